@@ -1,0 +1,92 @@
+"""The error tree. Every message states the value, the limit and the remedy.
+
+```
+OpenOutcryError
+├── ConfigError            a setting is out of range (also a ValueError)
+├── InvalidEvent           an event or one of its fields is not acceptable (also a ValueError)
+│   ├── IllegalTransition  an order state change that no legal transition allows
+│   └── UnknownEventType   a stored event whose type nobody has registered
+├── PublishError           an event was kept out of the bus
+│   ├── BusClosed          the bus is stopping or stopped
+│   ├── NotAuthorised      this source may not publish this event
+│   └── SignalRefused      a signal found no room, so it has no vote
+├── SubscriptionError      a subscription could not be made, found or changed
+│   ├── DuplicateName      the name belongs to another subscription
+│   └── NotSubscribed      no such subscription
+├── RoundError             a barrier round could not be opened or found
+│   ├── DuplicateRound     a round of that id exists
+│   └── UnknownRound       no round of that id exists
+├── WrongThread            a call from a thread that does not own the bus (also a RuntimeError)
+└── NotYetAvailable        a capability this version does not have (also a NotImplementedError)
+```
+
+A refusal for lack of room is not an error: `publish` returns `False` and counts it under a reason.
+"""
+
+
+class OpenOutcryError(Exception):
+    """The root of every error that openoutcry raises on purpose."""
+
+
+class ConfigError(OpenOutcryError, ValueError):
+    """A setting is out of range. The message names the setting, its value, the limit and the remedy."""
+
+
+class InvalidEvent(OpenOutcryError, ValueError):
+    """An event, or one of its fields, is not acceptable. Nothing was published."""
+
+
+class IllegalTransition(InvalidEvent):
+    """An order was said to go from one state to another where no legal transition leads."""
+
+
+class UnknownEventType(InvalidEvent):
+    """Stored bytes name an event type for which no class is registered. Register it, then decode again."""
+
+
+class PublishError(OpenOutcryError):
+    """An event was kept out of the bus for a reason other than lack of room."""
+
+
+class BusClosed(PublishError):
+    """The bus is stopping or stopped: nothing is admitted from outside."""
+
+
+class NotAuthorised(PublishError):
+    """The source of the event may not publish it."""
+
+
+class SignalRefused(PublishError):
+    """A signal was refused for lack of room; it was not delivered and it has no vote."""
+
+
+class SubscriptionError(OpenOutcryError):
+    """A subscription could not be made, found or changed."""
+
+
+class DuplicateName(SubscriptionError):
+    """The subscription name belongs to another handler."""
+
+
+class NotSubscribed(SubscriptionError):
+    """There is no such subscription."""
+
+
+class RoundError(OpenOutcryError):
+    """A barrier round could not be opened or found."""
+
+
+class DuplicateRound(RoundError):
+    """A round with that id is open, or was open recently."""
+
+
+class UnknownRound(RoundError):
+    """There is no round with that id."""
+
+
+class WrongThread(OpenOutcryError, RuntimeError):
+    """The bus belongs to one event loop and its thread. Use `publish_threadsafe` from other threads."""
+
+
+class NotYetAvailable(OpenOutcryError, NotImplementedError):
+    """This version does not have that capability. The message says what to use instead."""
