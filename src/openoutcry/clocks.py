@@ -1,0 +1,55 @@
+"""The clocks: the machine's own, and one that moves only when it is told to."""
+
+import time
+
+from openoutcry.errors import ConfigError
+
+VIRTUAL_START_NS = 1_704_205_800_000_000_000
+"""Where a virtual wall clock starts unless told otherwise: 2024-01-02T14:30Z, an opening bell."""
+
+
+class SystemClock:
+    """The machine's clocks: `time.monotonic_ns` for durations, `time.time_ns` for labels."""
+
+    __slots__ = ()
+
+    # The built-ins themselves, so that a reading costs no Python call.
+    now_ns = staticmethod(time.monotonic_ns)
+    wall_ns = staticmethod(time.time_ns)
+
+    def __repr__(self) -> str:
+        return "SystemClock()"
+
+
+class VirtualClock:
+    """A clock that stands still until it is advanced; both readings move together.
+
+    `now_ns` starts at 0 and `wall_ns` at `start_wall_ns` (nanoseconds since 1970, UTC).
+    """
+
+    __slots__ = ("_now_ns", "_start_wall_ns")
+
+    def __init__(self, start_wall_ns: int = VIRTUAL_START_NS) -> None:
+        self._now_ns = 0
+        self._start_wall_ns = start_wall_ns
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the clock was made."""
+        return self._now_ns
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970-01-01T00:00Z."""
+        return self._start_wall_ns + self._now_ns
+
+    def advance(self, by_ns: int) -> None:
+        """Move both readings forward. Raises `ConfigError` for a step backwards, and then nothing moves."""
+        if by_ns < 0:
+            raise ConfigError(f"by_ns is {by_ns}, but a clock only moves forward: advance by 0 or more")
+        self._now_ns += by_ns
+
+    def advance_to(self, now_ns: int) -> None:
+        """Move forward until `now_ns()` reads this. An instant that has passed leaves the clock alone."""
+        self._now_ns = max(self._now_ns, now_ns)
+
+    def __repr__(self) -> str:
+        return f"VirtualClock(now_ns={self._now_ns}, wall_ns={self.wall_ns()})"
