@@ -1,0 +1,27 @@
+"""Events: what travels on the bus, how it is named, and how it is written down.
+
+`Event` is the envelope that every event of the firm shares; `openoutcry.trading` adds the vocabulary of a trading
+firm, and users add theirs, as subclasses of `Event` or as classes of their own (`register_event`).
+"""
+
+from openoutcry.events.codec import decode, encode
+from openoutcry.events.event import Event, stamp
+from openoutcry.events.frozen import FrozenDict
+from openoutcry.events.registry import event_type_of, fixed_event_type, register_event
+from openoutcry.events.sources import new_event_id, stamps
+from openoutcry.events.types import HIGH_PRIORITY_EVENT_TYPES, EventType
+
+__all__ = [
+    "HIGH_PRIORITY_EVENT_TYPES",
+    "Event",
+    "EventType",
+    "FrozenDict",
+    "decode",
+    "encode",
+    "event_type_of",
+    "fixed_event_type",
+    "new_event_id",
+    "register_event",
+    "stamp",
+    "stamps",
+]

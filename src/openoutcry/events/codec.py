@@ -1,0 +1,161 @@
+"""Events to JSON and back, exactly, by the classes in the registry.
+
+The encoded form is one flat object: `event_class` first, then every field under its own name, timestamps in
+nanoseconds. So plain SQL or jq can filter it by type, agent, symbol and time.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from openoutcry.errors import InvalidEvent, UnknownEventType
+from openoutcry.events.registry import (
+    CLASS_KEY,
+    KnownClass,
+    find_by_class,
+    find_by_name,
+    find_by_type,
+    fixed_event_type,
+)
+
+_encode_json: Final = msgspec.json.Encoder().encode
+_decoders: Final[dict[type, Any]] = {}
+_REQUIRED: Final = ("event_id", "timestamp", "event_type")
+
+
+class _Head(msgspec.Struct, gc=False):
+    """What is read first: enough to find the class, and to see that nothing would be made up."""
+
+    event_class: str | None = None
+    event_type: str | None = None
+    event_id: str | None = None
+    timestamp: Any = None
+    schema_version: Any = 1
+
+
+_decode_head: Final = msgspec.json.Decoder(_Head).decode
+
+
+def encode(event: object) -> bytes:
+    """Return the event as JSON, with its class's name. Instances of registered classes of users are taken too.
+
+    Raises `InvalidEvent` when a field holds what JSON cannot, or the class is not registered.
+    """
+    cls = type(event)
+    try:
+        if hasattr(cls, "_fixed_event_type"):
+            return _encode_json(event)
+        return _encode_json(_foreign_to_builtins(event, cls))
+    except (TypeError, ValueError, OverflowError) as problem:
+        if isinstance(problem, InvalidEvent):
+            raise
+        raise InvalidEvent(
+            f"{cls.__name__} cannot be written as JSON: {problem}; convert that field before"
+        ) from problem
+
+
+def decode(data: bytes | bytearray | memoryview | str) -> Any:
+    """Return the event that `encode` wrote, of its own class, with every field as it was.
+
+    Data without an `event_class` (written by other programs) is read as the class whose type is fixed to its
+    `event_type`. Raises `UnknownEventType` when no class is registered for it, and `InvalidEvent` for malformed JSON
+    and missing, unknown or unacceptable fields: nothing is dropped and nothing is made up.
+    """
+    try:
+        head = _decode_head(data)
+    except msgspec.DecodeError as problem:
+        raise InvalidEvent(
+            f"not an event: {problem}; the data is cut off or damaged, or not JSON of an event"
+        ) from problem
+    known = _find(head.event_class, head.event_type)
+    if not known.own:
+        return _foreign_from_builtins(msgspec.json.decode(data), known)
+    for key in _REQUIRED:
+        if getattr(head, key) is None:
+            _refuse_missing(known, key)
+    decoder = _decoders.get(known.cls)
+    if decoder is None:
+        decoder = _decoders[known.cls] = msgspec.json.Decoder(known.cls).decode
+    try:
+        return decoder(data)
+    except msgspec.ValidationError as problem:
+        _refuse(known, head.schema_version, problem)
+
+
+def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
+    """Return the event that a JSON-like mapping describes; the work behind `Event.from_dict`."""
+    name, event_type = data.get(CLASS_KEY), data.get("event_type")
+    if name is None and (cls is not _find("Event", None).cls or event_type is None):
+        name = cls.__struct_config__.tag  # type: ignore[attr-defined]
+    known = _find(name, event_type)
+    if not issubclass(known.cls, cls):
+        raise InvalidEvent(
+            f"{CLASS_KEY} = {name!r}: is no {cls.__name__}; call from_dict on Event, or on {known.cls.__name__}",
+        )
+    for key in _REQUIRED:
+        if data.get(key) is None:
+            _refuse_missing(known, key)
+    try:
+        return msgspec.convert(data, known.cls, str_keys=True)
+    except msgspec.ValidationError as problem:
+        _refuse(known, data.get("schema_version", 1), problem)
+
+
+def _find(name: str | None, event_type: str | None) -> KnownClass:
+    known = find_by_name(name) if name is not None else find_by_type(event_type or "")
+    if known is None:
+        raise UnknownEventType(
+            f"{CLASS_KEY} = {name!r}, event_type = {event_type!r}: no such class is registered; "
+            f"import the module that defines it, or register_event it, and decode again",
+        )
+    return known
+
+
+def _refuse_missing(known: KnownClass, key: str) -> NoReturn:
+    raise InvalidEvent(
+        f"{known.name}.{key}: missing in the data; it is never made up, so add it or drop the data",
+    )
+
+
+def _refuse(known: KnownClass, version: object, problem: Exception) -> NoReturn:
+    if isinstance(problem.__cause__, InvalidEvent):
+        raise problem.__cause__ from None
+    raise InvalidEvent(
+        f"{known.name} (schema_version {version!r} in the data) cannot be read: {problem}; "
+        f"read it with the version of the class that wrote it, or correct the data",
+    ) from problem
+
+
+def _foreign_to_builtins(event: object, cls: type) -> dict[str, Any]:
+    known = _registered(cls)
+    written: dict[str, Any] = {CLASS_KEY: known.name}
+    fixed = fixed_event_type(cls)
+    if fixed is not None:
+        written["event_type"] = fixed
+    written.update(msgspec.to_builtins(event, str_keys=True))
+    return written
+
+
+def _registered(cls: type) -> KnownClass:
+    known = find_by_class(cls)
+    if known is None:
+        raise UnknownEventType(
+            f"{cls.__module__}.{cls.__qualname__}: this class is not registered; decorate it with @register_event",
+        )
+    return known
+
+
+def _foreign_from_builtins(data: dict[str, Any], known: KnownClass) -> Any:
+    fields = {key: value for key, value in data.items() if key in known.keys}
+    if known.id_key not in fields:
+        _refuse_missing(known, known.id_key)
+    for key in data.keys() - known.keys - {CLASS_KEY}:
+        if key != "event_type" or data[key] != fixed_event_type(known.cls):
+            _refuse(
+                known, data.get("schema_version"), ValueError(f"it has no field {key!r} (= {data[key]!r})")
+            )
+    try:
+        return msgspec.convert(fields, known.cls, str_keys=True)
+    except (msgspec.ValidationError, TypeError, ValueError) as problem:
+        _refuse(known, data.get("schema_version"), problem)

@@ -1,0 +1,267 @@
+"""The envelope that every event of the firm shares."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, dataclass_transform, overload
+
+import msgspec
+
+from openoutcry.errors import InvalidEvent
+from openoutcry.events import codec, registry
+from openoutcry.events.checks import put, refuse, settle_count, settle_text
+from openoutcry.events.sources import new_event_id, new_timestamp_ns
+from openoutcry.events.types import EventType, type_name
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FURTHEST_NS: Final = 2**63 - 1
+_FIRST_VERSION: Final = 1
+_LINKS: Final = ("correlation_id", "causation_id", "round_id")
+
+
+if TYPE_CHECKING:
+
+    class _Timestamp:
+        """What a type checker sees: taken as a datetime or an int of nanoseconds, given back as a datetime."""
+
+        @overload
+        def __get__(self, event: None, owner: Any = None) -> Self: ...
+        @overload
+        def __get__(self, event: object, owner: Any = None) -> datetime: ...
+        def __get__(self, event: object | None, owner: Any = None) -> datetime | Self: ...
+        def __set__(self, event: object, value: datetime | int) -> None: ...
+
+
+class _EventMeta(msgspec.StructMeta):
+    """Enters each event class into the registry, and works out whether its type is fixed.
+
+    It stands in the metaclass because msgspec decides tag and defaults only after `__init_subclass__`.
+    """
+
+    def __new__(
+        mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], /, **config: Any
+    ) -> "_EventMeta":
+        config.setdefault("kw_only", True)
+        declares_type = "event_type" in namespace
+        cls = super().__new__(mcls, name, bases, namespace, **config)
+        if any(isinstance(base, _EventMeta) for base in bases):
+            _refuse_shadowed_fields(cls)
+            if declares_type:
+                _fix_type(cls)
+        registry.enter(cls, _written_name(cls), own=True)
+        return cls
+
+
+def _refuse_shadowed_fields(cls: _EventMeta) -> None:
+    for field in Event.__struct_fields__:
+        if field in cls.__dict__:
+            raise InvalidEvent(
+                f"{cls.__name__}.{field} = {cls.__dict__[field]!r}: hides the field {field} of Event; "
+                f'annotate it to give the field a default, as in event_type: str = "..."',
+            )
+
+
+def _fix_type(cls: _EventMeta) -> None:
+    defaults = cls.__struct_defaults__
+    by_field = dict(zip(cls.__struct_fields__[-len(defaults) :], defaults, strict=True)) if defaults else {}
+    default = by_field.get("event_type")
+    fixed = isinstance(default, str | Enum)
+    cls._own_event_type = default if fixed else None  # type: ignore[attr-defined]
+    cls._fixed_event_type = type_name(default) if fixed else None  # type: ignore[attr-defined]
+
+
+def _written_name(cls: _EventMeta) -> str:
+    name = cls.__struct_config__.tag
+    if not isinstance(name, str) or cls.__struct_config__.tag_field != registry.CLASS_KEY:
+        raise InvalidEvent(
+            f"{cls.__name__}: tag = {name!r}: must be a string under {registry.CLASS_KEY!r}; "
+            f"stored events are found by it, so leave it out or give a string",
+        )
+    return name
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+class Event(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    tag=True,
+    tag_field=registry.CLASS_KEY,
+    forbid_unknown_fields=True,
+    metaclass=_EventMeta,
+):
+    """Something that happened, and that the firm should hear of. Immutable, and cheap to make.
+
+    `Event(event_type="anything")` is free to use for events without fields of their own. A subclass adds fields
+    (keyword only) and, by giving `event_type` a default, fixes the type of its instances:
+
+        class News(Event):
+            event_type: str = "news"
+            headline: str
+
+    A subclass with a `__post_init__` calls `super().__post_init__()` first. Subclasses inherit `gc=False`: an
+    event is never part of a reference cycle, so do not hang objects on it that lead back to it.
+    Two events are equal when all their fields are, the id included.
+    """
+
+    event_id: str = msgspec.field(default_factory=new_event_id)
+    """Unique; two events with the same id are the same event, delivered once."""
+    if TYPE_CHECKING:
+        timestamp: _Timestamp = _Timestamp()
+    else:
+        timestamp: int | datetime = msgspec.field(default_factory=new_timestamp_ns)
+    """When it happened: an aware datetime (UTC when read), kept to the nanosecond in `timestamp_ns`."""
+    event_type: str = EventType.SYSTEM
+    """What the bus routes by: an EventType, or any string or str-valued Enum member (kept as its value)."""
+    source_agent: str = ""
+    """The name of the agent that made it."""
+    schema_version: int = _FIRST_VERSION
+    """The version of the class's fields, from 1; kept as read, also when newer than the class."""
+    correlation_id: str | None = None
+    """The id of the event that began the chain; stamped by the bus."""
+    causation_id: str | None = None
+    """The id of the event that was being handled when this one was published; stamped by the bus."""
+    round_id: str | None = None
+    """The round of the signal barrier that it belongs to; stamped by the bus."""
+
+    _own_event_type: ClassVar[object] = EventType.SYSTEM
+    _fixed_event_type: ClassVar[str | None] = None
+    if TYPE_CHECKING:
+        timestamp_ns: ClassVar[Any]
+
+    def __post_init__(self) -> None:
+        if not (
+            type(self.timestamp_ns) is int
+            and -_FURTHEST_NS <= self.timestamp_ns <= _FURTHEST_NS
+            and self.event_type is self._own_event_type
+            and type(self.event_id) is str
+            and self.event_id
+            and type(self.source_agent) is str
+            and self.schema_version is _FIRST_VERSION
+            and self.correlation_id is None
+            and self.causation_id is None
+            and self.round_id is None
+        ):
+            self._settle_envelope()
+
+    def _settle_envelope(self) -> None:
+        """Bring the fields into the form they are kept in, or raise `InvalidEvent`."""
+        if type(self.timestamp_ns) is not int or not -_FURTHEST_NS <= self.timestamp_ns <= _FURTHEST_NS:
+            put(self, "timestamp_ns", _nanoseconds(self, self.timestamp_ns))
+        if self.event_type is not self._own_event_type:
+            self._settle_type()
+        if type(self.event_id) is not str or not self.event_id:
+            settle_text(self, "event_id")
+        if type(self.source_agent) is not str:
+            settle_text(self, "source_agent", empty=True)
+        if type(self.schema_version) is not int or self.schema_version < _FIRST_VERSION:
+            settle_count(self, "schema_version", low=_FIRST_VERSION)
+        for link in _LINKS:
+            value = getattr(self, link)
+            if value is not None and (type(value) is not str or not value):
+                settle_text(self, link, none=True)
+
+    def _settle_type(self) -> None:
+        given, fixed = type_name(self.event_type), self._fixed_event_type
+        if fixed is None:
+            put(self, "event_type", given)
+        elif given == fixed:
+            put(self, "event_type", self._own_event_type)
+        else:
+            limit = f"every {type(self).__name__} is of type {fixed!r}"
+            refuse(
+                self, "event_type", limit, "leave event_type out, or make a subclass with a type of its own"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field as JSON values, with `event_class` and the timestamp in nanoseconds."""
+        written: dict[str, Any] = msgspec.json.decode(codec.encode(self))
+        return written
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Make the event that `to_dict` described, of the class it names: this one or a subclass.
+
+        Without `event_class` the class is the one that it is called on; for `Event` itself, the one whose type
+        is fixed to the data's `event_type`. Raises `InvalidEvent` on missing, unknown or unacceptable fields, and
+        `UnknownEventType` when no such class is registered.
+        """
+        event: Self = codec.from_builtins(data, cls)
+        return event
+
+    def to_json(self) -> bytes:
+        """Return the event as JSON, the same as `encode(event)`. `decode` reads it."""
+        return codec.encode(self)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({fields})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = []
+        for name in self.__struct_fields__:
+            value = self.timestamp.isoformat() if name == "timestamp" else getattr(self, name)
+            if value is not None and value != "":
+                shown.append((name, value))
+        return shown
+
+
+# msgspec has laid out the slot; from here on its raw content is called `timestamp_ns`, and `timestamp` is a
+# view of it. C code (equality, copying, encoding) goes by the slot's offset and sees the int.
+Event.timestamp_ns = Event.__dict__["timestamp"]
+
+
+def _timestamp(self: Event) -> datetime:
+    moment: datetime = _EPOCH + timedelta(microseconds=self.timestamp_ns // 1000)
+    return moment
+
+
+if not TYPE_CHECKING:
+    Event.timestamp = property(_timestamp, doc="When it happened, as an aware datetime in UTC.")
+
+
+def _nanoseconds(event: Event, given: object) -> int:
+    remedy = "pass an aware datetime, or an int of nanoseconds since 1970 UTC"
+    if isinstance(given, datetime):
+        if given.utcoffset() is None:
+            refuse(event, "timestamp", "must have a time zone", "add one, as in datetime.now(UTC)")
+        since = given - _EPOCH
+        seconds = since.days * 86_400 + since.seconds
+        # pandas timestamps are datetimes that carry the last three digits beside the microseconds
+        ns = seconds * 1_000_000_000 + since.microseconds * 1000 + int(getattr(given, "nanosecond", 0))
+    elif isinstance(given, bool) or not isinstance(given, Integral):
+        refuse(event, "timestamp", "must be a point in time", remedy)
+    else:
+        ns = int(given)
+    if not -_FURTHEST_NS <= ns <= _FURTHEST_NS:
+        refuse(event, "timestamp", "must lie between the years 1677 and 2262", remedy)
+    return ns
+
+
+_set_causation: Final = Event.__dict__["causation_id"].__set__
+_set_correlation: Final = Event.__dict__["correlation_id"].__set__
+_set_round: Final = Event.__dict__["round_id"].__set__
+
+
+def stamp(
+    event: object,
+    *,
+    causation_id: str | None = None,
+    correlation_id: str | None = None,
+    round_id: str | None = None,
+) -> None:
+    """Fill those of an event's three links that are None; objects that are not `Event`s are left alone.
+
+    This is the one place that writes to a made event. The bus calls it at admission, before any handler, history
+    or journal has seen the event; nobody else should.
+    """
+    if not isinstance(event, Event):
+        return
+    if causation_id is not None and event.causation_id is None:
+        _set_causation(event, causation_id)
+    if correlation_id is not None and event.correlation_id is None:
+        _set_correlation(event, correlation_id)
+    if round_id is not None and event.round_id is None:
+        _set_round(event, round_id)

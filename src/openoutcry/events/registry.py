@@ -1,0 +1,187 @@
+"""The event classes that are known by name, and what the bus needs to know about a class.
+
+Subclasses of `Event` enter by themselves when they are defined. Classes of users that are not (their own
+msgspec Structs, dataclasses, attrs classes) are entered by `register_event`; the bus delivers them without
+it, but only a registered class can be read back from a journal.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Any, ClassVar, Final, TypeVar, get_origin, overload
+
+import msgspec
+
+from openoutcry.errors import InvalidEvent
+from openoutcry.events.types import EventType, member_name, type_name
+
+_C = TypeVar("_C", bound=type)
+
+CLASS_KEY: Final = "event_class"
+"""The key under which an encoded event names its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownClass:
+    """A registered event class."""
+
+    name: str
+    cls: type
+    own: bool
+    """A subclass of `Event`, which writes its name itself; else a class of the user's."""
+    keys: frozenset[str]
+    """The keys of its encoded form, without `event_class`."""
+    id_key: str
+    """The key that `event_id` has in the encoded form."""
+
+
+_by_name: Final[dict[str, KnownClass]] = {}
+_by_type: Final[dict[str, KnownClass]] = {}
+_by_class: Final[dict[type, KnownClass]] = {}
+
+
+def enter(cls: type, name: str, *, own: bool) -> None:
+    """Make `cls` known as `name`. Raise `InvalidEvent` if another importable class has the name."""
+    before = _by_name.get(name)
+    if before is not None and _distinct(before.cls, cls):
+        remedy = "tag" if own else "name"
+        raise InvalidEvent(
+            f"event class name {name!r}: taken by {before.cls.__module__}.{before.cls.__qualname__}; "
+            f'rename the class or give it a name of its own by {remedy}="..."',
+        )
+    names = encoded_names(cls) or {}
+    known = KnownClass(name, cls, own, frozenset(names.values()), names.get("event_id", "event_id"))
+    if before is not None:
+        _by_class.pop(before.cls, None)
+    _by_name[name] = _by_class[cls] = known
+    fixed = fixed_event_type(cls)
+    if fixed is not None and (fixed not in _by_type or _by_type[fixed].name == name):
+        _by_type[fixed] = known
+
+
+def _distinct(one: type, other: type) -> bool:
+    """Tell two classes apart from one class defined again: reloaded, decorated, or made inside a function."""
+    same = (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+    return not same and "<locals>" not in one.__qualname__ + other.__qualname__
+
+
+def find_by_name(name: str) -> KnownClass | None:
+    """Return the class that writes `name` as its `event_class`."""
+    return _by_name.get(name)
+
+
+def find_by_class(cls: type) -> KnownClass | None:
+    """Return what is known of exactly this class."""
+    return _by_class.get(cls)
+
+
+def find_by_type(event_type: str) -> KnownClass | None:
+    """Return the class that was the first to be fixed to `event_type`."""
+    return _by_type.get(event_type)
+
+
+@overload
+def register_event(cls: _C, /, *, name: str | None = None) -> _C: ...
+@overload
+def register_event(*, name: str | None = None) -> Callable[[_C], _C]: ...
+def register_event(cls: _C | None = None, /, *, name: str | None = None) -> _C | Callable[[_C], _C]:
+    """Make a class of the user's known, so that `encode` and `decode` take its instances. A class decorator.
+
+    The class is a msgspec Struct, a dataclass or an attrs class with a field `event_id` and either a field or
+    a class attribute `event_type`. `name` (default: the class's own) is what stored events call it: keep it
+    when the class is renamed. Raises `InvalidEvent` when the class does not fit or the name is taken.
+    """
+    if cls is None:
+        return lambda decorated: register_event(decorated, name=name)
+    if not hasattr(cls, "_fixed_event_type"):
+        _check_foreign(cls)
+        enter(cls, name or cls.__name__, own=False)
+    elif name is not None:
+        raise InvalidEvent(
+            f'{cls.__name__}: name={name!r}: subclasses of Event register themselves; write class ...(Event, tag="...")',
+        )
+    return cls
+
+
+def _check_foreign(cls: type) -> None:
+    names = encoded_names(cls)
+    config = getattr(cls, "__struct_config__", None)
+    if names is None or (config is not None and config.array_like):
+        problem, remedy = "has no named fields", "make it a dataclass, an attrs class or a msgspec Struct"
+    elif "event_id" not in names:
+        problem, remedy = "has no field event_id", "add one; duplicates are recognised by it"
+    elif "event_type" not in names and fixed_event_type(cls) is None:
+        problem, remedy = (
+            "has neither a field nor a class attribute event_type",
+            "add one; events are routed by it",
+        )
+    elif CLASS_KEY in names.values():
+        problem, remedy = (
+            f"has a field {CLASS_KEY}, which the encoded form needs for itself",
+            "rename the field",
+        )
+    else:
+        return
+    raise InvalidEvent(f"{cls.__module__}.{cls.__qualname__} {problem}; {remedy}")
+
+
+def encoded_names(cls: type) -> dict[str, str] | None:
+    """Return each field's name in the encoded form, or None for a class without declared fields."""
+    if isinstance(cls, msgspec.StructMeta):
+        return dict(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
+    if dataclasses.is_dataclass(cls):
+        return {field.name: field.name for field in dataclasses.fields(cls)}
+    attributes = getattr(cls, "__attrs_attrs__", None)
+    return None if attributes is None else {attribute.name: attribute.name for attribute in attributes}
+
+
+def event_type_of(event: object) -> str:
+    """Return the type that the bus routes `event` by.
+
+    Members of `EventType` and plain strings come back as they are, a member of another Enum as its value.
+    Raises `InvalidEvent` when the object has no `event_type`, or one that is neither.
+    """
+    try:
+        found = event.event_type  # type: ignore[attr-defined]
+    except AttributeError:
+        raise InvalidEvent(
+            f"{event!r}: a {type(event).__name__} has no event_type; "
+            f"publish Events, or objects that have an event_id and an event_type",
+        ) from None
+    kind = type(found)
+    if found and (kind is EventType or kind is str):
+        return found  # type: ignore[no-any-return]
+    return member_name(found) if isinstance(found, Enum) else type_name(found)
+
+
+@lru_cache(maxsize=4096)
+def fixed_event_type(cls: type) -> str | None:
+    """Return the one type that every instance of `cls` has, or None when it varies by instance.
+
+    Fixed are: a subclass of `Event` that gives `event_type` a default, and a class whose `event_type` is not a
+    field but an attribute of the class that instances have no way or no leave to replace: in a class with
+    declared fields, without an instance dict, or annotated as `ClassVar`. The answer is remembered per class.
+    """
+    if hasattr(cls, "_fixed_event_type"):
+        fixed: str | None = cls._fixed_event_type
+        return fixed
+    names = encoded_names(cls)
+    found = inspect.getattr_static(cls, "event_type", None)
+    if (names is not None and "event_type" in names) or not isinstance(found, str | Enum):
+        return None
+    if names is None and cls.__dictoffset__ and not _declared_for_class(cls):
+        return None
+    return type_name(found)
+
+
+def _declared_for_class(cls: type) -> bool:
+    for base in cls.__mro__:
+        annotation: Any = inspect.get_annotations(base).get("event_type")
+        if annotation is not None:
+            return (
+                get_origin(annotation) is ClassVar or annotation is ClassVar or "ClassVar" in str(annotation)
+            )
+    return False

@@ -1,0 +1,150 @@
+"""How the firm makes up its mind: strategies signal, the CIO decides, risk and compliance validate."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from openoutcry.events import Event, EventType, FrozenDict
+from openoutcry.events.checks import (
+    INF,
+    refuse,
+    settle_figures,
+    settle_flag,
+    settle_member,
+    settle_number,
+    settle_text,
+    settle_texts,
+)
+from openoutcry.trading.pricing import check_order_terms
+from openoutcry.trading.words import OrderSide, OrderType, SignalDirection
+
+_NO_FIGURES: Final[FrozenDict[str, float]] = FrozenDict()
+
+
+class SignalEvent(Event, frozen=True):
+    """A strategy's opinion of one symbol; what the signal barrier collects."""
+
+    event_type: EventType = EventType.SIGNAL
+    strategy_name: str
+    symbol: str
+    direction: SignalDirection
+    strength: float = 0.0
+    """From -1 (as bearish as can be) to 1 (as bullish as can be)."""
+    confidence: float = 0.0
+    """From 0 to 1. The bus never changes it."""
+    target_price: float | None = None
+    stop_loss: float | None = None
+    rationale: str = ""
+    data_sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        if not (
+            type(self.symbol) is str
+            and self.symbol
+            and type(self.strategy_name) is str
+            and self.strategy_name
+            and type(self.direction) is SignalDirection
+            and type(self.strength) is float
+            and -1.0 <= self.strength <= 1.0
+            and type(self.confidence) is float
+            and 0.0 <= self.confidence <= 1.0
+            and type(self.rationale) is str
+        ):
+            self._settle()
+        if self.data_sources != ():
+            settle_texts(self, "data_sources")
+        if self.target_price is not None or self.stop_loss is not None:
+            settle_number(self, "target_price", none=True)
+            settle_number(self, "stop_loss", none=True)
+
+    def _settle(self) -> None:
+        settle_text(self, "symbol")
+        settle_text(self, "strategy_name")
+        settle_member(self, "direction", SignalDirection)
+        settle_number(self, "strength", low=-1.0, high=1.0)
+        settle_number(self, "confidence", low=0.0, high=1.0)
+        settle_text(self, "rationale", empty=True)
+
+
+class DecisionEvent(Event, frozen=True):
+    """What the CIO wants to trade, before risk and compliance have seen it."""
+
+    event_type: EventType = EventType.DECISION
+    symbol: str
+    action: OrderSide
+    quantity: float
+    order_type: OrderType = OrderType.MARKET
+    limit_price: float | None = None
+    stop_price: float | None = None
+    rationale: str = ""
+    contributing_signals: tuple[str, ...] = ()
+    """The event ids of the signals that led to it."""
+    conviction_score: float = 0.0
+    """From 0 to 1."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        if not (
+            type(self.symbol) is str
+            and self.symbol
+            and type(self.action) is OrderSide
+            and type(self.quantity) is float
+            and 0.0 < self.quantity < INF
+            and type(self.conviction_score) is float
+            and 0.0 <= self.conviction_score <= 1.0
+            and type(self.rationale) is str
+        ):
+            settle_text(self, "symbol")
+            settle_member(self, "action", OrderSide)
+            settle_number(self, "quantity", above=0.0)
+            settle_number(self, "conviction_score", low=0.0, high=1.0)
+            settle_text(self, "rationale", empty=True)
+        if self.contributing_signals != ():
+            settle_texts(self, "contributing_signals")
+        check_order_terms(self)
+
+
+class ValidatedDecisionEvent(Event, frozen=True):
+    """What risk and compliance made of a decision: approved, perhaps smaller, or rejected with the reason."""
+
+    event_type: EventType = EventType.VALIDATED_DECISION
+    original_decision_id: str
+    symbol: str
+    approved: bool
+    adjusted_quantity: float | None = None
+    """The quantity that may be traded; None leaves the decision's."""
+    side: OrderSide | None = None
+    risk_metrics: Mapping[str, float] = _NO_FIGURES
+    compliance_checks: tuple[str, ...] = ()
+    """The names of the checks that were made."""
+    rejection_reason: str | None = None
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        settle_text(self, "original_decision_id")
+        settle_text(self, "symbol")
+        settle_flag(self, "approved")
+        settle_number(self, "adjusted_quantity", low=0.0, none=True)
+        if self.side is not None:
+            settle_member(self, "side", OrderSide)
+        if self.risk_metrics is not _NO_FIGURES:
+            settle_figures(self, "risk_metrics")
+        if self.compliance_checks != ():
+            settle_texts(self, "compliance_checks")
+        settle_text(self, "rejection_reason", none=True)
+        self._check_verdict()
+
+    def _check_verdict(self) -> None:
+        if not self.approved and self.rejection_reason is None:
+            refuse(self, "rejection_reason", "a rejected decision must say why", "give the reason")
+        if self.approved and self.rejection_reason is not None:
+            refuse(
+                self, "rejection_reason", "an approved decision has none", "leave it out, or approved=False"
+            )
+        if self.approved and self.adjusted_quantity == 0.0:
+            refuse(
+                self,
+                "adjusted_quantity",
+                "an approved quantity is above 0",
+                "reject the decision with a reason",
+            )

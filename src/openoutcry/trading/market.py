@@ -1,0 +1,148 @@
+"""What the market says: ticks and bars, option sensitivities, contract rolls."""
+
+from typing import Final
+
+from openoutcry.events import Event, EventType
+from openoutcry.events.checks import INF, refuse, settle_count, settle_number, settle_text
+
+_BAR: Final = ("open", "high", "low", "close")
+_SIZES: Final = ("volume", "bid_size", "ask_size")
+
+
+class MarketDataEvent(Event, frozen=True):
+    """A trade, a quote or a bar. `price` is the last price, for a bar its close."""
+
+    event_type: EventType = EventType.MARKET_DATA
+    symbol: str
+    price: float
+    open: float | None = None
+    high: float | None = None
+    low: float | None = None
+    close: float | None = None
+    volume: float | None = None
+    """Traded in the bar, or in the trade: shares or contracts."""
+    bid: float | None = None
+    ask: float | None = None
+    bid_size: float | None = None
+    ask_size: float | None = None
+    interval: str | None = None
+    """The bar's length, such as "1d" or "5m"; None for a tick."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        if not (
+            type(self.symbol) is str and self.symbol and type(self.price) is float and -INF < self.price < INF
+        ):
+            settle_text(self, "symbol")
+            settle_number(self, "price")
+        if self.high is not None or self.low is not None or self.open is not None or self.close is not None:
+            self._check_bar()
+        if self.bid is not None or self.ask is not None:
+            self._check_quote()
+        if self.volume is not None or self.bid_size is not None or self.ask_size is not None:
+            for field in _SIZES:
+                settle_number(self, field, low=0.0, none=True)
+        if self.interval is not None:
+            settle_text(self, "interval")
+
+    def _check_bar(self) -> None:
+        for field in _BAR:
+            settle_number(self, field, none=True)
+        for field in _BAR:
+            value = getattr(self, field)
+            if value is None:
+                continue
+            if self.low is not None and value < self.low:
+                refuse(self, field, f"must not be below low = {self.low!r}", "correct the bar")
+            if self.high is not None and value > self.high:
+                refuse(self, field, f"must not be above high = {self.high!r}", "correct the bar")
+
+    def _check_quote(self) -> None:
+        settle_number(self, "bid", none=True)
+        settle_number(self, "ask", none=True)
+        if self.bid is not None and self.ask is not None and self.bid > self.ask:
+            refuse(
+                self,
+                "bid",
+                f"must not be above ask = {self.ask!r}",
+                "drop the crossed quote, or one side of it",
+            )
+
+
+class GreeksUpdateEvent(Event, frozen=True):
+    """The sensitivities of an option, a position or a book. None means not computed, which is not zero."""
+
+    event_type: EventType = EventType.GREEKS_UPDATE
+    symbol: str
+    """The option, its underlying, or the name of the book."""
+    delta: float
+    gamma: float | None = None
+    vega: float | None = None
+    """Per point of implied volatility (0.01)."""
+    theta: float | None = None
+    """Per calendar day."""
+    rho: float | None = None
+    """Per point of interest (0.01)."""
+    underlying_price: float | None = None
+    implied_volatility: float | None = None
+    """Per year: 0.2 is 20 %."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        settle_text(self, "symbol")
+        settle_number(self, "delta")
+        for field in ("gamma", "vega", "theta", "rho", "underlying_price"):
+            settle_number(self, field, none=True)
+        settle_number(self, "implied_volatility", low=0.0, none=True)
+
+
+class RollSignalEvent(Event, frozen=True):
+    """A futures position should move from an expiring contract to the next."""
+
+    event_type: EventType = EventType.ROLL_SIGNAL
+    symbol: str
+    """The root, such as "ES"."""
+    from_contract: str
+    to_contract: str
+    days_to_expiry: int | None = None
+    quantity: float | None = None
+    """How much to move; None for the whole position."""
+    spread: float | None = None
+    """Price of the next contract minus price of the expiring one."""
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        _check_contracts(self)
+        settle_count(self, "days_to_expiry", none=True)
+        settle_number(self, "quantity", above=0.0, none=True)
+        settle_number(self, "spread", none=True)
+        settle_text(self, "reason", empty=True)
+
+
+class RollCompleteEvent(Event, frozen=True):
+    """A position has moved from one contract to the next, at these prices."""
+
+    event_type: EventType = EventType.ROLL_COMPLETE
+    symbol: str
+    from_contract: str
+    to_contract: str
+    quantity: float
+    from_price: float
+    to_price: float
+    cost: float = 0.0
+    """Commissions and slippage, in the account's currency; a gain is negative."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        _check_contracts(self)
+        settle_number(self, "quantity", above=0.0)
+        for field in ("from_price", "to_price", "cost"):
+            settle_number(self, field)
+
+
+def _check_contracts(event: RollSignalEvent | RollCompleteEvent) -> None:
+    for field in ("symbol", "from_contract", "to_contract"):
+        settle_text(event, field)
+    if event.from_contract == event.to_contract:
+        refuse(event, "to_contract", "must differ from from_contract", "name the contract to roll into")

@@ -1,0 +1,164 @@
+"""Those who watch: risk, surveillance, the kill switch, the system itself."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from openoutcry.events import Event, EventType, FrozenDict
+from openoutcry.events.checks import (
+    refuse,
+    settle_count,
+    settle_figures,
+    settle_flag,
+    settle_json,
+    settle_member,
+    settle_number,
+    settle_text,
+    settle_texts,
+)
+from openoutcry.trading.words import AlertSeverity
+
+_NO_DETAILS: Final[FrozenDict[str, Any]] = FrozenDict()
+
+
+class RiskAlertEvent(Event, frozen=True):
+    """A limit is near or broken."""
+
+    event_type: EventType = EventType.RISK_ALERT
+    severity: AlertSeverity
+    alert_type: str
+    """What is at risk, such as "drawdown" or "position_limit"."""
+    message: str = ""
+    affected_positions: tuple[str, ...] = ()
+    current_value: float | None = None
+    threshold_value: float | None = None
+    halt_trading: bool = False
+    """The sender asks that nothing be traded until it says otherwise."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        settle_member(self, "severity", AlertSeverity)
+        settle_text(self, "alert_type")
+        settle_text(self, "message", empty=True)
+        settle_texts(self, "affected_positions")
+        settle_number(self, "current_value", none=True)
+        settle_number(self, "threshold_value", none=True)
+        settle_flag(self, "halt_trading")
+
+
+class KillSwitchEvent(Event, frozen=True):
+    """Stop trading, now. `activated=False` releases it, which only authorised sources may do.
+
+    Nothing but the scope is required to be filled in: a kill switch without a reason is still a kill switch.
+    """
+
+    event_type: EventType = EventType.KILL_SWITCH
+    activated: bool = True
+    reason: str = ""
+    scope: str = "firm"
+    """What stops: "firm" for everything, else the name of a symbol, strategy or agent."""
+    triggered_by: str = ""
+    """The person or rule that pulled it."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        settle_flag(self, "activated")
+        settle_text(self, "reason", empty=True)
+        settle_text(self, "scope")
+        settle_text(self, "triggered_by", empty=True)
+
+
+class SurveillanceAlertEvent(Event, frozen=True):
+    """Something looks like market abuse: spoofing, layering, wash trades."""
+
+    event_type: EventType = EventType.SURVEILLANCE_ALERT
+    severity: AlertSeverity
+    alert_type: str
+    message: str = ""
+    symbol: str | None = None
+    subject: str = ""
+    """The agent, trader or account that it is about."""
+    order_ids: tuple[str, ...] = ()
+    evidence: Mapping[str, Any] = _NO_DETAILS
+    """JSON values."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        settle_member(self, "severity", AlertSeverity)
+        settle_text(self, "alert_type")
+        settle_text(self, "message", empty=True)
+        settle_text(self, "symbol", none=True)
+        settle_text(self, "subject", empty=True)
+        settle_texts(self, "order_ids")
+        settle_json(self, "evidence")
+
+
+class StressTestResultEvent(Event, frozen=True):
+    """What a scenario would cost the portfolio, and whether that is within the limit."""
+
+    event_type: EventType = EventType.STRESS_TEST_RESULT
+    scenario: str
+    passed: bool
+    projected_loss: float
+    """In the account's currency; a loss is positive, a gain negative."""
+    loss_limit: float | None = None
+    portfolio_value: float | None = None
+    """Before the scenario."""
+    position_losses: Mapping[str, float] = _NO_DETAILS
+    """The projected loss by symbol."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        settle_text(self, "scenario")
+        settle_flag(self, "passed")
+        settle_number(self, "projected_loss")
+        settle_number(self, "loss_limit", none=True)
+        settle_number(self, "portfolio_value", none=True)
+        settle_figures(self, "position_losses")
+        if self.passed and self.loss_limit is not None and self.projected_loss > self.loss_limit:
+            limit = f"a loss above loss_limit = {self.loss_limit!r} has not passed"
+            refuse(self, "projected_loss", limit, "set passed=False, or correct the limit")
+
+
+class CorrelationAlertEvent(Event, frozen=True):
+    """Two things move together, or no longer do."""
+
+    event_type: EventType = EventType.CORRELATION_ALERT
+    severity: AlertSeverity = AlertSeverity.WARNING
+    first_symbol: str
+    second_symbol: str
+    correlation: float
+    """From -1 to 1, over the window."""
+    baseline_correlation: float | None = None
+    """What it usually is."""
+    threshold: float | None = None
+    window_days: int | None = None
+    message: str = ""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        settle_member(self, "severity", AlertSeverity)
+        settle_text(self, "first_symbol")
+        settle_text(self, "second_symbol")
+        settle_number(self, "correlation", low=-1.0, high=1.0)
+        settle_number(self, "baseline_correlation", low=-1.0, high=1.0, none=True)
+        settle_number(self, "threshold", low=-1.0, high=1.0, none=True)
+        settle_count(self, "window_days", low=1, none=True)
+        settle_text(self, "message", empty=True)
+
+
+class SystemEvent(Event, frozen=True):
+    """Something about the system rather than the market: a start, a stop, a lost connection."""
+
+    event_type: EventType = EventType.SYSTEM
+    component: str = ""
+    status: str = ""
+    """Such as "started", "stopping" or "degraded"."""
+    message: str = ""
+    details: Mapping[str, Any] = _NO_DETAILS
+    """JSON values."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        for field in ("component", "status", "message"):
+            settle_text(self, field, empty=True)
+        settle_json(self, "details")

@@ -1,0 +1,42 @@
+"""Which prices each kind of order carries."""
+
+from typing import Final, Protocol
+
+from openoutcry.events.checks import refuse, settle_member, settle_number
+from openoutcry.trading.words import OrderType
+
+_PRICES: Final[dict[OrderType, tuple[bool, bool]]] = {
+    # kind: has a limit price, has a stop price
+    OrderType.MARKET: (False, False),
+    OrderType.LIMIT: (True, False),
+    OrderType.STOP: (False, True),
+    OrderType.STOP_LIMIT: (True, True),
+}
+
+
+class _OrderTerms(Protocol):
+    @property
+    def order_type(self) -> OrderType: ...
+    @property
+    def limit_price(self) -> float | None: ...
+    @property
+    def stop_price(self) -> float | None: ...
+
+
+def check_order_terms(event: _OrderTerms) -> None:
+    """Settle order_type, limit_price and stop_price, and see that the kind of order has just its prices."""
+    if event.order_type is OrderType.MARKET and event.limit_price is None and event.stop_price is None:
+        return
+    settle_member(event, "order_type", OrderType)
+    wants_limit, wants_stop = _PRICES[event.order_type]
+    _check_price(event, "limit_price", event.limit_price, wanted=wants_limit)
+    _check_price(event, "stop_price", event.stop_price, wanted=wants_stop)
+
+
+def _check_price(event: _OrderTerms, field: str, price: float | None, *, wanted: bool) -> None:
+    kind = event.order_type.name
+    if wanted and price is None:
+        refuse(event, field, f"a {kind} order needs it", "give the price, or another order_type")
+    if not wanted and price is not None:
+        refuse(event, field, f"a {kind} order has none", "leave it out, or give another order_type")
+    settle_number(event, field, none=True)
