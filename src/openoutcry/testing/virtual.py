@@ -116,6 +116,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     async def shutdown_default_executor(self, *args: Any) -> None:
         """As in asyncio; virtual time waits for the workers, lest the time-out of 3.12 pass at once."""
         self._jobs += 1
+        self._patience_s = math.inf
         try:
             await super().shutdown_default_executor(*args)
         finally:
