@@ -1,0 +1,37 @@
+"""The `openoutcry` command: gathers the verbs and turns errors into what a person can use."""
+
+from typing import Any
+
+import click
+
+from openoutcry.cli.bench import bench
+from openoutcry.cli.demo import demo
+from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
+from openoutcry.cli.run import run
+from openoutcry.errors import OpenOutcryError
+
+_SIGINT = 2
+
+
+class _Shell(click.Group):
+    """A group whose verbs may raise the library's errors, and may be interrupted."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb. A typed error is one line and exit code 2, Ctrl-C is a silent 130."""
+        try:
+            return super().invoke(ctx)
+        except OpenOutcryError as error:
+            raise Mistake(f"{type(error).__name__}: {error}") from error
+        except KeyboardInterrupt:
+            ctx.exit(BY_SIGNAL + _SIGINT)
+
+
+@click.group(cls=_Shell, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="openoutcry")
+def main() -> None:
+    """Run an event bus for firms of trading agents."""
+
+
+main.add_command(demo)
+main.add_command(run)
+main.add_command(bench)

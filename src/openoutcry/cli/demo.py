@@ -1,0 +1,55 @@
+"""`openoutcry demo`: runs the firm that comes with the package."""
+
+import sys
+from pathlib import Path
+
+import click
+
+
+def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Accept `--symbols AAPL,IBM`, the option repeated, and any case."""
+    names = [name.strip().upper() for part in value for name in part.split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+@click.command()
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="DAYS_PER_SECOND",
+    help="Trading days per second of real time.  [default: as fast as it goes]",
+)
+@click.option(
+    "--symbols",
+    multiple=True,
+    callback=_symbols,
+    metavar="NAMES",
+    help="Which stocks to trade, comma-separated.  [default: all five]",
+)
+@click.option(
+    "--agents", type=click.IntRange(min=1), metavar="COUNT", help="How many strategy agents take part."
+)
+@click.option(
+    "--chaos",
+    type=int,
+    metavar="SEED",
+    help="Let agents hang, raise and flood, drawn from this seed; then trip the kill switch.",
+)
+@click.option("--days", type=click.IntRange(min=1), metavar="COUNT", help="Only this many trading days.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where the HTML report goes.",
+)
+@click.option("--plain", is_flag=True, help="Lines of text instead of a live display.")
+def demo(**given: object) -> None:
+    """Run a firm of agents over thirteen years of real daily bars, and report what it did.
+
+    A market-data agent, strategies, the CIO at the signal barrier, risk, compliance, a paper broker and a
+    portfolio, all on one bus. Ends with a summary and writes a self-contained HTML report.
+    """
+    from openoutcry.firm.demo import DemoOptions, run_demo
+
+    chosen = {name: value for name, value in given.items() if value not in (None, ())}
+    sys.exit(run_demo(DemoOptions(**chosen)))

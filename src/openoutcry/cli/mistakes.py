@@ -1,0 +1,49 @@
+"""How the commands speak of failures: a line for a mistake at the keyboard, a traceback for a bug."""
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+import click
+
+FAILED = 1
+MISTAKE = 2
+NOT_DRAINED = 3
+BY_SIGNAL = 128
+
+_HERE = str(Path(__file__).parent)
+
+
+class Mistake(click.ClickException):
+    """Something to put right at the keyboard: one line, with the remedy, and exit code 2."""
+
+    exit_code = MISTAKE
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class AppFailed(click.ClickException):
+    """The user's own code raised: its traceback without the frames of this command, and exit code 1."""
+
+    exit_code = FAILED
+
+    def __init__(self, what: str, error: BaseException) -> None:
+        super().__init__(what)
+        self.error = error
+
+    def show(self, file: object = None) -> None:
+        """Print the user's part of the traceback, then what it was that failed."""
+        del file
+        shown = self.error.with_traceback(_from_the_app_on(self.error.__traceback__))
+        click.echo("".join(traceback.format_exception(shown)), err=True, nl=False)
+        click.echo(f"Error: {self.message}", err=True)
+
+
+def _from_the_app_on(tb: TracebackType | None) -> TracebackType | None:
+    while tb is not None:
+        name = tb.tb_frame.f_code.co_filename
+        if not name.startswith((_HERE, "<frozen importlib")) and "importlib" not in Path(name).parts:
+            return tb
+        tb = tb.tb_next
+    return None

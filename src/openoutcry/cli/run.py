@@ -1,0 +1,89 @@
+"""`openoutcry run MODULE:APP`: runs a firm of the user's until it ends or is stopped."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import click
+
+from openoutcry.cli.console import facts
+from openoutcry.cli.loading import load_app
+from openoutcry.cli.mistakes import FAILED, NOT_DRAINED, AppFailed, Mistake
+from openoutcry.config import load_config
+from openoutcry.core.ledger import Ledger, LedgerRow
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:APP")
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A TOML file with settings of the bus that the app is given.",
+)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="When stopping: how long the agents may go on with what is queued.",
+)
+@click.option(
+    "--loop",
+    "loop_name",
+    type=click.Choice(["auto", "asyncio", "uvloop"]),
+    default="auto",
+    show_default=True,
+    help="The event loop; auto is uvloop where it is installed.",
+)
+def run(target: str, config: Path | None, drain_timeout: float, loop_name: str) -> None:
+    """Run your own firm: APP in MODULE, imported from the current directory.
+
+    APP is a function that takes a bus and subscribes agents to it (the firm then runs until it is stopped),
+    or a coroutine function that takes a bus (the firm runs until it returns), or a function without arguments
+    that returns an EventBus, or an EventBus.
+
+    Ctrl-C or SIGTERM stops the firm: nothing new is admitted, and what is queued is handled until the drain
+    time-out. A second one ends it at once.
+
+    Exit codes: 0 ended or stopped, everything handled. 1 the app failed, or the ledger does not balance.
+    2 a mistake in the command. 3 events were still waiting when the drain time-out passed. 130 or 143 ended
+    at once by a second Ctrl-C or SIGTERM.
+    """
+    from openoutcry.cli.hosting import host
+
+    settings = None if config is None else load_config(config)
+    app = load_app(target, Path.cwd())
+    with asyncio.Runner(loop_factory=_loop_factory(loop_name)) as runner:
+        ending = runner.run(host(app, target, settings, drain_timeout))
+    facts(f"{target}: {ending.why}, after {ending.elapsed_s:,.1f} s", _summary(ending.ledger))
+    if ending.error is not None:
+        raise AppFailed(f"{target} failed", ending.error)
+    if not ending.ledger.balances:
+        sys.exit(FAILED)
+    if ending.left_count:
+        click.echo(f"Error: {ending.left_count:,} deliveries were left: raise --drain-timeout", err=True)
+        sys.exit(NOT_DRAINED)
+
+
+def _summary(ledger: Ledger) -> list[tuple[str, str]]:
+    """Return the totals of the ledger: accepted, handled, and every other fate that befell an event."""
+    fates = [f.name for f in fields(LedgerRow) if f.name not in ("subscription", "lane")]
+    shown = [fate for fate in fates if fate in ("accepted", "handled") or ledger.total(fate)]
+    verdict = "balances: nothing was lost" if ledger.balances else "does NOT balance: deliveries were lost"
+    return [*((fate.replace("_", " "), f"{ledger.total(fate):,}") for fate in shown), ("ledger", verdict)]
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the loop; None is asyncio's default."""
+    if name == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if name == "uvloop":
+            raise Mistake("--loop uvloop: uvloop is not installed; pip install 'openoutcry[speed]'") from None
+        return None
+    return uvloop.new_event_loop
