@@ -1,0 +1,69 @@
+"""Cursors: which positions of a lane are settled, as a floor and the stretches settled above it.
+
+Positions count from 1. In the plain case (one call at a time, in order) a cursor is one integer. Concurrent calls and
+retries that let others overtake settle out of order: what is settled above the floor is kept as merged stretches,
+found by either end, so that settling costs the same however many gaps there are.
+"""
+
+
+class Cursor:
+    """A settled floor plus the settled stretches above it.
+
+    Attributes:
+        floor: Every position up to and including this one is settled.
+
+    """
+
+    __slots__ = ("_by_end", "_by_start", "floor")
+
+    def __init__(self, floor: int = 0) -> None:
+        self.floor = floor
+        self._by_start: dict[int, int] = {}
+        self._by_end: dict[int, int] = {}
+
+    def settle(self, first: int, count: int) -> None:
+        """Mark the `count` positions from `first` on as settled. None of them may be settled already."""
+        if count <= 0:
+            return
+        assert first > self.floor, "a position was settled twice"
+        last = first + count - 1
+        if first == self.floor + 1:
+            self.floor = last
+            if self._by_start:
+                self._absorb()
+            return
+        first = self._by_end.pop(first - 1, first)
+        self._by_start.pop(first, None)
+        after = self._by_start.pop(last + 1, None)
+        if after is not None:
+            self._by_end.pop(after)
+            last = after
+        self._by_start[first] = last
+        self._by_end[last] = first
+
+    def is_settled(self, position: int) -> bool:
+        """Tell whether `position` is settled. The cost grows with the number of stretches above the floor."""
+        return position <= self.floor or any(a <= position <= b for a, b in self._by_start.items())
+
+    def settled_above(self) -> list[tuple[int, int]]:
+        """Return the settled stretches above the floor as (first, last), ascending."""
+        return sorted(self._by_start.items())
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Return the unsettled stretches between the floor and the highest settled position, ascending."""
+        gaps = []
+        low = self.floor + 1
+        for first, last in self.settled_above():
+            gaps.append((low, first - 1))
+            low = last + 1
+        return gaps
+
+    def lag(self, head: int) -> int:
+        """Return how many of the positions up to `head` are not settled."""
+        return head - self.floor - sum(last - first + 1 for first, last in self._by_start.items())
+
+    def _absorb(self) -> None:
+        last = self._by_start.pop(self.floor + 1, None)
+        if last is not None:
+            self._by_end.pop(last)
+            self.floor = last

@@ -1,0 +1,322 @@
+"""Lanes: what waits for one subscription, in order, with the positions and the counts that account for it.
+
+The feed hands every subscription the *same* list of events; a lane keeps (list, start) stretches of such lists, so that
+queueing a thousand events for thirty subscriptions costs thirty small objects. A worker takes a `Batch`: a
+private copy of the next few events and an iterator over it. How far the worker has come is read off the iterator,
+so that progress, in-flight and causation cost nothing per event; urgency, time-outs and pauses cut the private list
+short, and the loop over it ends by itself after the call in hand.
+
+A lane numbers what it accepted from 1; its `Cursor` knows what is settled. The counts beside it are the loss ledger's.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from openoutcry.core.cursors import Cursor
+
+
+class Batch:
+    """Some events of one lane in the hands of a worker.
+
+    Attributes:
+        lane: Where the events came from.
+        events: A private list; only its worker iterates it, and `Lane.give_back` cuts it short.
+        iterator: What the worker iterates.
+        first: The lane position of `events[0]`; the rest follow without gaps.
+        admitted_ns: When the events were admitted, on the bus's monotonic clock.
+        attempts: How often `events[0]` was tried before and failed. Above 0 the batch has one event.
+
+    """
+
+    __slots__ = ("admitted_ns", "attempts", "events", "first", "iterator", "lane")
+
+    def __init__(self, lane: "Lane", events: list[Any], first: int, admitted_ns: int, attempts: int = 0) -> None:
+        self.lane = lane
+        self.events = events
+        self.first = first
+        self.admitted_ns = admitted_ns
+        self.attempts = attempts
+        self.iterator: Iterator[Any] = iter(events)
+
+    @property
+    def waiting(self) -> int:
+        """How many of the events have not been begun."""
+        return self.iterator.__length_hint__()  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def begun(self) -> int:
+        """How many of the events have been begun, the one in the handler included."""
+        return len(self.events) - self.waiting
+
+    @property
+    def current(self) -> Any:
+        """The event that was begun last, or None before the first."""
+        begun = self.begun
+        return self.events[begun - 1] if begun else None
+
+
+class Stretch:
+    """A stretch of a shared list that waits in a lane: `events[start:]`, `events[0]` having position `first`."""
+
+    __slots__ = ("admitted_ns", "attempts", "events", "first", "start")
+
+    def __init__(self, events: list[Any], first: int, admitted_ns: int, attempts: int = 0) -> None:
+        self.events = events
+        self.start = 0
+        self.first = first
+        self.admitted_ns = admitted_ns
+        self.attempts = attempts
+
+
+class Lane:
+    """A first-in first-out lane. What ends in it is counted under exactly one of the ledger's words.
+
+    Attributes:
+        name: `control`, `high` or `normal`.
+        waiting: Events that no worker has taken.
+        accepted: Events that were ever accepted into the lane; also the position of the newest.
+        held_until_ns: The head is a retry that may not start before this time; 0 when nothing is held.
+
+    """
+
+    __slots__ = (
+        "_parked",
+        "_stretches",
+        "accepted",
+        "conflated",
+        "cursor",
+        "dead_lettered",
+        "expired",
+        "handled",
+        "held_until_ns",
+        "name",
+        "overflowed",
+        "waiting",
+        "withdrawn",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cursor = Cursor()
+        self.waiting = self.accepted = self.held_until_ns = 0
+        self.handled = self.dead_lettered = self.conflated = 0
+        self.overflowed = self.expired = self.withdrawn = 0
+        self._stretches: deque[Stretch] = deque()
+        self._parked: list[tuple[int, int, Stretch]] = []
+
+    def push(self, events: list[Any], at_ns: int) -> None:
+        """Accept `events`, in order. The list is shared and must not change afterwards."""
+        self._stretches.append(Stretch(events, self.accepted + 1, at_ns))
+        count = len(events)
+        self.accepted += count
+        self.waiting += count
+
+    def push_overflowing(self, events: list[Any], room: int, at_ns: int) -> list[Any]:
+        """Accept `events`, keep the first `room` of them waiting and return the rest, counted as dead letters."""
+        kept, rest = events[: max(0, room)], events[max(0, room) :]
+        if kept:
+            self.push(kept, at_ns)
+        first = self.accepted + 1
+        self.accepted += len(rest)
+        self.dead_lettered += len(rest)
+        self.cursor.settle(first, len(rest))
+        return rest
+
+    def take(self, limit: int, now_ns: int) -> Batch | None:
+        """Hand over up to `limit` of the next events, or None when nothing may start now."""
+        if self._parked and self._parked[0][0] <= now_ns:
+            return self._batch(heappop(self._parked)[2], 1)
+        if not self._stretches or self.held_until_ns > now_ns:
+            return None
+        self.held_until_ns = 0
+        stretch = self._stretches[0]
+        batch = self._batch(stretch, limit)
+        if stretch.start >= len(stretch.events):
+            self._stretches.popleft()
+        return batch
+
+    def _batch(self, stretch: Stretch, limit: int) -> Batch:
+        start = stretch.start
+        part = stretch.events[start : start + limit]
+        taken = len(part)
+        stretch.start = start + taken
+        self.waiting -= taken
+        return Batch(self, part, stretch.first + start, stretch.admitted_ns, stretch.attempts)
+
+    def due_ns(self) -> int | None:
+        """Return when the next held or parked retry may start, or None when none is waiting for its time."""
+        dues = [self._parked[0][0]] if self._parked else []
+        if self.held_until_ns:
+            dues.append(self.held_until_ns)
+        return min(dues, default=None)
+
+    def settle(self, batch: Batch) -> None:
+        """Count every event of `batch` as handled."""
+        count = len(batch.events)
+        self.handled += count
+        self.cursor.settle(batch.first, count)
+
+    def settle_before_current(self, batch: Batch) -> None:
+        """Count the events before the current one as handled and make the current one the batch's only event.
+
+        What was not begun goes back to the head of the lane.
+        """
+        self.give_back(batch)
+        done = len(batch.events) - 1
+        if done > 0:
+            self.handled += done
+            self.cursor.settle(batch.first, done)
+            batch.first += done
+            del batch.events[:done]
+
+    def give_back(self, batch: Batch) -> None:
+        """Return what the worker has not begun to the head of the lane; its loop ends after the call in hand."""
+        begun = batch.begun
+        rest = batch.events[begun:]
+        if rest:
+            del batch.events[begun:]
+            attempts = batch.attempts if begun == 0 else 0
+            self._stretches.appendleft(Stretch(rest, batch.first + begun, batch.admitted_ns, attempts))
+            self.waiting += len(rest)
+
+    def retry(self, batch: Batch, at_ns: int, *, in_order: bool) -> None:
+        """Queue the one event of a failed `batch` again, not before `at_ns`."""
+        stretch = Stretch(batch.events, batch.first, batch.admitted_ns, batch.attempts + 1)
+        self.waiting += 1
+        if in_order:
+            self._stretches.appendleft(stretch)
+            self.held_until_ns = at_ns
+        else:
+            heappush(self._parked, (at_ns, batch.first, stretch))
+
+    def bury(self, batch: Batch) -> None:
+        """Count the one event of a failed `batch` as a dead letter."""
+        self.dead_lettered += 1
+        self.cursor.settle(batch.first, 1)
+
+    def expire(self, batch: Batch) -> None:
+        """Count every event of `batch`, none of them begun, as expired."""
+        self.expired += len(batch.events)
+        self.cursor.settle(batch.first, len(batch.events))
+
+    def withdraw(self, which: Callable[[Any], bool] | None = None) -> list[Any]:
+        """Take out what waits (or what of it `which` says), count it as withdrawn, and return it in order."""
+        events: list[Any] = []
+        self._stretches = deque(rest for s in self._stretches for rest in self._sift(s, which, events))
+        self._parked = [(at, r.first, r) for at, _, s in self._parked for r in self._sift(s, which, events)]
+        heapify(self._parked)
+        if not self._stretches or not self._stretches[0].attempts:
+            self.held_until_ns = 0
+        self.withdrawn += len(events)
+        self.waiting -= len(events)
+        return events
+
+    def _sift(self, s: Stretch, which: Callable[[Any], bool] | None, out: list[Any]) -> Iterator[Stretch]:
+        """Move what is withdrawn from `s` to `out`; yield what stays, as stretches without gaps."""
+        keep: list[Any] = []
+        for position, event in enumerate(s.events[s.start :], s.first + s.start):
+            if which is None or which(event):
+                out.append(event)
+                self.cursor.settle(position, 1)
+                if keep:
+                    yield Stretch(keep, position - len(keep), s.admitted_ns, s.attempts)
+                    keep = []
+            else:
+                keep.append(event)
+        if keep:
+            yield Stretch(keep, s.first + len(s.events) - len(keep), s.admitted_ns, s.attempts)
+
+    def waiting_events(self) -> Iterator[Any]:
+        """Iterate what waits, retries that may be overtaken last."""
+        for s in (*self._stretches, *(p[2] for p in self._parked)):
+            yield from s.events[s.start :]
+
+
+class ConflatingLane(Lane):
+    """A lane that keeps the newest waiting event per key.
+
+    An update takes the place of the one it replaces: order holds per key, and a key that never stops updating still has
+    its turn. (Moving updates to the end would starve just the busiest symbol.)
+    """
+
+    __slots__ = ("_key", "_newest")
+
+    def __init__(self, name: str, key: Callable[[Any], object]) -> None:
+        super().__init__(name)
+        self._key = key
+        self._newest: OrderedDict[object, tuple[Any, int, int]] = OrderedDict()
+
+    def push(self, events: list[Any], at_ns: int) -> None:
+        """Accept `events`; each replaces the waiting one with the same key."""
+        newest, key_of, position = self._newest, self._key, self.accepted
+        for event in events:
+            position += 1
+            key = key_of(event)
+            old = newest.get(key)
+            if old is not None:
+                self.conflated += 1
+                self.waiting -= 1
+                self.cursor.settle(old[1], 1)
+            newest[key] = (event, position, at_ns)
+        self.accepted = position
+        self.waiting += len(events)
+
+    def take(self, limit: int, now_ns: int) -> Batch | None:
+        """Hand over the next event alone, so that those behind it can still be replaced."""
+        batch = super().take(limit, now_ns)
+        if batch is not None or self.held_until_ns > now_ns or not self._newest:
+            return batch
+        _, (event, position, at_ns) = self._newest.popitem(last=False)
+        self.waiting -= 1
+        return Batch(self, [event], position, at_ns)
+
+    def withdraw(self, which: Callable[[Any], bool] | None = None) -> list[Any]:
+        """Take out what waits (or what of it `which` says), count it as withdrawn, and return it."""
+        events = super().withdraw(which)
+        gone = [key for key, (event, _, _) in self._newest.items() if which is None or which(event)]
+        for key in gone:
+            event, position, _ = self._newest.pop(key)
+            self.cursor.settle(position, 1)
+            events.append(event)
+        self.withdrawn += len(gone)
+        self.waiting -= len(gone)
+        return events
+
+    def waiting_events(self) -> Iterator[Any]:
+        """Iterate what waits."""
+        yield from super().waiting_events()
+        yield from (event for event, _, _ in self._newest.values())
+
+
+class BoundedLane(Lane):
+    """A lane of at most `limit` waiting events: the oldest make room for the newest, and are counted."""
+
+    __slots__ = ("_limit",)
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(name)
+        self._limit = limit
+
+    def push(self, events: list[Any], at_ns: int) -> None:
+        """Accept `events`; drop the oldest beyond the limit."""
+        super().push(events, at_ns)
+        self._trim()
+
+    def give_back(self, batch: Batch) -> None:
+        """Return what was not begun to the head of the lane; drop the oldest beyond the limit."""
+        super().give_back(batch)
+        self._trim()
+
+    def _trim(self) -> None:
+        while self.waiting > self._limit and self._stretches:
+            stretch = self._stretches[0]
+            excess = min(self.waiting - self._limit, len(stretch.events) - stretch.start)
+            self.cursor.settle(stretch.first + stretch.start, excess)
+            self.overflowed += excess
+            self.waiting -= excess
+            stretch.start += excess
+            if stretch.start >= len(stretch.events):
+                self._stretches.popleft()
+                self.held_until_ns = 0

@@ -1,0 +1,99 @@
+"""The loss ledger: everything accepted is accounted for, per subscription and lane, at any moment.
+
+accepted = handled + dead-lettered + conflated + overflowed + expired + withdrawn + waiting + in flight
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+
+from openoutcry.core.lanes import Batch, Lane
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What became of the events that one lane of one subscription accepted.
+
+    Attributes:
+        subscription: The subscription's name.
+        lane: `control`, `high` or `normal`.
+        accepted: Events accepted for this subscription.
+        handled: A handler returned.
+        dead_lettered: Every attempt failed, or a stalled mailbox had no room.
+        conflated: A newer event with the same key took the place, as the subscriber asked.
+        overflowed: Dropped as the oldest, as the subscriber asked.
+        expired: Older than `max_age_s`, as the subscriber asked.
+        withdrawn: Waiting when the subscription ended.
+        waiting: Not begun yet, retries included.
+        in_flight: In a handler now.
+
+    """
+
+    subscription: str
+    lane: str
+    accepted: int
+    handled: int
+    dead_lettered: int
+    conflated: int
+    overflowed: int
+    expired: int
+    withdrawn: int
+    waiting: int
+    in_flight: int
+
+    @property
+    def accounted(self) -> int:
+        """The sum of every fate."""
+        return sum(getattr(self, f.name) for f in fields(self)[3:])
+
+    @property
+    def balances(self) -> bool:
+        """Whether every accepted event is accounted for."""
+        return self.accepted == self.accounted
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Return the row as JSON-ready data."""
+        return asdict(self)
+
+
+def ledger_row(subscription: str, lane: Lane, open_batches: Iterable[Batch]) -> LedgerRow:
+    """Read one row off a lane and the batches of it that workers hold."""
+    handled = waiting = in_flight = 0
+    for batch in open_batches:
+        if batch.lane is lane:
+            begun = batch.begun
+            handled += max(0, begun - 1)
+            in_flight += begun > 0
+            waiting += batch.waiting
+    return LedgerRow(
+        subscription=subscription,
+        lane=lane.name,
+        accepted=lane.accepted,
+        handled=lane.handled + handled,
+        dead_lettered=lane.dead_lettered,
+        conflated=lane.conflated,
+        overflowed=lane.overflowed,
+        expired=lane.expired,
+        withdrawn=lane.withdrawn,
+        waiting=lane.waiting + waiting,
+        in_flight=in_flight,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All rows of a bus, ended subscriptions included."""
+
+    rows: tuple[LedgerRow, ...]
+
+    @property
+    def balances(self) -> bool:
+        """Whether every row balances: nothing accepted was lost."""
+        return all(row.balances for row in self.rows)
+
+    def total(self, fate: str) -> int:
+        """Return the sum of one column, such as `handled`, over all rows."""
+        return sum(getattr(row, fate) for row in self.rows)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the ledger as JSON-ready data."""
+        return {"balances": self.balances, "rows": [row.to_dict() for row in self.rows]}

@@ -1,0 +1,144 @@
+"""A mailbox: what one subscription has not settled, in a high-priority and a normal lane.
+
+```
+            feed                                        worker
+  push_high ─────▶ high   ▒▒▒▒                          take ──▶ Batch (high first, one normal
+  push      ─────▶ normal ▒▒▒▒▒▒▒▒▒▒▒▒                            after every `share` high ones)
+                                                        settle | retry | bury | expire
+```
+
+High-priority events are handled before every queued normal one, but for the minimum share of the normal lane, so that
+nothing starves. A normal batch that a worker holds is cut short when a high-priority event arrives.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from openoutcry.core.lanes import Batch, Lane
+
+
+class Mailbox:
+    """Two lanes and the batches that workers hold.
+
+    Args:
+        normal: The normal lane, with whatever overflow policy it has.
+        share: One normal event is handled after this many high-priority ones in a row.
+        gates: Whether the normal lane counts toward the bus's room.
+
+    """
+
+    __slots__ = ("_streak", "gates", "high", "normal", "open", "share", "stalled")
+
+    def __init__(self, normal: Lane, *, share: int = 16, gates: bool = True) -> None:
+        self.high = Lane("high")
+        self.normal = normal
+        self.share = share
+        self.gates = gates
+        self.stalled = False
+        self.open: list[Batch] = []
+        self._streak = 0
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait: accepted, neither settled nor in a handler."""
+        waiting = self.high.waiting + self.normal.waiting
+        for batch in self.open:
+            waiting += batch.waiting
+        return waiting
+
+    @property
+    def gating(self) -> int:
+        """Events that count toward the bus's room."""
+        if self.stalled:
+            return 0
+        if self.gates:
+            return self.waiting
+        return self.high.waiting + sum(b.waiting for b in self.open if b.lane is self.high)
+
+    @property
+    def in_flight(self) -> int:
+        """Events that a handler has begun and not ended."""
+        return sum(batch.begun > 0 for batch in self.open)
+
+    @property
+    def progress(self) -> int:
+        """A number that grows whenever the subscription moves: calls ended one way or another, and calls begun."""
+        high, normal = self.high, self.normal
+        done = high.handled + normal.handled + high.dead_lettered + normal.dead_lettered
+        return done + high.expired + normal.expired + sum(batch.begun for batch in self.open)
+
+    def push_high(self, events: list[Any], at_ns: int) -> None:
+        """Queue high-priority events and cut the normal batches short."""
+        self.high.push(events, at_ns)
+        self.cut()
+
+    def cut(self) -> None:
+        """Make every worker look up after the call in hand: unbegun normal events go back to their lane."""
+        for batch in self.open:
+            if batch.lane is self.normal:
+                self.normal.give_back(batch)
+
+    def cut_all(self) -> None:
+        """Give back whatever no worker has begun, in both lanes."""
+        for batch in self.open:
+            batch.lane.give_back(batch)
+
+    def take(self, limit: int, now_ns: int) -> Batch | None:
+        """Hand over the next batch, which is then open, or None when nothing may start now."""
+        batch = self._choose(limit, now_ns)
+        if batch is not None:
+            self.open.append(batch)
+        return batch
+
+    def _choose(self, limit: int, now_ns: int) -> Batch | None:
+        high, normal = self.high, self.normal
+        if not high.waiting:
+            self._streak = 0
+            return normal.take(limit, now_ns)
+        if not normal.waiting:
+            return high.take(limit, now_ns)
+        if self._streak < self.share:
+            batch = high.take(min(limit, self.share - self._streak), now_ns)
+            if batch is not None:
+                self._streak += len(batch.events)
+                return batch
+        batch = normal.take(1, now_ns)
+        if batch is not None:
+            self._streak = 0
+            return batch
+        return high.take(1, now_ns)
+
+    def settle(self, batch: Batch) -> None:
+        """Close a batch whose every event was handled."""
+        batch.lane.settle(batch)
+        self.open.remove(batch)
+
+    def fail(self, batch: Batch) -> None:
+        """Close a batch whose current call failed: those before it are handled, those after it wait again.
+
+        The batch then holds the failed event alone; `retry` or `bury` must follow.
+        """
+        batch.lane.settle_before_current(batch)
+        self.open.remove(batch)
+
+    def expire(self, batch: Batch) -> None:
+        """Close a batch of events that are too old, none of them begun."""
+        batch.lane.expire(batch)
+        self.open.remove(batch)
+
+    def release(self, batch: Batch) -> None:
+        """Close a batch without an end for its current event: it waits again, and no attempt is counted."""
+        batch.lane.settle_before_current(batch)
+        self.open.remove(batch)
+        batch.iterator = iter(batch.events)
+        batch.lane.give_back(batch)
+
+    def due_ns(self) -> int | None:
+        """Return when the next retry may start, or None when no retry waits for its time."""
+        dues = [due for lane in (self.high, self.normal) if (due := lane.due_ns()) is not None]
+        return min(dues, default=None)
+
+    def withdraw(self, which: Callable[[Any], bool] | None = None) -> list[Any]:
+        """Give up what waits (or what of it `which` says), counted as withdrawn. Calls in hand go on."""
+        self.cut_all()
+        return self.high.withdraw(which) + self.normal.withdraw(which)

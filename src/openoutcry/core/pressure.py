@@ -1,0 +1,233 @@
+"""Pressure: the level that utilisation means, and what to do with an event at that level.
+
+```
+ share of max_queue_size   0        50 %      75 %      90 %   92.5 %   95 %      100 %
+ level                     │ NORMAL │ WARNING │  HIGH   │        CRITICAL          │
+ shed_first (market data)  │ queue  │ queue   │ rate    │ shed                     │
+ other low-priority types  │ queue  │ queue   │ rate    │ queue │ shed             │
+ shed_last (orders, ...)   │ queue  │ queue   │ rate    │ queue          │ refuse  │
+ high-priority types       │ queue  │ queue   │ queue   │ queue          │ queue   │ wait, then refuse
+```
+
+Levels rise at their thresholds and fall only below threshold minus hysteresis, so they do not flap. The machine holds no clock:
+`now_ns` is passed in, and the verdict says what the shell must do.
+"""
+
+import enum
+from dataclasses import asdict, dataclass
+from math import ceil
+
+from openoutcry.config import BackpressureConfig
+
+NS_PER_S = 1_000_000_000
+
+
+class BackpressureLevel(enum.Enum):
+    """Backpressure severity, by the utilisation of the fullest gating mailbox."""
+
+    NORMAL = "normal"
+    WARNING = "warning"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for NORMAL to 3 for CRITICAL."""
+        return _RANKS[self]
+
+
+_RANKS = {level: rank for rank, level in enumerate(BackpressureLevel)}
+_LEVELS = tuple(BackpressureLevel)
+
+
+class Refusal(enum.StrEnum):
+    """Why an event was refused."""
+
+    SHED = "shed"
+    NO_ROOM = "no_room"
+    RATE_LIMITED = "rate_limited"
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Queue the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Ask again after `wait_ns`, or earlier when room is made."""
+
+    wait_ns: int
+    reason: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Keep the event out and count it under `reason`."""
+
+    reason: Refusal
+
+
+Verdict = Admit | Wait | Refuse
+ADMIT = Admit()
+REFUSE_SHED = Refuse(Refusal.SHED)
+REFUSE_NO_ROOM = Refuse(Refusal.NO_ROOM)
+
+
+class TokenBucket:
+    """A token bucket: `rate_per_s` tokens a second, at most `burst` at once. Starts full."""
+
+    __slots__ = ("_burst", "_per_ns", "_since_ns", "_tokens")
+
+    def __init__(self, rate_per_s: float, burst: int) -> None:
+        self._per_ns = rate_per_s / NS_PER_S
+        self._burst = float(burst)
+        self._tokens = float(burst)
+        self._since_ns = 0
+
+    def take(self, now_ns: int, *, force: bool = False) -> int:
+        """Take a token and return 0, or return the nanoseconds until there is one. `force` may run into debt."""
+        passed_ns = now_ns - self._since_ns
+        if passed_ns > 0:
+            self._tokens = min(self._burst, self._tokens + passed_ns * self._per_ns)
+            self._since_ns = now_ns
+        # The tolerance absorbs float rounding: waiting exactly as long as told must be enough.
+        if self._tokens >= 1 - 1e-9:
+            self._tokens -= 1
+            return 0
+        if force:
+            self._tokens = max(self._tokens - 1, -self._burst)
+            return 0
+        return max(1, ceil((1 - self._tokens) / self._per_ns))
+
+
+class Pressure:
+    """The level machine and the verdicts.
+
+    Args:
+        capacity: `max_queue_size`, the most events that wait in the fullest gating mailbox.
+        config: Thresholds, reserve, rate limit and the order of shedding.
+
+    """
+
+    __slots__ = (
+        "_bucket",
+        "_mid_room",
+        "_rise",
+        "_shed_first",
+        "_shed_last",
+        "capacity",
+        "config",
+        "fall",
+        "level",
+        "low_room",
+    )
+
+    def __init__(self, capacity: int, config: BackpressureConfig) -> None:
+        self.capacity = capacity
+        self.config = config
+        self.level = BackpressureLevel.NORMAL
+        shares = (config.warning_threshold, config.high_threshold, config.critical_threshold)
+        # Depths are whole numbers: the first depth at or above a share begins its level.
+        self._rise = tuple(max(1, _ceil(share * capacity)) for share in shares)
+        self.fall = tuple(_ceil((share - config.hysteresis) * capacity) for share in shares)
+        reserve = min(max(1, int(config.reserve * capacity)), capacity // 2) if config.reserve else 0
+        self.low_room = capacity - reserve
+        self._mid_room = min(self.low_room, max(self._rise[2], (self._rise[2] + self.low_room + 1) // 2))
+        self._bucket = TokenBucket(config.rate_limit_per_s, config.rate_limit_burst)
+        self._shed_first = config.shed_first
+        self._shed_last = config.shed_last
+
+    def assess(self, depth: int) -> bool:
+        """Set the level that `depth` waiting events mean and tell whether it changed."""
+        rank = self.level.rank
+        while rank < len(self._rise) and depth >= self._rise[rank]:
+            rank += 1
+        while rank > 0 and depth < self.fall[rank - 1]:
+            rank -= 1
+        changed = rank != self.level.rank
+        if changed:
+            self.level = _LEVELS[rank]
+        return changed
+
+    def credit(self, depth: int) -> int:
+        """Return how many low-priority events can be queued, `depth` waiting now, before anything need be asked again."""
+        rank = self.level.rank
+        if rank >= BackpressureLevel.HIGH.rank:
+            return 0
+        return max(0, min(self._rise[rank], self.low_room) - depth)
+
+    def admit_high(self, depth: int) -> Verdict:
+        """Decide on a high-priority event: never shed, but the mailboxes are bounded."""
+        if depth < self.capacity:
+            return ADMIT
+        return Wait(int(self.config.cooldown_s * NS_PER_S), Refusal.NO_ROOM)
+
+    def admit_low(self, event_type: str, depth: int, now_ns: int, *, reentrant: bool = False) -> Verdict:
+        """Decide on a low-priority event.
+
+        `reentrant` marks a publish from inside a handler: it is not made to wait for a token, and runs the rate
+        limit into debt instead.
+        """
+        if depth >= self.low_room:
+            return REFUSE_NO_ROOM
+        if self.level is BackpressureLevel.CRITICAL and event_type not in self._shed_last:
+            if event_type in self._shed_first or depth >= self._mid_room:
+                return REFUSE_SHED
+        elif self.level is BackpressureLevel.HIGH:
+            wait_ns = self._bucket.take(now_ns, force=reentrant)
+            if wait_ns:
+                return Wait(wait_ns, Refusal.RATE_LIMITED)
+        return ADMIT
+
+
+def _ceil(share: float) -> int:
+    # 0.29 * 100 is 28.999999999999996: rounding first keeps thresholds where a person expects them.
+    return ceil(round(share, 6))
+
+
+@dataclass(frozen=True, slots=True)
+class BackpressureMetrics:
+    """What happened at the door, counted since the start or the last `reset_metrics`.
+
+    Attributes:
+        level: The current level.
+        queue_size: Events that wait in the fullest gating mailbox, or before `start`, all that wait.
+        capacity: `max_queue_size`.
+        utilisation: `queue_size / capacity`, 0 to 1.
+        peak_queue_size: The largest `queue_size` seen at a level check.
+        published: Events accepted.
+        high_priority: Accepted ones that took the high-priority lane.
+        control: Accepted ones that took the control lane (kill switches).
+        duplicates: Publications of an `event_id` that had already been accepted.
+        refused: Refused events by reason: `shed`, `no_room`, `rate_limited`.
+        rate_limited_waits: Publications that waited for a token.
+        room_waits: High-priority publications that waited for room.
+        level_changes: Transitions between levels.
+        stalled: Names of subscriptions that do not gate because they have stopped moving.
+
+    """
+
+    level: BackpressureLevel
+    queue_size: int
+    capacity: int
+    utilisation: float
+    peak_queue_size: int
+    published: int
+    high_priority: int
+    control: int
+    duplicates: int
+    refused: dict[str, int]
+    rate_limited_waits: int
+    room_waits: int
+    level_changes: int
+    stalled: tuple[str, ...]
+
+    @property
+    def dropped(self) -> int:
+        """All refused events: the sum over the reasons."""
+        return sum(self.refused.values())
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the metrics as JSON-ready data."""
+        return {**asdict(self), "level": self.level.value, "dropped": self.dropped, "stalled": list(self.stalled)}

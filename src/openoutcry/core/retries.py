@@ -1,0 +1,65 @@
+"""Retries: what happens to an event whose call failed. Again at a time, or dead, with the reason."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from openoutcry.config import RetryPolicy
+
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Try again after `wait_ns`."""
+
+    wait_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """No attempt is left."""
+
+    attempts: int
+
+
+def after_failure(policy: RetryPolicy, attempts: int, jitter: float) -> Again | Dead:
+    """Decide on an event that has failed `attempts` times, this one included.
+
+    The wait is the policy's exponential backoff, lengthened by `jitter` (0 <= jitter < 1, drawn by the caller) times the
+    policy's share.
+    """
+    if attempts >= policy.attempts:
+        return Dead(attempts)
+    # The exponent is bounded before the power is taken: a large number of attempts must not overflow a float.
+    wait_s = policy.first_s
+    for _ in range(attempts - 1):
+        wait_s = min(wait_s * policy.factor, policy.max_s)
+        if wait_s >= policy.max_s:
+            break
+    return Again(int(min(wait_s, policy.max_s) * (1 + policy.jitter * jitter) * NS_PER_S))
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An accepted event that one subscription could not handle.
+
+    Attributes:
+        subscription: The subscription's name.
+        lane: The lane it waited in.
+        event: The event itself.
+        reason: `failed`, `timed out` or `stalled`.
+        error: The last error as text, or an empty string.
+        traceback: The last error's traceback as text, or an empty string.
+        attempts: How often it was tried.
+        wall_ns: When it was buried, in nanoseconds since the epoch (a label).
+
+    """
+
+    subscription: str
+    lane: str
+    event: Any
+    reason: str
+    error: str
+    traceback: str
+    attempts: int
+    wall_ns: int

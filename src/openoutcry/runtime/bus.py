@@ -1,0 +1,280 @@
+"""The event bus: the public face over door, feed, floor and rounds. Each method says what it does and hands it on."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self
+
+from openoutcry.config import BackpressureConfig, BusConfig, HealthCheckConfig, PersistenceConfig
+from openoutcry.core.pressure import BackpressureLevel, Wait
+from openoutcry.errors import NotYetAvailable, OpenOutcryError
+from openoutcry.ports import Clock
+from openoutcry.runtime.causes import current
+from openoutcry.runtime.door import Door
+from openoutcry.runtime.feed import Feed
+from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.history import History, SeenIds
+from openoutcry.runtime.ingest import Ingest
+from openoutcry.runtime.inspection import Inspection
+from openoutcry.runtime.lifecycle import Lifecycle, clock_of
+from openoutcry.runtime.rounds import Rounds
+from openoutcry.runtime.signals import Signals
+from openoutcry.runtime.subscribing import Subscribing
+
+
+PUBLISH_MANY_CHUNK = 512
+
+
+class EventBus(Subscribing, Signals, Inspection):
+    """The central event bus of a firm of agents.
+
+    Fan-out to subscriptions with a mailbox and a runner each, fan-in of signals at a barrier, two priority lanes and a
+    control lane, backpressure at the door, and a ledger that accounts for every accepted event.
+
+    ```python
+    async with EventBus() as bus:
+        bus.subscribe(EventType.MARKET_DATA, on_tick)
+        await bus.publish(MarketDataEvent(symbol="ES", price=5000.25))
+        await bus.join()
+    ```
+
+    The bus belongs to one event loop; `publish_threadsafe` is the way in for other threads.
+
+    Args:
+        max_queue_size: The most events that wait in the fullest gating mailbox.
+        signal_timeout: How long a round holds out for everybody before the quorum suffices, in seconds.
+        barrier_timeout: The hard deadline of a round, in seconds.
+        backpressure_config: Thresholds, reserve, rate limit, order of shedding.
+        enable_persistence: This version keeps nothing on disk; True raises `NotYetAvailable`.
+        persistence_config: As above.
+        health_check_config: This version has no health checks; anything but None raises `NotYetAvailable`.
+        clock: Where time comes from; by default the running loop's own clock (a virtual one), or the machine's.
+        history_size: Events kept for `get_event_history`.
+        dedup_window: An `event_id` is recognised as a duplicate for at least this many further events, ...
+        dedup_window_s: ... and for at least half this time, in seconds; while in flight, always.
+        kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
+
+    Raises:
+        ConfigError: A value is out of range.
+        NotYetAvailable: A capability was asked for that this version does not have.
+
+    """
+
+    def __init__(
+        self,
+        max_queue_size: int = 10_000,
+        signal_timeout: float = 5.0,
+        barrier_timeout: float = 10.0,
+        backpressure_config: BackpressureConfig | None = None,
+        enable_persistence: bool = False,
+        persistence_config: PersistenceConfig | None = None,
+        health_check_config: HealthCheckConfig | None = None,
+        *,
+        clock: Clock | None = None,
+        history_size: int = 10_000,
+        dedup_window: int = 32_768,
+        dedup_window_s: float = 600.0,
+        kill_switch_releasers: Iterable[str] = (),
+    ) -> None:
+        if enable_persistence or persistence_config is not None:
+            raise NotYetAvailable(
+                "persistence was asked for, but this version keeps events in memory only; leave enable_persistence "
+                "and persistence_config out"
+            )
+        if health_check_config is not None:
+            raise NotYetAvailable("health checks were asked for, but this version has none; leave health_check_config out")
+        self.config = BusConfig(
+            max_queue_size=max_queue_size,
+            signal_timeout=signal_timeout,
+            barrier_timeout=barrier_timeout,
+            backpressure=backpressure_config or BackpressureConfig(),
+            history_size=history_size,
+            dedup_window=dedup_window,
+            dedup_window_s=dedup_window_s,
+            kill_switch_releasers=frozenset(kill_switch_releasers),
+        )
+        first_clock = clock or clock_of(_running_loop())
+        seen = SeenIds(dedup_window, int(dedup_window_s * 1e9))
+        self._floor = Floor(max_queue_size, self.config.backpressure, first_clock, History(history_size), seen)
+        self._feed = Feed(self._floor)
+        self._door = Door(self._floor, self._feed, self.config.kill_switch_releasers)
+        self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
+        self._ingest = Ingest(self._floor, self._door, self.publish, max_queue_size)
+        self._lifecycle = Lifecycle(self._floor, self._feed, self._door, self._ingest, self._rounds, clock)
+
+    # -- publishing ---------------------------------------------------------------------------------
+
+    async def publish(self, event: Any, priority: bool = False) -> bool:
+        """Publish an event.
+
+        True: it was accepted and will be handled by every matching subscription, or end in that subscription's dead
+        letters; an `event_id` that was accepted before is True as well and delivers nothing new. False: it was refused
+        for lack of room or shed by backpressure, delivered to nobody, and counted (`metrics.refused`).
+
+        At HIGH a low-priority event may wait for a token of the rate limit, and a high-priority one waits for room, both
+        at most `cooldown_s`. A publish from inside a handler never waits. Publishing before `start` queues.
+
+        Cancelled: either nothing was admitted, or the event was admitted whole; publishing it again is safe.
+
+        Args:
+            event: An `Event`, or an object of a user's class with `event_id` and `event_type`.
+            priority: Take the high-priority lane whatever the type.
+
+        Raises:
+            InvalidEvent: It is not an event.
+            NotAuthorised: Its source may not publish it.
+            BusClosed: The bus is stopping or stopped.
+            WrongThread: The call came from another thread.
+
+        """
+        if not priority and self._door.admit_plain(event):
+            return True
+        return await self._publish_carefully(event, priority)
+
+    async def _publish_carefully(self, event: Any, priority: bool) -> bool:
+        door, floor = self._door, self._floor
+        urgent = door.is_urgent(event, priority=priority)
+        if door.credit <= 0 and floor.running and not urgent:
+            # The grant is used up: a publisher that never waits would otherwise keep the loop from every handler.
+            await asyncio.sleep(0)
+        since_ns = floor.clock.now_ns()
+        while True:
+            verdict = door.admit(event, priority=priority)
+            if isinstance(verdict, Wait):
+                if not floor.running or not await door.wait(verdict, since_ns):
+                    verdict = door.refuse(verdict.reason)
+                else:
+                    continue
+            if not verdict and not urgent:
+                await asyncio.sleep(0)
+            return verdict
+
+    def publish_nowait(self, event: Any, priority: bool = False) -> bool:
+        """Publish without waiting: as `publish`, but what would have to wait is refused under the same reason."""
+        if not priority and self._door.admit_plain(event):
+            return True
+        verdict = self._door.admit(event, priority=priority)
+        return self._door.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
+
+    async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
+        """Publish events in order and stop at the first that is refused.
+
+        Returns:
+            How many were accepted: `events[n:]` is what was not. The first of these was refused and counted.
+
+        Raises:
+            As `publish`, at the event in question; those before it were accepted.
+
+        """
+        rest = list(events)
+        done = 0
+        while done < len(rest):
+            chunk = rest[done : done + max(1, min(PUBLISH_MANY_CHUNK, self._door.credit))]
+            if not priority and self._door.admit_plain_many(chunk):
+                done += len(chunk)
+                continue
+            for event in chunk:
+                if not await self.publish(event, priority):
+                    return done
+                done += 1
+        return done
+
+    def publish_threadsafe(self, event: Any, priority: bool = False) -> "Future[bool]":
+        """Publish from any thread.
+
+        Events of one thread keep their order; kill switches and high-priority events go before the others. At most
+        `max_queue_size` events wait for the loop; beyond that the answer is False at once.
+
+        Returns:
+            A `concurrent.futures.Future` with what `publish` would return or raise.
+
+        """
+        return self._ingest.put(event, priority=priority)
+
+    # -- life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start handling events; returns once the bus is running. May be awaited or run as a task.
+
+        What was published before is delivered first, kill switches and high-priority events at the head. Harmless when
+        running. After `stop` the bus can be started again, also on another loop.
+
+        Raises:
+            WrongThread: The bus is running on another event loop.
+
+        """
+        self._lifecycle.start()
+
+    async def stop(self, timeout_s: float = 10.0) -> None:
+        """Stop: admit nothing from outside, drain until the deadline, close the rounds, end the workers.
+
+        While draining, running handlers may still publish. What has not drained after `timeout_s` seconds waits
+        for the next start. Harmless when called twice or before `start`. Called by a handler it returns at once and
+        the stop goes on. Cancelled, it goes on in the background.
+        """
+        await self._lifecycle.stop(timeout_s)
+
+    async def join(self) -> None:
+        """Wait until everything accepted is settled. Raises where it would wait for itself: in a handler.
+
+        A paused subscription with events waiting, or a stuck handler, makes it wait: put it under a time-out.
+        """
+        self._door.check_thread("join")
+        who = current.get()
+        if who is not None and who.bus is self._floor and who.running:
+            raise OpenOutcryError("join was called by a handler, whose own event it would wait for; call it outside")
+        floor, feed = self._floor, self._feed
+        feed.deliver()
+        while not self._ingest.empty or feed.staged or feed.held_back or not floor.settled():
+            if floor.running and self._ingest.empty:
+                feed.deliver()
+                await floor.wait_settled()
+            else:
+                await asyncio.sleep(0)
+
+    async def __aenter__(self) -> Self:
+        """Start the bus."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the bus, draining it first."""
+        await self.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether handlers are being called: from `start` until `stop` has drained."""
+        return self._floor.running
+
+    # -- backpressure -------------------------------------------------------------------------------
+
+    def on_backpressure_change(self, callback: Callable[[BackpressureLevel], Any]) -> None:
+        """Call `callback(level)` at each change of the backpressure level. What it raises is logged."""
+        self._door.callbacks.append(callback)
+
+    @property
+    def backpressure_level(self) -> BackpressureLevel:
+        """The current backpressure level."""
+        self._door.look()
+        return self._floor.pressure.level
+
+    @property
+    def queue_size(self) -> int:
+        """Events that wait in the fullest gating mailbox, those on their way to it included."""
+        return self._door.depth()
+
+    def reset_metrics(self) -> None:
+        """Count admissions and refusals from zero again. The ledger is not touched."""
+        self._door.reset()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+

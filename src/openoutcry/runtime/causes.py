@@ -1,0 +1,93 @@
+"""Causes: which event's handler is running, so that what it publishes is stamped without its doing anything.
+
+A worker puts itself into a context variable once, when its task starts; which event it is busy with is read off its
+batch when somebody asks. That costs nothing per event, where setting a variable for each would cost more than the
+call. A task that a handler spawns copies the context, worker and all, but may outlive the event; so the
+loop's task factory freezes the cause at that moment. `install` chains to the factory it finds.
+"""
+
+import asyncio
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The event whose handling leads to a publication.
+
+    Attributes:
+        event_id: The event being handled.
+        correlation_id: Its correlation id or, if it has none, its own id: the first event of the chain.
+        round_id: Its barrier round, if any.
+
+    """
+
+    event_id: str
+    correlation_id: str
+    round_id: str | None
+
+
+class Causing(Protocol):
+    """Whatever the context variable holds: it tells the cause and, if it is a worker, its bus."""
+
+    bus: object
+    running: bool
+
+    def cause(self) -> Cause | None:
+        """Return the cause of a publication made now."""
+        ...
+
+
+class Frozen:
+    """The cause of what a spawned task publishes, fixed when it was spawned."""
+
+    __slots__ = ("_cause", "bus")
+    running = False
+
+    def __init__(self, cause: Cause | None, bus: object) -> None:
+        self._cause = cause
+        self.bus = bus
+
+    def cause(self) -> Cause | None:
+        """Return the cause as it was at the spawning."""
+        return self._cause
+
+
+current: ContextVar[Causing | None] = ContextVar("openoutcry_cause", default=None)
+
+
+class _Factory:
+    """A task factory that freezes the cause for tasks spawned by a handler, then does what the one before it did."""
+
+    def __init__(self, before: Any) -> None:
+        self.before = before
+        self.users = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        who = current.get()
+        if who is not None and who.running and options.get("context") is None:
+            context = copy_context()
+            context.run(current.set, Frozen(who.cause(), who.bus))
+            options["context"] = context
+        if self.before is not None:
+            return self.before(loop, coro, **options)
+        return asyncio.Task(coro, loop=loop, **options)
+
+
+def install(loop: asyncio.AbstractEventLoop) -> None:
+    """Freeze causes for the tasks that handlers spawn on `loop`. Counted: each call needs its `uninstall`."""
+    factory = loop.get_task_factory()
+    if not isinstance(factory, _Factory):
+        factory = _Factory(factory)
+        loop.set_task_factory(factory)
+    factory.users += 1
+
+
+def uninstall(loop: asyncio.AbstractEventLoop) -> None:
+    """Undo one `install`; the last restores the factory that was there before, unless somebody replaced ours."""
+    factory = loop.get_task_factory()
+    if isinstance(factory, _Factory):
+        factory.users -= 1
+        if not factory.users:
+            loop.set_task_factory(factory.before)

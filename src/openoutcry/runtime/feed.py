@@ -1,0 +1,159 @@
+"""The feed: from admission to the mailboxes, once per batch.
+
+```
+  admitted ─▶ staged ─(one loop turn)─▶ history ─▶ one class in the batch: the same list to every subscription
+                                                └▶ mixed: one list per group of subscriptions
+  high     ─▶ what is staged first, then at once to the high lanes; normal batches are cut short
+  control  ─▶ at once to the control workers; every worker looks up after the call in hand
+```
+"""
+
+from typing import Any
+
+from openoutcry.core.retries import DeadLetter
+from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.subscriptions import Subscription
+
+
+class Feed:
+    """Routes admitted events into mailboxes.
+
+    Attributes:
+        staged: Low-priority events admitted since the last delivery.
+        scheduled: Whether a delivery is on its way.
+
+    """
+
+    __slots__ = ("_before_start", "_floor", "_staged_at_ns", "scheduled", "staged")
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+        self.staged: list[Any] = []
+        self.scheduled = False
+        self._staged_at_ns = 0
+        self._before_start: list[tuple[Any, str]] = []
+
+    @property
+    def held_back(self) -> int:
+        """Events that wait for the start, kill switches not counted."""
+        return sum(lane != "control" for _, lane in self._before_start)
+
+    @property
+    def held_back_all(self) -> int:
+        """Events that wait for the start."""
+        return len(self._before_start)
+
+    def hold_back(self, event: Any, lane: str) -> None:
+        """Keep an event for the start."""
+        self._before_start.append((event, lane))
+
+    def begin(self, event: Any) -> None:
+        """The first event of a batch was staged: deliver in the next turn of the loop.
+
+        The workers that take this event are woken now, so that they run right after the delivery and not a turn later.
+        """
+        floor = self._floor
+        assert floor.loop is not None
+        self.scheduled = True
+        self._staged_at_ns = floor.clock.now_ns()
+        floor.loop.call_soon(self.deliver)
+        for group in floor.roster.route(event):
+            for subscription in group.subscriptions:
+                subscription.wake()
+
+    def deliver(self) -> None:
+        """Hand what is staged to the mailboxes."""
+        self.scheduled = False
+        batch = self.staged
+        if not batch:
+            return
+        self.staged = []
+        floor = self._floor
+        floor.history.append(batch)
+        if floor.seen.due(self._staged_at_ns):
+            floor.seen.forget(self._staged_at_ns, floor.in_flight_ids())
+        if len(set(map(type, batch))) == 1 and type(batch[0]) in floor.roster.routes:
+            for group in floor.roster.route(batch[0]):
+                self._hand(group.subscriptions, batch)
+        else:
+            self._deliver_mixed(batch)
+        floor.watch()
+
+    def _deliver_mixed(self, batch: list[Any]) -> None:
+        roster = self._floor.roster
+        routes, touched = roster.routes, {}
+        for event in batch:
+            for group in routes.get(event.__class__) or roster.route(event):
+                group.bucket.append(event)
+                touched[group] = None
+        for group in touched:
+            events, group.bucket = group.bucket, []
+            self._hand(group.subscriptions, events)
+
+    def _hand(self, subscriptions: tuple[Subscription, ...], events: list[Any]) -> None:
+        at_ns = self._staged_at_ns
+        for subscription in subscriptions:
+            mailbox = subscription.mailbox
+            if mailbox.stalled:
+                self._hand_stalled(subscription, "normal", events, at_ns)
+            else:
+                mailbox.normal.push(events, at_ns)
+            subscription.wake()
+
+    def _hand_stalled(self, subscription: Subscription, lane: str, events: list[Any], at_ns: int) -> None:
+        """A stalled mailbox holds what it may; the rest are that subscription's dead letters, not everybody's wait."""
+        mailbox, floor = subscription.mailbox, self._floor
+        if not mailbox.gates and lane == "normal":
+            mailbox.normal.push(events, at_ns)
+            return
+        target = mailbox.high if lane == "high" else mailbox.normal
+        rest = target.push_overflowing(events, floor.pressure.capacity - mailbox.waiting, at_ns)
+        wall_ns = floor.clock.wall_ns()
+        for event in rest:
+            letter = DeadLetter(subscription.name, lane, event, "stalled", "its mailbox is full", "", 0, wall_ns)
+            subscription.dead_letters.append(letter)
+            floor.dead(letter)
+
+    def deliver_high(self, event: Any) -> None:
+        """Hand a high-priority event to the mailboxes at once, after what was admitted before it."""
+        self.deliver()
+        floor = self._floor
+        floor.history.append([event])
+        self._staged_at_ns = now_ns = floor.clock.now_ns()
+        events = [event]
+        for group in floor.roster.route(event):
+            for subscription in group.subscriptions:
+                if subscription.mailbox.stalled:
+                    self._hand_stalled(subscription, "high", events, now_ns)
+                else:
+                    subscription.mailbox.push_high(events, now_ns)
+                subscription.wake()
+        floor.watch()
+
+    def deliver_control(self, event: Any) -> None:
+        """Hand a kill switch to the control workers at once, before anything that waits anywhere."""
+        self.deliver()
+        floor = self._floor
+        floor.history.append([event])
+        now_ns = floor.clock.now_ns()
+        for group in floor.roster.route(event):
+            for subscription in group.subscriptions:
+                subscription.control.normal.push([event], now_ns)
+                floor.control_waiting += 1
+                floor.runners[subscription].wake_control()
+        for subscription in floor.roster:
+            subscription.mailbox.cut_all()
+
+    def deliver_held_back(self) -> None:
+        """The bus has started: deliver what was published before, kill switches first."""
+        held, self._before_start = self._before_start, []
+        self._staged_at_ns = self._floor.clock.now_ns()
+        for event, lane in held:
+            if lane == "control":
+                self.deliver_control(event)
+        for event, lane in held:
+            if lane == "high":
+                self.deliver_high(event)
+            elif lane == "normal":
+                self.staged.append(event)
+        self.deliver()

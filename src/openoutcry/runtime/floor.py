@@ -1,0 +1,231 @@
+"""The floor: what the parts of a running bus share. Clock, loop, runners, who is busy, who waits for the end.
+
+It is the `Crew` that workers see, and it watches for subscriptions that have stopped moving.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from openoutcry.config import BackpressureConfig
+from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.pressure import Pressure
+from openoutcry.core.retries import DeadLetter
+from openoutcry.events import Event
+from openoutcry.ports import Clock
+from openoutcry.runtime.causes import Cause
+from openoutcry.runtime.history import History, SeenIds
+from openoutcry.runtime.roster import Roster
+from openoutcry.runtime.runner import Runner
+from openoutcry.runtime.subscriptions import Subscription
+
+log = logging.getLogger("openoutcry")
+
+SLICE_LEAST_NS = 25_000
+SLICE_MOST_NS = 250_000
+TURN_NS = 500_000
+
+
+class Envelopes:
+    """What the bus knows of users' own events, which have no fields for it: correlation, causation, round."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[str, Cause] = {}
+
+    def put(self, event_id: str, cause: Cause) -> None:
+        """Remember the cause of an event; the oldest are forgotten."""
+        self._known[event_id] = cause
+        if len(self._known) > self._most:
+            del self._known[next(iter(self._known))]
+
+    def get(self, event_id: str) -> Cause | None:
+        """Return the cause of an event, if it has one and is remembered."""
+        return self._known.get(event_id)
+
+
+class Floor:
+    """Shared state; each attribute is read and written on the bus's loop only."""
+
+    def __init__(self, capacity: int, config: BackpressureConfig, clock: Clock, history: History, seen: SeenIds) -> None:
+        self.clock = clock
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.roster = Roster()
+        self.runners: dict[Subscription, Runner] = {}
+        self.history = history
+        self.seen = seen
+        self.envelopes = Envelopes(max(10_000, history.size))
+        self.pressure = Pressure(capacity, config)
+        self.running = False
+        self.busy = 0
+        self.control_waiting = 0
+        self.pressured = False
+        self.fullest: Mailbox | None = None
+        self.on_drained: Callable[[], None] = lambda: None
+        self.on_dead: list[Callable[[DeadLetter], Any]] = []
+        self.on_stalled: Callable[[Subscription, bool], None] = lambda _subscription, _stalled: None
+        self._joiners: list[asyncio.Future[None]] = []
+        self._tick: asyncio.TimerHandle | None = None
+
+    # -- what workers ask ---------------------------------------------------------------------------
+
+    def slice_ns(self) -> int:
+        """How long a worker may keep the loop: less, the more are busy, so that a turn of the loop stays short."""
+        busy = self.busy
+        return SLICE_MOST_NS if busy < 2 else max(SLICE_LEAST_NS, TURN_NS // busy)
+
+    def is_running(self) -> bool:
+        """Whether workers may be restarted."""
+        return self.running
+
+    def rested(self) -> None:
+        """Everything delivered is settled, or what is left is paused: tell who waits for that."""
+        if self._joiners and self.settled():
+            joiners, self._joiners = self._joiners, []
+            for joiner in joiners:
+                if not joiner.done():
+                    joiner.set_result(None)
+
+    def drained(self, mailbox: Mailbox) -> None:
+        """A worker moved on while the bus was under pressure."""
+        if mailbox is self.fullest or self.fullest is None:
+            self.on_drained()
+
+    def dead(self, letter: DeadLetter) -> None:
+        """Tell the observers of dead letters."""
+        for callback in self.on_dead:
+            guarded(callback, letter)
+
+    def envelope_cause(self, event: Any) -> Cause:
+        """Return what a publication by the handler of `event` inherits."""
+        if isinstance(event, Event):
+            return Cause(event.event_id, event.correlation_id or event.event_id, event.round_id)
+        known = self.envelopes.get(event.event_id)
+        if known is None:
+            return Cause(event.event_id, event.event_id, None)
+        return Cause(event.event_id, known.correlation_id, known.round_id)
+
+    # -- settled ------------------------------------------------------------------------------------
+
+    def settled(self, spare: Subscription | None = None) -> bool:
+        """Tell whether nothing that was delivered waits or is in flight; `spare` may have one call in hand."""
+        return all(s.settled or (s is spare and not s.mailbox.waiting) for s in self.roster)
+
+    def wait_settled(self) -> "asyncio.Future[None]":
+        """Return a future that is done when everything is settled."""
+        assert self.loop is not None
+        future = self.loop.create_future()
+        self._joiners.append(future)
+        return future
+
+    # -- depth and stalls ---------------------------------------------------------------------------
+
+    def depth(self) -> int:
+        """Return how many events wait in the fullest gating mailbox."""
+        deepest, fullest = 0, None
+        for subscription in self.roster:
+            depth = subscription.mailbox.gating
+            if depth > deepest:
+                deepest, fullest = depth, subscription.mailbox
+        self.fullest = fullest
+        return deepest
+
+    def watch(self) -> None:
+        """Look for stalled subscriptions from now on, for as long as anything waits."""
+        if self._tick is None and self.loop is not None:
+            self._tick = self.loop.call_later(self.pressure.config.grace_s / 2, self._look)
+
+    def stop_watching(self) -> None:
+        """Stop looking for stalled subscriptions."""
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+
+    def _look(self) -> None:
+        self._tick = None
+        now_ns = self.clock.now_ns()
+        grace_ns = self.pressure.config.grace_s * 1e9
+        unfinished = False
+        for subscription in self.roster:
+            mailbox = subscription.mailbox
+            waiting, progress = mailbox.waiting, mailbox.progress
+            unfinished = unfinished or waiting > 0 or mailbox.stalled
+            if not waiting or progress != subscription.moved_at[0]:
+                subscription.moved_at = (progress, now_ns)
+                if mailbox.stalled and waiting < self.pressure.fall[0]:
+                    self._set_stalled(subscription, stalled=False)
+            elif not mailbox.stalled and now_ns - subscription.moved_at[1] >= grace_ns:
+                self._set_stalled(subscription, stalled=True)
+        if unfinished:
+            self.watch()
+
+    def _set_stalled(self, subscription: Subscription, *, stalled: bool) -> None:
+        subscription.mailbox.stalled = stalled
+        waiting = subscription.mailbox.waiting
+        if stalled:
+            log.warning(
+                "%s has not moved for %s s with %d events waiting: it does not hold up the others any more",
+                subscription.name, self.pressure.config.grace_s, waiting,
+            )
+        else:
+            log.info("%s moves again, with %d events waiting", subscription.name, waiting)
+        self.on_stalled(subscription, stalled)
+        self.on_drained()
+
+    def stalled_names(self) -> tuple[str, ...]:
+        """Return the names of the subscriptions that do not gate because they have stopped moving."""
+        return tuple(s.name for s in self.roster if s.mailbox.stalled)
+
+    def in_flight_ids(self) -> set[str]:
+        """Return the ids of all events that wait or are in a handler."""
+        ids: set[str] = set()
+        for subscription in self.roster:
+            for mailbox in (subscription.mailbox, subscription.control):
+                for batch in mailbox.open:
+                    ids.update(event.event_id for event in batch.events)
+                for lane in (mailbox.high, mailbox.normal):
+                    ids.update(event.event_id for event in lane.waiting_events())
+        return ids
+
+    # -- runners ------------------------------------------------------------------------------------
+
+    def run(self, subscription: Subscription) -> None:
+        """Start the workers of a subscription."""
+        assert self.loop is not None
+        self.runners[subscription] = Runner(subscription, self, self.loop)
+
+    def end(self, subscription: Subscription) -> None:
+        """End a subscription: what waits is withdrawn and counted, the calls in hand may end."""
+        subscription.ended = True
+        subscription.mailbox.withdraw()
+        self.control_waiting -= len(subscription.control.withdraw())
+        self.roster.remove(subscription)
+        runner = self.runners.pop(subscription, None)
+        if runner is not None:
+            runner.wake()
+            if runner.control is not None:
+                runner.control.wake()
+
+
+def guarded(callback: Callable[..., Any], *args: Any) -> None:
+    """Call a user's callback; what it raises is logged and stays its own."""
+    try:
+        result = callback(*args)
+        if asyncio.iscoroutine(result):
+            task = asyncio.get_running_loop().create_task(result)
+            _callbacks.add(task)
+            task.add_done_callback(_callback_ended)
+    except Exception:
+        log.exception("the callback %r raised", callback)
+
+
+_callbacks: set["asyncio.Task[Any]"] = set()
+
+
+def _callback_ended(task: "asyncio.Task[Any]") -> None:
+    _callbacks.discard(task)
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a callback raised", exc_info=task.exception())
+
+

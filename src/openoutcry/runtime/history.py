@@ -1,0 +1,85 @@
+"""The log's tail in memory: the most recent events, for the audit history and for recognising duplicates."""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from openoutcry.runtime.subscriptions import Selector, selects
+
+
+class History:
+    """The newest `size` events, in the order of their admission, kept as the batches in which they came."""
+
+    __slots__ = ("_batches", "_count", "admitted", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.admitted = 0
+        self._batches: deque[list[Any]] = deque()
+        self._count = 0
+
+    def append(self, batch: list[Any]) -> None:
+        """Add a batch, which must not change afterwards, and let go of what is too old."""
+        count = len(batch)
+        self.admitted += count
+        if not self.size:
+            return
+        self._batches.append(batch)
+        self._count += count
+        while self._count - len(self._batches[0]) >= self.size:
+            self._count -= len(self._batches.popleft())
+
+    @property
+    def kept(self) -> int:
+        """Events that can be read back."""
+        return min(self._count, self.size)
+
+    def recent(self, selectors: frozenset[Selector] | None, limit: int) -> list[Any]:
+        """Return the newest `limit` events that `selectors` take (all if None), oldest first."""
+        found: list[Any] = []
+        seen = 0
+        for batch in reversed(self._batches):
+            for event in reversed(batch):
+                if seen >= self.size or len(found) >= limit:
+                    return found[::-1]
+                seen += 1
+                if selectors is None or selects(selectors, type(event), _type(event)):
+                    found.append(event)
+        return found[::-1]
+
+
+def _type(event: Any) -> str:
+    value = event.event_type
+    return str(getattr(value, "value", value))
+
+
+class SeenIds:
+    """The ids of the events accepted lately, in two generations, so that forgetting costs nothing per event.
+
+    An id is remembered for at least `window` further ids and `window_s / 2` seconds, unless fewer than `window` ids
+    came in `window_s`: at most `2 * window` ids plus those still in flight are held.
+    """
+
+    __slots__ = ("_since_ns", "_window", "_window_ns", "before", "now")
+
+    def __init__(self, window: int, window_ns: int) -> None:
+        self._window = window
+        self._window_ns = window_ns
+        self._since_ns = 0
+        self.now: set[str] = set()
+        self.before: set[str] = set()
+
+    def __contains__(self, event_id: str) -> bool:
+        return event_id in self.now or event_id in self.before
+
+    def due(self, now_ns: int) -> bool:
+        """Tell whether it is time to forget the older generation."""
+        return len(self.now) >= self._window or now_ns - self._since_ns >= self._window_ns
+
+    def forget(self, now_ns: int, in_flight: Iterable[str]) -> None:
+        """Forget the older generation, except for the ids that are still in flight."""
+        kept = self.before.intersection(in_flight)
+        self.before = self.now
+        self.before |= kept
+        self.now = set()
+        self._since_ns = now_ns

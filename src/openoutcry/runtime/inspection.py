@@ -1,0 +1,141 @@
+"""Looking at a bus: status, statistics, history, ledger, dead letters. Reading changes nothing."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openoutcry.core.latency import Latencies
+from openoutcry.core.ledger import Ledger
+from openoutcry.core.pressure import BackpressureMetrics
+from openoutcry.core.retries import DeadLetter
+from openoutcry.events import Event, event_type_of
+from openoutcry.runtime.subscriptions import Subscription, selectors_of
+
+if TYPE_CHECKING:
+    from openoutcry.runtime.door import Door
+    from openoutcry.runtime.feed import Feed
+    from openoutcry.runtime.floor import Floor
+    from openoutcry.runtime.lifecycle import Lifecycle
+    from openoutcry.runtime.rounds import Rounds
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What the bus knows of an event, whatever its class.
+
+    Attributes:
+        event_id: Its id.
+        event_type: Its type, as a plain string.
+        correlation_id: The first event of the chain it belongs to, or None if it began one.
+        causation_id: The event whose handler published it, or None.
+        round_id: The barrier round it belongs to, or None.
+
+    """
+
+    event_id: str
+    event_type: str
+    correlation_id: str | None
+    causation_id: str | None
+    round_id: str | None
+
+
+class Inspection:
+    """Methods of the bus that only look."""
+
+    _door: "Door"
+    _feed: "Feed"
+    _floor: "Floor"
+    _rounds: "Rounds"
+    _lifecycle: "Lifecycle"
+
+    @property
+    def metrics(self) -> BackpressureMetrics:
+        """What happened at the door so far, as a frozen record."""
+        door, floor = self._door, self._floor
+        depth = door.look()
+        capacity = floor.pressure.capacity
+        admitted = floor.history.admitted + len(self._feed.staged) + self._feed.held_back_all
+        return BackpressureMetrics(
+            level=floor.pressure.level,
+            queue_size=depth,
+            capacity=capacity,
+            utilisation=depth / capacity,
+            peak_queue_size=max(door.peak, depth),
+            published=admitted - door.admitted_before,
+            high_priority=door.high,
+            control=door.control,
+            duplicates=door.duplicates,
+            refused=dict(door.refused),
+            rate_limited_waits=door.rate_limited_waits,
+            room_waits=door.room_waits,
+            level_changes=door.level_changes,
+            stalled=floor.stalled_names(),
+        )
+
+    def get_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
+        """Return the most recent accepted events for audit, oldest first.
+
+        Args:
+            event_type: A type, a class, or a list of these; None for all.
+            limit: The most events to return. The bus keeps the newest `history_size`.
+
+        """
+        self._feed.deliver()
+        selectors = None if event_type is None else selectors_of(event_type)
+        return self._floor.history.recent(selectors, limit)
+
+    def get_handler_stats(self) -> dict[str, Any]:
+        """Return statistics of the subscriptions: counts by type, and one record each, JSON-ready."""
+        now_ns = self._floor.clock.now_ns()
+        handlers = [s.stats(now_ns).to_dict() for s in self._floor.roster]
+        by_type: dict[str, int] = {}
+        for subscription in self._floor.roster:
+            for name in subscription.types:
+                by_type[name] = by_type.get(name, 0) + 1
+        return {"total_handlers": len(handlers), "by_event_type": by_type, "handlers": handlers}
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """The subscriptions, in the order in which they were made."""
+        return tuple(self._floor.roster)
+
+    def subscription(self, name: str) -> Subscription:
+        """Return the subscription of that name, or raise `NotSubscribed`."""
+        return self._floor.roster.named(name)
+
+    def ledger(self) -> Ledger:
+        """Return the loss ledger: per subscription and lane, what became of every accepted event."""
+        self._feed.deliver()
+        return Ledger(tuple(self._floor.roster.ledger_rows()))
+
+    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
+        """Return the dead letters of one subscription, or of all, oldest first. The newest 10,000 of each are kept."""
+        chosen = self.subscriptions if subscription is None else (self.subscription(subscription),)
+        return sorted((letter for s in chosen for letter in s.dead_letters), key=lambda letter: letter.wall_ns)
+
+    def envelope(self, event: Any) -> Envelope:
+        """Return what the bus knows of an event: ids of cause, chain and round, also for users' own classes."""
+        if isinstance(event, Event):
+            ids = (event.correlation_id, event.causation_id, event.round_id)
+        else:
+            cause = self._floor.envelopes.get(event.event_id)
+            ids = (None, None, None) if cause is None else (cause.correlation_id, cause.event_id, cause.round_id)
+        event_type = event_type_of(event)
+        return Envelope(event.event_id, str(getattr(event_type, "value", event_type)), *ids)
+
+    def get_status(self) -> dict[str, Any]:
+        """Return a comprehensive status for monitoring, JSON-ready."""
+        latencies = Latencies()
+        for subscription in self._floor.roster:
+            latencies.merge(subscription.latencies)
+        ledger = self.ledger()
+        return {
+            "state": self._lifecycle.state,
+            "is_running": self._floor.running,
+            "backpressure": self.metrics.to_dict(),
+            "latency": latencies.to_dict(),
+            "handlers": self.get_handler_stats(),
+            "barrier": self._rounds.get_status(),
+            "ledger": ledger.to_dict(),
+            "dead_letters": sum(row.dead_lettered for row in ledger.rows),
+            "history": {"kept": self._floor.history.kept, "size": self._floor.history.size},
+        }

@@ -1,0 +1,136 @@
+"""Start and stop.
+
+```
+  new ──start──▶ running ──stop──▶ stopping ──drained or deadline──▶ stopped ──start──▶ running
+                                   (handlers may still publish)
+```
+
+What has not drained by the deadline stays in its mailbox, counted as waiting, and is handled after the next start.
+"""
+
+import asyncio
+import logging
+from threading import get_ident
+
+from openoutcry.clocks import SystemClock
+from openoutcry.errors import WrongThread
+from openoutcry.ports import Clock
+from openoutcry.runtime.causes import current, install, uninstall
+from openoutcry.runtime.door import Door
+from openoutcry.runtime.feed import Feed
+from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.ingest import Ingest
+from openoutcry.runtime.rounds import Rounds
+
+log = logging.getLogger("openoutcry")
+
+CANCEL_GRACE_S = 1.0
+
+
+def clock_of(loop: asyncio.AbstractEventLoop | None) -> Clock:
+    """Return the clock that a loop brings along (a virtual one), or the machine's."""
+    clock = getattr(loop, "clock", None)
+    return clock if isinstance(clock, Clock) else SystemClock()
+
+
+class Lifecycle:
+    """Starts and stops the parts of one bus."""
+
+    def __init__(self, floor: Floor, feed: Feed, door: Door, ingest: Ingest, rounds: Rounds, clock: Clock | None) -> None:
+        self._floor = floor
+        self._feed = feed
+        self._door = door
+        self._ingest = ingest
+        self._rounds = rounds
+        self._own_clock = clock
+        self._stopping: asyncio.Task[None] | None = None
+        self.state = "new"
+
+    def start(self) -> None:
+        """Start the workers and deliver what was published before. Harmless when running."""
+        floor = self._floor
+        loop = asyncio.get_running_loop()
+        if self.state in ("running", "stopping"):
+            if floor.loop is loop:
+                return
+            self._give_up_loop()
+        floor.loop = loop
+        self._door.thread = get_ident()
+        floor.clock = self._own_clock or clock_of(floor.loop)
+        floor.busy = floor.control_waiting = 0
+        floor.running = True
+        self._door.closed = ""
+        self.state = "running"
+        install(floor.loop)
+        for subscription in floor.roster:
+            subscription.moved_at = (-1, floor.clock.now_ns())
+            floor.control_waiting += subscription.control.waiting
+            floor.run(subscription)
+        self._feed.deliver_held_back()
+        self._door.look()
+        self._ingest.take_in()
+        floor.watch()
+
+    def _give_up_loop(self) -> None:
+        """The loop of the last start was closed without a stop: what was in flight waits again."""
+        floor = self._floor
+        if floor.loop is not None and not floor.loop.is_closed():
+            raise WrongThread("the bus is running on another event loop; stop it there before starting it here")
+        for subscription in floor.roster:
+            for mailbox in (subscription.mailbox, subscription.control):
+                for batch in list(mailbox.open):
+                    mailbox.release(batch)
+        self._stopping = None
+        floor.stop_watching()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Drain until the deadline, then end. Whoever is cancelled while waiting leaves the stop going on."""
+        if self.state == "new":
+            self._door.closed = self.state = "stopped"
+            return
+        if self.state == "stopped":
+            return
+        self._door.check_thread("stop")
+        if asyncio.get_running_loop() is not self._floor.loop:
+            raise WrongThread("stop was called on another event loop than the one the bus was started on")
+        who = current.get()
+        from_handler = who is not None and who.bus is self._floor and who.running
+        if self._stopping is None:
+            self.state = "stopping"
+            self._door.closed = "stopping"
+            self._door.plain.clear()
+            self._door.credit = 0
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(timeout_s), name="openoutcry:stop")
+        if not from_handler:
+            await asyncio.shield(self._stopping)
+        # A handler that stops the bus is itself in flight: the stop goes on when it has returned.
+
+    async def _stop(self, timeout_s: float) -> None:
+        floor = self._floor
+        current.set(None)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._drain()
+        except TimeoutError:
+            waiting = sum(s.mailbox.waiting for s in floor.roster)
+            log.warning("the bus stops after %s s with %d deliveries waiting; they wait for the next start", timeout_s, waiting)
+        self._rounds.close_all("the bus is stopping")
+        floor.running = False
+        floor.stop_watching()
+        await asyncio.gather(*(runner.stop(CANCEL_GRACE_S) for runner in floor.runners.values()))
+        floor.runners.clear()
+        self._ingest.refuse_rest()
+        self._door.closed = self.state = "stopped"
+        assert floor.loop is not None
+        uninstall(floor.loop)
+        self._stopping = None
+        floor.rested()
+
+    async def _drain(self) -> None:
+        floor = self._floor
+        while not (self._ingest.empty and not self._feed.staged and floor.settled()):
+            self._feed.deliver()
+            if not self._ingest.empty:
+                await asyncio.sleep(0)
+            elif not floor.settled():
+                await floor.wait_settled()

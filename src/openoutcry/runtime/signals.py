@@ -1,0 +1,145 @@
+"""Signals: the part of the bus's face that deals with the barrier."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from openoutcry.core.outcome import RoundOutcome
+from openoutcry.errors import InvalidEvent, SignalRefused
+from openoutcry.events import Event, stamp
+from openoutcry.runtime.barriers import SignalBarrier, Verdict
+
+if TYPE_CHECKING:
+    from openoutcry.runtime.door import Door
+    from openoutcry.runtime.rounds import Rounds
+
+
+class Signals:
+    """Methods of the bus that deal with the barrier."""
+
+    _door: "Door"
+    _rounds: "Rounds"
+
+    async def _publish_carefully(self, event: Any, priority: bool) -> bool:
+        raise NotImplementedError
+
+    def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
+        """Expect an answer from this agent in every round opened from now on.
+
+        Args:
+            agent_name: What the agent's signals carry as `source_agent` (or `strategy_name`).
+            critical: Without its answer no outcome is valid, whatever the quorum says.
+
+        """
+        self._door.check_thread("register_signal_agent")
+        self._rounds.register(agent_name, critical)
+
+    async def publish_signal(self, signal: Any) -> None:
+        """Publish a signal and count it in its round, both or neither.
+
+        The round is the one that the signal names, or that of the event being handled, or the open round that expects the
+        agent. A late signal is recorded as late in its own round and has no vote in another. A signal published before
+        any round is open joins the next one, if that opens within `signal_timeout`. A duplicate has no second vote.
+
+        Cancelled: the signal was not published and has no vote.
+
+        Raises:
+            SignalRefused: There was no room; it was not delivered and has no vote.
+            InvalidEvent: It is not a signal.
+            BusClosed, NotAuthorised, WrongThread: As `publish`.
+
+        """
+        door = self._door
+        agent = self._agent_of(signal)
+        if signal.event_id in door.seen:
+            await self._publish_carefully(signal, False)
+            return
+        if not door.admit_plain(signal) and not await self._publish_carefully(signal, False):
+            metrics = dict(door.refused)
+            raise SignalRefused(
+                f"the signal {signal.event_id} of {agent!r} was refused: {door.depth()} of {door.capacity} events wait "
+                f"(refused so far: {metrics}); publish it again when there is room, or raise max_queue_size"
+            )
+        rounds = self._rounds
+        if getattr(signal, "round_id", None) is None and isinstance(signal, Event):
+            barrier = rounds.round_for(agent)
+            if barrier is not None:
+                stamp(signal, round_id=barrier.round_id)
+        rounds.arrive(signal, agent)
+
+    def _agent_of(self, signal: Any) -> str:
+        agent: Any = getattr(signal, "source_agent", "")
+        if agent and agent in self._rounds.agents:
+            return str(agent)
+        strategy: Any = getattr(signal, "strategy_name", "")
+        if strategy and (not agent or strategy in self._rounds.agents):
+            agent = strategy
+        if not isinstance(agent, str) or not agent:
+            raise InvalidEvent(
+                f"{type(signal).__name__} names no agent: give it a source_agent (or strategy_name) that is registered"
+            )
+        return agent
+
+    async def wait_for_signals(self, round_id: str | None = None) -> RoundOutcome:
+        """Wait for a round's outcome: the signals as a dict by agent, and what came of the round.
+
+        Without an id it is the oldest round that nobody waited for yet; if there is none, a round is opened. With nobody
+        registered it returns at once, empty and not valid. Cancelling leaves the round as it was.
+
+        Returns:
+            The outcome. Look at `valid` before deciding on it; `explain()` says why it is what it is.
+
+        Raises:
+            UnknownRound: No round of that id is open or remembered.
+            BusClosed: The bus is stopping or stopped, so no round can open.
+
+        """
+        self._door.check_thread("wait_for_signals")
+        return await self._rounds.wait(round_id)
+
+    def open_round(
+        self,
+        round_id: str | None = None,
+        roster: Iterable[str] | None = None,
+        quorum: float | None = None,
+        critical: Iterable[str] | None = None,
+        signal_timeout: float | None = None,
+        barrier_timeout: float | None = None,
+    ) -> SignalBarrier:
+        """Open a round; several may be open at once, one per symbol or book.
+
+        Args:
+            round_id: Its identity; by default a fresh one.
+            roster: Who is expected; by default the registered agents.
+            quorum: A count (int), or a share of the roster, rounded up (float); by default everybody.
+            critical: Agents without whose answer the outcome is not valid; by default those registered as critical.
+            signal_timeout: How long to hold out for everybody, in seconds; by default the bus's.
+            barrier_timeout: The hard deadline, in seconds; by default the bus's.
+
+        Raises:
+            DuplicateRound: The id is taken.
+            ConfigError: A setting is out of range.
+
+        """
+        self._door.check_thread("open_round")
+        return self._rounds.open(
+            round_id,
+            roster=roster,
+            quorum=quorum,
+            critical=critical,
+            signal_timeout_s=signal_timeout,
+            barrier_timeout_s=barrier_timeout,
+        )
+
+    def abstain(self, agent: str, reason: str = "", round_id: str | None = None) -> Verdict:
+        """Answer a round without an opinion: it counts toward the quorum and is handed to nobody as a signal."""
+        self._door.check_thread("abstain")
+        return self._rounds.abstain(agent, reason, round_id)
+
+    def heartbeat(self, agent: str) -> Verdict:
+        """Note that an agent is alive. That is no answer."""
+        self._door.check_thread("heartbeat")
+        return self._rounds.heartbeat(agent)
+
+    async def get_barrier_status(self) -> dict[str, Any]:
+        """Return the state of the barrier, JSON-ready: agents, open rounds, recent outcomes, stray signals."""
+        return self._rounds.get_status()

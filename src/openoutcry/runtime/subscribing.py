@@ -1,0 +1,235 @@
+"""Subscribing and unsubscribing: the part of the bus's face that deals with handlers."""
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, overload
+
+from openoutcry.config import NO_RETRY, Overflow, OverflowName, RetryPolicy, check_number, overflow_policy
+from openoutcry.errors import NotSubscribed, SubscriptionError
+from openoutcry.runtime.subscriptions import (
+    Handler,
+    Options,
+    Subscription,
+    qualified_name,
+    selectors_of,
+    selects,
+)
+
+if TYPE_CHECKING:
+    from openoutcry.runtime.door import Door
+    from openoutcry.runtime.feed import Feed
+    from openoutcry.runtime.floor import Floor
+
+DEFAULT_RETRY = RetryPolicy()
+
+
+class Subscribing:
+    """Methods of the bus that deal with handlers."""
+
+    _door: "Door"
+    _feed: "Feed"
+    _floor: "Floor"
+
+    def subscribe(
+        self,
+        event_type: Any,
+        handler: Handler,
+        *,
+        name: str | None = None,
+        overflow: Overflow | OverflowName = "gate",
+        max_age_s: float | None = None,
+        timeout_s: float | None = None,
+        concurrency: int = 1,
+        keep: bool = False,
+        retry: RetryPolicy | bool | None = None,
+        owner: object = None,
+    ) -> Subscription:
+        """Subscribe a handler.
+
+        A handler has one mailbox and one runner for all its types: subscribing it again adds types, and then no
+        other argument may be given. It gets the events accepted from now on; before `start`, also what was
+        published already.
+
+        Args:
+            event_type: An event type (string or str-valued Enum member), an event class (its subclasses included),
+                `"*"` for everything, or a list of these.
+            handler: A coroutine function or a plain function of the event. The bus holds it, and a method's instance.
+            name: The subscription's name; by default made from the agent's and the function's.
+            overflow: `gate` (counts toward the bus's room, never drops), `conflate` (the newest per symbol),
+                `drop_oldest`, or `Conflate(key)`, `DropOldest(limit)`.
+            max_age_s: Events that are older than this when their turn comes are counted as expired and not handled.
+            timeout_s: A call that takes longer is cancelled and counts as failed.
+            concurrency: Calls at a time. Above 1 there is no order.
+            keep: Never removed by `cleanup_dead_handlers`.
+            retry: What to do with failed calls: a `RetryPolicy`, or False for none. Default: three attempts.
+            owner: An object whose life the subscription shares. It is held weakly: when it is gone, the bus
+                ends the subscription.
+
+        Raises:
+            SubscriptionError: The type, the handler or an option is not usable.
+            DuplicateName: The name belongs to another handler.
+            ConfigError: A number is out of range.
+
+        """
+        self._door.check_thread("subscribe")
+        selectors = selectors_of(event_type)
+        if not callable(handler):
+            raise SubscriptionError(f"the handler is {handler!r}; it must be a function of the event, coroutine or plain")
+        self._feed.deliver()
+        known = self._floor.roster.find(handler)
+        if known is not None:
+            if name not in (None, known.name):
+                raise SubscriptionError(f"this handler is subscribed as {known.name!r}; it cannot also be {name!r}")
+            known.selectors |= selectors
+            self._floor.roster.changed()
+            if known in self._floor.runners:
+                self._floor.runners[known].need_control()
+            return known
+        options = _options(overflow, max_age_s, timeout_s, concurrency, retry, keep=keep)
+        if name is None:
+            name = self._floor.roster.free_name(qualified_name(handler))
+        elif not isinstance(name, str) or not name:
+            raise SubscriptionError(f"name is {name!r}; it must be a non-empty string")
+        else:
+            self._floor.roster.check_name(name)
+        share = self._floor.pressure.config.high_per_normal
+        subscription = Subscription(name, selectors, handler, options, share, self._floor.clock.now_ns())
+        self._floor.roster.add(subscription, handler)
+        if owner is not None:
+            subscription.live_with(owner, self._owner_gone)
+        if self._floor.running:
+            self._floor.run(subscription)
+        return subscription
+
+    @overload
+    def on(self, event_type: Handler, /) -> Handler: ...
+    @overload
+    def on(self, *event_types: Any, **options: Any) -> Callable[[Handler], Handler]: ...
+    def on(self, *event_types: Any, **options: Any) -> Any:
+        """Subscribe the decorated function: `@bus.on`, `@bus.on(EventType.FILL, timeout_s=2)`.
+
+        Without types they are taken from the annotation of the function's first parameter, which must be an event
+        class or a union of such. Options are those of `subscribe`.
+        """
+        if len(event_types) == 1 and not options and inspect.isroutine(event_types[0]):
+            self.subscribe(_annotated(event_types[0]), event_types[0])
+            return event_types[0]
+
+        def decorate(handler: Handler) -> Handler:
+            wanted = [t for given in event_types for t in (given if isinstance(given, list | tuple) else [given])]
+            self.subscribe(wanted or _annotated(handler), handler, **options)
+            return handler
+
+        return decorate
+
+    def unsubscribe(self, event_type: Any, handler: Handler) -> None:
+        """Take types from a handler's subscription; with the last one it ends.
+
+        What waits for it of these types is counted as withdrawn. A call in hand goes on to its end.
+
+        Raises:
+            NotSubscribed: The handler is not subscribed to that.
+
+        """
+        self._door.check_thread("unsubscribe")
+        subscription = self._floor.roster.find(handler)
+        selectors = selectors_of(event_type)
+        if subscription is None or not selectors & subscription.selectors:
+            raise NotSubscribed(f"{qualified_name(handler)} is not subscribed to {event_type!r}")
+        self._feed.deliver()
+        left = subscription.selectors - selectors
+        if not left:
+            self._floor.end(subscription)
+            return
+        subscription.selectors = left
+        self._floor.roster.changed()
+        gone = lambda event: not selects(left, type(event), _type_of(event))  # noqa: E731
+        subscription.mailbox.withdraw(gone)
+        self._floor.control_waiting -= len(subscription.control.withdraw(gone))
+        subscription.wake()
+
+    def cleanup_dead_handlers(self, max_idle_seconds: float = 600.0) -> int:
+        """End the subscriptions that have been idle for longer than `max_idle_seconds`, and return how many.
+
+        Idle counts from the end of the last call or, before any, from subscribing. Never removed: one that takes a
+        high-priority type (a kill-switch handler may wait for months), one subscribed with `keep=True`, and one with
+        events waiting or in flight. The bus never does this by itself.
+        """
+        self._door.check_thread("cleanup_dead_handlers")
+        check_number("max_idle_seconds", max_idle_seconds, 0)
+        self._feed.deliver()
+        now_ns = self._floor.clock.now_ns()
+        dead = [
+            s
+            for s in self._floor.roster
+            if s.idle_s(now_ns) > max_idle_seconds and not s.options.keep and not s.takes_high_priority
+        ]
+        for subscription in dead:
+            self._floor.end(subscription)
+        return len(dead)
+
+    def _owner_gone(self, subscription: Subscription) -> None:
+        # The garbage collector may run anywhere, also on another thread: the end is left to the loop.
+        loop = self._floor.loop
+        if loop is not None and self._floor.running:
+            loop.call_soon_threadsafe(self._end_orphan, subscription)
+        else:
+            self._end_orphan(subscription)
+
+    def _end_orphan(self, subscription: Subscription) -> None:
+        if not subscription.ended:
+            self._feed.deliver()
+            self._floor.end(subscription)
+
+
+def _options(
+    overflow: Overflow | OverflowName,
+    max_age_s: float | None,
+    timeout_s: float | None,
+    concurrency: int,
+    retry: RetryPolicy | bool | None,
+    *,
+    keep: bool,
+) -> Options:
+    if max_age_s is not None:
+        check_number("max_age_s", max_age_s, 0, above=True)
+    if timeout_s is not None:
+        check_number("timeout_s", timeout_s, 0, above=True)
+    check_number("concurrency", concurrency, 1, whole=True)
+    if retry is None or retry is True:
+        retry = DEFAULT_RETRY
+    elif retry is False:
+        retry = NO_RETRY
+    elif not isinstance(retry, RetryPolicy):
+        raise SubscriptionError(f"retry is {retry!r}; it must be a RetryPolicy, or False for no second attempt")
+    return Options(
+        overflow=overflow_policy(overflow),
+        max_age_s=max_age_s,
+        timeout_s=timeout_s,
+        concurrency=concurrency,
+        keep=keep,
+        retry=retry,
+    )
+
+
+def _annotated(handler: Handler) -> list[Any]:
+    """Return the event classes that the annotation of the first parameter names."""
+    name = qualified_name(handler)
+    parameters = list(inspect.signature(handler).parameters.values())
+    try:
+        hints = get_type_hints(handler)
+    except NameError as error:
+        raise SubscriptionError(f"the annotation of {name} cannot be resolved ({error}); name the type: on(...)") from error
+    hint = hints.get(parameters[0].name) if parameters else None
+    found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if not all(isinstance(item, type) for item in found):
+        raise SubscriptionError(
+            f"{name} has no event class as the annotation of its first parameter; add one, or name the type: on(...)"
+        )
+    return list(found)
+
+
+def _type_of(event: Any) -> str:
+    value = event.event_type
+    return str(getattr(value, "value", value))

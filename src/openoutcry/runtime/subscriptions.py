@@ -1,0 +1,287 @@
+"""Subscriptions: a name, the types it takes, its handler, its mailbox, and what happened to its events."""
+
+import inspect
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+from weakref import ReferenceType, WeakMethod, ref
+
+from openoutcry.config import Conflate, DropOldest, Overflow, RetryPolicy
+from openoutcry.core.lanes import BoundedLane, ConflatingLane, Lane
+from openoutcry.core.latency import Latencies
+from openoutcry.core.ledger import LedgerRow, ledger_row
+from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.retries import DeadLetter
+from openoutcry.errors import SubscriptionError
+from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of, fixed_event_type
+
+Handler = Callable[[Any], Any]
+Selector = str | type
+EVERYTHING = "*"
+DEAD_LETTERS_KEPT = 10_000
+_HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionStats:
+    """What one subscription did so far.
+
+    Attributes:
+        name: The subscription's name.
+        types: What it subscribes to: event types, class names, or `*`.
+        state: `idle`, `busy`, `retrying`, `paused`, `stalled` or `ended`.
+        accepted: Events accepted for it.
+        handled: Calls that returned.
+        errors: Calls that failed, time-outs included.
+        retries: Calls that were made again after a failure.
+        timeouts: Calls that ran longer than `timeout_s`.
+        dead_letters: Events given up after the last attempt.
+        waiting: Events that wait.
+        in_flight: Events in its handler now.
+        abandoned: Calls that did not end when cancelled and go on beside the subscription.
+        idle_s: Seconds since the last call ended or, before any, since subscribing; 0 while busy.
+        latency: Publish-to-handler latencies, sampled once per batch: count and percentiles in microseconds.
+        last_error: The last failure as text, or an empty string.
+
+    """
+
+    name: str
+    types: tuple[str, ...]
+    state: str
+    accepted: int
+    handled: int
+    errors: int
+    retries: int
+    timeouts: int
+    dead_letters: int
+    waiting: int
+    in_flight: int
+    abandoned: int
+    idle_s: float
+    latency: dict[str, float | int | None]
+    last_error: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the statistics as JSON-ready data."""
+        return {**asdict(self), "types": list(self.types)}
+
+
+def selector_of(value: Any) -> Selector:
+    """Return what a user gave as an event type in the form that routes compare: a type's string, a class, or `*`."""
+    if isinstance(value, type):
+        return value
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, str) and value:
+        return str(value)
+    raise SubscriptionError(
+        f"cannot subscribe to {value!r}: give an event type (a non-empty string or a str-valued Enum member), "
+        "an event class, '*' for everything, or a list of these"
+    )
+
+
+def selectors_of(value: Any) -> frozenset[Selector]:
+    """Return the selectors of one event type or of an iterable of them."""
+    if isinstance(value, list | tuple | set | frozenset):
+        if not value:
+            raise SubscriptionError("cannot subscribe to an empty list: give at least one event type or class")
+        return frozenset(selector_of(item) for item in value)
+    return frozenset({selector_of(value)})
+
+
+def selects(selectors: Iterable[Selector], cls: type, event_type: str) -> bool:
+    """Tell whether any of `selectors` takes events of class `cls` and type `event_type`."""
+    return any(
+        s == event_type or s == EVERYTHING if isinstance(s, str) else issubclass(cls, s) for s in selectors
+    )
+
+
+def may_take(selector: Selector, event_type: str) -> bool:
+    """Tell whether a selector may take events of `event_type`; a class whose type varies may take any."""
+    if isinstance(selector, str):
+        return selector in (event_type, EVERYTHING)
+    fixed = fixed_event_type(selector)
+    return fixed is None or fixed == event_type
+
+
+def qualified_name(handler: Handler) -> str:
+    """Return the name a subscription gets from its handler: the agent's class or name, and the function's."""
+    target = handler
+    while hasattr(target, "func"):
+        target = target.func
+    owner = getattr(target, "__self__", None)
+    function = getattr(target, "__name__", None)
+    if owner is not None and function is not None and not inspect.ismodule(owner):
+        agent = getattr(owner, "name", None) or getattr(owner, "agent_name", None)
+        return f"{agent if isinstance(agent, str) else type(owner).__qualname__}.{function}"
+    name = getattr(target, "__qualname__", None) or type(target).__qualname__
+    return str(name).replace("<locals>.", "")
+
+
+def is_coroutine_handler(handler: Handler) -> bool:
+    """Tell whether calling the handler gives a coroutine."""
+    target = handler
+    while hasattr(target, "func"):
+        target = target.func
+    call = getattr(target, "__call__", None)  # noqa: B004 - what a callable object would run
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
+
+
+def identity(handler: Handler) -> object:
+    """Return what makes two handlers the same: the function and, for a method, the instance."""
+    owner = getattr(handler, "__self__", None)
+    function = getattr(handler, "__func__", None)
+    return (id(owner), function) if owner is not None and function is not None else handler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a subscription wants its events, as given to `subscribe`."""
+
+    overflow: Overflow
+    max_age_s: float | None
+    timeout_s: float | None
+    concurrency: int
+    keep: bool
+    retry: RetryPolicy
+
+
+def _conflation_key(key: str | Callable[[Any], object]) -> Callable[[Any], object]:
+    if callable(key):
+        function = key
+        return lambda event: (event_type_of(event), function(event))
+    name = key
+
+    def by_attribute(event: Any) -> object:
+        value = getattr(event, name, None)
+        return event.event_id if value is None else (event_type_of(event), value)
+
+    return by_attribute
+
+
+def _mailbox(options: Options, share: int) -> Mailbox:
+    match options.overflow:
+        case Conflate(key):
+            return Mailbox(ConflatingLane("normal", _conflation_key(key)), share=share)
+        case DropOldest(limit):
+            return Mailbox(BoundedLane("normal", limit), share=share, gates=False)
+        case _:
+            return Mailbox(Lane("normal"), share=share)
+
+
+class Subscription:
+    """One handler with all the types it takes, in one mailbox, run by its own workers.
+
+    Made by `EventBus.subscribe`. `pause` and `resume` stop and restart handling; what is accepted meanwhile waits.
+    """
+
+    def __init__(
+        self, name: str, selectors: frozenset[Selector], handler: Handler, options: Options, share: int, now_ns: int
+    ) -> None:
+        self.name = name
+        self.selectors = selectors
+        self.options = options
+        self.mailbox = _mailbox(options, share)
+        self.control = Mailbox(Lane("control"), gates=False)
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
+        self.latencies = Latencies()
+        self.errors = self.retries = self.timeouts = self.calls_at_reset = 0
+        self.abandoned = 0
+        self.last_error = ""
+        self.last_ns = now_ns
+        self.paused = self.ended = False
+        self.owner: ReferenceType[Any] | None = None
+        self.is_coroutine = is_coroutine_handler(handler)
+        self.handler = handler
+        self.moved_at: tuple[int, int] = (-1, now_ns)
+        self.wake: Callable[[], None] = lambda: None
+
+    def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
+        """Hold `owner` weakly, and the handler too if it is the owner's method; call `on_gone` when it is gone."""
+        self.owner = ref(owner, lambda _: on_gone(self))
+        if getattr(self.handler, "__self__", None) is owner:
+            weak = WeakMethod(self.handler)  # type: ignore[arg-type]
+
+            def call(event: Any) -> Any:
+                method = weak()
+                return None if method is None else method(event)
+
+            self.handler = call
+            self.is_coroutine = False  # decided per call: the result is awaited if it can be
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """What it subscribes to: event types, class names, or `*`."""
+        return tuple(sorted(s if isinstance(s, str) else s.__qualname__ for s in self.selectors))
+
+    @property
+    def takes_kill_switch(self) -> bool:
+        """Whether a kill switch may reach it."""
+        return any(may_take(s, EventType.KILL_SWITCH.value) for s in self.selectors)
+
+    @property
+    def takes_high_priority(self) -> bool:
+        """Whether an event of a high-priority type may reach it."""
+        return any(may_take(s, t) for s in self.selectors for t in _HIGH)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
+        return not (self.mailbox.waiting or self.mailbox.open or self.control.waiting or self.control.open)
+
+    def pause(self) -> None:
+        """Handle nothing more after the calls in hand until `resume`. Kill switches still get through."""
+        self.paused = True
+        self.mailbox.cut_all()
+
+    def resume(self) -> None:
+        """Handle again what waits."""
+        self.paused = False
+        self.wake()
+
+    def ledger_rows(self) -> list[LedgerRow]:
+        """Return the loss ledger's rows: control (if a kill switch may come), high and normal lane."""
+        box, control = self.mailbox, self.control
+        rows = [ledger_row(self.name, lane, box.open) for lane in (box.high, box.normal)]
+        if control.normal.accepted or self.takes_kill_switch:
+            rows.insert(0, ledger_row(self.name, control.normal, control.open))
+        return rows
+
+    def idle_s(self, now_ns: int) -> float:
+        """Return the seconds since the last call ended or, before any, since subscribing; 0 while busy."""
+        return 0.0 if not self.settled else max(0, now_ns - self.last_ns) / 1e9
+
+    def state(self) -> str:
+        """Return one word for what it is doing."""
+        if self.ended:
+            return "ended"
+        if self.mailbox.stalled:
+            return "stalled"
+        if self.paused:
+            return "paused"
+        if self.mailbox.open or self.control.open:
+            return "busy"
+        return "retrying" if self.mailbox.due_ns() is not None else "idle"
+
+    def stats(self, now_ns: int) -> SubscriptionStats:
+        """Return a frozen record of what it did so far."""
+        rows = self.ledger_rows()
+        return SubscriptionStats(
+            name=self.name,
+            types=self.types,
+            state=self.state(),
+            accepted=sum(r.accepted for r in rows),
+            handled=sum(r.handled for r in rows),
+            errors=self.errors,
+            retries=self.retries,
+            timeouts=self.timeouts,
+            dead_letters=sum(r.dead_lettered for r in rows),
+            waiting=sum(r.waiting for r in rows),
+            in_flight=sum(r.in_flight for r in rows),
+            abandoned=self.abandoned,
+            idle_s=self.idle_s(now_ns),
+            latency=self.latencies.to_dict(),
+            last_error=self.last_error,
+        )
