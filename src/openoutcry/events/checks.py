@@ -31,31 +31,31 @@ def settle_number(
     event: object,
     field: str,
     *,
-    above: float | None = None,
+    above: float = -INF,
     low: float = -INF,
     high: float = INF,
     none: bool = False,
 ) -> None:
     """Store the field as a finite float that is `> above`, `>= low` and `<= high`; bools are not numbers."""
     value: Any = getattr(event, field)
-    if value is None and none:
+    if (value is None and none) or (type(value) is float and above < value < INF and low <= value <= high):
         return
-    limit = f"must be {_range(above, low, high)}"
+    limit = f"must be {_range(above, low, high)}" + (" or None" if none else "")
     if isinstance(value, bool) or not isinstance(value, Real):
         refuse(event, field, limit, f"pass a float, not a {type(value).__name__}")
     try:
         number = float(value)
     except OverflowError:
         number = INF
-    if not (low <= number <= high and -INF < number < INF and (above is None or number > above)):
-        refuse(event, field, limit, "pass a number inside the limit, or leave the event unmade")
+    if not (above < number < INF and low <= number <= high):
+        refuse(event, field, limit, "correct the number")
     if isinstance(value, Integral) and int(value) != number:
         refuse(event, field, "must fit a float exactly", "use a coarser unit")
     put(event, field, number)
 
 
-def _range(above: float | None, low: float, high: float) -> str:
-    if above is not None:
+def _range(above: float, low: float, high: float) -> str:
+    if above > -INF:
         return f"a finite number above {above:g}"
     if low == -INF and high == INF:
         return "a finite number"
@@ -77,7 +77,7 @@ def settle_count(event: object, field: str, *, low: int = 0, none: bool = False)
 def settle_text(event: object, field: str, *, empty: bool = False, none: bool = False) -> None:
     """Store the field as a plain str, not empty unless `empty`, and perhaps None."""
     value: Any = getattr(event, field)
-    if value is None and none:
+    if (type(value) is str and (value or empty)) or (value is None and none):
         return
     if not isinstance(value, str) or not (value or empty):
         kind = "a string" if empty else "a non-empty string"
@@ -88,6 +88,8 @@ def settle_text(event: object, field: str, *, empty: bool = False, none: bool = 
 def settle_texts(event: object, field: str) -> None:
     """Store the field as a tuple of plain strings."""
     value: Any = getattr(event, field)
+    if value == () and type(value) is tuple:
+        return
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         refuse(event, field, "must be a tuple of strings", 'pass ("...", "...")')
     put(event, field, tuple(str(item) for item in value))
@@ -102,13 +104,13 @@ def settle_flag(event: object, field: str) -> None:
 def settle_member(event: object, field: str, enum: type[StrEnum]) -> None:
     """Store the field as a member of `enum`, given as the member, its value or its name in any case."""
     value: Any = getattr(event, field)
+    if type(value) is enum:
+        return
     if isinstance(value, str) and not isinstance(value, StrEnum):
         for member in enum:
             if value.lower() == member.value or value.upper() == member.name:
                 put(event, field, member)
                 return
-    elif isinstance(value, enum):
-        return
     names = ", ".join(member.name for member in enum)
     refuse(event, field, f"must be one of {names}", f"use a member of {enum.__name__}")
 

@@ -21,7 +21,8 @@ from openoutcry.events.registry import (
 
 _encode_json: Final = msgspec.json.Encoder().encode
 _decoders: Final[dict[type, Any]] = {}
-_REQUIRED: Final = ("event_id", "timestamp", "event_type")
+_opened: Final[dict[bytes, Any]] = {}
+"""The decoder to use for data that opens as `encode` writes it, by the class's name."""
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -62,25 +63,57 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     `event_type`. Raises `UnknownEventType` when no class is registered for it, and `InvalidEvent` for malformed JSON
     and missing, unknown or unacceptable fields: nothing is dropped and nothing is made up.
     """
+    if type(data) is bytes:
+        # what encode writes opens with event_class, event_id, timestamp, event_type: nothing needed is missing
+        parts = data.split(b'"', 12)
+        decoder = _opened.get(parts[3]) if len(parts) > 12 else None
+        if (
+            decoder is not None
+            and parts[1] == b"event_class"
+            and parts[5] == b"event_id"
+            and parts[9] == b"timestamp"
+            and parts[11] == b"event_type"
+        ):
+            try:
+                return decoder(data)
+            except msgspec.MsgspecError:
+                pass  # the slow way finds the words for it
+    return _decode_any(data)
+
+
+def _decode_any(data: bytes | bytearray | memoryview | str) -> Any:
     try:
         head = _decode_head(data)
     except msgspec.DecodeError as problem:
         raise InvalidEvent(
-            f"not an event: {problem}; the data is cut off or damaged, or not JSON of an event"
+            f"not an event: {problem}; the data is cut off or damaged, or not JSON of an event",
         ) from problem
     known = _find(head.event_class, head.event_type)
     if not known.own:
         return _foreign_from_builtins(msgspec.json.decode(data), known)
-    for key in _REQUIRED:
-        if getattr(head, key) is None:
-            _refuse_missing(known, key)
+    _require(known, head.event_id, head.timestamp, head.event_type)
+    try:
+        return _decoder_of(known)(data)
+    except msgspec.ValidationError as problem:
+        _refuse(known, head.schema_version, problem)
+
+
+def _decoder_of(known: KnownClass) -> Any:
     decoder = _decoders.get(known.cls)
     if decoder is None:
         decoder = _decoders[known.cls] = msgspec.json.Decoder(known.cls).decode
-    try:
-        return decoder(data)
-    except msgspec.ValidationError as problem:
-        _refuse(known, head.schema_version, problem)
+    _opened[known.name.encode()] = decoder
+    return decoder
+
+
+def _require(known: KnownClass, event_id: object, timestamp: object, event_type: object) -> None:
+    """See that decoding would not make up an id, a time or a type that the data does not have."""
+    if event_id is None:
+        _refuse_missing(known, "event_id")
+    if timestamp is None:
+        _refuse_missing(known, "timestamp")
+    if event_type is None and fixed_event_type(known.cls) is None:
+        _refuse_missing(known, "event_type")
 
 
 def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
@@ -93,9 +126,7 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
         raise InvalidEvent(
             f"{CLASS_KEY} = {name!r}: is no {cls.__name__}; call from_dict on Event, or on {known.cls.__name__}",
         )
-    for key in _REQUIRED:
-        if data.get(key) is None:
-            _refuse_missing(known, key)
+    _require(known, data.get("event_id"), data.get("timestamp"), event_type)
     try:
         return msgspec.convert(data, known.cls, str_keys=True)
     except msgspec.ValidationError as problem:

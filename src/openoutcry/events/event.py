@@ -33,55 +33,7 @@ if TYPE_CHECKING:
         def __set__(self, event: object, value: datetime | int) -> None: ...
 
 
-class _EventMeta(msgspec.StructMeta):
-    """Enters each event class into the registry, and works out whether its type is fixed.
-
-    It stands in the metaclass because msgspec decides tag and defaults only after `__init_subclass__`.
-    """
-
-    def __new__(
-        mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], /, **config: Any
-    ) -> "_EventMeta":
-        config.setdefault("kw_only", True)
-        declares_type = "event_type" in namespace
-        cls = super().__new__(mcls, name, bases, namespace, **config)
-        if any(isinstance(base, _EventMeta) for base in bases):
-            _refuse_shadowed_fields(cls)
-            if declares_type:
-                _fix_type(cls)
-        registry.enter(cls, _written_name(cls), own=True)
-        return cls
-
-
-def _refuse_shadowed_fields(cls: _EventMeta) -> None:
-    for field in Event.__struct_fields__:
-        if field in cls.__dict__:
-            raise InvalidEvent(
-                f"{cls.__name__}.{field} = {cls.__dict__[field]!r}: hides the field {field} of Event; "
-                f'annotate it to give the field a default, as in event_type: str = "..."',
-            )
-
-
-def _fix_type(cls: _EventMeta) -> None:
-    defaults = cls.__struct_defaults__
-    by_field = dict(zip(cls.__struct_fields__[-len(defaults) :], defaults, strict=True)) if defaults else {}
-    default = by_field.get("event_type")
-    fixed = isinstance(default, str | Enum)
-    cls._own_event_type = default if fixed else None  # type: ignore[attr-defined]
-    cls._fixed_event_type = type_name(default) if fixed else None  # type: ignore[attr-defined]
-
-
-def _written_name(cls: _EventMeta) -> str:
-    name = cls.__struct_config__.tag
-    if not isinstance(name, str) or cls.__struct_config__.tag_field != registry.CLASS_KEY:
-        raise InvalidEvent(
-            f"{cls.__name__}: tag = {name!r}: must be a string under {registry.CLASS_KEY!r}; "
-            f"stored events are found by it, so leave it out or give a string",
-        )
-    return name
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Event(
     msgspec.Struct,
     frozen=True,
@@ -90,14 +42,13 @@ class Event(
     tag=True,
     tag_field=registry.CLASS_KEY,
     forbid_unknown_fields=True,
-    metaclass=_EventMeta,
 ):
     """Something that happened, and that the firm should hear of. Immutable, and cheap to make.
 
     `Event(event_type="anything")` is free to use for events without fields of their own. A subclass adds fields
     (keyword only) and, by giving `event_type` a default, fixes the type of its instances:
 
-        class News(Event):
+        class News(Event, kw_only=True):
             event_type: str = "news"
             headline: str
 
@@ -130,6 +81,16 @@ class Event(
     _fixed_event_type: ClassVar[str | None] = None
     if TYPE_CHECKING:
         timestamp_ns: ClassVar[Any]
+
+    def __init_subclass__(cls, **config: Any) -> None:
+        super().__init_subclass__(**config)
+        for field in Event.__struct_fields__:
+            if isinstance(cls.__dict__.get(field), str | int | Enum | datetime):
+                raise InvalidEvent(
+                    f"{cls.__name__}.{field} = {cls.__dict__[field]!r}: hides the field {field} of Event; "
+                    f'annotate it to give the field a default, as in event_type: str = "..."',
+                )
+        registry.announce(cls)
 
     def __post_init__(self) -> None:
         if not (
@@ -164,6 +125,8 @@ class Event(
                 settle_text(self, link, none=True)
 
     def _settle_type(self) -> None:
+        if self._own_event_type is registry.UNSETTLED:
+            registry.settle(type(self))
         given, fixed = type_name(self.event_type), self._fixed_event_type
         if fixed is None:
             put(self, "event_type", given)
@@ -218,6 +181,7 @@ def _timestamp(self: Event) -> datetime:
     return moment
 
 
+registry.enter(Event, "Event", own=True)
 if not TYPE_CHECKING:
     Event.timestamp = property(_timestamp, doc="When it happened, as an aware datetime in UTC.")
 

@@ -9,7 +9,7 @@ _BAR: Final = ("open", "high", "low", "close")
 _SIZES: Final = ("volume", "bid_size", "ask_size")
 
 
-class MarketDataEvent(Event, frozen=True):
+class MarketDataEvent(Event, frozen=True, kw_only=True):
     """A trade, a quote or a bar. `price` is the last price, for a bar its close."""
 
     event_type: EventType = EventType.MARKET_DATA
@@ -46,6 +46,13 @@ class MarketDataEvent(Event, frozen=True):
             settle_text(self, "interval")
 
     def _check_bar(self) -> None:
+        low, high = self.low, self.high
+        if (
+            type(low) is type(high) is type(self.open) is type(self.close) is float
+            and -INF < low <= self.open <= high < INF
+            and low <= self.close <= high
+        ):
+            return
         for field in _BAR:
             settle_number(self, field, none=True)
         for field in _BAR:
@@ -58,6 +65,8 @@ class MarketDataEvent(Event, frozen=True):
                 refuse(self, field, f"must not be above high = {self.high!r}", "correct the bar")
 
     def _check_quote(self) -> None:
+        if type(self.bid) is type(self.ask) is float and -INF < self.bid <= self.ask < INF:
+            return
         settle_number(self, "bid", none=True)
         settle_number(self, "ask", none=True)
         if self.bid is not None and self.ask is not None and self.bid > self.ask:
@@ -69,7 +78,7 @@ class MarketDataEvent(Event, frozen=True):
             )
 
 
-class GreeksUpdateEvent(Event, frozen=True):
+class GreeksUpdateEvent(Event, frozen=True, kw_only=True):
     """The sensitivities of an option, a position or a book. None means not computed, which is not zero."""
 
     event_type: EventType = EventType.GREEKS_UPDATE
@@ -96,7 +105,7 @@ class GreeksUpdateEvent(Event, frozen=True):
         settle_number(self, "implied_volatility", low=0.0, none=True)
 
 
-class RollSignalEvent(Event, frozen=True):
+class RollSignalEvent(Event, frozen=True, kw_only=True):
     """A futures position should move from an expiring contract to the next."""
 
     event_type: EventType = EventType.ROLL_SIGNAL
@@ -120,7 +129,7 @@ class RollSignalEvent(Event, frozen=True):
         settle_text(self, "reason", empty=True)
 
 
-class RollCompleteEvent(Event, frozen=True):
+class RollCompleteEvent(Event, frozen=True, kw_only=True):
     """A position has moved from one contract to the next, at these prices."""
 
     event_type: EventType = EventType.ROLL_COMPLETE

@@ -7,7 +7,7 @@ from openoutcry.trading.pricing import check_order_terms
 from openoutcry.trading.words import ORDER_TRANSITIONS, OrderSide, OrderState, OrderType, TimeInForce
 
 
-class OrderEvent(Event, frozen=True):
+class OrderEvent(Event, frozen=True, kw_only=True):
     """An order to be sent to the market."""
 
     event_type: EventType = EventType.ORDER
@@ -46,7 +46,7 @@ class OrderEvent(Event, frozen=True):
         check_order_terms(self)
 
 
-class FillEvent(Event, frozen=True):
+class FillEvent(Event, frozen=True, kw_only=True):
     """A trade that happened: all or part of an order."""
 
     event_type: EventType = EventType.FILL
@@ -92,7 +92,7 @@ class FillEvent(Event, frozen=True):
         settle_text(self, "execution_id", empty=True)
 
 
-class OrderStateChangeEvent(Event, frozen=True):
+class OrderStateChangeEvent(Event, frozen=True, kw_only=True):
     """An order has gone from one state to another, along `ORDER_TRANSITIONS`; else it is an `IllegalTransition`."""
 
     event_type: EventType = EventType.ORDER_STATE_CHANGE
@@ -119,7 +119,7 @@ class OrderStateChangeEvent(Event, frozen=True):
             )
 
 
-class TransactionReportEvent(Event, frozen=True):
+class TransactionReportEvent(Event, frozen=True, kw_only=True):
     """A trade as reported to a regulator (MiFIR article 26, CAT and their like)."""
 
     event_type: EventType = EventType.TRANSACTION_REPORT
