@@ -1,7 +1,7 @@
 """Events: what travels on the bus, how it is named, and how it is written down.
 
-`Event` is the envelope that every event of the firm shares; `openoutcry.trading` adds the vocabulary of a trading
-firm, and users add theirs, as subclasses of `Event` or as classes of their own (`register_event`).
+`Event` is the envelope that every event of the firm shares; `openoutcry.trading` adds the vocabulary of a
+trading firm, and users add theirs, as subclasses of `Event` or as classes of their own (`register_event`).
 """
 
 from openoutcry.events.codec import decode, encode

@@ -1,8 +1,9 @@
 """What an event's field may hold: the slow halves of the checks in `__post_init__`.
 
 An event tests its fields inline, in the exact type it stores, because a creation costs about as much as a
-delivery. Only when that test fails is a function here called. It either settles the field (an int or a numpy float
-becomes a float, a list a tuple, "LONG" a member) or raises `InvalidEvent` with the value, the limit and the remedy.
+delivery. Only when that test fails is a function here called. It either settles the field (an int or a
+numpy float becomes a float, a list a tuple, "LONG" a member) or raises `InvalidEvent` with the value, the
+limit and the remedy.
 """
 
 from collections.abc import Mapping

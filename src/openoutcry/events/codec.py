@@ -21,8 +21,6 @@ from openoutcry.events.registry import (
 
 _encode_json: Final = msgspec.json.Encoder().encode
 _decoders: Final[dict[type, Any]] = {}
-_opened: Final[dict[bytes, Any]] = {}
-"""The decoder to use for data that opens as `encode` writes it, by the class's name."""
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -39,9 +37,10 @@ _decode_head: Final = msgspec.json.Decoder(_Head).decode
 
 
 def encode(event: object) -> bytes:
-    """Return the event as JSON, with its class's name. Instances of registered classes of users are taken too.
+    """Return the event, a registered class's instance, as JSON with its class's name.
 
-    Raises `InvalidEvent` when a field holds what JSON cannot, or the class is not registered.
+    JSON has no NaN: msgspec writes null for it. The trading events refuse it when they are made; in fields of
+    your own do the same in `__post_init__` (`openoutcry.events.checks.settle_number`). Raises `InvalidEvent` when a field holds what JSON cannot, or the class is not registered.
     """
     cls = type(event)
     try:
@@ -60,28 +59,9 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     """Return the event that `encode` wrote, of its own class, with every field as it was.
 
     Data without an `event_class` (written by other programs) is read as the class whose type is fixed to its
-    `event_type`. Raises `UnknownEventType` when no class is registered for it, and `InvalidEvent` for malformed JSON
-    and missing, unknown or unacceptable fields: nothing is dropped and nothing is made up.
+    `event_type`. Raises `UnknownEventType` when no class is registered for it, and `InvalidEvent` for
+    malformed JSON and missing, unknown or unacceptable fields: nothing is dropped and nothing is made up.
     """
-    if type(data) is bytes:
-        # what encode writes opens with event_class, event_id, timestamp, event_type: nothing needed is missing
-        parts = data.split(b'"', 12)
-        decoder = _opened.get(parts[3]) if len(parts) > 12 else None
-        if (
-            decoder is not None
-            and parts[1] == b"event_class"
-            and parts[5] == b"event_id"
-            and parts[9] == b"timestamp"
-            and parts[11] == b"event_type"
-        ):
-            try:
-                return decoder(data)
-            except msgspec.MsgspecError:
-                pass  # the slow way finds the words for it
-    return _decode_any(data)
-
-
-def _decode_any(data: bytes | bytearray | memoryview | str) -> Any:
     try:
         head = _decode_head(data)
     except msgspec.DecodeError as problem:
@@ -91,19 +71,15 @@ def _decode_any(data: bytes | bytearray | memoryview | str) -> Any:
     known = _find(head.event_class, head.event_type)
     if not known.own:
         return _foreign_from_builtins(msgspec.json.decode(data), known)
-    _require(known, head.event_id, head.timestamp, head.event_type)
-    try:
-        return _decoder_of(known)(data)
-    except msgspec.ValidationError as problem:
-        _refuse(known, head.schema_version, problem)
-
-
-def _decoder_of(known: KnownClass) -> Any:
+    if head.event_id is None or head.timestamp is None or head.event_type is None:
+        _require(known, head.event_id, head.timestamp, head.event_type)
     decoder = _decoders.get(known.cls)
     if decoder is None:
         decoder = _decoders[known.cls] = msgspec.json.Decoder(known.cls).decode
-    _opened[known.name.encode()] = decoder
-    return decoder
+    try:
+        return decoder(data)
+    except msgspec.ValidationError as problem:
+        _refuse(known, head.schema_version, problem)
 
 
 def _require(known: KnownClass, event_id: object, timestamp: object, event_type: object) -> None:
@@ -124,7 +100,8 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
     known = _find(name, event_type)
     if not issubclass(known.cls, cls):
         raise InvalidEvent(
-            f"{CLASS_KEY} = {name!r}: is no {cls.__name__}; call from_dict on Event, or on {known.cls.__name__}",
+            f"{CLASS_KEY} = {name!r}: is no {cls.__name__}; "
+            f"call from_dict on Event, or on {known.cls.__name__}",
         )
     _require(known, data.get("event_id"), data.get("timestamp"), event_type)
     try:
@@ -172,7 +149,8 @@ def _registered(cls: type) -> KnownClass:
     known = find_by_class(cls)
     if known is None:
         raise UnknownEventType(
-            f"{cls.__module__}.{cls.__qualname__}: this class is not registered; decorate it with @register_event",
+            f"{cls.__module__}.{cls.__qualname__}: this class is not registered; "
+            f"decorate it with @register_event",
         )
     return known
 

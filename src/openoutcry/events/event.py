@@ -23,7 +23,7 @@ _LINKS: Final = ("correlation_id", "causation_id", "round_id")
 if TYPE_CHECKING:
 
     class _Timestamp:
-        """What a type checker sees: taken as a datetime or an int of nanoseconds, given back as a datetime."""
+        """What a type checker sees: taken as a datetime or an int of ns, given back as a datetime."""
 
         @overload
         def __get__(self, event: None, owner: Any = None) -> Self: ...
@@ -45,8 +45,8 @@ class Event(
 ):
     """Something that happened, and that the firm should hear of. Immutable, and cheap to make.
 
-    `Event(event_type="anything")` is free to use for events without fields of their own. A subclass adds fields
-    (keyword only) and, by giving `event_type` a default, fixes the type of its instances:
+    `Event(event_type="anything")` is free to use for events without fields of their own. A subclass adds
+    fields (keyword only) and, by giving `event_type` a default, fixes the type of its instances:
 
         class News(Event, kw_only=True):
             event_type: str = "news"
@@ -127,10 +127,10 @@ class Event(
     def _settle_type(self) -> None:
         if self._own_event_type is registry.UNSETTLED:
             registry.settle(type(self))
-        given, fixed = type_name(self.event_type), self._fixed_event_type
+        fixed = self._fixed_event_type
         if fixed is None:
-            put(self, "event_type", given)
-        elif given == fixed:
+            put(self, "event_type", type_name(self.event_type))
+        elif self.event_type == fixed or type_name(self.event_type) == fixed:
             put(self, "event_type", self._own_event_type)
         else:
             limit = f"every {type(self).__name__} is of type {fixed!r}"
@@ -147,9 +147,9 @@ class Event(
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Make the event that `to_dict` described, of the class it names: this one or a subclass.
 
-        Without `event_class` the class is the one that it is called on; for `Event` itself, the one whose type
-        is fixed to the data's `event_type`. Raises `InvalidEvent` on missing, unknown or unacceptable fields, and
-        `UnknownEventType` when no such class is registered.
+        Without `event_class` the class is the one that it is called on; for `Event` itself, the one whose
+        type is fixed to the data's `event_type`. Raises `InvalidEvent` on missing, unknown or unacceptable
+        fields, and `UnknownEventType` when no such class is registered.
         """
         event: Self = codec.from_builtins(data, cls)
         return event
@@ -218,8 +218,8 @@ def stamp(
 ) -> None:
     """Fill those of an event's three links that are None; objects that are not `Event`s are left alone.
 
-    This is the one place that writes to a made event. The bus calls it at admission, before any handler, history
-    or journal has seen the event; nobody else should.
+    This is the one place that writes to a made event. The bus calls it at admission, before any handler,
+    history or journal has seen the event; nobody else should.
     """
     if not isinstance(event, Event):
         return

@@ -11,8 +11,8 @@ _V = TypeVar("_V")
 class FrozenDict(dict[_K, _V]):
     """A dict that cannot be changed, so that two subscribers of one event never see different contents.
 
-    It is a real dict (it encodes as one and equals one); every method that would change it raises `TypeError`.
-    It hashes by its contents, which must be hashable then.
+    It is a real dict (it encodes as one and equals one); every method that would change it raises
+    `TypeError`. It hashes by its contents, which must be hashable then.
     """
 
     __slots__ = ()
@@ -33,7 +33,8 @@ class FrozenDict(dict[_K, _V]):
 def freeze(value: object) -> object:
     """Return `value` as immutable JSON: dicts become `FrozenDict`, lists become tuples, at every depth.
 
-    Raises `ValueError` naming what JSON has no word for: other types, keys that are not strings, not-a-number.
+    Raises `ValueError` naming what JSON has no word for: other types, keys that are not strings,
+    not-a-number.
     """
     if value is None or isinstance(value, str | bool):
         return value

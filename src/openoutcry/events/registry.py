@@ -57,17 +57,18 @@ _refused: Final[dict[type, InvalidEvent]] = {}
 
 
 def announce(cls: type) -> None:
-    """Note a new subclass of `Event`; it is entered when an event class is next looked for, or it is first used.
+    """Note a new subclass of `Event`, to be entered at its first use or when any class is looked for.
 
-    Not at once, because msgspec decides on tag and defaults only after `__init_subclass__`; and not by a metaclass,
-    because on CPython 3.11 a class whose metaclass is written in Python takes 100 to 250 ns longer to call.
+    Not at once, because msgspec decides on tag and defaults only after `__init_subclass__`; and not by a
+    metaclass, because on CPython 3.11 a class whose metaclass is written in Python takes 100 to 250 ns
+    longer to call.
     """
     cls._own_event_type = UNSETTLED  # type: ignore[attr-defined]
     _announced.append(cls)
 
 
 def settle(cls: type) -> None:
-    """Enter what was announced, `cls` too, and raise the `InvalidEvent` that keeps `cls` from being entered."""
+    """Enter what was announced, and raise the `InvalidEvent` that keeps `cls` from being entered."""
     _settle_announced()
     if cls in _refused:
         raise _refused[cls]
@@ -81,23 +82,22 @@ def _settle_announced() -> None:
             return  # another thread was faster
         if getattr(cls, "__struct_config__", None) is None:
             continue  # its definition raised, so that it never came to be
-        _fix_type(cls)
         try:
+            _fix_type(cls)
             enter(cls, _written_name(cls), own=True)
         except InvalidEvent as problem:
+            cls._own_event_type = UNSETTLED  # type: ignore[attr-defined]
             _refused[cls] = problem
 
 
 def _fix_type(cls: Any) -> None:
-    parent = next(base for base in cls.__mro__[1:] if "_own_event_type" in base.__dict__)
     if "event_type" not in _annotations(cls):
-        cls._own_event_type, cls._fixed_event_type = parent._own_event_type, parent._fixed_event_type
+        parent = next(base.__dict__ for base in cls.__mro__[1:] if "_own_event_type" in base.__dict__)
+        cls._own_event_type, cls._fixed_event_type = parent["_own_event_type"], parent["_fixed_event_type"]
         return
-    defaults = cls.__struct_defaults__
-    named = dict(
-        zip(cls.__struct_fields__[len(cls.__struct_fields__) - len(defaults) :], defaults, strict=True)
-    )
-    default = named.get("event_type")
+    # defaults belong to the last fields
+    backwards = zip(reversed(cls.__struct_fields__), reversed(cls.__struct_defaults__), strict=False)
+    default = dict(backwards).get("event_type")
     fixed = isinstance(default, str | Enum)
     cls._own_event_type = default if fixed else None
     cls._fixed_event_type = type_name(default) if fixed else None
@@ -108,8 +108,7 @@ def _annotations(cls: type) -> dict[str, Any]:
         import annotationlib  # noqa: PLC0415 - new in 3.14
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    annotations: dict[str, Any] = cls.__dict__.get("__annotations__", {})
-    return annotations
+    return inspect.get_annotations(cls)
 
 
 def _written_name(cls: Any) -> str:
@@ -123,7 +122,8 @@ def _written_name(cls: Any) -> str:
     else:
         return config.tag
     raise InvalidEvent(
-        f"{cls.__name__}: {option}: stored events are found by their {CLASS_KEY}, id and type; leave the option out",
+        f"{cls.__name__}: {option}: stored events are found by their {CLASS_KEY}, id and type; "
+        f"leave the option out",
     )
 
 
@@ -158,19 +158,22 @@ def _distinct(one: type, other: type) -> bool:
 
 def find_by_name(name: str) -> KnownClass | None:
     """Return the class that writes `name` as its `event_class`."""
-    _settle_announced()
+    if _announced:
+        _settle_announced()
     return _by_name.get(name)
 
 
 def find_by_class(cls: type) -> KnownClass | None:
     """Return what is known of exactly this class."""
-    _settle_announced()
+    if _announced:
+        _settle_announced()
     return _by_class.get(cls)
 
 
 def find_by_type(event_type: str) -> KnownClass | None:
     """Return the class that was the first to be fixed to `event_type`."""
-    _settle_announced()
+    if _announced:
+        _settle_announced()
     return _by_type.get(event_type)
 
 
@@ -193,7 +196,8 @@ def register_event(cls: _C | None = None, /, *, name: str | None = None) -> _C |
         enter(cls, name or cls.__name__, own=False)
     elif name is not None:
         raise InvalidEvent(
-            f'{cls.__name__}: name={name!r}: subclasses of Event register themselves; write class ...(Event, tag="...")',
+            f"{cls.__name__}: name={name!r}: subclasses of Event register themselves; "
+            f'write class ...(Event, tag="...")',
         )
     return cls
 
@@ -253,12 +257,14 @@ def event_type_of(event: object) -> str:
 def fixed_event_type(cls: type) -> str | None:
     """Return the one type that every instance of `cls` has, or None when it varies by instance.
 
-    Fixed are: a subclass of `Event` that gives `event_type` a default, and a class whose `event_type` is not a
-    field but an attribute of the class that instances have no way or no leave to replace: in a class with
-    declared fields, without an instance dict, or annotated as `ClassVar`. The answer is remembered per class.
+    Fixed are: a subclass of `Event` that gives `event_type` a default, and a class whose `event_type` is
+    not a field but an attribute of the class that instances have no way or no leave to replace: in a class
+    with declared fields, without an instance dict, or annotated as `ClassVar`. The answer is remembered per
+    class.
     """
     if hasattr(cls, "_fixed_event_type"):
-        _settle_announced()
+        if _announced:
+            _settle_announced()
         fixed: str | None = cls._fixed_event_type
         return fixed
     names = encoded_names(cls)

@@ -13,8 +13,9 @@ _SUFFIXES: Final = tuple(f"{number:02x}" for number in range(255, -1, -1))
 class _IdPool:
     """Ids made 256 at a time: a pop from a list costs half of formatting a counter per event.
 
-    An id is 64 random bits of the process, then a counter, both in hex. `list.pop` and `next(count)` are atomic,
-    so that threads never get the same id; when two threads refill at once, each adds a block of its own.
+    An id is 64 random bits of the process, then a counter, both in hex. `list.pop` and `next(count)` are
+    atomic, so that threads never get the same id; when two threads refill at once, each adds a block of its
+    own.
     """
 
     def __init__(self) -> None:
@@ -72,11 +73,11 @@ def new_timestamp_ns() -> int:
 def stamps(
     ids: Callable[[], str] | str | None = None, time_ns: Callable[[], int] | None = None
 ) -> Iterator[None]:
-    """Replace the sources of event ids and timestamps while the block runs: the same run gives the same events.
+    """Replace the sources of ids and timestamps while the block runs: the same run makes the same events.
 
-    `ids` is called for each new id; a string stands for `"<string>-1"`, `"<string>-2"` and so on. `time_ns` is
-    called for each timestamp, in nanoseconds since 1970 UTC (`clock.wall_ns`). None leaves a source alone.
-    Blocks nest. They hold for the whole process, not for one task: open them where the run starts.
+    `ids` is called for each new id; a string stands for `"<string>-1"`, `"<string>-2"` and so on. `time_ns`
+    is called for each timestamp, in nanoseconds since 1970 UTC (`clock.wall_ns`). None leaves a source
+    alone. Blocks nest. They hold for the whole process, not for one task: open them where the run starts.
     """
     before = _sources.take_id, _sources.now_ns
     if isinstance(ids, str):

@@ -32,7 +32,7 @@ class EventType(StrEnum):
 HIGH_PRIORITY_EVENT_TYPES: Final[frozenset[EventType]] = frozenset(
     {EventType.FILL, EventType.VALIDATED_DECISION, EventType.RISK_ALERT, EventType.KILL_SWITCH},
 )
-"""Types that travel in the high-priority lane without asking: money has moved, may move, or must stop moving."""
+"""Types that go in the high-priority lane without asking: money has moved, may move, or must stop."""
 
 _MEMBERS: Final[dict[str, EventType]] = {member.value: member for member in EventType}
 

@@ -6,7 +6,6 @@ from openoutcry.events import Event, EventType
 from openoutcry.events.checks import INF, refuse, settle_count, settle_number, settle_text
 
 _BAR: Final = ("open", "high", "low", "close")
-_SIZES: Final = ("volume", "bid_size", "ask_size")
 
 
 class MarketDataEvent(Event, frozen=True, kw_only=True):
@@ -39,9 +38,11 @@ class MarketDataEvent(Event, frozen=True, kw_only=True):
             self._check_bar()
         if self.bid is not None or self.ask is not None:
             self._check_quote()
-        if self.volume is not None or self.bid_size is not None or self.ask_size is not None:
-            for field in _SIZES:
-                settle_number(self, field, low=0.0, none=True)
+        if self.volume is not None and not (type(self.volume) is float and 0.0 <= self.volume < INF):
+            settle_number(self, "volume", low=0.0)
+        if self.bid_size is not None or self.ask_size is not None:
+            settle_number(self, "bid_size", low=0.0, none=True)
+            settle_number(self, "ask_size", low=0.0, none=True)
         if self.interval is not None:
             settle_text(self, "interval")
 

@@ -93,7 +93,10 @@ class FillEvent(Event, frozen=True, kw_only=True):
 
 
 class OrderStateChangeEvent(Event, frozen=True, kw_only=True):
-    """An order has gone from one state to another, along `ORDER_TRANSITIONS`; else it is an `IllegalTransition`."""
+    """An order has gone from one state to another.
+
+    Only along `ORDER_TRANSITIONS`: anything else raises `IllegalTransition`.
+    """
 
     event_type: EventType = EventType.ORDER_STATE_CHANGE
     order_id: str

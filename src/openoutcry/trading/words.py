@@ -52,7 +52,7 @@ class AlertSeverity(StrEnum):
 
 
 class OrderState(StrEnum):
-    """Where an order is in its life, in the words of FIX (tag 39, OrdStatus), and CREATED for what is still ours."""
+    """Where an order is in its life, in the words of FIX (tag 39, OrdStatus), and CREATED before that."""
 
     CREATED = "created"
     """Made here, not yet sent."""
