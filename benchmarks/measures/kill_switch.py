@@ -1,8 +1,8 @@
 """Kill-switch latency while publishers offer 100 times more than the handlers can take.
 
 The flooded agent takes market data and the kill switch in one subscription. A flooder on the same loop keeps
-offering 100 events for each one that was handled, in small slices, and a publisher pulls the kill switch every few
-milliseconds. The clock runs from just before its publish call to the handler's first line. A pull that has not
+offering 100 events for each one that was handled, in slices, and a publisher pulls the kill switch every few
+milliseconds. What was refused is offered again, so that the flood is limited by the bus and not by making events. The clock runs from just before its publish call to the handler's first line. A pull that has not
 arrived when the flood ends counts with the time that it has waited so far.
 """
 
@@ -20,7 +20,8 @@ from measures.timing import percentiles
 FLOOD_FACTOR = 100
 BUSY_NS = 50_000
 WAIT_S = 0.001
-_SLICE_COUNT = 64
+_SLICE_COUNT_MAX = 512
+_POOL_COUNT = 4_096
 _WARM_UP_S = 0.3
 _PULL_EVERY_S = 0.005
 
@@ -80,14 +81,16 @@ async def measure(
     handle = "handle_plain" if kind == "plain" else "handle"
     await bus.open([((MARKET_DATA, KILL_SWITCH), getattr(agent, handle)) for agent in agents])
     last = agents[-1]
+    pool = bus.make_events((MARKET_DATA,), _POOL_COUNT)
     offered = 0
 
     async def flood() -> None:
         nonlocal offered
         while True:
-            if offered < FLOOD_FACTOR * (last.handled_count + 1):
-                _offer(bus, bus.make_events((MARKET_DATA,), _SLICE_COUNT))
-                offered += _SLICE_COUNT
+            slice_count = min(_SLICE_COUNT_MAX, FLOOD_FACTOR * (last.handled_count + 1) - offered)
+            offered += max(0, slice_count)
+            accepted_count = _offer(bus, pool, slice_count)
+            pool.extend(bus.make_events((MARKET_DATA,), accepted_count))
             await asyncio.sleep(0)
 
     flooder = asyncio.create_task(flood())
@@ -99,10 +102,15 @@ async def measure(
     return last.result_us() | {"flood": flood_factor}
 
 
-def _offer(bus: Any, events: list[Any]) -> None:
+def _offer(bus: Any, pool: list[Any], slice_count: int) -> int:
+    """Offer events from the end of the pool; one that is refused stays there. Give how many were accepted."""
     offer = bus.send if isinstance(bus, Peer) else bus.bus.publish_nowait
-    for event in events:
-        offer(event)
+    accepted_count = 0
+    for _ in range(slice_count):
+        if offer(pool[-1]) is not False:
+            pool.pop()
+            accepted_count += 1
+    return accepted_count
 
 
 async def _pull(bus: Subject, agents: list[_Agent], seconds: float) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any
 
-from openoutcry import Event, EventBus, KillSwitchEvent, MarketDataEvent, OrderEvent, SignalEvent
+from openoutcry import Event, EventBus
+from openoutcry.trading import KillSwitchEvent, MarketDataEvent, OrderEvent, SignalEvent
 from subjects.base import KILL_SWITCH, MARKET_DATA, ORDER, SIGNAL, YIELD_WHEN_LATE_COUNT, Broken, Route
 
 
@@ -54,7 +55,7 @@ _MAKERS: dict[str, Callable[[], Event]] = {
 class Openoutcry:
     """`publish` is how events get in: publish, nowait or many; `event` is market_data or minimal."""
 
-    carries = "a MarketDataEvent (validated, 18 fields)"
+    carries = "a validated MarketDataEvent, or a one-field Event subclass where the row says minimal"
     topic_field = "event_type"
     burst_limit = 1_000
 
