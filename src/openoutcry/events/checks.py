@@ -108,8 +108,8 @@ def settle_member(event: object, field: str, enum: type[StrEnum]) -> None:
     if type(value) is enum:
         return
     if isinstance(value, str) and not isinstance(value, StrEnum):
-        for member in enum:
-            if value.lower() == member.value or value.upper() == member.name:
+        for name, member in enum.__members__.items():
+            if value.lower() == member.value or value.upper() == name:
                 put(event, field, member)
                 return
     names = ", ".join(member.name for member in enum)

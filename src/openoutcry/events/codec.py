@@ -17,6 +17,7 @@ from openoutcry.events.registry import (
     find_by_name,
     find_by_type,
     fixed_event_type,
+    refused,
 )
 
 _encode_json: Final = msgspec.json.Encoder().encode
@@ -39,12 +40,15 @@ _decode_head: Final = msgspec.json.Decoder(_Head).decode
 def encode(event: object) -> bytes:
     """Return the event, a registered class's instance, as JSON with its class's name.
 
-    JSON has no NaN: msgspec writes null for it. The trading events refuse it when they are made; in fields of
-    your own do the same in `__post_init__` (`openoutcry.events.checks.settle_number`). Raises `InvalidEvent` when a field holds what JSON cannot, or the class is not registered.
+    JSON has no NaN: msgspec writes null for it. The trading events refuse it when they are made; in fields
+    of your own do the same in `__post_init__` (`openoutcry.events.checks.settle_number`). Raises
+    `InvalidEvent` when a field holds what JSON cannot, or the class is not registered.
     """
     cls = type(event)
     try:
         if hasattr(cls, "_fixed_event_type"):
+            if cls in refused:
+                raise refused[cls]
             return _encode_json(event)
         return _encode_json(_foreign_to_builtins(event, cls))
     except (TypeError, ValueError, OverflowError) as problem:

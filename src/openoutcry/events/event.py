@@ -126,14 +126,14 @@ class Event(
 
     def _settle_type(self) -> None:
         if self._own_event_type is registry.UNSETTLED:
-            registry.settle(type(self))
+            registry.settle()
         fixed = self._fixed_event_type
         if fixed is None:
             put(self, "event_type", type_name(self.event_type))
         elif self.event_type == fixed or type_name(self.event_type) == fixed:
             put(self, "event_type", self._own_event_type)
         else:
-            limit = f"every {type(self).__name__} is of type {fixed!r}"
+            limit = f"every {type(self).__name__} is of type {str(fixed)!r}"
             refuse(
                 self, "event_type", limit, "leave event_type out, or make a subclass with a type of its own"
             )

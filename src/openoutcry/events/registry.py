@@ -53,7 +53,8 @@ class _Unsettled:
 
 UNSETTLED: Final = _Unsettled()
 _announced: Final[deque[type]] = deque()
-_refused: Final[dict[type, InvalidEvent]] = {}
+refused: Final[dict[type, InvalidEvent]] = {}
+"""Subclasses of `Event` that could not be entered, and why."""
 
 
 def announce(cls: type) -> None:
@@ -67,14 +68,8 @@ def announce(cls: type) -> None:
     _announced.append(cls)
 
 
-def settle(cls: type) -> None:
-    """Enter what was announced, and raise the `InvalidEvent` that keeps `cls` from being entered."""
-    _settle_announced()
-    if cls in _refused:
-        raise _refused[cls]
-
-
-def _settle_announced() -> None:
+def settle() -> None:
+    """Enter what was announced. A class that cannot be entered works but for `encode`, which says why."""
     while _announced:
         try:
             cls = _announced.popleft()
@@ -86,8 +81,7 @@ def _settle_announced() -> None:
             _fix_type(cls)
             enter(cls, _written_name(cls), own=True)
         except InvalidEvent as problem:
-            cls._own_event_type = UNSETTLED  # type: ignore[attr-defined]
-            _refused[cls] = problem
+            refused[cls] = problem
 
 
 def _fix_type(cls: Any) -> None:
@@ -159,21 +153,21 @@ def _distinct(one: type, other: type) -> bool:
 def find_by_name(name: str) -> KnownClass | None:
     """Return the class that writes `name` as its `event_class`."""
     if _announced:
-        _settle_announced()
+        settle()
     return _by_name.get(name)
 
 
 def find_by_class(cls: type) -> KnownClass | None:
     """Return what is known of exactly this class."""
     if _announced:
-        _settle_announced()
+        settle()
     return _by_class.get(cls)
 
 
 def find_by_type(event_type: str) -> KnownClass | None:
     """Return the class that was the first to be fixed to `event_type`."""
     if _announced:
-        _settle_announced()
+        settle()
     return _by_type.get(event_type)
 
 
@@ -192,7 +186,7 @@ def register_event(cls: _C | None = None, /, *, name: str | None = None) -> _C |
         return lambda decorated: register_event(decorated, name=name)
     if not hasattr(cls, "_fixed_event_type"):
         _check_foreign(cls)
-        _settle_announced()
+        settle()
         enter(cls, name or cls.__name__, own=False)
     elif name is not None:
         raise InvalidEvent(
@@ -264,7 +258,7 @@ def fixed_event_type(cls: type) -> str | None:
     """
     if hasattr(cls, "_fixed_event_type"):
         if _announced:
-            _settle_announced()
+            settle()
         fixed: str | None = cls._fixed_event_type
         return fixed
     names = encoded_names(cls)
