@@ -26,8 +26,8 @@ class _Shell(click.Group):
             ctx.exit(BY_SIGNAL + _SIGINT)
 
 
-@click.group(cls=_Shell, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="openoutcry")
+@click.group("openoutcry", cls=_Shell, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="openoutcry", prog_name="openoutcry")
 def main() -> None:
     """Run an event bus for firms of trading agents."""
 

@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import click
+
 from openoutcry.cli.assembling import assemble
 from openoutcry.cli.stopping import StopRequest, stop_signals
 from openoutcry.config import BusConfig
@@ -21,6 +23,8 @@ class Ending:
     Attributes:
         why: The reason, in words.
         elapsed_s: Seconds from the start of the bus to the end of its drain.
+        published_count: Events that were admitted.
+        refused: Events that were not, by reason.
         ledger: What became of every accepted event.
         error: What the app's own program raised, if it did.
 
@@ -28,6 +32,8 @@ class Ending:
 
     why: str
     elapsed_s: float
+    published_count: int
+    refused: dict[str, int]
     ledger: Ledger
     error: BaseException | None = None
 
@@ -44,12 +50,16 @@ async def host(app: object, target: str, config: BusConfig | None, drain_timeout
         started_s = time.monotonic()
         await bus.start()
         main = asyncio.ensure_future(program) if program is not None else None
+        count = len(bus.subscriptions)
+        agents = f"{count} subscription{'' if count == 1 else 's'}" if count else "no agent subscribed yet"
+        click.echo(f"{target} is running, {agents}; Ctrl-C stops it", err=True)
         await _until_it_ends(bus, main, request)
         why = _reason(request, main)
         await _end(bus, main, drain_timeout_s)
         elapsed_s = time.monotonic() - started_s
     error = main.exception() if main is not None and main.done() and not main.cancelled() else None
-    return Ending(why=why, elapsed_s=elapsed_s, ledger=bus.ledger(), error=error)
+    metrics = bus.metrics
+    return Ending(why, elapsed_s, metrics.published, dict(metrics.refused), bus.ledger(), error)
 
 
 async def _until_it_ends(bus: EventBus, main: "asyncio.Future[object] | None", request: StopRequest) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,10 @@ from openoutcry.cli.console import facts
 from openoutcry.cli.loading import load_app
 from openoutcry.cli.mistakes import FAILED, NOT_DRAINED, AppFailed, Mistake
 from openoutcry.config import load_config
-from openoutcry.core.ledger import Ledger, LedgerRow
+from openoutcry.core.ledger import LedgerRow
+
+if TYPE_CHECKING:
+    from openoutcry.cli.hosting import Ending
 
 
 @click.command()
@@ -58,7 +62,7 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str) 
     app = load_app(target, Path.cwd())
     with asyncio.Runner(loop_factory=_loop_factory(loop_name)) as runner:
         ending = runner.run(host(app, target, settings, drain_timeout))
-    facts(f"{target}: {ending.why}, after {ending.elapsed_s:,.1f} s", _summary(ending.ledger))
+    facts(f"{target}: {ending.why}, after {ending.elapsed_s:,.1f} s", _summary(ending))
     if ending.error is not None:
         raise AppFailed(f"{target} failed", ending.error)
     if not ending.ledger.balances:
@@ -68,12 +72,16 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str) 
         sys.exit(NOT_DRAINED)
 
 
-def _summary(ledger: Ledger) -> list[tuple[str, str]]:
-    """Return the totals of the ledger: accepted, handled, and every other fate that befell an event."""
+def _summary(ending: "Ending") -> list[tuple[str, str]]:
+    """Return what was published and refused, and what became of the deliveries: the fates that befell any."""
+    ledger = ending.ledger
+    rows = [("events published", ending.published_count)]
+    rows += [(f"refused, {reason}", count) for reason, count in sorted(ending.refused.items()) if count]
     fates = [f.name for f in fields(LedgerRow) if f.name not in ("subscription", "lane")]
     shown = [fate for fate in fates if fate in ("accepted", "handled") or ledger.total(fate)]
     verdict = "balances: nothing was lost" if ledger.balances else "does NOT balance: deliveries were lost"
-    return [*((fate.replace("_", " "), f"{ledger.total(fate):,}") for fate in shown), ("ledger", verdict)]
+    rows += [(f"deliveries {fate.replace('_', ' ')}", ledger.total(fate)) for fate in shown]
+    return [*((name, f"{count:,}") for name, count in rows), ("ledger", verdict)]
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
