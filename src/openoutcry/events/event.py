@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, dataclass_transform, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
 import msgspec
 
@@ -32,11 +32,18 @@ if TYPE_CHECKING:
         def __get__(self, event: object | None, owner: Any = None) -> datetime | Self: ...
         def __set__(self, event: object, value: datetime | int) -> None: ...
 
+    _Frozen = msgspec.Struct
+else:
 
-@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+    class _Frozen(msgspec.Struct, frozen=True):
+        """Makes events frozen, out of sight of type checkers.
+
+        They would give `timestamp` of a frozen subclass the type that the constructor takes.
+        """
+
+
 class Event(
-    msgspec.Struct,
-    frozen=True,
+    _Frozen,
     kw_only=True,
     gc=False,
     tag=True,
@@ -52,9 +59,9 @@ class Event(
             event_type: str = "news"
             headline: str
 
-    A subclass with a `__post_init__` calls `super().__post_init__()` first. Subclasses inherit `gc=False`: an
-    event is never part of a reference cycle, so do not hang objects on it that lead back to it.
-    Two events are equal when all their fields are, the id included.
+    A subclass with a `__post_init__` calls `super().__post_init__()` first. Subclasses are frozen without
+    saying so, and they inherit `gc=False`: an event is never part of a reference cycle, so do not hang
+    objects on it that lead back to it. Two events are equal when all their fields are, the id included.
     """
 
     event_id: str = msgspec.field(default_factory=new_event_id)
@@ -80,7 +87,10 @@ class Event(
     _own_event_type: ClassVar[object] = EventType.SYSTEM
     _fixed_event_type: ClassVar[str | None] = None
     if TYPE_CHECKING:
-        timestamp_ns: ClassVar[Any]
+
+        @property
+        def timestamp_ns(self) -> int:
+            """The timestamp in nanoseconds since 1970 UTC."""
 
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)
@@ -171,18 +181,15 @@ class Event(
         return shown
 
 
-# msgspec has laid out the slot; from here on its raw content is called `timestamp_ns`, and `timestamp` is a
-# view of it. C code (equality, copying, encoding) goes by the slot's offset and sees the int.
-Event.timestamp_ns = Event.__dict__["timestamp"]
-
-
 def _timestamp(self: Event) -> datetime:
-    moment: datetime = _EPOCH + timedelta(microseconds=self.timestamp_ns // 1000)
-    return moment
+    return _EPOCH + timedelta(microseconds=self.timestamp_ns // 1000)
 
 
 registry.enter(Event, "Event", own=True)
 if not TYPE_CHECKING:
+    # msgspec has laid out the slot; from here on its raw content is called `timestamp_ns`, and `timestamp` is
+    # a view of it. C code (equality, copying, encoding) goes by the slot's offset and sees the int.
+    Event.timestamp_ns = Event.__dict__["timestamp"]
     Event.timestamp = property(_timestamp, doc="When it happened, as an aware datetime in UTC.")
 
 

@@ -20,7 +20,7 @@ from openoutcry.trading.words import OrderSide, OrderType, SignalDirection
 _NO_FIGURES: Final[FrozenDict[str, float]] = FrozenDict()
 
 
-class SignalEvent(Event, frozen=True, kw_only=True):
+class SignalEvent(Event, kw_only=True):
     """A strategy's opinion of one symbol; what the signal barrier collects."""
 
     event_type: EventType = EventType.SIGNAL
@@ -66,7 +66,7 @@ class SignalEvent(Event, frozen=True, kw_only=True):
         settle_text(self, "rationale", empty=True)
 
 
-class DecisionEvent(Event, frozen=True, kw_only=True):
+class DecisionEvent(Event, kw_only=True):
     """What the CIO wants to trade, before risk and compliance have seen it."""
 
     event_type: EventType = EventType.DECISION
@@ -104,7 +104,7 @@ class DecisionEvent(Event, frozen=True, kw_only=True):
         check_order_terms(self)
 
 
-class ValidatedDecisionEvent(Event, frozen=True, kw_only=True):
+class ValidatedDecisionEvent(Event, kw_only=True):
     """What risk and compliance made of a decision: approved, perhaps smaller, or rejected with the reason."""
 
     event_type: EventType = EventType.VALIDATED_DECISION

@@ -8,7 +8,7 @@ from openoutcry.events.checks import INF, refuse, settle_count, settle_number, s
 _BAR: Final = ("open", "high", "low", "close")
 
 
-class MarketDataEvent(Event, frozen=True, kw_only=True):
+class MarketDataEvent(Event, kw_only=True):
     """A trade, a quote or a bar. `price` is the last price, for a bar its close."""
 
     event_type: EventType = EventType.MARKET_DATA
@@ -41,8 +41,7 @@ class MarketDataEvent(Event, frozen=True, kw_only=True):
         if self.volume is not None and not (type(self.volume) is float and 0.0 <= self.volume < INF):
             settle_number(self, "volume", low=0.0)
         if self.bid_size is not None or self.ask_size is not None:
-            settle_number(self, "bid_size", low=0.0, none=True)
-            settle_number(self, "ask_size", low=0.0, none=True)
+            self._check_sizes()
         if self.interval is not None:
             settle_text(self, "interval")
 
@@ -78,8 +77,15 @@ class MarketDataEvent(Event, frozen=True, kw_only=True):
                 "drop the crossed quote, or one side of it",
             )
 
+    def _check_sizes(self) -> None:
+        bid, ask = self.bid_size, self.ask_size
+        if type(bid) is type(ask) is float and 0.0 <= bid < INF and 0.0 <= ask < INF:
+            return
+        settle_number(self, "bid_size", low=0.0, none=True)
+        settle_number(self, "ask_size", low=0.0, none=True)
 
-class GreeksUpdateEvent(Event, frozen=True, kw_only=True):
+
+class GreeksUpdateEvent(Event, kw_only=True):
     """The sensitivities of an option, a position or a book. None means not computed, which is not zero."""
 
     event_type: EventType = EventType.GREEKS_UPDATE
@@ -106,7 +112,7 @@ class GreeksUpdateEvent(Event, frozen=True, kw_only=True):
         settle_number(self, "implied_volatility", low=0.0, none=True)
 
 
-class RollSignalEvent(Event, frozen=True, kw_only=True):
+class RollSignalEvent(Event, kw_only=True):
     """A futures position should move from an expiring contract to the next."""
 
     event_type: EventType = EventType.ROLL_SIGNAL
@@ -130,7 +136,7 @@ class RollSignalEvent(Event, frozen=True, kw_only=True):
         settle_text(self, "reason", empty=True)
 
 
-class RollCompleteEvent(Event, frozen=True, kw_only=True):
+class RollCompleteEvent(Event, kw_only=True):
     """A position has moved from one contract to the next, at these prices."""
 
     event_type: EventType = EventType.ROLL_COMPLETE

@@ -7,7 +7,7 @@ from openoutcry.trading.pricing import check_order_terms
 from openoutcry.trading.words import ORDER_TRANSITIONS, OrderSide, OrderState, OrderType, TimeInForce
 
 
-class OrderEvent(Event, frozen=True, kw_only=True):
+class OrderEvent(Event, kw_only=True):
     """An order to be sent to the market."""
 
     event_type: EventType = EventType.ORDER
@@ -46,7 +46,7 @@ class OrderEvent(Event, frozen=True, kw_only=True):
         check_order_terms(self)
 
 
-class FillEvent(Event, frozen=True, kw_only=True):
+class FillEvent(Event, kw_only=True):
     """A trade that happened: all or part of an order."""
 
     event_type: EventType = EventType.FILL
@@ -92,7 +92,7 @@ class FillEvent(Event, frozen=True, kw_only=True):
         settle_text(self, "execution_id", empty=True)
 
 
-class OrderStateChangeEvent(Event, frozen=True, kw_only=True):
+class OrderStateChangeEvent(Event, kw_only=True):
     """An order has gone from one state to another.
 
     Only along `ORDER_TRANSITIONS`: anything else raises `IllegalTransition`.
@@ -122,7 +122,7 @@ class OrderStateChangeEvent(Event, frozen=True, kw_only=True):
             )
 
 
-class TransactionReportEvent(Event, frozen=True, kw_only=True):
+class TransactionReportEvent(Event, kw_only=True):
     """A trade as reported to a regulator (MiFIR article 26, CAT and their like)."""
 
     event_type: EventType = EventType.TRANSACTION_REPORT

@@ -20,7 +20,7 @@ from openoutcry.trading.words import AlertSeverity
 _NO_DETAILS: Final[FrozenDict[str, Any]] = FrozenDict()
 
 
-class RiskAlertEvent(Event, frozen=True, kw_only=True):
+class RiskAlertEvent(Event, kw_only=True):
     """A limit is near or broken."""
 
     event_type: EventType = EventType.RISK_ALERT
@@ -45,7 +45,7 @@ class RiskAlertEvent(Event, frozen=True, kw_only=True):
         settle_flag(self, "halt_trading")
 
 
-class KillSwitchEvent(Event, frozen=True, kw_only=True):
+class KillSwitchEvent(Event, kw_only=True):
     """Stop trading, now. `activated=False` releases it, which only authorised sources may do.
 
     Nothing but the scope is required to be filled in: a kill switch without a reason is still a kill switch.
@@ -67,7 +67,7 @@ class KillSwitchEvent(Event, frozen=True, kw_only=True):
         settle_text(self, "triggered_by", empty=True)
 
 
-class SurveillanceAlertEvent(Event, frozen=True, kw_only=True):
+class SurveillanceAlertEvent(Event, kw_only=True):
     """Something looks like market abuse: spoofing, layering, wash trades."""
 
     event_type: EventType = EventType.SURVEILLANCE_ALERT
@@ -92,7 +92,7 @@ class SurveillanceAlertEvent(Event, frozen=True, kw_only=True):
         settle_json(self, "evidence")
 
 
-class StressTestResultEvent(Event, frozen=True, kw_only=True):
+class StressTestResultEvent(Event, kw_only=True):
     """What a scenario would cost the portfolio, and whether that is within the limit."""
 
     event_type: EventType = EventType.STRESS_TEST_RESULT
@@ -119,7 +119,7 @@ class StressTestResultEvent(Event, frozen=True, kw_only=True):
             refuse(self, "projected_loss", limit, "set passed=False, or correct the limit")
 
 
-class CorrelationAlertEvent(Event, frozen=True, kw_only=True):
+class CorrelationAlertEvent(Event, kw_only=True):
     """Two things move together, or no longer do."""
 
     event_type: EventType = EventType.CORRELATION_ALERT
@@ -146,7 +146,7 @@ class CorrelationAlertEvent(Event, frozen=True, kw_only=True):
         settle_text(self, "message", empty=True)
 
 
-class SystemEvent(Event, frozen=True, kw_only=True):
+class SystemEvent(Event, kw_only=True):
     """Something about the system rather than the market: a start, a stop, a lost connection."""
 
     event_type: EventType = EventType.SYSTEM
