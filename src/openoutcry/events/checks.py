@@ -15,6 +15,7 @@ from openoutcry.errors import InvalidEvent
 from openoutcry.events.frozen import freeze
 
 INF: Final = float("inf")
+_STR: Final = frozenset({str})
 
 
 def refuse(event: object, field: str, limit: str, remedy: str) -> NoReturn:
@@ -39,20 +40,24 @@ def settle_number(
 ) -> None:
     """Store the field as a finite float that is `> above`, `>= low` and `<= high`; bools are not numbers."""
     value: Any = getattr(event, field)
-    if (value is None and none) or (type(value) is float and above < value < INF and low <= value <= high):
+    kind = type(value)
+    if (value is None and none) or (kind is float and above < value < INF and low <= value <= high):
         return
-    limit = f"must be {_range(above, low, high)}" + (" or None" if none else "")
-    if isinstance(value, bool) or not isinstance(value, Real):
-        refuse(event, field, limit, f"pass a float, not a {type(value).__name__}")
+    if kind is not int and kind is not float and (kind is bool or not isinstance(value, Real)):
+        refuse(event, field, _limit(above, low, high, none=none), f"pass a float, not a {kind.__name__}")
     try:
         number = float(value)
     except OverflowError:
         number = INF
     if not (above < number < INF and low <= number <= high):
-        refuse(event, field, limit, "correct the number")
-    if isinstance(value, Integral) and int(value) != number:
+        refuse(event, field, _limit(above, low, high, none=none), "correct the number")
+    if number != value and isinstance(value, Integral):
         refuse(event, field, "must fit a float exactly", "use a coarser unit")
     put(event, field, number)
+
+
+def _limit(above: float, low: float, high: float, *, none: bool) -> str:
+    return f"must be {_range(above, low, high)}" + (" or None" if none else "")
 
 
 def _range(above: float, low: float, high: float) -> str:
@@ -89,7 +94,7 @@ def settle_text(event: object, field: str, *, empty: bool = False, none: bool = 
 def settle_texts(event: object, field: str) -> None:
     """Store the field as a tuple of plain strings."""
     value: Any = getattr(event, field)
-    if value == () and type(value) is tuple:
+    if type(value) is tuple and set(map(type, value)) <= _STR:
         return
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         refuse(event, field, "must be a tuple of strings", 'pass ("...", "...")')

@@ -12,7 +12,7 @@ from openoutcry.errors import InvalidEvent
 from openoutcry.events import codec, registry
 from openoutcry.events.checks import put, refuse, settle_count, settle_text
 from openoutcry.events.sources import new_event_id, new_timestamp_ns
-from openoutcry.events.types import EventType, type_name
+from openoutcry.events.types import EventType, is_foreign_name, type_name
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FURTHEST_NS: Final = 2**63 - 1
@@ -138,6 +138,8 @@ class Event(
         if self._own_event_type is registry.UNSETTLED:
             registry.settle()
         fixed = self._fixed_event_type
+        if fixed is None and type(self.event_type) is str and is_foreign_name(self.event_type):
+            return
         if fixed is None:
             put(self, "event_type", type_name(self.event_type))
         elif self.event_type == fixed or type_name(self.event_type) == fixed:

@@ -52,6 +52,11 @@ def type_name(value: object) -> str:
     return _MEMBERS.get(plain) or str(plain)
 
 
+def is_foreign_name(name: str) -> bool:
+    """Tell whether the plain string is an event type of the user's own, as it stands."""
+    return bool(name) and name not in _MEMBERS
+
+
 @lru_cache(maxsize=4096)
 def member_name(member: Enum) -> str:
     """Return `type_name(member)`, remembered: reading `.value` costs more than a delivery's routing."""

@@ -53,9 +53,12 @@ class SignalEvent(Event, kw_only=True):
             self._settle()
         if self.data_sources != ():
             settle_texts(self, "data_sources")
-        if self.target_price is not None or self.stop_loss is not None:
-            settle_number(self, "target_price", none=True)
-            settle_number(self, "stop_loss", none=True)
+        if self.target_price is not None and not (
+            type(self.target_price) is float and -INF < self.target_price < INF
+        ):
+            settle_number(self, "target_price")
+        if self.stop_loss is not None and not (type(self.stop_loss) is float and -INF < self.stop_loss < INF):
+            settle_number(self, "stop_loss")
 
     def _settle(self) -> None:
         settle_text(self, "symbol")
