@@ -1,0 +1,353 @@
+"""The state machine of one round of the signal barrier: a pure one, to which time arrives as `now_ns`.
+
+A round waits for one answer from everybody on its roster, holds out for all of them until
+`signal_timeout`, is content with the quorum from then on, and ends at `barrier_timeout` whatever it has:
+
+```
+              quorum met              signal_timeout
+      OPEN ----------------> QUORATE ----------------> RELEASED (quorate)
+       |                        |
+       | signal_timeout         +-- all answered ----> RELEASED (complete)
+       v         quorum met
+   OVERTIME -----------------------------------------> RELEASED (quorate)
+       |         all answered (also from OPEN)
+       +---------------------------------------------> RELEASED (complete)
+       |         barrier_timeout
+       +---------------------------------------------> EXPIRED
+```
+
+The structure is h11's: the table below is the machine, what comes in is an `Input`, and the methods return
+a `Verdict` for their caller to act on. A call that is not possible changes nothing.
+
+The rule that releases looks at the quorum alone. A critical agent that is still missing then does not keep
+the round open: the rule "releases at the first instant at which it holds", so the round is released at
+`signal_timeout`, and its outcome is not valid. Holding out for the critical agent would let one silent
+agent stretch every round to its hard deadline, and would tell the waiter later what is known already: who
+wants to wait for the critical agents longer sets a longer `signal_timeout`.
+
+Time is looked at before anything else: an answer at or after the instant of the release is late, even if
+the timer that should have noticed was held up by a busy loop.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum, StrEnum
+from typing import Any, Final
+
+from openoutcry.core.outcome import LATE_MAX, Answer, RoundOutcome, StandIn, Status, find_stand_ins
+from openoutcry.core.terms import Terms
+
+NEVER_NS = 2**63 - 1
+HEARD_MAX = 65_536
+"""How many signals a round remembers before it forgets those that an agent has replaced by newer ones."""
+STRANGERS_MAX = 256
+"""How many names that are not on the roster a round remembers."""
+
+
+class State(StrEnum):
+    """Where a round stands."""
+
+    __hash__ = str.__hash__  # the table is looked up on the hot path, and Enum hashes in Python
+
+    OPEN = "open"
+    """Holding out for everybody; the quorum is not met."""
+    QUORATE = "quorate"
+    """Holding out for everybody; the quorum is met."""
+    OVERTIME = "overtime"
+    """`signal_timeout` has passed without a quorum; the next answer that meets it releases."""
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+class Input(Enum):
+    """What can happen to a round."""
+
+    __hash__ = object.__hash__
+
+    NOBODY_EXPECTED = "nobody is registered, so there is nobody to wait for"
+    ALL_ANSWERED = "everybody has answered"
+    QUORUM_MET = "the quorum was met after signal_timeout"
+    SIGNAL_TIMEOUT = "signal_timeout passed with the quorum met"
+    BARRIER_TIMEOUT = "barrier_timeout passed without the quorum"
+    CLOSED = "the round was closed"
+
+
+TRANSITIONS: Mapping[tuple[State, Input], tuple[State, Status | None]] = {
+    (State.OPEN, Input.NOBODY_EXPECTED): (State.RELEASED, Status.EMPTY),
+    (State.OPEN, Input.ALL_ANSWERED): (State.RELEASED, Status.COMPLETE),
+    (State.OPEN, Input.QUORUM_MET): (State.QUORATE, None),
+    (State.OPEN, Input.SIGNAL_TIMEOUT): (State.OVERTIME, None),
+    (State.OPEN, Input.CLOSED): (State.EXPIRED, Status.EXPIRED),
+    (State.QUORATE, Input.ALL_ANSWERED): (State.RELEASED, Status.COMPLETE),
+    (State.QUORATE, Input.SIGNAL_TIMEOUT): (State.RELEASED, Status.QUORATE),
+    (State.QUORATE, Input.CLOSED): (State.EXPIRED, Status.EXPIRED),
+    (State.OVERTIME, Input.ALL_ANSWERED): (State.RELEASED, Status.COMPLETE),
+    (State.OVERTIME, Input.QUORUM_MET): (State.RELEASED, Status.QUORATE),
+    (State.OVERTIME, Input.BARRIER_TIMEOUT): (State.EXPIRED, Status.EXPIRED),
+    (State.OVERTIME, Input.CLOSED): (State.EXPIRED, Status.EXPIRED),
+}
+
+
+class Verdict(Enum):
+    """What became of an answer."""
+
+    COUNTED = "the agent's first answer: it counts toward the quorum"
+    FURTHER = "a further answer of that agent: its newest signal per symbol stands, or its newest reason"
+    ALIVE = "a sign of life; it is not an answer"
+    DUPLICATE = "this event was heard before: it has no second vote"
+    OPINION_STANDS = "an abstention does not take back an opinion"
+    LATE = "the round had been released: recorded there as late"
+    FOREIGN = "it belongs to another round"
+    STRANGER = "the agent is not on the roster"
+    STRAY = "no such round is known"
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the answer is part of the round's outcome."""
+        return self is _COUNTED or self is _FURTHER
+
+
+# Reading a member off its Enum costs 100 ns in CPython 3.11, a tenth of that from the module.
+_COUNTED: Final = Verdict.COUNTED
+_FURTHER: Final = Verdict.FURTHER
+_OPEN: Final = State.OPEN
+_QUORATE: Final = State.QUORATE
+_ALL_ANSWERED: Final = Input.ALL_ANSWERED
+_QUORUM_MET: Final = Input.QUORUM_MET
+_COMPLETE: Final = Status.COMPLETE
+_NOBODY: Final[frozenset[str]] = frozenset()
+_STRANGER: Final = object()
+
+Recall = Callable[[], Iterable[RoundOutcome]]
+"""Gives the outcomes of earlier rounds, the newest first."""
+
+
+class Round:
+    """One round, from its opening to its one outcome.
+
+    `due_ns` is the instant at which `tick` has something to do; `outcome` is `None` until the release, so
+    every call can be followed by a look at it. Times are readings of one monotonic clock and never decrease.
+    Signals are only asked for `event_id`, `round_id` and `symbol`.
+    """
+
+    __slots__ = (
+        "_abstained",
+        "_answers_count",
+        "_heard",
+        "_heard_max",
+        "_heartbeats",
+        "_late_ids",
+        "_opinions",
+        "_quorum_count",
+        "_recall",
+        "_strangers",
+        "due_ns",
+        "opened_ns",
+        "opened_wall_ns",
+        "outcome",
+        "round_id",
+        "state",
+        "terms",
+    )
+
+    def __init__(
+        self,
+        round_id: str,
+        terms: Terms,
+        opened_ns: int,
+        opened_wall_ns: int | None = None,
+        recall: Recall | None = None,
+    ) -> None:
+        self.round_id = round_id
+        self.terms = terms
+        self.opened_ns = opened_ns
+        self.opened_wall_ns = opened_wall_ns
+        self.state = _OPEN
+        self.outcome: RoundOutcome | None = None
+        self.due_ns = opened_ns + terms.signal_timeout_ns
+        self._recall = recall
+        self._quorum_count = terms.quorum_count
+        self._answers_count = 0
+        self._opinions = terms.blank.copy()  # a place for everybody: one look-up knows strangers and answers
+        self._heard: dict[str, Answer] = {}
+        self._heard_max = HEARD_MAX
+        self._late_ids: set[str] = set()
+        self._abstained: dict[str, str] = {}
+        self._heartbeats: dict[str, int] = {}
+        self._strangers: dict[str, int] = {}
+        if not terms.roster:
+            self._step(Input.NOBODY_EXPECTED, opened_ns, opened_ns)
+
+    # -- what comes in -------------------------------------------------------------------------------
+
+    def arrive(self, agent: str, signal: Any, now_ns: int) -> Verdict:
+        """Take an opinion. The newest to arrive wins, per agent and symbol."""
+        if now_ns >= self.due_ns:
+            self.tick(now_ns)
+        opinions = self._opinions
+        former = opinions.get(agent, _STRANGER)
+        if former is _STRANGER:
+            return self._note_stranger(agent)
+        event_id, round_id, symbol = signal.event_id, signal.round_id, signal.symbol
+        if event_id in self._heard:
+            return Verdict.DUPLICATE
+        if round_id is not None and round_id != self.round_id:
+            return Verdict.FOREIGN
+        if self.outcome is not None:
+            return self._note_late(self.outcome, agent, signal, now_ns)
+        self._heard[event_id] = (agent, symbol, signal, now_ns)
+        opinions[agent] = signal
+        if former is not None:
+            if len(self._heard) > self._heard_max:
+                self._forget_superseded()
+            return _FURTHER
+        if not self._abstained or self._abstained.pop(agent, None) is None:
+            self._answers_count = count = self._answers_count + 1
+            if count >= self._quorum_count:
+                self._enough(now_ns)
+        return _COUNTED
+
+    def abstain(self, agent: str, reason: str, now_ns: int) -> Verdict:
+        """Take an answer that is no opinion. It counts toward the quorum and never takes back an opinion."""
+        if now_ns >= self.due_ns:
+            self.tick(now_ns)
+        if agent not in self._opinions:
+            return Verdict.STRANGER
+        if self.outcome is not None:
+            self.outcome.add_late(agent, None, reason, now_ns)
+            return Verdict.LATE
+        if self._opinions[agent] is not None:
+            return Verdict.OPINION_STANDS
+        known = agent in self._abstained
+        self._abstained[agent] = reason
+        if known:
+            return Verdict.FURTHER
+        self._answers_count += 1
+        if self._answers_count >= self._quorum_count:
+            self._enough(now_ns)
+        return Verdict.COUNTED
+
+    def heartbeat(self, agent: str, now_ns: int) -> Verdict:
+        """Note that an agent is alive, which is neither an opinion nor an abstention."""
+        if now_ns >= self.due_ns:
+            self.tick(now_ns)
+        if agent not in self._opinions:
+            return Verdict.STRANGER
+        if self.outcome is not None:
+            return Verdict.LATE
+        self._heartbeats[agent] = now_ns
+        return Verdict.ALIVE
+
+    def tick(self, now_ns: int) -> RoundOutcome | None:
+        """Let time pass: release the round if it is due, and return its outcome if it has one.
+
+        A call before `due_ns` does nothing, so that a timer that fires early can simply be set again.
+        """
+        while now_ns >= self.due_ns:
+            if self.state is State.OVERTIME:
+                self._step(Input.BARRIER_TIMEOUT, self.due_ns, now_ns)
+            else:
+                self._step(Input.SIGNAL_TIMEOUT, self.due_ns, now_ns)
+        return self.outcome
+
+    def close(self, reason: str, now_ns: int) -> RoundOutcome:
+        """End the round before its time, as expired for this reason, unless it has been released."""
+        self.tick(now_ns)
+        if self.outcome is None:
+            self._step(Input.CLOSED, now_ns, now_ns, reason)
+        assert self.outcome is not None
+        return self.outcome
+
+    # -- what can be seen ----------------------------------------------------------------------------
+
+    def next_deadline_ns(self) -> int | None:
+        """Return when `tick` has to be called next, or `None` after the release."""
+        return None if self.outcome is not None else self.due_ns
+
+    @property
+    def opinions(self) -> dict[str, Any]:
+        """A copy of each agent's newest signal so far."""
+        return {agent: signal for agent, signal in self._opinions.items() if signal is not None}
+
+    @property
+    def answers_count(self) -> int:
+        """How many agents of the roster have answered, by an opinion or an abstention."""
+        return self._answers_count
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Who of the roster has not answered."""
+        return self.terms.roster.difference(self.opinions, self._abstained)
+
+    def has_answered(self, agent: str) -> bool:
+        """Say whether an agent has given an opinion or an abstention in time."""
+        return self._opinions.get(agent) is not None or agent in self._abstained
+
+    # -- the machine ---------------------------------------------------------------------------------
+
+    def _enough(self, now_ns: int) -> None:
+        """One more has answered, and the quorum is met."""
+        if self._answers_count == len(self._opinions):
+            self._step(_ALL_ANSWERED, now_ns, now_ns)
+        elif self.state is not _QUORATE:
+            self._step(_QUORUM_MET, now_ns, now_ns)
+
+    def _step(self, happened: Input, at_ns: int, noticed_ns: int, reason: str | None = None) -> None:
+        self.state, status = TRANSITIONS[self.state, happened]
+        if status is not None:
+            self._release(status, at_ns, noticed_ns, reason or happened._value_)
+        elif self.state is State.OVERTIME:
+            self.due_ns = self.opened_ns + self.terms.barrier_timeout_ns
+
+    def _release(self, status: Status, released_ns: int, noticed_ns: int, reason: str) -> None:
+        """Make the outcome, attribute by attribute: keywords to a class cost 2 us in CPython 3.11."""
+        self.due_ns = NEVER_NS
+        terms = self.terms
+        all_opined = status is _COMPLETE and not self._abstained
+        outcome = RoundOutcome(self._opinions if all_opined else self.opinions)
+        outcome.round_id = self.round_id
+        outcome.status = status
+        outcome.terms = terms
+        outcome.reason = reason
+        outcome.opened_ns = self.opened_ns
+        outcome.opened_wall_ns = self.opened_wall_ns
+        outcome.released_ns = released_ns
+        outcome.noticed_ns = noticed_ns
+        outcome.heard = self._heard
+        outcome.abstained = self._abstained
+        outcome.heartbeats = self._heartbeats
+        outcome.strangers = self._strangers
+        outcome.late = []
+        outcome.late_count = 0
+        if status is _COMPLETE:
+            outcome.missing, outcome.stand_ins, outcome.valid = _NOBODY, (), True
+        else:
+            outcome.missing = missing = self.missing
+            outcome.stand_ins = self._find_stand_ins(missing, released_ns)
+            outcome.valid = status is Status.QUORATE and terms.critical.isdisjoint(missing)
+        self.outcome = outcome
+
+    def _find_stand_ins(self, missing: frozenset[str], at_ns: int) -> tuple[StandIn, ...]:
+        max_age_ns = self.terms.stand_in_max_age_ns
+        if max_age_ns is None or self._recall is None or not missing:
+            return ()
+        return find_stand_ins(missing, self._recall(), at_ns, max_age_ns)
+
+    def _forget_superseded(self) -> None:
+        """Keep what stands, in the order of arrival, and forget what an agent has replaced."""
+        newest = {(agent, symbol): event_id for event_id, (agent, symbol, _, _) in self._heard.items()}
+        self._heard = {event_id: self._heard[event_id] for event_id in newest.values()}
+        self._heard_max = max(HEARD_MAX, 2 * len(self._heard))
+
+    def _note_late(self, outcome: RoundOutcome, agent: str, signal: Any, now_ns: int) -> Verdict:
+        if signal.event_id in self._late_ids:
+            return Verdict.DUPLICATE
+        if len(self._late_ids) < LATE_MAX:
+            self._late_ids.add(signal.event_id)
+        outcome.add_late(agent, signal, None, now_ns)
+        return Verdict.LATE
+
+    def _note_stranger(self, agent: str) -> Verdict:
+        known = self._strangers.get(agent)
+        if known is not None or len(self._strangers) < STRANGERS_MAX:
+            self._strangers[agent] = (known or 0) + 1
+        return Verdict.STRANGER

@@ -1,0 +1,41 @@
+"""Durations, instants and lists in words, for explanations and error messages."""
+
+from collections.abc import Iterable
+
+_UNITS = ((86_400_000_000_000, "d"), (1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns"))
+_NS_PER_DAY = 86_400_000_000_000
+
+
+def span(duration_ns: int) -> str:
+    """Say a duration in its largest fitting unit with up to three decimals: 5 s, 312.5 ms, 2 d."""
+    size_ns = abs(duration_ns)
+    for unit_ns, unit in _UNITS:
+        if size_ns >= unit_ns:
+            return f"{duration_ns / unit_ns:.3f}".rstrip("0").rstrip(".") + f" {unit}"
+    return "0 s"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Join as a reader would: a, b and c."""
+    parts = list(words)
+    return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else "".join(parts)
+
+
+def wall_label(wall_ns: int) -> str:
+    """Write nanoseconds since 1970 (UTC) as ISO 8601, to the nanosecond, without the datetime module.
+
+    The calendar is that of Howard Hinnant, "chrono-compatible low-level date algorithms", civil_from_days:
+    years begin in March, so that the leap day is the last of its year.
+    """
+    days, in_day_ns = divmod(wall_ns, _NS_PER_DAY)
+    era, day_of_era = divmod(days + 719_468, 146_097)
+    year_of_era = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    march_month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * march_month + 2) // 5 + 1
+    month = march_month + 3 if march_month < 10 else march_month - 9
+    year = year_of_era + era * 400 + (month <= 2)
+    seconds, ns = divmod(in_day_ns, 1_000_000_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ns:09}Z"

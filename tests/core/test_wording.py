@@ -1,0 +1,36 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openoutcry.core.wording import listed, span, wall_label
+
+
+@pytest.mark.parametrize(
+    ("duration_ns", "said"),
+    [
+        (0, "0 s"),
+        (1, "1 ns"),
+        (999, "999 ns"),
+        (1_500, "1.5 us"),
+        (312_500_000, "312.5 ms"),
+        (5_000_000_000, "5 s"),
+        (100_000_000_000, "100 s"),
+        (172_800_000_000_000, "2 d"),
+        (-5_000_000_000, "-5 s"),
+    ],
+)
+def test_a_duration_is_said_in_its_largest_fitting_unit(duration_ns, said):
+    assert span(duration_ns) == said
+
+
+def test_a_list_is_joined_as_a_reader_would():
+    assert [listed([]), listed("a"), listed("ab"), listed("abc")] == ["", "a", "a and b", "a, b and c"]
+
+
+@given(st.datetimes(datetime(1600, 1, 1), datetime(2400, 1, 1)), st.integers(0, 999))  # noqa: DTZ001
+def test_a_wall_label_agrees_with_the_calendar_of_the_standard_library(moment, ns):
+    since = moment.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    wall_ns = since // timedelta(microseconds=1) * 1000 + ns
+    assert wall_label(wall_ns) == moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + f"{ns:03}Z"

@@ -1,0 +1,476 @@
+"""The book of rounds: which signal belongs to which round."""
+
+import asyncio
+import json
+from typing import NamedTuple
+
+import pytest
+
+from openoutcry.core.barrier import Verdict
+from openoutcry.errors import BusClosed, ConfigError, DuplicateRound, UnknownRound
+from openoutcry.runtime.rounds import RECENT_MAX, Rounds
+from openoutcry.testing import run_virtual
+
+S = 1_000_000_000
+
+
+class Signal(NamedTuple):
+    event_id: str
+    round_id: str | None = None
+    symbol: str = "ES"
+
+
+def a_book(*agents: str, **settings) -> Rounds:
+    rounds = Rounds(**settings)
+    for agent in agents:
+        rounds.register(agent)
+    return rounds
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+# -- opening and finding ---------------------------------------------------------------------------------
+
+
+def test_waiting_opens_a_round_if_none_is_open():
+    async def main():
+        rounds = a_book("a", "b")
+        waiting = asyncio.create_task(rounds.wait())
+        await asyncio.sleep(1)
+        rounds.arrive(Signal("1"), "a")
+        rounds.arrive(Signal("2"), "b")
+        outcome = await waiting
+        assert (now_s(), outcome.status, set(outcome)) == (1, "complete", {"a", "b"})
+
+    run_virtual(main())
+
+
+def test_waiting_with_nobody_registered_returns_at_once_and_is_not_valid():
+    async def main():
+        rounds = a_book()
+        outcome = await rounds.wait()
+        assert (now_s(), outcome.status, outcome.valid, dict(outcome)) == (0, "empty", False, {})
+        assert rounds.get_status()["open"] == []
+
+    run_virtual(main())
+
+
+def test_waiting_with_no_round_open_and_no_answer_never_looks_valid():
+    async def main():
+        outcome = await a_book("a", quorum=1).wait()
+        assert (now_s(), outcome.status, outcome.valid) == (10, "expired", False)
+
+    run_virtual(main())
+
+
+def test_the_roster_is_frozen_when_the_round_opens():
+    async def main():
+        rounds = a_book("a")
+        rounds.open("r-1")
+        rounds.register("b", critical=True)
+        assert rounds.find("r-1").roster == {"a"}
+        assert rounds.open("r-2").roster == {"a", "b"}
+        assert rounds.arrive(Signal("1", "r-1"), "b") is Verdict.STRANGER
+
+    run_virtual(main())
+
+
+def test_an_id_that_is_open_or_remembered_cannot_be_opened_again():
+    async def main():
+        rounds = a_book("a")
+        first = rounds.open("bar-1")
+        with pytest.raises(DuplicateRound, match="'bar-1' is open"):
+            rounds.open("bar-1")
+        rounds.arrive(Signal("1", "bar-1"), "a")
+        with pytest.raises(DuplicateRound, match="'bar-1' is remembered"):
+            rounds.open("bar-1")
+        assert rounds.find("bar-1") is first
+        assert rounds.get_status()["open"] == []
+
+    run_virtual(main())
+
+
+def test_an_id_that_nobody_knows_is_an_error_to_wait_for_and_to_abstain_in():
+    async def main():
+        rounds = a_book("a")
+        with pytest.raises(UnknownRound, match="'nowhere'"):
+            rounds.find("nowhere")
+        with pytest.raises(UnknownRound):
+            await rounds.wait("nowhere")
+        with pytest.raises(UnknownRound):
+            rounds.abstain("a", "", "nowhere")
+
+    run_virtual(main())
+
+
+def test_only_the_newest_released_rounds_are_remembered():
+    async def main():
+        rounds = a_book("a")
+        for number in range(RECENT_MAX + 1):
+            rounds.open(f"r-{number}")
+            rounds.arrive(Signal(f"{number}", f"r-{number}"), "a")
+        with pytest.raises(UnknownRound):
+            rounds.find("r-0")
+        assert rounds.find("r-1").outcome is not None
+        assert rounds.get_status()["released_counts"]["complete"] == RECENT_MAX + 1
+
+    run_virtual(main())
+
+
+def test_a_round_may_have_its_own_roster_quorum_critical_agents_and_deadlines():
+    async def main():
+        rounds = a_book("a", "b", "c")
+        rounds.register("risk", critical=True)
+        own = rounds.open(roster=["a", "b"], quorum=1, signal_timeout_s=1, barrier_timeout_s=2)
+        assert (own.roster, own.round.terms.critical) == ({"a", "b"}, set())
+        assert rounds.open(roster=["a", "risk"]).round.terms.critical == {"risk"}
+        named = rounds.open(roster=["a"], critical=["cio"])
+        assert (named.roster, named.round.terms.critical) == ({"a", "cio"}, {"cio"})
+        assert rounds.open(critical=[]).round.terms.critical == set()
+        own.arrive("a", Signal("1"))
+        outcome = await own.wait()
+        assert (now_s(), outcome.status, outcome.valid) == (1, "quorate", True)
+
+    run_virtual(main())
+
+
+def test_the_usual_signal_timeout_is_cut_to_a_rounds_own_deadline_but_an_explicit_one_is_refused():
+    async def main():
+        rounds = a_book("a", signal_timeout_s=5, barrier_timeout_s=10)
+        assert rounds.open(barrier_timeout_s=2).round.terms.signal_timeout_ns == 2 * S
+        with pytest.raises(ConfigError, match="signal_timeout is 3 s"):
+            rounds.open("r", signal_timeout_s=3, barrier_timeout_s=2)
+        with pytest.raises(ConfigError, match="signal_timeout is 20 s"):
+            rounds.open("r", signal_timeout_s=20)
+        with pytest.raises(UnknownRound):
+            rounds.find("r")
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"quorum": 0}, "quorum is 0"),
+        ({"quorum": 1.5}, "quorum is 1.5"),
+        ({"signal_timeout_s": 0}, "signal_timeout is 0"),
+        ({"barrier_timeout_s": 1}, "signal_timeout is 5 s"),
+        ({"stand_in_max_age_s": -1}, "stand_in_max_age is -1"),
+    ],
+)
+def test_a_books_settings_are_checked_when_it_is_made(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        Rounds(**settings)
+
+
+def test_registering_again_never_makes_a_critical_agent_ordinary():
+    rounds = a_book("risk")
+    rounds.register("risk", critical=True)
+    rounds.register("risk")
+    assert (rounds.agents, rounds.critical_agents) == ({"risk"}, {"risk"})
+    with pytest.raises(ConfigError, match="agent_name"):
+        rounds.register("")
+
+
+def test_a_critical_agent_that_did_not_answer_this_round_makes_it_invalid_though_it_answered_the_last():
+    async def main():
+        rounds = a_book("a", "b", quorum=2)
+        rounds.register("risk", critical=True)
+        rounds.open("r-1")
+        for agent in ("a", "b", "risk"):
+            rounds.arrive(Signal(f"1-{agent}", "r-1"), agent)
+        assert (await rounds.wait("r-1")).valid
+        rounds.open("r-2")
+        for agent in ("a", "b"):
+            rounds.arrive(Signal(f"2-{agent}", "r-2"), agent)
+        outcome = await rounds.wait("r-2")
+        assert (outcome.status, outcome.valid, outcome.missing_critical) == ("quorate", False, {"risk"})
+        assert now_s() == 5
+
+    run_virtual(main())
+
+
+# -- which round a signal belongs to -----------------------------------------------------------------------
+
+
+def test_a_late_signal_never_opens_joins_or_completes_the_next_round():
+    async def main():
+        rounds = a_book("a", "b", quorum=1)
+        rounds.open("r-1")
+        rounds.arrive(Signal("1", "r-1"), "a")
+        first = await rounds.wait("r-1")
+        assert rounds.arrive(Signal("late-1", "r-1"), "b") is Verdict.LATE
+        assert rounds.get_status()["open"] == []
+        second = rounds.open("r-2")
+        assert rounds.arrive(Signal("late-2", "r-1"), "b") is Verdict.LATE
+        assert second.round.answers_count == 0
+        assert [late.signal.event_id for late in first.late] == ["late-1", "late-2"]
+        assert set(first) == {"a"}
+
+    run_virtual(main())
+
+
+def test_a_signal_of_an_unknown_round_is_a_stray_and_joins_nothing():
+    async def main():
+        rounds = a_book("a")
+        rounds.open("r-1")
+        assert rounds.arrive(Signal("1", "from-yesterday"), "a") is Verdict.STRAY
+        status = rounds.get_status()
+        assert status["strays"] == [
+            {"agent": "a", "round_id": "from-yesterday", "event_id": "1", "symbol": "ES"}
+        ]
+        assert (status["strays_count"], status["open"][0]["answered"]) == (1, [])
+
+    run_virtual(main())
+
+
+def test_a_signal_with_no_round_open_is_a_stray_and_opens_none():
+    async def main():
+        rounds = a_book("a")
+        assert rounds.arrive(Signal("1"), "a") is Verdict.STRAY
+        assert rounds.abstain("a", "") is Verdict.STRAY
+        assert rounds.get_status()["open"] == []
+        outcome = await rounds.wait()
+        assert (outcome.status, dict(outcome)) == ("expired", {})
+
+    run_virtual(main())
+
+
+def test_strays_are_counted_but_kept_within_bounds():
+    async def main():
+        rounds = a_book("a")
+        for number in range(RECENT_MAX + 3):
+            rounds.arrive(Signal(str(number)), "a")
+        status = rounds.get_status()
+        assert (len(status["strays"]), status["strays_count"]) == (RECENT_MAX, RECENT_MAX + 3)
+
+    run_virtual(main())
+
+
+def test_a_signal_without_a_round_goes_to_the_oldest_one_that_has_not_heard_its_agent():
+    async def main():
+        rounds = a_book("a", "b")
+        first, second = rounds.open("r-1"), rounds.open("r-2")
+        assert rounds.round_for("a") is first
+        rounds.arrive(Signal("1"), "a")
+        assert rounds.round_for("a") is second
+        rounds.abstain("a", "nothing new")
+        assert rounds.round_for("a") is second
+        assert rounds.arrive(Signal("2"), "a") is Verdict.COUNTED
+        assert rounds.arrive(Signal("3"), "a") is Verdict.FURTHER
+        assert (first.round.opinions, second.round.opinions) == ({"a": Signal("1")}, {"a": Signal("3")})
+        assert rounds.round_for("nobody") is None
+
+    run_virtual(main())
+
+
+def test_a_round_whose_deadline_has_passed_unnoticed_takes_no_signal():
+    async def main():
+        rounds = a_book("a", clock=(clock := asyncio.get_running_loop().clock))
+        first = rounds.open("r-1")
+        clock.advance(20 * S)
+        assert rounds.round_for("a") is None
+        assert first.round.outcome is not None
+        assert rounds.arrive(Signal("1"), "a") is Verdict.STRAY
+        assert rounds.arrive(Signal("2", "r-1"), "a") is Verdict.LATE
+
+    run_virtual(main())
+
+
+def test_three_strangers_do_not_release_a_round_and_are_named_in_its_outcome():
+    async def main():
+        rounds = a_book("a", "b", "c", "d", quorum=3)
+        rounds.open("r-1")
+        for name in ("x", "y", "z"):
+            assert rounds.arrive(Signal(name), name) is Verdict.STRANGER
+        outcome = await rounds.wait("r-1")
+        assert (outcome.status, outcome.strangers) == ("expired", {"x": 1, "y": 1, "z": 1})
+
+    run_virtual(main())
+
+
+def test_several_rounds_are_open_at_once_and_end_each_at_its_own_deadline():
+    async def main():
+        rounds = a_book("a")
+        slow = rounds.open("slow", barrier_timeout_s=8)
+        quick = rounds.open("quick", barrier_timeout_s=1)
+        usual = rounds.open("usual")
+        ends = {}
+
+        async def note(barrier):
+            await barrier.wait()
+            ends[barrier.round_id] = now_s()
+
+        await asyncio.gather(*(note(barrier) for barrier in (slow, quick, usual)))
+        assert ends == {"quick": 1, "slow": 8, "usual": 10}
+
+    run_virtual(main())
+
+
+def test_a_heartbeat_reaches_every_open_round_and_answers_none():
+    async def main():
+        rounds = a_book("a", "b", quorum=1)
+        first, second = rounds.open(), rounds.open()
+        assert rounds.heartbeat("a") is Verdict.ALIVE
+        assert rounds.heartbeat("x") is Verdict.STRANGER
+        rounds.open(roster=["x"])
+        assert rounds.heartbeat("x") is Verdict.ALIVE
+        for barrier in (first, second):
+            outcome = await barrier.wait()
+            assert (outcome.status, outcome.heartbeats, len(outcome)) == ("expired", {"a": 0}, 0)
+        assert rounds.get_status()["heartbeats_age_s"] == {"a": 10.0}
+
+    run_virtual(main())
+
+
+# -- what a waiter gets --------------------------------------------------------------------------------------
+
+
+def test_answers_that_are_quicker_than_their_waiter_are_not_lost():
+    async def main():
+        rounds = a_book("a")
+        rounds.open("r-1")
+        rounds.arrive(Signal("1", "r-1"), "a")
+        rounds.open("r-2")
+        assert (await rounds.wait()).round_id == "r-1"
+        assert rounds.to_wait_for().round_id == "r-2"
+        rounds.arrive(Signal("2", "r-2"), "a")
+        assert (await rounds.wait()).round_id == "r-2"
+        assert rounds.to_wait_for().round_id not in {"r-1", "r-2"}
+
+    run_virtual(main())
+
+
+def test_waiters_that_name_no_round_share_the_open_one():
+    async def main():
+        rounds = a_book("a")
+        waiting = [asyncio.create_task(rounds.wait()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert len(rounds.get_status()["open"]) == 1
+        rounds.arrive(Signal("1"), "a")
+        outcomes = await asyncio.gather(*waiting)
+        assert all(outcome is outcomes[0] for outcome in outcomes)
+
+    run_virtual(main())
+
+
+def test_a_cancelled_wait_leaves_the_round_open_for_the_next_waiter():
+    async def main():
+        rounds = a_book("a")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await rounds.wait()
+        (still_open,) = rounds.get_status()["open"]
+        waiting = asyncio.create_task(rounds.wait())
+        await asyncio.sleep(0)
+        rounds.arrive(Signal("1"), "a")
+        assert (await waiting).round_id == still_open["round_id"]
+
+    run_virtual(main())
+
+
+def test_a_stale_signal_is_shown_beside_a_missing_agent_with_its_age_and_expires():
+    async def main():
+        rounds = a_book("a", "b", quorum=1, stand_in_max_age_s=30)
+        old = Signal("old")
+        first = rounds.open()
+        first.arrive("a", Signal("1"))
+        first.arrive("b", old)
+        ages = []
+        for number in range(4):
+            barrier = rounds.open()
+            barrier.arrive("a", Signal(f"a-{number}"))
+            outcome = await barrier.wait()
+            assert set(outcome) == {"a"}
+            ages.append([(one.agent, one.signal is old, one.age_ns // S) for one in outcome.stand_ins])
+            await asyncio.sleep(5)
+        assert ages == [[("b", True, 5)], [("b", True, 15)], [("b", True, 25)], []]
+
+    run_virtual(main())
+
+
+def test_closing_the_book_wakes_every_waiter_and_opens_no_more():
+    async def main():
+        rounds = a_book("a")
+        waiting = [asyncio.create_task(rounds.open().wait()) for _ in range(2)]
+        await asyncio.sleep(0)
+        rounds.close_all()
+        rounds.close_all("again")
+        for outcome in await asyncio.gather(*waiting):
+            assert (outcome.status, outcome.valid, outcome.reason) == ("expired", False, "the bus stopped")
+        with pytest.raises(BusClosed, match="the bus stopped"):
+            rounds.open()
+        with pytest.raises(BusClosed):
+            await rounds.wait()
+        assert now_s() == 0
+
+    run_virtual(main())
+
+
+def test_each_outcome_is_told_once_before_its_waiters_wake():
+    async def main():
+        told = []
+        rounds = a_book("a", on_release=told.append)
+        waiting = asyncio.create_task(rounds.wait())
+        await asyncio.sleep(0)
+        rounds.arrive(Signal("1"), "a")
+        assert [outcome.status for outcome in told] == ["complete"]
+        assert not waiting.done()
+        assert await waiting is told[0]
+        await rounds.wait()
+        assert [outcome.status for outcome in told] == ["complete", "expired"]
+
+    run_virtual(main())
+
+
+def test_the_status_is_json_ready():
+    async def main():
+        rounds = a_book("a", "b", quorum=1)
+        rounds.register("risk", critical=True)
+        rounds.open("r-1")
+        rounds.open("r-2", barrier_timeout_s=1)
+        await asyncio.sleep(2)
+        rounds.arrive(Signal("1", "r-2"), "a")
+        status = json.loads(json.dumps(rounds.get_status()))
+        assert (status["registered"], status["critical"]) == (["a", "b", "risk"], ["risk"])
+        assert [one["round_id"] for one in status["open"]] == ["r-1"]
+        assert status["released_counts"] == {"complete": 0, "quorate": 0, "expired": 1, "empty": 0}
+        assert status["invalid_count"] == 1
+        assert status["recent"] == [
+            {
+                "round_id": "r-2",
+                "status": "expired",
+                "valid": False,
+                "missing": ["a", "b", "risk"],
+                "late_count": 1,
+                "released_after_s": 1.0,
+            }
+        ]
+
+    run_virtual(main())
+
+
+def test_thousands_of_rounds_leave_at_most_one_timer_behind():
+    async def main():
+        rounds = a_book("a")
+        for number in range(2000):
+            waiting = rounds.open()
+            rounds.arrive(Signal(str(number)), "a")
+            await waiting.wait()
+        assert len(asyncio.get_running_loop()._scheduled) <= 1
+        await asyncio.sleep(60)
+        assert asyncio.get_running_loop()._scheduled == []
+
+    run_virtual(main())
+
+
+def test_a_book_may_be_made_and_filled_before_there_is_a_loop():
+    rounds = a_book("a")
+
+    async def main():
+        outcome = await rounds.wait()
+        assert (now_s(), outcome.status) == (10, "expired")
+
+    run_virtual(main())
