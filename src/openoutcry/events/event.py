@@ -106,7 +106,6 @@ class Event(
         if not (
             type(self.timestamp_ns) is int
             and -_FURTHEST_NS <= self.timestamp_ns <= _FURTHEST_NS
-            and self.event_type is self._own_event_type
             and type(self.event_id) is str
             and self.event_id
             and type(self.source_agent) is str
@@ -116,13 +115,13 @@ class Event(
             and self.round_id is None
         ):
             self._settle_envelope()
+        if self.event_type is not self._own_event_type:
+            self._settle_type()
 
     def _settle_envelope(self) -> None:
         """Bring the fields into the form they are kept in, or raise `InvalidEvent`."""
         if type(self.timestamp_ns) is not int or not -_FURTHEST_NS <= self.timestamp_ns <= _FURTHEST_NS:
             put(self, "timestamp_ns", _nanoseconds(self, self.timestamp_ns))
-        if self.event_type is not self._own_event_type:
-            self._settle_type()
         if type(self.event_id) is not str or not self.event_id:
             settle_text(self, "event_id")
         if type(self.source_agent) is not str:
