@@ -8,16 +8,19 @@ import sys
 import textwrap
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 import openoutcry
 from openoutcry.cli import main
 from openoutcry.cli.bench import find_benchmarks
+from openoutcry.cli.demo import demo
 from openoutcry.cli.mistakes import Mistake
+from openoutcry.firm.demo import DemoOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 30
@@ -413,6 +416,14 @@ def test_the_demo_gets_every_option(demo_calls: list[FakeOptions]) -> None:
     )
     assert call("demo", *options.split()).exit_code == 5
     assert demo_calls == [FakeOptions(20.0, ("AAPL", "IBM"), 3, 0, 9, Path("r.html"), plain=True)]
+
+
+def test_the_demo_has_an_option_for_every_setting_and_states_the_real_defaults() -> None:
+    settings = {field.name: field.default for field in fields(DemoOptions)}
+    options = {option.name: option for option in demo.params if isinstance(option, click.Option)}
+    assert set(options) == set(settings)
+    for name in ("agents", "report"):
+        assert f"[default: {settings[name]}]" in (options[name].help or "")
 
 
 @pytest.mark.parametrize("options", ["--speed 0", "--agents 0", "--days 0", "--chaos x"])

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,7 +28,10 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     help="Which stocks to trade, comma-separated.  [default: all five]",
 )
 @click.option(
-    "--agents", type=click.IntRange(min=1), metavar="COUNT", help="How many strategy agents take part."
+    "--agents",
+    type=click.IntRange(min=1),
+    metavar="COUNT",
+    help="How many strategies, 6 to 64.  [default: 14]",
 )
 @click.option(
     "--chaos",
@@ -40,10 +44,10 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where the HTML report goes.",
+    help="Where the HTML report goes.  [default: out/report.html]",
 )
 @click.option("--plain", is_flag=True, help="Lines of text instead of a live display.")
-def demo(**given: object) -> None:
+def demo(**given: Any) -> None:
     """Run a firm of agents over thirteen years of real daily bars, and report what it did.
 
     A market-data agent, strategies, the CIO at the signal barrier, risk, compliance, a paper broker and a
