@@ -1,13 +1,13 @@
 """nautilus_trader's MessageBus: compiled, synchronous, publish calls the handlers before it returns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any
 
 from nautilus_trader.common.component import LiveClock, MessageBus
 from nautilus_trader.model.identifiers import TraderId
 
-from subjects.base import Peer, Route
+from subjects.base import MARKET_DATA, Peer, Route
 
 
 class Nautilus(Peer):
@@ -24,6 +24,11 @@ class Nautilus(Peer):
         publish = self._bus.publish
         for event in prepared:
             publish(event.topic, event)
+
+    async def burst_made(self, make: Callable[[], Any], events_count: int) -> None:
+        publish = self._bus.publish
+        for _ in range(events_count):
+            publish(MARKET_DATA, make())
 
     async def pace(self, events: Sequence[Any], due_ns: Sequence[int]) -> None:
         """No loop is involved: the publisher spins, which is the best case for a direct call."""
