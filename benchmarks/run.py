@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from suite import chart, environment, schedule, table, targets
-from suite.catalogue import MEASUREMENTS, cells
+from suite.catalogue import cells
 from suite.cells import Cell
+from suite.measurements import MEASUREMENTS
 from suite.schedule import Row
 from suite.targets import Verdict
 

@@ -23,17 +23,3 @@ class Cell:
 
     def spec(self) -> dict[str, Any]:
         return {"measure": self.measure, "loop": self.loop, "params": self.params}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """What a table says above its rows; `unit` names the figure that the rows are compared by."""
-
-    name: str
-    title: str
-    figure: str
-    unit: str
-    note: str
-    is_better_higher: bool
-    baseline: str | None
-    """The label that the other rows are given as a ratio of, where there is one."""

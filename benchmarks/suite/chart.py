@@ -5,8 +5,7 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from suite.catalogue import MEASUREMENTS
-from suite.cells import Measurement
+from suite.measurements import MEASUREMENTS, Measurement
 from suite.schedule import Row
 from suite.table import number
 from suite.targets import Verdict

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from suite.catalogue import MEASUREMENTS
-from suite.cells import Measurement
+from suite.measurements import MEASUREMENTS, Measurement
 from suite.schedule import Row, find, ratio
 from suite.targets import Verdict
 
