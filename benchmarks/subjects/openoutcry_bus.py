@@ -64,6 +64,7 @@ class Openoutcry:
     ) -> None:
         self._settings = settings or {}
         self._is_minimal = event == "minimal"
+        self._is_many = publish == "many"
         self.submit = {"publish": self._publish, "nowait": self._publish_nowait, "many": self._publish_many}[
             publish
         ]
@@ -101,9 +102,12 @@ class Openoutcry:
         await self.bus.join()
 
     async def burst_made(self, make: Callable[[], Any], events_count: int) -> None:
-        publish = self.bus.publish
-        for _ in range(events_count):
-            await publish(make())
+        if self._is_many:
+            await self.bus.publish_many([make() for _ in range(events_count)])
+        else:
+            publish = self.bus.publish
+            for _ in range(events_count):
+                await publish(make())
         await self.bus.join()
 
     async def pace(self, events: Sequence[Any], due_ns: Sequence[int]) -> None:
