@@ -226,25 +226,101 @@ def test_a_signal_of_an_unknown_round_is_a_stray_and_joins_nothing():
     run_virtual(main())
 
 
-def test_a_signal_with_no_round_open_is_a_stray_and_opens_none():
+def test_a_signal_with_no_round_open_opens_none_and_joins_the_next():
     async def main():
-        rounds = a_book("a")
-        assert rounds.arrive(Signal("1"), "a") is Verdict.STRAY
+        rounds = a_book("a", "b")
+        assert rounds.arrive(Signal("1"), "a") is Verdict.EARLY
+        assert rounds.arrive(Signal("1"), "a") is Verdict.EARLY
         assert rounds.abstain("a", "") is Verdict.STRAY
-        assert rounds.get_status()["open"] == []
+        status = rounds.get_status()
+        assert (status["open"], status["early_count"]) == ([], 1)
+        rounds.arrive(Signal("2"), "a")
+        await asyncio.sleep(5)
+        rounds.arrive(Signal("3"), "b")
         outcome = await rounds.wait()
-        assert (outcome.status, dict(outcome)) == ("expired", {})
+        assert (now_s(), outcome.status, dict(outcome)) == (
+            5,
+            "complete",
+            {"a": Signal("2"), "b": Signal("3")},
+        )
+        assert (outcome.released_ns, rounds.get_status()["early_count"]) == (outcome.opened_ns, 0)
 
     run_virtual(main())
 
 
-def test_strays_are_counted_but_kept_within_bounds():
+def test_an_early_signal_waits_no_longer_than_signal_timeout():
+    async def main():
+        rounds = a_book("a")
+        rounds.arrive(Signal("1"), "a")
+        await asyncio.sleep(5.001)
+        assert rounds.open().round.answers_count == 0
+        assert [stray["event_id"] for stray in rounds.get_status()["strays"]] == ["1"]
+
+    run_virtual(main())
+
+
+def test_an_early_signal_waits_for_a_round_that_expects_its_agent():
+    async def main():
+        rounds = a_book("a", "b")
+        rounds.open("r-1", roster=["b"])
+        assert rounds.arrive(Signal("1"), "a") is Verdict.EARLY
+        assert rounds.open("r-2", roster=["b"]).round.answers_count == 0
+        assert rounds.open("r-3", roster=["a"]).outcome == {"a": Signal("1")}
+
+    run_virtual(main())
+
+
+def test_a_signal_without_a_round_by_one_who_missed_the_last_round_is_late_there_and_joins_no_other():
+    async def main():
+        rounds = a_book("a", "b", quorum=1)
+        rounds.open("r-1")
+        rounds.arrive(Signal("1"), "a")
+        outcome = await rounds.wait()
+        assert rounds.arrive(Signal("late"), "b") is Verdict.LATE
+        assert rounds.arrive(Signal("late"), "b") is Verdict.DUPLICATE
+        assert rounds.arrive(Signal("1"), "a") is Verdict.DUPLICATE
+        assert rounds.arrive(Signal("next"), "b") is Verdict.EARLY
+        assert [late.signal for late in outcome.late] == [Signal("late")]
+
+    run_virtual(main())
+
+
+def test_one_who_missed_a_round_long_ago_is_not_late_but_early():
+    async def main():
+        rounds = a_book("a", "b", quorum=1)
+        rounds.open("r-1")
+        rounds.arrive(Signal("1"), "a")
+        await rounds.wait()
+        await asyncio.sleep(10)
+        assert rounds.arrive(Signal("2"), "b") is Verdict.EARLY
+
+    run_virtual(main())
+
+
+def test_one_who_has_answered_the_last_round_is_early_for_the_next():
+    async def main():
+        rounds = a_book("a")
+        for number in range(3):
+            rounds.arrive(Signal(str(number)), "a")
+            outcome = await rounds.wait()
+            assert (outcome.status, outcome["a"].event_id) == ("complete", str(number))
+        assert now_s() == 0
+
+    run_virtual(main())
+
+
+def test_strays_and_early_signals_are_counted_but_kept_within_bounds():
     async def main():
         rounds = a_book("a")
         for number in range(RECENT_MAX + 3):
-            rounds.arrive(Signal(str(number)), "a")
+            rounds.arrive(Signal(str(number), "nowhere"), "a")
+            rounds.arrive(Signal(f"early-{number}"), "a")
         status = rounds.get_status()
-        assert (len(status["strays"]), status["strays_count"]) == (RECENT_MAX, RECENT_MAX + 3)
+        assert (len(status["strays"]), status["strays_count"]) == (RECENT_MAX, RECENT_MAX + 6)
+        assert status["early_count"] == RECENT_MAX
+        rounds.close_all()
+        assert rounds.get_status()["strays_count"] == 2 * (RECENT_MAX + 3)
+        assert rounds.arrive(Signal("after"), "a") is Verdict.STRAY
 
     run_virtual(main())
 
@@ -273,7 +349,7 @@ def test_a_round_whose_deadline_has_passed_unnoticed_takes_no_signal():
         clock.advance(20 * S)
         assert rounds.round_for("a") is None
         assert first.round.outcome is not None
-        assert rounds.arrive(Signal("1"), "a") is Verdict.STRAY
+        assert rounds.arrive(Signal("1"), "stranger") is Verdict.STRAY
         assert rounds.arrive(Signal("2", "r-1"), "a") is Verdict.LATE
 
     run_virtual(main())

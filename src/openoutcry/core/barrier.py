@@ -98,6 +98,7 @@ class Verdict(Enum):
     LATE = "the round had been released: recorded there as late"
     FOREIGN = "it belongs to another round"
     STRANGER = "the agent is not on the roster"
+    EARLY = "no round expects the agent yet: it joins the next one that does, if that opens soon"
     STRAY = "no such round is known"
 
     @property
@@ -183,21 +184,22 @@ class Round:
         """Take an opinion. The newest to arrive wins, per agent and symbol."""
         if now_ns >= self.due_ns:
             self.tick(now_ns)
-        opinions = self._opinions
-        former = opinions.get(agent, _STRANGER)
-        if former is _STRANGER:
+        opinions, heard = self._opinions, self._heard
+        try:
+            former = opinions[agent]
+        except KeyError:
             return self._note_stranger(agent)
         event_id, round_id, symbol = signal.event_id, signal.round_id, signal.symbol
-        if event_id in self._heard:
+        if event_id in heard:
             return Verdict.DUPLICATE
         if round_id is not None and round_id != self.round_id:
             return Verdict.FOREIGN
         if self.outcome is not None:
             return self._note_late(self.outcome, agent, signal, now_ns)
-        self._heard[event_id] = (agent, symbol, signal, now_ns)
+        heard[event_id] = (agent, symbol, signal, now_ns)
         opinions[agent] = signal
         if former is not None:
-            if len(self._heard) > self._heard_max:
+            if len(heard) > self._heard_max:
                 self._forget_superseded()
             return _FURTHER
         if not self._abstained or self._abstained.pop(agent, None) is None:
@@ -278,9 +280,9 @@ class Round:
         """Who of the roster has not answered."""
         return self.terms.roster.difference(self.opinions, self._abstained)
 
-    def has_answered(self, agent: str) -> bool:
-        """Say whether an agent has given an opinion or an abstention in time."""
-        return self._opinions.get(agent) is not None or agent in self._abstained
+    def expects(self, agent: str) -> bool:
+        """Say whether an agent is on the roster and has given neither an opinion nor an abstention."""
+        return self._opinions.get(agent, _STRANGER) is None and agent not in self._abstained
 
     # -- the machine ---------------------------------------------------------------------------------
 

@@ -161,12 +161,14 @@ class SignalBarrier:
         its other waiters as they were; a later call gets the same outcome.
         """
         self.is_awaited = True
-        outcome = self.tick()
-        if outcome is not None:
-            return outcome
+        opened = self.round
+        if opened.outcome is None and self._clock.now_ns() >= opened.due_ns:
+            self.tick()
+        if opened.outcome is not None:
+            return opened.outcome
         waiter: asyncio.Future[RoundOutcome] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        self._alarm.by(self.round.due_ns)
+        self._alarm.by(opened.due_ns)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -227,7 +229,7 @@ class SignalBarrier:
 
     def expects(self, agent: str) -> bool:
         """Whether an agent is on the roster and has not answered yet."""
-        return agent in self.round.terms.roster and not self.round.has_answered(agent)
+        return self.round.expects(agent)
 
     def get_status(self) -> dict[str, Any]:
         """Give the state of the round as a JSON-ready dictionary."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
+from openoutcry.core.early import Early, EarlySignals
 from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.core.terms import NS_PER_S, Terms, agree, check_quorum, names, to_ns
 from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
@@ -66,6 +67,7 @@ class Rounds:
         self._unclaimed: deque[SignalBarrier] = deque(maxlen=RECENT_MAX)
         self._strays: deque[Stray] = deque(maxlen=RECENT_MAX)
         self._strays_count = 0
+        self._early = EarlySignals(self._signal_timeout_ns, RECENT_MAX)
         self._heartbeats: dict[str, int] = {}
         self._ended_counts = dict.fromkeys(Status, 0)
         self._invalid_count = 0
@@ -132,6 +134,8 @@ class Rounds:
             self._alarm.by(opened.due_ns)
         else:
             barrier.settle()
+        if self._early:
+            self._let_in(barrier, opened_ns)
         return barrier
 
     def find(self, round_id: str) -> SignalBarrier:
@@ -150,12 +154,14 @@ class Rounds:
         the order in which they were opened. If it has answered them all, it is the newest of them, where
         the signal is a further one or replaces the former.
         """
-        self._alarm.look(self._now_ns(now_ns))
+        now_ns = self._read_ns() if now_ns is None else now_ns
+        if now_ns >= self._alarm.due_ns:
+            self._alarm.look(now_ns)
         newest = None
         for barrier in self._open.values():
-            if barrier.expects(agent):
+            if barrier.round.expects(agent):
                 return barrier
-            if agent in barrier.roster:
+            if agent in barrier.round.terms.roster:
                 newest = barrier
         return newest
 
@@ -166,14 +172,16 @@ class Rounds:
         that answers quicker than their waiter are not lost; else the oldest open round. Two
         consumers that both want every round must name the rounds they wait for.
         """
-        self._alarm.look(self._now_ns())
+        now_ns = self._read_ns()
+        if now_ns >= self._alarm.due_ns:
+            self._alarm.look(now_ns)
         unclaimed = self._unclaimed
         while unclaimed and unclaimed[0].is_awaited:
             unclaimed.popleft()
         if unclaimed:
             return unclaimed[0]
         oldest = next(iter(self._open.values()), None)
-        return self.open() if oldest is None else oldest
+        return self.open(now_ns=now_ns) if oldest is None else oldest
 
     async def wait(self, round_id: str | None = None) -> RoundOutcome:
         """Wait for a round's outcome: of this id, or that of `to_wait_for`. Raises `UnknownRound`.
@@ -189,29 +197,37 @@ class Rounds:
         for barrier in list(self._open.values()):
             barrier.close(reason)
         self._alarm.cancel()
+        self._add_strays(self._early.clear())
 
     # -- answers -------------------------------------------------------------------------------------
 
     def arrive(self, signal: Any, agent: str, now_ns: int | None = None) -> Verdict:
         """Take a signal that the bus has accepted to its round, and say what became of it; never raises.
 
-        A signal with a `round_id` goes to that round alone, be it open or released. One without goes to
-        `round_for(agent)`. One that no round expects is a stranger in the oldest open round. With no such
-        round it is a stray. A signal never opens a round.
+        A signal with a `round_id` goes to that round alone, be it open or released; if no such round is
+        known it is a stray. One without goes to `round_for(agent)`. If there is none, a registered agent that
+        missed the last round which expected it is late there, once, within `barrier_timeout` of the release;
+        any other signal of a registered agent is early: it joins the next round that expects the agent, if
+        that opens within `signal_timeout`. Who is not registered is a stranger in the oldest open round.
+        A signal never opens a round.
         """
         round_id = signal.round_id
+        now_ns = self._read_ns() if now_ns is None else now_ns
         if round_id is None:
-            barrier = self.round_for(agent, now_ns) or next(iter(self._open.values()), None)
+            barrier = self.round_for(agent, now_ns) or self._late_in(agent, signal, now_ns)
+            if barrier is None and agent in self._critical_by_agent and self._closed_because is None:
+                self._add_strays(self._early.keep(agent, signal, now_ns))
+                return Verdict.EARLY
+            barrier = barrier or next(iter(self._open.values()), None)
         else:
             barrier = self._open.get(round_id) or self._recent.get(round_id)
         if barrier is not None:
             opened = barrier.round
-            verdict = opened.arrive(agent, signal, self._read_ns() if now_ns is None else now_ns)
+            verdict = opened.arrive(agent, signal, now_ns)
             if opened.outcome is not None:
                 barrier.settle()
             return verdict
-        self._strays_count += 1
-        self._strays.append(Stray(agent, round_id, signal.event_id, signal.symbol))
+        self._add_strays([Early(agent, signal, 0)])
         return Verdict.STRAY
 
     def abstain(
@@ -249,6 +265,7 @@ class Rounds:
             "released_counts": {str(status): count for status, count in self._ended_counts.items()},
             "invalid_count": self._invalid_count,
             "recent": [_summary(outcome) for outcome in self._recall()],
+            "early_count": len(self._early),
             "strays": [stray._asdict() for stray in self._strays],
             "strays_count": self._strays_count,
         }
@@ -274,6 +291,33 @@ class Rounds:
             if now_ns >= barrier.due_ns:
                 barrier.tick(now_ns)
         return min((barrier.due_ns for barrier in self._open.values()), default=NEVER_NS)
+
+    def _let_in(self, barrier: SignalBarrier, opened_ns: int) -> None:
+        """Let the signals vote that came shortly before the round: at its opening."""
+        taken, left = self._early.take(barrier.roster, opened_ns)
+        self._add_strays(left)
+        for early in taken:
+            barrier.arrive(early.agent, early.signal, opened_ns)
+
+    def _late_in(self, agent: str, signal: Any, now_ns: int) -> SignalBarrier | None:
+        """Return the last round that expected an agent, if a signal that names none belongs there, late."""
+        for outcome in self._recall():
+            if agent in outcome.roster:
+                age_ns = now_ns - outcome.released_ns
+                late_ids = {
+                    late.signal.event_id for late in outcome.late if late.agent == agent and late.signal
+                }
+                is_known = signal.event_id in outcome.heard or signal.event_id in late_ids
+                is_owed = (
+                    agent in outcome.missing and age_ns < outcome.terms.barrier_timeout_ns and not late_ids
+                )
+                return self._recent[outcome.round_id] if is_known or is_owed else None
+        return None
+
+    def _add_strays(self, signals: Iterable[Early]) -> None:
+        for agent, signal, _ in signals:
+            self._strays_count += 1
+            self._strays.append(Stray(agent, signal.round_id, signal.event_id, signal.symbol))
 
     def _note_release(self, outcome: RoundOutcome) -> None:
         """Move a released round to the remembered ones."""
