@@ -7,12 +7,10 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from openoutcry.errors import ConfigError
 from openoutcry.events import EventType
-
-_T = TypeVar("_T")
 
 
 def check_number(
@@ -24,10 +22,9 @@ def check_number(
     whole: bool = False,
     above: bool = False,
 ) -> None:
-    """Raise `ConfigError` unless `value` is a number with `low <= value <= high` (`low < value` if `above`)."""
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
+    """Raise `ConfigError` unless `value` is a number from `low` (or `above` it) to `high`."""
     kind = "a whole number" if whole else "a number"
-    if isinstance(value, bool) or not isinstance(value, kinds):
+    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and isinstance(value, float)):
         raise ConfigError(f"{name} is {value!r}; it must be {kind}")
     if not (low < value if above else low <= value) or not value <= high:
         least = f"above {low}" if above else f"at least {low}"
@@ -89,15 +86,17 @@ class BackpressureConfig:
         object.__setattr__(self, "shed_last", frozenset(map(str, self.shed_last)))
         both = self.shed_first & self.shed_last
         if both:
-            raise ConfigError(f"{sorted(both)} stand in both shed_first and shed_last; keep each in one of them")
+            raise ConfigError(
+                f"{sorted(both)} stand in both shed_first and shed_last; keep each in one of them"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """When a failed call is tried again, and when it becomes a dead letter.
 
-    The wait before attempt n + 1 is `first_s * factor ** (n - 1)`, at most `max_s`, lengthened by a random share
-    of up to `jitter` so that failures of many subscriptions do not come back in step.
+    The wait before attempt n + 1 is `first_s * factor ** (n - 1)`, at most `max_s`, lengthened by a random
+    share of up to `jitter` so that failures of many subscriptions do not come back in step.
 
     Attributes:
         attempts: How often an event is tried in all, the first time included.
@@ -138,8 +137,9 @@ class Conflate:
     """Of the waiting normal-lane events with the same key only the newest is kept; the rest are counted.
 
     Attributes:
-        key: The name of an attribute (such as `symbol`), or a function of the event. Events of different types never
-            replace each other. An event without that attribute stands alone and is never replaced.
+        key: The name of an attribute (such as `symbol`), or a function of the event. Events of different
+            types never replace each other. An event without that attribute stands alone and is never
+            replaced.
 
     """
 
@@ -169,14 +169,15 @@ def overflow_policy(value: Overflow | str) -> Overflow:
     policy = _OVERFLOWS.get(value) if isinstance(value, str) else None
     if policy is None:
         raise ConfigError(
-            f"overflow is {value!r}; it must be one of {sorted(_OVERFLOWS)}, or Gate(), Conflate(key), DropOldest(limit)"
+            f"overflow is {value!r}; it must be one of {sorted(_OVERFLOWS)}, "
+            "or Gate(), Conflate(key), DropOldest(limit)"
         )
     return policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersistenceConfig:
-    """Where the journal lives. This version has no journal yet: handing it to a bus is a `NotYetAvailable` error.
+    """Where the journal lives. This version has none: a bus that gets one raises `NotYetAvailable`.
 
     Attributes:
         path: The journal's file.
@@ -188,7 +189,7 @@ class PersistenceConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheckConfig:
-    """Bounds of the health checks. This version has none yet: handing it to a bus is a `NotYetAvailable` error.
+    """Bounds of the health checks. This version has none: a bus that gets one raises `NotYetAvailable`.
 
     Attributes:
         latency_ms_max: The largest acceptable latency from publishing to handling, in milliseconds.
@@ -217,7 +218,7 @@ class BusConfig:
     barrier_timeout: float = 10.0
     backpressure: BackpressureConfig = field(default_factory=BackpressureConfig)
     history_size: int = 10_000
-    dedup_window: int = 32_768
+    dedup_window: int = 16_384
     dedup_window_s: float = 600.0
     kill_switch_releasers: frozenset[str] = frozenset()
 
@@ -239,7 +240,7 @@ class BusConfig:
 
 
 def load_config(path: str | Path) -> BusConfig:
-    """Read a `BusConfig` from a TOML file: its fields under `[bus]`, those of the backpressure under `[backpressure]`.
+    """Read a `BusConfig` from a TOML file: its fields under `[bus]`, the others under `[backpressure]`.
 
     Raises:
         ConfigError: The file cannot be read, is not TOML, or has an unknown or ill-valued setting.
@@ -249,7 +250,9 @@ def load_config(path: str | Path) -> BusConfig:
         with Path(path).open("rb") as file:
             data = tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"cannot read the settings file {str(path)!r}: {error.strerror or error}") from error
+        raise ConfigError(
+            f"cannot read the settings file {str(path)!r}: {error.strerror or error}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{str(path)!r} is not valid TOML: {error}") from error
     _refuse_unknown(str(path), data, {"bus", "backpressure"})

@@ -1,8 +1,8 @@
 """Cursors: which positions of a lane are settled, as a floor and the stretches settled above it.
 
-Positions count from 1. In the plain case (one call at a time, in order) a cursor is one integer. Concurrent calls and
-retries that let others overtake settle out of order: what is settled above the floor is kept as merged stretches,
-found by either end, so that settling costs the same however many gaps there are.
+Positions count from 1. In the plain case (one call at a time, in order) a cursor is one integer. Concurrent
+calls and retries that let others overtake settle out of order: what is settled above the floor is kept as
+merged stretches, found by either end, so that settling costs the same however many gaps there are.
 """
 
 

@@ -1,12 +1,13 @@
 """Lanes: what waits for one subscription, in order, with the positions and the counts that account for it.
 
-The feed hands every subscription the *same* list of events; a lane keeps (list, start) stretches of such lists, so that
-queueing a thousand events for thirty subscriptions costs thirty small objects. A worker takes a `Batch`: a
-private copy of the next few events and an iterator over it. How far the worker has come is read off the iterator,
-so that progress, in-flight and causation cost nothing per event; urgency, time-outs and pauses cut the private list
-short, and the loop over it ends by itself after the call in hand.
+The feed hands every subscription the *same* list of events; a lane keeps (list, start) stretches of such
+lists, so that queueing a thousand events for thirty subscriptions costs thirty small objects. A worker takes
+a `Batch`: a private copy of the next few events and an iterator over it. How far the worker has come is read
+off the iterator, so that progress, in-flight and causation cost nothing per event; urgency, time-outs and
+pauses cut the private list short, and the loop over it ends by itself after the call in hand.
 
-A lane numbers what it accepted from 1; its `Cursor` knows what is settled. The counts beside it are the loss ledger's.
+A lane numbers what it accepted from 1; its `Cursor` knows what is settled. The counts beside it are the loss
+ledger's.
 """
 
 from collections import OrderedDict, deque
@@ -32,7 +33,9 @@ class Batch:
 
     __slots__ = ("admitted_ns", "attempts", "events", "first", "iterator", "lane")
 
-    def __init__(self, lane: "Lane", events: list[Any], first: int, admitted_ns: int, attempts: int = 0) -> None:
+    def __init__(
+        self, lane: "Lane", events: list[Any], first: int, admitted_ns: int, attempts: int = 0
+    ) -> None:
         self.lane = lane
         self.events = events
         self.first = first
@@ -58,7 +61,7 @@ class Batch:
 
 
 class Stretch:
-    """A stretch of a shared list that waits in a lane: `events[start:]`, `events[0]` having position `first`."""
+    """Part of a shared list that waits in a lane: `events[start:]`; `events[0]` has position `first`."""
 
     __slots__ = ("admitted_ns", "attempts", "events", "first", "start")
 
@@ -114,7 +117,7 @@ class Lane:
         self.waiting += count
 
     def push_overflowing(self, events: list[Any], room: int, at_ns: int) -> list[Any]:
-        """Accept `events`, keep the first `room` of them waiting and return the rest, counted as dead letters."""
+        """Accept `events`, queue the first `room` of them and return the rest, counted as dead letters."""
         kept, rest = events[: max(0, room)], events[max(0, room) :]
         if kept:
             self.push(kept, at_ns)
@@ -172,7 +175,7 @@ class Lane:
             del batch.events[:done]
 
     def give_back(self, batch: Batch) -> None:
-        """Return what the worker has not begun to the head of the lane; its loop ends after the call in hand."""
+        """Return what was not begun to the head of the lane; the worker ends after the call in hand."""
         begun = batch.begun
         rest = batch.events[begun:]
         if rest:
@@ -237,7 +240,8 @@ class Lane:
 class ConflatingLane(Lane):
     """A lane that keeps the newest waiting event per key.
 
-    An update takes the place of the one it replaces: order holds per key, and a key that never stops updating still has
+    An update takes the place of the one it replaces: order holds per key, and a key that never stops updating
+        still has
     its turn. (Moving updates to the end would starve just the busiest symbol.)
     """
 

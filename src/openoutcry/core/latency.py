@@ -1,7 +1,8 @@
-"""A histogram of latencies in log-scaled buckets: four to each doubling, so a percentile is within 12 % of the truth.
+"""A histogram of latencies in log-scaled buckets.
 
-Recording is two integer operations and an increment; the memory is fixed. The scheme is that of HdrHistogram with two
-significant bits.
+Four buckets to each doubling, so a percentile is within 12 % of the truth. Recording is two integer
+operations and an increment; the memory is fixed. The scheme is that of HdrHistogram with two significant
+bits.
 """
 
 _BITS = 2
@@ -32,11 +33,11 @@ class Latencies:
 
     def record(self, value_ns: int) -> None:
         """Count one latency. Negative values count as zero."""
-        self._counts[_bucket(value_ns if value_ns > 0 else 0)] += 1
+        self._counts[_bucket(max(0, value_ns))] += 1
         self.count += 1
 
     def percentile(self, percent: float) -> float | None:
-        """Return the latency in nanoseconds at or below which `percent` of the counted ones lie; None if none."""
+        """Return the latency in ns at or below which `percent` of the counted ones lie, or None."""
         if not self.count:
             return None
         wanted = max(1, -int(-self.count * percent // 100))
@@ -49,7 +50,7 @@ class Latencies:
 
     def merge(self, other: "Latencies") -> None:
         """Add the counts of `other`."""
-        self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]
+        self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]  # noqa: SLF001 - of the same class
         self.count += other.count
 
     def to_dict(self) -> dict[str, float | int | None]:

@@ -7,8 +7,8 @@
                                                         settle | retry | bury | expire
 ```
 
-High-priority events are handled before every queued normal one, but for the minimum share of the normal lane, so that
-nothing starves. A normal batch that a worker holds is cut short when a high-priority event arrives.
+High-priority events are handled before every queued normal one, but for the minimum share of the normal lane,
+so that nothing starves. A normal batch that a worker holds is cut short when a high-priority event arrives.
 """
 
 from collections.abc import Callable
@@ -62,7 +62,7 @@ class Mailbox:
 
     @property
     def progress(self) -> int:
-        """A number that grows whenever the subscription moves: calls ended one way or another, and calls begun."""
+        """A number that changes whenever the subscription moves: calls ended somehow, and calls begun."""
         high, normal = self.high, self.normal
         done = high.handled + normal.handled + high.dead_lettered + normal.dead_lettered
         return done + high.expired + normal.expired + sum(batch.begun for batch in self.open)

@@ -9,8 +9,8 @@
  high-priority types       │ queue  │ queue   │ queue   │ queue          │ queue   │ wait, then refuse
 ```
 
-Levels rise at their thresholds and fall only below threshold minus hysteresis, so they do not flap. The machine holds no clock:
-`now_ns` is passed in, and the verdict says what the shell must do.
+Levels rise at their thresholds and fall only below threshold minus hysteresis, so they do not flap. The
+machine holds no clock: `now_ns` is passed in, and the verdict says what the shell must do.
 """
 
 import enum
@@ -86,7 +86,7 @@ class TokenBucket:
         self._since_ns = 0
 
     def take(self, now_ns: int, *, force: bool = False) -> int:
-        """Take a token and return 0, or return the nanoseconds until there is one. `force` may run into debt."""
+        """Take a token and return 0, or return the ns until there is one. `force` may run into debt."""
         passed_ns = now_ns - self._since_ns
         if passed_ns > 0:
             self._tokens = min(self._burst, self._tokens + passed_ns * self._per_ns)
@@ -151,7 +151,7 @@ class Pressure:
         return changed
 
     def credit(self, depth: int) -> int:
-        """Return how many low-priority events can be queued, `depth` waiting now, before anything need be asked again."""
+        """Return how many low-priority events can be queued, `depth` waiting now, without asking again."""
         rank = self.level.rank
         if rank >= BackpressureLevel.HIGH.rank:
             return 0
@@ -166,8 +166,8 @@ class Pressure:
     def admit_low(self, event_type: str, depth: int, now_ns: int, *, reentrant: bool = False) -> Verdict:
         """Decide on a low-priority event.
 
-        `reentrant` marks a publish from inside a handler: it is not made to wait for a token, and runs the rate
-        limit into debt instead.
+        `reentrant` marks a publish from inside a handler: it is not made to wait for a token, and runs the
+        rate limit into debt instead.
         """
         if depth >= self.low_room:
             return REFUSE_NO_ROOM
@@ -230,4 +230,9 @@ class BackpressureMetrics:
 
     def to_dict(self) -> dict[str, object]:
         """Return the metrics as JSON-ready data."""
-        return {**asdict(self), "level": self.level.value, "dropped": self.dropped, "stalled": list(self.stalled)}
+        return {
+            **asdict(self),
+            "level": self.level.value,
+            "dropped": self.dropped,
+            "stalled": list(self.stalled),
+        }

@@ -25,8 +25,8 @@ class Dead:
 def after_failure(policy: RetryPolicy, attempts: int, jitter: float) -> Again | Dead:
     """Decide on an event that has failed `attempts` times, this one included.
 
-    The wait is the policy's exponential backoff, lengthened by `jitter` (0 <= jitter < 1, drawn by the caller) times the
-    policy's share.
+    The wait is the policy's exponential backoff, lengthened by `jitter` (0 <= jitter < 1, drawn by the
+    caller) times the policy's share.
     """
     if attempts >= policy.attempts:
         return Dead(attempts)

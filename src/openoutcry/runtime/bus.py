@@ -1,4 +1,4 @@
-"""The event bus: the public face over door, feed, floor and rounds. Each method says what it does and hands it on."""
+"""The event bus: the public face over door, feed, floor and rounds."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -22,15 +22,14 @@ from openoutcry.runtime.rounds import Rounds
 from openoutcry.runtime.signals import Signals
 from openoutcry.runtime.subscribing import Subscribing
 
-
-PUBLISH_MANY_CHUNK = 512
+PUBLISH_ONE_BY_ONE = 64
 
 
 class EventBus(Subscribing, Signals, Inspection):
     """The central event bus of a firm of agents.
 
-    Fan-out to subscriptions with a mailbox and a runner each, fan-in of signals at a barrier, two priority lanes and a
-    control lane, backpressure at the door, and a ledger that accounts for every accepted event.
+    Fan-out to subscriptions with a mailbox and a runner each, fan-in of signals at a barrier, two priority
+    lanes and a control lane, backpressure at the door, and a ledger that accounts for every accepted event.
 
     ```python
     async with EventBus() as bus:
@@ -49,7 +48,8 @@ class EventBus(Subscribing, Signals, Inspection):
         enable_persistence: This version keeps nothing on disk; True raises `NotYetAvailable`.
         persistence_config: As above.
         health_check_config: This version has no health checks; anything but None raises `NotYetAvailable`.
-        clock: Where time comes from; by default the running loop's own clock (a virtual one), or the machine's.
+        clock: Where time comes from; by default the running loop's own clock (a virtual one), or the
+            machine's.
         history_size: Events kept for `get_event_history`.
         dedup_window: An `event_id` is recognised as a duplicate for at least this many further events, ...
         dedup_window_s: ... and for at least half this time, in seconds; while in flight, always.
@@ -73,17 +73,19 @@ class EventBus(Subscribing, Signals, Inspection):
         *,
         clock: Clock | None = None,
         history_size: int = 10_000,
-        dedup_window: int = 32_768,
+        dedup_window: int = 16_384,
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
     ) -> None:
         if enable_persistence or persistence_config is not None:
             raise NotYetAvailable(
-                "persistence was asked for, but this version keeps events in memory only; leave enable_persistence "
-                "and persistence_config out"
+                "persistence was asked for, but this version keeps events in memory only; "
+                "leave enable_persistence and persistence_config out"
             )
         if health_check_config is not None:
-            raise NotYetAvailable("health checks were asked for, but this version has none; leave health_check_config out")
+            raise NotYetAvailable(
+                "health checks were asked for, but this version has none; leave health_check_config out"
+            )
         self.config = BusConfig(
             max_queue_size=max_queue_size,
             signal_timeout=signal_timeout,
@@ -96,24 +98,33 @@ class EventBus(Subscribing, Signals, Inspection):
         )
         first_clock = clock or clock_of(_running_loop())
         seen = SeenIds(dedup_window, int(dedup_window_s * 1e9))
-        self._floor = Floor(max_queue_size, self.config.backpressure, first_clock, History(history_size), seen)
+        self._floor = Floor(
+            max_queue_size, self.config.backpressure, first_clock, History(history_size), seen
+        )
         self._feed = Feed(self._floor)
         self._door = Door(self._floor, self._feed, self.config.kill_switch_releasers)
         self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
-        self._ingest = Ingest(self._floor, self._door, self.publish, max_queue_size)
+        self._ingest = Ingest(self._floor, self._door, max_queue_size)
         self._lifecycle = Lifecycle(self._floor, self._feed, self._door, self._ingest, self._rounds, clock)
+        if type(self).publish is EventBus.publish:
+            # The turnstile's own function, so that the hot path is one call; a subclass's override stays in
+            # force.
+            setattr(self, "publish", self._door.turnstile.publish)  # noqa: B010 - a method, to the type checker
 
     # -- publishing ---------------------------------------------------------------------------------
 
     async def publish(self, event: Any, priority: bool = False) -> bool:
         """Publish an event.
 
-        True: it was accepted and will be handled by every matching subscription, or end in that subscription's dead
-        letters; an `event_id` that was accepted before is True as well and delivers nothing new. False: it was refused
-        for lack of room or shed by backpressure, delivered to nobody, and counted (`metrics.refused`).
+        True: it was accepted and will be handled by every matching subscription, or end in that
+            subscription's dead
+        letters; an `event_id` that was accepted before is True as well and delivers nothing new. False: it
+        was refused for lack of room or shed by backpressure, delivered to nobody, and counted
+        (`metrics.refused`).
 
-        At HIGH a low-priority event may wait for a token of the rate limit, and a high-priority one waits for room, both
-        at most `cooldown_s`. A publish from inside a handler never waits. Publishing before `start` queues.
+        At HIGH a low-priority event may wait for a token of the rate limit, and a high-priority one waits for
+        room, both at most `cooldown_s`. A publish from inside a handler never waits. Publishing before
+        `start` queues.
 
         Cancelled: either nothing was admitted, or the event was admitted whole; publishing it again is safe.
 
@@ -128,31 +139,11 @@ class EventBus(Subscribing, Signals, Inspection):
             WrongThread: The call came from another thread.
 
         """
-        if not priority and self._door.admit_plain(event):
-            return True
-        return await self._publish_carefully(event, priority)
-
-    async def _publish_carefully(self, event: Any, priority: bool) -> bool:
-        door, floor = self._door, self._floor
-        urgent = door.is_urgent(event, priority=priority)
-        if door.credit <= 0 and floor.running and not urgent:
-            # The grant is used up: a publisher that never waits would otherwise keep the loop from every handler.
-            await asyncio.sleep(0)
-        since_ns = floor.clock.now_ns()
-        while True:
-            verdict = door.admit(event, priority=priority)
-            if isinstance(verdict, Wait):
-                if not floor.running or not await door.wait(verdict, since_ns):
-                    verdict = door.refuse(verdict.reason)
-                else:
-                    continue
-            if not verdict and not urgent:
-                await asyncio.sleep(0)
-            return verdict
+        return await self._door.turnstile.publish(event, priority)
 
     def publish_nowait(self, event: Any, priority: bool = False) -> bool:
-        """Publish without waiting: as `publish`, but what would have to wait is refused under the same reason."""
-        if not priority and self._door.admit_plain(event):
+        """Publish without waiting: as `publish`, but what would have to wait is refused, for that reason."""
+        if not priority and self._door.turnstile.admit(event):
             return True
         verdict = self._door.admit(event, priority=priority)
         return self._door.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
@@ -169,12 +160,13 @@ class EventBus(Subscribing, Signals, Inspection):
         """
         rest = list(events)
         done = 0
+        turnstile = self._door.turnstile
         while done < len(rest):
-            chunk = rest[done : done + max(1, min(PUBLISH_MANY_CHUNK, self._door.credit))]
-            if not priority and self._door.admit_plain_many(chunk):
+            chunk = rest[done : done + max(1, turnstile.credit())]
+            if not priority and turnstile.admit_many(chunk):
                 done += len(chunk)
                 continue
-            for event in chunk:
+            for event in chunk[:PUBLISH_ONE_BY_ONE]:
                 if not await self.publish(event, priority):
                     return done
                 done += 1
@@ -183,8 +175,8 @@ class EventBus(Subscribing, Signals, Inspection):
     def publish_threadsafe(self, event: Any, priority: bool = False) -> "Future[bool]":
         """Publish from any thread.
 
-        Events of one thread keep their order; kill switches and high-priority events go before the others. At most
-        `max_queue_size` events wait for the loop; beyond that the answer is False at once.
+        Events of one thread keep their order; kill switches and high-priority events go before the others. At
+        most `max_queue_size` events wait for the loop; beyond that the answer is False at once.
 
         Returns:
             A `concurrent.futures.Future` with what `publish` would return or raise.
@@ -197,8 +189,8 @@ class EventBus(Subscribing, Signals, Inspection):
     async def start(self) -> None:
         """Start handling events; returns once the bus is running. May be awaited or run as a task.
 
-        What was published before is delivered first, kill switches and high-priority events at the head. Harmless when
-        running. After `stop` the bus can be started again, also on another loop.
+        What was published before is delivered first, kill switches and high-priority events at the head.
+        Harmless when running. After `stop` the bus can be started again, also on another loop.
 
         Raises:
             WrongThread: The bus is running on another event loop.
@@ -209,9 +201,9 @@ class EventBus(Subscribing, Signals, Inspection):
     async def stop(self, timeout_s: float = 10.0) -> None:
         """Stop: admit nothing from outside, drain until the deadline, close the rounds, end the workers.
 
-        While draining, running handlers may still publish. What has not drained after `timeout_s` seconds waits
-        for the next start. Harmless when called twice or before `start`. Called by a handler it returns at once and
-        the stop goes on. Cancelled, it goes on in the background.
+        While draining, running handlers may still publish. What has not drained after `timeout_s` seconds
+        waits for the next start. Harmless when called twice or before `start`. Called by a handler it returns
+        at once and the stop goes on. Cancelled, it goes on in the background.
         """
         await self._lifecycle.stop(timeout_s)
 
@@ -223,7 +215,9 @@ class EventBus(Subscribing, Signals, Inspection):
         self._door.check_thread("join")
         who = current.get()
         if who is not None and who.bus is self._floor and who.running:
-            raise OpenOutcryError("join was called by a handler, whose own event it would wait for; call it outside")
+            raise OpenOutcryError(
+                "join was called by a handler, whose own event it would wait for; call it outside"
+            )
         floor, feed = self._floor, self._feed
         feed.deliver()
         while not self._ingest.empty or feed.staged or feed.held_back or not floor.settled():
@@ -276,5 +270,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-

@@ -1,9 +1,9 @@
 """Causes: which event's handler is running, so that what it publishes is stamped without its doing anything.
 
-A worker puts itself into a context variable once, when its task starts; which event it is busy with is read off its
-batch when somebody asks. That costs nothing per event, where setting a variable for each would cost more than the
-call. A task that a handler spawns copies the context, worker and all, but may outlive the event; so the
-loop's task factory freezes the cause at that moment. `install` chains to the factory it finds.
+A worker puts itself into a context variable once, when its task starts; which event it is busy with is read
+off its batch when somebody asks. That costs nothing per event, where setting a variable for each would cost
+more than the call. A task that a handler spawns copies the context, worker and all, but may outlive the
+event; so the loop's task factory freezes the cause at that moment. `install` chains to the factory it finds.
 """
 
 import asyncio
@@ -57,37 +57,51 @@ class Frozen:
 current: ContextVar[Causing | None] = ContextVar("openoutcry_cause", default=None)
 
 
-class _Factory:
-    """A task factory that freezes the cause for tasks spawned by a handler, then does what the one before it did."""
+class Tracker:
+    """The task factory of a loop: freezes the cause for spawned tasks, then does what the one before did.
+
+    Attributes:
+        before: The task factory that was installed before.
+        users: Buses that run on the loop.
+        calls: Handler calls in hand on the loop, plus one for each task that a handler ever spawned: while it
+            is 0, no publication has a cause, and nobody need look for one.
+
+    """
+
+    __slots__ = ("before", "calls", "users")
 
     def __init__(self, before: Any) -> None:
         self.before = before
         self.users = 0
+        self.calls = 0
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        """Make a task."""
         who = current.get()
         if who is not None and who.running and options.get("context") is None:
             context = copy_context()
             context.run(current.set, Frozen(who.cause(), who.bus))
             options["context"] = context
+            self.calls += 1
         if self.before is not None:
             return self.before(loop, coro, **options)
         return asyncio.Task(coro, loop=loop, **options)
 
 
-def install(loop: asyncio.AbstractEventLoop) -> None:
+def install(loop: asyncio.AbstractEventLoop) -> Tracker:
     """Freeze causes for the tasks that handlers spawn on `loop`. Counted: each call needs its `uninstall`."""
     factory = loop.get_task_factory()
-    if not isinstance(factory, _Factory):
-        factory = _Factory(factory)
-        loop.set_task_factory(factory)
-    factory.users += 1
+    tracker = factory if isinstance(factory, Tracker) else Tracker(factory)
+    if tracker is not factory:
+        loop.set_task_factory(tracker)
+    tracker.users += 1
+    return tracker
 
 
 def uninstall(loop: asyncio.AbstractEventLoop) -> None:
-    """Undo one `install`; the last restores the factory that was there before, unless somebody replaced ours."""
-    factory = loop.get_task_factory()
-    if isinstance(factory, _Factory):
+    """Undo one `install`; the last restores the factory from before, unless somebody replaced ours."""
+    factory: Any = loop.get_task_factory()
+    if isinstance(factory, Tracker):
         factory.users -= 1
         if not factory.users:
             loop.set_task_factory(factory.before)

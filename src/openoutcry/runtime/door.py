@@ -1,7 +1,7 @@
 """The door: what is let in, what is refused and why, and who has to wait.
 
-`admit_plain` is the hot path: an event of a known class that is low-priority, within the credit that the last look at the
-mailboxes gave, and not seen before. Everything else goes through `admit`, which looks at everything.
+Ordinary events pass the turnstile, on the credit that the door's last look at the mailboxes gave. Everything
+else goes through `admit`, which looks at everything.
 """
 
 import asyncio
@@ -12,10 +12,18 @@ from typing import Any
 
 from openoutcry.core.pressure import Admit, BackpressureLevel, Refusal, Refuse, Wait
 from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, WrongThread
-from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, Event, EventType, event_type_of, fixed_event_type, stamp
-from openoutcry.runtime.causes import Causing, current
+from openoutcry.events import (
+    HIGH_PRIORITY_EVENT_TYPES,
+    Event,
+    EventType,
+    event_type_of,
+    fixed_event_type,
+    stamp,
+)
+from openoutcry.runtime.causes import Tracker, current
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor, guarded
+from openoutcry.runtime.turnstile import make_turnstile
 
 GRANT_MOST = 1024
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
@@ -27,27 +35,37 @@ class Door:
     """Admission to one bus.
 
     Attributes:
-        credit: Low-priority events that can be let in before the mailboxes must be looked at again.
-        plain: Event classes whose events are all low-priority, so that `admit_plain` may take them.
+        turnstile: The hot path.
+        plain: Event classes whose events are all low-priority, so that the turnstile may take them.
         refused: Refused events by reason.
 
     """
 
     def __init__(self, floor: Floor, feed: Feed, releasers: frozenset[str]) -> None:
         self._floor = floor
-        self._feed = feed
+        self.feed = feed
         self._releasers = releasers
-        self._seen = self.seen = floor.seen
-        self.capacity = floor.pressure.capacity
-        self.thread = get_ident()
-        self.closed = ""
-        self.credit = 0
+        self.seen = floor.seen
         self.plain: set[type] = set()
+        self.turnstile = make_turnstile(
+            plain=self.plain,
+            staged=feed.staged,
+            begin=feed.begin,
+            mix=feed.mix,
+            stamp_cause=self.stamp_cause,
+            carefully=self.publish,
+        )
+        feed.on_exchange = self._exchanged
+        self._exchanged()
+        self.capacity = floor.pressure.capacity
+        self._thread = get_ident()
+        self.closed = ""
         self.bus: object = None
         self.callbacks: list[Callable[[BackpressureLevel], Any]] = []
         self._room: list[asyncio.Future[None]] = []
         self.reset()
         floor.on_drained = self.drained
+        floor.on_settled = self.all_settled
 
     def reset(self) -> None:
         """Count from zero again."""
@@ -57,49 +75,12 @@ class Door:
         self.level_changes = self.peak = 0
         self.admitted_before = self._floor.history.admitted
 
-    # -- the hot path -------------------------------------------------------------------------------
+    # -- everything else ----------------------------------------------------------------------------
 
-    def admit_plain(self, event: Any) -> bool:
-        """Let an ordinary event in. False says nothing about the event: ask `admit`."""
-        if self.credit <= 0 or event.__class__ not in self.plain or get_ident() != self.thread:
-            return False
-        event_id = event.event_id
-        seen = self._seen
-        if event_id in seen.now or event_id in seen.before:
-            return False
-        seen.now.add(event_id)
+    def stamp_cause(self, event: Any) -> None:
+        """Write the cause of a publication into the event or, for a user's own class, its envelope."""
         who = _whose()
-        if who is not None:
-            self._stamp(event, who)
-        self.credit -= 1
-        feed = self._feed
-        feed.staged.append(event)
-        if not feed.scheduled:
-            feed.begin(event)
-        return True
-
-    def admit_plain_many(self, events: list[Any]) -> bool:
-        """Let ordinary events in, all or none. False says nothing about them."""
-        if self.credit < len(events) or get_ident() != self.thread or not self.plain.issuperset(map(type, events)):
-            return False
-        ids = {event.event_id for event in events}
-        seen = self._seen
-        if len(ids) != len(events) or not ids.isdisjoint(seen.now) or not ids.isdisjoint(seen.before):
-            return False
-        seen.now |= ids
-        who = _whose()
-        if who is not None:
-            for event in events:
-                self._stamp(event, who)
-        self.credit -= len(events)
-        feed = self._feed
-        feed.staged += events
-        if not feed.scheduled:
-            feed.begin(events[0])
-        return True
-
-    def _stamp(self, event: Any, who: Causing) -> None:
-        cause = who.cause()
+        cause = None if who is None else who.cause()
         if cause is None:
             return
         if isinstance(event, Event):
@@ -112,8 +93,6 @@ class Door:
         else:
             self._floor.envelopes.put(event.event_id, cause)
 
-    # -- everything else ----------------------------------------------------------------------------
-
     def admit(self, event: Any, *, priority: bool = False) -> bool | Wait:
         """Let an event in (True), refuse and count it (False), or say how long to wait before asking again.
 
@@ -123,7 +102,7 @@ class Door:
         """
         self.check_thread("publish")
         event_type = self._check(event)
-        if event.event_id in self._seen:
+        if event.event_id in self.seen:
             self.duplicates += 1
             return True
         if event_type == _KILL:
@@ -145,13 +124,50 @@ class Door:
             return True
         return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
 
+    def _exchanged(self) -> None:
+        self.turnstile.exchange(self.seen.now, self.seen.before)
+
+    def open_on(self, thread: int, tracker: Tracker) -> None:
+        """The bus runs on this thread from now on."""
+        self.closed = ""
+        self._thread = thread
+        self.turnstile.rebind(thread, tracker)
+
+    def close(self, state: str) -> None:
+        """Admit nothing from outside any more: the bus is in this state."""
+        self.closed = state
+        self.plain.clear()
+        self.turnstile.grant(0)
+
     def is_urgent(self, event: Any, *, priority: bool) -> bool:
-        """Tell whether an event is a kill switch or takes the high-priority lane. Works on any thread and any object."""
+        """Tell whether this is a kill switch or takes the high lane. For any object, on any thread."""
         try:
             event_type = event_type_of(event)
         except InvalidEvent:
             return False
         return priority or event_type in _HIGH
+
+    async def publish(self, event: Any, priority: bool = False) -> bool:
+        """Publish an event that the turnstile did not let through."""
+        if not priority and self.turnstile.admit(event):
+            return True
+        floor = self._floor
+        urgent = self.is_urgent(event, priority=priority)
+        if self.turnstile.credit() <= 0 and floor.running and not urgent:
+            # The grant is used up: a publisher that never waits would otherwise keep the loop from every
+            # handler.
+            self.check_thread("publish")
+            await asyncio.sleep(0)
+        since_ns = floor.clock.now_ns()
+        while True:
+            verdict = self.admit(event, priority=priority)
+            if isinstance(verdict, Wait):
+                if floor.running and await self.wait(verdict, since_ns):
+                    continue
+                verdict = self.refuse(verdict.reason)
+            if not verdict and not urgent and floor.running:
+                await asyncio.sleep(0)
+            return verdict
 
     def refuse(self, reason: Refusal) -> bool:
         """Count a refused event. Always False."""
@@ -186,10 +202,10 @@ class Door:
 
     def check_thread(self, call: str) -> None:
         """Raise `WrongThread` unless this is the thread of the bus."""
-        if get_ident() != self.thread:
+        if get_ident() != self._thread:
             raise WrongThread(
-                f"{call} was called from a thread that does not own this bus; use publish_threadsafe there, or "
-                "loop.call_soon_threadsafe for anything else"
+                f"{call} was called from a thread that does not own this bus; use publish_threadsafe there, "
+                "or loop.call_soon_threadsafe for anything else"
             )
 
     def _check(self, event: Any) -> str:
@@ -197,12 +213,15 @@ class Door:
             who = _whose()
             if who is None or who.bus is not self._floor or self.closed == "stopped":
                 raise BusClosed(
-                    f"the bus is {self.closed}, so nothing is admitted from outside; start it, or publish before stop()"
+                    f"the bus is {self.closed}, so nothing is admitted from outside; "
+                    "start it again, or publish before stop()"
                 )
         event_type = event_type_of(event)
         event_id = getattr(event, "event_id", None)
         if not isinstance(event_id, str) or not event_id:
-            raise InvalidEvent(f"{type(event).__name__}.event_id is {event_id!r}; it must be a non-empty string")
+            raise InvalidEvent(
+                f"{type(event).__name__}.event_id is {event_id!r}; it must be a non-empty string"
+            )
         if event_type == _KILL and not getattr(event, "activated", True):
             source = getattr(event, "source_agent", "")
             if source not in self._releasers:
@@ -213,11 +232,9 @@ class Door:
         return event_type
 
     def _let_in(self, event: Any, lane: str) -> None:
-        floor, feed = self._floor, self._feed
-        who = _whose()
-        if who is not None:
-            self._stamp(event, who)
-        self._seen.now.add(event.event_id)
+        floor, feed = self._floor, self.feed
+        self.stamp_cause(event)
+        self.seen.now.add(event.event_id)
         self.high += lane == "high"
         self.control += lane == "control"
         if not floor.running:
@@ -225,11 +242,13 @@ class Door:
         elif lane == "control":
             feed.deliver_control(event)
         elif lane == "high":
-            self.credit -= 1
+            self.turnstile.spend(1)
             feed.deliver_high(event)
         else:
             self._learn(type(event))
-            self.credit -= 1
+            if not self.turnstile.join(type(event)):
+                feed.mix()
+            self.turnstile.spend(1)
             feed.staged.append(event)
             if not feed.scheduled:
                 feed.begin(event)
@@ -244,7 +263,7 @@ class Door:
 
     def depth(self) -> int:
         """Return how many events wait in the fullest gating mailbox, those on their way to it included."""
-        return self._floor.depth() + len(self._feed.staged) + self._feed.held_back
+        return self._floor.depth() + len(self.feed.staged) + self.feed.held_back
 
     def look(self) -> int:
         """Look at the mailboxes, set the level, grant credit, and return the depth."""
@@ -255,8 +274,17 @@ class Door:
         if pressure.assess(depth):
             self._level_changed(pressure.level)
         floor.pressured = pressure.level is not BackpressureLevel.NORMAL or bool(self._room)
-        self.credit = min(GRANT_MOST, pressure.credit(depth)) if floor.running and not self.closed else 0
+        self._grant(depth)
         return depth
+
+    def _grant(self, depth: int) -> None:
+        credit = self._floor.pressure.credit(depth) if self._floor.running and not self.closed else 0
+        self.turnstile.grant(min(GRANT_MOST, credit))
+
+    def all_settled(self) -> None:
+        """Nothing waits anywhere, so the grant can be renewed without looking."""
+        if not self._floor.pressured and not self.feed.staged:
+            self._grant(0)
 
     def _level_changed(self, level: BackpressureLevel) -> None:
         self.level_changes += 1

@@ -8,10 +8,12 @@
 ```
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from openoutcry.core.retries import DeadLetter
 from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.roster import Group
 from openoutcry.runtime.subscriptions import Subscription
 
 
@@ -21,15 +23,17 @@ class Feed:
     Attributes:
         staged: Low-priority events admitted since the last delivery.
         scheduled: Whether a delivery is on its way.
+        mixed: Whether the staged events may differ in class or type.
 
     """
 
-    __slots__ = ("_before_start", "_floor", "_staged_at_ns", "scheduled", "staged")
+    __slots__ = ("_before_start", "_floor", "_staged_at_ns", "mixed", "on_exchange", "scheduled", "staged")
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
         self.staged: list[Any] = []
-        self.scheduled = False
+        self.on_exchange: Callable[[], None] = lambda: None
+        self.scheduled = self.mixed = False
         self._staged_at_ns = 0
         self._before_start: list[tuple[Any, str]] = []
 
@@ -43,6 +47,10 @@ class Feed:
         """Events that wait for the start."""
         return len(self._before_start)
 
+    def mix(self) -> None:
+        """Note that what is staged differs in class or type."""
+        self.mixed = True
+
     def hold_back(self, event: Any, lane: str) -> None:
         """Keep an event for the start."""
         self._before_start.append((event, lane))
@@ -50,7 +58,8 @@ class Feed:
     def begin(self, event: Any) -> None:
         """The first event of a batch was staged: deliver in the next turn of the loop.
 
-        The workers that take this event are woken now, so that they run right after the delivery and not a turn later.
+        The workers that take this event are woken now, so that they run right after the delivery and not a
+        turn later.
         """
         floor = self._floor
         assert floor.loop is not None
@@ -64,26 +73,32 @@ class Feed:
     def deliver(self) -> None:
         """Hand what is staged to the mailboxes."""
         self.scheduled = False
-        batch = self.staged
-        if not batch:
+        if not self.staged:
             return
-        self.staged = []
+        batch = self.staged.copy()
+        del self.staged[: len(batch)]
         floor = self._floor
         floor.history.append(batch)
         if floor.seen.due(self._staged_at_ns):
-            floor.seen.forget(self._staged_at_ns, floor.in_flight_ids())
-        if len(set(map(type, batch))) == 1 and type(batch[0]) in floor.roster.routes:
+            floor.seen.forget(self._staged_at_ns, floor.in_flight_ids().union(e.event_id for e in batch))
+        self.on_exchange()
+        if self.mixed:
+            self.mixed = False
+            self._deliver_mixed(batch)
+        else:
             for group in floor.roster.route(batch[0]):
                 self._hand(group.subscriptions, batch)
-        else:
-            self._deliver_mixed(batch)
         floor.watch()
+        if self.staged:
+            self.begin(self.staged[0])
 
     def _deliver_mixed(self, batch: list[Any]) -> None:
         roster = self._floor.roster
-        routes, touched = roster.routes, {}
+        routes = roster.routes
+        touched: dict[Group, None] = {}
         for event in batch:
-            for group in routes.get(event.__class__) or roster.route(event):
+            groups = routes.get(event.__class__)
+            for group in roster.route(event) if groups is None else groups:
                 group.bucket.append(event)
                 touched[group] = None
         for group in touched:
@@ -101,7 +116,7 @@ class Feed:
             subscription.wake()
 
     def _hand_stalled(self, subscription: Subscription, lane: str, events: list[Any], at_ns: int) -> None:
-        """A stalled mailbox holds what it may; the rest are that subscription's dead letters, not everybody's wait."""
+        """A stalled mailbox holds what it may; the rest are its own dead letters, not everybody's wait."""
         mailbox, floor = subscription.mailbox, self._floor
         if not mailbox.gates and lane == "normal":
             mailbox.normal.push(events, at_ns)
@@ -110,7 +125,9 @@ class Feed:
         rest = target.push_overflowing(events, floor.pressure.capacity - mailbox.waiting, at_ns)
         wall_ns = floor.clock.wall_ns()
         for event in rest:
-            letter = DeadLetter(subscription.name, lane, event, "stalled", "its mailbox is full", "", 0, wall_ns)
+            letter = DeadLetter(
+                subscription.name, lane, event, "stalled", "its mailbox is full", "", 0, wall_ns
+            )
             subscription.dead_letters.append(letter)
             floor.dead(letter)
 
@@ -155,5 +172,6 @@ class Feed:
             if lane == "high":
                 self.deliver_high(event)
             elif lane == "normal":
+                self.mixed = True
                 self.staged.append(event)
         self.deliver()

@@ -14,7 +14,7 @@ from openoutcry.core.pressure import Pressure
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import Event
 from openoutcry.ports import Clock
-from openoutcry.runtime.causes import Cause
+from openoutcry.runtime.causes import Cause, Tracker
 from openoutcry.runtime.history import History, SeenIds
 from openoutcry.runtime.roster import Roster
 from openoutcry.runtime.runner import Runner
@@ -48,7 +48,9 @@ class Envelopes:
 class Floor:
     """Shared state; each attribute is read and written on the bus's loop only."""
 
-    def __init__(self, capacity: int, config: BackpressureConfig, clock: Clock, history: History, seen: SeenIds) -> None:
+    def __init__(
+        self, capacity: int, config: BackpressureConfig, clock: Clock, history: History, seen: SeenIds
+    ) -> None:
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.roster = Roster()
@@ -58,11 +60,13 @@ class Floor:
         self.envelopes = Envelopes(max(10_000, history.size))
         self.pressure = Pressure(capacity, config)
         self.running = False
+        self.tracker = Tracker(None)
         self.busy = 0
         self.control_waiting = 0
         self.pressured = False
         self.fullest: Mailbox | None = None
         self.on_drained: Callable[[], None] = lambda: None
+        self.on_settled: Callable[[], None] = lambda: None
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_stalled: Callable[[Subscription, bool], None] = lambda _subscription, _stalled: None
         self._joiners: list[asyncio.Future[None]] = []
@@ -71,7 +75,7 @@ class Floor:
     # -- what workers ask ---------------------------------------------------------------------------
 
     def slice_ns(self) -> int:
-        """How long a worker may keep the loop: less, the more are busy, so that a turn of the loop stays short."""
+        """How long a worker may keep the loop: less, the more are busy, so that a turn stays short."""
         busy = self.busy
         return SLICE_MOST_NS if busy < 2 else max(SLICE_LEAST_NS, TURN_NS // busy)
 
@@ -81,6 +85,7 @@ class Floor:
 
     def rested(self) -> None:
         """Everything delivered is settled, or what is left is paused: tell who waits for that."""
+        self.on_settled()
         if self._joiners and self.settled():
             joiners, self._joiners = self._joiners, []
             for joiner in joiners:
@@ -108,9 +113,9 @@ class Floor:
 
     # -- settled ------------------------------------------------------------------------------------
 
-    def settled(self, spare: Subscription | None = None) -> bool:
-        """Tell whether nothing that was delivered waits or is in flight; `spare` may have one call in hand."""
-        return all(s.settled or (s is spare and not s.mailbox.waiting) for s in self.roster)
+    def settled(self) -> bool:
+        """Tell whether nothing that was delivered waits or is in flight."""
+        return all(s.settled for s in self.roster)
 
     def wait_settled(self) -> "asyncio.Future[None]":
         """Return a future that is done when everything is settled."""
@@ -166,7 +171,9 @@ class Floor:
         if stalled:
             log.warning(
                 "%s has not moved for %s s with %d events waiting: it does not hold up the others any more",
-                subscription.name, self.pressure.config.grace_s, waiting,
+                subscription.name,
+                self.pressure.config.grace_s,
+                waiting,
             )
         else:
             log.info("%s moves again, with %d events waiting", subscription.name, waiting)
@@ -227,5 +234,3 @@ def _callback_ended(task: "asyncio.Task[Any]") -> None:
     _callbacks.discard(task)
     if not task.cancelled() and task.exception() is not None:
         log.error("a callback raised", exc_info=task.exception())
-
-

@@ -56,8 +56,8 @@ def _type(event: Any) -> str:
 class SeenIds:
     """The ids of the events accepted lately, in two generations, so that forgetting costs nothing per event.
 
-    An id is remembered for at least `window` further ids and `window_s / 2` seconds, unless fewer than `window` ids
-    came in `window_s`: at most `2 * window` ids plus those still in flight are held.
+    An id is remembered for at least `window` further ids and `window_s / 2` seconds, unless fewer than
+    `window` ids came in `window_s`: at most `2 * window` ids plus those still in flight are held.
     """
 
     __slots__ = ("_since_ns", "_window", "_window_ns", "before", "now")

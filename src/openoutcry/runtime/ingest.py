@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any
@@ -18,14 +17,14 @@ Entry = tuple[Any, bool, "Future[bool]"]
 class Ingest:
     """Events from feed threads.
 
-    The loop is woken once for whatever has gathered. Ordinary events keep the order in which they were handed in, also
-    when the rate limit makes one wait; high-priority ones and kill switches do not queue behind them.
+    The loop is woken once for whatever has gathered. Ordinary events keep the order in which they were handed
+    in, also when the rate limit makes one wait; high-priority ones and kill switches do not queue behind
+    them.
     """
 
-    def __init__(self, floor: Floor, door: Door, publish: Callable[[Any, bool], Awaitable[bool]], most: int) -> None:
+    def __init__(self, floor: Floor, door: Door, most: int) -> None:
         self._floor = floor
         self._door = door
-        self._publish = publish
         self._most = most
         self._lock = Lock()
         self._entries: deque[Entry] = deque()
@@ -45,9 +44,13 @@ class Ingest:
         future.set_running_or_notify_cancel()
         with self._lock:
             if self._door.closed:
-                future.set_exception(BusClosed(f"the bus is {self._door.closed}, so nothing is admitted from outside"))
+                future.set_exception(
+                    BusClosed(f"the bus is {self._door.closed}, so nothing is admitted from outside")
+                )
                 return future
-            if len(self._entries) + len(self._waiting) >= self._most and not self._door.is_urgent(event, priority=priority):
+            if len(self._entries) + len(self._waiting) >= self._most and not self._door.is_urgent(
+                event, priority=priority
+            ):
                 self._door.refuse(Refusal.NO_ROOM)
                 future.set_result(False)
                 return future
@@ -72,7 +75,9 @@ class Ingest:
                 self._waiting.append(entry)
         while self._task is None and self._waiting:
             if not self._answer(self._waiting[0], hold=True):
-                self._task = asyncio.get_running_loop().create_task(self._let_wait(), name="openoutcry:ingest")
+                self._task = asyncio.get_running_loop().create_task(
+                    self._let_wait(), name="openoutcry:ingest"
+                )
                 return
             self._waiting.popleft()
 
@@ -80,7 +85,7 @@ class Ingest:
         """Decide on one entry. False when it must wait first (only asked for with `hold`)."""
         event, priority, future = entry
         try:
-            if self._door.admit_plain(event):
+            if not priority and self._door.turnstile.admit(event):
                 future.set_result(True)
                 return True
             verdict = self._door.admit(event, priority=priority)
@@ -108,7 +113,7 @@ class Ingest:
     async def _finish(self, entry: Entry) -> None:
         event, priority, future = entry
         try:
-            future.set_result(await self._publish(event, priority))
+            future.set_result(await self._door.publish(event, priority))
         except asyncio.CancelledError:
             future.set_exception(BusClosed("the bus stopped before the event was admitted"))
             raise

@@ -1,12 +1,15 @@
 """Looking at a bus: status, statistics, history, ledger, dead letters. Reading changes nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Ledger
 from openoutcry.core.pressure import BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
+from openoutcry.errors import NotYetAvailable
 from openoutcry.events import Event, event_type_of
 from openoutcry.runtime.subscriptions import Subscription, selectors_of
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
     from openoutcry.runtime.floor import Floor
     from openoutcry.runtime.lifecycle import Lifecycle
     from openoutcry.runtime.rounds import Rounds
+
+_NO_HEALTH = (
+    "this version has no health checks; get_status() tells levels, lags, errors and stalled subscriptions"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +115,52 @@ class Inspection:
         return Ledger(tuple(self._floor.roster.ledger_rows()))
 
     def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
-        """Return the dead letters of one subscription, or of all, oldest first. The newest 10,000 of each are kept."""
+        """Return the dead letters of one subscription or of all, oldest first; the newest 10,000 of each."""
         chosen = self.subscriptions if subscription is None else (self.subscription(subscription),)
-        return sorted((letter for s in chosen for letter in s.dead_letters), key=lambda letter: letter.wall_ns)
+        return sorted(
+            (letter for s in chosen for letter in s.dead_letters), key=lambda letter: letter.wall_ns
+        )
+
+    async def check_health(self) -> HealthCheckResult:
+        """Health checks are not part of this version: raises `NotYetAvailable`. `get_status()` is."""
+        raise NotYetAvailable(_NO_HEALTH)
+
+    def on_health_change(self, callback: Callable[[HealthCheckResult], Any]) -> None:  # noqa: ARG002
+        """Health checks are not part of this version: raises `NotYetAvailable`."""
+        raise NotYetAvailable(_NO_HEALTH)
+
+    @property
+    def health_status(self) -> EventBusHealthStatus:
+        """Health checks are not part of this version: raises `NotYetAvailable`."""
+        raise NotYetAvailable(_NO_HEALTH)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Health checks are not part of this version: raises `NotYetAvailable`."""
+        raise NotYetAvailable(_NO_HEALTH)
+
+    @property
+    def persistence(self) -> None:
+        """The persistence layer: None, since this version keeps events in memory only."""
+        return
+
+    async def recover_persisted_events(self) -> int:
+        """Nothing is persisted in this version: raises `NotYetAvailable`."""
+        raise NotYetAvailable(
+            "nothing was persisted, so nothing can be recovered: this version keeps events in memory"
+        )
 
     def envelope(self, event: Any) -> Envelope:
-        """Return what the bus knows of an event: ids of cause, chain and round, also for users' own classes."""
+        """Return what the bus knows of an event: its cause, chain and round, also for users' own classes."""
         if isinstance(event, Event):
             ids = (event.correlation_id, event.causation_id, event.round_id)
         else:
             cause = self._floor.envelopes.get(event.event_id)
-            ids = (None, None, None) if cause is None else (cause.correlation_id, cause.event_id, cause.round_id)
+            ids = (
+                (None, None, None)
+                if cause is None
+                else (cause.correlation_id, cause.event_id, cause.round_id)
+            )
         event_type = event_type_of(event)
         return Envelope(event.event_id, str(getattr(event_type, "value", event_type)), *ids)
 

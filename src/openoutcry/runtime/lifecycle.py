@@ -5,7 +5,8 @@
                                    (handlers may still publish)
 ```
 
-What has not drained by the deadline stays in its mailbox, counted as waiting, and is handled after the next start.
+What has not drained by the deadline stays in its mailbox, counted as waiting, and is handled after the next
+start.
 """
 
 import asyncio
@@ -36,7 +37,9 @@ def clock_of(loop: asyncio.AbstractEventLoop | None) -> Clock:
 class Lifecycle:
     """Starts and stops the parts of one bus."""
 
-    def __init__(self, floor: Floor, feed: Feed, door: Door, ingest: Ingest, rounds: Rounds, clock: Clock | None) -> None:
+    def __init__(
+        self, floor: Floor, feed: Feed, door: Door, ingest: Ingest, rounds: Rounds, clock: Clock | None
+    ) -> None:
         self._floor = floor
         self._feed = feed
         self._door = door
@@ -55,13 +58,12 @@ class Lifecycle:
                 return
             self._give_up_loop()
         floor.loop = loop
-        self._door.thread = get_ident()
         floor.clock = self._own_clock or clock_of(floor.loop)
         floor.busy = floor.control_waiting = 0
         floor.running = True
-        self._door.closed = ""
         self.state = "running"
-        install(floor.loop)
+        floor.tracker = install(floor.loop)
+        self._door.open_on(get_ident(), floor.tracker)
         for subscription in floor.roster:
             subscription.moved_at = (-1, floor.clock.now_ns())
             floor.control_waiting += subscription.control.waiting
@@ -75,7 +77,9 @@ class Lifecycle:
         """The loop of the last start was closed without a stop: what was in flight waits again."""
         floor = self._floor
         if floor.loop is not None and not floor.loop.is_closed():
-            raise WrongThread("the bus is running on another event loop; stop it there before starting it here")
+            raise WrongThread(
+                "the bus is running on another event loop; stop it there before starting it here"
+            )
         for subscription in floor.roster:
             for mailbox in (subscription.mailbox, subscription.control):
                 for batch in list(mailbox.open):
@@ -86,7 +90,8 @@ class Lifecycle:
     async def stop(self, timeout_s: float) -> None:
         """Drain until the deadline, then end. Whoever is cancelled while waiting leaves the stop going on."""
         if self.state == "new":
-            self._door.closed = self.state = "stopped"
+            self.state = "stopped"
+            self._door.close(self.state)
             return
         if self.state == "stopped":
             return
@@ -97,10 +102,10 @@ class Lifecycle:
         from_handler = who is not None and who.bus is self._floor and who.running
         if self._stopping is None:
             self.state = "stopping"
-            self._door.closed = "stopping"
-            self._door.plain.clear()
-            self._door.credit = 0
-            self._stopping = asyncio.get_running_loop().create_task(self._stop(timeout_s), name="openoutcry:stop")
+            self._door.close(self.state)
+            self._stopping = asyncio.get_running_loop().create_task(
+                self._stop(timeout_s), name="openoutcry:stop"
+            )
         if not from_handler:
             await asyncio.shield(self._stopping)
         # A handler that stops the bus is itself in flight: the stop goes on when it has returned.
@@ -113,14 +118,19 @@ class Lifecycle:
                 await self._drain()
         except TimeoutError:
             waiting = sum(s.mailbox.waiting for s in floor.roster)
-            log.warning("the bus stops after %s s with %d deliveries waiting; they wait for the next start", timeout_s, waiting)
+            log.warning(
+                "the bus stops after %s s with %d deliveries waiting; they wait for the next start",
+                timeout_s,
+                waiting,
+            )
         self._rounds.close_all("the bus is stopping")
         floor.running = False
         floor.stop_watching()
         await asyncio.gather(*(runner.stop(CANCEL_GRACE_S) for runner in floor.runners.values()))
         floor.runners.clear()
         self._ingest.refuse_rest()
-        self._door.closed = self.state = "stopped"
+        self.state = "stopped"
+        self._door.close(self.state)
         assert floor.loop is not None
         uninstall(floor.loop)
         self._stopping = None

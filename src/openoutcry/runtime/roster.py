@@ -1,7 +1,7 @@
 """The roster of subscriptions, and the routes from an event's class and type to them.
 
-Subscriptions that take the same things form a group: for a batch of mixed types the events of a group are collected
-once, and every subscription of the group gets the same list.
+Subscriptions that take the same things form a group: for a batch of mixed types the events of a group are
+collected once, and every subscription of the group gets the same list.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Any
 from openoutcry.core.ledger import LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import event_type_of, fixed_event_type
-from openoutcry.runtime.subscriptions import Selector, Subscription, identity, selects
+from openoutcry.runtime.subscriptions import Handler, Selector, Subscription, identity, selects
 
 ENDED_KEPT = 256
 
@@ -29,7 +29,8 @@ class Roster:
     """Who is subscribed.
 
     Attributes:
-        routes: From an event class (if its type is fixed) or (class, type) to the groups that take it. A cache:
+        routes: From an event class (if its type is fixed) or (class, type) to the groups that take it. A
+        cache:
             ask `route`, which fills it.
 
     """
@@ -48,9 +49,9 @@ class Roster:
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def find(self, handler: object) -> Subscription | None:
+    def find(self, handler: Handler) -> Subscription | None:
         """Return the subscription of a handler, if it has one."""
-        return self._by_handler.get(identity(handler))  # type: ignore[arg-type]
+        return self._by_handler.get(identity(handler))
 
     def named(self, name: str) -> Subscription:
         """Return the subscription of that name, or raise `NotSubscribed`."""
@@ -71,10 +72,11 @@ class Roster:
         """Raise `DuplicateName` where the name is taken."""
         if name in self._by_name:
             raise DuplicateName(
-                f"the name {name!r} belongs to the subscription to {list(self._by_name[name].types)}; choose another"
+                f"the name {name!r} belongs to the subscription to {list(self._by_name[name].types)}; "
+                "choose another"
             )
 
-    def add(self, subscription: Subscription, handler: object) -> None:
+    def add(self, subscription: Subscription, handler: Handler) -> None:
         """Take in a subscription."""
         self._by_name[subscription.name] = subscription
         self._by_handler[identity(handler)] = subscription
@@ -98,7 +100,7 @@ class Roster:
 
     def route(self, event: Any) -> tuple[Group, ...]:
         """Return the groups that take an event."""
-        cls = type(event)
+        cls: type = type(event)
         found = self.routes.get(cls)
         if found is not None:
             return found

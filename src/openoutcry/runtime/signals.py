@@ -19,9 +19,6 @@ class Signals:
     _door: "Door"
     _rounds: "Rounds"
 
-    async def _publish_carefully(self, event: Any, priority: bool) -> bool:
-        raise NotImplementedError
-
     def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
         """Expect an answer from this agent in every round opened from now on.
 
@@ -36,9 +33,10 @@ class Signals:
     async def publish_signal(self, signal: Any) -> None:
         """Publish a signal and count it in its round, both or neither.
 
-        The round is the one that the signal names, or that of the event being handled, or the open round that expects the
-        agent. A late signal is recorded as late in its own round and has no vote in another. A signal published before
-        any round is open joins the next one, if that opens within `signal_timeout`. A duplicate has no second vote.
+        The round is the one that the signal names, or that of the event being handled, or the open round that
+        expects the agent. A late signal is recorded as late in its own round and has no vote in another. A
+        signal published before any round is open joins the next one, if that opens within `signal_timeout`. A
+        duplicate has no second vote.
 
         Cancelled: the signal was not published and has no vote.
 
@@ -51,12 +49,13 @@ class Signals:
         door = self._door
         agent = self._agent_of(signal)
         if signal.event_id in door.seen:
-            await self._publish_carefully(signal, False)
+            await door.publish(signal)
             return
-        if not door.admit_plain(signal) and not await self._publish_carefully(signal, False):
+        if not door.turnstile.admit(signal) and not await door.publish(signal):
             metrics = dict(door.refused)
             raise SignalRefused(
-                f"the signal {signal.event_id} of {agent!r} was refused: {door.depth()} of {door.capacity} events wait "
+                f"the signal {signal.event_id} of {agent!r} was refused: {door.depth()} of {door.capacity} "
+                f"wait "
                 f"(refused so far: {metrics}); publish it again when there is room, or raise max_queue_size"
             )
         rounds = self._rounds
@@ -75,15 +74,15 @@ class Signals:
             agent = strategy
         if not isinstance(agent, str) or not agent:
             raise InvalidEvent(
-                f"{type(signal).__name__} names no agent: give it a source_agent (or strategy_name) that is registered"
+                f"{type(signal).__name__} names no agent: give it a source_agent (or strategy_name)"
             )
         return agent
 
     async def wait_for_signals(self, round_id: str | None = None) -> RoundOutcome:
         """Wait for a round's outcome: the signals as a dict by agent, and what came of the round.
 
-        Without an id it is the oldest round that nobody waited for yet; if there is none, a round is opened. With nobody
-        registered it returns at once, empty and not valid. Cancelling leaves the round as it was.
+        Without an id it is the oldest round that nobody waited for yet; if there is none, a round is opened.
+        With nobody registered it returns at once, empty and not valid. Cancelling leaves the round as it was.
 
         Returns:
             The outcome. Look at `valid` before deciding on it; `explain()` says why it is what it is.
@@ -111,7 +110,8 @@ class Signals:
             round_id: Its identity; by default a fresh one.
             roster: Who is expected; by default the registered agents.
             quorum: A count (int), or a share of the roster, rounded up (float); by default everybody.
-            critical: Agents without whose answer the outcome is not valid; by default those registered as critical.
+            critical: Agents without whose answer the outcome is not valid; by default those registered as
+                critical.
             signal_timeout: How long to hold out for everybody, in seconds; by default the bus's.
             barrier_timeout: The hard deadline, in seconds; by default the bus's.
 
@@ -131,7 +131,7 @@ class Signals:
         )
 
     def abstain(self, agent: str, reason: str = "", round_id: str | None = None) -> Verdict:
-        """Answer a round without an opinion: it counts toward the quorum and is handed to nobody as a signal."""
+        """Answer a round without an opinion: counts toward the quorum, is handed to nobody as a signal."""
         self._door.check_thread("abstain")
         return self._rounds.abstain(agent, reason, round_id)
 
@@ -141,5 +141,5 @@ class Signals:
         return self._rounds.heartbeat(agent)
 
     async def get_barrier_status(self) -> dict[str, Any]:
-        """Return the state of the barrier, JSON-ready: agents, open rounds, recent outcomes, stray signals."""
+        """Return the state of the barrier, JSON-ready: agents, open rounds, recent outcomes, strays."""
         return self._rounds.get_status()

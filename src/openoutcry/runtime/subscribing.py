@@ -47,18 +47,21 @@ class Subscribing:
     ) -> Subscription:
         """Subscribe a handler.
 
-        A handler has one mailbox and one runner for all its types: subscribing it again adds types, and then no
+        A handler has one mailbox and one runner for all its types: subscribing it again adds types, and then
+            no
         other argument may be given. It gets the events accepted from now on; before `start`, also what was
         published already.
 
         Args:
-            event_type: An event type (string or str-valued Enum member), an event class (its subclasses included),
-                `"*"` for everything, or a list of these.
-            handler: A coroutine function or a plain function of the event. The bus holds it, and a method's instance.
+            event_type: An event type (string or str-valued Enum member), an event class (its subclasses
+                included), `"*"` for everything, or a list of these.
+            handler: A coroutine function or a plain function of the event. The bus holds it, and a method's
+                instance.
             name: The subscription's name; by default made from the agent's and the function's.
             overflow: `gate` (counts toward the bus's room, never drops), `conflate` (the newest per symbol),
                 `drop_oldest`, or `Conflate(key)`, `DropOldest(limit)`.
-            max_age_s: Events that are older than this when their turn comes are counted as expired and not handled.
+            max_age_s: Events that are older than this when their turn comes are counted as expired and not
+                handled.
             timeout_s: A call that takes longer is cancelled and counts as failed.
             concurrency: Calls at a time. Above 1 there is no order.
             keep: Never removed by `cleanup_dead_handlers`.
@@ -75,12 +78,16 @@ class Subscribing:
         self._door.check_thread("subscribe")
         selectors = selectors_of(event_type)
         if not callable(handler):
-            raise SubscriptionError(f"the handler is {handler!r}; it must be a function of the event, coroutine or plain")
+            raise SubscriptionError(
+                f"the handler is {handler!r}; it must be a function of the event, coroutine or plain"
+            )
         self._feed.deliver()
         known = self._floor.roster.find(handler)
         if known is not None:
             if name not in (None, known.name):
-                raise SubscriptionError(f"this handler is subscribed as {known.name!r}; it cannot also be {name!r}")
+                raise SubscriptionError(
+                    f"this handler is subscribed as {known.name!r}; it cannot also be {name!r}"
+                )
             known.selectors |= selectors
             self._floor.roster.changed()
             if known in self._floor.runners:
@@ -109,7 +116,8 @@ class Subscribing:
     def on(self, *event_types: Any, **options: Any) -> Any:
         """Subscribe the decorated function: `@bus.on`, `@bus.on(EventType.FILL, timeout_s=2)`.
 
-        Without types they are taken from the annotation of the function's first parameter, which must be an event
+        Without types they are taken from the annotation of the function's first parameter, which must be an
+        event
         class or a union of such. Options are those of `subscribe`.
         """
         if len(event_types) == 1 and not options and inspect.isroutine(event_types[0]):
@@ -117,7 +125,9 @@ class Subscribing:
             return event_types[0]
 
         def decorate(handler: Handler) -> Handler:
-            wanted = [t for given in event_types for t in (given if isinstance(given, list | tuple) else [given])]
+            wanted = [
+                t for given in event_types for t in (given if isinstance(given, list | tuple) else [given])
+            ]
             self.subscribe(wanted or _annotated(handler), handler, **options)
             return handler
 
@@ -152,9 +162,9 @@ class Subscribing:
     def cleanup_dead_handlers(self, max_idle_seconds: float = 600.0) -> int:
         """End the subscriptions that have been idle for longer than `max_idle_seconds`, and return how many.
 
-        Idle counts from the end of the last call or, before any, from subscribing. Never removed: one that takes a
-        high-priority type (a kill-switch handler may wait for months), one subscribed with `keep=True`, and one with
-        events waiting or in flight. The bus never does this by itself.
+        Idle counts from the end of the last call or, before any, from subscribing. Never removed: one that
+        takes a high-priority type (a kill-switch handler may wait for months), one subscribed with
+        `keep=True`, and one with events waiting or in flight. The bus never does this by itself.
         """
         self._door.check_thread("cleanup_dead_handlers")
         check_number("max_idle_seconds", max_idle_seconds, 0)
@@ -202,7 +212,9 @@ def _options(
     elif retry is False:
         retry = NO_RETRY
     elif not isinstance(retry, RetryPolicy):
-        raise SubscriptionError(f"retry is {retry!r}; it must be a RetryPolicy, or False for no second attempt")
+        raise SubscriptionError(
+            f"retry is {retry!r}; it must be a RetryPolicy, or False for no second attempt"
+        )
     return Options(
         overflow=overflow_policy(overflow),
         max_age_s=max_age_s,
@@ -220,12 +232,15 @@ def _annotated(handler: Handler) -> list[Any]:
     try:
         hints = get_type_hints(handler)
     except NameError as error:
-        raise SubscriptionError(f"the annotation of {name} cannot be resolved ({error}); name the type: on(...)") from error
+        raise SubscriptionError(
+            f"the annotation of {name} cannot be resolved ({error}); name the type: on(...)"
+        ) from error
     hint = hints.get(parameters[0].name) if parameters else None
     found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if not all(isinstance(item, type) for item in found):
         raise SubscriptionError(
-            f"{name} has no event class as the annotation of its first parameter; add one, or name the type: on(...)"
+            f"{name} has no event class as the annotation of its first parameter; add one, "
+            "or name the type: on(...)"
         )
     return list(found)
 

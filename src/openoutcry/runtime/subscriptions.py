@@ -69,7 +69,7 @@ class SubscriptionStats:
 
 
 def selector_of(value: Any) -> Selector:
-    """Return what a user gave as an event type in the form that routes compare: a type's string, a class, or `*`."""
+    """Return an event type as given in the form that routes compare: a string, a class, or `*`."""
     if isinstance(value, type):
         return value
     if isinstance(value, Enum):
@@ -77,7 +77,7 @@ def selector_of(value: Any) -> Selector:
     if isinstance(value, str) and value:
         return str(value)
     raise SubscriptionError(
-        f"cannot subscribe to {value!r}: give an event type (a non-empty string or a str-valued Enum member), "
+        f"cannot subscribe to {value!r}: give an event type (a string or a str-valued Enum member), "
         "an event class, '*' for everything, or a list of these"
     )
 
@@ -86,16 +86,16 @@ def selectors_of(value: Any) -> frozenset[Selector]:
     """Return the selectors of one event type or of an iterable of them."""
     if isinstance(value, list | tuple | set | frozenset):
         if not value:
-            raise SubscriptionError("cannot subscribe to an empty list: give at least one event type or class")
+            raise SubscriptionError(
+                "cannot subscribe to an empty list: give at least one event type or class"
+            )
         return frozenset(selector_of(item) for item in value)
     return frozenset({selector_of(value)})
 
 
 def selects(selectors: Iterable[Selector], cls: type, event_type: str) -> bool:
     """Tell whether any of `selectors` takes events of class `cls` and type `event_type`."""
-    return any(
-        s == event_type or s == EVERYTHING if isinstance(s, str) else issubclass(cls, s) for s in selectors
-    )
+    return any(s in (event_type, EVERYTHING) if isinstance(s, str) else issubclass(cls, s) for s in selectors)
 
 
 def may_take(selector: Selector, event_type: str) -> bool:
@@ -174,11 +174,18 @@ def _mailbox(options: Options, share: int) -> Mailbox:
 class Subscription:
     """One handler with all the types it takes, in one mailbox, run by its own workers.
 
-    Made by `EventBus.subscribe`. `pause` and `resume` stop and restart handling; what is accepted meanwhile waits.
+    Made by `EventBus.subscribe`. `pause` and `resume` stop and restart handling; what is accepted meanwhile
+    waits.
     """
 
     def __init__(
-        self, name: str, selectors: frozenset[Selector], handler: Handler, options: Options, share: int, now_ns: int
+        self,
+        name: str,
+        selectors: frozenset[Selector],
+        handler: Handler,
+        options: Options,
+        share: int,
+        now_ns: int,
     ) -> None:
         self.name = name
         self.selectors = selectors
@@ -199,10 +206,10 @@ class Subscription:
         self.wake: Callable[[], None] = lambda: None
 
     def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
-        """Hold `owner` weakly, and the handler too if it is the owner's method; call `on_gone` when it is gone."""
+        """Hold `owner` weakly, and the handler if it is its method; call `on_gone` when it is gone."""
         self.owner = ref(owner, lambda _: on_gone(self))
         if getattr(self.handler, "__self__", None) is owner:
-            weak = WeakMethod(self.handler)  # type: ignore[arg-type]
+            weak = WeakMethod(self.handler)
 
             def call(event: Any) -> Any:
                 method = weak()

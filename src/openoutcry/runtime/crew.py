@@ -1,0 +1,49 @@
+"""What the workers of a bus share, as they see it."""
+
+from typing import Any, Protocol
+
+from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.retries import DeadLetter
+from openoutcry.ports import Clock
+from openoutcry.runtime.causes import Cause, Tracker
+
+
+class Crew(Protocol):
+    """What the workers of a bus share.
+
+    Attributes:
+        busy: Workers that are not at rest. 0 means that everything delivered is settled.
+        control_waiting: Kill switches that no worker has taken: workers give the loop back at once.
+        pressured: Somebody waits for a mailbox to drain.
+
+    """
+
+    clock: Clock
+    tracker: Tracker
+    busy: int
+    control_waiting: int
+    pressured: bool
+
+    def slice_ns(self) -> int:
+        """How long a worker may keep the loop before it gives it back."""
+        ...
+
+    def rested(self) -> None:
+        """The last busy worker has come to rest."""
+        ...
+
+    def drained(self, mailbox: Mailbox) -> None:
+        """A worker has moved on in a mailbox while the bus is under pressure."""
+        ...
+
+    def dead(self, letter: DeadLetter) -> None:
+        """An event became a dead letter."""
+        ...
+
+    def envelope_cause(self, event: Any) -> Cause:
+        """Return what a publication by the handler of `event` inherits."""
+        ...
+
+    def is_running(self) -> bool:
+        """Whether workers may be restarted."""
+        ...

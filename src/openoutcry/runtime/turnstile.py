@@ -1,0 +1,179 @@
+"""The turnstile: the hot path of admission, for ordinary events within the credit that the door has granted.
+
+An event passes here if its class is known to be low-priority, credit is left, the thread is the bus's, and
+its id is new. Whatever else it is (high-priority, a duplicate, the first of its class, one too many), the
+turnstile says "not here", has changed nothing, and the door looks at everything.
+
+`publish` is a coroutine, so a call from a foreign thread means that a second loop runs there: the first event
+of each batch is checked for that, not every one (it would cost a tenth). One that slips in between is
+delivered like any other: nothing here can be torn by another thread, since each step is one operation on a
+list or a set.
+
+The state lives in the cells of closures and not in attributes: a cell is read in a fifth of the time, and
+    with it
+`await publish` costs two thirds. So this is one function with several small ones inside, which share its
+variables.
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Any
+
+from openoutcry.runtime.causes import Tracker
+
+Publish = Callable[..., Coroutine[Any, Any, bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Turnstile:
+    """The functions of one turnstile.
+
+    Attributes:
+        publish: `EventBus.publish`: lets an event through, or does it carefully.
+        admit: Lets an event through, or returns False and has changed nothing.
+        admit_many: The same for a list, all or none. The list must not change afterwards.
+        credit: Returns the credit that is left.
+        grant: Sets the credit.
+        spend: Takes from the credit for events admitted elsewhere.
+        join: Notes that an event of this class is staged by somebody else. False if the class is not plain.
+        exchange: Notes that a new batch begins, with these generations of known ids.
+        rebind: Notes on which thread the bus runs, and the tracker of its loop.
+
+    """
+
+    publish: Publish
+    admit: Callable[[Any], bool]
+    admit_many: Callable[[list[Any]], int]
+    credit: Callable[[], int]
+    grant: Callable[[int], None]
+    spend: Callable[[int], None]
+    join: Callable[[type], bool]
+    exchange: Callable[[set[str], set[str]], None]
+    rebind: Callable[[int, Tracker], None]
+
+
+def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share their variables
+    *,
+    plain: set[type],
+    staged: list[Any],
+    begin: Callable[[Any], None],
+    mix: Callable[[], None],
+    stamp_cause: Callable[[Any], None],
+    carefully: Publish,
+) -> Turnstile:
+    """Make a turnstile.
+
+    Args:
+        plain: Classes whose events are all low-priority. The door fills and clears the set.
+        staged: Where admitted events go. The feed empties the list; it stays the same list.
+        begin: Called with the first event of a batch, after it was staged.
+        mix: Called when the batch has more than one class.
+        stamp_cause: Writes the cause into an event that a handler publishes.
+        carefully: What `publish` awaits for all other events.
+
+    """
+    append = staged.append
+    batch_class: Any = None
+    credit = 0
+    thread = get_ident()
+    tracker = Tracker(None)
+    now: set[str] = set()
+    before: set[str] = set()
+    remember = now.add
+
+    async def publish(event: Any, priority: bool = False) -> bool:
+        nonlocal credit
+        if event.__class__ is batch_class and credit > 0 and not priority:
+            event_id = event.event_id
+            if event_id not in now and event_id not in before:
+                remember(event_id)
+                if tracker.calls:
+                    stamp_cause(event)
+                credit -= 1
+                append(event)
+                return True
+        return await carefully(event, priority)
+
+    def admit(event: Any) -> bool:
+        nonlocal credit
+        if (
+            credit <= 0
+            or get_ident() != thread
+            or not (event.__class__ is batch_class or event.__class__ in plain)
+        ):
+            return False
+        event_id = event.event_id
+        if event_id in now or event_id in before:
+            return False
+        remember(event_id)
+        if tracker.calls:
+            stamp_cause(event)
+        credit -= 1
+        first = not staged
+        if event.__class__ is not batch_class:
+            join(event.__class__)
+        append(event)
+        if first:
+            begin(event)
+        return True
+
+    def admit_many(events: list[Any]) -> int:
+        nonlocal credit
+        classes: set[Any] = set(map(type, events))
+        if credit < len(events) or get_ident() != thread or not classes <= plain:
+            return 0
+        ids = [event.event_id for event in events]
+        if not now.isdisjoint(ids) or not before.isdisjoint(ids):
+            return 0
+        known = len(now)
+        now.update(ids)
+        if len(now) - known != len(ids):
+            now.difference_update(ids)
+            return 0
+        if tracker.calls:
+            for event in events:
+                stamp_cause(event)
+        credit -= len(events)
+        first = not staged
+        for cls in classes:
+            join(cls)
+        if len(classes) > 1:
+            mix()
+        staged.extend(events)
+        if first:
+            begin(events[0])
+        return len(events)
+
+    def join(cls: type) -> bool:
+        nonlocal batch_class
+        if cls is not batch_class:
+            if cls not in plain:
+                return False
+            if staged:
+                mix()
+            batch_class = cls
+        return True
+
+    def left() -> int:
+        return credit
+
+    def grant(amount: int) -> None:
+        nonlocal credit
+        credit = amount
+
+    def spend(amount: int) -> None:
+        nonlocal credit
+        credit -= amount
+
+    def exchange(new_now: set[str], new_before: set[str]) -> None:
+        nonlocal batch_class, now, before, remember
+        batch_class = None
+        if new_now is not now or new_before is not before:
+            now, before, remember = new_now, new_before, new_now.add
+
+    def rebind(new_thread: int, new_tracker: Tracker) -> None:
+        nonlocal thread, tracker
+        thread, tracker = new_thread, new_tracker
+
+    return Turnstile(publish, admit, admit_many, left, grant, spend, join, exchange, rebind)
