@@ -1,0 +1,80 @@
+"""Compliance: the second pair of eyes. What Risk approved may still be forbidden."""
+
+from collections import Counter, deque
+
+from openoutcry.firm.agents.bookkeeper import Bookkeeper
+from openoutcry.firm.happenings import SessionOpened
+from openoutcry.firm.mandate import Mandate
+from openoutcry.trading import MarketDataEvent, OrderSide, ValidatedDecisionEvent
+
+CHECKS = ("restricted list", "order size", "share of volume", "duplicate", "wash trade")
+VOLUME_DAYS = 20
+
+
+class ComplianceOfficer(Bookkeeper):
+    """Takes what Risk approved, and publishes its own verdict, which Execution goes by.
+
+    Attributes:
+        rejections: How often each check stopped a trade.
+
+    """
+
+    def __init__(self, mandate: Mandate, risk_name: str = "risk", name: str = "compliance") -> None:
+        super().__init__(name, mandate)
+        self.rejections: Counter[str] = Counter()
+        self._risk_name = risk_name
+        self._sides_today: dict[str, OrderSide] = {}
+        self._volumes: dict[str, deque[float]] = {}
+        self.react(ValidatedDecisionEvent, self.on_validated)
+
+    async def on_session(self, event: SessionOpened) -> None:
+        """Begin a day with a clean sheet."""
+        await super().on_session(event)
+        self._sides_today.clear()
+
+    async def on_bar(self, bar: MarketDataEvent) -> None:
+        """Remember the day's volume."""
+        self._volumes.setdefault(bar.symbol, deque(maxlen=VOLUME_DAYS)).append(bar.volume or 0.0)
+
+    async def on_validated(self, event: ValidatedDecisionEvent) -> None:
+        """Check what Risk approved."""
+        if self.halted or event.source_agent != self._risk_name or not event.approved:
+            return
+        assert event.side is not None
+        assert event.adjusted_quantity is not None
+        failed = self._failed_check(event.symbol, event.side, event.adjusted_quantity)
+        if failed:
+            self.rejections[failed] += 1
+        else:
+            self._sides_today[event.symbol] = event.side
+        await self.say(
+            ValidatedDecisionEvent(
+                original_decision_id=event.original_decision_id,
+                symbol=event.symbol,
+                approved=not failed,
+                adjusted_quantity=event.adjusted_quantity,
+                side=event.side,
+                risk_metrics=event.risk_metrics,
+                compliance_checks=CHECKS,
+                rejection_reason=failed,
+                source_agent=self.name,
+            )
+        )
+
+    def _failed_check(self, symbol: str, side: OrderSide, quantity: float) -> str | None:
+        """Name the first check that the trade does not pass, or None."""
+        if symbol in self.mandate.restricted:
+            return "restricted list"
+        before = self._sides_today.get(symbol)
+        if before is not None:
+            return "duplicate" if before is side else "wash trade"
+        reduces = self.book.quantity(symbol) * (1 if side is OrderSide.BUY else -1) < 0
+        if (
+            not reduces
+            and quantity * self.book.position(symbol).last_price > self.mandate.order_max * self.book.equity
+        ):
+            return "order size"
+        volumes = self._volumes.get(symbol)
+        if volumes and quantity > self.mandate.volume_max * sum(volumes) / len(volumes):
+            return "share of volume"
+        return None

@@ -1,0 +1,98 @@
+"""The market: replays bars day by day, and never says anything about a day before its time."""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime, time
+
+from openoutcry.firm.agents.base import Agent
+from openoutcry.firm.bars import Session
+from openoutcry.firm.happenings import DAILY, OPENING, MarketClosed, SessionOpened, round_name
+from openoutcry.trading import MarketDataEvent
+
+OPENS, CLOSES = time(14, 30, tzinfo=UTC), time(21, 0, tzinfo=UTC)
+"""New York's hours in winter. They are labels on events; daylight saving time is ignored."""
+NS_PER_S = 1_000_000_000
+GLANCE_S = 0.001
+
+
+class MarketDataAgent(Agent):
+    """Publishes each day's opening prints and, when all that follows from them is settled, the day's bars.
+
+    Orders of one evening are therefore filled at the opening of the next day, before anybody knows that day's
+    bar.
+
+    Attributes:
+        label_ns: The market's time, nanoseconds since 1970 UTC: what events made now should carry.
+        impatient_count: How often it went on although a strategy was still busy after `patience_s`.
+
+    """
+
+    def __init__(
+        self, desk: Iterable[str] = (), patience_s: float | None = None, name: str = "market"
+    ) -> None:
+        super().__init__(name)
+        self.patience_s = patience_s
+        self._desk = frozenset(desk)
+        self.impatient_count = 0
+        self.label_ns = 0
+
+    def wall_ns(self) -> int:
+        """Give the market's time, for `stamps`."""
+        return self.label_ns
+
+    async def play(self, number: int, session: Session) -> None:
+        """Run one trading day to its end: the open, the fills, the close, the decisions."""
+        day = session.day.isoformat()
+        self.label_ns = _label(session, OPENS)
+        symbols = tuple(bar.symbol for bar in session.bars)
+        await self.say(SessionOpened(day=day, number=number, symbols=symbols, source_agent=self.name))
+        for bar in session.bars:
+            await self.say(
+                MarketDataEvent(symbol=bar.symbol, price=bar.open, interval=OPENING, source_agent=self.name)
+            )
+        await self.settle()
+        self.label_ns = _label(session, CLOSES)
+        for bar in session.bars:
+            await self.say(
+                MarketDataEvent(
+                    symbol=bar.symbol,
+                    price=bar.close,
+                    open=bar.open,
+                    high=bar.high,
+                    low=bar.low,
+                    close=bar.close,
+                    volume=float(bar.volume),
+                    interval=DAILY,
+                    round_id=round_name(bar.symbol, day),
+                    source_agent=self.name,
+                )
+            )
+        await self.settle()
+
+    async def close(self) -> None:
+        """Say that the last day is over."""
+        await self.say(MarketClosed(source_agent=self.name))
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until everything said has been dealt with; after `patience_s` (None: never), only by the desk.
+
+        So one strategy that hangs delays a day by `patience_s` and does not stop the firm.
+        """
+        try:
+            async with asyncio.timeout(self.patience_s):
+                await self.bus.join()
+        except TimeoutError:
+            self.impatient_count += 1
+            # The bus has no event for: these subscriptions are settled.
+            while self._desk_is_busy():  # noqa: ASYNC110
+                await asyncio.sleep(GLANCE_S)
+
+    def _desk_is_busy(self) -> bool:
+        return any(
+            row.waiting or row.in_flight for row in self.bus.ledger().rows if row.subscription in self._desk
+        )
+
+
+def _label(session: Session, at: time) -> int:
+    return int(datetime.combine(session.day, at).timestamp()) * NS_PER_S

@@ -1,0 +1,79 @@
+"""The portfolio: the firm's official books, day by day."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from openoutcry.firm.agents.bookkeeper import Bookkeeper
+from openoutcry.firm.happenings import MarketClosed
+from openoutcry.firm.mandate import Mandate
+from openoutcry.firm.money import Units, to_units
+from openoutcry.trading import FillEvent, OrderSide
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """A fill as the books saw it. `realised` is before the commission."""
+
+    fill_id: str
+    day: str
+    symbol: str
+    side: OrderSide
+    shares: int
+    price: Units
+    commission: Units
+    realised: Units
+    held_after: int
+
+
+class Portfolio(Bookkeeper):
+    """Keeps the history that the report is drawn from.
+
+    Attributes:
+        days: Every trading day that has been closed.
+        equity: The firm's worth at each close, borrowing fees of that day included.
+        gross: The worth of all positions at each close, long and short added up.
+        holdings: The quantity held at each close, by symbol; shorter than `days` for a symbol listed later.
+        trades: Every fill.
+
+    """
+
+    def __init__(self, mandate: Mandate, name: str = "portfolio") -> None:
+        super().__init__(name, mandate)
+        self.days: list[date] = []
+        self.equity: list[Units] = []
+        self.gross: list[Units] = []
+        self.holdings: dict[str, dict[str, int]] = {}
+        self.trades: list[Trade] = []
+        self.react(MarketClosed, self.on_closed)
+
+    def close_day(self) -> None:
+        """Enter the day into the history."""
+        super().close_day()
+        self.days.append(date.fromisoformat(self.day))
+        self.equity.append(self.book.equity)
+        self.gross.append(self.book.gross)
+        for symbol, position in self.book.positions.items():
+            self.holdings.setdefault(symbol, {})[self.day] = position.quantity
+
+    async def on_closed(self, _event: MarketClosed) -> None:
+        """Close the last day."""
+        self.close_day()
+
+    async def on_fill(self, fill: FillEvent) -> None:
+        """Book a fill and remember it."""
+        realised_before = self.book.position(fill.symbol).realised
+        await super().on_fill(fill)
+        position = self.book.position(fill.symbol)
+        self.trades.append(
+            Trade(
+                fill_id=fill.event_id,
+                day=self.day,
+                symbol=fill.symbol,
+                side=fill.side,
+                shares=int(fill.filled_quantity),
+                price=to_units(fill.fill_price),
+                commission=to_units(fill.commission),
+                realised=position.realised - realised_before,
+                held_after=position.quantity,
+            )
+        )

@@ -1,0 +1,109 @@
+"""The demonstration: runs the firm over the real bars, shows how it goes, and says what came of it."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import click
+
+from openoutcry.errors import ConfigError
+from openoutcry.firm.bars import SYMBOLS, load_history
+from openoutcry.firm.chaos import draw_plan
+from openoutcry.firm.house import CALM, STORMY, House
+from openoutcry.firm.progress import RichProgress, progress_for
+from openoutcry.firm.report import write_report
+from openoutcry.firm.results import gather
+from openoutcry.firm.strategies import recipes
+from openoutcry.firm.summary import print_plain, print_rich
+
+SOUND, UNSOUND, MISTAKE = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What to run, and how to show it.
+
+    Attributes:
+        speed: Trading days per second of real time; None for as fast as it goes.
+        symbols: What to trade.
+        agents: How many strategies, 6 to 64; beyond the fourteen kinds their settings vary.
+        chaos: Seed of what goes wrong; None for a calm run.
+        days: How many trading days, from the first; None for all.
+        report: Where the HTML report goes; its folder is made if need be.
+        plain: Lines of text instead of a live display.
+
+    """
+
+    speed: float | None = None
+    symbols: tuple[str, ...] = SYMBOLS
+    agents: int = 14
+    chaos: int | None = None
+    days: int | None = None
+    report: Path = Path("out/report.html")
+    plain: bool = False
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Run the demonstration, print its summary and write its report.
+
+    Returns 0 when nothing was lost, 1 when the bus's ledger or the firm's books do not balance, 2 for options
+    out of range (said on standard error).
+    """
+    try:
+        house = build_house(options)
+    except ConfigError as error:
+        click.echo(f"Error: {error}", err=True)
+        return MISTAKE
+    days_count = house.plan.days if house.plan else len(house.history.sessions)
+    click.echo(
+        f"A firm of {options.agents} strategies on {len(house.history.symbols)} symbols opens its doors."
+    )
+    with QuietLog() as log, progress_for(days_count, plain=options.plain) as progress:
+        asyncio.run(house.run(progress.day, days_per_s=options.speed))
+    results = gather(house)
+    (print_rich if isinstance(progress, RichProgress) else print_plain)(results)
+    if log.count:
+        click.echo(f"The bus logged {log.count} lines meanwhile, the last: {log.last}")
+    write_report(results, options.report)
+    click.echo(f"\nThe report: {options.report}")
+    return SOUND if results.sound else UNSOUND
+
+
+def build_house(options: DemoOptions) -> House:
+    """Build the house that the options ask for. Raises `ConfigError` for one that is out of range."""
+    if options.speed is not None and not options.speed > 0:
+        raise ConfigError(
+            f"speed={options.speed}: trading days per second must be above 0, or None for no limit"
+        )
+    history = load_history(options.symbols, days=options.days)
+    chosen = recipes(options.agents)
+    if options.chaos is None:
+        return House(history, chosen, timing=CALM)
+    plan = draw_plan(options.chaos, [recipe.name for recipe in chosen], len(history.sessions))
+    return House(history, chosen, timing=STORMY, plan=plan)
+
+
+class QuietLog(logging.Handler):
+    """Counts what the bus logs instead of printing it into the live display."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self.last = ""
+        self._logger = logging.getLogger("openoutcry")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count a line."""
+        self.count += 1
+        self.last = record.getMessage()
+
+    def __enter__(self) -> Self:
+        self._propagate, self._logger.propagate = self._logger.propagate, False
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._logger.removeHandler(self)
+        self._logger.propagate = self._propagate

@@ -1,0 +1,6 @@
+"""Pure functions from the past to an opinion, and the catalogue that a firm hires them from."""
+
+from openoutcry.firm.strategies.catalogue import FEWEST, MOST, Recipe, recipes
+from openoutcry.firm.strategies.past import Opinion, Past
+
+__all__ = ["FEWEST", "MOST", "Opinion", "Past", "Recipe", "recipes"]
