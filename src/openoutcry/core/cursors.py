@@ -11,14 +11,15 @@ class Cursor:
 
     Attributes:
         floor: Every position up to and including this one is settled.
+        settled_apart: The stretches settled above the floor, last position by first.
 
     """
 
-    __slots__ = ("_by_end", "_by_start", "floor")
+    __slots__ = ("_by_end", "floor", "settled_apart")
 
     def __init__(self, floor: int = 0) -> None:
         self.floor = floor
-        self._by_start: dict[int, int] = {}
+        self.settled_apart: dict[int, int] = {}
         self._by_end: dict[int, int] = {}
 
     def settle(self, first: int, count: int) -> None:
@@ -29,25 +30,25 @@ class Cursor:
         last = first + count - 1
         if first == self.floor + 1:
             self.floor = last
-            if self._by_start:
+            if self.settled_apart:
                 self._absorb()
             return
         first = self._by_end.pop(first - 1, first)
-        self._by_start.pop(first, None)
-        after = self._by_start.pop(last + 1, None)
+        self.settled_apart.pop(first, None)
+        after = self.settled_apart.pop(last + 1, None)
         if after is not None:
             self._by_end.pop(after)
             last = after
-        self._by_start[first] = last
+        self.settled_apart[first] = last
         self._by_end[last] = first
 
     def is_settled(self, position: int) -> bool:
         """Tell whether `position` is settled. The cost grows with the number of stretches above the floor."""
-        return position <= self.floor or any(a <= position <= b for a, b in self._by_start.items())
+        return position <= self.floor or any(a <= position <= b for a, b in self.settled_apart.items())
 
     def settled_above(self) -> list[tuple[int, int]]:
         """Return the settled stretches above the floor as (first, last), ascending."""
-        return sorted(self._by_start.items())
+        return sorted(self.settled_apart.items())
 
     def gaps(self) -> list[tuple[int, int]]:
         """Return the unsettled stretches between the floor and the highest settled position, ascending."""
@@ -60,10 +61,10 @@ class Cursor:
 
     def lag(self, head: int) -> int:
         """Return how many of the positions up to `head` are not settled."""
-        return head - self.floor - sum(last - first + 1 for first, last in self._by_start.items())
+        return head - self.floor - sum(last - first + 1 for first, last in self.settled_apart.items())
 
     def _absorb(self) -> None:
-        last = self._by_start.pop(self.floor + 1, None)
+        last = self.settled_apart.pop(self.floor + 1, None)
         if last is not None:
             self._by_end.pop(last)
             self.floor = last

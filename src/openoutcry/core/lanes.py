@@ -130,22 +130,19 @@ class Lane:
     def take(self, limit: int, now_ns: int) -> Batch | None:
         """Hand over up to `limit` of the next events, or None when nothing may start now."""
         if self._parked and self._parked[0][0] <= now_ns:
-            return self._batch(heappop(self._parked)[2], 1)
+            stretch = heappop(self._parked)[2]
+            self.waiting -= 1
+            return Batch(self, stretch.events, stretch.first, stretch.admitted_ns, stretch.attempts)
         if not self._stretches or self.held_until_ns > now_ns:
             return None
         self.held_until_ns = 0
         stretch = self._stretches[0]
-        batch = self._batch(stretch, limit)
-        if stretch.start >= len(stretch.events):
+        events, start = stretch.events, stretch.start
+        part = events[start : start + limit]
+        stretch.start = end = start + len(part)
+        if end >= len(events):
             self._stretches.popleft()
-        return batch
-
-    def _batch(self, stretch: Stretch, limit: int) -> Batch:
-        start = stretch.start
-        part = stretch.events[start : start + limit]
-        taken = len(part)
-        stretch.start = start + taken
-        self.waiting -= taken
+        self.waiting -= end - start
         return Batch(self, part, stretch.first + start, stretch.admitted_ns, stretch.attempts)
 
     def due_ns(self) -> int | None:
@@ -159,7 +156,11 @@ class Lane:
         """Count every event of `batch` as handled."""
         count = len(batch.events)
         self.handled += count
-        self.cursor.settle(batch.first, count)
+        cursor = self.cursor
+        if batch.first == cursor.floor + 1 and not cursor.settled_apart:
+            cursor.floor += count
+        else:
+            cursor.settle(batch.first, count)
 
     def settle_before_current(self, batch: Batch) -> None:
         """Count the events before the current one as handled and make the current one the batch's only event.

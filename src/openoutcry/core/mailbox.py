@@ -85,16 +85,17 @@ class Mailbox:
 
     def take(self, limit: int, now_ns: int) -> Batch | None:
         """Hand over the next batch, which is then open, or None when nothing may start now."""
-        batch = self._choose(limit, now_ns)
+        if self.high.waiting:
+            batch = self._choose(limit, now_ns)
+        else:
+            self._streak = 0
+            batch = self.normal.take(limit, now_ns)
         if batch is not None:
             self.open.append(batch)
         return batch
 
     def _choose(self, limit: int, now_ns: int) -> Batch | None:
         high, normal = self.high, self.normal
-        if not high.waiting:
-            self._streak = 0
-            return normal.take(limit, now_ns)
         if not normal.waiting:
             return high.take(limit, now_ns)
         if self._streak < self.share:

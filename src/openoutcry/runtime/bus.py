@@ -51,8 +51,8 @@ class EventBus(Subscribing, Signals, Inspection):
         clock: Where time comes from; by default the running loop's own clock (a virtual one), or the
             machine's.
         history_size: Events kept for `get_event_history`.
-        dedup_window: An `event_id` is recognised as a duplicate for at least this many further events, ...
-        dedup_window_s: ... and for at least half this time, in seconds; while in flight, always.
+        dedup_window: An `event_id` is recognised as a duplicate until this many further events were accepted,
+        dedup_window_s: or this time has passed, in seconds; while the event waits or is in flight, always.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
 
     Raises:
@@ -73,7 +73,7 @@ class EventBus(Subscribing, Signals, Inspection):
         *,
         clock: Clock | None = None,
         history_size: int = 10_000,
-        dedup_window: int = 16_384,
+        dedup_window: int = 8_192,
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
     ) -> None:

@@ -32,7 +32,11 @@ class Causing(Protocol):
     """Whatever the context variable holds: it tells the cause and, if it is a worker, its bus."""
 
     bus: object
-    running: bool
+
+    @property
+    def running(self) -> bool:
+        """Whether it is a worker with a call in hand."""
+        ...
 
     def cause(self) -> Cause | None:
         """Return the cause of a publication made now."""

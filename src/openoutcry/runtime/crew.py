@@ -8,6 +8,21 @@ from openoutcry.ports import Clock
 from openoutcry.runtime.causes import Cause, Tracker
 
 
+class Deliverer(Protocol):
+    """The feed: what is staged may be delivered by whoever runs first.
+
+    Attributes:
+        scheduled: Whether a delivery is due.
+
+    """
+
+    scheduled: bool
+
+    def deliver(self) -> None:
+        """Hand what is staged to the mailboxes."""
+        ...
+
+
 class Crew(Protocol):
     """What the workers of a bus share.
 
@@ -19,6 +34,7 @@ class Crew(Protocol):
     """
 
     clock: Clock
+    feed: "Deliverer"
     tracker: Tracker
     busy: int
     control_waiting: int

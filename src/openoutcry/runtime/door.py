@@ -26,6 +26,7 @@ from openoutcry.runtime.floor import Floor, guarded
 from openoutcry.runtime.turnstile import make_turnstile
 
 GRANT_MOST = 1024
+YIELD_AT = 512
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 _KILL = str(EventType.KILL_SWITCH.value)
 _whose = current.get
@@ -55,8 +56,9 @@ class Door:
             stamp_cause=self.stamp_cause,
             carefully=self.publish,
         )
-        feed.on_exchange = self._exchanged
-        self._exchanged()
+        feed.renew = self.turnstile.renew
+        feed.exchange = self.turnstile.exchange
+        feed.exchange(self.seen.now, self.seen.before)
         self.capacity = floor.pressure.capacity
         self._thread = get_ident()
         self.closed = ""
@@ -65,7 +67,6 @@ class Door:
         self._room: list[asyncio.Future[None]] = []
         self.reset()
         floor.on_drained = self.drained
-        floor.on_settled = self.all_settled
 
     def reset(self) -> None:
         """Count from zero again."""
@@ -124,9 +125,6 @@ class Door:
             return True
         return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
 
-    def _exchanged(self) -> None:
-        self.turnstile.exchange(self.seen.now, self.seen.before)
-
     def open_on(self, thread: int, tracker: Tracker) -> None:
         """The bus runs on this thread from now on."""
         self.closed = ""
@@ -149,11 +147,9 @@ class Door:
 
     async def publish(self, event: Any, priority: bool = False) -> bool:
         """Publish an event that the turnstile did not let through."""
-        if not priority and self.turnstile.admit(event):
-            return True
         floor = self._floor
         urgent = self.is_urgent(event, priority=priority)
-        if self.turnstile.credit() <= 0 and floor.running and not urgent:
+        if self.turnstile.credit() <= 0 and len(self.feed.staged) >= YIELD_AT and not urgent:
             # The grant is used up: a publisher that never waits would otherwise keep the loop from every
             # handler.
             self.check_thread("publish")
@@ -280,11 +276,6 @@ class Door:
     def _grant(self, depth: int) -> None:
         credit = self._floor.pressure.credit(depth) if self._floor.running and not self.closed else 0
         self.turnstile.grant(min(GRANT_MOST, credit))
-
-    def all_settled(self) -> None:
-        """Nothing waits anywhere, so the grant can be renewed without looking."""
-        if not self._floor.pressured and not self.feed.staged:
-            self._grant(0)
 
     def _level_changed(self, level: BackpressureLevel) -> None:
         self.level_changes += 1

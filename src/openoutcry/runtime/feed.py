@@ -27,12 +27,23 @@ class Feed:
 
     """
 
-    __slots__ = ("_before_start", "_floor", "_staged_at_ns", "mixed", "on_exchange", "scheduled", "staged")
+    __slots__ = (
+        "_before_start",
+        "_floor",
+        "_staged_at_ns",
+        "exchange",
+        "mixed",
+        "renew",
+        "scheduled",
+        "staged",
+    )
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
+        floor.feed = self
         self.staged: list[Any] = []
-        self.on_exchange: Callable[[], None] = lambda: None
+        self.renew: Callable[[], None] = lambda: None
+        self.exchange: Callable[[set[str], set[str]], None] = lambda _now, _before: None
         self.scheduled = self.mixed = False
         self._staged_at_ns = 0
         self._before_start: list[tuple[Any, str]] = []
@@ -65,10 +76,12 @@ class Feed:
         assert floor.loop is not None
         self.scheduled = True
         self._staged_at_ns = floor.clock.now_ns()
-        floor.loop.call_soon(self.deliver)
-        for group in floor.roster.route(event):
+        woken = False
+        for group in floor.roster.routes.get(event.__class__) or floor.roster.route(event):
             for subscription in group.subscriptions:
-                subscription.wake()
+                woken = subscription.wake() or woken
+        if not woken:
+            floor.loop.call_soon(self.deliver)
 
     def deliver(self) -> None:
         """Hand what is staged to the mailboxes."""
@@ -79,16 +92,20 @@ class Feed:
         del self.staged[: len(batch)]
         floor = self._floor
         floor.history.append(batch)
-        if floor.seen.due(self._staged_at_ns):
-            floor.seen.forget(self._staged_at_ns, floor.in_flight_ids().union(e.event_id for e in batch))
-        self.on_exchange()
+        seen = floor.seen
+        if len(seen.now) >= seen.window or self._staged_at_ns >= seen.until_ns:
+            seen.forget(self._staged_at_ns, floor.in_flight_ids().union(e.event_id for e in batch))
+            self.exchange(seen.now, seen.before)
+        self.renew()
         if self.mixed:
             self.mixed = False
             self._deliver_mixed(batch)
         else:
-            for group in floor.roster.route(batch[0]):
+            routes = floor.roster.routes
+            for group in routes.get(type(batch[0])) or floor.roster.route(batch[0]):
                 self._hand(group.subscriptions, batch)
-        floor.watch()
+        if not floor.watching:
+            floor.watch()
         if self.staged:
             self.begin(self.staged[0])
 

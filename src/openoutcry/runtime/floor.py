@@ -15,6 +15,7 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.events import Event
 from openoutcry.ports import Clock
 from openoutcry.runtime.causes import Cause, Tracker
+from openoutcry.runtime.crew import Deliverer
 from openoutcry.runtime.history import History, SeenIds
 from openoutcry.runtime.roster import Roster
 from openoutcry.runtime.runner import Runner
@@ -45,6 +46,16 @@ class Envelopes:
         return self._known.get(event_id)
 
 
+class _NothingToDeliver:
+    scheduled = False
+
+    def deliver(self) -> None:
+        """Do nothing: the feed has not been built yet."""
+
+
+_NOTHING_TO_DELIVER = _NothingToDeliver()
+
+
 class Floor:
     """Shared state; each attribute is read and written on the bus's loop only."""
 
@@ -66,11 +77,12 @@ class Floor:
         self.pressured = False
         self.fullest: Mailbox | None = None
         self.on_drained: Callable[[], None] = lambda: None
-        self.on_settled: Callable[[], None] = lambda: None
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_stalled: Callable[[Subscription, bool], None] = lambda _subscription, _stalled: None
         self._joiners: list[asyncio.Future[None]] = []
         self._tick: asyncio.TimerHandle | None = None
+        self.watching = False
+        self.feed: Deliverer = _NOTHING_TO_DELIVER
 
     # -- what workers ask ---------------------------------------------------------------------------
 
@@ -85,7 +97,6 @@ class Floor:
 
     def rested(self) -> None:
         """Everything delivered is settled, or what is left is paused: tell who waits for that."""
-        self.on_settled()
         if self._joiners and self.settled():
             joiners, self._joiners = self._joiners, []
             for joiner in joiners:
@@ -140,15 +151,18 @@ class Floor:
         """Look for stalled subscriptions from now on, for as long as anything waits."""
         if self._tick is None and self.loop is not None:
             self._tick = self.loop.call_later(self.pressure.config.grace_s / 2, self._look)
+            self.watching = True
 
     def stop_watching(self) -> None:
         """Stop looking for stalled subscriptions."""
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
+            self.watching = False
 
     def _look(self) -> None:
         self._tick = None
+        self.watching = False
         now_ns = self.clock.now_ns()
         grace_ns = self.pressure.config.grace_s * 1e9
         unfinished = False

@@ -22,11 +22,14 @@ class History:
         """Add a batch, which must not change afterwards, and let go of what is too old."""
         count = len(batch)
         self.admitted += count
-        if not self.size:
-            return
         self._batches.append(batch)
-        self._count += count
-        while self._count - len(self._batches[0]) >= self.size:
+        self._count = kept = self._count + count
+        if kept > self.size:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Let go of whole batches, as long as `size` events are left."""
+        while self._batches and self._count - len(self._batches[0]) >= self.size:
             self._count -= len(self._batches.popleft())
 
     @property
@@ -56,25 +59,28 @@ def _type(event: Any) -> str:
 class SeenIds:
     """The ids of the events accepted lately, in two generations, so that forgetting costs nothing per event.
 
-    An id is remembered for at least `window` further ids and `window_s / 2` seconds, unless fewer than
-    `window` ids came in `window_s`: at most `2 * window` ids plus those still in flight are held.
+    An id is remembered until `window` further ids have come or the window's time has passed, and for as
+    long as its event waits or is in flight. At most two windows and what is in flight are held.
+
+    Attributes:
+        now: The younger generation, to which new ids are added.
+        before: The older one.
+        window: When `now` has this many ids it is time to forget the older generation.
+        until_ns: When this time has come it is time as well.
+
     """
 
-    __slots__ = ("_since_ns", "_window", "_window_ns", "before", "now")
+    __slots__ = ("_window_ns", "before", "now", "until_ns", "window")
 
     def __init__(self, window: int, window_ns: int) -> None:
-        self._window = window
+        self.window = window
         self._window_ns = window_ns
-        self._since_ns = 0
+        self.until_ns = 0
         self.now: set[str] = set()
         self.before: set[str] = set()
 
     def __contains__(self, event_id: str) -> bool:
         return event_id in self.now or event_id in self.before
-
-    def due(self, now_ns: int) -> bool:
-        """Tell whether it is time to forget the older generation."""
-        return len(self.now) >= self._window or now_ns - self._since_ns >= self._window_ns
 
     def forget(self, now_ns: int, in_flight: Iterable[str]) -> None:
         """Forget the older generation, except for the ids that are still in flight."""
@@ -82,4 +88,4 @@ class SeenIds:
         self.before = self.now
         self.before |= kept
         self.now = set()
-        self._since_ns = now_ns
+        self.until_ns = now_ns + self._window_ns

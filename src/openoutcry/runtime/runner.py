@@ -33,6 +33,7 @@ class Runner:
         options = subscription.options
         self.timeout_ns = None if options.timeout_s is None else int(options.timeout_s * 1e9)
         self.max_age_ns = None if options.max_age_s is None else int(options.max_age_s * 1e9)
+        self.guarded = options.timeout_s is not None or options.max_age_s is not None
         self.single = (
             options.concurrency > 1 or options.timeout_s is not None or options.max_age_s is not None
         )
@@ -43,7 +44,7 @@ class Runner:
             Worker(self, subscription.mailbox, is_control=False) for _ in range(options.concurrency)
         ]
         self.control: Worker | None = None
-        subscription.wake = self.wake
+        self._share_wake()
         self.need_control()
 
     def need_control(self) -> None:
@@ -51,10 +52,13 @@ class Runner:
         if self.control is None and self.subscription.takes_kill_switch:
             self.control = Worker(self, self.subscription.control, is_control=True)
 
-    def wake(self) -> None:
-        """Look at the mailbox again."""
-        for worker in self.workers:
-            worker.wake()
+    def _share_wake(self) -> None:
+        # The feed calls this for every delivery: with one worker it is the worker's own.
+        self.subscription.wake = self.workers[0].wake if len(self.workers) == 1 else self.wake
+
+    def wake(self) -> bool:
+        """Look at the mailbox again. Tell whether a worker will run because of this call."""
+        return sum(worker.wake() for worker in self.workers) > 0
 
     def wake_control(self) -> None:
         """Look at the control lane again."""
@@ -123,11 +127,11 @@ class Runner:
             )
             self.subscription.pause()
 
-    def abandoned_call_ended(self, worker: Worker, error: BaseException | None) -> None:
+    def abandoned_call_ended(self, worker: Worker) -> None:
         """Note that an abandoned call has ended after all."""
         self.side_calls.discard(worker)
         self.subscription.abandoned -= 1
-        log.warning("an abandoned call of %s ended%s", self.name, f": {error!r}" if error else "")
+        log.warning("an abandoned call of %s has ended", self.name)
 
     def _replace(self, worker: Worker) -> None:
         self.crew.busy -= worker.abandoned
@@ -136,6 +140,7 @@ class Runner:
             self.control = new
         elif worker in self.workers:
             self.workers[self.workers.index(worker)] = new
+            self._share_wake()
 
     def worker_ended(self, worker: Worker) -> None:
         """Replace a worker whose task ended without having been asked to, if the loop goes on."""

@@ -203,7 +203,7 @@ class Subscription:
         self.is_coroutine = is_coroutine_handler(handler)
         self.handler = handler
         self.moved_at: tuple[int, int] = (-1, now_ns)
-        self.wake: Callable[[], None] = lambda: None
+        self.wake: Callable[[], bool] = lambda: False
 
     def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
         """Hold `owner` weakly, and the handler if it is its method; call `on_gone` when it is gone."""

@@ -37,7 +37,8 @@ class Turnstile:
         grant: Sets the credit.
         spend: Takes from the credit for events admitted elsewhere.
         join: Notes that an event of this class is staged by somebody else. False if the class is not plain.
-        exchange: Notes that a new batch begins, with these generations of known ids.
+        renew: Notes that the staged batch was delivered and a new one begins.
+        exchange: Takes these generations of known ids from now on.
         rebind: Notes on which thread the bus runs, and the tracker of its loop.
 
     """
@@ -49,6 +50,7 @@ class Turnstile:
     grant: Callable[[int], None]
     spend: Callable[[int], None]
     join: Callable[[type], bool]
+    renew: Callable[[], None]
     exchange: Callable[[set[str], set[str]], None]
     rebind: Callable[[int, Tracker], None]
 
@@ -93,6 +95,8 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
                 credit -= 1
                 append(event)
                 return True
+        if not priority and admit(event):
+            return True
         return await carefully(event, priority)
 
     def admit(event: Any) -> bool:
@@ -166,14 +170,16 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
         nonlocal credit
         credit -= amount
 
-    def exchange(new_now: set[str], new_before: set[str]) -> None:
-        nonlocal batch_class, now, before, remember
+    def renew() -> None:
+        nonlocal batch_class
         batch_class = None
-        if new_now is not now or new_before is not before:
-            now, before, remember = new_now, new_before, new_now.add
+
+    def exchange(new_now: set[str], new_before: set[str]) -> None:
+        nonlocal now, before, remember
+        now, before, remember = new_now, new_before, new_now.add
 
     def rebind(new_thread: int, new_tracker: Tracker) -> None:
         nonlocal thread, tracker
         thread, tracker = new_thread, new_tracker
 
-    return Turnstile(publish, admit, admit_many, left, grant, spend, join, exchange, rebind)
+    return Turnstile(publish, admit, admit_many, left, grant, spend, join, renew, exchange, rebind)

@@ -36,7 +36,9 @@ Drive = Callable[[Iterator[Any], Handler], Coroutine[Any, Any, None]]
 
 BATCH_MOST = 1024
 BATCH_FIRST = 16
+SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
+SAMPLE_MASK = 7
 ABANDON_S = 1.0
 
 
@@ -56,8 +58,8 @@ def _own_copy(function: Drive) -> Drive:
     """Return the same function over a code object of its own.
 
     CPython specialises a call for the function it calls, in the code object of the caller. A loop shared by
-    all subscriptions calls a different handler each time and never stays specialised: that costs half as much
-        again.
+    all subscriptions calls a different handler each time and never stays specialised: that costs half as
+    much again.
     """
     assert isinstance(function, FunctionType)
     return FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
@@ -69,18 +71,16 @@ class Worker:
     __slots__ = (
         "_alarm",
         "_asked_to_stop",
+        "_beat",
         "_deadline_ns",
-        "_drive",
         "_limit",
         "_resting",
-        "_slice_began_ns",
         "abandoned",
         "batch",
         "bus",
         "is_control",
         "mailbox",
         "runner",
-        "running",
         "task",
         "waiter",
     )
@@ -90,29 +90,35 @@ class Worker:
         self.mailbox = mailbox
         self.is_control = is_control
         self.bus: object = runner.crew
-        self.running = self.abandoned = self._resting = False
-        self._asked_to_stop = False
+        self.abandoned = self._resting = self._asked_to_stop = False
         self.batch: Batch | None = None
         self.waiter: asyncio.Future[None] | None = None
         self._deadline_ns: int | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        self._drive = _own_copy(_await_each if runner.subscription.is_coroutine else _call_each)
         self._limit = BATCH_FIRST
-        self._slice_began_ns = 0
+        self._beat = 0
         self.task: asyncio.Task[None] = runner.loop.create_task(self._run(), name=f"openoutcry:{runner.name}")
         self.task.add_done_callback(self._ended)
         runner.crew.busy += 1
 
-    def wake(self) -> None:
-        """Look at the mailbox again, if at rest."""
+    @property
+    def running(self) -> bool:
+        """Whether a call is in hand."""
+        return self.batch is not None
+
+    def wake(self) -> bool:
+        """Look at the mailbox again, if waiting. Tell whether the worker will run because of this call."""
         waiter = self.waiter
-        if waiter is not None:
-            self.waiter = None
-            if self._resting:
-                self._resting = False
-                self.runner.crew.busy += 1
-            if not waiter.done():
-                waiter.set_result(None)
+        if waiter is None:
+            return False
+        self.waiter = None
+        if self._resting:
+            self._resting = False
+            self.runner.crew.busy += 1
+        if waiter.done():
+            return False
+        waiter.set_result(None)
+        return True
 
     def cause(self) -> Cause | None:
         """Return what a publication inherits from the event in the handler.
@@ -125,102 +131,114 @@ class Worker:
         event = batch.current
         return None if event is None else self.runner.crew.envelope_cause(event)
 
-    async def _run(self) -> None:
+    async def _run(self) -> None:  # noqa: C901, PLR0912 - one piece: each call less is felt at every trip
+        """Work until the subscription ends."""
         current.set(self)
-        crew, mailbox, subscription = self.runner.crew, self.mailbox, self.runner.subscription
-        clock = crew.clock
-        now_ns = self._slice_began_ns = clock.now_ns()
-        single = self.runner.single or self.is_control
-        while not subscription.ended and not self._asked_to_stop:
+        runner, mailbox = self.runner, self.mailbox
+        subscription, crew = runner.subscription, runner.crew
+        high, normal, latencies, tracker = mailbox.high, mailbox.normal, subscription.latencies, crew.tracker
+        clock_ns, handler = crew.clock.now_ns, subscription.handler
+        drive = _own_copy(_await_each if subscription.is_coroutine else _call_each)
+        guarded = runner.guarded and not self.is_control
+        now_ns = slice_began_ns = clock_ns()
+        while not (subscription.ended or self._asked_to_stop):
             if crew.control_waiting and not self.is_control:
                 await asyncio.sleep(0)
-            paused = subscription.paused and not self.is_control
-            batch = None if paused else mailbox.take(1 if single else self._limit, now_ns)
+            batch = None
+            if high.waiting or normal.waiting:
+                batch = self._take(now_ns)
             if batch is None:
                 await self._rest(now_ns)
-                now_ns = self._slice_began_ns = clock.now_ns()
+                now_ns = slice_began_ns = clock_ns()
                 continue
-            if not await (self._control(batch, now_ns) if self.is_control else self._handle(batch, now_ns)):
-                return
-            began_ns, now_ns = now_ns, clock.now_ns()
+            self._beat = beat = self._beat + 1
+            count = len(batch.events)
+            if count > 1 or not beat & SAMPLE_MASK:
+                latencies.record(now_ns - batch.admitted_ns)
+            if guarded and not self._still_good(batch, now_ns):
+                continue
+            self.batch = batch
+            tracker.calls += 1
+            try:
+                await drive(batch.iterator, handler)
+            except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
+                goes_on = self._after_error(batch, error)
+            else:
+                goes_on = not self.abandoned and self._after_success(batch)
+            finally:
+                tracker.calls -= 1
+                self.batch = None
+            if not goes_on:
+                break
+            began_ns, now_ns = now_ns, clock_ns()
             subscription.last_ns = now_ns
-            self._adapt(now_ns - began_ns)
+            if count >= self._limit:
+                self._adapt(now_ns - began_ns)
             if crew.pressured:
                 crew.drained(mailbox)
-            if now_ns - self._slice_began_ns >= crew.slice_ns():
+            if now_ns - slice_began_ns >= SLICE_LEAST_NS and now_ns - slice_began_ns >= crew.slice_ns():
                 await asyncio.sleep(0)
-                now_ns = self._slice_began_ns = clock.now_ns()
-
-    async def _control(self, batch: Batch, now_ns: int) -> bool:
-        """Handle a kill switch; the other workers need not hurry for it any more."""
-        if not batch.attempts:
-            self.runner.crew.control_waiting -= 1
-        return await self._handle(batch, now_ns)
-
-    async def _handle(self, batch: Batch, now_ns: int) -> bool:
-        """Call the handler for a batch and see to its end. False when the worker must not go on."""
-        age_ns = now_ns - batch.admitted_ns
-        self.runner.subscription.latencies.record(age_ns)
-        if self.runner.max_age_ns is not None and age_ns > self.runner.max_age_ns and not self.is_control:
-            self.mailbox.expire(batch)
-            return True
-        self.batch = batch
-        self.running = True
-        self.runner.crew.tracker.calls += 1
-        if self.runner.timeout_ns is not None:
-            self._set_alarm(now_ns)
-        try:
-            await self._drive(batch.iterator, self.runner.subscription.handler)
-        except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
-            return self._after_error(batch, error)
-        finally:
-            self.running = False
-            self.runner.crew.tracker.calls -= 1
-            if self._timed_out and self._alarm is not None:
-                # It would have abandoned this call; the next one needs an alarm of its own.
-                self._alarm.cancel()
-                self._alarm = None
-            self._deadline_ns = None
-            self.batch = None
+                now_ns = slice_began_ns = clock_ns()
         if self.abandoned:
-            self.runner.abandoned_call_ended(self, None)
-            return False
-        self.mailbox.settle(batch)
-        return self._absorb_cancellation()
+            self.runner.abandoned_call_ended(self)
 
-    def _absorb_cancellation(self) -> bool:
-        """After a call that returned although a time-out had cancelled it: the request is spent."""
-        if self._asked_to_stop:
+    def _take(self, now_ns: int) -> Batch | None:
+        if self.is_control:
+            batch = self.mailbox.take(1, now_ns)
+            if batch is not None and not batch.attempts:
+                # The other workers need not hurry for this one any more.
+                self.runner.crew.control_waiting -= 1
+            return batch
+        if self.runner.subscription.paused:
+            return None
+        return self.mailbox.take(1 if self.runner.single else self._limit, now_ns)
+
+    def _still_good(self, batch: Batch, now_ns: int) -> bool:
+        """Put a batch that is too old away, set the alarm for one that is not."""
+        runner = self.runner
+        if runner.max_age_ns is not None and now_ns - batch.admitted_ns > runner.max_age_ns:
+            self.mailbox.expire(batch)
             return False
-        while self.task.cancelling():
-            self.task.uncancel()
+        if runner.timeout_ns is not None:
+            self._set_alarm(now_ns)
         return True
 
+    def _after_success(self, batch: Batch) -> bool:
+        """Settle. False when the worker must not go on."""
+        self.mailbox.settle(batch)
+        if self._deadline_ns is not None:
+            self._silence_alarm()
+        return not self._asked_to_stop
+
     def _after_error(self, batch: Batch, error: BaseException) -> bool:
+        """Retry or bury what failed. False when the worker must not go on."""
         if self.abandoned:
-            self.runner.abandoned_call_ended(self, error)
+            log.warning("an abandoned call of %s ended: %r", self.runner.name, error)
             return False
         if isinstance(error, KeyboardInterrupt | GeneratorExit):
             self.mailbox.release(batch)
             raise error
-        cancelled_from_outside = False
-        if isinstance(error, asyncio.CancelledError):
-            if self._asked_to_stop:
-                self.mailbox.release(batch)
-                return False
-            cancelled_from_outside = bool(self.task.cancelling()) and not self._timed_out
-        timed_out = self._timed_out and isinstance(error, asyncio.CancelledError | TimeoutError)
-        while self.task.cancelling():
-            self.task.uncancel()
+        cancelled = isinstance(error, asyncio.CancelledError)
+        if cancelled and self._asked_to_stop:
+            self.mailbox.release(batch)
+            return False
+        timed_out = self._deadline_ns == 0 and (cancelled or isinstance(error, TimeoutError))
+        cancelled_from_outside = cancelled and not timed_out and self.task.cancelling() > 0
+        self._silence_alarm()
         self.mailbox.fail(batch)
         self.runner.failed(batch, error, timed_out=timed_out)
         # Whoever cancels the worker's own task wants the task to end: so it does, and a new worker goes on if
         # the loop does.
         return not cancelled_from_outside
 
-    @property
-    def _timed_out(self) -> bool:
-        return self._deadline_ns == 0
+    def _silence_alarm(self) -> None:
+        """The call is over: if the alarm has rung, its cancellation and the timer behind it are spent."""
+        if self._deadline_ns == 0 and self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._deadline_ns = None
+        while self.task.cancelling():
+            self.task.uncancel()
 
     def _adapt(self, took_ns: int) -> None:
         if took_ns < SLICE_MOST_NS // 4:
@@ -230,15 +248,15 @@ class Worker:
 
     async def _rest(self, now_ns: int) -> None:
         """Wait to be woken or for the next retry. At rest means: nothing waits for this worker."""
-        due_ns = None if self.runner.subscription.paused and not self.is_control else self.mailbox.due_ns()
-        loop = self.runner.loop
+        paused = self.runner.subscription.paused and not self.is_control
+        due_ns = None if paused or not self.mailbox.waiting else self.mailbox.due_ns()
+        loop, crew = self.runner.loop, self.runner.crew
         self.waiter = waiter = loop.create_future()
         timer = None
         if due_ns is not None:
             timer = loop.call_later(max(0, due_ns - now_ns) / 1e9, self.wake)
         else:
             self._resting = True
-            crew = self.runner.crew
             crew.busy -= 1
             if not crew.busy:
                 crew.rested()
@@ -247,6 +265,9 @@ class Worker:
         finally:
             if timer is not None:
                 timer.cancel()
+            if crew.feed.scheduled:
+                # The feed woke the workers first, so that the delivery costs no turn of the loop of its own.
+                crew.feed.deliver()
 
     def _set_alarm(self, now_ns: int) -> None:
         timeout_ns = self.runner.timeout_ns or 0
@@ -259,7 +280,7 @@ class Worker:
         self._alarm = None
         deadline_ns, batch = self._deadline_ns, self.batch
         if not deadline_ns or batch is None:
-            return
+            return  # the call is over; the next one sets the alarm again
         left_ns = deadline_ns - self.runner.crew.clock.now_ns()
         loop = self.runner.loop
         if left_ns > 0:
