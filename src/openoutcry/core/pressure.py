@@ -38,6 +38,7 @@ class BackpressureLevel(enum.Enum):
 
 _RANKS = {level: rank for rank, level in enumerate(BackpressureLevel)}
 _LEVELS = tuple(BackpressureLevel)
+HIGH_RANK = BackpressureLevel.HIGH.rank
 
 
 class Refusal(enum.StrEnum):
@@ -113,7 +114,7 @@ class Pressure:
     __slots__ = (
         "_bucket",
         "_mid_room",
-        "_rise",
+        "_rank",
         "_shed_first",
         "_shed_last",
         "capacity",
@@ -121,41 +122,43 @@ class Pressure:
         "fall",
         "level",
         "low_room",
+        "rise",
     )
 
     def __init__(self, capacity: int, config: BackpressureConfig) -> None:
         self.capacity = capacity
         self.config = config
         self.level = BackpressureLevel.NORMAL
+        self._rank = 0  # asking an Enum member for its rank costs a hash in Python
         shares = (config.warning_threshold, config.high_threshold, config.critical_threshold)
         # Depths are whole numbers: the first depth at or above a share begins its level.
-        self._rise = tuple(max(1, _ceil(share * capacity)) for share in shares)
+        self.rise = tuple(max(1, _ceil(share * capacity)) for share in shares)
         self.fall = tuple(_ceil((share - config.hysteresis) * capacity) for share in shares)
         reserve = min(max(1, int(config.reserve * capacity)), capacity // 2) if config.reserve else 0
         self.low_room = capacity - reserve
-        self._mid_room = min(self.low_room, max(self._rise[2], (self._rise[2] + self.low_room + 1) // 2))
+        self._mid_room = min(self.low_room, max(self.rise[2], (self.rise[2] + self.low_room + 1) // 2))
         self._bucket = TokenBucket(config.rate_limit_per_s, config.rate_limit_burst)
         self._shed_first = config.shed_first
         self._shed_last = config.shed_last
 
     def assess(self, depth: int) -> bool:
         """Set the level that `depth` waiting events mean and tell whether it changed."""
-        rank = self.level.rank
-        while rank < len(self._rise) and depth >= self._rise[rank]:
+        rank = self._rank
+        while rank < len(self.rise) and depth >= self.rise[rank]:
             rank += 1
         while rank > 0 and depth < self.fall[rank - 1]:
             rank -= 1
-        changed = rank != self.level.rank
-        if changed:
-            self.level = _LEVELS[rank]
-        return changed
+        if rank == self._rank:
+            return False
+        self._rank = rank
+        self.level = _LEVELS[rank]
+        return True
 
     def credit(self, depth: int) -> int:
         """Return how many low-priority events can be queued, `depth` waiting now, without asking again."""
-        rank = self.level.rank
-        if rank >= BackpressureLevel.HIGH.rank:
+        if self._rank >= HIGH_RANK:
             return 0
-        return max(0, min(self._rise[rank], self.low_room) - depth)
+        return max(0, min(self.rise[self._rank], self.low_room) - depth)
 
     def admit_high(self, depth: int) -> Verdict:
         """Decide on a high-priority event: never shed, but the mailboxes are bounded."""

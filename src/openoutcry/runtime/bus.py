@@ -103,6 +103,7 @@ class EventBus(Subscribing, Signals, Inspection):
         )
         self._feed = Feed(self._floor)
         self._door = Door(self._floor, self._feed, self.config.kill_switch_releasers)
+        self._signal_classes: set[type] = set()
         self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
         self._ingest = Ingest(self._floor, self._door, max_queue_size)
         self._lifecycle = Lifecycle(self._floor, self._feed, self._door, self._ingest, self._rounds, clock)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
+from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, BackpressureLevel, Refusal, Refuse, Wait
 from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, WrongThread
 from openoutcry.events import (
@@ -64,6 +65,8 @@ class Door:
         self.closed = ""
         self.bus: object = None
         self.callbacks: list[Callable[[BackpressureLevel], Any]] = []
+        self._looked_at = self._granted = 0
+        self._moved = True
         self._room: list[asyncio.Future[None]] = []
         self.reset()
         floor.on_drained = self.drained
@@ -112,7 +115,7 @@ class Door:
         who = _whose()
         reentrant = who is not None and who.bus is self._floor
         high = priority or event_type in _HIGH
-        depth = self.look()
+        depth = self._depth_at_most()
         pressure = self._floor.pressure
         if high:
             verdict = pressure.admit_high(depth)
@@ -135,6 +138,7 @@ class Door:
         """Admit nothing from outside any more: the bus is in this state."""
         self.closed = state
         self.plain.clear()
+        self._granted = 0
         self.turnstile.grant(0)
 
     def is_urgent(self, event: Any, *, priority: bool) -> bool:
@@ -275,15 +279,37 @@ class Door:
 
     def _grant(self, depth: int) -> None:
         credit = self._floor.pressure.credit(depth) if self._floor.running and not self.closed else 0
-        self.turnstile.grant(min(GRANT_MOST, credit))
+        self._looked_at = depth
+        self._granted = min(GRANT_MOST, credit)
+        self._moved = False
+        self.turnstile.grant(self._granted)
+
+    def _depth_at_most(self) -> int:
+        """Return the depth, or a bound on it where a look at every mailbox could not change the answer.
+
+        The bound is what the last look found and what was admitted since. It serves below the first
+        threshold, and under pressure for as long as no mailbox has moved: a flood of refusals must not look
+        at everything each time.
+        """
+        bound = self._looked_at + self._granted - self.turnstile.credit()
+        pressure = self._floor.pressure
+        if self.turnstile.credit() > 0 and bound < pressure.rise[0]:
+            return bound
+        if self._floor.pressured and not self._moved and self._floor.running:
+            return bound
+        return self.look()
 
     def _level_changed(self, level: BackpressureLevel) -> None:
         self.level_changes += 1
         for callback in self.callbacks:
             guarded(callback, level)
 
-    def drained(self) -> None:
-        """The fullest mailbox has moved: look again and let those who wait for room ask again."""
+    def drained(self, mailbox: Mailbox | None) -> None:
+        """A mailbox has moved under pressure. If it is the fullest, those who wait for room ask again."""
+        self._moved = True
+        fullest = self._floor.fullest
+        if mailbox is not None and fullest is not None and mailbox is not fullest:
+            return
         if self.look() < self._floor.pressure.capacity and self._room:
             room, self._room = self._room, []
             for future in room:

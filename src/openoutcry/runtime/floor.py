@@ -76,7 +76,7 @@ class Floor:
         self.control_waiting = 0
         self.pressured = False
         self.fullest: Mailbox | None = None
-        self.on_drained: Callable[[], None] = lambda: None
+        self.on_drained: Callable[[Mailbox | None], None] = lambda _mailbox: None
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_stalled: Callable[[Subscription, bool], None] = lambda _subscription, _stalled: None
         self._joiners: list[asyncio.Future[None]] = []
@@ -105,8 +105,7 @@ class Floor:
 
     def drained(self, mailbox: Mailbox) -> None:
         """A worker moved on while the bus was under pressure."""
-        if mailbox is self.fullest or self.fullest is None:
-            self.on_drained()
+        self.on_drained(mailbox)
 
     def dead(self, letter: DeadLetter) -> None:
         """Tell the observers of dead letters."""
@@ -192,7 +191,7 @@ class Floor:
         else:
             log.info("%s moves again, with %d events waiting", subscription.name, waiting)
         self.on_stalled(subscription, stalled)
-        self.on_drained()
+        self.on_drained(None)
 
     def stalled_names(self) -> tuple[str, ...]:
         """Return the names of the subscriptions that do not gate because they have stopped moving."""

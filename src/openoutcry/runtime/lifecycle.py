@@ -64,6 +64,7 @@ class Lifecycle:
         self.state = "running"
         floor.tracker = install(floor.loop)
         self._door.open_on(get_ident(), floor.tracker)
+        self._rounds.reopen()
         for subscription in floor.roster:
             subscription.moved_at = (-1, floor.clock.now_ns())
             floor.control_waiting += subscription.control.waiting

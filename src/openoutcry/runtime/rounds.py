@@ -9,6 +9,7 @@ from openoutcry.core.early import Early, EarlySignals
 from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.core.terms import NS_PER_S, Terms, agree, check_quorum, names, to_ns
 from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
+from openoutcry.events import stamp
 from openoutcry.ports import Clock
 from openoutcry.runtime.alarm import Alarm
 from openoutcry.runtime.barriers import SignalBarrier, check_round_id, clock_of_loop, new_round_id
@@ -56,7 +57,7 @@ class Rounds:
         )
         self._quorum = quorum
         agree((), signal_timeout_ns=self._signal_timeout_ns, barrier_timeout_ns=self._barrier_timeout_ns)
-        self._clock = clock
+        self._clock = self._given_clock = clock
         self._read_ns: Callable[[], int] = self._first_reading
         self._on_release = on_release
         self._alarm = Alarm(self._now_ns, self._ring)
@@ -83,6 +84,10 @@ class Rounds:
         (name,) = names("agent_name", [agent])
         self._critical_by_agent[name] = critical or self._critical_by_agent.get(name, False)
         self._standing_terms = None
+
+    def expects(self, agent: str) -> bool:
+        """Whether an agent is registered."""
+        return agent in self._critical_by_agent
 
     @property
     def agents(self) -> frozenset[str]:
@@ -191,6 +196,14 @@ class Rounds:
         barrier = self.to_wait_for() if round_id is None else self.find(round_id)
         return await barrier.wait()
 
+    def reopen(self) -> None:
+        """Open rounds again after `close_all`: the bus was started again, perhaps on another loop."""
+        if self._closed_because is not None:
+            self._closed_because = None
+            self._clock = self._given_clock
+            self._read_ns = self._first_reading
+            self._alarm = Alarm(self._now_ns, self._ring)
+
     def close_all(self, reason: str = "the bus stopped") -> None:
         """End every open round as expired, which wakes its waiters, and open no more. Repeat it freely."""
         self._closed_because = self._closed_because or reason
@@ -207,14 +220,18 @@ class Rounds:
         A signal with a `round_id` goes to that round alone, be it open or released; if no such round is
         known it is a stray. One without goes to `round_for(agent)`. If there is none, a registered agent that
         missed the last round which expected it is late there, once, within `barrier_timeout` of the release;
-        any other signal of a registered agent is early: it joins the next round that expects the agent, if
-        that opens within `signal_timeout`. Who is not registered is a stranger in the oldest open round.
+        so is one from the same handler call as its answer. Any other signal of a registered agent is early:
+        it joins the next round that expects the agent, if that opens within `signal_timeout`. Who is not registered is a stranger in the oldest open round.
         A signal never opens a round.
         """
         round_id = signal.round_id
         now_ns = self._read_ns() if now_ns is None else now_ns
         if round_id is None:
-            barrier = self.round_for(agent, now_ns) or self._late_in(agent, signal, now_ns)
+            barrier = self.round_for(agent, now_ns)
+            if barrier is not None:
+                stamp(signal, round_id=barrier.round_id)
+            else:
+                barrier = self._late_in(agent, signal, now_ns)
             if barrier is None and agent in self._critical_by_agent and self._closed_because is None:
                 self._add_strays(self._early.keep(agent, signal, now_ns))
                 return Verdict.EARLY
@@ -311,7 +328,8 @@ class Rounds:
                 is_owed = (
                     agent in outcome.missing and age_ns < outcome.terms.barrier_timeout_ns and not late_ids
                 )
-                return self._recent[outcome.round_id] if is_known or is_owed else None
+                is_rest = _same_cause(signal, [a[2] for a in outcome.heard.values() if a[0] == agent])
+                return self._recent[outcome.round_id] if is_known or is_owed or is_rest else None
         return None
 
     def _add_strays(self, signals: Iterable[Early]) -> None:
@@ -368,6 +386,12 @@ class Rounds:
             barrier_timeout_ns=barrier_timeout_ns,
             stand_in_max_age_ns=self._stand_in_max_age_ns,
         )
+
+
+def _same_cause(signal: Any, others: Iterable[Any]) -> bool:
+    """Tell whether a signal comes from the handling of the same event as one of the others."""
+    cause = getattr(signal, "causation_id", None)
+    return cause is not None and any(getattr(other, "causation_id", None) == cause for other in others)
 
 
 def _summary(outcome: RoundOutcome) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.errors import InvalidEvent, SignalRefused
-from openoutcry.events import Event, stamp
 from openoutcry.runtime.barriers import SignalBarrier, Verdict
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ class Signals:
 
     _door: "Door"
     _rounds: "Rounds"
+    _signal_classes: set[type]
 
     def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
         """Expect an answer from this agent in every round opened from now on.
@@ -46,31 +46,46 @@ class Signals:
             BusClosed, NotAuthorised, WrongThread: As `publish`.
 
         """
-        door = self._door
-        agent = self._agent_of(signal)
-        if signal.event_id in door.seen:
-            await door.publish(signal)
+        door, rounds = self._door, self._rounds
+        if signal.__class__ not in self._signal_classes:
+            self._learn_signal_class(signal)
+        agent = getattr(signal, "source_agent", None)
+        if not agent or not rounds.expects(agent):
+            agent = self._agent_of(signal)
+        if not door.turnstile.admit(signal) and not await self._admit_signal(signal, agent):
             return
-        if not door.turnstile.admit(signal) and not await door.publish(signal):
+        rounds.arrive(signal, agent)
+
+    async def _admit_signal(self, signal: Any, agent: str) -> bool:
+        """Let in a signal that the turnstile did not. False for a duplicate: it has no second vote."""
+        door = self._door
+        known = signal.event_id in door.seen
+        if not await door.publish(signal):
             metrics = dict(door.refused)
             raise SignalRefused(
                 f"the signal {signal.event_id} of {agent!r} was refused: {door.depth()} of {door.capacity} "
                 f"wait "
                 f"(refused so far: {metrics}); publish it again when there is room, or raise max_queue_size"
             )
-        rounds = self._rounds
-        if getattr(signal, "round_id", None) is None and isinstance(signal, Event):
-            barrier = rounds.round_for(agent)
-            if barrier is not None:
-                stamp(signal, round_id=barrier.round_id)
-        rounds.arrive(signal, agent)
+        return not known
+
+    def _learn_signal_class(self, signal: Any) -> None:
+        lacks = [
+            name for name in ("event_id", "event_type", "symbol", "round_id") if not hasattr(signal, name)
+        ]
+        if lacks:
+            raise InvalidEvent(
+                f"{type(signal).__name__} is not a signal: it has no {', '.join(lacks)}; use SignalEvent, "
+                "or give your class these attributes"
+            )
+        self._signal_classes.add(type(signal))
 
     def _agent_of(self, signal: Any) -> str:
         agent: Any = getattr(signal, "source_agent", "")
-        if agent and agent in self._rounds.agents:
+        if agent and self._rounds.expects(agent):
             return str(agent)
         strategy: Any = getattr(signal, "strategy_name", "")
-        if strategy and (not agent or strategy in self._rounds.agents):
+        if strategy and (not agent or self._rounds.expects(strategy)):
             agent = strategy
         if not isinstance(agent, str) or not agent:
             raise InvalidEvent(
