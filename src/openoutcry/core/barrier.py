@@ -116,7 +116,6 @@ _ALL_ANSWERED: Final = Input.ALL_ANSWERED
 _QUORUM_MET: Final = Input.QUORUM_MET
 _COMPLETE: Final = Status.COMPLETE
 _NOBODY: Final[frozenset[str]] = frozenset()
-_STRANGER: Final = object()
 
 Recall = Callable[[], Iterable[RoundOutcome]]
 """Gives the outcomes of earlier rounds, the newest first."""
@@ -127,6 +126,7 @@ class Round:
 
     `due_ns` is the instant at which `tick` has something to do; `outcome` is `None` until the release, so
     every call can be followed by a look at it. Times are readings of one monotonic clock and never decrease.
+    `unheard` has those of the roster who have given neither an opinion nor an abstention.
     Signals are only asked for `event_id`, `round_id` and `symbol`.
     """
 
@@ -148,6 +148,7 @@ class Round:
         "round_id",
         "state",
         "terms",
+        "unheard",
     )
 
     def __init__(
@@ -168,6 +169,7 @@ class Round:
         self._recall = recall
         self._quorum_count = terms.quorum_count
         self._answers_count = 0
+        self.unheard = set(terms.roster)
         self._opinions = terms.blank.copy()  # a place for everybody: one look-up knows strangers and answers
         self._heard: dict[str, Answer] = {}
         self._heard_max = HEARD_MAX
@@ -203,6 +205,7 @@ class Round:
                 self._forget_superseded()
             return _FURTHER
         if not self._abstained or self._abstained.pop(agent, None) is None:
+            self.unheard.discard(agent)
             self._answers_count = count = self._answers_count + 1
             if count >= self._quorum_count:
                 self._enough(now_ns)
@@ -223,6 +226,7 @@ class Round:
         self._abstained[agent] = reason
         if known:
             return Verdict.FURTHER
+        self.unheard.discard(agent)
         self._answers_count += 1
         if self._answers_count >= self._quorum_count:
             self._enough(now_ns)
@@ -282,7 +286,7 @@ class Round:
 
     def expects(self, agent: str) -> bool:
         """Say whether an agent is on the roster and has given neither an opinion nor an abstention."""
-        return self._opinions.get(agent, _STRANGER) is None and agent not in self._abstained
+        return agent in self.unheard
 
     # -- the machine ---------------------------------------------------------------------------------
 

@@ -219,7 +219,6 @@ _set_round: Final = Event.__dict__["round_id"].__set__
 
 def stamp(
     event: object,
-    *,
     causation_id: str | None = None,
     correlation_id: str | None = None,
     round_id: str | None = None,

@@ -39,6 +39,9 @@ class Rounds:
     the one of the loop in which the book is first used. Raises `ConfigError` for settings out of range.
     """
 
+    critical_by_agent: dict[str, bool]
+    """Who is registered, and who of them is critical. Only `register` writes to it."""
+
     def __init__(
         self,
         *,
@@ -61,7 +64,7 @@ class Rounds:
         self._read_ns: Callable[[], int] = self._first_reading
         self._on_release = on_release
         self._alarm = Alarm(self._now_ns, self._ring)
-        self._critical_by_agent: dict[str, bool] = {}
+        self.critical_by_agent = {}
         self._standing_terms: Terms | None = None
         self._open: dict[str, SignalBarrier] = {}
         self._recent: dict[str, SignalBarrier] = {}
@@ -82,22 +85,18 @@ class Rounds:
         Registering again changes nothing but can make an agent critical: once critical, it stays so.
         """
         (name,) = names("agent_name", [agent])
-        self._critical_by_agent[name] = critical or self._critical_by_agent.get(name, False)
+        self.critical_by_agent[name] = critical or self.critical_by_agent.get(name, False)
         self._standing_terms = None
-
-    def expects(self, agent: str) -> bool:
-        """Whether an agent is registered."""
-        return agent in self._critical_by_agent
 
     @property
     def agents(self) -> frozenset[str]:
         """Everybody who is registered."""
-        return frozenset(self._critical_by_agent)
+        return frozenset(self.critical_by_agent)
 
     @property
     def critical_agents(self) -> frozenset[str]:
         """Those whose answer every round needs in order to be valid."""
-        return frozenset(agent for agent, critical in self._critical_by_agent.items() if critical)
+        return frozenset(agent for agent, critical in self.critical_by_agent.items() if critical)
 
     # -- rounds --------------------------------------------------------------------------------------
 
@@ -164,7 +163,7 @@ class Rounds:
             self._alarm.look(now_ns)
         newest = None
         for barrier in self._open.values():
-            if barrier.round.expects(agent):
+            if agent in barrier.round.unheard:
                 return barrier
             if agent in barrier.round.terms.roster:
                 newest = barrier
@@ -221,31 +220,38 @@ class Rounds:
         known it is a stray. One without goes to `round_for(agent)`. If there is none, a registered agent that
         missed the last round which expected it is late there, once, within `barrier_timeout` of the release;
         so is one from the same handler call as its answer. Any other signal of a registered agent is early:
-        it joins the next round that expects the agent, if that opens within `signal_timeout`. Who is not registered is a stranger in the oldest open round.
-        A signal never opens a round.
+        it joins the next round that expects the agent, if that opens within `signal_timeout`. Who is not
+        registered is a stranger in the oldest open round. A signal never opens a round.
         """
         round_id = signal.round_id
         now_ns = self._read_ns() if now_ns is None else now_ns
         if round_id is None:
             barrier = self.round_for(agent, now_ns)
-            if barrier is not None:
-                stamp(signal, round_id=barrier.round_id)
-            else:
-                barrier = self._late_in(agent, signal, now_ns)
-            if barrier is None and agent in self._critical_by_agent and self._closed_because is None:
-                self._add_strays(self._early.keep(agent, signal, now_ns))
-                return Verdict.EARLY
-            barrier = barrier or next(iter(self._open.values()), None)
+            if barrier is None:
+                return self._arrive_alone(signal, agent, now_ns)
+            stamp(signal, None, None, barrier.round.round_id)
         else:
             barrier = self._open.get(round_id) or self._recent.get(round_id)
-        if barrier is not None:
-            opened = barrier.round
-            verdict = opened.arrive(agent, signal, now_ns)
-            if opened.outcome is not None:
-                barrier.settle()
-            return verdict
-        self._add_strays([Early(agent, signal, 0)])
-        return Verdict.STRAY
+            if barrier is None:
+                self._add_strays([Early(agent, signal, 0)])
+                return Verdict.STRAY
+        opened = barrier.round
+        verdict = opened.arrive(agent, signal, now_ns)
+        if opened.outcome is not None:
+            barrier.settle()
+        return verdict
+
+    def _arrive_alone(self, signal: Any, agent: str, now_ns: int) -> Verdict:
+        """Take a signal that names no round and that no open round expects."""
+        barrier = self._late_in(agent, signal, now_ns)
+        if barrier is None and agent in self.critical_by_agent and self._closed_because is None:
+            self._add_strays(self._early.keep(agent, signal, now_ns))
+            return Verdict.EARLY
+        barrier = barrier or next(iter(self._open.values()), None)
+        if barrier is None:
+            self._add_strays([Early(agent, signal, 0)])
+            return Verdict.STRAY
+        return barrier.arrive(agent, signal, now_ns)
 
     def abstain(
         self, agent: str, reason: str = "", round_id: str | None = None, now_ns: int | None = None
@@ -258,7 +264,7 @@ class Rounds:
         """Note that an agent is alive, in every open round that expects it: it is nobody's answer."""
         at_ns = self._now_ns(now_ns)
         verdict = Verdict.STRANGER
-        if agent in self._critical_by_agent:
+        if agent in self.critical_by_agent:
             self._heartbeats[agent] = at_ns
             verdict = Verdict.ALIVE
         for barrier in list(self._open.values()):

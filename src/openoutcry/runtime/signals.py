@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from openoutcry.runtime.door import Door
     from openoutcry.runtime.rounds import Rounds
 
+_SIGNAL_ATTRIBUTES = ("event_id", "event_type", "source_agent", "symbol", "round_id")
+
 
 class Signals:
     """Methods of the bus that deal with the barrier."""
@@ -46,13 +48,13 @@ class Signals:
             BusClosed, NotAuthorised, WrongThread: As `publish`.
 
         """
-        door, rounds = self._door, self._rounds
         if signal.__class__ not in self._signal_classes:
             self._learn_signal_class(signal)
-        agent = getattr(signal, "source_agent", None)
-        if not agent or not rounds.expects(agent):
+        rounds = self._rounds
+        agent = signal.source_agent
+        if agent not in rounds.critical_by_agent:
             agent = self._agent_of(signal)
-        if not door.turnstile.admit(signal) and not await self._admit_signal(signal, agent):
+        if not self._door.turnstile.admit(signal) and not await self._admit_signal(signal, agent):
             return
         rounds.arrive(signal, agent)
 
@@ -70,9 +72,7 @@ class Signals:
         return not known
 
     def _learn_signal_class(self, signal: Any) -> None:
-        lacks = [
-            name for name in ("event_id", "event_type", "symbol", "round_id") if not hasattr(signal, name)
-        ]
+        lacks = [name for name in _SIGNAL_ATTRIBUTES if not hasattr(signal, name)]
         if lacks:
             raise InvalidEvent(
                 f"{type(signal).__name__} is not a signal: it has no {', '.join(lacks)}; use SignalEvent, "
@@ -82,10 +82,10 @@ class Signals:
 
     def _agent_of(self, signal: Any) -> str:
         agent: Any = getattr(signal, "source_agent", "")
-        if agent and self._rounds.expects(agent):
+        if agent and agent in self._rounds.critical_by_agent:
             return str(agent)
         strategy: Any = getattr(signal, "strategy_name", "")
-        if strategy and (not agent or self._rounds.expects(strategy)):
+        if strategy and (not agent or strategy in self._rounds.critical_by_agent):
             agent = strategy
         if not isinstance(agent, str) or not agent:
             raise InvalidEvent(
