@@ -58,6 +58,7 @@ class Door:
             carefully=self.publish,
         )
         feed.renew = self.turnstile.renew
+        feed.hurry = self._hurry
         feed.exchange = self.turnstile.exchange
         feed.exchange(self.seen.now, self.seen.before)
         self.capacity = floor.pressure.capacity
@@ -153,6 +154,9 @@ class Door:
         """Publish an event that the turnstile did not let through."""
         floor = self._floor
         urgent = self.is_urgent(event, priority=priority)
+        if floor.control_waiting and floor.running and not urgent:
+            self.check_thread("publish")
+            await asyncio.sleep(0)
         if self.turnstile.credit() <= 0 and len(self.feed.staged) >= YIELD_AT and not urgent:
             # The grant is used up: a publisher that never waits would otherwise keep the loop from every
             # handler.
@@ -298,6 +302,12 @@ class Door:
         if self._floor.pressured and not self._moved and self._floor.running:
             return bound
         return self.look()
+
+    def _hurry(self) -> None:
+        """A kill switch is on its way: publishers give the loop back before they go on."""
+        self._looked_at += self._granted - self.turnstile.credit()
+        self._granted = 0
+        self.turnstile.grant(0)
 
     def _level_changed(self, level: BackpressureLevel) -> None:
         self.level_changes += 1

@@ -32,6 +32,7 @@ class Feed:
         "_floor",
         "_staged_at_ns",
         "exchange",
+        "hurry",
         "mixed",
         "renew",
         "scheduled",
@@ -43,6 +44,7 @@ class Feed:
         floor.feed = self
         self.staged: list[Any] = []
         self.renew: Callable[[], None] = lambda: None
+        self.hurry: Callable[[], None] = lambda: None
         self.exchange: Callable[[set[str], set[str]], None] = lambda _now, _before: None
         self.scheduled = self.mixed = False
         self._staged_at_ns = 0
@@ -177,6 +179,7 @@ class Feed:
                 floor.runners[subscription].wake_control()
         for subscription in floor.roster:
             subscription.mailbox.cut_all()
+        self.hurry()
 
     def deliver_held_back(self) -> None:
         """The bus has started: deliver what was published before, kill switches first."""

@@ -92,7 +92,7 @@ class Worker:
         self.bus: object = runner.crew
         self.abandoned = self._resting = self._asked_to_stop = False
         self.batch: Batch | None = None
-        self.waiter: asyncio.Future[None] | None = None
+        self.waiter: Any = None
         self._deadline_ns: int | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._limit = BATCH_FIRST
@@ -131,11 +131,11 @@ class Worker:
         event = batch.current
         return None if event is None else self.runner.crew.envelope_cause(event)
 
-    async def _run(self) -> None:  # noqa: C901, PLR0912 - one piece: each call less is felt at every trip
+    async def _run(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one piece: each call less is felt at every trip
         """Work until the subscription ends."""
         current.set(self)
         runner, mailbox = self.runner, self.mailbox
-        subscription, crew = runner.subscription, runner.crew
+        subscription, crew, feed = runner.subscription, runner.crew, runner.crew.feed
         high, normal, latencies, tracker = mailbox.high, mailbox.normal, subscription.latencies, crew.tracker
         clock_ns, handler = crew.clock.now_ns, subscription.handler
         drive = _own_copy(_await_each if subscription.is_coroutine else _call_each)
@@ -144,11 +144,17 @@ class Worker:
         while not (subscription.ended or self._asked_to_stop):
             if crew.control_waiting and not self.is_control:
                 await asyncio.sleep(0)
-            batch = None
-            if high.waiting or normal.waiting:
-                batch = self._take(now_ns)
+            batch = self._take(now_ns) if high.waiting or normal.waiting else None
             if batch is None:
-                await self._rest(now_ns)
+                timer = self._prepare_rest(now_ns)
+                try:
+                    await self.waiter
+                finally:
+                    if timer is not None:
+                        timer.cancel()
+                    if feed.scheduled:
+                        # The feed woke the workers first: so the delivery costs no turn of the loop.
+                        feed.deliver()
                 now_ns = slice_began_ns = clock_ns()
                 continue
             self._beat = beat = self._beat + 1
@@ -246,28 +252,22 @@ class Worker:
         elif took_ns > SLICE_MOST_NS:
             self._limit = max(1, self._limit // 2)
 
-    async def _rest(self, now_ns: int) -> None:
-        """Wait to be woken or for the next retry. At rest means: nothing waits for this worker."""
-        paused = self.runner.subscription.paused and not self.is_control
-        due_ns = None if paused or not self.mailbox.waiting else self.mailbox.due_ns()
-        loop, crew = self.runner.loop, self.runner.crew
-        self.waiter = waiter = loop.create_future()
-        timer = None
-        if due_ns is not None:
-            timer = loop.call_later(max(0, due_ns - now_ns) / 1e9, self.wake)
-        else:
-            self._resting = True
-            crew.busy -= 1
-            if not crew.busy:
-                crew.rested()
-        try:
-            await waiter
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if crew.feed.scheduled:
-                # The feed woke the workers first, so that the delivery costs no turn of the loop of its own.
-                crew.feed.deliver()
+    def _prepare_rest(self, now_ns: int) -> asyncio.TimerHandle | None:
+        """Make the future to wait for, and the timer that sets it when a retry is due.
+
+        Without a timer the worker is at rest: nothing waits for it.
+        """
+        loop, crew, mailbox = self.runner.loop, self.runner.crew, self.mailbox
+        self.waiter = loop.create_future()
+        if mailbox.high.waiting or mailbox.normal.waiting:
+            due_ns = mailbox.due_ns()
+            if due_ns is not None and (self.is_control or not self.runner.subscription.paused):
+                return loop.call_later(max(0, due_ns - now_ns) / 1e9, self.wake)
+        self._resting = True
+        crew.busy -= 1
+        if not crew.busy:
+            crew.rested()
+        return None
 
     def _set_alarm(self, now_ns: int) -> None:
         timeout_ns = self.runner.timeout_ns or 0
