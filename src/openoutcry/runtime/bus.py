@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from openoutcry.config import BackpressureConfig, BusConfig, HealthCheckConfig, PersistenceConfig
 from openoutcry.core.pressure import BackpressureLevel, Wait
-from openoutcry.errors import NotYetAvailable, OpenOutcryError
+from openoutcry.errors import BusClosed, NotYetAvailable, OpenOutcryError
 from openoutcry.ports import Clock
 from openoutcry.runtime.causes import current
 from openoutcry.runtime.door import Door
@@ -209,9 +209,14 @@ class EventBus(Subscribing, Signals, Inspection):
         await self._lifecycle.stop(timeout_s)
 
     async def join(self) -> None:
-        """Wait until everything accepted is settled. Raises where it would wait for itself: in a handler.
+        """Wait until everything accepted is settled; before `start`, until the bus is started and that is so.
 
         A paused subscription with events waiting, or a stuck handler, makes it wait: put it under a time-out.
+
+        Raises:
+            OpenOutcryError: A handler called it, whose own event it would wait for.
+            BusClosed: The bus is or was stopped with events waiting.
+
         """
         self._door.check_thread("join")
         who = current.get()
@@ -219,14 +224,19 @@ class EventBus(Subscribing, Signals, Inspection):
             raise OpenOutcryError(
                 "join was called by a handler, whose own event it would wait for; call it outside"
             )
-        floor, feed = self._floor, self._feed
-        feed.deliver()
-        while not self._ingest.empty or feed.staged or feed.held_back or not floor.settled():
-            if floor.running and self._ingest.empty:
-                feed.deliver()
+        floor, feed, ingest = self._floor, self._feed, self._ingest
+        while True:
+            feed.deliver()
+            if not ingest.empty:
+                await ingest.wait_empty()
+            elif feed.staged or feed.held_back_all or not floor.settled():
+                if self._lifecycle.state == "stopped":
+                    raise BusClosed(
+                        "the bus is stopped with events waiting, so nothing will settle them; start it again"
+                    )
                 await floor.wait_settled()
             else:
-                await asyncio.sleep(0)
+                return
 
     async def __aenter__(self) -> Self:
         """Start the bus."""
@@ -248,21 +258,25 @@ class EventBus(Subscribing, Signals, Inspection):
 
     def on_backpressure_change(self, callback: Callable[[BackpressureLevel], Any]) -> None:
         """Call `callback(level)` at each change of the backpressure level. What it raises is logged."""
+        self._door.check_thread("on_backpressure_change")
         self._door.callbacks.append(callback)
 
     @property
     def backpressure_level(self) -> BackpressureLevel:
         """The current backpressure level."""
+        self._door.check_thread("backpressure_level")
         self._door.look()
         return self._floor.pressure.level
 
     @property
     def queue_size(self) -> int:
         """Events that wait in the fullest gating mailbox, those on their way to it included."""
+        self._door.check_thread("queue_size")
         return self._door.depth()
 
     def reset_metrics(self) -> None:
         """Count admissions and refusals from zero again. The ledger is not touched."""
+        self._door.check_thread("reset_metrics")
         self._door.reset()
 
 

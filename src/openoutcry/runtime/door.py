@@ -121,7 +121,9 @@ class Door:
         if high:
             verdict = pressure.admit_high(depth)
         else:
-            verdict = pressure.admit_low(event_type, depth, self._floor.clock.now_ns(), reentrant=reentrant)
+            # Before the start nothing drains, so nobody is made to wait for a token either.
+            hasty = reentrant or not self._floor.running
+            verdict = pressure.admit_low(event_type, depth, self._floor.clock.now_ns(), reentrant=hasty)
         if isinstance(verdict, Wait) and reentrant:
             verdict = Refuse(verdict.reason)
         if isinstance(verdict, Admit):

@@ -12,6 +12,7 @@ from openoutcry.config import BackpressureConfig
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Pressure
 from openoutcry.core.retries import DeadLetter
+from openoutcry.errors import BusClosed
 from openoutcry.events import Event
 from openoutcry.ports import Clock
 from openoutcry.runtime.causes import Cause, Tracker
@@ -128,11 +129,23 @@ class Floor:
         return all(s.settled for s in self.roster)
 
     def wait_settled(self) -> "asyncio.Future[None]":
-        """Return a future that is done when everything is settled."""
-        assert self.loop is not None
-        future = self.loop.create_future()
+        """Return a future that is done when everything is settled; it fails if the bus stops before."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._joiners.append(future)
         return future
+
+    def stopped(self) -> None:
+        """Tell who waits for everything to be settled that it is, or that it will not be."""
+        self.rested()
+        joiners, self._joiners = self._joiners, []
+        waiting = sum(s.mailbox.waiting for s in self.roster)
+        for joiner in joiners:
+            if not joiner.done():
+                joiner.set_exception(
+                    BusClosed(
+                        f"the bus stopped with {waiting} deliveries waiting; the next start makes them"
+                    )
+                )
 
     # -- depth and stalls ---------------------------------------------------------------------------
 

@@ -31,12 +31,27 @@ class Ingest:
         self._waiting: deque[Entry] = deque()
         self._notified = False
         self._task: asyncio.Task[None] | None = None
+        self._joiners: list[asyncio.Future[None]] = []
         self._others: set[asyncio.Task[None]] = set()
 
     @property
     def empty(self) -> bool:
         """Whether everything handed in has its answer."""
-        return not self._entries and not self._waiting
+        return not self._entries and not self._waiting and not self._others
+
+    def wait_empty(self) -> "asyncio.Future[None]":
+        """Return a future that is done when everything handed in has its answer."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._joiners.append(future)
+        self._check_empty()
+        return future
+
+    def _check_empty(self) -> None:
+        if self._joiners and self.empty:
+            joiners, self._joiners = self._joiners, []
+            for joiner in joiners:
+                if not joiner.done():
+                    joiner.set_result(None)
 
     def put(self, event: Any, *, priority: bool) -> "Future[bool]":
         """Hand in an event from any thread. The future has the answer that `publish` would give."""
@@ -80,6 +95,11 @@ class Ingest:
                 )
                 return
             self._waiting.popleft()
+        self._check_empty()
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._others.discard(task)
+        self._check_empty()
 
     def _answer(self, entry: Entry, *, hold: bool) -> bool:
         """Decide on one entry. False when it must wait first (only asked for with `hold`)."""
@@ -94,7 +114,7 @@ class Ingest:
                     return False
                 task = asyncio.get_running_loop().create_task(self._finish(entry))
                 self._others.add(task)
-                task.add_done_callback(self._others.discard)
+                task.add_done_callback(self._finished)
                 return True
             future.set_result(verdict)
         except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
@@ -109,6 +129,7 @@ class Ingest:
                 self._waiting.popleft()
         finally:
             self._task = None
+            self._check_empty()
 
     async def _finish(self, entry: Entry) -> None:
         event, priority, future = entry
@@ -130,3 +151,4 @@ class Ingest:
         for _, _, future in entries:
             if not future.done():
                 future.set_exception(BusClosed("the bus stopped before the event was admitted"))
+        self._check_empty()

@@ -57,6 +57,7 @@ class Inspection:
     @property
     def metrics(self) -> BackpressureMetrics:
         """What happened at the door so far, as a frozen record."""
+        self._door.check_thread("metrics")
         door, floor = self._door, self._floor
         depth = door.look()
         capacity = floor.pressure.capacity
@@ -86,12 +87,14 @@ class Inspection:
             limit: The most events to return. The bus keeps the newest `history_size`.
 
         """
+        self._door.check_thread("get_event_history")
         self._feed.deliver()
         selectors = None if event_type is None else selectors_of(event_type)
         return self._floor.history.recent(selectors, limit)
 
     def get_handler_stats(self) -> dict[str, Any]:
         """Return statistics of the subscriptions: counts by type, and one record each, JSON-ready."""
+        self._door.check_thread("get_handler_stats")
         now_ns = self._floor.clock.now_ns()
         handlers = [s.stats(now_ns).to_dict() for s in self._floor.roster]
         by_type: dict[str, int] = {}
@@ -111,11 +114,13 @@ class Inspection:
 
     def ledger(self) -> Ledger:
         """Return the loss ledger: per subscription and lane, what became of every accepted event."""
+        self._door.check_thread("ledger")
         self._feed.deliver()
         return Ledger(tuple(self._floor.roster.ledger_rows()))
 
     def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
         """Return the dead letters of one subscription or of all, oldest first; the newest 10,000 of each."""
+        self._door.check_thread("dead_letters")
         chosen = self.subscriptions if subscription is None else (self.subscription(subscription),)
         return sorted(
             (letter for s in chosen for letter in s.dead_letters), key=lambda letter: letter.wall_ns
@@ -166,6 +171,7 @@ class Inspection:
 
     def get_status(self) -> dict[str, Any]:
         """Return a comprehensive status for monitoring, JSON-ready."""
+        self._door.check_thread("get_status")
         latencies = Latencies()
         for subscription in self._floor.roster:
             latencies.merge(subscription.latencies)

@@ -135,13 +135,13 @@ class Lifecycle:
         assert floor.loop is not None
         uninstall(floor.loop)
         self._stopping = None
-        floor.rested()
+        floor.stopped()
 
     async def _drain(self) -> None:
         floor = self._floor
         while not (self._ingest.empty and not self._feed.staged and floor.settled()):
             self._feed.deliver()
             if not self._ingest.empty:
-                await asyncio.sleep(0)
+                await self._ingest.wait_empty()
             elif not floor.settled():
                 await floor.wait_settled()

@@ -157,4 +157,5 @@ class Signals:
 
     async def get_barrier_status(self) -> dict[str, Any]:
         """Return the state of the barrier, JSON-ready: agents, open rounds, recent outcomes, strays."""
+        self._door.check_thread("get_barrier_status")
         return self._rounds.get_status()
