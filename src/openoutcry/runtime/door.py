@@ -5,6 +5,7 @@ else goes through `admit`, which looks at everything.
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from threading import get_ident
@@ -25,6 +26,8 @@ from openoutcry.runtime.causes import Tracker, current
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor, guarded
 from openoutcry.runtime.turnstile import make_turnstile
+
+log = logging.getLogger("openoutcry")
 
 GRANT_MOST = 1024
 YIELD_AT = 512
@@ -313,6 +316,15 @@ class Door:
 
     def _level_changed(self, level: BackpressureLevel) -> None:
         self.level_changes += 1
+        fullest = next((s.name for s in self._floor.roster if s.mailbox is self._floor.fullest), "the door")
+        log.log(
+            logging.INFO if level is BackpressureLevel.NORMAL else logging.WARNING,
+            "backpressure is %s: %d of %d events wait for %s",
+            level.value,
+            self.depth(),
+            self.capacity,
+            fullest,
+        )
         for callback in self.callbacks:
             guarded(callback, level)
 

@@ -9,10 +9,11 @@ from typing import Any
 from weakref import ReferenceType, WeakMethod, ref
 
 from openoutcry.config import Conflate, DropOldest, Overflow, RetryPolicy
-from openoutcry.core.lanes import BoundedLane, ConflatingLane, Lane
+from openoutcry.core.lanes import Lane
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import LedgerRow, ledger_row
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.overflow import BoundedLane, ConflatingLane
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import SubscriptionError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of, fixed_event_type
