@@ -2,7 +2,6 @@
 
 from html import escape
 
-from openoutcry.firm.chaos import AFTERMATH_DAYS
 from openoutcry.firm.figures import Figures
 from openoutcry.firm.money import in_words
 from openoutcry.firm.report import charts
@@ -267,7 +266,7 @@ def _witnesses(results: Results) -> list[tuple[str, str]]:
         rows.append(
             (
                 "The kill switch",
-                f"{house.kill.day}: orders cancelled, positions kept; {after} orders in {AFTERMATH_DAYS} more days",
+                f"{house.kill.day}: orders cancelled, positions kept; {after} orders since",
             )
         )
     return rows
