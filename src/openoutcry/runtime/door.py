@@ -297,14 +297,16 @@ class Door:
         """Return the depth, or a bound on it where a look at every mailbox could not change the answer.
 
         The bound is what the last look found and what was admitted since. It serves below the first
-        threshold, and under pressure for as long as no mailbox has moved: a flood of refusals must not look
-        at everything each time.
+        threshold, and under pressure for as long as no mailbox has moved and no level begins: a flood of
+        refusals must not look at everything each time.
         """
         bound = self._looked_at + self._granted - self.turnstile.credit()
         pressure = self._floor.pressure
         if self.turnstile.credit() > 0 and bound < pressure.rise[0]:
             return bound
-        if self._floor.pressured and not self._moved and self._floor.running:
+        rank = pressure.level.rank
+        rises = rank < len(pressure.rise) and bound >= pressure.rise[rank]
+        if self._floor.pressured and not self._moved and self._floor.running and not rises:
             return bound
         return self.look()
 
