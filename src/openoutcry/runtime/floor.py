@@ -67,6 +67,7 @@ class Floor:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.roster = Roster()
         self.runners: dict[Subscription, Runner] = {}
+        self.leaving: set[Runner] = set()
         self.history = history
         self.seen = seen
         self.envelopes = Envelopes(max(10_000, history.size))
@@ -125,8 +126,8 @@ class Floor:
     # -- settled ------------------------------------------------------------------------------------
 
     def settled(self) -> bool:
-        """Tell whether nothing that was delivered waits or is in flight."""
-        return all(s.settled for s in self.roster)
+        """Tell whether nothing that was delivered waits or is in flight, also of ended subscriptions."""
+        return all(s.settled for s in self.roster) and not any(r.is_busy for r in self.leaving)
 
     def wait_settled(self) -> "asyncio.Future[None]":
         """Return a future that is done when everything is settled; it fails if the bus stops before."""
@@ -236,9 +237,11 @@ class Floor:
         self.roster.remove(subscription)
         runner = self.runners.pop(subscription, None)
         if runner is not None:
+            self.leaving = {other for other in self.leaving if other.is_busy} | {runner}
             runner.wake()
             if runner.control is not None:
                 runner.control.wake()
+        self.on_drained(None)
 
 
 def guarded(callback: Callable[..., Any], *args: Any) -> None:

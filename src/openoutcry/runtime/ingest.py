@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from concurrent.futures import Future
+from contextvars import Context
 from threading import Lock
 from typing import Any
 
@@ -73,9 +74,16 @@ class Ingest:
             notify = not self._notified and self._floor.running
             self._notified = self._notified or notify
         if notify:
-            assert self._floor.loop is not None
-            self._floor.loop.call_soon_threadsafe(self.take_in)
+            self._call_loop()
         return future
+
+    def _call_loop(self) -> None:
+        assert self._floor.loop is not None
+        try:
+            # In a context of its own: what gathered is of many threads, and nobody's handler published it.
+            self._floor.loop.call_soon_threadsafe(self.take_in, context=Context())
+        except RuntimeError:  # the loop was closed without a stop: what gathers waits for the next start
+            self._notified = False
 
     def take_in(self) -> None:
         """On the loop: let in what has gathered, urgent events first."""
@@ -125,10 +133,15 @@ class Ingest:
         """Publish what has to wait, one after the other, so that order holds."""
         try:
             while self._waiting:
-                await self._finish(self._waiting[0])
-                self._waiting.popleft()
+                entry = self._waiting[0]
+                try:
+                    await self._finish(entry)
+                finally:
+                    if self._waiting and self._waiting[0] is entry:
+                        self._waiting.popleft()
         finally:
-            self._task = None
+            if self._task is asyncio.current_task():
+                self._task = None
             self._check_empty()
 
     async def _finish(self, entry: Entry) -> None:
@@ -136,15 +149,17 @@ class Ingest:
         try:
             future.set_result(await self._door.publish(event, priority))
         except asyncio.CancelledError:
-            future.set_exception(BusClosed("the bus stopped before the event was admitted"))
+            if not future.done():
+                future.set_exception(BusClosed("the bus stopped before the event was admitted"))
             raise
         except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
             future.set_exception(error)
 
     def refuse_rest(self) -> None:
         """The bus has stopped: whatever was not let in is told so."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in (*self._others, *([self._task] if self._task else [])):
+            task.cancel()
+        self._task = None
         with self._lock:
             entries, self._entries = [*self._waiting, *self._entries], deque()
             self._waiting.clear()

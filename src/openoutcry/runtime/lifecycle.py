@@ -58,7 +58,7 @@ class Lifecycle:
                 return
             self._give_up_loop()
         floor.loop = loop
-        floor.clock = self._own_clock or clock_of(floor.loop)
+        self._set_clock(self._own_clock or clock_of(floor.loop))
         floor.busy = floor.control_waiting = 0
         floor.running = True
         self.state = "running"
@@ -73,6 +73,16 @@ class Lifecycle:
         self._door.look()
         self._ingest.take_in()
         floor.watch()
+        if not floor.busy:
+            floor.rested()
+
+    def _set_clock(self, clock: Clock) -> None:
+        """Go by this clock. What was read from another one cannot be compared with it: idling starts anew."""
+        floor = self._floor
+        if clock is not floor.clock and not isinstance(clock, SystemClock):
+            for subscription in floor.roster:
+                subscription.last_ns = clock.now_ns()
+        floor.clock = clock
 
     def _give_up_loop(self) -> None:
         """The loop of the last start was closed without a stop: what was in flight waits again."""
@@ -91,8 +101,7 @@ class Lifecycle:
     async def stop(self, timeout_s: float) -> None:
         """Drain until the deadline, then end. Whoever is cancelled while waiting leaves the stop going on."""
         if self.state == "new":
-            self.state = "stopped"
-            self._door.close(self.state)
+            self._close()
             return
         if self.state == "stopped":
             return
@@ -127,15 +136,22 @@ class Lifecycle:
         self._rounds.close_all("the bus is stopping")
         floor.running = False
         floor.stop_watching()
-        await asyncio.gather(*(runner.stop(CANCEL_GRACE_S) for runner in floor.runners.values()))
+        leaving = [runner for runner in floor.leaving if runner.is_busy]
+        runners = [*floor.runners.values(), *leaving]
+        await asyncio.gather(*(runner.stop(CANCEL_GRACE_S) for runner in runners))
         floor.runners.clear()
-        self._ingest.refuse_rest()
-        self.state = "stopped"
-        self._door.close(self.state)
+        floor.leaving = set()
+        self._close()
         assert floor.loop is not None
         uninstall(floor.loop)
         self._stopping = None
         floor.stopped()
+
+    def _close(self) -> None:
+        self.state = "stopped"
+        self._door.close(self.state)
+        self._rounds.close_all("the bus is stopping")
+        self._ingest.refuse_rest()
 
     async def _drain(self) -> None:
         floor = self._floor

@@ -51,7 +51,9 @@ class Roster:
 
     def find(self, handler: Handler) -> Subscription | None:
         """Return the subscription of a handler, if it has one."""
-        return self._by_handler.get(identity(handler))
+        found = self._by_handler.get(identity(handler))
+        # A new agent may lie where one that is gone lay, and so have the same identity.
+        return None if found is None or found.orphaned else found
 
     def named(self, name: str) -> Subscription:
         """Return the subscription of that name, or raise `NotSubscribed`."""

@@ -88,6 +88,8 @@ class Runner:
                 text,
             )
             lane.retry(batch, self.crew.clock.now_ns() + step.wait_ns, in_order=self.in_order)
+            if subscription.ended:
+                lane.withdraw()  # nobody is left to try again
             if len(self.workers) > 1:
                 self.wake()  # so that one of those at rest waits for the retry's time
             return
@@ -154,13 +156,35 @@ class Runner:
         if not self.stopping and not self.subscription.ended and self.crew.is_running():
             log.error("the task of %s was cancelled by somebody else; it goes on in a new one", self.name)
             self._replace(worker)
+        elif not self.crew.busy:
+            self.crew.rested()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a worker has not ended, abandoned ones not counted."""
+        workers = [*self.workers, *([self.control] if self.control else [])]
+        return any(not worker.task.done() and not worker.abandoned for worker in workers)
 
     async def stop(self, grace_s: float) -> None:
-        """Cancel the workers and wait for their end, at most `grace_s`; a call that goes on is named."""
+        """Cancel the workers and wait for their end, at most `grace_s`; a call that goes on is abandoned."""
         self.stopping = True
+        subscription = self.subscription
+        subscription.mailbox.cut_all()
         workers = [*self.workers, *([self.control] if self.control else []), *self.side_calls]
         for worker in workers:
             worker.stop()
-        _, left = await asyncio.wait([worker.task for worker in workers], timeout=grace_s)
-        for task in left:
-            log.error("%s did not end when cancelled at the stop: %r", self.name, task)
+        await asyncio.wait([worker.task for worker in workers], timeout=grace_s)
+        for worker in workers:
+            if not worker.task.done() and not worker.abandoned:
+                self._leave(worker)
+        if subscription.ended:
+            subscription.mailbox.withdraw()
+            subscription.control.withdraw()
+
+    def _leave(self, worker: Worker) -> None:
+        """Stop without a call that did not end when cancelled: its event waits for the next start."""
+        log.error("%s did not end when cancelled at the stop: %r", self.name, worker.task)
+        worker.abandoned = True
+        self.subscription.abandoned += 1
+        if worker.batch is not None:
+            worker.mailbox.release(worker.batch)

@@ -14,6 +14,7 @@ from openoutcry.runtime.subscriptions import (
     qualified_name,
     selectors_of,
     selects,
+    unwrapped,
 )
 
 if TYPE_CHECKING:
@@ -77,23 +78,18 @@ class Subscribing:
         """
         self._door.check_thread("subscribe")
         selectors = selectors_of(event_type)
-        if not callable(handler):
-            raise SubscriptionError(
-                f"the handler is {handler!r}; it must be a function of the event, coroutine or plain"
-            )
+        _check_handler(handler)
+        options = _options(overflow, max_age_s, timeout_s, concurrency, retry, keep=keep)
         self._feed.deliver()
+        self._end_orphans()
         known = self._floor.roster.find(handler)
         if known is not None:
-            if name not in (None, known.name):
-                raise SubscriptionError(
-                    f"this handler is subscribed as {known.name!r}; it cannot also be {name!r}"
-                )
+            _check_same(known, name, options, owner)
             known.selectors |= selectors
             self._floor.roster.changed()
             if known in self._floor.runners:
                 self._floor.runners[known].need_control()
             return known
-        options = _options(overflow, max_age_s, timeout_s, concurrency, retry, keep=keep)
         if name is None:
             name = self._floor.roster.free_name(qualified_name(handler))
         elif not isinstance(name, str) or not name:
@@ -102,6 +98,7 @@ class Subscribing:
             self._floor.roster.check_name(name)
         share = self._floor.pressure.config.high_per_normal
         subscription = Subscription(name, selectors, handler, options, share, self._floor.clock.now_ns())
+        subscription.check_thread = self._door.check_thread
         self._floor.roster.add(subscription, handler)
         if owner is not None:
             subscription.live_with(owner, self._owner_gone)
@@ -120,7 +117,7 @@ class Subscribing:
         event
         class or a union of such. Options are those of `subscribe`.
         """
-        if len(event_types) == 1 and not options and inspect.isroutine(event_types[0]):
+        if len(event_types) == 1 and not options and _is_handler(event_types[0]):
             self.subscribe(_annotated(event_types[0]), event_types[0])
             return event_types[0]
 
@@ -187,10 +184,46 @@ class Subscribing:
         else:
             self._end_orphan(subscription)
 
+    def _end_orphans(self) -> None:
+        """End at once what the loop is about to end, so that a new agent may have the old one's name."""
+        for subscription in tuple(self._floor.roster):
+            if subscription.orphaned:
+                self._end_orphan(subscription)
+
     def _end_orphan(self, subscription: Subscription) -> None:
         if not subscription.ended:
             self._feed.deliver()
             self._floor.end(subscription)
+
+
+def _is_handler(value: Any) -> bool:
+    """Tell a handler from an event type or class: `@bus.on` takes either."""
+    return callable(value) and not isinstance(value, type) and get_origin(value) is None
+
+
+def _check_handler(handler: Handler) -> None:
+    if not callable(handler):
+        raise SubscriptionError(
+            f"the handler is {handler!r}; it must be a function of the event, coroutine or plain"
+        )
+    function = unwrapped(handler)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise SubscriptionError(
+            f"{qualified_name(handler)} is a generator function, and calling it runs nothing; "
+            "take the yield out"
+        )
+
+
+def _check_same(known: Subscription, name: str | None, options: Options, owner: object) -> None:
+    """Raise where a further subscription of a handler asks for something else than its first one did."""
+    if name not in (None, known.name):
+        raise SubscriptionError(f"this handler is subscribed as {known.name!r}; it cannot also be {name!r}")
+    known_owner = None if known.owner is None else known.owner()
+    if options not in (known.options, DEFAULT_OPTIONS) or owner not in (None, known_owner):
+        raise SubscriptionError(
+            f"this handler is subscribed as {known.name!r} with {known.options}; it has one mailbox, "
+            "so give other options with its first type, or unsubscribe it first"
+        )
 
 
 def _options(
@@ -225,19 +258,25 @@ def _options(
     )
 
 
+DEFAULT_OPTIONS = _options("gate", None, None, 1, None, keep=False)
+
+
 def _annotated(handler: Handler) -> list[Any]:
     """Return the event classes that the annotation of the first parameter names."""
     name = qualified_name(handler)
-    parameters = list(inspect.signature(handler).parameters.values())
+    function = unwrapped(handler)
+    if not inspect.isroutine(function):
+        function = type(function).__call__
     try:
-        hints = get_type_hints(handler)
-    except NameError as error:
+        parameters = list(inspect.signature(handler).parameters.values())
+        hints = get_type_hints(function)
+    except (NameError, AttributeError, TypeError, ValueError) as error:
         raise SubscriptionError(
             f"the annotation of {name} cannot be resolved ({error}); name the type: on(...)"
         ) from error
     hint = hints.get(parameters[0].name) if parameters else None
     found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if not all(isinstance(item, type) for item in found):
+    if not all(isinstance(item, type) and item is not types.NoneType for item in found):
         raise SubscriptionError(
             f"{name} has no event class as the annotation of its first parameter; add one, "
             "or name the type: on(...)"

@@ -1,10 +1,12 @@
 """Subscriptions: a name, the types it takes, its handler, its mailbox, and what happened to its events."""
 
 import inspect
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 from weakref import ReferenceType, WeakMethod, ref
 
@@ -17,6 +19,8 @@ from openoutcry.core.overflow import BoundedLane, ConflatingLane
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import SubscriptionError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of, fixed_event_type
+
+log = logging.getLogger("openoutcry")
 
 Handler = Callable[[Any], Any]
 Selector = str | type
@@ -72,6 +76,10 @@ class SubscriptionStats:
 def selector_of(value: Any) -> Selector:
     """Return an event type as given in the form that routes compare: a string, a class, or `*`."""
     if isinstance(value, type):
+        try:
+            issubclass(object, value)
+        except TypeError as error:  # a protocol that cannot be asked
+            raise SubscriptionError(f"cannot subscribe to {value.__qualname__}: {error}") from error
         return value
     if isinstance(value, Enum):
         value = value.value
@@ -107,11 +115,16 @@ def may_take(selector: Selector, event_type: str) -> bool:
     return fixed is None or fixed == event_type
 
 
+def unwrapped(handler: Handler) -> Handler:
+    """Return the function inside a `functools.partial`, however often it was wrapped; else the handler."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    return handler
+
+
 def qualified_name(handler: Handler) -> str:
     """Return the name a subscription gets from its handler: the agent's class or name, and the function's."""
-    target = handler
-    while hasattr(target, "func"):
-        target = target.func
+    target = unwrapped(handler)
     owner = getattr(target, "__self__", None)
     function = getattr(target, "__name__", None)
     if owner is not None and function is not None and not inspect.ismodule(owner):
@@ -123,18 +136,21 @@ def qualified_name(handler: Handler) -> str:
 
 def is_coroutine_handler(handler: Handler) -> bool:
     """Tell whether calling the handler gives a coroutine."""
-    target = handler
-    while hasattr(target, "func"):
-        target = target.func
+    target = unwrapped(handler)
     call = getattr(target, "__call__", None)  # noqa: B004 - what a callable object would run
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
 
 
 def identity(handler: Handler) -> object:
-    """Return what makes two handlers the same: the function and, for a method, the instance."""
+    """Return what makes two handlers the same: the function and, for a method, the instance.
+
+    Any other callable object is itself alone, whatever it is equal to, and need not be hashable.
+    """
     owner = getattr(handler, "__self__", None)
     function = getattr(handler, "__func__", None)
-    return (id(owner), function) if owner is not None and function is not None else handler
+    if owner is not None and function is not None:
+        return (id(owner), function)
+    return handler if inspect.isroutine(handler) else id(handler)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,16 +166,31 @@ class Options:
 
 
 def _conflation_key(key: str | Callable[[Any], object]) -> Callable[[Any], object]:
-    if callable(key):
-        function = key
-        return lambda event: (event_type_of(event), function(event))
-    name = key
+    """Return a function that gives every event a key, come what may: it is called while others wait."""
 
     def by_attribute(event: Any) -> object:
-        value = getattr(event, name, None)
+        value = getattr(event, str(key), None)
         return event.event_id if value is None else (event_type_of(event), value)
 
-    return by_attribute
+    def by_function(event: Any) -> object:
+        return (event_type_of(event), key(event)) if callable(key) else None
+
+    key_of = by_function if callable(key) else by_attribute
+    reported = False
+
+    def safe(event: Any) -> object:
+        nonlocal reported
+        try:
+            found = key_of(event)
+            hash(found)
+        except Exception:
+            if not reported:
+                reported = True
+                log.exception("the conflation key %r failed; such events stand alone", key)
+            return event.event_id
+        return found
+
+    return safe
 
 
 def _mailbox(options: Options, share: int) -> Mailbox:
@@ -205,6 +236,7 @@ class Subscription:
         self.handler = handler
         self.moved_at: tuple[int, int] = (-1, now_ns)
         self.wake: Callable[[], bool] = lambda: False
+        self.check_thread: Callable[[str], None] = lambda _call: None
 
     def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
         """Hold `owner` weakly, and the handler if it is its method; call `on_gone` when it is gone."""
@@ -218,6 +250,11 @@ class Subscription:
 
             self.handler = call
             self.is_coroutine = False  # decided per call: the result is awaited if it can be
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether its owner is gone, so that the bus is about to end it."""
+        return self.owner is not None and self.owner() is None
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -241,11 +278,13 @@ class Subscription:
 
     def pause(self) -> None:
         """Handle nothing more after the calls in hand until `resume`. Kill switches still get through."""
+        self.check_thread("pause")
         self.paused = True
         self.mailbox.cut_all()
 
     def resume(self) -> None:
         """Handle again what waits."""
+        self.check_thread("resume")
         self.paused = False
         self.wake()
 
