@@ -3,6 +3,8 @@ import io
 import logging
 import re
 import sys
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -100,3 +102,16 @@ def test_a_sparkline_has_the_shape_of_its_values():
     assert len(sparkline(list(range(1_000)), 30)) <= 30
     assert sparkline([5, 5], 10) == "▁▁"
     assert sparkline([], 10) == ""
+
+
+def test_the_code_on_the_page_about_the_firm_runs(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "firm.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE):
+        exec(compile(block, "docs/firm.md", "exec"), {})
+    assert capsys.readouterr().out.endswith("True\n")
+
+
+def test_every_option_is_on_the_page_about_the_firm():
+    page = (Path(__file__).parents[2] / "docs" / "firm.md").read_text(encoding="utf-8")
+    for option in fields(DemoOptions):
+        assert f"| `--{option.name}` | `{option.name}` |" in page

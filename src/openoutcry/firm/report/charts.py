@@ -136,7 +136,7 @@ def kill_chart(results: Results, size: Size) -> str:
     times = sorted(kill.heard_ns.items(), key=lambda one: one[1])
     row = 17
     left = 130
-    size = size._replace(height=row * len(times) + size.top + size.bottom, left=left, right=70)
+    size = size._replace(height=row * len(times) + size.top + 6, bottom=6, left=left, right=70)
     drawing = Drawing(
         size,
         "From the kill switch to each agent",
