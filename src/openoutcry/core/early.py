@@ -1,7 +1,9 @@
-"""Signals that came before the round they are for, kept for a little while."""
+"""Signals that name no round: early for the next one and kept for a little while, or late for the last."""
 
 from collections.abc import Container
 from typing import Any, NamedTuple
+
+from openoutcry.core.outcome import RoundOutcome
 
 
 class Early(NamedTuple):
@@ -57,3 +59,21 @@ class EarlySignals:
         for early in left:
             del self._kept[early.signal.event_id]
         return left
+
+
+def belongs_to(outcome: RoundOutcome, agent: str, signal: Any, now_ns: int) -> bool:
+    """Tell whether a signal that names no round belongs to a round that was released before it came.
+
+    It does if it was heard there before, if it comes from the handling of the same event as the agent's answer
+    there, or if the agent still owes that round an answer: it is missing, and this is its first signal within
+    `barrier_timeout` of the release.
+    """
+    late_ids = {late.signal.event_id for late in outcome.late if late.agent == agent and late.signal}
+    if signal.event_id in outcome.heard or signal.event_id in late_ids:
+        return True
+    cause = getattr(signal, "causation_id", None)
+    answers = (answer[2] for answer in outcome.heard.values() if answer[0] == agent)
+    if cause is not None and any(getattr(answer, "causation_id", None) == cause for answer in answers):
+        return True
+    is_recent = now_ns - outcome.released_ns < outcome.terms.barrier_timeout_ns
+    return agent in outcome.missing and is_recent and not late_ids

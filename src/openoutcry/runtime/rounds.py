@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
-from openoutcry.core.early import Early, EarlySignals
+from openoutcry.core.early import Early, EarlySignals, belongs_to
 from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.core.terms import NS_PER_S, Terms, agree, check_quorum, names, to_ns
 from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
@@ -326,16 +326,8 @@ class Rounds:
         """Return the last round that expected an agent, if a signal that names none belongs there, late."""
         for outcome in self._recall():
             if agent in outcome.roster:
-                age_ns = now_ns - outcome.released_ns
-                late_ids = {
-                    late.signal.event_id for late in outcome.late if late.agent == agent and late.signal
-                }
-                is_known = signal.event_id in outcome.heard or signal.event_id in late_ids
-                is_owed = (
-                    agent in outcome.missing and age_ns < outcome.terms.barrier_timeout_ns and not late_ids
-                )
-                is_rest = _same_cause(signal, [a[2] for a in outcome.heard.values() if a[0] == agent])
-                return self._recent[outcome.round_id] if is_known or is_owed or is_rest else None
+                belongs = belongs_to(outcome, agent, signal, now_ns)
+                return self._recent[outcome.round_id] if belongs else None
         return None
 
     def _add_strays(self, signals: Iterable[Early]) -> None:
@@ -392,12 +384,6 @@ class Rounds:
             barrier_timeout_ns=barrier_timeout_ns,
             stand_in_max_age_ns=self._stand_in_max_age_ns,
         )
-
-
-def _same_cause(signal: Any, others: Iterable[Any]) -> bool:
-    """Tell whether a signal comes from the handling of the same event as one of the others."""
-    cause = getattr(signal, "causation_id", None)
-    return cause is not None and any(getattr(other, "causation_id", None) == cause for other in others)
 
 
 def _summary(outcome: RoundOutcome) -> dict[str, Any]:
