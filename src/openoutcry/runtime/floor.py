@@ -127,7 +127,7 @@ class Floor:
 
     def settled(self) -> bool:
         """Tell whether nothing that was delivered waits or is in flight, also of ended subscriptions."""
-        return all(s.settled for s in self.roster) and not any(r.is_busy for r in self.leaving)
+        return all(s.settled for s in self.roster) and not any(r.has_call for r in self.leaving)
 
     def wait_settled(self) -> "asyncio.Future[None]":
         """Return a future that is done when everything is settled; it fails if the bus stops before."""
@@ -237,7 +237,7 @@ class Floor:
         self.roster.remove(subscription)
         runner = self.runners.pop(subscription, None)
         if runner is not None:
-            self.leaving = {other for other in self.leaving if other.is_busy} | {runner}
+            self.leaving = {other for other in self.leaving if not other.is_over} | {runner}
             runner.wake()
             if runner.control is not None:
                 runner.control.wake()

@@ -136,8 +136,7 @@ class Lifecycle:
         self._rounds.close_all("the bus is stopping")
         floor.running = False
         floor.stop_watching()
-        leaving = [runner for runner in floor.leaving if runner.is_busy]
-        runners = [*floor.runners.values(), *leaving]
+        runners = [*floor.runners.values(), *floor.leaving]
         await asyncio.gather(*(runner.stop(CANCEL_GRACE_S) for runner in runners))
         floor.runners.clear()
         floor.leaving = set()

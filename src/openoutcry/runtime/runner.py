@@ -160,17 +160,24 @@ class Runner:
             self.crew.rested()
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a worker has not ended, abandoned ones not counted."""
-        workers = [*self.workers, *([self.control] if self.control else [])]
-        return any(not worker.task.done() and not worker.abandoned for worker in workers)
+    def has_call(self) -> bool:
+        """Whether a call is in hand, abandoned ones not counted."""
+        return any(worker.running and not worker.abandoned for worker in self._all_workers())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every worker has ended."""
+        return all(worker.task.done() for worker in self._all_workers())
+
+    def _all_workers(self) -> list[Worker]:
+        return [*self.workers, *([self.control] if self.control else []), *self.side_calls]
 
     async def stop(self, grace_s: float) -> None:
         """Cancel the workers and wait for their end, at most `grace_s`; a call that goes on is abandoned."""
         self.stopping = True
         subscription = self.subscription
         subscription.mailbox.cut_all()
-        workers = [*self.workers, *([self.control] if self.control else []), *self.side_calls]
+        workers = self._all_workers()
         for worker in workers:
             worker.stop()
         await asyncio.wait([worker.task for worker in workers], timeout=grace_s)

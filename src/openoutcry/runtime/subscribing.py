@@ -276,7 +276,7 @@ def _annotated(handler: Handler) -> list[Any]:
         ) from error
     hint = hints.get(parameters[0].name) if parameters else None
     found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if not all(isinstance(item, type) and item is not types.NoneType for item in found):
+    if not all(isinstance(item, type) and item not in (Any, types.NoneType) for item in found):
         raise SubscriptionError(
             f"{name} has no event class as the annotation of its first parameter; add one, "
             "or name the type: on(...)"

@@ -75,7 +75,7 @@ class SubscriptionStats:
 
 def selector_of(value: Any) -> Selector:
     """Return an event type as given in the form that routes compare: a string, a class, or `*`."""
-    if isinstance(value, type):
+    if isinstance(value, type) and value is not Any:
         try:
             issubclass(object, value)
         except TypeError as error:  # a protocol that cannot be asked
