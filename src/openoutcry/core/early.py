@@ -64,9 +64,9 @@ class EarlySignals:
 def belongs_to(outcome: RoundOutcome, agent: str, signal: Any, now_ns: int) -> bool:
     """Tell whether a signal that names no round belongs to a round that was released before it came.
 
-    It does if it was heard there before, if it comes from the handling of the same event as the agent's answer
-    there, or if the agent still owes that round an answer: it is missing, and this is its first signal within
-    `barrier_timeout` of the release.
+    It does if it was heard there before, if it comes from the handling of the same event as the agent's
+    answer there, or if the agent still owes that round an answer: it is missing, and this is its first signal
+    within `barrier_timeout` of the release.
     """
     late_ids = {late.signal.event_id for late in outcome.late if late.agent == agent and late.signal}
     if signal.event_id in outcome.heard or signal.event_id in late_ids:
