@@ -7,10 +7,10 @@ off the iterator, so that progress, in-flight and causation cost nothing per eve
 pauses cut the private list short, and the loop over it ends by itself after the call in hand.
 
 A lane numbers what it accepted from 1; its `Cursor` knows what is settled. The counts beside it are the loss
-ledger's.
+ledger's. Lanes that let events go at the subscriber's word are in `overflow`.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Any
@@ -61,12 +61,18 @@ class Batch:
 
 
 class Stretch:
-    """Part of a shared list that waits in a lane: `events[start:]`; `events[0]` has position `first`."""
+    """Part of a shared list that waits in a lane: `events[start:]`; `events[0]` has position `first`.
 
-    __slots__ = ("admitted_ns", "attempts", "events", "first", "start")
+    A retry waits as a stretch of its own, which may not start before `due_ns`.
+    """
 
-    def __init__(self, events: list[Any], first: int, admitted_ns: int, attempts: int = 0) -> None:
+    __slots__ = ("admitted_ns", "attempts", "due_ns", "events", "first", "start")
+
+    def __init__(
+        self, events: list[Any], first: int, admitted_ns: int, attempts: int = 0, due_ns: int = 0
+    ) -> None:
         self.events = events
+        self.due_ns = due_ns
         self.start = 0
         self.first = first
         self.admitted_ns = admitted_ns
@@ -80,7 +86,7 @@ class Lane:
         name: `control`, `high` or `normal`.
         waiting: Events that no worker has taken.
         accepted: Events that were ever accepted into the lane; also the position of the newest.
-        held_until_ns: The head is a retry that may not start before this time; 0 when nothing is held.
+        retried: How often a failed event was queued again.
 
     """
 
@@ -93,9 +99,9 @@ class Lane:
         "dead_lettered",
         "expired",
         "handled",
-        "held_until_ns",
         "name",
         "overflowed",
+        "retried",
         "waiting",
         "withdrawn",
     )
@@ -103,7 +109,7 @@ class Lane:
     def __init__(self, name: str) -> None:
         self.name = name
         self.cursor = Cursor()
-        self.waiting = self.accepted = self.held_until_ns = 0
+        self.waiting = self.accepted = self.retried = 0
         self.handled = self.dead_lettered = self.conflated = 0
         self.overflowed = self.expired = self.withdrawn = 0
         self._stretches: deque[Stretch] = deque()
@@ -111,8 +117,9 @@ class Lane:
 
     def push(self, events: list[Any], at_ns: int) -> None:
         """Accept `events`, in order. The list is shared and must not change afterwards."""
-        self._stretches.append(Stretch(events, self.accepted + 1, at_ns))
         count = len(events)
+        if count:
+            self._stretches.append(Stretch(events, self.accepted + 1, at_ns))
         self.accepted += count
         self.waiting += count
 
@@ -133,23 +140,23 @@ class Lane:
             stretch = heappop(self._parked)[2]
             self.waiting -= 1
             return Batch(self, stretch.events, stretch.first, stretch.admitted_ns, stretch.attempts)
-        if not self._stretches or self.held_until_ns > now_ns:
+        stretches = self._stretches
+        if not stretches or stretches[0].due_ns > now_ns:
             return None
-        self.held_until_ns = 0
-        stretch = self._stretches[0]
+        stretch = stretches[0]
         events, start = stretch.events, stretch.start
         part = events[start : start + limit]
         stretch.start = end = start + len(part)
         if end >= len(events):
-            self._stretches.popleft()
+            stretches.popleft()
         self.waiting -= end - start
         return Batch(self, part, stretch.first + start, stretch.admitted_ns, stretch.attempts)
 
     def due_ns(self) -> int | None:
         """Return when the next held or parked retry may start, or None when none is waiting for its time."""
         dues = [self._parked[0][0]] if self._parked else []
-        if self.held_until_ns:
-            dues.append(self.held_until_ns)
+        if self._stretches and self._stretches[0].due_ns:
+            dues.append(self._stretches[0].due_ns)
         return min(dues, default=None)
 
     def settle(self, batch: Batch) -> None:
@@ -165,8 +172,11 @@ class Lane:
     def settle_before_current(self, batch: Batch) -> None:
         """Count the events before the current one as handled and make the current one the batch's only event.
 
-        What was not begun goes back to the head of the lane.
+        What was not begun goes back to the head of the lane. Where nothing was begun yet, the first event is
+        the current one: something has to answer for the failure.
         """
+        if not batch.begun:
+            next(batch.iterator, None)
         self.give_back(batch)
         done = len(batch.events) - 1
         if done > 0:
@@ -182,16 +192,27 @@ class Lane:
         if rest:
             del batch.events[begun:]
             attempts = batch.attempts if begun == 0 else 0
-            self._stretches.appendleft(Stretch(rest, batch.first + begun, batch.admitted_ns, attempts))
+            first = batch.first + begun
+            stretch = Stretch(rest, first, batch.admitted_ns, attempts)
+            stretches = self._stretches
+            if not stretches or first < stretches[0].first + stretches[0].start:
+                stretches.appendleft(stretch)
+            else:
+                self._put_back(stretch)
             self.waiting += len(rest)
+
+    def _put_back(self, stretch: Stretch) -> None:
+        """Insert a stretch at its place in the order: not the head, if other workers gave back before."""
+        behind = (n for n, s in enumerate(self._stretches) if s.first + s.start > stretch.first)
+        self._stretches.insert(next(behind, len(self._stretches)), stretch)
 
     def retry(self, batch: Batch, at_ns: int, *, in_order: bool) -> None:
         """Queue the one event of a failed `batch` again, not before `at_ns`."""
-        stretch = Stretch(batch.events, batch.first, batch.admitted_ns, batch.attempts + 1)
+        stretch = Stretch(batch.events, batch.first, batch.admitted_ns, batch.attempts + 1, at_ns)
         self.waiting += 1
+        self.retried += 1
         if in_order:
-            self._stretches.appendleft(stretch)
-            self.held_until_ns = at_ns
+            self._put_back(stretch)
         else:
             heappush(self._parked, (at_ns, batch.first, stretch))
 
@@ -204,6 +225,7 @@ class Lane:
         """Count every event of `batch`, none of them begun, as expired."""
         self.expired += len(batch.events)
         self.cursor.settle(batch.first, len(batch.events))
+        batch.iterator = iter(())
 
     def withdraw(self, which: Callable[[Any], bool] | None = None) -> list[Any]:
         """Take out what waits (or what of it `which` says), count it as withdrawn, and return it in order."""
@@ -211,8 +233,6 @@ class Lane:
         self._stretches = deque(rest for s in self._stretches for rest in self._sift(s, which, events))
         self._parked = [(at, r.first, r) for at, _, s in self._parked for r in self._sift(s, which, events)]
         heapify(self._parked)
-        if not self._stretches or not self._stretches[0].attempts:
-            self.held_until_ns = 0
         self.withdrawn += len(events)
         self.waiting -= len(events)
         return events
@@ -225,103 +245,15 @@ class Lane:
                 out.append(event)
                 self.cursor.settle(position, 1)
                 if keep:
-                    yield Stretch(keep, position - len(keep), s.admitted_ns, s.attempts)
+                    yield Stretch(keep, position - len(keep), s.admitted_ns, s.attempts, s.due_ns)
                     keep = []
             else:
                 keep.append(event)
         if keep:
-            yield Stretch(keep, s.first + len(s.events) - len(keep), s.admitted_ns, s.attempts)
+            first = s.first + len(s.events) - len(keep)
+            yield Stretch(keep, first, s.admitted_ns, s.attempts, s.due_ns)
 
     def waiting_events(self) -> Iterator[Any]:
         """Iterate what waits, retries that may be overtaken last."""
         for s in (*self._stretches, *(p[2] for p in self._parked)):
             yield from s.events[s.start :]
-
-
-class ConflatingLane(Lane):
-    """A lane that keeps the newest waiting event per key.
-
-    An update takes the place of the one it replaces: order holds per key, and a key that never stops updating
-        still has
-    its turn. (Moving updates to the end would starve just the busiest symbol.)
-    """
-
-    __slots__ = ("_key", "_newest")
-
-    def __init__(self, name: str, key: Callable[[Any], object]) -> None:
-        super().__init__(name)
-        self._key = key
-        self._newest: OrderedDict[object, tuple[Any, int, int]] = OrderedDict()
-
-    def push(self, events: list[Any], at_ns: int) -> None:
-        """Accept `events`; each replaces the waiting one with the same key."""
-        newest, key_of, position = self._newest, self._key, self.accepted
-        for event in events:
-            position += 1
-            key = key_of(event)
-            old = newest.get(key)
-            if old is not None:
-                self.conflated += 1
-                self.waiting -= 1
-                self.cursor.settle(old[1], 1)
-            newest[key] = (event, position, at_ns)
-        self.accepted = position
-        self.waiting += len(events)
-
-    def take(self, limit: int, now_ns: int) -> Batch | None:
-        """Hand over the next event alone, so that those behind it can still be replaced."""
-        batch = super().take(limit, now_ns)
-        if batch is not None or self.held_until_ns > now_ns or not self._newest:
-            return batch
-        _, (event, position, at_ns) = self._newest.popitem(last=False)
-        self.waiting -= 1
-        return Batch(self, [event], position, at_ns)
-
-    def withdraw(self, which: Callable[[Any], bool] | None = None) -> list[Any]:
-        """Take out what waits (or what of it `which` says), count it as withdrawn, and return it."""
-        events = super().withdraw(which)
-        gone = [key for key, (event, _, _) in self._newest.items() if which is None or which(event)]
-        for key in gone:
-            event, position, _ = self._newest.pop(key)
-            self.cursor.settle(position, 1)
-            events.append(event)
-        self.withdrawn += len(gone)
-        self.waiting -= len(gone)
-        return events
-
-    def waiting_events(self) -> Iterator[Any]:
-        """Iterate what waits."""
-        yield from super().waiting_events()
-        yield from (event for event, _, _ in self._newest.values())
-
-
-class BoundedLane(Lane):
-    """A lane of at most `limit` waiting events: the oldest make room for the newest, and are counted."""
-
-    __slots__ = ("_limit",)
-
-    def __init__(self, name: str, limit: int) -> None:
-        super().__init__(name)
-        self._limit = limit
-
-    def push(self, events: list[Any], at_ns: int) -> None:
-        """Accept `events`; drop the oldest beyond the limit."""
-        super().push(events, at_ns)
-        self._trim()
-
-    def give_back(self, batch: Batch) -> None:
-        """Return what was not begun to the head of the lane; drop the oldest beyond the limit."""
-        super().give_back(batch)
-        self._trim()
-
-    def _trim(self) -> None:
-        while self.waiting > self._limit and self._stretches:
-            stretch = self._stretches[0]
-            excess = min(self.waiting - self._limit, len(stretch.events) - stretch.start)
-            self.cursor.settle(stretch.first + stretch.start, excess)
-            self.overflowed += excess
-            self.waiting -= excess
-            stretch.start += excess
-            if stretch.start >= len(stretch.events):
-                self._stretches.popleft()
-                self.held_until_ns = 0

@@ -5,8 +5,13 @@ operations and an increment; the memory is fixed. The scheme is that of HdrHisto
 bits.
 """
 
+from math import ceil
+
+from openoutcry.config import check_number
+
 _BITS = 2
 _SIZE = 64 << _BITS
+_LARGEST = (1 << 63) - 1
 
 
 def _bucket(value_ns: int) -> int:
@@ -32,15 +37,26 @@ class Latencies:
         self.count = 0
 
     def record(self, value_ns: int) -> None:
-        """Count one latency. Negative values count as zero."""
-        self._counts[_bucket(max(0, value_ns))] += 1
+        """Count one latency. Negative values count as zero, those of more than 292 years as 292 years."""
+        if not 0 <= value_ns <= _LARGEST:
+            value_ns = 0 if value_ns < 0 else _LARGEST
+        self._counts[_bucket(value_ns)] += 1
         self.count += 1
 
     def percentile(self, percent: float) -> float | None:
-        """Return the latency in ns at or below which `percent` of the counted ones lie, or None."""
+        """Return the latency in ns at or below which `percent` of the counted ones lie, or None.
+
+        0 gives the smallest and 100 the largest, within the width of a bucket. None before the first.
+
+        Raises:
+            ConfigError: `percent` is not a number from 0 to 100.
+
+        """
+        check_number("percent", percent, 0, 100)
         if not self.count:
             return None
-        wanted = max(1, -int(-self.count * percent // 100))
+        # Clamped, since a float product may round past the last one.
+        wanted = min(max(1, ceil(round(self.count * percent / 100, 6))), self.count)
         seen = 0
         for bucket, count in enumerate(self._counts):
             seen += count

@@ -65,6 +65,8 @@ class Mailbox:
         """A number that changes whenever the subscription moves: calls ended somehow, and calls begun."""
         high, normal = self.high, self.normal
         done = high.handled + normal.handled + high.dead_lettered + normal.dead_lettered
+        # A failed call ends as well, though its event waits again: without this, a retry looks like rest.
+        done += high.retried + normal.retried
         return done + high.expired + normal.expired + sum(batch.begun for batch in self.open)
 
     def push_high(self, events: list[Any], at_ns: int) -> None:
@@ -81,7 +83,13 @@ class Mailbox:
     def cut_all(self) -> None:
         """Give back whatever no worker has begun, in both lanes."""
         for batch in self.open:
+            self._uncount(batch)
             batch.lane.give_back(batch)
+
+    def _uncount(self, batch: Batch) -> None:
+        """High-priority events that a batch ends without do not count toward the normal lane's share."""
+        if batch.lane is self.high:
+            self._streak = max(0, self._streak - batch.waiting)
 
     def take(self, limit: int, now_ns: int) -> Batch | None:
         """Hand over the next batch, which is then open, or None when nothing may start now."""
@@ -97,7 +105,10 @@ class Mailbox:
     def _choose(self, limit: int, now_ns: int) -> Batch | None:
         high, normal = self.high, self.normal
         if not normal.waiting:
-            return high.take(limit, now_ns)
+            # Not more than the share at once: a normal event may come while the batch is in hand.
+            batch = high.take(limit if limit < self.share else self.share, now_ns)  # noqa: FURB136 - a third of it
+            self._streak = 0 if batch is None else len(batch.events)
+            return batch
         if self._streak < self.share:
             batch = high.take(min(limit, self.share - self._streak), now_ns)
             if batch is not None:
@@ -119,16 +130,19 @@ class Mailbox:
 
         The batch then holds the failed event alone; `retry` or `bury` must follow.
         """
+        self._uncount(batch)
         batch.lane.settle_before_current(batch)
         self.open.remove(batch)
 
     def expire(self, batch: Batch) -> None:
         """Close a batch of events that are too old, none of them begun."""
+        self._uncount(batch)
         batch.lane.expire(batch)
         self.open.remove(batch)
 
     def release(self, batch: Batch) -> None:
         """Close a batch without an end for its current event: it waits again, and no attempt is counted."""
+        self._uncount(batch)
         batch.lane.settle_before_current(batch)
         self.open.remove(batch)
         batch.iterator = iter(batch.events)

@@ -15,7 +15,7 @@ machine holds no clock: `now_ns` is passed in, and the verdict says what the she
 
 import enum
 from dataclasses import asdict, dataclass
-from math import ceil
+from math import ceil, floor
 
 from openoutcry.config import BackpressureConfig
 
@@ -89,8 +89,9 @@ class TokenBucket:
     def take(self, now_ns: int, *, force: bool = False) -> int:
         """Take a token and return 0, or return the ns until there is one. `force` may run into debt."""
         passed_ns = now_ns - self._since_ns
-        if passed_ns > 0:
-            self._tokens = min(self._burst, self._tokens + passed_ns * self._per_ns)
+        if passed_ns:
+            # A bus that starts again on another loop may find an earlier clock there: count from that one.
+            self._tokens = min(self._burst, self._tokens + max(0, passed_ns) * self._per_ns)
             self._since_ns = now_ns
         # The tolerance absorbs float rounding: waiting exactly as long as told must be enough.
         if self._tokens >= 1 - 1e-9:
@@ -133,8 +134,11 @@ class Pressure:
         shares = (config.warning_threshold, config.high_threshold, config.critical_threshold)
         # Depths are whole numbers: the first depth at or above a share begins its level.
         self.rise = tuple(max(1, _ceil(share * capacity)) for share in shares)
-        self.fall = tuple(_ceil((share - config.hysteresis) * capacity) for share in shares)
-        reserve = min(max(1, int(config.reserve * capacity)), capacity // 2) if config.reserve else 0
+        self.fall = tuple(
+            _fall(rise, (share - config.hysteresis) * capacity, sticky=config.hysteresis > 0)
+            for rise, share in zip(self.rise, shares, strict=True)
+        )
+        reserve = min(max(1, _floor(config.reserve * capacity)), capacity // 2) if config.reserve else 0
         self.low_room = capacity - reserve
         self._mid_room = min(self.low_room, max(self.rise[2], (self.rise[2] + self.low_room + 1) // 2))
         self._bucket = TokenBucket(config.rate_limit_per_s, config.rate_limit_burst)
@@ -184,9 +188,22 @@ class Pressure:
         return ADMIT
 
 
-def _ceil(share: float) -> int:
-    # 0.29 * 100 is 28.999999999999996: rounding first keeps thresholds where a person expects them.
-    return ceil(round(share, 6))
+def _ceil(depth: float) -> int:
+    # 0.07 * 100 is 7.000000000000001: rounding first keeps thresholds where a person expects them.
+    return ceil(round(depth, 6))
+
+
+def _floor(depth: float) -> int:
+    return floor(round(depth, 6))  # 0.29 * 100 is 28.999999999999996
+
+
+def _fall(rise: int, depth: float, *, sticky: bool) -> int:
+    """Return the depth below which a level that begins at `rise` ends.
+
+    At least one whole event below `rise` if there is any hysteresis, or a small bus would flap; and never 0,
+    since an empty bus is at NORMAL.
+    """
+    return max(1, min(_ceil(depth), rise - sticky))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Retries: what happens to an event whose call failed. Again at a time, or dead, with the reason."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from openoutcry.config import RetryPolicy
@@ -30,13 +31,12 @@ def after_failure(policy: RetryPolicy, attempts: int, jitter: float) -> Again | 
     """
     if attempts >= policy.attempts:
         return Dead(attempts)
-    # The exponent is bounded before the power is taken: a large number of attempts must not overflow a float.
-    wait_s = policy.first_s
-    for _ in range(attempts - 1):
-        wait_s = min(wait_s * policy.factor, policy.max_s)
-        if wait_s >= policy.max_s:
-            break
-    return Again(int(min(wait_s, policy.max_s) * (1 + policy.jitter * jitter) * NS_PER_S))
+    try:
+        growth = float(policy.factor) ** (attempts - 1)
+    except OverflowError:  # after some hundred attempts: certainly more than max_s, unless there is no wait
+        growth = inf
+    wait_s = min(policy.first_s * growth, policy.max_s) if policy.first_s else 0.0
+    return Again(int(wait_s * (1 + policy.jitter * jitter) * NS_PER_S))
 
 
 @dataclass(frozen=True, slots=True)

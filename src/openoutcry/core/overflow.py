@@ -1,0 +1,192 @@
+"""Lanes whose subscriber would rather lose events than fall behind: the newest per key, or the newest few.
+
+Both drop only what waits, oldest first, and count each event. What all lanes share is in `lanes`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from heapq import heapify
+from typing import Any
+
+from openoutcry.core.lanes import Batch, Lane
+
+
+class ConflatingLane(Lane):
+    """A lane that keeps the newest waiting event per key.
+
+    An update takes the place of the one it replaces: order holds per key, and a key that never stops updating
+    still has its turn. (Moving updates to the end would starve just the busiest symbol.) An event that a
+    worker has had in its hands is not replaced any more: it is tried again before its successor.
+
+    The key is the user's: where it raises or cannot be hashed, the event stands alone, so that nothing is
+    lost and nobody else's delivery stops.
+
+    Attributes:
+        unkeyed: Events that stand alone because their key could not be used.
+        key_error: What was wrong with the last of these, in words; empty if there were none.
+
+    """
+
+    __slots__ = ("_key", "_newest", "key_error", "unkeyed")
+
+    def __init__(self, name: str, key: Callable[[Any], object]) -> None:
+        super().__init__(name)
+        self._key = key
+        self._newest: OrderedDict[object, tuple[Any, int, int]] = OrderedDict()
+        self.unkeyed = 0
+        self.key_error = ""
+
+    def push(self, events: list[Any], at_ns: int) -> None:
+        """Accept `events`; each replaces the waiting one with the same key."""
+        newest, key_of, position = self._newest, self._key, self.accepted
+        for event in events:
+            position += 1
+            try:
+                key = key_of(event)
+                old = newest.get(key)
+            except Exception as error:  # noqa: BLE001 - the key is the user's function
+                key, old = self._alone(event, error), None
+            if old is not None:
+                self.conflated += 1
+                self.waiting -= 1
+                self.cursor.settle(old[1], 1)
+            newest[key] = (event, position, at_ns)
+        self.accepted = position
+        self.waiting += len(events)
+
+    def _alone(self, event: Any, error: Exception) -> object:
+        """Note that the key of `event` cannot be used, and return one that nothing else has."""
+        self.unkeyed += 1
+        self.key_error = (
+            f"the conflation key of {type(event).__name__} cannot be used ({error!r}), so the event stands "
+            "alone; give Conflate a key that is hashable for every event"
+        )
+        return object()
+
+    def push_overflowing(self, events: list[Any], room: int, at_ns: int) -> list[Any]:
+        """Accept `events`, queue what finds room; the rest are dead letters. A replacement needs no room."""
+        rest: list[Any] = []
+        for event in events:
+            if room > 0 or self._replaces(event):
+                room += self.waiting
+                self.push([event], at_ns)
+                room -= self.waiting
+            else:
+                rest += super().push_overflowing([event], 0, at_ns)
+        return rest
+
+    def _replaces(self, event: Any) -> bool:
+        try:
+            return self._key(event) in self._newest
+        except Exception:  # noqa: BLE001 - the key is the user's function
+            return False
+
+    def take(self, limit: int, now_ns: int) -> Batch | None:
+        """Hand over the next event alone, so that those behind it can still be replaced."""
+        batch = super().take(limit, now_ns)
+        if batch is not None or self._stretches or not self._newest:
+            return batch
+        _, (event, position, at_ns) = self._newest.popitem(last=False)
+        self.waiting -= 1
+        return Batch(self, [event], position, at_ns)
+
+    def withdraw(self, which: Callable[[Any], bool] | None = None) -> list[Any]:
+        """Take out what waits (or what of it `which` says), count it as withdrawn, and return it."""
+        events = super().withdraw(which)
+        gone = [key for key, (event, _, _) in self._newest.items() if which is None or which(event)]
+        for key in gone:
+            event, position, _ = self._newest.pop(key)
+            self.cursor.settle(position, 1)
+            events.append(event)
+        self.withdrawn += len(gone)
+        self.waiting -= len(gone)
+        return events
+
+    def waiting_events(self) -> Iterator[Any]:
+        """Iterate what waits."""
+        yield from super().waiting_events()
+        yield from (event for event, _, _ in self._newest.values())
+
+
+class BoundedLane(Lane):
+    """A lane where at most `limit` events wait: the oldest make room for the newest, and are counted.
+
+    What a worker holds and has not begun waits as well, and is the oldest: it is taken back when room is
+    needed. So is a retry, wherever it waits.
+    """
+
+    __slots__ = ("_held", "_limit")
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(name)
+        self._limit = limit
+        self._held: list[Batch] = []
+
+    def push(self, events: list[Any], at_ns: int) -> None:
+        """Accept `events`; drop the oldest beyond the limit."""
+        super().push(events, at_ns)
+        self._trim()
+
+    def take(self, limit: int, now_ns: int) -> Batch | None:
+        """Hand over up to `limit` of the next events, or None when nothing may start now."""
+        batch = super().take(limit, now_ns)
+        if batch is not None:
+            self._held.append(batch)
+        return batch
+
+    def settle(self, batch: Batch) -> None:
+        """Count every event of `batch` as handled."""
+        super().settle(batch)
+        self._let_go(batch)
+
+    def expire(self, batch: Batch) -> None:
+        """Count every event of `batch`, none of them begun, as expired."""
+        super().expire(batch)
+        self._let_go(batch)
+
+    def give_back(self, batch: Batch) -> None:
+        """Return what was not begun to the head of the lane; drop the oldest beyond the limit."""
+        self._let_go(batch)
+        super().give_back(batch)
+        self._trim()
+
+    def retry(self, batch: Batch, at_ns: int, *, in_order: bool) -> None:
+        """Queue the one event of a failed `batch` again, not before `at_ns`; drop what is too many."""
+        super().retry(batch, at_ns, in_order=in_order)
+        self._trim()
+
+    def _let_go(self, batch: Batch) -> None:
+        if batch in self._held:
+            self._held.remove(batch)
+
+    def _trim(self) -> None:
+        excess = self.waiting - self._limit
+        for batch in self._held:
+            excess += batch.waiting
+        if excess <= 0:
+            return
+        for batch in self._held:
+            super().give_back(batch)
+        self._held.clear()
+        while excess > 0:
+            excess -= self._drop_oldest(excess)
+
+    def _drop_oldest(self, most: int) -> int:
+        """Drop up to `most` of the oldest events, and return how many."""
+        stretches, parked = self._stretches, self._parked
+        oldest = min(parked, key=lambda entry: entry[1], default=None)
+        if oldest is not None and not (stretches and stretches[0].first + stretches[0].start < oldest[1]):
+            parked.remove(oldest)
+            heapify(parked)
+            first, count = oldest[1], 1
+        else:
+            stretch = stretches[0]
+            first = stretch.first + stretch.start
+            count = min(most, len(stretch.events) - stretch.start)
+            stretch.start += count
+            if stretch.start >= len(stretch.events):
+                stretches.popleft()
+        self.cursor.settle(first, count)
+        self.overflowed += count
+        self.waiting -= count
+        return count

@@ -1,0 +1,249 @@
+"""A lane next to a model of it, for state machines: sets of positions, everything worked out anew at every step.
+
+The events are their own positions: 1, 2, 3, ... The model knows nothing of lists, iterators and stretches.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from openoutcry.core.lanes import Batch, Lane
+from openoutcry.core.ledger import ledger_row
+
+PREDICATES = {
+    "all": None,
+    "even": lambda event: event % 2 == 0,
+    "thirds": lambda event: event % 3 == 0,
+    "none": lambda _: False,
+}
+
+
+@dataclass
+class Waits:
+    """How an event waits: tried so often, not before `due_ns`, and whether others may overtake it."""
+
+    attempts: int = 0
+    due_ns: int = 0
+    parked: bool = False
+
+
+@dataclass
+class Hand:
+    """What a worker holds."""
+
+    batch: Batch
+    positions: list[int]
+    attempts: int
+    begun: int = 0
+
+    @property
+    def rest(self) -> list[int]:
+        return self.positions[self.begun :]
+
+
+@dataclass
+class Model:
+    waiting: dict[int, Waits] = field(default_factory=dict)
+    fates: dict[int, str] = field(default_factory=dict)
+    hands: list[Hand] = field(default_factory=list)
+    accepted: int = 0
+    now_ns: int = 0
+    limit: int | None = None
+
+    def push(self, count: int) -> None:
+        for _ in range(count):
+            self.accepted += 1
+            self.waiting[self.accepted] = Waits()
+        self.trim()
+
+    def end(self, positions: list[int], fate: str) -> None:
+        for position in positions:
+            assert position not in self.fates, "an event ended twice"
+            self.waiting.pop(position, None)
+            self.fates[position] = fate
+
+    def give_back(self, hand: Hand) -> None:
+        for position in hand.rest:
+            self.waiting[position] = Waits(attempts=0 if hand.begun else hand.attempts)
+        del hand.positions[hand.begun :]
+
+    def trim(self) -> None:
+        """Where there is a limit, the oldest of all that was not begun go."""
+        if self.limit is None:
+            return
+        excess = len(self.waiting) + sum(len(hand.rest) for hand in self.hands) - self.limit
+        if excess > 0:
+            for hand in self.hands:
+                self.give_back(hand)
+            self.end(sorted(self.waiting)[:excess], "overflowed")
+
+    def next_up(self) -> tuple[list[int], Waits] | None:
+        """The positions of which some may be taken now, in order, with how the first of them waits."""
+        due = [(w.due_ns, p) for p, w in self.waiting.items() if w.parked and w.due_ns <= self.now_ns]
+        if due:
+            position = min(due)[1]
+            return [position], self.waiting[position]
+        queue = sorted(p for p, w in self.waiting.items() if not w.parked)
+        if not queue or self.waiting[queue[0]].due_ns > self.now_ns:
+            return None
+        return queue, self.waiting[queue[0]]
+
+    def due_ns(self) -> int | None:
+        dues = [w.due_ns for w in self.waiting.values() if w.parked]
+        queue = sorted(p for p, w in self.waiting.items() if not w.parked)
+        if queue and self.waiting[queue[0]].due_ns:
+            dues.append(self.waiting[queue[0]].due_ns)
+        return min(dues, default=None)
+
+    def settled_floor(self) -> int:
+        floor = 0
+        while floor + 1 in self.fates:
+            floor += 1
+        return floor
+
+
+class LaneMachine(RuleBasedStateMachine):
+    """Several workers on one lane, doing whatever workers may do, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.lane = Lane("normal")
+
+    def a_hand(self, data, choose=lambda _: True) -> Hand | None:
+        hands = [hand for hand in self.model.hands if choose(hand)]
+        return data.draw(st.sampled_from(hands)) if hands else None
+
+    @rule(count=st.integers(0, 5))
+    def push(self, count):
+        first = self.model.accepted + 1
+        self.lane.push(list(range(first, first + count)), self.model.now_ns)
+        self.model.push(count)
+
+    @rule(count=st.integers(1, 4), room=st.integers(-1, 3))
+    def push_overflowing(self, count, room):
+        first = self.model.accepted + 1
+        rest = self.lane.push_overflowing(list(range(first, first + count)), room, self.model.now_ns)
+        kept = min(count, max(0, room))
+        self.model.push(kept)
+        self.model.accepted += count - kept
+        lost = list(range(first + kept, first + count))
+        self.model.end(lost, "dead_lettered")
+        assert rest == lost
+
+    @rule(by=st.integers(0, 7))
+    def time_passes(self, by):
+        self.model.now_ns += by
+
+    @rule(limit=st.integers(1, 4))
+    def take(self, limit):
+        expected = self.model.next_up()
+        batch = self.lane.take(limit, self.model.now_ns)
+        if expected is None:
+            assert batch is None
+            return
+        assert batch is not None
+        queue, how = expected
+        taken = list(batch.events)
+        assert 1 <= len(taken) <= limit
+        assert taken == queue[: len(taken)], "the lane handed over something else than its oldest"
+        assert taken == list(range(batch.first, batch.first + len(taken))), "a batch has a gap"
+        assert batch.attempts == how.attempts
+        if how.attempts:
+            assert len(taken) == 1, "a retry is handed over alone"
+        assert not any(self.model.waiting[p].attempts for p in taken[1:])
+        for position in taken:
+            del self.model.waiting[position]
+        self.model.hands.append(Hand(batch, taken, how.attempts))
+
+    @precondition(lambda self: any(hand.rest for hand in self.model.hands))
+    @rule(data=st.data())
+    def begin(self, data):
+        hand = self.a_hand(data, lambda hand: hand.rest)
+        event = next(hand.batch.iterator)
+        assert event == hand.rest[0]
+        hand.begun += 1
+        assert hand.batch.current == event
+
+    @precondition(lambda self: self.model.hands)
+    @rule(data=st.data())
+    def settle(self, data):
+        hand = self.a_hand(data)
+        assert list(hand.batch.iterator) == hand.rest, "a worker iterates what it was not asked to give back"
+        self.lane.settle(hand.batch)
+        self.model.hands.remove(hand)
+        self.model.end(hand.positions, "handled")
+
+    @precondition(lambda self: any(hand.positions for hand in self.model.hands))
+    @rule(data=st.data(), wait_ns=st.integers(0, 9), in_order=st.booleans(), dead=st.booleans())
+    def fail(self, data, wait_ns, in_order, dead):
+        hand, model = self.a_hand(data, lambda hand: hand.positions), self.model
+        self.lane.settle_before_current(hand.batch)
+        hand.begun = max(1, hand.begun)
+        model.hands.remove(hand)
+        *before, current = hand.positions[: hand.begun]
+        model.give_back(hand)
+        model.end(before, "handled")
+        model.trim()
+        assert hand.batch.events == [current]
+        if dead:
+            self.lane.bury(hand.batch)
+            model.end([current], "dead_lettered")
+            return
+        attempts = 1 if before else hand.attempts + 1
+        self.lane.retry(hand.batch, model.now_ns + wait_ns, in_order=in_order)
+        model.waiting[current] = Waits(attempts, model.now_ns + wait_ns, not in_order)
+        model.trim()
+
+    @precondition(lambda self: self.model.hands)
+    @rule(data=st.data())
+    def give_back(self, data):
+        hand = self.a_hand(data)
+        self.lane.give_back(hand.batch)
+        self.model.give_back(hand)
+        self.model.trim()
+
+    @precondition(lambda self: any(not hand.begun for hand in self.model.hands))
+    @rule(data=st.data())
+    def expire(self, data):
+        hand = self.a_hand(data, lambda hand: not hand.begun)
+        self.lane.expire(hand.batch)
+        self.model.hands.remove(hand)
+        self.model.end(hand.positions, "expired")
+
+    @rule(which=st.sampled_from(sorted(PREDICATES)))
+    def withdraw(self, which):
+        predicate = PREDICATES[which]
+        gone = self.lane.withdraw(predicate)
+        expected = [p for p in self.model.waiting if predicate is None or predicate(p)]
+        assert sorted(gone) == sorted(expected)
+        self.model.end(expected, "withdrawn")
+
+    @invariant()
+    def the_ledger_balances_and_says_what_happened(self):
+        model = self.model
+        row = ledger_row("s", self.lane, [hand.batch for hand in model.hands])
+        assert row.balances, row
+        fates = Counter(model.fates.values())
+        assert row.accepted == model.accepted
+        assert row.waiting == len(model.waiting) + sum(len(hand.rest) for hand in model.hands)
+        assert row.in_flight == sum(hand.begun > 0 for hand in model.hands)
+        assert row.handled == fates["handled"] + sum(max(0, hand.begun - 1) for hand in model.hands)
+        for fate in ("dead_lettered", "conflated", "overflowed", "expired", "withdrawn"):
+            assert getattr(row, fate) == fates[fate], fate
+
+    @invariant()
+    def the_cursor_never_passes_what_is_settled(self):
+        model, cursor = self.model, self.lane.cursor
+        assert cursor.floor == model.settled_floor()
+        assert cursor.lag(model.accepted) == model.accepted - len(model.fates)
+        for position in range(1, model.accepted + 2):
+            assert cursor.is_settled(position) == (position in model.fates)
+
+    @invariant()
+    def what_waits_can_be_listed_and_its_time_is_known(self):
+        assert self.lane.waiting == len(self.model.waiting)
+        assert sorted(self.lane.waiting_events()) == sorted(self.model.waiting)
+        assert self.lane.due_ns() == self.model.due_ns()

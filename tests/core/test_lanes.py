@@ -1,0 +1,251 @@
+"""Lanes: order, counts and the private lists of the workers."""
+
+from hypothesis import settings
+from lane_model import LaneMachine
+
+from openoutcry.core.lanes import Batch, Lane
+from openoutcry.core.ledger import ledger_row
+
+TestLaneMachine = LaneMachine.TestCase
+TestLaneMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def lane_of(*events: object) -> Lane:
+    lane = Lane("normal")
+    lane.push(list(events), 10)
+    return lane
+
+
+def take(lane: Lane, limit: int = 100, now_ns: int = 0) -> Batch:
+    batch = lane.take(limit, now_ns)
+    assert batch is not None
+    return batch
+
+
+def fail(lane: Lane, batch: Batch) -> None:
+    if not batch.begun:
+        next(batch.iterator)
+    lane.settle_before_current(batch)
+
+
+def test_an_empty_lane_hands_over_nothing():
+    assert Lane("normal").take(1, 0) is None
+
+
+def test_pushing_nothing_changes_nothing():
+    lane = lane_of()
+    assert (lane.accepted, lane.waiting, lane.take(1, 0)) == (0, 0, None)
+
+
+def test_one_list_serves_many_lanes_and_is_never_changed():
+    events = [1, 2, 3]
+    lanes = [Lane("normal") for _ in range(3)]
+    for lane in lanes:
+        lane.push(events, 0)
+        batch = take(lane)
+        next(batch.iterator)
+        lane.settle_before_current(batch)
+        lane.retry(batch, 0, in_order=True)
+        lane.withdraw()
+    assert events == [1, 2, 3]
+
+
+def test_a_batch_is_a_private_list_even_where_it_is_the_whole_push():
+    events = [1, 2, 3]
+    lane = Lane("normal")
+    lane.push(events, 0)
+    assert take(lane).events is not events
+
+
+def test_a_batch_carries_when_its_events_were_admitted():
+    lane = lane_of("a")
+    lane.push(["b"], 20)
+    assert [take(lane).admitted_ns, take(lane).admitted_ns] == [10, 20]
+
+
+def test_before_the_first_call_nothing_is_current():
+    batch = take(lane_of("a", "b"))
+    assert (batch.current, batch.begun, batch.waiting) == (None, 0, 2)
+
+
+def test_how_far_a_worker_has_come_is_read_off_its_iterator():
+    batch = take(lane_of("a", "b", "c"))
+    seen = [(batch.current, batch.begun, batch.waiting) for _ in batch.iterator]
+    assert seen == [("a", 1, 2), ("b", 2, 1), ("c", 3, 0)]
+    assert (batch.current, batch.begun, batch.waiting) == ("c", 3, 0)
+
+
+def test_a_loop_over_a_batch_that_is_cut_ends_after_the_call_in_hand():
+    lane = lane_of("a", "b", "c", "d")
+    batch = take(lane)
+    called = []
+    for event in batch.iterator:
+        called.append(event)
+        if event == "b":
+            lane.give_back(batch)
+            lane.give_back(batch)  # twice is harmless
+    assert called == ["a", "b"]
+    lane.settle(batch)
+    assert (lane.handled, lane.cursor.floor) == (2, 2)
+    assert take(lane).events == ["c", "d"]
+
+
+def test_a_batch_that_is_cut_at_its_last_event_still_counts_it_as_in_flight():
+    lane = lane_of("a")
+    batch = take(lane)
+    next(batch.iterator)
+    lane.give_back(batch)
+    assert (batch.begun, batch.waiting, batch.current) == (1, 0, "a")
+
+
+def test_a_batch_that_is_cut_before_its_first_call_is_empty_and_settles_nothing():
+    lane = lane_of("a", "b")
+    batch = take(lane)
+    lane.give_back(batch)
+    assert list(batch.iterator) == []
+    lane.settle(batch)
+    assert (lane.handled, lane.waiting, lane.cursor.floor) == (0, 2, 0)
+
+
+def test_what_is_given_back_comes_before_everything_that_waits():
+    lane = lane_of("a", "b", "c")
+    batch = take(lane, 2)
+    lane.push(["d"], 20)
+    next(batch.iterator)
+    lane.give_back(batch)
+    assert [take(lane, 1).events for _ in range(3)] == [["b"], ["c"], ["d"]]
+
+
+def test_workers_that_give_back_in_any_order_leave_the_lane_in_order():
+    lane = lane_of(1, 2, 3, 4, 5)
+    batches = [take(lane, 1) for _ in range(4)]
+    for batch in (batches[0], batches[3], batches[1], batches[2]):
+        lane.give_back(batch)
+    assert list(lane.waiting_events()) == [1, 2, 3, 4, 5]
+
+
+def test_a_failed_event_holds_its_lane_until_its_time_and_then_goes_first():
+    lane = lane_of("a", "b", "c")
+    batch = take(lane)
+    fail(lane, batch)
+    lane.retry(batch, 100, in_order=True)
+    assert lane.take(9, 99) is None
+    assert lane.due_ns() == 100
+    again = take(lane, 9, 100)
+    assert (again.events, again.attempts, again.admitted_ns) == (["a"], 1, 10)
+    assert lane.due_ns() is None
+    assert take(lane, 9, 100).events == ["b", "c"]
+
+
+def test_a_failure_in_the_middle_settles_those_before_and_returns_those_after():
+    lane = lane_of("a", "b", "c", "d")
+    batch = take(lane)
+    next(batch.iterator)
+    next(batch.iterator)
+    lane.settle_before_current(batch)
+    assert (batch.events, batch.first, lane.handled, lane.cursor.floor) == (["b"], 2, 1, 1)
+    lane.bury(batch)
+    assert take(lane).events == ["c", "d"]
+
+
+def test_a_failure_before_the_first_call_is_put_down_to_the_first_event():
+    lane = lane_of("a", "b")
+    batch = take(lane)
+    lane.settle_before_current(batch)
+    assert batch.events == ["a"]
+    lane.bury(batch)
+    assert ledger_row("s", lane, []).balances
+
+
+def test_attempts_are_counted_up_and_kept_when_a_retry_is_given_back_unbegun():
+    lane = lane_of("a")
+    for expected in range(4):
+        batch = take(lane)
+        assert batch.attempts == expected
+        lane.give_back(batch)
+        batch = take(lane)
+        assert batch.attempts == expected
+        fail(lane, batch)
+        lane.retry(batch, 0, in_order=True)
+
+
+def test_a_retry_that_may_be_overtaken_lets_the_others_go_on():
+    lane = lane_of("a", "b", "c")
+    batch = take(lane, 1)
+    fail(lane, batch)
+    lane.retry(batch, 100, in_order=False)
+    assert take(lane, 1, 50).events == ["b"]
+    assert take(lane, 1, 100).events == ["a"]
+    assert take(lane, 1, 100).events == ["c"]
+
+
+def test_retries_that_may_be_overtaken_come_back_by_their_time_and_then_by_age():
+    lane = lane_of(1, 2, 3)
+    for due_ns in (30, 20, 20):
+        batch = take(lane, 1)
+        fail(lane, batch)
+        lane.retry(batch, due_ns, in_order=False)
+    assert lane.due_ns() == 20
+    assert [take(lane, 1, 40).events for _ in range(3)] == [[2], [3], [1]]
+
+
+def test_two_retries_held_at_once_each_keep_their_own_time():
+    lane = lane_of(1, 2, 3)
+    first, second = take(lane, 1), take(lane, 1)
+    for batch, due_ns in ((second, 50), (first, 10)):
+        fail(lane, batch)
+        lane.retry(batch, due_ns, in_order=True)
+    assert take(lane, 9, 10).events == [1]
+    assert lane.take(9, 49) is None, "the second one's wait was not forgotten with the first one's"
+    assert take(lane, 9, 50).events == [2]
+
+
+def test_a_held_retry_is_not_passed_by_what_another_worker_gives_back():
+    lane = lane_of(1, 2, 3, 4)
+    first, second = take(lane, 2), take(lane, 2)
+    fail(lane, first)
+    lane.retry(first, 10, in_order=True)
+    lane.give_back(second)
+    assert lane.take(9, 9) is None
+    assert list(lane.waiting_events()) == [1, 2, 3, 4]
+
+
+def test_withdrawing_a_held_retry_sets_those_behind_it_free():
+    lane = lane_of(1, 2)
+    batch = take(lane)
+    fail(lane, batch)
+    lane.retry(batch, 10**18, in_order=True)
+    assert lane.withdraw(lambda event: event == 1) == [1]
+    assert lane.due_ns() is None
+    assert take(lane).events == [2]
+
+
+def test_withdrawing_those_behind_a_held_retry_leaves_it_held():
+    lane = lane_of(1, 2)
+    batch = take(lane)
+    fail(lane, batch)
+    lane.retry(batch, 100, in_order=True)
+    assert lane.withdraw(lambda event: event == 2) == [2]
+    assert lane.take(9, 99) is None
+    assert take(lane, 9, 100).attempts == 1
+
+
+def test_withdrawing_from_the_middle_keeps_the_positions_of_the_rest():
+    lane = lane_of(1, 2, 3, 4, 5)
+    assert lane.withdraw(lambda event: event in (2, 4)) == [2, 4]
+    firsts = []
+    while (batch := lane.take(9, 0)) is not None:
+        firsts.append((batch.first, batch.events))
+        for _ in batch.iterator:
+            pass
+        lane.settle(batch)
+    assert firsts == [(1, [1]), (3, [3]), (5, [5])]
+    assert (lane.cursor.floor, lane.handled, lane.withdrawn) == (5, 3, 2)
+
+
+def test_what_finds_no_room_is_accepted_and_buried_at_once():
+    lane = lane_of(1)
+    assert lane.push_overflowing([2, 3, 4], 1, 0) == [3, 4]
+    assert (lane.accepted, lane.waiting, lane.dead_lettered) == (4, 2, 2)
+    assert lane.push_overflowing([5], -3, 0) == [5]
+    assert ledger_row("s", lane, []).balances
