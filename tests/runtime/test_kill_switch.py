@@ -1,0 +1,307 @@
+"""The kill switch (CONTRACT 5, 14): takes no room, is never refused, waits for nobody, and is released with leave."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from bus_helpers import (
+    Desk,
+    Failing,
+    Gate,
+    a_fill,
+    a_kill,
+    a_tick,
+    an_order,
+    assert_balanced,
+    assert_settled,
+    now_s,
+    row,
+    ticks,
+    virtual,
+)
+
+from openoutcry import (
+    BackpressureConfig,
+    Event,
+    EventBus,
+    EventType,
+    KillSwitchEvent,
+    NotAuthorised,
+    RetryPolicy,
+)
+
+PATIENT = BackpressureConfig(grace_s=1e6)
+
+
+@virtual
+async def test_a_two_minute_call_does_not_delay_the_kill_switch():
+    """CONTRACT 5: a runner of its own beside whatever call the subscription is busy with."""
+    at_s: list[float] = []
+
+    async def agent(event: Any) -> None:
+        if isinstance(event, KillSwitchEvent):
+            at_s.append(now_s())
+        else:
+            await asyncio.sleep(120)
+
+    async with EventBus() as bus:
+        bus.subscribe("*", agent)
+        await bus.publish_many(ticks(5))
+        await asyncio.sleep(60)
+        await bus.publish(a_kill())
+        await asyncio.sleep(1)
+        assert at_s == [60]
+        await bus.join()
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_kill_switch_passes_four_thousand_ticks_and_a_full_queue():
+    """CONTRACT 5: it takes no room and is never refused."""
+    desk, slow = Desk(), Desk(takes_s=0.001)
+    async with EventBus(max_queue_size=4_000, backpressure_config=PATIENT) as bus:
+        bus.subscribe("*", slow.on_event, name="slow")
+        bus.subscribe(EventType.KILL_SWITCH, desk.on_event)
+        count = await bus.publish_many(ticks(4_000))
+        while bus.publish_nowait(a_fill()):
+            pass
+        assert count > 2_900
+        assert not bus.publish_nowait(a_fill())
+        begun = len(slow.begun)
+        assert bus.publish_nowait(a_kill())
+        await asyncio.sleep(0.0005)
+        assert len(desk.handled) == 1
+        assert "kill_switch" in [str(e.event_type) for e in slow.begun[begun:][:2]]
+        assert bus.metrics.control == 1
+        await bus.join()
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_paused_and_a_stalled_subscription_still_hear_the_kill_switch():
+    """CONTRACT 5."""
+    paused, stuck = Desk(), Gate()
+    heard = Desk()
+
+    async def stuck_agent(event: Any) -> None:
+        await (heard.on_event if event.event_type == "kill_switch" else stuck.on_event)(event)
+
+    async with EventBus() as bus:
+        bus.subscribe("*", paused.on_event, name="paused").pause()
+        bus.subscribe("*", stuck_agent, name="stuck")
+        await bus.publish_many(ticks(3))
+        await asyncio.sleep(10)
+        assert set(bus.metrics.stalled) == {"paused", "stuck"}
+        await bus.publish(a_kill())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert paused.types == heard.types == ["kill_switch"]
+        stuck.open()
+        bus.subscription("paused").resume()
+        await bus.join()
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_kill_switch_before_the_start_is_handled_first():
+    """CONTRACT 5, 27."""
+    desk = Desk()
+    bus = EventBus()
+    bus.subscribe("*", desk.on_event)
+    await bus.publish_many(ticks(3))
+    await bus.publish(a_fill())
+    kill = a_kill()
+    assert await bus.publish(kill)
+    assert await bus.publish(kill)
+    assert bus.queue_size == 4, "it takes no room"
+    async with bus:
+        await bus.join()
+        assert desk.types == ["kill_switch", "fill", "market_data", "market_data", "market_data"]
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_kill_switch_is_delivered_once_however_often_it_is_published():
+    """CONTRACT 2."""
+    desk = Desk()
+    async with EventBus() as bus:
+        bus.subscribe("kill_switch", desk.on_event)
+        kill = a_kill()
+        for _ in range(3):
+            assert await bus.publish(kill)
+            assert bus.publish_nowait(kill, True)
+            assert await asyncio.wrap_future(bus.publish_threadsafe(kill))
+        await bus.join()
+        assert desk.handled == [kill]
+        assert bus.metrics.duplicates == 8
+
+
+@virtual
+async def test_kill_switches_arrive_in_their_order_one_at_a_time():
+    """CONTRACT 9, for the control lane."""
+    desk = Desk(takes_s=1)
+    async with EventBus(kill_switch_releasers={"risk"}) as bus:
+        bus.subscribe("kill_switch", desk.on_event)
+        events = [a_kill(), a_kill(activated=False, source_agent="risk"), a_kill(scope="ES")]
+        await bus.publish_many(events)
+        await bus.join()
+        assert desk.handled == events
+        assert desk.most_at_once == 1
+
+
+@virtual
+async def test_a_kill_handler_that_raises_is_retried_and_others_do_not_wait():
+    """CONTRACT 10."""
+    failing, other = Failing(times=2), Desk()
+    async with EventBus() as bus:
+        bus.subscribe(
+            "*", failing.on_event, name="failing", retry=RetryPolicy(attempts=3, first_s=1.0, jitter=0)
+        )
+        bus.subscribe("kill_switch", other.on_event)
+        await bus.publish(a_kill())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(other.handled) == 1
+        await bus.join()
+        assert failing.at_s == [0, 1, 5]
+        assert row(bus, "failing", "control").handled == 1
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_kill_handler_that_never_succeeds_leaves_a_dead_letter_of_the_control_lane():
+    """CONTRACT 10, 7."""
+    failing = Failing()
+    async with EventBus() as bus:
+        bus.subscribe("kill_switch", failing.on_event, name="failing")
+        kill = a_kill()
+        await bus.publish(kill)
+        await bus.join()
+        (letter,) = bus.dead_letters("failing")
+        assert (letter.event, letter.lane, letter.attempts) == (kill, "control", 3)
+        assert row(bus, "failing", "control").dead_lettered == 1
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_kill_switch_is_never_too_old():
+    """CONTRACT 5, 7."""
+    desk = Desk(takes_s=10)
+    async with EventBus() as bus:
+        bus.subscribe("kill_switch", desk.on_event, max_age_s=1, overflow="conflate")
+        await bus.publish_many([a_kill() for _ in range(3)])
+        await bus.join()
+        assert len(desk.handled) == 3
+
+
+# -- who may release it --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["", "strategy", "risk "])
+@virtual
+async def test_only_named_sources_may_release_the_kill_switch(source):
+    """CONTRACT 1: a typed error, whose message states the value, the limit and the remedy."""
+    desk = Desk()
+    async with EventBus(kill_switch_releasers={"risk"}) as bus:
+        bus.subscribe("*", desk.on_event)
+        release = a_kill(activated=False, source_agent=source)
+        with pytest.raises(NotAuthorised, match="kill_switch_releasers"):
+            await bus.publish(release)
+        with pytest.raises(NotAuthorised):
+            bus.publish_nowait(release)
+        with pytest.raises(NotAuthorised):
+            await asyncio.wrap_future(bus.publish_threadsafe(release))
+        with pytest.raises(NotAuthorised):
+            await bus.publish(release, True)
+        assert await bus.publish(a_kill(activated=False, source_agent="risk"))
+        await bus.join()
+        assert [(e.activated, e.source_agent) for e in desk.handled] == [(False, "risk")]
+
+
+@virtual
+async def test_by_default_nobody_may_release_it_and_anybody_may_pull_it():
+    async with EventBus() as bus:
+        with pytest.raises(NotAuthorised):
+            await bus.publish(a_kill(activated=False, source_agent="risk"))
+        for event in (a_kill(), a_kill(source_agent="strategy"), Event(event_type="kill_switch")):
+            assert await bus.publish(event)
+
+
+@virtual
+async def test_a_release_of_the_users_own_class_needs_leave_too():
+    @dataclass
+    class Halt:
+        event_id: str
+        activated: bool = True
+        source_agent: str = "desk"
+        event_type: str = "kill_switch"
+
+    desk = Desk()
+    async with EventBus(kill_switch_releasers={"risk"}) as bus:
+        bus.subscribe("kill_switch", desk.on_event)
+        assert await bus.publish(Halt("1"))
+        with pytest.raises(NotAuthorised):
+            await bus.publish(Halt("2", activated=False))
+        assert await bus.publish(Halt("3", activated=False, source_agent="risk"))
+        await bus.join()
+        assert [e.event_id for e in desk.handled] == ["1", "3"]
+
+
+# -- beside everything else ----------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_handler_may_pull_the_kill_switch_on_itself():
+    seen: list[str] = []
+    async with EventBus() as bus:
+
+        async def agent(event: Any) -> None:
+            seen.append(str(event.event_type))
+            if event.event_type == "market_data":
+                await bus.publish(a_kill())
+                await asyncio.sleep(1)
+                seen.append("done")
+
+        bus.subscribe("*", agent)
+        await bus.publish(a_tick())
+        await bus.join()
+        assert seen == ["market_data", "kill_switch", "done"]
+
+
+@virtual
+async def test_a_subscription_that_comes_to_take_kill_switches_gets_a_runner_for_them():
+    gate = Gate()
+    heard = Desk()
+
+    async def agent(event: Any) -> None:
+        await (heard.on_event if event.event_type == "kill_switch" else gate.on_event)(event)
+
+    async with EventBus() as bus:
+        bus.subscribe(EventType.ORDER, agent)
+        await bus.publish(an_order())
+        await asyncio.sleep(1)
+        bus.subscribe(EventType.KILL_SWITCH, agent)
+        await bus.publish(a_kill())
+        await asyncio.sleep(1)
+        assert len(heard.handled) == 1
+        gate.open()
+        await bus.join()
+        assert_balanced(bus)
+
+
+@virtual
+async def test_after_a_kill_switch_the_normal_work_goes_on_in_order():
+    desk = Desk()
+    async with EventBus() as bus:
+        bus.subscribe("*", desk.on_event)
+        for number in range(1, 101):
+            await bus.publish(a_tick(float(number)))
+            if not number % 10:
+                await bus.publish(a_kill())
+        await bus.join()
+        assert [e.price for e in desk.handled if e.event_type == "market_data"] == [
+            float(n) for n in range(1, 101)
+        ]
+        assert desk.types.count("kill_switch") == 10
+        assert_settled(bus)
