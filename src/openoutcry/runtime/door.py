@@ -81,7 +81,12 @@ class Door:
         self.duplicates = self.high = self.control = 0
         self.rate_limited_waits = self.room_waits = 0
         self.level_changes = self.peak = 0
-        self.admitted_before = self._floor.history.admitted
+        self.admitted_before = self.admitted
+
+    @property
+    def admitted(self) -> int:
+        """How many events were ever admitted, those on their way to the mailboxes included."""
+        return self._floor.history.admitted + len(self.feed.staged) + self.feed.held_back_all
 
     # -- everything else ----------------------------------------------------------------------------
 
@@ -210,8 +215,8 @@ class Door:
         return True
 
     def check_thread(self, call: str) -> None:
-        """Raise `WrongThread` unless this is the thread of the bus."""
-        if get_ident() != self._thread:
+        """Raise `WrongThread` unless this is the thread of the bus. One that is stopped has none."""
+        if get_ident() != self._thread and self.closed != "stopped":
             raise WrongThread(
                 f"{call} was called from a thread that does not own this bus; use publish_threadsafe there, "
                 "or loop.call_soon_threadsafe for anything else"
@@ -263,8 +268,8 @@ class Door:
                 feed.begin(event)
 
     def _learn(self, cls: type) -> None:
-        """Put a class on the hot path if all its events are low-priority."""
-        fixed = fixed_event_type(cls)
+        """Put a class on the hot path if all its events are low-priority and, like ours, surely have an id."""
+        fixed = fixed_event_type(cls) if issubclass(cls, Event) else None
         if fixed is not None and fixed not in _HIGH and not self.closed:
             self.plain.add(cls)
 

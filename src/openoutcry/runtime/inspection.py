@@ -61,14 +61,13 @@ class Inspection:
         door, floor = self._door, self._floor
         depth = door.look()
         capacity = floor.pressure.capacity
-        admitted = floor.history.admitted + len(self._feed.staged) + self._feed.held_back_all
         return BackpressureMetrics(
             level=floor.pressure.level,
             queue_size=depth,
             capacity=capacity,
             utilisation=depth / capacity,
             peak_queue_size=max(door.peak, depth),
-            published=admitted - door.admitted_before,
+            published=door.admitted - door.admitted_before,
             high_priority=door.high,
             control=door.control,
             duplicates=door.duplicates,
