@@ -121,6 +121,9 @@ async def test_a_refused_event_is_delivered_to_nobody_and_counted_under_a_reason
 async def test_what_is_not_an_event_is_a_typed_error_by_every_way_in(thing):
     """CONTRACT 1."""
     async with EventBus() as bus:
+        await bus.publish_many([NewsData("known class"), NewsFixed("known class, fixed type")])
+        await bus.join()
+        bus.reset_metrics()
         desk = Desk()
         bus.subscribe("*", desk.on_event)
         with pytest.raises(InvalidEvent):
@@ -132,7 +135,7 @@ async def test_what_is_not_an_event_is_a_typed_error_by_every_way_in(thing):
         with pytest.raises(InvalidEvent):
             await asyncio.wrap_future(bus.publish_threadsafe(thing))
         await bus.join()
-        assert desk.handled == bus.get_event_history() == []
+        assert desk.handled == []
         assert bus.metrics.published == 0
 
 
