@@ -373,9 +373,8 @@ async def test_many_threads_at_once_lose_and_double_nothing():
         own = [[*ticks(200), a_fill(), a_kill(), an_order()] for _ in range(6)]
 
         def feed(events: list[Any]) -> list[bool]:
-            futures = [
-                bus.publish_threadsafe(event) for pair in zip(events, [*shared, *shared]) for event in pair
-            ]  # noqa: B905
+            mixed = [event for pair in zip(events, shared, strict=False) for event in pair]
+            futures = [bus.publish_threadsafe(event) for event in mixed]
             futures += [bus.publish_threadsafe(event) for event in events]
             return [future.result(20) for future in futures]
 

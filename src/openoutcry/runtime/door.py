@@ -268,7 +268,7 @@ class Door:
                 feed.begin(event)
 
     def _learn(self, cls: type) -> None:
-        """Put a class on the hot path if all its events are low-priority and, like ours, sure to have an id."""
+        """Put a class on the hot path if all its events are low-priority and are sure to have an id."""
         fixed = fixed_event_type(cls) if issubclass(cls, Event) else None
         if fixed is not None and fixed not in _HIGH and not self.closed:
             self.plain.add(cls)

@@ -1,0 +1,166 @@
+"""Looking at a bus: statistics, status and ledger are JSON-ready, true, and change nothing."""
+
+import asyncio
+import json
+
+import pytest
+from bus_helpers import Desk, Failing, Gate, a_fill, a_kill, a_signal, a_tick, assert_balanced, ticks, virtual
+
+from openoutcry import NO_RETRY, ConfigError, EventBus, EventType, NotYetAvailable
+
+
+@virtual
+async def test_handler_statistics_tell_what_each_subscription_did():
+    gate = Gate()
+    async with EventBus() as bus:
+        bus.subscribe([EventType.MARKET_DATA, "fill"], gate.on_event, name="gate")
+        bus.subscribe("market_data", Failing().on_event, name="failing", retry=NO_RETRY)
+        await bus.publish_many(ticks(5))
+        await asyncio.sleep(0.5)
+        stats = bus.get_handler_stats()
+        assert stats["total_handlers"] == 2
+        assert stats["by_event_type"] == {"market_data": 2, "fill": 1}
+        by_name = {handler["name"]: handler for handler in stats["handlers"]}
+        busy, failing = by_name["gate"], by_name["failing"]
+        assert (busy["state"], busy["accepted"], busy["waiting"], busy["in_flight"]) == ("busy", 5, 4, 1)
+        assert busy["types"] == ["fill", "market_data"]
+        assert busy["idle_s"] == 0
+        assert (failing["errors"], failing["dead_letters"], failing["state"]) == (5, 5, "idle")
+        gate.open()
+        await bus.join()
+        await asyncio.sleep(30)
+        (done,) = (h for h in bus.get_handler_stats()["handlers"] if h["name"] == "gate")
+        assert (done["state"], done["handled"]) == ("idle", 5)
+        assert done["idle_s"] == pytest.approx(30)
+        json.dumps(stats)
+
+
+@virtual
+async def test_states_name_what_a_subscription_is_doing():
+    gate = Gate()
+    async with EventBus() as bus:
+        subscription = bus.subscribe("*", gate.on_event)
+        states = [subscription.state()]
+        await bus.publish_many(ticks(2))
+        await asyncio.sleep(0.1)
+        states.append(subscription.state())
+        await asyncio.sleep(5)
+        states.append(subscription.state())
+        gate.open()
+        await bus.join()
+        await asyncio.sleep(5)
+        states.append(subscription.state())
+        subscription.pause()
+        states.append(subscription.state())
+        bus.unsubscribe("*", gate.on_event)
+        states.append(subscription.state())
+        assert states == ["idle", "busy", "stalled", "idle", "paused", "ended"]
+
+
+@virtual
+async def test_latencies_are_those_from_publishing_to_the_call():
+    async with EventBus() as bus:
+        subscription = bus.subscribe("*", Desk().on_event, name="desk")
+        subscription.pause()
+        await bus.publish_many(ticks(10))
+        await asyncio.sleep(0.5)
+        subscription.resume()
+        await bus.join()
+        latency = bus.get_handler_stats()["handlers"][0]["latency"]
+        assert latency["count"] >= 1
+        assert latency["p50_us"] == pytest.approx(500_000, rel=0.3)
+        assert bus.get_status()["latency"]["count"] == latency["count"]
+
+
+@virtual
+async def test_the_status_is_json_ready_at_every_stage():
+    bus = EventBus(kill_switch_releasers={"risk"})
+    shown = [bus.get_status()]
+    bus.subscribe("*", Failing().on_event, name="failing", retry=NO_RETRY)
+    bus.register_signal_agent("a", critical=True)
+    await bus.publish(a_tick())
+    shown.append(bus.get_status())
+    await bus.start()
+    await bus.publish_many([a_fill(), a_kill()])
+    await bus.publish_signal(a_signal("a"))
+    await bus.join()
+    bus.open_round("r-1")
+    shown.append(bus.get_status())
+    await bus.stop()
+    shown.append(bus.get_status())
+    assert [s["state"] for s in shown] == ["new", "new", "running", "stopped"]
+    assert [s["is_running"] for s in shown] == [False, False, True, False]
+    assert shown[2]["dead_letters"] == 4
+    assert shown[2]["ledger"]["balances"] is True
+    assert shown[2]["barrier"]["critical"] == ["a"]
+    assert shown[2]["backpressure"]["published"] == 4
+    for status in shown:
+        assert json.loads(json.dumps(status)) == status
+
+
+@virtual
+async def test_looking_changes_nothing():
+    desk = Desk(takes_s=0.1)
+    async with EventBus() as bus:
+        bus.subscribe("*", desk.on_event)
+        for event in ticks(20):
+            await bus.publish(event)
+            bus.get_status()
+            bus.ledger()
+            _ = (bus.metrics, bus.queue_size, bus.backpressure_level, bus.subscriptions)
+            bus.get_handler_stats()
+            bus.dead_letters()
+            bus.get_event_history()
+            await bus.get_barrier_status()
+            assert_balanced(bus)
+        await bus.join()
+        assert desk.prices == [float(n) for n in range(1, 21)]
+        assert bus.metrics.published == 20
+
+
+@virtual
+async def test_the_ledger_has_a_row_for_each_lane_of_each_subscription():
+    async with EventBus() as bus:
+        bus.subscribe("market_data", Desk().on_event, name="ticks")
+        bus.subscribe("*", Desk().on_event, name="all")
+        await bus.publish_many([a_tick(), a_fill(), a_kill()])
+        await bus.join()
+        ledger = bus.ledger()
+        assert [(r.subscription, r.lane, r.handled) for r in ledger.rows] == [
+            ("ticks", "high", 0),
+            ("ticks", "normal", 1),
+            ("all", "control", 1),
+            ("all", "high", 1),
+            ("all", "normal", 1),
+        ]
+        assert ledger.total("accepted") == ledger.total("handled") == 4
+        assert ledger.to_dict()["balances"] is True
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"max_queue_size": 0},
+        {"max_queue_size": 1.5},
+        {"signal_timeout": 0},
+        {"barrier_timeout": -1},
+        {"dedup_window": 0},
+        {"dedup_window_s": 0},
+    ],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused_by_name(arguments):
+    with pytest.raises(ConfigError, match=next(iter(arguments))):
+        EventBus(**arguments)
+
+
+def test_what_this_version_does_not_have_is_a_clear_error_never_a_silent_nothing():
+    from openoutcry import HealthCheckConfig, PersistenceConfig  # noqa: PLC0415 - for this test alone
+
+    for arguments in (
+        {"enable_persistence": True},
+        {"persistence_config": PersistenceConfig()},
+        {"health_check_config": HealthCheckConfig()},
+    ):
+        with pytest.raises(NotYetAvailable):
+            EventBus(**arguments)
