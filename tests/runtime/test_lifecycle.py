@@ -566,3 +566,40 @@ async def test_a_handler_of_one_bus_that_stops_another_waits_for_it():
         await outer.join()
     assert stopped_s == [5]
     assert len(desk.handled) == 1
+
+
+@virtual
+async def test_starting_while_stopping_waits_for_the_stop_and_then_starts():
+    """CONTRACT 27."""
+    desk = Desk(takes_s=5)
+    bus = a_bus_with(desk.on_event)
+    await bus.start()
+    await bus.publish(a_tick())
+    stopping = asyncio.create_task(bus.stop())
+    await asyncio.sleep(1)
+    await bus.start()
+    assert stopping.done()
+    assert now_s() == 5
+    assert bus.is_running
+    assert await bus.publish(a_tick())
+    await bus.stop()
+    assert len(desk.handled) == 2
+
+
+@virtual
+async def test_a_handler_cannot_start_the_bus_that_waits_for_it_to_stop():
+    answers: list[Any] = []
+    bus = EventBus()
+
+    async def handler(_event: Any) -> None:
+        await bus.start()
+        await bus.stop()
+        answers.append(await outcome_of(bus.start()))
+
+    bus.subscribe("*", handler)
+    await bus.start()
+    await bus.publish(a_tick())
+    await asyncio.sleep(1)
+    await bus.stop()
+    assert isinstance(answers[0], BusClosed)
+    assert now_s() == 1

@@ -191,13 +191,15 @@ class EventBus(Subscribing, Signals, Inspection):
         """Start handling events; returns once the bus is running. May be awaited or run as a task.
 
         What was published before is delivered first, kill switches and high-priority events at the head.
-        Harmless when running. After `stop` the bus can be started again, also on another loop.
+        Harmless when running; while the bus is stopping it waits for the end of that. After `stop` the bus
+        can be started again, also on another loop.
 
         Raises:
             WrongThread: The bus is running on another event loop.
+            BusClosed: A handler called it while the bus is stopping.
 
         """
-        self._lifecycle.start()
+        await self._lifecycle.start()
 
     async def stop(self, timeout_s: float = 10.0) -> None:
         """Stop: admit nothing from outside, drain until the deadline, close the rounds, end the workers.

@@ -14,7 +14,7 @@ import logging
 from threading import get_ident
 
 from openoutcry.clocks import SystemClock
-from openoutcry.errors import WrongThread
+from openoutcry.errors import BusClosed, WrongThread
 from openoutcry.ports import Clock
 from openoutcry.runtime.causes import current, install, uninstall
 from openoutcry.runtime.door import Door
@@ -49,8 +49,15 @@ class Lifecycle:
         self._stopping: asyncio.Task[None] | None = None
         self.state = "new"
 
-    def start(self) -> None:
-        """Start the workers and deliver what was published before. Harmless when running."""
+    async def start(self) -> None:
+        """Start the workers and deliver what was published before; a stop that goes on is waited for."""
+        if self._stopping is not None and self._floor.loop is asyncio.get_running_loop():
+            if self._is_called_by_handler():
+                raise BusClosed("the bus is stopping, and a handler cannot wait for that; start it outside")
+            await asyncio.shield(self._stopping)
+        self._start()
+
+    def _start(self) -> None:
         floor = self._floor
         loop = asyncio.get_running_loop()
         if self.state in ("running", "stopping"):
@@ -108,8 +115,7 @@ class Lifecycle:
         self._door.check_thread("stop")
         if asyncio.get_running_loop() is not self._floor.loop:
             raise WrongThread("stop was called on another event loop than the one the bus was started on")
-        who = current.get()
-        from_handler = who is not None and who.bus is self._floor and who.running
+        from_handler = self._is_called_by_handler()
         if self._stopping is None:
             self.state = "stopping"
             self._door.close(self.state)
@@ -119,6 +125,10 @@ class Lifecycle:
         if not from_handler:
             await asyncio.shield(self._stopping)
         # A handler that stops the bus is itself in flight: the stop goes on when it has returned.
+
+    def _is_called_by_handler(self) -> bool:
+        who = current.get()
+        return who is not None and who.bus is self._floor and who.running
 
     async def _stop(self, timeout_s: float) -> None:
         floor = self._floor
