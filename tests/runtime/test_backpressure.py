@@ -327,6 +327,22 @@ async def test_an_unsubscribed_mailbox_makes_room_at_once():
     await bus.stop()
 
 
+@virtual
+async def test_withdrawing_one_type_makes_room_at_once():
+    bus, desk = EventBus(max_queue_size=10, backpressure_config=SLOW_TOKENS), Desk()
+    bus.subscribe(["market_data", "fill"], desk.on_event, name="desk").pause()
+    await bus.start()
+    while bus.publish_nowait(a_tick(), True):
+        pass
+    waiting = asyncio.create_task(bus.publish(a_fill()))
+    await asyncio.sleep(1)
+    bus.unsubscribe("market_data", desk.on_event)
+    assert await waiting is True
+    assert now_s() == 1
+    await the_end_of(bus)
+    assert desk.types == ["fill"]
+
+
 # -- handlers that publish -----------------------------------------------------------------------------------
 
 

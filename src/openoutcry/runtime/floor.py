@@ -143,9 +143,7 @@ class Floor:
         for joiner in joiners:
             if not joiner.done():
                 joiner.set_exception(
-                    BusClosed(
-                        f"the bus stopped with {waiting} deliveries waiting; the next start makes them"
-                    )
+                    BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
                 )
 
     # -- depth and stalls ---------------------------------------------------------------------------

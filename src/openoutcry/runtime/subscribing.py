@@ -154,6 +154,7 @@ class Subscribing:
         gone = lambda event: not selects(left, type(event), _type_of(event))  # noqa: E731
         subscription.mailbox.withdraw(gone)
         self._floor.control_waiting -= len(subscription.control.withdraw(gone))
+        self._floor.on_drained(None)
         subscription.wake()
 
     def cleanup_dead_handlers(self, max_idle_seconds: float = 600.0) -> int:
