@@ -16,6 +16,13 @@ OpenOutcryError
 ├── RoundError             a barrier round could not be opened or found
 │   ├── DuplicateRound     a round of that id exists
 │   └── UnknownRound       no round of that id exists
+├── JournalError           the journal cannot do what it was asked
+│   ├── JournalDead        a sync or a write failed: this generation of the file takes nothing more
+│   ├── JournalFull        no room on the disk: nothing was written, and it goes on when there is room
+│   ├── JournalCorrupt     stored bytes are not what was written
+│   ├── JournalLocked      another process, or another journal of this one, writes to the file
+│   ├── NotAJournal        the file is something else
+│   └── SchemaTooNew       the file was made by a newer version
 ├── WrongThread            a call from a thread that does not own the bus (also a RuntimeError)
 └── NotYetAvailable        a capability this version does not have (also a NotImplementedError)
 ```
@@ -84,9 +91,59 @@ class UnknownRound(RoundError):
     """There is no round with that id."""
 
 
+class JournalError(OpenOutcryError):
+    """The journal cannot do what it was asked. Reading usually still works."""
+
+
+class JournalDead(JournalError):
+    """A sync or a write has failed, so that nobody knows what is on the disk: the generation is over.
+
+    Nothing is retried, and every later durable call raises this too. Reading still works; go on in a new
+    file that `recover_into` builds from the rows that verify.
+    """
+
+
+class JournalFull(JournalError):
+    """There was no room on the disk. Nothing was written; the same call succeeds when there is room."""
+
+
+class JournalCorrupt(JournalError):
+    """Stored bytes are not what was written.
+
+    Attributes:
+        position: The first position that cannot be trusted, or None where the damage has no position.
+
+    """
+
+    def __init__(self, message: str, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class JournalLocked(JournalError):
+    """The file has a writer already.
+
+    Attributes:
+        pid: The process that holds it, or None where it is not known.
+
+    """
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class NotAJournal(JournalError):
+    """The file exists and is not a journal of openoutcry. It was not touched."""
+
+
+class SchemaTooNew(JournalError):
+    """The journal was made by a newer version of openoutcry. It was not touched."""
+
+
 class WrongThread(OpenOutcryError, RuntimeError):
     """The bus belongs to one event loop and its thread. Use `publish_threadsafe` from other threads."""
 
 
 class NotYetAvailable(OpenOutcryError, NotImplementedError):
-    """This version does not have that capability. The message says what to use instead."""
+    """A capability that this version does not have. The message says what to use instead."""

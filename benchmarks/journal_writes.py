@@ -1,0 +1,206 @@
+"""What the journal itself does per second, beside the floors that it stands on.
+
+    python benchmarks/journal_writes.py [--events 200000] [--engine sqlite3] [--folder .]
+
+Entries are encoded beforehand (about 300 bytes each); the bus's own work is not in these figures. `floor` is one
+blob per batch into a bare table, with an fdatasync for `disk`: the least that SQLite can do.
+"""
+
+import argparse
+import json
+import os
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from openoutcry.events import decode, encode
+from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.ports import Entry, Level
+from openoutcry.trading import SignalEvent
+
+BATCHES = (1, 64, 512, 4096)
+SINGLE_EVENTS_MAX = {"process": 20_000, "disk": 2_000}
+TARGETS = {"process": {1: 47, 64: 601, 512: 810, 4096: 860}, "disk": {1: 7, 64: 247, 512: 674, 4096: 888}}
+
+
+def entries(count: int, level: Level) -> list[Entry]:
+    made = []
+    for number in range(count):
+        event = SignalEvent(
+            source_agent="momentum",
+            strategy_name="momentum-20",
+            symbol="AAPL",
+            direction="long",
+            strength=0.25,
+            confidence=0.75,
+            rationale="above its mean",
+        )
+        made.append(
+            Entry(event.event_id, encode(event), "normal", level, 1_764_000_000_000_000_000 + number // 64)
+        )
+    return made
+
+
+def batches(of: list[Entry], size: int) -> Iterator[list[Entry]]:
+    for start in range(0, len(of), size):
+        yield of[start : start + size]
+
+
+def timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def floor_rate(folder: Path, of: list[Entry], size: int, *, disk: bool) -> float:
+    path = folder / "floor.db"
+    db = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=0"):
+        db.execute(f"PRAGMA {pragma}")
+    db.execute("CREATE TABLE b(first INTEGER PRIMARY KEY, data BLOB)")
+    wal = os.open(f"{path}-wal", os.O_RDWR)
+    blobs = [b"".join(e.payload for e in batch) for batch in batches(of, size)]
+
+    def work() -> None:
+        for number, blob in enumerate(blobs):
+            db.execute("INSERT INTO b VALUES(?, ?)", (number, blob))
+            if disk:
+                os.fdatasync(wal)
+
+    took = timed(work)
+    db.close()
+    os.close(wal)
+    path.unlink()
+    return len(of) / took
+
+
+def journal_rate(
+    folder: Path, of: list[Entry], size: int, engine: str, *, disk: bool
+) -> tuple[float, list[float]]:
+    calls: list[float] = []
+    with SqliteJournal(folder / "j.db", engine=engine) as journal:
+
+        def work() -> None:
+            for batch in batches(of, size):
+                begun = time.perf_counter()
+                journal.write(batch)
+                if disk:
+                    journal.sync()
+                calls.append(time.perf_counter() - begun)
+
+        took = timed(work)
+    return len(of) / took, calls
+
+
+def clean(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def write_rows(folder: Path, count: int, engine: str) -> list[dict[str, object]]:
+    rows = []
+    for level in ("process", "disk"):
+        for size in BATCHES:
+            number = min(count, SINGLE_EVENTS_MAX[level]) if size == 1 else count
+            of = entries(number, Level[level.upper()])
+            rates, floors, calls = [], [], []
+            for _ in range(3):
+                floors.append(floor_rate(folder, of, size, disk=level == "disk"))
+                rate, took = journal_rate(folder, of, size, engine, disk=level == "disk")
+                rates.append(rate)
+                calls += took
+                clean(folder)
+            calls.sort()
+            rate, floor = statistics.median(rates), statistics.median(floors)
+            rows.append(
+                {
+                    "level": level,
+                    "batch": size,
+                    "rows_per_s": round(rate),
+                    "floor_per_s": round(floor),
+                    "of_floor": round(rate / floor, 2),
+                    "targets_table_k_per_s": TARGETS[level][size],
+                    "call_p50_us": round(calls[len(calls) // 2] * 1e6),
+                    "call_p99_us": round(calls[len(calls) * 99 // 100] * 1e6),
+                }
+            )
+    return rows
+
+
+def read_rows(folder: Path, count: int, engine: str) -> dict[str, object]:
+    of = entries(count, Level.PROCESS)
+    path = folder / "j.db"
+    with SqliteJournal(path, engine=engine) as journal:
+        for batch in batches(of, 512):
+            journal.write(batch)
+    size = path.stat().st_size
+    journal = SqliteJournal(path, engine=engine)
+    opened = timed(lambda: (journal.close(), None))
+    begun = time.perf_counter()
+    journal = SqliteJournal(path, engine=engine)
+    opened = time.perf_counter() - begun
+
+    def scan(work: Callable[[object], object]) -> float:
+        def run() -> None:
+            after = 0
+            while some := journal.read(after, 4096):
+                work(some)
+                after = some[-1].position
+
+        return count / timed(run)
+
+    begun = time.perf_counter()
+    while journal.idle():
+        pass
+    warm = time.perf_counter() - begun
+    result = {
+        "read_per_s": round(scan(len)),
+        "read_and_decode_per_s": round(scan(lambda some: [decode(e.payload) for e in some])),
+        "file_per_payload": round(size / sum(len(e.payload) for e in of), 3),
+        "open_ms": round(opened * 1e3, 1),
+        "warm_up_of_ids_us_per_event": round(warm / count * 1e6, 2),
+    }
+    journal.close()
+    with JournalReader(path) as reader:
+        result["verify_per_s"] = round(count / timed(reader.verify))
+    clean(folder)
+    return result
+
+
+def checkpoint_costs(folder: Path, engine: str) -> dict[str, object]:
+    of = entries(50_000, Level.PROCESS)
+    costs = []
+    for _ in range(3):
+        with SqliteJournal(folder / "j.db", engine=engine, wal_max_bytes=1 << 40) as journal:
+            for batch in batches(of, 512):
+                journal.write(batch)
+            wal = Path(f"{journal.path}-wal").stat().st_size
+            step = journal.begin_checkpoint()
+            assert step is not None
+            costs.append(timed(step.perform) * 1e3 / (wal / 1e6))
+            journal.end_checkpoint(step)
+        clean(folder)
+    return {"checkpoint_ms_per_mb": round(statistics.median(costs), 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--engine", default="sqlite3", choices=["sqlite3", "apsw"])
+    parser.add_argument("--folder", default=".", help="on the disk that is to be measured")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        for row in write_rows(folder, given.events, given.engine):
+            print(json.dumps(row))
+        print(json.dumps(read_rows(folder, given.events, given.engine)))
+        print(json.dumps(checkpoint_costs(folder, given.engine)))
+
+
+if __name__ == "__main__":
+    main()

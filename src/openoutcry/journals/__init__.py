@@ -1,0 +1,18 @@
+"""Journals: the log on which everything durable stands, in memory and in SQLite."""
+
+from openoutcry.journals.memory import MemoryJournal
+from openoutcry.journals.reading import JournalReader
+from openoutcry.journals.recovery import Recovered, recover_into
+from openoutcry.journals.sqlite import SqliteJournal
+from openoutcry.journals.verifying import Anchor, Problem, Verified
+
+__all__ = [
+    "Anchor",
+    "JournalReader",
+    "MemoryJournal",
+    "Problem",
+    "Recovered",
+    "SqliteJournal",
+    "Verified",
+    "recover_into",
+]

@@ -1,0 +1,124 @@
+"""What is saved beside the log: cursors, dead letters and suspects, each row with a checksum of its own."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from openoutcry.errors import JournalCorrupt
+from openoutcry.journals.chain import Chain
+from openoutcry.journals.engines import Connection
+from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
+
+_SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"
+_DROP_CURSOR: Final = "DELETE FROM cursors WHERE subscription = ? AND lane = ?"
+_BURY: Final = "INSERT INTO dead_letters VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
+_EXHUME: Final = "DELETE FROM dead_letters WHERE letter_id = ?"
+_CLEAR: Final = "DELETE FROM suspects WHERE subscription = ? AND lane = ? AND position = ?"
+_ACCUSE: Final = (
+    "INSERT INTO suspects VALUES(?, ?, ?, 1) "
+    "ON CONFLICT(subscription, lane, position) DO UPDATE SET crashes = crashes + 1"
+)
+_CURSORS: Final = "SELECT * FROM cursors ORDER BY subscription, lane"
+_LETTERS: Final = (
+    "SELECT letter_id, subscription, lane, position, reason, error, traceback, attempts, wall_ns, "
+    "CAST(event AS BLOB), checksum FROM dead_letters WHERE ? IS NULL OR subscription = ? ORDER BY letter_id"
+)
+_SUSPECTS: Final = "SELECT * FROM suspects ORDER BY subscription, lane, position"
+
+
+def save(db: Connection, changes: Changes, chain: Chain) -> None:
+    """Carry changes out, inside the transaction that is open."""
+    if changes.cursors:
+        db.run_many(_SAVE_CURSOR, [_cursor_row(cursor, chain) for cursor in changes.cursors])
+    if changes.dropped_cursors:
+        db.run_many(_DROP_CURSOR, changes.dropped_cursors)
+    if changes.buried:
+        db.run_many(_BURY, [_letter_row(letter, chain) for letter in changes.buried])
+    if changes.exhumed:
+        db.run_many(_EXHUME, [(letter_id,) for letter_id in changes.exhumed])
+    if changes.cleared:
+        db.run_many(_CLEAR, changes.cleared)
+
+
+def accuse(db: Connection, calls: Iterable[tuple[str, str, int]]) -> None:
+    """Count a crash against each of some calls, given as (subscription, lane, position)."""
+    db.run_many(_ACCUSE, calls)
+
+
+def _cursor_row(cursor: CursorState, chain: Chain) -> tuple[Any, ...]:
+    values = (
+        cursor.subscription,
+        cursor.lane,
+        cursor.floor,
+        json.dumps(cursor.settled),
+        json.dumps(cursor.takes),
+    )
+    return *values, chain.seal(json.dumps(values))
+
+
+def _letter_row(letter: BuriedEvent, chain: Chain) -> tuple[Any, ...]:
+    texts = (letter.reason, _storable(letter.error), _storable(letter.traceback))
+    values = (letter.subscription, letter.lane, letter.position, *texts, letter.attempts, letter.wall_ns)
+    return *values, letter.payload, chain.seal(json.dumps([*values, letter.payload.decode()]))
+
+
+def _storable(text: str) -> str:
+    """Return text that SQLite takes: an error may quote half a surrogate pair."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def cursors(db: Connection, chain: Chain | None) -> list[CursorState]:
+    """Return the cursors; with a chain, raise `JournalCorrupt` where one is not what was saved."""
+    found = []
+    for *values, checksum in db.rows(_CURSORS):
+        subscription, lane, floor, settled, takes = values
+        if chain is not None and chain.seal(json.dumps(values)) != bytes(checksum):
+            raise JournalCorrupt(
+                f"the cursor of {subscription!r} on lane {lane!r} is damaged; "
+                f"go on in a new file with recover_into"
+            )
+        stretches = tuple((first, last) for first, last in json.loads(settled))
+        found.append(
+            CursorState(
+                subscription=subscription,
+                lane=lane,
+                floor=floor,
+                settled=stretches,
+                takes=tuple(json.loads(takes)),
+            )
+        )
+    return found
+
+
+def letters(db: Connection, chain: Chain | None, subscription: str | None) -> list[BuriedEvent]:
+    """Return the dead letters; with a chain, raise `JournalCorrupt` where one is not what was saved."""
+    found = []
+    for letter_id, *values, payload, checksum in db.rows(_LETTERS, (subscription, subscription)):
+        if chain is not None and chain.seal(
+            json.dumps([*values, payload.decode("utf-8", "replace")])
+        ) != bytes(checksum):
+            raise JournalCorrupt(
+                f"dead letter {letter_id} is damaged; go on in a new file with recover_into",
+                values[2] if isinstance(values[2], int) else None,
+            )
+        name, lane, position, reason, error, traceback, attempts, wall_ns = values
+        found.append(
+            BuriedEvent(
+                subscription=name,
+                lane=lane,
+                position=position,
+                payload=payload,
+                reason=reason,
+                error=error,
+                traceback=traceback,
+                attempts=attempts,
+                wall_ns=wall_ns,
+                letter_id=letter_id,
+            )
+        )
+    return found
+
+
+def suspects(db: Connection) -> list[Suspect]:
+    """Return the suspects."""
+    return [Suspect(*row) for row in db.rows(_SUSPECTS)]

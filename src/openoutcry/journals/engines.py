@@ -1,0 +1,174 @@
+"""SQLite through the standard library or through apsw: the few calls that are made, the same on both."""
+
+import importlib
+import sqlite3
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+from urllib.parse import quote
+
+from openoutcry.errors import ConfigError
+
+EngineName = Literal["auto", "sqlite3", "apsw"]
+BUSY_TIMEOUT_MS: Final = 100
+_FULL, _CORRUPT, _NOT_A_DATABASE = 13, 11, 26
+_BUSY: Final = (5, 6)
+
+SafeFrom = tuple[int, int, int]
+UNSAFE_UNTIL: Final[SafeFrom] = (3, 51, 3)
+"""Before this version two connections that write or checkpoint at once can corrupt a WAL database."""
+
+
+class Connection(Protocol):
+    """One connection that begins no transaction by itself."""
+
+    run: Callable[..., Any]
+    """Run a statement with some values."""
+    run_many: Callable[..., Any]
+    """Run a statement once for each of some rows of values."""
+
+    @property
+    def error(self) -> type[Exception]:
+        """What it raises when SQLite refuses."""
+        ...
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
+        """Yield the rows of a query as tuples."""
+        ...
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+class StandardConnection:
+    """The standard library's sqlite3."""
+
+    def __init__(self, uri: str) -> None:
+        self._db = sqlite3.connect(
+            uri,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+        )
+        self.error: type[Exception] = sqlite3.Error
+        self.run: Callable[..., Any] = self._db.execute
+        self.run_many: Callable[..., Any] = self._db.executemany
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
+        """Yield the rows of a query as tuples."""
+        cursor = self._db.execute(sql, values)
+        try:
+            yield from cursor
+        finally:
+            cursor.close()  # an open query would keep the write-ahead log from starting over
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._db.in_transaction
+
+    def close(self) -> None:
+        """Close it."""
+        self._db.close()
+
+
+class ApswConnection:
+    """Apsw, which brings an SQLite of its own, usually a newer one."""
+
+    def __init__(self, uri: str) -> None:
+        apsw = importlib.import_module("apsw")
+        self.error: type[Exception] = apsw.Error
+        self._db = apsw.Connection(
+            uri, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+        )
+        self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        self.run: Callable[..., Any] = self._db.execute
+        self.run_many: Callable[..., Any] = self._db.executemany
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
+        """Yield the rows of a query as tuples."""
+        cursor = self._db.cursor()
+        try:
+            yield from cursor.execute(sql, values)
+        finally:
+            cursor.close()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return bool(self._db.in_transaction)
+
+    def close(self) -> None:
+        """Close it."""
+        self._db.close()
+
+
+def choose(engine: EngineName) -> Literal["sqlite3", "apsw"]:
+    """Return the engine to use: for `auto`, apsw where it is installed."""
+    if engine not in ("auto", "sqlite3", "apsw"):
+        raise ConfigError(f"engine = {engine!r}: it is 'auto', 'sqlite3' or 'apsw'")
+    if engine == "sqlite3":
+        return "sqlite3"
+    try:
+        importlib.import_module("apsw")
+    except ImportError:
+        if engine == "apsw":
+            raise ConfigError(
+                "engine = 'apsw': it is not installed; pip install 'openoutcry[speed]'"
+            ) from None
+        return "sqlite3"
+    return "apsw"
+
+
+def connect(path: Path, engine: EngineName, mode: Literal["rw", "ro"]) -> Connection:
+    """Connect to a file that exists."""
+    uri = f"file:{quote(str(path))}?mode={mode}"
+    if choose(engine) == "apsw":
+        return ApswConnection(uri)
+    return StandardConnection(uri)
+
+
+def sqlite_version(engine: EngineName) -> tuple[int, int, int]:
+    """Return the version of the SQLite library behind an engine."""
+    if choose(engine) == "apsw":
+        text = importlib.import_module("apsw").sqlite_lib_version()
+    else:
+        text = sqlite3.sqlite_version
+    major, minor, patch = map(int, text.split(".")[:3])
+    return major, minor, patch
+
+
+def _code(problem: BaseException) -> int:
+    """SQLite's primary result code, 0 where the problem has none."""
+    for name in ("sqlite_errorcode", "extendedresult", "result"):
+        code = getattr(problem, name, None)
+        if isinstance(code, int):
+            return code & 0xFF
+    return 0
+
+
+def is_full(problem: BaseException) -> bool:
+    """Tell whether SQLite found no room on the disk."""
+    return _code(problem) == _FULL
+
+
+def is_busy(problem: BaseException) -> bool:
+    """Tell whether a stranger holds SQLite's own lock."""
+    return _code(problem) in _BUSY
+
+
+def is_corrupt(problem: BaseException) -> bool:
+    """Tell whether the database's own structure is damaged."""
+    return _code(problem) == _CORRUPT
+
+
+def is_foreign(problem: BaseException) -> bool:
+    """Tell whether the file is no SQLite database."""
+    return _code(problem) == _NOT_A_DATABASE

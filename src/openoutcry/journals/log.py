@@ -1,0 +1,165 @@
+"""Reading batches through one connection: forwards, backwards, filtered."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from openoutcry.errors import JournalCorrupt, JournalError
+from openoutcry.journals.engines import Connection, is_corrupt
+from openoutcry.journals.rows import Row, unpack
+from openoutcry.journals.schema import SELECT_BATCH
+from openoutcry.ports import Filter, Stored
+
+_HOLDER: Final = "coalesce((SELECT max(first) FROM batches WHERE first <= ?), 0)"
+_FORWARDS: Final = SELECT_BATCH + f"WHERE first >= {_HOLDER} ORDER BY first"
+_BACKWARDS: Final = SELECT_BATCH + "WHERE first <= ? ORDER BY first DESC"
+_ONE: Final = _BACKWARDS + " LIMIT 1"
+_TYPES: Final = (int, int, int, int, bytes, bytes)
+LAST_POSITION: Final = 2**63 - 1
+
+
+def matching(where: Filter) -> Callable[[Stored], bool]:
+    """Return the question whether an entry meets a filter. The cheap conditions come first."""
+    since_ns = where.since_ns
+    until_ns = where.until_ns
+    by_head = {
+        name: value
+        for name, value in (
+            ("source_agent", where.agent),
+            ("symbol", where.symbol),
+            ("correlation_id", where.correlation_id),
+        )
+        if value is not None
+    }
+
+    def meets(entry: Stored) -> bool:
+        if since_ns is not None and entry.wall_ns < since_ns:
+            return False
+        if until_ns is not None and entry.wall_ns >= until_ns:
+            return False
+        if where.types is None and not by_head:
+            return True
+        head = entry.head()
+        if where.types is not None and head.event_type not in where.types:
+            return False
+        return all(getattr(head, name) == value for name, value in by_head.items())
+
+    return meets
+
+
+def take_forwards(
+    batches: Iterator[list[Stored]], after: int, limit: int, where: Filter | None
+) -> list[Stored]:
+    """Collect the first `limit` entries behind a position that meet a filter."""
+    found: list[Stored] = []
+    meets = None if where is None else matching(where)
+    for batch in batches:
+        if batch and batch[0].position <= after:
+            batch = batch[after + 1 - batch[0].position :]  # noqa: PLW2901 - the rest of the same batch
+        if meets is None:
+            found += batch[: limit - len(found)]
+        else:
+            for entry in batch:
+                if len(found) == limit:
+                    break
+                if meets(entry):
+                    found.append(entry)
+        if len(found) >= limit:
+            break
+    return found
+
+
+def take_backwards(batches: Iterator[list[Stored]], limit: int, where: Filter | None) -> list[Stored]:
+    """Collect the last `limit` entries that meet a filter, from batches that come newest first."""
+    found: list[Stored] = []
+    meets = None if where is None else matching(where)
+    for batch in batches:
+        for entry in reversed(batch):
+            if len(found) == limit:
+                return found[::-1]
+            if meets is None or meets(entry):
+                found.append(entry)
+    return found[::-1]
+
+
+class Log:
+    """The batches of a journal file, as one connection sees them."""
+
+    __slots__ = ("_kept", "_kept_first", "db", "path")
+
+    def __init__(self, db: Connection, path: Path) -> None:
+        self.db = db
+        self.path = path
+        self._kept: list[Stored] = []
+        self._kept_first = 0
+
+    def rows(self, sql: str, position: int) -> Generator[Row, None, None]:
+        """Yield batches, turning what SQLite says of damage into `JournalCorrupt`."""
+        try:
+            with closing(self.db.rows(sql, (position,))) as found:
+                for row in found:
+                    if tuple(map(type, row)) != _TYPES:
+                        raise JournalCorrupt(
+                            f"{self.path}: a row near position {position} has not the types of a batch; "
+                            f"go on in a new file with recover_into",
+                            position,
+                        )
+                    yield Row(*row)
+        except self.db.error as problem:
+            if is_corrupt(problem):
+                raise JournalCorrupt(
+                    f"{self.path} is damaged near position {position} ({problem}); "
+                    f"run verify, and go on in a new file with recover_into",
+                    position,
+                ) from problem
+            raise JournalError(f"{self.path} cannot be read: {problem}; try again") from problem
+
+    def forwards(self, position: int = 0) -> Generator[Row, None, None]:
+        """Yield batches in order, from the one that holds `position`."""
+        return self.rows(_FORWARDS, position)
+
+    def backwards(self, position: int = LAST_POSITION) -> Generator[Row, None, None]:
+        """Yield batches newest first, from the one that holds `position`."""
+        return self.rows(_BACKWARDS, position)
+
+    def newest(self) -> Row | None:
+        """Return the last batch."""
+        return next(self.rows(_ONE, LAST_POSITION), None)
+
+    def read(self, after: int, limit: int, where: Filter | None) -> list[Stored]:
+        """Return the next `limit` entries behind a position that meet a filter."""
+        if limit <= 0:
+            return []
+        with closing(self.forwards(after + 1)) as rows:
+            return take_forwards(map(self._open, _in_time(rows, where)), after, limit, where)
+
+    def tail(self, limit: int, where: Filter | None) -> list[Stored]:
+        """Return the last `limit` entries that meet a filter, oldest first."""
+        if limit <= 0:
+            return []
+        with closing(self.backwards()) as rows:
+            return take_backwards(map(unpack, _in_time(rows, where)), limit, where)
+
+    def entry(self, position: int) -> Stored | None:
+        """Return the entry at a position, or None when it is not kept."""
+        row = next(self.rows(_ONE, position), None)
+        if row is None or position > row.last:
+            return None
+        return self._open(row)[position - row.first]
+
+    def _open(self, row: Row) -> list[Stored]:
+        """Unpack a row, unless it is the one that was unpacked last: small reads go through it again."""
+        if self._kept_first != row.first:
+            self._kept = unpack(row)
+            self._kept_first = row.first
+        return self._kept
+
+
+def _in_time(rows: Iterator[Row], where: Filter | None) -> Iterator[Row]:
+    """Leave out batches that have nothing of the time that is asked for, without unpacking them."""
+    if where is None or (where.since_ns is None and where.until_ns is None):
+        return rows
+    since_ns = where.since_ns if where.since_ns is not None else -LAST_POSITION
+    until_ns = where.until_ns if where.until_ns is not None else LAST_POSITION
+    return (row for row in rows if row.last_ns >= since_ns and row.first_ns < until_ns)

@@ -1,0 +1,190 @@
+"""The side file of a journal: the writer's lock, the heads it has reached, and what is in flight.
+
+It is mapped into memory, so that noting a call costs a store and no system call, and SIGKILL takes nothing
+away: the pages belong to the operating system. After a power cut the file may be older than the database;
+nothing here is needed for correctness then, and the boot id tells the two cases apart.
+
+    0     magic, generation, boot id, pid      written at opening
+    48    written | synced | dead | run        64-bit cells
+    4096  one slot of 512 bytes per call in flight: position | lane's length | name's length | lane and name
+
+The lock is a BSD lock on this file and not on the database, whose locks are SQLite's own business:
+closing any descriptor of the database would let go of them.
+"""
+
+import fcntl
+import mmap
+import os
+from pathlib import Path
+from typing import Final
+
+from openoutcry.errors import ConfigError, JournalLocked
+
+MAGIC: Final = b"OOMARKS1"
+SLOTS: Final = 2_048
+_HEADER_BYTES: Final = 4_096
+_SLOT_BYTES: Final = 512
+_SLOT_CELLS: Final = _SLOT_BYTES // 8
+_NAME_BYTES_MAX: Final = _SLOT_BYTES - 24
+_FILE_BYTES: Final = _HEADER_BYTES + SLOTS * _SLOT_BYTES
+_PID, _WRITTEN, _SYNCED, _DEAD, _RUN = 5, 6, 7, 8, 9
+_FIRST_CELL: Final = _HEADER_BYTES // 8
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> bytes:
+    """Return 16 bytes that change when the machine starts again; zeros where that cannot be known."""
+    try:
+        return bytes.fromhex(_BOOT_ID.read_text("ascii").strip().replace("-", ""))
+    except (OSError, ValueError):
+        return bytes(16)
+
+
+class MarksFile:
+    """The mapped side file, locked for one writer.
+
+    Attributes:
+        path: Where it is.
+        cells: All of it as 64-bit cells; `claim` says which one is yours.
+        found: Whether it was there and belonged to the generation named at `adopt`.
+
+    """
+
+    __slots__ = ("_fd", "_free", "_map", "cells", "created", "found", "path")
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock. Raises `JournalLocked`, naming the process that has it."""
+        self.path = path
+        self.found = False
+        self.created = not path.exists()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            pid = int.from_bytes(os.pread(self._fd, 8, 8 * _PID), "little") or None
+            os.close(self._fd)
+            holder = f"process {pid}" if pid else "another process"
+            raise JournalLocked(
+                f"{str(path).removesuffix('-marks')} is being written by {holder}; "
+                f"stop that one first, or read the file with JournalReader, which needs no lock",
+                pid,
+            ) from problem
+        if os.fstat(self._fd).st_size < _FILE_BYTES:
+            os.ftruncate(self._fd, _FILE_BYTES)
+        self._map = mmap.mmap(self._fd, _FILE_BYTES)
+        self.cells = memoryview(self._map).cast("Q")
+        self._free = list(range(_FIRST_CELL + (SLOTS - 1) * _SLOT_CELLS, _FIRST_CELL - 1, -_SLOT_CELLS))
+
+    @property
+    def tells_of_entries(self) -> bool:
+        """Whether a journal that is not empty has stood beside this file."""
+        return bytes(self._map[: len(MAGIC)]) == MAGIC and self.written > 0
+
+    def belongs_to(self, generation: bytes) -> bool:
+        """Tell whether what stands here is of this database."""
+        return bytes(self._map[:24]) == MAGIC + generation
+
+    def adopt(self, generation: bytes) -> None:
+        """See whether what stands here belongs to this database, and empty the file if it does not."""
+        self.found = self.belongs_to(generation)
+        if not self.found:
+            self._map[:] = bytes(_FILE_BYTES)
+            self._map[:24] = MAGIC + generation
+
+    @property
+    def same_boot(self) -> bool:
+        """Whether the machine has run on since the last writer, so that nothing written can be lost."""
+        return self.found and bytes(self._map[24:40]) == boot_id() != bytes(16)
+
+    @property
+    def dead(self) -> bool:
+        """Whether a sync or write of this generation has failed."""
+        return self.cells[_DEAD] != 0
+
+    def die(self) -> None:
+        """Note that this generation takes nothing more."""
+        self.cells[_DEAD] = 1
+
+    @property
+    def written(self) -> int:
+        """The last position that a writer has committed."""
+        return int(self.cells[_WRITTEN])
+
+    @property
+    def synced(self) -> int:
+        """The last position of which a sync has returned."""
+        return int(self.cells[_SYNCED])
+
+    @property
+    def run(self) -> int:
+        """A number of the writer's run that left what is here."""
+        return int(self.cells[_RUN])
+
+    def reached(self, written: int) -> None:
+        """Note the head after a commit."""
+        self.cells[_WRITTEN] = written
+
+    def saved(self, synced: int) -> None:
+        """Note the head after a sync."""
+        self.cells[_SYNCED] = synced
+
+    def in_flight(self) -> list[tuple[str, str, int]]:
+        """Return (subscription, lane, position) of every call that was not over."""
+        found = []
+        for cell in range(_FIRST_CELL, _FIRST_CELL + SLOTS * _SLOT_CELLS, _SLOT_CELLS):
+            position, lane_bytes, name_bytes = self.cells[cell : cell + 3]
+            if position and lane_bytes + name_bytes <= _NAME_BYTES_MAX:
+                at = cell * 8 + 24
+                text = bytes(self._map[at : at + lane_bytes + name_bytes])
+                lane = text[:lane_bytes].decode("utf-8", "replace")
+                found.append((text[lane_bytes:].decode("utf-8", "replace"), lane, int(position)))
+        return found
+
+    def begin_run(self, written: int, synced: int) -> None:
+        """Clear what the last run left and sign for this one."""
+        for cell in range(_FIRST_CELL, _FIRST_CELL + SLOTS * _SLOT_CELLS, _SLOT_CELLS):
+            if any(self.cells[cell : cell + 3]):
+                self._map[cell * 8 : cell * 8 + _SLOT_BYTES] = bytes(_SLOT_BYTES)
+        self._map[24:40] = boot_id()
+        self.cells[_PID] = os.getpid()
+        self.cells[_WRITTEN] = written
+        self.cells[_SYNCED] = synced
+        self.cells[_RUN] = int.from_bytes(os.urandom(7), "little") + 1
+
+    def claim(self, subscription: str, lane: str) -> int:
+        """Return the index of a cell for calls of this subscription, one at a time."""
+        text = (lane + subscription).encode()
+        if len(text) > _NAME_BYTES_MAX:
+            raise ConfigError(
+                f"the subscription name {subscription[:40]!r}... has {len(text)} bytes with its lane; "
+                f"at most {_NAME_BYTES_MAX} fit: give it a shorter name"
+            )
+        if not self._free:
+            raise ConfigError(f"{SLOTS} calls can be marked as in flight at once; lower the concurrency")
+        cell = self._free.pop()
+        self._map[cell * 8 + 24 : cell * 8 + 24 + len(text)] = text
+        self.cells[cell + 1] = len(lane.encode())
+        self.cells[cell + 2] = len(subscription.encode())
+        return cell
+
+    def release(self, cell: int) -> None:
+        """Give a cell back."""
+        self.cells[cell] = 0
+        self._free.append(cell)
+
+    def disown(self) -> None:
+        """Let go of the file in a forked child, so that the lock ends with the parent.
+
+        The map holds a descriptor too.
+        """
+        self.cells.release()
+        self._map.close()
+        os.close(self._fd)
+
+    def close(self, *, remove: bool = False) -> None:
+        """Let go of the lock; `remove` the file too if this opening made it for nothing."""
+        self.cells.release()
+        self._map.close()
+        if remove and self.created:
+            self.path.unlink(missing_ok=True)
+        os.close(self._fd)

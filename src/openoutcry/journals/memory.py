@@ -1,0 +1,254 @@
+"""The journal in memory: for tests and simulations, behaving like the others, with nothing on a disk."""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+import msgspec
+
+from openoutcry.errors import InvalidEvent, JournalError
+from openoutcry.journals.log import take_backwards, take_forwards
+from openoutcry.journals.rows import LANES, same_event
+from openoutcry.ports import (
+    BuriedEvent,
+    Changes,
+    CursorState,
+    Duplicate,
+    Entry,
+    Filter,
+    Level,
+    Step,
+    Stored,
+    Suspect,
+    Written,
+)
+
+
+class MemoryMarks:
+    """What is in flight, in memory."""
+
+    def __init__(self) -> None:
+        self.cells: list[int] = []
+        self._names: list[tuple[str, str]] = []
+        self._free: list[int] = []
+
+    def claim(self, subscription: str, lane: str) -> int:
+        """Return the index of a cell for calls of this subscription, one at a time."""
+        if not self._free:
+            self._free.append(len(self.cells))
+            self.cells.append(0)
+            self._names.append(("", ""))
+        cell = self._free.pop()
+        self._names[cell] = (subscription, lane)
+        return cell
+
+    def release(self, cell: int) -> None:
+        """Give a cell back."""
+        self.cells[cell] = 0
+        self._free.append(cell)
+
+    def in_flight(self) -> list[tuple[str, str, int]]:
+        """Return (subscription, lane, position) of every call that was not over."""
+        found = zip(self._names, self.cells, strict=True)
+        return [(name, lane, position) for (name, lane), position in found if position]
+
+
+class _NoStep:
+    """A step that has nothing to wait for."""
+
+    def __init__(self, upto: int) -> None:
+        self.upto = upto
+
+    def perform(self) -> None:
+        """Do nothing."""
+
+
+class MemoryJournal:
+    """A journal that lives as long as the object; implements `openoutcry.ports.Journal`.
+
+    Nothing is on a disk: `synced` follows `sync`, so that a test sees who has forgotten to call it.
+    `reopened` stands in for a restart.
+
+    Attributes:
+        head: The position of the newest entry.
+        first: The oldest position that is kept.
+        synced: The head at the last sync.
+        marks: What is in flight.
+
+    """
+
+    def __init__(self) -> None:
+        self.head = 0
+        self.first = 1
+        self.synced = 0
+        self.marks = MemoryMarks()
+        self._batches: list[list[Stored]] = []
+        self._places: dict[str, Stored] = {}
+        self._cursors: dict[tuple[str, str], CursorState] = {}
+        self._letters: dict[int, BuriedEvent] = {}
+        self._letter_ids = count(1)
+        self._suspects: dict[tuple[str, str, int], Suspect] = {}
+        self._closed = False
+
+    def reopened(self) -> "MemoryJournal":
+        """Return a journal with everything of this one, as a new process would find it after a crash."""
+        again = MemoryJournal()
+        again.head, again.first, again.synced = self.head, self.first, self.head
+        again._batches, again._places = list(self._batches), dict(self._places)
+        again._cursors, again._letters = dict(self._cursors), dict(self._letters)
+        again._letter_ids = self._letter_ids
+        again._suspects = dict(self._suspects)
+        for name, lane, position in self.marks.in_flight():
+            known = again._suspects.get((name, lane, position))
+            crashes = 1 if known is None else known.crashes + 1
+            again._suspects[name, lane, position] = Suspect(name, lane, position, crashes)
+        return again
+
+    def write(self, entries: Sequence[Entry], changes: Changes | None = None) -> Written:
+        """Note entries and changes, as one."""
+        self._check_open()
+        for entry in entries:
+            if entry.lane not in LANES:
+                raise InvalidEvent(f"lane = {entry.lane!r}: an entry's lane is one of {', '.join(LANES)}")
+        batch: list[Stored] = []
+        positions: list[int] = []
+        duplicates: list[Duplicate] = []
+        wants_sync = False
+        for index, entry in enumerate(entries):
+            known = self._places.get(entry.event_id)
+            if known is None:
+                known = self._place(entry, self.head + 1 + len(batch))
+                batch.append(known)
+            else:
+                same = same_event(known.payload, entry.payload)
+                duplicates.append(Duplicate(index, known.position, same))
+            positions.append(known.position)
+            wants_sync |= entry.level is Level.DISK and known.position > self.synced
+        if batch:
+            self._batches.append(batch)
+            self.head = batch[-1].position
+        if changes is not None:
+            self._save(changes)
+        return Written(positions, tuple(duplicates), wants_sync)
+
+    def _place(self, entry: Entry, position: int) -> Stored:
+        stored = Stored(position, entry.payload, entry.lane, entry.level, entry.wall_ns, entry.envelope)
+        self._places[entry.event_id] = stored
+        return stored
+
+    def _save(self, changes: Changes) -> None:
+        for cursor in changes.cursors:
+            self._cursors[cursor.subscription, cursor.lane] = cursor
+        for name, lane in changes.dropped_cursors:
+            self._cursors.pop((name, lane), None)
+        for letter in changes.buried:
+            letter_id = next(self._letter_ids)
+            self._letters[letter_id] = msgspec.structs.replace(letter, letter_id=letter_id)
+        for letter_id in changes.exhumed:
+            self._letters.pop(letter_id, None)
+        for call in changes.cleared:
+            self._suspects.pop(call, None)
+
+    def sync(self) -> int:
+        """Let `synced` follow the head."""
+        return self.end_sync(self.begin_sync())
+
+    def begin_sync(self) -> Step:
+        """Begin a sync that has nothing to wait for."""
+        self._check_open()
+        return _NoStep(self.head)
+
+    def end_sync(self, step: Step) -> int:
+        """Let `synced` follow the head at which the step was begun."""
+        self._check_open()
+        assert isinstance(step, _NoStep), "the step was begun by begin_sync"
+        self.synced = max(self.synced, step.upto)
+        return self.synced
+
+    def begin_checkpoint(self) -> Step | None:
+        """Return None: there is nothing to tidy up."""
+        return None
+
+    def end_checkpoint(self, step: Step) -> None:
+        """Do nothing."""
+
+    def read(self, after: int, limit: int, where: Filter | None = None) -> list[Stored]:
+        """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more."""
+        batches = (batch for batch in self._batches if batch[-1].position > after)
+        return take_forwards(batches, after, limit, where) if limit > 0 else []
+
+    def tail(self, limit: int, where: Filter | None = None) -> list[Stored]:
+        """Return the newest `limit` entries, oldest first."""
+        return take_backwards(reversed(self._batches), limit, where)
+
+    def find(self, event_id: str) -> int | None:
+        """Return the position of the entry with this id, or None when it is not kept."""
+        stored = self._places.get(event_id)
+        return None if stored is None else stored.position
+
+    def cursors(self) -> list[CursorState]:
+        """Return every saved cursor, ordered by subscription and lane."""
+        return [cursor for _, cursor in sorted(self._cursors.items())]
+
+    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
+        """Return the dead letters, oldest first."""
+        return [b for b in self._letters.values() if subscription is None or b.subscription == subscription]
+
+    def suspects(self) -> list[Suspect]:
+        """Return what was in flight when a process died, and has not been cleared since."""
+        return [suspect for _, suspect in sorted(self._suspects.items())]
+
+    def retire(
+        self,
+        *,
+        older_than_ns: int | None = None,
+        keep_count: int | None = None,
+        keep_bytes: int | None = None,
+        past_cursors: bool = False,
+    ) -> int:
+        """Forget old batches, and return how many entries they had. Bytes are those of the events."""
+        self._check_open()
+        allowed = self.head
+        if not past_cursors:
+            allowed = min((cursor.floor for cursor in self._cursors.values()), default=self.head)
+        retired = 0
+        sizes = self._sizes() if keep_bytes is not None else iter(())
+        for batch in list(self._batches):
+            last = batch[-1].position
+            goes = (
+                (older_than_ns is not None and max(e.wall_ns for e in batch) < older_than_ns)
+                or (keep_count is not None and self.head - last >= keep_count)
+                or (keep_bytes is not None and next(sizes) > keep_bytes)
+            )
+            if last > allowed or not goes:
+                break
+            self._batches.pop(0)
+            self.first = last + 1
+            retired += len(batch)
+        kept = self.first
+        self._places = {i: stored for i, stored in self._places.items() if stored.position >= kept}
+        return retired
+
+    def _sizes(self) -> Iterator[int]:
+        """Yield, batch after batch, the bytes of the events from it on."""
+        sizes = [sum(len(entry.payload) for entry in batch) for batch in self._batches]
+        left = sum(sizes)
+        for size in sizes:
+            yield left
+            left -= size
+
+    def idle(self) -> bool:
+        """Return False: nothing is deferred."""
+        return False
+
+    def close(self) -> None:
+        """Sync, and take nothing more. Harmless when done twice."""
+        if not self._closed:
+            self.sync()
+            self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise JournalError("the journal is closed; make a new one")
+
+    def __repr__(self) -> str:
+        return f"MemoryJournal(head={self.head})"

@@ -1,0 +1,243 @@
+"""Opening a journal file: made or recognised, locked, its tail verified, its last writer's marks read."""
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, NotAJournal
+from openoutcry.journals import books, schema
+from openoutcry.journals.chain import KEY_BYTES_MAX, KEY_BYTES_MIN, Chain
+from openoutcry.journals.engines import Connection, EngineName, choose, connect
+from openoutcry.journals.log import Log
+from openoutcry.journals.marks import MarksFile
+from openoutcry.journals.rows import Row
+from openoutcry.journals.verifying import gaps_of, judge
+
+TAIL_BATCHES: Final = 64
+TAIL_BYTES: Final = 4 * 1024 * 1024
+_PRAGMAS: Final = (
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA wal_autocheckpoint = 0",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+)
+
+
+class Opened(NamedTuple):
+    """A journal file that is ready to be written.
+
+    Attributes:
+        path: The file, symbolic links resolved.
+        db: The one connection that writes and checkpoints.
+        marks: The side file, locked.
+        chain: How its checksums are made.
+        floor: Entries up to here are retired.
+        head: The newest position.
+        checksum: The checksum of the last batch.
+        wal: A descriptor of the write-ahead log for syncs; it stays open as long as the connection.
+        unsynced_lost: Entries at `process` that a power cut took away.
+
+    """
+
+    path: Path
+    db: Connection
+    marks: MarksFile
+    chain: Chain
+    floor: int
+    head: int
+    checksum: bytes
+    wal: int
+    unsynced_lost: int
+
+
+def chain_of(key: bytes | None) -> Chain:
+    """Return the chain for a key. Raises `JournalError` for a key that BLAKE2b does not take."""
+    if key is not None and not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
+        raise JournalError(
+            f"the key has {len(key)} bytes; give {KEY_BYTES_MIN} to {KEY_BYTES_MAX} random ones"
+        )
+    return Chain(key)
+
+
+def open_file(path: str | Path, key: bytes | None, engine: EngineName, *, floor: int = 0) -> Opened:
+    """Open a file for writing, and make it if there is none; `floor` is where a new one begins."""
+    chain = chain_of(key)
+    choose(engine)
+    real = Path(os.path.realpath(path))
+    _make(real)
+    marks = MarksFile(Path(f"{real}-marks"))
+    db: Connection | None = None
+    try:
+        db = _connect(real, engine)
+        return _open(real, db, marks, chain, floor)
+    except BaseException as problem:
+        if db is not None:
+            leave_alone(db, real, engine)
+        marks.close(remove=isinstance(problem, NotAJournal))
+        raise
+
+
+def _make(path: Path) -> None:
+    """Make the file, for its owner alone, if it is not there."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if not path.is_file():
+            raise NotAJournal(f"{path} is no file; give the journal a file of its own") from None
+    except OSError as problem:
+        raise JournalError(
+            f"{path} cannot be made: {problem.strerror}; see that its folder exists"
+        ) from problem
+    else:
+        sync_folder(path)
+
+
+def sync_folder(path: Path) -> None:
+    """Put the name of a file on the disk."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _connect(path: Path, engine: EngineName) -> Connection:
+    try:
+        return connect(path, engine, "rw")
+    except Exception as problem:
+        raise schema.unreadable(path, problem) from problem
+
+
+def leave_alone(db: Connection, path: Path, engine: EngineName) -> None:
+    """Close a connection without the checkpoint that the last one to close a file would run.
+
+    After a failed sync, and on a damaged file, the write-ahead log must stay as it is. A connection that
+    can only read does not checkpoint, so it is made the last one.
+    """
+    try:
+        guard = connect(path, engine, "ro")
+        try:
+            list(guard.rows("SELECT count(*) FROM sqlite_master"))
+            db.close()
+        finally:
+            guard.close()
+    except (OSError, db.error):
+        db.close()
+
+
+def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int) -> Opened:
+    new = schema.is_empty(db, path)
+    if new and marks.tells_of_entries:
+        raise JournalCorrupt(
+            f"{path} is empty, but position {marks.written} had been reached: put the file back; "
+            f"if the journal is to begin anew, delete {marks.path.name}",
+            1,
+        )
+    try:
+        for pragma in _PRAGMAS:
+            db.run(pragma)
+        if new:
+            db.run("PRAGMA auto_vacuum = INCREMENTAL")
+        mode = schema.one(db.rows("PRAGMA journal_mode = WAL"))
+        if mode != "wal":
+            raise JournalError(
+                f"{path} cannot use a write-ahead log (it is {mode!r}); use a local file system"
+            )
+        if new:
+            schema.create(db, _first_settings(chain, floor), chain)
+            # without its write-ahead log the file must not look like one that nobody has used
+            list(db.rows("PRAGMA wal_checkpoint(TRUNCATE)"))
+    except db.error as problem:
+        raise schema.unreadable(path, problem) from problem
+    settings = schema.check_settings(schema.settings(db, path), chain, path)
+    floor, before = int(settings["floor"]), bytes.fromhex(settings["floor_checksum"])
+    marks.adopt(bytes.fromhex(settings["generation"]))
+    if marks.dead:
+        raise JournalDead(
+            f"{path}: a sync or a write failed here, so nobody knows what is on the disk; "
+            f"go on in a new file with recover_into"
+        )
+    tail = check_tail(Log(db, path), chain, floor, before)
+    head, checksum = (tail.last, tail.checksum) if tail else (floor, before)
+    head = gaps_of(db).get(head + 1, head)
+    lost = _compare(path, head, marks)
+    try:
+        wal = _begin_run(path, db, marks, chain, head, settings)
+    except db.error as problem:
+        raise schema.unreadable(path, problem) from problem
+    return Opened(path, db, marks, chain, floor, head, checksum, wal, lost)
+
+
+def _first_settings(chain: Chain, floor: int) -> dict[str, str]:
+    return {
+        "generation": os.urandom(16).hex(),
+        "checksum": chain.kind,
+        "floor": str(floor),
+        "floor_checksum": chain.start.hex(),
+        "run": "0",
+    }
+
+
+def check_tail(log: Log, chain: Chain, floor: int, before: bytes) -> Row | None:
+    """Hold the newest batches against the chain, and return the last one.
+
+    Raises `JournalCorrupt` with the first position that cannot be trusted.
+    """
+    rows: list[Row] = []
+    size = 0
+    for row in log.backwards():
+        rows.append(row)
+        size += len(row.data)
+        if len(rows) > TAIL_BATCHES or size > TAIL_BYTES:
+            break
+    else:
+        rows.append(Row(floor + 1, 0, 0, 0, before, b""))
+    gaps = gaps_of(log.db)
+    rows.reverse()
+    for previous, row in pairwise(rows):
+        expected = gaps.get(previous.last + 1, previous.last) + 1
+        wrong = judge(row, expected, previous.checksum, chain)
+        if wrong is not None:
+            raise JournalCorrupt(
+                f"{log.path}: {wrong}; what is before can be read; go on in a new file with recover_into",
+                min(expected, row.first),
+            )
+    return rows[-1] if rows[-1].size else None
+
+
+def _compare(path: Path, head: int, marks: MarksFile) -> int:
+    """Hold the head against what the last writer had reached; return what a power cut took at `process`."""
+    if not marks.found:
+        return 0
+    due = marks.written if marks.same_boot else marks.synced
+    if head < due:
+        raise JournalCorrupt(
+            f"{path} ends at position {head}, but {due} had been reached: "
+            f"its write-ahead log is damaged or gone. "
+            f"Go on in a new file with recover_into; if you have put back an older copy, "
+            f"delete {marks.path.name}",
+            head + 1,
+        )
+    return max(0, marks.written - head)
+
+
+def _begin_run(
+    path: Path, db: Connection, marks: MarksFile, chain: Chain, head: int, settings: dict[str, str]
+) -> int:
+    """Take over what the last run had in flight, once, and open the write-ahead log for syncs."""
+    left = marks.in_flight() if marks.found and str(marks.run) != settings.get("run") else []
+    db.run("BEGIN IMMEDIATE")
+    books.accuse(db, left)
+    db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
+    db.run("COMMIT")
+    wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fdatasync(wal)
+        sync_folder(path)
+    except OSError as problem:
+        os.close(wal)
+        marks.die()
+        raise JournalDead(f"{path}: the first sync failed ({problem}); see to the disk") from problem
+    marks.begin_run(head, head)
+    return wal

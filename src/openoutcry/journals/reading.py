@@ -1,0 +1,115 @@
+"""Reading a journal that somebody else writes: another thread, another process, or nobody any more."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from openoutcry.errors import JournalError, NotAJournal
+from openoutcry.journals import books, schema
+from openoutcry.journals.chain import Chain
+from openoutcry.journals.engines import Connection, EngineName, connect
+from openoutcry.journals.log import Log
+from openoutcry.journals.opening import chain_of
+from openoutcry.journals.verifying import Anchor, Progress, Verified, verify
+from openoutcry.ports import BuriedEvent, CursorState, Filter, Stored, Suspect
+
+
+class JournalReader:
+    """A journal file opened read-only, also while a bus writes to it. It never locks the writer out.
+
+    Of a sealed journal everything can be read without the key, except that nothing is then held against
+    its checksum.
+
+    Attributes:
+        path: The file, symbolic links resolved.
+
+    Raises:
+        NotAJournal: There is no such file, or it is something else.
+        SchemaTooNew: A newer version made it.
+        JournalCorrupt: Its settings are damaged.
+
+    """
+
+    def __init__(self, path: str | Path, *, key: bytes | None = None, engine: EngineName = "auto") -> None:
+        self.path = Path(os.path.realpath(path))
+        if not self.path.is_file():
+            raise NotAJournal(f"{self.path} does not exist; name the file that a bus writes to")
+        try:
+            self._db: Connection = connect(self.path, engine, "ro")
+        except Exception as problem:
+            raise schema.unreadable(self.path, problem) from problem
+        self._log = Log(self._db, self.path)
+        try:
+            self._chain = self._recognise(key)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _recognise(self, key: bytes | None) -> Chain | None:
+        """See that it is a journal; return its chain, None for a sealed one without its key."""
+        chain = chain_of(key)
+        if schema.is_empty(self._db, self.path):
+            raise NotAJournal(f"{self.path} is empty; name the file that a bus writes to")
+        found = schema.settings(self._db, self.path)
+        if key is None and found.get("checksum", ("", b""))[0] == "blake2b":
+            return None
+        schema.check_settings(found, chain, self.path)
+        return chain
+
+    @property
+    def head(self) -> int:
+        """The position of the newest entry now."""
+        row = self._log.newest()
+        return self._start().position if row is None else row.last
+
+    @property
+    def first(self) -> int:
+        """The oldest position that is kept."""
+        return self._start().position + 1
+
+    def read(self, after: int, limit: int, where: Filter | None = None) -> list[Stored]:
+        """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more."""
+        return self._log.read(after, limit, where)
+
+    def tail(self, limit: int, where: Filter | None = None) -> list[Stored]:
+        """Return the newest `limit` entries, oldest first."""
+        return self._log.tail(limit, where)
+
+    def cursors(self) -> list[CursorState]:
+        """Return every saved cursor."""
+        return books.cursors(self._db, self._chain)
+
+    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
+        """Return the dead letters, oldest first."""
+        return books.letters(self._db, self._chain, subscription)
+
+    def suspects(self) -> list[Suspect]:
+        """Return what was in flight when a process died, and has not been cleared since."""
+        return books.suspects(self._db)
+
+    def verify(self, progress: Progress | None = None, anchor: Anchor | None = None) -> Verified:
+        """Hold everything against its checksums; with `anchor`, also against a head kept elsewhere.
+
+        `progress` is called after every batch with the position reached and the head. Half a second per
+        million small events, more with a key. Raises `JournalError` for a sealed journal without its key.
+        """
+        if self._chain is None:
+            raise JournalError(f"{self.path} is sealed with a key; give the key to verify it")
+        return verify(self._log, self._chain, self._start(), self.head, progress=progress, anchor=anchor)
+
+    def _start(self) -> Anchor:
+        found = schema.settings(self._db, self.path)
+        return Anchor(int(found["floor"][0]), found["floor_checksum"][0])
+
+    def close(self) -> None:
+        """Let go of the file. Harmless when done twice."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,109 @@
+"""Which event ids are in a journal file: an index in memory, warmed up from the file, which decides."""
+
+from collections.abc import Sequence
+
+from openoutcry.journals.ids import IdIndex
+from openoutcry.journals.log import Log
+from openoutcry.journals.rows import event_ids, same_event, unpack
+from openoutcry.ports import Duplicate, Entry, Level
+
+
+class Sifted:
+    """What of a call is new.
+
+    Attributes:
+        fresh: The entries to write.
+        positions: The position of every entry of the call, if `fresh` is written next.
+        duplicates: The others.
+        unsynced: Whether a duplicate that asks for `disk` is not there yet.
+
+    """
+
+    __slots__ = ("duplicates", "fresh", "positions", "unsynced")
+
+    def __init__(self) -> None:
+        self.fresh: list[Entry] = []
+        self.positions: list[int] = []
+        self.duplicates: list[Duplicate] = []
+        self.unsynced = False
+
+
+class Register:
+    """The event ids of a journal file.
+
+    After an opening the ids of older batches are looked up piece by piece (`warm`). A question that comes
+    before that is done waits for it: about one microsecond per entry that is kept.
+    """
+
+    __slots__ = ("_cold", "_ids", "_log")
+
+    def __init__(self, log: Log, floor: int, head: int) -> None:
+        self._log = log
+        self._ids = IdIndex()
+        self._ids.forget(floor)
+        self._cold = head
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether ids from before the opening have not been looked up yet."""
+        return self._cold > self._ids.floor
+
+    def warm(self, count: int) -> None:
+        """Look up the ids of at least `count` more entries from before the opening, newest first."""
+        done = 0
+        for row in self._log.backwards(self._cold):
+            self._ids.add_older(event_ids(unpack(row)), row.first)
+            self._cold = row.first - 1
+            done += row.size
+            if done >= count:
+                return
+        self._cold = 0
+
+    def are_new(self, ids: Sequence[str]) -> bool:
+        """Tell whether none of the ids can be here, and none is there twice."""
+        if self.is_cold:
+            self.warm(self._cold)
+        return self._ids.are_new(ids)
+
+    def add(self, ids: Sequence[str], first: int) -> None:
+        """Note the ids of a batch that has been written."""
+        self._ids.add(ids, first)
+
+    def find(self, event_id: str) -> tuple[int, bytes] | None:
+        """Return the position and the content of the entry with an id."""
+        if self.is_cold:
+            self.warm(self._cold)
+        for position in self._ids.places(event_id):
+            entry = self._log.entry(position)
+            if entry is not None and event_ids([entry]) == [event_id]:
+                return position, entry.payload
+        return None
+
+    def sift(self, entries: Sequence[Entry], head: int, synced: int) -> Sifted:
+        """Tell new entries from those whose ids are here, or came before in the same call."""
+        sifted = Sifted()
+        here: dict[str, tuple[int, bytes]] = {}
+        for index, entry in enumerate(entries):
+            known = here.get(entry.event_id) or self.find(entry.event_id)
+            if known is None:
+                position = head + 1 + len(sifted.fresh)
+                here[entry.event_id] = position, entry.payload
+                sifted.fresh.append(entry)
+            else:
+                position, payload = known
+                same = same_event(payload, entry.payload)
+                sifted.duplicates.append(Duplicate(index, position, same))
+                sifted.unsynced |= entry.level is Level.DISK and position > synced
+            sifted.positions.append(position)
+        return sifted
+
+    def forget(self, floor: int) -> None:
+        """Forget the ids of what has been retired."""
+        self._ids.forget(floor)
+
+    def idle(self, count: int) -> bool:
+        """Do about `count` ids' worth of deferred work, and tell whether there is more."""
+        if self.is_cold:
+            self.warm(count)
+            return True
+        return self._ids.move(count) or self._ids.sweep()

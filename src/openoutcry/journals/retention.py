@@ -1,0 +1,63 @@
+"""Retention: which old batches may go, and taking them out."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from openoutcry.journals import schema
+from openoutcry.journals.chain import Chain
+from openoutcry.journals.engines import Connection
+from openoutcry.ports import CursorState
+
+PAGE_BYTES: Final = 4096
+BATCHES_PER_CALL: Final = 64
+_OVERSIZE_BATCHES: Final = 8
+_OLDEST: Final = "SELECT first + count - 1, last_ns, checksum FROM batches ORDER BY first LIMIT ?"
+
+
+class Wish(NamedTuple):
+    """What is to be retired; see `openoutcry.ports.Journal.retire`."""
+
+    older_than_ns: int | None
+    keep_count: int | None
+    keep_bytes: int | None
+    past_cursors: bool
+
+
+class Last(NamedTuple):
+    """The last batch to go."""
+
+    position: int
+    checksum: bytes
+
+
+def choose(db: Connection, wish: Wish, head: int, cursors: Sequence[CursorState]) -> Last | None:
+    """Return the last of the oldest batches that may go in one piece of work, or None."""
+    allowed = head if wish.past_cursors else min((cursor.floor for cursor in cursors), default=head)
+    too_big = wish.keep_bytes is not None and used_bytes(db) > wish.keep_bytes
+    chosen = None
+    for number, (last, last_ns, checksum) in enumerate(db.rows(_OLDEST, (BATCHES_PER_CALL,))):
+        goes = (
+            (wish.older_than_ns is not None and last_ns < wish.older_than_ns)
+            or (wish.keep_count is not None and head - last >= wish.keep_count)
+            or (too_big and number < _OVERSIZE_BATCHES)
+        )
+        if last > allowed or not goes:
+            break
+        chosen = Last(last, bytes(checksum))
+    return chosen
+
+
+def carry_out(db: Connection, last: Last, chain: Chain) -> None:
+    """Delete the batches up to `last`, and remember where the chain goes on, in one commit."""
+    db.run("BEGIN IMMEDIATE")
+    db.run("DELETE FROM batches WHERE first <= ?", (last.position,))
+    db.run("DELETE FROM gaps WHERE last <= ?", (last.position,))
+    for key, value in (("floor", str(last.position)), ("floor_checksum", last.checksum.hex())):
+        db.run(schema.SAVE_META, schema.setting(key, value, chain))
+    db.run("COMMIT")
+
+
+def used_bytes(db: Connection) -> int:
+    """Return the size of the database without its free pages."""
+    pages = schema.one(db.rows("PRAGMA page_count")) - schema.one(db.rows("PRAGMA freelist_count"))
+    return int(pages) * PAGE_BYTES

@@ -1,0 +1,161 @@
+"""Batches as they are stored: one row, whose entries are one JSON array.
+
+An element is `[lane, level, ns after the row's first_ns, event]`, with the envelope as a fifth member if
+there is one. The event is copied in and out as bytes and never re-written, so that unknown types keep
+every one of theirs.
+"""
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+import msgspec
+
+from openoutcry.errors import InvalidEvent, JournalCorrupt
+from openoutcry.journals.chain import Chain
+from openoutcry.ports import Entry, Envelope, Level, Stored
+
+LANES: Final = ("control", "high", "normal")
+LEVELS: Final = tuple(Level)
+_LANE_NUMBER: Final = {name: number for number, name in enumerate(LANES)}
+_LABELS: Final = tuple(map(attrgetter, ("lane", "level", "wall_ns", "envelope")))
+_NO_ENVELOPE: Final = frozenset({None})
+_payload = attrgetter("payload")
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Row(NamedTuple):
+    """A batch as it stands in the table.
+
+    Attributes:
+        first: The position of its first entry.
+        size: How many entries it has.
+        first_ns: The earliest `wall_ns` of its entries.
+        last_ns: The latest.
+        checksum: The chain's, over all the rest and the row before.
+        data: The entries, a JSON array.
+
+    """
+
+    first: int
+    size: int
+    first_ns: int
+    last_ns: int
+    checksum: bytes
+    data: bytes
+
+    @property
+    def last(self) -> int:
+        """The position of its last entry."""
+        return self.first + self.size - 1
+
+
+class _Element(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    lane: int
+    level: int
+    after_ns: int
+    event: msgspec.Raw
+    envelope: Envelope | None = None
+
+
+_decode: Final = msgspec.json.Decoder(list[_Element]).decode
+
+
+def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
+    """Return the row of some entries, at least one, and the highest level that one of them asks for."""
+    lanes, levels, times, envelopes = (set(map(label, entries)) for label in _LABELS)
+    first_ns, last_ns = min(times), max(times)
+    level = max(levels)
+    if len(lanes) == len(levels) == len(times) == 1 and envelopes == _NO_ENVELOPE:
+        head = _head(lanes.pop(), level, 0)
+        data = b"".join((b"[", head, (b"]," + head).join(map(_payload, entries)), b"]]"))
+    else:
+        data = _join(entries, first_ns)
+    checksum = chain.link(before, first, len(entries), first_ns, last_ns, data)
+    return Row(first, len(entries), first_ns, last_ns, checksum, data), level
+
+
+def _head(lane: str, level: Level, after_ns: int) -> bytes:
+    number = _LANE_NUMBER.get(lane)
+    if number is None:
+        raise InvalidEvent(f"lane = {lane!r}: an entry's lane is one of {', '.join(LANES)}")
+    return b"[%d,%d,%d," % (number, level, after_ns)
+
+
+def _join(entries: Sequence[Entry], first_ns: int) -> bytes:
+    heads: dict[tuple[str, Level, int], bytes] = {}
+    parts: list[bytes] = []
+    add = parts.append
+    for entry in entries:
+        kind = entry.lane, entry.level, entry.wall_ns
+        head = heads.get(kind)
+        if head is None:
+            head = heads[kind] = _head(entry.lane, entry.level, entry.wall_ns - first_ns)
+        add(head)
+        add(entry.payload)
+        add(b"]," if entry.envelope is None else b"," + _encode(entry.envelope) + b"],")
+    parts[-1] = parts[-1][:-1]
+    return b"[" + b"".join(parts) + b"]"
+
+
+def unpack(row: Row) -> list[Stored]:
+    """Return the entries of a row. Raises `JournalCorrupt` where its data is not what `pack` made."""
+    try:
+        elements = _decode(row.data)
+        if len(elements) != row.size:
+            raise _damaged(row, f"it has {len(elements)} entries and should have {row.size}")
+        first_ns = row.first_ns
+        return [
+            Stored(
+                position,
+                bytes(element.event),
+                LANES[element.lane],
+                LEVELS[element.level],
+                first_ns + element.after_ns,
+                element.envelope,
+            )
+            for position, element in enumerate(elements, row.first)
+        ]
+    except (msgspec.DecodeError, IndexError) as problem:
+        raise _damaged(row, str(problem)) from problem
+
+
+def _damaged(row: Row, what: str) -> JournalCorrupt:
+    return JournalCorrupt(
+        f"the batch at positions {row.first} to {row.last} cannot be read: {what}; "
+        f"run verify, and go on in a new file with recover_into",
+        row.first,
+    )
+
+
+def event_ids(entries: Sequence[Stored]) -> list[str]:
+    """Return the ids of stored entries; an entry that has none gets the empty string."""
+    return [_id_of(entry) or "" for entry in entries]
+
+
+class _Id(msgspec.Struct, gc=False):
+    event_id: str | None = None
+
+
+_read_id: Final = msgspec.json.Decoder(_Id).decode
+
+
+def _id_of(entry: Stored) -> str | None:
+    beside = entry.envelope
+    if beside is not None and beside.event_id is not None:
+        return beside.event_id
+    return _read_id(entry.payload).event_id
+
+
+def same_event(one: bytes, other: bytes) -> bool:
+    """Tell whether two events say the same, but for when.
+
+    An event that a handler makes anew while it handles its cause again has a fresh timestamp.
+    """
+    if one == other:
+        return True
+    first, second = msgspec.json.decode(one), msgspec.json.decode(other)
+    if isinstance(first, dict) and isinstance(second, dict):
+        first.pop("timestamp", None)
+        second.pop("timestamp", None)
+    return bool(first == second)

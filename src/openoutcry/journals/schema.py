@@ -1,0 +1,150 @@
+"""The tables and the view of a journal file, and the look at a file that tells whether it is one."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal, SchemaTooNew
+from openoutcry.journals.chain import Chain
+from openoutcry.journals.engines import Connection, is_corrupt, is_foreign
+
+APPLICATION_ID: Final = 0x4F4F4331
+"""In SQLite's header field for this purpose: "OOC1"."""
+SCHEMA_VERSION: Final = 1
+"""In SQLite's `user_version`."""
+
+_TABLES: Final = (
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE batches(
+        first INTEGER PRIMARY KEY, count INTEGER NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT
+        NULL, checksum BLOB NOT NULL, entries TEXT NOT NULL)""",
+    """CREATE TABLE cursors(
+        subscription TEXT NOT NULL, lane TEXT NOT NULL, floor INTEGER NOT NULL, settled TEXT NOT NULL,
+        takes TEXT NOT NULL, checksum BLOB NOT NULL, PRIMARY KEY(subscription, lane)) WITHOUT ROWID""",
+    """CREATE TABLE dead_letters(
+        letter_id INTEGER PRIMARY KEY AUTOINCREMENT, subscription TEXT NOT NULL, lane TEXT NOT NULL,
+        position INTEGER NOT NULL, reason TEXT NOT NULL, error TEXT NOT NULL, traceback TEXT NOT NULL,
+        attempts INTEGER NOT NULL, wall_ns INTEGER NOT NULL, event TEXT NOT NULL, checksum BLOB NOT NULL)""",
+    """CREATE TABLE suspects(
+        subscription TEXT NOT NULL, lane TEXT NOT NULL, position INTEGER NOT NULL, crashes INTEGER NOT NULL,
+        PRIMARY KEY(subscription, lane, position)) WITHOUT ROWID""",
+    "CREATE TABLE gaps(first INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
+)
+_FIELDS: Final = (
+    "event_id",
+    "event_type",
+    "source_agent",
+    "symbol",
+    "correlation_id",
+    "causation_id",
+    "round_id",
+)
+_COLUMNS: Final = ",\n    ".join(
+    f"coalesce(json_extract(e.value, '$[4].{name}'), json_extract(e.value, '$[3].{name}')) AS {name}"
+    for name in _FIELDS
+)
+_VIEW: Final = f"""CREATE VIEW events AS
+SELECT
+    b.first + e.key AS position,
+    strftime('%Y-%m-%dT%H:%M:%f', (b.first_ns + json_extract(e.value, '$[2]')) / 1e9, 'unixepoch') AS time,
+    b.first_ns + json_extract(e.value, '$[2]') AS wall_ns,
+    {_COLUMNS},
+    json_extract(json_array('control', 'high', 'normal'), '$[' || json_extract(e.value, '$[0]') || ']') AS
+    lane, json_extract(json_array('memory', 'process', 'disk'), '$[' || json_extract(e.value, '$[1]') ||
+    ']') AS level, json_extract(e.value, '$[3]') AS event
+FROM batches AS b, json_each(b.entries) AS e"""  # noqa: S608 - made of the names above alone
+
+INSERT_BATCH: Final = "INSERT INTO batches VALUES(?, ?, ?, ?, ?, CAST(? AS TEXT))"
+SELECT_BATCH: Final = "SELECT first, count, first_ns, last_ns, checksum, CAST(entries AS BLOB) FROM batches "
+SAVE_META: Final = "INSERT OR REPLACE INTO meta VALUES(?, ?, ?)"
+
+
+def create(db: Connection, settings: dict[str, str], chain: Chain) -> None:
+    """Lay out an empty file, in one transaction."""
+    db.run("BEGIN IMMEDIATE")
+    for statement in (*_TABLES, _VIEW):
+        db.run(statement)
+    db.run_many(SAVE_META, (setting(key, value, chain) for key, value in settings.items()))
+    db.run(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.run("COMMIT")
+
+
+def setting(key: str, value: str, chain: Chain) -> tuple[str, str, bytes]:
+    """Return the row of a setting."""
+    return key, value, chain.seal(json.dumps([key, value]))
+
+
+def settings(db: Connection, path: Path) -> dict[str, tuple[str, bytes]]:
+    """Return the settings of a file with their checksums, which `check_settings` looks at."""
+    try:
+        return {
+            key: (value, bytes(check))
+            for key, value, check in db.rows("SELECT key, value, checksum FROM meta")
+        }
+    except db.error as problem:
+        raise unreadable(path, problem) from problem
+
+
+def check_settings(found: dict[str, tuple[str, bytes]], chain: Chain, path: Path) -> dict[str, str]:
+    """Return the settings by name. Raises `JournalCorrupt` where one is not what was written."""
+    kind = found.get("checksum", ("", b""))[0]
+    if kind == "blake2b" and chain.kind == "crc32":
+        raise JournalError(f"{path} is sealed with a key; give the key that it was made with")
+    if kind == "crc32" and chain.kind == "blake2b":
+        raise JournalError(f"{path} was made without a key; open it without one")
+    for key, (value, check) in found.items():
+        if chain.seal(json.dumps([key, value])) != check:
+            hint = " (or the key is not the one that it was made with)" if kind == "blake2b" else ""
+            raise JournalCorrupt(f"{path}: the setting {key!r} is damaged{hint}; recover_into a new file")
+    missing = {"generation", "checksum", "floor", "floor_checksum"} - found.keys()
+    if missing:
+        raise JournalCorrupt(
+            f"{path}: the settings {sorted(missing)} are missing; restore the file from a copy"
+        )
+    return {key: value for key, (value, _) in found.items()}
+
+
+def is_empty(db: Connection, path: Path) -> bool:
+    """Tell whether a file is a journal (False) or has nothing in it yet (True). Raises for anything else."""
+    try:
+        application_id, version = _number(db, "application_id"), _number(db, "user_version")
+        tables = next(iter(db.rows("SELECT count(*) FROM sqlite_master")))[0]
+    except db.error as problem:
+        raise unreadable(path, problem) from problem
+    if application_id == 0 and version == 0 and tables == 0:
+        if path.stat().st_size and not _number(db, "page_count"):
+            raise NotAJournal(f"{path} is too short to be a journal; give the journal a file of its own")
+        return True
+    if application_id != APPLICATION_ID or version < 1:
+        raise NotAJournal(
+            f"{path} is an SQLite database of another program (application_id {application_id:#x}); "
+            f"give the journal a file of its own"
+        )
+    if version > SCHEMA_VERSION:
+        raise SchemaTooNew(
+            f"{path} has schema version {version}, and this version of openoutcry knows {SCHEMA_VERSION}: "
+            f"upgrade openoutcry"
+        )
+    return False
+
+
+def unreadable(path: Path, problem: Exception) -> JournalError:
+    """Return the error to raise for what SQLite said while a file was being opened."""
+    if is_foreign(problem):
+        return NotAJournal(f"{path} is not a journal ({problem}); give the journal a file of its own")
+    if is_corrupt(problem):
+        return JournalCorrupt(f"{path} is damaged ({problem}); recover_into a new file")
+    return JournalError(
+        f"{path} cannot be opened: {problem}; see that the file and its folder can be written"
+    )
+
+
+def _number(db: Connection, pragma: str) -> int:
+    return int(one(db.rows(f"PRAGMA {pragma}")))
+
+
+def one(rows: Iterable[Any]) -> Any:
+    """Return the first column of the first row."""
+    return next(iter(rows))[0]

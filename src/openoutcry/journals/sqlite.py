@@ -1,0 +1,378 @@
+"""The journal in an SQLite file: one row per batch, one commit per write, syncs on demand.
+
+The owner of the loop writes inline: a commit without a sync takes microseconds, and a thread would pay
+more for the interpreter's lock than it saves. One connection writes and checkpoints, since two at once
+can corrupt a file under SQLite before 3.51.3; readers open the file read-only (`JournalReader`).
+
+`disk` is a commit without a sync, then `fdatasync` of the write-ahead log through a descriptor of our
+own. That is what synchronous=FULL does, only that many commits can share it, and that it can be waited
+for elsewhere.
+"""
+
+import os
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NoReturn, Self
+
+from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
+from openoutcry.journals import books, forks, reading, retention, schema
+from openoutcry.journals.engines import EngineName, is_busy, is_full
+from openoutcry.journals.log import Log
+from openoutcry.journals.opening import leave_alone, open_file
+from openoutcry.journals.register import Register
+from openoutcry.journals.rows import Row, event_ids, pack, unpack
+from openoutcry.journals.steps import CheckpointStep, SyncStep
+from openoutcry.journals.verifying import Anchor
+from openoutcry.ports import (
+    BuriedEvent,
+    Changes,
+    CursorState,
+    Entry,
+    Filter,
+    Level,
+    Step,
+    Stored,
+    Suspect,
+    Written,
+)
+
+WAL_DUE_BYTES: Final = 1024 * 1024
+"""From this size of the write-ahead log on an idle moment is used for a checkpoint."""
+WAL_MAX_BYTES: Final = 64 * 1024 * 1024
+"""At this size a write does not wait for an idle moment."""
+_COMMIT_BYTES: Final = 8192
+_IDLE_IDS: Final = 4096
+_event_id = attrgetter("event_id")
+
+
+class SqliteJournal:
+    """A journal in one file; implements `openoutcry.ports.Journal`.
+
+    Opening makes the file if there is none (readable by its owner alone), takes the writer's lock,
+    verifies the newest batches and takes over what was in flight. Beside the file stand SQLite's `-wal`
+    and `-shm`, and `-marks`.
+
+    Attributes:
+        path: The file, symbolic links resolved.
+        head: The position of the newest entry.
+        first: The oldest position that is kept.
+        synced: Every entry up to and including this position is on the disk.
+        marks: What is in flight.
+        unsynced_lost: Entries accepted at `process` that a power cut before this opening took away.
+
+    Raises:
+        JournalLocked: Another writer has the file.
+        JournalCorrupt: The tail is not what was written; `position` says from where.
+        JournalDead: A sync or write of this file has failed before.
+        NotAJournal: The file is something else.
+        SchemaTooNew: A newer version made it.
+        JournalError: It cannot be opened: folder, permissions, key.
+
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        key: bytes | None = None,
+        engine: EngineName = "auto",
+        wal_max_bytes: int = WAL_MAX_BYTES,
+    ) -> None:
+        opened = open_file(path, key, engine)
+        self.path = opened.path
+        self.head = self.synced = opened.head
+        self.first = opened.floor + 1
+        self.marks = opened.marks
+        self.unsynced_lost = opened.unsynced_lost
+        self._engine: EngineName = engine
+        self._key = key
+        self._db = opened.db
+        self._log = Log(opened.db, opened.path)
+        self._chain = opened.chain
+        self._checksum = opened.checksum
+        self._wal = opened.wal
+        self._wal_bytes = 0
+        self._wal_max_bytes = wal_max_bytes
+        self._register = Register(self._log, opened.floor, opened.head)
+        self._barred: JournalError | None = None
+        self._closed = False
+        forks.watch(self)
+
+    # Writing
+
+    def write(self, entries: Sequence[Entry], changes: Changes | None = None) -> Written:
+        """Write entries and changes in one commit, which survives the process when this returns.
+
+        An entry whose id is here already, or twice in the call, is not written again; the changes are saved
+        in any case. Raises as `openoutcry.ports.Journal` says, and then nothing of the call is written.
+        """
+        if self._barred is not None:
+            raise self._barred
+        if not entries:
+            self._commit(None, changes)
+            return Written(())
+        ids = list(map(_event_id, entries))
+        if self._register.are_new(ids):
+            positions: Sequence[int] = range(self.head + 1, self.head + 1 + len(ids))
+            return Written(positions, (), self._append(entries, ids, changes) is Level.DISK)
+        sifted = self._register.sift(entries, self.head, self.synced)
+        level = Level.MEMORY
+        if sifted.fresh:
+            level = self._append(sifted.fresh, list(map(_event_id, sifted.fresh)), changes)
+        else:
+            self._commit(None, changes)
+        wants_sync = level is Level.DISK or sifted.unsynced
+        return Written(sifted.positions, tuple(sifted.duplicates), wants_sync)
+
+    def _append(self, entries: Sequence[Entry], ids: list[str], changes: Changes | None) -> Level:
+        first = self.head + 1
+        row, level = pack(entries, first, self._checksum, self._chain)
+        self._commit(row, changes)
+        self._register.add(ids, first)
+        return level
+
+    def _commit(self, row: Row | None, changes: Changes | None) -> None:
+        """Write a batch and changes, all or nothing, and note the new head."""
+        db = self._db
+        try:
+            if changes is None:
+                if row is None:
+                    return
+                db.run(schema.INSERT_BATCH, row)
+            else:
+                db.run("BEGIN IMMEDIATE")
+                if row is not None:
+                    db.run(schema.INSERT_BATCH, row)
+                books.save(db, changes, self._chain)
+                db.run("COMMIT")
+        except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
+            self._refused(problem)
+        self._wal_bytes += _COMMIT_BYTES
+        if row is not None:
+            self.head = row.last
+            self._checksum = row.checksum
+            self._wal_bytes += len(row.data)
+            self.marks.reached(row.last)
+        if self._wal_bytes >= self._wal_max_bytes:
+            self._checkpoint()
+
+    def _refused(self, problem: BaseException) -> NoReturn:
+        """Undo what a failed commit may have begun, and raise what it means."""
+        db = self._db
+        try:
+            if db.in_transaction:
+                db.run("ROLLBACK")
+        except db.error as also:
+            self._die("the disk refused a write, and taking it back", also)
+        if not isinstance(problem, db.error):
+            self._look_again()
+            raise problem
+        if is_full(problem):
+            raise JournalFull(
+                f"{self.path}: the disk has no room, nothing was written; make room and publish again"
+            ) from problem
+        if is_busy(problem):
+            raise JournalLocked(
+                f"{self.path}: another program is writing to the database, nothing was written; "
+                f"end its transaction and publish again"
+            ) from problem
+        self._die("the disk refused a write", problem)
+
+    def _look_again(self) -> None:
+        """After an interruption of unknown outcome: take the head from the file."""
+        row = self._log.newest()
+        if row is not None and row.last > self.head:
+            self.head, self._checksum = row.last, row.checksum
+            self._register.add(event_ids(unpack(row)), row.first)
+            self.marks.reached(row.last)
+
+    def _die(self, what: str, problem: BaseException) -> NoReturn:
+        """End this generation: nothing is retried as if it had worked."""
+        self.marks.die()
+        self._barred = JournalDead(
+            f"{self.path}: {what} ({problem}), so nobody knows what is on the disk; "
+            f"reading still works; go on in a new file with recover_into"
+        )
+        raise self._barred from problem
+
+    # The disk
+
+    def sync(self) -> int:
+        """Put everything that has been written on the disk, and return its last position."""
+        step = self.begin_sync()
+        step.perform()
+        return self.end_sync(step)
+
+    def begin_sync(self) -> SyncStep:
+        """Begin a sync of all that has been written; `perform` it in any thread, `end_sync` it here."""
+        if self._barred is not None:
+            raise self._barred
+        return SyncStep(self._wal, self.head)
+
+    def end_sync(self, step: Step) -> int:
+        """Note a performed sync. Any error of it is final: the generation is dead."""
+        if self._barred is not None:
+            raise self._barred
+        assert isinstance(step, SyncStep), "the step was begun by begin_sync"
+        if step.problem is not None:
+            self._die("a sync failed", step.problem)
+        if not step.performed:
+            raise JournalError("the sync was not performed: call perform() before end_sync()")
+        self.synced = max(self.synced, step.upto)
+        self.marks.saved(self.synced)
+        return self.synced
+
+    def begin_checkpoint(self) -> CheckpointStep | None:
+        """Begin a checkpoint, 2 to 4 ms per MB of write-ahead log; None while it has less than 1 MB."""
+        if self._barred is not None or self._wal_bytes < WAL_DUE_BYTES:
+            return None
+        return CheckpointStep(self._db, self.head)
+
+    def end_checkpoint(self, step: Step) -> None:
+        """Note a performed checkpoint. One that a reader hindered is tried again later."""
+        assert isinstance(step, CheckpointStep), "the step was begun by begin_checkpoint"
+        if step.problem is not None:
+            if is_busy(step.problem) or is_full(step.problem):
+                return
+            self._die("a checkpoint failed", step.problem)
+        self._wal_bytes = step.left_bytes
+        if not step.left_bytes and self._barred is None:
+            self.synced = max(self.synced, step.upto)
+            self.marks.saved(self.synced)
+
+    def _checkpoint(self) -> None:
+        step = self.begin_checkpoint()
+        if step is not None:
+            step.perform()
+            self.end_checkpoint(step)
+
+    # Reading
+
+    def read(self, after: int, limit: int, where: Filter | None = None) -> list[Stored]:
+        """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more."""
+        return self._log.read(after, limit, where)
+
+    def tail(self, limit: int, where: Filter | None = None) -> list[Stored]:
+        """Return the newest `limit` entries, oldest first."""
+        return self._log.tail(limit, where)
+
+    def find(self, event_id: str) -> int | None:
+        """Return the position of the entry with this id, or None when it is not kept."""
+        found = self._register.find(event_id)
+        return None if found is None else found[0]
+
+    def cursors(self) -> list[CursorState]:
+        """Return every saved cursor. Raises `JournalCorrupt` when one is not what was saved."""
+        return books.cursors(self._db, self._chain)
+
+    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
+        """Return the dead letters. Raises `JournalCorrupt` when one is not what was buried."""
+        return books.letters(self._db, self._chain, subscription)
+
+    def suspects(self) -> list[Suspect]:
+        """Return what was in flight when a process died, and has not been cleared since."""
+        return books.suspects(self._db)
+
+    @property
+    def anchor(self) -> Anchor:
+        """The head of the chain; kept elsewhere, it proves to `verify` that nothing before it was changed."""
+        return Anchor(self.head, self._checksum.hex())
+
+    def reader(self) -> "reading.JournalReader":
+        """Return a reader of this file, with a connection of its own: for other threads, and for `verify`."""
+        return reading.JournalReader(self.path, key=self._key, engine=self._engine)
+
+    # Housekeeping
+
+    def retire(
+        self,
+        *,
+        older_than_ns: int | None = None,
+        keep_count: int | None = None,
+        keep_bytes: int | None = None,
+        past_cursors: bool = False,
+    ) -> int:
+        """Forget old batches, some per call, and return how many entries they had; 0 at the end.
+
+        A batch goes when *all* of it may. The room is used again by later batches; `vacuum` gives it back.
+        """
+        if self._barred is not None:
+            raise self._barred
+        wish = retention.Wish(older_than_ns, keep_count, keep_bytes, past_cursors)
+        last = retention.choose(self._db, wish, self.head, self.cursors())
+        if last is None:
+            return 0
+        try:
+            retention.carry_out(self._db, last, self._chain)
+        except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
+            self._refused(problem)
+        retired = last.position + 1 - self.first
+        self.first = last.position + 1
+        self._register.forget(last.position)
+        self._wal_bytes += _COMMIT_BYTES * 8
+        return retired
+
+    def vacuum(self, pages: int = 256) -> int:
+        """Give free pages back to the disk, some per call; return how many are left."""
+        if self._barred is not None:
+            raise self._barred
+        try:
+            for _ in self._db.rows(f"PRAGMA incremental_vacuum({pages})"):
+                pass
+        except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
+            self._refused(problem)
+        self._wal_bytes += pages * retention.PAGE_BYTES
+        return int(schema.one(self._db.rows("PRAGMA freelist_count")))
+
+    def idle(self) -> bool:
+        """Do a small piece of deferred work, a few milliseconds, and tell whether there is more."""
+        if self._barred is not None:
+            return False
+        if self._wal_bytes >= WAL_DUE_BYTES:
+            self._checkpoint()
+            return True
+        return self._register.idle(_IDLE_IDS)
+
+    def close(self) -> None:
+        """Sync, and let go of the file. Harmless when done twice. A failed sync raises `JournalDead`."""
+        if self._closed:
+            return
+        self._closed = True
+        forks.forget(self)
+        try:
+            if self._barred is None:
+                self.sync()
+        finally:
+            dead = self._barred is not None
+            self._barred = self._barred or JournalError(f"{self.path} is closed; open it again")
+            if dead:
+                leave_alone(self._db, self.path, self._engine)
+            else:
+                self._db.close()
+            os.close(self._wal)
+            self.marks.close()
+
+    def disown(self) -> None:
+        """In a forked child: leave the file to the parent. The connection must not be used, nor closed."""
+        self._barred = JournalError(
+            f"{self.path} belongs to the process that opened it, and this is a child that it forked; "
+            f"open it in the child, when the parent has closed it, or read it with JournalReader"
+        )
+        self._closed = True
+        self._db = forks.Disowned(self._db, self._barred)
+        self._log.db = self._db
+        self._register = Register(self._log, 0, 1)
+        self.marks.disown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"SqliteJournal({str(self.path)!r}, head={self.head}, synced={self.synced})"

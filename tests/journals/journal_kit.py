@@ -1,0 +1,79 @@
+"""What the tests of the journals share."""
+
+import json
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from openoutcry.journals import MemoryJournal, SqliteJournal
+from openoutcry.ports import Entry, Envelope, Journal, Level
+
+NOON_NS = 1_764_000_000_000_000_000
+_numbers = count(1)
+
+
+def fresh_id() -> str:
+    return f"test-{next(_numbers):x}"
+
+
+def entry(
+    event_id: str | None = None,
+    *,
+    lane: str = "normal",
+    level: Level = Level.PROCESS,
+    wall_ns: int = NOON_NS,
+    envelope: Envelope | None = None,
+    **fields: Any,
+) -> Entry:
+    """An entry as the bus would make it, without the cost of an event class."""
+    event_id = event_id or fresh_id()
+    event = {
+        "event_class": "Note",
+        "event_id": event_id,
+        "timestamp": wall_ns,
+        "event_type": "note",
+        **fields,
+    }
+    return Entry(event_id, json.dumps(event, separators=(",", ":")).encode(), lane, level, wall_ns, envelope)
+
+
+def entries(number: int, **fields: Any) -> list[Entry]:
+    return [entry(**fields) for _ in range(number)]
+
+
+def payloads(stored: Sequence[Any]) -> list[bytes]:
+    return [one.payload for one in stored]
+
+
+class Factory:
+    """Makes journals of one kind, and gives back the same one after a restart."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.path = folder / "firm.db"
+        self.options: dict[str, Any] = {}
+        self.made: list[Journal] = []
+        if kind == "sqlite keyed":
+            self.options["key"] = b"k" * 32
+        if kind != "memory":
+            self.options["engine"] = "apsw" if kind == "sqlite apsw" else "sqlite3"
+
+    def open(self) -> Journal:
+        journal: Journal = MemoryJournal() if self.kind == "memory" else self.open_file()
+        self.made.append(journal)
+        return journal
+
+    def open_file(self) -> SqliteJournal:
+        return SqliteJournal(self.path, **self.options)
+
+    def reopen(self, journal: Journal) -> Journal:
+        """Close, and open as the next process would."""
+        journal.close()
+        if isinstance(journal, MemoryJournal):
+            return journal.reopened()
+        return self.open()
+
+    def close_all(self) -> None:
+        for journal in self.made:
+            journal.close()

@@ -1,0 +1,58 @@
+"""The index of ids, driven through every stage of an id's life."""
+
+import pytest
+
+from openoutcry.journals import ids
+from openoutcry.journals.ids import IdIndex
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "RECENT", 10)
+
+
+def filled(count: int) -> IdIndex:
+    index = IdIndex()
+    for first in range(1, count, 5):
+        some = [f"id-{n}" for n in range(first, first + 5)]
+        assert index.are_new(some)
+        index.add(some, first)
+    return index
+
+
+def test_an_id_is_found_where_it_stands_however_old_it_is() -> None:
+    index = filled(500)
+    assert all(list(index.places(f"id-{n}")) == [n] for n in range(1, 501))
+    assert list(index.places("id-501")) == []
+
+
+def test_old_and_new_ids_are_told_apart() -> None:
+    index = filled(500)
+    assert not index.are_new(["new", "id-7"])
+    assert not index.are_new(["id-499"])
+    assert not index.are_new(["new", "new"])
+    assert index.are_new(["new", "newer"])
+
+
+def test_forgotten_ids_are_new_again_and_their_memory_comes_back() -> None:
+    index = filled(500)
+    index.forget(450)
+    assert list(index.places("id-450")) == []
+    assert list(index.places("id-451")) == [451]
+    while index.move(100):
+        pass
+    while index.sweep():
+        pass
+    assert index.are_new(["id-3"])
+    assert list(index.places("id-455")) == [455]
+    assert sum(map(len, index._buckets)) <= 50 * 11
+
+
+def test_ids_from_before_the_opening_are_found_too() -> None:
+    index = IdIndex()
+    index.add(["new"], 100)
+    for first in range(90, 0, -10):
+        index.add_older([f"id-{n}" for n in range(first, first + 10)], first)
+    assert list(index.places("id-99")) == [99]
+    assert list(index.places("id-10")) == [10]
+    assert list(index.places("new")) == [100]
