@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from openoutcry import EventBus
 from openoutcry.config import (
     MOST,
     RATE_LEAST,
@@ -197,6 +198,11 @@ def test_no_names_at_all_are_fine(cls, name):
 def test_names_that_are_no_collection_of_strings_are_refused(cls, name, value):
     with pytest.raises(ConfigError, match=f"{name} is .*; it must be a list of strings"):
         cls(**{name: value})
+
+
+def test_the_bus_does_not_take_a_single_name_apart_either():
+    with pytest.raises(ConfigError, match=r"kill_switch_releasers is 'risk'; it must be a list of strings"):
+        EventBus(kill_switch_releasers="risk")
 
 
 def test_names_are_plain_strings_whatever_they_came_as():

@@ -1,5 +1,6 @@
 """Lanes: order, counts and the private lists of the workers."""
 
+import pytest
 from hypothesis import settings
 from lane_model import LaneMachine
 
@@ -37,24 +38,53 @@ def test_pushing_nothing_changes_nothing():
     assert (lane.accepted, lane.waiting, lane.take(1, 0)) == (0, 0, None)
 
 
-def test_one_list_serves_many_lanes_and_is_never_changed():
-    events = [1, 2, 3]
-    lanes = [Lane("normal") for _ in range(3)]
-    for lane in lanes:
-        lane.push(events, 0)
-        batch = take(lane)
+def begin(batch: Batch, count: int) -> None:
+    for _ in range(count):
         next(batch.iterator)
-        lane.settle_before_current(batch)
-        lane.retry(batch, 0, in_order=True)
-        lane.withdraw()
-    assert events == [1, 2, 3]
 
 
-def test_a_batch_is_a_private_list_even_where_it_is_the_whole_push():
-    events = [1, 2, 3]
-    lane = Lane("normal")
+def cut(lane: Lane, batch: Batch) -> None:
+    begin(batch, 2)
+    lane.give_back(batch)
+
+
+def retried(lane: Lane, batch: Batch) -> None:
+    begin(batch, 2)
+    lane.settle_before_current(batch)
+    lane.retry(batch, 0, in_order=True)
+
+
+def buried_at_the_last(lane: Lane, batch: Batch) -> None:
+    begin(batch, 4)
+    lane.settle_before_current(batch)
+    lane.bury(batch)
+
+
+def expired(lane: Lane, batch: Batch) -> None:
+    lane.expire(batch)
+
+
+def withdrawn(lane: Lane, batch: Batch) -> None:
+    lane.give_back(batch)
+    lane.withdraw(lambda event: event % 2 == 0)
+
+
+@pytest.mark.parametrize("limit", [3, 4, 100])
+@pytest.mark.parametrize("end", [cut, retried, buried_at_the_last, expired, withdrawn])
+def test_lanes_that_were_given_the_same_list_do_not_disturb_each_other(end, limit):
+    events = [1, 2, 3, 4]
+    lane, other = Lane("normal"), Lane("normal")
     lane.push(events, 0)
-    assert take(lane).events is not events
+    other.push(events, 0)
+    batch, undisturbed = take(lane, limit), take(other)
+    begin(undisturbed, 1)
+    if end is not buried_at_the_last or limit > 3:
+        end(lane, batch)
+    assert events == [1, 2, 3, 4]
+    assert (undisturbed.current, undisturbed.waiting) == (1, 3)
+    assert list(undisturbed.iterator) == [2, 3, 4]
+    other.settle(undisturbed)
+    assert (other.handled, other.cursor.floor) == (4, 4)
 
 
 def test_a_batch_carries_when_its_events_were_admitted():

@@ -34,11 +34,7 @@ class Cursor:
                 self._absorb()
             return
         first = self._by_end.pop(first - 1, first)
-        self.settled_apart.pop(first, None)
-        after = self.settled_apart.pop(last + 1, None)
-        if after is not None:
-            self._by_end.pop(after)
-            last = after
+        last = self.settled_apart.pop(last + 1, last)
         self.settled_apart[first] = last
         self._by_end[last] = first
 

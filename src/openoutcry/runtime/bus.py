@@ -6,7 +6,13 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
-from openoutcry.config import BackpressureConfig, BusConfig, HealthCheckConfig, PersistenceConfig
+from openoutcry.config import (
+    BackpressureConfig,
+    BusConfig,
+    HealthCheckConfig,
+    PersistenceConfig,
+    check_names,
+)
 from openoutcry.core.pressure import BackpressureLevel, Wait
 from openoutcry.errors import BusClosed, NotYetAvailable, OpenOutcryError
 from openoutcry.ports import Clock
@@ -94,7 +100,7 @@ class EventBus(Subscribing, Signals, Inspection):
             history_size=history_size,
             dedup_window=dedup_window,
             dedup_window_s=dedup_window_s,
-            kill_switch_releasers=frozenset(kill_switch_releasers),
+            kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
         )
         first_clock = clock or clock_of(_running_loop())
         seen = SeenIds(dedup_window, int(dedup_window_s * 1e9))
