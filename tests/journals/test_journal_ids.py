@@ -14,9 +14,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def filled(count: int) -> IdIndex:
     index = IdIndex()
     for first in range(1, count, 5):
-        some = [f"id-{n}" for n in range(first, first + 5)]
+        some = {f"id-{n}": n for n in range(first, first + 5)}
         assert index.are_new(some)
-        index.add(some, first)
+        index.add(some)
     return index
 
 
@@ -30,7 +30,6 @@ def test_old_and_new_ids_are_told_apart() -> None:
     index = filled(500)
     assert not index.are_new(["new", "id-7"])
     assert not index.are_new(["id-499"])
-    assert not index.are_new(["new", "new"])
     assert index.are_new(["new", "newer"])
 
 
@@ -50,7 +49,7 @@ def test_forgotten_ids_are_new_again_and_their_memory_comes_back() -> None:
 
 def test_ids_from_before_the_opening_are_found_too() -> None:
     index = IdIndex()
-    index.add(["new"], 100)
+    index.add({"new": 100})
     for first in range(90, 0, -10):
         index.add_older([f"id-{n}" for n in range(first, first + 10)], first)
     assert list(index.places("id-99")) == [99]

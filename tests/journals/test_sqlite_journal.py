@@ -188,6 +188,17 @@ def test_a_forked_child_cannot_use_its_parents_journal(file: SqliteJournal) -> N
     assert file.sync() == 4
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_forked_child_holds_nothing_that_keeps_the_lock(file: SqliteJournal) -> None:
+    def held() -> list[str]:
+        return [
+            str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.exists()
+        ]
+
+    assert any(name.endswith("-marks") for name in held())
+    assert in_child(lambda: [name for name in held() if name.endswith("-marks")]) == "[]"
+
+
 def test_a_child_that_lives_on_does_not_keep_the_lock(path: Path) -> None:
     journal = SqliteJournal(path)
     out, into = os.pipe()

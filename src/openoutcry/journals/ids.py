@@ -6,7 +6,7 @@ of packed
 records: six bytes of hash and five of position. A record only says where to look: the entry itself decides.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -37,20 +37,18 @@ class IdIndex:
         self.floor = 0
         """Ids at or below this position are forgotten."""
 
-    def are_new(self, ids: Sequence[str]) -> bool:
-        """Tell whether none of the ids may be here, and none of them is there twice."""
-        recent = (self._now, self._before, self._leaving)
-        if any(known and not known.keys().isdisjoint(ids) for known in recent):
-            return False
-        if len(ids) > 1 and len(set(ids)) != len(ids):
-            return False
+    def are_new(self, ids: Collection[str]) -> bool:
+        """Tell whether none of the ids may be here."""
+        for known in (self._now, self._before, self._leaving):
+            if known and not known.keys().isdisjoint(ids):
+                return False
         return not self._buckets or not any(map(self._in_buckets, ids))
 
-    def add(self, ids: Sequence[str], first: int) -> None:
-        """Note new ids, whose positions count up from `first`."""
+    def add(self, ids: Mapping[str, int]) -> None:
+        """Note new ids with their positions."""
         if len(self._now) >= RECENT:
             self._turn()
-        self._now.update(zip(ids, range(first, first + len(ids)), strict=True))
+        self._now.update(ids)
         if self._leaving:
             self.move(2 * len(ids))
 

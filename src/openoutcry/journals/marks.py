@@ -187,4 +187,5 @@ class MarksFile:
         self._map.close()
         if remove and self.created:
             self.path.unlink(missing_ok=True)
+        fcntl.flock(self._fd, fcntl.LOCK_UN)  # a child forked a moment ago may still share the descriptor
         os.close(self._fd)

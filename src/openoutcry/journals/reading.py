@@ -91,7 +91,7 @@ class JournalReader:
     def verify(self, progress: Progress | None = None, anchor: Anchor | None = None) -> Verified:
         """Hold everything against its checksums; with `anchor`, also against a head kept elsewhere.
 
-        `progress` is called after every batch with the position reached and the head. Half a second per
+        `progress` is called after every batch with the position reached and the head. About a second per
         million small events, more with a key. Raises `JournalError` for a sealed journal without its key.
         """
         if self._chain is None:

@@ -1,10 +1,10 @@
 """Which event ids are in a journal file: an index in memory, warmed up from the file, which decides."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from openoutcry.journals.ids import IdIndex
 from openoutcry.journals.log import Log
-from openoutcry.journals.rows import event_ids, same_event, unpack
+from openoutcry.journals.rows import event_ids, same_event
 from openoutcry.ports import Duplicate, Entry, Level
 
 
@@ -32,7 +32,7 @@ class Register:
     """The event ids of a journal file.
 
     After an opening the ids of older batches are looked up piece by piece (`warm`). A question that comes
-    before that is done waits for it: about one microsecond per entry that is kept.
+    before that is done waits for it: about a microsecond per entry that is kept.
     """
 
     __slots__ = ("_cold", "_ids", "_log")
@@ -52,22 +52,22 @@ class Register:
         """Look up the ids of at least `count` more entries from before the opening, newest first."""
         done = 0
         for row in self._log.backwards(self._cold):
-            self._ids.add_older(event_ids(unpack(row)), row.first)
+            self._ids.add_older(event_ids(row), row.first)
             self._cold = row.first - 1
             done += row.size
             if done >= count:
                 return
         self._cold = 0
 
-    def are_new(self, ids: Sequence[str]) -> bool:
-        """Tell whether none of the ids can be here, and none is there twice."""
+    def are_new(self, ids: Collection[str]) -> bool:
+        """Tell whether none of the ids can be here."""
         if self.is_cold:
             self.warm(self._cold)
         return self._ids.are_new(ids)
 
-    def add(self, ids: Sequence[str], first: int) -> None:
-        """Note the ids of a batch that has been written."""
-        self._ids.add(ids, first)
+    def add(self, ids: Mapping[str, int]) -> None:
+        """Note the ids of a batch that has been written, with their positions."""
+        self._ids.add(ids)
 
     def find(self, event_id: str) -> tuple[int, bytes] | None:
         """Return the position and the content of the entry with an id."""
@@ -75,7 +75,7 @@ class Register:
             self.warm(self._cold)
         for position in self._ids.places(event_id):
             entry = self._log.entry(position)
-            if entry is not None and event_ids([entry]) == [event_id]:
+            if entry is not None and entry.head().event_id == event_id:
                 return position, entry.payload
         return None
 

@@ -6,7 +6,6 @@ every one of theirs.
 """
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,9 +17,6 @@ from openoutcry.ports import Entry, Envelope, Level, Stored
 LANES: Final = ("control", "high", "normal")
 LEVELS: Final = tuple(Level)
 _LANE_NUMBER: Final = {name: number for number, name in enumerate(LANES)}
-_LABELS: Final = tuple(map(attrgetter, ("lane", "level", "wall_ns", "envelope")))
-_NO_ENVELOPE: Final = frozenset({None})
-_payload = attrgetter("payload")
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -63,16 +59,36 @@ _decode: Final = msgspec.json.Decoder(list[_Element]).decode
 
 def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
     """Return the row of some entries, at least one, and the highest level that one of them asks for."""
-    lanes, levels, times, envelopes = (set(map(label, entries)) for label in _LABELS)
-    first_ns, last_ns = min(times), max(times)
-    level = max(levels)
-    if len(lanes) == len(levels) == len(times) == 1 and envelopes == _NO_ENVELOPE:
-        head = _head(lanes.pop(), level, 0)
-        data = b"".join((b"[", head, (b"]," + head).join(map(_payload, entries)), b"]]"))
+    size = len(entries)
+    one = entries[0]
+    level, first_ns = one.level, one.wall_ns
+    if _alike(entries, one.lane, level, first_ns):
+        last_ns = first_ns
+        head = _head(one.lane, level, 0)
+        payloads = [entry.payload for entry in entries]
+        payloads[0] = b"[" + head + payloads[0]
+        payloads[-1] += b"]]"
+        data = (b"]," + head).join(payloads)
     else:
+        times = [entry.wall_ns for entry in entries]
+        first_ns, last_ns = min(times), max(times)
+        level = max([entry.level for entry in entries])
         data = _join(entries, first_ns)
-    checksum = chain.link(before, first, len(entries), first_ns, last_ns, data)
-    return Row(first, len(entries), first_ns, last_ns, checksum, data), level
+    checksum = chain.link(before, first, size, first_ns, last_ns, data)
+    return Row(first, size, first_ns, last_ns, checksum, data), level
+
+
+def _alike(entries: Sequence[Entry], lane: str, level: Level, wall_ns: int) -> bool:
+    """Tell whether the entries differ in nothing but the event, as those of one batch mostly do."""
+    for entry in entries:
+        if (
+            entry.lane != lane
+            or entry.level is not level
+            or entry.wall_ns != wall_ns
+            or entry.envelope is not None
+        ):
+            return False
+    return True
 
 
 def _head(lane: str, level: Level, after_ns: int) -> bytes:
@@ -128,23 +144,27 @@ def _damaged(row: Row, what: str) -> JournalCorrupt:
     )
 
 
-def event_ids(entries: Sequence[Stored]) -> list[str]:
-    """Return the ids of stored entries; an entry that has none gets the empty string."""
-    return [_id_of(entry) or "" for entry in entries]
-
-
-class _Id(msgspec.Struct, gc=False):
+class _Id(msgspec.Struct, gc=False, frozen=True):
     event_id: str | None = None
 
 
-_read_id: Final = msgspec.json.Decoder(_Id).decode
+class _IdElement(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    lane: int
+    level: int
+    after_ns: int
+    event: _Id
+    envelope: _Id = _Id()
 
 
-def _id_of(entry: Stored) -> str | None:
-    beside = entry.envelope
-    if beside is not None and beside.event_id is not None:
-        return beside.event_id
-    return _read_id(entry.payload).event_id
+_decode_ids: Final = msgspec.json.Decoder(list[_IdElement]).decode
+
+
+def event_ids(row: Row) -> list[str]:
+    """Return the ids of a row's entries without unpacking them; one that has none gets an empty one."""
+    try:
+        return [e.envelope.event_id or e.event.event_id or "" for e in _decode_ids(row.data)]
+    except msgspec.DecodeError as problem:
+        raise _damaged(row, str(problem)) from problem
 
 
 def same_event(one: bytes, other: bytes) -> bool:

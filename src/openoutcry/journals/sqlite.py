@@ -11,7 +11,7 @@ for elsewhere.
 
 import os
 from collections.abc import Sequence
-from operator import attrgetter
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -22,7 +22,7 @@ from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import leave_alone, open_file
 from openoutcry.journals.register import Register
-from openoutcry.journals.rows import Row, event_ids, pack, unpack
+from openoutcry.journals.rows import Row, event_ids, pack
 from openoutcry.journals.steps import CheckpointStep, SyncStep
 from openoutcry.journals.verifying import Anchor
 from openoutcry.ports import (
@@ -44,7 +44,6 @@ WAL_MAX_BYTES: Final = 64 * 1024 * 1024
 """At this size a write does not wait for an idle moment."""
 _COMMIT_BYTES: Final = 8192
 _IDLE_IDS: Final = 4096
-_event_id = attrgetter("event_id")
 
 
 class SqliteJournal:
@@ -113,24 +112,24 @@ class SqliteJournal:
         if not entries:
             self._commit(None, changes)
             return Written(())
-        ids = list(map(_event_id, entries))
-        if self._register.are_new(ids):
-            positions: Sequence[int] = range(self.head + 1, self.head + 1 + len(ids))
+        positions: Sequence[int] = range(self.head + 1, self.head + 1 + len(entries))
+        ids = dict(zip([entry.event_id for entry in entries], positions, strict=True))
+        if len(ids) == len(entries) and self._register.are_new(ids):
             return Written(positions, (), self._append(entries, ids, changes) is Level.DISK)
         sifted = self._register.sift(entries, self.head, self.synced)
         level = Level.MEMORY
         if sifted.fresh:
-            level = self._append(sifted.fresh, list(map(_event_id, sifted.fresh)), changes)
+            ids = dict(zip([entry.event_id for entry in sifted.fresh], count(self.head + 1), strict=False))
+            level = self._append(sifted.fresh, ids, changes)
         else:
             self._commit(None, changes)
         wants_sync = level is Level.DISK or sifted.unsynced
         return Written(sifted.positions, tuple(sifted.duplicates), wants_sync)
 
-    def _append(self, entries: Sequence[Entry], ids: list[str], changes: Changes | None) -> Level:
-        first = self.head + 1
-        row, level = pack(entries, first, self._checksum, self._chain)
+    def _append(self, entries: Sequence[Entry], ids: dict[str, int], changes: Changes | None) -> Level:
+        row, level = pack(entries, self.head + 1, self._checksum, self._chain)
         self._commit(row, changes)
-        self._register.add(ids, first)
+        self._register.add(ids)
         return level
 
     def _commit(self, row: Row | None, changes: Changes | None) -> None:
@@ -185,7 +184,7 @@ class SqliteJournal:
         row = self._log.newest()
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
-            self._register.add(event_ids(unpack(row)), row.first)
+            self._register.add(dict(zip(event_ids(row), count(row.first), strict=False)))
             self.marks.reached(row.last)
 
     def _die(self, what: str, problem: BaseException) -> NoReturn:
