@@ -170,6 +170,8 @@ class MailboxMachine(RuleBasedStateMachine):
         gone = self.box.withdraw(which)
         assert sorted(gone) == sorted(event for event in waiting if which is None or which(event))
         self.end(gone, "withdrawn")
+        if not self.could_start("normal"):
+            self.high_while_normal_could = 0  # nobody is kept waiting any more
 
     @invariant()
     def both_lanes_balance(self):

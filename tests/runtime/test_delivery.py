@@ -214,7 +214,8 @@ async def test_a_handler_that_cancels_its_own_task_fails_and_the_subscription_go
         bus.subscribe("*", handler, name="desk", retry=OFTEN)
         await bus.publish_many(ticks(4))
         await bus.join()
-        assert seen == [1.0, 2.0, 2.0, 2.0, 3.0, 4.0]
+        # Three attempts are counted; the first one is not, since an earlier call of the batch might be to blame.
+        assert seen == [1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 4.0]
         found = row(bus, "desk")
         assert (found.handled, found.dead_lettered) == (3, 1)
         assert_settled(bus)

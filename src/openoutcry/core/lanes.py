@@ -23,30 +23,38 @@ class Batch:
 
     Attributes:
         lane: Where the events came from.
-        events: A private list; only its worker iterates it, and `Lane.give_back` cuts it short.
-        iterator: What the worker iterates.
+        events: What the worker iterates, until `keep` cuts it short.
+        is_shared: Whether the list is the feed's, which others iterate too and nobody may change.
+        iterator: How far the worker has come.
         first: The lane position of `events[0]`; the rest follow without gaps.
         admitted_ns: When the events were admitted, on the bus's monotonic clock.
         attempts: How often `events[0]` was tried before and failed. Above 0 the batch has one event.
 
     """
 
-    __slots__ = ("admitted_ns", "attempts", "events", "first", "iterator", "lane")
+    __slots__ = ("admitted_ns", "attempts", "events", "first", "is_shared", "iterator", "lane")
 
     def __init__(
-        self, lane: "Lane", events: list[Any], first: int, admitted_ns: int, attempts: int = 0
+        self,
+        lane: "Lane",
+        events: list[Any],
+        first: int,
+        admitted_ns: int,
+        attempts: int = 0,
+        is_shared: bool = False,
     ) -> None:
         self.lane = lane
         self.events = events
+        self.is_shared = is_shared
         self.first = first
         self.admitted_ns = admitted_ns
         self.attempts = attempts
-        self.iterator: Iterator[Any] = iter(events)
+        self.iterator: Any = iter(events)
 
     @property
     def waiting(self) -> int:
         """How many of the events have not been begun."""
-        return self.iterator.__length_hint__()  # type: ignore[attr-defined,no-any-return]
+        return self.iterator.__length_hint__()  # type: ignore[no-any-return]
 
     @property
     def begun(self) -> int:
@@ -58,6 +66,21 @@ class Batch:
         """The event that was begun last, or None before the first."""
         begun = self.begun
         return self.events[begun - 1] if begun else None
+
+    def keep(self, count: int) -> None:
+        """Keep the first `count` events, all of them begun: the worker's loop ends after the call in hand.
+
+        A list of the worker's own is cut short, which its iterator notices. A shared one must not change:
+        there the iterator is moved to the end, and the worker has a list of its own from now on.
+        """
+        if not self.is_shared:
+            del self.events[count:]
+            return
+        self.iterator.__setstate__(len(self.events))
+        self.is_shared = False
+        self.events = self.events[:count]
+        self.iterator = iter(self.events)
+        self.iterator.__setstate__(count)
 
 
 class Stretch:
@@ -145,12 +168,22 @@ class Lane:
             return None
         stretch = stretches[0]
         events, start = stretch.events, stretch.start
+        if not start and len(events) <= limit:
+            # Nothing of it was taken and all of it may be: no copy is needed.
+            stretches.popleft()
+            self.waiting -= len(events)
+            return Batch(self, events, stretch.first, stretch.admitted_ns, stretch.attempts, True)
         part = events[start : start + limit]
         stretch.start = end = start + len(part)
         if end >= len(events):
             stretches.popleft()
         self.waiting -= end - start
         return Batch(self, part, stretch.first + start, stretch.admitted_ns, stretch.attempts)
+
+    @property
+    def untried(self) -> int:
+        """How many of the waiting events were never tried."""
+        return self.waiting - len(self._parked) - sum(s.attempts > 0 for s in self._stretches)
 
     def due_ns(self) -> int | None:
         """Return when the next held or parked retry may start, or None when none is waiting for its time."""
@@ -178,6 +211,7 @@ class Lane:
         if not batch.begun:
             next(batch.iterator, None)
         self.give_back(batch)
+        batch.keep(batch.begun)
         done = len(batch.events) - 1
         if done > 0:
             self.handled += done
@@ -190,7 +224,7 @@ class Lane:
         begun = batch.begun
         rest = batch.events[begun:]
         if rest:
-            del batch.events[begun:]
+            batch.keep(begun)
             attempts = batch.attempts if begun == 0 else 0
             first = batch.first + begun
             stretch = Stretch(rest, first, batch.admitted_ns, attempts)

@@ -20,6 +20,7 @@ from math import ceil, floor
 from openoutcry.config import BackpressureConfig
 
 NS_PER_S = 1_000_000_000
+FOREVER_NS = 2**63 - 1
 
 
 class BackpressureLevel(enum.Enum):
@@ -73,6 +74,7 @@ Verdict = Admit | Wait | Refuse
 ADMIT = Admit()
 REFUSE_SHED = Refuse(Refusal.SHED)
 REFUSE_NO_ROOM = Refuse(Refusal.NO_ROOM)
+REFUSE_RATE_LIMITED = Refuse(Refusal.RATE_LIMITED)
 
 
 class TokenBucket:
@@ -86,19 +88,34 @@ class TokenBucket:
         self._tokens = float(burst)
         self._since_ns = 0
 
-    def take(self, now_ns: int, *, force: bool = False) -> int:
-        """Take a token and return 0, or return the ns until there is one. `force` may run into debt."""
+    def _refill(self, now_ns: int) -> None:
         passed_ns = now_ns - self._since_ns
         if passed_ns:
             # A bus that starts again on another loop may find an earlier clock there: count from that one.
             self._tokens = min(self._burst, self._tokens + max(0, passed_ns) * self._per_ns)
             self._since_ns = now_ns
+
+    def reserve(self, now_ns: int, most_ns: int) -> int | None:
+        """Take a token now or for later: return the ns until it is due, or None if that is over `most_ns`.
+
+        Every caller gets a time of its own, in the order of asking; nobody need ask twice.
+        """
+        self._refill(now_ns)
+        wait_ns = 0 if self._tokens >= 1 - 1e-9 else ceil((1 - self._tokens) / self._per_ns)
+        if wait_ns > most_ns:
+            return None
+        self._tokens -= 1
+        return wait_ns
+
+    def take(self, now_ns: int, *, force: bool = False) -> int:
+        """Take a token and return 0, or return the ns until there is one. `force` may run into debt."""
+        self._refill(now_ns)
         # The tolerance absorbs float rounding: waiting exactly as long as told must be enough.
         if self._tokens >= 1 - 1e-9:
             self._tokens -= 1
             return 0
         if force:
-            self._tokens = max(self._tokens - 1, -self._burst)
+            self._tokens = max(self._tokens - 1, min(self._tokens, -self._burst))
             return 0
         return max(1, ceil((1 - self._tokens) / self._per_ns))
 
@@ -170,19 +187,42 @@ class Pressure:
             return ADMIT
         return Wait(int(self.config.cooldown_s * NS_PER_S), Refusal.NO_ROOM)
 
-    def admit_low(self, event_type: str, depth: int, now_ns: int, *, reentrant: bool = False) -> Verdict:
+    def _wait_for_token(self, event_type: str, now_ns: int, *, reentrant: bool, patient: bool) -> int | None:
+        """Return how long to wait for a token, or None where that is too long."""
+        if not patient or reentrant:
+            return self._bucket.take(now_ns, force=reentrant)
+        cooldown_ns = int(self.config.cooldown_s * NS_PER_S)
+        if event_type not in self._shed_last:
+            return self._bucket.reserve(now_ns, cooldown_ns)
+        # The last to be shed wait as well, but not in vain: after the cool-down they are let in, on debt.
+        wait_ns = self._bucket.reserve(now_ns, FOREVER_NS)
+        return None if wait_ns is None else min(wait_ns, cooldown_ns)
+
+    def admit_low(
+        self,
+        event_type: str,
+        depth: int,
+        now_ns: int,
+        *,
+        reentrant: bool = False,
+        patient: bool = False,
+        paid: bool = False,
+    ) -> Verdict:
         """Decide on a low-priority event.
 
         `reentrant` marks a publish from inside a handler: it is not made to wait for a token, and runs the
-        rate limit into debt instead.
+        rate limit into debt instead. Who is `patient` has a token reserved, waits for its time, and asks
+        again as `paid`.
         """
         if depth >= self.low_room:
             return REFUSE_NO_ROOM
         if self.level is BackpressureLevel.CRITICAL and event_type not in self._shed_last:
             if event_type in self._shed_first or depth >= self._mid_room:
                 return REFUSE_SHED
-        elif self.level is BackpressureLevel.HIGH:
-            wait_ns = self._bucket.take(now_ns, force=reentrant)
+        elif self.level is BackpressureLevel.HIGH and not paid:
+            wait_ns = self._wait_for_token(event_type, now_ns, reentrant=reentrant, patient=patient)
+            if wait_ns is None:
+                return REFUSE_RATE_LIMITED
             if wait_ns:
                 return Wait(wait_ns, Refusal.RATE_LIMITED)
         return ADMIT

@@ -29,6 +29,7 @@ class Crew(Protocol):
     Attributes:
         busy: Workers that are not at rest. 0 means that everything delivered is settled.
         control_waiting: Kill switches that no worker has taken: workers give the loop back at once.
+        thread_waiting: Whether an urgent event from another thread waits for its turn of the loop: the same.
         pressured: Somebody waits for a mailbox to drain.
 
     """
@@ -38,6 +39,7 @@ class Crew(Protocol):
     tracker: Tracker
     busy: int
     control_waiting: int
+    thread_waiting: bool
     pressured: bool
 
     def slice_ns(self) -> int:

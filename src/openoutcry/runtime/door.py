@@ -31,6 +31,7 @@ log = logging.getLogger("openoutcry")
 
 GRANT_MOST = 1024
 YIELD_AT = 512
+IN_A_ROW_MOST = 64
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 _KILL = str(EventType.KILL_SWITCH.value)
 _whose = current.get
@@ -72,6 +73,7 @@ class Door:
         self._looked_at = self._granted = 0
         self._moved = True
         self._room: list[asyncio.Future[None]] = []
+        self._in_a_row = 0
         self.reset()
         floor.on_drained = self.drained
 
@@ -94,7 +96,9 @@ class Door:
         """Write the cause of a publication into the event or, for a user's own class, its envelope."""
         who = _whose()
         cause = None if who is None else who.cause()
-        if cause is None:
+        if (
+            cause is None or cause.event_id == event.event_id
+        ):  # an event that is passed on is not its own cause
             return
         if isinstance(event, Event):
             stamp(
@@ -106,8 +110,13 @@ class Door:
         else:
             self._floor.envelopes.put(event.event_id, cause)
 
-    def admit(self, event: Any, *, priority: bool = False) -> bool | Wait:
+    def admit(
+        self, event: Any, *, priority: bool = False, patient: bool = False, paid: bool = False
+    ) -> bool | Wait:
         """Let an event in (True), refuse and count it (False), or say how long to wait before asking again.
+
+        `patient` says that the caller will wait: then a token of the rate limit is reserved for it, and it
+        comes back with `paid`.
 
         Raises:
             InvalidEvent, NotAuthorised, BusClosed, WrongThread: Nothing was admitted.
@@ -131,7 +140,14 @@ class Door:
         else:
             # Before the start nothing drains, so nobody is made to wait for a token either.
             hasty = reentrant or not self._floor.running
-            verdict = pressure.admit_low(event_type, depth, self._floor.clock.now_ns(), reentrant=hasty)
+            verdict = pressure.admit_low(
+                event_type,
+                depth,
+                self._floor.clock.now_ns(),
+                reentrant=hasty,
+                patient=patient,
+                paid=paid,
+            )
         if isinstance(verdict, Wait) and reentrant:
             verdict = Refuse(verdict.reason)
         if isinstance(verdict, Admit):
@@ -151,35 +167,42 @@ class Door:
         self.plain.clear()
         self._granted = 0
         self.turnstile.grant(0)
+        self._ask_again()
 
     def is_urgent(self, event: Any, *, priority: bool) -> bool:
         """Tell whether this is a kill switch or takes the high lane. For any object, on any thread."""
         try:
-            event_type = event_type_of(event)
-        except InvalidEvent:
+            return event_type_of(event) in _HIGH or priority
+        except Exception:  # noqa: BLE001 - what is no event is refused, with its error, when it is published
             return False
-        return priority or event_type in _HIGH
+
+    def is_kill_switch(self, event: Any) -> bool:
+        """Tell whether this is a kill switch. For any object, on any thread."""
+        try:
+            return event_type_of(event) == _KILL
+        except Exception:  # noqa: BLE001 - as above
+            return False
 
     async def publish(self, event: Any, priority: bool = False) -> bool:
         """Publish an event that the turnstile did not let through."""
         floor = self._floor
-        urgent = self.is_urgent(event, priority=priority)
-        if floor.control_waiting and floor.running and not urgent:
-            self.check_thread("publish")
-            await asyncio.sleep(0)
-        if self.turnstile.credit() <= 0 and len(self.feed.staged) >= YIELD_AT and not urgent:
-            # The grant is used up: a publisher that never waits would otherwise keep the loop from every
-            # handler.
+        used_up = self.turnstile.credit() <= 0 and len(self.feed.staged) >= YIELD_AT
+        if (used_up or floor.control_waiting) and not self.is_urgent(event, priority=priority):
             self.check_thread("publish")
             await asyncio.sleep(0)
         since_ns = floor.clock.now_ns()
+        paid = False
         while True:
-            verdict = self.admit(event, priority=priority)
+            verdict = self.admit(event, priority=priority, patient=True, paid=paid)
             if isinstance(verdict, Wait):
+                paid = verdict.reason is Refusal.RATE_LIMITED
                 if floor.running and await self.wait(verdict, since_ns):
                     continue
                 verdict = self.refuse(verdict.reason)
-            if not verdict and not urgent and floor.running:
+            self._in_a_row += 1
+            if not verdict or self._in_a_row >= IN_A_ROW_MOST:
+                # A publisher that awaits nothing else would keep the loop from every handler.
+                self._in_a_row = 0
                 await asyncio.sleep(0)
             return verdict
 
@@ -197,8 +220,6 @@ class Door:
             return False
         if verdict.reason is Refusal.RATE_LIMITED:
             self.rate_limited_waits += 1
-            if verdict.wait_ns > left_ns:
-                return False
             await asyncio.sleep(verdict.wait_ns / 1e9)
             return True
         self.room_waits += 1
@@ -225,7 +246,8 @@ class Door:
     def _check(self, event: Any) -> str:
         if self.closed:
             who = _whose()
-            if who is None or who.bus is not self._floor or self.closed == "stopped":
+            is_inside = who is not None and who.bus is self._floor
+            if self.closed == "stopped" or not (is_inside or self.is_kill_switch(event)):
                 raise BusClosed(
                     f"the bus is {self.closed}, so nothing is admitted from outside; "
                     "start it again, or publish before stop()"
@@ -262,10 +284,18 @@ class Door:
             self._learn(type(event))
             if not self.turnstile.join(type(event)):
                 feed.mix()
+                if self._is_loose(event):
+                    feed.note_route(event)
             self.turnstile.spend(1)
             feed.staged.append(event)
             if not feed.scheduled:
                 feed.begin(event)
+
+    @staticmethod
+    def _is_loose(event: Any) -> bool:
+        """Tell whether the event's class lets its type change."""
+        cls: type = type(event)
+        return fixed_event_type(cls) is None
 
     def _learn(self, cls: type) -> None:
         """Put a class on the hot path if all its events are low-priority and are sure to have an id."""
@@ -287,6 +317,7 @@ class Door:
         pressure = floor.pressure
         if pressure.assess(depth):
             self._level_changed(pressure.level)
+            depth = self.depth()  # a callback may have published or unsubscribed
         floor.pressured = pressure.level is not BackpressureLevel.NORMAL or bool(self._room)
         self._grant(depth)
         return depth
@@ -294,7 +325,7 @@ class Door:
     def _grant(self, depth: int) -> None:
         credit = self._floor.pressure.credit(depth) if self._floor.running and not self.closed else 0
         self._looked_at = depth
-        self._granted = min(GRANT_MOST, credit)
+        self._granted = 0 if self._floor.control_waiting else min(GRANT_MOST, credit)
         self._moved = False
         self.turnstile.grant(self._granted)
 
@@ -341,10 +372,14 @@ class Door:
         fullest = self._floor.fullest
         if mailbox is not None and fullest is not None and mailbox is not fullest:
             return
-        if self.look() < self._floor.pressure.capacity and self._room:
-            room, self._room = self._room, []
-            for future in room:
-                _set(future)
+        if self.look() < self._floor.pressure.capacity:
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Let those who wait for room ask again."""
+        room, self._room = self._room, []
+        for future in room:
+            _set(future)
 
 
 def _set(future: "asyncio.Future[None]") -> None:

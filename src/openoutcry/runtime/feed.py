@@ -30,6 +30,7 @@ class Feed:
     __slots__ = (
         "_before_start",
         "_floor",
+        "_noted",
         "_staged_at_ns",
         "exchange",
         "hurry",
@@ -49,6 +50,7 @@ class Feed:
         self.scheduled = self.mixed = False
         self._staged_at_ns = 0
         self._before_start: list[tuple[Any, str]] = []
+        self._noted: dict[int, tuple[Group, ...]] = {}
 
     @property
     def held_back(self) -> int:
@@ -63,6 +65,10 @@ class Feed:
     def mix(self) -> None:
         """Note that what is staged differs in class or type."""
         self.mixed = True
+
+    def note_route(self, event: Any) -> None:
+        """Keep the route of an event whose class lets its type change: it goes where it was admitted to."""
+        self._noted[id(event)] = self._floor.roster.route(event)
 
     def hold_back(self, event: Any, lane: str) -> None:
         """Keep an event for the start."""
@@ -96,8 +102,7 @@ class Feed:
         floor.history.append(batch)
         seen = floor.seen
         if len(seen.now) >= seen.window or self._staged_at_ns >= seen.until_ns:
-            seen.forget(self._staged_at_ns, floor.in_flight_ids().union(e.event_id for e in batch))
-            self.exchange(seen.now, seen.before)
+            self._forget(batch)
         self.renew()
         if self.mixed:
             self.mixed = False
@@ -111,12 +116,21 @@ class Feed:
         if self.staged:
             self.begin(self.staged[0])
 
+    def _forget(self, batch: list[Any]) -> None:
+        """Forget the ids of the generation before the last, but for those in flight or in `batch`."""
+        seen, floor = self._floor.seen, self._floor
+        seen.forget(self._staged_at_ns, floor.in_flight_ids().union(e.event_id for e in batch))
+        self.exchange(seen.now, seen.before)
+
     def _deliver_mixed(self, batch: list[Any]) -> None:
         roster = self._floor.roster
         routes = roster.routes
         touched: dict[Group, None] = {}
+        noted, self._noted = self._noted, {}
         for event in batch:
             groups = routes.get(event.__class__)
+            if groups is None:
+                groups = noted.get(id(event))
             for group in roster.route(event) if groups is None else groups:
                 group.bucket.append(event)
                 touched[group] = None
@@ -141,6 +155,8 @@ class Feed:
             mailbox.normal.push(events, at_ns)
             return
         target = mailbox.high if lane == "high" else mailbox.normal
+        if lane == "high":
+            mailbox.cut()
         rest = target.push_overflowing(events, floor.pressure.capacity - mailbox.waiting, at_ns)
         wall_ns = floor.clock.wall_ns()
         for event in rest:
@@ -150,13 +166,21 @@ class Feed:
             subscription.dead_letters.append(letter)
             floor.dead(letter)
 
+    def _admit_alone(self, events: list[Any]) -> int:
+        """Enter an event that is not staged in the log; return the time."""
+        floor = self._floor
+        floor.history.append(events)
+        self._staged_at_ns = now_ns = floor.clock.now_ns()
+        if len(floor.seen.now) >= floor.seen.window or now_ns >= floor.seen.until_ns:
+            self._forget(events)
+        return now_ns
+
     def deliver_high(self, event: Any) -> None:
         """Hand a high-priority event to the mailboxes at once, after what was admitted before it."""
         self.deliver()
         floor = self._floor
-        floor.history.append([event])
-        self._staged_at_ns = now_ns = floor.clock.now_ns()
         events = [event]
+        now_ns = self._admit_alone(events)
         for group in floor.roster.route(event):
             for subscription in group.subscriptions:
                 if subscription.mailbox.stalled:
@@ -170,11 +194,11 @@ class Feed:
         """Hand a kill switch to the control workers at once, before anything that waits anywhere."""
         self.deliver()
         floor = self._floor
-        floor.history.append([event])
-        now_ns = floor.clock.now_ns()
+        events = [event]
+        now_ns = self._admit_alone(events)
         for group in floor.roster.route(event):
             for subscription in group.subscriptions:
-                subscription.control.normal.push([event], now_ns)
+                subscription.control.normal.push(events, now_ns)
                 floor.control_waiting += 1
                 floor.runners[subscription].wake_control()
         for subscription in floor.roster:

@@ -76,6 +76,7 @@ class Floor:
         self.tracker = Tracker(None)
         self.busy = 0
         self.control_waiting = 0
+        self.thread_waiting = False
         self.pressured = False
         self.fullest: Mailbox | None = None
         self.on_drained: Callable[[Mailbox | None], None] = lambda _mailbox: None
@@ -133,7 +134,12 @@ class Floor:
         """Return a future that is done when everything is settled; it fails if the bus stops before."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._joiners.append(future)
+        future.add_done_callback(self._joined)
         return future
+
+    def _joined(self, future: "asyncio.Future[None]") -> None:
+        if future in self._joiners:  # cancelled: nobody waits any more
+            self._joiners.remove(future)
 
     def stopped(self) -> None:
         """Tell who waits for everything to be settled that it is, or that it will not be."""
@@ -177,7 +183,7 @@ class Floor:
         now_ns = self.clock.now_ns()
         grace_ns = self.pressure.config.grace_s * 1e9
         unfinished = False
-        for subscription in self.roster:
+        for subscription in tuple(self.roster):  # a callback may unsubscribe
             mailbox = subscription.mailbox
             waiting, progress = mailbox.waiting, mailbox.progress
             unfinished = unfinished or waiting > 0 or mailbox.stalled
@@ -227,12 +233,22 @@ class Floor:
         assert self.loop is not None
         self.runners[subscription] = Runner(subscription, self, self.loop)
 
+    def withdraw_control(
+        self, subscription: Subscription, which: Callable[[Any], bool] | None = None
+    ) -> None:
+        """Withdraw kill switches that wait for a subscription; nobody need hurry for them any more."""
+        lane = subscription.control.normal
+        untried = lane.untried
+        subscription.control.withdraw(which)
+        self.control_waiting -= untried - lane.untried
+
     def end(self, subscription: Subscription) -> None:
         """End a subscription: what waits is withdrawn and counted, the calls in hand may end."""
         subscription.ended = True
         subscription.mailbox.withdraw()
-        self.control_waiting -= len(subscription.control.withdraw())
+        self.withdraw_control(subscription)
         self.roster.remove(subscription)
+        subscription.let_go()
         runner = self.runners.pop(subscription, None)
         if runner is not None:
             self.leaving = {other for other in self.leaving if not other.is_over} | {runner}

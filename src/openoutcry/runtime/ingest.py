@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Context
 from threading import Lock
@@ -15,12 +16,85 @@ from openoutcry.runtime.floor import Floor
 Entry = tuple[Any, bool, "Future[bool]"]
 
 
+class Line:
+    """A queue before the door. Whoever has to wait is waited for, so that order holds."""
+
+    def __init__(self, door: Door, on_empty: Callable[[], None]) -> None:
+        self._door = door
+        self._on_empty = on_empty
+        self._entries: deque[Entry] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def join(self, entry: Entry) -> None:
+        """Stand at the end of the line."""
+        self._entries.append(entry)
+
+    def go_on(self) -> None:
+        """Let in who need not wait; for the others a task does the waiting."""
+        while self._task is None and self._entries:
+            if not self._let_in(self._entries[0]):
+                self._task = asyncio.get_running_loop().create_task(self._wait(), name="openoutcry:ingest")
+                return
+            self._entries.popleft()
+
+    def _let_in(self, entry: Entry) -> bool:
+        """Answer one entry. False when it has to wait first."""
+        event, priority, future = entry
+        try:
+            if not priority and self._door.turnstile.admit(event):
+                future.set_result(True)
+                return True
+            verdict = self._door.admit(event, priority=priority)
+            if isinstance(verdict, Wait):
+                return False
+            future.set_result(verdict)
+        except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
+            future.set_exception(error)
+        return True
+
+    async def _wait(self) -> None:
+        try:
+            while self._entries:
+                entry = self._entries[0]
+                try:
+                    await self._publish(entry)
+                finally:
+                    if self._entries and self._entries[0] is entry:
+                        self._entries.popleft()
+        finally:
+            if self._task is asyncio.current_task():
+                self._task = None
+            self._on_empty()
+
+    async def _publish(self, entry: Entry) -> None:
+        event, priority, future = entry
+        try:
+            future.set_result(await self._door.publish(event, priority))
+        except asyncio.CancelledError:
+            _tell_stopped(future)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
+            future.set_exception(error)
+
+    def refuse_all(self) -> None:
+        """Tell everybody in the line that the bus has stopped."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        for _, _, future in self._entries:
+            _tell_stopped(future)
+        self._entries.clear()
+
+
 class Ingest:
     """Events from feed threads.
 
     The loop is woken once for whatever has gathered. Ordinary events keep the order in which they were handed
-    in, also when the rate limit makes one wait; high-priority ones and kill switches do not queue behind
-    them.
+    in, and so do high-priority ones among themselves, which do not queue behind the ordinary. Kill switches
+    queue behind nothing.
     """
 
     def __init__(self, floor: Floor, door: Door, most: int) -> None:
@@ -29,16 +103,15 @@ class Ingest:
         self._most = most
         self._lock = Lock()
         self._entries: deque[Entry] = deque()
-        self._waiting: deque[Entry] = deque()
         self._notified = False
-        self._task: asyncio.Task[None] | None = None
+        self._normal = Line(door, self._check_empty)
+        self._high = Line(door, self._check_empty)
         self._joiners: list[asyncio.Future[None]] = []
-        self._others: set[asyncio.Task[None]] = set()
 
     @property
     def empty(self) -> bool:
         """Whether everything handed in has its answer."""
-        return not self._entries and not self._waiting and not self._others
+        return not (self._entries or self._normal or self._high)
 
     def wait_empty(self) -> "asyncio.Future[None]":
         """Return a future that is done when everything handed in has its answer."""
@@ -58,21 +131,24 @@ class Ingest:
         """Hand in an event from any thread. The future has the answer that `publish` would give."""
         future: Future[bool] = Future()
         future.set_running_or_notify_cancel()
+        kill = self._door.is_kill_switch(event)
+        urgent = kill or self._door.is_urgent(event, priority=priority)
         with self._lock:
-            if self._door.closed:
-                future.set_exception(
-                    BusClosed(f"the bus is {self._door.closed}, so nothing is admitted from outside")
-                )
+            closed = self._door.closed
+            if closed and not (kill and closed == "stopping"):
+                future.set_exception(BusClosed(f"the bus is {closed}, so nothing is admitted from outside"))
                 return future
-            if len(self._entries) + len(self._waiting) >= self._most and not self._door.is_urgent(
-                event, priority=priority
-            ):
+            # Urgent events have as much room again, which ordinary ones can never fill.
+            room = self._most * 2 if urgent else self._most
+            if not kill and len(self._entries) + len(self._normal) + len(self._high) >= room:
                 self._door.refuse(Refusal.NO_ROOM)
                 future.set_result(False)
                 return future
             self._entries.append((event, priority, future))
             notify = not self._notified and self._floor.running
             self._notified = self._notified or notify
+            if urgent and self._floor.running:
+                self._floor.thread_waiting = True
         if notify:
             self._call_loop()
         return future
@@ -89,81 +165,30 @@ class Ingest:
         """On the loop: let in what has gathered, urgent events first."""
         with self._lock:
             self._notified = False
+            self._floor.thread_waiting = False
             entries, self._entries = self._entries, deque()
-        urgent = self._door.is_urgent
+        door = self._door
+        alone = Line(door, self._check_empty)
         for entry in entries:
-            if urgent(entry[0], priority=entry[1]):
-                self._answer(entry, hold=False)
+            if door.is_kill_switch(entry[0]):
+                alone.join(entry)
             else:
-                self._waiting.append(entry)
-        while self._task is None and self._waiting:
-            if not self._answer(self._waiting[0], hold=True):
-                self._task = asyncio.get_running_loop().create_task(
-                    self._let_wait(), name="openoutcry:ingest"
-                )
-                return
-            self._waiting.popleft()
+                (self._high if door.is_urgent(entry[0], priority=entry[1]) else self._normal).join(entry)
+        for line in (alone, self._high, self._normal):
+            line.go_on()
         self._check_empty()
-
-    def _finished(self, task: "asyncio.Task[None]") -> None:
-        self._others.discard(task)
-        self._check_empty()
-
-    def _answer(self, entry: Entry, *, hold: bool) -> bool:
-        """Decide on one entry. False when it must wait first (only asked for with `hold`)."""
-        event, priority, future = entry
-        try:
-            if not priority and self._door.turnstile.admit(event):
-                future.set_result(True)
-                return True
-            verdict = self._door.admit(event, priority=priority)
-            if isinstance(verdict, Wait):
-                if hold:
-                    return False
-                task = asyncio.get_running_loop().create_task(self._finish(entry))
-                self._others.add(task)
-                task.add_done_callback(self._finished)
-                return True
-            future.set_result(verdict)
-        except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
-            future.set_exception(error)
-        return True
-
-    async def _let_wait(self) -> None:
-        """Publish what has to wait, one after the other, so that order holds."""
-        try:
-            while self._waiting:
-                entry = self._waiting[0]
-                try:
-                    await self._finish(entry)
-                finally:
-                    if self._waiting and self._waiting[0] is entry:
-                        self._waiting.popleft()
-        finally:
-            if self._task is asyncio.current_task():
-                self._task = None
-            self._check_empty()
-
-    async def _finish(self, entry: Entry) -> None:
-        event, priority, future = entry
-        try:
-            future.set_result(await self._door.publish(event, priority))
-        except asyncio.CancelledError:
-            if not future.done():
-                future.set_exception(BusClosed("the bus stopped before the event was admitted"))
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
-            future.set_exception(error)
 
     def refuse_rest(self) -> None:
         """The bus has stopped: whatever was not let in is told so."""
-        for task in (*self._others, *([self._task] if self._task else [])):
-            task.cancel()
-        self._task = None
         with self._lock:
-            entries, self._entries = [*self._waiting, *self._entries], deque()
-            self._waiting.clear()
+            entries, self._entries = self._entries, deque()
         for _, _, future in entries:
-            if not future.done():
-                future.set_exception(BusClosed("the bus stopped before the event was admitted"))
+            _tell_stopped(future)
+        self._normal.refuse_all()
+        self._high.refuse_all()
         self._check_empty()
+
+
+def _tell_stopped(future: "Future[bool]") -> None:
+    if not future.done():
+        future.set_exception(BusClosed("the bus stopped before the event was admitted"))

@@ -118,9 +118,13 @@ class Inspection:
         return Ledger(tuple(self._floor.roster.ledger_rows()))
 
     def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
-        """Return the dead letters of one subscription or of all, oldest first; the newest 10,000 of each."""
+        """Return the dead letters of one subscription or of all, oldest first; the newest 10,000 of each.
+
+        Without a name, those of the subscriptions that ended lately are among them.
+        """
         self._door.check_thread("dead_letters")
-        chosen = self.subscriptions if subscription is None else (self.subscription(subscription),)
+        everybody = (*self.subscriptions, *self._floor.roster.ended)
+        chosen = everybody if subscription is None else (self.subscription(subscription),)
         return sorted(
             (letter for s in chosen for letter in s.dead_letters), key=lambda letter: letter.wall_ns
         )

@@ -67,6 +67,7 @@ class Lifecycle:
         floor.loop = loop
         self._set_clock(self._own_clock or clock_of(floor.loop))
         floor.busy = floor.control_waiting = 0
+        floor.thread_waiting = False
         floor.running = True
         self.state = "running"
         floor.tracker = install(floor.loop)
@@ -74,7 +75,7 @@ class Lifecycle:
         self._rounds.reopen()
         for subscription in floor.roster:
             subscription.moved_at = (-1, floor.clock.now_ns())
-            floor.control_waiting += subscription.control.waiting
+            floor.control_waiting += subscription.control.normal.untried
             floor.run(subscription)
         self._feed.deliver_held_back()
         self._door.look()
@@ -133,6 +134,7 @@ class Lifecycle:
     async def _stop(self, timeout_s: float) -> None:
         floor = self._floor
         current.set(None)
+        self._rounds.close_all("the bus is stopping")  # a handler may be waiting for one
         try:
             async with asyncio.timeout(timeout_s):
                 await self._drain()
@@ -143,7 +145,6 @@ class Lifecycle:
                 timeout_s,
                 waiting,
             )
-        self._rounds.close_all("the bus is stopping")
         floor.running = False
         floor.stop_watching()
         runners = [*floor.runners.values(), *floor.leaving]

@@ -49,6 +49,11 @@ class Roster:
     def __len__(self) -> int:
         return len(self._by_name)
 
+    @property
+    def ended(self) -> tuple[Subscription, ...]:
+        """The subscriptions that ended lately."""
+        return tuple(self._ended)
+
     def find(self, handler: Handler) -> Subscription | None:
         """Return the subscription of a handler, if it has one."""
         found = self._by_handler.get(identity(handler))

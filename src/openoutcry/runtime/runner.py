@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 import traceback
+from typing import Any
 
 from openoutcry.core.lanes import Batch
 from openoutcry.core.retries import Again, DeadLetter, after_failure
@@ -20,6 +21,30 @@ log = logging.getLogger("openoutcry")
 
 RESTART_S = 0.01
 ABANDONED_MOST = 8
+
+
+def safe_repr(value: object) -> str:
+    """Return `repr(value)`, or what can be said of a value whose own `__repr__` raises."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
+        return f"<{type(value).__qualname__}, whose repr() raises>"
+
+
+def safe_traceback(error: BaseException) -> str:
+    """Return an error's traceback as text, as far as it can be had."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
+        return "".join(traceback.format_tb(error.__traceback__)) + safe_repr(error)
+
+
+def described(event: Any) -> str:
+    """Return an event's type and id for a log line, whatever its class does."""
+    try:
+        return f"{event_type_of(event)} {event.event_id}"
+    except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
+        return f"<{type(event).__qualname__}>"
 
 
 class Runner:
@@ -71,56 +96,41 @@ class Runner:
         subscription, lane, event = self.subscription, batch.lane, batch.events[0]
         attempts = batch.attempts + 1
         reason = "timed out" if timed_out else "failed"
-        text = f"no answer within {self.subscription.options.timeout_s} s" if timed_out else repr(error)
+        text = f"no answer within {subscription.options.timeout_s} s" if timed_out else safe_repr(error)
         subscription.errors += 1
         subscription.timeouts += timed_out
         subscription.last_error = text
         step = after_failure(subscription.options.retry, attempts, random.random())  # noqa: S311 - jitter
         if isinstance(step, Again):
             subscription.retries += 1
-            log.warning(
-                "%s %s on %s %s, attempt %d: %s",
-                self.name,
-                reason,
-                event_type_of(event),
-                event.event_id,
-                attempts,
-                text,
-            )
             lane.retry(batch, self.crew.clock.now_ns() + step.wait_ns, in_order=self.in_order)
+            log.warning("%s %s on %s, attempt %d: %s", self.name, reason, described(event), attempts, text)
             if subscription.ended:
                 lane.withdraw()  # nobody is left to try again
             if len(self.workers) > 1:
                 self.wake()  # so that one of those at rest waits for the retry's time
             return
         lane.bury(batch)
-        trace = "".join(traceback.format_exception(error))
+        trace = safe_traceback(error)
         letter = DeadLetter(
             self.name, lane.name, event, reason, text, trace, attempts, self.crew.clock.wall_ns()
         )
         subscription.dead_letters.append(letter)
-        log.error(
-            "%s gave up %s %s after %d attempts: %s",
-            self.name,
-            event_type_of(event),
-            event.event_id,
-            attempts,
-            text,
-        )
+        log.error("%s gave up %s after %d attempts: %s", self.name, described(event), attempts, text)
         self.crew.dead(letter)
 
     def abandon(self, worker: Worker, batch: Batch) -> None:
         """Go on without a call that did not end when cancelled; it is named, and its end is only noted."""
         self.subscription.abandoned += 1
         self.side_calls.add(worker)
+        self.failed(batch, TimeoutError("the call did not end when cancelled"), timed_out=True)
         log.error(
             "%s did not end its call for %s when cancelled after %s s; it is abandoned, and the next begins",
             self.name,
-            batch.events[0].event_id,
+            described(batch.events[0]),
             self.subscription.options.timeout_s,
         )
         self._replace(worker)
-        self.failed(batch, TimeoutError("the call did not end when cancelled"), timed_out=True)
         if self.subscription.abandoned >= ABANDONED_MOST and not self.subscription.paused:
             log.error(
                 "%s has %d abandoned calls and is paused; mend its handler and resume it",

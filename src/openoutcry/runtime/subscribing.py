@@ -114,8 +114,7 @@ class Subscribing:
         """Subscribe the decorated function: `@bus.on`, `@bus.on(EventType.FILL, timeout_s=2)`.
 
         Without types they are taken from the annotation of the function's first parameter, which must be an
-        event
-        class or a union of such. Options are those of `subscribe`.
+        event class or a union of such. Options are those of `subscribe`.
         """
         if len(event_types) == 1 and not options and _is_handler(event_types[0]):
             self.subscribe(_annotated(event_types[0]), event_types[0])
@@ -153,7 +152,7 @@ class Subscribing:
         self._floor.roster.changed()
         gone = lambda event: not selects(left, type(event), _type_of(event))  # noqa: E731
         subscription.mailbox.withdraw(gone)
-        self._floor.control_waiting -= len(subscription.control.withdraw(gone))
+        self._floor.withdraw_control(subscription, gone)
         self._floor.on_drained(None)
         subscription.wake()
 

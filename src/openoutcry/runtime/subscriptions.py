@@ -203,6 +203,10 @@ def _mailbox(options: Options, share: int) -> Mailbox:
             return Mailbox(Lane("normal"), share=share)
 
 
+def _nothing(_event: Any) -> None:
+    """Stand in for the handler of a subscription that has ended."""
+
+
 class Subscription:
     """One handler with all the types it takes, in one mailbox, run by its own workers.
 
@@ -255,6 +259,12 @@ class Subscription:
     def orphaned(self) -> bool:
         """Whether its owner is gone, so that the bus is about to end it."""
         return self.owner is not None and self.owner() is None
+
+    def let_go(self) -> None:
+        """Hold the handler no longer: the record of an ended subscription must not keep an agent alive."""
+        self.handler = _nothing
+        self.wake = lambda: False
+        self.owner = None
 
     @property
     def types(self) -> tuple[str, ...]:

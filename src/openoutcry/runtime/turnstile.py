@@ -4,11 +4,6 @@ An event passes here if its class is known to be low-priority, credit is left, t
 its id is new. Whatever else it is (high-priority, a duplicate, the first of its class, one too many), the
 turnstile says "not here", has changed nothing, and the door looks at everything.
 
-`publish` is a coroutine, so a call from a foreign thread means that a second loop runs there: the first event
-of each batch is checked for that, not every one (it would cost a tenth). One that slips in between is
-delivered like any other: nothing here can be torn by another thread, since each step is one operation on a
-list or a set.
-
 The state lives in the cells of closures and not in attributes: a cell is read in a fifth of the time, and
     with it
 `await publish` costs two thirds. So this is one function with several small ones inside, which share its
@@ -86,7 +81,7 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
 
     async def publish(event: Any, priority: bool = False) -> bool:
         nonlocal credit
-        if event.__class__ is batch_class and credit > 0 and not priority:
+        if event.__class__ is batch_class and credit > 0 and not priority and get_ident() == thread:
             event_id = event.event_id
             if event_id not in now and event_id not in before:
                 remember(event_id)

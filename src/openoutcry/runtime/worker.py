@@ -18,7 +18,9 @@ a new worker goes on.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from inspect import isawaitable
+from itertools import islice
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,9 @@ BATCH_FIRST = 16
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 SAMPLE_MASK = 7
+GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
+PROBE = 32
+PROBE_NS = 32_000
 ABANDON_S = 1.0
 
 
@@ -52,6 +57,20 @@ async def _call_each(events: Iterator[Any], handler: Handler) -> None:
         result = handler(event)
         if result is not None and isawaitable(result):
             await result
+
+
+async def _probe(drive: Drive, batch: Batch, handler: Handler, clock_ns: Callable[[], int]) -> None:
+    """Handle a large batch: a few events first, and the rest only if these were as quick as they used to be.
+
+    A handler that never suspends and has turned slow would otherwise keep the loop for the whole batch. What
+    is left then goes back to the lane.
+    """
+    began_ns = clock_ns()
+    await drive(islice(batch.iterator, PROBE), handler)
+    if clock_ns() - began_ns > PROBE_NS:
+        batch.lane.give_back(batch)
+    else:
+        await drive(batch.iterator, handler)
 
 
 def _own_copy(function: Drive) -> Drive:
@@ -112,11 +131,11 @@ class Worker:
         if waiter is None:
             return False
         self.waiter = None
+        if waiter.done():
+            return False  # the worker is about to end: its successor will look
         if self._resting:
             self._resting = False
             self.runner.crew.busy += 1
-        if waiter.done():
-            return False
         waiter.set_result(None)
         return True
 
@@ -139,11 +158,19 @@ class Worker:
         high, normal, latencies, tracker = mailbox.high, mailbox.normal, subscription.latencies, crew.tracker
         clock_ns, handler = crew.clock.now_ns, subscription.handler
         drive = _own_copy(_await_each if subscription.is_coroutine else _call_each)
-        guarded = runner.guarded and not self.is_control
+        guarded = runner.guarded
+        gave_way = 0
         now_ns = slice_began_ns = clock_ns()
         while not (subscription.ended or self._asked_to_stop):
-            if crew.control_waiting and not self.is_control:
+            if (
+                (crew.control_waiting or crew.thread_waiting)
+                and not self.is_control
+                and gave_way < GIVE_WAY_MOST
+            ):
+                gave_way += 1
                 await asyncio.sleep(0)
+                continue
+            gave_way = 0
             batch = self._take(now_ns) if high.waiting or normal.waiting else None
             if batch is None:
                 timer = self._prepare_rest(now_ns)
@@ -162,11 +189,20 @@ class Worker:
             if count > 1 or not beat & SAMPLE_MASK:
                 latencies.record(now_ns - batch.admitted_ns)
             if guarded and not self._still_good(batch, now_ns):
+                now_ns = clock_ns()
+                if crew.pressured:
+                    crew.drained(mailbox)
+                if now_ns - slice_began_ns >= SLICE_LEAST_NS:
+                    await asyncio.sleep(0)
+                    now_ns = slice_began_ns = clock_ns()
                 continue
             self.batch = batch
             tracker.calls += 1
             try:
-                await drive(batch.iterator, handler)
+                if count > PROBE:
+                    await _probe(drive, batch, handler, clock_ns)
+                else:
+                    await drive(batch.iterator, handler)
             except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
                 goes_on = self._after_error(batch, error)
             else:
@@ -176,10 +212,12 @@ class Worker:
                 self.batch = None
             if not goes_on:
                 break
+            if self.task.cancelling():
+                await self._spend_cancellation()
             began_ns, now_ns = now_ns, clock_ns()
             subscription.last_ns = now_ns
-            if count >= self._limit:
-                self._adapt(now_ns - began_ns)
+            if count >= self._limit or now_ns - began_ns > SLICE_MOST_NS:
+                self._adapt(now_ns - began_ns, len(batch.events))
             if crew.pressured:
                 crew.drained(mailbox)
             if now_ns - slice_began_ns >= SLICE_LEAST_NS and now_ns - slice_began_ns >= crew.slice_ns():
@@ -188,11 +226,18 @@ class Worker:
         if self.abandoned:
             self.runner.abandoned_call_ended(self)
 
+    async def _spend_cancellation(self) -> None:
+        """Let a handler that cancelled its own task and returned have that here, not on the next event."""
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        while self.task.cancelling():
+            self.task.uncancel()
+
     def _take(self, now_ns: int) -> Batch | None:
         if self.is_control:
             batch = self.mailbox.take(1, now_ns)
             if batch is not None and not batch.attempts:
-                # The other workers need not hurry for this one any more.
+                # The other workers need not hurry for this one any more. (A retry was never counted.)
                 self.runner.crew.control_waiting -= 1
             return batch
         if self.runner.subscription.paused:
@@ -202,7 +247,8 @@ class Worker:
     def _still_good(self, batch: Batch, now_ns: int) -> bool:
         """Put a batch that is too old away, set the alarm for one that is not."""
         runner = self.runner
-        if runner.max_age_ns is not None and now_ns - batch.admitted_ns > runner.max_age_ns:
+        too_old = runner.max_age_ns is not None and now_ns - batch.admitted_ns > runner.max_age_ns
+        if too_old and not self.is_control:
             self.mailbox.expire(batch)
             return False
         if runner.timeout_ns is not None:
@@ -221,8 +267,12 @@ class Worker:
         if self.abandoned:
             log.warning("an abandoned call of %s ended: %r", self.runner.name, error)
             return False
-        if isinstance(error, KeyboardInterrupt | GeneratorExit):
-            self.mailbox.release(batch)
+        if isinstance(error, KeyboardInterrupt) or (
+            isinstance(error, GeneratorExit) and not self.runner.loop.is_running()
+        ):
+            # The program ends, or the worker is closed with its loop: nothing was decided about the event.
+            if batch in self.mailbox.open:
+                self.mailbox.release(batch)
             raise error
         cancelled = isinstance(error, asyncio.CancelledError)
         if cancelled and self._asked_to_stop:
@@ -231,6 +281,11 @@ class Worker:
         timed_out = self._deadline_ns == 0 and (cancelled or isinstance(error, TimeoutError))
         cancelled_from_outside = cancelled and not timed_out and self.task.cancelling() > 0
         self._silence_alarm()
+        if cancelled_from_outside and batch.begun > 1:
+            # An earlier handler of the batch may have cancelled the task and returned: this event is to blame
+            # only if it happens again when it comes first.
+            self.mailbox.release(batch)
+            return False
         self.mailbox.fail(batch)
         self.runner.failed(batch, error, timed_out=timed_out)
         # Whoever cancels the worker's own task wants the task to end: so it does, and a new worker goes on if
@@ -246,11 +301,12 @@ class Worker:
         while self.task.cancelling():
             self.task.uncancel()
 
-    def _adapt(self, took_ns: int) -> None:
+    def _adapt(self, took_ns: int, count: int) -> None:
+        """Take as many events at a time as fit in a slice, by what the last batch took."""
         if took_ns < SLICE_MOST_NS // 4:
             self._limit = min(BATCH_MOST, self._limit * 2)
         elif took_ns > SLICE_MOST_NS:
-            self._limit = max(1, self._limit // 2)
+            self._limit = max(1, count * SLICE_MOST_NS // took_ns)
 
     def _prepare_rest(self, now_ns: int) -> asyncio.TimerHandle | None:
         """Make the future to wait for, and the timer that sets it when a retry is due.
@@ -304,6 +360,7 @@ class Worker:
         self.task.cancel("the bus is stopping")
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self.waiter = None
         if self._alarm is not None:
             self._alarm.cancel()
         if not self._resting and not self.abandoned:
