@@ -55,3 +55,43 @@ def test_ids_from_before_the_opening_are_found_too() -> None:
     assert list(index.places("id-99")) == [99]
     assert list(index.places("id-10")) == [10]
     assert list(index.places("new")) == [100]
+
+
+STEM = "0123456789abcdef-"
+
+
+def hexes(first: int, last: int, stem: str = STEM) -> dict[str, int]:
+    return {f"{stem}{n:x}": n for n in range(first, last)}
+
+
+def packed(index: IdIndex) -> IdIndex:
+    index.add(hexes(1, 300))
+    for first in range(300, 360, 5):
+        index.add({f"recent-{n}": n for n in range(first, first + 5)})
+    while index.move(50):
+        pass
+    assert index._highest[STEM[:16]] == (len(STEM) + 3, f"{STEM}12b")
+    return index
+
+
+def test_ids_that_go_on_counting_are_new_without_asking_the_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = packed(IdIndex())
+    monkeypatch.setattr(IdIndex, "_in_buckets", None)
+    assert index.are_new(hexes(0x12C, 0x1200))
+    assert index.are_new(hexes(0, 5, "another process-"))
+
+
+@pytest.mark.parametrize("number", [1, 9, 0xF, 0x10, 0xFF, 0x100, 0x12B])
+def test_an_old_id_of_a_counting_stem_is_found_among_new_ones(number: int) -> None:
+    index = packed(IdIndex())
+    assert not index.are_new([*hexes(0x2000, 0x2005), f"{STEM}{number:x}"])
+    assert not index.are_new([f"{STEM}{number:x}", *hexes(0, 5, "another process-")])
+
+
+def test_ids_without_a_stem_in_common_are_told_apart_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "_STEMS", 20)
+    index = IdIndex()
+    for first in range(1, 500, 5):
+        index.add({f"{n * 7919:x}".rjust(20, "q")[::-1]: n for n in range(first, first + 5)})
+    assert not index.are_new([f"{7919 * 3:x}".rjust(20, "q")[::-1]])
+    assert index.are_new([f"{7919 * 501:x}".rjust(20, "q")[::-1]])
