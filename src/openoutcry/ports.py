@@ -255,7 +255,10 @@ class Marks(Protocol):
     commit. The suspects of the next opening are the cells that were not 0.
     """
 
-    cells: MutableSequence[int] | memoryview
+    @property
+    def cells(self) -> MutableSequence[int] | memoryview:
+        """The cells, by the index that `claim` gave."""
+        ...
 
     def claim(self, subscription: str, lane: str) -> int:
         """Return the index of a cell for calls of this subscription, one at a time. Raises `ConfigError`."""
@@ -274,13 +277,25 @@ class Journal(Protocol):
     room, `JournalLocked` when a stranger holds the file; then nothing of the call has been written.
     """
 
-    head: int
-    """The position of the newest entry, 0 before the first."""
-    first: int
-    """The oldest position that is kept: older ones are retired."""
-    synced: int
-    """Every entry up to and including this position is on the disk."""
-    marks: Marks
+    @property
+    def head(self) -> int:
+        """The position of the newest entry, 0 before the first."""
+        ...
+
+    @property
+    def first(self) -> int:
+        """The oldest position that is kept: older ones are retired."""
+        ...
+
+    @property
+    def synced(self) -> int:
+        """Every entry up to and including this position is on the disk."""
+        ...
+
+    @property
+    def marks(self) -> Marks:
+        """What is in flight."""
+        ...
 
     def write(self, entries: Sequence[Entry], changes: Changes | None = None) -> Written:
         """Write entries and changes in one commit, which survives the process when this returns."""

@@ -290,6 +290,17 @@ def test_every_documented_query_answers_in_the_sqlite3_command(file: SqliteJourn
     assert done.stdout.strip()
 
 
+def test_the_documented_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    assert len(blocks) >= 2
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, str(DOCS), "exec"), names)
+
+
 def test_the_view_names_what_the_envelope_and_the_event_say(file: SqliteJournal) -> None:
     file.write(
         [
