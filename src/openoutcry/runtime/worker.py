@@ -150,23 +150,17 @@ class Worker:
         event = batch.current
         return None if event is None else self.runner.crew.envelope_cause(event)
 
-    async def _run(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one piece: each call less is felt at every trip
+    async def _run(self) -> None:  # noqa: C901, PLR0912 - what is done for every batch is written out
         """Work until the subscription ends."""
         current.set(self)
-        runner, mailbox = self.runner, self.mailbox
-        subscription, crew, feed = runner.subscription, runner.crew, runner.crew.feed
-        high, normal, latencies, tracker = mailbox.high, mailbox.normal, subscription.latencies, crew.tracker
-        clock_ns, handler = crew.clock.now_ns, subscription.handler
+        mailbox, crew, feed = self.mailbox, self.runner.crew, self.runner.crew.feed
+        subscription, latencies = self.runner.subscription, self.runner.subscription.latencies
+        high, normal, clock_ns = mailbox.high, mailbox.normal, crew.clock.now_ns
         drive = _own_copy(_await_each if subscription.is_coroutine else _call_each)
-        guarded = runner.guarded
-        gave_way = 0
+        guarded, gave_way = self.runner.guarded, 0
         now_ns = slice_began_ns = clock_ns()
         while not (subscription.ended or self._asked_to_stop):
-            if (
-                (crew.control_waiting or crew.thread_waiting)
-                and not self.is_control
-                and gave_way < GIVE_WAY_MOST
-            ):
+            if (crew.control_waiting or crew.thread_waiting) and self._gives_way(gave_way):
                 gave_way += 1
                 await asyncio.sleep(0)
                 continue
@@ -188,36 +182,15 @@ class Worker:
             count = len(batch.events)
             if count > 1 or not beat & SAMPLE_MASK:
                 latencies.record(now_ns - batch.admitted_ns)
-            if guarded and not self._still_good(batch, now_ns):
-                now_ns = clock_ns()
-                if crew.pressured:
-                    crew.drained(mailbox)
-                if now_ns - slice_began_ns >= SLICE_LEAST_NS:
-                    await asyncio.sleep(0)
-                    now_ns = slice_began_ns = clock_ns()
-                continue
-            self.batch = batch
-            tracker.calls += 1
-            try:
-                if count > PROBE:
-                    await _probe(drive, batch, handler, clock_ns)
-                else:
-                    await drive(batch.iterator, handler)
-            except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
-                goes_on = self._after_error(batch, error)
+            if not guarded or self._still_good(batch, now_ns):
+                if not await self._call(batch, drive, subscription.handler, clock_ns):
+                    break
+                began_ns, now_ns = now_ns, clock_ns()
+                subscription.last_ns = now_ns
+                if count >= self._limit or now_ns - began_ns > SLICE_MOST_NS:
+                    self._adapt(now_ns - began_ns, len(batch.events))
             else:
-                goes_on = not self.abandoned and self._after_success(batch)
-            finally:
-                tracker.calls -= 1
-                self.batch = None
-            if not goes_on:
-                break
-            if self.task.cancelling():
-                await self._spend_cancellation()
-            began_ns, now_ns = now_ns, clock_ns()
-            subscription.last_ns = now_ns
-            if count >= self._limit or now_ns - began_ns > SLICE_MOST_NS:
-                self._adapt(now_ns - began_ns, len(batch.events))
+                now_ns = clock_ns()
             if crew.pressured:
                 crew.drained(mailbox)
             if now_ns - slice_began_ns >= SLICE_LEAST_NS and now_ns - slice_began_ns >= crew.slice_ns():
@@ -225,6 +198,31 @@ class Worker:
                 now_ns = slice_began_ns = clock_ns()
         if self.abandoned:
             self.runner.abandoned_call_ended(self)
+
+    async def _call(self, batch: Batch, drive: Drive, handler: Handler, clock_ns: Callable[[], int]) -> bool:
+        """Call the handler for a batch and see to its end. False when the worker must not go on."""
+        tracker = self.runner.crew.tracker
+        self.batch = batch
+        tracker.calls += 1
+        try:
+            if len(batch.events) > PROBE:
+                await _probe(drive, batch, handler, clock_ns)
+            else:
+                await drive(batch.iterator, handler)
+        except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
+            goes_on = self._after_error(batch, error)
+        else:
+            goes_on = not self.abandoned and self._after_success(batch)
+        finally:
+            tracker.calls -= 1
+            self.batch = None
+        if goes_on and self.task.cancelling():
+            await self._spend_cancellation()
+        return goes_on
+
+    def _gives_way(self, times: int) -> bool:
+        """Tell whether to let a kill switch or a thread's urgent event go first once more."""
+        return not self.is_control and times < GIVE_WAY_MOST
 
     async def _spend_cancellation(self) -> None:
         """Let a handler that cancelled its own task and returned have that here, not on the next event."""
