@@ -63,7 +63,7 @@ class Desk:
                 side=decision.action,
                 adjusted_quantity=decision.quantity,
                 approved=approved,
-                rejection_reason="" if approved else "halted, or beyond the position limit",
+                rejection_reason=None if approved else "halted, or beyond the position limit",
             )
         )
 
