@@ -279,3 +279,69 @@ def test_what_finds_no_room_is_accepted_and_buried_at_once():
     assert (lane.accepted, lane.waiting, lane.dead_lettered) == (4, 2, 2)
     assert lane.push_overflowing([5], -3, 0) == [5]
     assert ledger_row("s", lane, []).balances
+
+
+@pytest.mark.parametrize("begun", [1, 2, 4])
+def test_a_batch_that_keeps_what_was_begun_ends_the_loop_over_it_and_leaves_a_shared_list_as_it_was(begun):
+    shared, own = take(lane_of(1, 2, 3, 4)), take(lane_of(1, 2, 3, 4, 5), 4)
+    events = shared.events
+    assert (shared.is_shared, own.is_shared) == (True, False)
+    for batch in (shared, own):
+        called = []
+        for event in batch.iterator:
+            called.append(event)
+            if event == begun:
+                batch.keep(begun)
+        assert called == list(range(1, begun + 1))
+        assert (batch.events, batch.begun, batch.waiting, batch.current) == (called, begun, 0, begun)
+    assert events == [1, 2, 3, 4]
+
+
+def test_a_batch_that_was_cut_once_may_be_cut_again_without_touching_the_shared_list():
+    events = [1, 2, 3]
+    lane = Lane("normal")
+    lane.push(events, 0)
+    batch = take(lane)
+    begin(batch, 2)
+    batch.keep(2)
+    assert not batch.is_shared
+    assert batch.events is not events
+    batch.keep(1)
+    assert (batch.events, batch.begun, batch.waiting) == ([1], 1, 0)
+    assert events == [1, 2, 3]
+
+
+def test_a_list_that_is_taken_whole_is_not_copied_and_one_that_is_not_is():
+    events = [1, 2, 3]
+    whole, part = Lane("normal"), Lane("normal")
+    whole.push(events, 0)
+    part.push(events, 0)
+    assert take(whole, 3).events is events
+    first, rest = take(part, 2), take(part, 2)
+    assert (first.events, rest.events) == ([1, 2], [3])
+    assert not first.is_shared
+    assert not rest.is_shared
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_the_untried_are_those_that_wait_and_never_failed(in_order):
+    lane = lane_of(1, 2, 3, 4)
+    assert lane.untried == 4
+    batch = take(lane, 1)
+    assert lane.untried == 3
+    fail(lane, batch)
+    lane.retry(batch, 100, in_order=in_order)
+    assert (lane.waiting, lane.untried) == (4, 3)
+    assert lane.withdraw(lambda event: event < 3) == ([1, 2] if in_order else [2, 1])
+    assert (lane.waiting, lane.untried) == (2, 2)
+    lane.withdraw()
+    assert (lane.waiting, lane.untried) == (0, 0)
+
+
+def test_a_retry_that_is_taken_and_given_back_is_still_no_first_attempt():
+    lane = lane_of(1)
+    batch = take(lane)
+    fail(lane, batch)
+    lane.retry(batch, 0, in_order=True)
+    lane.give_back(take(lane))
+    assert (lane.waiting, lane.untried) == (1, 0)

@@ -11,6 +11,7 @@ from openoutcry.config import BackpressureConfig
 from openoutcry.core.pressure import (
     ADMIT,
     REFUSE_NO_ROOM,
+    REFUSE_RATE_LIMITED,
     REFUSE_SHED,
     Admit,
     BackpressureLevel,
@@ -417,3 +418,66 @@ def test_metrics_are_ready_for_json_and_sum_up_what_was_refused():
     plain = metrics.to_dict()
     assert metrics.dropped == plain["dropped"] == 3
     assert (plain["level"], plain["stalled"]) == ("high", ["slow"])
+
+
+def test_everybody_who_reserves_a_token_gets_a_time_of_his_own_in_the_order_of_asking():
+    bucket = TokenBucket(rate_per_s=4, burst=2)
+    assert [bucket.reserve(0, S) for _ in range(7)] == [0, 0, S // 4, S // 2, 3 * S // 4, S, None]
+
+
+def test_a_token_that_would_come_too_late_is_not_reserved_and_costs_nobody_anything():
+    bucket = TokenBucket(rate_per_s=1, burst=1)
+    assert bucket.reserve(0, 0) == 0
+    assert [bucket.reserve(0, S - 1) for _ in range(5)] == [None] * 5
+    assert bucket.reserve(0, S) == S
+
+
+def test_a_reserved_token_is_gone_for_those_who_do_not_wait():
+    bucket = TokenBucket(rate_per_s=1, burst=1)
+    assert [bucket.reserve(0, 9 * S) for _ in range(3)] == [0, S, 2 * S]
+    assert bucket.take(S) == 2 * S
+    assert bucket.take(3 * S) == 0
+
+
+def test_what_was_reserved_is_not_forgiven_by_a_forced_take():
+    bucket = TokenBucket(rate_per_s=1, burst=1)
+    assert [bucket.reserve(0, 9 * S) for _ in range(6)] == [n * S for n in range(6)]
+    assert bucket.take(0, force=True) == 0
+    assert bucket.reserve(0, 9 * S) == 6 * S
+
+
+def at_high(**settings_: object) -> Pressure:
+    machine = pressure(rate_limit_burst=1, rate_limit_per_s=10, cooldown_s=0.3, **settings_)
+    machine.assess(80)
+    return machine
+
+
+def test_at_high_those_who_will_wait_have_a_token_reserved_and_those_who_would_wait_too_long_are_refused():
+    machine = at_high()
+    verdicts = [machine.admit_low("system", 80, 0, patient=True) for _ in range(6)]
+    waits = [Wait(n * S // 10, Refusal.RATE_LIMITED) for n in (1, 2, 3)]
+    assert verdicts == [ADMIT, *waits, REFUSE_RATE_LIMITED, REFUSE_RATE_LIMITED]
+
+
+@pytest.mark.parametrize("event_type", ["signal", "decision", "order"])
+def test_at_high_the_last_to_be_shed_are_never_refused_for_the_rate_when_they_will_wait(event_type):
+    machine = at_high()
+    verdicts = [machine.admit_low(event_type, 80, 0, patient=True) for _ in range(50)]
+    assert verdicts[0] is ADMIT
+    assert [v.wait_ns for v in verdicts[1:]] == [min(n, 3) * S // 10 for n in range(1, 50)]
+    assert machine.admit_low("system", 80, 0, patient=True) is REFUSE_RATE_LIMITED, "the others pay for it"
+
+
+def test_who_has_waited_for_a_token_does_not_need_another_but_needs_room_like_everybody():
+    machine = at_high()
+    assert machine.admit_low("system", 80, 0) is ADMIT
+    assert machine.admit_low("system", 80, 0, paid=True) is ADMIT
+    machine.assess(93)
+    assert machine.admit_low("system", 93, 0, paid=True) is REFUSE_SHED
+    assert machine.admit_low("order", 95, 0, paid=True) is REFUSE_NO_ROOM
+
+
+def test_at_high_a_handler_does_not_wait_however_patient_it_is():
+    machine = at_high()
+    verdicts = {machine.admit_low("system", 80, 0, reentrant=True, patient=True) for _ in range(20)}
+    assert verdicts == {ADMIT}

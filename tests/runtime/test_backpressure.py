@@ -16,6 +16,7 @@ from bus_helpers import (
     assert_exactly,
     assert_settled,
     now_s,
+    row,
     ticks,
     virtual,
 )
@@ -341,6 +342,78 @@ async def test_withdrawing_one_type_makes_room_at_once():
     assert now_s() == 1
     await the_end_of(bus)
     assert desk.types == ["fill"]
+
+
+@virtual
+async def test_events_that_expire_make_room_like_those_that_are_handled():
+    """CONTRACT 1, 4."""
+    async with EventBus(max_queue_size=100, backpressure_config=FAST_TOKENS) as bus:
+        subscription = bus.subscribe("*", Desk().on_event, name="desk", max_age_s=1)
+        subscription.pause()
+        while bus.publish_nowait(an_order()):
+            pass
+        await asyncio.sleep(10)
+        subscription.resume()
+        await asyncio.sleep(10)
+        assert row(bus, "desk").expired == 95
+        assert bus.publish_nowait(an_order())
+        await bus.join()
+        assert_settled(bus)
+
+
+# -- callbacks -----------------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_callback_may_unsubscribe_while_the_bus_looks_for_the_stalled():
+    """CONTRACT 4: the others go on."""
+    gate, fine = Gate(), Desk()
+    config = BackpressureConfig(grace_s=1.0, rate_limit_per_s=1e6, rate_limit_burst=1_000)
+    async with EventBus(max_queue_size=20, backpressure_config=config) as bus:
+        levels: list[Any] = []
+
+        def callback(level: BackpressureLevel) -> None:
+            levels.append(level)
+            if level is NORMAL:
+                bus.unsubscribe("*", fine.on_event)
+
+        bus.subscribe("*", gate.on_event, name="stuck")
+        bus.subscribe("*", fine.on_event, name="fine")
+        bus.on_backpressure_change(callback)
+        await bus.publish_many([an_order(str(n)) for n in range(15)])
+        await asyncio.sleep(10)
+        assert levels[-1] is NORMAL
+        assert bus.metrics.stalled == ("stuck",)
+        assert [s.name for s in bus.subscriptions] == ["stuck"]
+        gate.open()
+        await bus.join()
+        await asyncio.sleep(10)
+        assert bus.metrics.stalled == ()
+        assert_settled(bus)
+
+
+@virtual
+async def test_what_a_callback_publishes_finds_no_more_room_than_there_is():
+    """CONTRACT 4."""
+    bus, desk = a_full_house()
+    await bus.start()
+    answers: list[bool] = []
+    is_filling = True
+
+    def callback(_level: BackpressureLevel) -> None:
+        if is_filling:
+            answers.extend(bus.publish_nowait(Event(event_type="alert")) for _ in range(200))
+
+    bus.on_backpressure_change(callback)
+    accepted = 0
+    for event in ticks(200):
+        accepted += await bus.publish(event)
+        assert bus.queue_size <= 95
+    await asyncio.sleep(0.001)
+    assert bus.subscription("desk").mailbox.waiting == accepted + sum(answers) <= 95
+    is_filling = False
+    await the_end_of(bus)
+    assert len(desk.handled) == accepted + sum(answers)
 
 
 # -- handlers that publish -----------------------------------------------------------------------------------

@@ -294,6 +294,28 @@ async def test_a_handler_of_one_bus_that_publishes_on_another_passes_its_cause_o
         assert heard[0].causation_id == tick.event_id
 
 
+@pytest.mark.parametrize("event", [a_tick, a_fill, lambda: Note("n-1")], ids=["tick", "fill", "own class"])
+@virtual
+async def test_an_event_that_is_passed_on_to_another_bus_does_not_become_its_own_cause(event):
+    """CONTRACT 12."""
+    heard: list[Any] = []
+    async with EventBus() as first, EventBus() as second:
+
+        async def bridge(event: Any) -> None:
+            assert await second.publish(event)
+
+        first.subscribe("*", bridge)
+        second.subscribe("*", heard.append)
+        passed_on = event()
+        await first.publish(passed_on)
+        await first.join()
+        await second.join()
+        assert heard == [passed_on]
+        for bus in (first, second):
+            envelope = bus.envelope(passed_on)
+            assert (envelope.causation_id, envelope.correlation_id) == (None, None)
+
+
 @virtual
 async def test_the_users_own_context_variables_and_task_factory_are_left_alone():
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="outside")

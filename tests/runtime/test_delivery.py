@@ -239,6 +239,50 @@ async def test_a_worker_cancelled_by_somebody_else_is_replaced():
         assert_settled(bus)
 
 
+@pytest.mark.parametrize("moment_s", [0.0, 0.005])
+@virtual
+async def test_a_worker_cancelled_by_somebody_else_is_replaced_also_when_an_event_comes_in_between(moment_s):
+    """CONTRACT 8: and who joins or stops afterwards does not wait for ever."""
+    desk = Desk()
+    async with EventBus() as bus:
+        bus.subscribe("*", desk.on_event, name="desk")
+        await bus.publish(a_tick())
+        await bus.join()
+        for task in asyncio.all_tasks():
+            if task.get_name() == "openoutcry:desk":
+                task.cancel()
+        await asyncio.sleep(moment_s)
+        await bus.publish(a_tick())
+        async with asyncio.timeout(60):
+            await bus.join()
+        assert len(desk.handled) == 2
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_handler_that_cancels_its_own_task_and_returns_harms_no_other_event():
+    """CONTRACT 10."""
+    handled: list[float] = []
+
+    async def handler(event: Any) -> None:
+        if event.price == 1.0:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            return
+        await asyncio.sleep(0)
+        handled.append(event.price)
+
+    async with EventBus() as bus:
+        bus.subscribe("*", handler, name="desk", retry=False)
+        await bus.publish_many(ticks(3))
+        await bus.join()
+        assert handled == [2.0, 3.0]
+        assert bus.dead_letters() == []
+        assert row(bus, "desk").handled == 3
+        assert_settled(bus)
+
+
 @virtual
 async def test_a_handler_may_cancel_and_await_tasks_of_its_own():
     async def handler(_event: Any) -> None:

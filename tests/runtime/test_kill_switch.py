@@ -16,6 +16,7 @@ from bus_helpers import (
     assert_balanced,
     assert_settled,
     now_s,
+    outcome_of,
     row,
     ticks,
     virtual,
@@ -23,6 +24,7 @@ from bus_helpers import (
 
 from openoutcry import (
     BackpressureConfig,
+    BusClosed,
     Event,
     EventBus,
     EventType,
@@ -182,6 +184,73 @@ async def test_a_kill_handler_that_never_succeeds_leaves_a_dead_letter_of_the_co
         assert (letter.event, letter.lane, letter.attempts) == (kill, "control", 3)
         assert row(bus, "failing", "control").dead_lettered == 1
         assert_settled(bus)
+
+
+ONE_MORE_LATER = RetryPolicy(attempts=3, first_s=10.0, max_s=100.0)
+
+
+@virtual
+async def test_a_kill_switch_that_waits_for_its_retry_at_a_restart_does_not_slow_everybody_for_good():
+    """CONTRACT 5: workers and publishers hurry for first attempts only."""
+    failing = Failing()
+    bus = EventBus()
+    bus.subscribe("*", failing.on_event, retry=ONE_MORE_LATER)
+    await bus.start()
+    await bus.publish(a_kill())
+    await asyncio.sleep(1)
+    await bus.stop(timeout_s=1)
+    await bus.start()
+    assert bus._floor.control_waiting == 0
+    await bus.join()
+    assert bus._floor.control_waiting == 0
+    assert_settled(bus)
+    await bus.stop()
+
+
+@pytest.mark.parametrize("how", ["one type", "everything"])
+@virtual
+async def test_a_kill_switch_whose_retry_is_withdrawn_leaves_nobody_hurrying(how):
+    """CONTRACT 5, 7: neither for it nor one too few for the next."""
+    failing, gate = Failing(), Gate()
+    async with EventBus() as bus:
+        bus.subscribe(["kill_switch", "market_data"], failing.on_event, name="failing", retry=ONE_MORE_LATER)
+        bus.subscribe("kill_switch", gate.on_event, name="stuck")
+        await bus.publish(a_kill())
+        await asyncio.sleep(1)
+        await bus.publish(a_kill())
+        assert bus._floor.control_waiting == 2, "a first attempt of each"
+        bus.unsubscribe(
+            "kill_switch" if how == "one type" else ["kill_switch", "market_data"], failing.on_event
+        )
+        assert row(bus, "failing", "control").withdrawn == 2
+        assert bus._floor.control_waiting == 1
+        bus.unsubscribe("kill_switch", gate.on_event)
+        assert bus._floor.control_waiting == 0
+        gate.open()
+        await bus.join()
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_kill_switch_gets_through_from_outside_while_the_bus_is_draining():
+    """CONTRACT 5, 27: nothing else does, and nothing at all once it has stopped."""
+    busy, desk = Desk(takes_s=5), Desk()
+    bus = EventBus()
+    bus.subscribe(EventType.ORDER, busy.on_event)
+    bus.subscribe(EventType.KILL_SWITCH, desk.on_event)
+    await bus.start()
+    await bus.publish(an_order())
+    stopping = asyncio.create_task(bus.stop())
+    await asyncio.sleep(1)
+    assert isinstance(await outcome_of(bus.publish(a_fill())), BusClosed)
+    assert await bus.publish(a_kill())
+    assert await asyncio.wrap_future(await asyncio.to_thread(bus.publish_threadsafe, a_kill()))
+    await asyncio.sleep(0.001)
+    assert len(desk.handled) == 2
+    assert now_s() < 5
+    await stopping
+    assert isinstance(await outcome_of(bus.publish(a_kill())), BusClosed)
+    assert_settled(bus)
 
 
 @virtual

@@ -162,6 +162,46 @@ async def test_nothing_is_admitted_from_outside_while_draining():
 
 
 @virtual
+async def test_publishers_that_wait_for_room_are_told_at_once_that_the_bus_stops():
+    """CONTRACT 27."""
+    gate = Gate()
+    bus = EventBus(max_queue_size=10)
+    bus.subscribe("*", gate.on_event)
+    await bus.start()
+    while bus.publish_nowait(a_fill()):
+        pass
+    waiting = [asyncio.create_task(outcome_of(bus.publish(a_fill()))) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    stopping = asyncio.create_task(bus.stop(timeout_s=5))
+    answers = await asyncio.gather(*waiting)
+    assert [type(answer) for answer in answers] == [BusClosed] * 3
+    assert now_s() == 0.1
+    assert not stopping.done()
+    gate.open()
+    await stopping
+
+
+@virtual
+async def test_a_handler_that_waits_for_a_round_does_not_hold_up_the_stop():
+    """CONTRACT 27: rounds are closed before the lanes drain."""
+    outcomes: list[Any] = []
+    bus = EventBus()
+
+    async def handler(_event: Any) -> None:
+        outcomes.append(await bus.wait_for_signals())
+
+    bus.subscribe("*", handler)
+    bus.register_signal_agent("a")
+    await bus.start()
+    await bus.publish(a_tick())
+    await asyncio.sleep(1)
+    await bus.stop()
+    assert now_s() == 1
+    assert [outcome.valid for outcome in outcomes] == [False]
+    assert_settled(bus)
+
+
+@virtual
 async def test_running_handlers_may_publish_while_draining():
     """CONTRACT 27: a chain is not cut in half."""
     ends = Desk()
@@ -449,6 +489,22 @@ async def test_joining_a_stopped_bus_with_leftovers_says_so_instead_of_waiting()
 
 
 @virtual
+async def test_joins_that_were_given_up_leave_nothing_behind():
+    """CONTRACT 3."""
+    gate = Gate()
+    async with EventBus() as bus:
+        bus.subscribe("*", gate.on_event)
+        await bus.publish(a_tick())
+        for _ in range(50):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await bus.join()
+        assert bus._floor._joiners == []
+        gate.open()
+        await bus.join()
+
+
+@virtual
 async def test_rounds_are_closed_by_a_stop_and_open_again_after_the_next_start():
     """CONTRACT 27."""
     bus = EventBus()
@@ -584,6 +640,29 @@ async def test_starting_while_stopping_waits_for_the_stop_and_then_starts():
     assert await bus.publish(a_tick())
     await bus.stop()
     assert len(desk.handled) == 2
+
+
+@virtual
+async def test_several_starts_while_stopping_start_it_once_and_a_cancelled_one_stops_nothing():
+    """CONTRACT 27."""
+    desk = Desk(takes_s=5)
+    bus = a_bus_with(desk.on_event)
+    await bus.start()
+    await bus.publish(a_tick())
+    stopping = asyncio.create_task(bus.stop())
+    await asyncio.sleep(1)
+    starts = [asyncio.create_task(bus.start()) for _ in range(3)]
+    await asyncio.sleep(1)
+    starts[0].cancel()
+    await asyncio.gather(*starts, return_exceptions=True)
+    assert starts[0].cancelled()
+    assert stopping.done()
+    assert bus.is_running
+    await bus.publish(a_tick())
+    await bus.join()
+    assert len(desk.handled) == 2
+    await bus.stop()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @virtual

@@ -71,6 +71,21 @@ async def test_high_priority_events_are_handled_before_every_queued_normal_one(b
 
 
 @virtual
+async def test_a_fill_for_a_stalled_subscription_still_goes_before_its_queued_ticks():
+    """CONTRACT 5."""
+    desk = Desk(takes_s=2)
+    async with EventBus() as bus:
+        bus.subscribe([EventType.MARKET_DATA, EventType.FILL], desk.on_event, name="slow")
+        await bus.publish_many(ticks(40))
+        await asyncio.sleep(1.9)
+        assert bus.metrics.stalled == ("slow",)
+        await bus.publish(a_fill())
+        await asyncio.sleep(3)
+        assert desk.types[:2] == ["market_data", "fill"]
+        await bus.stop(timeout_s=0.1)
+
+
+@virtual
 async def test_a_normal_event_is_handled_after_every_so_many_high_ones():
     """CONTRACT 5: the stated minimum share, so that nothing starves."""
     desk = Desk()

@@ -170,6 +170,25 @@ async def test_events_whose_type_varies_by_instance_are_routed_one_by_one():
         assert two.handled == [events[1], events[4]]
 
 
+@pytest.mark.parametrize("later", ["b", None, 7], ids=str)
+@virtual
+async def test_an_event_whose_type_is_changed_after_its_admission_goes_where_it_was_admitted_to(later):
+    """CONTRACT 1: and costs no other event of its batch its delivery."""
+    for_a, for_b, for_all = Desk(), Desk(), Desk()
+    async with EventBus() as bus:
+        bus.subscribe("a", for_a.on_event)
+        bus.subscribe("b", for_b.on_event)
+        bus.subscribe("*", for_all.on_event)
+        changed, other, tick = NewsData("1", event_type="a"), NewsData("2", event_type="b"), a_tick()
+        for event in (changed, other, tick):
+            assert await bus.publish(event)
+        changed.event_type = later
+        await bus.join()
+        assert (for_a.handled, for_b.handled) == ([changed], [other])
+        assert for_all.handled == [changed, other, tick]
+        assert_settled(bus)
+
+
 @virtual
 async def test_a_free_event_of_a_high_priority_type_takes_the_high_lane():
     """CONTRACT 5: it is the type that counts, not the class."""
@@ -314,6 +333,32 @@ async def test_ids_are_forgotten_after_the_stated_time():
         await bus.join()
         assert bus.metrics.duplicates == 1
         assert desk.prices.count(99.0) == 2
+
+
+@pytest.mark.parametrize("event_of", [a_fill, a_kill], ids=["high-priority", "kill switches"])
+@pytest.mark.parametrize("bound", ["entries", "time"])
+@virtual
+async def test_the_window_is_bounded_also_where_nothing_but_urgent_events_come(event_of, bound):
+    """CONTRACT 2."""
+    desk = Desk()
+    window = {"entries": (100, 1e6), "time": (100_000, 60.0)}[bound]
+    async with EventBus(dedup_window=window[0], dedup_window_s=window[1]) as bus:
+        bus.subscribe("*", desk.on_event)
+        first = event_of()
+        await bus.publish(first)
+        await bus.join()
+        await bus.publish(first)
+        assert bus.metrics.duplicates == 1
+        for _ in range(300):
+            await bus.publish(event_of())
+            await asyncio.sleep(1)
+        seen = bus._floor.seen
+        assert len(seen.now) + len(seen.before) <= 201
+        await bus.publish(first)
+        await bus.join()
+        assert bus.metrics.duplicates == 1, "forgotten after the window"
+        assert desk.handled.count(first) == 2
+        assert_settled(bus)
 
 
 # -- cancellation --------------------------------------------------------------------------------------------

@@ -196,6 +196,104 @@ async def test_a_pause_holds_retries_back_too():
         assert len(failing.handled) == 1
 
 
+class NoRepr(Exception):
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+class NoStr(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no str")
+
+
+class NoNotes(Exception):
+    @property
+    def __notes__(self) -> list[str]:
+        raise RuntimeError("no notes, so no traceback")
+
+
+class NoWords(NoRepr, NoStr, NoNotes): ...
+
+
+@pytest.mark.parametrize("error", [NoRepr, NoStr, NoNotes, NoWords])
+@virtual
+async def test_a_failure_that_cannot_be_put_into_words_is_a_failure_like_any_other(error):
+    """CONTRACT 10, 7: a report must not fail for what it reports on."""
+    failing = Failing(lambda e: e.price < 3, error=error)
+    async with EventBus() as bus:
+        bus.subscribe("*", failing.on_event, name="failing", retry=PLAIN)
+        await bus.publish_many(ticks(3))
+        await bus.join()
+        letters = bus.dead_letters("failing")
+        assert [letter.attempts for letter in letters] == [4, 4]
+        assert all(error.__name__ in letter.error for letter in letters)
+        assert all("on_event" in letter.traceback for letter in letters)
+        assert failing.prices == [3.0]
+        assert bus.get_handler_stats()["handlers"][0]["errors"] == 8
+        assert_settled(bus)
+
+
+@virtual
+async def test_an_event_whose_attributes_raise_while_its_failure_is_reported_is_not_lost():
+    """CONTRACT 10, 7."""
+
+    class Fading:
+        """An event of the user's own that has nothing to say any more once it was handled."""
+
+        event_type = "fading"
+        faded = False
+
+        @property
+        def event_id(self) -> str:
+            if self.faded:
+                raise RuntimeError("gone")
+            return "fading-1"
+
+    calls: list[Any] = []
+
+    def handler(event: Any) -> None:
+        calls.append(event)
+        if isinstance(event, Fading):
+            event.faded = True
+            raise RuntimeError("no")
+
+    async with EventBus() as bus:
+        bus.subscribe("*", handler, name="desk", retry=PLAIN)
+        event, tick = Fading(), a_tick()
+        await bus.publish(event)
+        await bus.publish(tick)
+        await bus.join()
+        assert calls == [event] * 4 + [tick]
+        (letter,) = bus.dead_letters("desk")
+        assert (letter.event, letter.attempts) == (event, 4)
+        assert_settled(bus)
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "coroutine"])
+@virtual
+async def test_a_generator_exit_from_a_handler_is_a_failure_with_the_usual_attempts(plain):
+    """CONTRACT 10."""
+    calls: list[float] = []
+
+    def handler(event: Any) -> None:
+        calls.append(event.price)
+        if event.price == 2:
+            raise GeneratorExit
+
+    async def later(event: Any) -> None:
+        await asyncio.sleep(0)
+        handler(event)
+
+    async with EventBus() as bus:
+        bus.subscribe("*", handler if plain else later, name="desk", retry=PLAIN)
+        await bus.publish_many(ticks(3))
+        await bus.join()
+        assert calls == [1.0, 2.0, 2.0, 2.0, 2.0, 3.0]
+        assert [letter.error for letter in bus.dead_letters()] == ["GeneratorExit()"]
+        assert now_s() == 9
+        assert_settled(bus)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

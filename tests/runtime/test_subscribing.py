@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import weakref
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Optional, Protocol, Union
@@ -11,6 +12,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 import pytest
 from bus_helpers import (
     Desk,
+    Failing,
     Gate,
     a_fill,
     a_kill,
@@ -674,6 +676,71 @@ async def test_joining_waits_for_the_call_in_hand_of_an_unsubscribed_handler():
         assert not joining.done()
         gate.open()
         await joining
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_worker_that_gives_way_to_a_kill_switch_while_its_subscription_ends_ends_too():
+    """CONTRACT 8."""
+    desk, other = Desk(), Desk()
+    async with EventBus() as bus:
+        bus.subscribe(["market_data", "kill_switch"], desk.on_event, name="leaver")
+        bus.subscribe("*", other.on_event)
+        await bus.publish(a_tick())
+        await bus.publish(a_kill())
+        await asyncio.sleep(0)
+        bus.unsubscribe(["market_data", "kill_switch"], desk.on_event)
+        await asyncio.sleep(1)
+        assert [task for task in asyncio.all_tasks() if task.get_name() == "openoutcry:leaver"] == []
+        async with asyncio.timeout(60):
+            await bus.join()
+        assert_settled(bus)
+
+
+@virtual
+async def test_an_ended_subscription_does_not_keep_its_agent_alive_and_its_dead_letters_can_still_be_read():
+    """CONTRACT 26, 10."""
+    async with EventBus() as bus:
+        agent = Failing()
+        gone = weakref.ref(agent)
+        bus.subscribe("*", agent.on_event, name="agent", retry=False)
+        event = a_tick()
+        await bus.publish(event)
+        await bus.join()
+        bus.unsubscribe("*", agent.on_event)
+        await asyncio.sleep(0.001)
+        del agent
+        gc.collect()
+        assert gone() is None
+        (letter,) = bus.dead_letters()
+        assert (letter.subscription, letter.event) == ("agent", event)
+        with pytest.raises(NotSubscribed):
+            bus.dead_letters("agent")
+        assert row(bus, "agent").dead_lettered == 1
+
+
+@virtual
+async def test_a_failure_after_the_end_of_the_subscription_is_on_record_and_its_agent_may_go():
+    """CONTRACT 7, 26: the call in hand at the end still uses the agent, and nothing does after it."""
+
+    class Agent:
+        async def on_event(self, _event: Any) -> None:
+            await asyncio.sleep(1)
+            raise ValueError
+
+    async with EventBus() as bus:
+        agent = Agent()
+        gone = weakref.ref(agent)
+        bus.subscribe("*", agent.on_event, name="agent", retry=False)
+        await bus.publish(a_tick())
+        await asyncio.sleep(0.5)
+        bus.unsubscribe("*", agent.on_event)
+        del agent
+        await bus.join()
+        await asyncio.sleep(1)
+        gc.collect()
+        assert gone() is None
+        assert len(bus.dead_letters()) == 1
         assert_settled(bus)
 
 

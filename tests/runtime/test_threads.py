@@ -25,6 +25,7 @@ from openoutcry import BackpressureConfig, BusClosed, EventBus, EventType, Inval
 from openoutcry.testing import run_virtual
 
 SLOW_TOKENS = BackpressureConfig(rate_limit_per_s=1.0, rate_limit_burst=1, cooldown_s=5.0, grace_s=1e6)
+PATIENT = BackpressureConfig(cooldown_s=1_000.0, grace_s=1e6)
 
 
 def in_a_thread(call: Callable[[], Any]) -> Any:
@@ -122,6 +123,33 @@ async def test_the_future_has_what_publish_would_raise():
         assert future.done()
 
 
+class Malformed:
+    """What is no event, and does not even say so politely."""
+
+    event_id = "malformed"
+
+    @property
+    def event_type(self) -> str:
+        raise LookupError("no type")
+
+
+@pytest.mark.parametrize("priority", [False, True], ids=["plain", "with priority"])
+@virtual
+async def test_a_malformed_event_harms_no_other_future(priority):
+    """CONTRACT 30, 1."""
+    desk = Desk()
+    async with EventBus() as bus:
+        bus.subscribe("*", desk.on_event)
+        events: list[Any] = [*ticks(20), Malformed(), object(), *ticks(20, 21)]
+        futures = in_a_thread(lambda: [bus.publish_threadsafe(event, priority) for event in events])
+        answers = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+        assert [type(answer) for answer in answers[20:22]] == [LookupError, InvalidEvent]
+        assert answers[:20] + answers[22:] == [True] * 40
+        await bus.join()
+        assert desk.prices == [float(n) for n in range(1, 41)]
+        assert_settled(bus)
+
+
 @virtual
 async def test_at_most_the_room_waits_for_the_loop_and_the_rest_is_refused_at_once():
     """CONTRACT 4, 30: a feed that is quicker than the loop has no endless queue."""
@@ -159,6 +187,57 @@ async def test_rate_limited_events_of_a_thread_keep_their_order():
         normal = [e.price for e in desk.handled if e.event_type == "market_data"]
         assert normal == [float(n) for n in (*range(1, 76), *range(100, 105))]
         assert answers == [True] * 5
+        assert_settled(bus)
+
+
+@virtual
+async def test_high_priority_events_of_a_thread_keep_their_order_under_pressure():
+    """CONTRACT 9, 30: who comes when there is room does not overtake those who have waited for it."""
+    handled: list[str] = []
+    futures: list[Future[bool]] = []
+    async with EventBus(max_queue_size=10, backpressure_config=PATIENT) as bus:
+
+        def hand_in(count: int) -> None:
+            for _ in range(count):
+                futures.append(bus.publish_threadsafe(a_fill(str(len(futures)))))
+
+        async def desk(event: Any) -> None:
+            await asyncio.sleep(0.1)
+            handled.append(event.order_id)
+            if len(futures) < 60:
+                in_a_thread(lambda: hand_in(1))
+
+        bus.subscribe("*", desk, timeout_s=10)
+        in_a_thread(lambda: hand_in(18))
+        answers = await asyncio.gather(*map(asyncio.wrap_future, futures))
+        await bus.join()
+        assert all(answers)
+        assert bus.metrics.room_waits > 10
+        assert handled == [str(n) for n in range(60)]
+        assert_settled(bus)
+
+
+@virtual
+async def test_urgent_events_that_wait_for_the_loop_are_bounded_and_wait_in_one_line():
+    """CONTRACT 4, 30: as much room again as the ordinary ones have; kill switches need none."""
+    gate = Gate()
+    async with EventBus(max_queue_size=50, backpressure_config=PATIENT) as bus:
+        bus.subscribe("*", gate.on_event)
+        before = len(asyncio.all_tasks())
+        futures = in_a_thread(lambda: [bus.publish_threadsafe(a_fill(str(n))) for n in range(500)])
+        assert [future.result() for future in futures if future.done()] == [False] * 400
+        assert in_a_thread(lambda: bus.publish_threadsafe(a_tick())).result(0) is False
+        kill = in_a_thread(lambda: bus.publish_threadsafe(a_kill()))
+        assert await asyncio.wrap_future(kill) is True
+        await asyncio.sleep(0.01)
+        assert len(asyncio.all_tasks()) <= before + 2
+        more = in_a_thread(lambda: [bus.publish_threadsafe(a_fill(str(n))) for n in range(500)])
+        await asyncio.sleep(0.01)
+        assert sum(not future.done() for future in [*futures, *more]) <= 100
+        gate.open()
+        answers = await asyncio.gather(*map(asyncio.wrap_future, [*futures, *more]))
+        await bus.join()
+        assert len(gate.handled) == 1 + sum(answers)
         assert_settled(bus)
 
 
@@ -333,6 +412,19 @@ async def test_every_other_call_from_a_foreign_thread_is_a_clear_error_and_chang
         assert subscription.state() == "idle"
         assert bus.metrics.published == 0
         assert bus.is_running
+
+
+@virtual
+async def test_a_publish_from_a_foreign_thread_is_refused_also_in_the_middle_of_a_batch():
+    """CONTRACT 30."""
+    desk = Desk()
+    async with EventBus() as bus:
+        bus.subscribe("*", desk.on_event)
+        await bus.publish(a_tick())
+        answer = in_a_thread(lambda: asyncio.run(bus.publish(a_tick())))
+        assert isinstance(answer, WrongThread)
+        await bus.join()
+        assert len(desk.handled) == 1
 
 
 @virtual

@@ -5,7 +5,18 @@ import contextlib
 from typing import Any
 
 import pytest
-from bus_helpers import Desk, Gate, a_tick, assert_balanced, assert_settled, now_s, row, ticks, virtual
+from bus_helpers import (
+    Desk,
+    Gate,
+    a_kill,
+    a_tick,
+    assert_balanced,
+    assert_settled,
+    now_s,
+    row,
+    ticks,
+    virtual,
+)
 
 from openoutcry import NO_RETRY, EventBus, RetryPolicy
 
@@ -26,6 +37,20 @@ async def test_a_call_that_takes_too_long_is_cancelled_and_has_failed():
         assert "5 s" in letter.error
         stats = bus.get_handler_stats()["handlers"][0]
         assert (stats["timeouts"], stats["errors"], stats["abandoned"]) == (2, 2, 0)
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_time_out_ends_a_stuck_kill_handler_too():
+    """CONTRACT 10, 5: so that the next kill switch does not wait for ever."""
+    gate = Gate()
+    async with EventBus() as bus:
+        bus.subscribe("kill_switch", gate.on_event, name="stuck", timeout_s=2, retry=NO_RETRY)
+        await bus.publish(a_kill())
+        await bus.publish(a_kill())
+        await bus.join()
+        assert now_s() == 4
+        assert [letter.reason for letter in bus.dead_letters("stuck")] == ["timed out"] * 2
         assert_settled(bus)
 
 
