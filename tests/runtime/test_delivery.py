@@ -259,8 +259,14 @@ async def test_a_worker_cancelled_by_somebody_else_is_replaced_also_when_an_even
         assert_settled(bus)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"timeout_s": 100}, {"max_age_s": 100}, {"concurrency": 2}],
+    ids=lambda options: str(*options),
+)
+@pytest.mark.parametrize("end", ["returns", "raises"])
 @virtual
-async def test_a_handler_that_cancels_its_own_task_and_returns_harms_no_other_event():
+async def test_a_handler_that_cancels_its_own_task_and_ends_its_call_harms_no_other_event(options, end):
     """CONTRACT 10."""
     handled: list[float] = []
 
@@ -269,17 +275,19 @@ async def test_a_handler_that_cancels_its_own_task_and_returns_harms_no_other_ev
             task = asyncio.current_task()
             assert task is not None
             task.cancel()
+            if end == "raises":
+                raise ValueError
             return
         await asyncio.sleep(0)
         handled.append(event.price)
 
     async with EventBus() as bus:
-        bus.subscribe("*", handler, name="desk", retry=False)
+        bus.subscribe("*", handler, name="desk", retry=False, **options)
         await bus.publish_many(ticks(3))
         await bus.join()
         assert handled == [2.0, 3.0]
-        assert bus.dead_letters() == []
-        assert row(bus, "desk").handled == 3
+        assert len(bus.dead_letters()) == (end == "raises")
+        assert row(bus, "desk").handled == 2 + (end == "returns")
         assert_settled(bus)
 
 

@@ -225,7 +225,7 @@ class Worker:
         return not self.is_control and times < GIVE_WAY_MOST
 
     async def _spend_cancellation(self) -> None:
-        """Let a handler that cancelled its own task and returned have that here, not on the next event."""
+        """Let a cancellation that came during a call, of the handler's or the alarm's, hit no later event."""
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
         while self.task.cancelling():
@@ -291,13 +291,11 @@ class Worker:
         return not cancelled_from_outside
 
     def _silence_alarm(self) -> None:
-        """The call is over: if the alarm has rung, its cancellation and the timer behind it are spent."""
+        """The call is over: if the alarm has rung, the timer behind it has nothing to wait for any more."""
         if self._deadline_ns == 0 and self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
         self._deadline_ns = None
-        while self.task.cancelling():
-            self.task.uncancel()
 
     def _adapt(self, took_ns: int, count: int) -> None:
         """Take as many events at a time as fit in a slice, by what the last batch took."""
