@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from bus_helpers import Desk, Failing, Gate, a_fill, a_kill, a_signal, a_tick, assert_balanced, ticks, virtual
@@ -164,3 +165,31 @@ def test_what_this_version_does_not_have_is_a_clear_error_never_a_silent_nothing
     ):
         with pytest.raises(NotYetAvailable):
             EventBus(**arguments)
+
+
+@virtual
+async def test_stalls_and_dead_letters_are_told_to_who_asked():
+    """CONTRACT 4, 10: either way it is reported, and a callback that raises is nobody else's trouble."""
+    told: list[tuple[str, Any]] = []
+
+    def raising(*_: Any) -> None:
+        raise RuntimeError("a callback of the user's")
+
+    async with EventBus() as bus:
+        bus.on_stalled(raising)
+        bus.on_stalled(lambda subscription, stalled: told.append((subscription.name, stalled)))
+        bus.on_dead_letter(raising)
+        bus.on_dead_letter(lambda letter: told.append((letter.subscription, letter.event.price)))
+
+        async def slow(event: Any) -> None:
+            await asyncio.sleep(3)
+            if event.price == 2.0:
+                raise ValueError("no")
+
+        bus.subscribe("*", slow, name="slow", retry=False)
+        await bus.publish_many([a_tick(1.0), a_tick(2.0), a_tick(3.0)])
+        await bus.join()
+        await asyncio.sleep(2)
+    assert told[0] == ("slow", True)
+    assert ("slow", 2.0) in told
+    assert told[-1] == ("slow", False)

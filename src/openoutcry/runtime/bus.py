@@ -14,6 +14,7 @@ from openoutcry.config import (
     check_names,
 )
 from openoutcry.core.pressure import BackpressureLevel, Wait
+from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import BusClosed, NotYetAvailable, OpenOutcryError
 from openoutcry.ports import Clock
 from openoutcry.runtime.causes import current
@@ -27,6 +28,7 @@ from openoutcry.runtime.lifecycle import Lifecycle, clock_of
 from openoutcry.runtime.rounds import Rounds
 from openoutcry.runtime.signals import Signals
 from openoutcry.runtime.subscribing import Subscribing
+from openoutcry.runtime.subscriptions import Subscription
 
 PUBLISH_ONE_BY_ONE = 64
 
@@ -268,6 +270,20 @@ class EventBus(Subscribing, Signals, Inspection):
         """Call `callback(level)` at each change of the backpressure level. What it raises is logged."""
         self._door.check_thread("on_backpressure_change")
         self._door.callbacks.append(callback)
+
+    def on_stalled(self, callback: Callable[[Subscription, bool], Any]) -> None:
+        """Call `callback(subscription, True)` when a subscription stops moving, False when it moves again.
+
+        A stalled subscription has not moved for `grace_s` with events waiting, and holds nobody up any more.
+        What the callback raises is logged.
+        """
+        self._door.check_thread("on_stalled")
+        self._floor.on_stalled.append(callback)
+
+    def on_dead_letter(self, callback: Callable[[DeadLetter], Any]) -> None:
+        """Call `callback(letter)` for each event that a subscription gives up. What it raises is logged."""
+        self._door.check_thread("on_dead_letter")
+        self._floor.on_dead.append(callback)
 
     @property
     def backpressure_level(self) -> BackpressureLevel:

@@ -68,7 +68,6 @@ class Door:
         self.capacity = floor.pressure.capacity
         self._thread = get_ident()
         self.closed = ""
-        self.bus: object = None
         self.callbacks: list[Callable[[BackpressureLevel], Any]] = []
         self._looked_at = self._granted = 0
         self._moved = True

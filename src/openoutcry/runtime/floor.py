@@ -81,7 +81,7 @@ class Floor:
         self.fullest: Mailbox | None = None
         self.on_drained: Callable[[Mailbox | None], None] = lambda _mailbox: None
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
-        self.on_stalled: Callable[[Subscription, bool], None] = lambda _subscription, _stalled: None
+        self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
         self._joiners: list[asyncio.Future[None]] = []
         self._tick: asyncio.TimerHandle | None = None
         self.watching = False
@@ -208,7 +208,8 @@ class Floor:
             )
         else:
             log.info("%s moves again, with %d events waiting", subscription.name, waiting)
-        self.on_stalled(subscription, stalled)
+        for callback in self.on_stalled:
+            guarded(callback, subscription, stalled)
         self.on_drained(None)
 
     def stalled_names(self) -> tuple[str, ...]:

@@ -230,7 +230,7 @@ class Subscription:
         self.control = Mailbox(Lane("control"), gates=False)
         self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
         self.latencies = Latencies()
-        self.errors = self.retries = self.timeouts = self.calls_at_reset = 0
+        self.errors = self.retries = self.timeouts = 0
         self.abandoned = 0
         self.last_error = ""
         self.last_ns = now_ns
