@@ -205,7 +205,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def _where(task: asyncio.Task[Any]) -> str:
-    """Name the line where a suspended task stands: its innermost one outside asyncio, and what that called."""
+    """Name the line where a suspended task stands: its innermost one outside asyncio, and what it called."""
     frames: list[FrameType] = []
     inner: Any = task.get_coro()
     while inner is not None:
