@@ -1,0 +1,57 @@
+"""The guide's code runs: the blocks of a section, in order, are one program."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+GUIDE = ROOT / "docs" / "guide.md"
+SECTION_LIMIT_S = 60
+
+
+def programs() -> dict[str, str]:
+    """Return each section's code, every line under the number it has in the guide, so that errors point there."""
+    found: dict[str, list[str]] = {}
+    title, is_code = "", False
+    for number, line in enumerate(GUIDE.read_text(encoding="utf-8").splitlines()):
+        if line.startswith("```"):
+            is_code = line == "```python"
+        elif is_code:
+            lines = found.setdefault(title, [])
+            lines += [""] * (number - len(lines))
+            lines.append(line)
+        elif line.startswith("## "):
+            title = line.removeprefix("## ")
+    return {section: "\n".join(lines) + "\n" for section, lines in found.items()}
+
+
+PROGRAMS = programs()
+
+
+def test_every_section_but_the_last_has_code_that_is_run() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    sections = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert list(PROGRAMS) == sections[:-1]
+    lines_count = sum(1 for code in PROGRAMS.values() for line in code.splitlines() if line)
+    blocks = [block.partition("\n```")[0] for block in text.split("```python\n")[1:]]
+    assert lines_count == sum(1 for block in blocks for line in block.splitlines() if line)
+
+
+@pytest.mark.parametrize("section", PROGRAMS)
+def test_the_code_of_a_section_runs(section: str, tmp_path: Path) -> None:
+    script = tmp_path / "guide.py"
+    script.write_text(PROGRAMS[section], encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=SECTION_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
