@@ -544,3 +544,17 @@ async def test_the_metrics_count_what_happened_at_the_door():
     await bus.publish(a_tick())
     assert bus.metrics.published == 1
     await the_end_of(bus)
+
+
+@pytest.mark.parametrize("taker", ["nobody", "drop_oldest", "other types"])
+@virtual
+async def test_what_no_gating_mailbox_takes_needs_no_room(taker):
+    """CONTRACT 4."""
+    async with EventBus(max_queue_size=1_000) as bus:
+        if taker == "drop_oldest":
+            bus.subscribe("market_data", Desk().on_event, overflow="drop_oldest")
+        elif taker == "other types":
+            bus.subscribe("fill", Desk().on_event)
+        assert all(bus.publish_nowait(tick) for tick in ticks(5_000))
+        assert bus.metrics.refused == {}
+        await bus.join()

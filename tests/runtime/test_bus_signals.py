@@ -440,3 +440,102 @@ async def test_several_rounds_may_be_open_at_once_each_with_its_own_roster_and_t
         assert es is again
         assert (es.status, nq.status) == ("quorate", "complete")
         assert now_s() == 0.5
+
+
+# -- answers find their own round ----------------------------------------------------------------------------
+
+
+@virtual
+async def test_an_abstention_in_a_handler_belongs_to_the_round_of_the_event_being_handled():
+    """CONTRACT 20-22."""
+    async with a_bus("a") as bus:
+
+        @bus.on(EventType.MARKET_DATA)
+        async def agent(tick: Any) -> None:
+            bus.abstain("a", f"nothing on {tick.symbol}")
+
+        bus.open_round("ES-1")
+        bus.open_round("NQ-1")
+        await bus.publish(a_tick(symbol="NQ", round_id="NQ-1"))
+        outcome = await bus.wait_for_signals("NQ-1")
+        assert (outcome.status, dict(outcome.abstained)) == ("complete", {"a": "nothing on NQ"})
+        assert (await bus.wait_for_signals("ES-1")).missing == {"a"}
+
+
+@virtual
+async def test_a_late_answer_to_a_tick_without_a_round_never_completes_the_next_round():
+    """CONTRACT 21: the agent is slower than every round, and never one tick behind unnoticed."""
+    async with a_bus("quick", "slow") as bus:
+
+        async def answer(agent: str, tick: Any, after_s: float) -> None:
+            await asyncio.sleep(after_s)
+            await bus.publish_signal(a_signal(agent, target_price=tick.price))
+
+        @bus.on(EventType.MARKET_DATA)
+        async def quick(tick: Any) -> None:
+            await answer("quick", tick, 0.1)
+
+        @bus.on(EventType.MARKET_DATA)
+        async def slow(tick: Any) -> None:
+            await answer("slow", tick, 3.5)
+
+        for price in (1.0, 2.0, 3.0):
+            await bus.publish(a_tick(price))
+            outcome = await bus.wait_for_signals()
+            assert outcome.status == "expired"
+            assert {name: s.target_price for name, s in outcome.items()} == {"quick": price}
+        await bus.join()
+        recent = (await bus.get_barrier_status())["recent"]
+        assert [r["late_count"] for r in recent] == [1, 1, 1]
+
+
+@virtual
+async def test_rounds_of_several_symbols_are_answered_from_one_handler_without_naming_them():
+    """A round that is over early does not take the answers that are for the others."""
+    async with a_bus("a") as bus:
+
+        @bus.on(EventType.MARKET_DATA)
+        async def agent(_tick: Any) -> None:
+            await bus.publish_signal(a_signal("a", "ES"))
+            await bus.publish_signal(a_signal("a", "NQ"))
+
+        bus.open_round("first")
+        bus.open_round("second")
+        await bus.publish(a_tick())
+        assert set((await bus.wait_for_signals("first")).votes) == {("a", "ES")}
+        assert set((await bus.wait_for_signals("second")).votes) == {("a", "NQ")}
+
+
+@virtual
+async def test_a_signal_that_was_admitted_when_its_publisher_was_cancelled_votes():
+    """CONTRACT 3, 21: at each publication, whole or not at all."""
+
+    @dataclass(frozen=True)
+    class OwnSignal:
+        event_id: str
+        event_type: str = "own_signal"
+        source_agent: str = "a"
+        symbol: str = "ES"
+        round_id: str | None = None
+
+    async with a_bus("a") as bus:
+        for number in range(130):
+            signal = OwnSignal(f"own-{number}", round_id=f"r-{number}")
+            bus.open_round(signal.round_id)
+            task = asyncio.create_task(bus.publish_signal(signal))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await bus.publish_signal(signal)
+            assert (await bus.wait_for_signals(signal.round_id)).valid, number
+
+
+@virtual
+async def test_a_wait_without_an_id_that_is_cancelled_finds_its_round_again():
+    async with a_bus("a") as bus:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await bus.wait_for_signals()
+        await bus.publish_signal(a_signal("a"))
+        outcome = await bus.wait_for_signals()
+        assert (outcome.valid, set(outcome)) == (True, {"a"})

@@ -24,7 +24,7 @@ from bus_helpers import (
     virtual,
 )
 
-from openoutcry import BusClosed, EventBus, EventType, RetryPolicy, WrongThread
+from openoutcry import BusClosed, ConfigError, EventBus, EventType, RetryPolicy, WrongThread
 from openoutcry.testing import run_virtual
 
 
@@ -682,3 +682,34 @@ async def test_a_handler_cannot_start_the_bus_that_waits_for_it_to_stop():
     await bus.stop()
     assert isinstance(answers[0], BusClosed)
     assert now_s() == 1
+
+
+@pytest.mark.parametrize("timeout_s", ["5", -1, float("nan"), None, True])
+@virtual
+async def test_a_stop_with_a_bad_time_out_is_refused_and_changes_nothing(timeout_s):
+    async with EventBus() as bus:
+        with pytest.raises(ConfigError, match="timeout_s"):
+            await bus.stop(timeout_s)
+        assert await bus.publish(a_tick())
+        assert bus.is_running
+
+
+@virtual
+async def test_a_restart_right_after_a_cancelled_call_leaves_nobody_waiting():
+    """CONTRACT 27."""
+    async with EventBus() as bus:
+        gate = Gate()
+        bus.subscribe("*", gate.on_event, name="gate", retry=False)
+        await bus.publish(a_tick())
+        await asyncio.sleep(0.01)
+        for task in asyncio.all_tasks():
+            if task.get_name() == "openoutcry:gate":
+                task.cancel()
+        await asyncio.sleep(0)
+        await bus.stop(0)
+        await bus.start()
+        gate.open()
+        await asyncio.sleep(1)
+        async with asyncio.timeout(60):
+            await bus.join()
+        assert bus._floor.busy == 0

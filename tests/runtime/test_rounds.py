@@ -8,7 +8,8 @@ import pytest
 
 from openoutcry.core.barrier import Verdict
 from openoutcry.errors import BusClosed, ConfigError, DuplicateRound, UnknownRound
-from openoutcry.runtime.rounds import RECENT_MAX, Rounds
+from openoutcry.runtime.released import RECENT_MAX
+from openoutcry.runtime.rounds import EARLY_MAX, Rounds
 from openoutcry.testing import run_virtual
 
 S = 1_000_000_000
@@ -111,10 +112,60 @@ def test_only_the_newest_released_rounds_are_remembered():
         for number in range(RECENT_MAX + 1):
             rounds.open(f"r-{number}")
             rounds.arrive(Signal(f"{number}", f"r-{number}"), "a")
+            assert (await rounds.wait(f"r-{number}")).valid
         with pytest.raises(UnknownRound):
             rounds.find("r-0")
         assert rounds.find("r-1").outcome is not None
         assert rounds.get_status()["released_counts"]["complete"] == RECENT_MAX + 1
+
+    run_virtual(main())
+
+
+def test_a_round_for_which_nobody_has_waited_is_remembered_longer():
+    async def main():
+        rounds = a_book("a")
+        for number in range(RECENT_MAX + 50):
+            rounds.open(f"r-{number}")
+            rounds.arrive(Signal(f"{number}", f"r-{number}"), "a")
+        for number in range(RECENT_MAX + 50):
+            assert (await rounds.wait(f"r-{number}")).valid
+
+    run_virtual(main())
+
+
+def test_an_early_abstention_counts_in_the_next_round():
+    async def main():
+        rounds = a_book("a", "b")
+        assert rounds.abstain("a", "warming up") is Verdict.EARLY
+        rounds.arrive(Signal("1"), "b")
+        outcome = await rounds.wait()
+        assert (outcome.valid, dict(outcome)) == (True, {"b": Signal("1")})
+        assert dict(outcome.abstained) == {"a": "warming up"}
+
+    run_virtual(main())
+
+
+def test_everything_early_is_in_its_round_before_the_round_ends():
+    async def main():
+        rounds = a_book("a", "b")
+        for agent in ("a", "b"):
+            for symbol in ("ES", "NQ"):
+                rounds.arrive(Signal(f"{agent}-{symbol}", symbol=symbol), agent)
+        outcome = await rounds.wait()
+        assert set(outcome.votes) == {("a", "ES"), ("a", "NQ"), ("b", "ES"), ("b", "NQ")}
+        assert outcome.late_count == 0
+
+    run_virtual(main())
+
+
+def test_five_hundred_agents_may_be_earlier_than_their_round():
+    async def main():
+        names = [f"agent-{number}" for number in range(500)]
+        rounds = a_book(*names)
+        for name in names:
+            rounds.arrive(Signal(name), name)
+        outcome = await rounds.wait()
+        assert (outcome.status, len(outcome)) == ("complete", 500)
 
     run_virtual(main())
 
@@ -231,7 +282,7 @@ def test_a_signal_with_no_round_open_opens_none_and_joins_the_next():
         rounds = a_book("a", "b")
         assert rounds.arrive(Signal("1"), "a") is Verdict.EARLY
         assert rounds.arrive(Signal("1"), "a") is Verdict.EARLY
-        assert rounds.abstain("a", "") is Verdict.STRAY
+        assert rounds.abstain("nobody", "") is Verdict.STRAY
         status = rounds.get_status()
         assert (status["open"], status["early_count"]) == ([], 1)
         rounds.arrive(Signal("2"), "a")
@@ -314,12 +365,13 @@ def test_strays_and_early_signals_are_counted_but_kept_within_bounds():
         rounds = a_book("a")
         for number in range(RECENT_MAX + 3):
             rounds.arrive(Signal(str(number), "nowhere"), "a")
+        for number in range(EARLY_MAX + 3):
             rounds.arrive(Signal(f"early-{number}"), "a")
         status = rounds.get_status()
         assert (len(status["strays"]), status["strays_count"]) == (RECENT_MAX, RECENT_MAX + 6)
-        assert status["early_count"] == RECENT_MAX
+        assert status["early_count"] == EARLY_MAX
         rounds.close_all()
-        assert rounds.get_status()["strays_count"] == 2 * (RECENT_MAX + 3)
+        assert rounds.get_status()["strays_count"] == RECENT_MAX + 3 + EARLY_MAX + 3
         assert rounds.arrive(Signal("after"), "a") is Verdict.STRAY
 
     run_virtual(main())

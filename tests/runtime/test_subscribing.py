@@ -27,6 +27,7 @@ from bus_helpers import (
 )
 
 from openoutcry import (
+    BackpressureConfig,
     ConfigError,
     Conflate,
     DropOldest,
@@ -994,3 +995,53 @@ async def test_signals_and_kill_switches_of_an_owner_that_is_gone_reach_nobody_a
         assert heard == []
         assert sorted(other.types) == ["kill_switch", "signal"]
         assert_balanced(bus)
+
+
+@virtual
+async def test_an_owner_that_cannot_be_held_weakly_is_refused_and_leaves_nothing_behind():
+    """CONTRACT 26: and a kill switch still gets through."""
+
+    class Agent:
+        __slots__ = ()
+
+        async def on_event(self, event: Any) -> None:
+            """Never called."""
+
+    async with EventBus() as bus:
+        agent, desk = Agent(), Desk()
+        with pytest.raises(SubscriptionError, match="weakref"):
+            bus.subscribe("*", agent.on_event, owner=agent)
+        assert bus.subscriptions == ()
+        bus.subscribe("*", desk.on_event)
+        assert await bus.publish(a_kill())
+        await bus.join()
+        assert desk.types == ["kill_switch"]
+
+
+@virtual
+async def test_a_task_that_outlives_its_handler_waits_for_room_like_anybody_outside():
+    """CONTRACT 6: only what the handler itself waits for is re-entrant."""
+    config = BackpressureConfig(grace_s=1e6, cooldown_s=5)
+    async with EventBus(max_queue_size=10, backpressure_config=config) as bus:
+        gate, answers = Gate(), []
+        bus.subscribe("fill", gate.on_event, name="gate")
+
+        async def later() -> None:
+            await asyncio.sleep(1)
+            answers.append(await bus.publish(a_fill("late")))
+
+        tasks = []
+
+        async def spawns(_event: Any) -> None:
+            tasks.append(asyncio.create_task(later()))
+
+        bus.subscribe("order", spawns)
+        await bus.publish(an_order())
+        for number in range(11):
+            assert await bus.publish(a_fill(str(number)))
+        await asyncio.sleep(2)
+        assert answers == []
+        gate.open()
+        await bus.join()
+        await asyncio.gather(*tasks)
+        assert answers == [True]

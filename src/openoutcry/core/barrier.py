@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, StrEnum
 from typing import Any, Final
 
+from openoutcry.core.early import Early
 from openoutcry.core.outcome import LATE_MAX, Answer, RoundOutcome, StandIn, Status, find_stand_ins
 from openoutcry.core.terms import Terms
 
@@ -210,6 +211,18 @@ class Round:
             if count >= self._quorum_count:
                 self._enough(now_ns)
         return _COUNTED
+
+    def take_early(self, answers: Iterable[Early], now_ns: int) -> None:
+        """Take what came before the opening, all of it, and only then see whether it is enough."""
+        quorum, self._quorum_count = self._quorum_count, NEVER_NS
+        for early in answers:
+            if early.signal is None:
+                self.abstain(early.agent, early.reason, now_ns)
+            else:
+                self.arrive(early.agent, early.signal, now_ns)
+        self._quorum_count = quorum
+        if self._answers_count >= quorum:
+            self._enough(now_ns)
 
     def abstain(self, agent: str, reason: str, now_ns: int) -> Verdict:
         """Take an answer that is no opinion. It counts toward the quorum and never takes back an opinion."""

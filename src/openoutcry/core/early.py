@@ -12,6 +12,8 @@ class Early(NamedTuple):
     agent: str
     signal: Any
     at_ns: int
+    reason: str = ""
+    """Why the agent abstained; then `signal` is None."""
 
 
 class EarlySignals:
@@ -23,7 +25,7 @@ class EarlySignals:
     def __init__(self, max_age_ns: int, count_max: int) -> None:
         self._max_age_ns = max_age_ns
         self._count_max = count_max
-        self._kept: dict[str, Early] = {}
+        self._kept: dict[object, Early] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -31,6 +33,16 @@ class EarlySignals:
     def keep(self, agent: str, signal: Any, now_ns: int) -> list[Early]:
         """Keep a signal; return those that are too old by now, or for which there is no room."""
         self._kept.setdefault(signal.event_id, Early(agent, signal, now_ns))
+        return self._bound(now_ns)
+
+    def keep_abstention(self, agent: str, reason: str, now_ns: int) -> list[Early]:
+        """Keep an abstention; return what has to go for it, as `keep` does."""
+        key = (agent,)
+        self._kept.pop(key, None)
+        self._kept[key] = Early(agent, None, now_ns, reason)
+        return self._bound(now_ns)
+
+    def _bound(self, now_ns: int) -> list[Early]:
         left = self._drop_old(now_ns)
         while len(self._kept) > self._count_max:
             left.append(self._kept.pop(next(iter(self._kept))))
@@ -39,10 +51,10 @@ class EarlySignals:
     def take(self, roster: Container[str], now_ns: int) -> tuple[list[Early], list[Early]]:
         """Hand out the signals of a roster that has come together; and those that are too old by now."""
         left = self._drop_old(now_ns)
-        taken = [early for early in self._kept.values() if early.agent in roster]
-        for early in taken:
-            del self._kept[early.signal.event_id]
-        return taken, left
+        taken = {key: early for key, early in self._kept.items() if early.agent in roster}
+        for key in taken:
+            del self._kept[key]
+        return list(taken.values()), left
 
     def clear(self) -> list[Early]:
         """Hand back everything."""
@@ -51,29 +63,34 @@ class EarlySignals:
         return left
 
     def _drop_old(self, now_ns: int) -> list[Early]:
-        left = []
-        for early in self._kept.values():  # in the order of arrival
+        old = {}
+        for key, early in self._kept.items():  # in the order of arrival
             if now_ns - early.at_ns <= self._max_age_ns:
                 break
-            left.append(early)
-        for early in left:
-            del self._kept[early.signal.event_id]
-        return left
+            old[key] = early
+        for key in old:
+            del self._kept[key]
+        return list(old.values())
+
+
+def same_cause(outcome: RoundOutcome, agent: str, signal: Any) -> bool:
+    """Tell whether a signal comes from the handling of the same event as the agent's answer in a round."""
+    cause = getattr(signal, "causation_id", None)
+    answers = (answer[2] for answer in outcome.heard.values() if answer[0] == agent)
+    return cause is not None and any(getattr(answer, "causation_id", None) == cause for answer in answers)
 
 
 def belongs_to(outcome: RoundOutcome, agent: str, signal: Any, now_ns: int) -> bool:
-    """Tell whether a signal that names no round belongs to a round that was released before it came.
+    """Tell whether an answer that names no round belongs to one that was released before it came.
 
     It does if it was heard there before, if it comes from the handling of the same event as the agent's
-    answer there, or if the agent still owes that round an answer: it is missing, and this is its first signal
-    within `barrier_timeout` of the release.
+    answer there, or if the agent still owes that round an answer: it is missing, and this is its first
+    within `barrier_timeout` of the release. An abstention is an answer without a signal.
     """
-    late_ids = {late.signal.event_id for late in outcome.late if late.agent == agent and late.signal}
-    if signal.event_id in outcome.heard or signal.event_id in late_ids:
-        return True
-    cause = getattr(signal, "causation_id", None)
-    answers = (answer[2] for answer in outcome.heard.values() if answer[0] == agent)
-    if cause is not None and any(getattr(answer, "causation_id", None) == cause for answer in answers):
-        return True
+    late = [answer for answer in outcome.late if answer.agent == agent]
+    if signal is not None:
+        known = {answer.signal.event_id for answer in late if answer.signal}
+        if signal.event_id in outcome.heard or signal.event_id in known or same_cause(outcome, agent, signal):
+            return True
     is_recent = now_ns - outcome.released_ns < outcome.terms.barrier_timeout_ns
-    return agent in outcome.missing and is_recent and not late_ids
+    return agent in outcome.missing and is_recent and not late

@@ -174,6 +174,7 @@ class SignalBarrier:
         except asyncio.CancelledError:
             with suppress(ValueError):  # released in the same turn of the loop: it is off the list already
                 self._waiters.remove(waiter)
+            self.is_awaited = bool(self._waiters)
             raise
 
     def close(self, reason: str = "the round was closed", now_ns: int | None = None) -> RoundOutcome:

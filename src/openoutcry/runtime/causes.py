@@ -20,12 +20,14 @@ class Cause:
         event_id: The event being handled.
         correlation_id: Its correlation id or, if it has none, its own id: the first event of the chain.
         round_id: Its barrier round, if any.
+        asked_ns: When it was admitted, on the bus's monotonic clock.
 
     """
 
     event_id: str
     correlation_id: str
     round_id: str | None
+    asked_ns: int
 
 
 class Causing(Protocol):
@@ -38,6 +40,11 @@ class Causing(Protocol):
         """Whether it is a worker with a call in hand."""
         ...
 
+    @property
+    def in_hand(self) -> bool:
+        """Whether the call that publishes, or that spawned the task that does, has not ended."""
+        ...
+
     def cause(self) -> Cause | None:
         """Return the cause of a publication made now."""
         ...
@@ -46,12 +53,19 @@ class Causing(Protocol):
 class Frozen:
     """The cause of what a spawned task publishes, fixed when it was spawned."""
 
-    __slots__ = ("_cause", "bus")
+    __slots__ = ("_call", "_cause", "_worker", "bus")
     running = False
 
-    def __init__(self, cause: Cause | None, bus: object) -> None:
-        self._cause = cause
-        self.bus = bus
+    def __init__(self, worker: Any) -> None:
+        self._cause: Cause | None = worker.cause()
+        self._worker = worker
+        self._call = worker.call
+        self.bus: object = worker.bus
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether the handler that spawned the task has not returned."""
+        return bool(self._worker.running and self._worker.call == self._call)
 
     def cause(self) -> Cause | None:
         """Return the cause as it was at the spawning."""
@@ -84,7 +98,7 @@ class Tracker:
         who = current.get()
         if who is not None and who.running and options.get("context") is None:
             context = copy_context()
-            context.run(current.set, Frozen(who.cause(), who.bus))
+            context.run(current.set, Frozen(who))
             options["context"] = context
             self.calls += 1
         if self.before is not None:

@@ -30,6 +30,7 @@ class Crew(Protocol):
         busy: Workers that are not at rest. 0 means that everything delivered is settled.
         control_waiting: Kill switches that no worker has taken: workers give the loop back at once.
         thread_waiting: Whether an urgent event from another thread waits for its turn of the loop: the same.
+        room_waiting: Whether a publisher waits for room: workers tell of every call they begin.
         pressured: Somebody waits for a mailbox to drain.
 
     """
@@ -40,6 +41,7 @@ class Crew(Protocol):
     busy: int
     control_waiting: int
     thread_waiting: bool
+    room_waiting: bool
     pressured: bool
 
     def slice_ns(self) -> int:
@@ -58,7 +60,7 @@ class Crew(Protocol):
         """An event became a dead letter."""
         ...
 
-    def envelope_cause(self, event: Any) -> Cause:
+    def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
         """Return what a publication by the handler of `event` inherits."""
         ...
 

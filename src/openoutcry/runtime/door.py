@@ -130,7 +130,7 @@ class Door:
             self._let_in(event, "control")
             return True
         who = _whose()
-        reentrant = who is not None and who.bus is self._floor
+        reentrant = who is not None and who.bus is self._floor and who.in_hand
         high = priority or event_type in _HIGH
         depth = self._depth_at_most()
         pressure = self._floor.pressure
@@ -225,6 +225,7 @@ class Door:
         floor.pressured = True
         future = floor.loop.create_future()
         self._room.append(future)
+        floor.room_waiting = True
         timer = floor.loop.call_later(left_ns / 1e9, _set, future)
         try:
             await future
@@ -232,6 +233,7 @@ class Door:
             timer.cancel()
             if future in self._room:
                 self._room.remove(future)
+                floor.room_waiting = bool(self._room)
         return True
 
     def check_thread(self, call: str) -> None:
@@ -312,8 +314,12 @@ class Door:
         """Look at the mailboxes, set the level, grant credit, and return the depth."""
         floor = self._floor
         depth = self.depth()
-        self.peak = max(self.peak, depth)
         pressure = floor.pressure
+        if self.feed.staged and floor.running and depth >= pressure.rise[0]:
+            # What is on its way counts as if the fullest mailbox took it: now it matters whether it does.
+            self.feed.deliver()
+            depth = self.depth()
+        self.peak = max(self.peak, depth)
         if pressure.assess(depth):
             self._level_changed(pressure.level)
             depth = self.depth()  # a callback may have published or unsubscribed
@@ -377,6 +383,7 @@ class Door:
     def _ask_again(self) -> None:
         """Let those who wait for room ask again."""
         room, self._room = self._room, []
+        self._floor.room_waiting = False
         for future in room:
             _set(future)
 

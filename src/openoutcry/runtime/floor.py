@@ -77,6 +77,7 @@ class Floor:
         self.busy = 0
         self.control_waiting = 0
         self.thread_waiting = False
+        self.room_waiting = False
         self.pressured = False
         self.fullest: Mailbox | None = None
         self.on_drained: Callable[[Mailbox | None], None] = lambda _mailbox: None
@@ -115,14 +116,14 @@ class Floor:
         for callback in self.on_dead:
             guarded(callback, letter)
 
-    def envelope_cause(self, event: Any) -> Cause:
-        """Return what a publication by the handler of `event` inherits."""
+    def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
+        """Return what a publication by the handler of `event`, admitted at `asked_ns`, inherits."""
         if isinstance(event, Event):
-            return Cause(event.event_id, event.correlation_id or event.event_id, event.round_id)
+            return Cause(event.event_id, event.correlation_id or event.event_id, event.round_id, asked_ns)
         known = self.envelopes.get(event.event_id)
         if known is None:
-            return Cause(event.event_id, event.event_id, None)
-        return Cause(event.event_id, known.correlation_id, known.round_id)
+            return Cause(event.event_id, event.event_id, None, asked_ns)
+        return Cause(event.event_id, known.correlation_id, known.round_id, asked_ns)
 
     # -- settled ------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import logging
 from threading import get_ident
 
 from openoutcry.clocks import SystemClock
+from openoutcry.config import check_number
 from openoutcry.errors import BusClosed, WrongThread
 from openoutcry.ports import Clock
 from openoutcry.runtime.causes import current, install, uninstall
@@ -108,6 +109,7 @@ class Lifecycle:
 
     async def stop(self, timeout_s: float) -> None:
         """Drain until the deadline, then end. Whoever is cancelled while waiting leaves the stop going on."""
+        check_number("timeout_s", timeout_s, 0)
         if self.state == "new":
             self._close()
             return

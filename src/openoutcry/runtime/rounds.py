@@ -2,10 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any
 
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
-from openoutcry.core.early import Early, EarlySignals, belongs_to
+from openoutcry.core.early import Early, EarlySignals
 from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.core.terms import NS_PER_S, Terms, agree, check_quorum, names, to_ns
 from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
@@ -13,21 +14,13 @@ from openoutcry.events import stamp
 from openoutcry.ports import Clock
 from openoutcry.runtime.alarm import Alarm
 from openoutcry.runtime.barriers import SignalBarrier, check_round_id, clock_of_loop, new_round_id
+from openoutcry.runtime.released import RECENT_MAX, UNCLAIMED_MAX, Released, Stray, summary
 
-RECENT_MAX = 256
-"""How many released rounds, and how many stray signals, are remembered."""
+EARLY_MAX = 16_384
+"""How many answers may wait for their round."""
 
 
 _AS_USUAL = (None, None, None, None, None)
-
-
-class Stray(NamedTuple):
-    """A signal that belongs to no round that is known. It has no vote anywhere."""
-
-    agent: str
-    round_id: str | None
-    event_id: str
-    symbol: str
 
 
 class Rounds:
@@ -67,11 +60,11 @@ class Rounds:
         self.critical_by_agent = {}
         self._standing_terms: Terms | None = None
         self._open: dict[str, SignalBarrier] = {}
-        self._recent: dict[str, SignalBarrier] = {}
-        self._unclaimed: deque[SignalBarrier] = deque(maxlen=RECENT_MAX)
+        self._released = Released()
+        self._unclaimed: deque[SignalBarrier] = deque(maxlen=UNCLAIMED_MAX)
         self._strays: deque[Stray] = deque(maxlen=RECENT_MAX)
         self._strays_count = 0
-        self._early = EarlySignals(self._signal_timeout_ns, RECENT_MAX)
+        self._early = EarlySignals(self._signal_timeout_ns, EARLY_MAX)
         self._heartbeats: dict[str, int] = {}
         self._ended_counts = dict.fromkeys(Status, 0)
         self._invalid_count = 0
@@ -123,14 +116,14 @@ class Rounds:
         if self._closed_because is not None:
             raise BusClosed(f"no round opens any more: {self._closed_because}")
         round_id = new_round_id() if round_id is None else check_round_id(round_id)
-        if round_id in self._open or round_id in self._recent:
+        if round_id in self._open or round_id in self._released:
             state = "open" if round_id in self._open else "remembered"
             raise DuplicateRound(f"round {round_id!r} is {state}: find it, or open one under another id")
         own = (roster, quorum, critical, signal_timeout_s, barrier_timeout_s)
         terms = self._usual_terms() if own == _AS_USUAL else self._own_terms(*own)
         opened_ns = self._read_ns() if now_ns is None else now_ns
         clock = self._clock or self._find_clock()
-        opened = Round(round_id, terms, opened_ns, clock.wall_ns(), self._recall)
+        opened = Round(round_id, terms, opened_ns, clock.wall_ns(), self._released.outcomes)
         barrier = SignalBarrier.over(opened, clock, self._alarm, self._note_release)
         self._open[round_id] = barrier
         self._unclaimed.append(barrier)
@@ -144,12 +137,17 @@ class Rounds:
 
     def find(self, round_id: str) -> SignalBarrier:
         """Return the open or remembered round of this id, or raise `UnknownRound`."""
-        barrier = self._open.get(round_id) or self._recent.get(round_id)
+        barrier = self._open.get(round_id) or self._released.get(round_id)
         if barrier is None:
             raise UnknownRound(
-                f"round {round_id!r} is neither open nor among the last {RECENT_MAX} released: open it first"
+                f"round {round_id!r} is neither open nor among the last {RECENT_MAX} released; "
+                "wait for a round soon after opening it"
             )
         return barrier
+
+    def knows(self, round_id: str) -> bool:
+        """Whether a round of this id is open or remembered."""
+        return round_id in self._open or round_id in self._released
 
     def round_for(self, agent: str, now_ns: int | None = None) -> SignalBarrier | None:
         """Return the open round that an agent's signal belongs to if it names none; `None` if there is none.
@@ -213,12 +211,16 @@ class Rounds:
 
     # -- answers -------------------------------------------------------------------------------------
 
-    def arrive(self, signal: Any, agent: str, now_ns: int | None = None) -> Verdict:
+    def arrive(
+        self, signal: Any, agent: str, now_ns: int | None = None, asked_ns: int | None = None
+    ) -> Verdict:
         """Take a signal that the bus has accepted to its round, and say what became of it; never raises.
 
         A signal with a `round_id` goes to that round alone, be it open or released; if no such round is
-        known it is a stray. One without goes to `round_for(agent)`. If there is none, a registered agent that
-        missed the last round which expected it is late there, once, within `barrier_timeout` of the release;
+        known it is a stray. One without goes to `round_for(agent)`, unless it answers an event (admitted at
+        `asked_ns`) that came before the release of a round the agent missed: there it is late. If there is
+        none, a registered agent that missed the last round which expected it is late there, once, within
+        `barrier_timeout` of the release;
         so is one from the same handler call as its answer. Any other signal of a registered agent is early:
         it joins the next round that expects the agent, if that opens within `signal_timeout`. Who is not
         registered is a stranger in the oldest open round. A signal never opens a round.
@@ -226,12 +228,12 @@ class Rounds:
         round_id = signal.round_id
         now_ns = self._read_ns() if now_ns is None else now_ns
         if round_id is None:
-            barrier = self.round_for(agent, now_ns)
+            barrier = self._round_of(agent, signal, now_ns, asked_ns)
             if barrier is None:
                 return self._arrive_alone(signal, agent, now_ns)
             stamp(signal, None, None, barrier.round.round_id)
         else:
-            barrier = self._open.get(round_id) or self._recent.get(round_id)
+            barrier = self._open.get(round_id) or self._released.get(round_id)
             if barrier is None:
                 self._add_strays([Early(agent, signal, 0)])
                 return Verdict.STRAY
@@ -241,10 +243,18 @@ class Rounds:
             barrier.settle()
         return verdict
 
+    def _round_of(self, agent: str, signal: Any, now_ns: int, asked_ns: int | None) -> SignalBarrier | None:
+        """Return the round of an answer that names none: the one it is late for, or the open one."""
+        barrier = self.round_for(agent, now_ns)
+        if asked_ns is not None and asked_ns < self._released.newest_ns:
+            opened_ns = now_ns if barrier is None else barrier.round.opened_ns
+            return self._released.asked_in(agent, signal, asked_ns, opened_ns) or barrier
+        return barrier
+
     def _arrive_alone(self, signal: Any, agent: str, now_ns: int) -> Verdict:
         """Take a signal that names no round and that no open round expects."""
-        barrier = self._late_in(agent, signal, now_ns)
-        if barrier is None and agent in self.critical_by_agent and self._closed_because is None:
+        barrier = self._released.owed(agent, signal, now_ns)
+        if barrier is None and self._may_be_early(agent):
             self._add_strays(self._early.keep(agent, signal, now_ns))
             return Verdict.EARLY
         barrier = barrier or next(iter(self._open.values()), None)
@@ -253,12 +263,29 @@ class Rounds:
             return Verdict.STRAY
         return barrier.arrive(agent, signal, now_ns)
 
+    def _may_be_early(self, agent: str) -> bool:
+        return agent in self.critical_by_agent and self._closed_because is None
+
     def abstain(
-        self, agent: str, reason: str = "", round_id: str | None = None, now_ns: int | None = None
+        self,
+        agent: str,
+        reason: str = "",
+        round_id: str | None = None,
+        now_ns: int | None = None,
+        asked_ns: int | None = None,
     ) -> Verdict:
-        """Answer without an opinion, in this round or in `round_for(agent)`. Raises `UnknownRound`."""
-        barrier = self.round_for(agent, now_ns) if round_id is None else self.find(round_id)
-        return Verdict.STRAY if barrier is None else barrier.abstain(agent, reason, now_ns)
+        """Answer without an opinion; the round is found as that of a signal is. Raises `UnknownRound`."""
+        now_ns = self._now_ns(now_ns)
+        if round_id is not None:
+            return self.find(round_id).abstain(agent, reason, now_ns)
+        barrier = self._round_of(agent, None, now_ns, asked_ns)
+        barrier = barrier or self._released.owed(agent, None, now_ns)
+        if barrier is not None:
+            return barrier.abstain(agent, reason, now_ns)
+        if self._may_be_early(agent):
+            self._add_strays(self._early.keep_abstention(agent, reason, now_ns))
+            return Verdict.EARLY
+        return Verdict.STRAY
 
     def heartbeat(self, agent: str, now_ns: int | None = None) -> Verdict:
         """Note that an agent is alive, in every open round that expects it: it is nobody's answer."""
@@ -287,7 +314,7 @@ class Rounds:
             "open": [barrier.get_status() for barrier in self._open.values()],
             "released_counts": {str(status): count for status, count in self._ended_counts.items()},
             "invalid_count": self._invalid_count,
-            "recent": [_summary(outcome) for outcome in self._recall()],
+            "recent": [summary(o) for o in islice(self._released.outcomes(), RECENT_MAX)],
             "early_count": len(self._early),
             "strays": [stray._asdict() for stray in self._strays],
             "strays_count": self._strays_count,
@@ -316,40 +343,26 @@ class Rounds:
         return min((barrier.due_ns for barrier in self._open.values()), default=NEVER_NS)
 
     def _let_in(self, barrier: SignalBarrier, opened_ns: int) -> None:
-        """Let the signals vote that came shortly before the round: at its opening."""
+        """Let the answers count that came shortly before the round: at its opening."""
         taken, left = self._early.take(barrier.roster, opened_ns)
         self._add_strays(left)
-        for early in taken:
-            barrier.arrive(early.agent, early.signal, opened_ns)
+        barrier.round.take_early(taken, opened_ns)
+        barrier.settle()
 
-    def _late_in(self, agent: str, signal: Any, now_ns: int) -> SignalBarrier | None:
-        """Return the last round that expected an agent, if a signal that names none belongs there, late."""
-        for outcome in self._recall():
-            if agent in outcome.roster:
-                belongs = belongs_to(outcome, agent, signal, now_ns)
-                return self._recent[outcome.round_id] if belongs else None
-        return None
-
-    def _add_strays(self, signals: Iterable[Early]) -> None:
-        for agent, signal, _ in signals:
-            self._strays_count += 1
-            self._strays.append(Stray(agent, signal.round_id, signal.event_id, signal.symbol))
+    def _add_strays(self, answers: Iterable[Early]) -> None:
+        for early in answers:
+            if early.signal is not None:
+                self._strays_count += 1
+                signal = early.signal
+                self._strays.append(Stray(early.agent, signal.round_id, signal.event_id, signal.symbol))
 
     def _note_release(self, outcome: RoundOutcome) -> None:
         """Move a released round to the remembered ones."""
-        self._recent[outcome.round_id] = self._open.pop(outcome.round_id)
-        if len(self._recent) > RECENT_MAX:
-            del self._recent[next(iter(self._recent))]
+        self._released.add(self._open.pop(outcome.round_id), outcome)
         self._ended_counts[outcome.status] += 1
         self._invalid_count += not outcome.valid
         if self._on_release is not None:
             self._on_release(outcome)
-
-    def _recall(self) -> Iterable[RoundOutcome]:
-        """Give the remembered outcomes, the newest first."""
-        for barrier in reversed(self._recent.values()):
-            if barrier.outcome is not None:
-                yield barrier.outcome
 
     def _usual_terms(self) -> Terms:
         """Return the terms of a round that asks for nothing, agreed anew only when somebody registers."""
@@ -384,14 +397,3 @@ class Rounds:
             barrier_timeout_ns=barrier_timeout_ns,
             stand_in_max_age_ns=self._stand_in_max_age_ns,
         )
-
-
-def _summary(outcome: RoundOutcome) -> dict[str, Any]:
-    return {
-        "round_id": outcome.round_id,
-        "status": str(outcome.status),
-        "valid": outcome.valid,
-        "missing": sorted(outcome.missing),
-        "late_count": outcome.late_count,
-        "released_after_s": (outcome.released_ns - outcome.opened_ns) / NS_PER_S,
-    }

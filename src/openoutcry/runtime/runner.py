@@ -162,6 +162,8 @@ class Runner:
         self.loop.call_later(RESTART_S, self._restart, worker)
 
     def _restart(self, worker: Worker) -> None:
+        if self.stopping:
+            return  # the next start counts anew
         self.crew.busy -= 1
         if not self.stopping and not self.subscription.ended and self.crew.is_running():
             log.error("the task of %s was cancelled by somebody else; it goes on in a new one", self.name)

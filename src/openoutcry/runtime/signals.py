@@ -1,14 +1,17 @@
 """Signals: the part of the bus's face that deals with the barrier."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.errors import InvalidEvent, SignalRefused
 from openoutcry.runtime.barriers import SignalBarrier, Verdict
+from openoutcry.runtime.causes import current
 
 if TYPE_CHECKING:
     from openoutcry.runtime.door import Door
+    from openoutcry.runtime.floor import Floor
     from openoutcry.runtime.rounds import Rounds
 
 _SIGNAL_ATTRIBUTES = ("event_id", "event_type", "source_agent", "symbol", "round_id")
@@ -18,6 +21,7 @@ class Signals:
     """Methods of the bus that deal with the barrier."""
 
     _door: "Door"
+    _floor: "Floor"
     _rounds: "Rounds"
     _signal_classes: set[type]
 
@@ -40,7 +44,8 @@ class Signals:
         signal published before any round is open joins the next one, if that opens within `signal_timeout`. A
         duplicate has no second vote.
 
-        Cancelled: the signal was not published and has no vote.
+        Cancelled: either the signal was not published and has no vote, or both happened; publishing it again
+        is safe.
 
         Raises:
             SignalRefused: There was no room; it was not delivered and has no vote.
@@ -56,13 +61,28 @@ class Signals:
             agent = self._agent_of(signal)
         if not self._door.turnstile.admit(signal) and not await self._admit_signal(signal, agent):
             return
-        rounds.arrive(signal, agent)
+        rounds.arrive(signal, agent, None, self._asked_ns())
+
+    def _asked_ns(self) -> int | None:
+        """Return when the event being handled was admitted; None outside of handlers."""
+        if not self._floor.tracker.calls:
+            return None
+        who = current.get()
+        cause = None if who is None else who.cause()
+        return None if cause is None else cause.asked_ns
 
     async def _admit_signal(self, signal: Any, agent: str) -> bool:
         """Let in a signal that the turnstile did not. False for a duplicate: it has no second vote."""
         door = self._door
         known = signal.event_id in door.seen
-        if not await door.publish(signal):
+        try:
+            accepted = await door.publish(signal)
+        except asyncio.CancelledError:
+            if not known and signal.event_id in door.seen:
+                # It was admitted whole before the cancellation came: then it votes as well.
+                self._rounds.arrive(signal, agent, None, self._asked_ns())
+            raise
+        if not accepted:
             metrics = dict(door.refused)
             raise SignalRefused(
                 f"the signal {signal.event_id} of {agent!r} was refused: {door.depth()} of {door.capacity} "
@@ -146,9 +166,22 @@ class Signals:
         )
 
     def abstain(self, agent: str, reason: str = "", round_id: str | None = None) -> Verdict:
-        """Answer a round without an opinion: counts toward the quorum, is handed to nobody as a signal."""
+        """Answer a round without an opinion: counts toward the quorum, is handed to nobody as a signal.
+
+        The round is found as that of a signal is: by the id, by the event being handled, by who is expected.
+
+        Raises:
+            UnknownRound: A round of the given id is neither open nor remembered.
+
+        """
         self._door.check_thread("abstain")
-        return self._rounds.abstain(agent, reason, round_id)
+        who = current.get()
+        cause = None if who is None else who.cause()
+        if cause is None:
+            return self._rounds.abstain(agent, reason, round_id)
+        if round_id is None and cause.round_id is not None and self._rounds.knows(cause.round_id):
+            round_id = cause.round_id
+        return self._rounds.abstain(agent, reason, round_id, None, cause.asked_ns)
 
     def heartbeat(self, agent: str) -> Verdict:
         """Note that an agent is alive. That is no answer."""

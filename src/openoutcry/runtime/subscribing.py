@@ -99,9 +99,15 @@ class Subscribing:
         share = self._floor.pressure.config.high_per_normal
         subscription = Subscription(name, selectors, handler, options, share, self._floor.clock.now_ns())
         subscription.check_thread = self._door.check_thread
-        self._floor.roster.add(subscription, handler)
         if owner is not None:
-            subscription.live_with(owner, self._owner_gone)
+            try:
+                subscription.live_with(owner, self._owner_gone)
+            except TypeError as error:
+                raise SubscriptionError(
+                    f"owner is {owner!r}, which cannot be held weakly ({error}); give its class a "
+                    "__weakref__ slot, such as dataclass(slots=True, weakref_slot=True), or leave owner out"
+                ) from error
+        self._floor.roster.add(subscription, handler)
         if self._floor.running:
             self._floor.run(subscription)
         return subscription

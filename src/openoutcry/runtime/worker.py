@@ -125,6 +125,17 @@ class Worker:
         """Whether a call is in hand."""
         return self.batch is not None
 
+    @property
+    def in_hand(self) -> bool:
+        """Whether a call is in hand."""
+        return self.batch is not None
+
+    @property
+    def call(self) -> tuple[int, int]:
+        """Something that differs from call to call."""
+        batch = self.batch
+        return (self._beat, 0 if batch is None else batch.begun)
+
     def wake(self) -> bool:
         """Look at the mailbox again, if waiting. Tell whether the worker will run because of this call."""
         waiter = self.waiter
@@ -148,7 +159,7 @@ class Worker:
         if batch is None or asyncio.current_task() is not self.task:
             return None
         event = batch.current
-        return None if event is None else self.runner.crew.envelope_cause(event)
+        return None if event is None else self.runner.crew.envelope_cause(event, batch.admitted_ns)
 
     async def _run(self) -> None:  # noqa: C901, PLR0912 - what is done for every batch is written out
         """Work until the subscription ends."""
@@ -240,6 +251,11 @@ class Worker:
             return batch
         if self.runner.subscription.paused:
             return None
+        crew = self.runner.crew
+        if crew.room_waiting:
+            # One at a time, and told when it is begun: each makes room for somebody who waits for it.
+            self.runner.loop.call_soon(crew.drained, self.mailbox)
+            return self.mailbox.take(1, now_ns)
         return self.mailbox.take(1 if self.runner.single else self._limit, now_ns)
 
     def _still_good(self, batch: Batch, now_ns: int) -> bool:
