@@ -13,9 +13,10 @@ from openoutcry.config import (
     RetryPolicy,
     load_config,
 )
+from openoutcry.core.barrier import Verdict
 from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
 from openoutcry.core.ledger import Ledger, LedgerRow
-from openoutcry.core.outcome import RoundOutcome
+from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.core.pressure import BackpressureLevel, BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import (
@@ -132,6 +133,7 @@ __all__ = [
     "SignalDirection",
     "SignalEvent",
     "SignalRefused",
+    "Status",
     "StressTestResultEvent",
     "Subscription",
     "SubscriptionError",
@@ -144,6 +146,7 @@ __all__ = [
     "UnknownEventType",
     "UnknownRound",
     "ValidatedDecisionEvent",
+    "Verdict",
     "VirtualClock",
     "WrongThread",
     "decode",

@@ -55,7 +55,8 @@ async def test_the_limit_gives_the_newest_oldest_first():
         assert bus.get_event_history(EventType.MARKET_DATA, 250) == events[-250:]
         assert bus.get_event_history(None, 1_000) == events
         assert bus.get_event_history(limit=0) == []
-        assert bus.get_event_history(limit=-5) == []
+        with pytest.raises(ConfigError, match="limit is -5"):
+            bus.get_event_history(limit=-5)
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 64])

@@ -63,3 +63,11 @@ class DeadLetter:
     traceback: str
     attempts: int
     wall_ns: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON-ready data; the event by its id and type."""
+        plain = {name: getattr(self, name) for name in self.__slots__ if name != "event"}
+        event_type = getattr(self.event, "event_type", "")
+        plain["event_id"] = getattr(self.event, "event_id", "")
+        plain["event_type"] = str(getattr(event_type, "value", event_type))
+        return plain

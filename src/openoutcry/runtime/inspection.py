@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openoutcry.config import check_number
 from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Ledger
@@ -87,6 +88,7 @@ class Inspection:
 
         """
         self._door.check_thread("get_event_history")
+        check_number("limit", limit, 0, whole=True)
         self._feed.deliver()
         selectors = None if event_type is None else selectors_of(event_type)
         return self._floor.history.recent(selectors, limit)

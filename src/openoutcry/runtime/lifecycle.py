@@ -141,11 +141,11 @@ class Lifecycle:
             async with asyncio.timeout(timeout_s):
                 await self._drain()
         except TimeoutError:
-            waiting = sum(s.mailbox.waiting for s in floor.roster)
+            left = sum(s.mailbox.waiting + s.mailbox.in_flight for s in floor.roster)
             log.warning(
-                "the bus stops after %s s with %d deliveries waiting; they wait for the next start",
+                "the bus stops after %.3g s with %d deliveries not ended; they wait for the next start",
                 timeout_s,
-                waiting,
+                left,
             )
         floor.running = False
         floor.stop_watching()

@@ -75,7 +75,10 @@ class SubscriptionStats:
 
 def selector_of(value: Any) -> Selector:
     """Return an event type as given in the form that routes compare: a string, a class, or `*`."""
-    if isinstance(value, type) and value is not Any:
+    is_nothing_published = isinstance(value, type) and (
+        issubclass(value, Enum) or (value.__module__ == "builtins" and value is not object)
+    )
+    if isinstance(value, type) and value is not Any and not is_nothing_published:
         try:
             issubclass(object, value)
         except TypeError as error:  # a protocol that cannot be asked
