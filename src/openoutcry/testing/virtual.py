@@ -57,6 +57,10 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     idle: Callable[[float | None], float]
 
+    def has_news(self) -> bool:
+        """Tell whether anything outside has something for the loop."""
+        return bool(super().select(0))
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
         while not events and (timeout is None or timeout > 0):
@@ -166,6 +170,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return 0
         if busy or self._wakeable():
             return _SLICE_S
+        if self._real_selector.has_news():
+            return 0  # a thread called in and ended while we looked
         raise Deadlock(self._report("nothing is ready, no timer is set, nothing outside can wake the loop"))
 
     def _check_limit(self, now_s: float) -> None:
