@@ -24,6 +24,7 @@ class Feed:
         staged: Low-priority events admitted since the last delivery.
         scheduled: Whether a delivery is on its way.
         mixed: Whether the staged events may differ in class or type.
+        held_back: Events that wait for the start, kill switches not counted.
 
     """
 
@@ -33,6 +34,7 @@ class Feed:
         "_noted",
         "_staged_at_ns",
         "exchange",
+        "held_back",
         "hurry",
         "mixed",
         "renew",
@@ -50,12 +52,8 @@ class Feed:
         self.scheduled = self.mixed = False
         self._staged_at_ns = 0
         self._before_start: list[tuple[Any, str]] = []
+        self.held_back = 0
         self._noted: dict[int, tuple[Group, ...]] = {}
-
-    @property
-    def held_back(self) -> int:
-        """Events that wait for the start, kill switches not counted."""
-        return sum(lane != "control" for _, lane in self._before_start)
 
     @property
     def held_back_all(self) -> int:
@@ -73,6 +71,7 @@ class Feed:
     def hold_back(self, event: Any, lane: str) -> None:
         """Keep an event for the start."""
         self._before_start.append((event, lane))
+        self.held_back += lane != "control"
 
     def begin(self, event: Any) -> None:
         """The first event of a batch was staged: deliver in the next turn of the loop.
@@ -208,6 +207,7 @@ class Feed:
     def deliver_held_back(self) -> None:
         """The bus has started: deliver what was published before, kill switches first."""
         held, self._before_start = self._before_start, []
+        self.held_back = 0
         self._staged_at_ns = self._floor.clock.now_ns()
         for event, lane in held:
             if lane == "control":

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from openoutcry.runtime.subscriptions import Selector, selects
+from openoutcry.runtime.subscriptions import Selector, takes
 
 
 class History:
@@ -46,14 +46,9 @@ class History:
                 if seen >= self.size or len(found) >= limit:
                     return found[::-1]
                 seen += 1
-                if selectors is None or selects(selectors, type(event), _type(event)):
+                if selectors is None or takes(selectors, event):
                     found.append(event)
         return found[::-1]
-
-
-def _type(event: Any) -> str:
-    value = event.event_type
-    return str(getattr(value, "value", value))
 
 
 class SeenIds:

@@ -13,7 +13,7 @@ from openoutcry.runtime.subscriptions import (
     Subscription,
     qualified_name,
     selectors_of,
-    selects,
+    takes,
     unwrapped,
 )
 
@@ -156,7 +156,7 @@ class Subscribing:
             return
         subscription.selectors = left
         self._floor.roster.changed()
-        gone = lambda event: not selects(left, type(event), _type_of(event))  # noqa: E731
+        gone = lambda event: not takes(left, event)  # noqa: E731
         subscription.mailbox.withdraw(gone)
         self._floor.withdraw_control(subscription, gone)
         self._floor.on_drained(None)
@@ -288,8 +288,3 @@ def _annotated(handler: Handler) -> list[Any]:
             "or name the type: on(...)"
         )
     return list(found)
-
-
-def _type_of(event: Any) -> str:
-    value = event.event_type
-    return str(getattr(value, "value", value))

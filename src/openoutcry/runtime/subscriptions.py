@@ -110,6 +110,12 @@ def selects(selectors: Iterable[Selector], cls: type, event_type: str) -> bool:
     return any(s in (event_type, EVERYTHING) if isinstance(s, str) else issubclass(cls, s) for s in selectors)
 
 
+def takes(selectors: Iterable[Selector], event: Any) -> bool:
+    """Tell whether any of `selectors` takes an admitted event, whatever has become of its type since."""
+    value = event.event_type
+    return selects(selectors, type(event), str(getattr(value, "value", value)))
+
+
 def may_take(selector: Selector, event_type: str) -> bool:
     """Tell whether a selector may take events of `event_type`; a class whose type varies may take any."""
     if isinstance(selector, str):

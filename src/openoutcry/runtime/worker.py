@@ -125,10 +125,7 @@ class Worker:
         """Whether a call is in hand."""
         return self.batch is not None
 
-    @property
-    def in_hand(self) -> bool:
-        """Whether a call is in hand."""
-        return self.batch is not None
+    in_hand = running
 
     @property
     def call(self) -> tuple[int, int]:
