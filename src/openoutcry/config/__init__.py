@@ -1,0 +1,43 @@
+"""The settings, validated where they are made and loadable from TOML.
+
+Every setting that is out of range raises `ConfigError` with its name, its value, the limit and the remedy.
+"""
+
+from openoutcry.config.bus import BusConfig, load_config, to_plain
+from openoutcry.config.checks import MOST, check_flag, check_names, check_number, check_word
+from openoutcry.config.delivery import (
+    NO_RETRY,
+    Conflate,
+    DropOldest,
+    Gate,
+    Overflow,
+    OverflowName,
+    RetryPolicy,
+    overflow_policy,
+)
+from openoutcry.config.health import HealthCheckConfig
+from openoutcry.config.persistence import LEVELS, PersistenceConfig
+from openoutcry.config.pressure import BackpressureConfig
+
+__all__ = [
+    "LEVELS",
+    "MOST",
+    "NO_RETRY",
+    "BackpressureConfig",
+    "BusConfig",
+    "Conflate",
+    "DropOldest",
+    "Gate",
+    "HealthCheckConfig",
+    "Overflow",
+    "OverflowName",
+    "PersistenceConfig",
+    "RetryPolicy",
+    "check_flag",
+    "check_names",
+    "check_number",
+    "check_word",
+    "load_config",
+    "overflow_policy",
+    "to_plain",
+]

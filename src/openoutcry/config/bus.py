@@ -1,0 +1,120 @@
+"""All settings of a bus, and reading them from a TOML file."""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from openoutcry.config.checks import check_names, check_number
+from openoutcry.config.persistence import PersistenceConfig
+from openoutcry.config.pressure import BackpressureConfig
+from openoutcry.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusConfig:
+    """The constructor arguments of `EventBus` that a file can give: `EventBus(**config.arguments())`."""
+
+    max_queue_size: int = 10_000
+    signal_timeout: float = 5.0
+    barrier_timeout: float = 10.0
+    backpressure: BackpressureConfig = field(default_factory=BackpressureConfig)
+    history_size: int = 10_000
+    dedup_window: int = 8_192
+    dedup_window_s: float = 600.0
+    kill_switch_releasers: frozenset[str] = frozenset()
+    persistence: PersistenceConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        check_number("max_queue_size", self.max_queue_size, 1, whole=True)
+        check_number("barrier_timeout", self.barrier_timeout, 0, above=True)
+        check_number(
+            "signal_timeout",
+            self.signal_timeout,
+            0,
+            self.barrier_timeout,
+            above=True,
+            because="a round ends at its barrier_timeout",
+        )
+        if not isinstance(self.backpressure, BackpressureConfig):
+            raise ConfigError(f"backpressure is {self.backpressure!r}; it must be a BackpressureConfig")
+        check_number("history_size", self.history_size, 0, whole=True)
+        check_number("dedup_window", self.dedup_window, 1, whole=True)
+        check_number("dedup_window_s", self.dedup_window_s, 0, above=True)
+        releasers = check_names("kill_switch_releasers", self.kill_switch_releasers)
+        object.__setattr__(self, "kill_switch_releasers", releasers)
+        if not (self.persistence is None or isinstance(self.persistence, PersistenceConfig)):
+            raise ConfigError(f"persistence is {self.persistence!r}; it must be a PersistenceConfig")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments for `EventBus`."""
+        arguments = {f.name: getattr(self, f.name) for f in fields(self)}
+        arguments["backpressure_config"] = arguments.pop("backpressure")
+        arguments["persistence_config"] = arguments.pop("persistence")
+        return arguments
+
+
+def load_config(path: str | Path) -> BusConfig:
+    """Read a `BusConfig` from a TOML file: its fields under `[bus]`, the others under their own names.
+
+    `[backpressure]` and `[persistence]` are read as `BackpressureConfig` and `PersistenceConfig`; where there
+    is a `[persistence]`, the bus has a journal.
+
+    Raises:
+        ConfigError: The file cannot be read, is not TOML, or has an unknown or ill-valued setting.
+
+    """
+    where = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the settings file {where!r}: {error.strerror or error}; name a file that exists"
+        ) from error
+    except ValueError as error:  # not TOML, not UTF-8, or not a path
+        raise ConfigError(f"{where!r} is not valid TOML in UTF-8: {error}; mend it there") from error
+    _refuse_unknown(where, data, {"bus", "backpressure", "persistence"})
+    try:
+        backpressure = BackpressureConfig(**_section(BackpressureConfig, "backpressure", data))
+        persistence = None
+        if "persistence" in data:
+            persistence = PersistenceConfig(
+                **_section(PersistenceConfig, "persistence", data, exclude={"key"})
+            )
+        return BusConfig(
+            **_section(BusConfig, "bus", data, exclude={"backpressure", "persistence"}),
+            backpressure=backpressure,
+            persistence=persistence,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _section(cls: type[Any], name: str, data: dict[str, Any], exclude: Iterable[str] = ()) -> dict[str, Any]:
+    section = data.get(name, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"{name} is {section!r}; it must be a table: [{name}]")
+    _refuse_unknown(f"[{name}]", section, {f.name for f in fields(cls)} - set(exclude))
+    return section
+
+
+def _refuse_unknown(where: str, data: dict[str, Any], allowed: Iterable[str]) -> None:
+    unknown = sorted(set(data) - set(allowed))
+    if unknown:
+        raise ConfigError(f"{where} has unknown settings {unknown}; known are {sorted(allowed)}")
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """Return a settings object as JSON-ready data."""
+    return {name: _plain(value) for name, value in asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,59 @@
+"""What settings are checked with: every error names the setting, its value, the limit and the remedy."""
+
+from collections.abc import Iterable
+from enum import Enum
+
+from openoutcry.errors import ConfigError
+
+MOST = 10**12
+"""The largest value of a setting without a limit of its own: a trillion of anything is a mistake, and beyond
+it the arithmetic of times and levels would overflow."""
+
+
+def check_number(
+    name: str,
+    value: object,
+    low: float,
+    high: float = MOST,
+    *,
+    whole: bool = False,
+    above: bool = False,
+    because: str = "",
+) -> None:
+    """Raise `ConfigError` unless `value` is a number from `low` (or `above` it) to `high`.
+
+    `because` tells where a limit comes from that is not a constant.
+    """
+    kind = "a whole number (an int)" if whole else "a number"
+    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and isinstance(value, float)):
+        raise ConfigError(f"{name} is {value!r}; it must be {kind}")
+    if not (low < value if above else low <= value) or not value <= high:
+        least = f"above {low}" if above else f"at least {low}"
+        reason = f" ({because})" if because else ""
+        raise ConfigError(f"{name} is {value!r}; it must be {least} and at most {high}{reason}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise `ConfigError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} is {value!r}; it must be True or False")
+
+
+def check_names(name: str, value: object) -> frozenset[str]:
+    """Return a collection of strings (or str-valued Enum members) as a set, or raise `ConfigError`.
+
+    A single string is refused: it would be taken apart into its letters.
+    """
+    names: list[object] = []
+    is_collection = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    if isinstance(value, Iterable) and is_collection:
+        names = [item.value if isinstance(item, Enum) else item for item in value]
+    if not is_collection or not all(isinstance(item, str) and item for item in names):
+        raise ConfigError(f"{name} is {value!r}; it must be a list of strings, none of them empty")
+    return frozenset(map(str, names))
+
+
+def check_word(name: str, value: object, words: tuple[str, ...]) -> None:
+    """Raise `ConfigError` unless `value` is one of `words`."""
+    if value not in words:
+        raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(words)}")

@@ -1,0 +1,84 @@
+"""Settings of the journal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Final, Literal
+
+from openoutcry.config.checks import check_number, check_word
+from openoutcry.errors import ConfigError
+
+LEVELS: Final = ("memory", "process", "disk")
+"""How much an accepted event survives, the weakest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersistenceConfig:
+    """Where the journal lives, and what stands in it.
+
+    Attributes:
+        path: The journal's file. Beside it stand its write-ahead log, its marks and, while a bus runs, the
+            socket by which the command line talks to that bus.
+        key: 16 to 64 secret bytes that make the journal's chain of checksums a keyed one.
+        engine: `sqlite3` (the standard library's), `apsw` (the `speed` extra), or `auto`: apsw if there.
+        level: What ordinary events survive: `memory` nothing (they are not journaled), `process` kill -9,
+            `disk` a power cut.
+        high_priority_level: The same for the types in `HIGH_PRIORITY_EVENT_TYPES`.
+        levels: The same by event type, before the two above. Market data is `memory` unless it stands here.
+        crash_attempts: An event that was in a handler at this many crashes of the process is not tried again
+            but becomes a dead letter (`quarantined`).
+        suspect_alone_s: For how long an event that was in a handler at a crash has the bus to itself when it
+            is tried again, in seconds. After that the others go on beside it.
+        cursor_save_s: How far subscriptions have come is saved at the latest this long after they moved, in
+            seconds.
+        retain_s: Entries older than this, in seconds, are forgotten; None keeps them. Nothing is forgotten
+            that a subscription has not settled.
+        retain_count: The most entries to keep; None for no limit.
+        retain_bytes: The most bytes of entries to keep; None for no limit.
+        sync: How to wait for the disk: `inline` on the loop, in a `thread`, or `auto`: inline as long as the
+            disk answers within 2 ms.
+        socket: Whether a running bus listens on a local socket beside the file, for the command line.
+
+    """
+
+    path: Path = field(default_factory=lambda: Path("openoutcry.db"))
+    key: bytes | None = field(default=None, repr=False)
+    engine: Literal["auto", "sqlite3", "apsw"] = "auto"
+    level: str = "process"
+    high_priority_level: str = "disk"
+    levels: Mapping[str, str] = field(default_factory=dict)
+    crash_attempts: int = 3
+    suspect_alone_s: float = 5.0
+    cursor_save_s: float = 0.25
+    retain_s: float | None = None
+    retain_count: int | None = None
+    retain_bytes: int | None = None
+    sync: Literal["auto", "inline", "thread"] = "auto"
+    socket: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        if not isinstance(self.path, str | PathLike) or not str(self.path):
+            raise ConfigError(f"path is {self.path!r}; it must be the path of a file")
+        object.__setattr__(self, "path", Path(self.path))
+        if self.key is not None and not (isinstance(self.key, bytes) and 16 <= len(self.key) <= 64):
+            raise ConfigError("key must be 16 to 64 bytes; secrets.token_bytes(32) makes one")
+        check_word("engine", self.engine, ("auto", "sqlite3", "apsw"))
+        check_word("sync", self.sync, ("auto", "inline", "thread"))
+        check_word("level", self.level, LEVELS)
+        check_word("high_priority_level", self.high_priority_level, LEVELS)
+        if not isinstance(self.levels, Mapping):
+            raise ConfigError(f"levels is {self.levels!r}; it must map event types to {', '.join(LEVELS)}")
+        named = {str(getattr(t, "value", t)): level for t, level in self.levels.items()}
+        for event_type, level in named.items():
+            check_word(f"levels[{event_type!r}]", level, LEVELS)
+        object.__setattr__(self, "levels", named)
+        check_number("crash_attempts", self.crash_attempts, 1, whole=True)
+        check_number("suspect_alone_s", self.suspect_alone_s, 0)
+        check_number("cursor_save_s", self.cursor_save_s, 0, above=True)
+        if self.retain_s is not None:
+            check_number("retain_s", self.retain_s, 0, above=True)
+        for name in ("retain_count", "retain_bytes"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 1, whole=True)
