@@ -17,12 +17,13 @@ from openoutcry.config.delivery import (
 )
 from openoutcry.config.health import HealthCheckConfig
 from openoutcry.config.persistence import LEVELS, PersistenceConfig
-from openoutcry.config.pressure import BackpressureConfig
+from openoutcry.config.pressure import RATE_LEAST, BackpressureConfig
 
 __all__ = [
     "LEVELS",
     "MOST",
     "NO_RETRY",
+    "RATE_LEAST",
     "BackpressureConfig",
     "BusConfig",
     "Conflate",
