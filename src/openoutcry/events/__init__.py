@@ -5,21 +5,25 @@ trading firm, and users add theirs, as subclasses of `Event` or as classes of th
 """
 
 from openoutcry.events.codec import decode, encode
+from openoutcry.events.derived import Derivation, derived_id
 from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
 from openoutcry.events.registry import event_type_of, fixed_event_type, register_event
-from openoutcry.events.sources import new_event_id, stamps
+from openoutcry.events.sources import install_deriver, new_event_id, stamps
 from openoutcry.events.types import HIGH_PRIORITY_EVENT_TYPES, EventType
 
 __all__ = [
     "HIGH_PRIORITY_EVENT_TYPES",
+    "Derivation",
     "Event",
     "EventType",
     "FrozenDict",
     "decode",
+    "derived_id",
     "encode",
     "event_type_of",
     "fixed_event_type",
+    "install_deriver",
     "new_event_id",
     "register_event",
     "stamp",
