@@ -1,0 +1,226 @@
+"""Examine a bus: from its vital signs to findings. A check says nothing when all is well."""
+
+from collections.abc import Iterator
+
+from openoutcry.core.health import DEGRADED, UNHEALTHY, EventBusHealthStatus, Finding
+from openoutcry.core.vitals import Bounds, SubscriptionVitals, Vitals
+from openoutcry.core.wording import span
+
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+def examine(vitals: Vitals, bounds: Bounds) -> list[Finding]:
+    """Return everything that is wrong."""
+    found = [*_loop(vitals, bounds), *_journal(vitals, bounds), *_kill_lane(vitals)]
+    for subscription in vitals.subscriptions:
+        found += examine_subscription(subscription, bounds)
+    return [*found, *_feeds(vitals), *_leases(vitals)]
+
+
+def examine_subscription(s: SubscriptionVitals, bounds: Bounds) -> list[Finding]:
+    """Return everything that is wrong with one subscription."""
+    return [*_rest(s, bounds), *_errors(s, bounds), *_latency(s, bounds), *_abandoned(s), *_lag(s)]
+
+
+def trouble_of(s: SubscriptionVitals, bounds: Bounds) -> str | None:
+    """Return what the recovery ladder is for, if anything: `stuck` or `dead`."""
+    return next((f.check for f in _rest(s, bounds) if f.check in ("stuck", "dead")), None)
+
+
+def _of(s: SubscriptionVitals, check: str, level: EventBusHealthStatus, detail: str) -> Finding:
+    return Finding(
+        check=check, level=level, culprit=s.name, detail=detail, tried=s.tried, recovering=s.recovering
+    )
+
+
+def _weight(s: SubscriptionVitals) -> EventBusHealthStatus:
+    return UNHEALTHY if s.critical else DEGRADED
+
+
+def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
+    """Tell why a subscription does not move: exhausted, stuck, held back by something known, or dead."""
+    stall_ns = int(bounds.stall_s * NS_PER_S)
+    limit_ns = stall_ns if s.call_limit_ns is None else int(s.call_limit_ns * bounds.overrun)
+    still = f"nothing has moved for {span(s.still_ns)} with {s.waiting} events waiting"
+    if s.exhausted:
+        yield _of(s, "exhausted", UNHEALTHY, "recovery has tried everything; mend the handler and resume it")
+    elif s.held_by_ladder:
+        yield _of(s, "stalled", _weight(s), f"recovery holds it back, with {s.waiting} events waiting")
+    elif s.call_ns is not None and s.call_ns > limit_ns:
+        event = f" for {s.call_event}" if s.call_event else ""
+        limit = "" if s.call_limit_ns is None else f", with a timeout_s of {span(s.call_limit_ns)}"
+        yield _of(
+            s,
+            "stuck",
+            _weight(s),
+            f"its call{event} has not ended for {span(s.call_ns)}{limit} (limit {span(limit_ns)}); "
+            f"{s.waiting} events wait behind it",
+        )
+    elif s.still_ns > stall_ns:
+        yield from _still(s, still)
+
+
+def _still(s: SubscriptionVitals, still: str) -> Iterator[Finding]:
+    if s.paused:
+        yield _of(s, "stalled", DEGRADED, f"it is paused, and {s.waiting} events wait; resume it")
+    elif s.breaker_in_ns is not None:
+        return  # told as failing
+    elif s.call_ns is not None:
+        return  # a long call within its own limit
+    elif s.retry_in_ns is not None:
+        yield _of(s, "stalled", DEGRADED, f"{still}: its next retry is due in {span(max(0, s.retry_in_ns))}")
+    else:
+        yield _of(
+            s,
+            "dead",
+            _weight(s),
+            f"{still}, no call in hand, and nothing to hold it back: its runner is dead",
+        )
+
+
+def _errors(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
+    last = f"; the last: {s.last_error}" if s.last_error else ""
+    if s.breaker_in_ns is not None:
+        yield _of(
+            s,
+            "failing",
+            _weight(s),
+            f"most of its events fail, so it is paused (for the {s.breaker_pauses}. time) and probed in "
+            f"{span(max(0, s.breaker_in_ns))}, with {s.waiting} events waiting{last}",
+        )
+    elif s.error_streak >= bounds.errors_max:
+        yield _of(
+            s,
+            "errors",
+            _weight(s),
+            f"{s.error_streak} calls in a row have failed (limit {bounds.errors_max}){last}",
+        )
+
+
+def _latency(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
+    limit_ns = int(bounds.latency_ms_max * NS_PER_MS)
+    if s.latency_ns is not None and s.latency_ns > limit_ns:
+        yield _of(
+            s,
+            "latency",
+            DEGRADED,
+            f"slow: from publishing to handling takes {span(int(s.latency_ns))} at p99 (limit "
+            f"{span(limit_ns)}), with {s.waiting} events waiting; conflate, or set max_age_s",
+        )
+
+
+def _abandoned(s: SubscriptionVitals) -> Iterator[Finding]:
+    if s.abandoned:
+        yield _of(
+            s,
+            "abandoned",
+            DEGRADED,
+            f"{s.abandoned} of its calls did not end when cancelled and go on; do not catch CancelledError",
+        )
+
+
+def _lag(s: SubscriptionVitals) -> Iterator[Finding]:
+    if s.lag_per_s > 0:
+        yield _of(
+            s,
+            "lag",
+            DEGRADED,
+            f"its lag of {s.waiting} events keeps growing, by {s.lag_per_s:.3g} a second",
+        )
+
+
+def _loop(vitals: Vitals, bounds: Bounds) -> Iterator[Finding]:
+    loop = vitals.loop
+    limit_ns = int(bounds.loop_lag_ms_max * NS_PER_MS)
+    who = loop.handler or "loop"
+    if loop.blocked_ns > limit_ns:
+        yield Finding(
+            check="loop",
+            level=UNHEALTHY,
+            culprit=who,
+            detail=f"it keeps the loop, for {span(loop.blocked_ns)} by now (limit {span(limit_ns)})",
+        )
+    elif loop.blockages:
+        yield Finding(
+            check="loop",
+            level=DEGRADED,
+            culprit=who,
+            detail=f"it has kept the loop for {span(loop.longest_ns)} (limit {span(limit_ns)}; "
+            f"{loop.blockages} times since the last check); await something, or do it in a thread",
+        )
+    elif loop.lag_ns > limit_ns:
+        yield Finding(
+            check="loop",
+            level=DEGRADED,
+            culprit="loop",
+            detail=f"the loop comes {span(loop.lag_ns)} late (limit {span(limit_ns)}): it has too much to do",
+        )
+
+
+_JOURNAL_STATES = {
+    "dead": "the journal is dead: durable publishes raise",
+    "full": "the journal's disk is full: durable publishes are refused until there is room",
+    "locked": "a stranger holds the journal's file: durable publishes are refused until it lets go",
+}
+
+
+def _journal(vitals: Vitals, bounds: Bounds) -> Iterator[Finding]:
+    journal = vitals.journal
+    if journal is None:
+        return
+    limit_ns = int(bounds.commit_ms_max * NS_PER_MS)
+    if journal.state != "ok":
+        what = _JOURNAL_STATES.get(journal.state, f"the journal is {journal.state}")
+        level, detail = UNHEALTHY, f"{what} ({journal.error})" if journal.error else what
+    elif journal.oldest_ns > limit_ns:
+        late = f"an event has waited {span(journal.oldest_ns)} for its commit (limit {span(limit_ns)})"
+        level, detail = DEGRADED, f"{late}: the disk is slow"
+    else:
+        return
+    yield Finding(
+        check="journal",
+        level=level,
+        culprit="journal",
+        detail=detail,
+        tried=journal.tried,
+        recovering=journal.recovering,
+    )
+
+
+def _kill_lane(vitals: Vitals) -> Iterator[Finding]:
+    drill = vitals.drill
+    if drill is None or not drill.failed:
+        return
+    since = "never proven" if drill.proven_ns_ago is None else f"last proven {span(drill.proven_ns_ago)} ago"
+    told = [(name, "gave no answer") for name in drill.missed]
+    for name, answer in [*told, *((name, "answered late") for name in drill.late)]:
+        yield Finding(
+            check="kill_lane",
+            level=UNHEALTHY,
+            culprit=name,
+            detail=f"{answer} to a drill of the kill lane ({since}): a kill switch may not get through to it",
+        )
+
+
+def _feeds(vitals: Vitals) -> Iterator[Finding]:
+    for silence in vitals.silences:
+        expected = silence.expectation
+        yield Finding(
+            check="feed",
+            level=UNHEALTHY if expected.critical else DEGRADED,
+            culprit=expected.agent or expected.event_type,
+            detail=f"no {expected} for {span(silence.silent_ns)} in an open session; one is expected every "
+            f"{expected.every_s:g} s" + ("" if silence.ever else ", and none has come since the start"),
+        )
+
+
+def _leases(vitals: Vitals) -> Iterator[Finding]:
+    for lapse in vitals.lapses:
+        yield Finding(
+            check="lease",
+            level=DEGRADED,
+            culprit=lapse.agent,
+            detail=f"no sign of life for {span(lapse.lease_ns + lapse.overdue_ns)}; its lease is for "
+            f"{span(lapse.lease_ns)}",
+        )
