@@ -4,7 +4,7 @@
 trading firm, and users add theirs, as subclasses of `Event` or as classes of their own (`register_event`).
 """
 
-from openoutcry.events.codec import decode, encode
+from openoutcry.events.codec import Undecodable, decode, decode_many, encode
 from openoutcry.events.derived import Derivation, derived_id
 from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
@@ -18,7 +18,9 @@ __all__ = [
     "Event",
     "EventType",
     "FrozenDict",
+    "Undecodable",
     "decode",
+    "decode_many",
     "derived_id",
     "encode",
     "event_type_of",

@@ -4,8 +4,9 @@ The encoded form is one flat object: `event_class` first, then every field under
 nanoseconds. So plain SQL or jq can filter it by type, agent, symbol and time.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NoReturn, Union
 
 import msgspec
 
@@ -17,11 +18,13 @@ from openoutcry.events.registry import (
     find_by_name,
     find_by_type,
     fixed_event_type,
+    own_classes,
     refused,
 )
+from openoutcry.events.sources import watch
 
 _encode_json: Final = msgspec.json.Encoder().encode
-_decoders: Final[dict[type, Any]] = {}
+_decoders: Final[dict[type, Callable[[Any], Any]]] = {}
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -77,13 +80,91 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
         return _foreign_from_builtins(msgspec.json.decode(data), known)
     if head.event_id is None or head.timestamp is None or head.event_type is None:
         _require(known, head.event_id, head.timestamp, head.event_type)
-    decoder = _decoders.get(known.cls)
-    if decoder is None:
-        decoder = _decoders[known.cls] = msgspec.json.Decoder(known.cls).decode
+    decoder = _decoders.get(known.cls) or _new_decoder(known)
     try:
         return decoder(data)
     except msgspec.ValidationError as problem:
         _refuse(known, head.schema_version, problem)
+
+
+def _new_decoder(known: KnownClass) -> Callable[[Any], Any]:
+    try:
+        _decoders[known.cls] = msgspec.json.Decoder(known.cls).decode
+    except Exception as problem:  # evaluates the user's annotations
+        raise InvalidEvent(
+            f"{known.name} cannot be read: {problem}; correct the annotations of its fields"
+        ) from problem
+    return _decoders[known.cls]
+
+
+class Undecodable(msgspec.Struct, frozen=True):
+    """What `decode_many` gives in place of an event that cannot be read.
+
+    Attributes:
+        payload: The data, byte for byte.
+        error: What `decode` would have raised: `UnknownEventType`, `InvalidEvent`, or what the
+            `__post_init__` of a user's class raises.
+
+    """
+
+    payload: bytes
+    error: Exception
+
+
+def decode_many(payloads: Sequence[bytes]) -> list[Any]:
+    """Return what `decode` returns for each payload, in order, or an `Undecodable` where it would raise.
+
+    Takes about two thirds of the time, by not reading every head first: one decoder knows all subclasses of
+    `Event`, and that it makes nothing up is watched for the whole page. What it cannot read, classes of users
+    for instance, is left to `decode`.
+    """
+    events: list[Any] = []
+    with watch() as made_up:
+        events_left = map(_decoder_of(own_classes()), payloads)
+        while len(events) < len(payloads):
+            try:
+                events.extend(events_left)
+            except Exception:  # noqa: BLE001 - `decode` tells what it is; a user's __post_init__ raises anything
+                events.append(_decode_or_not(payloads[len(events)]))
+    free = {cls for cls in set(map(type, events)) if getattr(cls, "_fixed_event_type", "") is None}
+    if made_up or free:
+        for index, event in enumerate(events):
+            cls = type(event)
+            is_own = hasattr(cls, "_fixed_event_type")
+            if is_own and (made_up or cls in free) and not _has_head(payloads[index], free=cls in free):
+                events[index] = _decode_or_not(payloads[index])
+    return events
+
+
+def _has_head(payload: bytes, *, free: bool) -> bool:
+    """Tell whether decoding has made up neither an id, nor a time, nor the type of a class that is free."""
+    head = _decode_head(payload)
+    return head.event_id is not None and head.timestamp is not None and not (free and head.event_type is None)
+
+
+@lru_cache(maxsize=2)
+def _decoder_of(classes: tuple[type, ...]) -> Callable[[bytes], Any]:
+    """Return a decoder of whichever of the classes the data names, leaving out those that have none."""
+    sound = tuple(cls for cls in classes if _has_decoder(cls))
+    decoder: Callable[[bytes], Any] = msgspec.json.Decoder(Union[sound]).decode  # noqa: UP007 - made at run time
+    return decoder
+
+
+def _has_decoder(cls: type) -> bool:
+    try:
+        msgspec.json.Decoder(cls)
+    except Exception:  # noqa: BLE001 - evaluates the user's annotations
+        return False
+    return True
+
+
+def _decode_or_not(payload: bytes) -> Any:
+    try:
+        return decode(payload)
+    except Exception as problem:  # noqa: BLE001 - a user's __post_init__ may raise anything
+        # Its traceback, and its causes', would keep this page alive.
+        problem.__cause__ = problem.__context__ = problem.__traceback__ = None
+        return Undecodable(payload, problem)
 
 
 def _require(known: KnownClass, event_id: object, timestamp: object, event_type: object) -> None:

@@ -110,9 +110,9 @@ class Event(
             and self.event_id
             and type(self.source_agent) is str
             and self.schema_version is _FIRST_VERSION
-            and self.correlation_id is None
-            and self.causation_id is None
-            and self.round_id is None
+            and (self.correlation_id is None or (type(self.correlation_id) is str and self.correlation_id))
+            and (self.causation_id is None or (type(self.causation_id) is str and self.causation_id))
+            and (self.round_id is None or (type(self.round_id) is str and self.round_id))
         ):
             self._settle_envelope()
         if self.event_type is not self._own_event_type:

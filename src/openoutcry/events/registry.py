@@ -150,6 +150,13 @@ def _distinct(one: type, other: type) -> bool:
     return not same and "<locals>" not in one.__qualname__ + other.__qualname__
 
 
+def own_classes() -> tuple[type, ...]:
+    """Return the subclasses of `Event` that are known."""
+    if _announced:
+        settle()
+    return tuple(known.cls for known in _by_name.values() if known.own)
+
+
 def find_by_name(name: str) -> KnownClass | None:
     """Return the class that writes `name` as its `event_class`."""
     if _announced:

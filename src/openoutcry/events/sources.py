@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
+_T = TypeVar("_T")
 _SUFFIXES: Final = tuple(f"{number:02x}" for number in range(255, -1, -1))
 
 
@@ -45,31 +46,50 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Sources:
-    """What `new_event_id` and `new_timestamp_ns` call.
+    """What `new_event_id` and `new_timestamp_ns` call: `take_id` and `now_ns`.
 
-    `take_id` is `fresh` itself as long as no deriver is installed, so that derivers cost nothing then.
+    These are the fresh sources themselves as long as nothing is installed, so that what can be costs nothing
+    then.
     """
 
-    __slots__ = ("derivers", "fresh", "now_ns", "take_id")
+    __slots__ = ("derivers", "fresh_id", "fresh_ns", "now_ns", "take_id", "watches")
 
     def __init__(self) -> None:
-        self.fresh: Callable[[], str] = _pop
+        self.fresh_id: Callable[[], str] = _pop
+        self.fresh_ns: Callable[[], int] = time.time_ns
         self.derivers: list[Callable[[], str | None]] = []
-        self.take_id: Callable[[], str] = _pop
-        self.now_ns: Callable[[], int] = time.time_ns
+        self.watches: list[list[None]] = []
+        self.connect()
 
     def connect(self) -> None:
-        """Make `take_id` what the derivers and the fresh source make together."""
-        derivers, fresh = tuple(dict.fromkeys(self.derivers)), self.fresh
+        """Put the sources together anew, after one of the parts has changed."""
+        self.take_id: Callable[[], str] = self.fresh_id
+        self.now_ns: Callable[[], int] = self.fresh_ns
+        if self.derivers:
+            self.take_id = _derived(tuple(dict.fromkeys(self.derivers)), self.fresh_id)
+        if self.watches:
+            watches = tuple(self.watches)
+            self.take_id, self.now_ns = _seen(watches, self.take_id), _seen(watches, self.now_ns)
 
-        def take_id() -> str:
-            for derive in derivers:
-                found = derive()
-                if found is not None:
-                    return found
-            return fresh()
 
-        self.take_id = take_id if derivers else fresh
+def _derived(derivers: tuple[Callable[[], str | None], ...], fresh: Callable[[], str]) -> Callable[[], str]:
+    def take_id() -> str:
+        for derive in derivers:
+            found = derive()
+            if found is not None:
+                return found
+        return fresh()
+
+    return take_id
+
+
+def _seen(watches: tuple[list[None], ...], source: Callable[[], _T]) -> Callable[[], _T]:
+    def take() -> _T:
+        for watch in watches:
+            watch.append(None)
+        return source()
+
+    return take
 
 
 _sources: Final = _Sources()
@@ -84,7 +104,7 @@ def new_event_id() -> str:
     try:
         return _sources.take_id()
     except IndexError:
-        if _sources.fresh is not _pop:
+        if _sources.fresh_id is not _pop:
             raise
         return _pool.refill()
 
@@ -132,15 +152,34 @@ def stamps(
     if isinstance(ids, str):
         ids = map(f"{ids.replace('%', '%%')}-%d".__mod__, count(1)).__next__
     with _changing:
-        before = _sources.fresh, _sources.now_ns
+        before = _sources.fresh_id, _sources.fresh_ns
         if ids is not None:
-            _sources.fresh = ids
+            _sources.fresh_id = ids
         if time_ns is not None:
-            _sources.now_ns = time_ns
+            _sources.fresh_ns = time_ns
         _sources.connect()
     try:
         yield
     finally:
         with _changing:
-            _sources.fresh, _sources.now_ns = before
+            _sources.fresh_id, _sources.fresh_ns = before
+            _sources.connect()
+
+
+@contextmanager
+def watch() -> Iterator[list[None]]:
+    """Give a list that grows with every id and every timestamp that is made while the block runs.
+
+    As long as it is empty, nothing that was decoded in the block lacked its own. What other threads make
+    counts as well: not empty means that it has to be looked at.
+    """
+    made: list[None] = []
+    with _changing:
+        _sources.watches.append(made)
+        _sources.connect()
+    try:
+        yield made
+    finally:
+        with _changing:
+            _sources.watches = [other for other in _sources.watches if other is not made]
             _sources.connect()
