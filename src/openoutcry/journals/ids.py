@@ -1,17 +1,21 @@
-"""The event ids that a journal holds, found in memory: recent ones at C speed, older ones at 11 bytes each.
+"""The event ids that a journal holds, found in memory: recent ones at C speed, older ones at a few bytes.
 
 A unique index on random ids in the database would cost more than everything else together. So:
 
-1. Ids that go on counting (openoutcry's own: a stem of the process, and a counter) are new if they are above
-   the highest of their stem, which is one comparison per batch.
-2. Recent ids stand in dicts, asked a batch at a time.
-3. In idle moments, or when there are many, they are packed into 65,536 buckets of records: six bytes of hash
-   and five of position. A record only says where to look: the entry itself decides.
+1. Ids that go on counting (openoutcry's own) are kept as stretches, of which a batch is one or a part
+   (`counting`). A batch above the highest of its stem is new: one comparison.
+2. Recent ids stand in dicts, which are filled when they are first asked, a batch at a time.
+3. Other ids, when they are no longer recent, are packed into 65,536 buckets of records: six bytes of hash and
+   five of position, in idle moments or when there are many.
+
+Only the dicts are exact: stretches and records say where to look, and the entry itself decides.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
+
+from openoutcry.journals.counting import LAST_POSITION, Counting, Part, by_stem, counts, part_of
 
 RECENT: Final = 65_536
 GENERATIONS: Final = 8
@@ -20,97 +24,145 @@ _HASH_BYTES: Final = 6
 _RECORD_BYTES: Final = 11
 _HASH_MASK: Final = (1 << 48) - 1
 _SWEEP: Final = 2_048
-_STEM: Final = 16
-_STEMS: Final = 4_096
-_LOWEST: Final = (0, "")
 
 
-_Rank = tuple[int, str]
+class _Generation:
+    """The ids of some batches.
 
+    Attributes:
+        count: How many there are.
+        first: The position of the first; everything written since has been added, to this or a later one.
+        loose: Those of which there is no stretch.
 
-def _ends(ids: Collection[str]) -> tuple[str, _Rank, _Rank] | None:
-    """Return the stem, the lowest and the highest of some ids, shorter ones first; None for several stems."""
-    low, high = min(ids), max(ids)
-    stem = low[:_STEM]
-    if high[:_STEM] != stem:  # if it is the same, so is that of everything in between
-        return None
-    shortest, longest = min(map(len, ids)), max(map(len, ids))
-    if shortest != longest:
-        low = min([event_id for event_id in ids if len(event_id) == shortest])
-        high = max([event_id for event_id in ids if len(event_id) == longest])
-    return stem, (shortest, low), (longest, high)
+    """
+
+    __slots__ = ("_known", "_raw", "count", "first", "loose")
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+        self._raw: list[tuple[Sequence[str], int]] = []
+        self.count = 0
+        self.first = LAST_POSITION
+        self.loose: list[str] = []
+
+    def add(self, ids: Sequence[str], first: int, loose: Sequence[str]) -> None:
+        """Note a batch."""
+        if not self.count:
+            self.first = first
+        self.count += len(ids)
+        self._raw.append((ids, first))
+        self.loose += loose
+
+    def add_older(self, ids: Sequence[str], positions: Sequence[int]) -> None:
+        """Note ids that have no stretch, from before the opening."""
+        self._known.update(zip(ids, positions, strict=True))
+        self.loose += ids
+
+    @property
+    def known(self) -> dict[str, int]:
+        """The positions by id."""
+        raw = self._raw
+        if raw:
+            known = self._known
+            for ids, first in raw:
+                known.update(zip(ids, range(first, first + len(ids)), strict=True))
+            raw.clear()
+        return self._known
 
 
 class IdIndex:
     """Where in the journal an event id stands, or may stand.
 
     At least the `RECENT` newest ids stand in dicts, some 150 bytes each, and at most `GENERATIONS` times as
-    many, if no idle moment comes. Every other id takes 11 to 13 bytes.
+    many, if no idle moment comes. Older ids take 11 to 13 bytes, and about one if they went on counting.
     """
 
     __slots__ = (
         "_buckets",
-        "_ends",
-        "_highest",
+        "_counting",
         "_leaving",
         "_now",
         "_older",
         "_outgoing",
+        "_plan",
         "_swept",
         "floor",
     )
 
     def __init__(self) -> None:
-        self._now: dict[str, int] = {}
-        self._older: list[dict[str, int]] = []  # newest first
-        self._leaving: dict[str, int] = {}
-        self._outgoing: Iterator[tuple[str, int]] = iter(())
+        self._counting = Counting()
+        self._now = _Generation()
+        self._older: list[_Generation] = []  # newest first
+        self._leaving: _Generation | None = None
+        self._outgoing: Iterator[str] = iter(())
         self._buckets: list[bytearray] = []
-        self._ends: tuple[Collection[str], tuple[str, _Rank, _Rank] | None] = (), None
-        self._highest: dict[str, _Rank] = {}  # by stem; of no use with more than _STEMS of them
+        self._plan: tuple[Sequence[str], list[Part], Sequence[str]] = (), [], ()
         self._swept = 0
         self.floor = 0
         """Ids at or below this position are forgotten."""
 
-    def are_new(self, ids: Collection[str]) -> bool:
+    def are_new(self, ids: Sequence[str]) -> bool:
         """Tell whether none of the ids may be here."""
-        if self._are_above(ids):
+        loose = self._look(ids)[2]
+        if not loose:
             return True
-        for known in (self._now, *self._older, self._leaving):
-            if known and not known.keys().isdisjoint(ids):
+        exact_from = LAST_POSITION
+        for generation in self._generations():
+            if not generation.known.keys().isdisjoint(loose):
                 return False
-        return not self._buckets or not any(map(self._in_buckets, ids))
+            exact_from = min(exact_from, generation.first)
+        if self._buckets and any(map(self._in_buckets, loose)):
+            return False
+        return not any(self._in_stretch(event_id, exact_from) for event_id in loose if counts(event_id))
 
-    def add(self, ids: Mapping[str, int]) -> None:
-        """Note new ids with their positions."""
-        if len(self._now) >= RECENT:
+    def add(self, ids: Sequence[str], first: int) -> None:
+        """Note the ids, all new, of a batch whose first entry stands at position `first`."""
+        if self._now.count >= RECENT:
             self._older.insert(0, self._now)
-            self._now = {}
-        self._now.update(ids)
-        self._raise(ids)
+            self._now = _Generation()
+        _, parts, loose = self._look(ids)
+        for part in parts:
+            self._counting.extend(part, first, first + len(ids) - 1)
+        self._plan = (), [], ()
+        self._now.add(ids, first, loose)
         if len(self._older) >= GENERATIONS:
             self.move(len(ids))
 
     def add_older(self, ids: Sequence[str], first: int) -> None:
         """Note ids from before everything that is here, as found when the journal is opened."""
-        self._raise(ids)
+        counting, loose = by_stem(ids)
+        for some in counting.values():
+            part = part_of(some)
+            if part is None or not self._counting.insert(part, first, first + len(ids) - 1):
+                loose += some
+        if not loose:
+            return
+        where = dict(zip(ids, range(first, first + len(ids)), strict=True))
         if not self._older:
-            self._older.append({})
-        if len(self._older[-1]) < RECENT and not self._buckets:
-            self._older[-1].update(zip(ids, range(first, first + len(ids)), strict=True))
+            self._older.append(_Generation())
+        oldest = self._older[-1]
+        if len(oldest.loose) < RECENT and not self._buckets:
+            oldest.add_older(loose, [where[event_id] for event_id in loose])
         else:
-            for position, event_id in enumerate(ids, first):
-                self._pack(event_id, position)
+            for event_id in loose:
+                self._pack(event_id, where[event_id])
 
-    def places(self, event_id: str) -> Iterator[int]:
-        """Yield the positions where the id may stand. From the recent ones the answer is exact."""
-        for known in (self._now, *self._older, self._leaving):
-            position = known.get(event_id)
+    def places(self, event_id: str) -> Iterator[tuple[int, int]]:
+        """Yield where the id may stand: the first and the last position, which are one if it is recent."""
+        exact_from = LAST_POSITION
+        for generation in self._generations():
+            position = generation.known.get(event_id)
             if position is not None and position > self.floor:
-                yield position
+                yield position, position
                 return
+            exact_from = min(exact_from, generation.first)
         if self._buckets:
-            yield from self._packed(event_id)
+            for position in self._packed(event_id):
+                yield position, position
+        if self._in_stretch(event_id, exact_from):
+            place = self._counting.place(event_id)
+            assert place is not None
+            yield place
 
     def forget(self, floor: int) -> None:
         """Forget what stands at or below a position; the memory comes back with `sweep`."""
@@ -119,20 +171,25 @@ class IdIndex:
 
     def move(self, count: int) -> bool:
         """Pack some ids that are no longer recent, and tell whether more are left."""
-        if not self._leaving and len(self._older) > 1:
+        if self._leaving is None and len(self._older) > 1:
             self._leaving = self._older.pop()
-            self._outgoing = iter(self._leaving.items())
+            self._outgoing = iter(self._leaving.loose)
+        if self._leaving is None:
+            return False
         moved = 0
-        for event_id, position in islice(self._outgoing, count):
+        for event_id in islice(self._outgoing, count):
             moved += 1
+            position = self._leaving.known[event_id]
             if position > self.floor:
                 self._pack(event_id, position)
         if moved < count:
-            self._leaving = {}
-        return bool(self._leaving) or len(self._older) > 1
+            self._leaving = None
+        return self._leaving is not None or len(self._older) > 1
 
     def sweep(self) -> bool:
         """Free the memory of forgotten ids in some of the buckets, and tell whether more are left."""
+        if self._swept == 0:
+            self._counting.forget(self.floor)
         if self._swept >= len(self._buckets):
             return False
         upto = self._swept + _SWEEP
@@ -148,29 +205,27 @@ class IdIndex:
         self._swept = upto
         return upto < len(self._buckets)
 
-    def _are_above(self, ids: Collection[str]) -> bool:
-        """Tell whether the ids are of one stem and above its highest. Whatever is not so gets a False."""
-        if len(self._highest) > _STEMS:
-            return False
-        ends = _ends(ids)
-        self._ends = ids, ends
-        return ends is not None and ends[1] > self._highest.get(ends[0], _LOWEST)
+    def _generations(self) -> Iterator[_Generation]:
+        yield self._now
+        yield from self._older
+        if self._leaving is not None:
+            yield self._leaving
 
-    def _raise(self, ids: Collection[str]) -> None:
-        """Note the highest id of every stem: the longest, and of those the last in the alphabet."""
-        highest = self._highest
-        if len(highest) > _STEMS:
-            return
-        known, ends = self._ends
-        if known is not ids:
-            ends = _ends(ids)
-        if ends is not None:
-            stem, _, top = ends
-            highest[stem] = max(top, highest.get(stem, _LOWEST))
-            return
-        for event_id in ids:
-            stem = event_id[:_STEM]
-            highest[stem] = max((len(event_id), event_id), highest.get(stem, _LOWEST))
+    def _look(self, ids: Sequence[str]) -> tuple[Sequence[str], list[Part], Sequence[str]]:
+        """Return the ids, the parts of them that go on counting, and the others; remember the answer."""
+        if self._plan[0] is ids:
+            return self._plan
+        whole = part_of(ids)
+        if whole is not None and self._counting.is_above(whole):
+            self._plan = ids, [whole], ()
+        else:
+            self._plan = ids, *self._counting.divide(ids)
+        return self._plan
+
+    def _in_stretch(self, event_id: str, exact_from: int) -> bool:
+        """Tell whether a stretch says that the id may stand before a position."""
+        place = self._counting.place(event_id)
+        return place is not None and place[0] < exact_from and place[1] > self.floor
 
     def _pack(self, event_id: str, position: int) -> None:
         if not self._buckets:

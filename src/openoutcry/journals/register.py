@@ -1,6 +1,7 @@
 """Which event ids are in a journal file: an index in memory, warmed up from the file, which decides."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 
 from openoutcry.journals.ids import IdIndex
 from openoutcry.journals.log import Log
@@ -35,13 +36,14 @@ class Register:
     before that is done waits for it: about a microsecond per entry that is kept.
     """
 
-    __slots__ = ("_cold", "_ids", "_log")
+    __slots__ = ("_cold", "_ids", "_kept", "_log")
 
     def __init__(self, log: Log, floor: int, head: int) -> None:
         self._log = log
         self._ids = IdIndex()
         self._ids.forget(floor)
         self._cold = head
+        self._kept: tuple[tuple[int, int], dict[str, int]] = (0, 0), {}
 
     @property
     def is_cold(self) -> bool:
@@ -59,25 +61,38 @@ class Register:
                 return
         self._cold = 0
 
-    def are_new(self, ids: Collection[str]) -> bool:
-        """Tell whether none of the ids can be here."""
+    def are_new(self, ids: Sequence[str]) -> bool:
+        """Tell whether none of the ids, all different, can be here."""
         if self.is_cold:
             self.warm(self._cold)
         return self._ids.are_new(ids)
 
-    def add(self, ids: Mapping[str, int]) -> None:
-        """Note the ids of a batch that has been written, with their positions."""
-        self._ids.add(ids)
+    def add(self, ids: Sequence[str], first: int) -> None:
+        """Note the ids of a batch that has been written at position `first`."""
+        self._ids.add(ids, first)
 
     def find(self, event_id: str) -> tuple[int, bytes] | None:
         """Return the position and the content of the entry with an id."""
         if self.is_cold:
             self.warm(self._cold)
-        for position in self._ids.places(event_id):
-            entry = self._log.entry(position)
+        for first, last in self._ids.places(event_id):
+            position = first if first == last else self._search(event_id, first, last)
+            entry = None if position is None else self._log.entry(position)
             if entry is not None and entry.head().event_id == event_id:
-                return position, entry.payload
+                return entry.position, entry.payload
         return None
+
+    def _search(self, event_id: str, first: int, last: int) -> int | None:
+        """Return the position of an id among the batches between two positions."""
+        if self._kept[0] != (first, last):
+            positions: dict[str, int] = {}
+            with closing(self._log.forwards(first)) as rows:
+                for row in rows:
+                    if row.first > last:
+                        break
+                    positions.update(zip(event_ids(row), range(row.first, row.last + 1), strict=True))
+            self._kept = (first, last), positions
+        return self._kept[1].get(event_id)
 
     def sift(self, entries: Sequence[Entry], head: int, synced: int) -> Sifted:
         """Tell new entries from those whose ids are here, or came before in the same call."""

@@ -17,6 +17,9 @@ from openoutcry.ports import Entry, Envelope, Level, Stored
 LANES: Final = ("control", "high", "normal")
 LEVELS: Final = tuple(Level)
 _LANE_NUMBER: Final = {name: number for number, name in enumerate(LANES)}
+_HEADS: Final = {
+    (lane, level): b"[%d,%d,0," % (number, level) for lane, number in _LANE_NUMBER.items() for level in LEVELS
+}
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -62,7 +65,10 @@ def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> t
     size = len(entries)
     one = entries[0]
     level, first_ns = one.level, one.wall_ns
-    if _alike(entries, one.lane, level, first_ns):
+    if size == 1 and one.envelope is None:
+        last_ns = first_ns
+        data = b"[%b%b]]" % (_HEADS.get((one.lane, level)) or _head(one.lane, level, 0), one.payload)
+    elif _alike(entries, one.lane, level, first_ns):
         last_ns = first_ns
         head = _head(one.lane, level, 0)
         payloads = [entry.payload for entry in entries]

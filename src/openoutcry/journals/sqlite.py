@@ -11,7 +11,6 @@ for elsewhere.
 
 import os
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -112,24 +111,23 @@ class SqliteJournal:
         if not entries:
             self._commit(None, changes)
             return Written(())
-        positions: Sequence[int] = range(self.head + 1, self.head + 1 + len(entries))
-        ids = dict(zip([entry.event_id for entry in entries], positions, strict=True))
-        if len(ids) == len(entries) and self._register.are_new(ids):
-            return Written(positions, (), self._append(entries, ids, changes) is Level.DISK)
+        ids = [entry.event_id for entry in entries]
+        if (len(ids) == 1 or len(set(ids)) == len(ids)) and self._register.are_new(ids):
+            level = self._append(entries, ids, changes)
+            return Written(range(self.head + 1 - len(ids), self.head + 1), (), level is Level.DISK)
         sifted = self._register.sift(entries, self.head, self.synced)
         level = Level.MEMORY
         if sifted.fresh:
-            ids = dict(zip([entry.event_id for entry in sifted.fresh], count(self.head + 1), strict=False))
-            level = self._append(sifted.fresh, ids, changes)
+            level = self._append(sifted.fresh, [entry.event_id for entry in sifted.fresh], changes)
         else:
             self._commit(None, changes)
         wants_sync = level is Level.DISK or sifted.unsynced
         return Written(sifted.positions, tuple(sifted.duplicates), wants_sync)
 
-    def _append(self, entries: Sequence[Entry], ids: dict[str, int], changes: Changes | None) -> Level:
+    def _append(self, entries: Sequence[Entry], ids: Sequence[str], changes: Changes | None) -> Level:
         row, level = pack(entries, self.head + 1, self._checksum, self._chain)
         self._commit(row, changes)
-        self._register.add(ids)
+        self._register.add(ids, row.first)
         return level
 
     def _commit(self, row: Row | None, changes: Changes | None) -> None:
@@ -150,10 +148,10 @@ class SqliteJournal:
             self._refused(problem)
         self._wal_bytes += _COMMIT_BYTES
         if row is not None:
-            self.head = row.last
+            self.head = head = row.last
             self._checksum = row.checksum
             self._wal_bytes += len(row.data)
-            self.marks.reached(row.last)
+            self.marks.reached(head)
         if self._wal_bytes >= self._wal_max_bytes:
             self._checkpoint()
 
@@ -184,7 +182,7 @@ class SqliteJournal:
         row = self._log.newest()
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
-            self._register.add(dict(zip(event_ids(row), count(row.first), strict=False)))
+            self._register.add(event_ids(row), row.first)
             self.marks.reached(row.last)
 
     def _die(self, what: str, problem: BaseException) -> NoReturn:
