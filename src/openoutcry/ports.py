@@ -149,7 +149,7 @@ class BuriedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter as the journal keeps it, with the event itself, so that retention cannot take it away.
 
     Attributes:
-        letter_id: Given by the journal when it is written; 0 before.
+        letter_id: Its id. 0 lets the journal choose one when it is written.
         subscription: The subscription that could not handle the event.
         lane: The lane that it waited in.
         position: The event's position.

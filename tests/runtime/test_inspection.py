@@ -156,15 +156,10 @@ def test_settings_out_of_range_are_refused_by_name(arguments):
 
 
 def test_what_this_version_does_not_have_is_a_clear_error_never_a_silent_nothing():
-    from openoutcry import HealthCheckConfig, PersistenceConfig  # noqa: PLC0415 - for this test alone
+    from openoutcry import HealthCheckConfig  # noqa: PLC0415 - for this test alone
 
-    for arguments in (
-        {"enable_persistence": True},
-        {"persistence_config": PersistenceConfig()},
-        {"health_check_config": HealthCheckConfig()},
-    ):
-        with pytest.raises(NotYetAvailable):
-            EventBus(**arguments)
+    with pytest.raises(NotYetAvailable):
+        EventBus(health_check_config=HealthCheckConfig())
 
 
 @virtual

@@ -110,8 +110,12 @@ class Lane:
         waiting: Events that no worker has taken.
         accepted: Events that were ever accepted into the lane; also the position of the newest.
         retried: How often a failed event was queued again.
+        held: Events accepted for the lane that wait outside of it, behind what comes from the journal.
 
     """
+
+    keeps_all = True
+    """Whether the lane never lets an event go at the subscriber's word."""
 
     __slots__ = (
         "_parked",
@@ -122,6 +126,7 @@ class Lane:
         "dead_lettered",
         "expired",
         "handled",
+        "held",
         "name",
         "overflowed",
         "retried",
@@ -132,7 +137,7 @@ class Lane:
     def __init__(self, name: str) -> None:
         self.name = name
         self.cursor = Cursor()
-        self.waiting = self.accepted = self.retried = 0
+        self.waiting = self.accepted = self.retried = self.held = 0
         self.handled = self.dead_lettered = self.conflated = 0
         self.overflowed = self.expired = self.withdrawn = 0
         self._stretches: deque[Stretch] = deque()

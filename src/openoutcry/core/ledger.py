@@ -67,14 +67,14 @@ def ledger_row(subscription: str, lane: Lane, open_batches: Iterable[Batch]) -> 
     return LedgerRow(
         subscription=subscription,
         lane=lane.name,
-        accepted=lane.accepted,
+        accepted=lane.accepted + lane.held,
         handled=lane.handled + handled,
         dead_lettered=lane.dead_lettered,
         conflated=lane.conflated,
         overflowed=lane.overflowed,
         expired=lane.expired,
         withdrawn=lane.withdrawn,
-        waiting=lane.waiting + waiting,
+        waiting=lane.waiting + lane.held + waiting,
         in_flight=in_flight,
     )
 

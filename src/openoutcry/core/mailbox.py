@@ -25,23 +25,30 @@ class Mailbox:
         share: One normal event is handled after this many high-priority ones in a row.
         gates: Whether the normal lane counts toward the bus's room.
 
+    Attributes:
+        stalled: Whether it has stopped moving, and gates no longer.
+        behind: How many of its lanes read on from the journal.
+        aside: Whether it is either, so that it is not simply handed what is new.
+
     """
 
-    __slots__ = ("_streak", "gates", "high", "normal", "open", "share", "stalled")
+    __slots__ = ("_streak", "aside", "behind", "gates", "high", "normal", "open", "share", "stalled")
 
     def __init__(self, normal: Lane, *, share: int = 16, gates: bool = True) -> None:
         self.high = Lane("high")
         self.normal = normal
         self.share = share
         self.gates = gates
-        self.stalled = False
+        self.stalled = self.aside = False
+        self.behind = 0
         self.open: list[Batch] = []
         self._streak = 0
 
     @property
     def waiting(self) -> int:
         """Events that wait: accepted, neither settled nor in a handler."""
-        waiting = self.high.waiting + self.normal.waiting
+        high, normal = self.high, self.normal
+        waiting = high.waiting + normal.waiting + high.held + normal.held
         for batch in self.open:
             waiting += batch.waiting
         return waiting
@@ -53,7 +60,7 @@ class Mailbox:
             return 0
         if self.gates:
             return self.waiting
-        return self.high.waiting + sum(b.waiting for b in self.open if b.lane is self.high)
+        return self.high.waiting + self.high.held + sum(b.waiting for b in self.open if b.lane is self.high)
 
     @property
     def in_flight(self) -> int:
@@ -68,6 +75,16 @@ class Mailbox:
         # A failed call ends as well, though its event waits again: without this, a retry looks like rest.
         done += high.retried + normal.retried
         return done + high.expired + normal.expired + sum(batch.begun for batch in self.open)
+
+    def set_stalled(self, stalled: bool) -> None:
+        """Note that it has stopped moving, or moves again."""
+        self.stalled = stalled
+        self.aside = stalled or self.behind > 0
+
+    def fall_behind(self, lanes: int) -> None:
+        """Note that so many more (or fewer) of its lanes read on from the journal."""
+        self.behind += lanes
+        self.aside = self.stalled or self.behind > 0
 
     def push_high(self, events: list[Any], at_ns: int) -> None:
         """Queue high-priority events and cut the normal batches short."""

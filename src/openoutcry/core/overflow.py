@@ -27,6 +27,7 @@ class ConflatingLane(Lane):
 
     """
 
+    keeps_all = False
     __slots__ = ("_key", "_newest", "key_error", "unkeyed")
 
     def __init__(self, name: str, key: Callable[[Any], object]) -> None:
@@ -115,6 +116,7 @@ class BoundedLane(Lane):
     needed. So is a retry, wherever it waits.
     """
 
+    keeps_all = False
     __slots__ = ("_held", "_limit")
 
     def __init__(self, name: str, limit: int) -> None:

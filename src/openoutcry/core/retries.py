@@ -47,11 +47,14 @@ class DeadLetter:
         subscription: The subscription's name.
         lane: The lane it waited in.
         event: The event itself.
-        reason: `failed`, `timed out` or `stalled`.
+        reason: `failed`, `timed out`, `stalled`, `quarantined` (it was in the handler at too many crashes) or
+            `unreadable` (the journal has it, and no class for it is registered).
         error: The last error as text, or an empty string.
         traceback: The last error's traceback as text, or an empty string.
         attempts: How often it was tried.
         wall_ns: When it was buried, in nanoseconds since the epoch (a label).
+        letter_id: What it is called for redriving and dropping; its id in the journal if there is one.
+        position: The event's position in the journal; 0 if it is not there.
 
     """
 
@@ -63,6 +66,8 @@ class DeadLetter:
     traceback: str
     attempts: int
     wall_ns: int
+    letter_id: int = 0
+    position: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-ready data; the event by its id and type."""

@@ -11,7 +11,7 @@ from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
 
 _SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"
 _DROP_CURSOR: Final = "DELETE FROM cursors WHERE subscription = ? AND lane = ?"
-_BURY: Final = "INSERT INTO dead_letters VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
+_BURY: Final = "INSERT INTO dead_letters VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
 _EXHUME: Final = "DELETE FROM dead_letters WHERE letter_id = ?"
 _CLEAR: Final = "DELETE FROM suspects WHERE subscription = ? AND lane = ? AND position = ?"
 _ACCUSE: Final = (
@@ -33,7 +33,9 @@ def save(db: Connection, changes: Changes, chain: Chain) -> None:
     if changes.dropped_cursors:
         db.run_many(_DROP_CURSOR, changes.dropped_cursors)
     if changes.buried:
-        db.run_many(_BURY, [_letter_row(letter, chain) for letter in changes.buried])
+        db.run_many(
+            _BURY, [(letter.letter_id or None, *_letter_row(letter, chain)) for letter in changes.buried]
+        )
     if changes.exhumed:
         db.run_many(_EXHUME, [(letter_id,) for letter_id in changes.exhumed])
     if changes.cleared:

@@ -141,7 +141,7 @@ class MemoryJournal:
         for name, lane in changes.dropped_cursors:
             self._cursors.pop((name, lane), None)
         for letter in changes.buried:
-            letter_id = next(self._letter_ids)
+            letter_id = letter.letter_id or next(i for i in self._letter_ids if i not in self._letters)
             self._letters[letter_id] = msgspec.structs.replace(letter, letter_id=letter_id)
         for letter_id in changes.exhumed:
             self._letters.pop(letter_id, None)

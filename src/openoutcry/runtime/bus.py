@@ -16,8 +16,9 @@ from openoutcry.config import (
 from openoutcry.core.pressure import BackpressureLevel, Wait
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import BusClosed, NotYetAvailable, OpenOutcryError
-from openoutcry.ports import Clock
+from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.causes import current
+from openoutcry.runtime.commits import Group
 from openoutcry.runtime.door import Door
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
@@ -25,15 +26,14 @@ from openoutcry.runtime.history import History, SeenIds
 from openoutcry.runtime.ingest import Ingest
 from openoutcry.runtime.inspection import Inspection
 from openoutcry.runtime.lifecycle import Lifecycle, clock_of
+from openoutcry.runtime.persisting import Persisting
 from openoutcry.runtime.rounds import Rounds
 from openoutcry.runtime.signals import Signals
 from openoutcry.runtime.subscribing import Subscribing
 from openoutcry.runtime.subscriptions import Subscription
 
-PUBLISH_ONE_BY_ONE = 64
 
-
-class EventBus(Subscribing, Signals, Inspection):
+class EventBus(Subscribing, Signals, Persisting, Inspection):
     """The central event bus of a firm of agents.
 
     Fan-out to subscriptions with a mailbox and a runner each, fan-in of signals at a barrier, two priority
@@ -53,8 +53,8 @@ class EventBus(Subscribing, Signals, Inspection):
         signal_timeout: How long a round holds out for everybody before the quorum suffices, in seconds.
         barrier_timeout: The hard deadline of a round, in seconds.
         backpressure_config: Thresholds, reserve, rate limit, order of shedding.
-        enable_persistence: This version keeps nothing on disk; True raises `NotYetAvailable`.
-        persistence_config: As above.
+        enable_persistence: Keep what is accepted in a journal, so that it survives a crash.
+        persistence_config: Where and how; giving one enables persistence.
         health_check_config: This version has no health checks; anything but None raises `NotYetAvailable`.
         clock: Where time comes from; by default the running loop's own clock (a virtual one), or the
             machine's.
@@ -62,6 +62,11 @@ class EventBus(Subscribing, Signals, Inspection):
         dedup_window: An `event_id` is recognised as a duplicate until this many further events were accepted,
         dedup_window_s: or this time has passed, in seconds; while the event waits or is in flight, always.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
+        journal: A journal to use instead of the file that `persistence_config` names. It is not closed by the
+            bus.
+
+    The journal is opened when it is first needed, by a publish, `recover_persisted_events` or `start` at the
+    latest; that raises what opening it raises (`JournalLocked`, `JournalCorrupt`, ...), and `stop` closes it.
 
     Raises:
         ConfigError: A value is out of range.
@@ -84,12 +89,10 @@ class EventBus(Subscribing, Signals, Inspection):
         dedup_window: int = 8_192,
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
+        journal: Journal | None = None,
     ) -> None:
-        if enable_persistence or persistence_config is not None:
-            raise NotYetAvailable(
-                "persistence was asked for, but this version keeps events in memory only; "
-                "leave enable_persistence and persistence_config out"
-            )
+        if enable_persistence or journal is not None:
+            persistence_config = persistence_config or PersistenceConfig()
         if health_check_config is not None:
             raise NotYetAvailable(
                 "health checks were asked for, but this version has none; leave health_check_config out"
@@ -103,6 +106,7 @@ class EventBus(Subscribing, Signals, Inspection):
             dedup_window=dedup_window,
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
+            persistence=persistence_config,
         )
         first_clock = clock or clock_of(_running_loop())
         seen = SeenIds(dedup_window, int(dedup_window_s * 1e9))
@@ -114,7 +118,16 @@ class EventBus(Subscribing, Signals, Inspection):
         self._signal_classes: set[type] = set()
         self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
         self._ingest = Ingest(self._floor, self._door, max_queue_size)
-        self._lifecycle = Lifecycle(self._floor, self._feed, self._door, self._ingest, self._rounds, clock)
+        self._lifecycle = Lifecycle(
+            self._floor,
+            self._feed,
+            self._door,
+            self._ingest,
+            self._rounds,
+            clock,
+            persistence_config,
+            journal,
+        )
         if type(self).publish is EventBus.publish:
             # The turnstile's own function, so that the hot path is one call; a subclass's override stays in
             # force.
@@ -122,7 +135,7 @@ class EventBus(Subscribing, Signals, Inspection):
 
     # -- publishing ---------------------------------------------------------------------------------
 
-    async def publish(self, event: Any, priority: bool = False) -> bool:
+    async def publish(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
         """Publish an event.
 
         True: it was accepted and will be handled by every matching subscription, or end in that
@@ -140,31 +153,43 @@ class EventBus(Subscribing, Signals, Inspection):
         Args:
             event: An `Event`, or an object of a user's class with `event_id` and `event_type`.
             priority: Take the high-priority lane whatever the type.
+            level: What the event must survive before this returns: `memory`, `process` or `disk`; by default
+                what the bus's `PersistenceConfig` says of its type. Without a journal everything is `memory`.
 
         Raises:
-            InvalidEvent: It is not an event.
+            InvalidEvent: It is not an event, or one that cannot be written.
             NotAuthorised: Its source may not publish it.
             BusClosed: The bus is stopping or stopped.
             WrongThread: The call came from another thread.
+            JournalFull, JournalLocked: The journal takes nothing at the moment; nothing was admitted.
+            JournalDead: A write or sync has failed. Nothing was delivered; whether the event is on the disk is
+                not known, and publishing it again on the next journal is safe.
 
         """
-        return await self._door.turnstile.publish(event, priority)
+        return await self._door.turnstile.publish(event, priority, level=level)
 
-    def publish_nowait(self, event: Any, priority: bool = False) -> bool:
-        """Publish without waiting: as `publish`, but what would have to wait is refused, for that reason."""
-        if not priority and self._door.turnstile.admit(event):
+    def publish_nowait(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
+        """Publish without waiting for room: what would have to wait for it is refused, for that reason.
+
+        A durable event is committed, and synced if its level is `disk`, before this returns: it costs the loop
+        a commit of its own. Raises as `publish`.
+        """
+        if not priority and level is None and self._door.turnstile.admit(event):
             return True
-        verdict = self._door.admit(event, priority=priority)
+        verdict = self._door.admit(event, priority=priority, level=level)
+        if isinstance(verdict, Group):
+            return self._door.commit_now(event, verdict)
         return self._door.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
 
     async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
-        """Publish events in order and stop at the first that is refused.
+        """Publish events in order and stop at the first that is refused. Durable ones share their commits.
 
         Returns:
             How many were accepted: `events[n:]` is what was not. The first of these was refused and counted.
 
         Raises:
-            As `publish`, at the event in question; those before it were accepted.
+            As `publish`, at the event in question; those before it were accepted. Where a commit is refused,
+            none of the events that shared it was; publishing all of them again is safe.
 
         """
         rest = list(events)
@@ -175,8 +200,12 @@ class EventBus(Subscribing, Signals, Inspection):
             if not priority and turnstile.admit_many(chunk):
                 done += len(chunk)
                 continue
-            for event in chunk[:PUBLISH_ONE_BY_ONE]:
-                if not await self.publish(event, priority):
+            taken, refused = await self._door.publish_some(chunk, priority)
+            done += taken
+            if refused:
+                return done
+            if not taken:  # it has to wait
+                if not await self.publish(rest[done], priority):
                     return done
                 done += 1
         return done
@@ -239,7 +268,9 @@ class EventBus(Subscribing, Signals, Inspection):
             feed.deliver()
             if not ingest.empty:
                 await ingest.wait_empty()
-            elif feed.staged or feed.held_back_all or not floor.settled():
+            elif not self._door.is_committed:
+                await self._door.wait_committed()
+            elif feed.staged or feed.held_back_all or feed.held_in_journal or not floor.settled():
                 if self._lifecycle.state == "stopped":
                     raise BusClosed(
                         "the bus is stopped with events waiting, so nothing will settle them; start it again"

@@ -11,6 +11,8 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from openoutcry.events import Derivation
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -49,17 +51,22 @@ class Causing(Protocol):
         """Return the cause of a publication made now."""
         ...
 
+    def derive(self) -> str | None:
+        """Return the id of an event that is made now; None where it is not derived from its cause."""
+        ...
+
 
 class Frozen:
     """The cause of what a spawned task publishes, fixed when it was spawned."""
 
-    __slots__ = ("_call", "_cause", "_worker", "bus")
+    __slots__ = ("_call", "_cause", "_derivation", "_worker", "bus")
     running = False
 
     def __init__(self, worker: Any) -> None:
         self._cause: Cause | None = worker.cause()
         self._worker = worker
         self._call = worker.call
+        self._derivation: Derivation | None = worker.branch()
         self.bus: object = worker.bus
 
     @property
@@ -70,6 +77,10 @@ class Frozen:
     def cause(self) -> Cause | None:
         """Return the cause as it was at the spawning."""
         return self._cause
+
+    def derive(self) -> str | None:
+        """Return the id of an event that the task makes now."""
+        return None if self._derivation is None else self._derivation.next()
 
 
 current: ContextVar[Causing | None] = ContextVar("openoutcry_cause", default=None)

@@ -4,8 +4,9 @@ from typing import Any, Protocol
 
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.retries import DeadLetter
-from openoutcry.ports import Clock
+from openoutcry.ports import Clock, Marks
 from openoutcry.runtime.causes import Cause, Tracker
+from openoutcry.runtime.subscriptions import Subscription
 
 
 class Deliverer(Protocol):
@@ -32,6 +33,8 @@ class Crew(Protocol):
         thread_waiting: Whether an urgent event from another thread waits for its turn of the loop: the same.
         room_waiting: Whether a publisher waits for room: workers tell of every call they begin.
         pressured: Somebody waits for a mailbox to drain.
+        alone: The subscription that has the bus to itself, since what it handles was in hand at a crash.
+        marks: Where calls in hand are marked, if there is a journal.
 
     """
 
@@ -43,6 +46,12 @@ class Crew(Protocol):
     thread_waiting: bool
     room_waiting: bool
     pressured: bool
+    alone: Subscription | None
+    marks: Marks | None
+
+    def refill(self, subscription: Subscription) -> None:
+        """Let the lanes of a subscription that are behind read on from the journal."""
+        ...
 
     def slice_ns(self) -> int:
         """How long a worker may keep the loop before it gives it back."""
@@ -56,8 +65,8 @@ class Crew(Protocol):
         """A worker has moved on in a mailbox while the bus is under pressure."""
         ...
 
-    def dead(self, letter: DeadLetter) -> None:
-        """An event became a dead letter."""
+    def dead(self, subscription: Subscription, letter: DeadLetter, place: int = 0) -> None:
+        """An event, at `place` of its lane, became a dead letter."""
         ...
 
     def envelope_cause(self, event: Any, asked_ns: int) -> Cause:

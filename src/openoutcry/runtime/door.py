@@ -13,7 +13,13 @@ from typing import Any
 
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, BackpressureLevel, Refusal, Refuse, Wait
-from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, WrongThread
+from openoutcry.errors import (
+    BusClosed,
+    InvalidEvent,
+    NotAuthorised,
+    PublishError,
+    WrongThread,
+)
 from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
     Event,
@@ -23,6 +29,8 @@ from openoutcry.events import (
     stamp,
 )
 from openoutcry.runtime.causes import Tracker, current
+from openoutcry.runtime.commits import Group
+from openoutcry.runtime.durable_door import DurableDoor, Vote
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor, guarded
 from openoutcry.runtime.turnstile import make_turnstile
@@ -37,13 +45,15 @@ _KILL = str(EventType.KILL_SWITCH.value)
 _whose = current.get
 
 
-class Door:
+class Door(DurableDoor):
     """Admission to one bus.
 
     Attributes:
         turnstile: The hot path.
         plain: Event classes whose events are all low-priority, so that the turnstile may take them.
         refused: Refused events by reason.
+        keeper: What keeps events durable, if anything does. It is opened when it is first needed.
+        restoring: Whether an agent is getting its memory back, which must have no effects.
 
     """
 
@@ -73,6 +83,9 @@ class Door:
         self._moved = True
         self._room: list[asyncio.Future[None]] = []
         self._in_a_row = 0
+        self.keeper = None
+        self.open_keeper = None
+        self.restoring = False
         self.reset()
         floor.on_drained = self.drained
 
@@ -87,7 +100,9 @@ class Door:
     @property
     def admitted(self) -> int:
         """How many events were ever admitted, those on their way to the mailboxes included."""
-        return self._floor.history.admitted + len(self.feed.staged) + self.feed.held_back_all
+        keeper = self.keeper
+        waiting = 0 if keeper is None else keeper.commits.waiting
+        return self._floor.history.admitted + len(self.feed.staged) + self.feed.held_back_all + waiting
 
     # -- everything else ----------------------------------------------------------------------------
 
@@ -110,25 +125,32 @@ class Door:
             self._floor.envelopes.put(event.event_id, cause)
 
     def admit(
-        self, event: Any, *, priority: bool = False, patient: bool = False, paid: bool = False
-    ) -> bool | Wait:
+        self,
+        event: Any,
+        *,
+        priority: bool = False,
+        patient: bool = False,
+        paid: bool = False,
+        level: str | None = None,
+        vote: Vote | None = None,
+    ) -> bool | Wait | Group:
         """Let an event in (True), refuse and count it (False), or say how long to wait before asking again.
 
-        `patient` says that the caller will wait: then a token of the rate limit is reserved for it, and it
-        comes back with `paid`.
+        A durable event is let in by a commit that is still to come: then that is returned. `patient` says
+        that the caller will wait: then a token of the rate limit is reserved for it, and it comes back with
+        `paid`.
 
         Raises:
-            InvalidEvent, NotAuthorised, BusClosed, WrongThread: Nothing was admitted.
+            InvalidEvent, NotAuthorised, BusClosed, WrongThread, JournalError: Nothing was admitted.
 
         """
         self.check_thread("publish")
         event_type = self._check(event)
+        survives = self._level(event_type, level)
         if event.event_id in self.seen:
-            self.duplicates += 1
-            return True
+            return self._again(event, priority or event_type in _HIGH, survives)
         if event_type == _KILL:
-            self._let_in(event, "control")
-            return True
+            return self._let_in_kill_switch(event, survives)
         who = _whose()
         reentrant = who is not None and who.bus is self._floor and who.in_hand
         high = priority or event_type in _HIGH
@@ -150,6 +172,8 @@ class Door:
         if isinstance(verdict, Wait) and reentrant:
             verdict = Refuse(verdict.reason)
         if isinstance(verdict, Admit):
+            if survives:
+                return self._stage(event, "high" if high else "normal", survives, vote)
             self._let_in(event, "high" if high else "normal")
             return True
         return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
@@ -182,7 +206,9 @@ class Door:
         except Exception:  # noqa: BLE001 - as above
             return False
 
-    async def publish(self, event: Any, priority: bool = False) -> bool:
+    async def publish(
+        self, event: Any, priority: bool = False, level: str | None = None, vote: Vote | None = None
+    ) -> bool:
         """Publish an event that the turnstile did not let through."""
         floor = self._floor
         used_up = self.turnstile.credit() <= 0 and len(self.feed.staged) >= YIELD_AT
@@ -192,7 +218,9 @@ class Door:
         since_ns = floor.clock.now_ns()
         paid = False
         while True:
-            verdict = self.admit(event, priority=priority, patient=True, paid=paid)
+            verdict = self.admit(event, priority=priority, patient=True, paid=paid, level=level, vote=vote)
+            if isinstance(verdict, Group):
+                return await self.committed(event, verdict)
             if isinstance(verdict, Wait):
                 paid = verdict.reason is Refusal.RATE_LIMITED
                 if floor.running and await self.wait(verdict, since_ns):
@@ -245,6 +273,11 @@ class Door:
             )
 
     def _check(self, event: Any) -> str:
+        if self.restoring:
+            raise PublishError(
+                "an agent published while its memory was being restored, which must have no effects; "
+                "publish from a handler"
+            )
         if self.closed:
             who = _whose()
             is_inside = who is not None and who.bus is self._floor
@@ -273,11 +306,8 @@ class Door:
         self.stamp_cause(event)
         self.seen.now.add(event.event_id)
         self.high += lane == "high"
-        self.control += lane == "control"
         if not floor.running:
             feed.hold_back(event, lane)
-        elif lane == "control":
-            feed.deliver_control(event)
         elif lane == "high":
             self.turnstile.spend(1)
             feed.deliver_high(event)
@@ -301,6 +331,8 @@ class Door:
     def _learn(self, cls: type) -> None:
         """Put a class on the hot path if all its events are low-priority and are sure to have an id."""
         fixed = fixed_event_type(cls) if issubclass(cls, Event) else None
+        if fixed is not None and self.keeper is not None and self.keeper.level_of(str(fixed)):
+            return
         if fixed is not None and fixed not in _HIGH and not self.closed:
             self.plain.add(cls)
 
@@ -308,7 +340,9 @@ class Door:
 
     def depth(self) -> int:
         """Return how many events wait in the fullest gating mailbox, those on their way to it included."""
-        return self._floor.depth() + len(self.feed.staged) + self.feed.held_back
+        feed, keeper = self.feed, self.keeper
+        on_the_way = len(feed.staged) + feed.held_back + feed.held_in_journal
+        return self._floor.depth() + on_the_way + (0 if keeper is None else keeper.commits.waiting)
 
     def look(self) -> int:
         """Look at the mailboxes, set the level, grant credit, and return the depth."""

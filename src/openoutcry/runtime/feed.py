@@ -5,13 +5,18 @@
                                                 └▶ mixed: one list per group of subscriptions
   high     ─▶ what is staged first, then at once to the high lanes; normal batches are cut short
   control  ─▶ at once to the control workers; every worker looks up after the call in hand
+  durable  ─▶ (committed) ─▶ as above, with its positions in the journal; not to lanes that are behind
 ```
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+from openoutcry.core.lanes import Lane
 from openoutcry.core.retries import DeadLetter
+from openoutcry.runtime.books import LaneBook
 from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.roster import Group
 from openoutcry.runtime.subscriptions import Subscription
@@ -25,18 +30,25 @@ class Feed:
         scheduled: Whether a delivery is on its way.
         mixed: Whether the staged events may differ in class or type.
         held_back: Events that wait for the start, kill switches not counted.
+        held_in_journal: Events that wait for the start in the journal alone.
+        released: Tells up to which position of the journal everything has been released.
+        fall_behind: Lets a lane of a subscription read on from the journal instead of being handed things.
 
     """
 
     __slots__ = (
+        "_after",
         "_before_start",
         "_floor",
         "_noted",
         "_staged_at_ns",
         "exchange",
+        "fall_behind",
         "held_back",
+        "held_in_journal",
         "hurry",
         "mixed",
+        "released",
         "renew",
         "scheduled",
         "staged",
@@ -51,8 +63,11 @@ class Feed:
         self.exchange: Callable[[set[str], set[str]], None] = lambda _now, _before: None
         self.scheduled = self.mixed = False
         self._staged_at_ns = 0
-        self._before_start: list[tuple[Any, str]] = []
-        self.held_back = 0
+        self.released: Callable[[], int] = int
+        self.fall_behind: Callable[[Subscription, LaneBook], None] = lambda _subscription, _lane: None
+        self._before_start: list[tuple[Any, str, int]] = []
+        self.held_back = self.held_in_journal = 0
+        self._after: int | None = None
         self._noted: dict[int, tuple[Group, ...]] = {}
 
     @property
@@ -70,7 +85,7 @@ class Feed:
 
     def hold_back(self, event: Any, lane: str) -> None:
         """Keep an event for the start."""
-        self._before_start.append((event, lane))
+        self._before_start.append((event, lane, self.released()))
         self.held_back += lane != "control"
 
     def begin(self, event: Any) -> None:
@@ -141,29 +156,128 @@ class Feed:
         at_ns = self._staged_at_ns
         for subscription in subscriptions:
             mailbox = subscription.mailbox
-            if mailbox.stalled:
-                self._hand_stalled(subscription, "normal", events, at_ns)
+            if mailbox.aside:
+                self._hand_aside(subscription, mailbox.normal, events, at_ns)
             else:
                 mailbox.normal.push(events, at_ns)
             subscription.wake()
 
-    def _hand_stalled(self, subscription: Subscription, lane: str, events: list[Any], at_ns: int) -> None:
-        """A stalled mailbox holds what it may; the rest are its own dead letters, not everybody's wait."""
+    def _hand_aside(self, subscription: Subscription, lane: Lane, events: list[Any], at_ns: int) -> None:
+        """Hand events that are not in the journal to a mailbox that is stalled or reads on from the journal.
+
+        A stalled mailbox holds what it may; the rest are its own dead letters, not everybody's wait.
+        """
         mailbox, floor = subscription.mailbox, self._floor
-        if not mailbox.gates and lane == "normal":
-            mailbox.normal.push(events, at_ns)
-            return
-        target = mailbox.high if lane == "high" else mailbox.normal
-        if lane == "high":
+        if lane is mailbox.high:
             mailbox.cut()
-        rest = target.push_overflowing(events, floor.pressure.capacity - mailbox.waiting, at_ns)
-        wall_ns = floor.clock.wall_ns()
-        for event in rest:
+        rest: list[Any] = []
+        room = floor.pressure.capacity - mailbox.waiting
+        if mailbox.stalled and (mailbox.gates or lane is mailbox.high):
+            if lane.keeps_all:
+                events, rest = events[: max(0, room)], events[max(0, room) :]
+            else:
+                rest, events = lane.push_overflowing(events, room, at_ns), []
+        book = None if subscription.book is None else subscription.book.of(lane.name)
+        if book is not None and book.behind and lane.keeps_all:
+            after = self.released() if self._after is None else self._after
+            book.held.extend((after, event, at_ns) for event in events)
+            lane.held += len(events)
+        elif events:
+            lane.push(events, at_ns)
+        if rest:
+            if lane.keeps_all:
+                lane.push_overflowing(rest, 0, at_ns)
+            self._overflow(subscription, lane, rest, [0] * len(rest))
+
+    def _overflow(
+        self, subscription: Subscription, lane: Lane, events: list[Any], positions: Sequence[int]
+    ) -> None:
+        wall_ns = self._floor.clock.wall_ns()
+        for event, position in zip(events, positions, strict=True):
             letter = DeadLetter(
-                subscription.name, lane, event, "stalled", "its mailbox is full", "", 0, wall_ns
+                subscription.name,
+                lane.name,
+                event,
+                "stalled",
+                "its mailbox is full",
+                "",
+                0,
+                wall_ns,
+                position=position,
             )
-            subscription.dead_letters.append(letter)
-            floor.dead(letter)
+            self._floor.dead(subscription, letter)
+
+    # -- what the journal has -----------------------------------------------------------------------
+
+    def release(self, events: list[Any], positions: Sequence[int], at_ns: int) -> None:
+        """Hand committed normal-lane events to the mailboxes, after what was staged before."""
+        floor = self._floor
+        if not floor.running:
+            self.held_in_journal += len(events)
+            floor.history.admitted += len(events)
+            return
+        self.deliver()
+        if not self.staged:
+            self._staged_at_ns = at_ns
+        floor.history.append(events)
+        if len(floor.seen.now) >= floor.seen.window or at_ns >= floor.seen.until_ns:
+            self._forget(events)
+        cls = events[0].__class__
+        groups = floor.roster.routes.get(cls)
+        if groups is not None and all(event.__class__ is cls for event in events):
+            for group in groups:
+                self._place(group.subscriptions, events, positions, at_ns)
+        else:
+            self._release_mixed(events, positions, at_ns)
+        if not floor.watching:
+            floor.watch()
+
+    def _release_mixed(self, events: list[Any], positions: Sequence[int], at_ns: int) -> None:
+        roster = self._floor.roster
+        parts: dict[Group, tuple[list[Any], list[int]]] = {}
+        for event, position in zip(events, positions, strict=True):
+            for group in roster.route(event):
+                part = parts.get(group)
+                if part is None:
+                    part = parts[group] = ([], [])
+                part[0].append(event)
+                part[1].append(position)
+        for group, (some, places) in parts.items():
+            self._place(group.subscriptions, some, places, at_ns)
+
+    def _place(
+        self,
+        subscriptions: tuple[Subscription, ...],
+        events: list[Any],
+        positions: Sequence[int],
+        at_ns: int,
+    ) -> None:
+        for subscription in subscriptions:
+            mailbox, book = subscription.mailbox, subscription.book
+            if book is None:
+                self._hand((subscription,), events)
+                continue
+            if mailbox.aside and self._stays_in_journal(subscription, book.normal):
+                subscription.wake()
+                continue
+            book.normal.place(positions)
+            mailbox.normal.push(events, at_ns)
+            subscription.wake()
+
+    def _stays_in_journal(self, subscription: Subscription, book: LaneBook) -> bool:
+        """Tell whether a lane need not be handed what is committed: it reads on from the journal by itself."""
+        mailbox = subscription.mailbox
+        if not book.behind and mailbox.stalled and (mailbox.gates or book.lane is mailbox.high):
+            self.fall_behind(subscription, book)
+        return book.behind
+
+    def release_high(self, event: Any, position: int) -> None:
+        """Hand a committed high-priority event to the mailboxes at once, after what was staged before."""
+        if not self._floor.running:
+            self.held_in_journal += 1
+            self._floor.history.admitted += 1
+            return
+        self.deliver_high(event, position)
 
     def _admit_alone(self, events: list[Any]) -> int:
         """Enter an event that is not staged in the log; return the time."""
@@ -174,7 +288,7 @@ class Feed:
             self._forget(events)
         return now_ns
 
-    def deliver_high(self, event: Any) -> None:
+    def deliver_high(self, event: Any, position: int = 0) -> None:
         """Hand a high-priority event to the mailboxes at once, after what was admitted before it."""
         self.deliver()
         floor = self._floor
@@ -182,40 +296,60 @@ class Feed:
         now_ns = self._admit_alone(events)
         for group in floor.roster.route(event):
             for subscription in group.subscriptions:
-                if subscription.mailbox.stalled:
-                    self._hand_stalled(subscription, "high", events, now_ns)
+                mailbox, book = subscription.mailbox, subscription.book
+                durable = book is not None and position > 0
+                if not mailbox.aside:
+                    if durable and book is not None:
+                        book.high.place((position,))
+                    mailbox.push_high(events, now_ns)
+                elif durable and book is not None and self._stays_in_journal(subscription, book.high):
+                    pass
+                elif durable and book is not None:
+                    book.high.place((position,))
+                    mailbox.push_high(events, now_ns)
                 else:
-                    subscription.mailbox.push_high(events, now_ns)
+                    self._hand_aside(subscription, mailbox.high, events, now_ns)
                 subscription.wake()
         floor.watch()
 
-    def deliver_control(self, event: Any) -> None:
-        """Hand a kill switch to the control workers at once, before anything that waits anywhere."""
+    def deliver_control(self, event: Any) -> list[tuple[Subscription, int]]:
+        """Hand a kill switch to the control workers at once, before anything that waits anywhere.
+
+        Returns where it went: the subscriptions, and its place in their control lanes.
+        """
         self.deliver()
         floor = self._floor
         events = [event]
         now_ns = self._admit_alone(events)
+        went: list[tuple[Subscription, int]] = []
         for group in floor.roster.route(event):
             for subscription in group.subscriptions:
                 subscription.control.normal.push(events, now_ns)
+                went.append((subscription, subscription.control.normal.accepted))
                 floor.control_waiting += 1
                 floor.runners[subscription].wake_control()
         for subscription in floor.roster:
             subscription.mailbox.cut_all()
         self.hurry()
+        return went
 
-    def deliver_held_back(self) -> None:
-        """The bus has started: deliver what was published before, kill switches first."""
+    def deliver_held_back(self, is_known: Callable[[str], bool] = lambda _: False) -> None:
+        """The bus has started: deliver what was published before, kill switches first.
+
+        `is_known` tells of an event id whether the journal has it: then it comes from there.
+        """
         held, self._before_start = self._before_start, []
-        self.held_back = 0
+        self.held_back = self.held_in_journal = 0
         self._staged_at_ns = self._floor.clock.now_ns()
-        for event, lane in held:
-            if lane == "control":
+        for event, lane, _ in held:
+            if lane == "control" and not is_known(event.event_id):
                 self.deliver_control(event)
-        for event, lane in held:
+        for event, lane, _ in held:
             if lane == "high":
                 self.deliver_high(event)
-            elif lane == "normal":
-                self.mixed = True
-                self.staged.append(event)
-        self.deliver()
+        for after, some in groupby((h for h in held if h[1] == "normal"), key=itemgetter(2)):
+            self.mixed = True
+            self.staged.extend(event for event, _, _ in some)
+            self._after = after
+            self.deliver()
+        self._after = None

@@ -5,7 +5,7 @@ It is the `Crew` that workers see, and it watches for subscriptions that have st
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from openoutcry.config import BackpressureConfig
@@ -14,9 +14,10 @@ from openoutcry.core.pressure import Pressure
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import BusClosed
 from openoutcry.events import Event
-from openoutcry.ports import Clock
+from openoutcry.ports import Clock, Marks
 from openoutcry.runtime.causes import Cause, Tracker
 from openoutcry.runtime.crew import Deliverer
+from openoutcry.runtime.graveyard import Graveyard
 from openoutcry.runtime.history import History, SeenIds
 from openoutcry.runtime.roster import Roster
 from openoutcry.runtime.runner import Runner
@@ -81,6 +82,12 @@ class Floor:
         self.pressured = False
         self.fullest: Mailbox | None = None
         self.on_drained: Callable[[Mailbox | None], None] = lambda _mailbox: None
+        self.graves = Graveyard()
+        self.pending_ids: Callable[[], Iterable[str]] = tuple
+        self.alone: Subscription | None = None
+        self.marks: Marks | None = None
+        self.on_ended: Callable[[Subscription], None] = lambda _subscription: None
+        self.refill: Callable[[Subscription], None] = lambda _subscription: None
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
         self._joiners: list[asyncio.Future[None]] = []
@@ -111,8 +118,9 @@ class Floor:
         """A worker moved on while the bus was under pressure."""
         self.on_drained(mailbox)
 
-    def dead(self, letter: DeadLetter) -> None:
-        """Tell the observers of dead letters."""
+    def dead(self, subscription: Subscription, letter: DeadLetter, place: int = 0) -> None:
+        """File a dead letter of an event at `place` of its lane, and tell the observers."""
+        letter = self.graves.bury(subscription, letter, place)
         for callback in self.on_dead:
             guarded(callback, letter)
 
@@ -198,7 +206,7 @@ class Floor:
             self.watch()
 
     def _set_stalled(self, subscription: Subscription, *, stalled: bool) -> None:
-        subscription.mailbox.stalled = stalled
+        subscription.mailbox.set_stalled(stalled)
         waiting = subscription.mailbox.waiting
         if stalled:
             log.warning(
@@ -219,13 +227,16 @@ class Floor:
 
     def in_flight_ids(self) -> set[str]:
         """Return the ids of all events that wait or are in a handler."""
-        ids: set[str] = set()
+        ids: set[str] = set(self.pending_ids())
         for subscription in self.roster:
             for mailbox in (subscription.mailbox, subscription.control):
                 for batch in mailbox.open:
                     ids.update(event.event_id for event in batch.events)
                 for lane in (mailbox.high, mailbox.normal):
                     ids.update(event.event_id for event in lane.waiting_events())
+            if subscription.book is not None:
+                for book in subscription.book.lanes:
+                    ids.update(event.event_id for _, event, _ in book.held)
         return ids
 
     # -- runners ------------------------------------------------------------------------------------
@@ -250,6 +261,7 @@ class Floor:
         subscription.mailbox.withdraw()
         self.withdraw_control(subscription)
         self.roster.remove(subscription)
+        self.on_ended(subscription)
         subscription.let_go()
         runner = self.runners.pop(subscription, None)
         if runner is not None:

@@ -5,11 +5,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Context
+from functools import partial
 from threading import Lock
 from typing import Any
 
 from openoutcry.core.pressure import Refusal, Wait
 from openoutcry.errors import BusClosed
+from openoutcry.runtime.commits import Group
 from openoutcry.runtime.door import Door
 from openoutcry.runtime.floor import Floor
 
@@ -50,7 +52,10 @@ class Line:
             verdict = self._door.admit(event, priority=priority)
             if isinstance(verdict, Wait):
                 return False
-            future.set_result(verdict)
+            if isinstance(verdict, Group):
+                verdict.on_done.append(partial(_answer, verdict, event, future, self._door))
+            else:
+                future.set_result(verdict)
         except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
             future.set_exception(error)
         return True
@@ -187,6 +192,16 @@ class Ingest:
         self._normal.refuse_all()
         self._high.refuse_all()
         self._check_empty()
+
+
+def _answer(group: Group, event: Any, future: "Future[bool]", door: Door) -> None:
+    """The commit that a thread's event belongs to is over."""
+    if future.done():
+        return
+    if group.error is None or door.is_kill_switch(event):
+        future.set_result(True)
+    else:
+        future.set_exception(group.error)
 
 
 def _tell_stopped(future: "Future[bool]") -> None:

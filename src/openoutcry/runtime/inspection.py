@@ -149,17 +149,6 @@ class Inspection:
         """Health checks are not part of this version: raises `NotYetAvailable`."""
         raise NotYetAvailable(_NO_HEALTH)
 
-    @property
-    def persistence(self) -> None:
-        """The persistence layer: None, since this version keeps events in memory only."""
-        return
-
-    async def recover_persisted_events(self) -> int:
-        """Nothing is persisted in this version: raises `NotYetAvailable`."""
-        raise NotYetAvailable(
-            "nothing was persisted, so nothing can be recovered: this version keeps events in memory"
-        )
-
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event: its cause, chain and round, also for users' own classes."""
         if isinstance(event, Event):

@@ -11,17 +11,20 @@ start.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from threading import get_ident
+from typing import Any
 
 from openoutcry.clocks import SystemClock
-from openoutcry.config import check_number
-from openoutcry.errors import BusClosed, WrongThread
-from openoutcry.ports import Clock
+from openoutcry.config import PersistenceConfig, check_number
+from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, WrongThread
+from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.causes import current, install, uninstall
 from openoutcry.runtime.door import Door
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.ingest import Ingest
+from openoutcry.runtime.keeper import Keeper
 from openoutcry.runtime.rounds import Rounds
 
 log = logging.getLogger("openoutcry")
@@ -39,7 +42,15 @@ class Lifecycle:
     """Starts and stops the parts of one bus."""
 
     def __init__(
-        self, floor: Floor, feed: Feed, door: Door, ingest: Ingest, rounds: Rounds, clock: Clock | None
+        self,
+        floor: Floor,
+        feed: Feed,
+        door: Door,
+        ingest: Ingest,
+        rounds: Rounds,
+        clock: Clock | None,
+        persistence: PersistenceConfig | None,
+        journal: Journal | None,
     ) -> None:
         self._floor = floor
         self._feed = feed
@@ -47,6 +58,12 @@ class Lifecycle:
         self._ingest = ingest
         self._rounds = rounds
         self._own_clock = clock
+        self._persistence = persistence
+        self._journal = journal
+        self._starting: asyncio.Task[None] | None = None
+        self.on_journal_error: list[Callable[[JournalError], Any]] = []
+        if persistence is not None:
+            door.open_keeper = self.open_keeper
         self._stopping: asyncio.Task[None] | None = None
         self.state = "new"
 
@@ -56,6 +73,49 @@ class Lifecycle:
             if self._is_called_by_handler():
                 raise BusClosed("the bus is stopping, and a handler cannot wait for that; start it outside")
             await asyncio.shield(self._stopping)
+        if self._persistence is None or self.state in ("running", "stopping"):
+            self._start()
+            return
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(
+                self._start_durable(), name="openoutcry:start"
+            )
+            self._starting.add_done_callback(self._start_is_over)
+        await asyncio.shield(self._starting)
+
+    def _start_is_over(self, _task: "asyncio.Task[None]") -> None:
+        self._starting = None
+
+    def open_keeper(self) -> Keeper:
+        """Open the journal, if it is not open."""
+        keeper = self._door.keeper
+        if keeper is None:
+            assert self._persistence is not None
+            self._set_clock(self._own_clock or clock_of(asyncio.get_running_loop()))
+            keeper = self._door.keeper = Keeper(self._floor, self._feed, self._persistence, self._journal)
+            keeper.on_error = self.on_journal_error
+            self._door.plain.clear()
+        return keeper
+
+    async def recover(self) -> int:
+        """Open the journal before the start, and count what some subscription has not settled."""
+        if self._persistence is None:
+            return 0
+        if self.state in ("running", "stopping"):
+            raise OpenOutcryError(
+                f"the bus is {self.state}: recover_persisted_events comes before start, which does it as well"
+            )
+        return await self.open_keeper().count_unsettled()
+
+    async def _start_durable(self) -> None:
+        """Give the agents their memory back, then start."""
+        current.set(None)
+        keeper = self.open_keeper()
+        self._door.restoring = True
+        try:
+            await keeper.restore()
+        finally:
+            self._door.restoring = False
         self._start()
 
     def _start(self) -> None:
@@ -69,6 +129,9 @@ class Lifecycle:
         self._set_clock(self._own_clock or clock_of(floor.loop))
         floor.busy = floor.control_waiting = 0
         floor.thread_waiting = False
+        keeper = self._door.keeper
+        if keeper is not None:
+            keeper.hand_over()
         floor.running = True
         self.state = "running"
         floor.tracker = install(floor.loop)
@@ -78,7 +141,9 @@ class Lifecycle:
             subscription.moved_at = (-1, floor.clock.now_ns())
             floor.control_waiting += subscription.control.normal.untried
             floor.run(subscription)
-        self._feed.deliver_held_back()
+        self._feed.deliver_held_back(keeper.knows if keeper is not None else lambda _: False)
+        if keeper is not None:
+            keeper.started()
         self._door.look()
         self._ingest.take_in()
         floor.watch()
@@ -112,6 +177,7 @@ class Lifecycle:
         check_number("timeout_s", timeout_s, 0)
         if self.state == "new":
             self._close()
+            self._close_keeper()
             return
         if self.state == "stopped":
             return
@@ -157,7 +223,15 @@ class Lifecycle:
         assert floor.loop is not None
         uninstall(floor.loop)
         self._stopping = None
-        floor.stopped()
+        try:
+            self._close_keeper()
+        finally:
+            floor.stopped()
+
+    def _close_keeper(self) -> None:
+        keeper, self._door.keeper = self._door.keeper, None
+        if keeper is not None:
+            keeper.close()
 
     def _close(self) -> None:
         self.state = "stopped"
@@ -167,9 +241,12 @@ class Lifecycle:
 
     async def _drain(self) -> None:
         floor = self._floor
-        while not (self._ingest.empty and not self._feed.staged and floor.settled()):
+        door = self._door
+        while not (self._ingest.empty and door.is_committed and not self._feed.staged and floor.settled()):
             self._feed.deliver()
             if not self._ingest.empty:
                 await self._ingest.wait_empty()
+            elif not door.is_committed:
+                await door.wait_committed()
             elif not floor.settled():
                 await floor.wait_settled()

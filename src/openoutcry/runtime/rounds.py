@@ -243,6 +243,13 @@ class Rounds:
             barrier.settle()
         return verdict
 
+    def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
+        """Stamp a signal that names no round with the one it would go to now, so that the journal has it."""
+        if signal.round_id is None:
+            barrier = self._round_of(agent, signal, self._read_ns(), asked_ns)
+            if barrier is not None:
+                stamp(signal, None, None, barrier.round.round_id)
+
     def _round_of(self, agent: str, signal: Any, now_ns: int, asked_ns: int | None) -> SignalBarrier | None:
         """Return the round of an answer that names none: the one it is late for, or the open one."""
         barrier = self.round_for(agent, now_ns)

@@ -80,6 +80,7 @@ class Runner:
     def _share_wake(self) -> None:
         # The feed calls this for every delivery: with one worker it is the worker's own.
         self.subscription.wake = self.workers[0].wake if len(self.workers) == 1 else self.wake
+        self.subscription.wake_control = self.wake_control
 
     def wake(self) -> bool:
         """Look at the mailbox again. Tell whether a worker will run because of this call."""
@@ -115,9 +116,8 @@ class Runner:
         letter = DeadLetter(
             self.name, lane.name, event, reason, text, trace, attempts, self.crew.clock.wall_ns()
         )
-        subscription.dead_letters.append(letter)
         log.error("%s gave up %s after %d attempts: %s", self.name, described(event), attempts, text)
-        self.crew.dead(letter)
+        self.crew.dead(subscription, letter, batch.first)
 
     def abandon(self, worker: Worker, batch: Batch) -> None:
         """Go on without a call that did not end when cancelled; it is named, and its end is only noted."""

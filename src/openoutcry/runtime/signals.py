@@ -8,6 +8,7 @@ from openoutcry.core.outcome import RoundOutcome
 from openoutcry.errors import InvalidEvent, SignalRefused
 from openoutcry.runtime.barriers import SignalBarrier, Verdict
 from openoutcry.runtime.causes import current
+from openoutcry.runtime.durable_door import Vote
 
 if TYPE_CHECKING:
     from openoutcry.runtime.door import Door
@@ -75,12 +76,21 @@ class Signals:
         """Let in a signal that the turnstile did not. False for a duplicate: it has no second vote."""
         door = self._door
         known = signal.event_id in door.seen
+        asked_ns, rounds, voted = self._asked_ns(), self._rounds, False
+
+        def vote_at_release(_position: int) -> None:
+            nonlocal voted
+            voted = True
+            rounds.arrive(signal, agent, None, asked_ns)
+
+        vote = Vote(lambda: rounds.name_round(signal, agent, asked_ns), vote_at_release)
         try:
-            accepted = await door.publish(signal)
+            accepted = await door.publish(signal, vote=None if known else vote)
         except asyncio.CancelledError:
-            if not known and signal.event_id in door.seen:
+            is_in = not known and not voted and signal.event_id in door.seen
+            if is_in and not door.is_pending(signal.event_id):
                 # It was admitted whole before the cancellation came: then it votes as well.
-                self._rounds.arrive(signal, agent, None, self._asked_ns())
+                rounds.arrive(signal, agent, None, asked_ns)
             raise
         if not accepted:
             metrics = dict(door.refused)
@@ -89,7 +99,7 @@ class Signals:
                 f"wait "
                 f"(refused so far: {metrics}); publish it again when there is room, or raise max_queue_size"
             )
-        return not known
+        return not known and not voted
 
     def _learn_signal_class(self, signal: Any) -> None:
         lacks = [name for name in _SIGNAL_ATTRIBUTES if not hasattr(signal, name)]

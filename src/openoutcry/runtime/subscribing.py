@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, overload
 
 from openoutcry.config import NO_RETRY, Overflow, OverflowName, RetryPolicy, check_number, overflow_policy
-from openoutcry.errors import NotSubscribed, SubscriptionError
+from openoutcry.errors import DuplicateName, NotSubscribed, SubscriptionError
 from openoutcry.runtime.subscriptions import (
     Handler,
     Options,
@@ -45,6 +45,8 @@ class Subscribing:
         keep: bool = False,
         retry: RetryPolicy | bool | None = None,
         owner: object = None,
+        durable: bool = True,
+        restore: Callable[[Any], None] | None = None,
     ) -> Subscription:
         """Subscribe a handler.
 
@@ -69,6 +71,12 @@ class Subscribing:
             retry: What to do with failed calls: a `RetryPolicy`, or False for none. Default: three attempts.
             owner: An object whose life the subscription shares. It is held weakly: when it is gone, the bus
                 ends the subscription.
+            durable: With a journal, how far the subscription has come is kept under its name, and after a
+                crash it gets what it had not settled. Its name must then be unique and stay the same. False
+                for one that only wants what happens while it lives.
+            restore: With a journal, a plain function that is called at every start with each event that the
+                subscription had settled, in the order of the journal and before it handles anything, so that
+                an agent can build its state again. It must have no effects: publishing in it raises.
 
         Raises:
             SubscriptionError: The type, the handler or an option is not usable.
@@ -79,7 +87,10 @@ class Subscribing:
         self._door.check_thread("subscribe")
         selectors = selectors_of(event_type)
         _check_handler(handler)
-        options = _options(overflow, max_age_s, timeout_s, concurrency, retry, keep=keep)
+        _check_restore(restore, durable=durable)
+        options = _options(
+            overflow, max_age_s, timeout_s, concurrency, retry, keep=keep, durable=durable, restore=restore
+        )
         self._feed.deliver()
         self._end_orphans()
         known = self._floor.roster.find(handler)
@@ -91,7 +102,7 @@ class Subscribing:
                 self._floor.runners[known].need_control()
             return known
         if name is None:
-            name = self._floor.roster.free_name(qualified_name(handler))
+            name = self._own_name(handler, durable=durable)
         elif not isinstance(name, str) or not name:
             raise SubscriptionError(f"name is {name!r}; it must be a non-empty string")
         else:
@@ -108,9 +119,22 @@ class Subscribing:
                     "__weakref__ slot, such as dataclass(slots=True, weakref_slot=True), or leave owner out"
                 ) from error
         self._floor.roster.add(subscription, handler)
+        if self._door.keeper is not None:
+            self._door.keeper.adopt(subscription)
         if self._floor.running:
             self._floor.run(subscription)
         return subscription
+
+    def _own_name(self, handler: Handler, *, durable: bool) -> str:
+        """Return the name that a subscription gets from its handler; a cursor needs one of its own."""
+        wanted = qualified_name(handler)
+        name = self._floor.roster.free_name(wanted)
+        if durable and name != wanted and self._door.open_keeper is not None:
+            raise DuplicateName(
+                f"{wanted!r} is the name of another subscription, and with a journal each needs one of its own, "
+                "the same at every start: give this one a name=..., or durable=False"
+            )
+        return name
 
     @overload
     def on(self, event_type: Handler, /) -> Handler: ...
@@ -220,6 +244,18 @@ def _check_handler(handler: Handler) -> None:
         )
 
 
+def _check_restore(restore: Callable[[Any], None] | None, *, durable: bool) -> None:
+    if restore is None:
+        return
+    if not callable(restore) or inspect.iscoroutinefunction(unwrapped(restore)):
+        raise SubscriptionError(
+            f"restore is {restore!r}; it must be a plain function of the event, which builds state and "
+            "awaits nothing"
+        )
+    if not durable:
+        raise SubscriptionError("restore needs a cursor to know what was settled: leave out durable=False")
+
+
 def _check_same(known: Subscription, name: str | None, options: Options, owner: object) -> None:
     """Raise where a further subscription of a handler asks for something else than its first one did."""
     if name not in (None, known.name):
@@ -240,6 +276,8 @@ def _options(
     retry: RetryPolicy | bool | None,
     *,
     keep: bool,
+    durable: bool = True,
+    restore: Callable[[Any], None] | None = None,
 ) -> Options:
     if max_age_s is not None:
         check_number("max_age_s", max_age_s, 0, above=True)
@@ -261,6 +299,8 @@ def _options(
         concurrency=concurrency,
         keep=keep,
         retry=retry,
+        durable=durable,
+        restore=restore,
     )
 
 

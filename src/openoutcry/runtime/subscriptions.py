@@ -19,6 +19,7 @@ from openoutcry.core.overflow import BoundedLane, ConflatingLane
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import SubscriptionError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of, fixed_event_type
+from openoutcry.runtime.books import Book
 
 log = logging.getLogger("openoutcry")
 
@@ -172,6 +173,8 @@ class Options:
     concurrency: int
     keep: bool
     retry: RetryPolicy
+    durable: bool = True
+    restore: Callable[[Any], None] | None = None
 
 
 def _conflation_key(key: str | Callable[[Any], object]) -> Callable[[Any], object]:
@@ -245,10 +248,13 @@ class Subscription:
         self.last_ns = now_ns
         self.paused = self.ended = False
         self.owner: ReferenceType[Any] | None = None
+        self.durable = options.durable
+        self.book: Book | None = None
         self.is_coroutine = is_coroutine_handler(handler)
         self.handler = handler
         self.moved_at: tuple[int, int] = (-1, now_ns)
         self.wake: Callable[[], bool] = lambda: False
+        self.wake_control: Callable[[], None] = lambda: None
         self.check_thread: Callable[[str], None] = lambda _call: None
 
     def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
@@ -273,6 +279,7 @@ class Subscription:
         """Hold the handler no longer: the record of an ended subscription must not keep an agent alive."""
         self.handler = _nothing
         self.wake = lambda: False
+        self.wake_control = lambda: None
         self.owner = None
 
     @property
@@ -293,7 +300,8 @@ class Subscription:
     @property
     def settled(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
-        return not (self.mailbox.waiting or self.mailbox.open or self.control.waiting or self.control.open)
+        box = self.mailbox
+        return not (box.waiting or box.open or box.behind or self.control.waiting or self.control.open)
 
     def pause(self) -> None:
         """Handle nothing more after the calls in hand until `resume`. Kill switches still get through."""
@@ -306,6 +314,11 @@ class Subscription:
         self.check_thread("resume")
         self.paused = False
         self.wake()
+
+    def wake_all(self) -> None:
+        """Have every worker look, the control worker included."""
+        self.wake()
+        self.wake_control()
 
     def ledger_rows(self) -> list[LedgerRow]:
         """Return the loss ledger's rows: control (if a kill switch may come), high and normal lane."""

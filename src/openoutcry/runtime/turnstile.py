@@ -79,9 +79,15 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
     before: set[str] = set()
     remember = now.add
 
-    async def publish(event: Any, priority: bool = False) -> bool:
+    async def publish(event: Any, priority: bool = False, *, level: str | None = None) -> bool:
         nonlocal credit
-        if event.__class__ is batch_class and credit > 0 and not priority and get_ident() == thread:
+        if (
+            event.__class__ is batch_class
+            and credit > 0
+            and not priority
+            and level is None
+            and get_ident() == thread
+        ):
             event_id = event.event_id
             if event_id not in now and event_id not in before:
                 remember(event_id)
@@ -90,9 +96,9 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
                 credit -= 1
                 append(event)
                 return True
-        if not priority and admit(event):
+        if not priority and level is None and admit(event):
             return True
-        return await carefully(event, priority)
+        return await carefully(event, priority, level)
 
     def admit(event: Any) -> bool:
         nonlocal credit

@@ -17,16 +17,16 @@ a new worker goes on.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from inspect import isawaitable
-from itertools import islice
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from openoutcry.core.lanes import Batch
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.events import Derivation
 from openoutcry.runtime.causes import Cause, current
+from openoutcry.runtime.driving import PROBE, Drive, await_each, call_each, own_copy, probe
+from openoutcry.runtime.marking import Marker
 from openoutcry.runtime.subscriptions import Handler
 
 if TYPE_CHECKING:
@@ -34,54 +34,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openoutcry")
 
-Drive = Callable[[Iterator[Any], Handler], Coroutine[Any, Any, None]]
-
 BATCH_MOST = 1024
 BATCH_FIRST = 16
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 SAMPLE_MASK = 7
 GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
-PROBE = 32
-PROBE_NS = 32_000
 ABANDON_S = 1.0
-
-
-async def _await_each(events: Iterator[Any], handler: Handler) -> None:
-    for event in events:
-        await handler(event)
-
-
-async def _call_each(events: Iterator[Any], handler: Handler) -> None:
-    for event in events:
-        result = handler(event)
-        if result is not None and isawaitable(result):
-            await result
-
-
-async def _probe(drive: Drive, batch: Batch, handler: Handler, clock_ns: Callable[[], int]) -> None:
-    """Handle a large batch: a few events first, and the rest only if these were as quick as they used to be.
-
-    A handler that never suspends and has turned slow would otherwise keep the loop for the whole batch. What
-    is left then goes back to the lane.
-    """
-    began_ns = clock_ns()
-    await drive(islice(batch.iterator, PROBE), handler)
-    if clock_ns() - began_ns > PROBE_NS:
-        batch.lane.give_back(batch)
-    else:
-        await drive(batch.iterator, handler)
-
-
-def _own_copy(function: Drive) -> Drive:
-    """Return the same function over a code object of its own.
-
-    CPython specialises a call for the function it calls, in the code object of the caller. A loop shared by
-    all subscriptions calls a different handler each time and never stays specialised: that costs half as
-    much again.
-    """
-    assert isinstance(function, FunctionType)
-    return FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
 
 
 class Worker:
@@ -92,6 +51,8 @@ class Worker:
         "_asked_to_stop",
         "_beat",
         "_deadline_ns",
+        "_derivation",
+        "_derived_for",
         "_limit",
         "_resting",
         "abandoned",
@@ -99,6 +60,7 @@ class Worker:
         "bus",
         "is_control",
         "mailbox",
+        "marker",
         "runner",
         "task",
         "waiter",
@@ -116,6 +78,9 @@ class Worker:
         self._alarm: asyncio.TimerHandle | None = None
         self._limit = BATCH_FIRST
         self._beat = 0
+        self._derived_for = (0, 0)
+        self._derivation: Derivation | None = None
+        self.marker = Marker.of(runner.subscription, runner.crew.marks, is_control=is_control)
         self.task: asyncio.Task[None] = runner.loop.create_task(self._run(), name=f"openoutcry:{runner.name}")
         self.task.add_done_callback(self._ended)
         runner.crew.busy += 1
@@ -158,13 +123,45 @@ class Worker:
         event = batch.current
         return None if event is None else self.runner.crew.envelope_cause(event, batch.admitted_ns)
 
+    def derive(self) -> str | None:
+        """Return the id of an event that the handler makes now; None where it is not to be derived."""
+        batch = self.batch
+        if batch is None or self.runner.subscription.book is None:
+            return None
+        try:
+            if asyncio.current_task() is not self.task:
+                return None
+        except RuntimeError:  # another thread
+            return None
+        found = self.derivation(batch)
+        return None if found is None else found.next()
+
+    def branch(self) -> Derivation | None:
+        """Return what derives the ids of a task that the handler spawns now."""
+        batch = self.batch
+        if batch is None or self.runner.subscription.book is None:
+            return None
+        found = self.derivation(batch)
+        return None if found is None else found.branch()
+
+    def derivation(self, batch: Batch) -> Derivation | None:
+        """Return what derives ids in the call in hand."""
+        call = (self._beat, batch.begun)
+        if call != self._derived_for:
+            event = batch.current
+            self._derived_for = call
+            self._derivation = (
+                None if event is None else Derivation(event.event_id, self.runner.subscription.name)
+            )
+        return self._derivation
+
     async def _run(self) -> None:  # noqa: C901, PLR0912 - what is done for every batch is written out
         """Work until the subscription ends."""
         current.set(self)
         mailbox, crew, feed = self.mailbox, self.runner.crew, self.runner.crew.feed
         subscription, latencies = self.runner.subscription, self.runner.subscription.latencies
         high, normal, clock_ns = mailbox.high, mailbox.normal, crew.clock.now_ns
-        drive = _own_copy(_await_each if subscription.is_coroutine else _call_each)
+        drive = own_copy(await_each if subscription.is_coroutine else call_each)
         guarded, gave_way = self.runner.guarded, 0
         now_ns = slice_began_ns = clock_ns()
         while not (subscription.ended or self._asked_to_stop):
@@ -173,8 +170,12 @@ class Worker:
                 await asyncio.sleep(0)
                 continue
             gave_way = 0
-            batch = self._take(now_ns) if high.waiting or normal.waiting else None
+            batch = self._take(now_ns) if high.waiting or normal.waiting or mailbox.behind else None
             if batch is None:
+                if mailbox.behind and self._reads_on():
+                    await asyncio.sleep(0)
+                    now_ns = slice_began_ns = clock_ns()
+                    continue
                 timer = self._prepare_rest(now_ns)
                 try:
                     await self.waiter
@@ -209,12 +210,14 @@ class Worker:
 
     async def _call(self, batch: Batch, drive: Drive, handler: Handler, clock_ns: Callable[[], int]) -> bool:
         """Call the handler for a batch and see to its end. False when the worker must not go on."""
-        tracker = self.runner.crew.tracker
+        tracker, marker = self.runner.crew.tracker, self.marker
+        if marker is not None:
+            drive = marker.drive(batch, drive)
         self.batch = batch
         tracker.calls += 1
         try:
             if len(batch.events) > PROBE:
-                await _probe(drive, batch, handler, clock_ns)
+                await probe(drive, batch, handler, clock_ns)
             else:
                 await drive(batch.iterator, handler)
         except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
@@ -224,6 +227,8 @@ class Worker:
         finally:
             tracker.calls -= 1
             self.batch = None
+            if marker is not None:
+                marker.clear()
         if goes_on and self.task.cancelling():
             await self._spend_cancellation()
         return goes_on
@@ -246,21 +251,40 @@ class Worker:
                 # The other workers need not hurry for this one any more. (A retry was never counted.)
                 self.runner.crew.control_waiting -= 1
             return batch
-        if self.runner.subscription.paused:
+        subscription, crew = self.runner.subscription, self.runner.crew
+        if subscription.paused or (crew.alone is not None and crew.alone is not subscription):
             return None
-        crew = self.runner.crew
+        if self.mailbox.behind:
+            crew.refill(subscription)
+        if crew.alone is not None:
+            return self.mailbox.take(1, now_ns)
         if crew.room_waiting:
             # One at a time, and told when it is begun: each makes room for somebody who waits for it.
             self.runner.loop.call_soon(crew.drained, self.mailbox)
             return self.mailbox.take(1, now_ns)
         return self.mailbox.take(1 if self.runner.single else self._limit, now_ns)
 
+    def _reads_on(self) -> bool:
+        """Tell whether more of the journal may be read at once: then the worker must not come to rest."""
+        subscription, mailbox, alone = self.runner.subscription, self.mailbox, self.runner.crew.alone
+        if self.is_control or subscription.paused or (alone is not None and alone is not subscription):
+            return False
+        return not (mailbox.high.waiting or mailbox.normal.waiting)
+
+    def _settled(self, count: int) -> None:
+        """Note for the journal that so many events were settled."""
+        book = self.runner.subscription.book
+        if book is not None:
+            book.touched(count)
+
     def _still_good(self, batch: Batch, now_ns: int) -> bool:
         """Put a batch that is too old away, set the alarm for one that is not."""
         runner = self.runner
         too_old = runner.max_age_ns is not None and now_ns - batch.admitted_ns > runner.max_age_ns
         if too_old and not self.is_control:
+            count = len(batch.events)
             self.mailbox.expire(batch)
+            self._settled(count)
             return False
         if runner.timeout_ns is not None:
             self._set_alarm(now_ns)
@@ -269,6 +293,9 @@ class Worker:
     def _after_success(self, batch: Batch) -> bool:
         """Settle. False when the worker must not go on."""
         self.mailbox.settle(batch)
+        book = self.runner.subscription.book
+        if book is not None:
+            book.touched(len(batch.events))
         if self._deadline_ns is not None:
             self._silence_alarm()
         return not self._asked_to_stop
@@ -299,6 +326,7 @@ class Worker:
             return False
         self.mailbox.fail(batch)
         self.runner.failed(batch, error, timed_out=timed_out)
+        self._settled(1)
         # Whoever cancels the worker's own task wants the task to end: so it does, and a new worker goes on if
         # the loop does.
         return not cancelled_from_outside
@@ -370,6 +398,8 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.waiter = None
+        if self.marker is not None:
+            self.marker.release()
         if self._alarm is not None:
             self._alarm.cancel()
         if not self._resting and not self.abandoned:

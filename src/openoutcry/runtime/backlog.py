@@ -1,0 +1,161 @@
+"""Reading on from the journal: for subscriptions that are behind, page by page, shared by those that are close.
+
+A lane falls behind when the bus starts with events that it has not settled, or when it stops moving while
+others go on. It is then handed nothing: it reads. When it has read everything that was released, it is live
+again, in the same turn of the loop, so that nothing falls in between.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from openoutcry.events import Undecodable, decode_many, fixed_event_type
+from openoutcry.ports import Journal, Stored
+from openoutcry.runtime.books import LaneBook
+from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.subscriptions import Subscription, selects, takes
+
+PAGE = 256
+PAGES_KEPT = 64
+PAGES_AT_ONCE = 4
+LOW_WATER = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of the journal: entries, and the events that they are."""
+
+    entries: list[Stored]
+    events: list[Any]
+
+
+class Pages:
+    """The journal's events in pages of `PAGE` positions, the latest used kept."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._kept: OrderedDict[int, Page] = OrderedDict()
+
+    def after(self, position: int, upto: int) -> tuple[Page, int]:
+        """Return the page that holds what follows a position, and the last position it covers up to `upto`."""
+        number = position // PAGE
+        last = (number + 1) * PAGE
+        page = self._kept.get(number)
+        if page is None:
+            page = self._read(number * PAGE, min(last, upto))
+            if last <= upto:
+                self._kept[number] = page
+                if len(self._kept) > PAGES_KEPT:
+                    self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(number)
+        return page, min(last, upto)
+
+    def _read(self, after: int, upto: int) -> Page:
+        entries = [e for e in self._journal.read(after, upto - after) if e.position <= upto]
+        return Page(entries, decode_many([entry.payload for entry in entries]))
+
+
+class Backlog:
+    """Lets lanes read on from the journal."""
+
+    def __init__(
+        self,
+        floor: Floor,
+        journal: Journal,
+        released: Callable[[], int],
+        unreadable: Callable[[Subscription, LaneBook, Stored, Undecodable], None],
+    ) -> None:
+        self._floor = floor
+        self.pages = Pages(journal)
+        self._released = released
+        self._unreadable = unreadable
+
+    def fall_behind(self, subscription: Subscription, book: LaneBook) -> None:
+        """Let a live lane read on from the journal, from what it was handed last."""
+        # What is being released now may have been handed to it in part.
+        book.read_upto = max(self._released(), book.positions.newest or 0)
+        book.behind = True
+        subscription.mailbox.fall_behind(+1)
+
+    def refill(self, subscription: Subscription) -> None:
+        """Read on, for every lane of the subscription that is behind and has little left."""
+        book = subscription.book
+        if book is None:
+            return
+        for lane in (book.high, book.normal):
+            pages = 0
+            while lane.behind and lane.lane.waiting < LOW_WATER and pages < PAGES_AT_ONCE:
+                self._read_page(subscription, lane)
+                pages += 1
+
+    def _read_page(self, subscription: Subscription, book: LaneBook) -> None:
+        released = self._released()
+        if book.read_upto < released:
+            page, upto = self.pages.after(book.read_upto, released)
+            self._hand(subscription, book, page, upto)
+            book.read_upto = max(book.read_upto, upto)
+        if book.read_upto >= released:
+            self._give_held(book, released)
+            book.behind = False
+            subscription.mailbox.fall_behind(-1)
+
+    def _hand(self, subscription: Subscription, book: LaneBook, page: Page, upto: int) -> None:
+        """Hand a lane what it wants of a page, and what was held for its turn in between."""
+        name, selectors = book.lane.name, subscription.selectors
+        wanted: dict[type, bool] = {}
+        events: list[Any] = []
+        places: list[int] = []
+        stale = subscription.options.max_age_s is not None
+        for entry, event in zip(page.entries, page.events, strict=True):
+            if entry.lane != name or entry.position > upto or not book.wants(entry.position):
+                continue
+            if isinstance(event, Undecodable):
+                if selects(selectors, object, entry.head().event_type or ""):
+                    self._unreadable(subscription, book, entry, event)
+                continue
+            if not _wants(wanted, selectors, event):
+                continue
+            if stale or (book.held and book.held[0][0] < entry.position):
+                self._push(book, events, places, self._floor.clock.now_ns())
+                events, places = [], []
+                self._give_held(book, entry.position - 1)
+            events.append(event)
+            places.append(entry.position)
+            if stale:
+                self._push(book, events, places, admitted_ns(self._floor, entry))
+                events, places = [], []
+        self._push(book, events, places, self._floor.clock.now_ns())
+
+    @staticmethod
+    def _push(book: LaneBook, events: list[Any], places: list[int], at_ns: int) -> None:
+        if events:
+            book.place(places)
+            book.lane.push(events, at_ns)
+
+    @staticmethod
+    def _give_held(book: LaneBook, upto: int) -> None:
+        """Hand a lane what was held until everything up to a position had been read."""
+        held = book.held
+        while held and held[0][0] <= upto:
+            _, event, at_ns = held.popleft()
+            book.lane.held -= 1
+            book.lane.push([event], at_ns)
+
+
+def admitted_ns(floor: Floor, entry: Stored) -> int:
+    """Return when an entry was admitted, on the monotonic clock of today."""
+    clock = floor.clock
+    return clock.now_ns() - max(0, clock.wall_ns() - entry.wall_ns)
+
+
+def _wants(known: dict[type, bool], selectors: frozenset[Any], event: Any) -> bool:
+    """Tell whether the selectors take an event; asked once per class whose type is fixed."""
+    cls = type(event)
+    found = known.get(cls)
+    if found is None:
+        found = takes(selectors, event)
+        if fixed_event_type(cls) is not None:
+            known[cls] = found
+    return found

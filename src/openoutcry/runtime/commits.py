@@ -1,0 +1,377 @@
+"""Commits: durable events are staged, written in one commit per turn of the loop, and only then released.
+
+```
+  door ──▶ group ──(next turn)──▶ write ──▶ sync, if any event asks for `disk` ──▶ release to the mailboxes
+             ▲                                                                └──▶ wake the publishers
+             └── everybody who publishes in the same turn, or while a sync goes on
+```
+
+A publisher that was woken knows that its event survives; no handler has seen an event that does not. What a
+refused commit held was never admitted: it is forgotten, so that publishing it again is a fresh attempt.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any, Protocol
+
+from openoutcry.errors import JournalDead, JournalError
+from openoutcry.ports import Changes, Entry, Journal, Step, Written
+from openoutcry.runtime.feed import Feed
+from openoutcry.runtime.floor import Floor, guarded
+
+log = logging.getLogger("openoutcry")
+
+SYNC_INLINE_NS = 2_000_000
+"""A disk that takes longer than this for a sync is waited for in a thread."""
+Then = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a published event.
+
+    Attributes:
+        accepted: Whether it was accepted, as `publish` says.
+        event_id: Its id.
+        position: Its position in the journal; 0 where it is not journaled, or was refused.
+        level: The level it was accepted at: `memory`, `process` or `disk`.
+        duplicate: Whether it had been accepted before, and nothing new was delivered.
+
+    """
+
+    accepted: bool
+    event_id: str
+    position: int
+    level: str
+    duplicate: bool
+
+
+class Group:
+    """Events that share one commit.
+
+    Attributes:
+        began_ns: When its first event was admitted, on the bus's monotonic clock.
+        error: Why nothing of it was admitted, if so.
+        written: What the journal said, once it has.
+
+    """
+
+    __slots__ = (
+        "began_ns",
+        "entries",
+        "error",
+        "events",
+        "head",
+        "must_sync",
+        "on_done",
+        "thens",
+        "waiters",
+        "wall_ns",
+        "written",
+    )
+
+    def __init__(self, began_ns: int, wall_ns: int) -> None:
+        self.began_ns = began_ns
+        self.wall_ns = wall_ns
+        self.events: list[Any] = []
+        self.entries: list[Entry] = []
+        self.thens: dict[int, Then] = {}
+        self.waiters: list[asyncio.Future[None]] = []
+        self.on_done: list[Callable[[], None]] = []
+        self.must_sync = False
+        self.error: JournalError | None = None
+        self.written: Written | None = None
+        self.head = 0
+
+    async def wait(self) -> None:
+        """Wait until the group is released, or raise why it was not. Cancelling leaves it going on."""
+        if self.written is None and self.error is None:
+            future = asyncio.get_running_loop().create_future()
+            self.waiters.append(future)
+            await future
+        if self.error is not None:
+            raise self.error
+
+    def wake(self) -> None:
+        """Wake everybody who waits."""
+        waiters, self.waiters = self.waiters, []
+        for future in waiters:
+            if not future.done():
+                future.set_result(None)
+        for call in self.on_done:
+            call()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Changes to save with the next commit, and whom to tell when they are saved, or are not."""
+
+    changes: Changes
+    saved: Callable[[], None]
+    undo: Callable[[], None]
+
+
+class Bookkeeper(Protocol):
+    """Who knows what is to be saved beside events."""
+
+    def ready(self) -> Ready | None:
+        """Return what is to be saved now, or None."""
+        ...
+
+    def died(self, error: JournalError) -> None:
+        """Note that the journal takes nothing more."""
+        ...
+
+    def conflict(self, event: Any, position: int) -> None:
+        """Note that an event has the id of another one with different content."""
+        ...
+
+
+class Committer:
+    """Writes groups of events, one at a time, and releases what has reached its level.
+
+    Attributes:
+        released: Everything up to this position has been released.
+        waiting: Ordinary and high-priority events that are staged or written and not released.
+        dead: The error that ended the journal, if one did.
+
+    """
+
+    def __init__(self, floor: Floor, feed: Feed, journal: Journal, keeper: Bookkeeper, sync: str) -> None:
+        self._floor = floor
+        self._feed = feed
+        self._journal = journal
+        self._keeper = keeper
+        self._sync = sync
+        self._sync_ns = 0
+        self._group: Group | None = None
+        self._pending: dict[str, tuple[Group, int]] = {}
+        self._syncing: tuple[Group, Step] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._scheduled = False
+        self._held_back = 0
+        self.released = self.born_at = journal.head
+        self.waiting = 0
+        self.dead: JournalError | None = None
+        self.duplicates_found = 0
+
+    # -- staging ------------------------------------------------------------------------------------
+
+    def pending(self, event_id: str) -> tuple[Group, int] | None:
+        """Return the group and the index of an event that waits for its commit."""
+        return self._pending.get(event_id)
+
+    def pending_ids(self) -> list[str]:
+        """Return the ids of everything that waits for its commit."""
+        return list(self._pending)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits for a commit."""
+        return self._group is None and self._syncing is None
+
+    def stage(self, event: Any, entry: Entry, then: Then | None = None, *, gates: bool = True) -> Group:
+        """Take an event into the next commit. `then` is called with its position when it is released."""
+        group = self._open_group()
+        index = len(group.events)
+        group.events.append(event)
+        group.entries.append(entry)
+        if then is not None:
+            group.thens[index] = then
+        self._pending[entry.event_id] = (group, index)
+        self.waiting += gates
+        return group
+
+    def _open_group(self) -> Group:
+        group = self._group
+        if group is None:
+            clock = self._floor.clock
+            group = self._group = Group(clock.now_ns(), clock.wall_ns())
+        if not self._scheduled and self._syncing is None:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+        return group
+
+    def wall_ns(self) -> int:
+        """Return the time that the entries of the open group carry."""
+        return self._open_group().wall_ns
+
+    def ask(self, *, sync: bool = False) -> Group:
+        """Return a group that is committed soon, with whatever is to be saved; and synced, if asked for."""
+        group = self._open_group()
+        group.must_sync = group.must_sync or sync
+        return group
+
+    # -- committing ---------------------------------------------------------------------------------
+
+    def hold_back(self) -> Callable[[], None]:
+        """Commit nothing until the function that is returned is called: the journal is being tidied up."""
+        self._held_back += 1
+
+        def go_on() -> None:
+            self._held_back -= 1
+            if not self._scheduled:
+                self._turn()
+
+        return go_on
+
+    def note_error(self, error: JournalError) -> None:
+        """Something else than a commit went wrong with the journal."""
+        if isinstance(error, JournalDead):
+            self._died(error)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._syncing is None and self._group is not None and not self._held_back:
+            self._commit(inline=False)
+
+    def commit_now(self) -> None:
+        """Commit and release, here and now, whatever is staged."""
+        if self._syncing is not None:
+            group, _ = self._syncing
+            self._syncing = None
+            self._sync_inline(group)
+        if self._group is not None:
+            self._commit(inline=True)
+
+    def _commit(self, *, inline: bool) -> None:
+        group, self._group = self._group, None
+        assert group is not None
+        if self.dead is not None:
+            self._fail(group, self.dead)
+            return
+        ready = self._keeper.ready()
+        try:
+            written = self._journal.write(group.entries, None if ready is None else ready.changes)
+        except JournalError as error:
+            if ready is not None:
+                ready.undo()
+            self._fail(group, error)
+            return
+        group.written = written
+        group.head = self._journal.head
+        if ready is not None:
+            ready.saved()
+        if not (written.wants_sync or group.must_sync):
+            self._release(group)
+        elif inline or self._sync == "inline" or (self._sync == "auto" and self._sync_ns < SYNC_INLINE_NS):
+            self._sync_inline(group)
+        else:
+            self._sync_in_thread(group)
+
+    def _sync_inline(self, group: Group) -> None:
+        began_ns = perf_counter_ns()
+        try:
+            self._journal.sync()
+        except JournalError as error:
+            self._fail(group, error)
+            return
+        self._note_sync(perf_counter_ns() - began_ns)
+        self._release(group)
+
+    def _note_sync(self, took_ns: int) -> None:
+        # The usual time, not the worst: a disk that hiccups once is not slow.
+        self._sync_ns += (took_ns - self._sync_ns) // 8
+
+    def _sync_in_thread(self, group: Group) -> None:
+        loop = asyncio.get_running_loop()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "openoutcry-sync")
+        step = self._journal.begin_sync()
+        began_ns = perf_counter_ns()
+        self._syncing = (group, step)
+        future = loop.run_in_executor(self._thread, step.perform)
+        future.add_done_callback(lambda _: self._thread_synced(step, began_ns))
+
+    def _thread_synced(self, step: Step, began_ns: int) -> None:
+        group = None
+        if self._syncing is not None and self._syncing[1] is step:
+            group, self._syncing = self._syncing[0], None
+        try:
+            self._journal.end_sync(step)
+        except JournalError as error:
+            if group is not None:
+                self._fail(group, error)
+            elif isinstance(error, JournalDead):
+                self._died(error)
+        else:
+            self._note_sync(perf_counter_ns() - began_ns)
+            if group is not None:
+                self._release(group)
+        if self._group is not None and not self._scheduled:
+            self._turn()
+
+    # -- the end of a group -------------------------------------------------------------------------
+
+    def _died(self, error: JournalError) -> None:
+        if self.dead is None:
+            self.dead = error
+            self._keeper.died(error)
+
+    def _fail(self, group: Group, error: JournalError) -> None:
+        """Nothing of the group was admitted: forget its ids, so that publishing again is a new attempt."""
+        if isinstance(error, JournalDead):
+            self._died(error)
+        group.error = error
+        seen = self._floor.seen
+        for entry in group.entries:
+            self._pending.pop(entry.event_id, None)
+            if entry.lane != "control":  # a kill switch was delivered, whatever the journal says
+                self.waiting -= 1
+                seen.now.discard(entry.event_id)
+                seen.before.discard(entry.event_id)
+        if group.written is not None:
+            # Written, and not known to be on the disk: not delivered here, perhaps redelivered by the next life.
+            self.released = max(self.released, group.head)
+        self._floor.on_drained(None)
+        group.wake()
+
+    def _release(self, group: Group) -> None:
+        assert group.written is not None
+        entries, positions = group.entries, group.written.positions
+        if entries:
+            duplicates = self._note_duplicates(group) if group.written.duplicates else frozenset()
+            for entry in entries:
+                self._pending.pop(entry.event_id, None)
+            self._deliver(group, positions, duplicates)
+            self.released = max(self.released, group.head)
+            for index, then in group.thens.items():
+                if positions[index] <= self.born_at or index not in duplicates:
+                    guarded(then, positions[index])
+        group.wake()
+
+    def _note_duplicates(self, group: Group) -> frozenset[int]:
+        assert group.written is not None
+        found = group.written.duplicates
+        self.duplicates_found += len(found)
+        for duplicate in found:
+            if not duplicate.same:
+                self._keeper.conflict(group.events[duplicate.index], duplicate.position)
+        return frozenset(duplicate.index for duplicate in found)
+
+    def _deliver(self, group: Group, positions: Sequence[int], duplicates: frozenset[int]) -> None:
+        events, places = [], []
+        for index, entry in enumerate(group.entries):
+            if entry.lane == "control":
+                continue
+            self.waiting -= 1
+            if index in duplicates:
+                continue
+            if entry.lane == "high":
+                self._feed.release_high(group.events[index], positions[index])
+            else:
+                events.append(group.events[index])
+                places.append(positions[index])
+        if events:
+            placed = positions if len(events) == len(positions) else places
+            self._feed.release(events, placed, group.began_ns)
+
+    def close(self) -> None:
+        """End the thread that syncs, if there is one."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+            self._thread = None

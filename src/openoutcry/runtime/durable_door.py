@@ -1,0 +1,237 @@
+"""The part of the door that lets durable events in: through a commit."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from openoutcry.core.pressure import Wait
+from openoutcry.errors import ConfigError, InvalidEvent, JournalError
+from openoutcry.events import EventType, event_type_of
+from openoutcry.ports import Level
+from openoutcry.runtime.commits import Group, Receipt, Then
+from openoutcry.runtime.feed import Feed
+from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.history import SeenIds
+from openoutcry.runtime.keeper import Keeper
+from openoutcry.runtime.subscriptions import Subscription
+from openoutcry.runtime.turnstile import Turnstile
+
+log = logging.getLogger("openoutcry")
+
+IN_A_ROW_MOST = 64
+_KILL = str(EventType.KILL_SWITCH.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What belongs to the admission of a signal.
+
+    Attributes:
+        prepare: Called before the signal is written.
+        then: Called when it is released, with its position.
+
+    """
+
+    prepare: Callable[[], None]
+    then: Then
+
+
+class DurableDoor(ABC):
+    """Admission of what has to survive.
+
+    Attributes:
+        keeper: What keeps events durable, if anything does. It is opened when it is first needed.
+        open_keeper: Opens it; None for a bus without a journal.
+
+    """
+
+    feed: Feed
+    turnstile: Turnstile
+    keeper: Keeper | None
+    open_keeper: Callable[[], Keeper] | None
+    seen: SeenIds
+    duplicates: int
+    high: int
+    control: int
+    _floor: Floor
+
+    @abstractmethod
+    def admit(self, event: Any, *, priority: bool = False) -> bool | Wait | Group:
+        """Let an event in, refuse it, or say that it has to wait."""
+
+    @abstractmethod
+    async def publish(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
+        """Publish an event."""
+
+    @abstractmethod
+    def check_thread(self, call: str) -> None:
+        """Raise `WrongThread` unless this is the thread of the bus."""
+
+    @abstractmethod
+    def is_kill_switch(self, event: Any) -> bool:
+        """Tell whether this is a kill switch."""
+
+    @abstractmethod
+    def stamp_cause(self, event: Any) -> None:
+        """Write the cause of a publication into the event."""
+
+    @abstractmethod
+    def _check(self, event: Any) -> str:
+        """Return the event's type, or raise what is wrong with publishing it."""
+
+    def _level(self, event_type: str, asked: str | None) -> Level:
+        """Return what an event must survive. The journal is opened when the first one has to."""
+        keeper = self.keeper
+        if keeper is None:
+            if self.open_keeper is None:
+                if asked not in (None, "memory"):
+                    raise ConfigError(
+                        f"level is {asked!r}, but this bus has no journal: make it with "
+                        "EventBus(enable_persistence=True), or leave the level out"
+                    )
+                return Level.MEMORY
+            keeper = self.open_keeper()
+        return keeper.level_of(event_type, asked)
+
+    async def publish_some(self, events: list[Any], priority: bool) -> tuple[int, bool]:
+        """Publish events until one has to wait or is refused: how many were accepted, and whether one was refused.
+
+        They are let in one after the other without a wait in between, and then waited for together.
+        """
+        done, refused = 0, False
+        groups: dict[Group, Any] = {}
+        try:
+            for event in events:
+                verdict = self.admit(event, priority=priority)
+                refused = verdict is False
+                if isinstance(verdict, Wait) or refused:
+                    break
+                done += 1
+                if isinstance(verdict, Group):
+                    groups[verdict] = event
+                elif done >= IN_A_ROW_MOST:
+                    break
+        finally:
+            for group, event in groups.items():
+                await self.committed(event, group)
+            if not groups:
+                await asyncio.sleep(0)
+        return done, refused
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether nothing waits for a commit."""
+        return self.keeper is None or self.keeper.commits.is_idle
+
+    async def wait_committed(self) -> None:
+        """Wait for the commit that is under way; its failure is its publishers' business."""
+        assert self.keeper is not None
+        with suppress(JournalError):
+            await self.keeper.commits.ask().wait()
+
+    async def committed(self, event: Any, group: Group) -> bool:
+        """Wait until a durable event has reached its level. True, or the error that kept it out."""
+        try:
+            await group.wait()
+        except JournalError as error:
+            self._excuse(event, error)
+        return True
+
+    def commit_now(self, event: Any, group: Group) -> bool:
+        """Commit a durable event here and now. True, or the error that kept it out."""
+        assert self.keeper is not None
+        self.keeper.commits.commit_now()
+        if group.error is not None:
+            self._excuse(event, group.error)
+        return True
+
+    def _excuse(self, event: Any, error: JournalError) -> None:
+        """Raise the error, but for a kill switch: that was delivered at once, journal or no journal."""
+        if not self.is_kill_switch(event):
+            raise error
+        log.critical("the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error)
+
+    async def publish_receipt(self, event: Any, priority: bool, level: str | None) -> Receipt:
+        """Publish an event and tell where it stands."""
+        self.check_thread("publish_receipt")
+        before = self.duplicates
+        survives = self._level(self._check(event), level)
+        since = None if self.keeper is None else self.keeper.commits.duplicates_found
+        accepted = await self.publish(event, priority, level)
+        keeper = self.keeper
+        found = None if keeper is None or not accepted else keeper.journal.find(event.event_id)
+        duplicate = self.duplicates > before or (
+            keeper is not None and since is not None and found is not None and found <= keeper.commits.born_at
+        )
+        word = (survives if found is not None else Level.MEMORY).name.lower()
+        return Receipt(accepted, event.event_id, found or 0, word, duplicate)
+
+    def is_pending(self, event_id: str) -> bool:
+        """Tell whether an event waits for its commit."""
+        return self.keeper is not None and self.keeper.commits.pending(event_id) is not None
+
+    def _again(self, event: Any, high: bool, level: Level) -> bool | Group:
+        """An event whose id was seen: nothing new is delivered, but its level must be reached as well."""
+        self.duplicates += 1
+        keeper = self.keeper
+        if keeper is None or not level:
+            return True
+        pending = keeper.commits.pending(event.event_id)
+        if pending is not None:
+            return pending[0]
+        is_elsewhere = keeper.commits.dead is not None or keeper.journal.find(event.event_id) is None
+        if is_elsewhere or event_type_of(event) == _KILL:
+            return True
+        return keeper.stage(event, "high" if high else "normal", level)
+
+    def _stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Group:
+        """Take a durable event into the next commit."""
+        keeper = self.keeper
+        assert keeper is not None
+        if keeper.commits.dead is not None:
+            raise keeper.commits.dead
+        self.stamp_cause(event)
+        if vote is not None:
+            vote.prepare()
+        group = keeper.stage(event, lane, level, None if vote is None else vote.then)
+        self.seen.now.add(event.event_id)
+        self.high += lane == "high"
+        self.turnstile.spend(1)
+        return group
+
+    def _let_in_kill_switch(self, event: Any, level: Level) -> bool | Group:
+        """Deliver a kill switch at once, and have it written behind that."""
+        keeper, floor = self.keeper, self._floor
+        if keeper is not None and keeper.knows(event.event_id):
+            self.duplicates += 1
+            return True
+        self.stamp_cause(event)
+        self.seen.now.add(event.event_id)
+        self.control += 1
+        went: list[tuple[Subscription, int]] = []
+        if floor.running:
+            went = self.feed.deliver_control(event)
+        else:
+            self.feed.hold_back(event, "control")
+        if keeper is None or not level:
+            return True
+
+        def note(position: int) -> None:
+            for subscription, place in went:
+                if subscription.book is not None:
+                    subscription.book.control.positions.add(place, (position,))
+                    subscription.book.touched(0)
+
+        try:
+            if keeper.commits.dead is not None:
+                raise keeper.commits.dead
+            return keeper.stage(event, "control", level, note)
+        except (JournalError, InvalidEvent) as error:
+            log.critical(
+                "the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error
+            )
+            return True

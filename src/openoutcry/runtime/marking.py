@@ -1,0 +1,71 @@
+"""Marks of what is in flight, where SIGKILL does not reach them: a store before a call, a store after."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from openoutcry.core.lanes import Batch
+from openoutcry.errors import ConfigError
+from openoutcry.ports import Marks
+from openoutcry.runtime.books import Book
+from openoutcry.runtime.driving import Drive
+from openoutcry.runtime.subscriptions import Handler, Subscription
+
+log = logging.getLogger("openoutcry")
+
+
+class Marker:
+    """Marks the calls of one worker, so that the next life knows what was in flight."""
+
+    __slots__ = ("_book", "_cell_by_lane", "_cells", "_marks", "_used")
+
+    def __init__(self, book: Book, marks: Marks, lanes: tuple[str, ...]) -> None:
+        self._book = book
+        self._marks = marks
+        self._cells: Any = marks.cells
+        self._cell_by_lane = {lane: marks.claim(book.name, lane) for lane in lanes}
+        self._used = -1
+
+    @classmethod
+    def of(cls, subscription: Subscription, marks: Marks | None, *, is_control: bool) -> "Marker | None":
+        """Return a marker for a worker of a durable subscription; None for others."""
+        if marks is None or subscription.book is None:
+            return None
+        try:
+            return cls(subscription.book, marks, ("control",) if is_control else ("high", "normal"))
+        except ConfigError as error:
+            log.warning("the calls of %s cannot be marked: %s", subscription.name, error)
+            return None
+
+    def drive(self, batch: Batch, drive: Drive) -> Drive:
+        """Return what calls the handler for a batch: `drive` itself, where nothing of it is in the journal."""
+        positions = self._book.positions_of(batch)
+        if positions is None:
+            return drive
+        self._used = cell = self._cell_by_lane[batch.lane.name]
+        cells, following = self._cells, iter(positions)
+
+        def marked(events: Iterator[Any]) -> Iterator[Any]:
+            for event, position in zip(events, following, strict=False):
+                cells[cell] = position
+                yield event
+
+        async def each(events: Iterator[Any], handler: Handler) -> None:
+            await drive(marked(events), handler)
+
+        return each
+
+    def clear(self) -> None:
+        """The calls are over."""
+        if self._used >= 0:
+            with suppress(ValueError):  # an abandoned call that has outlived its journal
+                self._cells[self._used] = 0
+            self._used = -1
+
+    def release(self) -> None:
+        """Give the cells back: the worker has ended."""
+        cells, self._cell_by_lane = self._cell_by_lane, {}
+        with suppress(ValueError):
+            for cell in cells.values():
+                self._marks.release(cell)

@@ -1,0 +1,105 @@
+"""The part of the bus's face that deals with the journal and with dead letters."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from openoutcry.config import BusConfig
+from openoutcry.errors import JournalError
+from openoutcry.runtime.commits import Receipt
+from openoutcry.runtime.graveyard import which_letters
+from openoutcry.runtime.subscriptions import Subscription
+
+if TYPE_CHECKING:
+    from openoutcry.runtime.door import Door
+    from openoutcry.runtime.floor import Floor
+    from openoutcry.runtime.lifecycle import Lifecycle
+
+
+class Persisting:
+    """Methods of the bus that deal with what survives."""
+
+    config: BusConfig
+    _door: "Door"
+    _floor: "Floor"
+    _lifecycle: "Lifecycle"
+
+    async def publish_receipt(
+        self, event: Any, priority: bool = False, *, level: str | None = None
+    ) -> Receipt:
+        """Publish as `publish` does, and tell the position in the journal and the level that was reached."""
+        return await self._door.publish_receipt(event, priority, level)
+
+    async def flush(self) -> None:
+        """Wait until everything accepted so far, and how far everybody has come, is on the disk.
+
+        Without a journal it returns at once. Raises as `publish` does for a journal that fails.
+        """
+        self._door.check_thread("flush")
+        keeper = self._door.keeper
+        if keeper is not None:
+            await keeper.flush()
+
+    async def recover_persisted_events(self) -> int:
+        """Open the journal and re-queue what the last session left unsettled; `start` does it otherwise.
+
+        Every unsettled event goes to just the subscriptions that had not settled it, as far as they have been
+        made by the start; nothing is handled before that.
+
+        Returns:
+            The number of events that some subscription made so far has not settled.
+
+        Raises:
+            OpenOutcryError: The bus is running.
+            JournalError: The journal cannot be opened, in one of the ways that its subclasses name.
+
+        """
+        return await self._lifecycle.recover()
+
+    @property
+    def persistence(self) -> Any:
+        """The persistence layer, or None where the bus has no journal. Opens the journal."""
+        self._door.check_thread("persistence")
+        keeper = self._lifecycle.open_keeper() if self.config.persistence is not None else None
+        return None if keeper is None else keeper.face
+
+    def redrive(self, subscription: str | None = None, **which: Any) -> int:
+        """Hand dead letters to the subscription that gave them up, and to nobody else, once more.
+
+        A letter is gone when its event has been handled; one that fails again stays, with the attempts of
+        both.
+
+        Args:
+            subscription: The subscription's name; by default every subscription's.
+            **which: `letter_ids` (any of these), `event_type`, `since_ns`, `until_ns` (when it was buried, in
+                nanoseconds since 1970). By default all.
+
+        Returns:
+            How many were handed over. Letters that cannot be read are left alone.
+
+        """
+        return self._letters("redrive", subscription, which)
+
+    def drop_dead_letters(self, subscription: str | None = None, **which: Any) -> int:
+        """Forget dead letters for good; arguments as for `redrive`. Returns how many."""
+        return self._letters("drop_dead_letters", subscription, which)
+
+    def _letters(self, call: str, name: str | None, which: dict[str, Any]) -> int:
+        self._door.check_thread(call)
+        chosen = which_letters(which)
+        roster = self._floor.roster
+        subscriptions: tuple[Subscription, ...] = tuple(roster) if name is None else (roster.named(name),)
+        graves, now_ns, count = self._floor.graves, self._floor.clock.now_ns(), 0
+        for subscription in subscriptions:
+            if call == "redrive":
+                found = graves.redrive(subscription, chosen, now_ns)
+                if found:
+                    subscription.wake_all()
+            else:
+                found = graves.drop(subscription, chosen)
+            count += found
+        return count
+
+    def on_journal_error(self, callback: Callable[[JournalError], Any]) -> None:
+        """Call `callback(error)` when the journal dies. What it raises is logged."""
+        self._door.check_thread("on_journal_error")
+        self._lifecycle.on_journal_error.append(callback)

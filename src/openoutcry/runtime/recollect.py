@@ -1,0 +1,107 @@
+"""Looking back into the journal: what was settled gives agents their memory back, what was not is counted."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from openoutcry.errors import SubscriptionError
+from openoutcry.events import Undecodable
+from openoutcry.ports import CursorState, Journal, Stored
+from openoutcry.runtime.backlog import Pages
+from openoutcry.runtime.books import Book
+from openoutcry.runtime.subscriptions import Subscription, takes
+
+READ_MOST = 1_024
+
+
+async def restore(pages: Pages, journal: Journal, subscriptions: Iterable[Subscription], upto: int) -> None:
+    """Call every `restore` hook with what its subscription had settled, in the order of the journal.
+
+    What became a dead letter was not handled, so it is left out. Gives the loop back between pages.
+    """
+    folds = []
+    for subscription in subscriptions:
+        book, hook = subscription.book, subscription.options.restore
+        if book is not None and hook is not None:
+            buried = {letter.position for letter in subscription.dead_letters}
+            folds.append((subscription, book, hook, buried))
+    if not folds:
+        return
+    last = min(upto, max(_furthest(book) for _, book, _, _ in folds))
+    at = journal.first - 1
+    while at < last:
+        page, covered = pages.after(at, upto)
+        for entry, event in zip(page.entries, page.events, strict=True):
+            if at < entry.position <= covered and not isinstance(event, Undecodable):
+                for subscription, book, hook, buried in folds:
+                    _fold(subscription, book, hook, buried, entry, event)
+        at = covered
+        await asyncio.sleep(0)
+
+
+def _furthest(book: Book) -> int:
+    return max(max(lane.read_upto, *(high for _, high in lane.skip), 0) for lane in book.lanes)
+
+
+def _fold(
+    subscription: Subscription, book: Book, hook: Any, buried: set[int], entry: Stored, event: Any
+) -> None:
+    lane = book.of(entry.lane)
+    if lane.wants(entry.position) or entry.position in buried or not takes(subscription.selectors, event):
+        return
+    try:
+        hook(event)
+    except Exception as error:
+        raise SubscriptionError(
+            f"the restore hook of {subscription.name} failed at position {entry.position} "
+            f"({entry.head().event_type}): {error!r}; the bus was not started"
+        ) from error
+
+
+async def count_unsettled(journal: Journal, subscriptions: Iterable[Subscription], upto: int) -> int:
+    """Return how many events some subscription has not settled, by what their JSON says of them."""
+    books = [(s, s.book) for s in subscriptions if s.book is not None]
+    if not books:
+        return 0
+    count, at = 0, min(lane.read_upto for _, book in books for lane in book.lanes)
+    while at < upto:
+        entries = journal.read(at, READ_MOST)
+        for entry in entries:
+            if entry.position <= upto and _is_wanted(books, entry):
+                count += 1
+        if len(entries) < READ_MOST:
+            break
+        at = entries[-1].position
+        await asyncio.sleep(0)
+    return count
+
+
+def _is_wanted(books: list[tuple[Subscription, Book]], entry: Stored) -> bool:
+    event_type: str | None = None
+    for _, book in books:
+        if book.of(entry.lane).wants(entry.position):
+            event_type = event_type or entry.head().event_type or ""
+            if "*" in book.takes or event_type in book.takes:
+                return True
+    return False
+
+
+def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: int = 100_000) -> int:
+    """Return how many events wait behind the cursors of one subscription, at most `most`."""
+    states = {state.lane: state for state in lanes}
+    if not states:
+        return 0
+    count, at = 0, min(state.floor for state in states.values())
+    while count < most:
+        entries = journal.read(at, READ_MOST)
+        for entry in entries:
+            state = states.get(entry.lane)
+            if state is None or entry.position <= state.floor:
+                continue
+            if any(low <= entry.position <= high for low, high in state.settled):
+                continue
+            count += "*" in state.takes or entry.head().event_type in state.takes
+        if len(entries) < READ_MOST:
+            break
+        at = entries[-1].position
+    return count
