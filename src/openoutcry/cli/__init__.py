@@ -1,4 +1,4 @@
-"""The command line: `openoutcry demo`, `openoutcry run MODULE:APP`, `openoutcry bench`."""
+"""The command line: `openoutcry demo`, `run MODULE:APP`, `bench`, and the verbs on a journal."""
 
 from openoutcry.cli.app import main
 

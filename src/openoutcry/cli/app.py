@@ -4,13 +4,16 @@ from typing import Any
 
 import click
 
+from openoutcry.cli import journal
 from openoutcry.cli.bench import bench
 from openoutcry.cli.demo import demo
+from openoutcry.cli.doctor import doctor
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.run import run
-from openoutcry.errors import OpenOutcryError
+from openoutcry.errors import JournalCorrupt, JournalDead, OpenOutcryError
 
 _SIGINT = 2
+_NEED_A_NEW_FILE = (JournalCorrupt, JournalDead)
 
 
 class _Shell(click.Group):
@@ -21,7 +24,8 @@ class _Shell(click.Group):
         try:
             return super().invoke(ctx)
         except OpenOutcryError as error:
-            raise Mistake(f"{type(error).__name__}: {error}") from error
+            remedy = "  (openoutcry recover OLD NEW)" if isinstance(error, _NEED_A_NEW_FILE) else ""
+            raise Mistake(f"{type(error).__name__}: {error}{remedy}") from error
         except KeyboardInterrupt:
             ctx.exit(BY_SIGNAL + _SIGINT)
 
@@ -35,3 +39,6 @@ def main() -> None:
 main.add_command(demo)
 main.add_command(run)
 main.add_command(bench)
+main.add_command(doctor)
+for verb in journal.__all__:
+    main.add_command(getattr(journal, verb))

@@ -1,9 +1,16 @@
-"""Prints facts to people: with rich on a terminal where it is installed, as aligned plain text otherwise."""
+"""Prints to people: with rich on a terminal where it is installed, as aligned plain text otherwise."""
 
 import importlib.util
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import click
+
+from openoutcry.cli.mistakes import Mistake
+
+_LINES_PER_WRITE = 256
 
 
 def can_be_rich(stream: object = None) -> bool:
@@ -34,3 +41,93 @@ def _rich_facts(title: str, rows: list[tuple[str, str]]) -> None:
     console = Console()
     console.print(Text(title, style="bold"))
     console.print(table)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under their heads, if any: numbers to the right, thousands separated, text to the left."""
+    numeric = [bool(rows) and all(isinstance(row[i], int) for row in rows) for i in range(len(heads))]
+    cells = [[_cell(value) for value in row] for row in rows]
+    if can_be_rich():
+        _rich_table(heads, cells, numeric)
+        return
+    widths = [max(len(head), *(len(row[i]) for row in cells), 0) for i, head in enumerate(heads)]
+    for row in [list(heads), *cells] if any(heads) else cells:
+        parts = [
+            f"{cell:>{width}}" if right else f"{cell:<{width}}"
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ]
+        click.echo("  ".join(parts).rstrip())
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _rich_table(heads: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, padding=(0, 2, 0, 0), show_header=any(heads))
+    for head, right in zip(heads, numeric, strict=True):
+        drawn.add_column(Text(head, style="bold"), justify="right" if right else "left", overflow="fold")
+    for row in cells:
+        drawn.add_row(*map(Text, row))
+    Console().print(drawn)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print many lines, some hundred per write, and see them through.
+
+    A reader that goes away raises `BrokenPipeError`, which ends the command quietly; a full disk is
+    a `Mistake`.
+    """
+    held: list[str] = []
+    try:
+        for line in lines:
+            held.append(line)
+            if len(held) == _LINES_PER_WRITE:
+                _write(held)
+        _write(held)
+    except KeyboardInterrupt:
+        _write(held)
+        raise
+
+
+def _write(held: list[str]) -> None:
+    try:
+        if held:
+            sys.stdout.write("\n".join(held) + "\n")
+            held.clear()
+        sys.stdout.flush()
+    except UnicodeEncodeError as problem:
+        raise Mistake(
+            f"the output's encoding cannot write {problem.object[problem.start : problem.end]!r}: "
+            f"set PYTHONIOENCODING=utf-8"
+        ) from problem
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise Mistake(f"the output cannot be written: {problem.strerror or problem}") from problem
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function to be called as (done, of); it draws a bar if the standard error is a terminal."""
+    bar: Any = None
+
+    def tell(done: int, of: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = click.progressbar(length=max(of, 1), label=what, file=sys.stderr)
+            bar.__enter__()
+        bar.update(max(0, done - bar.pos))
+
+    if not sys.stderr.isatty():
+        yield lambda _done, _of: None
+        return
+    try:
+        yield tell
+    finally:
+        if bar is not None:
+            bar.__exit__(None, None, None)

@@ -1,0 +1,232 @@
+"""`openoutcry doctor`: whether this machine, and a journal, are fit to run a firm on."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sqlite3
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from openoutcry.cli.console import print_lines, table
+from openoutcry.cli.journal import options
+from openoutcry.cli.journal.access import database_errors, plainly
+from openoutcry.cli.journal.options import read_key
+from openoutcry.cli.journal.showing import clean, json_line
+from openoutcry.cli.mistakes import FAILED
+from openoutcry.errors import JournalError
+from openoutcry.journals import JournalReader
+from openoutcry.journals.engines import UNSAFE_UNTIL, choose, sqlite_version
+from openoutcry.journals.glance import Glance, glance
+from openoutcry.journals.sqlite import WAL_MAX_BYTES
+from openoutcry.runtime.desk import desk_path
+from openoutcry.runtime.desk_client import ask
+
+_UNSAFE_FROM: Final = (3, 7, 0)
+_MENDED: Final = {(3, 44): 6, (3, 50): 7}  # the older lines that were given the correction too
+_NETWORK: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs")
+_ROOM_BYTES: Final = 4 * WAL_MAX_BYTES
+_PATIENCE_S: Final = 5.0
+
+
+class Finding(msgspec.Struct):
+    """One thing that was looked at.
+
+    Attributes:
+        what: What it is.
+        verdict: `ok`, `note`, `warn` or `FAIL`.
+        said: What was found, and what to do about it.
+
+    """
+
+    what: str
+    verdict: str
+    said: str
+
+
+@click.command()
+@click.argument("path", metavar="[JOURNAL]", required=False, type=click.Path(path_type=Path))
+@options.as_json
+@options.key_file
+def doctor(path: Path | None, as_json: bool, key_file: Path | None) -> None:
+    """Check Python, SQLite and what else is used; and a journal: permissions, locks, sizes, room, its end.
+
+    Ends with 1 when something has to be put right.
+    """
+    findings = list(_machine())
+    if path is not None:
+        with plainly(path):
+            findings += _journal(path, read_key(key_file))
+    if as_json:
+        print_lines(map(json_line, findings))
+    else:
+        table(("", "", ""), [(f.verdict, f.what, clean(f.said)) for f in findings])
+    if any(finding.verdict == "FAIL" for finding in findings):
+        sys.exit(FAILED)
+
+
+# This machine
+
+
+def _machine() -> Iterator[Finding]:
+    yield Finding("openoutcry", "ok", importlib.metadata.version("openoutcry"))
+    yield Finding("Python", "ok", f"{platform.python_version()} ({platform.python_implementation()})")
+    yield from _sqlite()
+    yield Finding("msgspec", "ok", importlib.metadata.version("msgspec"))
+    for name, extra, use in (
+        ("uvloop", "speed", "a faster event loop"),
+        ("rich", "cli", "tables on a terminal"),
+        ("pyarrow", "arrow", "export to Parquet"),
+    ):
+        if importlib.util.find_spec(name) is None:
+            yield Finding(name, "note", f"not installed: {use} comes with pip install 'openoutcry[{extra}]'")
+        else:
+            yield Finding(name, "ok", importlib.metadata.version(name))
+
+
+def is_unsafe(version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite can corrupt a database when two connections write or checkpoint at once."""
+    mended = _MENDED.get(version[:2])
+    return _UNSAFE_FROM <= version < UNSAFE_UNTIL and (mended is None or version[2] < mended)
+
+
+def _sqlite() -> Iterator[Finding]:
+    used = choose("auto")
+    yield _library("sqlite3 (standard library)", sqlite_version("sqlite3"), used == "sqlite3")
+    if importlib.util.find_spec("apsw") is None:
+        yield Finding(
+            "apsw", "note", "not installed: a newer SQLite comes with pip install 'openoutcry[speed]'"
+        )
+    else:
+        yield _library("apsw", sqlite_version("apsw"), used == "apsw")
+    if sqlite3.threadsafety == 0:
+        yield Finding("sqlite3 threads", "FAIL", "SQLite is built without threads; use another Python")
+
+
+def _library(name: str, version: tuple[int, int, int], used: bool) -> Finding:
+    text = f"SQLite {'.'.join(map(str, version))}{', used for journals' if used else ''}"
+    if not is_unsafe(version):
+        return Finding(name, "ok", text)
+    return Finding(
+        name,
+        "note",
+        f"{text}; 3.7.0 to 3.51.2 can corrupt a write-ahead log when two connections write or checkpoint at "
+        f"once. openoutcry uses one writing connection and is not affected: keep other programs read-only",
+    )
+
+
+# A journal
+
+
+def _journal(path: Path, key: bytes | None) -> Iterator[Finding]:
+    real = Path(os.path.realpath(path))
+    if not real.exists():
+        yield Finding("journal", "FAIL", f"{path} does not exist; name the file that a bus writes to")
+        return
+    yield from _files(real)
+    unreadable: tuple[type[Exception], ...] = (JournalError, *database_errors())
+    try:
+        with JournalReader(real, key=key) as reader:
+            head, first = reader.head, reader.first
+            letters, suspects = len(reader.buried()), len(reader.suspects())
+            reader.cursors()
+        side = glance(real)
+    except unreadable as problem:
+        yield Finding("journal", "FAIL", f"{type(problem).__name__}: {problem}")
+        return
+    yield Finding("journal", "ok", f"{real}: positions {first:,} to {head:,}")
+    yield Finding(
+        "left over",
+        "note" if letters or suspects else "ok",
+        f"{letters:,} dead letters, {suspects:,} suspects",
+    )
+    if side is None:
+        yield Finding("marks", "note", f"{real.name}-marks is not there; the next start makes it")
+        return
+    with side:
+        yield from _marks(real, side, head)
+
+
+def _files(path: Path) -> Iterator[Finding]:
+    for name in (path, *(Path(f"{path}-{end}") for end in ("wal", "shm", "marks"))):
+        with suppress(FileNotFoundError):
+            mode = stat.S_IMODE(name.stat().st_mode)
+            others = mode & 0o077
+            if others or name == path:
+                said = f"{name.name} has mode {mode:04o}"
+                remedy = f": others can get at it; chmod 600 {name}" if others else ""
+                yield Finding("permissions", "warn" if others else "ok", said + remedy)
+    if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding("access", "FAIL", f"this user cannot write to {path} and its folder")
+    kind = _file_system(path)
+    if kind in _NETWORK:
+        yield Finding(
+            "file system", "FAIL", f"{kind}: a write-ahead log does not work over a network; use a local disk"
+        )
+    elif kind:
+        yield Finding("file system", "ok", kind)
+    with suppress(FileNotFoundError):
+        size = Path(f"{path}-wal").stat().st_size
+        too_big = size > 2 * WAL_MAX_BYTES
+        remedy = ": a reader that never ends keeps it from being tidied up" if too_big else ""
+        yield Finding("write-ahead log", "warn" if too_big else "ok", f"{size:,} bytes{remedy}")
+    room = shutil.disk_usage(path.parent).free
+    short = room < _ROOM_BYTES
+    remedy = f": less than {_ROOM_BYTES:,}; make room before publishing is refused" if short else ""
+    yield Finding("free room", "warn" if short else "ok", f"{room:,} bytes{remedy}")
+
+
+def _file_system(path: Path) -> str:
+    """Return the type of the file system, where the system tells; else an empty string."""
+    found = ""
+    longest = 0
+    with suppress(OSError):
+        for line in Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines():
+            _, mount, kind, *_ = line.split(" ")
+            place = mount.replace("\\040", " ")
+            if len(place) >= longest and path.is_relative_to(place):
+                found, longest = kind, len(place)
+    return found
+
+
+def _marks(path: Path, side: Glance, head: int) -> Iterator[Finding]:
+    if not side.found:
+        yield Finding(
+            "marks", "warn", f"{side.path.name} is of another journal; the next start makes it anew"
+        )
+        return
+    if side.dead:
+        yield Finding(
+            "generation",
+            "FAIL",
+            "DEAD: a sync or a write has failed; see to the disk, then openoutcry recover",
+        )
+    writing = side.is_written
+    if head < side.due and not writing:
+        yield Finding(
+            "end", "FAIL", f"position {side.due:,} had been reached, and is gone; openoutcry recover"
+        )
+    if not writing:
+        left = len(side.in_flight())
+        said = f"nobody has it; {left:,} calls were in flight when the last writer died" if left else "nobody"
+        yield Finding("writer", "note" if left else "ok", said)
+        return
+    yield Finding("writer", "ok", f"process {side.pid}")
+    answer = ask(path, "ping", timeout_s=_PATIENCE_S)
+    if answer is None:
+        yield Finding(
+            "local socket", "note", f"nobody listens at {desk_path(path)}: no bus, or socket = false"
+        )
+    elif answer.ok:
+        yield Finding("local socket", "ok", f"the bus answers at {desk_path(path)}")
+    else:
+        yield Finding("local socket", "FAIL", answer.error)

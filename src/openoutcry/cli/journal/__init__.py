@@ -1,0 +1,25 @@
+"""The verbs on a journal: what only reads needs no lock, what writes goes through the running bus."""
+
+from openoutcry.cli.journal.cursors import cursors
+from openoutcry.cli.journal.exporting import export
+from openoutcry.cli.journal.letters import dlq
+from openoutcry.cli.journal.log import history, tail
+from openoutcry.cli.journal.pending import pending
+from openoutcry.cli.journal.recovering import recover
+from openoutcry.cli.journal.stats import stats
+from openoutcry.cli.journal.upkeep import retire, vacuum
+from openoutcry.cli.journal.verifying import verify
+
+__all__ = [
+    "cursors",
+    "dlq",
+    "export",
+    "history",
+    "pending",
+    "recover",
+    "retire",
+    "stats",
+    "tail",
+    "vacuum",
+    "verify",
+]

@@ -1,0 +1,76 @@
+"""Ways to a journal: read beside whoever writes; change it through the running bus, else under the lock."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from openoutcry.cli.journal.options import read_key
+from openoutcry.cli.mistakes import Mistake
+from openoutcry.errors import NotAJournal
+from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.runtime.desk_client import ask
+
+
+@contextmanager
+def plainly(path: Path) -> Iterator[None]:
+    """Turn what the database and the system say of a file into one line."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise Mistake(f"{problem.filename or path}: {problem.strerror or problem}") from problem
+    except database_errors() as problem:
+        raise Mistake(
+            f"{path} cannot be read: {problem}; see what `openoutcry doctor {path}` and `verify` find"
+        ) from problem
+
+
+def database_errors() -> tuple[type[Exception], ...]:
+    """Return what the SQLite libraries raise that may be in use."""
+    if find_spec("apsw") is None:
+        return (sqlite3.Error,)
+    import apsw
+
+    return (sqlite3.Error, apsw.Error)
+
+
+@contextmanager
+def reading(path: Path, key_file: Path | None = None) -> Iterator[JournalReader]:
+    """Open a journal for reading; needs no lock, and keeps nobody from writing."""
+    with plainly(path), JournalReader(path, key=read_key(key_file)) as reader:
+        yield reader
+
+
+@contextmanager
+def writing(path: Path, key_file: Path | None = None) -> Iterator[SqliteJournal]:
+    """Open a journal for writing, under its lock. Raises `JournalLocked` while a bus runs."""
+    with plainly(path):
+        if not path.is_file():
+            raise NotAJournal(f"{path} does not exist; name the file that a bus writes to")
+        with SqliteJournal(path, key=read_key(key_file)) as journal:
+            yield journal
+
+
+def change(
+    path: Path,
+    key_file: Path | None,
+    verb: str,
+    arguments: dict[str, Any],
+    offline: Callable[[SqliteJournal], int],
+) -> tuple[int, bool]:
+    """Have the running bus do something or, when none runs, do it under the file's lock.
+
+    Returns the number that came of it, and whether a bus did it. Raises `Mistake` when the bus refuses.
+    """
+    with plainly(path):
+        answer = ask(path, verb, **{name: value for name, value in arguments.items() if value is not None})
+    if answer is not None:
+        if not answer.ok:
+            raise Mistake(answer.error)
+        return int(answer.result), True
+    with writing(path, key_file) as journal:
+        return offline(journal), False

@@ -1,0 +1,131 @@
+"""`openoutcry cursors`: how far every subscription has come; dropped or reassigned where its name is gone."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from openoutcry.cli.console import print_lines, progress, table
+from openoutcry.cli.journal import options
+from openoutcry.cli.journal.access import change, plainly, reading
+from openoutcry.cli.journal.amending import drop_cursor, reassign_cursor
+from openoutcry.cli.journal.pending import count_waiting
+from openoutcry.cli.journal.showing import clean, json_line
+from openoutcry.cli.mistakes import Mistake
+from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.ports import Changes
+from openoutcry.runtime.desk_client import ask
+
+_PATIENCE_S = 5.0
+
+
+class Standing(msgspec.Struct, kw_only=True):
+    """Where a subscription stands in a lane.
+
+    Attributes:
+        subscription: Its name.
+        lane: The lane.
+        floor: Every position up to here is settled.
+        waiting: Events that it takes and has not settled.
+        present: Whether it is subscribed to the running bus; None when no bus runs.
+
+    """
+
+    subscription: str
+    lane: str
+    floor: int
+    waiting: int
+    present: bool | None = None
+
+
+@click.group()
+def cursors() -> None:
+    """Look after cursors: how far each durable subscription has come."""
+
+
+@cursors.command("list")
+@options.journal
+@options.as_json
+@options.key_file
+def list_cursors(path: Path, as_json: bool, key_file: Path | None) -> None:
+    """List the cursors, and what waits for each. `present` says who is subscribed, while a bus runs."""
+    with reading(path, key_file) as reader:
+        found = _from_bus(path) or _from_file(reader)
+    if as_json:
+        print_lines(map(json_line, found))
+    elif found:
+        words = {True: "yes", False: "no", None: "-"}
+        heads = ("subscription", "lane", "floor", "waiting", "present")
+        table(heads, [(clean(s.subscription), s.lane, s.floor, s.waiting, words[s.present]) for s in found])
+    else:
+        click.echo("no subscription has a cursor here")
+
+
+def _from_bus(path: Path) -> list[Standing] | None:
+    """Ask the running bus, which knows best. None when there is none, or it is busy: then the file tells."""
+    with plainly(path):
+        answer = ask(path, "cursors", timeout_s=_PATIENCE_S)
+    if answer is None or not answer.ok:
+        return None
+    return msgspec.convert(answer.result, list[Standing])
+
+
+def _from_file(reader: JournalReader) -> list[Standing]:
+    head = reader.head
+    with progress("counting") as tell:
+        counts = count_waiting(reader, lambda at: tell(at, head))
+    return [
+        Standing(subscription=c.subscription, lane=c.lane, floor=c.floor, waiting=c.waiting) for c in counts
+    ]
+
+
+@cursors.command()
+@options.journal
+@click.argument("name", metavar="SUBSCRIPTION")
+@options.key_file
+def drop(path: Path, name: str, key_file: Path | None) -> None:
+    """Forget a subscription's cursors, and with them what waits for it; its dead letters stay.
+
+    Should the name come back, it begins at the end of the journal.
+    """
+
+    def offline(journal: SqliteJournal) -> int:
+        changes = drop_cursor(journal, name)
+        with journal.reader() as reader:
+            waiting = sum(c.waiting for c in count_waiting(reader) if c.subscription == name)
+        _save(journal, changes)
+        return waiting
+
+    count, _ = change(path, key_file, "drop_cursor", {"subscription": name}, offline)
+    click.echo(f"{name}: dropped; {_events(count)} that waited for it given up")
+
+
+@cursors.command()
+@options.journal
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+@options.key_file
+def reassign(path: Path, old: str, new: str, key_file: Path | None) -> None:
+    """Give the cursors and dead letters of a subscription that was renamed, OLD, to its NEW name."""
+    if old == new:
+        raise Mistake(f"{old!r} is both the old name and the new one")
+
+    def offline(journal: SqliteJournal) -> int:
+        changes = reassign_cursor(journal, old, new)
+        _save(journal, changes)
+        with journal.reader() as reader:
+            return sum(c.waiting for c in count_waiting(reader) if c.subscription == new)
+
+    arguments: dict[str, Any] = {"old": old, "new": new}
+    count, _ = change(path, key_file, "reassign_cursor", arguments, offline)
+    click.echo(f"{old} is {new} now; {_events(count)} wait for it")
+
+
+def _save(journal: SqliteJournal, changes: Changes) -> None:
+    journal.write((), changes)
+    journal.sync()
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"

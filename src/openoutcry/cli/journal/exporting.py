@@ -1,0 +1,183 @@
+"""`openoutcry export`: a journal's events as JSON lines, CSV or Parquet."""
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any, Final
+
+import click
+import msgspec
+
+from openoutcry.cli.console import print_lines, progress
+from openoutcry.cli.journal import options
+from openoutcry.cli.journal.access import reading
+from openoutcry.cli.journal.options import filter_of
+from openoutcry.cli.journal.scanning import pages
+from openoutcry.cli.journal.showing import json_line, row_of
+from openoutcry.cli.mistakes import Mistake
+from openoutcry.journals import JournalReader
+from openoutcry.ports import Filter, Stored
+
+_COLUMNS: Final = (
+    "position",
+    "time",
+    "wall_ns",
+    "event_type",
+    "event_id",
+    "source_agent",
+    "symbol",
+    "correlation_id",
+    "causation_id",
+    "round_id",
+    "lane",
+    "level",
+    "event",
+)
+_BY_SUFFIX: Final = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
+Pages = Iterator[list[Stored]]
+
+
+@click.command()
+@options.journal
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Instead of printing.",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["jsonl", "csv", "parquet"]),
+    help="JSON lines, CSV or Parquet.  [default: by the file's name, else jsonl]",
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@options.filtered
+@options.key_file
+def export(
+    path: Path, output: Path | None, kind: str | None, force: bool, key_file: Path | None, **given: Any
+) -> None:
+    """Write a journal's events, those that meet every condition given, for other programs.
+
+    FILE appears when it is complete: an export that is interrupted leaves nothing behind.
+    """
+    kind = kind or ("jsonl" if output is None else _BY_SUFFIX.get(output.suffix.lower(), "jsonl"))
+    where = filter_of(given)
+    if kind == "parquet" and output is None:
+        raise Mistake("Parquet is no text to print: give --output FILE")
+    if kind == "parquet":
+        _pyarrow()
+    with reading(path, key_file) as reader:
+        if output is None:
+            print_lines(_lines(kind, pages(reader, where)))
+            return
+        _check_target(output, reader.path, force)
+        count = _write(reader, where, output, kind)
+    click.echo(f"{count:,} events written to {output}")
+
+
+def _lines(kind: str, found: Pages) -> Iterator[str]:
+    if kind == "csv":
+        yield ",".join(_COLUMNS)
+    for page in found:
+        if kind == "csv":
+            yield _csv(page).rstrip("\n")
+        else:
+            for entry in page:
+                yield json_line(row_of(entry))
+
+
+def _check_target(output: Path, journal: Path, force: bool) -> None:
+    if output.exists():
+        if journal.samefile(output) or not output.is_file():
+            raise Mistake(f"{output} is the journal, or no plain file: give another name")
+        if not force:
+            raise Mistake(f"{output} exists: give another name, or --force to replace it")
+
+
+def _write(reader: JournalReader, where: Filter, output: Path, kind: str) -> int:
+    """Write the file beside its place, then put it there."""
+    head = reader.head
+    count = 0
+    with progress("exporting") as tell, _in_place(output) as file:
+        if kind == "parquet":
+            take, finish = _parquet(file)
+        else:
+            take, finish = partial(_text, file, kind), lambda: None
+            file.write((",".join(_COLUMNS) + "\n").encode() if kind == "csv" else b"")
+        for page in pages(reader, where, seen=lambda at: tell(at, head)):
+            take(page)
+            count += len(page)
+        finish()
+    return count
+
+
+@contextmanager
+def _in_place(output: Path) -> Iterator[IO[bytes]]:
+    """Yield a new file that takes the name `output` at the end, and vanishes if it does not come to that."""
+    handle, name = tempfile.mkstemp(prefix=f".{output.name[:64]}-", dir=output.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)
+        Path(name).replace(output)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+def _text(file: IO[bytes], kind: str, page: list[Stored]) -> None:
+    text = _csv(page) if kind == "csv" else "".join(f"{json_line(row_of(entry))}\n" for entry in page)
+    file.write(text.encode())
+
+
+def _values(entry: Stored) -> dict[str, Any]:
+    row = row_of(entry)
+    return {**msgspec.structs.asdict(row), "event": entry.payload.decode("utf-8", "replace")}
+
+
+def _csv(page: list[Stored]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writerows(map(_values, page))
+    return text.getvalue()
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError:
+        raise Mistake("Parquet needs pyarrow: pip install 'openoutcry[arrow]'") from None
+
+
+def _parquet(file: IO[bytes]) -> tuple[Any, Any]:
+    """Return what takes a page, and what ends the file."""
+    arrow, parquet = _pyarrow()
+    types = {"position": arrow.int64(), "time": arrow.timestamp("ns", tz="UTC"), "wall_ns": arrow.int64()}
+    schema = arrow.schema([(name, types.get(name, arrow.string())) for name in _COLUMNS])
+    writer = parquet.ParquetWriter(file, schema, compression="zstd")
+
+    def take(page: list[Stored]) -> None:
+        rows = [{**_values(entry), "time": entry.wall_ns} for entry in page]
+        columns = [
+            arrow.array([row[name] for row in rows], type=schema.field(name).type) for name in _COLUMNS
+        ]
+        writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
+
+    return take, writer.close

@@ -1,0 +1,111 @@
+"""Following a journal that somebody else writes, also when the bus is restarted or the file replaced."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import click
+
+from openoutcry.cli.journal.access import database_errors
+from openoutcry.errors import JournalCorrupt, JournalError, SchemaTooNew
+from openoutcry.journals import JournalReader
+from openoutcry.journals.glance import Glance, glance
+from openoutcry.ports import Filter, Stored
+
+POLL_S: Final = 0.2
+_PAGE: Final = 1_024
+_PATIENCE: Final = 50  # polls in a row that may fail, as while a bus starts or stops
+
+
+class _Watch:
+    """One journal file, open for reading, with the side file that tells when that is worth it."""
+
+    def __init__(self, path: Path, key: bytes | None) -> None:
+        self.path = path
+        self._identity = _identity(path)
+        self.reader = JournalReader(path, key=key)
+        self._side: Glance | None = None
+        self._seen = -1
+        with suppress(JournalError, OSError, *database_errors()):
+            self._side = glance(path)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether other files stand at the path now."""
+        return _identity(self.path) != self._identity
+
+    def has_news(self) -> bool:
+        """Whether something may have been written since the last page. A look into shared memory."""
+        return self._side is None or self._side.written != self._seen
+
+    def page(self, after: int, where: Filter) -> list[Stored]:
+        """Return the next entries; none: all was read."""
+        seen = -1 if self._side is None else self._side.written
+        page = self.reader.read(after, _PAGE, where)
+        if not page:
+            self._seen = seen
+        return page
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.reader.close()
+        if self._side is not None:
+            self._side.close()
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Return what changes when the journal or its side file is replaced; nothing while it is missing."""
+    found: list[int] = []
+    for name in (path, Path(f"{path.resolve()}-marks")):
+        with suppress(OSError):
+            found.append(name.stat().st_ino)
+    return tuple(found)
+
+
+def follow(path: Path, key: bytes | None, where: Filter, after: int) -> Iterator[list[Stored]]:
+    """Yield what is written behind a position, page by page, without end.
+
+    Raises `JournalCorrupt` for damage, and another `JournalError` when the file cannot be read for ten
+    seconds. A file that is away is waited for.
+    """
+    watch: _Watch | None = None
+    failures = 0
+    passing: tuple[type[Exception], ...] = (JournalError, *database_errors())
+    try:
+        while True:
+            try:
+                if watch is None or watch.is_stale:
+                    watch, after = _open_again(path, key, watch, after)
+                while watch is not None and watch.has_news() and (page := watch.page(after, where)):
+                    after = page[-1].position
+                    yield page
+                failures = 0
+            except (JournalCorrupt, SchemaTooNew):
+                raise
+            except passing:
+                failures += 1
+                if failures >= _PATIENCE:
+                    raise
+            time.sleep(POLL_S)
+    finally:
+        if watch is not None:
+            watch.close()
+
+
+def _open_again(path: Path, key: bytes | None, old: _Watch | None, after: int) -> tuple[_Watch | None, int]:
+    """Open what stands at the path now. Where that is a shorter journal, begin at its beginning."""
+    if not path.is_file():
+        return old, after
+    new = _Watch(path, key)
+    if old is not None:
+        old.close()
+    try:
+        if new.reader.head < after:
+            click.echo(f"{path} is a new journal; going on from its beginning", err=True)
+            after = 0
+    except BaseException:
+        new.close()
+        raise
+    return new, after

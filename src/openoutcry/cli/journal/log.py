@@ -1,0 +1,78 @@
+"""`openoutcry tail` and `openoutcry history`: the events of a journal, the newest or all."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from openoutcry.cli.console import print_lines
+from openoutcry.cli.journal import options
+from openoutcry.cli.journal.access import plainly, reading
+from openoutcry.cli.journal.following import follow
+from openoutcry.cli.journal.options import filter_of, read_key
+from openoutcry.cli.journal.scanning import pages
+from openoutcry.cli.journal.showing import shown
+from openoutcry.journals import JournalReader
+from openoutcry.ports import Filter
+
+
+@click.command()
+@options.journal
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
+@click.option(
+    "--lines",
+    "-n",
+    "count",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="COUNT",
+    help="How many of the newest events.",
+)
+@options.filtered
+@options.as_json
+@options.key_file
+def tail(path: Path, follow: bool, count: int, as_json: bool, key_file: Path | None, **given: Any) -> None:
+    """Show the newest events of a journal, and with --follow those to come.
+
+    It needs no lock, keeps no bus from writing, and goes on when the bus is restarted.
+    """
+    where = filter_of(given)
+    with reading(path, key_file) as reader:
+        head = reader.head
+        print_lines(shown(_upto(reader, count, where, head), as_json))
+    if follow:
+        _follow(path, key_file, where, head, as_json)
+
+
+def _upto(reader: JournalReader, count: int, where: Filter, head: int) -> list[Any]:
+    """Return the newest entries, but not those that were written since the head was looked at."""
+    return [entry for entry in reader.tail(count, where) if entry.position <= head]
+
+
+def _follow(path: Path, key_file: Path | None, where: Filter, after: int, as_json: bool) -> None:
+    with plainly(path):
+        for page in follow(path, read_key(key_file), where, after):
+            print_lines(shown(page, as_json))
+
+
+@click.command()
+@options.journal
+@options.filtered
+@click.option("--limit", type=click.IntRange(min=1), metavar="COUNT", help="Only the newest so many.")
+@options.as_json
+@options.key_file
+def history(path: Path, limit: int | None, as_json: bool, key_file: Path | None, **given: Any) -> None:
+    """Show the events of a journal, oldest first, that meet every condition given."""
+    where = filter_of(given)
+    with reading(path, key_file) as reader:
+        print_lines(_history(reader, where, limit, as_json))
+
+
+def _history(reader: JournalReader, where: Filter, limit: int | None, as_json: bool) -> Iterator[str]:
+    if limit is not None:
+        yield from shown(reader.tail(limit, where), as_json)
+        return
+    for page in pages(reader, where):
+        yield from shown(page, as_json)

@@ -1,0 +1,120 @@
+"""What the verbs on a journal have in common on the command line: the file, the key, filters and times."""
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from openoutcry.cli.mistakes import Mistake
+from openoutcry.ports import Filter
+
+NS_PER_S: Final = 1_000_000_000
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Age(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """A stretch of time such as 90s, 15m, 2h, 7d or 4w; converted to nanoseconds."""
+
+    name = "AGE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return it in nanoseconds."""
+        found = _AGE.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is no stretch of time: write 90s, 15m, 2h, 7d or 4w", param, ctx)
+        return round(float(found[1]) * _SECONDS[found[2]] * NS_PER_S)
+
+
+class Instant(click.ParamType):  # type: ignore[type-arg]
+    """A time (ISO 8601, UTC unless it says otherwise), or an age before now; converted to ns since 1970."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return it in nanoseconds since 1970."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        if _AGE.fullmatch(text):
+            return time.time_ns() - AGE.convert(text, param, ctx)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(
+                f"{value!r} is no time: write 2025-11-24, 2025-11-24T16:00 (UTC), "
+                f"2025-11-24T16:00+01:00, or an age such as 15m",
+                param,
+                ctx,
+            )
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        since_1970 = moment - datetime.fromtimestamp(0, UTC)
+        return (since_1970.days * 86_400 + since_1970.seconds) * NS_PER_S + since_1970.microseconds * 1_000
+
+
+AGE: Final = Age()
+INSTANT: Final = Instant()
+
+journal = click.argument("path", metavar="JOURNAL", type=click.Path(path_type=Path))
+as_json = click.option("--json", "as_json", is_flag=True, help="JSON lines instead of text.")
+key_file = click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file with the key of a sealed journal: its bytes, as given to PersistenceConfig.",
+)
+since = click.option(
+    "--since", "since_ns", type=INSTANT, metavar="TIME", help="At this time or later, or an age: 15m."
+)
+until = click.option("--until", "until_ns", type=INSTANT, metavar="TIME", help="Before this time.")
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Accept `--type fill,order` and the option repeated."""
+    return tuple(dict.fromkeys(name.strip() for part in value for name in part.split(",") if name.strip()))
+
+
+_FILTERS: Final = (
+    click.option("--type", "types", multiple=True, callback=_names, metavar="TYPES", help="Event types."),
+    click.option("--agent", metavar="NAME", help="From this source agent."),
+    click.option("--symbol", metavar="NAME", help="Of this symbol."),
+    click.option("--correlation", metavar="ID", help="Of this chain of cause and effect."),
+    since,
+    until,
+)
+
+
+def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a filter; `filter_of` reads them."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def filter_of(given: dict[str, Any]) -> Filter:
+    """Take the options of a filter out of what a command was given, and return the filter."""
+    types = given.pop("types")
+    return Filter(
+        types=frozenset(types) if types else None,
+        agent=given.pop("agent"),
+        symbol=given.pop("symbol"),
+        correlation_id=given.pop("correlation"),
+        since_ns=given.pop("since_ns"),
+        until_ns=given.pop("until_ns"),
+    )
+
+
+def read_key(file: Path | None) -> bytes | None:
+    """Return the key in a file. Raises `Mistake` when it cannot be read."""
+    if file is None:
+        return None
+    try:
+        return file.read_bytes()
+    except OSError as problem:
+        raise Mistake(f"--key-file {file}: {problem.strerror or problem}") from problem

@@ -1,0 +1,75 @@
+"""A look at a journal's side file that takes no lock: who writes, how far, what is in flight."""
+
+import fcntl
+import mmap
+import os
+from pathlib import Path
+from typing import Self
+
+from openoutcry.journals import schema
+from openoutcry.journals.engines import EngineName, connect
+from openoutcry.journals.marks import _FILE_BYTES, _PID, MarksFile
+
+
+class Glance(MarksFile):
+    """The side file, mapped for reading. What a writer notes is seen at once.
+
+    Attributes:
+        found: Whether it belongs to the generation of the database beside it.
+
+    """
+
+    __slots__ = ()
+
+    def __init__(self, journal: Path, generation: bytes) -> None:
+        """Map it. Raises `FileNotFoundError` where there is none, or one that was never filled."""
+        self.path = Path(f"{journal}-marks")
+        self.created = False
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if os.fstat(self._fd).st_size < _FILE_BYTES:
+            os.close(self._fd)
+            raise FileNotFoundError(f"{self.path} was never filled")
+        self._map = mmap.mmap(self._fd, _FILE_BYTES, access=mmap.ACCESS_READ)
+        self.cells = memoryview(self._map).cast("Q")
+        self._free = []
+        self.found = self.belongs_to(generation)
+
+    @property
+    def pid(self) -> int:
+        """The process that wrote last; 0 where nobody has."""
+        return int(self.cells[_PID])
+
+    @property
+    def is_written(self) -> bool:
+        """Whether somebody has the writer's lock now. Asking takes a shared lock for some microseconds."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        return False
+
+    @property
+    def due(self) -> int:
+        """The position that the file must reach after the last writer's end, whatever ended it."""
+        return self.written if self.same_boot else self.synced
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def glance(journal: str | Path, engine: EngineName = "auto") -> Glance | None:
+    """Look at the side file of a journal that exists; None where it has none. Close what is returned."""
+    path = Path(os.path.realpath(journal))
+    db = connect(path, engine, "ro")
+    try:
+        generation = schema.settings(db, path).get("generation", ("", b""))[0]
+    finally:
+        db.close()
+    try:
+        return Glance(path, bytes.fromhex(generation))
+    except (FileNotFoundError, ValueError):
+        return None

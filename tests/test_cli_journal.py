@@ -1,0 +1,1079 @@
+"""The command line on a journal, as a user meets it: beside a running bus, after a crash, on damage."""
+
+import asyncio
+import csv
+import json
+import os
+import select
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from openoutcry.cli import main
+from openoutcry.cli.console import progress
+from openoutcry.cli.doctor import is_unsafe
+from openoutcry.cli.journal.options import AGE, INSTANT
+from openoutcry.cli.journal.showing import time_of
+from openoutcry.events import encode
+from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level
+from openoutcry.runtime.desk import Desk
+from openoutcry.runtime.desk_verbs import REDRIVE
+from openoutcry.trading import MarketDataEvent
+
+LIMIT_S = 30
+KEY = b"k" * 32
+START_NS = 1_764_000_000_000_000_000  # 2025-11-24T16:00Z
+SECOND = 1_000_000_000
+UNKNOWN = b'{"event_class":"Nobody","event_id":"w1","event_type":"weather","source_agent":"sky","note":"r\\u001b[31m"}'
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def done(*arguments: object, code: int = 0) -> str:
+    """Run a command that should end with `code`, and return what it printed."""
+    result = call(*arguments)
+    assert result.exit_code == code, (result.output, result.exception)
+    assert "Traceback (most recent" not in result.output
+    return result.stdout
+
+
+def rows_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def one_line(result: Result) -> str:
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def tick(number: int, symbol: str = "AAPL", agent: str = "feed", chain: str | None = None) -> Entry:
+    event = MarketDataEvent(symbol=symbol, price=float(number), source_agent=agent, correlation_id=chain)
+    return Entry(event.event_id, encode(event), wall_ns=START_NS + number * SECOND)
+
+
+def letter(subscription: str, entry: Entry, position: int, minutes: int = 0) -> BuriedEvent:
+    return BuriedEvent(
+        subscription=subscription,
+        lane="normal",
+        position=position,
+        payload=entry.payload,
+        reason="failed",
+        error="KeyError: 'book'",
+        traceback="Traceback\n  line of code\nKeyError: 'book'",
+        attempts=3,
+        wall_ns=START_NS + minutes * 60 * SECOND,
+    )
+
+
+def fill(path: Path, key: bytes | None = None) -> None:
+    """Ten ticks, five for each symbol, and an event of a class that nobody knows; two letters; two cursors."""
+    entries = [tick(n, "AAPL" if n % 2 else "IBM", chain="chain-1" if n < 4 else None) for n in range(1, 11)]
+    entries.append(Entry("w1", UNKNOWN, lane="high", level=Level.DISK, wall_ns=START_NS + 60 * SECOND))
+    changes = Changes(
+        cursors=[
+            CursorState(
+                subscription="risk", lane="normal", floor=3, settled=((5, 6),), takes=("market_data", "fill")
+            ),
+            CursorState(subscription="risk", lane="high", floor=11, takes=("market_data", "fill")),
+            CursorState(subscription="book", lane="high", floor=0, takes=("*",)),
+            CursorState(subscription="book", lane="normal", floor=9, takes=("order",)),
+        ],
+        buried=[letter("risk", entries[4], 5), letter("book", entries[5], 6, minutes=10)],
+    )
+    with SqliteJournal(path, key=key) as journal:
+        journal.write(entries, changes)
+        journal.sync()
+
+
+@pytest.fixture
+def firm(tmp_path: Path) -> Path:
+    path = tmp_path / "firm.db"
+    fill(path)
+    return path
+
+
+# -- a bus's stand-in, in a thread of its own --------------------------------------------------------
+
+
+class Bus:
+    """A bus that has the journal's lock, and answers at the desk."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def redrive(self, subscription: str | None = None, **conditions: Any) -> int:
+        self.calls.append(("redrive", subscription, conditions))
+        return 1
+
+    def drop_dead_letters(self, subscription: str | None = None, **conditions: Any) -> int:
+        self.calls.append(("drop", subscription, conditions))
+        return 2
+
+    def cursors(self) -> list[dict[str, Any]]:
+        return [{"subscription": "risk", "lane": "normal", "floor": 8, "waiting": 3, "present": True}]
+
+    def drop_cursor(self, name: str) -> int:
+        raise ValueError(f"{name} is subscribed")
+
+    def reassign_cursor(self, old: str, new: str) -> int:
+        self.calls.append(("reassign", old, new))
+        return 4
+
+
+@contextmanager
+def running(path: Path, *, with_desk: bool = True) -> Iterator[Bus]:
+    """Hold the journal's lock and serve its desk, as a bus does."""
+    bus = Bus()
+    ready, stop = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        desk = Desk(bus, path)
+        if with_desk:
+            await desk.start()
+        ready.set()
+        await asyncio.to_thread(stop.wait)
+        await desk.stop()
+
+    with SqliteJournal(path):
+        thread = threading.Thread(target=asyncio.run, args=(serve(),))
+        thread.start()
+        try:
+            assert ready.wait(LIMIT_S)
+            yield bus
+        finally:
+            stop.set()
+            thread.join()
+
+
+# -- tail and history --------------------------------------------------------------------------------
+
+
+def positions(text: str) -> list[int]:
+    return [row["position"] for row in rows_of(text)]
+
+
+def test_tail_shows_the_newest_events_one_a_line(firm: Path) -> None:
+    lines = done("tail", firm, "-n", "3").splitlines()
+    assert len(lines) == 3
+    assert lines[0].split() == [
+        "9",
+        "2025-11-24T16:00:09.000",
+        "normal",
+        "market_data",
+        "feed",
+        "AAPL",
+        "price=9.0",
+    ]
+
+
+def test_an_event_of_an_unknown_type_is_shown_from_its_json_and_does_nothing_to_the_terminal(
+    firm: Path,
+) -> None:
+    line = done("tail", firm, "-n", "1")
+    assert "high" in line
+    assert "weather" in line
+    assert "note=r\\x1b[31m" in line
+
+
+def test_json_lines_carry_the_place_the_head_and_the_event_as_it_was_written(firm: Path) -> None:
+    out = done("tail", firm, "-n", "1", "--json")
+    assert UNKNOWN.decode() in out
+    (row,) = rows_of(out)
+    assert {name: row[name] for name in ("position", "time", "lane", "level", "event_type", "event_id")} == {
+        "position": 11,
+        "time": "2025-11-24T16:01:00.000",
+        "lane": "high",
+        "level": "disk",
+        "event_type": "weather",
+        "event_id": "w1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", list(range(1, 12))),
+        ("--type weather", [11]),
+        ("--type weather,market_data --type fill", list(range(1, 12))),
+        ("--symbol IBM", [2, 4, 6, 8, 10]),
+        ("--agent sky", [11]),
+        ("--agent nobody", []),
+        ("--correlation chain-1", [1, 2, 3]),
+        ("--since 2025-11-24T16:00:08", [8, 9, 10, 11]),
+        ("--until 2025-11-24T16:00:03Z", [1, 2]),
+        ("--since 2025-11-24T17:00:05+01:00 --until 2025-11-24T16:00:07 --symbol IBM", [6]),
+        ("--limit 2", [10, 11]),
+        ("--limit 2 --symbol AAPL", [7, 9]),
+        ("--since 2030-01-01", []),
+    ],
+)
+def test_history_shows_what_meets_every_condition_oldest_first(
+    firm: Path, options: str, expected: list[int]
+) -> None:
+    assert positions(done("history", firm, "--json", *options.split())) == expected
+
+
+def test_a_long_history_comes_in_pages_and_whole(firm: Path) -> None:
+    with SqliteJournal(firm) as journal:
+        for start in range(100, 6_100, 1_500):
+            journal.write([tick(n, "IBM" if n == 4_000 else "AAPL") for n in range(start, start + 1_500)])
+    assert positions(done("history", firm, "--json")) == list(range(1, 6_012))
+    assert len(positions(done("history", firm, "--symbol", "IBM", "--json"))) == 6
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2025-13-01", "5x", ""])
+def test_a_time_that_is_none_is_a_mistake_with_examples(firm: Path, text: str) -> None:
+    result = call("history", firm, "--since", text)
+    assert result.exit_code == 2
+    assert "write 2025-11-24" in result.stderr
+
+
+def test_times_are_utc_and_may_be_ages() -> None:
+    assert INSTANT.convert("2025-11-24T16:00:00.5", None, None) == START_NS + SECOND // 2
+    assert AGE.convert("1.5h", None, None) == 5_400 * SECOND
+    age = time.time_ns() - INSTANT.convert("15m", None, None)
+    assert abs(age - 900 * SECOND) < 60 * SECOND
+    assert time_of(START_NS + 1_999_999) == "2025-11-24T16:00:00.001"
+    assert time_of(2**63 - 1) == "2262-04-11T23:47:16.854"
+
+
+# -- follow ------------------------------------------------------------------------------------------
+
+
+def start(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "openoutcry", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+@contextmanager
+def following(path: Path) -> Iterator[Callable[[int], list[int]]]:
+    """Follow a journal; the function that is yielded reads so many positions. Ends with Ctrl-C and 130."""
+    process = start("tail", path, "--follow", "-n", "0", "--json", "--symbol", "ES")
+    watchdog = threading.Timer(LIMIT_S, process.kill)
+    watchdog.start()
+    out = process.stdout
+    assert out is not None
+
+    def take(count: int) -> list[int]:
+        return [json.loads(out.readline())["position"] for _ in range(count)]
+
+    try:
+        yield take
+        process.send_signal(signal.SIGINT)
+        rest, err = process.communicate()
+        assert process.returncode == 130, err
+        assert rest == ""
+        assert "Traceback" not in err
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+
+
+def write_es(journal: SqliteJournal, *numbers: int) -> list[int]:
+    return list(journal.write([tick(n, "ES") for n in numbers]).positions)
+
+
+CRASHES = """
+import os, sys
+from openoutcry.journals import SqliteJournal
+from openoutcry.ports import Entry
+journal = SqliteJournal(sys.argv[1])
+event = b'{"event_id":"%s","event_type":"t","symbol":"ES"}' % sys.argv[2].encode()
+journal.write([Entry(sys.argv[2], event)])
+os.kill(os.getpid(), 9)
+"""
+
+
+def crash_after_writing(path: Path, event_id: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", CRASHES, str(path), event_id], check=False, timeout=LIMIT_S)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def test_follow_shows_what_is_written_through_restarts_and_crashes_of_the_bus(firm: Path) -> None:
+    with following(firm) as take:
+        _wait_for_follower(firm, take)
+        with SqliteJournal(firm) as journal:
+            assert take(0) == []
+            expected = write_es(journal, 2, 3)
+            assert take(2) == expected
+            journal.write([tick(4, "AAPL")])
+            expected = write_es(journal, 5)
+            assert take(1) == expected
+        with SqliteJournal(firm) as journal:
+            expected = write_es(journal, 6)
+            assert take(1) == expected
+            head = journal.head
+        crash_after_writing(firm, "c1")
+        assert take(1) == [head + 1]
+        crash_after_writing(firm, "c2")
+        assert take(1) == [head + 2]
+        with SqliteJournal(firm) as journal:
+            expected = write_es(journal, *range(100, 3_100))
+            assert take(3_000) == expected
+
+
+def test_follow_goes_on_in_a_journal_that_takes_the_place_of_the_old_one(firm: Path) -> None:
+    with following(firm) as take:
+        _wait_for_follower(firm, take)
+        new = firm.with_name("new.db")
+        with SqliteJournal(new) as journal:
+            write_es(journal, 1)
+        for end in ("-wal", "-shm", "-marks"):
+            firm.with_name(firm.name + end).unlink(missing_ok=True)
+        new.with_name("new.db-marks").rename(firm.with_name("firm.db-marks"))
+        new.rename(firm)
+        assert take(1) == [1]
+        with SqliteJournal(firm) as journal:
+            assert write_es(journal, 2) == [2]
+            assert take(1) == [2]
+
+
+def _wait_for_follower(path: Path, take: Callable[[int], list[int]]) -> None:
+    """Write an event now and again until the follower shows one, so that it is known to be there."""
+    with SqliteJournal(path) as journal:
+        seen = threading.Event()
+        written = 0
+
+        def write() -> None:
+            nonlocal written
+            while not seen.wait(0.05):
+                write_es(journal, 1_000 + written)
+                written += 1
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        first = take(1)[0]
+        seen.set()
+        writer.join()
+        take(journal.head - first)
+
+
+# -- pipes and signals -------------------------------------------------------------------------------
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(firm: Path) -> None:
+    with SqliteJournal(firm) as journal:
+        journal.write([tick(n) for n in range(100, 20_100)])
+    process = start("history", firm, "--json")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(LIMIT_S) == 1
+    process.stderr.close()
+
+
+def test_ctrl_c_ends_a_long_command_silently_with_130(firm: Path) -> None:
+    with SqliteJournal(firm) as journal:
+        journal.write([tick(n) for n in range(100, 20_100)])
+    process = start("history", firm, "--json")
+    assert process.stdout is not None
+    process.stdout.readline()  # it is at work, and waits for room in the pipe
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, err) == (130, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_one_line(firm: Path) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "openoutcry", "history", str(firm)]
+        ended = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=LIMIT_S
+        )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("Error: the output cannot be written")
+
+
+def test_a_progress_bar_is_drawn_on_a_terminal_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("counting") as tell:
+        tell(1, 2)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("verb", [["verify"], ["stats"], ["pending"], ["recover", "--dry-run"]])
+def test_long_work_shows_its_progress_on_a_terminal(firm: Path, verb: list[str]) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "openoutcry", *verb, str(firm)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        assert process.wait(LIMIT_S) == 0
+        seen = b""
+        while select.select([ours], [], [], 0)[0]:
+            try:
+                seen += os.read(ours, 4_096)
+            except OSError:
+                break
+    os.close(ours)
+    assert b"100%" in seen
+
+
+# -- pending -----------------------------------------------------------------------------------------
+
+
+def test_pending_counts_by_cursor_and_by_what_a_subscription_takes(firm: Path) -> None:
+    found = {
+        (row["subscription"], row["lane"]): row["waiting"] for row in rows_of(done("pending", firm, "--json"))
+    }
+    assert found == {("risk", "normal"): 5, ("risk", "high"): 0, ("book", "high"): 1, ("book", "normal"): 0}
+
+
+def test_pending_is_a_table_for_people(firm: Path) -> None:
+    lines = [line.split() for line in done("pending", firm, "--subscription", "risk").splitlines()]
+    assert lines == [
+        ["subscription", "lane", "floor", "waiting", "oldest"],
+        ["risk", "high", "11", "0", "-"],
+        ["risk", "normal", "3", "5", "2025-11-24T16:00:04.000"],
+    ]
+
+
+def test_pending_lists_the_events_with_whom_they_wait_for(firm: Path) -> None:
+    rows = rows_of(done("pending", firm, "--list", "--json"))
+    assert [(row["subscription"], row["position"]) for row in rows] == [
+        *(("risk", position) for position in (4, 7, 8, 9, 10)),
+        ("book", 11),
+    ]
+    assert len(done("pending", firm, "--list", "--subscription", "book").splitlines()) == 1
+
+
+def test_without_cursors_nothing_is_pending(tmp_path: Path) -> None:
+    with SqliteJournal(tmp_path / "new.db") as journal:
+        journal.write([tick(1)])
+    assert "no subscription has a cursor" in done("pending", tmp_path / "new.db")
+    assert "no subscription has a cursor" in done("cursors", "list", tmp_path / "new.db")
+
+
+# -- dead letters ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", [1, 2]),
+        ("--id 2", [2]),
+        ("--id 1 --id 2", [1, 2]),
+        ("--subscription risk", [1]),
+        ("--type market_data", [1, 2]),
+        ("--type fill", []),
+        ("--since 2025-11-24T16:05", [2]),
+        ("--until 2025-11-24T16:05", [1]),
+        ("--id 1 --subscription book", []),
+    ],
+)
+def test_dead_letters_are_listed_by_every_condition(firm: Path, options: str, expected: list[int]) -> None:
+    rows = rows_of(done("dlq", "list", firm, "--json", *options.split()))
+    assert [row["letter_id"] for row in rows] == expected
+
+
+def test_dead_letters_are_a_table_for_people(firm: Path) -> None:
+    out = done("dlq", "list", firm)
+    assert out.splitlines()[0].split() == [
+        *("id", "subscription", "position", "type", "reason", "attempts", "buried", "error")
+    ]
+    assert "KeyError: 'book'" in out
+    assert done("dlq", "list", firm, "--type", "fill") == "no dead letters\n"
+
+
+def test_a_dead_letter_is_shown_whole(firm: Path) -> None:
+    out = done("dlq", "show", firm, "1")
+    for said in ("dead letter 1", "risk", "failed", '"symbol": "AAPL"', "  line of code"):
+        assert said in out
+    (row,) = rows_of(done("dlq", "show", firm, "2", "--json"))
+    assert row["event"]["symbol"] == "IBM"
+    assert "no dead letter 9" in one_line(call("dlq", "show", firm, "9"))
+
+
+def letters_of(path: Path) -> list[BuriedEvent]:
+    with JournalReader(path) as reader:
+        return reader.buried()
+
+
+def test_a_redrive_without_a_bus_marks_the_letters_for_the_next_start_and_keeps_all_else(firm: Path) -> None:
+    before = letters_of(firm)[0]
+    assert "1 letter marked: the next start" in done("dlq", "redrive", firm, "--subscription", "risk")
+    other, marked = letters_of(firm)
+    assert other.subscription == "book"
+    assert other.reason == "failed"
+    assert msgspec.structs.replace(marked, letter_id=1, reason="failed") == before
+    assert marked.reason == REDRIVE
+    assert done("dlq", "redrive", firm, "--all").startswith("1 letter marked")
+    assert done("dlq", "redrive", firm, "--all").startswith("0 letters marked")
+    assert {found.reason for found in letters_of(firm)} == {REDRIVE}
+
+
+def test_dropping_letters_forgets_these_alone(firm: Path) -> None:
+    assert done("dlq", "drop", firm, "--id", "1") == "1 letter dropped\n"
+    assert [found.letter_id for found in letters_of(firm)] == [2]
+    assert done("dlq", "drop", firm, "--all") == "1 letter dropped\n"
+    assert letters_of(firm) == []
+
+
+@pytest.mark.parametrize("verb", ["redrive", "drop"])
+def test_all_letters_must_be_asked_for(firm: Path, verb: str) -> None:
+    assert "--all" in one_line(call("dlq", verb, firm))
+    assert "--all goes without" in one_line(call("dlq", verb, firm, "--all", "--id", "1"))
+    assert len(letters_of(firm)) == 2
+
+
+def test_a_running_bus_redrives_and_drops_itself_and_nobody_else_writes(firm: Path) -> None:
+    options = ["--id", "1", "--type", "market_data", "--since", "2025-11-24T16:00"]
+    with running(firm) as bus:
+        before = letters_of(firm)
+        assert "1 letter redriven by the running bus" in done(
+            "dlq", "redrive", firm, "--subscription", "risk", *options
+        )
+        assert done("dlq", "drop", firm, "--all") == "2 letters dropped\n"
+        assert letters_of(firm) == before
+    nothing = {"letter_ids": None, "event_type": None, "since_ns": None, "until_ns": None}
+    some = {"letter_ids": [1], "event_type": "market_data", "since_ns": START_NS, "until_ns": None}
+    assert bus.calls == [("redrive", "risk", some), ("drop", None, nothing)]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["dlq", "redrive", "--all"],
+        ["dlq", "drop", "--all"],
+        ["cursors", "drop", "risk"],
+        ["cursors", "reassign", "risk", "r"],
+        ["retire", "--keep-count", "1"],
+        ["vacuum"],
+    ],
+    ids=" ".join,
+)
+def test_what_writes_refuses_a_file_whose_writer_cannot_be_asked(firm: Path, verb: list[str]) -> None:
+    count = 2 if verb[0] in ("dlq", "cursors") else 1
+    with running(firm, with_desk=False):
+        said = one_line(call(*verb[:count], firm, *verb[count:]))
+    assert "JournalLocked" in said
+    assert f"process {os.getpid()}" in said
+
+
+# -- cursors -----------------------------------------------------------------------------------------
+
+
+def test_cursors_are_listed_with_what_waits(firm: Path) -> None:
+    rows = rows_of(done("cursors", "list", firm, "--json"))
+    assert [(r["subscription"], r["lane"], r["floor"], r["waiting"], r["present"]) for r in rows] == [
+        ("book", "high", 0, 1, None),
+        ("book", "normal", 9, 0, None),
+        ("risk", "high", 11, 0, None),
+        ("risk", "normal", 3, 5, None),
+    ]
+    assert done("cursors", "list", firm).splitlines()[1].split() == ["book", "high", "0", "1", "-"]
+
+
+def test_a_dropped_cursor_gives_up_what_waited(firm: Path) -> None:
+    assert "5 events that waited" in done("cursors", "drop", firm, "risk")
+    with JournalReader(firm) as reader:
+        assert {cursor.subscription for cursor in reader.cursors()} == {"book"}
+        assert len(reader.buried()) == 2
+
+
+def test_a_reassigned_cursor_takes_its_place_and_its_letters_along(firm: Path) -> None:
+    with JournalReader(firm) as reader:
+        before = [c for c in reader.cursors() if c.subscription == "risk"]
+    assert "5 events wait" in done("cursors", "reassign", firm, "risk", "risk2")
+    with JournalReader(firm) as reader:
+        after = [c for c in reader.cursors() if c.subscription != "book"]
+        assert after == [msgspec.structs.replace(c, subscription="risk2") for c in before]
+        assert {found.subscription for found in reader.buried()} == {"book", "risk2"}
+
+
+def test_cursors_that_are_not_there_or_taken_are_mistakes(firm: Path) -> None:
+    assert "NotSubscribed" in one_line(call("cursors", "drop", firm, "nobody"))
+    assert "book, risk" in one_line(call("cursors", "reassign", firm, "nobody", "x"))
+    assert "DuplicateName" in one_line(call("cursors", "reassign", firm, "risk", "book"))
+    assert "both" in one_line(call("cursors", "reassign", firm, "risk", "risk"))
+
+
+def test_dropping_a_cursor_clears_what_it_is_suspected_of(firm: Path) -> None:
+    leave_in_flight(firm)
+    done("cursors", "drop", firm, "risk")
+    with JournalReader(firm) as reader:
+        assert reader.suspects() == []
+
+
+def test_a_running_bus_answers_for_its_cursors(firm: Path) -> None:
+    with running(firm) as bus:
+        (row,) = rows_of(done("cursors", "list", firm, "--json"))
+        assert row == {"subscription": "risk", "lane": "normal", "floor": 8, "waiting": 3, "present": True}
+        assert "4 events wait" in done("cursors", "reassign", firm, "a", "b")
+        assert one_line(call("cursors", "drop", firm, "risk")) == "Error: ValueError: risk is subscribed\n"
+    assert bus.calls == [("reassign", "a", "b")]
+
+
+# -- recover, verify, stats --------------------------------------------------------------------------
+
+IN_FLIGHT = """
+import os, sys
+from openoutcry.journals import SqliteJournal
+journal = SqliteJournal(sys.argv[1])
+journal.marks.cells[journal.marks.claim("risk", "normal")] = 7
+os.kill(os.getpid(), 9)
+"""
+
+
+def leave_in_flight(path: Path) -> None:
+    """Kill a writer while `risk` handles position 7."""
+    ended = subprocess.run([sys.executable, "-c", IN_FLIGHT, str(path)], check=False, timeout=LIMIT_S)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in path.parent.iterdir() if not p.name.endswith("-shm")}
+
+
+def test_a_dry_run_says_what_a_start_would_redeliver_and_changes_nothing(firm: Path) -> None:
+    for _ in range(2):
+        leave_in_flight(firm)
+    before = files_of(firm)
+    (row,) = rows_of(done("recover", firm, "--dry-run", "--json"))
+    assert files_of(firm) == before
+    assert row["redelivered"] == 6
+    assert row["suspects"] == [{"subscription": "risk", "lane": "normal", "position": 7, "crashes": 2}]
+    assert (row["quarantined"], row["letters"], row["redriven"], row["damage"]) == (0, 2, 0, [])
+    assert (row["running"], row["dead"]) == (None, False)
+    (row,) = rows_of(done("recover", firm, "--dry-run", "--json", "--crash-attempts", "2"))
+    assert row["quarantined"] == 1
+    text = done("recover", firm, "--dry-run")
+    assert "6 events, to 2 subscriptions" in text
+    assert "suspect of" in text
+
+
+def test_a_dry_run_beside_a_running_bus_takes_nobody_for_a_suspect(firm: Path) -> None:
+    with SqliteJournal(firm) as journal:
+        journal.marks.cells[journal.marks.claim("risk", "normal")] = 7
+        (row,) = rows_of(done("recover", firm, "--dry-run", "--json"))
+    assert row["suspects"] == []
+    assert row["running"] == os.getpid()
+
+
+def test_a_dry_run_tells_a_marked_letter_and_a_dead_generation(firm: Path) -> None:
+    done("dlq", "redrive", firm, "--id", "1")
+    with SqliteJournal(firm) as journal:
+        journal.marks.die()
+    (row,) = rows_of(done("recover", firm, "--dry-run", "--json", code=1))
+    assert (row["redriven"], row["dead"]) == (1, True)
+    assert "a start is refused" in done("recover", firm, "--dry-run", code=1)
+
+
+def damage(path: Path) -> None:
+    """Change a stored price, as a flipped bit would."""
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE batches SET entries = replace(entries, '\"price\":4.0', '\"price\":5.0')")
+    db.close()
+
+
+def test_damage_is_found_and_a_new_file_is_made_from_the_rest(firm: Path) -> None:
+    with SqliteJournal(firm) as journal:
+        journal.write([tick(50)])
+    assert "intact" in done("verify", firm)
+    damage(firm)
+    assert "DAMAGED" in done("verify", firm, code=1)
+    (row,) = rows_of(done("verify", firm, "--json", code=1))
+    assert row["problems"][0]["position"] == 1
+    (row,) = rows_of(done("recover", firm, "--dry-run", "--json", code=1))
+    assert row["damage"]
+    assert "checksum" in done("recover", firm, "--dry-run", code=1)
+    new = firm.with_name("new.db")
+    (made,) = rows_of(done("recover", firm, new, "--json", code=1))
+    assert (made["path"], made["lost"]) == (str(new), [[1, 11]])
+    assert "intact" in done("verify", new)
+
+
+def test_a_sound_journal_is_recovered_whole(firm: Path) -> None:
+    new = firm.with_name("new.db")
+    assert "is a new journal" in done("recover", firm, new)
+    assert positions(done("history", new, "--json")) == list(range(1, 12))
+    assert "exists" in one_line(call("recover", firm, new))
+
+
+def test_recover_needs_a_new_file_or_a_dry_run(firm: Path) -> None:
+    assert "--dry-run" in one_line(call("recover", firm))
+    assert "--dry-run" in one_line(call("recover", firm, "new.db", "--dry-run"))
+    assert "does not exist" in one_line(call("recover", firm.with_name("no.db"), firm.with_name("new.db")))
+    with running(firm):
+        assert "JournalLocked" in one_line(call("recover", firm, firm.with_name("new.db")))
+
+
+def test_an_anchor_kept_elsewhere_tells_a_rewritten_history(firm: Path, tmp_path: Path) -> None:
+    anchor = done("verify", firm).split()[-1]
+    assert "intact" in done("verify", firm, "--anchor", anchor)
+    other = tmp_path / "other.db"
+    fill(other)
+    assert "does not lead through the anchor" in done("verify", other, "--anchor", anchor, code=1)
+    assert call("verify", firm, "--anchor", "seven").exit_code == 2
+
+
+def test_stats_tell_what_is_there(firm: Path) -> None:
+    (row,) = rows_of(done("stats", firm, "--json"))
+    assert (row["entries"], row["first"], row["head"]) == (11, 1, 11)
+    assert row["types"] == {"market_data": 10, "weather": 1}
+    assert row["levels"] == {"process": 10, "disk": 1}
+    assert row["letters"] == {"risk": 1, "book": 1}
+    assert row["file_bytes"] >= row["payload_bytes"] > 0
+    assert (row["oldest"], row["newest"]) == ("2025-11-24T16:00:01.000", "2025-11-24T16:01:00.000")
+    text = done("stats", firm)
+    assert "nobody now" in text
+    assert "weather" in text
+    with running(firm):
+        assert f"process {os.getpid()}" in done("stats", firm)
+
+
+# -- export ------------------------------------------------------------------------------------------
+
+
+def test_json_lines_are_those_of_history(firm: Path) -> None:
+    assert done("export", firm) == done("history", firm, "--json")
+    assert done("export", firm, "--symbol", "IBM") == done("history", firm, "--json", "--symbol", "IBM")
+    out = firm.with_name("out.jsonl")
+    assert "11 events written" in done("export", firm, "-o", out)
+    assert out.read_text(encoding="utf-8") == done("history", firm, "--json")
+
+
+def test_csv_has_the_head_in_columns_and_the_event_in_one(firm: Path) -> None:
+    out = firm.with_name("out.csv")
+    done("export", firm, "-o", out)
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["position"]) for row in rows] == list(range(1, 12))
+    assert rows[10]["event"] == UNKNOWN.decode()
+    assert rows[0]["symbol"] == "AAPL"
+    assert out.read_text(encoding="utf-8") == done("export", firm, "--format", "csv")
+
+
+def test_parquet_has_types(firm: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    out = firm.with_name("out.parquet")
+    done("export", firm, "-o", out)
+    found = parquet.read_table(out)
+    assert found["position"].to_pylist() == list(range(1, 12))
+    assert found["event"].to_pylist()[10] == UNKNOWN.decode()
+    assert str(found.schema.field("time").type) == "timestamp[ns, tz=UTC]"
+    assert found["wall_ns"].to_pylist()[0] == START_NS + SECOND
+    done("export", firm, "-o", firm.with_name("empty.parquet"), "--type", "none")
+    assert parquet.read_table(firm.with_name("empty.parquet")).num_rows == 0
+
+
+def test_parquet_without_pyarrow_says_what_to_install(firm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    said = one_line(call("export", firm, "-o", firm.with_name("out.parquet")))
+    assert "pip install 'openoutcry[arrow]'" in said
+
+
+def test_an_export_never_overwrites_without_being_told_and_never_the_journal(firm: Path) -> None:
+    out = firm.with_name("out.csv")
+    out.write_text("mine", encoding="utf-8")
+    assert "--force" in one_line(call("export", firm, "-o", out))
+    assert out.read_text(encoding="utf-8") == "mine"
+    done("export", firm, "-o", out, "--force")
+    assert out.read_text(encoding="utf-8").startswith("position,")
+    assert "is the journal" in one_line(call("export", firm, "-o", firm, "--force"))
+    assert "no text to print" in one_line(call("export", firm, "--format", "parquet"))
+
+
+def test_an_export_that_fails_leaves_nothing_behind(firm: Path) -> None:
+    with SqliteJournal(firm) as journal:
+        journal.write([tick(50)])
+    with sqlite3.connect(firm) as db:
+        db.execute("UPDATE batches SET entries = '[oops' WHERE first = 12")
+    db.close()
+    before = {path.name for path in firm.parent.iterdir()}
+    assert "JournalCorrupt" in one_line(call("export", firm, "-o", firm.with_name("out.csv")))
+    assert {path.name for path in firm.parent.iterdir()} - before <= {"firm.db-wal", "firm.db-shm"}
+
+
+# -- retire and vacuum -------------------------------------------------------------------------------
+
+
+def test_old_events_are_retired_and_their_room_given_back(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    with SqliteJournal(path) as journal:
+        for start_at in range(0, 4_000, 500):
+            journal.write([tick(n) for n in range(start_at, start_at + 500)])
+    assert "say how much" in one_line(call("retire", path))
+    assert done("retire", path, "--older-than", "36500d").startswith("0 events")
+    assert done("retire", path, "--keep-count", "1000").startswith("3,000 events retired")
+    assert positions(done("history", path, "--json", "--limit", "9999"))[0] == 3_001
+    assert int(done("vacuum", path).split()[0].replace(",", "")) > 0
+    assert "intact" in done("verify", path)
+
+
+def test_nothing_is_retired_that_somebody_has_not_settled_unless_told(firm: Path) -> None:
+    assert done("retire", firm, "--keep-count", "0").startswith("0 events")
+    assert done("retire", firm, "--keep-count", "0", "--past-cursors").startswith("11 events")
+
+
+# -- doctor ------------------------------------------------------------------------------------------
+
+
+def findings(*arguments: object, code: int = 0) -> dict[str, tuple[str, str]]:
+    return {
+        row["what"]: (row["verdict"], row["said"])
+        for row in rows_of(done("doctor", *arguments, "--json", code=code))
+    }
+
+
+def test_the_doctor_looks_at_the_machine() -> None:
+    found = findings()
+    for name in ("Python", "sqlite3 (standard library)", "apsw", "msgspec", "uvloop", "rich", "pyarrow"):
+        assert name in found
+    assert "SQLite" in found["sqlite3 (standard library)"][1]
+    assert done("doctor").splitlines()[0].startswith("ok")
+
+
+@pytest.mark.parametrize(
+    ("version", "unsafe"),
+    [
+        ((3, 6, 23), False),
+        ((3, 7, 0), True),
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+    ],
+)
+def test_the_doctor_knows_the_versions_that_corrupt_a_log_written_by_two(
+    version: tuple[int, int, int], unsafe: bool
+) -> None:
+    assert is_unsafe(version) is unsafe
+
+
+def test_the_doctor_warns_of_second_writers_under_such_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openoutcry.cli.doctor.sqlite_version", lambda _engine: (3, 51, 2))
+    verdict, said = findings()["sqlite3 (standard library)"]
+    assert verdict == "note"
+    assert "is not affected" in said
+    assert "read-only" in said
+
+
+def test_the_doctor_finds_a_sound_journal_sound(firm: Path) -> None:
+    found = findings(firm)
+    assert found["permissions"] == ("ok", "firm.db has mode 0600")
+    assert found["writer"] == ("ok", "nobody")
+    assert found["left over"][0] == "note"
+    assert found["free room"][0] in ("ok", "warn")
+    with running(firm):
+        found = findings(firm)
+        assert found["writer"] == ("ok", f"process {os.getpid()}")
+        assert found["local socket"][0] == "ok"
+    with running(firm, with_desk=False):
+        assert findings(firm)["local socket"][0] == "note"
+
+
+def test_the_doctor_finds_what_is_wrong(firm: Path) -> None:
+    firm.chmod(0o644)
+    leave_in_flight(firm)
+    found = findings(firm)
+    assert found["permissions"][0] == "warn"
+    assert "chmod 600" in found["permissions"][1]
+    assert "1 calls were in flight" in found["writer"][1]
+    with SqliteJournal(firm) as journal:
+        journal.marks.die()
+    assert findings(firm, code=1)["generation"][0] == "FAIL"
+
+
+def test_the_doctor_sees_that_the_end_is_missing(firm: Path) -> None:
+    crash_after_writing(firm, "c1")
+    firm.with_name("firm.db-wal").unlink()
+    firm.with_name("firm.db-shm").unlink()
+    assert findings(firm, code=1)["end"][0] == "FAIL"
+
+
+def test_the_doctor_says_what_a_file_is_that_is_no_journal(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("hello")
+    assert "NotAJournal" in findings(tmp_path / "x", code=1)["journal"][1]
+    assert "does not exist" in findings(tmp_path / "y", code=1)["journal"][1]
+
+
+# -- files that are not what they should be ----------------------------------------------------------
+
+READERS = [
+    ["tail"],
+    ["history"],
+    ["pending"],
+    ["stats"],
+    ["verify"],
+    ["export"],
+    ["recover", "--dry-run"],
+    ["dlq", "list"],
+    ["cursors", "list"],
+]
+WRITERS = [
+    ["dlq", "redrive", "--all"],
+    ["cursors", "drop", "risk"],
+    ["retire", "--keep-count", "5"],
+    ["vacuum"],
+]
+
+
+def on(path: Path, verb: list[str]) -> Result:
+    """Call a verb, with the journal in its place behind the verb's name."""
+    count = 2 if verb[0] in ("dlq", "cursors") else 1
+    return call(*verb[:count], path, *verb[count:])
+
+
+def missing(path: Path) -> str:
+    path.unlink()
+    return "does not exist"
+
+
+def foreign(path: Path) -> str:
+    path.write_text("no database at all, only some text\n" * 100)
+    return "NotAJournal"
+
+
+def other_database(path: Path) -> str:
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE t(x)")
+    db.close()
+    return "NotAJournal"
+
+
+def empty(path: Path) -> str:
+    path.write_bytes(b"")
+    return "NotAJournal"
+
+
+def folder(path: Path) -> str:
+    path.unlink()
+    path.mkdir()
+    return "does not exist"
+
+
+def too_new(path: Path) -> str:
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    return "SchemaTooNew"
+
+
+def no_tables(path: Path) -> str:
+    with sqlite3.connect(path) as db:
+        for name in ("cursors", "dead_letters", "batches"):
+            db.execute(f"DROP TABLE {name}")
+    db.close()
+    return "cannot be read"
+
+
+def cut_short(path: Path) -> str:
+    os.truncate(path, 6_000)
+    return ""
+
+
+@pytest.mark.parametrize("verb", READERS, ids=" ".join)
+@pytest.mark.parametrize(
+    "spoil", [missing, foreign, other_database, empty, folder, too_new], ids=lambda f: f.__name__
+)
+def test_a_file_that_is_no_journal_is_one_line_and_left_alone(
+    firm: Path, verb: list[str], spoil: Callable[[Path], str]
+) -> None:
+    firm.with_name("firm.db-marks").unlink()
+    reason = spoil(firm)
+    assert reason in one_line(on(firm, verb))
+
+
+@pytest.mark.parametrize("verb", WRITERS, ids=" ".join)
+@pytest.mark.parametrize(
+    "spoil", [missing, foreign, other_database, folder, too_new], ids=lambda f: f.__name__
+)
+def test_what_writes_makes_no_journal_of_such_a_file(
+    firm: Path, verb: list[str], spoil: Callable[[Path], str]
+) -> None:
+    firm.with_name("firm.db-marks").unlink()
+    reason = spoil(firm)
+    before = firm.read_bytes() if firm.is_file() else None
+    assert reason in one_line(on(firm, verb))
+    assert (firm.read_bytes() if firm.is_file() else None) == before
+
+
+@pytest.mark.parametrize("verb", [*READERS, *WRITERS, ["doctor"]], ids=" ".join)
+@pytest.mark.parametrize("spoil", [no_tables, cut_short], ids=lambda f: f.__name__)
+def test_a_spoilt_journal_is_never_a_traceback(
+    firm: Path, verb: list[str], spoil: Callable[[Path], str]
+) -> None:
+    spoil(firm)
+    result = on(firm, verb)
+    assert result.exit_code in (0, 1, 2)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+
+
+@pytest.mark.parametrize("verb", [*READERS, *WRITERS], ids=" ".join)
+def test_a_dead_journal_can_be_read_and_not_written(firm: Path, verb: list[str]) -> None:
+    with SqliteJournal(firm) as journal:
+        journal.marks.die()
+    result = on(firm, verb)
+    if verb in WRITERS:
+        assert "JournalDead" in result.stderr
+        assert "openoutcry recover OLD NEW" in one_line(result)
+    else:
+        assert result.exit_code == (1 if verb[0] == "recover" else 0), result.output
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    path = tmp_path / "sealed.db"
+    fill(path, KEY)
+    (tmp_path / "key").write_bytes(KEY)
+    (tmp_path / "wrong").write_bytes(b"w" * 32)
+    (tmp_path / "short").write_bytes(b"w")
+    return path
+
+
+@pytest.mark.parametrize("verb", [*READERS, *WRITERS], ids=" ".join)
+def test_a_sealed_journal_can_be_read_without_its_key_but_neither_verified_nor_written(
+    sealed: Path, verb: list[str]
+) -> None:
+    result = on(sealed, verb)
+    if verb[0] == "verify" or verb in WRITERS:
+        assert "is sealed with a key; give the key" in one_line(result)
+    else:
+        assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("verb", [*READERS, *WRITERS], ids=" ".join)
+def test_with_its_key_a_sealed_journal_is_like_any_other(sealed: Path, verb: list[str]) -> None:
+    result = on(sealed, [*verb, "--key-file", str(sealed.with_name("key"))])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("wrong", "key is not the one"), ("short", "16 to 64"), ("none", "No such file")]
+)
+def test_a_key_that_does_not_fit_is_one_line(sealed: Path, key: str, said: str) -> None:
+    assert said in one_line(call("verify", sealed, "--key-file", sealed.with_name(key)))
+
+
+def test_without_the_key_a_dry_run_says_what_it_did_not_look_for(sealed: Path) -> None:
+    assert "give --key-file" in done("recover", sealed, "--dry-run")
+
+
+def test_everything_that_reads_works_beside_a_running_bus(firm: Path) -> None:
+    with running(firm):
+        for verb in READERS:
+            result = on(firm, verb)
+            assert result.exit_code == 0, (verb, result.output)
