@@ -14,7 +14,7 @@ STEM: Final = 17
 """How long a stem is, with its dash."""
 STEMS: Final = 4_096
 """How many stems are told apart; later ones are not, for somebody counts on something else."""
-SPAN: Final = 256
+SPAN: Final = 128
 """Up to so many positions, neighbouring stretches are made one."""
 LAST_POSITION: Final = 2**63 - 1
 

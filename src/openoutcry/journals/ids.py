@@ -130,10 +130,14 @@ class IdIndex:
 
     def add_older(self, ids: Sequence[str], first: int) -> None:
         """Note ids from before everything that is here, as found when the journal is opened."""
+        last = first + len(ids) - 1
+        whole = part_of(ids)
+        if whole is not None and self._counting.insert(whole, first, last):
+            return
         counting, loose = by_stem(ids)
         for some in counting.values():
             part = part_of(some)
-            if part is None or not self._counting.insert(part, first, first + len(ids) - 1):
+            if part is None or not self._counting.insert(part, first, last):
                 loose += some
         if not loose:
             return

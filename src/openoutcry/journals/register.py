@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from typing import Final
 
 from openoutcry.journals.ids import IdIndex
 from openoutcry.journals.log import Log
 from openoutcry.journals.rows import event_ids, same_event
 from openoutcry.ports import Duplicate, Entry, Level
+
+_NOTED_TOGETHER: Final = 128
+"""Smaller batches are collected up to this size: noting one costs as much as noting many."""
 
 
 class Sifted:
@@ -52,14 +56,22 @@ class Register:
 
     def warm(self, count: int) -> None:
         """Look up the ids of at least `count` more entries from before the opening, newest first."""
-        done = 0
+        done, ids, first = 0, list[str](), self._cold + 1
         for row in self._log.backwards(self._cold):
-            self._ids.add_older(event_ids(row), row.first)
-            self._cold = row.first - 1
-            done += row.size
-            if done >= count:
-                return
+            if ids and (len(ids) >= _NOTED_TOGETHER or row.last + 1 != first):
+                self._note_older(ids, first)
+                done += len(ids)
+                if done >= count:
+                    return
+                ids = []
+            ids, first = event_ids(row) + ids, row.first
+        self._note_older(ids, first)
         self._cold = 0
+
+    def _note_older(self, ids: list[str], first: int) -> None:
+        if ids:
+            self._ids.add_older(ids, first)
+            self._cold = first - 1
 
     def are_new(self, ids: Sequence[str]) -> bool:
         """Tell whether none of the ids, all different, can be here."""
