@@ -1,6 +1,7 @@
 """Journals: the log on which everything durable stands, in memory and in SQLite."""
 
 from openoutcry.journals.memory import MemoryJournal
+from openoutcry.journals.persistence import EventPersistence
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.recovery import Recovered, recover_into
 from openoutcry.journals.sqlite import SqliteJournal
@@ -8,6 +9,7 @@ from openoutcry.journals.verifying import Anchor, Problem, Verified
 
 __all__ = [
     "Anchor",
+    "EventPersistence",
     "JournalReader",
     "MemoryJournal",
     "Problem",
