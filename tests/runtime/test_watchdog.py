@@ -1,0 +1,322 @@
+"""The watchdog: a handler that never yields is named, an idle loop is left alone, and threads do not starve."""
+
+import asyncio
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import pytest
+
+from openoutcry.runtime.breath import Breath
+from openoutcry.runtime.watchdog import Watchdog
+from openoutcry.testing import run_virtual
+
+LIMIT_S = 20.0  # by which a test has failed
+
+
+def spin_until(is_done: Callable[[], bool]) -> None:
+    """Hold the loop as a handler does that never yields."""
+    deadline_s = time.monotonic() + LIMIT_S
+    while not is_done():
+        assert time.monotonic() < deadline_s, "the watchdog has not noticed"
+
+
+async def turn_until(is_done: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + LIMIT_S
+    while not is_done():
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.005)
+
+
+@contextmanager
+def watching(**options):
+    reports: queue.SimpleQueue = queue.SimpleQueue()
+    dog = Watchdog(asyncio.get_running_loop(), on_blocked=reports.put, **options)
+    dog.reports = reports
+    assert dog.start()
+    try:
+        yield dog
+    finally:
+        dog.stop()
+
+
+async def stuck(dog: Watchdog) -> None:
+    spin_until(lambda: not dog.reports.empty())
+
+
+def in_task(coro, name="openoutcry:trend.on_tick"):
+    return asyncio.get_running_loop().create_task(coro, name=name)
+
+
+def test_a_handler_that_never_yields_is_named_with_its_stack_while_it_holds_the_loop():
+    async def main():
+        with watching() as dog:
+            await in_task(stuck(dog))
+            report = dog.reports.get_nowait()
+        assert report.handler == "trend.on_tick"
+        assert not report.is_over
+        assert any("in stuck" in line for line in report.stack)
+        assert any("in spin_until" in line for line in report.stack)
+        return report
+
+    report = asyncio.run(main())
+    assert 0.18e9 <= report.held_ns < 5e9
+
+
+def test_one_blockage_makes_one_report_and_one_line_however_long_it_lasts(caplog):
+    async def main():
+        with watching(limit_s=0.02, tick_s=0.002) as dog:
+
+            async def handler():
+                await_report = time.monotonic() + 0.2  # a hundred looks of the watchdog
+                spin_until(lambda: not dog.reports.empty() and time.monotonic() > await_report)
+
+            await in_task(handler())
+            await turn_until(lambda: dog.episodes[-1].is_over)
+            assert (dog.reports.qsize(), len(dog.episodes)) == (1, 1)
+
+    with caplog.at_level(logging.ERROR, "openoutcry"):
+        asyncio.run(main())
+    assert [record.message.partition(" for ")[0] for record in caplog.records] == [
+        "trend.on_tick has kept the loop"
+    ]
+
+
+def test_the_bus_may_say_who_it_was():
+    async def main():
+        with watching(who=lambda: "risk.on_order") as dog:
+            await stuck(dog)
+            return dog.reports.get_nowait().handler
+
+    assert asyncio.run(main()) == "risk.on_order"
+
+
+def test_a_callback_that_is_no_task_is_named_by_its_function():
+    async def main():
+        with watching() as dog:
+            asyncio.get_running_loop().call_soon(hold_in_a_callback, dog)
+            await turn_until(lambda: bool(dog.episodes) and dog.episodes[-1].is_over)
+            return dog.episodes[-1]
+
+    episode = asyncio.run(main())
+    assert any("in hold_in_a_callback" in line for line in episode.stack)
+
+
+def hold_in_a_callback(dog):
+    spin_until(lambda: not dog.reports.empty())
+
+
+def test_the_batch_can_be_cut_while_the_call_is_in_hand():
+    async def main():
+        cut = threading.Event()
+        dog = Watchdog(asyncio.get_running_loop(), cut=cut.set, limit_s=0.02, tick_s=0.002)
+        dog.start()
+        spin_until(cut.is_set)
+        dog.stop()
+
+    asyncio.run(main())
+
+
+def test_health_learns_who_held_the_loop_and_for_how_long_once():
+    async def main():
+        with watching(limit_s=0.02, tick_s=0.002) as dog:
+            during = []
+
+            async def handler():
+                spin_until(lambda: not dog.reports.empty())
+                during.append(dog.vitals())
+
+            await in_task(handler())
+            await turn_until(lambda: dog.blocked_ns == 0 and dog.episodes[-1].is_over)
+            return during[0], dog.vitals(), dog.vitals()
+
+    during, after, later = asyncio.run(main())
+    assert during.handler == "trend.on_tick"
+    assert during.blocked_ns >= 0.02e9
+    assert (after.handler, after.blocked_ns, after.blockages) == ("trend.on_tick", 0, 1)
+    assert after.lag_ns >= 0.02e9
+    assert after.longest_ns == after.lag_ns
+    assert (later.handler, later.blockages) == ("", 0)
+
+
+def test_a_call_in_c_that_lets_no_thread_run_is_named_afterwards():
+    async def main():
+        loop = asyncio.get_running_loop()
+        moved_ns = [0]
+        with watching(limit_s=0.02, tick_s=0.002, moved_ns=lambda: moved_ns[0]) as dog:
+            await turn_until(lambda: dog._looked_ns > 0)
+
+            async def handler():
+                sum(range(20_000_000))  # one call, and no look at who waits for the lock
+
+            await loop.create_task(handler(), name="openoutcry:risk.on_order")
+            await turn_until(lambda: bool(dog.episodes))
+            return dog.episodes[0]
+
+    episode = asyncio.run(main())
+    assert episode.handler == "risk.on_order"
+    assert episode.is_over
+
+
+def test_a_loop_that_is_busy_with_short_slices_is_not_blocked():
+    async def main():
+        with watching() as dog:
+            until_s = time.monotonic() + 0.6
+            while time.monotonic() < until_s:
+                sum(range(2000))
+                await asyncio.sleep(0)
+            return dog.episodes, dog.vitals()
+
+    episodes, vitals = asyncio.run(main())
+    assert episodes == ()
+    assert vitals.blockages == 0
+
+
+def test_an_idle_loop_is_never_asked():
+    async def main():
+        loop = asyncio.get_running_loop()
+        asked = []
+        loop.call_soon_threadsafe = lambda *args, **_more: asked.append(args)
+        ticks = threading.Semaphore(0)
+        dog = Watchdog(loop, tick_s=0.001, moved_ns=lambda: ticks.release() or 0)
+        dog.start()
+        reader, writer = await asyncio.open_connection(sock=_socket_that_answers_after(ticks, 50))
+        await reader.read(1)  # the loop waits in its selector, and no timer is set
+        dog.stop()
+        writer.close()
+        return asked
+
+    assert asyncio.run(main()) == []
+
+
+def _socket_that_answers_after(ticks, count):
+    ours, theirs = socket.socketpair()
+
+    def answer():
+        for _ in range(count):
+            ticks.acquire(timeout=LIMIT_S)
+        theirs.sendall(b"x")
+        theirs.close()
+
+    threading.Thread(target=answer).start()
+    return ours
+
+
+def test_on_virtual_time_no_thread_is_started():
+    async def main():
+        before = threading.active_count()
+        dog = Watchdog(asyncio.get_running_loop())
+        assert not dog.start()
+        assert threading.active_count() == before
+        assert not dog.is_watching
+        dog.stop()
+
+    run_virtual(main())
+
+
+def test_it_ends_when_stopped_and_can_be_started_again():
+    async def main():
+        dog = Watchdog(asyncio.get_running_loop(), tick_s=10)
+        dog.stop()
+        for _ in range(2):
+            dog.start()
+            dog.start()
+            assert [t.name for t in threading.enumerate()].count("openoutcry:watchdog") == 1
+            dog.stop()
+            assert not dog.is_watching
+            assert "openoutcry:watchdog" not in [t.name for t in threading.enumerate()]
+
+    asyncio.run(main())
+
+
+def test_it_ends_by_itself_when_the_loop_is_gone():
+    async def main():
+        dog = Watchdog(asyncio.get_running_loop(), tick_s=0.001)
+        dog.start()
+        return dog
+
+    dog = asyncio.run(main())
+    dog._seems_busy = lambda: True
+    dog._thread.join(LIMIT_S)
+    assert not dog.is_watching
+
+
+def test_a_callback_that_raises_is_logged_and_the_watching_goes_on(caplog):
+    async def main():
+        calls = []
+
+        def bad(blockage):
+            calls.append(blockage)
+            raise ValueError("of the user's")
+
+        dog = Watchdog(asyncio.get_running_loop(), on_blocked=bad, limit_s=0.02, tick_s=0.002)
+        dog.start()
+        for count in (1, 2):
+            spin_until(lambda count=count: len(calls) == count)
+            await turn_until(lambda: dog.episodes[-1].is_over)
+        dog.stop()
+
+    with caplog.at_level(logging.ERROR, "openoutcry"):
+        asyncio.run(main())
+    assert "of the user's" in caplog.text
+
+
+def test_beside_a_busy_loop_a_thread_gets_its_turn():
+    """Without a breath the thread wakes a few times; with it, it has made its rounds before the test ends."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        rounds = 0
+        done = threading.Event()
+
+        def feed():
+            nonlocal rounds
+            for _ in range(100):
+                time.sleep(0.001)
+                rounds += 1
+            done.set()
+
+        breath = Breath(loop)
+        thread = threading.Thread(target=feed)
+        thread.start()
+        breath.begin()
+        deadline_s = time.monotonic() + LIMIT_S
+        while not done.is_set() and time.monotonic() < deadline_s:
+            sum(range(3000))
+            await asyncio.sleep(0)
+        breath.stop()
+        thread.join()
+        return rounds, breath
+
+    rounds, breath = asyncio.run(main())
+    assert rounds == 100
+    assert breath.count > 0
+    assert not breath.is_on
+
+
+def test_a_loop_with_time_to_spare_does_not_pause():
+    async def main():
+        breath = Breath(asyncio.get_running_loop())
+        breath.begin()
+        breath.begin()
+        await turn_until(lambda: not breath.is_on)
+        breath.stop()
+        return breath.count
+
+    assert asyncio.run(main()) == 0
+
+
+@pytest.mark.parametrize("kind", ["stop", "never begun"])
+def test_a_breath_that_is_stopped_leaves_no_timer(kind):
+    async def main():
+        breath = Breath(asyncio.get_running_loop())
+        if kind == "stop":
+            breath.begin()
+        breath.stop()
+        assert not breath.is_on
+
+    asyncio.run(main())
