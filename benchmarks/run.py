@@ -1,22 +1,30 @@
 """Benchmark openoutcry beside the bare floor and the buses that people use today: `python benchmarks/run.py`.
 
-Prints a table, and writes results.json and report.html (a self-contained chart) to benchmarks/results/.
+With --durable: with a journal, beside bare SQLite and the durable queues that people embed. Prints a table, and writes results.json and report.html (a self-contained chart) to benchmarks/results/.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from suite import chart, environment, schedule, table, targets
-from suite.catalogue import cells
+from suite import catalogue, chart, durable, durable_targets, environment, schedule, table, targets
 from suite.cells import Cell
 from suite.measurements import MEASUREMENTS
 from suite.schedule import Row
-from suite.targets import Verdict
+from suite.verdict import Verdict
 
 _REPEAT, _REPEAT_QUICK = 3, 1
+
+
+class _Set(NamedTuple):
+    cells: Callable[..., list[Cell]]
+    verdicts: Callable[[Sequence[Row]], list[Verdict]]
+
+
+_IN_MEMORY = _Set(catalogue.cells, targets.verdicts)
+_DURABLE = _Set(durable.cells, durable_targets.verdicts)
 
 
 def main() -> None:
@@ -29,7 +37,8 @@ def main() -> None:
     rows = schedule.run(chosen, python, repeat, _progress(len(chosen) * repeat))
     verdicts = [
         verdict
-        for verdict in targets.verdicts(rows)
+        for one_set in _sets(arguments)
+        for verdict in one_set.verdicts(rows)
         if arguments.only is None or verdict.measured is not None
     ]
     print("\r" + " " * 100 + "\r" + table.write(rows, verdicts, facts))
@@ -43,6 +52,11 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--quick", action="store_true", help="shorter windows, one repetition: under two minutes"
+    )
+    parser.add_argument(
+        "--durable",
+        action="store_true",
+        help="what a journal does: four to six minutes, with --quick one and a half",
     )
     parser.add_argument(
         "--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}"
@@ -70,7 +84,14 @@ def _choose(arguments: argparse.Namespace, versions: dict[str, str]) -> list[Cel
             return True
         return cell.package in versions and (arguments.peers or cell.package == "uvloop")
 
-    return [cell for cell in cells(quick=arguments.quick) if is_wanted(cell)]
+    found = [cell for one_set in _sets(arguments) for cell in one_set.cells(quick=arguments.quick)]
+    return [cell for cell in found if is_wanted(cell)]
+
+
+def _sets(arguments: argparse.Namespace) -> list[_Set]:
+    if arguments.only:
+        return [_IN_MEMORY, _DURABLE]
+    return [_DURABLE if arguments.durable else _IN_MEMORY]
 
 
 def _progress(total: int) -> schedule.Progress:

@@ -8,7 +8,7 @@ from typing import Any
 from suite.measurements import MEASUREMENTS, Measurement
 from suite.schedule import Row
 from suite.table import number
-from suite.targets import Verdict
+from suite.verdict import Verdict
 
 _WIDTH, _LABELS, _BAR, _GAP, _HEAD = 860, 300, 16, 6, 30
 _COLOURS = {"openoutcry": "#0b7285", "floor": "#adb5bd", "bare": "#adb5bd"}

@@ -23,8 +23,13 @@ PEERS: dict[str, tuple[str, ...]] = {
     "aiopubsub": ("aiopubsub==3.0.0",),
     "bubus": ("bubus==1.5.6",),
     "uvloop": ("uvloop==0.22.1",),
+    "eventsourcing": ("eventsourcing==9.5.6",),
+    "persist_queue": ("persist-queue==1.1.0",),
+    "litequeue": ("litequeue==0.9",),
+    "diskcache": ("diskcache==5.6.3",),
+    "apsw": ("apsw>=3.46",),
 }
-_SHARED = ("msgspec", "uvloop")
+_SHARED = ("msgspec", "uvloop", "apsw")
 
 
 def prepare(*, peers: bool) -> tuple[Path, dict[str, str]]:

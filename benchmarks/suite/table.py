@@ -6,13 +6,22 @@ from typing import Any
 
 from suite.measurements import MEASUREMENTS, Measurement
 from suite.schedule import Row, find, ratio
-from suite.targets import Verdict
+from suite.verdict import Verdict
 
 _LABEL_WIDTH = 46
 _EXTRA_FIGURES = {
     "latency": (("p99", "p99"), ("p999", "p99.9"), ("max", "max")),
     "kill_switch": (("p50", "p50"), ("max", "max"), ("flood", "flood")),
     "memory": (("events_mb", "events alone"),),
+    "durable": (("put_per_s", "stored/s"), ("burst_per_s", "median burst"), ("wal_mb", "WAL MB")),
+    "durable_single": (("put_per_s", "stored/s"),),
+    "durable_latency": (
+        ("p99", "p99"),
+        ("p999", "p99.9"),
+        ("handled_p50", "handled p50"),
+        ("handled_p99", "p99"),
+    ),
+    "durable_recovery": (("first_ms", "first call ms"),),
 }
 
 

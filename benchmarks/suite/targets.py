@@ -1,42 +1,12 @@
 """The figures to reach, and whether this run reached them. Claims are ratios taken within one run."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from suite.catalogue import FLOOR, ours
 from suite.schedule import Row, find, ratio
+from suite.verdict import Verdict
 
 NAUTILUS = "nautilus_trader, plain"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One line to reach: `measured` is None when the cells it needs were not run or failed."""
-
-    workload: str
-    aim: str
-    target: float
-    measured: float | None
-    unit: str
-    is_at_least: bool
-
-    @property
-    def is_met(self) -> bool | None:
-        if self.measured is None:
-            return None
-        return self.measured >= self.target if self.is_at_least else self.measured <= self.target
-
-    def show(self, value: float | None) -> str:
-        if value is None:
-            return "not run"
-        form: dict[str, Callable[[float], str]] = {
-            "%": lambda v: f"{100 * v:.1f} %",
-            "x": lambda v: f"{v:.2f} x",
-            "us": lambda v: f"{v:,.1f} us",
-            "MB": lambda v: f"{v:.1f} MB",
-            "rounds/s": lambda v: f"{v:,.0f} rounds/s",
-        }
-        return form[self.unit](value)
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
