@@ -259,8 +259,23 @@ def test_an_edited_cursor_or_dead_letter_is_found(path: Path, table: str) -> Non
     )
     with JournalReader(path) as reader:
         assert not reader.verify().intact
-    with SqliteJournal(path) as journal, pytest.raises(JournalCorrupt):
-        _ = journal.cursors() if table == "cursors" else journal.buried()
+    if table == "cursors":
+        with pytest.raises(JournalCorrupt, match="cursor of 's0'"):
+            SqliteJournal(path)
+    else:
+        with SqliteJournal(path) as journal, pytest.raises(JournalCorrupt):
+            journal.buried()
+
+
+def test_a_cursor_that_is_ahead_of_the_log_tells_that_its_end_is_lost(path: Path) -> None:
+    with SqliteJournal(path) as journal:
+        journal.write([nth(1)])
+        journal.write([nth(2)], Changes(cursors=[CursorState(subscription="a", lane="high", floor=2)]))
+    Path(f"{path}-marks").unlink()
+    edit(path, "DELETE FROM batches WHERE first = 2")
+    with pytest.raises(JournalCorrupt, match="'a' has settled 2") as found:
+        SqliteJournal(path)
+    assert found.value.position == 2
 
 
 def test_recovery_keeps_what_verifies_and_lists_what_is_lost(path: Path, tmp_path: Path) -> None:

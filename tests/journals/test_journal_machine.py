@@ -59,9 +59,9 @@ class JournalMachine(RuleBasedStateMachine):
         changes = None
         if save is not None:
             name, of_lane, floor = save
-            cursor = CursorState(
-                subscription=name, lane=of_lane, floor=floor, settled=((floor + 2, floor + 3),)
-            )
+            floor = min(floor, self.head)
+            settled = ((floor + 2, floor + 3),) if floor + 3 <= self.head else ()
+            cursor = CursorState(subscription=name, lane=of_lane, floor=floor, settled=settled)
             letter = BuriedEvent(subscription=name, lane=of_lane, position=1, payload=b"{}", reason="failed")
             changes = Changes(cursors=[cursor], buried=[letter])
             self.cursors[name, of_lane] = cursor

@@ -1,12 +1,12 @@
 """What is saved beside the log: cursors, dead letters and suspects, each row with a checksum of its own."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from openoutcry.errors import JournalCorrupt
+from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals.chain import Chain
-from openoutcry.journals.engines import Connection
+from openoutcry.journals.engines import Connection, is_corrupt
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
 
 _SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"
@@ -69,10 +69,22 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def _rows(db: Connection, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+    """Yield rows, turning what SQLite says of damage into `JournalCorrupt`."""
+    try:
+        yield from db.rows(sql, values)
+    except db.error as problem:
+        if is_corrupt(problem):
+            raise JournalCorrupt(
+                f"what is saved beside the log is damaged ({problem}); go on in a new file with recover_into"
+            ) from problem
+        raise JournalError(f"the journal cannot be read: {problem}; try again") from problem
+
+
 def cursors(db: Connection, chain: Chain | None) -> list[CursorState]:
     """Return the cursors; with a chain, raise `JournalCorrupt` where one is not what was saved."""
     found = []
-    for *values, checksum in db.rows(_CURSORS):
+    for *values, checksum in _rows(db, _CURSORS):
         subscription, lane, floor, settled, takes = values
         if chain is not None and chain.seal(json.dumps(values)) != bytes(checksum):
             raise JournalCorrupt(
@@ -95,7 +107,7 @@ def cursors(db: Connection, chain: Chain | None) -> list[CursorState]:
 def letters(db: Connection, chain: Chain | None, subscription: str | None) -> list[BuriedEvent]:
     """Return the dead letters; with a chain, raise `JournalCorrupt` where one is not what was saved."""
     found = []
-    for letter_id, *values, payload, checksum in db.rows(_LETTERS, (subscription, subscription)):
+    for letter_id, *values, payload, checksum in _rows(db, _LETTERS, (subscription, subscription)):
         if chain is not None and chain.seal(
             json.dumps([*values, payload.decode("utf-8", "replace")])
         ) != bytes(checksum):
@@ -123,4 +135,4 @@ def letters(db: Connection, chain: Chain | None, subscription: str | None) -> li
 
 def suspects(db: Connection) -> list[Suspect]:
     """Return the suspects."""
-    return [Suspect(*row) for row in db.rows(_SUSPECTS)]
+    return [Suspect(*row) for row in _rows(db, _SUSPECTS)]

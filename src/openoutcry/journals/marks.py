@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from openoutcry.errors import ConfigError, JournalLocked
+from openoutcry.errors import ConfigError, JournalFull, JournalLocked
 
 MAGIC: Final = b"OOMARKS1"
 SLOTS: Final = 2_048
@@ -53,7 +53,7 @@ class MarksFile:
     __slots__ = ("_fd", "_free", "_map", "cells", "created", "found", "path")
 
     def __init__(self, path: Path) -> None:
-        """Take the lock. Raises `JournalLocked`, naming the process that has it."""
+        """Take the lock. Raises `JournalLocked`, naming the process that has it, or `JournalFull`."""
         self.path = path
         self.found = False
         self.created = not path.exists()
@@ -69,11 +69,22 @@ class MarksFile:
                 f"stop that one first, or read the file with JournalReader, which needs no lock",
                 pid,
             ) from problem
-        if os.fstat(self._fd).st_size < _FILE_BYTES:
-            os.ftruncate(self._fd, _FILE_BYTES)
+        self._fill_up()
         self._map = mmap.mmap(self._fd, _FILE_BYTES)
         self.cells = memoryview(self._map).cast("Q")
         self._free = list(range(_FIRST_CELL + (SLOTS - 1) * _SLOT_CELLS, _FIRST_CELL - 1, -_SLOT_CELLS))
+
+    def _fill_up(self) -> None:
+        """Give the file its size, without holes: a store into one would end the process on a full disk."""
+        missing = _FILE_BYTES - os.fstat(self._fd).st_size
+        try:
+            while missing > 0:
+                missing -= os.pwrite(self._fd, bytes(missing), _FILE_BYTES - missing)
+        except OSError as problem:
+            os.close(self._fd)
+            raise JournalFull(
+                f"{self.path} needs {_FILE_BYTES} bytes and cannot have them ({problem.strerror}); make room"
+            ) from problem
 
     @property
     def tells_of_entries(self) -> bool:

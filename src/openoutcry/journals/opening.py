@@ -11,8 +11,10 @@ from openoutcry.journals.chain import KEY_BYTES_MAX, KEY_BYTES_MIN, Chain
 from openoutcry.journals.engines import Connection, EngineName, choose, connect
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import MarksFile
+from openoutcry.journals.migration import migrate
 from openoutcry.journals.rows import Row
 from openoutcry.journals.verifying import gaps_of, judge
+from openoutcry.ports import CursorState
 
 TAIL_BATCHES: Final = 64
 TAIL_BYTES: Final = 4 * 1024 * 1024
@@ -76,6 +78,8 @@ def open_file(path: str | Path, key: bytes | None, engine: EngineName, *, floor:
         if db is not None:
             leave_alone(db, real, engine)
         marks.close(remove=isinstance(problem, NotAJournal))
+        if db is not None and isinstance(problem, db.error):
+            raise schema.unreadable(real, problem) from problem
         raise
 
 
@@ -159,11 +163,15 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int
             f"{path}: a sync or a write failed here, so nobody knows what is on the disk; "
             f"go on in a new file with recover_into"
         )
+    schema.lend(db)
     tail = check_tail(Log(db, path), chain, floor, before)
     head, checksum = (tail.last, tail.checksum) if tail else (floor, before)
     head = gaps_of(db).get(head + 1, head)
     lost = _compare(path, head, marks)
+    _compare_cursors(path, head, books.cursors(db, chain))
     try:
+        schema.take_back(db)
+        migrate(db, path)
         wal = _begin_run(path, db, marks, chain, head, settings)
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
@@ -223,16 +231,36 @@ def _compare(path: Path, head: int, marks: MarksFile) -> int:
     return max(0, marks.written - head)
 
 
+def _compare_cursors(path: Path, head: int, cursors: list[CursorState]) -> None:
+    """Hold the head against the cursors, never ahead of it: they tell of a lost end without the marks.
+
+    A flipped bit in a log that a checkpoint had copied takes new pages back, but not all of them.
+    """
+    for cursor in cursors:
+        furthest = max(cursor.floor, *(last for _, last in cursor.settled), 0)
+        if furthest > head:
+            raise JournalCorrupt(
+                f"{path} ends at position {head}, but {cursor.subscription!r} has settled "
+                f"{furthest}: its write-ahead log is damaged. Go on in a new file with recover_into",
+                head + 1,
+            )
+
+
 def _begin_run(
     path: Path, db: Connection, marks: MarksFile, chain: Chain, head: int, settings: dict[str, str]
 ) -> int:
     """Take over what the last run had in flight, once, and open the write-ahead log for syncs."""
     left = marks.in_flight() if marks.found and str(marks.run) != settings.get("run") else []
+    if not marks.same_boot:  # what the power cut took is nobody's to suspect: its place goes to another event
+        left = [call for call in left if call[2] <= head]
     db.run("BEGIN IMMEDIATE")
     books.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
     db.run("COMMIT")
-    wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as problem:
+        raise JournalError(f"{path}-wal cannot be opened: {problem.strerror}; see to the disk") from problem
     try:
         os.fdatasync(wal)
         sync_folder(path)

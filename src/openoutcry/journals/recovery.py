@@ -1,21 +1,22 @@
 """Going on in a new file: what verifies in an old one is copied, and what does not is listed."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from openoutcry.errors import JournalCorrupt, JournalError
+from openoutcry.errors import JournalCorrupt, JournalError, JournalFull
 from openoutcry.journals import books, schema
 from openoutcry.journals.chain import Chain
-from openoutcry.journals.engines import Connection, EngineName, connect
+from openoutcry.journals.engines import Connection, EngineName, connect, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import MarksFile
-from openoutcry.journals.opening import Opened, chain_of, open_file
-from openoutcry.journals.rows import Row
+from openoutcry.journals.opening import Opened, chain_of, open_file, sync_folder
+from openoutcry.journals.rows import Row, is_urgent
 from openoutcry.journals.verifying import Progress, judge
 from openoutcry.ports import BuriedEvent, Changes, CursorState
 
@@ -55,11 +56,12 @@ def recover_into(
 
     Raises:
         JournalLocked: Somebody writes to the old file, or to the new one.
-        JournalError: The new file exists.
+        JournalFull: There is no room for the new file.
+        JournalError: The new file exists, or cannot be made. There is none then.
         NotAJournal, SchemaTooNew: The old file cannot be read at all.
 
     """
-    old, new = Path(source).resolve(), Path(target)
+    old, new = Path(source).resolve(), Path(os.path.realpath(target))
     if new.exists():
         raise JournalError(f"{new} exists; name a file that does not")
     chain = chain_of(key)
@@ -69,54 +71,83 @@ def recover_into(
         try:
             if schema.is_empty(db, old):
                 raise JournalError(f"{old} is empty; there is nothing to recover")
-            reached = _reached(db, guard)
-            return _copy(Log(db, old), new, chain, key, engine, progress, reached)
+            schema.lend(db)
+            left = _left(db, guard)
+            return _build(Log(db, old), new, chain, key, engine, progress, left)
         finally:
             db.close()
     finally:
         guard.close(remove=True)
 
 
-def _reached(db: Connection, guard: MarksFile) -> int:
-    """Return the head that the last writer had reached, as far as its marks tell."""
-    with suppress(db.error, StopIteration):
-        generation = bytes.fromhex(schema.one(db.rows("SELECT value FROM meta WHERE key = 'generation'")))
-        if guard.belongs_to(generation):
-            return guard.written
-    return 0
+class _Left(NamedTuple):
+    """What the marks of the last writer tell: the head that it had reached, and what was in flight."""
+
+    reached: int = 0
+    in_flight: tuple[tuple[str, str, int], ...] = ()
 
 
-def _copy(
+def _left(db: Connection, guard: MarksFile) -> _Left:
+    with suppress(db.error, ValueError, KeyError):
+        found = dict(db.rows("SELECT key, value FROM meta"))
+        if guard.belongs_to(bytes.fromhex(found["generation"])):
+            counted = found.get("run") == str(
+                guard.run
+            )  # an opening has made suspects of them, and then died
+            return _Left(guard.written, () if counted else tuple(guard.in_flight()))
+    return _Left()
+
+
+def _build(
     log: Log,
     new: Path,
     chain: Chain,
     key: bytes | None,
     engine: EngineName,
     progress: Progress | None,
-    reached: int,
+    left: _Left,
 ) -> Recovered:
+    """Build the new journal under another name, so that there is a whole one under its own, or none."""
+    making = new.with_name(f"{new.name}-recovering")
+    for ending in ("", "-wal", "-shm", "-journal", "-marks"):
+        Path(f"{making}{ending}").unlink(missing_ok=True)
     floor, before = _floor(log, chain)
-    opened = open_file(new, key, engine, floor=floor)
+    opened = open_file(making, key, engine, floor=floor)
     try:
-        cursors, letters, beside = _books(log, chain)
         copier = _Copier(opened, floor, before, progress)
-        copier.forwards(log)
-        # no position may be given a second time to another entry: a cursor would take it for settled
-        copier.backwards(log, max(reached, *map(_furthest, cursors), 0))
-        opened.db.run("BEGIN IMMEDIATE")
-        opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
-        books.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
-        with suppress(log.db.error):
-            opened.db.run_many(
-                "INSERT INTO suspects VALUES(?, ?, ?, ?)",
-                [(s.subscription, s.lane, s.position, s.crashes) for s in books.suspects(log.db)],
-            )
-        opened.db.run("COMMIT")
-        opened.marks.reached(copier.at)
+        beside = _copy(log, opened, copier, chain, left)
+        # at closing SQLite would swallow an error of this
+        if any(busy for busy, _, _ in opened.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")):
+            raise JournalError(f"{making} is being read by another program; end that, and recover again")
+    except opened.db.error as problem:
+        kind = JournalFull if is_full(problem) else JournalError
+        raise kind(f"{new} could not be made: {problem}; see to the disk, and recover again") from problem
     finally:
-        opened.db.close()  # the last connection: everything is checkpointed and synced
+        opened.db.close()
+        os.close(opened.wal)
         opened.marks.close()
-    return Recovered(opened.path, copier.copied, tuple(copier.lost), beside)
+    for ending in ("-marks", ""):
+        Path(f"{making}{ending}").replace(f"{new}{ending}")
+    sync_folder(new)
+    return Recovered(new, copier.copied, tuple(copier.lost), beside)
+
+
+def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left) -> tuple[str, ...]:
+    """Copy entries, then what stands beside them; return what was lost of that, in words."""
+    cursors, letters, beside = _books(log, chain)
+    copier.forwards(log)
+    # no position may be given a second time to another entry: a cursor would take it for settled
+    copier.backwards(log, max(left.reached, *map(_furthest, cursors), 0))
+    opened.db.run("BEGIN IMMEDIATE")
+    opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
+    books.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
+    with suppress(log.db.error):
+        suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in books.suspects(log.db)]
+        opened.db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", suspects)
+    books.accuse(opened.db, left.in_flight)
+    opened.db.run("COMMIT")
+    opened.marks.reached(copier.at)
+    return beside
 
 
 def _furthest(cursor: CursorState) -> int:
@@ -182,7 +213,7 @@ class _Copier:
             again = self._chain.link(
                 self._new_before, row.first, row.size, row.first_ns, row.last_ns, row.data
             )
-            self._db.run(schema.INSERT_BATCH, row._replace(checksum=again))
+            self._db.run(schema.INSERT_BATCH, row._replace(checksum=again, urgent=int(is_urgent(row))))
             self._new_before, self.at = again, row.last
             self.copied += row.size
             if self._progress is not None:
@@ -191,7 +222,10 @@ class _Copier:
 
     def _good(self, rows: list[Row]) -> Iterator[Row]:
         for row in rows:
-            if row.first > self.at and judge(row, row.first, self._old_before, self._chain) is None:
+            if (
+                row.first > self.at
+                and judge(row, row.first, self._old_before, self._chain, marked=False) is None
+            ):
                 yield row
             self._old_before = row.checksum
 

@@ -11,14 +11,21 @@ from openoutcry.journals.engines import Connection, is_corrupt, is_foreign
 
 APPLICATION_ID: Final = 0x4F4F4331
 """In SQLite's header field for this purpose: "OOC1"."""
-SCHEMA_VERSION: Final = 1
-"""In SQLite's `user_version`."""
+SCHEMA_VERSION: Final = 2
+"""In SQLite's `user_version`. 2: batches with entries of the lanes `control` and `high` are marked."""
+MARKS_URGENT: Final = 2
+"""The version from which on they are."""
 
+INDEX_URGENT: Final = "CREATE INDEX urgent_batches ON batches(urgent) WHERE urgent = 1"
+COUNT_URGENT: Final = (
+    "SELECT (SELECT count(*) FROM batches NOT INDEXED WHERE urgent = 1), "
+    "(SELECT count(*) FROM batches INDEXED BY urgent_batches WHERE urgent = 1)"
+)
 _TABLES: Final = (
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE batches(
         first INTEGER PRIMARY KEY, count INTEGER NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT
-        NULL, checksum BLOB NOT NULL, entries TEXT NOT NULL)""",
+        NULL, checksum BLOB NOT NULL, entries TEXT NOT NULL, urgent INTEGER NOT NULL DEFAULT 0)""",
     """CREATE TABLE cursors(
         subscription TEXT NOT NULL, lane TEXT NOT NULL, floor INTEGER NOT NULL, settled TEXT NOT NULL,
         takes TEXT NOT NULL, checksum BLOB NOT NULL, PRIMARY KEY(subscription, lane)) WITHOUT ROWID""",
@@ -30,6 +37,7 @@ _TABLES: Final = (
         subscription TEXT NOT NULL, lane TEXT NOT NULL, position INTEGER NOT NULL, crashes INTEGER NOT NULL,
         PRIMARY KEY(subscription, lane, position)) WITHOUT ROWID""",
     "CREATE TABLE gaps(first INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
+    INDEX_URGENT,
 )
 _FIELDS: Final = (
     "event_id",
@@ -55,8 +63,10 @@ SELECT
     ']') AS level, json_extract(e.value, '$[3]') AS event
 FROM batches AS b, json_each(b.entries) AS e"""  # noqa: S608 - made of the names above alone
 
-INSERT_BATCH: Final = "INSERT INTO batches VALUES(?, ?, ?, ?, ?, CAST(? AS TEXT))"
-SELECT_BATCH: Final = "SELECT first, count, first_ns, last_ns, checksum, CAST(entries AS BLOB) FROM batches "
+INSERT_BATCH: Final = "INSERT INTO batches VALUES(?, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
+SELECT_BATCH: Final = (
+    "SELECT first, count, first_ns, last_ns, checksum, CAST(entries AS BLOB), urgent FROM batches "
+)
 SAVE_META: Final = "INSERT OR REPLACE INTO meta VALUES(?, ?, ?)"
 
 
@@ -69,6 +79,22 @@ def create(db: Connection, settings: dict[str, str], chain: Chain) -> None:
     db.run(f"PRAGMA application_id = {APPLICATION_ID}")
     db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.run("COMMIT")
+
+
+def version_of(db: Connection) -> int:
+    """Return the schema version of a journal file."""
+    return _number(db, "user_version")
+
+
+def lend(db: Connection) -> None:
+    """Let a connection read an older file as if it had the columns of newer ones; `take_back` ends it."""
+    if version_of(db) < MARKS_URGENT:
+        db.run("CREATE TEMP VIEW batches AS SELECT *, -1 AS urgent FROM main.batches")
+
+
+def take_back(db: Connection) -> None:
+    """Undo `lend`."""
+    db.run("DROP VIEW IF EXISTS temp.batches")
 
 
 def setting(key: str, value: str, chain: Chain) -> tuple[str, str, bytes]:
@@ -146,5 +172,5 @@ def _number(db: Connection, pragma: str) -> int:
 
 
 def one(rows: Iterable[Any]) -> Any:
-    """Return the first column of the first row."""
-    return next(iter(rows))[0]
+    """Return the first column of the first row, when the statement is through: its commit comes last."""
+    return list(rows)[0][0]  # noqa: RUF015 - `next` would leave the commit, and its error, to the collector
