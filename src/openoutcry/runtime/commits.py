@@ -57,6 +57,7 @@ class Group:
         began_ns: When its first event was admitted, on the bus's monotonic clock.
         error: Why nothing of it was admitted, if so.
         written: What the journal said, once it has.
+        is_over: Whether it was released, or refused: written alone it has perhaps not reached its level.
 
     """
 
@@ -66,6 +67,7 @@ class Group:
         "error",
         "events",
         "head",
+        "is_over",
         "must_sync",
         "on_done",
         "thens",
@@ -82,14 +84,14 @@ class Group:
         self.thens: dict[int, Then] = {}
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
-        self.must_sync = False
+        self.must_sync = self.is_over = False
         self.error: JournalError | None = None
         self.written: Written | None = None
         self.head = 0
 
     async def wait(self) -> None:
         """Wait until the group is released, or raise why it was not. Cancelling leaves it going on."""
-        if self.written is None and self.error is None:
+        if not self.is_over:
             future = asyncio.get_running_loop().create_future()
             self.waiters.append(future)
             await future
@@ -97,7 +99,8 @@ class Group:
             raise self.error
 
     def wake(self) -> None:
-        """Wake everybody who waits."""
+        """The group is over: wake everybody who waits."""
+        self.is_over = True
         waiters, self.waiters = self.waiters, []
         for future in waiters:
             if not future.done():
@@ -157,7 +160,6 @@ class Committer:
         self.released = self.born_at = journal.head
         self.waiting = 0
         self.dead: JournalError | None = None
-        self.duplicates_found = 0
 
     # -- staging ------------------------------------------------------------------------------------
 
@@ -314,6 +316,8 @@ class Committer:
 
     def _fail(self, group: Group, error: JournalError) -> None:
         """Nothing of the group was admitted: forget its ids, so that publishing again is a new attempt."""
+        if group.written is not None and not isinstance(error, JournalDead):
+            error = JournalDead(f"a sync failed, so nobody knows what is on the disk: {error}")
         if isinstance(error, JournalDead):
             self._died(error)
         group.error = error
@@ -347,7 +351,6 @@ class Committer:
     def _note_duplicates(self, group: Group) -> frozenset[int]:
         assert group.written is not None
         found = group.written.duplicates
-        self.duplicates_found += len(found)
         for duplicate in found:
             if not duplicate.same:
                 self._keeper.conflict(group.events[duplicate.index], duplicate.position)

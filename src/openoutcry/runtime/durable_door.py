@@ -17,7 +17,6 @@ from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.history import SeenIds
 from openoutcry.runtime.keeper import Keeper
-from openoutcry.runtime.subscriptions import Subscription
 from openoutcry.runtime.turnstile import Turnstile
 
 log = logging.getLogger("openoutcry")
@@ -158,15 +157,11 @@ class DurableDoor(ABC):
     async def publish_receipt(self, event: Any, priority: bool, level: str | None) -> Receipt:
         """Publish an event and tell where it stands."""
         self.check_thread("publish_receipt")
-        before = self.duplicates
         survives = self._level(self._check(event), level)
-        since = None if self.keeper is None else self.keeper.commits.duplicates_found
-        accepted = await self.publish(event, priority, level)
         keeper = self.keeper
+        duplicate = event.event_id in self.seen or (keeper is not None and keeper.knows(event.event_id))
+        accepted = await self.publish(event, priority, level)
         found = None if keeper is None or not accepted else keeper.journal.find(event.event_id)
-        duplicate = self.duplicates > before or (
-            keeper is not None and since is not None and found is not None and found <= keeper.commits.born_at
-        )
         word = (survives if found is not None else Level.MEMORY).name.lower()
         return Receipt(accepted, event.event_id, found or 0, word, duplicate)
 
@@ -212,11 +207,8 @@ class DurableDoor(ABC):
         self.stamp_cause(event)
         self.seen.now.add(event.event_id)
         self.control += 1
-        went: list[tuple[Subscription, int]] = []
-        if floor.running:
-            went = self.feed.deliver_control(event)
-        else:
-            self.feed.hold_back(event, "control")
+        feed = self.feed
+        went = feed.deliver_control(event) if floor.running else feed.hold_back(event, "control")
         if keeper is None or not level:
             return True
 

@@ -21,6 +21,9 @@ from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.roster import Group
 from openoutcry.runtime.subscriptions import Subscription
 
+Went = list[tuple[Subscription, int]]
+"""The subscriptions that a kill switch went to, and its place in their control lanes."""
+
 
 class Feed:
     """Routes admitted events into mailboxes.
@@ -65,7 +68,7 @@ class Feed:
         self._staged_at_ns = 0
         self.released: Callable[[], int] = int
         self.fall_behind: Callable[[Subscription, LaneBook], None] = lambda _subscription, _lane: None
-        self._before_start: list[tuple[Any, str, int]] = []
+        self._before_start: list[tuple[Any, str, int, Went]] = []
         self.held_back = self.held_in_journal = 0
         self._after: int | None = None
         self._noted: dict[int, tuple[Group, ...]] = {}
@@ -83,10 +86,12 @@ class Feed:
         """Keep the route of an event whose class lets its type change: it goes where it was admitted to."""
         self._noted[id(event)] = self._floor.roster.route(event)
 
-    def hold_back(self, event: Any, lane: str) -> None:
-        """Keep an event for the start."""
-        self._before_start.append((event, lane, self.released()))
+    def hold_back(self, event: Any, lane: str) -> Went:
+        """Keep an event for the start. Returns a list that will say where a kill switch went then."""
+        went: Went = []
+        self._before_start.append((event, lane, self.released(), went))
         self.held_back += lane != "control"
+        return went
 
     def begin(self, event: Any) -> None:
         """The first event of a batch was staged: deliver in the next turn of the loop.
@@ -312,7 +317,7 @@ class Feed:
                 subscription.wake()
         floor.watch()
 
-    def deliver_control(self, event: Any) -> list[tuple[Subscription, int]]:
+    def deliver_control(self, event: Any) -> Went:
         """Hand a kill switch to the control workers at once, before anything that waits anywhere.
 
         Returns where it went: the subscriptions, and its place in their control lanes.
@@ -321,7 +326,7 @@ class Feed:
         floor = self._floor
         events = [event]
         now_ns = self._admit_alone(events)
-        went: list[tuple[Subscription, int]] = []
+        went: Went = []
         for group in floor.roster.route(event):
             for subscription in group.subscriptions:
                 subscription.control.normal.push(events, now_ns)
@@ -336,20 +341,20 @@ class Feed:
     def deliver_held_back(self, is_known: Callable[[str], bool] = lambda _: False) -> None:
         """The bus has started: deliver what was published before, kill switches first.
 
-        `is_known` tells of an event id whether the journal has it: then it comes from there.
+        `is_known` tells of an event id whether the journal has released it: then it comes from there.
         """
         held, self._before_start = self._before_start, []
         self.held_back = self.held_in_journal = 0
         self._staged_at_ns = self._floor.clock.now_ns()
-        for event, lane, _ in held:
+        for event, lane, _, went in held:
             if lane == "control" and not is_known(event.event_id):
-                self.deliver_control(event)
-        for event, lane, _ in held:
+                went.extend(self.deliver_control(event))
+        for event, lane, _, _ in held:
             if lane == "high":
                 self.deliver_high(event)
         for after, some in groupby((h for h in held if h[1] == "normal"), key=itemgetter(2)):
             self.mixed = True
-            self.staged.extend(event for event, _, _ in some)
+            self.staged.extend(event for event, _, _, _ in some)
             self._after = after
             self.deliver()
         self._after = None

@@ -182,6 +182,11 @@ class Graveyard:
             if done:
                 self._remove(subscription, {self._redriven.pop(key).letter_id for key in done})
 
+    def interrupt(self, subscription: Subscription) -> None:
+        """What is being redriven is about to be taken back: its letters stay, and may be redriven again."""
+        self.settle([subscription])
+        self._redriven = {k: letter for k, letter in self._redriven.items() if k[0] != subscription.name}
+
     def drop(self, subscription: Subscription, which: Callable[[DeadLetter], bool]) -> int:
         """Forget some letters; return how many. Those that are being redriven are not among them."""
         self.settle([subscription])

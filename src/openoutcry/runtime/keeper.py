@@ -169,6 +169,11 @@ class Keeper:
         """Tell whether the journal has an event, or will with the next commit."""
         return self.commits.pending(event_id) is not None or self.journal.find(event_id) is not None
 
+    def has_released(self, event_id: str) -> bool:
+        """Tell whether an event has been released, so that who has not settled it is handed it."""
+        position = self.journal.find(event_id)
+        return position is not None and position <= self.commits.released
+
     def conflict(self, event: Any, position: int) -> None:
         """Two events share an id and say different things: the first stands, the second is reported."""
         self.conflicts += 1
@@ -194,10 +199,13 @@ class Keeper:
             return
         saved = self._cursors.pop(subscription.name, {})
         box = subscription.mailbox
+        # Its cursors are written with the next commit: those of one before it must not be dropped there.
+        self._dropped = [gone for gone in self._dropped if gone[0] != subscription.name]
         if subscription.book is not None and self._goes_on(subscription.book, saved):
             return
         if subscription.book is not None:
             # Somebody else has had the journal meanwhile: what it says goes before what is remembered here.
+            self.graves.interrupt(subscription)
             box.withdraw()
             box.fall_behind(-box.behind)
             self._floor.withdraw_control(subscription)
@@ -238,7 +246,8 @@ class Keeper:
     def hand_over(self) -> None:
         """The bus is about to run: hand out what is urgent."""
         for subscription in self._floor.roster:
-            if subscription.book is not None and subscription.book.high.behind:
+            # (A high lane alone that is behind has stalled before the last stop: it reads on by itself.)
+            if subscription.book is not None and subscription.book.control.behind:
                 self._hand_urgent(subscription)
         self._redrive()
 
@@ -278,7 +287,7 @@ class Keeper:
 
     def _urgent_after(self, position: int) -> Iterable[tuple[Stored, Any]]:
         """Return the entries of the control and high lanes behind a position, read once while starting."""
-        if self._urgent is None or (self._urgent_from > position):
+        if self._urgent is None or self._urgent_from > position or self._floor.running:
             found = [e for e in self.journal.read(position, 2**31) if e.lane != "normal"]
             self._urgent = list(zip(found, decode_many([e.payload for e in found]), strict=True))
             self._urgent_from = position
@@ -410,6 +419,7 @@ class Keeper:
 
     def _undo(self, changes: Changes, unsaved: dict[Book, int]) -> None:
         """The commit was refused: all of it is to be saved with the next one."""
+        self._fresh = True  # perhaps the first cursor of somebody was among it
         for book, count in unsaved.items():
             book.unsaved += count
             self._note(book)

@@ -141,7 +141,7 @@ class Lifecycle:
             subscription.moved_at = (-1, floor.clock.now_ns())
             floor.control_waiting += subscription.control.normal.untried
             floor.run(subscription)
-        self._feed.deliver_held_back(keeper.knows if keeper is not None else lambda _: False)
+        self._feed.deliver_held_back(keeper.has_released if keeper is not None else lambda _: False)
         if keeper is not None:
             keeper.started()
         self._door.look()

@@ -93,7 +93,9 @@ class Persisting:
             if call == "redrive":
                 found = graves.redrive(subscription, chosen, now_ns)
                 if found:
-                    subscription.wake_all()
+                    subscription.wake()
+                    if subscription.takes_kill_switch:
+                        subscription.wake_control()
             else:
                 found = graves.drop(subscription, chosen)
             count += found
