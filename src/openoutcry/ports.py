@@ -328,6 +328,13 @@ class Journal(Protocol):
         """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more."""
         ...
 
+    def read_urgent(self, after: int, limit: int) -> list[Stored]:
+        """Return the next `limit` entries of the lanes `control` and `high` behind `after`, in order.
+
+        It costs what these cost, and what was written in one commit with them, however many others there are.
+        """
+        ...
+
     def tail(self, limit: int, where: Filter | None = None) -> list[Stored]:
         """Return the newest `limit` entries, oldest first."""
         ...

@@ -111,6 +111,32 @@ def test_reading_goes_on_where_it_ended(journal: Journal) -> None:
     assert journal.read(0, 0) == []
 
 
+def test_urgent_entries_are_found_whatever_stands_between_them(factory: Factory) -> None:
+    journal = factory.open()
+    assert journal.read_urgent(0, 10) == []
+    journal.write(entries(3))
+    mixed = [entry(), entry(lane="high", level=Level.DISK, symbol="ES"), entry(), entry(lane="control")]
+    journal.write(mixed)
+    journal.write(entries(50))
+    journal.write([entry("own", lane="high", envelope=Envelope(event_id="own", event_type="theirs"))])
+    for restarted in (False, True):
+        one = factory.reopen(journal) if restarted else journal
+        urgent = one.read_urgent(0, 10)
+        assert [e.position for e in urgent] == [5, 7, 58]
+        assert urgent == [e for e in one.read(0, 100) if e.lane != "normal"]
+        assert [e.position for e in one.read_urgent(0, 2)] == [5, 7]
+        assert [e.position for e in one.read_urgent(5, 1)] == [7]
+        assert [e.position for e in one.read_urgent(6, 9)] == [7, 58]
+        assert one.read_urgent(58, 10) == one.read_urgent(99, 10) == one.read_urgent(0, 0) == []
+
+
+def test_urgent_entries_that_are_retired_are_gone(journal: Journal) -> None:
+    for lane in ("high", "normal", "control", "normal"):
+        journal.write([entry(lane=lane)])
+    assert journal.retire(keep_count=2) == 2
+    assert [e.position for e in journal.read_urgent(0, 10)] == [3]
+
+
 def test_the_tail_is_the_newest_oldest_first(journal: Journal) -> None:
     for size in (3, 2, 4):
         journal.write(entries(size))

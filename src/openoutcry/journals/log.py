@@ -15,7 +15,8 @@ _HOLDER: Final = "coalesce((SELECT max(first) FROM batches WHERE first <= ?), 0)
 _FORWARDS: Final = SELECT_BATCH + f"WHERE first >= {_HOLDER} ORDER BY first"
 _BACKWARDS: Final = SELECT_BATCH + "WHERE first <= ? ORDER BY first DESC"
 _ONE: Final = _BACKWARDS + " LIMIT 1"
-_TYPES: Final = (int, int, int, int, bytes, bytes)
+_URGENT: Final = SELECT_BATCH + f"WHERE urgent = 1 AND first >= {_HOLDER} ORDER BY first"
+_TYPES: Final = (int, int, int, int, bytes, bytes, int)
 LAST_POSITION: Final = 2**63 - 1
 
 
@@ -133,6 +134,16 @@ class Log:
             return []
         with closing(self.forwards(after + 1)) as rows:
             return take_forwards(map(self._open, _in_time(rows, where)), after, limit, where)
+
+    def read_urgent(self, after: int, limit: int) -> list[Stored]:
+        """Return the next `limit` entries of the lanes `control` and `high` behind a position."""
+        found: list[Stored] = []
+        with closing(self.rows(_URGENT, after + 1)) as rows:
+            for row in rows:
+                found += [entry for entry in unpack(row, all_lanes=False) if entry.position > after]
+                if len(found) >= limit:
+                    break
+        return found[: max(0, limit)]
 
     def tail(self, limit: int, where: Filter | None) -> list[Stored]:
         """Return the last `limit` entries that meet a filter, oldest first."""

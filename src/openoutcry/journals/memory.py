@@ -1,13 +1,13 @@
 """The journal in memory: for tests and simulations, behaving like the others, with nothing on a disk."""
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 
 import msgspec
 
 from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.journals.log import take_backwards, take_forwards
-from openoutcry.journals.rows import LANES, same_event
+from openoutcry.journals.rows import LANES, NORMAL, same_event
 from openoutcry.ports import (
     BuriedEvent,
     Changes,
@@ -175,6 +175,12 @@ class MemoryJournal:
         """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more."""
         batches = (batch for batch in self._batches if batch[-1].position > after)
         return take_forwards(batches, after, limit, where) if limit > 0 else []
+
+    def read_urgent(self, after: int, limit: int) -> list[Stored]:
+        """Return the next `limit` entries of the lanes `control` and `high` behind `after`, in order."""
+        batches = (batch for batch in self._batches if batch[-1].position > after)
+        found = (e for batch in batches for e in batch if e.lane != NORMAL and e.position > after)
+        return list(islice(found, max(0, limit)))
 
     def tail(self, limit: int, where: Filter | None = None) -> list[Stored]:
         """Return the newest `limit` entries, oldest first."""

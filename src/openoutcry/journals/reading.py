@@ -51,6 +51,7 @@ class JournalReader:
         chain = chain_of(key)
         if schema.is_empty(self._db, self.path):
             raise NotAJournal(f"{self.path} is empty; name the file that a bus writes to")
+        schema.lend(self._db)
         found = schema.settings(self._db, self.path)
         if key is None and found.get("checksum", ("", b""))[0] == "blake2b":
             return None

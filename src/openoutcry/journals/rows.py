@@ -14,12 +14,15 @@ from openoutcry.errors import InvalidEvent, JournalCorrupt
 from openoutcry.journals.chain import Chain
 from openoutcry.ports import Entry, Envelope, Level, Stored
 
-LANES: Final = ("control", "high", "normal")
+NORMAL: Final = "normal"
+LANES: Final = ("control", "high", NORMAL)
+UNKNOWN: Final = -1
 LEVELS: Final = tuple(Level)
 _LANE_NUMBER: Final = {name: number for number, name in enumerate(LANES)}
 _HEADS: Final = {
     (lane, level): b"[%d,%d,0," % (number, level) for lane, number in _LANE_NUMBER.items() for level in LEVELS
 }
+_NORMAL_NUMBER: Final = _LANE_NUMBER[NORMAL]
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -33,6 +36,8 @@ class Row(NamedTuple):
         last_ns: The latest.
         checksum: The chain's, over all the rest and the row before.
         data: The entries, a JSON array.
+        urgent: 1 if some of them are of the lanes `control` or `high`, else 0; `UNKNOWN` in what is read from
+            a file of version 1.
 
     """
 
@@ -42,6 +47,7 @@ class Row(NamedTuple):
     last_ns: int
     checksum: bytes
     data: bytes
+    urgent: int = 0
 
     @property
     def last(self) -> int:
@@ -65,6 +71,7 @@ def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> t
     size = len(entries)
     one = entries[0]
     level, first_ns = one.level, one.wall_ns
+    urgent = one.lane != NORMAL
     if size == 1 and one.envelope is None:
         last_ns = first_ns
         data = b"[%b%b]]" % (_HEADS.get((one.lane, level)) or _head(one.lane, level, 0), one.payload)
@@ -79,9 +86,9 @@ def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> t
         times = [entry.wall_ns for entry in entries]
         first_ns, last_ns = min(times), max(times)
         level = max([entry.level for entry in entries])
-        data = _join(entries, first_ns)
+        data, urgent = _join(entries, first_ns)
     checksum = chain.link(before, first, size, first_ns, last_ns, data)
-    return Row(first, size, first_ns, last_ns, checksum, data), level
+    return Row(first, size, first_ns, last_ns, checksum, data, int(urgent)), level
 
 
 def _alike(entries: Sequence[Entry], lane: str, level: Level, wall_ns: int) -> bool:
@@ -104,7 +111,8 @@ def _head(lane: str, level: Level, after_ns: int) -> bytes:
     return b"[%d,%d,%d," % (number, level, after_ns)
 
 
-def _join(entries: Sequence[Entry], first_ns: int) -> bytes:
+def _join(entries: Sequence[Entry], first_ns: int) -> tuple[bytes, bool]:
+    """Return the array of entries that differ, and whether some are of the lanes `control` and `high`."""
     heads: dict[tuple[str, Level, int], bytes] = {}
     parts: list[bytes] = []
     add = parts.append
@@ -117,11 +125,14 @@ def _join(entries: Sequence[Entry], first_ns: int) -> bytes:
         add(entry.payload)
         add(b"]," if entry.envelope is None else b"," + _encode(entry.envelope) + b"],")
     parts[-1] = parts[-1][:-1]
-    return b"[" + b"".join(parts) + b"]"
+    return b"[" + b"".join(parts) + b"]", any(lane != NORMAL for lane, _, _ in heads)
 
 
-def unpack(row: Row) -> list[Stored]:
-    """Return the entries of a row. Raises `JournalCorrupt` where its data is not what `pack` made."""
+def unpack(row: Row, *, all_lanes: bool = True) -> list[Stored]:
+    """Return the entries of a row, without `all_lanes` those of the lanes `control` and `high`.
+
+    Raises `JournalCorrupt` where its data is not what `pack` made.
+    """
     try:
         elements = _decode(row.data)
         if len(elements) != row.size:
@@ -137,8 +148,24 @@ def unpack(row: Row) -> list[Stored]:
                 element.envelope,
             )
             for position, element in enumerate(elements, row.first)
+            if all_lanes or element.lane != _NORMAL_NUMBER
         ]
     except (msgspec.DecodeError, IndexError) as problem:
+        raise _damaged(row, str(problem)) from problem
+
+
+class _Lane(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    lane: int
+
+
+_decode_lanes: Final = msgspec.json.Decoder(list[_Lane]).decode
+
+
+def is_urgent(row: Row) -> bool:
+    """Tell by the entries themselves whether some of them are of the lanes `control` and `high`."""
+    try:
+        return any(element.lane != _NORMAL_NUMBER for element in _decode_lanes(row.data))
+    except msgspec.DecodeError as problem:
         raise _damaged(row, str(problem)) from problem
 
 

@@ -12,15 +12,12 @@ from openoutcry.journals.engines import Connection, is_corrupt, is_foreign
 APPLICATION_ID: Final = 0x4F4F4331
 """In SQLite's header field for this purpose: "OOC1"."""
 SCHEMA_VERSION: Final = 2
-"""In SQLite's `user_version`. 2: batches with entries of the lanes `control` and `high` are marked."""
-MARKS_URGENT: Final = 2
-"""The version from which on they are."""
+"""In SQLite's `user_version`. 2: batches with entries of the lanes `control` and `high` are marked.
 
-INDEX_URGENT: Final = "CREATE INDEX urgent_batches ON batches(urgent) WHERE urgent = 1"
-COUNT_URGENT: Final = (
-    "SELECT (SELECT count(*) FROM batches NOT INDEXED WHERE urgent = 1), "
-    "(SELECT count(*) FROM batches INDEXED BY urgent_batches WHERE urgent = 1)"
-)
+The mark is the last column. Being 0 or 1 it stands in the row's header, so that a query for it reads no
+entries; an index on it would be no faster for batches, and cost every urgent commit a page.
+"""
+
 _TABLES: Final = (
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE batches(
@@ -37,7 +34,6 @@ _TABLES: Final = (
         subscription TEXT NOT NULL, lane TEXT NOT NULL, position INTEGER NOT NULL, crashes INTEGER NOT NULL,
         PRIMARY KEY(subscription, lane, position)) WITHOUT ROWID""",
     "CREATE TABLE gaps(first INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
-    INDEX_URGENT,
 )
 _FIELDS: Final = (
     "event_id",
@@ -88,7 +84,7 @@ def version_of(db: Connection) -> int:
 
 def lend(db: Connection) -> None:
     """Let a connection read an older file as if it had the columns of newer ones; `take_back` ends it."""
-    if version_of(db) < MARKS_URGENT:
+    if version_of(db) < 2:
         db.run("CREATE TEMP VIEW batches AS SELECT *, -1 AS urgent FROM main.batches")
 
 

@@ -10,7 +10,7 @@ from openoutcry.journals import books
 from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.log import Log
-from openoutcry.journals.rows import Row, unpack
+from openoutcry.journals.rows import NORMAL, UNKNOWN, Row, unpack
 
 Progress = Callable[[int, int], None]
 """Called as (positions looked at, position of the head)."""
@@ -70,17 +70,22 @@ def gaps_of(db: Connection) -> dict[int, int]:
     return dict(db.rows("SELECT first, last FROM gaps"))
 
 
-def judge(row: Row, expected: int, before: bytes, chain: Chain) -> str | None:
-    """Return what is wrong with a batch that should begin at `expected` behind the checksum `before`."""
+def judge(row: Row, expected: int, before: bytes, chain: Chain, *, marked: bool = True) -> str | None:
+    """Return what is wrong with a batch that should begin at `expected` behind the checksum `before`.
+
+    With `marked` also its mark as urgent, which the checksum does not cover: the entries can renew it.
+    """
     if row.first > expected:
         return f"positions {expected} to {row.first - 1} are missing"
     checksum = chain.link(before, row.first, row.size, row.first_ns, row.last_ns, row.data)
     if checksum != row.checksum:
         return f"the checksum of positions {row.first} to {row.last} does not hold"
     try:
-        unpack(row)
+        entries = unpack(row)
     except JournalCorrupt as problem:
         return str(problem)
+    if marked and row.urgent != UNKNOWN and row.urgent != any(e.lane != NORMAL for e in entries):
+        return f"positions {row.first} to {row.last} are marked as {'' if row.urgent else 'not '}urgent"
     return None
 
 
