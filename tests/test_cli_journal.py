@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import os
+import random
 import select
 import signal
 import sqlite3
@@ -456,6 +457,35 @@ def test_pending_lists_the_events_with_whom_they_wait_for(firm: Path) -> None:
     assert len(done("pending", firm, "--list", "--subscription", "book").splitlines()) == 1
 
 
+def test_what_is_counted_is_what_is_listed_whatever_was_settled_out_of_order(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    chance = random.Random(7)
+    with SqliteJournal(path) as journal:
+        for size in (1, 700, 3_000, 1_500):
+            entries = [tick(n) for n in range(size)]
+            lanes = ("normal", "high")
+            journal.write([msgspec.structs.replace(entry, lane=chance.choice(lanes)) for entry in entries])
+        cursors = []
+        for name in range(6):
+            ends = sorted(chance.sample(range(1, 5_202), 2 * chance.choice((0, 1, 5, 200))))
+            settled = [(low, high) for low, high in zip(ends[::2], ends[1::2], strict=True)]
+            floor = settled[len(settled) // 4][0] if settled else chance.randrange(5_201)
+            cursors += [
+                CursorState(
+                    subscription=f"s{name}", lane=lane, floor=floor, settled=tuple(settled), takes=takes
+                )
+                for lane, takes in (("normal", ("market_data",)), ("high", ()))
+            ]
+        journal.write((), Changes(cursors=cursors))
+    listed: dict[tuple[str, str], list[int]] = {}
+    for row in rows_of(done("pending", path, "--list", "--json")):
+        listed.setdefault((row["subscription"], row["lane"]), []).append(row["position"])
+    for row in rows_of(done("pending", path, "--json")):
+        mine = listed.get((row["subscription"], row["lane"]), [])
+        assert (row["waiting"], row["first"]) == (len(mine), mine[0] if mine else None)
+    assert sum(map(len, listed.values())) > 5_000
+
+
 def test_without_cursors_nothing_is_pending(tmp_path: Path) -> None:
     with SqliteJournal(tmp_path / "new.db") as journal:
         journal.write([tick(1)])
@@ -890,7 +920,7 @@ def test_the_doctor_finds_what_is_wrong(firm: Path) -> None:
     found = findings(firm)
     assert found["permissions"][0] == "warn"
     assert "chmod 600" in found["permissions"][1]
-    assert "1 calls were in flight" in found["writer"][1]
+    assert "1 call was in flight" in found["writer"][1]
     with SqliteJournal(firm) as journal:
         journal.marks.die()
     assert findings(firm, code=1)["generation"][0] == "FAIL"

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from openoutcry.cli.mistakes import Mistake
+
 
 def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """Accept `--symbols AAPL,IBM`, the option repeated, and any case."""
@@ -39,6 +41,20 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     metavar="SEED",
     help="Let agents hang, raise and flood, drawn from this seed; then trip the kill switch.",
 )
+@click.option(
+    "--crash",
+    type=int,
+    is_flag=False,
+    flag_value=7,
+    metavar="[SEED]",
+    help="Kill the firm with SIGKILL in mid-trading, where this seed [7] says; compare with one left alone.",
+)
+@click.option(
+    "--kills",
+    type=click.IntRange(min=1),
+    metavar="COUNT",
+    help="How often --crash kills.  [default: 8]",
+)
 @click.option("--days", type=click.IntRange(min=1), metavar="COUNT", help="Only this many trading days.")
 @click.option(
     "--report",
@@ -52,8 +68,25 @@ def demo(**given: Any) -> None:
 
     A market-data agent, strategies, the CIO at the signal barrier, risk, compliance, a paper broker and a
     portfolio, all on one bus. Ends with a summary and writes a self-contained HTML report.
+
+    With --crash the firm's process is killed over and over and started again on its journal, while the
+    broker, a process of its own, goes on. Ends with the evidence that nothing came of it.
     """
+    chosen = {name: value for name, value in given.items() if value not in (None, ())}
+    if "crash" in chosen:
+        sys.exit(_crash(chosen))
+    if "kills" in chosen:
+        raise Mistake("--kills says how often --crash kills: add --crash")
     from openoutcry.firm.demo import DemoOptions, run_demo
 
-    chosen = {name: value for name, value in given.items() if value not in (None, ())}
     sys.exit(run_demo(DemoOptions(**chosen)))
+
+
+def _crash(chosen: dict[str, Any]) -> int:
+    from openoutcry.firm.crash import CrashOptions, run_crash_demo
+
+    unfit = [f"--{name}" for name in ("chaos", "report") if name in chosen]
+    if unfit:
+        raise Mistake(f"{' and '.join(unfit)} cannot be had together with --crash: leave one of them out")
+    chosen["seed"] = chosen.pop("crash")
+    return run_crash_demo(CrashOptions(**chosen))

@@ -124,6 +124,10 @@ def _library(name: str, version: tuple[int, int, int], used: bool) -> Finding:
     )
 
 
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
 # A journal
 
 
@@ -147,7 +151,7 @@ def _journal(path: Path, key: bytes | None) -> Iterator[Finding]:
     yield Finding(
         "left over",
         "note" if letters or suspects else "ok",
-        f"{letters:,} dead letters, {suspects:,} suspects",
+        f"{_counted(letters, 'dead letter', 'dead letters')}, {_counted(suspects, 'suspect', 'suspects')}",
     )
     if side is None:
         yield Finding("marks", "note", f"{real.name}-marks is not there; the next start makes it")
@@ -216,8 +220,9 @@ def _marks(path: Path, side: Glance, head: int) -> Iterator[Finding]:
             "end", "FAIL", f"position {side.due:,} had been reached, and is gone; openoutcry recover"
         )
     if not writing:
-        left = len(side.in_flight())
-        said = f"nobody has it; {left:,} calls were in flight when the last writer died" if left else "nobody"
+        left = len(side.accused(head))
+        said = f"nobody; {_counted(left, 'call was', 'calls were')} in flight when the last one died"
+        said = said if left else "nobody"
         yield Finding("writer", "note" if left else "ok", said)
         return
     yield Finding("writer", "ok", f"process {side.pid}")

@@ -19,10 +19,14 @@ class Glance(MarksFile):
 
     """
 
-    __slots__ = ()
+    __slots__ = ("_counted_run",)
 
-    def __init__(self, journal: Path, generation: bytes) -> None:
-        """Map it. Raises `FileNotFoundError` where there is none, or one that was never filled."""
+    def __init__(self, journal: Path, generation: bytes, counted_run: str) -> None:
+        """Map it. Raises `FileNotFoundError` where there is none, or one that was never filled.
+
+        `counted_run` is the last run whose calls in flight the database has counted as suspects.
+        """
+        self._counted_run = counted_run
         self.path = Path(f"{journal}-marks")
         self.created = False
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -54,6 +58,12 @@ class Glance(MarksFile):
         """The position that the file must reach after the last writer's end, whatever ended it."""
         return self.written if self.same_boot else self.synced
 
+    def accused(self, head: int) -> list[tuple[str, str, int]]:
+        """Return the calls against which the next opening will count a crash, if nobody writes now."""
+        if not self.found or str(self.run) == self._counted_run:
+            return []
+        return [call for call in self.in_flight() if self.same_boot or call[2] <= head]
+
     def __enter__(self) -> Self:
         return self
 
@@ -66,10 +76,10 @@ def glance(journal: str | Path, engine: EngineName = "auto") -> Glance | None:
     path = Path(os.path.realpath(journal))
     db = connect(path, engine, "ro")
     try:
-        generation = schema.settings(db, path).get("generation", ("", b""))[0]
+        found = {key: value for key, (value, _) in schema.settings(db, path).items()}
     finally:
         db.close()
     try:
-        return Glance(path, bytes.fromhex(generation))
+        return Glance(path, bytes.fromhex(found.get("generation", "")), found.get("run", ""))
     except (FileNotFoundError, ValueError):
         return None

@@ -1,11 +1,14 @@
 """Ways to a journal: read beside whoever writes; change it through the running bus, else under the lock."""
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.mistakes import Mistake
@@ -17,13 +20,18 @@ from openoutcry.runtime.desk_client import ask
 @contextmanager
 def plainly(path: Path) -> Iterator[None]:
     """Turn what the database and the system say of a file into one line."""
+    damage: tuple[type[Exception], ...] = (
+        *database_errors(),
+        json.JSONDecodeError,
+        msgspec.DecodeError,
+    )
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as problem:
         raise Mistake(f"{problem.filename or path}: {problem.strerror or problem}") from problem
-    except database_errors() as problem:
+    except damage as problem:
         raise Mistake(
             f"{path} cannot be read: {problem}; see what `openoutcry doctor {path}` and `verify` find"
         ) from problem

@@ -87,7 +87,7 @@ def _from_file(reader: JournalReader) -> list[Standing]:
 def drop(path: Path, name: str, key_file: Path | None) -> None:
     """Forget a subscription's cursors, and with them what waits for it; its dead letters stay.
 
-    Should the name come back, it begins at the end of the journal.
+    Should the name come back, it begins as a new subscription does.
     """
 
     def offline(journal: SqliteJournal) -> int:

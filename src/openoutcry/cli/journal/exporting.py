@@ -128,7 +128,10 @@ def _write(reader: JournalReader, where: Filter, output: Path, kind: str) -> int
 @contextmanager
 def _in_place(output: Path) -> Iterator[IO[bytes]]:
     """Yield a new file that takes the name `output` at the end, and vanishes if it does not come to that."""
-    handle, name = tempfile.mkstemp(prefix=f".{output.name[:64]}-", dir=output.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{output.name[:64]}-", dir=output.parent)
+    except OSError as problem:
+        raise Mistake(f"{output} cannot be written: {problem.strerror or problem}") from problem
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -136,10 +139,11 @@ def _in_place(output: Path) -> Iterator[IO[bytes]]:
         os.umask(mask)
         Path(name).chmod(0o666 & ~mask)
         Path(name).replace(output)
-    except BaseException:
+    except OSError as problem:
+        raise Mistake(f"{output} cannot be written: {problem.strerror or problem}") from problem
+    finally:
         with suppress(FileNotFoundError):
             Path(name).unlink()
-        raise
 
 
 def _text(file: IO[bytes], kind: str, page: list[Stored]) -> None:

@@ -1,6 +1,7 @@
 """`openoutcry dlq`: the dead letters of a journal, listed, shown, redriven, dropped."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,13 @@ def show(path: Path, letter_id: int, as_json: bool, key_file: Path | None) -> No
         ("error", letter.error),
     ]
     facts(f"dead letter {letter_id}", [(name, clean(value)) for name, value in rows])
-    pretty = msgspec.json.format(letter.payload, indent=2).decode("utf-8", "replace")
-    print_lines(map(clean, ["", *pretty.splitlines(), "", *letter.traceback.splitlines()]))
+    print_lines(map(clean, ["", *_pretty(letter.payload), "", *letter.traceback.splitlines()]))
+
+
+def _pretty(payload: bytes) -> list[str]:
+    with suppress(msgspec.DecodeError):
+        payload = msgspec.json.format(payload, indent=2)
+    return payload.decode("utf-8", "replace").splitlines()
 
 
 _ALL = click.option(

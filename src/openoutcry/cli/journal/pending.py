@@ -1,6 +1,6 @@
 """`openoutcry pending`: what each subscription has not settled, counted without its code."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from openoutcry.cli.journal.access import reading
 from openoutcry.cli.journal.scanning import Seen, pages
 from openoutcry.cli.journal.showing import clean, head_of, json_line, line_of, row_of, time_of
 from openoutcry.journals import JournalReader
+from openoutcry.journals.log import LAST_POSITION
 from openoutcry.ports import CursorState, Stored
 
 _EVERYTHING = "*"
@@ -48,43 +49,69 @@ class _Claim:
         self.all_types = not cursor.takes or _EVERYTHING in self.takes
         self.said = Waiting(subscription=cursor.subscription, lane=cursor.lane, floor=cursor.floor)
 
-    def wants(self, position: int, event_type: str | None) -> bool:
-        if position <= self.cursor.floor or not (self.all_types or event_type in self.takes):
+    def takes_type(self, event_type: str | None) -> bool:
+        return self.all_types or event_type in self.takes
+
+    def wants(self, position: int) -> bool:
+        """Whether a position was not settled."""
+        if position <= self.cursor.floor:
             return False
-        before = bisect_right(self.cursor.settled, (position, float("inf")))
+        before = bisect_right(self.cursor.settled, (position, LAST_POSITION))
         return not before or self.cursor.settled[before - 1][1] < position
 
+    def count(self, places: list[int]) -> int:
+        """Return how many of some ascending positions were not settled."""
+        settled = self.cursor.settled
+        count = len(places) - bisect_right(places, self.cursor.floor)
+        first = max(0, bisect_right(settled, (places[0], LAST_POSITION)) - 1)
+        for low, high in settled[first : bisect_right(settled, (places[-1], LAST_POSITION))]:
+            low_above = max(low, self.cursor.floor + 1)
+            count -= max(0, bisect_right(places, high) - bisect_left(places, low_above))
+        return count
 
-def unsettled(
-    reader: JournalReader, cursors: Iterable[CursorState], seen: Seen | None = None
-) -> Iterator[tuple[Stored, Waiting]]:
-    """Yield every event with each subscription that it waits for, in order, and count them up."""
-    lanes: dict[str, list[_Claim]] = {}
-    for cursor in cursors:
-        lanes.setdefault(cursor.lane, []).append(_Claim(cursor))
-    after = min((claim.cursor.floor for claims in lanes.values() for claim in claims), default=reader.head)
-    for page in pages(reader, after=after, seen=seen):
+
+def unsettled(reader: JournalReader, cursors: Iterable[CursorState]) -> Iterator[tuple[Stored, str]]:
+    """Yield every event with the name of each subscription that it waits for, in order."""
+    claims = [_Claim(cursor) for cursor in cursors]
+    after = min((claim.cursor.floor for claim in claims), default=reader.head)
+    for page in pages(reader, after=after):
         for entry in page:
-            claims = lanes.get(entry.lane)
-            if claims is None:
-                continue
             event_type = head_of(entry).event_type
             for claim in claims:
-                if claim.wants(entry.position, event_type):
-                    yield entry, claim.said
+                if (
+                    claim.cursor.lane == entry.lane
+                    and claim.takes_type(event_type)
+                    and claim.wants(entry.position)
+                ):
+                    yield entry, claim.said.subscription
 
 
 def count_waiting(reader: JournalReader, seen: Seen | None = None) -> list[Waiting]:
     """Count what waits for every subscription, lane by lane."""
-    cursors = reader.cursors()
-    found = {(c.subscription, c.lane): _Claim(c).said for c in cursors}
-    for entry, said in unsettled(reader, cursors, seen):
-        count = found[said.subscription, said.lane]
-        count.waiting += 1
-        if count.first is None:
-            count.first = entry.position
-            count.oldest = time_of(entry.wall_ns)
-    return list(found.values())
+    claims = [_Claim(cursor) for cursor in reader.cursors()]
+    after = min((claim.cursor.floor for claim in claims), default=reader.head)
+    for page in pages(reader, after=after, seen=seen):
+        places: dict[tuple[str, str | None], list[int]] = {}
+        for entry in page:
+            places.setdefault((entry.lane, head_of(entry).event_type), []).append(entry.position)
+        for claim in claims:
+            _count_up(claim, page, places)
+    return [claim.said for claim in claims]
+
+
+def _count_up(claim: _Claim, page: list[Stored], places: dict[tuple[str, str | None], list[int]]) -> None:
+    """Add to a claim what waits for it on a page, whose positions are given by lane and type."""
+    mine = [
+        found
+        for (lane, event_type), found in places.items()
+        if lane == claim.cursor.lane and claim.takes_type(event_type)
+    ]
+    count = sum(map(claim.count, mine))
+    if count and not claim.said.waiting:
+        first = min(position for found in mine for position in found if claim.wants(position))
+        claim.said.first = first
+        claim.said.oldest = next(time_of(entry.wall_ns) for entry in page if entry.position == first)
+    claim.said.waiting += count
 
 
 def show_waiting(counts: list[Waiting]) -> None:
@@ -128,8 +155,5 @@ def pending(
 
 def _listed(reader: JournalReader, subscription: str | None, as_json: bool) -> Iterator[str]:
     cursors = [c for c in reader.cursors() if subscription in (None, c.subscription)]
-    for entry, said in unsettled(reader, cursors):
-        if as_json:
-            yield json_line(row_of(entry, said.subscription))
-        else:
-            yield f"{clean(said.subscription)}  {line_of(entry)}"
+    for entry, name in unsettled(reader, cursors):
+        yield json_line(row_of(entry, name)) if as_json else f"{clean(name)}  {line_of(entry)}"

@@ -104,7 +104,7 @@ def _look(path: Path, key_file: Path | None, crash_attempts: int) -> Outlook:
             with side:
                 running, dead = side.pid if side.is_written else None, side.dead
                 if running is None:
-                    for call in side.in_flight():
+                    for call in side.accused(reader.head):
                         suspects[call] = suspects.get(call, 0) + 1
                     if damage is not None and reader.head < side.due:
                         damage.append(
