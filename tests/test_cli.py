@@ -20,6 +20,7 @@ from openoutcry.cli import main
 from openoutcry.cli.bench import find_benchmarks
 from openoutcry.cli.demo import demo
 from openoutcry.cli.mistakes import Mistake
+from openoutcry.firm.crash import CrashOptions
 from openoutcry.firm.demo import DemoOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -421,9 +422,54 @@ def test_the_demo_gets_every_option(demo_calls: list[FakeOptions]) -> None:
 def test_the_demo_has_an_option_for_every_setting_and_states_the_real_defaults() -> None:
     settings = {field.name: field.default for field in fields(DemoOptions)}
     options = {option.name: option for option in demo.params if isinstance(option, click.Option)}
-    assert set(options) == set(settings)
+    assert set(options) == {*settings, "crash", "kills"}
     for name in ("agents", "report"):
         assert f"[default: {settings[name]}]" in (options[name].help or "")
+    crash = {field.name: field.default for field in fields(CrashOptions)}
+    assert f"[default: {crash['kills']}]" in (options["kills"].help or "")
+    assert f"[{crash['seed']}]" in (options["crash"].help or "")
+    assert crash["agents"] == settings["agents"]
+
+
+@pytest.fixture
+def crash_calls(monkeypatch: pytest.MonkeyPatch) -> list[CrashOptions]:
+    """What the crash demo was run with; it ends with exit code 6."""
+    calls: list[CrashOptions] = []
+    monkeypatch.setattr("openoutcry.firm.crash.run_crash_demo", lambda options: calls.append(options) or 6)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--crash", CrashOptions()),
+        ("--crash 11 --plain", CrashOptions(seed=11, plain=True)),
+        ("--crash --kills 3 --days 90", CrashOptions(kills=3, days=90)),
+        ("--symbols IBM --agents 6 --speed 2 --crash", CrashOptions(symbols=("IBM",), agents=6, speed=2.0)),
+    ],
+)
+def test_crash_needs_no_seed_and_takes_what_fits_it(
+    crash_calls: list[CrashOptions], options: str, expected: CrashOptions
+) -> None:
+    assert call("demo", *options.split()).exit_code == 6
+    assert crash_calls == [expected]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--kills 3", "add --crash"),
+        ("--crash --chaos 7", "--chaos cannot be had together with --crash"),
+        ("--crash 3 --report r.html", "--report cannot be had together with --crash"),
+    ],
+)
+def test_options_that_do_not_go_together_are_a_mistake(
+    crash_calls: list[CrashOptions], options: str, said: str
+) -> None:
+    result = call("demo", *options.split())
+    assert result.exit_code == 2
+    assert said in result.output
+    assert crash_calls == []
 
 
 @pytest.mark.parametrize("options", ["--speed 0", "--agents 0", "--days 0", "--chaos x"])

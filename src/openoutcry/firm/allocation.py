@@ -1,5 +1,6 @@
 """The CIO's arithmetic: from the votes of a round to the trade that they ask for. Pure."""
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -18,13 +19,11 @@ def conviction(ballots: Iterable[Ballot]) -> float:
     """Average the strengths, each with the weight of its confidence; 0 when nobody is confident of anything.
 
     An agent that is confidently flat pulls toward 0. One that abstained is not among the ballots and pulls
-    nowhere.
+    nowhere. The sums are exact, so that the order in which the ballots came in makes no difference at all.
     """
-    total = weight = 0.0
-    for ballot in ballots:
-        total += ballot.strength * ballot.confidence
-        weight += ballot.confidence
-    return total / weight if weight > 0 else 0.0
+    cast = list(ballots)
+    weight = math.fsum(ballot.confidence for ballot in cast)
+    return math.fsum(ballot.strength * ballot.confidence for ballot in cast) / weight if weight > 0 else 0.0
 
 
 def target_weight(belief: float, mandate: Mandate) -> float:

@@ -22,6 +22,13 @@ class SessionOpened(Event, kw_only=True):
         return date.fromisoformat(self.day)
 
 
+class Abstained(Event, kw_only=True):
+    """A strategy has answered the round `round_id` without an opinion: an abstention that is on record."""
+
+    event_type: str = "abstained"
+    reason: str = ""
+
+
 class MarketClosed(Event, kw_only=True):
     """The last trading day is over: no order will be filled any more."""
 

@@ -5,19 +5,28 @@ order and its state is never raced by its own reactions.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from openoutcry.config import RetryPolicy
+from openoutcry.errors import OpenOutcryError
 from openoutcry.events import Event
 from openoutcry.ports import Clock
 from openoutcry.runtime.bus import EventBus
 from openoutcry.trading import KillSwitchEvent
 
-Reaction = Callable[[Any], Awaitable[None]]
+Reaction = Callable[[Any], Coroutine[Any, Any, None]]
 
 PATIENCE_ATTEMPTS = 400
 PATIENCE_PAUSE_S = 0.005
+
+
+class Forgetful(OpenOutcryError, RuntimeError):
+    """An agent could not take the past into memory: a reaction of its waits for something even then."""
+
+
+def _unheard(_event: Event) -> None:
+    """Let what an agent says go unnoticed."""
 
 
 class Agent:
@@ -25,12 +34,21 @@ class Agent:
 
     Subclasses call `react` in their constructor; `attach` then subscribes the agent to a bus.
 
+    An agent whose bus has a journal can be killed: its memory is what it has made of the events that it dealt
+    with. At the next start the journal tells it those events again, and it reacts to them as it did, with its
+    mouth shut (`remember`). Whatever a reaction does to the world, other than by `say`, must therefore stand
+    behind a look at `remembering`.
+
     Attributes:
         name: Its name on the bus, in the ledger and in the report.
         halted: Whether the kill switch has been thrown.
         kill_heard_ns: The clock when the kill switch reached it, or None.
         heard_kill: Set when the kill switch has reached it and its own part is done.
         refused_count: How often the bus refused what it wanted to say.
+        remembered_count: Events that it was told again at the start.
+        remembering: Whether what it hears now is the past: it is taken to heart, and nothing is said.
+        durable: Whether the bus has a journal, so that everything that matters must be on record.
+        on_said: Called with each event that it has said and the bus has accepted.
 
     """
 
@@ -42,7 +60,9 @@ class Agent:
         self.halted = False
         self.kill_heard_ns: int | None = None
         self.heard_kill = asyncio.Event()
-        self.refused_count = 0
+        self.refused_count = self.remembered_count = 0
+        self.remembering = self.durable = False
+        self.on_said: Callable[[Event], None] = _unheard
         self._reactions: dict[type[Event], Reaction] = {KillSwitchEvent: self._hear_kill_switch}
 
     def react(self, kind: type[Event], reaction: Reaction) -> None:
@@ -56,11 +76,36 @@ class Agent:
         self.bus, self.clock = bus, clock
         bus.subscribe(list(self._reactions), self.receive, name=self.name, timeout_s=timeout_s, retry=retry)
 
+    def attach_durably(self, bus: EventBus, clock: Clock) -> None:
+        """Subscribe to a bus with a journal, under a cursor of its own, with `remember` for the past."""
+        self.bus, self.clock, self.durable = bus, clock, True
+        bus.subscribe(list(self._reactions), self.receive, name=self.name, restore=self.remember)
+
     async def receive(self, event: Event) -> None:
         """React to an event."""
         reaction = self._reactions.get(type(event))
         if reaction is not None:
             await reaction(event)
+
+    def remember(self, event: Event) -> None:
+        """Take an event into memory that was dealt with before a restart. Raises `Forgetful`."""
+        reaction = self._reactions.get(type(event))
+        if reaction is None:
+            return
+        self.remembered_count += 1
+        self.remembering = True
+        steps = reaction(event)
+        try:
+            steps.send(None)
+        except StopIteration:
+            return
+        finally:
+            self.remembering = False
+            steps.close()
+        raise Forgetful(
+            f"{self.name} waits while it remembers a {type(event).__name__}; let what its reaction waits for "
+            "stand behind `if not self.remembering`"
+        )
 
     async def say(self, event: Event) -> bool:
         """Publish, trying again for about two seconds while the bus has no room; False when it never had any.
@@ -68,8 +113,11 @@ class Agent:
         Nothing is lost without a trace: the bus counts each refusal under its reason, and `refused_count`
         here too.
         """
+        if self.remembering:
+            return True
         for _ in range(PATIENCE_ATTEMPTS):
             if await self.bus.publish(event):
+                self.on_said(event)
                 return True
             self.refused_count += 1
             await asyncio.sleep(PATIENCE_PAUSE_S)

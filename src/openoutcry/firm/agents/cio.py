@@ -7,10 +7,15 @@ from typing import Any
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.firm.agents.bookkeeper import Bookkeeper
 from openoutcry.firm.allocation import Ballot, conviction, wanted_trade
-from openoutcry.firm.happenings import SessionOpened, round_name
+from openoutcry.firm.happenings import Abstained, SessionOpened, round_name
 from openoutcry.firm.mandate import Mandate
 from openoutcry.firm.money import to_units
+from openoutcry.firm.record import on_record
+from openoutcry.runtime.barriers import SignalBarrier
 from openoutcry.trading import DecisionEvent, MarketDataEvent, OrderSide, SignalEvent
+
+ANSWERS_MAX = 1_000
+"""How far back the answers to a round are looked for: a day has at most 320 (64 strategies, 5 symbols)."""
 
 
 @dataclass(slots=True)
@@ -51,6 +56,10 @@ class ChiefInvestmentOfficer(Bookkeeper):
 
     All rounds of a day open with the day, so that a silent agent costs one time-out, not one per symbol. A
     round that is not valid (no quorum) leads to no decision.
+
+    Rounds live in memory. After a restart the CIO opens that of the bar in hand again, and first counts the
+    answers that are on record: a signal that was accepted before the restart is a duplicate when it is
+    published again, and a duplicate has no vote.
     """
 
     def __init__(self, mandate: Mandate, name: str = "cio") -> None:
@@ -59,25 +68,43 @@ class ChiefInvestmentOfficer(Bookkeeper):
         self.decisions_count = 0
         self.outcomes: list[RoundOutcome] = []
         """Rounds in which somebody was missing; the newest hundred."""
+        self._opened: set[str] = set()
 
     async def on_session(self, event: SessionOpened) -> None:
         """Open the day's rounds."""
         await super().on_session(event)
-        if not self.halted:
+        self._opened.clear()
+        if not self.halted and not self.remembering:
             for symbol in event.symbols:
-                self.bus.open_round(round_name(symbol, event.day), quorum=self.mandate.quorum)
+                self._open(round_name(symbol, event.day))
 
     async def on_bar(self, bar: MarketDataEvent) -> None:
         """Wait for everybody's answer on the symbol, then decide."""
-        if self.halted or bar.round_id is None:
+        if self.halted or self.remembering or bar.round_id is None:
             return
+        if self.durable and bar.round_id not in self._opened:
+            await self._open_again(bar.round_id)
         since_ns = self.clock.now_ns()
         outcome = await self.bus.wait_for_signals(bar.round_id)
         self.tally.add(outcome, self.day, self.clock.now_ns() - since_ns)
         if outcome.missing:
             self.outcomes = [*self.outcomes[-99:], outcome]
         if outcome.valid and not self.halted:
-            await self._decide(bar, list(outcome.votes.values()))
+            await self._decide(bar, [outcome.votes[key] for key in sorted(outcome.votes)])
+
+    def _open(self, round_id: str) -> SignalBarrier:
+        self._opened.add(round_id)
+        return self.bus.open_round(round_id, quorum=self.mandate.quorum)
+
+    async def _open_again(self, round_id: str) -> None:
+        barrier = self._open(round_id)
+        for answer in on_record(self.bus, SignalEvent, Abstained, limit=ANSWERS_MAX):
+            if answer.round_id != round_id:
+                continue
+            if isinstance(answer, SignalEvent):
+                await barrier.add_signal(answer.source_agent, answer)
+            else:
+                barrier.abstain(answer.source_agent, answer.reason)
 
     async def _decide(self, bar: MarketDataEvent, votes: list[SignalEvent]) -> None:
         belief = conviction(Ballot(vote.strength, vote.confidence) for vote in votes)

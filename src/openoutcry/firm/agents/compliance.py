@@ -3,12 +3,16 @@
 from collections import Counter, deque
 
 from openoutcry.firm.agents.bookkeeper import Bookkeeper
-from openoutcry.firm.happenings import SessionOpened
+from openoutcry.firm.happenings import DAILY, SessionOpened
 from openoutcry.firm.mandate import Mandate
+from openoutcry.firm.money import to_units
+from openoutcry.firm.record import on_record
 from openoutcry.trading import MarketDataEvent, OrderSide, ValidatedDecisionEvent
 
 CHECKS = ("restricted list", "order size", "share of volume", "duplicate", "wash trade")
 VOLUME_DAYS = 20
+BARS_MAX = 50
+"""How far back the bars of a day are looked for: more than all opening prints and bars of one day."""
 
 
 class ComplianceOfficer(Bookkeeper):
@@ -25,16 +29,34 @@ class ComplianceOfficer(Bookkeeper):
         self._risk_name = risk_name
         self._sides_today: dict[str, OrderSide] = {}
         self._volumes: dict[str, deque[float]] = {}
+        self._symbols: tuple[str, ...] = ()
+        self._noted: set[str] = set()
         self.react(ValidatedDecisionEvent, self.on_validated)
 
     async def on_session(self, event: SessionOpened) -> None:
         """Begin a day with a clean sheet."""
         await super().on_session(event)
         self._sides_today.clear()
+        self._symbols = event.symbols
+        self._noted.clear()
 
     async def on_bar(self, bar: MarketDataEvent) -> None:
-        """Remember the day's volume."""
-        self._volumes.setdefault(bar.symbol, deque(maxlen=VOLUME_DAYS)).append(bar.volume or 0.0)
+        """Remember the day's volume, once."""
+        if bar.symbol not in self._noted:
+            self._noted.add(bar.symbol)
+            self._volumes.setdefault(bar.symbol, deque(maxlen=VOLUME_DAYS)).append(bar.volume or 0.0)
+
+    async def _look_ahead(self) -> None:
+        """Take note of today's bars that are waiting still.
+
+        Verdicts have priority: after a restart one may be heard again before the bars that came ahead of it.
+        """
+        if len(self._noted) == len(self._symbols):
+            return
+        for bar in on_record(self.bus, MarketDataEvent, limit=BARS_MAX):
+            if bar.interval == DAILY and bar.timestamp.date().isoformat() == self.day:
+                self.book.mark(bar.symbol, to_units(bar.price))
+                await self.on_bar(bar)
 
     async def on_validated(self, event: ValidatedDecisionEvent) -> None:
         """Check what Risk approved."""
@@ -42,6 +64,7 @@ class ComplianceOfficer(Bookkeeper):
             return
         assert event.side is not None
         assert event.adjusted_quantity is not None
+        await self._look_ahead()
         failed = self._failed_check(event.symbol, event.side, event.adjusted_quantity)
         if failed:
             self.rejections[failed] += 1

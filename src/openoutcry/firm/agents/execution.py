@@ -52,6 +52,8 @@ class OrderManager(Agent):
         assert event.adjusted_quantity is not None
         self.orders_count += 1
         order_id = f"ord-{self.orders_count:05d}"
+        # After a restart the broker's answer may be known before the verdict is heard again: it stands.
+        answered = self.states.get(order_id)
         self.states[order_id] = OrderState.CREATED
         sent = await self.say(
             OrderEvent(
@@ -66,6 +68,8 @@ class OrderManager(Agent):
             )
         )
         await self._move(order_id, OrderState.PENDING_NEW if sent else OrderState.CANCELED)
+        if answered is not None:
+            self.states[order_id] = answered
 
     async def on_state_change(self, event: OrderStateChangeEvent) -> None:
         """Follow what the broker reports."""

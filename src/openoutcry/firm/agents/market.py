@@ -1,8 +1,9 @@
 """The market: replays bars day by day, and never says anything about a day before its time."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, time
+from typing import Any
 
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.bars import Session
@@ -42,32 +43,57 @@ class MarketDataAgent(Agent):
 
     async def play(self, number: int, session: Session) -> None:
         """Run one trading day to its end: the open, the fills, the close, the decisions."""
-        day = session.day.isoformat()
-        self.label_ns = _label(session, OPENS)
-        symbols = tuple(bar.symbol for bar in session.bars)
-        await self.say(SessionOpened(day=day, number=number, symbols=symbols, source_agent=self.name))
-        for bar in session.bars:
-            await self.say(
-                MarketDataEvent(symbol=bar.symbol, price=bar.open, interval=OPENING, source_agent=self.name)
-            )
+        self.label_ns = label(session, OPENS)
+        await self.say(self.opening(number, session))
+        for event in self.prints(session):
+            await self.say(event)
         await self.settle()
-        self.label_ns = _label(session, CLOSES)
-        for bar in session.bars:
-            await self.say(
-                MarketDataEvent(
-                    symbol=bar.symbol,
-                    price=bar.close,
-                    open=bar.open,
-                    high=bar.high,
-                    low=bar.low,
-                    close=bar.close,
-                    volume=float(bar.volume),
-                    interval=DAILY,
-                    round_id=round_name(bar.symbol, day),
-                    source_agent=self.name,
-                )
-            )
+        self.label_ns = label(session, CLOSES)
+        for event in self.bars(session):
+            await self.say(event)
         await self.settle()
+
+    def opening(self, number: int, session: Session) -> SessionOpened:
+        """Say that a day begins."""
+        return SessionOpened(
+            day=session.day.isoformat(),
+            number=number,
+            symbols=tuple(bar.symbol for bar in session.bars),
+            source_agent=self.name,
+            **self.named("open", session),
+        )
+
+    def prints(self, session: Session) -> Iterator[MarketDataEvent]:
+        """Give the opening prints of a day."""
+        for bar in session.bars:
+            yield MarketDataEvent(
+                symbol=bar.symbol,
+                price=bar.open,
+                interval=OPENING,
+                source_agent=self.name,
+                **self.named("print", session, bar.symbol),
+            )
+
+    def bars(self, session: Session) -> Iterator[MarketDataEvent]:
+        """Give the bars of a day."""
+        for bar in session.bars:
+            yield MarketDataEvent(
+                symbol=bar.symbol,
+                price=bar.close,
+                open=bar.open,
+                high=bar.high,
+                low=bar.low,
+                close=bar.close,
+                volume=float(bar.volume),
+                interval=DAILY,
+                round_id=round_name(bar.symbol, session.day.isoformat()),
+                source_agent=self.name,
+                **self.named("bar", session, bar.symbol),
+            )
+
+    def named(self, kind: str, session: Session, symbol: str = "") -> dict[str, Any]:  # noqa: ARG002
+        """Give the id of an event, as an argument for it: none here, the bus's own source has one."""
+        return {}
 
     async def close(self) -> None:
         """Say that the last day is over."""
@@ -94,5 +120,6 @@ class MarketDataAgent(Agent):
         )
 
 
-def _label(session: Session, at: time) -> int:
+def label(session: Session, at: time) -> int:
+    """Give the market's time on a day, in nanoseconds since 1970 UTC."""
     return int(datetime.combine(session.day, at).timestamp()) * NS_PER_S

@@ -4,10 +4,11 @@ import asyncio
 from collections import Counter
 from datetime import date
 
+from openoutcry.errors import UnknownRound
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.bars import Bar
 from openoutcry.firm.chaos import Fault, Trouble
-from openoutcry.firm.happenings import DAILY, SessionOpened
+from openoutcry.firm.happenings import DAILY, Abstained, SessionOpened
 from openoutcry.firm.strategies import Opinion, Past, Recipe
 from openoutcry.trading import MarketDataEvent, SignalDirection, SignalEvent
 
@@ -65,11 +66,12 @@ class StrategyAgent(Agent):
         await self._suffer()
         past = self._pasts.setdefault(event.symbol, Past())
         past.add(_as_bar(event, self._session.date))
+        self._today[event.symbol] = event
+        if self.remembering:
+            return
         if self.recipe.one is not None:
             await self._answer(event, self.recipe.one(past))
-            return
-        self._today[event.symbol] = event
-        if self.recipe.many is not None and len(self._today) == len(self._session.symbols):
+        elif self.recipe.many is not None and len(self._today) == len(self._session.symbols):
             opinions = self.recipe.many({symbol: self._pasts[symbol] for symbol in self._today})
             for symbol, bar in self._today.items():
                 await self._answer(bar, opinions.get(symbol))
@@ -77,7 +79,7 @@ class StrategyAgent(Agent):
     async def _answer(self, bar: MarketDataEvent, opinion: Opinion | None) -> None:
         if opinion is None:
             self.answers["abstained"] += 1
-            self.bus.abstain(self.name, "the past is too short", round_id=bar.round_id)
+            await self._abstain(bar, "the past is too short")
             return
         score = opinion.score
         direction = SignalDirection.FLAT
@@ -87,19 +89,32 @@ class StrategyAgent(Agent):
         assert self._session is not None
         self.scores[bar.symbol, self._session.day] = score
         # The cause is named: whoever compares symbols answers on all of them while handling the last one.
-        await self.bus.publish_signal(
-            SignalEvent(
-                strategy_name=self.recipe.kind,
-                symbol=bar.symbol,
-                direction=direction,
-                strength=score,
-                confidence=opinion.confidence,
-                rationale=opinion.rationale,
-                source_agent=self.name,
-                round_id=bar.round_id,
-                causation_id=bar.event_id,
-            )
+        signal = SignalEvent(
+            strategy_name=self.recipe.kind,
+            symbol=bar.symbol,
+            direction=direction,
+            strength=score,
+            confidence=opinion.confidence,
+            rationale=opinion.rationale,
+            source_agent=self.name,
+            round_id=bar.round_id,
+            causation_id=bar.event_id,
         )
+        await self.bus.publish_signal(signal)
+        self.on_said(signal)
+
+    async def _abstain(self, bar: MarketDataEvent, reason: str) -> None:
+        """Answer without an opinion. With a journal it goes on record, since rounds do not survive a restart.
+
+        After a restart the round may not have been opened again yet: whoever opens it will find the record.
+        """
+        if self.durable:
+            await self.say(Abstained(reason=reason, source_agent=self.name, round_id=bar.round_id))
+        try:
+            self.bus.abstain(self.name, reason, round_id=bar.round_id)
+        except UnknownRound:
+            if not self.durable:
+                raise
 
     async def _suffer(self) -> None:
         """Do what the chaos plan has in store, at the first bar of the day; an error lasts all day."""

@@ -1,0 +1,7 @@
+"""The paper broker as a process of its own: its books, its line protocol, and the firm's end of the line."""
+
+from openoutcry.firm.brokerage.client import BrokerLine
+from openoutcry.firm.brokerage.ledger import BrokerLedger, Execution, Order
+from openoutcry.firm.brokerage.server import serve
+
+__all__ = ["BrokerLedger", "BrokerLine", "Execution", "Order", "serve"]

@@ -1,0 +1,186 @@
+"""One life of the firm: gets its memory back from the journal, and trades on from there."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+
+from openoutcry.clocks import SystemClock
+from openoutcry.config import PersistenceConfig
+from openoutcry.events import stamps
+from openoutcry.firm.agents import (
+    Agent,
+    Archivist,
+    ChiefInvestmentOfficer,
+    ComplianceOfficer,
+    OrderManager,
+    Portfolio,
+    RiskOfficer,
+    StrategyAgent,
+)
+from openoutcry.firm.agents.gateway import BrokerGateway
+from openoutcry.firm.bars import load_history
+from openoutcry.firm.brokerage import BrokerLine
+from openoutcry.firm.crash.market import DurableMarket
+from openoutcry.firm.crash.watch import Watch
+from openoutcry.firm.crash.words import Account, Fill, Holding, Life, Word
+from openoutcry.firm.mandate import Mandate
+from openoutcry.firm.strategies import recipes
+from openoutcry.runtime.bus import EventBus
+
+Tell = Callable[[Word], None]
+
+PATIENCE_S = 300.0
+"""For how long a round holds out for everybody: a vote must not depend on how busy the machine is."""
+CRASHES_MAX = 20
+"""At so many crashes in one event it is taken for their cause. Here the supervisor is."""
+SUSPECT_ALONE_S = 0.05
+"""For how long what was in hand at a crash is tried alone. The CIO waits for others, so that is lost time."""
+
+
+@dataclass(slots=True)
+class Staff:
+    """Everybody who works here: as in the plain firm, but for the market and the line to the broker."""
+
+    line: BrokerLine
+    agents_count: int
+    mandate: Mandate = field(default_factory=Mandate)
+    market: DurableMarket = field(default_factory=DurableMarket)
+    cio: ChiefInvestmentOfficer = field(init=False)
+    risk: RiskOfficer = field(init=False)
+    compliance: ComplianceOfficer = field(init=False)
+    execution: OrderManager = field(default_factory=OrderManager)
+    gateway: BrokerGateway = field(init=False)
+    portfolio: Portfolio = field(init=False)
+    archivist: Archivist = field(default_factory=Archivist)
+    strategies: tuple[StrategyAgent, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cio = ChiefInvestmentOfficer(self.mandate)
+        self.risk = RiskOfficer(self.mandate)
+        self.compliance = ComplianceOfficer(self.mandate)
+        self.gateway = BrokerGateway(self.line)
+        self.portfolio = Portfolio(self.mandate)
+        self.strategies = tuple(StrategyAgent(recipe) for recipe in recipes(self.agents_count))
+
+    @property
+    def everybody(self) -> tuple[Agent, ...]:
+        """All agents, in the order of the plain firm."""
+        desk = (self.cio, self.risk, self.compliance, self.execution, self.gateway, self.portfolio)
+        return (self.market, *desk, self.archivist, *self.strategies)
+
+
+class RestartableFirm:
+    """A firm on a bus with a journal, killed or not."""
+
+    def __init__(self, life: Life, line: BrokerLine, tell: Tell, hold: Callable[[str], None]) -> None:
+        self.life = life
+        self.staff = Staff(line, life.agents)
+        self.bus = EventBus(
+            signal_timeout=PATIENCE_S,
+            barrier_timeout=PATIENCE_S,
+            enable_persistence=True,
+            persistence_config=PersistenceConfig(
+                path=Path(life.journal),
+                levels={"market_data": "process"},
+                crash_attempts=CRASHES_MAX,
+                suspect_alone_s=SUSPECT_ALONE_S,
+                socket=False,
+            ),
+        )
+        self._tell = tell
+        self._watch = Watch(life, hold)
+        self._born_s = monotonic()
+        self._recovered = 0
+
+    async def live(self) -> None:
+        """Trade until the last day is over."""
+        history = load_history(self.life.symbols, days=self.life.days)
+        market = self.staff.market
+        self._attach()
+        with stamps(time_ns=market.wall_ns):
+            self._recovered = await self.bus.recover_persisted_events()
+            number = market.resume()
+            self._watch.day = number
+            async with self.bus:
+                self._say("back", number, history.sessions[number].day.isoformat())
+                for session in history.sessions[number:]:
+                    self._say("day", number, session.day.isoformat())
+                    await market.play(number, session)
+                    number += 1
+                    if self.life.days_per_s:
+                        await asyncio.sleep(1 / self.life.days_per_s)
+                await market.close()
+                account = msgspec.json.encode(self._account())
+                await asyncio.to_thread(Path(self.life.account).write_bytes, account)
+        self._say("done", number - 1, self.staff.portfolio.day)
+
+    def _attach(self) -> None:
+        clock = SystemClock()
+        for strategy in self.staff.strategies:
+            self.bus.register_signal_agent(strategy.name)
+        for agent in self.staff.everybody:
+            agent.attach_durably(self.bus, clock)
+            agent.on_said = self._watch.said
+        self.staff.gateway.on_step = self._watch.step
+
+    def _say(self, at: str, number: int, date: str) -> None:
+        book = self.staff.portfolio.book
+        self._tell(
+            Word(
+                at=at,
+                number=number,
+                date=date,
+                equity=book.equity,
+                fills=book.fills_count,
+                remembered=sum(agent.remembered_count for agent in self.staff.everybody),
+                recovered=self._recovered,
+                duplicates=self.bus.metrics.duplicates,
+                repeated=self.staff.gateway.repeated,
+                took_s=monotonic() - self._born_s if at == "back" else 0.0,
+            )
+        )
+
+    def _account(self) -> Account:
+        portfolio = self.staff.portfolio
+        book = portfolio.book
+        return Account(
+            capital=book.capital,
+            cash=book.cash,
+            equity=book.equity,
+            realised=book.realised,
+            commissions=book.commissions,
+            fees=book.fees,
+            unbalanced=book.unbalanced,
+            positions=tuple(
+                Holding(symbol, held.quantity, held.cost, held.realised)
+                for symbol, held in sorted(book.positions.items())
+            ),
+            fills=tuple(
+                Fill(
+                    trade.fill_id,
+                    trade.day,
+                    trade.symbol,
+                    trade.side.value,
+                    trade.shares,
+                    trade.price,
+                    trade.commission,
+                    trade.realised,
+                    trade.held_after,
+                )
+                for trade in portfolio.trades
+            ),
+            equity_by_day=tuple(portfolio.equity),
+            open_orders=tuple(self.staff.execution.open_orders),
+            dead_letters=len(self.bus.dead_letters()),
+            conflicts=0,
+        )
+
+
+async def live(life: Life, tell: Tell, hold: Callable[[str], None]) -> None:
+    """Go to work: connect to the broker, and be a firm until the last day is over."""
+    async with await BrokerLine.connect(Path(life.socket)) as line:
+        await RestartableFirm(life, line, tell, hold).live()

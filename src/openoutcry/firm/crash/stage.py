@@ -1,0 +1,216 @@
+"""Shows the run while it goes on: a timeline in which the firm dies and comes back, or plain lines."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+import click
+
+from openoutcry.firm.crash.supervisor import Audience, Death
+from openoutcry.firm.crash.words import Word
+from openoutcry.firm.money import in_words
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+    from rich.text import Text
+
+BAR_WIDTH = 64
+PLAIN_LINES = 5
+
+
+class Stage(Audience, Protocol):
+    """An audience that is told which run begins, and is a context manager around all of them."""
+
+    def begins(self, title: str) -> None:
+        """Begin with a run."""
+        ...
+
+    def ends(self, closing: str) -> None:
+        """Close a run with a line."""
+        ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def stage_for(days: int, *, plain: bool) -> Stage:
+    """Choose the display: rich where it is installed and standard output is a terminal, else plain."""
+    rich = not plain and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
+    return RichStage(days) if rich else PlainStage(days)
+
+
+def death_in_words(death: Death) -> str:
+    """Say how it died."""
+    return f"KILLED {death.how}"
+
+
+def memory_in_words(word: Word) -> str:
+    """Say what it took to come back."""
+    handed_out = f"{word.recovered:,} events handed out again"
+    return f"back after {word.took_s:.2f} s: {word.remembered:,} memories, {handed_out}"
+
+
+class PlainStage:
+    """A line for every death and return, and a few in between."""
+
+    def __init__(self, days: int, echo: Callable[[str], None] = click.echo) -> None:
+        self._days = days
+        self._echo = echo
+        self._next = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to put away."""
+
+    def begins(self, title: str) -> None:
+        """Print the title."""
+        self._next = 0
+        self._echo(f"\n{title}")
+
+    def ends(self, closing: str) -> None:
+        """Print the closing line."""
+        self._echo(f"  {closing}")
+
+    def day(self, word: Word) -> None:
+        """Print a line now and then."""
+        if word.number >= self._next:
+            self._next = word.number + max(1, self._days // PLAIN_LINES)
+            self._echo(f"  {self._at(word)}  trading, {in_words(word.equity)}, {word.fills:,} fills")
+
+    def died(self, death: Death) -> None:
+        """Print how it died."""
+        self._echo(f"  {self._at(death.last)}  {death_in_words(death)}")
+        if death.orders.count:
+            self._echo(f"  {'':24}  orders in flight: {death.orders.in_words}")
+
+    def back(self, word: Word) -> None:
+        """Print that it is back."""
+        self._echo(f"  {self._at(word)}  {memory_in_words(word)}")
+
+    def _at(self, word: Word) -> str:
+        return f"{word.date or '----------'}  day {word.number + 1:>5,}   "
+
+
+class RichStage:
+    """A bar from the first day to the last with a cross where the firm died, and the story of each death."""
+
+    def __init__(self, days: int) -> None:
+        self._days = days
+        self._live: Live | None = None
+        self._title = ""
+        self._closed: list[tuple[str, str]] = []
+        self._deaths: list[Death] = []
+        self._returns: list[Word] = []
+        self._word = Word(at="born")
+        self._is_dead = False
+
+    def __enter__(self) -> Self:
+        from rich.live import Live  # noqa: PLC0415 - rich is optional
+
+        self._live = Live(auto_refresh=False)
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._live is not None
+        self._live.stop()
+
+    def begins(self, title: str) -> None:
+        """Begin with a run."""
+        self._title, self._word = title, Word(at="born")
+        self._show()
+
+    def ends(self, closing: str) -> None:
+        """Close a run with a line."""
+        self._closed.append((self._title, closing))
+        self._title = ""
+        self._show()
+
+    def day(self, word: Word) -> None:
+        """Let the bar grow, where that can be seen."""
+        before, self._word = self._word, word
+        if before.at != "day" or self._cell(before) != self._cell(word) or word.number % 8 == 0:
+            self._show()
+
+    def died(self, death: Death) -> None:
+        """Put a cross on the bar."""
+        self._deaths.append(death)
+        self._is_dead = True
+        self._show()
+
+    def back(self, word: Word) -> None:
+        """Let it live."""
+        self._returns.append(word)
+        self._word, self._is_dead = word, False
+        self._show()
+
+    def _show(self) -> None:
+        assert self._live is not None
+        self._live.update(self._draw(), refresh=True)
+
+    def _cell(self, word: Word) -> int:
+        return min(BAR_WIDTH - 1, word.number * BAR_WIDTH // self._days)
+
+    def _draw(self) -> "RenderableType":
+        from rich.console import Group  # noqa: PLC0415 - rich is optional
+        from rich.text import Text  # noqa: PLC0415
+
+        parts: list[RenderableType] = []
+        for title, closing in self._closed:
+            parts.append(Text.assemble(("✓ ", "green"), title, ("  " + closing, "dim")))
+        if self._title:
+            parts.append(Text.assemble(("● ", "red" if self._is_dead else "green"), self._title))
+            parts.append(self._bar())
+            parts.append(self._status())
+        parts += self._story()
+        return Group(*parts)
+
+    def _bar(self) -> "Text":
+        from rich.text import Text  # noqa: PLC0415
+
+        here = self._cell(self._word)
+        crosses = {self._cell(death.last) for death in self._deaths}
+        bar = Text("  ")
+        for cell in range(BAR_WIDTH):
+            if cell in crosses:
+                bar.append("✕", "bold red")
+            elif cell < here:
+                bar.append("━", "green")
+            elif cell == here:
+                bar.append("╸", "red" if self._is_dead else "bold green")
+            else:
+                bar.append("─", "dim")
+        return bar
+
+    def _status(self) -> "Text":
+        from rich.text import Text  # noqa: PLC0415
+
+        word = self._word
+        if self._is_dead:
+            return Text.assemble("  ", (f"{word.date or 'not yet awake'}  dead", "red"))
+        gist = f"{word.date}  {in_words(word.equity)}  {word.fills:,} fills"
+        return Text(f"  {gist}", "dim")
+
+    def _story(self) -> "Sequence[RenderableType]":
+        from rich.text import Text  # noqa: PLC0415
+
+        lines: list[RenderableType] = []
+        for place, death in enumerate(self._deaths):
+            head = f"  ✕ {death.last.date or '          '}  "
+            lines.append(Text.assemble((head, "red"), death.how))
+            if death.orders.count:
+                lines.append(Text(f"      in flight: {death.orders.in_words}", "yellow"))
+            if place < len(self._returns):
+                lines.append(Text(f"      {memory_in_words(self._returns[place])}", "dim"))
+        return lines
