@@ -47,9 +47,9 @@ class Life:
         self.now_ns = self.breaker.until_ns
 
 
-def test_a_handler_that_always_fails_is_paused_at_the_fifth_dead_letter():
+def test_a_handler_that_always_fails_is_paused_at_the_tenth_dead_letter():
     life = Life()
-    assert [life.bury() for _ in range(5)] == [GO, GO, GO, GO, Pause(1 * S)]
+    assert [life.bury() for _ in range(10)] == [GO] * 9 + [Pause(1 * S)]
     assert life.breaker.state is BreakerState.OPEN
 
 
@@ -64,10 +64,10 @@ def test_a_few_failures_among_many_successes_pause_nothing():
 def test_half_of_the_last_events_is_too_much():
     life = Life()
     verdicts = []
-    for _ in range(5):
+    for _ in range(10):
         life.handle()
         verdicts.append(life.bury())
-    assert verdicts == [GO, GO, GO, GO, Pause(S)]
+    assert verdicts == [GO] * 9 + [Pause(S)]
 
 
 def test_old_successes_do_not_outweigh_what_fails_now():

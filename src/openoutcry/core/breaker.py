@@ -44,7 +44,7 @@ class BreakerConfig:
 
     share: float = 0.5
     window: int = 20
-    least: int = 5
+    least: int = 10
     first_pause_s: float = 1.0
     factor: float = 2.0
     max_pause_s: float = 60.0

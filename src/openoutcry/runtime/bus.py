@@ -311,6 +311,14 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._door.check_thread("on_stalled")
         self._floor.on_stalled.append(callback)
 
+    def on_failing(self, callback: Callable[[Subscription, bool], Any]) -> None:
+        """Call `callback(subscription, True)` when one is paused since most of its events fail, False after that.
+
+        It is tried with one event after a pause, which grows each time. What the callback raises is logged.
+        """
+        self._door.check_thread("on_failing")
+        self._floor.on_failing.append(callback)
+
     def on_dead_letter(self, callback: Callable[[DeadLetter], Any]) -> None:
         """Call `callback(letter)` for each event that a subscription gives up. What it raises is logged."""
         self._door.check_thread("on_dead_letter")

@@ -69,6 +69,10 @@ class Crew(Protocol):
         """An event, at `place` of its lane, became a dead letter."""
         ...
 
+    def failing(self, subscription: Subscription) -> None:
+        """Most events of a subscription fail, or it handles them again."""
+        ...
+
     def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
         """Return what a publication by the handler of `event` inherits."""
         ...

@@ -89,6 +89,7 @@ class Floor:
         self.on_ended: Callable[[Subscription], None] = lambda _subscription: None
         self.refill: Callable[[Subscription], None] = lambda _subscription: None
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
+        self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
         self._joiners: list[asyncio.Future[None]] = []
         self._tick: asyncio.TimerHandle | None = None
@@ -123,6 +124,11 @@ class Floor:
         letter = self.graves.bury(subscription, letter, place)
         for callback in self.on_dead:
             guarded(callback, letter)
+
+    def failing(self, subscription: Subscription) -> None:
+        """Tell the observers that most events of a subscription fail, or that it handles them again."""
+        for callback in self.on_failing:
+            guarded(callback, subscription, subscription.failing)
 
     def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
         """Return what a publication by the handler of `event`, admitted at `asked_ns`, inherits."""

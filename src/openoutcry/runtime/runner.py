@@ -10,6 +10,7 @@ import random
 import traceback
 from typing import Any
 
+from openoutcry.core.breaker import Breaker, Go, Pause
 from openoutcry.core.lanes import Batch
 from openoutcry.core.retries import Again, DeadLetter, after_failure
 from openoutcry.events import event_type_of
@@ -63,6 +64,10 @@ class Runner:
             options.concurrency > 1 or options.timeout_s is not None or options.max_age_s is not None
         )
         self.in_order = options.retry.in_order and options.concurrency == 1
+        self.breaker: Breaker | None = None
+        if options.breaker is not None:
+            self.breaker = Breaker(options.breaker, subscription.handled)
+        self._pause: asyncio.TimerHandle | None = None
         self.side_calls: set[Worker] = set()
         self.stopping = False
         self.workers = [
@@ -81,10 +86,20 @@ class Runner:
         # The feed calls this for every delivery: with one worker it is the worker's own.
         self.subscription.wake = self.workers[0].wake if len(self.workers) == 1 else self.wake
         self.subscription.wake_control = self.wake_control
+        self.subscription.on_resume = self._mended
 
     def wake(self) -> bool:
         """Look at the mailbox again. Tell whether a worker will run because of this call."""
         return sum(worker.wake() for worker in self.workers) > 0
+
+    def _mended(self) -> None:
+        """A person says that the handler is mended: forget how it failed."""
+        subscription = self.subscription
+        if self.breaker is not None:
+            self.breaker.reset(subscription.handled)
+        if subscription.failing:
+            subscription.failing = False
+            self.crew.failing(subscription)
 
     def wake_control(self) -> None:
         """Look at the control lane again."""
@@ -118,6 +133,67 @@ class Runner:
         )
         log.error("%s gave up %s after %d attempts: %s", self.name, described(event), attempts, text)
         self.crew.dead(subscription, letter, batch.first)
+        if self.breaker is not None and lane.name != "control":
+            self._judge(self.breaker)
+
+    def _judge(self, breaker: Breaker) -> None:
+        """Pause the subscription where most of its events fail: the rest need not become dead letters too."""
+        subscription, now_ns = self.subscription, self.crew.clock.now_ns()
+        trips = breaker.trips
+        verdict = breaker.buried(subscription.handled, now_ns)
+        if isinstance(verdict, Go) or breaker.trips == trips:
+            return
+        subscription.mailbox.cut_all()
+        wait_ns = verdict.wait_ns or 0
+        log.error(
+            "most events of %s fail: it is paused for %.3g s, and then tried with one; last: %s",
+            self.name,
+            wait_ns / 1e9,
+            subscription.last_error,
+        )
+        self._wake_in(wait_ns)
+        if not subscription.failing:
+            subscription.failing = True
+            self.crew.failing(subscription)
+
+    def _wake_in(self, wait_ns: int) -> None:
+        """Look again when the pause is over; one timer is enough."""
+        if self._pause is None:
+            self._pause = self.loop.call_later(wait_ns / 1e9 + 1e-6, self._pause_over)
+
+    def _pause_over(self) -> None:
+        self._pause = None
+        self.wake()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the breaker lets nothing begin until its pause is over or its probe has ended."""
+        breaker = self.breaker
+        return (
+            breaker is not None
+            and not breaker.is_closed
+            and (breaker.until_ns is not None or self._has_ordinary_call())
+        )
+
+    def _has_ordinary_call(self) -> bool:
+        return any(worker.running and not worker.is_control for worker in self._all_workers())
+
+    def may_begin(self, breaker: Breaker, now_ns: int) -> bool | None:
+        """Tell whether a subscription that was failing may begin something: True, None for one event, False."""
+        subscription = self.subscription
+        verdict = breaker.ask(subscription.handled, now_ns, calls_in_hand=self._has_ordinary_call())
+        if isinstance(verdict, Pause):
+            if verdict.wait_ns is not None:
+                self._wake_in(verdict.wait_ns)
+            return False
+        if verdict.probe:
+            return None
+        subscription.failing = False
+        log.warning("%s handles its events again", self.name)
+        self.crew.failing(subscription)
+        if len(self.workers) > 1:
+            self.wake()
+        return True
 
     def abandon(self, worker: Worker, batch: Batch) -> None:
         """Go on without a call that did not end when cancelled; it is named, and its end is only noted."""
@@ -187,6 +263,8 @@ class Runner:
     async def stop(self, grace_s: float) -> None:
         """Cancel the workers and wait for their end, at most `grace_s`; a call that goes on is abandoned."""
         self.stopping = True
+        if self._pause is not None:
+            self._pause.cancel()
         subscription = self.subscription
         subscription.mailbox.cut_all()
         workers = self._all_workers()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, overload
 
 from openoutcry.config import NO_RETRY, Overflow, OverflowName, RetryPolicy, check_number, overflow_policy
+from openoutcry.core.breaker import BreakerConfig
 from openoutcry.errors import DuplicateName, NotSubscribed, SubscriptionError
 from openoutcry.runtime.subscriptions import (
     Handler,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from openoutcry.runtime.floor import Floor
 
 DEFAULT_RETRY = RetryPolicy()
+DEFAULT_BREAKER = BreakerConfig()
 
 
 class Subscribing:
@@ -45,6 +47,7 @@ class Subscribing:
         keep: bool = False,
         retry: RetryPolicy | bool | None = None,
         owner: object = None,
+        breaker: BreakerConfig | bool | None = None,
         durable: bool = True,
         restore: Callable[[Any], None] | None = None,
     ) -> Subscription:
@@ -71,6 +74,9 @@ class Subscribing:
             retry: What to do with failed calls: a `RetryPolicy`, or False for none. Default: three attempts.
             owner: An object whose life the subscription shares. It is held weakly: when it is gone, the bus
                 ends the subscription.
+            breaker: When to pause the subscription because most of its events fail, so that the rest need not
+                become dead letters too: a `BreakerConfig`, or False for never. By default when 10 and at least
+                half of its last 20 events were given up.
             durable: With a journal, how far the subscription has come is kept under its name, and after a
                 crash it gets what it had not settled. Its name must then be unique and stay the same. False
                 for one that only wants what happens while it lives.
@@ -89,7 +95,15 @@ class Subscribing:
         _check_handler(handler)
         _check_restore(restore, durable=durable)
         options = _options(
-            overflow, max_age_s, timeout_s, concurrency, retry, keep=keep, durable=durable, restore=restore
+            overflow,
+            max_age_s,
+            timeout_s,
+            concurrency,
+            retry,
+            keep=keep,
+            breaker=breaker,
+            durable=durable,
+            restore=restore,
         )
         self._feed.deliver()
         self._end_orphans()
@@ -276,6 +290,7 @@ def _options(
     retry: RetryPolicy | bool | None,
     *,
     keep: bool,
+    breaker: BreakerConfig | bool | None = None,
     durable: bool = True,
     restore: Callable[[Any], None] | None = None,
 ) -> Options:
@@ -292,6 +307,10 @@ def _options(
         raise SubscriptionError(
             f"retry is {retry!r}; it must be a RetryPolicy, or False for no second attempt"
         )
+    if breaker is None or breaker is True:
+        breaker = DEFAULT_BREAKER
+    elif breaker is not False and not isinstance(breaker, BreakerConfig):
+        raise SubscriptionError(f"breaker is {breaker!r}; it must be a BreakerConfig, or False for none")
     return Options(
         overflow=overflow_policy(overflow),
         max_age_s=max_age_s,
@@ -299,6 +318,7 @@ def _options(
         concurrency=concurrency,
         keep=keep,
         retry=retry,
+        breaker=breaker or None,
         durable=durable,
         restore=restore,
     )

@@ -11,6 +11,7 @@ from typing import Any
 from weakref import ReferenceType, WeakMethod, ref
 
 from openoutcry.config import Conflate, DropOldest, Overflow, RetryPolicy
+from openoutcry.core.breaker import BreakerConfig
 from openoutcry.core.lanes import Lane
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import LedgerRow, ledger_row
@@ -37,7 +38,8 @@ class SubscriptionStats:
     Attributes:
         name: The subscription's name.
         types: What it subscribes to: event types, class names, or `*`.
-        state: `idle`, `busy`, `retrying`, `paused`, `stalled` or `ended`.
+        state: `idle`, `busy`, `retrying`, `failing` (paused by the bus, since most events fail), `paused`,
+            `stalled` or `ended`.
         accepted: Events accepted for it.
         handled: Calls that returned.
         errors: Calls that failed, time-outs included.
@@ -173,6 +175,7 @@ class Options:
     concurrency: int
     keep: bool
     retry: RetryPolicy
+    breaker: BreakerConfig | None = None
     durable: bool = True
     restore: Callable[[Any], None] | None = None
 
@@ -246,7 +249,7 @@ class Subscription:
         self.abandoned = 0
         self.last_error = ""
         self.last_ns = now_ns
-        self.paused = self.ended = False
+        self.paused = self.ended = self.failing = False
         self.owner: ReferenceType[Any] | None = None
         self.durable = options.durable
         self.book: Book | None = None
@@ -255,6 +258,7 @@ class Subscription:
         self.moved_at: tuple[int, int] = (-1, now_ns)
         self.wake: Callable[[], bool] = lambda: False
         self.wake_control: Callable[[], None] = lambda: None
+        self.on_resume: Callable[[], None] = lambda: None
         self.check_thread: Callable[[str], None] = lambda _call: None
 
     def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
@@ -310,10 +314,16 @@ class Subscription:
         self.mailbox.cut_all()
 
     def resume(self) -> None:
-        """Handle again what waits."""
+        """Handle again what waits, also where the bus has paused it because most of its events failed."""
         self.check_thread("resume")
         self.paused = False
+        self.on_resume()
         self.wake()
+
+    @property
+    def handled(self) -> int:
+        """Calls that returned, but for those of batches that are still in hand."""
+        return self.mailbox.high.handled + self.mailbox.normal.handled
 
     def wake_all(self) -> None:
         """Have every worker look, the control worker included."""
@@ -340,6 +350,8 @@ class Subscription:
             return "stalled"
         if self.paused:
             return "paused"
+        if self.failing:
+            return "failing"
         if self.mailbox.open or self.control.open:
             return "busy"
         return "retrying" if self.mailbox.due_ns() is not None else "idle"

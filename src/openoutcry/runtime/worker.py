@@ -254,6 +254,13 @@ class Worker:
         subscription, crew = self.runner.subscription, self.runner.crew
         if subscription.paused or (crew.alone is not None and crew.alone is not subscription):
             return None
+        single = self.runner.single
+        breaker = self.runner.breaker
+        if breaker is not None and not breaker.is_closed:
+            goes = self.runner.may_begin(breaker, now_ns)
+            if goes is False:
+                return None
+            single = single or goes is None
         if self.mailbox.behind:
             crew.refill(subscription)
         if crew.alone is not None:
@@ -262,12 +269,17 @@ class Worker:
             # One at a time, and told when it is begun: each makes room for somebody who waits for it.
             self.runner.loop.call_soon(crew.drained, self.mailbox)
             return self.mailbox.take(1, now_ns)
-        return self.mailbox.take(1 if self.runner.single else self._limit, now_ns)
+        return self.mailbox.take(1 if single else self._limit, now_ns)
 
     def _reads_on(self) -> bool:
         """Tell whether more of the journal may be read at once: then the worker must not come to rest."""
         subscription, mailbox, alone = self.runner.subscription, self.mailbox, self.runner.crew.alone
-        if self.is_control or subscription.paused or (alone is not None and alone is not subscription):
+        if (
+            self.is_control
+            or subscription.paused
+            or subscription.failing
+            or (alone is not None and alone is not subscription)
+        ):
             return False
         return not (mailbox.high.waiting or mailbox.normal.waiting)
 
@@ -354,7 +366,8 @@ class Worker:
         self.waiter = loop.create_future()
         if mailbox.high.waiting or mailbox.normal.waiting:
             due_ns = mailbox.due_ns()
-            if due_ns is not None and (self.is_control or not self.runner.subscription.paused):
+            runner = self.runner
+            if due_ns is not None and (self.is_control or not (runner.subscription.paused or runner.is_held)):
                 return loop.call_later(max(0, due_ns - now_ns) / 1e9, self.wake)
         self._resting = True
         crew.busy -= 1
