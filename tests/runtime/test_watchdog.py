@@ -298,7 +298,9 @@ def test_beside_a_busy_loop_a_thread_gets_its_turn():
     assert not breath.is_on
 
 
-def test_a_loop_with_time_to_spare_does_not_pause():
+def test_a_loop_with_time_to_spare_does_not_pause_and_is_left_alone_after_a_while(monkeypatch):
+    monkeypatch.setattr("openoutcry.runtime.breath.OVER_S", 0.05)
+
     async def main():
         breath = Breath(asyncio.get_running_loop())
         breath.begin()

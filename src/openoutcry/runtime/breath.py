@@ -4,18 +4,21 @@ CPython hands its lock (the GIL) over when a thread has waited for a whole switc
 lets go of it in every turn, for the microsecond that a look at its sockets takes: too short for a thread to
 wake up, but long enough to make it begin its wait anew. Beside such turns it may wait for seconds.
 
-The remedy is a pause that is long enough for a waiting thread to wake up and take the lock. While the loop has
-time to spare nothing is done; while no other thread uses the processor, little.
+The remedy is a pause that is long enough for a waiting thread to wake up and take the lock. While the loop
+has time to spare nothing is done; while no other thread uses the processor, little.
 """
 
 import asyncio
 import time
 
-LEAST_S = 0.001
-MOST_S = 0.005
+THREADS_S, ALONE_S, IDLE_S = 0.001, 0.005, 0.01
+"""From one look to the next: while other threads are at work, while none is, while the loop has time."""
+OVER_S = 0.6
+"""After this much spare time it ends. The bus begins it anew every half second while events flow."""
 PAUSE_S = 1e-6
 """What is asked for; with the kernel's timer slack it takes about 60 us, which is what a wake-up needs."""
-BUSY_SHARE = 0.25
+BUSY_SHARE = 0.1
+"""Of the processor; a loop that uses less has slept, unless it shares a processor with nine others."""
 THREADS_SHARE = 0.005
 
 
@@ -24,16 +27,15 @@ class Breath:
 
     Attributes:
         count: How often it has paused the loop.
-        is_on: Whether it is at work now.
 
     """
 
-    __slots__ = ("_loop", "_others_ns", "_own_ns", "_timer", "_wall_ns", "count")
+    __slots__ = ("_idle_ns", "_loop", "_others_ns", "_own_ns", "_timer", "_wall_ns", "count")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
-        self._wall_ns = self._own_ns = self._others_ns = 0
+        self._wall_ns = self._own_ns = self._others_ns = self._idle_ns = 0
         self.count = 0
 
     @property
@@ -42,10 +44,11 @@ class Breath:
         return self._timer is not None
 
     def begin(self) -> None:
-        """On the loop: the loop has been seen busy. It ends by itself when the loop has time to spare."""
+        """On the loop: work has begun. It ends by itself when the loop has had time to spare for long."""
+        self._idle_ns = 0
         if self._timer is None:
             self._note()
-            self._timer = self._loop.call_later(LEAST_S, self._breathe)
+            self._timer = self._loop.call_later(THREADS_S, self._look)
 
     def stop(self) -> None:
         """On the loop: end it."""
@@ -60,12 +63,15 @@ class Breath:
         self._others_ns = time.process_time_ns() - self._own_ns
         return (self._wall_ns - before[0], self._own_ns - before[1], self._others_ns - before[2])
 
-    def _breathe(self) -> None:
+    def _look(self) -> None:
         wall_ns, own_ns, others_ns = self._note()
         if own_ns < wall_ns * BUSY_SHARE:
-            self._timer = None
-            return
-        time.sleep(PAUSE_S)
-        self.count += 1
-        wait_s = LEAST_S if others_ns > wall_ns * THREADS_SHARE else MOST_S
-        self._timer = self._loop.call_later(wait_s, self._breathe)
+            self._idle_ns += wall_ns
+            wait_s = IDLE_S
+        else:
+            self._idle_ns = 0
+            time.sleep(PAUSE_S)
+            self.count += 1
+            wait_s = THREADS_S if others_ns > wall_ns * THREADS_SHARE else ALONE_S
+        is_over = self._idle_ns > OVER_S * 1e9
+        self._timer = None if is_over else self._loop.call_later(wait_s, self._look)

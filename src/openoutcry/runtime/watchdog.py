@@ -136,7 +136,16 @@ class Watchdog:
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, name="openoutcry:watchdog", daemon=True)
             self._thread.start()
+            self.work_begins()
         return True
+
+    def work_begins(self) -> None:
+        """On the loop: events begin to flow after a rest. Cheap; without it the thread has to find out.
+
+        Beside a loop that has just become busy it may find out late: it is itself a thread that starves.
+        """
+        if self._breath is not None and self._thread is not None:
+            self._breath.begin()
 
     def stop(self, timeout_s: float = 1.0) -> None:
         """On the loop: end, and wait for the thread, at most `timeout_s`. Harmless when not started."""
@@ -261,8 +270,7 @@ class Watchdog:
     def _pong(self, ping: _Ping) -> None:
         """On the loop: it turns."""
         ping.answered_ns = time.monotonic_ns()
-        if self._breath is not None and self._thread is not None:
-            self._breath.begin()
+        self.work_begins()
 
     def _answered(self, ping: _Ping, answered_ns: int) -> None:
         held_ns = answered_ns - ping.sent_ns
