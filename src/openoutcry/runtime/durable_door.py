@@ -137,7 +137,7 @@ class DurableDoor(ABC):
         try:
             await group.wait()
         except JournalError as error:
-            self._excuse(event, error)
+            self.excuse(event, error)
         return True
 
     def commit_now(self, event: Any, group: Group) -> bool:
@@ -145,10 +145,10 @@ class DurableDoor(ABC):
         assert self.keeper is not None
         self.keeper.commits.commit_now()
         if group.error is not None:
-            self._excuse(event, group.error)
+            self.excuse(event, group.error)
         return True
 
-    def _excuse(self, event: Any, error: JournalError) -> None:
+    def excuse(self, event: Any, error: JournalError) -> None:
         """Raise the error, but for a kill switch: that was delivered at once, journal or no journal."""
         if not self.is_kill_switch(event):
             raise error

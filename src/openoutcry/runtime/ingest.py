@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from openoutcry.core.pressure import Refusal, Wait
-from openoutcry.errors import BusClosed
+from openoutcry.errors import BusClosed, JournalError
 from openoutcry.runtime.commits import Group
 from openoutcry.runtime.door import Door
 from openoutcry.runtime.floor import Floor
@@ -198,10 +198,13 @@ def _answer(group: Group, event: Any, future: "Future[bool]", door: Door) -> Non
     """The commit that a thread's event belongs to is over."""
     if future.done():
         return
-    if group.error is None or door.is_kill_switch(event):
-        future.set_result(True)
+    try:
+        if group.error is not None:
+            door.excuse(event, group.error)
+    except JournalError as error:
+        future.set_exception(error)
     else:
-        future.set_exception(group.error)
+        future.set_result(True)
 
 
 def _tell_stopped(future: "Future[bool]") -> None:
