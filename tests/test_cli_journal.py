@@ -137,6 +137,9 @@ class Bus:
         self.calls.append(("reassign", old, new))
         return 4
 
+    async def flush(self) -> None:
+        pass
+
 
 @contextmanager
 def running(path: Path, *, with_desk: bool = True) -> Iterator[Bus]:

@@ -12,15 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 
+from openoutcry.config import PersistenceConfig
 from openoutcry.errors import ConfigError, JournalError, JournalLocked, NotSubscribed
+from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.ports import BuriedEvent, Changes
 from openoutcry.runtime import desk as desk_module
+from openoutcry.runtime.bus import EventBus
 from openoutcry.runtime.causes import current
 from openoutcry.runtime.desk import CLIENTS_MAX, REQUEST_BYTES_MAX, Desk, desk_path
 from openoutcry.runtime.desk_client import Answer, ask
-from openoutcry.runtime.desk_verbs import VERBS, Plain, Verb
+from openoutcry.runtime.desk_verbs import REDRIVE, VERBS, Plain, Verb
+from openoutcry.trading import FillEvent, OrderSide
 
 LIMIT_S = 30
 
@@ -41,7 +47,7 @@ class StandIn:
     """A bus that notes what it is asked."""
 
     calls: list[tuple[Any, ...]] = field(default_factory=list)
-    state: str = "idle"
+    doing: str = "idle"
 
     def get_status(self) -> dict[str, object]:
         return {"state": "running", "odd": Path("x")}
@@ -71,11 +77,14 @@ class StandIn:
         self.calls.append(("subscription", name))
         return self
 
+    def state(self) -> str:
+        return self.doing
+
     def pause(self) -> None:
-        self.state = "paused"
+        self.doing = "paused"
 
     def resume(self) -> None:
-        self.state = "idle"
+        self.doing = "idle"
 
     async def flush(self) -> None:
         self.calls.append(("flush",))
@@ -154,7 +163,12 @@ ASKED: list[tuple[str, dict[str, Any], Any, list[tuple[Any, ...]]]] = [
         3,
         [("redrive", "risk", {"letter_ids": [1, 2], "event_type": "fill", "since_ns": 5, "until_ns": 6})],
     ),
-    ("drop_dead_letters", {"letter_ids": [4]}, 2, [("drop", None, {**NOTHING, "letter_ids": [4]})]),
+    (
+        "drop_dead_letters",
+        {"letter_ids": [4]},
+        2,
+        [("drop", None, {**NOTHING, "letter_ids": [4]}), ("flush",)],
+    ),
     ("dead_letters", {"limit": 2}, [{"letter_id": 4, "event": None}, {"letter_id": 5, "event": None}], []),
     (
         "cursors",
@@ -162,9 +176,9 @@ ASKED: list[tuple[str, dict[str, Any], Any, list[tuple[Any, ...]]]] = [
         [{"subscription": "risk", "lane": "normal", "floor": 4, "waiting": 1, "present": True}],
         [],
     ),
-    ("reassign_cursor", {"old": "a", "new": "b"}, 7, [("reassign", "a", "b")]),
-    ("pause", {"subscription": "risk"}, "paused", [("subscription", "risk")] * 2),
-    ("resume", {"subscription": "risk"}, "idle", [("subscription", "risk")] * 2),
+    ("reassign_cursor", {"old": "a", "new": "b"}, 7, [("reassign", "a", "b"), ("flush",)]),
+    ("pause", {"subscription": "risk"}, "paused", [("subscription", "risk")]),
+    ("resume", {"subscription": "risk"}, "idle", [("subscription", "risk")]),
     ("flush", {}, True, [("flush",)]),
 ]
 
@@ -533,10 +547,15 @@ def test_a_forked_child_does_not_keep_the_socket_of_its_dead_parent_alive(journa
     async def go() -> int:
         desk = Desk(StandIn(), journal)
         await desk.start()
+        there, here = os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(here, b"x")
             signal.pause()
             os._exit(1)
+        os.read(there, 1)
+        os.close(there)
+        os.close(here)
         socket_path = desk.path.rename(desk.path.with_name("kept"))  # the name stays, as after SIGKILL
         await desk.stop()
         socket_path.rename(desk_path(journal))
@@ -548,6 +567,107 @@ def test_a_forked_child_does_not_keep_the_socket_of_its_dead_parent_alive(journa
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+# -- a real bus --------------------------------------------------------------------------------------
+
+
+class Risk:
+    """An agent that cannot handle fills until it is mended."""
+
+    def __init__(self) -> None:
+        self.is_mended = False
+        self.seen: list[str] = []
+
+    async def check(self, fill: FillEvent) -> None:
+        if not self.is_mended:
+            raise KeyError(fill.order_id)
+        self.seen.append(fill.order_id)
+
+
+@asynccontextmanager
+async def firm(journal: Path, risk: Risk) -> Any:
+    """A bus on a journal, with a desk of its own."""
+    settings = PersistenceConfig(path=journal, socket=False)
+    bus = EventBus(enable_persistence=True, persistence_config=settings)
+    bus.subscribe(FillEvent, risk.check, name="risk", retry=False, breaker=False)
+    await bus.start()
+    desk = Desk(bus, journal)
+    await desk.start()
+    try:
+        yield bus
+    finally:
+        await desk.stop()
+        await bus.stop()
+
+
+async def publish_fills(bus: EventBus, *order_ids: str) -> None:
+    for order_id in order_ids:
+        await bus.publish(
+            FillEvent(order_id=order_id, symbol="ES", side=OrderSide.BUY, filled_quantity=1.0, fill_price=2.0)
+        )
+    await bus.join()
+
+
+def letters_in(journal: Path) -> list[BuriedEvent]:
+    with JournalReader(journal) as reader:
+        return reader.buried()
+
+
+def test_letters_of_a_real_bus_are_listed_redriven_and_dropped_for_good(journal: Path) -> None:
+    async def go() -> None:
+        risk = Risk()
+
+        async def asked(verb: str, **arguments: Any) -> Any:
+            answer = await asyncio.to_thread(ask, journal, verb, **arguments)
+            assert answer is not None
+            assert answer.ok, answer.error
+            return answer.result
+
+        async with firm(journal, risk) as bus:
+            await publish_fills(bus, "o1", "o2", "o3")
+            letters = await asked("dead_letters")
+            assert [letter["event"]["order_id"] for letter in letters] == ["o1", "o2", "o3"]
+            risk.is_mended = True
+            assert await asked("redrive", letter_ids=[letters[0]["letter_id"]]) == 1
+            await bus.join()
+            assert risk.seen == ["o1"]
+            assert await asked("drop_dead_letters", letter_ids=[letters[1]["letter_id"]]) == 1
+            assert [letter.letter_id for letter in letters_in(journal)] == [letters[2]["letter_id"]]
+            assert await asked("pause", subscription="risk") == "paused"
+            assert await asked("resume", subscription="risk") != "paused"
+            assert (await asked("status"))["state"] == "running"
+            assert await asked("flush") is True
+
+    asyncio.run(go())
+
+
+def test_letters_that_were_marked_while_no_bus_ran_are_redriven_at_the_next_start(journal: Path) -> None:
+    risk = Risk()
+
+    async def fail() -> None:
+        async with firm(journal, risk) as bus:
+            await publish_fills(bus, "o1", "o2")
+
+    async def start_again() -> None:
+        async with firm(journal, risk) as bus:
+            await bus.join()
+
+    asyncio.run(fail())
+    marked = [letter for letter in letters_in(journal) if b"o2" in letter.payload]
+    assert len(marked) == 1
+    with SqliteJournal(journal) as offline:
+        offline.write(
+            (),
+            Changes(
+                buried=[msgspec.structs.replace(letter, reason=REDRIVE, letter_id=0) for letter in marked],
+                exhumed=[letter.letter_id for letter in marked],
+            ),
+        )
+    risk.is_mended = True
+    asyncio.run(start_again())
+    assert risk.seen == ["o2"]
+    assert [b"o1" in letter.payload for letter in letters_in(journal)] == [True]
 
 
 # -- the client --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What can be asked at the desk of a running bus: a table of verbs, with what each takes and does."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -95,13 +96,28 @@ async def _flush(bus: Any, _asked: Plain) -> bool:
 
 
 def _pause(bus: Any, asked: Named) -> str:
-    bus.subscription(asked.subscription).pause()
-    return str(bus.subscription(asked.subscription).state)
+    subscription = bus.subscription(asked.subscription)
+    subscription.pause()
+    return str(subscription.state())
 
 
 def _resume(bus: Any, asked: Named) -> str:
-    bus.subscription(asked.subscription).resume()
-    return str(bus.subscription(asked.subscription).state)
+    subscription = bus.subscription(asked.subscription)
+    subscription.resume()
+    return str(subscription.state())
+
+
+def _saved(do: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Have what was done on the disk before it is answered."""
+
+    async def do_and_save(bus: Any, asked: Any) -> Any:
+        result = do(bus, asked)
+        if inspect.isawaitable(result):
+            result = await result
+        await bus.flush()
+        return result
+
+    return do_and_save
 
 
 VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
@@ -109,11 +125,15 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "ping": Verb(Plain, lambda _bus, _asked: "pong"),
         "status": Verb(Plain, lambda bus, _asked: bus.get_status()),
         "redrive": Verb(Letters, lambda bus, asked: bus.redrive(**asked.conditions())),
-        "drop_dead_letters": Verb(Letters, lambda bus, asked: bus.drop_dead_letters(**asked.conditions())),
+        "drop_dead_letters": Verb(
+            Letters, _saved(lambda bus, asked: bus.drop_dead_letters(**asked.conditions()))
+        ),
         "dead_letters": Verb(Listing, _dead_letters),
         "cursors": Verb(Plain, lambda bus, _asked: bus.cursors()),
-        "drop_cursor": Verb(Named, lambda bus, asked: bus.drop_cursor(asked.subscription)),
-        "reassign_cursor": Verb(Renamed, lambda bus, asked: bus.reassign_cursor(asked.old, asked.new)),
+        "drop_cursor": Verb(Named, _saved(lambda bus, asked: bus.drop_cursor(asked.subscription))),
+        "reassign_cursor": Verb(
+            Renamed, _saved(lambda bus, asked: bus.reassign_cursor(asked.old, asked.new))
+        ),
         "pause": Verb(Named, _pause),
         "resume": Verb(Named, _resume),
         "flush": Verb(Plain, _flush),
