@@ -64,13 +64,13 @@ def time_of(wall_ns: int) -> str:
 
 
 def head_of(entry: Stored | BuriedEvent) -> Envelope:
-    """Return what can be told of an event; an empty head where its JSON has none that can be read."""
+    """Return what can be told of an event; where its JSON has no head that can be read, what is beside it."""
     try:
         if isinstance(entry, Stored):
             return entry.head()
         return msgspec.json.decode(entry.payload, type=Envelope, strict=False)
     except msgspec.MsgspecError:
-        return Envelope()
+        return (entry.envelope if isinstance(entry, Stored) else None) or Envelope()
 
 
 def row_of(entry: Stored, subscription: str | None = None) -> EventRow:
