@@ -177,33 +177,32 @@ def test_a_loop_that_is_busy_with_short_slices_is_not_blocked():
 
 
 def test_an_idle_loop_is_never_asked():
+    """A thread looks as the watchdog does, while the loop waits in its selector with no timer set."""
+
     async def main():
         loop = asyncio.get_running_loop()
-        asked = []
-        loop.call_soon_threadsafe = lambda *args, **_more: asked.append(args)
-        ticks = threading.Semaphore(0)
-        dog = Watchdog(loop, tick_s=0.001, moved_ns=lambda: ticks.release() or 0)
-        dog.start()
-        reader, writer = await asyncio.open_connection(sock=_socket_that_answers_after(ticks, 50))
-        await reader.read(1)  # the loop waits in its selector, and no timer is set
-        dog.stop()
+        dog = Watchdog(loop)
+        dog._loop_thread = threading.get_ident()
+        ours, theirs = socket.socketpair()
+        thread = threading.Thread(target=look_at_the_idle, args=(dog, theirs))
+        reader, writer = await asyncio.open_connection(sock=ours)
+        thread.start()
+        await reader.read(1)
+        thread.join()
         writer.close()
-        return asked
+        return dog._ping
 
-    assert asyncio.run(main()) == []
+    assert asyncio.run(main()) is None
 
 
-def _socket_that_answers_after(ticks, count):
-    ours, theirs = socket.socketpair()
-
-    def answer():
-        for _ in range(count):
-            ticks.acquire(timeout=LIMIT_S)
-        theirs.sendall(b"x")
-        theirs.close()
-
-    threading.Thread(target=answer).start()
-    return ours
+def look_at_the_idle(dog, wake):
+    deadline_s = time.monotonic() + LIMIT_S
+    while dog._frame().f_code.co_name != "select" and time.monotonic() < deadline_s:
+        time.sleep(0.001)
+    for _ in range(100):
+        dog._look()
+    wake.sendall(b"x")
+    wake.close()
 
 
 def test_on_virtual_time_no_thread_is_started():

@@ -5,14 +5,18 @@ lets go of it in every turn, for the microsecond that a look at its sockets take
 wake up, but long enough to make it begin its wait anew. Beside such turns it may wait for seconds.
 
 The remedy is a pause that is long enough for a waiting thread to wake up and take the lock. While the loop
-has time to spare nothing is done; while no other thread uses the processor, little.
+has time to spare nothing is done; while there are no other threads, next to nothing.
 """
 
 import asyncio
+import threading
 import time
 
-THREADS_S, ALONE_S, IDLE_S = 0.001, 0.005, 0.01
-"""From one look to the next: while other threads are at work, while none is, while the loop has time."""
+BUSY_THREADS_S, THREADS_S, ALONE_S, IDLE_S = 0.001, 0.005, 0.02, 0.01
+"""From one look to the next: while other threads are at work, while they only exist, while there are none,
+and while the loop has time to spare."""
+OWN_THREADS = 2
+"""The loop's and the watchdog's."""
 OVER_S = 0.6
 """After this much spare time it ends. The bus begins it anew every half second while events flow."""
 PAUSE_S = 1e-6
@@ -23,7 +27,7 @@ THREADS_SHARE = 0.005
 
 
 class Breath:
-    """Pauses a busy loop, every 1 ms while other threads are at work, every 5 ms while none is.
+    """Pauses a busy loop: every millisecond while other threads are at work, else less often.
 
     Attributes:
         count: How often it has paused the loop.
@@ -48,7 +52,7 @@ class Breath:
         self._idle_ns = 0
         if self._timer is None:
             self._note()
-            self._timer = self._loop.call_later(THREADS_S, self._look)
+            self._timer = self._loop.call_later(BUSY_THREADS_S, self._look)
 
     def stop(self) -> None:
         """On the loop: end it."""
@@ -72,6 +76,13 @@ class Breath:
             self._idle_ns = 0
             time.sleep(PAUSE_S)
             self.count += 1
-            wait_s = THREADS_S if others_ns > wall_ns * THREADS_SHARE else ALONE_S
+            wait_s = _patience_s(others_ns / wall_ns)
         is_over = self._idle_ns > OVER_S * 1e9
         self._timer = None if is_over else self._loop.call_later(wait_s, self._look)
+
+
+def _patience_s(share: float) -> float:
+    """Return how long the loop may go on, by what share of a processor other threads use, if there are any."""
+    if threading.active_count() <= OWN_THREADS:
+        return ALONE_S
+    return BUSY_THREADS_S if share > THREADS_SHARE else THREADS_S
