@@ -73,7 +73,7 @@ def test_a_firm_that_forgets_what_it_knew_is_found_out(tmp_path, monkeypatch):
         monkeypatch,
         "from openoutcry.firm.agents.base import Agent\nAgent.remember = lambda self, event: None",
     )
-    outcome = run(tmp_path, (Kill("decision", 25),))
+    outcome = run(tmp_path, (Kill("decision", 14),), days=20)
     assert not outcome.same
     assert verdict(outcome).startswith("NOT THE SAME: equity")
 
@@ -85,7 +85,7 @@ def test_a_firm_that_gives_an_order_a_new_id_each_time_is_found_out(tmp_path, mo
         "import uuid\nfrom openoutcry.firm.agents import gateway\n"
         "gateway._client_id = lambda order: uuid.uuid4().hex",
     )
-    outcome = run(tmp_path, (Kill("accepted", 12),))
+    outcome = run(tmp_path, (Kill("accepted", 12),), days=20)
     assert not outcome.same
     assert "fills at the broker" in verdict(outcome)
 

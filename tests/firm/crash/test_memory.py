@@ -15,7 +15,7 @@ from openoutcry.firm.house import CALM, House, hire
 from openoutcry.firm.mandate import Mandate
 from openoutcry.firm.strategies import recipes
 from openoutcry.testing import run_virtual
-from openoutcry.trading import KillSwitchEvent
+from openoutcry.trading import KillSwitchEvent, MarketDataEvent
 
 MANDATE = Mandate(drawdown_max=0.05, stop_loss=0.08, halt_days=5)
 """A nervous firm, so that stops and halts have to be remembered too."""
@@ -41,12 +41,12 @@ MATTERS = {
 
 
 class Archive:
-    """All of the bus that is there while agents remember: the past, here with nothing waiting."""
+    """All of the bus that is there while agents remember: what is on record, here the bars of every day."""
 
     persistence = None
 
     def get_event_history(self, _kind, *, limit):
-        return []
+        return [event for event in lived()["portfolio"].events if isinstance(event, MarketDataEvent)]
 
 
 def hired():
@@ -99,7 +99,7 @@ def knowledge(agent):
     return repr((bars, agent._session, agent._today)) if pasts else ""
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_an_agent_that_is_told_its_past_knows_what_it_knew(data):
     name = data.draw(st.sampled_from(sorted(MATTERS)))

@@ -103,7 +103,7 @@ def compare(undisturbed: Evidence, killed: Evidence) -> list[Finding]:
         ("fills in the books", undisturbed.fills, killed.fills),
         ("fills in the journal", undisturbed.journal_fills, killed.journal_fills),
         ("fills at the broker", undisturbed.broker_fills, killed.broker_fills),
-        ("all events", undisturbed.events, killed.events),
+        ("events, byte for byte", undisturbed.events, killed.events),
     ]
     return [
         *(_finding(name, read(one), read(other), exactly) for name, read in money),
