@@ -2,8 +2,8 @@
 
     python benchmarks/beside_threads.py [--seconds 2] [--rounds 3] [--calls 20]
 
-A feed thread wants to run every millisecond and publishes a fill every tenth time; another thread publishes a kill
-switch about ten times a second. Each row is a fresh process; `watched` has the watchdog and its breath, `plain` has
+A feed thread wants to run every millisecond and publishes a fill every tenth time; another one publishes a kill
+switch about ten times a second, and is quiet otherwise. Each row is a fresh process; `watched` has the watchdog and its breath, `plain` has
 not. Times are in milliseconds and include the wait for the interpreter's lock. `share` is the part of a processor that
 the loop's thread got: rows of less than 0.8 say more of the machine's other work than of the bus.
 """
@@ -43,7 +43,7 @@ class Threads:
         self.due: dict[str, float] = {}
         bus.subscribe("fill", self.on_fill)
         bus.subscribe("kill_switch", self.on_kill)
-        self.threads = [threading.Thread(target=run) for run in (self.feed, self.kill)]
+        self.runs = {"feed": self.feed, "kill": self.kill}
 
     async def on_fill(self, event: FillEvent) -> None:
         self.fills.append(time.perf_counter() - self.due.pop(event.order_id))
@@ -78,7 +78,7 @@ class Threads:
             self.bus.publish_threadsafe(KillSwitchEvent(reason=f"k-{number}", activated=True))
 
 
-async def beside(*, watched: bool, threads: bool, seconds: float) -> dict[str, Any]:
+async def beside(*, watched: bool, threads: str, seconds: float) -> dict[str, Any]:
     bus = EventBus(max_queue_size=100_000, history_size=1000)
     handled = 0
 
@@ -92,7 +92,8 @@ async def beside(*, watched: bool, threads: bool, seconds: float) -> dict[str, A
     async with bus:
         if watched:
             dog.start()
-        for thread in others.threads if threads else ():
+        running = [threading.Thread(target=others.runs[name]) for name in threads.split()]
+        for thread in running:
             thread.start()
         began_s, cpu_s = time.perf_counter(), time.thread_time()
         while time.perf_counter() - began_s < seconds:
@@ -102,7 +103,7 @@ async def beside(*, watched: bool, threads: bool, seconds: float) -> dict[str, A
             await bus.join()
         wall_s, cpu_s = time.perf_counter() - began_s, time.thread_time() - cpu_s
         others.over.set()
-        for thread in others.threads if threads else ():
+        for thread in running:
             thread.join()
         dog.stop()
     return {
@@ -171,14 +172,14 @@ def main() -> None:
         logging.disable()
         print(json.dumps(asyncio.run(measure(**spec))))
         return
-    rows = [(threads, watched) for threads in (False, True) for watched in (False, True)]
-    cells: dict[tuple[bool, bool], list[dict[str, Any]]] = {row: [] for row in rows}
+    rows = [(threads, watched) for threads in ("", "feed", "kill", "feed kill") for watched in (False, True)]
+    cells: dict[tuple[str, bool], list[dict[str, Any]]] = {row: [] for row in rows}
     for _ in range(arguments.rounds):
         for threads, watched in rows:
             options = {"threads": threads, "watched": watched, "seconds": arguments.seconds}
             cells[threads, watched].append(measured("beside", **options))
     for (threads, watched), found in cells.items():
-        print(f"{'with' if threads else 'without'} threads, {'watched' if watched else 'plain'}:")
+        print(f"threads: {threads or 'none'}, {'watched' if watched else 'plain'}")
         for key in found[0]:
             values = [cell[key] for cell in found if cell[key] is not None]
             if values:

@@ -82,7 +82,7 @@ class Breath:
 
 
 def _patience_s(share: float) -> float:
-    """Return how long the loop may go on, by what share of a processor other threads use, if there are any."""
+    """Return how long the loop may go on, by the share of a processor that other threads use, if any."""
     if threading.active_count() <= OWN_THREADS:
         return ALONE_S
     return BUSY_THREADS_S if share > THREADS_SHARE else THREADS_S
