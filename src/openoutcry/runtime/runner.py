@@ -102,10 +102,10 @@ class Runner:
             self.crew.failing(subscription)
 
     def wake_control(self) -> None:
-        """Look at the control lane again."""
+        """Look at the control lane again, where there is one."""
         self.need_control()
-        assert self.control is not None
-        self.control.wake()
+        if self.control is not None:
+            self.control.wake()
 
     def failed(self, batch: Batch, error: BaseException, *, timed_out: bool) -> None:
         """Retry or bury the one event of a failed batch."""
@@ -144,6 +144,7 @@ class Runner:
         if isinstance(verdict, Go) or breaker.trips == trips:
             return
         subscription.mailbox.cut_all()
+        subscription.pauses += 1
         wait_ns = verdict.wait_ns or 0
         log.error(
             "most events of %s fail: it is paused for %.3g s, and then tried with one; last: %s",
