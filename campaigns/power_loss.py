@@ -9,15 +9,13 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from campaigns.crash_kit import scratch
 from campaigns.power_loss_plants import HONEST, PLANTS, Plant
 from campaigns.power_loss_seed import Seed
 
@@ -34,17 +32,6 @@ class Failure(NamedTuple):
     def command(self) -> str:
         """Return the command that runs it again."""
         return f"python -m campaigns.power_loss --seed {self.seed}"
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder in memory where there is one: the disk is simulated, and waiting for a real one proves nothing."""
-    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
-    folder = Path(tempfile.mkdtemp(prefix="power-loss-", dir=memory if os.access(memory, os.W_OK) else None))
-    try:
-        yield folder.resolve()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_seed(number: int, folder: Path, plant: Plant = HONEST) -> Failure | None:
@@ -65,7 +52,7 @@ def run_seed(number: int, folder: Path, plant: Plant = HONEST) -> Failure | None
 def run_seeds(first: int, count: int, plant: Plant = HONEST, *, failures_max: int = 10) -> list[Failure]:
     """Run some seeds one after the other, until enough have found something."""
     found: list[Failure] = []
-    with scratch() as folder:
+    with scratch("power-loss-") as folder:
         for number in range(first, first + count):
             failure = run_seed(number, folder, plant)
             if failure is not None:
@@ -98,21 +85,21 @@ def main(arguments: list[str] | None = None) -> int:
         for number, chunk in enumerate(as_completed(running), 1):
             found += chunk.result()
             if sys.stderr.isatty():
-                print(
-                    f"\r{min(number * _CHUNK, asked.seeds)} seeds, {len(found)} failures",
-                    end="",
-                    file=sys.stderr,
-                )
+                sys.stderr.write(f"\r{min(number * _CHUNK, asked.seeds)} seeds, {len(found)} failures")
     return _tell(found, asked.seeds, time.monotonic() - started)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
 
 
 def _tell(found: list[Failure], seeds: int, took_s: float) -> int:
     for failure in sorted(found)[:10]:
-        print(f"seed {failure.seed}: {failure.what}")
+        _say(f"seed {failure.seed}: {failure.what}")
         for line in failure.lived:
-            print(f"    {line}")
-        print(f"    again: {failure.command()}\n")
-    print(f"{seeds} seeds in {took_s:.1f} s: {len(found)} failures")
+            _say(f"    {line}")
+        _say(f"    again: {failure.command()}\n")
+    _say(f"{seeds} seeds in {took_s:.1f} s: {len(found)} failures")
     return 1 if found else 0
 
 

@@ -13,6 +13,7 @@ class NormalCalledDisk(SqliteJournal):
     """Calls a commit under synchronous=NORMAL `disk`: nothing waits for the disk."""
 
     def begin_sync(self) -> SyncStep:
+        """Begin nothing."""
         return _NoSync(self._wal, super().begin_sync().upto)
 
 
@@ -40,6 +41,7 @@ class RetriedSync(SqliteJournal):
     """Tries a failed sync again, and takes the second answer."""
 
     def end_sync(self, step: Step) -> int:
+        """Take the second answer."""
         assert isinstance(step, SyncStep), "it was begun here"
         if step.problem is not None:
             step.problem = None

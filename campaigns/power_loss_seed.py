@@ -1,4 +1,4 @@
-"""One seed of the power cuts: some lives of a journal, each ended by a cut, a kill, a failed disk or a clean close."""
+"""One seed: some lives of a journal, ended by power cuts, kills, failed disks and clean closes."""
 
 import random
 import shutil
@@ -6,9 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from campaigns.power_loss_disk import PowerCut, SimulatedDisk, mounted
+from campaigns.power_loss_disk import SimulatedDisk
 from campaigns.power_loss_plants import HONEST, Plant
 from campaigns.power_loss_truth import EVERYTHING, After, Broken, Truth
+from campaigns.power_loss_vfs import mounted
 from campaigns.power_loss_work import WAL_MAX_BYTES, Stopped, Worker
 from openoutcry.errors import JournalDead, JournalError
 from openoutcry.journals import JournalReader, Recovered, SqliteJournal, recover_into, sqlite
@@ -27,7 +28,7 @@ class Seed:
     """
 
     def __init__(self, number: int, folder: Path, plant: Plant = HONEST) -> None:
-        self._rng = random.Random(number)
+        self._rng = random.Random(number)  # noqa: S311 - a seed is wanted
         self._plant = plant
         self._truth = Truth()
         self._folder = folder
@@ -68,7 +69,7 @@ class Seed:
         if self._disk.frozen:
             self._lose_power()
         self._disk.cut_at = self._disk.capacity = None
-        self._disk.fail_write_at = self._disk.fail_sync_at = 0
+        self._disk.fail_write_at = self._disk.fail_sync_at = self._disk.fail_own_sync_at = 0
 
     def _choose_faults(self) -> None:
         rng, disk = self._rng, self._disk
@@ -77,13 +78,15 @@ class Seed:
         fault = rng.random()
         if fault < 0.1:
             disk.fail_write_at = disk.writes + rng.randint(1, 200)
-        elif fault < 0.25:
-            disk.fail_sync_at = disk.syncs + rng.randint(1, 25)
+        elif fault < 0.2:
+            disk.fail_sync_at = disk.syncs + rng.randint(1, 20)
         elif fault < 0.4:
+            disk.fail_own_sync_at = disk.own_syncs + rng.randint(1, 6)
+        elif fault < 0.55:
             disk.capacity = disk.used() + rng.randint(0, 300_000)
         self.lived.append(
             f"{self._after.name}: cut at {disk.cut_at}, write {disk.fail_write_at} or sync "
-            f"{disk.fail_sync_at} fails, room for {disk.capacity}"
+            f"{disk.fail_sync_at} or own sync {disk.fail_own_sync_at} fails, room for {disk.capacity}"
         )
 
     def _be_born_and_work(self) -> None:
@@ -97,7 +100,8 @@ class Seed:
         except Stopped:
             return self._die()
         if not self._disk.frozen:
-            self._end(self._rng.choice(("cut", "kill", "close")))
+            ways = ("cut", "cut", "cut", "kill", "close") if self._disk.failed else ("cut", "kill", "close")
+            self._end(self._rng.choice(ways))
         return None
 
     def _open(self) -> SqliteJournal | None:
@@ -157,7 +161,8 @@ class Seed:
         assert self._journal is not None, "it was opened"
         self.lived.append("dead")
         self._dead = True
-        if len(self._journal.read(0, EVERYTHING)) < self._truth.state.head - self._truth.state.floor:
+        due = range(self._truth.state.floor + 1, self._truth.state.head + 1)
+        if len(self._journal.read(0, EVERYTHING)) < len(set(due) - self._truth.gaps):
             raise Broken("a dead journal cannot be read any more")
         self._end(self._rng.choice(("cut", "kill", "close")))
 

@@ -1,6 +1,6 @@
-"""What a journal may hold after a crash, worked out beside it: the states that its commits have gone through."""
+"""What a journal may hold after a crash: the states that its commits have gone through, kept beside it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -156,12 +156,12 @@ class Truth:
         self.begin(msgspec.structs.replace(state, floor=found.floor, head=found.head))
 
     def recognise_recovered(self, journal: SqliteJournal, recovered: Recovered) -> None:
-        """The same for a new file, built from what was left: its dead letters have new ids, and it may have gaps."""
-        lost = recovered.lost
-        self.gaps.update(p for first, last in lost for p in range(first, last + 1))
-        end = lost[0][0] - 1 if lost else journal.head
-        if lost and end < self.states[self.kept].head:
-            raise Broken(f"{lost} are lost, but {self.states[self.kept].head} was synced")
+        """The same for a new file built from what was left: it may have gaps, and new ids of letters."""
+        lost = {p for first, last in recovered.lost for p in range(first, last + 1)} - self.gaps
+        self.gaps |= lost
+        end = min(lost) - 1 if lost else journal.head
+        if end < self.states[self.kept].head:
+            raise Broken(f"{sorted(lost)} are lost, but {self.states[self.kept].head} was synced")
         for position in self.gaps:
             self.payloads.pop(position, None)
         found = self._look(journal)

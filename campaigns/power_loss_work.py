@@ -3,7 +3,6 @@
 import json
 import random
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
 from campaigns.power_loss_disk import SimulatedDisk
@@ -19,7 +18,7 @@ WAL_MAX_BYTES: Final = 256 * 1024
 T = TypeVar("T")
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
+class Stopped(Exception):
     """The journal has ended its generation, as it should after an error of the disk."""
 
 
@@ -185,7 +184,7 @@ class Worker:
         """Let a reader look at the file for a while, which keeps a checkpoint from going all the way."""
         if self._reading is None:
             self._reader = self.journal.reader()
-            self._reading = self._reader._log.forwards()
+            self._reading = self._reader._log.forwards()  # noqa: SLF001 - a reader in the middle of a batch
             next(self._reading, None)
         else:
             self.stop_reading()
@@ -252,6 +251,8 @@ class Worker:
         )
         if self._bugs.cursor_before_work:
             self._commit([], Changes(cursors=[cursor]))
+        for _ in range(3):
+            self._disk.step()  # the work takes a while, and the power may go meanwhile
         self.truth.handled.update(
             (name, self.truth.payloads[n]) for n in range(1, to + 1) if n not in self.truth.gaps
         )

@@ -81,12 +81,20 @@ def _rows(db: Connection, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]
         raise JournalError(f"the journal cannot be read: {problem}; try again") from problem
 
 
+def _holds(chain: Chain, values: list[Any], checksum: Any) -> bool:
+    """Tell whether values are what was saved; damage may have changed their types too."""
+    try:
+        return isinstance(checksum, bytes) and chain.seal(json.dumps(values)) == checksum
+    except TypeError:
+        return False
+
+
 def cursors(db: Connection, chain: Chain | None) -> list[CursorState]:
     """Return the cursors; with a chain, raise `JournalCorrupt` where one is not what was saved."""
     found = []
     for *values, checksum in _rows(db, _CURSORS):
         subscription, lane, floor, settled, takes = values
-        if chain is not None and chain.seal(json.dumps(values)) != bytes(checksum):
+        if chain is not None and not _holds(chain, values, checksum):
             raise JournalCorrupt(
                 f"the cursor of {subscription!r} on lane {lane!r} is damaged; "
                 f"go on in a new file with recover_into"
@@ -108,9 +116,8 @@ def letters(db: Connection, chain: Chain | None, subscription: str | None) -> li
     """Return the dead letters; with a chain, raise `JournalCorrupt` where one is not what was saved."""
     found = []
     for letter_id, *values, payload, checksum in _rows(db, _LETTERS, (subscription, subscription)):
-        if chain is not None and chain.seal(
-            json.dumps([*values, payload.decode("utf-8", "replace")])
-        ) != bytes(checksum):
+        text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else None
+        if chain is not None and not _holds(chain, [*values, text], checksum):
             raise JournalCorrupt(
                 f"dead letter {letter_id} is damaged; go on in a new file with recover_into",
                 values[2] if isinstance(values[2], int) else None,

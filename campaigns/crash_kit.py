@@ -1,0 +1,154 @@
+"""Children that are killed at work, and what they had told until then.
+
+A child tells its parent what it is about to do and what it was promised, a line at a time, through a pipe:
+what it wrote there is known even if SIGKILL is the next thing that happens to it. A line that was begun and
+not ended was not told.
+
+A child is a function that is forked, which takes some milliseconds. `forked` kills it after a number of lines
+and a random moment more; `traced` lets strace kill it as it enters a chosen system call for the n-th time.
+"""
+
+import ctypes
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+Tell = Callable[..., None]
+"""Tells the parent some words."""
+Work = Callable[[Tell], None]
+"""What a child does."""
+SYSTEM_CALLS: Final = ("pwrite64", "fdatasync", "fsync", "ftruncate", "unlink", "fcntl", "write")
+"""Where a journal can die; `write` is the child's own telling."""
+
+_PR_SET_PTRACER: Final = 0x59616D61
+_ATTACH_S: Final = 10
+
+
+class Life(NamedTuple):
+    """What a child has told, and how it ended.
+
+    Attributes:
+        told: Its lines, as words.
+        killed: Whether it was killed, as it should be; if not, it ended by itself.
+
+    """
+
+    told: list[list[str]]
+    killed: bool
+
+
+def teller(fd: int) -> Tell:
+    """Return the function through which a child tells its parent."""
+
+    def tell(*words: object) -> None:
+        os.write(fd, (" ".join(map(str, words)) + "\n").encode())
+
+    return tell
+
+
+def forked(work: Work, lines: int, rng: random.Random) -> Life:
+    """Kill a child that does the work at a random moment after it has told so many lines."""
+    pid, out, go = _fork(work)
+    os.close(go)
+    with os.fdopen(out) as pipe:
+        told = [pipe.readline() for _ in range(lines)]
+        busy_until = time.perf_counter() + rng.expovariate(2000)
+        while time.perf_counter() < busy_until:
+            pass
+        os.kill(pid, signal.SIGKILL)
+        told += pipe.readlines()
+    return _bury(pid, told)
+
+
+def traced(work: Work, call: str, when: int) -> Life:
+    """Kill a child that does the work as it enters a system call for the `when`-th time."""
+    pid, out, go = _fork(work)
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-p", str(pid)]
+    command += ["-e", f"inject={call}:signal=KILL:when={when}"]
+    with os.fdopen(out) as pipe:
+        strace = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603 - our own words
+        try:
+            _wait_for_tracer(pid, strace)
+            os.close(go)
+            told = pipe.readlines()
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # it may be waiting, if strace could not be had
+            life = _bury(pid, told if "told" in locals() else [])
+            strace.wait()
+    return life
+
+
+def _fork(work: Work) -> tuple[int, int, int]:
+    """Fork a child that waits for its last pipe to close; return its pid, what it tells, and that pipe."""
+    out, into = os.pipe()
+    waiting, go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(out)
+            os.close(go)
+            _let_trace()
+            os.read(waiting, 1)
+            work(teller(into))
+            status = 0
+        except BaseException as problem:  # noqa: BLE001 - it is told to the parent
+            teller(into)("raised", type(problem).__name__, problem)
+        finally:
+            os._exit(status)
+    os.close(into)
+    os.close(waiting)
+    return pid, out, go
+
+
+def _bury(pid: int, told: Sequence[str]) -> Life:
+    _, status = os.waitpid(pid, 0)
+    lines = [line.split() for line in told if line.endswith("\n")]
+    return Life(lines, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
+
+
+def _let_trace() -> None:
+    """Allow strace to attach where only ancestors may (Yama)."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(2**64 - 1), 0, 0, 0)
+
+
+def _wait_for_tracer(pid: int, strace: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + _ATTACH_S
+    while time.monotonic() < until and strace.poll() is None:
+        if "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace"):
+            return
+        time.sleep(0.001)
+    strace.kill()
+    raise RuntimeError(f"strace did not attach within {_ATTACH_S} s; run `strace -p PID` by hand to see why")
+
+
+@cache
+def has_strace() -> bool:
+    """Tell whether strace is here and may kill."""
+    if shutil.which("strace") is None:
+        return False
+    with suppress(RuntimeError):
+        return traced(lambda _: os.sync(), "sync", 1).killed
+    return False
+
+
+@contextmanager
+def scratch(prefix: str) -> Iterator[Path]:
+    """A folder in memory where there is one: neither a kill nor a simulated disk needs a real one."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=memory if os.access(memory, os.W_OK) else None))
+    try:
+        yield folder.resolve()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
