@@ -114,6 +114,14 @@ def new_timestamp_ns() -> int:
     return _sources.now_ns()
 
 
+def new_name() -> str:
+    """Return a fresh unique name that is no event's: never derived, also inside of a handler."""
+    try:
+        return _sources.fresh_id()
+    except IndexError:
+        return _pool.refill()
+
+
 def install_deriver(derive: Callable[[], str | None]) -> Callable[[], None]:
     """Ask `derive` first for every new event id, from any thread; None from it means "take a fresh one".
 

@@ -14,7 +14,7 @@ from openoutcry.core.barrier import Round, State, Verdict
 from openoutcry.core.outcome import LateAnswer, RoundOutcome, StandIn, Status
 from openoutcry.core.terms import NS_PER_S, agree, to_ns
 from openoutcry.errors import ConfigError
-from openoutcry.events import new_event_id
+from openoutcry.events.sources import new_name
 from openoutcry.ports import Clock
 from openoutcry.runtime.alarm import Alarm
 
@@ -285,7 +285,7 @@ class SignalBarrier:
 
 def new_round_id() -> str:
     """Return an identity that no other round has, in this run or another: late signals know theirs by it."""
-    return f"round-{new_event_id()}"
+    return f"round-{new_name()}"
 
 
 def check_round_id(round_id: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from openoutcry.errors import BusClosed, NotYetAvailable, OpenOutcryError
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.causes import current
 from openoutcry.runtime.commits import Group
+from openoutcry.runtime.desk import Desk
 from openoutcry.runtime.door import Door
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
@@ -128,6 +130,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
             persistence_config,
             journal,
         )
+        self._lifecycle.make_desk = partial(Desk, self)
         if type(self).publish is EventBus.publish:
             # The turnstile's own function, so that the hot path is one call; a subclass's override stays in
             # force.

@@ -141,6 +141,7 @@ class Committer:
         released: Everything up to this position has been released.
         waiting: Ordinary and high-priority events that are staged or written and not released.
         dead: The error that ended the journal, if one did.
+        duplicates: Events that were in the journal already.
 
     """
 
@@ -160,6 +161,7 @@ class Committer:
         self.released = self.born_at = journal.head
         self.waiting = 0
         self.dead: JournalError | None = None
+        self.duplicates = 0
 
     # -- staging ------------------------------------------------------------------------------------
 
@@ -351,6 +353,7 @@ class Committer:
     def _note_duplicates(self, group: Group) -> frozenset[int]:
         assert group.written is not None
         found = group.written.duplicates
+        self.duplicates += len(found)
         for duplicate in found:
             if not duplicate.same:
                 self._keeper.conflict(group.events[duplicate.index], duplicate.position)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import ConfigError
 from openoutcry.events import Undecodable, decode_many, encode
@@ -115,6 +117,16 @@ class Graveyard:
             self._stored.setdefault(letter.subscription, []).append(letter)
             self._next_id = max(self._next_id, letter.letter_id + 1)
 
+    def rename(self, old: str, new: str) -> None:
+        """Give the letters of a subscription that is gone to another name."""
+        letters = self._stored.pop(old, [])
+        for letter in letters:
+            moved = msgspec.structs.replace(letter, subscription=new, letter_id=self._next_id)
+            self._next_id += 1
+            self._stored.setdefault(new, []).append(moved)
+            self._buried.append(moved)
+            self._exhumed.append(letter.letter_id)
+
     def adopt(self, subscription: Subscription) -> list[DeadLetter]:
         """Give a subscription its letters of an earlier life; return those that are to be redriven."""
         stored = self._stored.pop(subscription.name, [])
@@ -186,6 +198,28 @@ class Graveyard:
         """What is being redriven is about to be taken back: its letters stay, and may be redriven again."""
         self.settle([subscription])
         self._redriven = {k: letter for k, letter in self._redriven.items() if k[0] != subscription.name}
+
+    def drop_absent(self, name: str | None, which: Callable[[DeadLetter], bool]) -> int:
+        """Forget letters of subscriptions that nobody has made: of this name, or all; return how many."""
+        count = 0
+        for absent in [name] if name is not None else list(self._stored):
+            stored = self._stored.get(absent, [])
+            events = decode_many([letter.payload for letter in stored])
+            gone = {
+                letter.letter_id
+                for letter, event in zip(stored, events, strict=True)
+                if which(_from_journal(letter, event))
+            }
+            self._stored[absent] = [letter for letter in stored if letter.letter_id not in gone]
+            self._exhumed += sorted(gone)
+            count += len(gone)
+        if count:
+            self.changed()
+        return count
+
+    def knows(self, name: str) -> bool:
+        """Tell whether there are letters of a subscription that nobody has made."""
+        return bool(self._stored.get(name))
 
     def drop(self, subscription: Subscription, which: Callable[[DeadLetter], bool]) -> int:
         """Forget some letters; return how many. Those that are being redriven are not among them."""

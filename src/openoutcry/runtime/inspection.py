@@ -82,16 +82,23 @@ class Inspection:
     def get_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
         """Return the most recent accepted events for audit, oldest first.
 
+        The newest `history_size` are in memory. With a journal it reads on there, also after a restart: what
+        is in the journal is found for as long as that keeps it.
+
         Args:
             event_type: A type, a class, or a list of these; None for all.
-            limit: The most events to return. The bus keeps the newest `history_size`.
+            limit: The most events to return.
 
         """
         self._door.check_thread("get_event_history")
         check_number("limit", limit, 0, whole=True)
         self._feed.deliver()
         selectors = None if event_type is None else selectors_of(event_type)
-        return self._floor.history.recent(selectors, limit)
+        found = self._floor.history.recent(selectors, limit)
+        keeper = self._door.keeper
+        if keeper is not None and len(found) < limit:
+            found = [*keeper.older(selectors, limit - len(found), found), *found]
+        return found
 
     def get_handler_stats(self) -> dict[str, Any]:
         """Return statistics of the subscriptions: counts by type, and one record each, JSON-ready."""
@@ -125,6 +132,7 @@ class Inspection:
         Without a name, those of the subscriptions that ended lately are among them.
         """
         self._door.check_thread("dead_letters")
+        self._floor.graves.settle(self._floor.roster)
         everybody = (*self.subscriptions, *self._floor.roster.ended)
         chosen = everybody if subscription is None else (self.subscription(subscription),)
         return sorted(
@@ -178,6 +186,7 @@ class Inspection:
             "handlers": self.get_handler_stats(),
             "barrier": self._rounds.get_status(),
             "ledger": ledger.to_dict(),
+            "journal": None if self._door.keeper is None else self._door.keeper.status(),
             "dead_letters": sum(row.dead_lettered for row in ledger.rows),
             "history": {"kept": self._floor.history.kept, "size": self._floor.history.size},
         }

@@ -1,25 +1,21 @@
 """The keeper of the journal: opens it, knows which subscription stands where, and sees that it is saved."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from openoutcry.config import PersistenceConfig
-from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import ConfigError, JournalError
 from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
     Event,
     EventType,
-    Undecodable,
-    decode_many,
     encode,
     event_type_of,
-    fixed_event_type,
     install_deriver,
 )
-from openoutcry.journals import SqliteJournal
+from openoutcry.journals import EventPersistence, SqliteJournal
 from openoutcry.ports import (
     Changes,
     CursorState,
@@ -27,18 +23,17 @@ from openoutcry.ports import (
     Envelope,
     Journal,
     Level,
-    Stored,
 )
 from openoutcry.runtime.backlog import Backlog
-from openoutcry.runtime.books import Book, LaneBook
+from openoutcry.runtime.books import Book
 from openoutcry.runtime.causes import current
+from openoutcry.runtime.census import Census, unreadable
 from openoutcry.runtime.commits import Committer, Group, Ready, Then
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor, guarded
-from openoutcry.runtime.graveyard import Which
 from openoutcry.runtime.housekeeping import Housekeeping
-from openoutcry.runtime.recollect import count_unsettled, count_waiting, restore
-from openoutcry.runtime.subscriptions import Subscription, takes
+from openoutcry.runtime.recollect import count_unsettled, older, restore
+from openoutcry.runtime.subscriptions import Selector
 from openoutcry.runtime.suspects import Suspects
 
 log = logging.getLogger("openoutcry")
@@ -92,18 +87,11 @@ class Keeper:
         self._ordinary = level_named(config.level)
         self._high = level_named(config.high_priority_level)
         self.commits = Committer(floor, feed, self.journal, self, config.sync)
-        self.backlog = Backlog(floor, self.journal, self._released, self._unreadable)
-        self._cursors: dict[str, dict[str, CursorState]] = {}
-        for state in self.journal.cursors():
-            self._cursors.setdefault(state.subscription, {})[state.lane] = state
-        self._begin_at = self.journal.first - 1 if not self._cursors else self.journal.head
+        self.backlog = Backlog(floor, self.journal, self._released, unreadable(floor))
         self._noted: dict[Book, None] = {}
-        self._dropped: list[tuple[str, str]] = []
         self._saved_at = 0
         self._swept_at = self.journal.head
-        self._urgent: list[tuple[Stored, Any]] | None = None
         self.conflicts = 0
-        self.redelivered = 0
         self.on_error: list[Callable[[JournalError], Any]] = []
         self.graves = floor.graves
         self.graves.load(self.journal.buried())
@@ -116,18 +104,17 @@ class Keeper:
         floor.pending_ids = self.commits.pending_ids
         floor.marks = self.journal.marks
         floor.refill = self.backlog.refill
-        floor.on_ended = self.ended
-        self._to_redrive: list[tuple[Subscription, DeadLetter]] = []
-        self._fresh = False
+        self.census = Census(
+            floor, self.journal, self.commits, self.graves, self.suspects, self.note, self.save_soon
+        )
+        floor.on_ended = self.census.ended
         for subscription in floor.roster:
-            self.adopt(subscription)
+            self.census.adopt(subscription)
 
     @property
-    def face(self) -> Any:
+    def face(self) -> EventPersistence:
         """The journal's face for code that uses it directly."""
-        from openoutcry.journals import EventPersistence
-
-        return EventPersistence(self.journal, owned=self._owns)
+        return EventPersistence(self.journal, owned=self._owns, wall_ns=self._floor.clock.wall_ns)
 
     def _owns(self, name: str) -> bool:
         return any(s.name == name and s.book is not None for s in self._floor.roster)
@@ -191,162 +178,40 @@ class Keeper:
         for callback in self.on_error:
             guarded(callback, error)
 
-    # -- who stands where ---------------------------------------------------------------------------
-
-    def adopt(self, subscription: Subscription) -> None:
-        """Give a durable subscription its books, and what it has not settled."""
-        if not subscription.durable:
-            return
-        saved = self._cursors.pop(subscription.name, {})
-        box = subscription.mailbox
-        # Its cursors are written with the next commit: those of one before it must not be dropped there.
-        self._dropped = [gone for gone in self._dropped if gone[0] != subscription.name]
-        if subscription.book is not None and self._goes_on(subscription.book, saved):
-            return
-        if subscription.book is not None:
-            # Somebody else has had the journal meanwhile: what it says goes before what is remembered here.
-            self.graves.interrupt(subscription)
-            box.withdraw()
-            box.fall_behind(-box.behind)
-            self._floor.withdraw_control(subscription)
-        lanes = (subscription.control.normal, box.high, box.normal)
-        first = self._first_floor()
-        books = []
-        for lane in lanes:
-            state = saved.get(lane.name)
-            book = LaneBook(lane, first, ()) if state is None else LaneBook(lane, state.floor, state.settled)
-            if state is not None:
-                book.saved = (state.floor, state.settled)
-            books.append(book)
-            self._fresh = self._fresh or state is None
-        control, high, normal = books
-        takes_types = tuple(sorted(_types(subscription)))
-        subscription.book = Book(
-            subscription.name, takes_types, (control, high, normal), self._note, self.save_soon
-        )
-        self.suspects.sort_out(subscription)
-        self._to_redrive += [(subscription, letter) for letter in self.graves.adopt(subscription)]
-        control.behind = high.behind = normal.behind = True
-        box.fall_behind(+1)
-        if self._floor.running:
-            self._hand_urgent(subscription)
-            self._redrive()
-        self._note(subscription.book)
-
-    def _goes_on(self, book: Book, saved: dict[str, CursorState]) -> bool:
-        """Tell whether the books of before a stop still hold, since nobody else has had the journal."""
-        states = {name: (state.floor, state.settled) for name, state in saved.items()}
-        holds = book.closed_at == self.journal.head and all(
-            states.get(lane.lane.name) == lane.saved for lane in book.lanes
-        )
-        if holds:
-            book.rebind(self._note, self.save_soon)
-        return holds
+    # -- looking back -------------------------------------------------------------------------------
 
     def hand_over(self) -> None:
         """The bus is about to run: hand out what is urgent."""
-        for subscription in self._floor.roster:
-            # (A high lane alone that is behind has stalled before the last stop: it reads on by itself.)
-            if subscription.book is not None and subscription.book.control.behind:
-                self._hand_urgent(subscription)
-        self._redrive()
-
-    def _redrive(self) -> None:
-        letters, self._to_redrive = self._to_redrive, []
-        for subscription, letter in letters:
-            chosen = frozenset({letter.letter_id})
-            self.graves.redrive(subscription, Which(letter_ids=chosen), self._floor.clock.now_ns())
-
-    def _first_floor(self) -> int:
-        """Return where a subscription without a cursor begins: now or, before the start, at the beginning."""
-        return self.commits.released if self._floor.running else self._begin_at
-
-    def _hand_urgent(self, subscription: Subscription) -> None:
-        """Hand a subscription the high-priority events and kill switches that it has not settled."""
-        book, floor = subscription.book, self._floor
-        assert book is not None
-        low = min(book.control.read_upto, book.high.read_upto)
-        released, now_ns = self.commits.released, floor.clock.now_ns()
-        for entry, event in self._urgent_after(low):
-            lane = book.of(entry.lane)
-            if entry.position > released or not lane.wants(entry.position):
-                continue
-            if isinstance(event, Undecodable):
-                if self.takes_type(subscription, entry):
-                    self._unreadable(subscription, lane, entry, event)
-            elif takes(subscription.selectors, event):
-                lane.place((entry.position,))
-                if entry.lane == "high":
-                    subscription.mailbox.push_high([event], now_ns)
-                else:
-                    lane.lane.push([event], now_ns)
-                    floor.control_waiting += floor.running
-                self.redelivered += 1
-        book.control.read_upto = book.high.read_upto = released
-        book.control.behind = book.high.behind = False
-
-    def _urgent_after(self, position: int) -> Iterable[tuple[Stored, Any]]:
-        """Return the entries of the control and high lanes behind a position, read once while starting."""
-        if self._urgent is None or self._urgent_from > position or self._floor.running:
-            found = [e for e in self.journal.read(position, 2**31) if e.lane != "normal"]
-            self._urgent = list(zip(found, decode_many([e.payload for e in found]), strict=True))
-            self._urgent_from = position
-        return (pair for pair in self._urgent if pair[0].position > position)
-
-    _urgent_from = 0
+        self.census.hand_over()
 
     def started(self) -> None:
-        """The bus runs: what was read for the start is not needed any more."""
-        self._urgent = None
-        for name, lanes in self._cursors.items():
-            lag = count_waiting(self.journal, lanes.values())
-            if lag:
-                log.warning(
-                    "%d events wait for the subscription %r, which nobody has made: subscribe it, or give it up "
-                    "with `openoutcry cursors drop`",
-                    lag,
-                    name,
-                )
+        """The bus runs."""
+        self.census.started()
         self.house.begin()
         self.suspects.begin()
 
-    @staticmethod
-    def takes_type(subscription: Subscription, entry: Stored) -> bool:
-        """Tell whether a subscription takes events of the type that an unreadable entry names."""
-        event_type = entry.head().event_type
-        return any(s in ("*", event_type) for s in subscription.selectors)
+    def older(self, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]) -> list[Any]:
+        """Return the newest events of the journal that are not among `newer`, oldest first."""
+        return older(self.journal, selectors, limit, newer)
 
-    def _unreadable(
-        self, subscription: Subscription, book: LaneBook, entry: Stored, event: Undecodable
-    ) -> None:
-        """Put away what nobody here can read, byte for byte, until its class is registered."""
-        log.error(
-            "position %d of the journal cannot be read for %s: %s",
-            entry.position,
-            subscription.name,
-            event.error,
-        )
-        book.note_settled(entry.position)
-        letter = DeadLetter(
-            subscription.name,
-            entry.lane,
-            event,
-            "unreadable",
-            str(event.error),
-            "",
-            0,
-            self._floor.clock.wall_ns(),
-            position=entry.position,
-        )
-        self._floor.dead(subscription, letter)
-
-    def ended(self, subscription: Subscription) -> None:
-        """A subscription was ended: nothing waits for it any more."""
-        book, subscription.book = subscription.book, None
-        if book is not None:
-            self._noted.pop(book, None)
-            self._dropped += [(book.name, lane.lane.name) for lane in book.lanes]
-            self.save_soon()
+    def status(self) -> dict[str, Any]:
+        """Return how the journal stands, JSON-ready."""
+        journal, commits = self.journal, self.commits
+        path = getattr(journal, "path", None)
+        return {
+            "path": None if path is None else str(path),
+            "head": journal.head,
+            "first": journal.first,
+            "synced": journal.synced,
+            "released": commits.released,
+            "waiting": commits.waiting,
+            "dead": None if commits.dead is None else str(commits.dead),
+            "unsaved": sum(s.book.unsaved for s in self._floor.roster if s.book is not None),
+            "behind": [s.name for s in self._floor.roster if s.mailbox.behind],
+            "duplicates": commits.duplicates,
+            "conflicts": self.conflicts,
+            "quarantined": self.suspects.quarantined,
+        }
 
     async def restore(self) -> None:
         """Give the agents their memory back, before they handle anything."""
@@ -364,7 +229,7 @@ class Keeper:
 
     # -- saving -------------------------------------------------------------------------------------
 
-    def _note(self, book: Book) -> None:
+    def note(self, book: Book) -> None:
         book.is_noted = True
         self._noted[book] = None
         self.house.due()
@@ -382,24 +247,26 @@ class Keeper:
         self.house.busy()
         graves.settle(self._floor.roster)
         due = self._noted and (
-            self._fresh
+            self.census.fresh
             or self.commits.released - self._saved_at >= SAVE_EVERY
             or self.house.is_due()
             or graves.waiting
         )
-        if not (due or self._dropped or graves.waiting or self.suspects.cleared):
+        census = self.census
+        if not (due or census.dropped or census.moved or graves.waiting or self.suspects.cleared):
             return None
-        self._fresh = False
+        census.fresh = False
         released = self.commits.released
         if released - self._swept_at >= STALE_AFTER:
             self._sweep()
         noted, self._noted = self._noted, {}
         moved = [item for book in noted for item in book.moved(released)]
-        dropped, self._dropped = self._dropped, []
+        dropped, census.dropped = census.dropped, []
+        renamed, census.moved = census.moved, []
         buried, exhumed = graves.take()
         cleared = self.suspects.take_cleared()
         changes = Changes(
-            cursors=[cursor for _, _, cursor in moved],
+            cursors=[*renamed, *(cursor for _, _, cursor in moved), census.own_cursor(released)],
             dropped_cursors=dropped,
             buried=buried,
             exhumed=exhumed,
@@ -409,7 +276,7 @@ class Keeper:
         for book in noted:
             book.is_noted = False
             book.unsaved = 0
-        return Ready(changes, lambda: self._note_saved(moved, released), lambda: self._undo(changes, unsaved))
+        return Ready(changes, lambda: self._note_saved(moved, released), lambda: self._undo(changes, renamed, unsaved))
 
     def _note_saved(self, moved: list[Any], released: int) -> None:
         for book, state, _ in moved:
@@ -417,13 +284,14 @@ class Keeper:
         self._saved_at = released
         self.house.saved()
 
-    def _undo(self, changes: Changes, unsaved: dict[Book, int]) -> None:
+    def _undo(self, changes: Changes, renamed: list[CursorState], unsaved: dict[Book, int]) -> None:
         """The commit was refused: all of it is to be saved with the next one."""
-        self._fresh = True  # perhaps the first cursor of somebody was among it
+        self.census.fresh = True  # perhaps the first cursor of somebody was among it
         for book, count in unsaved.items():
             book.unsaved += count
-            self._note(book)
-        self._dropped = [*changes.dropped_cursors, *self._dropped]
+            self.note(book)
+        self.census.dropped = [*changes.dropped_cursors, *self.census.dropped]
+        self.census.moved = [*renamed, *self.census.moved]
         self.graves.give_back(changes.buried, changes.exhumed)
         self.suspects.cleared = [*changes.cleared, *self.suspects.cleared]
 
@@ -437,6 +305,7 @@ class Keeper:
     def close(self) -> None:
         """Save everything, sync, and close the journal, if it was opened here."""
         self.suspects.end()
+        self.census.end()
         self.house.end()
         self._uninstall()
         try:
@@ -458,15 +327,6 @@ class Keeper:
             self._floor.on_ended = lambda _subscription: None
             if self.owns_journal:
                 self.journal.close()
-
-
-def _types(subscription: Subscription) -> set[str]:
-    """Return the event types that a subscription takes, as far as they can be told without its code."""
-    found: set[str] = set()
-    for selector in subscription.selectors:
-        fixed = selector if isinstance(selector, str) else fixed_event_type(selector)
-        found.add("*" if fixed is None else str(fixed))
-    return found
 
 
 def _text(value: object) -> str | None:

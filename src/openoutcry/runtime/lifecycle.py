@@ -12,6 +12,7 @@ start.
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from threading import get_ident
 from typing import Any
 
@@ -20,6 +21,7 @@ from openoutcry.config import PersistenceConfig, check_number
 from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, WrongThread
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.causes import current, install, uninstall
+from openoutcry.runtime.desk import Desk
 from openoutcry.runtime.door import Door
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
@@ -60,6 +62,8 @@ class Lifecycle:
         self._own_clock = clock
         self._persistence = persistence
         self._journal = journal
+        self.make_desk: Callable[[Path], Desk] | None = None
+        self._desk: Desk | None = None
         self._starting: asyncio.Task[None] | None = None
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         if persistence is not None:
@@ -117,6 +121,21 @@ class Lifecycle:
         finally:
             self._door.restoring = False
         self._start()
+        if self._persistence is not None and self._persistence.socket:
+            await self._open_desk(keeper)
+
+    async def _open_desk(self, keeper: Keeper) -> None:
+        """Listen for the command line, beside a journal that is a file. Under virtual time nobody could come."""
+        path = getattr(keeper.journal, "path", None)
+        if path is None or self.make_desk is None or hasattr(asyncio.get_running_loop(), "clock"):
+            return
+        desk = self.make_desk(path)
+        try:
+            await desk.start()
+        except JournalError as error:
+            log.warning("the command line cannot talk to this bus: %s", error)
+        else:
+            self._desk = desk
 
     def _start(self) -> None:
         floor = self._floor
@@ -224,6 +243,9 @@ class Lifecycle:
         uninstall(floor.loop)
         self._stopping = None
         try:
+            if self._desk is not None:
+                await self._desk.stop()
+                self._desk = None
             self._close_keeper()
         finally:
             floor.stopped()

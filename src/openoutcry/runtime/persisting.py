@@ -4,9 +4,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from openoutcry.config import BusConfig
-from openoutcry.errors import JournalError
+from openoutcry.errors import JournalError, NotSubscribed
+from openoutcry.journals import EventPersistence
+from openoutcry.runtime.census import CursorReport
 from openoutcry.runtime.commits import Receipt
 from openoutcry.runtime.graveyard import which_letters
+from openoutcry.runtime.keeper import Keeper
 from openoutcry.runtime.subscriptions import Subscription
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ class Persisting:
         return await self._lifecycle.recover()
 
     @property
-    def persistence(self) -> Any:
+    def persistence(self) -> EventPersistence | None:
         """The persistence layer, or None where the bus has no journal. Opens the journal."""
         self._door.check_thread("persistence")
         keeper = self._lifecycle.open_keeper() if self.config.persistence is not None else None
@@ -86,20 +89,54 @@ class Persisting:
     def _letters(self, call: str, name: str | None, which: dict[str, Any]) -> int:
         self._door.check_thread(call)
         chosen = which_letters(which)
-        roster = self._floor.roster
+        roster, graves = self._floor.roster, self._floor.graves
+        drops = call == "drop_dead_letters"
+        if name is not None and drops and graves.knows(name):
+            return graves.drop_absent(name, chosen)
+        count = graves.drop_absent(None, chosen) if drops and name is None else 0
+        now_ns = self._floor.clock.now_ns()
         subscriptions: tuple[Subscription, ...] = tuple(roster) if name is None else (roster.named(name),)
-        graves, now_ns, count = self._floor.graves, self._floor.clock.now_ns(), 0
         for subscription in subscriptions:
-            if call == "redrive":
-                found = graves.redrive(subscription, chosen, now_ns)
-                if found:
-                    subscription.wake()
-                    if subscription.takes_kill_switch:
-                        subscription.wake_control()
+            if drops:
+                count += graves.drop(subscription, chosen)
             else:
-                found = graves.drop(subscription, chosen)
-            count += found
+                count += graves.redrive(subscription, chosen, now_ns)
+                subscription.wake_all()
         return count
+
+    async def cursors(self) -> list[CursorReport]:
+        """Return how far every subscription in the journal has come; empty without a journal."""
+        self._door.check_thread("cursors")
+        keeper = self._door.keeper
+        return [] if keeper is None else await keeper.census.report()
+
+    async def drop_cursor(self, name: str) -> int:
+        """Forget the cursor of a subscription that nobody makes any more, and give up what waits for it.
+
+        Returns how many events that were. Its dead letters stay.
+
+        Raises:
+            SubscriptionError: It is subscribed.
+            NotSubscribed: The journal has no such cursor.
+
+        """
+        return await self._keeper("drop_cursor").census.drop(name)
+
+    async def reassign_cursor(self, old: str, new: str) -> int:
+        """Give the cursor and dead letters of a subscription that was renamed to its new name.
+
+        Returns how many events wait for it. Raises as `drop_cursor`, and `SubscriptionError` where the new name
+        has a cursor of its own.
+        """
+        return await self._keeper("reassign_cursor").census.reassign(old, new)
+
+    def _keeper(self, call: str) -> Keeper:
+        self._door.check_thread(call)
+        if self._door.keeper is None:
+            raise NotSubscribed(
+                f"{call}: the bus has no open journal, so there are no cursors; enable persistence and start it"
+            )
+        return self._door.keeper
 
     def on_journal_error(self, callback: Callable[[JournalError], Any]) -> None:
         """Call `callback(error)` when the journal dies. What it raises is logged."""

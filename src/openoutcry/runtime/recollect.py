@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from openoutcry.errors import SubscriptionError
-from openoutcry.events import Undecodable
+from openoutcry.events import Undecodable, decode_many
 from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.backlog import Pages
 from openoutcry.runtime.books import Book
-from openoutcry.runtime.subscriptions import Subscription, takes
+from openoutcry.runtime.subscriptions import Selector, Subscription, takes
 
 READ_MOST = 1_024
 
@@ -86,7 +86,27 @@ def _is_wanted(books: list[tuple[Subscription, Book]], entry: Stored) -> bool:
     return False
 
 
-def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: int = 100_000) -> int:
+def older(
+    journal: Journal, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]
+) -> list[Any]:
+    """Return the newest `limit` events of a journal that selectors take and `newer` has not, oldest first."""
+    known = {event.event_id for event in newer}
+    found: list[Any] = []
+    last = journal.head
+    while last >= journal.first and len(found) < limit:
+        after = max(journal.first - 1, last - READ_MOST)
+        entries = [entry for entry in journal.read(after, last - after) if entry.position <= last]
+        for event in reversed(decode_many([entry.payload for entry in entries])):
+            if len(found) == limit:
+                break
+            is_meant = not isinstance(event, Undecodable) and event.event_id not in known
+            if is_meant and (selectors is None or takes(selectors, event)):
+                found.append(event)
+        last = after
+    return found[::-1]
+
+
+async def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: int = 100_000) -> int:
     """Return how many events wait behind the cursors of one subscription, at most `most`."""
     states = {state.lane: state for state in lanes}
     if not states:
@@ -104,4 +124,5 @@ def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: int = 10
         if len(entries) < READ_MOST:
             break
         at = entries[-1].position
+        await asyncio.sleep(0)
     return count

@@ -134,7 +134,7 @@ class Subscribing:
                 ) from error
         self._floor.roster.add(subscription, handler)
         if self._door.keeper is not None:
-            self._door.keeper.adopt(subscription)
+            self._door.keeper.census.adopt(subscription)
         if self._floor.running:
             self._floor.run(subscription)
         return subscription

@@ -52,6 +52,8 @@ class SubscriptionStats:
         idle_s: Seconds since the last call ended or, before any, since subscribing; 0 while busy.
         latency: Publish-to-handler latencies, sampled once per batch: count and percentiles in microseconds.
         last_error: The last failure as text, or an empty string.
+        behind: Whether it reads on from the journal, and is not handed what is new yet.
+        pauses: How often the bus has paused it because most of its events failed.
 
     """
 
@@ -70,6 +72,8 @@ class SubscriptionStats:
     idle_s: float
     latency: dict[str, float | int | None]
     last_error: str
+    behind: bool
+    pauses: int
 
     def to_dict(self) -> dict[str, object]:
         """Return the statistics as JSON-ready data."""
@@ -248,6 +252,7 @@ class Subscription:
         self.errors = self.retries = self.timeouts = 0
         self.abandoned = 0
         self.last_error = ""
+        self.pauses = 0
         self.last_ns = now_ns
         self.paused = self.ended = self.failing = False
         self.owner: ReferenceType[Any] | None = None
@@ -374,5 +379,7 @@ class Subscription:
             abandoned=self.abandoned,
             idle_s=self.idle_s(now_ns),
             latency=self.latencies.to_dict(),
+            behind=self.mailbox.behind > 0,
+            pauses=self.pauses,
             last_error=self.last_error,
         )
