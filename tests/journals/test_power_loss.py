@@ -99,6 +99,23 @@ def test_an_error_while_the_log_is_switched_on_is_an_error_of_opening(tmp_path: 
                 assert number > 6, "only a sync of the journal's own ends a generation that has no entries"
 
 
+def test_the_rollback_journal_of_the_first_moments_is_synced_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SQLite's checksum of a page in it looks at every 200th byte: a torn one would be taken for whole
+    disk = on_a_disk(tmp_path)
+    events: list[tuple[str, int, int]] = []
+    wrote, sync = disk.wrote, disk.sync
+    monkeypatch.setattr(disk, "wrote", lambda n, o, p: (events.append((n, o, len(p))), wrote(n, o, p))[1])
+    monkeypatch.setattr(disk, "sync", lambda n, own=False: (events.append((n, -1, 0)), sync(n, own=own))[1])
+    with mounted(disk):
+        SqliteJournal(disk.folder / "firm.db", engine="apsw").close()
+    of_journal = [event[1:] for event in events if event[0] == "firm.db-journal"]
+    counted = [n for n, event in enumerate(of_journal) if event == (0, 12)]
+    assert counted
+    assert all(of_journal[n - 1] == (-1, 0) for n in counted if of_journal[n - 1] != (0, 512))
+
+
 def test_a_recovery_whose_last_sync_fails_says_so_and_leaves_no_file(tmp_path: Path) -> None:
     disk = on_a_disk(tmp_path)
     old, new = tmp_path.resolve() / "firm.db", tmp_path.resolve() / "new.db"
@@ -145,6 +162,17 @@ def test_a_dead_letter_of_another_type_is_damage(path: Path, sql: str) -> None:
     db.close()
     with SqliteJournal(path) as journal, pytest.raises(JournalCorrupt, match="dead letter 1"):
         journal.buried()
+
+
+@pytest.mark.parametrize("sql", ["UPDATE meta SET checksum = 7", "UPDATE meta SET value = x'00'"])
+def test_a_setting_of_another_type_is_damage(path: Path, sql: str) -> None:
+    SqliteJournal(path).close()
+    db = sqlite3.connect(path)
+    with db:
+        db.execute(f"{sql} WHERE key = 'floor'")
+    db.close()
+    with pytest.raises(JournalCorrupt, match="'floor' is damaged"):
+        SqliteJournal(path)
 
 
 def test_what_a_power_cut_took_is_nobodys_to_suspect(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

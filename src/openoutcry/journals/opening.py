@@ -19,7 +19,7 @@ from openoutcry.ports import CursorState
 TAIL_BATCHES: Final = 64
 TAIL_BYTES: Final = 4 * 1024 * 1024
 _PRAGMAS: Final = (
-    "PRAGMA synchronous = NORMAL",
+    "PRAGMA synchronous = FULL",  # until the log is on: a rollback journal under NORMAL may be torn, and used
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA cache_size = -256",  # what is written is not read again soon; a small cache is searched faster
     "PRAGMA trusted_schema = OFF",
@@ -153,6 +153,7 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int
             schema.create(db, _first_settings(chain, floor), chain)
             # without its write-ahead log the file must not look like one that nobody has used
             list(db.rows("PRAGMA wal_checkpoint(TRUNCATE)"))
+        db.run("PRAGMA synchronous = NORMAL")
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
     settings = schema.check_settings(schema.settings(db, path), chain, path)

@@ -101,12 +101,11 @@ def setting(key: str, value: str, chain: Chain) -> tuple[str, str, bytes]:
 def settings(db: Connection, path: Path) -> dict[str, tuple[str, bytes]]:
     """Return the settings of a file with their checksums, which `check_settings` looks at."""
     try:
-        return {
-            key: (value, bytes(check))
-            for key, value, check in db.rows("SELECT key, value, checksum FROM meta")
-        }
+        rows = list(db.rows("SELECT key, value, checksum FROM meta"))
     except db.error as problem:
         raise unreadable(path, problem) from problem
+    # damage may have changed the types too: then the checksum does not hold
+    return {str(key): (str(value), check if isinstance(check, bytes) else b"") for key, value, check in rows}
 
 
 def check_settings(found: dict[str, tuple[str, bytes]], chain: Chain, path: Path) -> dict[str, str]:
