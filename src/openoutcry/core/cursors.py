@@ -38,6 +38,14 @@ class Cursor:
         self.settled_apart[first] = last
         self._by_end[last] = first
 
+    def with_settled(self, position: int) -> "Cursor":
+        """Return a copy in which `position` is settled as well."""
+        copy = Cursor(self.floor)
+        copy.settled_apart = dict(self.settled_apart)
+        copy._by_end = dict(self._by_end)
+        copy.settle(position, 1)
+        return copy
+
     def is_settled(self, position: int) -> bool:
         """Tell whether `position` is settled. The cost grows with the number of stretches above the floor."""
         return position <= self.floor or any(a <= position <= b for a, b in self.settled_apart.items())

@@ -58,7 +58,6 @@ class Positions:
 
     def lowest_open(self, cursor: Cursor) -> int | None:
         """Return the lowest position that is not settled, or None when everything is."""
-        self.forget(cursor.floor)
         for first, last in self._open(cursor):
             for start, positions in self._runs:
                 if start > last:

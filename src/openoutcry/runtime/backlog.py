@@ -156,6 +156,6 @@ def _wants(known: dict[type, bool], selectors: frozenset[Any], event: Any) -> bo
     found = known.get(cls)
     if found is None:
         found = takes(selectors, event)
-        if fixed_event_type(cls) is not None:
+        if fixed_event_type(cls) is not None:  # type: ignore[arg-type]
             known[cls] = found
     return found

@@ -26,16 +26,18 @@ class LaneBook:
         behind: Whether it reads on from the journal.
         read_upto: Everything up to this position has been handed to the lane, or is none of its business.
         skip: Stretches above the first floor that were settled in an earlier life.
+        posted: The place in the lane of an event whose outputs are being committed, which settles it.
         held: Events that are not in the journal and wait behind what is: (position, event, admission time).
 
     """
 
-    __slots__ = ("behind", "held", "lane", "positions", "read_upto", "saved", "skip")
+    __slots__ = ("behind", "held", "lane", "positions", "posted", "read_upto", "saved", "skip")
 
     def __init__(self, lane: Lane, floor: int, skip: Stretches) -> None:
         self.lane = lane
         self.positions = Positions()
         self.behind = False
+        self.posted = 0
         self.read_upto = floor
         self.skip: list[tuple[int, int]] = sorted(skip)
         self.held: deque[tuple[int, Any, int]] = deque()
@@ -64,6 +66,10 @@ class LaneBook:
         """Return the durable cursor: the floor, and the stretches settled above it."""
         upto = self.read_upto if self.behind else released
         cursor = self.lane.cursor
+        if self.posted and not cursor.is_settled(self.posted):
+            cursor = cursor.with_settled(self.posted)
+        else:
+            self.positions.forget(cursor.floor)
         lowest = self.positions.lowest_open(cursor)
         floor = upto if lowest is None else lowest - 1
         if self.skip and self.skip[-1][1] <= floor:

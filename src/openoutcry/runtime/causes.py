@@ -38,6 +38,11 @@ class Causing(Protocol):
     bus: object
 
     @property
+    def outbox(self) -> Any:
+        """Where publications wait for the end of the call, if they do."""
+        ...
+
+    @property
     def running(self) -> bool:
         """Whether it is a worker with a call in hand."""
         ...
@@ -60,6 +65,12 @@ class Frozen:
     """The cause of what a spawned task publishes, fixed when it was spawned."""
 
     __slots__ = ("_call", "_cause", "_derivation", "_worker", "bus")
+
+    @property
+    def outbox(self) -> Any:
+        """Where publications wait for the end of the call that spawned the task, if they do."""
+        return self._worker.outbox if self.in_hand else None
+
     running = False
 
     def __init__(self, worker: Any) -> None:

@@ -6,6 +6,7 @@ from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.retries import DeadLetter
 from openoutcry.ports import Clock, Marks
 from openoutcry.runtime.causes import Cause, Tracker
+from openoutcry.runtime.outbox import Output, Post
 from openoutcry.runtime.subscriptions import Subscription
 
 
@@ -34,6 +35,7 @@ class Crew(Protocol):
         room_waiting: Whether a publisher waits for room: workers tell of every call they begin.
         pressured: Somebody waits for a mailbox to drain.
         alone: The subscription that has the bus to itself, since what it handles was in hand at a crash.
+        post: Commits what a call has published, and that its event is settled.
         marks: Where calls in hand are marked, if there is a journal.
 
     """
@@ -48,6 +50,12 @@ class Crew(Protocol):
     pressured: bool
     alone: Subscription | None
     marks: Marks | None
+
+    post: Post | None
+
+    def forget(self, outputs: list[Output]) -> None:
+        """What a failed call had published never was."""
+        ...
 
     def refill(self, subscription: Subscription) -> None:
         """Let the lanes of a subscription that are behind read on from the journal."""

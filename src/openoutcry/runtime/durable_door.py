@@ -12,11 +12,13 @@ from openoutcry.core.pressure import Wait
 from openoutcry.errors import ConfigError, InvalidEvent, JournalError
 from openoutcry.events import EventType, event_type_of
 from openoutcry.ports import Level
+from openoutcry.runtime.causes import current
 from openoutcry.runtime.commits import Group, Receipt, Then
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.history import SeenIds
 from openoutcry.runtime.keeper import Keeper
+from openoutcry.runtime.outbox import Output
 from openoutcry.runtime.turnstile import Turnstile
 
 log = logging.getLogger("openoutcry")
@@ -183,8 +185,8 @@ class DurableDoor(ABC):
             return True
         return keeper.stage(event, "high" if high else "normal", level)
 
-    def _stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Group:
-        """Take a durable event into the next commit."""
+    def _stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Group | bool:
+        """Take a durable event into the next commit, or into the outbox of the call that publishes it."""
         keeper = self.keeper
         assert keeper is not None
         if keeper.commits.dead is not None:
@@ -192,11 +194,25 @@ class DurableDoor(ABC):
         self.stamp_cause(event)
         if vote is not None:
             vote.prepare()
-        group = keeper.stage(event, lane, level, None if vote is None else vote.then)
+        then = None if vote is None else vote.then
+        outbox = self._outbox()
+        group: Group | bool = True
+        if outbox is None:
+            group = keeper.stage(event, lane, level, then)
+        else:
+            outbox.append(Output(event, keeper.entry(event, lane, level), then))
         self.seen.now.add(event.event_id)
         self.high += lane == "high"
         self.turnstile.spend(1)
         return group
+
+    def _outbox(self) -> list[Output] | None:
+        """Return where the publications of the call in hand wait for its end, if they do."""
+        who = current.get()
+        if who is None or who.bus is not self._floor or not who.in_hand:
+            return None
+        found: list[Output] | None = who.outbox
+        return found
 
     def _let_in_kill_switch(self, event: Any, level: Level) -> bool | Group:
         """Deliver a kill switch at once, and have it written behind that."""

@@ -19,6 +19,7 @@ from openoutcry.runtime.causes import Cause, Tracker
 from openoutcry.runtime.crew import Deliverer
 from openoutcry.runtime.graveyard import Graveyard
 from openoutcry.runtime.history import History, SeenIds
+from openoutcry.runtime.outbox import Output, Post
 from openoutcry.runtime.roster import Roster
 from openoutcry.runtime.runner import Runner
 from openoutcry.runtime.subscriptions import Subscription
@@ -87,6 +88,8 @@ class Floor:
         self.alone: Subscription | None = None
         self.marks: Marks | None = None
         self.on_ended: Callable[[Subscription], None] = lambda _subscription: None
+        self.post: Post | None = None
+        self.forget: Callable[[list[Output]], None] = lambda _outputs: None
         self.refill: Callable[[Subscription], None] = lambda _subscription: None
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from openoutcry.config import PersistenceConfig
+from openoutcry.core.lanes import Batch
 from openoutcry.errors import ConfigError, JournalError
 from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
@@ -32,8 +33,9 @@ from openoutcry.runtime.commits import Committer, Group, Ready, Then
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor, guarded
 from openoutcry.runtime.housekeeping import Housekeeping
+from openoutcry.runtime.outbox import Output
 from openoutcry.runtime.recollect import count_unsettled, older, restore
-from openoutcry.runtime.subscriptions import Selector
+from openoutcry.runtime.subscriptions import Selector, Subscription
 from openoutcry.runtime.suspects import Suspects
 
 log = logging.getLogger("openoutcry")
@@ -104,6 +106,8 @@ class Keeper:
         floor.pending_ids = self.commits.pending_ids
         floor.marks = self.journal.marks
         floor.refill = self.backlog.refill
+        floor.post = self.post
+        floor.forget = self.forget
         self.census = Census(
             floor, self.journal, self.commits, self.graves, self.suspects, self.note, self.save_soon
         )
@@ -135,10 +139,38 @@ class Keeper:
 
     def stage(self, event: Any, lane: str, level: Level, then: Then | None = None) -> Group:
         """Take an event into the next commit. Raises `InvalidEvent` where it cannot be written."""
+        return self.commits.stage(event, self.entry(event, lane, level), then, gates=lane != "control")
+
+    def entry(self, event: Any, lane: str, level: Level) -> Entry:
+        """Return what is written of an event. Raises `InvalidEvent` where it cannot be written."""
         payload = encode(event)
         envelope = None if isinstance(event, Event) else self._envelope(event)
-        entry = Entry(event.event_id, payload, lane, level, self.commits.wall_ns(), envelope)
-        return self.commits.stage(event, entry, then, gates=lane != "control")
+        return Entry(event.event_id, payload, lane, level, self.commits.wall_ns(), envelope)
+
+    async def post(self, subscription: Subscription, batch: Batch, outputs: list[Output]) -> None:
+        """Commit what a call has published together with the settling of its event."""
+        book = subscription.book
+        if book is None or not outputs:
+            return
+        lane = book.of(batch.lane.name)
+        group = None
+        for output in outputs:
+            group = self.commits.stage(output.event, output.entry, output.then)
+        lane.posted = batch.first
+        self.census.fresh = True
+        self.note(book)
+        try:
+            if group is not None:
+                await group.wait()
+        finally:
+            lane.posted = 0
+
+    def forget(self, outputs: list[Output]) -> None:
+        """A call has failed: what it had published never was."""
+        seen = self._floor.seen
+        for output in outputs:
+            seen.now.discard(output.entry.event_id)
+            seen.before.discard(output.entry.event_id)
 
     def _envelope(self, event: Any) -> Envelope:
         cause = self._floor.envelopes.get(event.event_id)

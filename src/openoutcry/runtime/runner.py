@@ -60,8 +60,9 @@ class Runner:
         self.timeout_ns = None if options.timeout_s is None else int(options.timeout_s * 1e9)
         self.max_age_ns = None if options.max_age_s is None else int(options.max_age_s * 1e9)
         self.guarded = options.timeout_s is not None or options.max_age_s is not None
+        self.outbox = options.outbox
         self.single = (
-            options.concurrency > 1 or options.timeout_s is not None or options.max_age_s is not None
+            options.outbox or options.concurrency > 1 or options.timeout_s is not None or options.max_age_s is not None
         )
         self.in_order = options.retry.in_order and options.concurrency == 1
         self.breaker: Breaker | None = None

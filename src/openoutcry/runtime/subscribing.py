@@ -49,6 +49,7 @@ class Subscribing:
         owner: object = None,
         breaker: BreakerConfig | bool | None = None,
         durable: bool = True,
+        outbox: bool = False,
         restore: Callable[[Any], None] | None = None,
     ) -> Subscription:
         """Subscribe a handler.
@@ -80,6 +81,11 @@ class Subscribing:
             durable: With a journal, how far the subscription has come is kept under its name, and after a
                 crash it gets what it had not settled. Its name must then be unique and stay the same. False
                 for one that only wants what happens while it lives.
+            outbox: With a journal, what the handler publishes is not accepted before it has returned: then it is
+                committed together with the settling of its event, so that a crash finds both or neither. In
+                the handler `publish` returns True at once; when the handler fails, or the commit is refused,
+                nothing was published. Kill switches and what is not journaled go out at once. One call at a
+                time.
             restore: With a journal, a plain function that is called at every start with each event that the
                 subscription had settled, in the order of the journal and before it handles anything, so that
                 an agent can build its state again. It must have no effects: publishing in it raises.
@@ -103,6 +109,7 @@ class Subscribing:
             keep=keep,
             breaker=breaker,
             durable=durable,
+            outbox=outbox,
             restore=restore,
         )
         self._feed.deliver()
@@ -292,6 +299,7 @@ def _options(
     keep: bool,
     breaker: BreakerConfig | bool | None = None,
     durable: bool = True,
+    outbox: bool = False,
     restore: Callable[[Any], None] | None = None,
 ) -> Options:
     if max_age_s is not None:
@@ -311,6 +319,11 @@ def _options(
         breaker = DEFAULT_BREAKER
     elif breaker is not False and not isinstance(breaker, BreakerConfig):
         raise SubscriptionError(f"breaker is {breaker!r}; it must be a BreakerConfig, or False for none")
+    if outbox and not (durable and concurrency == 1):
+        raise SubscriptionError(
+            f"outbox=True with durable={durable} and concurrency={concurrency}: an outbox is committed with the "
+            "cursor, one call at a time; leave the others as they are by default"
+        )
     return Options(
         overflow=overflow_policy(overflow),
         max_age_s=max_age_s,
@@ -320,6 +333,7 @@ def _options(
         retry=retry,
         breaker=breaker or None,
         durable=durable,
+        outbox=outbox,
         restore=restore,
     )
 

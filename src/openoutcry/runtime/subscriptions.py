@@ -181,6 +181,7 @@ class Options:
     retry: RetryPolicy
     breaker: BreakerConfig | None = None
     durable: bool = True
+    outbox: bool = False
     restore: Callable[[Any], None] | None = None
 
 

@@ -27,7 +27,8 @@ from openoutcry.events import Derivation
 from openoutcry.runtime.causes import Cause, current
 from openoutcry.runtime.driving import PROBE, Drive, await_each, call_each, own_copy, probe
 from openoutcry.runtime.marking import Marker
-from openoutcry.runtime.subscriptions import Handler
+from openoutcry.runtime.outbox import Output, posting
+from openoutcry.runtime.subscriptions import Handler, Subscription
 
 if TYPE_CHECKING:
     from openoutcry.runtime.runner import Runner
@@ -61,6 +62,7 @@ class Worker:
         "is_control",
         "mailbox",
         "marker",
+        "outbox",
         "runner",
         "task",
         "waiter",
@@ -80,6 +82,7 @@ class Worker:
         self._beat = 0
         self._derived_for = (0, 0)
         self._derivation: Derivation | None = None
+        self.outbox: list[Output] | None = None
         self.marker = Marker.of(runner.subscription, runner.crew.marks, is_control=is_control)
         self.task: asyncio.Task[None] = runner.loop.create_task(self._run(), name=f"openoutcry:{runner.name}")
         self.task.add_done_callback(self._ended)
@@ -213,6 +216,8 @@ class Worker:
         tracker, marker = self.runner.crew.tracker, self.marker
         if marker is not None:
             drive = marker.drive(batch, drive)
+        if self.runner.outbox and self.runner.crew.post is not None:
+            drive = self._posting(batch, drive)
         self.batch = batch
         tracker.calls += 1
         try:
@@ -232,6 +237,21 @@ class Worker:
         if goes_on and self.task.cancelling():
             await self._spend_cancellation()
         return goes_on
+
+    def _posting(self, batch: Batch, drive: Drive) -> Drive:
+        """Have what the handler publishes wait for the end of its call."""
+        crew, subscription = self.runner.crew, self.runner.subscription
+        assert crew.post is not None
+
+        async def post(who: Subscription, what: Batch, outputs: list[Output]) -> None:
+            self._silence_alarm()  # the call is over: committing is not the handler's time
+            await commit(who, what, outputs)
+
+        commit = crew.post
+        return posting(drive, subscription, batch, post, crew.forget, self._open_box)
+
+    def _open_box(self, outputs: list[Output] | None) -> None:
+        self.outbox = outputs
 
     def _gives_way(self, times: int) -> bool:
         """Tell whether to let a kill switch or a thread's urgent event go first once more."""
