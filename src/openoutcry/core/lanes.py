@@ -276,6 +276,14 @@ class Lane:
         self.waiting -= len(events)
         return events
 
+    def withdraw_held(self, count: int) -> None:
+        """Count `count` events that were held outside of the lane as withdrawn."""
+        first = self.accepted + 1
+        self.accepted += count
+        self.withdrawn += count
+        self.held -= count
+        self.cursor.settle(first, count)
+
     def _sift(self, s: Stretch, which: Callable[[Any], bool] | None, out: list[Any]) -> Iterator[Stretch]:
         """Move what is withdrawn from `s` to `out`; yield what stays, as stretches without gaps."""
         keep: list[Any] = []

@@ -55,6 +55,14 @@ class LaneBook:
         """Note where the events stand that are handed to the lane next."""
         self.positions.add(self.lane.accepted + 1, positions)
 
+    def withdraw_held(self, which: Callable[[Any], bool] | None = None) -> None:
+        """Give up what is held (or what of it `which` says), counted as withdrawn."""
+        kept = [item for item in self.held if which is not None and not which(item[1])]
+        if len(kept) < len(self.held):
+            self.lane.withdraw_held(len(self.held) - len(kept))
+            self.held.clear()
+            self.held.extend(kept)
+
     def is_open(self, position: int) -> bool:
         """Tell whether what stands there was not settled, as far as the lane has come."""
         if position > self.read_upto and self.behind:

@@ -158,6 +158,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
             priority: Take the high-priority lane whatever the type.
             level: What the event must survive before this returns: `memory`, `process` or `disk`; by default
                 what the bus's `PersistenceConfig` says of its type. Without a journal everything is `memory`.
+                An id that was accepted at `memory` before stays so.
 
         Raises:
             InvalidEvent: It is not an event, or one that cannot be written.

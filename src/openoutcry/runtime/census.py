@@ -108,6 +108,7 @@ class Census:
             # Somebody else has had the journal meanwhile: what it says goes before what is remembered here.
             self._graves.interrupt(subscription)
             box.withdraw()
+            subscription.withdraw_held()
             box.fall_behind(-box.behind)
             self._floor.withdraw_control(subscription)
         lanes = (subscription.control.normal, box.high, box.normal)

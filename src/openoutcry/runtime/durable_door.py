@@ -10,7 +10,8 @@ from typing import Any
 
 from openoutcry.core.pressure import Wait
 from openoutcry.errors import ConfigError, InvalidEvent, JournalError
-from openoutcry.events import EventType, event_type_of
+from openoutcry.events import EventType, encode, event_type_of
+from openoutcry.journals.rows import same_event
 from openoutcry.ports import Level
 from openoutcry.runtime.causes import current
 from openoutcry.runtime.commits import Group, Receipt, Then
@@ -179,7 +180,10 @@ class DurableDoor(ABC):
             return True
         pending = keeper.commits.pending(event.event_id)
         if pending is not None:
-            return pending[0]
+            group, index = pending
+            if not same_event(group.entries[index].payload, encode(event)):
+                keeper.conflict(event, 0)
+            return group
         is_elsewhere = keeper.commits.dead is not None or keeper.journal.find(event.event_id) is None
         if is_elsewhere or event_type_of(event) == _KILL:
             return True

@@ -268,6 +268,7 @@ class Floor:
         """End a subscription: what waits is withdrawn and counted, the calls in hand may end."""
         subscription.ended = True
         subscription.mailbox.withdraw()
+        subscription.withdraw_held()
         self.withdraw_control(subscription)
         self.roster.remove(subscription)
         self.on_ended(subscription)

@@ -203,6 +203,7 @@ class Subscribing:
         self._floor.roster.changed()
         gone = lambda event: not takes(left, event)  # noqa: E731
         subscription.mailbox.withdraw(gone)
+        subscription.withdraw_held(gone)
         self._floor.withdraw_control(subscription, gone)
         self._floor.on_drained(None)
         subscription.wake()

@@ -331,6 +331,12 @@ class Subscription:
         """Calls that returned, but for those of batches that are still in hand."""
         return self.mailbox.high.handled + self.mailbox.normal.handled
 
+    def withdraw_held(self, which: Callable[[Any], bool] | None = None) -> None:
+        """Give up what waits behind what comes from the journal (or what of it `which` says)."""
+        if self.book is not None:
+            for lane in self.book.lanes:
+                lane.withdraw_held(which)
+
     def wake_all(self) -> None:
         """Have every worker look, the control worker included."""
         self.wake()
