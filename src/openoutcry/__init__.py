@@ -1,6 +1,7 @@
 """An event bus for firms of trading agents: fan-out, a signal barrier, priority, backpressure, a ledger."""
 
 from openoutcry.clocks import SystemClock, VirtualClock
+from openoutcry.core.breaker import BreakerConfig
 from openoutcry.config import (
     NO_RETRY,
     BackpressureConfig,
@@ -47,8 +48,11 @@ from openoutcry.events import (
     register_event,
     stamps,
 )
+from openoutcry.journals import EventPersistence
 from openoutcry.runtime.barriers import SignalBarrier
 from openoutcry.runtime.bus import EventBus
+from openoutcry.runtime.census import CursorReport
+from openoutcry.runtime.commits import Receipt
 from openoutcry.runtime.inspection import Envelope
 from openoutcry.runtime.subscriptions import Subscription, SubscriptionStats
 from openoutcry.trading import (
@@ -74,11 +78,7 @@ from openoutcry.trading import (
     SurveillanceAlertEvent,
     SystemEvent,
     TimeInForce,
-    TransactionReportEvent,
-    ValidatedDecisionEvent,
-)
-
-__all__ = [
+    Trans__all__ = [
     "HIGH_PRIORITY_EVENT_TYPES",
     "NO_RETRY",
     "ORDER_TRANSITIONS",
@@ -86,11 +86,13 @@ __all__ = [
     "BackpressureConfig",
     "BackpressureLevel",
     "BackpressureMetrics",
+    "BreakerConfig",
     "BusClosed",
     "BusConfig",
     "ConfigError",
     "Conflate",
     "CorrelationAlertEvent",
+    "CursorReport",
     "DeadLetter",
     "DecisionEvent",
     "DropOldest",
@@ -100,6 +102,7 @@ __all__ = [
     "Event",
     "EventBus",
     "EventBusHealthStatus",
+    "EventPersistence",
     "EventType",
     "FillEvent",
     "Gate",
@@ -123,6 +126,7 @@ __all__ = [
     "OrderType",
     "PersistenceConfig",
     "PublishError",
+    "Receipt",
     "RetryPolicy",
     "RiskAlertEvent",
     "RollCompleteEvent",
