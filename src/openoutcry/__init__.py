@@ -1,7 +1,6 @@
 """An event bus for firms of trading agents: fan-out, a signal barrier, priority, backpressure, a ledger."""
 
 from openoutcry.clocks import SystemClock, VirtualClock
-from openoutcry.core.breaker import BreakerConfig
 from openoutcry.config import (
     NO_RETRY,
     BackpressureConfig,
@@ -15,6 +14,7 @@ from openoutcry.config import (
     load_config,
 )
 from openoutcry.core.barrier import Verdict
+from openoutcry.core.breaker import BreakerConfig
 from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
 from openoutcry.core.ledger import Ledger, LedgerRow
 from openoutcry.core.outcome import RoundOutcome, Status
@@ -78,7 +78,11 @@ from openoutcry.trading import (
     SurveillanceAlertEvent,
     SystemEvent,
     TimeInForce,
-    Trans__all__ = [
+    TransactionReportEvent,
+    ValidatedDecisionEvent,
+)
+
+__all__ = [
     "HIGH_PRIORITY_EVENT_TYPES",
     "NO_RETRY",
     "ORDER_TRANSITIONS",
