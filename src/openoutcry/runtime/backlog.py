@@ -5,16 +5,20 @@ others go on. It is then handed nothing: it reads. When it has read everything t
 again, in the same turn of the loop, so that nothing falls in between.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from openoutcry.errors import JournalError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
 from openoutcry.ports import Journal, Stored
 from openoutcry.runtime.books import LaneBook
 from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.subscriptions import Subscription, selects, takes
+
+log = logging.getLogger("openoutcry")
 
 PAGE = 256
 PAGES_KEPT = 64
@@ -66,11 +70,13 @@ class Backlog:
         journal: Journal,
         released: Callable[[], int],
         unreadable: Callable[[Subscription, LaneBook, Stored, Undecodable], None],
+        failed: Callable[[JournalError], None],
     ) -> None:
         self._floor = floor
         self.pages = Pages(journal)
         self._released = released
         self._unreadable = unreadable
+        self._failed = failed
 
     def fall_behind(self, subscription: Subscription, book: LaneBook) -> None:
         """Let a live lane read on from the journal, from what it was handed last."""
@@ -82,13 +88,19 @@ class Backlog:
     def refill(self, subscription: Subscription) -> None:
         """Read on, for every lane of the subscription that is behind and has little left."""
         book = subscription.book
-        if book is None:
+        if book is None or subscription.read_error:
             return
-        for lane in (book.high, book.normal):
-            pages = 0
-            while lane.behind and lane.lane.waiting < LOW_WATER and pages < PAGES_AT_ONCE:
-                self._read_page(subscription, lane)
-                pages += 1
+        try:
+            for lane in (book.high, book.normal):
+                pages = 0
+                while lane.behind and lane.lane.waiting < LOW_WATER and pages < PAGES_AT_ONCE:
+                    self._read_page(subscription, lane)
+                    pages += 1
+        except JournalError as error:
+            # What cannot be read is not skipped: it waits until the journal is recovered into a new file.
+            subscription.read_error = str(error)
+            log.critical("%s cannot read on from the journal: %s", subscription.name, error)
+            self._failed(error)
 
     def _read_page(self, subscription: Subscription, book: LaneBook) -> None:
         released = self._released()

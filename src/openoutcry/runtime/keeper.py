@@ -89,7 +89,7 @@ class Keeper:
         self._ordinary = level_named(config.level)
         self._high = level_named(config.high_priority_level)
         self.commits = Committer(floor, feed, self.journal, self, config.sync)
-        self.backlog = Backlog(floor, self.journal, self._released, unreadable(floor))
+        self.backlog = Backlog(floor, self.journal, self._released, unreadable(floor), self.unreadable)
         self._noted: dict[Book, None] = {}
         self._saved_at = 0
         self._swept_at = self.journal.head
@@ -203,6 +203,11 @@ class Keeper:
             event_type_of(event),
             position,
         )
+
+    def unreadable(self, error: JournalError) -> None:
+        """Part of the journal cannot be read: who was to read it waits, everything else goes on."""
+        for callback in self.on_error:
+            guarded(callback, error)
 
     def died(self, error: JournalError) -> None:
         """The journal takes nothing more: durable publishes raise, everything else goes on."""

@@ -18,6 +18,7 @@ from openoutcry.core.ledger import LedgerRow, ledger_row
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.overflow import BoundedLane, ConflatingLane
 from openoutcry.core.retries import DeadLetter
+from openoutcry.core.trends import ErrorStreak
 from openoutcry.errors import SubscriptionError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of, fixed_event_type
 from openoutcry.runtime.books import Book
@@ -38,8 +39,8 @@ class SubscriptionStats:
     Attributes:
         name: The subscription's name.
         types: What it subscribes to: event types, class names, or `*`.
-        state: `idle`, `busy`, `retrying`, `failing` (paused by the bus, since most events fail), `paused`,
-            `stalled` or `ended`.
+        state: `idle`, `busy`, `retrying`, `failing` (paused by the bus, since most events fail), `held` (by
+            recovery), `paused`, `stalled` or `ended`.
         accepted: Events accepted for it.
         handled: Calls that returned.
         errors: Calls that failed, time-outs included.
@@ -254,8 +255,11 @@ class Subscription:
         self.abandoned = 0
         self.last_error = ""
         self.pauses = 0
+        self.read_error = ""
         self.last_ns = now_ns
-        self.paused = self.ended = self.failing = False
+        self.ended = self.failing = False
+        self._paused = self.held = self.halted = False
+        self.streak = ErrorStreak()
         self.owner: ReferenceType[Any] | None = None
         self.durable = options.durable
         self.book: Book | None = None
@@ -265,6 +269,7 @@ class Subscription:
         self.wake: Callable[[], bool] = lambda: False
         self.wake_control: Callable[[], None] = lambda: None
         self.on_resume: Callable[[], None] = lambda: None
+        self.on_mended: Callable[[], None] = lambda: None
         self.check_thread: Callable[[str], None] = lambda _call: None
 
     def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
@@ -316,15 +321,33 @@ class Subscription:
     def pause(self) -> None:
         """Handle nothing more after the calls in hand until `resume`. Kill switches still get through."""
         self.check_thread("pause")
-        self.paused = True
+        self._paused = self.halted = True
         self.mailbox.cut_all()
 
     def resume(self) -> None:
-        """Handle again what waits, also where the bus has paused it because most of its events failed."""
+        """Handle again what waits: a person's word that the handler is mended.
+
+        It undoes `pause`, closes the breaker where the bus has paused it because most of its events failed, and
+        ends a quarantine; recovery may try everything anew.
+        """
         self.check_thread("resume")
-        self.paused = False
+        self._paused = False
+        self.on_mended()
+        self.hold(held=False)
         self.on_resume()
         self.wake()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it begins nothing until `resume`."""
+        return self._paused
+
+    def hold(self, *, held: bool) -> None:
+        """For recovery: begin no event, or begin events again. A pause stays what it is."""
+        self.held = held
+        self.halted = self._paused or held
+        if held:
+            self.mailbox.cut_all()
 
     @property
     def handled(self) -> int:
@@ -360,8 +383,10 @@ class Subscription:
             return "ended"
         if self.mailbox.stalled:
             return "stalled"
-        if self.paused:
+        if self._paused:
             return "paused"
+        if self.held:
+            return "held"
         if self.failing:
             return "failing"
         if self.mailbox.open or self.control.open:

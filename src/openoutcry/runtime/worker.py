@@ -18,14 +18,14 @@ a new worker goes on.
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from openoutcry.core.lanes import Batch
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.events import Derivation
-from openoutcry.runtime.causes import Cause, current
+from openoutcry.runtime.causes import current
 from openoutcry.runtime.driving import PROBE, Drive, await_each, call_each, own_copy, probe
+from openoutcry.runtime.interrupting import Interruptible
 from openoutcry.runtime.marking import Marker
 from openoutcry.runtime.outbox import Output, posting
 from openoutcry.runtime.subscriptions import Handler, Subscription
@@ -41,10 +41,9 @@ SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 SAMPLE_MASK = 7
 GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
-ABANDON_S = 1.0
 
 
-class Worker:
+class Worker(Interruptible):
     """One call at a time, from one mailbox."""
 
     __slots__ = (
@@ -58,12 +57,14 @@ class Worker:
         "_resting",
         "abandoned",
         "batch",
+        "began_ns",
         "bus",
         "is_control",
         "mailbox",
         "marker",
         "outbox",
         "runner",
+        "superseded",
         "task",
         "waiter",
     )
@@ -73,13 +74,13 @@ class Worker:
         self.mailbox = mailbox
         self.is_control = is_control
         self.bus: object = runner.crew
-        self.abandoned = self._resting = self._asked_to_stop = False
+        self.abandoned = self.superseded = self._resting = self._asked_to_stop = False
         self.batch: Batch | None = None
         self.waiter: Any = None
         self._deadline_ns: int | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._limit = BATCH_FIRST
-        self._beat = 0
+        self._beat = self.began_ns = 0
         self._derived_for = (0, 0)
         self._derivation: Derivation | None = None
         self.outbox: list[Output] | None = None
@@ -87,19 +88,6 @@ class Worker:
         self.task: asyncio.Task[None] = runner.loop.create_task(self._run(), name=f"openoutcry:{runner.name}")
         self.task.add_done_callback(self._ended)
         runner.crew.busy += 1
-
-    @property
-    def running(self) -> bool:
-        """Whether a call is in hand."""
-        return self.batch is not None
-
-    in_hand = running
-
-    @property
-    def call(self) -> tuple[int, int]:
-        """Something that differs from call to call."""
-        batch = self.batch
-        return (self._beat, 0 if batch is None else batch.begun)
 
     def wake(self) -> bool:
         """Look at the mailbox again, if waiting. Tell whether the worker will run because of this call."""
@@ -115,50 +103,7 @@ class Worker:
         waiter.set_result(None)
         return True
 
-    def cause(self) -> Cause | None:
-        """Return what a publication inherits from the event in the handler.
-
-        None for a callback or a thread that outlived the call: no cause is better than a wrong one.
-        """
-        batch = self.batch
-        if batch is None or asyncio.current_task() is not self.task:
-            return None
-        event = batch.current
-        return None if event is None else self.runner.crew.envelope_cause(event, batch.admitted_ns)
-
-    def derive(self) -> str | None:
-        """Return the id of an event that the handler makes now; None where it is not to be derived."""
-        batch = self.batch
-        if batch is None or self.runner.subscription.book is None:
-            return None
-        try:
-            if asyncio.current_task() is not self.task:
-                return None
-        except RuntimeError:  # another thread
-            return None
-        found = self.derivation(batch)
-        return None if found is None else found.next()
-
-    def branch(self) -> Derivation | None:
-        """Return what derives the ids of a task that the handler spawns now."""
-        batch = self.batch
-        if batch is None or self.runner.subscription.book is None:
-            return None
-        found = self.derivation(batch)
-        return None if found is None else found.branch()
-
-    def derivation(self, batch: Batch) -> Derivation | None:
-        """Return what derives ids in the call in hand."""
-        call = (self._beat, batch.begun)
-        if call != self._derived_for:
-            event = batch.current
-            self._derived_for = call
-            self._derivation = (
-                None if event is None else Derivation(event.event_id, self.runner.subscription.name)
-            )
-        return self._derivation
-
-    async def _run(self) -> None:  # noqa: C901, PLR0912 - what is done for every batch is written out
+    async def _run(self) -> None:  # noqa: C901, PLR0912, PLR0915 - what is done for every batch is written out
         """Work until the subscription ends."""
         current.set(self)
         mailbox, crew, feed = self.mailbox, self.runner.crew, self.runner.crew.feed
@@ -191,6 +136,7 @@ class Worker:
                 now_ns = slice_began_ns = clock_ns()
                 continue
             self._beat = beat = self._beat + 1
+            self.began_ns = now_ns
             count = len(batch.events)
             if count > 1 or not beat & SAMPLE_MASK:
                 latencies.record(now_ns - batch.admitted_ns)
@@ -257,13 +203,6 @@ class Worker:
         """Tell whether to let a kill switch or a thread's urgent event go first once more."""
         return not self.is_control and times < GIVE_WAY_MOST
 
-    async def _spend_cancellation(self) -> None:
-        """Let a cancellation that came during a call, of the handler's or the alarm's, hit no later event."""
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
-        while self.task.cancelling():
-            self.task.uncancel()
-
     def _take(self, now_ns: int) -> Batch | None:
         if self.is_control:
             batch = self.mailbox.take(1, now_ns)
@@ -272,7 +211,7 @@ class Worker:
                 self.runner.crew.control_waiting -= 1
             return batch
         subscription, crew = self.runner.subscription, self.runner.crew
-        if subscription.paused or (crew.alone is not None and crew.alone is not subscription):
+        if subscription.halted or (crew.alone is not None and crew.alone is not subscription):
             return None
         single = self.runner.single
         breaker = self.runner.breaker
@@ -296,8 +235,9 @@ class Worker:
         subscription, mailbox, alone = self.runner.subscription, self.mailbox, self.runner.crew.alone
         if (
             self.is_control
-            or subscription.paused
+            or subscription.halted
             or subscription.failing
+            or subscription.read_error
             or (alone is not None and alone is not subscription)
         ):
             return False
@@ -329,46 +269,9 @@ class Worker:
         if book is not None:
             book.touched(len(batch.events))
         if self._deadline_ns is not None:
+            self.superseded = False
             self._silence_alarm()
         return not self._asked_to_stop
-
-    def _after_error(self, batch: Batch, error: BaseException) -> bool:
-        """Retry or bury what failed. False when the worker must not go on."""
-        if self.abandoned:
-            log.warning("an abandoned call of %s ended: %r", self.runner.name, error)
-            return False
-        if isinstance(error, KeyboardInterrupt) or (
-            isinstance(error, GeneratorExit) and not self.runner.loop.is_running()
-        ):
-            # The program ends, or the worker is closed with its loop: nothing was decided about the event.
-            if batch in self.mailbox.open:
-                self.mailbox.release(batch)
-            raise error
-        cancelled = isinstance(error, asyncio.CancelledError)
-        if cancelled and self._asked_to_stop:
-            self.mailbox.release(batch)
-            return False
-        timed_out = self._deadline_ns == 0 and (cancelled or isinstance(error, TimeoutError))
-        cancelled_from_outside = cancelled and not timed_out and self.task.cancelling() > 0
-        self._silence_alarm()
-        if cancelled_from_outside and batch.begun > 1:
-            # An earlier handler of the batch may have cancelled the task and returned: this event is to blame
-            # only if it happens again when it comes first.
-            self.mailbox.release(batch)
-            return False
-        self.mailbox.fail(batch)
-        self.runner.failed(batch, error, timed_out=timed_out)
-        self._settled(1)
-        # Whoever cancels the worker's own task wants the task to end: so it does, and a new worker goes on if
-        # the loop does.
-        return not cancelled_from_outside
-
-    def _silence_alarm(self) -> None:
-        """The call is over: if the alarm has rung, the timer behind it has nothing to wait for any more."""
-        if self._deadline_ns == 0 and self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        self._deadline_ns = None
 
     def _adapt(self, took_ns: int, count: int) -> None:
         """Take as many events at a time as fit in a slice, by what the last batch took."""
@@ -387,47 +290,15 @@ class Worker:
         if mailbox.high.waiting or mailbox.normal.waiting:
             due_ns = mailbox.due_ns()
             runner = self.runner
-            if due_ns is not None and (self.is_control or not (runner.subscription.paused or runner.is_held)):
+            if due_ns is not None and (self.is_control or not (runner.subscription.halted or runner.is_held)):
                 return loop.call_later(max(0, due_ns - now_ns) / 1e9, self.wake)
+        if self.is_control and self.runner.drill_is_out:
+            self.runner.answer_drill()
         self._resting = True
         crew.busy -= 1
         if not crew.busy:
             crew.rested()
         return None
-
-    def _set_alarm(self, now_ns: int) -> None:
-        timeout_ns = self.runner.timeout_ns or 0
-        self._deadline_ns = now_ns + timeout_ns
-        if self._alarm is None:
-            self._alarm = self.runner.loop.call_later(timeout_ns / 1e9, self._ring)
-
-    def _ring(self) -> None:
-        """The alarm went off: cancel the call in hand if its time is up, else set the alarm anew."""
-        self._alarm = None
-        deadline_ns, batch = self._deadline_ns, self.batch
-        if not deadline_ns or batch is None:
-            return  # the call is over; the next one sets the alarm again
-        left_ns = deadline_ns - self.runner.crew.clock.now_ns()
-        loop = self.runner.loop
-        if left_ns > 0:
-            self._alarm = loop.call_later(left_ns / 1e9, self._ring)
-            return
-        self._deadline_ns = 0
-        self.task.cancel("timed out")
-        self._alarm = loop.call_later(ABANDON_S, self._abandon, batch)
-
-    def _abandon(self, batch: Batch) -> None:
-        """The cancelled call has not ended: go on without it."""
-        self._alarm = None
-        if self.batch is batch and not self.abandoned:
-            self.abandoned = True
-            self.mailbox.fail(batch)
-            self.runner.abandon(self, batch)
-
-    def stop(self) -> None:
-        """End after the call in hand, or cancel it. What it held waits again."""
-        self._asked_to_stop = True
-        self.task.cancel("the bus is stopping")
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.waiter = None
