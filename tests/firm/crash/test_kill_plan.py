@@ -26,6 +26,7 @@ def test_every_place_comes_once_before_any_comes_again(seed, rounds):
     count = rounds * len(PLACES)
     places = [kill.place for kill in draw_kills(seed, count, 10 * count + 5)]
     assert {places.count(place) for place in PLACES} == {rounds}
+    assert places[0] != "waking"
 
 
 @pytest.mark.parametrize(("count", "days"), [(0, 500), (-1, 500), (8, 84)])

@@ -43,8 +43,6 @@ MATTERS = {
 class Archive:
     """All of the bus that is there while agents remember: what is on record, here the bars of every day."""
 
-    persistence = None
-
     def get_event_history(self, _kind, *, limit):
         return [event for event in lived()["portfolio"].events if isinstance(event, MarketDataEvent)]
 

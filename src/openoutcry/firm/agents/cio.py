@@ -10,7 +10,6 @@ from openoutcry.firm.allocation import Ballot, conviction, wanted_trade
 from openoutcry.firm.happenings import Abstained, SessionOpened, round_name
 from openoutcry.firm.mandate import Mandate
 from openoutcry.firm.money import to_units
-from openoutcry.firm.record import on_record
 from openoutcry.runtime.barriers import SignalBarrier
 from openoutcry.trading import DecisionEvent, MarketDataEvent, OrderSide, SignalEvent
 
@@ -68,22 +67,26 @@ class ChiefInvestmentOfficer(Bookkeeper):
         self.decisions_count = 0
         self.outcomes: list[RoundOutcome] = []
         """Rounds in which somebody was missing; the newest hundred."""
-        self._opened: set[str] = set()
+        self._rounds: dict[str, SignalBarrier] = {}
 
     async def on_session(self, event: SessionOpened) -> None:
         """Open the day's rounds."""
         await super().on_session(event)
-        self._opened.clear()
-        if not self.halted and not self.remembering:
-            for symbol in event.symbols:
-                self._open(round_name(symbol, event.day))
+        self._rounds.clear()
+        if self.halted or self.remembering:
+            return
+        for symbol in event.symbols:
+            self._open(round_name(symbol, event.day))
+        if self.durable and any(answer.round_id in self._rounds for answer in self._answers(newest=1)):
+            await self._refill(*self._rounds)
 
     async def on_bar(self, bar: MarketDataEvent) -> None:
         """Wait for everybody's answer on the symbol, then decide."""
         if self.halted or self.remembering or bar.round_id is None:
             return
-        if self.durable and bar.round_id not in self._opened:
-            await self._open_again(bar.round_id)
+        if self.durable and bar.round_id not in self._rounds:
+            self._open(bar.round_id)
+            await self._refill(bar.round_id)
         since_ns = self.clock.now_ns()
         outcome = await self.bus.wait_for_signals(bar.round_id)
         self.tally.add(outcome, self.day, self.clock.now_ns() - since_ns)
@@ -92,19 +95,22 @@ class ChiefInvestmentOfficer(Bookkeeper):
         if outcome.valid and not self.halted:
             await self._decide(bar, [outcome.votes[key] for key in sorted(outcome.votes)])
 
-    def _open(self, round_id: str) -> SignalBarrier:
-        self._opened.add(round_id)
-        return self.bus.open_round(round_id, quorum=self.mandate.quorum)
+    def _open(self, round_id: str) -> None:
+        self._rounds[round_id] = self.bus.open_round(round_id, quorum=self.mandate.quorum)
 
-    async def _open_again(self, round_id: str) -> None:
-        barrier = self._open(round_id)
-        for answer in on_record(self.bus, SignalEvent, Abstained, limit=ANSWERS_MAX):
-            if answer.round_id != round_id:
+    async def _refill(self, *round_ids: str) -> None:
+        """Count the answers that are on record."""
+        for answer in self._answers(newest=ANSWERS_MAX):
+            if answer.round_id not in round_ids:
                 continue
+            barrier = self._rounds[answer.round_id]
             if isinstance(answer, SignalEvent):
                 await barrier.add_signal(answer.source_agent, answer)
             else:
                 barrier.abstain(answer.source_agent, answer.reason)
+
+    def _answers(self, newest: int) -> list[Any]:
+        return self.bus.get_event_history([SignalEvent, Abstained], limit=newest)
 
     async def _decide(self, bar: MarketDataEvent, votes: list[SignalEvent]) -> None:
         belief = conviction(Ballot(vote.strength, vote.confidence) for vote in votes)

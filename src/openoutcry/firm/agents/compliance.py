@@ -6,7 +6,6 @@ from openoutcry.firm.agents.bookkeeper import Bookkeeper
 from openoutcry.firm.happenings import DAILY, SessionOpened
 from openoutcry.firm.mandate import Mandate
 from openoutcry.firm.money import to_units
-from openoutcry.firm.record import on_record
 from openoutcry.trading import MarketDataEvent, OrderSide, ValidatedDecisionEvent
 
 CHECKS = ("restricted list", "order size", "share of volume", "duplicate", "wash trade")
@@ -53,7 +52,7 @@ class ComplianceOfficer(Bookkeeper):
         """
         if len(self._noted) == len(self._symbols):
             return
-        for bar in on_record(self.bus, MarketDataEvent, limit=BARS_MAX):
+        for bar in self.bus.get_event_history(MarketDataEvent, limit=BARS_MAX):
             if bar.interval == DAILY and bar.timestamp.date().isoformat() == self.day:
                 self.book.mark(bar.symbol, to_units(bar.price))
                 await self.on_bar(bar)

@@ -22,9 +22,8 @@ def tell(word: Word) -> None:
     os.write(1, msgspec.json.encode(word) + b"\n")
 
 
-def hold(what: str) -> None:
+def hold() -> None:
     """Hold still, in the midst of everything: the loop as well, so that nothing else goes on."""
-    tell(Word(at="place", what=what))
     Event().wait()
 
 

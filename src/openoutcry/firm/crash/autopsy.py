@@ -1,8 +1,10 @@
 """Looks at what a killed firm has left: which orders were in flight, by its journal and by the broker."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from openoutcry.errors import JournalError
 from openoutcry.events import decode
 from openoutcry.firm.brokerage import BrokerLine
 from openoutcry.journals import JournalReader
@@ -46,9 +48,9 @@ class InFlight:
 
 
 async def in_flight(journal: Path, line: BrokerLine) -> InFlight:
-    """Compare a dead firm's journal with the broker's books."""
-    orders, filled = set(), set()
-    with JournalReader(journal) as reader:
+    """Compare a dead firm's journal with the broker's books. It may have died before it had one."""
+    orders, filled, events = set(), set(), 0
+    with suppress(JournalError), JournalReader(journal) as reader:
         for event in read_events(reader, "order", "fill"):
             if isinstance(event, OrderEvent):
                 orders.add(event.client_order_id)

@@ -146,8 +146,8 @@ def lives(run: Run, evidence: Evidence) -> list[tuple[str, str]]:
         ("killed with SIGKILL", f"{len(run.deaths)} times"),
         ("orders in flight", f"{sum(o.count for o in orders):,} at those moments, {_sum_up(orders)}"),
         ("handed out again", f"{sum(word.recovered for word in run.returns):,} events that were not settled"),
-        ("published again", f"{run.duplicates:,} events that the journal had, and did not take twice"),
-        ("ordered again", f"{evidence.repeats:,} orders that the broker had, and did not take twice"),
+        ("published again", f"{run.duplicates:,} times what the journal had: it took none of it twice"),
+        ("ordered again", f"{evidence.repeats:,} times what the broker had: it took none of it twice"),
         ("remembered", f"{sum(word.remembered for word in run.returns):,} events, once per agent and return"),
         ("the journal", f"{verified.entries:,} events in {verified.batches:,} commits: {damage}"),
     ]

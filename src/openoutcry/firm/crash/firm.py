@@ -32,6 +32,7 @@ from openoutcry.firm.strategies import recipes
 from openoutcry.runtime.bus import EventBus
 
 Tell = Callable[[Word], None]
+Hold = Callable[[], None]
 
 PATIENCE_S = 300.0
 """For how long a round holds out for everybody: a vote must not depend on how busy the machine is."""
@@ -76,7 +77,7 @@ class Staff:
 class RestartableFirm:
     """A firm on a bus with a journal, killed or not."""
 
-    def __init__(self, life: Life, line: BrokerLine, tell: Tell, hold: Callable[[str], None]) -> None:
+    def __init__(self, life: Life, line: BrokerLine, tell: Tell, hold: Hold) -> None:
         self.life = life
         self.staff = Staff(line, life.agents)
         self.bus = EventBus(
@@ -92,7 +93,9 @@ class RestartableFirm:
             ),
         )
         self._tell = tell
-        self._watch = Watch(life, hold)
+        self._watch = Watch(life, self._hold)
+        self._hold_still = hold
+        self._today = (0, "")
         self._born_s = monotonic()
         self._recovered = 0
 
@@ -106,9 +109,11 @@ class RestartableFirm:
             number = market.resume()
             self._watch.day = number
             async with self.bus:
-                self._say("back", number, history.sessions[number].day.isoformat())
+                self._today = (number, history.sessions[number].day.isoformat())
+                self._say("back", took_s=monotonic() - self._born_s)
                 for session in history.sessions[number:]:
-                    self._say("day", number, session.day.isoformat())
+                    self._today = (number, session.day.isoformat())
+                    self._say("day")
                     await market.play(number, session)
                     number += 1
                     if self.life.days_per_s:
@@ -116,7 +121,7 @@ class RestartableFirm:
                 await market.close()
                 account = msgspec.json.encode(self._account())
                 await asyncio.to_thread(Path(self.life.account).write_bytes, account)
-        self._say("done", number - 1, self.staff.portfolio.day)
+                self._say("done")
 
     def _attach(self) -> None:
         clock = SystemClock()
@@ -127,8 +132,13 @@ class RestartableFirm:
             agent.on_said = self._watch.said
         self.staff.gateway.on_step = self._watch.step
 
-    def _say(self, at: str, number: int, date: str) -> None:
-        book = self.staff.portfolio.book
+    def _hold(self, what: str) -> None:
+        self._say("place", what=what)
+        self._hold_still()
+
+    def _say(self, at: str, *, what: str = "", took_s: float = 0.0) -> None:
+        book, journal = self.staff.portfolio.book, self.bus.get_status()["journal"]
+        number, date = self._today
         self._tell(
             Word(
                 at=at,
@@ -138,9 +148,10 @@ class RestartableFirm:
                 fills=book.fills_count,
                 remembered=sum(agent.remembered_count for agent in self.staff.everybody),
                 recovered=self._recovered,
-                duplicates=self.bus.metrics.duplicates,
+                duplicates=self.bus.metrics.duplicates + journal["duplicates"],
                 repeated=self.staff.gateway.repeated,
-                took_s=monotonic() - self._born_s if at == "back" else 0.0,
+                took_s=took_s,
+                what=what,
             )
         )
 
@@ -176,11 +187,11 @@ class RestartableFirm:
             equity_by_day=tuple(portfolio.equity),
             open_orders=tuple(self.staff.execution.open_orders),
             dead_letters=len(self.bus.dead_letters()),
-            conflicts=0,
+            conflicts=self.bus.get_status()["journal"]["conflicts"],
         )
 
 
-async def live(life: Life, tell: Tell, hold: Callable[[str], None]) -> None:
+async def live(life: Life, tell: Tell, hold: Hold) -> None:
     """Go to work: connect to the broker, and be a firm until the last day is over."""
     async with await BrokerLine.connect(Path(life.socket)) as line:
         await RestartableFirm(life, line, tell, hold).live()

@@ -9,7 +9,6 @@ from openoutcry.firm.agents import MarketDataAgent
 from openoutcry.firm.agents.market import CLOSES, OPENS, label
 from openoutcry.firm.bars import Session
 from openoutcry.firm.happenings import MarketClosed, SessionOpened
-from openoutcry.firm.record import on_record
 from openoutcry.trading import MarketDataEvent
 
 
@@ -29,9 +28,9 @@ class DurableMarket(MarketDataAgent):
 
     def resume(self) -> int:
         """Take the market's time from what is on record; give the number of the day to play next, from 0."""
-        last = on_record(self.bus, SessionOpened, MarketDataEvent, MarketClosed, limit=1)
+        last = self.bus.get_event_history([SessionOpened, MarketDataEvent, MarketClosed], limit=1)
         self.label_ns = last[0].timestamp_ns if last else 0
-        opened = on_record(self.bus, SessionOpened, limit=1)
+        opened = self.bus.get_event_history(SessionOpened, limit=1)
         return opened[0].number if opened else 0
 
     async def play(self, number: int, session: Session) -> None:

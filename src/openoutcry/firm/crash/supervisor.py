@@ -148,7 +148,7 @@ class _Watching:
     def _hear(self, word: Word) -> None:
         run, kill = self._run, self._kill
         if word.at == "place":
-            self._place = word.what
+            run.last, self._place = word, word.what
             self._process.kill()
         elif word.at == "born":
             if kill is not None and kill.place == WAKING:
