@@ -721,3 +721,15 @@ def test_the_log_names_no_event_that_is_accepted(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.DEBUG, "openoutcry"):
         run()
     assert caplog.records == []
+
+
+@virtual
+async def test_the_same_id_with_other_content_is_flagged_within_one_commit_too(
+    caplog: pytest.LogCaptureFixture,
+):
+    journal = MemoryJournal()
+    async with a_bus(journal) as bus:
+        first, other = an_order("o-1", event_id="mine"), an_order("o-2", event_id="mine")
+        assert await asyncio.gather(bus.publish(first), bus.publish(other)) == [True, True]
+        assert "other content" in caplog.text
+    assert [event.order_id for event in written(journal)] == ["o-1"]

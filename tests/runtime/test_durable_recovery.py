@@ -991,3 +991,45 @@ async def test_one_failing_start_leaves_the_journal_as_it_was():
     await bus.join()
     await abandon(bus)
     assert_balanced(bus)
+
+
+@virtual
+async def test_what_is_held_of_a_type_that_is_given_up_is_withdrawn():
+    gate = Gate()
+    bus = a_bus(MemoryJournal(), backpressure_config=quick_stall())
+    bus.subscribe(["order", "market_data"], gate.on_event, name="stuck")
+    await bus.start()
+    await bus.publish_many(orders(3))
+    await asyncio.sleep(1)
+    await bus.publish_many(orders(3, 4))
+    await bus.publish(a_tick())
+    await asyncio.sleep(0.1)
+    bus.unsubscribe("market_data", gate.on_event)
+    gate.open()
+    await bus.join()
+    assert [str(event.event_type) for event in gate.handled] == ["order"] * 6
+    assert row(bus, "stuck").withdrawn == 1
+    assert_settled(bus)
+    await bus.stop()
+
+
+@virtual
+async def test_a_stalled_bus_comes_back_after_another_one_had_its_journal():
+    journal, gate = MemoryJournal(), Gate()
+    bus = a_bus(journal, backpressure_config=quick_stall())
+    bus.subscribe(["order", "market_data"], gate.on_event, name="stuck")
+    await bus.start()
+    await bus.publish_many(orders(3))
+    await asyncio.sleep(1)
+    await bus.publish_many(orders(3, 4))
+    await bus.publish(a_tick())
+    await asyncio.sleep(0.1)
+    await bus.stop(0)
+    async with a_bus(journal) as second:
+        await second.publish(an_order("in between"))
+    await bus.start()
+    gate.open()
+    await bus.join()
+    assert [e.event_id for e in gate.handled if e.event_type == "order"] == written_ids(journal)
+    assert_settled(bus)
+    await bus.stop()
