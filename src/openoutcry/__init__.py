@@ -52,7 +52,7 @@ from openoutcry.journals import EventPersistence
 from openoutcry.runtime.barriers import SignalBarrier
 from openoutcry.runtime.bus import EventBus
 from openoutcry.runtime.census import CursorReport
-from openoutcry.runtime.commits import Receipt
+from openoutcry.runtime.groups import Receipt
 from openoutcry.runtime.inspection import Envelope
 from openoutcry.runtime.subscriptions import Subscription, SubscriptionStats
 from openoutcry.trading import (

@@ -21,6 +21,10 @@ class Positions:
     def __init__(self) -> None:
         self._runs: deque[Run] = deque()
 
+    def __bool__(self) -> bool:
+        """Whether any are known."""
+        return bool(self._runs)
+
     def add(self, first: int, positions: Sequence[int]) -> None:
         """Note that the events from lane position `first` on stand at `positions` of the journal."""
         self._runs.append((first, positions))

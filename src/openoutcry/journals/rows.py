@@ -12,7 +12,7 @@ import msgspec
 
 from openoutcry.errors import InvalidEvent, JournalCorrupt
 from openoutcry.journals.chain import Chain
-from openoutcry.ports import Entry, Envelope, Level, Stored
+from openoutcry.ports import Alike, Entry, Envelope, Level, Stored
 
 NORMAL: Final = "normal"
 LANES: Final = ("control", "high", NORMAL)
@@ -68,6 +68,8 @@ _decode: Final = msgspec.json.Decoder(list[_Element]).decode
 
 def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
     """Return the row of some entries, at least one, and the highest level that one of them asks for."""
+    if isinstance(entries, Alike):
+        return _pack_alike(entries, first, before, chain), entries.level
     size = len(entries)
     one = entries[0]
     level, first_ns = one.level, one.wall_ns
@@ -77,11 +79,7 @@ def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> t
         data = b"[%b%b]]" % (_HEADS.get((one.lane, level)) or _head(one.lane, level, 0), one.payload)
     elif _alike(entries, one.lane, level, first_ns):
         last_ns = first_ns
-        head = _head(one.lane, level, 0)
-        payloads = [entry.payload for entry in entries]
-        payloads[0] = b"[" + head + payloads[0]
-        payloads[-1] += b"]]"
-        data = (b"]," + head).join(payloads)
+        data = _join_alike(_head(one.lane, level, 0), [entry.payload for entry in entries])
     else:
         times = [entry.wall_ns for entry in entries]
         first_ns, last_ns = min(times), max(times)
@@ -89,6 +87,20 @@ def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> t
         data, urgent = _join(entries, first_ns)
     checksum = chain.link(before, first, size, first_ns, last_ns, data)
     return Row(first, size, first_ns, last_ns, checksum, data, int(urgent)), level
+
+
+def _pack_alike(entries: Alike, first: int, before: bytes, chain: Chain) -> Row:
+    size, wall_ns = len(entries.ids), entries.wall_ns
+    data = _join_alike(_HEADS[NORMAL, entries.level], entries.payloads.copy())
+    checksum = chain.link(before, first, size, wall_ns, wall_ns, data)
+    return Row(first, size, wall_ns, wall_ns, checksum, data)
+
+
+def _join_alike(head: bytes, payloads: list[bytes]) -> bytes:
+    """Return the array of entries that differ in nothing but the event. The list is used up."""
+    payloads[0] = b"[" + head + payloads[0]
+    payloads[-1] += b"]]"
+    return (b"]," + head).join(payloads)
 
 
 def _alike(entries: Sequence[Entry], lane: str, level: Level, wall_ns: int) -> bool:

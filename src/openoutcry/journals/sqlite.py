@@ -25,6 +25,7 @@ from openoutcry.journals.rows import Row, event_ids, pack
 from openoutcry.journals.steps import CheckpointStep, SyncStep
 from openoutcry.journals.verifying import Anchor
 from openoutcry.ports import (
+    Alike,
     BuriedEvent,
     Changes,
     CursorState,
@@ -111,7 +112,7 @@ class SqliteJournal:
         if not entries:
             self._commit(None, changes)
             return Written(())
-        ids = [entry.event_id for entry in entries]
+        ids = entries.ids if isinstance(entries, Alike) else [entry.event_id for entry in entries]
         if (len(ids) == 1 or len(set(ids)) == len(ids)) and self._register.are_new(ids):
             level = self._append(entries, ids, changes)
             return Written(range(self.head + 1 - len(ids), self.head + 1), (), level is Level.DISK)

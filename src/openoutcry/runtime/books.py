@@ -143,6 +143,11 @@ class Book:
         book.positions.forget(batch.lane.cursor.floor)
         return book.positions.of(batch.first, len(batch.events))
 
+    def settled(self, lane: Lane, count: int) -> None:
+        """Note that `count` events of a lane were settled. Where none is in the journal, nothing is to be saved."""
+        if self.of(lane.name).positions:
+            self.touched(count)
+
     def touched(self, count: int) -> None:
         """Note that `count` events were settled, so that the cursors have to be saved."""
         self.unsaved += count

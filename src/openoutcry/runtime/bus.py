@@ -19,11 +19,11 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import BusClosed, NotYetAvailable, OpenOutcryError
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.causes import current
-from openoutcry.runtime.commits import Group
 from openoutcry.runtime.desk import Desk
 from openoutcry.runtime.door import Door
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.groups import Group
 from openoutcry.runtime.history import History, SeenIds
 from openoutcry.runtime.ingest import Ingest
 from openoutcry.runtime.inspection import Inspection
@@ -200,10 +200,18 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         done = 0
         turnstile = self._door.turnstile
         while done < len(rest):
+            if turnstile.credit() < len(rest) - done and turnstile.keeps(rest[done]):
+                self._door.look()  # what is left of an old credit would be a commit of its own
             chunk = rest[done : done + max(1, turnstile.credit())]
-            if not priority and turnstile.admit_many(chunk):
-                done += len(chunk)
-                continue
+            if not priority:
+                if turnstile.admit_many(chunk):
+                    done += len(chunk)
+                    continue
+                group = turnstile.keep_many(chunk)
+                if group is not None:
+                    await group.wait()
+                    done += len(chunk)
+                    continue
             taken, refused = await self._door.publish_some(chunk, priority)
             done += taken
             if refused:

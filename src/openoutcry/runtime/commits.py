@@ -19,94 +19,15 @@ from time import perf_counter_ns
 from typing import Any, Protocol
 
 from openoutcry.errors import JournalDead, JournalError
-from openoutcry.ports import Changes, Entry, Journal, Step, Written
+from openoutcry.ports import Changes, Entry, Journal, Level, Step
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor, guarded
+from openoutcry.runtime.groups import Group, Then
 
 log = logging.getLogger("openoutcry")
 
 SYNC_INLINE_NS = 2_000_000
 """A disk that takes longer than this for a sync is waited for in a thread."""
-Then = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a published event.
-
-    Attributes:
-        accepted: Whether it was accepted, as `publish` says.
-        event_id: Its id.
-        position: Its position in the journal; 0 where it is not journaled, or was refused.
-        level: The level it was accepted at: `memory`, `process` or `disk`.
-        duplicate: Whether it had been accepted before, and nothing new was delivered.
-
-    """
-
-    accepted: bool
-    event_id: str
-    position: int
-    level: str
-    duplicate: bool
-
-
-class Group:
-    """Events that share one commit.
-
-    Attributes:
-        began_ns: When its first event was admitted, on the bus's monotonic clock.
-        error: Why nothing of it was admitted, if so.
-        written: What the journal said, once it has.
-        is_over: Whether it was released, or refused: written alone it has perhaps not reached its level.
-
-    """
-
-    __slots__ = (
-        "began_ns",
-        "entries",
-        "error",
-        "events",
-        "head",
-        "is_over",
-        "must_sync",
-        "on_done",
-        "thens",
-        "waiters",
-        "wall_ns",
-        "written",
-    )
-
-    def __init__(self, began_ns: int, wall_ns: int) -> None:
-        self.began_ns = began_ns
-        self.wall_ns = wall_ns
-        self.events: list[Any] = []
-        self.entries: list[Entry] = []
-        self.thens: dict[int, Then] = {}
-        self.waiters: list[asyncio.Future[None]] = []
-        self.on_done: list[Callable[[], None]] = []
-        self.must_sync = self.is_over = False
-        self.error: JournalError | None = None
-        self.written: Written | None = None
-        self.head = 0
-
-    async def wait(self) -> None:
-        """Wait until the group is released, or raise why it was not. Cancelling leaves it going on."""
-        if not self.is_over:
-            future = asyncio.get_running_loop().create_future()
-            self.waiters.append(future)
-            await future
-        if self.error is not None:
-            raise self.error
-
-    def wake(self) -> None:
-        """The group is over: wake everybody who waits."""
-        self.is_over = True
-        waiters, self.waiters = self.waiters, []
-        for future in waiters:
-            if not future.done():
-                future.set_result(None)
-        for call in self.on_done:
-            call()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +74,7 @@ class Committer:
         self._sync = sync
         self._sync_ns = 0
         self._group: Group | None = None
-        self._pending: dict[str, tuple[Group, int]] = {}
+        self._unfinished: list[Group] = []
         self._syncing: tuple[Group, Step] | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._scheduled = False
@@ -167,11 +88,15 @@ class Committer:
 
     def pending(self, event_id: str) -> tuple[Group, int] | None:
         """Return the group and the index of an event that waits for its commit."""
-        return self._pending.get(event_id)
+        for group in self._unfinished:
+            index = group.index_of(event_id)
+            if index is not None:
+                return group, index
+        return None
 
     def pending_ids(self) -> list[str]:
         """Return the ids of everything that waits for its commit."""
-        return list(self._pending)
+        return [event_id for group in self._unfinished for event_id in group.ids]
 
     @property
     def is_idle(self) -> bool:
@@ -181,13 +106,35 @@ class Committer:
     def stage(self, event: Any, entry: Entry, then: Then | None = None, *, gates: bool = True) -> Group:
         """Take an event into the next commit. `then` is called with its position when it is released."""
         group = self._open_group()
-        index = len(group.events)
-        group.events.append(event)
-        group.entries.append(entry)
+        index = group.add(event, entry)
         if then is not None:
             group.thens[index] = then
-        self._pending[entry.event_id] = (group, index)
         self.waiting += gates
+        return group
+
+    def stage_alike(
+        self, events: list[Any], ids: list[str], payloads: list[bytes], level: Level
+    ) -> Group | None:
+        """Take ordinary events into the next commit. None where the journal is dead."""
+        if self.dead is not None:
+            return None
+        group = self._group or self._open_group()
+        group.add_alike(events, ids, payloads, level)
+        self.waiting += len(events)
+        return group
+
+    def stage_one(self, event: Any, event_id: str, payload: bytes, level: Level) -> Group | None:
+        """Take one ordinary event into the next commit, as `stage_alike` does."""
+        if self.dead is not None:
+            return None
+        group = self._group or self._open_group()
+        if group.level is level and group.entries is None:
+            group.events.append(event)
+            group.ids.append(event_id)
+            group.payloads.append(payload)
+        else:
+            group.add_alike([event], [event_id], [payload], level)
+        self.waiting += 1
         return group
 
     def _open_group(self) -> Group:
@@ -195,6 +142,7 @@ class Committer:
         if group is None:
             clock = self._floor.clock
             group = self._group = Group(clock.now_ns(), clock.wall_ns())
+            self._unfinished.append(group)
         if not self._scheduled and self._syncing is None:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._turn)
@@ -250,7 +198,7 @@ class Committer:
             return
         ready = self._keeper.ready()
         try:
-            written = self._journal.write(group.entries, None if ready is None else ready.changes)
+            written = self._journal.write(group.to_write(), None if ready is None else ready.changes)
         except JournalError as error:
             if ready is not None:
                 ready.undo()
@@ -324,8 +272,8 @@ class Committer:
             self._died(error)
         group.error = error
         seen = self._floor.seen
-        for entry in group.entries:
-            self._pending.pop(entry.event_id, None)
+        self._unfinished.remove(group)
+        for entry in group.to_write():
             if entry.lane != "control":  # a kill switch was delivered, whatever the journal says
                 self.waiting -= 1
                 seen.now.discard(entry.event_id)
@@ -338,12 +286,15 @@ class Committer:
 
     def _release(self, group: Group) -> None:
         assert group.written is not None
-        entries, positions = group.entries, group.written.positions
-        if entries:
+        self._unfinished.remove(group)
+        positions = group.written.positions
+        if group.events:
             duplicates = self._note_duplicates(group) if group.written.duplicates else frozenset()
-            for entry in entries:
-                self._pending.pop(entry.event_id, None)
-            self._deliver(group, positions, duplicates)
+            if group.entries is None and not duplicates:
+                self.waiting -= len(group.events)
+                self._feed.release(group.events, positions, group.began_ns)
+            else:
+                self._deliver(group, positions, duplicates)
             self.released = max(self.released, group.head)
             for index, then in group.thens.items():
                 if positions[index] <= self.born_at or index not in duplicates:
@@ -361,7 +312,7 @@ class Committer:
 
     def _deliver(self, group: Group, positions: Sequence[int], duplicates: frozenset[int]) -> None:
         events, places = [], []
-        for index, entry in enumerate(group.entries):
+        for index, entry in enumerate(group.to_write()):
             if entry.lane == "control":
                 continue
             self.waiting -= 1

@@ -28,11 +28,12 @@ from openoutcry.events import (
     fixed_event_type,
     stamp,
 )
+from openoutcry.ports import Level
 from openoutcry.runtime.causes import Tracker, current
-from openoutcry.runtime.commits import Group
 from openoutcry.runtime.durable_door import DurableDoor, Vote
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor, guarded
+from openoutcry.runtime.groups import Group
 from openoutcry.runtime.turnstile import make_turnstile
 
 log = logging.getLogger("openoutcry")
@@ -69,6 +70,7 @@ class Door(DurableDoor):
             begin=feed.begin,
             mix=feed.mix,
             stamp_cause=self.stamp_cause,
+            outbox=self.outbox,
             carefully=self.publish,
         )
         feed.renew = self.turnstile.renew
@@ -187,7 +189,7 @@ class Door(DurableDoor):
     def close(self, state: str) -> None:
         """Admit nothing from outside any more: the bus is in this state."""
         self.closed = state
-        self.plain.clear()
+        self.turnstile.forget()
         self._granted = 0
         self.turnstile.grant(0)
         self._ask_again()
@@ -331,10 +333,13 @@ class Door(DurableDoor):
     def _learn(self, cls: type) -> None:
         """Put a class on the hot path if all its events are low-priority and are sure to have an id."""
         fixed = fixed_event_type(cls) if issubclass(cls, Event) else None
-        if fixed is not None and self.keeper is not None and self.keeper.level_of(str(fixed)):
+        if fixed is None or fixed in _HIGH or self.closed:
             return
-        if fixed is not None and fixed not in _HIGH and not self.closed:
+        level = Level.MEMORY if self.keeper is None else self.keeper.level_of(str(fixed))
+        if self.keeper is None or not level:
             self.plain.add(cls)
+        else:
+            self.turnstile.learn(cls, level, self.keeper.commits)
 
     # -- depth and level ----------------------------------------------------------------------------
 

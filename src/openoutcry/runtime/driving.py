@@ -4,12 +4,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from inspect import isawaitable
 from itertools import islice
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from openoutcry.core.lanes import Batch
 from openoutcry.runtime.subscriptions import Handler
 
 Drive = Callable[[Iterator[Any], Handler], Coroutine[Any, Any, None]]
+F = TypeVar("F", bound=Callable[..., Any])
 
 PROBE = 32
 PROBE_NS = 32_000
@@ -29,6 +30,24 @@ async def call_each(events: Iterator[Any], handler: Handler) -> None:
             await result
 
 
+async def await_each_marked(
+    cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
+) -> None:
+    """As `await_each`; the position of the event that is being handled stands in the cell."""
+    for event, cells[cell] in zip(events, positions, strict=False):
+        await handler(event)
+
+
+async def call_each_marked(
+    cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
+) -> None:
+    """As `call_each`; the position of the event that is being handled stands in the cell."""
+    for event, cells[cell] in zip(events, positions, strict=False):
+        result = handler(event)
+        if result is not None and isawaitable(result):
+            await result
+
+
 async def probe(drive: Drive, batch: Batch, handler: Handler, clock_ns: Callable[[], int]) -> None:
     """Handle a large batch: a few events first, and the rest only if these were as quick as they used to be.
 
@@ -43,7 +62,7 @@ async def probe(drive: Drive, batch: Batch, handler: Handler, clock_ns: Callable
         await drive(batch.iterator, handler)
 
 
-def own_copy(function: Drive) -> Drive:
+def own_copy(function: F) -> F:
     """Return the same function over a code object of its own.
 
     CPython specialises a call for the function it calls, in the code object of the caller. A loop shared by
@@ -51,4 +70,5 @@ def own_copy(function: Drive) -> Drive:
     much again.
     """
     assert isinstance(function, FunctionType)
-    return FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    return cast("F", copy)

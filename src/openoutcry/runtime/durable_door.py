@@ -14,9 +14,9 @@ from openoutcry.events import EventType, encode, event_type_of
 from openoutcry.journals.rows import same_event
 from openoutcry.ports import Level
 from openoutcry.runtime.causes import current
-from openoutcry.runtime.commits import Group, Receipt, Then
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.groups import Group, Receipt, Then
 from openoutcry.runtime.history import SeenIds
 from openoutcry.runtime.keeper import Keeper
 from openoutcry.runtime.outbox import Output
@@ -82,6 +82,10 @@ class DurableDoor(ABC):
         """Write the cause of a publication into the event."""
 
     @abstractmethod
+    def _learn(self, cls: type) -> None:
+        """Put a class on the hot path if all its events are alike."""
+
+    @abstractmethod
     def _check(self, event: Any) -> str:
         """Return the event's type, or raise what is wrong with publishing it."""
 
@@ -106,9 +110,12 @@ class DurableDoor(ABC):
         """
         done, refused = 0, False
         groups: dict[Group, Any] = {}
+        verdict: bool | Wait | Group | None
         try:
             for event in events:
-                verdict = self.admit(event, priority=priority)
+                verdict = None if priority else self.turnstile.keep(event)
+                if verdict is None:
+                    verdict = self.admit(event, priority=priority)
                 refused = verdict is False
                 if isinstance(verdict, Wait) or refused:
                     break
@@ -181,8 +188,9 @@ class DurableDoor(ABC):
         pending = keeper.commits.pending(event.event_id)
         if pending is not None:
             group, index = pending
-            if not same_event(group.entries[index].payload, encode(event)):
+            if not same_event(group.to_write()[index].payload, encode(event)):
                 keeper.conflict(event, 0)
+            group.must_sync = group.must_sync or level is Level.DISK
             return group
         is_elsewhere = keeper.commits.dead is not None or keeper.journal.find(event.event_id) is None
         if is_elsewhere or event_type_of(event) == _KILL:
@@ -199,7 +207,7 @@ class DurableDoor(ABC):
         if vote is not None:
             vote.prepare()
         then = None if vote is None else vote.then
-        outbox = self._outbox()
+        outbox = self.outbox()
         group: Group | bool = True
         if outbox is None:
             group = keeper.stage(event, lane, level, then)
@@ -208,9 +216,11 @@ class DurableDoor(ABC):
         self.seen.now.add(event.event_id)
         self.high += lane == "high"
         self.turnstile.spend(1)
+        if lane == "normal":
+            self._learn(type(event))
         return group
 
-    def _outbox(self) -> list[Output] | None:
+    def outbox(self) -> list[Output] | None:
         """Return where the publications of the call in hand wait for its end, if they do."""
         who = current.get()
         if who is None or who.bus is not self._floor or not who.in_hand:

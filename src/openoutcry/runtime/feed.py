@@ -229,7 +229,7 @@ class Feed:
             self._forget(events)
         cls = events[0].__class__
         groups = floor.roster.routes.get(cls)
-        if groups is not None and all(event.__class__ is cls for event in events):
+        if groups is not None and len(set(map(type, events))) == 1:
             for group in groups:
                 self._place(group.subscriptions, events, positions, at_ns)
         else:

@@ -11,9 +11,9 @@ from typing import Any
 
 from openoutcry.core.pressure import Refusal, Wait
 from openoutcry.errors import BusClosed, JournalError
-from openoutcry.runtime.commits import Group
 from openoutcry.runtime.door import Door
 from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.groups import Group
 
 Entry = tuple[Any, bool, "Future[bool]"]
 

@@ -29,9 +29,10 @@ from openoutcry.runtime.backlog import Backlog
 from openoutcry.runtime.books import Book
 from openoutcry.runtime.causes import current
 from openoutcry.runtime.census import Census, unreadable
-from openoutcry.runtime.commits import Committer, Group, Ready, Then
+from openoutcry.runtime.commits import Committer, Ready
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor, guarded
+from openoutcry.runtime.groups import Group, Then
 from openoutcry.runtime.housekeeping import Housekeeping
 from openoutcry.runtime.outbox import Output
 from openoutcry.runtime.recollect import count_unsettled, older, restore

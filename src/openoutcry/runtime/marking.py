@@ -1,16 +1,16 @@
 """Marks of what is in flight, where SIGKILL does not reach them: a store before a call, a store after."""
 
 import logging
-from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import ConfigError
 from openoutcry.ports import Marks
 from openoutcry.runtime.books import Book
-from openoutcry.runtime.driving import Drive
-from openoutcry.runtime.subscriptions import Handler, Subscription
+from openoutcry.runtime.driving import Drive, await_each_marked, call_each_marked, own_copy
+from openoutcry.runtime.subscriptions import Subscription
 
 log = logging.getLogger("openoutcry")
 
@@ -18,10 +18,11 @@ log = logging.getLogger("openoutcry")
 class Marker:
     """Marks the calls of one worker, so that the next life knows what was in flight."""
 
-    __slots__ = ("_book", "_cell_by_lane", "_cells", "_marks", "_used")
+    __slots__ = ("_book", "_cell_by_lane", "_cells", "_loop", "_marks", "_used")
 
-    def __init__(self, book: Book, marks: Marks, lanes: tuple[str, ...]) -> None:
+    def __init__(self, book: Book, marks: Marks, lanes: tuple[str, ...], *, is_coroutine: bool) -> None:
         self._book = book
+        self._loop = own_copy(await_each_marked if is_coroutine else call_each_marked)
         self._marks = marks
         self._cells: Any = marks.cells
         self._cell_by_lane = {lane: marks.claim(book.name, lane) for lane in lanes}
@@ -33,7 +34,8 @@ class Marker:
         if marks is None or subscription.book is None:
             return None
         try:
-            return cls(subscription.book, marks, ("control",) if is_control else ("high", "normal"))
+            lanes = ("control",) if is_control else ("high", "normal")
+            return cls(subscription.book, marks, lanes, is_coroutine=subscription.is_coroutine)
         except ConfigError as error:
             log.warning("the calls of %s cannot be marked: %s", subscription.name, error)
             return None
@@ -44,17 +46,7 @@ class Marker:
         if positions is None:
             return drive
         self._used = cell = self._cell_by_lane[batch.lane.name]
-        cells, following = self._cells, iter(positions)
-
-        def marked(events: Iterator[Any]) -> Iterator[Any]:
-            for event, position in zip(events, following, strict=False):
-                cells[cell] = position
-                yield event
-
-        async def each(events: Iterator[Any], handler: Handler) -> None:
-            await drive(marked(events), handler)
-
-        return each
+        return partial(self._loop, self._cells, cell, iter(positions))
 
     def clear(self) -> None:
         """The calls are over."""

@@ -7,8 +7,8 @@ from openoutcry.config import BusConfig
 from openoutcry.errors import JournalError, NotSubscribed
 from openoutcry.journals import EventPersistence
 from openoutcry.runtime.census import CursorReport
-from openoutcry.runtime.commits import Receipt
 from openoutcry.runtime.graveyard import which_letters
+from openoutcry.runtime.groups import Receipt
 from openoutcry.runtime.keeper import Keeper
 from openoutcry.runtime.subscriptions import Subscription
 

@@ -2,7 +2,8 @@
 
 An event passes here if its class is known to be low-priority, credit is left, the thread is the bus's, and
 its id is new. Whatever else it is (high-priority, a duplicate, the first of its class, one too many), the
-turnstile says "not here", has changed nothing, and the door looks at everything.
+turnstile says "not here", has changed nothing, and the door looks at everything. An event of a class that is
+known to be durable goes into the next commit, in the same way.
 
 The state lives in the cells of closures and not in attributes: a cell is read in a fifth of the time, and
     with it
@@ -15,7 +16,12 @@ from dataclasses import dataclass
 from threading import get_ident
 from typing import Any
 
+from openoutcry.errors import OpenOutcryError
+from openoutcry.events import encode
+from openoutcry.ports import Level
 from openoutcry.runtime.causes import Tracker
+from openoutcry.runtime.commits import Committer
+from openoutcry.runtime.groups import Group
 
 Publish = Callable[..., Coroutine[Any, Any, bool]]
 
@@ -28,6 +34,11 @@ class Turnstile:
         publish: `EventBus.publish`: lets an event through, or does it carefully.
         admit: Lets an event through, or returns False and has changed nothing.
         admit_many: The same for a list, all or none. The list must not change afterwards.
+        keep: Lets an event of a durable class into the next commit, or returns None and has changed nothing.
+        keep_many: The same for a list whose events are all of one level, all or none.
+        keeps: Tells whether an event's class is known to be durable; False on other threads.
+        learn: Notes that events of a class have to survive this, by these commits.
+        forget: Forgets all classes.
         credit: Returns the credit that is left.
         grant: Sets the credit.
         spend: Takes from the credit for events admitted elsewhere.
@@ -41,6 +52,11 @@ class Turnstile:
     publish: Publish
     admit: Callable[[Any], bool]
     admit_many: Callable[[list[Any]], int]
+    keep: Callable[[Any], Group | None]
+    keep_many: Callable[[list[Any]], Group | None]
+    keeps: Callable[[Any], bool]
+    learn: Callable[[type, Level, Committer], None]
+    forget: Callable[[], None]
     credit: Callable[[], int]
     grant: Callable[[int], None]
     spend: Callable[[int], None]
@@ -57,6 +73,7 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
     begin: Callable[[Any], None],
     mix: Callable[[], None],
     stamp_cause: Callable[[Any], None],
+    outbox: Callable[[], Any],
     carefully: Publish,
 ) -> Turnstile:
     """Make a turnstile.
@@ -67,6 +84,7 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
         begin: Called with the first event of a batch, after it was staged.
         mix: Called when the batch has more than one class.
         stamp_cause: Writes the cause into an event that a handler publishes.
+        outbox: Returns where the publications of the call in hand wait for its end, None if they do not.
         carefully: What `publish` awaits for all other events.
 
     """
@@ -78,8 +96,10 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
     now: set[str] = set()
     before: set[str] = set()
     remember = now.add
+    kept: dict[Any, Level] = {}
+    commits: Any = None
 
-    async def publish(event: Any, priority: bool = False, *, level: str | None = None) -> bool:
+    async def publish(event: Any, priority: bool = False, level: str | None = None) -> bool:
         nonlocal credit
         if (
             event.__class__ is batch_class
@@ -96,8 +116,17 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
                 credit -= 1
                 append(event)
                 return True
-        if not priority and level is None and admit(event):
-            return True
+        if not priority and level is None:
+            if admit(event):
+                return True
+            group = keep(event)
+            if group is not None:
+                # `Group.wait`, written out: a coroutine less.
+                future = group.future()
+                await future
+                if group.error is not None:
+                    raise group.error
+                return True
         return await carefully(event, priority, level)
 
     def admit(event: Any) -> bool:
@@ -150,6 +179,64 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
             begin(events[0])
         return len(events)
 
+    def keep(event: Any) -> Group | None:
+        nonlocal credit
+        level = kept.get(event.__class__)
+        if level is None or credit <= 0 or get_ident() != thread:
+            return None
+        event_id = event.event_id
+        if event_id in now or event_id in before:
+            return None
+        if tracker.calls:
+            if outbox() is not None:
+                return None
+            stamp_cause(event)
+        try:
+            payload = encode(event)
+        except OpenOutcryError:  # the door says what is wrong with it
+            return None
+        group: Group | None = commits.stage_one(event, event_id, payload, level)
+        if group is not None:
+            remember(event_id)
+            credit -= 1
+        return group
+
+    def keep_many(events: list[Any]) -> Group | None:
+        nonlocal credit
+        levels = set(map(kept.get, map(type, events)))
+        level = levels.pop()
+        if levels or level is None or credit < len(events) or get_ident() != thread:
+            return None
+        ids = [event.event_id for event in events]
+        if len(set(ids)) < len(ids) or not now.isdisjoint(ids) or not before.isdisjoint(ids):
+            return None
+        if tracker.calls:
+            if outbox() is not None:
+                return None
+            for event in events:
+                stamp_cause(event)
+        try:
+            payloads = [encode(event) for event in events]
+        except OpenOutcryError:
+            return None
+        group: Group | None = commits.stage_alike(events, ids, payloads, level)
+        if group is not None:
+            now.update(ids)
+            credit -= len(events)
+        return group
+
+    def keeps(event: Any) -> bool:
+        return event.__class__ in kept and get_ident() == thread
+
+    def learn(cls: type, level: Level, new_commits: Committer) -> None:
+        nonlocal commits
+        kept[cls] = level
+        commits = new_commits
+
+    def forget() -> None:
+        plain.clear()
+        kept.clear()
+
     def join(cls: type) -> bool:
         nonlocal batch_class
         if cls is not batch_class:
@@ -183,4 +270,20 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
         nonlocal thread, tracker
         thread, tracker = new_thread, new_tracker
 
-    return Turnstile(publish, admit, admit_many, left, grant, spend, join, renew, exchange, rebind)
+    return Turnstile(
+        publish,
+        admit,
+        admit_many,
+        keep,
+        keep_many,
+        keeps,
+        learn,
+        forget,
+        left,
+        grant,
+        spend,
+        join,
+        renew,
+        exchange,
+        rebind,
+    )

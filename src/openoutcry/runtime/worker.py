@@ -267,7 +267,7 @@ class Worker(Interruptible):
         self.mailbox.settle(batch)
         book = self.runner.subscription.book
         if book is not None:
-            book.touched(len(batch.events))
+            book.settled(batch.lane, len(batch.events))
         if self._deadline_ns is not None:
             self.superseded = False
             self._silence_alarm()

@@ -1,0 +1,471 @@
+"""Durable events by the hot path, which knows their class already: nothing of the contract is lost (1-3, 14, 16)."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from threading import Thread
+from typing import Any
+
+import pytest
+from bus_helpers import Gate, a_kill, a_tick, an_order, assert_settled, ticks, virtual
+from durable_kit import Disk, Faulty, Named, SlowDisk, a_bus, ids, orders, turns, written, written_ids
+
+from openoutcry import BusClosed, Event, EventBus, InvalidEvent, WrongThread
+from openoutcry.errors import JournalDead, JournalFull
+from openoutcry.journals import MemoryJournal, SqliteJournal
+from openoutcry.ports import Alike, Changes, Entry, Journal, Level, Written
+
+WARM = "warm"
+
+
+class Watched(Faulty):
+    """A journal that remembers the calls that wrote something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[Sequence[Entry]] = []
+
+    def write(self, entries: Sequence[Entry], changes: Changes | None = None) -> Written:
+        self.batches.append(entries)
+        return super().write(entries, changes)
+
+
+@asynccontextmanager
+async def warm_bus(journal: Journal, desk: Any, **fields: Any) -> AsyncIterator[EventBus]:
+    """A running bus that has seen an order before, so that the next ones go by the hot path."""
+    bus = a_bus(journal, **fields)
+    bus.subscribe(["order"], desk.on_event, name="risk")
+    await bus.start()
+    try:
+        await bus.publish(an_order(WARM))
+        await bus.join()
+        assert bus._door.turnstile.keeps(an_order())
+        desk.begun.clear()
+        desk.handled.clear()
+        yield bus
+    finally:
+        await bus.stop()
+
+
+# -- what is written and handled ----------------------------------------------------------------------
+
+
+@virtual
+async def test_a_list_is_one_commit_in_its_order(disk: Disk):
+    desk, some = Named("risk"), orders(500)
+    async with warm_bus(disk.journal, desk) as bus:
+        assert await bus.publish_many(some) == 500
+        await bus.join()
+        assert desk.ids == ids(some) == written_ids(disk.journal)[1:]
+        assert written(disk.journal)[1:] == some
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_list_is_written_without_an_entry_for_each_event():
+    journal, desk = Watched(), Named("risk")
+    async with warm_bus(journal, desk) as bus:
+        await bus.publish_many(orders(500))
+        alike = [batch for batch in journal.batches if isinstance(batch, Alike) and len(batch) == 500]
+        assert len(alike) == 1
+
+
+@virtual
+async def test_a_list_longer_than_the_credit_is_accepted_whole_in_few_commits():
+    journal, desk, some = Watched(), Named("risk"), orders(5_000)
+    async with warm_bus(journal, desk) as bus:
+        assert await bus.publish_many(some) == 5_000
+        await bus.join()
+        assert desk.ids == ids(some)
+        assert sum(len(batch) > 0 for batch in journal.batches) <= 8
+
+
+@virtual
+async def test_publishers_of_one_turn_share_a_commit(disk: Disk):
+    desk, some = Named("risk"), orders(100)
+    async with warm_bus(disk.journal, desk) as bus:
+        head = disk.journal.head
+        assert all(await asyncio.gather(*[bus.publish(order) for order in some]))
+        assert disk.journal.head == head + 100
+        await bus.join()
+        assert desk.ids == ids(some)
+
+
+@virtual
+async def test_what_goes_by_the_hot_path_and_what_does_not_keep_their_order():
+    class Memo(Event, frozen=True, kw_only=True):
+        event_type: str = "fast_path_memo"
+
+    journal, desk = MemoryJournal(), Named("risk")
+    bus = a_bus(journal)
+    bus.subscribe(["order", "fast_path_memo"], desk.on_event, name="risk")
+    async with bus:
+        await bus.publish(an_order(WARM))
+        some: list[Any] = [an_order("o-1"), Memo(), an_order("o-2"), Memo(), an_order("o-3")]
+        await asyncio.gather(*[bus.publish(event) for event in some])
+        await bus.join()
+        assert desk.ids[1:] == ids(some) == written_ids(journal)[1:]
+
+
+@virtual
+async def test_levels_of_one_commit_are_each_kept():
+    class Memo(Event, frozen=True, kw_only=True):
+        event_type: str = "fast_path_disk_memo"
+
+    journal, desk = Watched(), Named("risk")
+    async with warm_bus(journal, desk, levels={"fast_path_disk_memo": "disk"}) as bus:
+        await bus.publish(Memo())
+        syncs = journal.calls["sync"]
+        await asyncio.gather(bus.publish(an_order("o-1")), bus.publish(Memo()), bus.publish(an_order("o-2")))
+        assert [entry.level for entry in journal.batches[-1]] == [Level.PROCESS, Level.DISK, Level.PROCESS]
+        assert journal.calls["sync"] == syncs + 1
+        await bus.publish_many([an_order("o-3"), Memo()])
+        assert [entry.level for entry in journal.batches[-1]] == [Level.PROCESS, Level.DISK]
+        await bus.publish_many(orders(2, 4))
+        assert journal.calls["sync"] == syncs + 2
+
+
+@virtual
+async def test_no_handler_sees_a_listed_event_before_its_sync_has_returned():
+    journal, desk = SlowDisk(), Named("risk")
+    journal.let_go()
+    async with warm_bus(journal, desk, level="disk", sync="thread") as bus:
+        journal.gate.clear()
+        publishing = asyncio.create_task(bus.publish_many(orders(10)))
+        await turns(20)
+        assert journal.head == 11
+        assert desk.begun == []
+        assert not publishing.done()
+        journal.let_go()
+        assert await publishing == 10
+        await bus.join()
+        assert len(desk.handled) == 10
+
+
+@virtual
+async def test_what_handlers_publish_is_stamped_with_its_cause_before_it_is_written(disk: Disk):
+    journal = disk.journal
+    bus = a_bus(journal)
+    made: list[Any] = []
+
+    async def strategy(tick: Any) -> None:
+        made.append(an_order(f"by-{tick.price}"))
+        if tick.price == 1.0:
+            await bus.publish(made[-1])
+        else:
+            await bus.publish_many([made[-1]])
+
+    bus.subscribe("market_data", strategy, name="strategy")
+    async with bus:
+        await bus.publish(an_order(WARM))
+        some = ticks(2)
+        await bus.publish_many(some)
+        await bus.join()
+        assert [event.causation_id for event in written(journal)[1:]] == ids(some)
+        assert [event.causation_id for event in made] == ids(some)
+
+
+# -- identity -----------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_duplicate_inside_of_a_list_is_delivered_once_and_counted(disk: Disk):
+    desk = Named("risk")
+    one, two = orders(2)
+    async with warm_bus(disk.journal, desk) as bus:
+        assert await bus.publish_many([one, two, one]) == 3
+        await bus.join()
+        assert desk.ids == ids([one, two])
+        assert bus.metrics.duplicates == 1
+
+
+@virtual
+async def test_publishing_again_what_waits_for_its_commit_waits_for_the_same_one():
+    journal, desk = SlowDisk(), Named("risk")
+    journal.let_go()
+    async with warm_bus(journal, desk, level="disk", sync="thread") as bus:
+        journal.gate.clear()
+        order = an_order()
+        first = asyncio.create_task(bus.publish(order))
+        await turns(5)
+        second = asyncio.create_task(bus.publish(order))
+        await turns(5)
+        assert not second.done()
+        journal.let_go()
+        assert await first
+        assert await second
+        await bus.join()
+        assert desk.ids == [order.event_id]
+
+
+@virtual
+async def test_a_higher_level_that_is_asked_for_an_event_that_waits_is_reached():
+    journal, desk, order = Watched(), Named("risk"), an_order()
+    async with warm_bus(journal, desk) as bus:
+        syncs = journal.calls["sync"]
+        await asyncio.gather(bus.publish(order), bus.publish(order, level="disk"))
+        assert journal.calls["sync"] == syncs + 1
+        assert journal.synced == journal.head == 2
+
+
+@virtual
+async def test_an_id_that_only_the_journal_remembers_is_not_delivered_again(disk: Disk):
+    desk, some = Named("risk"), orders(40)
+    async with warm_bus(disk.journal, desk, dedup_window=10) as bus:
+        await bus.publish_many(some)
+        await bus.join()
+        for _ in range(3):
+            await bus.publish_many(ticks(20))
+            await bus.join()
+        head = disk.journal.head
+        assert await bus.publish(some[3])
+        assert await bus.publish_many([*some[:20], an_order("new")]) == 21
+        await bus.join()
+        assert disk.journal.head == head + 1
+        assert len(desk.handled) == 41
+
+
+@virtual
+async def test_other_content_under_an_old_id_is_reported_and_the_first_stands(
+    disk: Disk, caplog: pytest.LogCaptureFixture
+):
+    desk, order = Named("risk"), an_order("first", event_id="the-id")
+    async with warm_bus(disk.journal, desk, dedup_window=1) as bus:
+        await bus.publish(order)
+        for number in range(4):
+            await bus.publish_many(orders(2, 10 * number))
+            await bus.join()
+        with caplog.at_level(logging.ERROR):
+            assert await bus.publish_many([an_order("other", event_id="the-id"), an_order("new")]) == 2
+        assert "was accepted before with other content" in caplog.text
+        assert [e.order_id for e in written(disk.journal) if e.event_id == "the-id"] == ["first"]
+
+
+# -- what is kept out ---------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_refused_commit_forgets_the_ids_of_its_list():
+    journal, desk, some = Watched(), Named("risk"), orders(50)
+    async with warm_bus(journal, desk) as bus:
+        journal.fail_next("write", JournalFull("no room"))
+        with pytest.raises(JournalFull):
+            await bus.publish_many(some)
+        await bus.join()
+        assert desk.begun == []
+        assert bus.queue_size == 0
+        assert await bus.publish_many(some) == 50
+        await bus.join()
+        assert desk.ids == ids(some)
+        assert bus.metrics.duplicates == 0
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_refused_commit_is_refused_to_every_publisher_that_shared_it():
+    journal, desk, some = Watched(), Named("risk"), orders(20)
+    async with warm_bus(journal, desk) as bus:
+        journal.fail_next("write", JournalFull("no room"))
+        answers = await asyncio.gather(*[bus.publish(order) for order in some], return_exceptions=True)
+        assert {type(answer) for answer in answers} == {JournalFull}
+        assert all(await asyncio.gather(*[bus.publish(order) for order in some]))
+        await bus.join()
+        assert desk.ids == ids(some)
+
+
+@virtual
+async def test_a_dead_journal_refuses_by_the_hot_path_too():
+    journal, desk = Watched(), Named("risk")
+    async with warm_bus(journal, desk) as bus:
+        journal.fail_next("write", JournalDead("gone"))
+        for publishing in (bus.publish(an_order()), bus.publish_many(orders(3))):
+            with pytest.raises(JournalDead):
+                await publishing
+        assert desk.begun == []
+        assert await bus.publish_many(ticks(3)) == 3
+
+
+@virtual
+async def test_a_cancelled_publisher_leaves_its_event_whole():
+    journal, desk, some = SlowDisk(), Named("risk"), orders(3)
+    journal.let_go()
+    async with warm_bus(journal, desk, level="disk", sync="thread") as bus:
+        journal.gate.clear()
+        tasks = [asyncio.create_task(bus.publish(order)) for order in some]
+        await turns(10)
+        tasks[1].cancel()
+        await turns(5)
+        assert tasks[1].cancelled()
+        journal.let_go()
+        assert await tasks[0]
+        assert await tasks[2]
+        assert await bus.publish(some[1])
+        await bus.join()
+        assert desk.ids == ids(some)
+
+
+@virtual
+async def test_an_event_of_a_list_that_cannot_be_written_raises_and_those_before_it_are_in():
+    class Note(Event, frozen=True, kw_only=True):
+        event_type: str = "fast_path_note"
+        content: Any = None
+
+    journal, desk = MemoryJournal(), Named("risk")
+    bus = a_bus(journal)
+    bus.subscribe("fast_path_note", desk.on_event, name="risk")
+    async with bus:
+        await bus.publish(Note())
+        some = [Note(content=1), Note(content=object()), Note(content=2)]
+        with pytest.raises(InvalidEvent):
+            await bus.publish_many(some)
+        with pytest.raises(InvalidEvent):
+            await bus.publish(some[1])
+        await bus.join()
+        assert desk.ids[1:] == [some[0].event_id]
+        assert await bus.publish_many([some[2]]) == 1
+
+
+@virtual
+async def test_the_room_stays_bounded():
+    gate, some = Gate(), orders(100)
+    bus = a_bus(MemoryJournal(), max_queue_size=20)
+    bus.subscribe("order", gate.on_event, name="risk")
+    async with bus:
+        await bus.publish(an_order(WARM))
+        taken = await bus.publish_many(some)
+        assert taken < 20
+        assert bus.queue_size <= 20
+        assert bus.metrics.peak_queue_size <= 20
+        gate.open()
+        await bus.join()
+        assert ids(gate.handled[1:]) == ids(some[:taken])
+
+
+@virtual
+async def test_a_kill_switch_overtakes_a_list_that_waits_for_the_disk():
+    journal, desk, seen = SlowDisk(), Named("risk"), []
+    journal.let_go()
+    async with warm_bus(journal, desk, level="disk", sync="thread") as bus:
+        bus.subscribe("kill_switch", lambda event: seen.append(len(desk.begun)), name="killed")
+        journal.gate.clear()
+        publishing = asyncio.create_task(bus.publish_many(orders(10)))
+        await turns(10)
+        killing = asyncio.create_task(bus.publish(a_kill()))
+        await turns(10)
+        assert seen == [0]
+        journal.let_go()
+        assert await publishing == 10
+        assert await killing
+
+
+@virtual
+async def test_a_kill_switch_in_the_same_commit_is_no_ordinary_entry(disk: Disk):
+    desk = Named("risk")
+    async with warm_bus(disk.journal, desk) as bus:
+        kill, some = a_kill(), orders(5)
+        publishing = asyncio.gather(
+            *[bus.publish(e) for e in some[:3]], bus.publish(kill), bus.publish_many(some[3:])
+        )
+        await publishing
+        await bus.join()
+        assert desk.ids == ids(some)
+        stored = disk.journal.read(1, 100)
+        assert [e.lane for e in stored] == ["normal"] * 3 + ["control"] + ["normal"] * 2
+        assert_settled(bus)
+
+
+@virtual
+async def test_other_threads_and_a_stopped_bus_are_refused_as_ever():
+    desk, errors = Named("risk"), []
+
+    def elsewhere(publishing: Any) -> None:
+        try:
+            while True:
+                publishing.send(None)
+        except WrongThread as error:
+            errors.append(error)
+
+    async with warm_bus(MemoryJournal(), desk) as bus:
+        for publishing in (bus.publish(an_order()), bus.publish_many(orders(2))):
+            thread = Thread(target=elsewhere, args=(publishing,))
+            thread.start()
+            thread.join()
+        assert len(errors) == 2
+    with pytest.raises(BusClosed):
+        await bus.publish(an_order())
+    with pytest.raises(BusClosed):
+        await bus.publish_many(orders(2))
+    assert desk.begun == []
+
+
+@virtual
+async def test_a_bus_that_is_started_again_writes_to_its_new_keeper():
+    journal, desk, some = MemoryJournal(), Named("risk"), orders(6)
+    async with warm_bus(journal, desk) as bus:
+        await bus.publish_many(some[:3])
+        await bus.stop()
+        await bus.start()
+        await bus.publish_many(some[3:])
+        await bus.join()
+        assert desk.ids == ids(some) == written_ids(journal)[1:]
+
+
+# -- beside the hot path ------------------------------------------------------------------------------
+
+
+@virtual
+async def test_events_that_are_not_in_the_journal_cost_it_nothing():
+    journal, desk = Watched(), Named("risk")
+    bus = a_bus(journal)
+    bus.subscribe("market_data", desk.on_event, name="risk")
+    async with bus:
+        await bus.publish(a_tick())
+        await bus.join()
+        await asyncio.sleep(2.0)
+        calls = journal.calls["write"]
+        for _ in range(5):
+            await bus.publish_many(ticks(1_000))
+            await bus.join()
+        await asyncio.sleep(2.0)
+        assert journal.calls["write"] == calls
+
+
+@pytest.mark.parametrize("is_coroutine", [True, False])
+@virtual
+async def test_the_mark_is_that_of_the_event_in_the_handler(is_coroutine: bool):
+    journal, some = MemoryJournal(), orders(300)
+    marked: list[int] = []
+    bus = a_bus(journal)
+
+    def plain(event: Any) -> None:
+        marked.append(max(journal.marks.cells))
+
+    async def coroutine(event: Any) -> None:
+        marked.append(max(journal.marks.cells))
+
+    bus.subscribe("order", coroutine if is_coroutine else plain, name="risk")
+    async with bus:
+        await bus.publish(an_order(WARM))
+        for chunk in (some[:10], some[10:150], some[150:]):
+            await bus.publish_many(chunk)
+        await bus.join()
+        assert marked == list(range(1, 302))
+        assert max(journal.marks.cells) == 0
+
+
+def test_entries_that_are_alike_are_entries_like_others(tmp_path: Any):
+    payloads = [b'{"event_class":"Event","event_id":"%d","event_type":"x"}' % n for n in range(5)]
+    alike = Alike([str(n) for n in range(5)], payloads, Level.DISK, 7)
+    entries = [Entry(str(n), payloads[n], "normal", Level.DISK, 7) for n in range(5)]
+    assert list(alike) == alike[:] == entries
+    assert (alike[-1], alike[1:3], len(alike)) == (entries[-1], entries[1:3], 5)
+    with (
+        SqliteJournal(tmp_path / "a.db", engine="sqlite3") as one,
+        SqliteJournal(tmp_path / "b.db", engine="sqlite3") as other,
+    ):
+        assert one.write(alike) == other.write(entries)
+        assert one.write(alike[:1]) == other.write(entries[:1])
+        assert one.read(0, 10) == other.read(0, 10)
+        assert one.anchor == other.anchor
+    assert [payload[:1] for payload in payloads] == [b"{"] * 5
