@@ -43,6 +43,7 @@ class Feed:
         "_after",
         "_before_start",
         "_floor",
+        "_for_unbooked",
         "_noted",
         "_staged_at_ns",
         "exchange",
@@ -69,6 +70,7 @@ class Feed:
         self.released: Callable[[], int] = int
         self.fall_behind: Callable[[Subscription, LaneBook], None] = lambda _subscription, _lane: None
         self._before_start: list[tuple[Any, str, int, Went]] = []
+        self._for_unbooked: list[tuple[Any, str, int]] = []
         self.held_back = self.held_in_journal = 0
         self._after: int | None = None
         self._noted: dict[int, tuple[Group, ...]] = {}
@@ -218,8 +220,7 @@ class Feed:
         """Hand committed normal-lane events to the mailboxes, after what was staged before."""
         floor = self._floor
         if not floor.running:
-            self.held_in_journal += len(events)
-            floor.history.admitted += len(events)
+            self._leave_in_journal("normal", events)
             return
         self.deliver()
         if not self.staged:
@@ -270,7 +271,7 @@ class Feed:
             subscription.wake()
 
     def _stays_in_journal(self, subscription: Subscription, book: LaneBook) -> bool:
-        """Tell whether a lane need not be handed what is committed: it reads on from the journal by itself."""
+        """Tell whether a lane need not be handed what is committed: it reads on from the journal itself."""
         mailbox = subscription.mailbox
         if not book.behind and mailbox.stalled and (mailbox.gates or book.lane is mailbox.high):
             self.fall_behind(subscription, book)
@@ -279,10 +280,19 @@ class Feed:
     def release_high(self, event: Any, position: int) -> None:
         """Hand a committed high-priority event to the mailboxes at once, after what was staged before."""
         if not self._floor.running:
-            self.held_in_journal += 1
-            self._floor.history.admitted += 1
+            self._leave_in_journal("high", [event])
             return
         self.deliver_high(event, position)
+
+    def _leave_in_journal(self, lane: str, events: list[Any]) -> None:
+        """Leave what is committed while the bus does not run to the next start, of live lanes too."""
+        self.held_in_journal += len(events)
+        self._floor.history.admitted += len(events)
+        self._for_unbooked += ((event, lane, len(self._before_start)) for event in events)
+        for subscription in self._floor.roster:
+            book = None if subscription.book is None else subscription.book.of(lane)
+            if book is not None and not book.behind:
+                self.fall_behind(subscription, book)
 
     def _admit_alone(self, events: list[Any]) -> int:
         """Enter an event that is not staged in the log; return the time."""
@@ -317,10 +327,11 @@ class Feed:
                 subscription.wake()
         floor.watch()
 
-    def deliver_control(self, event: Any) -> Went:
+    def deliver_control(self, event: Any, *, is_known: bool = False) -> Went:
         """Hand a kill switch to the control workers at once, before anything that waits anywhere.
 
-        Returns where it went: the subscriptions, and its place in their control lanes.
+        `is_known`: the journal hands it to those who read on from there. Returns where it went: the
+        subscriptions, and its place in their control lanes.
         """
         self.deliver()
         floor = self._floor
@@ -329,6 +340,8 @@ class Feed:
         went: Went = []
         for group in floor.roster.route(event):
             for subscription in group.subscriptions:
+                if is_known and subscription.book is not None:
+                    continue
                 subscription.control.normal.push(events, now_ns)
                 went.append((subscription, subscription.control.normal.accepted))
                 floor.control_waiting += 1
@@ -344,17 +357,37 @@ class Feed:
         `is_known` tells of an event id whether the journal has released it: then it comes from there.
         """
         held, self._before_start = self._before_start, []
+        committed, self._for_unbooked = self._for_unbooked, []
         self.held_back = self.held_in_journal = 0
         self._staged_at_ns = self._floor.clock.now_ns()
         for event, lane, _, went in held:
-            if lane == "control" and not is_known(event.event_id):
-                went.extend(self.deliver_control(event))
-        for event, lane, _, _ in held:
-            if lane == "high":
-                self.deliver_high(event)
-        for after, some in groupby((h for h in held if h[1] == "normal"), key=itemgetter(2)):
+            if lane == "control":
+                went.extend(self.deliver_control(event, is_known=is_known(event.event_id)))
+        for lane in ("high", "normal"):
+            done = 0
+            for event, _, place in (h for h in committed if h[1] == lane):
+                self._deliver_held(lane, held[done:place])
+                done = place
+                self._hand_unbooked(event, lane)
+            self._deliver_held(lane, held[done:])
+        self._after = None
+
+    def _deliver_held(self, lane: str, held: list[tuple[Any, str, int, Went]]) -> None:
+        some = [(event, after) for event, its_lane, after, _ in held if its_lane == lane]
+        for event, _ in some if lane == "high" else ():
+            self.deliver_high(event)
+        for after, together in groupby(some if lane == "normal" else (), key=itemgetter(1)):
             self.mixed = True
-            self.staged.extend(event for event, _, _, _ in some)
+            self.staged.extend(event for event, _ in together)
             self._after = after
             self.deliver()
-        self._after = None
+
+    def _hand_unbooked(self, event: Any, lane: str) -> None:
+        """Hand what the journal has to those who do not read on from it."""
+        for group in self._floor.roster.route(event):
+            for subscription in (s for s in group.subscriptions if s.book is None):
+                if lane == "high":
+                    subscription.mailbox.push_high([event], self._staged_at_ns)
+                    subscription.wake()
+                else:
+                    self._hand((subscription,), [event])
