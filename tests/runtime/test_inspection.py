@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bus_helpers import Desk, Failing, Gate, a_fill, a_kill, a_signal, a_tick, assert_balanced, ticks, virtual
 
-from openoutcry import NO_RETRY, ConfigError, EventBus, EventType, NotYetAvailable
+from openoutcry import NO_RETRY, ConfigError, EventBus, EventType
 
 
 @virtual
@@ -153,13 +153,6 @@ async def test_the_ledger_has_a_row_for_each_lane_of_each_subscription():
 def test_settings_out_of_range_are_refused_by_name(arguments):
     with pytest.raises(ConfigError, match=next(iter(arguments))):
         EventBus(**arguments)
-
-
-def test_what_this_version_does_not_have_is_a_clear_error_never_a_silent_nothing():
-    from openoutcry import HealthCheckConfig  # noqa: PLC0415 - for this test alone
-
-    with pytest.raises(NotYetAvailable):
-        EventBus(health_check_config=HealthCheckConfig())
 
 
 @virtual

@@ -20,7 +20,6 @@ from openoutcry import (
     EventType,
     HealthCheckConfig,
     HealthCheckResult,
-    NotYetAvailable,
     SignalBarrier,
 )
 
@@ -231,16 +230,17 @@ async def test_the_bus_is_used_as_a_block():
 
 
 @virtual
-async def test_health_checks_are_clear_errors_in_this_version():
+async def test_a_bus_tells_of_its_health_without_any_setting():
+    told: list[HealthCheckResult] = []
     bus = EventBus()
-    with pytest.raises(NotYetAvailable):
-        await bus.check_health()
-    with pytest.raises(NotYetAvailable):
-        bus.on_health_change(print)
-    with pytest.raises(NotYetAvailable):
-        _ = bus.health_status
-    with pytest.raises(NotImplementedError):
-        _ = bus.is_healthy
+    bus.on_health_change(told.append)
+    result = await bus.check_health()
+    assert isinstance(result, HealthCheckResult)
+    assert result.status is EventBusHealthStatus.HEALTHY
+    assert result.to_dict()["status"] == "healthy"
+    assert bus.health_status is EventBusHealthStatus.HEALTHY
+    assert bus.is_healthy
+    assert told == [result]
     assert await bus.recover_persisted_events() == 0
     assert bus.persistence is None
 

@@ -15,7 +15,7 @@ from openoutcry.config.delivery import (
     RetryPolicy,
     overflow_policy,
 )
-from openoutcry.config.health import HealthCheckConfig
+from openoutcry.config.health import DrillConfig, HealthCheckConfig, LadderConfig
 from openoutcry.config.persistence import LEVELS, PersistenceConfig
 from openoutcry.config.pressure import RATE_LEAST, BackpressureConfig
 
@@ -27,9 +27,11 @@ __all__ = [
     "BackpressureConfig",
     "BusConfig",
     "Conflate",
+    "DrillConfig",
     "DropOldest",
     "Gate",
     "HealthCheckConfig",
+    "LadderConfig",
     "Overflow",
     "OverflowName",
     "PersistenceConfig",

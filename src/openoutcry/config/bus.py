@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from openoutcry.config.checks import check_names, check_number
+from openoutcry.config.health import DrillConfig, HealthCheckConfig, LadderConfig
 from openoutcry.config.persistence import PersistenceConfig
 from openoutcry.config.pressure import BackpressureConfig
 from openoutcry.errors import ConfigError
@@ -25,6 +26,7 @@ class BusConfig:
     dedup_window_s: float = 600.0
     kill_switch_releasers: frozenset[str] = frozenset()
     persistence: PersistenceConfig | None = None
+    health: HealthCheckConfig | None = None
 
     def __post_init__(self) -> None:
         """Check every range."""
@@ -47,20 +49,24 @@ class BusConfig:
         object.__setattr__(self, "kill_switch_releasers", releasers)
         if not (self.persistence is None or isinstance(self.persistence, PersistenceConfig)):
             raise ConfigError(f"persistence is {self.persistence!r}; it must be a PersistenceConfig")
+        if not (self.health is None or isinstance(self.health, HealthCheckConfig)):
+            raise ConfigError(f"health_check_config is {self.health!r}; it must be a HealthCheckConfig")
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments for `EventBus`."""
         arguments = {f.name: getattr(self, f.name) for f in fields(self)}
         arguments["backpressure_config"] = arguments.pop("backpressure")
         arguments["persistence_config"] = arguments.pop("persistence")
+        arguments["health_check_config"] = arguments.pop("health")
         return arguments
 
 
 def load_config(path: str | Path) -> BusConfig:
     """Read a `BusConfig` from a TOML file: its fields under `[bus]`, the others under their own names.
 
-    `[backpressure]` and `[persistence]` are read as `BackpressureConfig` and `PersistenceConfig`; where there
-    is a `[persistence]`, the bus has a journal.
+    `[backpressure]`, `[persistence]` and `[health]` are read as `BackpressureConfig`, `PersistenceConfig` and
+    `HealthCheckConfig`; where there is a `[persistence]`, the bus has a journal, and where there is a
+    `[health]`, it checks itself and recovers.
 
     Raises:
         ConfigError: The file cannot be read, is not TOML, or has an unknown or ill-valued setting.
@@ -76,7 +82,7 @@ def load_config(path: str | Path) -> BusConfig:
         ) from error
     except ValueError as error:  # not TOML, not UTF-8, or not a path
         raise ConfigError(f"{where!r} is not valid TOML in UTF-8: {error}; mend it there") from error
-    _refuse_unknown(where, data, {"bus", "backpressure", "persistence"})
+    _refuse_unknown(where, data, {"bus", "backpressure", "persistence", "health"})
     try:
         backpressure = BackpressureConfig(**_section(BackpressureConfig, "backpressure", data))
         persistence = None
@@ -85,12 +91,23 @@ def load_config(path: str | Path) -> BusConfig:
                 **_section(PersistenceConfig, "persistence", data, exclude={"key"})
             )
         return BusConfig(
-            **_section(BusConfig, "bus", data, exclude={"backpressure", "persistence"}),
+            **_section(BusConfig, "bus", data, exclude={"backpressure", "persistence", "health"}),
             backpressure=backpressure,
             persistence=persistence,
+            health=_health(data) if "health" in data else None,
         )
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _health(data: dict[str, Any]) -> HealthCheckConfig:
+    """Read `[health]`, with `[health.drills]` and `[health.ladder]` in it."""
+    settings = dict(_section(HealthCheckConfig, "health", data, exclude={"expectations"}))
+    if "drills" in settings:
+        settings["drills"] = DrillConfig(**_section(DrillConfig, "drills", settings))
+    if "ladder" in settings:
+        settings["ladder"] = LadderConfig(**_section(LadderConfig, "ladder", settings))
+    return HealthCheckConfig(**settings)
 
 
 def _section(cls: type[Any], name: str, data: dict[str, Any], exclude: Iterable[str] = ()) -> dict[str, Any]:
@@ -114,7 +131,9 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
+        return {name: _plain(inner) for name, inner in value.items() if not name.startswith("_")}
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
     if isinstance(value, frozenset):
         return sorted(value)
     return str(value) if isinstance(value, Path) else value

@@ -1,27 +1,136 @@
-"""Settings of the health checks."""
+"""Settings of the health checks: what is still healthy, what is expected, how patient recovery is."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from openoutcry.config.checks import check_number
+from openoutcry.config.checks import check_flag, check_number
+from openoutcry.errors import ConfigError
+from openoutcry.sessions import Expectation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillConfig:
+    """How often the kill lane is drilled.
+
+    Attributes:
+        every_s: From one drill to the next, in seconds.
+        deadline_s: Within which every subscription has to answer, in seconds.
+
+    Raises:
+        ConfigError: A value is out of range, or the deadline is not below the interval.
+
+    """
+
+    every_s: float = 60.0
+    deadline_s: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        check_number("every_s", self.every_s, 0, above=True)
+        check_number("deadline_s", self.deadline_s, 0, self.every_s, above=True, because="not above every_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderConfig:
+    """How patient recovery is.
+
+    Attributes:
+        patience_s: How long a step has to show an effect before the next one, in seconds.
+        back_offs: How often a subscription is held back before it is paused for long.
+        back_off_s: How long the first time, in seconds; each further time is four times as long.
+        pause_s: How long the pause before the last try is, in seconds.
+        quiet_s: After being well for this long, everything may be tried anew, in seconds.
+        reopens: How often a dead journal is reopened.
+
+    Raises:
+        ConfigError: A value is out of range.
+
+    """
+
+    patience_s: float = 2.0
+    back_offs: int = 3
+    back_off_s: float = 1.0
+    pause_s: float = 60.0
+    quiet_s: float = 120.0
+    reopens: int = 3
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        check_number("patience_s", self.patience_s, 0, above=True)
+        check_number("back_offs", self.back_offs, 0, 8, whole=True)
+        check_number("back_off_s", self.back_off_s, 0, 86_400, above=True)
+        check_number("pause_s", self.pause_s, 0, above=True)
+        check_number("quiet_s", self.quiet_s, self.patience_s, because="not below patience_s")
+        check_number("reopens", self.reopens, 0, 8, whole=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheckConfig:
-    """Bounds of the health checks. This version has none: a bus that gets one raises `NotYetAvailable`.
+    """What is still healthy, and what is done about the rest.
+
+    A bus that is given one checks itself while it has work, and acts on what it finds. A bus that is given
+    none judges by these defaults when it is asked, and acts on nothing.
 
     Attributes:
-        latency_ms_max: The largest acceptable latency from publishing to handling, in milliseconds.
-        stall_s: Without progress for this long, with events waiting, the queue counts as stalled.
-        errors_max: The largest acceptable number of errors in a row.
+        latency_ms_max: The largest acceptable latency from publishing to handling (p99 of late), in
+            milliseconds.
+        stall_s: Without progress for this long, with events waiting, a subscription is stalled. A call
+            without a `timeout_s` of its own is stuck when it takes longer than this, and recovery cancels it.
+        errors_max: The largest acceptable number of failed calls in a row.
+        loop_lag_ms_max: The largest acceptable lag of the event loop, in milliseconds.
+        commit_ms_max: The largest acceptable time from admission to commit, in milliseconds.
+        overrun: A call with a `timeout_s` is stuck when it has taken this many times as long, which means
+            that cancelling it did not help.
+        check_s: From one check to the next, in seconds, while there is something to look at.
+        lag_window_s: Over how long a lag must grow without end before it is reported, in seconds.
+        expectations: What should come, how often and in which sessions; its absence is reported. (Not in a
+            TOML file.)
+        drills: How often the kill lane is proven to work; None for never. (In a TOML file:
+            `[health.drills]`.)
+        ladder: How patient recovery is. (In a TOML file: `[health.ladder]`.)
+        recover: Whether recovery acts: cancels, restarts, holds back, quarantines, reopens the journal.
+        watchdog: Whether a thread watches the event loop, to name who does not yield.
+
+    Raises:
+        ConfigError: A value is out of range.
 
     """
 
     latency_ms_max: float = 1_000.0
     stall_s: float = 30.0
     errors_max: int = 10
+    loop_lag_ms_max: float = 200.0
+    commit_ms_max: float = 1_000.0
+    overrun: float = 2.0
+    check_s: float = 1.0
+    lag_window_s: float = 60.0
+    expectations: tuple[Expectation, ...] = ()
+    drills: DrillConfig | None = None
+    ladder: LadderConfig = field(default_factory=LadderConfig)
+    recover: bool = True
+    watchdog: bool = True
 
     def __post_init__(self) -> None:
         """Check every range."""
-        check_number("latency_ms_max", self.latency_ms_max, 0, above=True)
-        check_number("stall_s", self.stall_s, 0, above=True)
+        for name in ("latency_ms_max", "stall_s", "loop_lag_ms_max", "commit_ms_max", "lag_window_s"):
+            check_number(name, getattr(self, name), 0, above=True)
         check_number("errors_max", self.errors_max, 1, whole=True)
+        check_number("overrun", self.overrun, 1)
+        check_number(
+            "check_s", self.check_s, 0, self.lag_window_s / 4, above=True, because="a quarter of lag_window_s"
+        )
+        check_flag("recover", self.recover)
+        check_flag("watchdog", self.watchdog)
+        object.__setattr__(self, "expectations", _expectations(self.expectations))
+        if not (self.drills is None or isinstance(self.drills, DrillConfig)):
+            raise ConfigError(f"drills is {self.drills!r}; it must be a DrillConfig, or None for no drills")
+        if not isinstance(self.ladder, LadderConfig):
+            raise ConfigError(f"ladder is {self.ladder!r}; it must be a LadderConfig")
+
+
+def _expectations(value: object) -> tuple[Expectation, ...]:
+    given = (value,) if isinstance(value, Expectation) or not isinstance(value, Iterable) else tuple(value)
+    for item in given:
+        if not isinstance(item, Expectation):
+            raise ConfigError(f"expectations has {item!r}; each must be an Expectation")
+    return given

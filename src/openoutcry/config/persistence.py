@@ -49,7 +49,7 @@ class PersistenceConfig:
     high_priority_level: str = "disk"
     levels: Mapping[str, str] = field(default_factory=dict)
     crash_attempts: int = 3
-    suspect_alone_s: float = 5.0
+    suspect_alone_s: float = 1.0
     cursor_save_s: float = 0.25
     retain_s: float | None = None
     retain_count: int | None = None

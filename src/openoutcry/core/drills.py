@@ -9,31 +9,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from openoutcry.config import check_number
+from openoutcry.config import DrillConfig
 
 _NS_PER_S = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrillConfig:
-    """How often the kill lane is drilled.
-
-    Attributes:
-        every_s: From one drill to the next, in seconds.
-        deadline_s: Within which every subscription has to answer, in seconds.
-
-    Raises:
-        ConfigError: A value is out of range, or the deadline is not below the interval.
-
-    """
-
-    every_s: float = 60.0
-    deadline_s: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check every range."""
-        check_number("every_s", self.every_s, 0, above=True)
-        check_number("deadline_s", self.deadline_s, 0, self.every_s, above=True, because="not above every_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +68,11 @@ class Drills:
         self._late: tuple[str, ...] = ()
         self._proven_ns: int | None = None
         self._worst_ns: int | None = None
+
+    @property
+    def is_out(self) -> bool:
+        """Whether a drill was sent and has not ended."""
+        return self._sent_ns is not None
 
     def due_in_ns(self, now_ns: int) -> int:
         """Return how long until `send` or `look` has something to do; 0 if it has now."""

@@ -13,7 +13,7 @@ longer waits, so a ladder comes to its end or its culprit is well. The journal h
 import enum
 from dataclasses import dataclass
 
-from openoutcry.config import check_number
+from openoutcry.config import LadderConfig
 from openoutcry.core.wording import span
 
 _NS_PER_S = 1_000_000_000
@@ -63,40 +63,6 @@ class Rung:
     def wait_ns(self, times: int) -> int:
         """Return the time for the attempt after `times` of them."""
         return int(self.first_s * self.factor**times * _NS_PER_S)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LadderConfig:
-    """How patient recovery is.
-
-    Attributes:
-        patience_s: How long a step has to show an effect before the next one, in seconds.
-        back_offs: How often a subscription is held back before it is paused for long.
-        back_off_s: How long the first time, in seconds; each further time is four times as long.
-        pause_s: How long the pause before the last try is, in seconds.
-        quiet_s: After being well for this long, everything may be tried anew, in seconds.
-        reopens: How often a dead journal is reopened.
-
-    Raises:
-        ConfigError: A value is out of range.
-
-    """
-
-    patience_s: float = 2.0
-    back_offs: int = 3
-    back_off_s: float = 1.0
-    pause_s: float = 60.0
-    quiet_s: float = 120.0
-    reopens: int = 3
-
-    def __post_init__(self) -> None:
-        """Check every range."""
-        check_number("patience_s", self.patience_s, 0, above=True)
-        check_number("back_offs", self.back_offs, 0, 8, whole=True)
-        check_number("back_off_s", self.back_off_s, 0, 86_400, above=True)
-        check_number("pause_s", self.pause_s, 0, above=True)
-        check_number("quiet_s", self.quiet_s, self.patience_s, because="not below patience_s")
-        check_number("reopens", self.reopens, 0, 8, whole=True)
 
 
 def subscription_rungs(config: LadderConfig) -> tuple[Rung, ...]:

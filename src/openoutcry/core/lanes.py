@@ -260,6 +260,11 @@ class Lane:
         self.dead_lettered += 1
         self.cursor.settle(batch.first, 1)
 
+    def conflate(self, batch: Batch) -> None:
+        """Count the one event of a `batch` whose call was ended for a newer one as conflated."""
+        self.conflated += 1
+        self.cursor.settle(batch.first, 1)
+
     def expire(self, batch: Batch) -> None:
         """Count every event of `batch`, none of them begun, as expired."""
         self.expired += len(batch.events)

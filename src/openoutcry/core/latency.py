@@ -69,6 +69,21 @@ class Latencies:
         self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]  # noqa: SLF001 - of the same class
         self.count += other.count
 
+    def since(self, before: "Latencies") -> "Latencies":
+        """Return what was counted after `before`, a copy of these counts from some time ago."""
+        late = Latencies()
+        if self.count > before.count:
+            late._counts = [a - b for a, b in zip(self._counts, before._counts, strict=True)]  # noqa: SLF001 - of the same class
+            late.count = self.count - before.count
+        return late
+
+    def copy(self) -> "Latencies":
+        """Return the counts as they are now."""
+        same = Latencies()
+        same._counts = self._counts.copy()
+        same.count = self.count
+        return same
+
     def to_dict(self) -> dict[str, float | int | None]:
         """Return count and percentiles in microseconds, JSON-ready."""
         us = {f"p{p:g}_us": None if (v := self.percentile(p)) is None else v / 1000 for p in (50, 99, 99.9)}

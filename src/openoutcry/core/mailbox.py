@@ -151,6 +151,13 @@ class Mailbox:
         batch.lane.settle_before_current(batch)
         self.open.remove(batch)
 
+    def conflate(self, batch: Batch) -> None:
+        """Close a batch whose current call was ended for a newer event."""
+        self._uncount(batch)
+        batch.lane.settle_before_current(batch)
+        self.open.remove(batch)
+        batch.lane.conflate(batch)
+
     def expire(self, batch: Batch) -> None:
         """Close a batch of events that are too old, none of them begun."""
         self._uncount(batch)

@@ -16,7 +16,7 @@ from openoutcry.config import (
 )
 from openoutcry.core.pressure import BackpressureLevel, Wait
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import BusClosed, NotYetAvailable, OpenOutcryError
+from openoutcry.errors import BusClosed, OpenOutcryError
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.causes import current
 from openoutcry.runtime.desk import Desk
@@ -29,6 +29,7 @@ from openoutcry.runtime.ingest import Ingest
 from openoutcry.runtime.inspection import Inspection
 from openoutcry.runtime.lifecycle import Lifecycle, clock_of
 from openoutcry.runtime.persisting import Persisting
+from openoutcry.runtime.physician import Physician
 from openoutcry.runtime.rounds import Rounds
 from openoutcry.runtime.signals import Signals
 from openoutcry.runtime.subscribing import Subscribing
@@ -57,7 +58,8 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         backpressure_config: Thresholds, reserve, rate limit, order of shedding.
         enable_persistence: Keep what is accepted in a journal, so that it survives a crash.
         persistence_config: Where and how; giving one enables persistence.
-        health_check_config: This version has no health checks; anything but None raises `NotYetAvailable`.
+        health_check_config: What is healthy, and what is done about the rest. With one the bus checks itself
+            and recovers; without it judges by the defaults when it is asked, and acts on nothing.
         clock: Where time comes from; by default the running loop's own clock (a virtual one), or the
             machine's.
         history_size: Events kept for `get_event_history`.
@@ -72,7 +74,6 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
 
     Raises:
         ConfigError: A value is out of range.
-        NotYetAvailable: A capability was asked for that this version does not have.
 
     """
 
@@ -95,10 +96,6 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
     ) -> None:
         if enable_persistence or journal is not None:
             persistence_config = persistence_config or PersistenceConfig()
-        if health_check_config is not None:
-            raise NotYetAvailable(
-                "health checks were asked for, but this version has none; leave health_check_config out"
-            )
         self.config = BusConfig(
             max_queue_size=max_queue_size,
             signal_timeout=signal_timeout,
@@ -109,6 +106,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
             persistence=persistence_config,
+            health=health_check_config,
         )
         first_clock = clock or clock_of(_running_loop())
         seen = SeenIds(dedup_window, int(dedup_window_s * 1e9))
@@ -120,12 +118,17 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._signal_classes: set[type] = set()
         self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
         self._ingest = Ingest(self._floor, self._door, max_queue_size)
+        self._physician = Physician(self._floor, health_check_config)
+        self._physician.released = lambda: self._feed.released()  # noqa: PLW0108 - it is replaced
+        self._physician.state = lambda: self._lifecycle.state
+        self._physician.journal.keeper = lambda: self._door.keeper
         self._lifecycle = Lifecycle(
             self._floor,
             self._feed,
             self._door,
             self._ingest,
             self._rounds,
+            self._physician,
             clock,
             persistence_config,
             journal,
@@ -166,8 +169,8 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
             BusClosed: The bus is stopping or stopped.
             WrongThread: The call came from another thread.
             JournalFull, JournalLocked: The journal takes nothing at the moment; nothing was admitted.
-            JournalDead: A write or sync has failed. Nothing was delivered; whether the event is on the disk is
-                not known, and publishing it again on the next journal is safe.
+            JournalDead: A write or sync has failed. Nothing was delivered; whether the event is on the disk
+                is not known, and publishing it again on the next journal is safe.
 
         """
         return await self._door.turnstile.publish(event, priority, level=level)
@@ -175,8 +178,8 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
     def publish_nowait(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
         """Publish without waiting for room: what would have to wait for it is refused, for that reason.
 
-        A durable event is committed, and synced if its level is `disk`, before this returns: it costs the loop
-        a commit of its own. Raises as `publish`.
+        A durable event is committed, and synced if its level is `disk`, before this returns: it costs the
+        loop a commit of its own. Raises as `publish`.
         """
         if not priority and level is None and self._door.turnstile.admit(event):
             return True
@@ -324,7 +327,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._floor.on_stalled.append(callback)
 
     def on_failing(self, callback: Callable[[Subscription, bool], Any]) -> None:
-        """Call `callback(subscription, True)` when one is paused since most of its events fail, False after that.
+        """Call `callback(subscription, True)` when one is paused because most events fail, False afterwards.
 
         It is tried with one event after a pause, which grows each time. What the callback raises is logged.
         """

@@ -62,6 +62,7 @@ class Committer:
         released: Everything up to this position has been released.
         waiting: Ordinary and high-priority events that are staged or written and not released.
         dead: The error that ended the journal, if one did.
+        refused: Why the last commit was refused, if it was.
         duplicates: Events that were in the journal already.
 
     """
@@ -82,6 +83,7 @@ class Committer:
         self.released = self.born_at = journal.head
         self.waiting = 0
         self.dead: JournalError | None = None
+        self.refused: JournalError | None = None
         self.duplicates = 0
 
     # -- staging ------------------------------------------------------------------------------------
@@ -97,6 +99,13 @@ class Committer:
     def pending_ids(self) -> list[str]:
         """Return the ids of everything that waits for its commit."""
         return [event_id for group in self._unfinished for event_id in group.ids]
+
+    @property
+    def began_ns(self) -> int | None:
+        """When the oldest group that waits for its commit was begun; None when none waits."""
+        if self._syncing is not None:
+            return self._syncing[0].began_ns
+        return None if self._group is None else self._group.began_ns
 
     @property
     def is_idle(self) -> bool:
@@ -270,7 +279,7 @@ class Committer:
             error = JournalDead(f"a sync failed, so nobody knows what is on the disk: {error}")
         if isinstance(error, JournalDead):
             self._died(error)
-        group.error = error
+        group.error = self.refused = error
         seen = self._floor.seen
         self._unfinished.remove(group)
         for entry in group.to_write():
@@ -279,13 +288,14 @@ class Committer:
                 seen.now.discard(entry.event_id)
                 seen.before.discard(entry.event_id)
         if group.written is not None:
-            # Written, and not known to be on the disk: not delivered here, perhaps redelivered by the next life.
+            # Written, and not known to be on the disk: not delivered here, but perhaps by the next life.
             self.released = max(self.released, group.head)
         self._floor.on_drained(None)
         group.wake()
 
     def _release(self, group: Group) -> None:
         assert group.written is not None
+        self.refused = None
         self._unfinished.remove(group)
         positions = group.written.positions
         if group.events:

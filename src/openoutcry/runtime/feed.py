@@ -121,6 +121,8 @@ class Feed:
         del self.staged[: len(batch)]
         floor = self._floor
         floor.history.append(batch)
+        if floor.rates is not None:
+            floor.rates.look(batch, self._staged_at_ns, mixed=self.mixed)
         seen = floor.seen
         if len(seen.now) >= seen.window or self._staged_at_ns >= seen.until_ns:
             self._forget(batch)
@@ -226,6 +228,8 @@ class Feed:
         if not self.staged:
             self._staged_at_ns = at_ns
         floor.history.append(events)
+        if floor.rates is not None:
+            floor.rates.look(events, at_ns)
         if len(floor.seen.now) >= floor.seen.window or at_ns >= floor.seen.until_ns:
             self._forget(events)
         cls = events[0].__class__
@@ -299,6 +303,8 @@ class Feed:
         floor = self._floor
         floor.history.append(events)
         self._staged_at_ns = now_ns = floor.clock.now_ns()
+        if floor.rates is not None:
+            floor.rates.look(events, now_ns)
         if len(floor.seen.now) >= floor.seen.window or now_ns >= floor.seen.until_ns:
             self._forget(events)
         return now_ns
@@ -349,6 +355,7 @@ class Feed:
         for subscription in floor.roster:
             subscription.mailbox.cut_all()
         self.hurry()
+        floor.watch()
         return went
 
     def deliver_held_back(self, is_known: Callable[[str], bool] = lambda _: False) -> None:

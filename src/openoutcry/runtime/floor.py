@@ -11,6 +11,7 @@ from typing import Any
 from openoutcry.config import BackpressureConfig
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Pressure
+from openoutcry.core.rates import Rates
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import BusClosed
 from openoutcry.events import Event
@@ -97,6 +98,10 @@ class Floor:
         self._joiners: list[asyncio.Future[None]] = []
         self._tick: asyncio.TimerHandle | None = None
         self.watching = False
+        self.watched_since_ns = 0
+        self.on_work: Callable[[], None] = lambda: None
+        self.rates: Rates | None = None
+        self.drilled: Callable[[str], None] = lambda _name: None
         self.feed: Deliverer = _NOTHING_TO_DELIVER
 
     # -- what workers ask ---------------------------------------------------------------------------
@@ -185,8 +190,13 @@ class Floor:
     def watch(self) -> None:
         """Look for stalled subscriptions from now on, for as long as anything waits."""
         if self._tick is None and self.loop is not None:
-            self._tick = self.loop.call_later(self.pressure.config.grace_s / 2, self._look)
-            self.watching = True
+            self.watched_since_ns = self.clock.now_ns()
+            self._watch_on(self.loop)
+
+    def _watch_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._tick = loop.call_later(self.pressure.config.grace_s / 2, self._look)
+        self.watching = True
+        self.on_work()
 
     def stop_watching(self) -> None:
         """Stop looking for stalled subscriptions."""
@@ -211,8 +221,8 @@ class Floor:
                     self._set_stalled(subscription, stalled=False)
             elif not mailbox.stalled and now_ns - subscription.moved_at[1] >= grace_ns:
                 self._set_stalled(subscription, stalled=True)
-        if unfinished:
-            self.watch()
+        if unfinished and self._tick is None and self.loop is not None:
+            self._watch_on(self.loop)
 
     def _set_stalled(self, subscription: Subscription, *, stalled: bool) -> None:
         subscription.mailbox.set_stalled(stalled)
@@ -229,6 +239,16 @@ class Floor:
         for callback in self.on_stalled:
             guarded(callback, subscription, stalled)
         self.on_drained(None)
+
+    def still_ns(self, subscription: Subscription, now_ns: int) -> int:
+        """Return for how long a subscription has not moved with events waiting; 0 if it moves, or may not."""
+        mailbox = subscription.mailbox
+        progress, since_ns = subscription.moved_at
+        alone = self.alone
+        may_not = not self.running or (alone is not None and alone is not subscription)
+        if may_not or not mailbox.waiting or progress != mailbox.progress:
+            return 0
+        return max(0, now_ns - max(since_ns, self.watched_since_ns))
 
     def stalled_names(self) -> tuple[str, ...]:
         """Return the names of the subscriptions that do not gate because they have stopped moving."""

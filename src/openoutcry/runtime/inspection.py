@@ -10,8 +10,8 @@ from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Ledger
 from openoutcry.core.pressure import BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import NotYetAvailable
 from openoutcry.events import Event, event_type_of
+from openoutcry.runtime.charts import lag_of, status_of
 from openoutcry.runtime.subscriptions import Subscription, selectors_of
 
 if TYPE_CHECKING:
@@ -19,12 +19,8 @@ if TYPE_CHECKING:
     from openoutcry.runtime.feed import Feed
     from openoutcry.runtime.floor import Floor
     from openoutcry.runtime.lifecycle import Lifecycle
+    from openoutcry.runtime.physician import Physician
     from openoutcry.runtime.rounds import Rounds
-
-_NO_HEALTH = (
-    "this version has no health checks; get_status() tells levels, lags, errors and stalled subscriptions"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -54,6 +50,7 @@ class Inspection:
     _floor: "Floor"
     _rounds: "Rounds"
     _lifecycle: "Lifecycle"
+    _physician: "Physician"
 
     @property
     def metrics(self) -> BackpressureMetrics:
@@ -111,6 +108,15 @@ class Inspection:
                 by_type[name] = by_type.get(name, 0) + 1
         return {"total_handlers": len(handlers), "by_event_type": by_type, "handlers": handlers}
 
+    def _handlers(self, physician: "Physician") -> dict[str, Any]:
+        """Return the statistics of the subscriptions, with how they did of late."""
+        stats = self.get_handler_stats()
+        now_ns = self._floor.clock.now_ns()
+        for record, subscription in zip(stats["handlers"], self._floor.roster, strict=True):
+            record["lag"] = lag_of(subscription, physician.released())
+            record.update(status_of(physician.chart(subscription), now_ns))
+        return stats
+
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """The subscriptions, in the order in which they were made."""
@@ -140,22 +146,34 @@ class Inspection:
         )
 
     async def check_health(self) -> HealthCheckResult:
-        """Health checks are not part of this version: raises `NotYetAvailable`. `get_status()` is."""
-        raise NotYetAvailable(_NO_HEALTH)
+        """Look at the health of the bus now: verdict, who is to blame, and what recovery has tried.
 
-    def on_health_change(self, callback: Callable[[HealthCheckResult], Any]) -> None:  # noqa: ARG002
-        """Health checks are not part of this version: raises `NotYetAvailable`."""
-        raise NotYetAvailable(_NO_HEALTH)
+        It looks at every subscription (slow, stuck, dead, failing), the event loop, the journal, and at what
+        is expected and does not come. Where a `HealthCheckConfig` was given, recovery acts on what is found.
+        """
+        self._door.check_thread("check_health")
+        return self._physician.look()
+
+    def on_health_change(self, callback: Callable[[HealthCheckResult], Any]) -> None:
+        """Call `callback(result)` after the first check, and after each that finds something else.
+
+        From now on the bus checks itself, also where no `HealthCheckConfig` was given. A plain function or a
+        coroutine function; what it raises is logged.
+        """
+        self._door.check_thread("on_health_change")
+        self._physician.listen(callback)
 
     @property
     def health_status(self) -> EventBusHealthStatus:
-        """Health checks are not part of this version: raises `NotYetAvailable`."""
-        raise NotYetAvailable(_NO_HEALTH)
+        """The health of the bus: of the last check or, if that is older than `check_s`, of a new one."""
+        self._door.check_thread("health_status")
+        return self._physician.current().status
 
     @property
     def is_healthy(self) -> bool:
-        """Health checks are not part of this version: raises `NotYetAvailable`."""
-        raise NotYetAvailable(_NO_HEALTH)
+        """Whether nothing is wrong with the bus, as `health_status` says."""
+        self._door.check_thread("is_healthy")
+        return self._physician.current().is_healthy
 
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event: its cause, chain and round, also for users' own classes."""
@@ -172,18 +190,22 @@ class Inspection:
         return Envelope(event.event_id, str(getattr(event_type, "value", event_type)), *ids)
 
     def get_status(self) -> dict[str, Any]:
-        """Return a comprehensive status for monitoring, JSON-ready."""
+        """Return a comprehensive status for monitoring, JSON-ready. Cheap enough to ask for every second."""
         self._door.check_thread("get_status")
         latencies = Latencies()
         for subscription in self._floor.roster:
             latencies.merge(subscription.latencies)
         ledger = self.ledger()
+        physician = self._physician
+        health = physician.current()
         return {
             "state": self._lifecycle.state,
             "is_running": self._floor.running,
+            "health": health.to_dict(),
+            "watchdog": physician.watchdog_status(),
             "backpressure": self.metrics.to_dict(),
             "latency": latencies.to_dict(),
-            "handlers": self.get_handler_stats(),
+            "handlers": self._handlers(physician),
             "barrier": self._rounds.get_status(),
             "ledger": ledger.to_dict(),
             "journal": None if self._door.keeper is None else self._door.keeper.status(),

@@ -27,6 +27,7 @@ from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.ingest import Ingest
 from openoutcry.runtime.keeper import Keeper
+from openoutcry.runtime.physician import Physician
 from openoutcry.runtime.rounds import Rounds
 
 log = logging.getLogger("openoutcry")
@@ -50,6 +51,7 @@ class Lifecycle:
         door: Door,
         ingest: Ingest,
         rounds: Rounds,
+        physician: Physician,
         clock: Clock | None,
         persistence: PersistenceConfig | None,
         journal: Journal | None,
@@ -59,6 +61,7 @@ class Lifecycle:
         self._door = door
         self._ingest = ingest
         self._rounds = rounds
+        self._physician = physician
         self._own_clock = clock
         self._persistence = persistence
         self._journal = journal
@@ -125,7 +128,7 @@ class Lifecycle:
             await self._open_desk(keeper)
 
     async def _open_desk(self, keeper: Keeper) -> None:
-        """Listen for the command line, beside a journal that is a file. Under virtual time nobody could come."""
+        """Listen for the command line, beside a journal that is a file. Under virtual time nobody comes."""
         path = getattr(keeper.journal, "path", None)
         if path is None or self.make_desk is None or hasattr(asyncio.get_running_loop(), "clock"):
             return
@@ -165,6 +168,7 @@ class Lifecycle:
             keeper.started()
         self._door.look()
         self._ingest.take_in()
+        self._physician.begin()
         floor.watch()
         if not floor.busy:
             floor.rested()
@@ -190,6 +194,7 @@ class Lifecycle:
                     mailbox.release(batch)
         self._stopping = None
         floor.stop_watching()
+        self._physician.end()
 
     async def stop(self, timeout_s: float) -> None:
         """Drain until the deadline, then end. Whoever is cancelled while waiting leaves the stop going on."""
@@ -232,6 +237,8 @@ class Lifecycle:
                 timeout_s,
                 left,
             )
+        self._physician.end()
+        await self._physician.journal.end()
         floor.running = False
         floor.stop_watching()
         runners = [*floor.runners.values(), *floor.leaving]

@@ -62,13 +62,17 @@ class Runner:
         self.guarded = options.timeout_s is not None or options.max_age_s is not None
         self.outbox = options.outbox
         self.single = (
-            options.outbox or options.concurrency > 1 or options.timeout_s is not None or options.max_age_s is not None
+            options.outbox
+            or options.concurrency > 1
+            or options.timeout_s is not None
+            or options.max_age_s is not None
         )
         self.in_order = options.retry.in_order and options.concurrency == 1
         self.breaker: Breaker | None = None
         if options.breaker is not None:
             self.breaker = Breaker(options.breaker, subscription.handled)
         self._pause: asyncio.TimerHandle | None = None
+        self.drill_is_out = False
         self.side_calls: set[Worker] = set()
         self.stopping = False
         self.workers = [
@@ -113,8 +117,9 @@ class Runner:
         subscription, lane, event = self.subscription, batch.lane, batch.events[0]
         attempts = batch.attempts + 1
         reason = "timed out" if timed_out else "failed"
-        text = f"no answer within {subscription.options.timeout_s} s" if timed_out else safe_repr(error)
+        text = self._no_answer() if timed_out else safe_repr(error)
         subscription.errors += 1
+        subscription.streak.failed(subscription.handled)
         subscription.timeouts += timed_out
         subscription.last_error = text
         step = after_failure(subscription.options.retry, attempts, random.random())  # noqa: S311 - jitter
@@ -136,6 +141,10 @@ class Runner:
         self.crew.dead(subscription, letter, batch.first)
         if self.breaker is not None and lane.name != "control":
             self._judge(self.breaker)
+
+    def _no_answer(self) -> str:
+        timeout_s = self.subscription.options.timeout_s
+        return "it did not end, and was cancelled" if timeout_s is None else f"no answer within {timeout_s} s"
 
     def _judge(self, breaker: Breaker) -> None:
         """Pause the subscription where most of its events fail: the rest need not become dead letters too."""
@@ -181,7 +190,7 @@ class Runner:
         return any(worker.running and not worker.is_control for worker in self._all_workers())
 
     def may_begin(self, breaker: Breaker, now_ns: int) -> bool | None:
-        """Tell whether a subscription that was failing may begin something: True, None for one event, False."""
+        """Tell whether a subscription that was failing may begin: True, None for one event, False."""
         subscription = self.subscription
         verdict = breaker.ask(subscription.handled, now_ns, calls_in_hand=self._has_ordinary_call())
         if isinstance(verdict, Pause):
@@ -203,10 +212,10 @@ class Runner:
         self.side_calls.add(worker)
         self.failed(batch, TimeoutError("the call did not end when cancelled"), timed_out=True)
         log.error(
-            "%s did not end its call for %s when cancelled after %s s; it is abandoned, and the next begins",
+            "%s did not end its call for %s when cancelled (%s); it is abandoned, and the next begins",
             self.name,
             described(batch.events[0]),
-            self.subscription.options.timeout_s,
+            self._no_answer(),
         )
         self._replace(worker)
         if self.subscription.abandoned >= ABANDONED_MOST and not self.subscription.paused:
@@ -216,6 +225,61 @@ class Runner:
                 self.subscription.abandoned,
             )
             self.subscription.pause()
+
+    def leave_superseded(self, worker: Worker) -> None:
+        """Go on without a call that did not end for a newer event; its event is settled."""
+        self._set_aside(worker)
+        log.error("%s did not end its call for a newer event; it is abandoned, the next begins", self.name)
+
+    def _set_aside(self, worker: Worker) -> None:
+        """Let a call go on beside the subscription, and another worker take the place."""
+        self.subscription.abandoned += 1
+        self.side_calls.add(worker)
+        self._replace(worker)
+
+    # -- recovery -----------------------------------------------------------------------------------
+
+    def workers_in_hand(self) -> list[Worker]:
+        """Return the workers that count: abandoned ones do not."""
+        return [*self.workers, *([self.control] if self.control else [])]
+
+    def _older(self, longer_than_ns: int) -> list[Worker]:
+        latest_ns = self.crew.clock.now_ns() - longer_than_ns
+        return [w for w in self.workers_in_hand() if w.running and w.began_ns <= latest_ns]
+
+    def cancel_calls(self, longer_than_ns: int) -> int:
+        """Cancel the calls that have taken longer, as a time-out would; return how many."""
+        return sum(worker.cancel_call("recovery") for worker in self._older(longer_than_ns))
+
+    def restart(self, longer_than_ns: int = 0) -> None:
+        """Replace the workers but for those in calls that have not taken longer.
+
+        A call that is left is cancelled; if it does not end it is an abandoned one. Its event waits again.
+        """
+        for worker in self._older(longer_than_ns):
+            log.warning(
+                "%s is restarted: its call for %s is left, and the event waits again",
+                self.name,
+                described(worker.batch and worker.batch.current),
+            )
+            worker.leave_call()
+            self._set_aside(worker)
+        for worker in self.workers_in_hand():
+            if not worker.running:
+                self._replace(worker)
+                worker.retire()
+        self.wake()
+        self.wake_control()
+
+    def drill(self) -> None:
+        """Ask the control worker for a sign of life."""
+        self.drill_is_out = True
+        self.wake_control()
+
+    def answer_drill(self) -> None:
+        """The control worker has come to rest, so that a kill switch would have been handled."""
+        self.drill_is_out = False
+        self.crew.drilled(self.name)
 
     def abandoned_call_ended(self, worker: Worker) -> None:
         """Note that an abandoned call has ended after all."""
@@ -236,6 +300,8 @@ class Runner:
         """Replace a worker whose task ended without having been asked to, if the loop goes on."""
         if self.stopping or self.subscription.ended or worker.abandoned or not self.crew.is_running():
             return
+        if worker not in self.workers_in_hand():
+            return  # replaced by recovery
         self.crew.busy += 1
         self.loop.call_later(RESTART_S, self._restart, worker)
 
@@ -243,6 +309,8 @@ class Runner:
         if self.stopping:
             return  # the next start counts anew
         self.crew.busy -= 1
+        if worker not in self.workers_in_hand():
+            return  # replaced by recovery meanwhile
         if not self.stopping and not self.subscription.ended and self.crew.is_running():
             log.error("the task of %s was cancelled by somebody else; it goes on in a new one", self.name)
             self._replace(worker)
@@ -260,7 +328,7 @@ class Runner:
         return all(worker.task.done() for worker in self._all_workers())
 
     def _all_workers(self) -> list[Worker]:
-        return [*self.workers, *([self.control] if self.control else []), *self.side_calls]
+        return [*self.workers_in_hand(), *self.side_calls]
 
     async def stop(self, grace_s: float) -> None:
         """Cancel the workers and wait for their end, at most `grace_s`; a call that goes on is abandoned."""

@@ -13,6 +13,7 @@ from openoutcry.runtime.durable_door import Vote
 if TYPE_CHECKING:
     from openoutcry.runtime.door import Door
     from openoutcry.runtime.floor import Floor
+    from openoutcry.runtime.physician import Physician
     from openoutcry.runtime.rounds import Rounds
 
 _SIGNAL_ATTRIBUTES = ("event_id", "event_type", "source_agent", "symbol", "round_id")
@@ -23,6 +24,7 @@ class Signals:
 
     _door: "Door"
     _floor: "Floor"
+    _physician: "Physician"
     _rounds: "Rounds"
     _signal_classes: set[type]
 
@@ -193,9 +195,14 @@ class Signals:
             round_id = cause.round_id
         return self._rounds.abstain(agent, reason, round_id, None, cause.asked_ns)
 
-    def heartbeat(self, agent: str) -> Verdict:
-        """Note that an agent is alive. That is no answer."""
+    def heartbeat(self, agent: str, lease_s: float | None = None) -> Verdict:
+        """Note that an agent is alive. That is no answer.
+
+        With `lease_s` the agent has a lease: from then on health misses it whenever it gives no sign of life
+        for so many seconds. Later heartbeats renew the lease; 0 ends it.
+        """
         self._door.check_thread("heartbeat")
+        self._physician.renew(agent, lease_s)
         return self._rounds.heartbeat(agent)
 
     async def get_barrier_status(self) -> dict[str, Any]:

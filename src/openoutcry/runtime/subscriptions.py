@@ -327,8 +327,8 @@ class Subscription:
     def resume(self) -> None:
         """Handle again what waits: a person's word that the handler is mended.
 
-        It undoes `pause`, closes the breaker where the bus has paused it because most of its events failed, and
-        ends a quarantine; recovery may try everything anew.
+        It undoes `pause`, closes the breaker where the bus has paused it because most of its events failed,
+        and ends a quarantine; recovery may try everything anew.
         """
         self.check_thread("resume")
         self._paused = False
@@ -377,7 +377,7 @@ class Subscription:
         """Return the seconds since the last call ended or, before any, since subscribing; 0 while busy."""
         return 0.0 if not self.settled else max(0, now_ns - self.last_ns) / 1e9
 
-    def state(self) -> str:
+    def state(self) -> str:  # noqa: PLR0911 - one word per state
         """Return one word for what it is doing."""
         if self.ended:
             return "ended"

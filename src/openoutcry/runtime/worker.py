@@ -47,25 +47,13 @@ class Worker(Interruptible):
     """One call at a time, from one mailbox."""
 
     __slots__ = (
-        "_alarm",
-        "_asked_to_stop",
-        "_beat",
-        "_deadline_ns",
-        "_derivation",
-        "_derived_for",
         "_limit",
         "_resting",
-        "abandoned",
-        "batch",
         "began_ns",
         "bus",
         "is_control",
-        "mailbox",
         "marker",
         "outbox",
-        "runner",
-        "superseded",
-        "task",
         "waiter",
     )
 
@@ -243,12 +231,6 @@ class Worker(Interruptible):
             return False
         return not (mailbox.high.waiting or mailbox.normal.waiting)
 
-    def _settled(self, count: int) -> None:
-        """Note for the journal that so many events were settled."""
-        book = self.runner.subscription.book
-        if book is not None:
-            book.touched(count)
-
     def _still_good(self, batch: Batch, now_ns: int) -> bool:
         """Put a batch that is too old away, set the alarm for one that is not."""
         runner = self.runner
@@ -286,19 +268,34 @@ class Worker(Interruptible):
         Without a timer the worker is at rest: nothing waits for it.
         """
         loop, crew, mailbox = self.runner.loop, self.runner.crew, self.mailbox
+        if self.is_control and self.runner.drill_is_out:
+            self.runner.answer_drill()
         self.waiter = loop.create_future()
         if mailbox.high.waiting or mailbox.normal.waiting:
             due_ns = mailbox.due_ns()
             runner = self.runner
             if due_ns is not None and (self.is_control or not (runner.subscription.halted or runner.is_held)):
                 return loop.call_later(max(0, due_ns - now_ns) / 1e9, self.wake)
-        if self.is_control and self.runner.drill_is_out:
-            self.runner.answer_drill()
         self._resting = True
         crew.busy -= 1
         if not crew.busy:
             crew.rested()
         return None
+
+    def _abandon(self, batch: Batch) -> None:
+        """The cancelled call has not ended: go on without it."""
+        self._alarm = None
+        if self.batch is batch and not self.abandoned:
+            self.abandoned = True
+            is_derived = self._derived_for == self.call
+            if self.superseded:
+                self._conflate(batch)
+                self.runner.leave_superseded(self)
+            else:
+                self.mailbox.fail(batch)
+                self.runner.abandon(self, batch)
+            if is_derived:  # what the call still makes goes on being numbered from where it was
+                self._derived_for = self.call
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.waiter = None
