@@ -109,14 +109,14 @@ class Chart:
         )
 
     def _latency_ns(self, late_ns: int) -> float | None:
-        """Return the latency of late: p99 of what was counted or, if larger, how late the call in hand began."""
+        """Return the latency of late: p99 of what was counted or, if larger, how late a call has begun."""
         counted = self.subscription.latencies.since(self._before.latencies).percentile(99)
         if late_ns <= 0:
             return counted
         return late_ns if counted is None else max(counted, late_ns)
 
     def _oldest_call(self, runner: Runner, now_ns: int) -> tuple[int, str, int] | None:
-        """Return the age of the oldest call in hand, at least, what it handles, and how late it began at most."""
+        """Return the age of the oldest call in hand (at least), what it handles, and how late calls began."""
         oldest: tuple[int, str] | None = None
         late_ns = 0
         seen, self._calls = self._calls, {}
