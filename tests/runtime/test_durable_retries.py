@@ -693,3 +693,47 @@ async def test_an_event_of_level_memory_is_no_suspect(disk: Disk):
     await pause_until(lambda: row(bus, "risk").in_flight == 1)
     journal = await disk.crash(bus)
     assert journal.suspects() == []
+
+
+@virtual
+async def test_an_innocent_that_takes_longer_than_it_may_be_alone_is_not_convicted_with_the_killer():
+    journal = MemoryJournal()
+    for life in range(5):
+        bus = a_bus(journal, crash_attempts=3, suspect_alone_s=5.0)
+        innocent, killer = Named("innocent", takes_s=20.0), Named("killer", takes_s=1e6)
+        bus.subscribe("order", innocent.on_event)
+        bus.subscribe("order", killer.on_event)
+        if life == 0:
+            await bus.publish(an_order())
+        await bus.start()
+        for _ in range(3000):
+            if killer.begun:
+                break
+            await asyncio.sleep(0.01)
+        if not killer.begun:
+            break
+        await asyncio.sleep(1)  # it "kills" the process a second after it was begun
+        again = journal.reopened()
+        await abandon(bus)
+        journal = again
+    assert [letter.subscription for letter in bus.dead_letters()] == ["killer.on_event"]
+    await bus.join()
+    await bus.stop()
+
+
+@virtual
+async def test_a_call_that_is_always_in_hand_when_the_process_dies_of_something_else_is_not_convicted():
+    journal = MemoryJournal()
+    for life in range(8):
+        bus = a_bus(journal, crash_attempts=3, suspect_alone_s=1.0)
+        waiter = Named("waiter", takes_s=1e6)
+        bus.subscribe("order", waiter.on_event)
+        if life == 0:
+            await bus.publish(an_order())
+        await bus.start()
+        await asyncio.sleep(10)
+        assert waiter.begun
+        again = journal.reopened()
+        await abandon(bus)
+        journal = again
+    assert journal.buried() == []

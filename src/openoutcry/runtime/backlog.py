@@ -1,4 +1,4 @@
-"""Reading on from the journal: for subscriptions that are behind, page by page, shared by those that are close.
+"""Reading on from the journal: for subscriptions that are behind, by pages that those who are close share.
 
 A lane falls behind when the bus starts with events that it has not settled, or when it stops moving while
 others go on. It is then handed nothing: it reads. When it has read everything that was released, it is live
@@ -6,9 +6,10 @@ again, in the same turn of the loop, so that nothing falls in between.
 """
 
 import logging
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from openoutcry.errors import JournalError
@@ -21,17 +22,50 @@ from openoutcry.runtime.subscriptions import Subscription, selects, takes
 log = logging.getLogger("openoutcry")
 
 PAGE = 256
+READ_AT_ONCE = 1024
+"""Entries are read so many at a time, since a batch is fetched whole, and decoded by the page."""
 PAGES_KEPT = 64
 PAGES_AT_ONCE = 4
 LOW_WATER = 128
 
 
-@dataclass(frozen=True, slots=True)
 class Page:
-    """Part of the journal: entries, and the events that they are."""
+    """Part of the journal: entries, and the events that they are.
 
-    entries: list[Stored]
-    events: list[Any]
+    Attributes:
+        entries: The entries.
+        events: The events.
+        classes: One event for each class, if the page is plain: all of it is of the normal lane, can be read,
+            and has classes with a fixed type. Empty else.
+
+    """
+
+    __slots__ = ("classes", "entries", "events")
+
+    def __init__(self, entries: list[Stored]) -> None:
+        self.entries = entries
+        self.events = decode_many([entry.payload for entry in entries])
+        classes = {type(event): event for event in self.events}
+        is_plain = all(map(_is_fixed, classes)) and {entry.lane for entry in entries} <= {"normal"}
+        self.classes = tuple(classes.values()) if is_plain else ()
+
+    def part(self, after: int, upto: int) -> tuple[list[Any], Sequence[int]]:
+        """Return the events between two positions, and where they stand."""
+        entries, events = self.entries, self.events
+        low = bisect_right(entries, after, key=_position)
+        high = bisect_right(entries, upto, key=_position)
+        if low or high < len(entries):
+            events = events[low:high]
+        if not events:
+            return [], ()
+        return events, range(entries[low].position, entries[high - 1].position + 1)
+
+
+def _is_fixed(cls: type) -> bool:
+    return cls is not Undecodable and fixed_event_type(cls) is not None
+
+
+_position = attrgetter("position")
 
 
 class Pages:
@@ -39,10 +73,12 @@ class Pages:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._read_after = 0
+        self._entries: list[Stored] = []
         self._kept: OrderedDict[int, Page] = OrderedDict()
 
     def after(self, position: int, upto: int) -> tuple[Page, int]:
-        """Return the page that holds what follows a position, and the last position it covers up to `upto`."""
+        """Return the page with what follows a position, and the last position that it covers, up to `upto`."""
         number = position // PAGE
         last = (number + 1) * PAGE
         page = self._kept.get(number)
@@ -57,8 +93,12 @@ class Pages:
         return page, min(last, upto)
 
     def _read(self, after: int, upto: int) -> Page:
-        entries = [e for e in self._journal.read(after, upto - after) if e.position <= upto]
-        return Page(entries, decode_many([entry.payload for entry in entries]))
+        known = self._entries
+        if not known or not self._read_after <= after <= upto <= known[-1].position:
+            known = self._entries = self._journal.read(after, READ_AT_ONCE)
+            self._read_after = after
+        low, high = bisect_right(known, after, key=_position), bisect_right(known, upto, key=_position)
+        return Page(known[low:high])
 
 
 class Backlog:
@@ -115,6 +155,8 @@ class Backlog:
 
     def _hand(self, subscription: Subscription, book: LaneBook, page: Page, upto: int) -> None:
         """Hand a lane what it wants of a page, and what was held for its turn in between."""
+        if self._hand_plain(subscription, book, page, upto):
+            return
         name, selectors = book.lane.name, subscription.selectors
         wanted: dict[type, bool] = {}
         events: list[Any] = []
@@ -140,8 +182,23 @@ class Backlog:
                 events, places = [], []
         self._push(book, events, places, self._floor.clock.now_ns())
 
+    def _hand_plain(self, subscription: Subscription, book: LaneBook, page: Page, upto: int) -> bool:
+        """Hand a lane all of a page at once. False: that takes a look at each entry."""
+        if (
+            not page.classes
+            or book.skip
+            or book.held
+            or subscription.options.max_age_s is not None
+            or book.lane is not subscription.mailbox.normal
+            or not all(takes(subscription.selectors, event) for event in page.classes)
+        ):
+            return False
+        events, places = page.part(book.read_upto, upto)
+        self._push(book, events, places, self._floor.clock.now_ns())
+        return True
+
     @staticmethod
-    def _push(book: LaneBook, events: list[Any], places: list[int], at_ns: int) -> None:
+    def _push(book: LaneBook, events: list[Any], places: Sequence[int], at_ns: int) -> None:
         if events:
             book.place(places)
             book.lane.push(events, at_ns)

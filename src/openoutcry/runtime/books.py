@@ -17,8 +17,8 @@ Stretches = tuple[tuple[int, int], ...]
 class LaneBook:
     """One lane of a durable subscription, and how it relates to the journal.
 
-    A lane is live (what is committed is handed to it) or *behind*: then it reads on from the journal, and what
-    is not in the journal waits in `held` for its turn.
+    A lane is live (what is committed is handed to it) or *behind*: then it reads on from the journal, and
+    what is not in the journal waits in `held` for its turn.
 
     Attributes:
         lane: The lane.
@@ -138,13 +138,13 @@ class Book:
         return self.normal if lane == "normal" else self.high if lane == "high" else self.control
 
     def positions_of(self, batch: Batch) -> Sequence[int] | None:
-        """Return where the events of a batch stand, 0 for those that are not in the journal; None if none is."""
+        """Return where the events of a batch stand, 0 where one is not in the journal; None if none is."""
         book = self.of(batch.lane.name)
         book.positions.forget(batch.lane.cursor.floor)
         return book.positions.of(batch.first, len(batch.events))
 
     def settled(self, lane: Lane, count: int) -> None:
-        """Note that `count` events of a lane were settled. Where none is in the journal, nothing is to be saved."""
+        """Note that `count` events of a lane were settled. If none is in the journal, nothing is to be saved."""
         if self.of(lane.name).positions:
             self.touched(count)
 

@@ -210,8 +210,8 @@ class Census:
             lag = await count_waiting(self._journal, lanes.values())
             if lag and name in self._cursors:
                 log.warning(
-                    "%d events wait for the subscription %r, which nobody has made: subscribe it, or give them "
-                    "up with `openoutcry cursors drop`",
+                    "%d events wait for the subscription %r, which nobody has made: subscribe it, or give "
+                    "them up with `openoutcry cursors drop`",
                     lag,
                     name,
                 )
@@ -280,8 +280,8 @@ class Census:
         states = self._absent(old)
         if not new or new in self._cursors or any(s.name == new for s in self._floor.roster):
             raise SubscriptionError(
-                f"{new!r} has a cursor of its own; reassign {old!r} before {new!r} is subscribed for the first "
-                "time, or stop the bus and drop the cursor of the new name first"
+                f"{new!r} has a cursor of its own; reassign {old!r} before {new!r} is subscribed for the "
+                "first time, or stop the bus and drop the cursor of the new name first"
             )
         renamed = {lane: msgspec.structs.replace(s, subscription=new) for lane, s in states.items()}
         self.moved += renamed.values()
@@ -307,7 +307,7 @@ def takes_type(subscription: Subscription, entry: Stored) -> bool:
 
 
 def unreadable(floor: Floor) -> Callable[[Subscription, LaneBook, Stored, Undecodable], None]:
-    """Return what puts away an entry that nobody here can read, byte for byte, until its class is registered."""
+    """Return what puts away, byte for byte, an entry that nobody can read until its class is registered."""
 
     def put_away(subscription: Subscription, book: LaneBook, entry: Stored, event: Undecodable) -> None:
         log.error(

@@ -287,9 +287,8 @@ class Committer:
                 self.waiting -= 1
                 seen.now.discard(entry.event_id)
                 seen.before.discard(entry.event_id)
-        if group.written is not None:
-            # Written, and not known to be on the disk: not delivered here, but perhaps by the next life.
-            self.released = max(self.released, group.head)
+        # (What was written and is not known to be on the disk is not released: nobody is handed it here, neither
+        # at once nor by reading on from the journal, but perhaps by the next life.)
         self._floor.on_drained(None)
         group.wake()
 

@@ -104,7 +104,7 @@ class DurableDoor(ABC):
         return keeper.level_of(event_type, asked)
 
     async def publish_some(self, events: list[Any], priority: bool) -> tuple[int, bool]:
-        """Publish events until one has to wait or is refused: how many were accepted, and whether one was refused.
+        """Publish events until one has to wait or is refused; return how many were accepted, and which it was.
 
         They are let in one after the other without a wait in between, and then waited for together.
         """

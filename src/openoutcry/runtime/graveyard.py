@@ -44,7 +44,8 @@ def which_letters(conditions: dict[str, Any]) -> Which:
     unknown = sorted(conditions.keys() - set(Which.__dataclass_fields__))
     if unknown:
         raise ConfigError(
-            f"unknown conditions {unknown}; dead letters are chosen by {', '.join(Which.__dataclass_fields__)}"
+            f"unknown conditions {unknown}; dead letters are chosen by "
+            f"{', '.join(Which.__dataclass_fields__)}"
         )
     ids = conditions.get("letter_ids")
     event_type = conditions.get("event_type")

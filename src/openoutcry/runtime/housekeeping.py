@@ -118,7 +118,7 @@ class Housekeeping:
             elif self._journal.idle() or self._retire():
                 self._arm_idle(QUIET_S)
         except JournalError as error:
-            log.error("the journal could not be tidied up: %s", error)
+            log.error("the journal could not be tidied up: %s", error)  # noqa: TRY400 - the message says it
             self._commits.note_error(error)
 
     def _retire(self) -> bool:

@@ -268,6 +268,7 @@ class Keeper:
     # -- saving -------------------------------------------------------------------------------------
 
     def note(self, book: Book) -> None:
+        """Have the cursors of a subscription saved with some commit soon."""
         book.is_noted = True
         self._noted[book] = None
         self.house.due()
@@ -314,7 +315,11 @@ class Keeper:
         for book in noted:
             book.is_noted = False
             book.unsaved = 0
-        return Ready(changes, lambda: self._note_saved(moved, released), lambda: self._undo(changes, renamed, unsaved))
+        return Ready(
+            changes,
+            lambda: self._note_saved(moved, released),
+            lambda: self._undo(changes, renamed, unsaved),
+        )
 
     def _note_saved(self, moved: list[Any], released: int) -> None:
         for book, state, _ in moved:

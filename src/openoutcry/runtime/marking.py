@@ -14,6 +14,9 @@ from openoutcry.runtime.subscriptions import Subscription
 
 log = logging.getLogger("openoutcry")
 
+ALONE = " (alone)"
+"""What is added to a lane's name in the mark of a call that has the bus to itself."""
+
 
 class Marker:
     """Marks the calls of one worker, so that the next life knows what was in flight."""
@@ -40,13 +43,36 @@ class Marker:
             log.warning("the calls of %s cannot be marked: %s", subscription.name, error)
             return None
 
-    def drive(self, batch: Batch, drive: Drive) -> Drive:
-        """Return what calls the handler for a batch: `drive` itself, where nothing of it is in the journal."""
+    def drive(self, batch: Batch, drive: Drive, *, alone: bool = False) -> Drive:
+        """Return what calls the handler for a batch: `drive` itself, if nothing of it is in the journal.
+
+        `alone` says that nothing else is handled meanwhile, so that a crash is this call's doing.
+        """
         positions = self._book.positions_of(batch)
         if positions is None:
             return drive
         self._used = cell = self._cell_by_lane[batch.lane.name]
+        if alone and len(batch.events) == 1:
+            self._used = cell = self._cell_alone(batch.lane.name, cell)
         return partial(self._loop, self._cells, cell, iter(positions))
+
+    def _cell_alone(self, lane: str, otherwise: int) -> int:
+        name = lane + ALONE
+        if name not in self._cell_by_lane:
+            try:
+                self._cell_by_lane[name] = self._marks.claim(self._book.name, name)
+            except ConfigError:  # no cell is left
+                return otherwise
+        return self._cell_by_lane[name]
+
+    def mark_as_beside(self) -> None:
+        """Others are handled from now on beside the call in hand."""
+        for lane in ("high", "normal"):
+            alone = self._cell_by_lane.get(lane + ALONE)
+            if alone is not None and alone == self._used:
+                self._used = self._cell_by_lane[lane]
+                self._cells[self._used] = self._cells[alone]
+                self._cells[alone] = 0
 
     def clear(self) -> None:
         """The calls are over."""

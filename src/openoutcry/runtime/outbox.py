@@ -1,11 +1,11 @@
-"""The outbox: what a handler publishes waits for the end of its call, and is committed together with settling.
+"""The outbox: what a handler publishes waits for the end of its call, and is committed with the settling.
 
 ```
   handler publishes ─▶ outbox ─(the handler returned)─▶ one commit: outputs + the settled cursor ─▶ released
                           └───(it failed)─▶ forgotten, and published again by the next attempt
 ```
 
-So a crash finds either both or neither: the outputs of a call are never there without the event being settled.
+So a crash finds both or neither: the outputs of a call are never there without its event being settled.
 """
 
 from collections.abc import Awaitable, Callable

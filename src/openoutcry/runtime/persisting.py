@@ -125,8 +125,8 @@ class Persisting:
     async def reassign_cursor(self, old: str, new: str) -> int:
         """Give the cursor and dead letters of a subscription that was renamed to its new name.
 
-        Returns how many events wait for it. Raises as `drop_cursor`, and `SubscriptionError` where the new name
-        has a cursor of its own.
+        Returns how many events wait for it. Raises as `drop_cursor`, and `SubscriptionError` where the new
+        name has a cursor of its own.
         """
         return await self._keeper("reassign_cursor").census.reassign(old, new)
 
@@ -134,7 +134,8 @@ class Persisting:
         self._door.check_thread(call)
         if self._door.keeper is None:
             raise NotSubscribed(
-                f"{call}: the bus has no open journal, so there are no cursors; enable persistence and start it"
+                f"{call}: the bus has no open journal, so there are no cursors; "
+                "enable persistence and start it"
             )
         return self._door.keeper
 

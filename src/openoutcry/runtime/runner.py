@@ -106,6 +106,12 @@ class Runner:
             subscription.failing = False
             self.crew.failing(subscription)
 
+    def mark_as_beside(self) -> None:
+        """Others are handled from now on beside the calls in hand."""
+        for worker in self._all_workers():
+            if worker.marker is not None:
+                worker.marker.mark_as_beside()
+
     def wake_control(self) -> None:
         """Look at the control lane again, where there is one."""
         self.need_control()

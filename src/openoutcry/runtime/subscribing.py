@@ -76,13 +76,13 @@ class Subscribing:
             owner: An object whose life the subscription shares. It is held weakly: when it is gone, the bus
                 ends the subscription.
             breaker: When to pause the subscription because most of its events fail, so that the rest need not
-                become dead letters too: a `BreakerConfig`, or False for never. By default when 10 and at least
-                half of its last 20 events were given up.
+                become dead letters too: a `BreakerConfig`, or False for never. By default when 10 and at
+                least half of its last 20 events were given up.
             durable: With a journal, how far the subscription has come is kept under its name, and after a
                 crash it gets what it had not settled. Its name must then be unique and stay the same. False
                 for one that only wants what happens while it lives.
-            outbox: With a journal, what the handler publishes is not accepted before it has returned: then it is
-                committed together with the settling of its event, so that a crash finds both or neither. In
+            outbox: With a journal, what the handler publishes is not accepted before it has returned: then it
+                is committed together with the settling of its event, so that a crash finds both or neither. In
                 the handler `publish` returns True at once; when the handler fails, or the commit is refused,
                 nothing was published. Kill switches and what is not journaled go out at once. One call at a
                 time.
@@ -152,8 +152,8 @@ class Subscribing:
         name = self._floor.roster.free_name(wanted)
         if durable and name != wanted and self._door.open_keeper is not None:
             raise DuplicateName(
-                f"{wanted!r} is the name of another subscription, and with a journal each needs one of its own, "
-                "the same at every start: give this one a name=..., or durable=False"
+                f"{wanted!r} is the name of another subscription, and with a journal each needs one of its "
+                "own, the same at every start: give this one a name=..., or durable=False"
             )
         return name
 
@@ -322,8 +322,8 @@ def _options(
         raise SubscriptionError(f"breaker is {breaker!r}; it must be a BreakerConfig, or False for none")
     if outbox and not (durable and concurrency == 1):
         raise SubscriptionError(
-            f"outbox=True with durable={durable} and concurrency={concurrency}: an outbox is committed with the "
-            "cursor, one call at a time; leave the others as they are by default"
+            f"outbox=True with durable={durable} and concurrency={concurrency}: an outbox is committed with "
+            "the cursor, one call at a time; leave the others as they are by default"
         )
     return Options(
         overflow=overflow_policy(overflow),

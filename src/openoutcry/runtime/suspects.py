@@ -1,24 +1,46 @@
 """Suspects: events that were in a handler when the process died, and may be why.
 
-Each is tried again while nothing else runs, so that a further crash has one suspect alone: an event that
-kills the process is convicted after a few, and an innocent one that was merely busy at the time is not.
+Each is tried again while nothing else runs, and marked so, for as long as it has proved nothing: a further
+crash then has one culprit. An event that kills the process is convicted after a few crashes, and an innocent
+one that was merely busy at the time is not, however often that happens. (A hundred-minute call may kill the
+process at its end; so many crashes beside others convict as well.)
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import decode_many
-from openoutcry.ports import Journal, Suspect
+from openoutcry.ports import Journal
 from openoutcry.runtime.books import LaneBook
 from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.marking import ALONE
 from openoutcry.runtime.subscriptions import Subscription
 
 log = logging.getLogger("openoutcry")
 
 Call = tuple[str, str, int]
+
+BESIDE_FACTOR = 10
+"""So many times `crash_attempts` crashes beside others convict as well."""
+TRIED_MOST = 10
+"""After so many times `suspect_alone_s` the bus goes on, whatever is left to be tried alone."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What is held against a call: crashes with it in hand, beside others or alone."""
+
+    beside: int = 0
+    alone: int = 0
+
+    @property
+    def crashes(self) -> int:
+        """All of them."""
+        return self.beside + self.alone
 
 
 class Limits(Protocol):
@@ -49,11 +71,19 @@ class Suspects:
         self._journal = journal
         self._limits = limits
         self._changed = changed
-        self._known: dict[str, list[Suspect]] = {}
+        self._known: dict[str, dict[tuple[str, int], Record]] = {}
         for suspect in journal.suspects():
-            self._known.setdefault(suspect.subscription, []).append(suspect)
+            lane = suspect.lane.removesuffix(ALONE)
+            records = self._known.setdefault(suspect.subscription, {})
+            record = records.setdefault((lane, suspect.position), Record())
+            if lane == suspect.lane:
+                record.beside += suspect.crashes
+            else:
+                record.alone += suspect.crashes
         self._open: list[tuple[Subscription, LaneBook, int]] = []
+        self._slow: list[tuple[Subscription, LaneBook, int]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._until_ns = 0
         self.cleared: list[Call] = []
         self.quarantined = 0
 
@@ -61,43 +91,42 @@ class Suspects:
         """Put away what was in the handler at too many crashes, and remember what is to be tried alone."""
         book = subscription.book
         assert book is not None
-        for suspect in self._known.pop(subscription.name, ()):
-            lane = book.of(suspect.lane)
-            call = (suspect.subscription, suspect.lane, suspect.position)
-            if not lane.wants(suspect.position) or suspect.position > self._journal.head:
-                self.cleared.append(call)
-            elif suspect.crashes >= self._limits.crash_attempts:
-                self._quarantine(subscription, lane, suspect)
-                self.cleared.append(call)
-            elif suspect.lane != "control":
-                self._open.append((subscription, lane, suspect.position))
-        if self.cleared:
-            self._changed()
+        most = self._limits.crash_attempts
+        for (name, position), record in self._known.pop(subscription.name, {}).items():
+            lane = book.of(name)
+            if not lane.wants(position) or position > self._journal.head:
+                self._clear(subscription, lane, position)
+            elif record.alone + min(record.beside, 1) >= most or record.crashes >= most * BESIDE_FACTOR:
+                self._quarantine(subscription, lane, position, record.crashes)
+                self._clear(subscription, lane, position)
+            elif name != "control":
+                self._open.append((subscription, lane, position))
 
-    def _quarantine(self, subscription: Subscription, lane: LaneBook, suspect: Suspect) -> None:
-        found = self._journal.read(suspect.position - 1, 1)
-        lane.note_settled(suspect.position)
-        if not found or found[0].position != suspect.position:
+    def _quarantine(self, subscription: Subscription, lane: LaneBook, position: int, crashes: int) -> None:
+        found = self._journal.read(position - 1, 1)
+        lane.note_settled(position)
+        if not found or found[0].position != position:
             return
         self.quarantined += 1
         event = decode_many([found[0].payload])[0]
-        text = f"the process died {suspect.crashes} times while this was being handled"
-        log.error("%s: position %d is quarantined: %s", subscription.name, suspect.position, text)
+        text = f"the process died {crashes} times while this was being handled"
+        log.error("%s: position %d is quarantined: %s", subscription.name, position, text)
         letter = DeadLetter(
             subscription.name,
-            suspect.lane,
+            lane.lane.name,
             event,
             "quarantined",
             text,
             "",
-            suspect.crashes,
+            crashes,
             self._floor.clock.wall_ns(),
-            position=suspect.position,
+            position=position,
         )
         self._floor.dead(subscription, letter)
 
     def begin(self) -> None:
         """Let the first suspect have the bus to itself."""
+        self._until_ns = self._floor.clock.now_ns() + int(self._limits.suspect_alone_s * 1e9) * TRIED_MOST
         for subscription, _, _ in self._open:
             if subscription.book is not None:
                 subscription.book.watch = self._look
@@ -106,7 +135,7 @@ class Suspects:
     def _next(self) -> None:
         floor = self._floor
         self._silence()
-        while self._open:
+        while self._open and floor.clock.now_ns() < self._until_ns:
             subscription, lane, position = self._open[0]
             if not subscription.ended and subscription.book is not None and lane.is_open(position):
                 log.warning(
@@ -119,36 +148,51 @@ class Suspects:
                 self._timer = floor.loop.call_later(self._limits.suspect_alone_s, self._enough)
                 subscription.wake()
                 return
-            self._clear()
+            self._clear(*self._open.pop(0))
+        self._slow += self._open
+        self._open = []
         self._let_go(floor.roster)
 
-    def _clear(self) -> None:
-        subscription, lane, position = self._open.pop(0)
-        self.cleared.append((subscription.name, lane.lane.name, position))
+    def _clear(self, subscription: Subscription, lane: LaneBook, position: int) -> None:
+        name = lane.lane.name
+        self.cleared += [(subscription.name, name, position), (subscription.name, name + ALONE, position)]
         self._changed()
 
     def _look(self) -> None:
-        """Something was settled: perhaps the suspect."""
-        if self._open:
-            subscription, lane, position = self._open[0]
-            if subscription.ended or not lane.is_open(position):
-                self._clear()
-                self._next()
+        """Something was settled: perhaps a suspect."""
+        self._slow = [call for call in self._slow if not self._is_over(*call)]
+        if self._open and self._is_over(*self._open[0]):
+            self._open.pop(0)
+            self._next()
+        elif not self._open and not self._slow:
+            self._let_go(())
+
+    def _is_over(self, subscription: Subscription, lane: LaneBook, position: int) -> bool:
+        if not subscription.ended and lane.is_open(position):
+            return False
+        self._clear(subscription, lane, position)
+        return True
 
     def _enough(self) -> None:
-        """A suspect that takes so long is no killer so far: the others go on beside it."""
+        """A suspect that takes so long has not killed the process by being begun: the next one is tried.
+
+        It goes on beside that, and a crash from now on is not held against it as one that it had alone.
+        """
         self._timer = None
-        if self._floor.alone is not None:
-            log.warning(
-                "%s takes its time with what is tried alone: the others go on", self._floor.alone.name
-            )
-        self._let_go(self._floor.roster)
+        if self._open:
+            slow = self._open.pop(0)
+            self._slow.append(slow)
+            log.warning("%s takes its time with what is tried alone: the next goes on", slow[0].name)
+            runner = self._floor.runners.get(slow[0])
+            if runner is not None:
+                runner.mark_as_beside()
+        self._next()
 
     def _let_go(self, everybody: Iterable[Subscription]) -> None:
         self._silence()
         self._floor.alone = None
         for subscription in everybody:
-            if subscription.book is not None and not self._open:
+            if subscription.book is not None and not self._slow:
                 subscription.book.watch = None
             subscription.wake()
 

@@ -149,7 +149,7 @@ class Worker(Interruptible):
         """Call the handler for a batch and see to its end. False when the worker must not go on."""
         tracker, marker = self.runner.crew.tracker, self.marker
         if marker is not None:
-            drive = marker.drive(batch, drive)
+            drive = marker.drive(batch, drive, alone=self.runner.crew.alone is not None)
         if self.runner.outbox and self.runner.crew.post is not None:
             drive = self._posting(batch, drive)
         self.batch = batch
