@@ -16,7 +16,7 @@ from bus_helpers import (
     row,
     virtual,
 )
-from durable_kit import Disk, Named, a_bus, ids, is_settled, orders, turns, written, written_ids
+from durable_kit import Disk, Named, a_bus, abandon, ids, is_settled, orders, turns, written, written_ids
 
 from openoutcry import ConfigError, Event, EventBus, NotSubscribed, RetryPolicy, register_event
 from openoutcry.events.codec import Undecodable
