@@ -8,13 +8,14 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from bus_helpers import Gate, a_kill, a_tick, an_order, assert_settled, ticks, virtual
-from durable_kit import Disk, Faulty, Named, SlowDisk, a_bus, ids, orders, turns, written, written_ids
+from bus_helpers import Gate, a_fill, a_kill, a_tick, an_order, assert_settled, ticks, virtual
+from durable_kit import Disk, Faulty, Named, SlowDisk, a_bus, cursor, ids, orders, turns, written, written_ids
 
-from openoutcry import BusClosed, Event, EventBus, InvalidEvent, WrongThread
+from openoutcry import BusClosed, Event, EventBus, InvalidEvent, WrongThread, encode
 from openoutcry.errors import JournalDead, JournalFull
+from openoutcry.events import encode_many
 from openoutcry.journals import MemoryJournal, SqliteJournal
-from openoutcry.ports import Alike, Changes, Entry, Journal, Level, Written
+from openoutcry.ports import Alike, Changes, CursorState, Entry, Journal, Level, Written
 
 WARM = "warm"
 
@@ -411,6 +412,72 @@ async def test_a_bus_that_is_started_again_writes_to_its_new_keeper():
         assert desk.ids == ids(some) == written_ids(journal)[1:]
 
 
+# -- recovery by pages --------------------------------------------------------------------------------
+
+
+def pending(journal: Journal, events: Sequence[Any], floors: dict[str, int]) -> None:
+    """Write events that subscriptions of these names have settled up to these positions."""
+    states = [CursorState(subscription=name, lane="normal", floor=at) for name, at in floors.items()]
+    journal.write((), Changes(cursors=states))
+    for start in range(0, len(events), 100):
+        journal.write([Entry(e.event_id, encode(e)) for e in events[start : start + 100]])
+
+
+@virtual
+async def test_whole_pages_are_handed_out_in_order_to_who_has_not_settled_them(disk: Disk):
+    some = orders(2_000)
+    pending(disk.journal, some, {"all": 0, "rest": 700, "fills": 0})
+    every, rest, fills = Named("all"), Named("rest"), Named("fills")
+    bus = a_bus(disk.journal)
+    bus.subscribe("order", every.on_event, name="all")
+    bus.subscribe("order", rest.on_event, name="rest")
+    bus.subscribe("fill", fills.on_event, name="fills")
+    async with bus:
+        new = orders(3, 3_000)
+        await bus.publish_many(new)
+        await bus.join()
+        assert every.ids == ids([*some, *new])
+        assert rest.ids == ids([*some[700:], *new])
+        assert fills.ids == []
+        await bus.flush()
+        assert {cursor(disk.journal, name).floor for name in ("all", "rest", "fills")} == {2_003}
+
+
+@virtual
+async def test_a_crash_in_the_middle_of_a_page_redelivers_from_there(disk: Disk):
+    some = orders(600)
+    pending(disk.journal, some, {"risk": 0})
+    gate = Gate()
+    bus = a_bus(disk.journal)
+    bus.subscribe("order", gate.on_event, name="risk")
+    await bus.start()
+    await turns(5)
+    assert ids(gate.begun) == ids(some[:1])
+    journal = await disk.crash(bus)
+    assert [(s.position, s.crashes) for s in journal.suspects()] == [(1, 1)]
+    desk = Named("risk")
+    bus = a_bus(journal)
+    bus.subscribe("order", desk.on_event, name="risk")
+    async with bus:
+        await bus.join()
+        assert desk.ids == ids(some)
+    assert cursor(journal, "risk").floor == 600
+
+
+@virtual
+async def test_pages_with_something_else_in_them_are_looked_at_entry_by_entry(disk: Disk):
+    some = [event for number in range(300) for event in (an_order(f"o-{number}"), a_fill(f"o-{number}"))]
+    pending(disk.journal, some, {"orders": 0, "both": 0})
+    only, both = Named("orders"), Named("both")
+    bus = a_bus(disk.journal)
+    bus.subscribe("order", only.on_event, name="orders")
+    bus.subscribe(["order", "fill"], both.on_event, name="both")
+    async with bus:
+        await bus.join()
+        assert only.ids == ids(some[::2])
+        assert both.ids == ids(some)
+
+
 # -- beside the hot path ------------------------------------------------------------------------------
 
 
@@ -452,6 +519,32 @@ async def test_the_mark_is_that_of_the_event_in_the_handler(is_coroutine: bool):
         await bus.join()
         assert marked == list(range(1, 302))
         assert max(journal.marks.cells) == 0
+
+
+def test_encoding_many_is_encoding_each(caplog: pytest.LogCaptureFixture):
+    some = [*orders(3), a_fill(), a_tick()]
+    assert encode_many(some) == [encode(event) for event in some]
+    assert encode_many([]) == []
+    with pytest.raises(InvalidEvent):
+        encode_many([*some, object()])
+
+
+@pytest.mark.parametrize("engine", ["sqlite3", "apsw"])
+def test_reading_waits_for_a_checkpoint_in_another_thread(tmp_path: Any, engine: Any):
+    pytest.importorskip(engine)
+    with SqliteJournal(tmp_path / "a.db", engine=engine) as journal:
+        for batch in range(40):
+            some = orders(100, 100 * batch)
+            journal.write([Entry(event.event_id, encode(event) + b" " * 1_000) for event in some])
+        step = journal.begin_checkpoint()
+        assert step is not None
+        thread = Thread(target=step.perform)
+        thread.start()
+        found = [len(journal.read(after, 100)) for after in range(0, 4_000, 100)]
+        thread.join()
+        journal.end_checkpoint(step)
+        assert found == [100] * 40
+        assert journal.write([Entry("new", b'{"event_id":"new"}')]).positions == range(4_001, 4_002)
 
 
 def test_entries_that_are_alike_are_entries_like_others(tmp_path: Any):

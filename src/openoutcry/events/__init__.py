@@ -4,7 +4,7 @@
 trading firm, and users add theirs, as subclasses of `Event` or as classes of their own (`register_event`).
 """
 
-from openoutcry.events.codec import Undecodable, decode, decode_many, encode
+from openoutcry.events.codec import Undecodable, decode, decode_many, encode, encode_many
 from openoutcry.events.derived import Derivation, derived_id
 from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
@@ -23,6 +23,7 @@ __all__ = [
     "decode_many",
     "derived_id",
     "encode",
+    "encode_many",
     "event_type_of",
     "fixed_event_type",
     "install_deriver",

@@ -4,6 +4,7 @@ import importlib
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote
 
@@ -80,7 +81,11 @@ class StandardConnection:
 
 
 class ApswConnection:
-    """Apsw, which brings an SQLite of its own, usually a newer one."""
+    """Apsw, which brings an SQLite of its own, usually a newer one.
+
+    It refuses a call while another thread has one going on, a checkpoint for instance. The standard library
+    waits, and so does this.
+    """
 
     def __init__(self, uri: str) -> None:
         apsw = importlib.import_module("apsw")
@@ -89,21 +94,42 @@ class ApswConnection:
             uri, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
         )
         self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
-        self.run: Callable[..., Any] = self._db.execute
-        self.run_many: Callable[..., Any] = self._db.executemany
+        self._turn = Lock()
+        self.run: Callable[..., Any] = self._alone(self._db.execute)
+        self.run_many: Callable[..., Any] = self._alone(self._db.executemany)
+
+    def _alone(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        turn = self._turn
+
+        def call_alone(*values: Any) -> Any:
+            with turn:
+                return call(*values)
+
+        return call_alone
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
         """Yield the rows of a query as tuples."""
-        cursor = self._db.cursor()
+        turn = self._turn
+        with turn:
+            cursor = self._db.cursor()
         try:
-            yield from cursor.execute(sql, values)
+            with turn:
+                found = cursor.execute(sql, values)
+            while True:
+                with turn:
+                    row = next(found, None)
+                if row is None:
+                    return
+                yield row
         finally:
-            cursor.close()
+            with turn:
+                cursor.close()
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
-        return bool(self._db.in_transaction)
+        with self._turn:
+            return bool(self._db.in_transaction)
 
     def close(self) -> None:
         """Close it."""

@@ -17,7 +17,7 @@ from threading import get_ident
 from typing import Any
 
 from openoutcry.errors import OpenOutcryError
-from openoutcry.events import encode
+from openoutcry.events import encode, encode_many
 from openoutcry.ports import Level
 from openoutcry.runtime.causes import Tracker
 from openoutcry.runtime.commits import Committer
@@ -216,7 +216,7 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
             for event in events:
                 stamp_cause(event)
         try:
-            payloads = [encode(event) for event in events]
+            payloads = encode_many(events)
         except OpenOutcryError:
             return None
         group: Group | None = commits.stage_alike(events, ids, payloads, level)
