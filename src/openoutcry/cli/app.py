@@ -10,6 +10,7 @@ from openoutcry.cli.demo import demo
 from openoutcry.cli.doctor import doctor
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.run import run
+from openoutcry.cli.watching import status, top
 from openoutcry.errors import JournalCorrupt, JournalDead, OpenOutcryError
 
 _SIGINT = 2
@@ -40,5 +41,7 @@ main.add_command(demo)
 main.add_command(run)
 main.add_command(bench)
 main.add_command(doctor)
+main.add_command(status)
+main.add_command(top)
 for verb in journal.__all__:
     main.add_command(getattr(journal, verb))

@@ -1,0 +1,270 @@
+"""`openoutcry status` and `openoutcry top`: how a running bus is, asked at the socket beside its journal."""
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import count as counting
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from openoutcry.cli.console import can_be_rich, facts, print_lines, table
+from openoutcry.cli.journal import options
+from openoutcry.cli.journal.access import plainly, reading
+from openoutcry.cli.journal.pending import count_waiting, show_waiting
+from openoutcry.cli.journal.showing import clean, json_line
+from openoutcry.cli.mistakes import FAILED, Mistake
+from openoutcry.errors import NotAJournal
+from openoutcry.runtime.desk_client import Answer, ask
+
+NO_BUS: Final = 3
+ASK_S: Final = 5.0
+_HEADS: Final = (
+    "subscription",
+    "state",
+    "lag",
+    "in/s",
+    "out/s",
+    "p50",
+    "p99",
+    "errors",
+    "retries",
+    "dead",
+)
+_WORDS: Final = 2
+"""How many of the columns are words, to the left."""
+
+
+@click.command()
+@options.journal
+@options.as_json
+@options.key_file
+def status(path: Path, as_json: bool, key_file: Path | None) -> None:
+    """Say how the bus is that writes to a journal: health, lag, rates, errors of each subscription.
+
+    Ends with 0 when it is healthy, 1 when it is not, 3 when no bus runs.
+    """
+    found = _ask(path)
+    if found is None:
+        _say_no_bus(path, key_file, as_json=as_json)
+        raise click.exceptions.Exit(NO_BUS)
+    if as_json:
+        print_lines([json_line(found)])
+    else:
+        _show(path, found)
+    raise click.exceptions.Exit(0 if found["health"]["status"] == "healthy" else FAILED)
+
+
+@click.command()
+@options.journal
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(0.1, 3_600),
+    default=1.0,
+    metavar="SECONDS",
+    help="From one look to the next; 1 unless you say otherwise.",
+)
+@click.option(
+    "--count", type=click.IntRange(1), metavar="COUNT", help="End after so many looks; without it, never."
+)
+def top(path: Path, every_s: float, count: int | None) -> None:
+    """Watch the bus that writes to a journal, live, the busiest subscriptions first.
+
+    Ends with Ctrl-C, or with 3 when no bus runs any more.
+    """
+    looks = _looks(path, every_s, count)
+    if can_be_rich():
+        _watch_richly(path, looks)
+    else:
+        for found in looks:
+            print_lines([*_head_lines(path, found), "", *_grid(_rows(found)), ""])
+    if count is None:
+        click.echo(f"no bus listens beside {path}", err=True)
+        raise click.exceptions.Exit(NO_BUS)
+
+
+# -- asking -----------------------------------------------------------------------------------------
+
+
+def _ask(path: Path) -> dict[str, Any] | None:
+    """Return the status of the bus, or None where none listens. Raises `Mistake` when it gives no answer."""
+    with plainly(path):
+        answer: Answer | None = ask(path, "status", timeout_s=ASK_S)
+    if answer is None:
+        return None
+    if not answer.ok:
+        raise Mistake(answer.error)
+    found: dict[str, Any] = answer.result
+    return found
+
+
+def _looks(path: Path, every_s: float, count: int | None) -> Iterator[dict[str, Any]]:
+    """Yield the status again and again, until no bus answers."""
+    for number in counting(1):
+        found = _ask(path)
+        if found is None:
+            if number == 1:
+                _check_there(path)
+                raise _NoBus(path)
+            return
+        yield found
+        if number == count:
+            return
+        time.sleep(every_s)
+
+
+class _NoBus(click.ClickException):
+    """There is nobody to ask."""
+
+    exit_code = NO_BUS
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"no bus listens beside {path}: start one, with a socket (PersistenceConfig.socket); "
+            "`openoutcry status` shows what its journal says"
+        )
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise NotAJournal(f"{path} does not exist; name the file that a bus writes to")
+
+
+def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
+    """Say what the journal alone tells."""
+    _check_there(path)
+    with reading(path, key_file) as reader:
+        waiting = count_waiting(reader, lambda _at: None)
+        letters = len(list(reader.buried()))
+        first, head = reader.first, reader.head
+    if as_json:
+        said = {"state": "no bus", "first": first, "head": head, "dead_letters": letters}
+        print_lines([json_line({**said, "subscriptions": waiting})])
+        return
+    facts(
+        clean(str(path)),
+        [
+            ("bus", "none listens here"),
+            ("events", f"positions {first:,} to {head:,}"),
+            ("dead letters", f"{letters:,}" if letters else "none"),
+        ],
+    )
+    if waiting:
+        click.echo()
+        show_waiting(waiting)
+
+
+# -- showing ----------------------------------------------------------------------------------------
+
+
+def _show(path: Path, found: dict[str, Any]) -> None:
+    facts(clean(str(path)), _facts(found))
+    wrong = found["health"]["findings"]
+    if wrong:
+        click.echo()
+        rows = [
+            (
+                f["level"],
+                clean(f["check"]),
+                clean(f["culprit"]),
+                clean(f["detail"]),
+                clean(", ".join(f["tried"])),
+            )
+            for f in wrong
+        ]
+        table(("level", "check", "culprit", "what is wrong", "tried"), rows)
+    subscriptions = _rows(found)
+    if subscriptions:
+        click.echo()
+        print_lines(_grid(subscriptions))
+
+
+def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
+    pressure, journal = found["backpressure"], found["journal"] or {}
+    room = f"{pressure['queue_size']:,} of {pressure['capacity']:,} ({clean(pressure['level'])})"
+    rows = [
+        ("bus", clean(found["state"])),
+        ("health", clean(f"{found['health']['status']}: {found['health']['message']}")),
+        ("queue", f"{room}, {sum(pressure['refused'].values()):,} refused"),
+        ("published", f"{pressure['published']:,}, {found['dead_letters']:,} dead letters"),
+    ]
+    if journal:
+        state = f"dead: {journal['dead']}" if journal.get("dead") else f"head {journal['head']:,}"
+        rows.append(("journal", clean(f"{state}, {journal['waiting']:,} wait for their commit")))
+    dog = found.get("watchdog")
+    if dog is not None:
+        episodes = dog["episodes"]
+        last = f", the last by {episodes[-1]['handler']}" if episodes else ""
+        rows.append(("loop", clean(f"kept {len(episodes):,} times of late{last}")))
+    lane = found["health"]["details"].get("kill_lane")
+    if lane is not None:
+        ago = lane["proven_s_ago"]
+        rows.append(("kill lane", "never proven" if ago is None else f"proven {ago:.0f} s ago"))
+    return rows
+
+
+def _head_lines(path: Path, found: dict[str, Any]) -> list[str]:
+    rows = _facts(found)
+    width = max(len(name) for name, _ in rows)
+    return [clean(str(path)), *(f"  {name:<{width}}  {value}" for name, value in rows)]
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row per subscription, those with the largest lag and rate first."""
+    records = sorted(
+        found["handlers"]["handlers"],
+        key=lambda r: (-r["lag"], -(r["recent"]["handled_per_s"] or 0), r["name"]),
+    )
+    return [
+        (
+            clean(r["name"]),
+            clean(r["state"]),
+            f"{r['lag']:,}",
+            _rate(r["recent"]["accepted_per_s"]),
+            _rate(r["recent"]["handled_per_s"]),
+            _span(r["recent"]["p50_us"]),
+            _span(r["recent"]["p99_us"]),
+            f"{r['errors']:,}",
+            f"{r['retries']:,}",
+            f"{r['dead_letters']:,}",
+        )
+        for r in records
+    ]
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f}" if per_s >= 10 else f"{per_s:.1f}"
+
+
+def _span(us: float | None) -> str:
+    if us is None:
+        return "-"
+    for unit, size in (("s", 1e6), ("ms", 1e3)):
+        if us >= size:
+            return f"{us / size:.3g} {unit}"
+    return f"{us:.3g} us"
+
+
+def _grid(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows under their heads, aligned: words to the left, figures to the right."""
+    widths = [max(len(head), *(len(row[i]) for row in rows), 0) for i, head in enumerate(_HEADS)]
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if i < _WORDS else f"{cell:>{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (_HEADS, *rows)
+    ]
+
+
+def _watch_richly(path: Path, looks: Iterator[dict[str, Any]]) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False, screen=False) as live:
+        for found in looks:
+            text = Text("\n".join([*_head_lines(path, found), "", *_grid(_rows(found))]))
+            colour = {"healthy": "green", "unhealthy": "bold red"}.get(found["health"]["status"], "yellow")
+            text.highlight_words([found["health"]["status"]], colour)
+            live.update(text, refresh=True)

@@ -1,0 +1,184 @@
+"""`openoutcry status` and `openoutcry top`, beside a real bus in another thread, and without one."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from openoutcry import EventBus, HealthCheckConfig, MarketDataEvent, PersistenceConfig
+from openoutcry.cli import main, watching
+from openoutcry.config import DrillConfig
+
+LIMIT_S = 30
+
+
+def call(*arguments: object) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert "Traceback (most recent" not in result.output
+    return result
+
+
+def tick(price: float = 1.0) -> MarketDataEvent:
+    return MarketDataEvent(symbol="ES", price=price)
+
+
+@contextmanager
+def running(path: Path, prepare: Callable[[EventBus], Any], **settings: Any) -> Iterator[None]:
+    """A bus with a journal, in a thread of its own, as the command meets it in another process."""
+    ready, end = threading.Event(), threading.Event()
+    failed: list[BaseException] = []
+
+    async def serve() -> None:
+        bus = EventBus(
+            persistence_config=PersistenceConfig(path=path, levels={"market_data": "process"}), **settings
+        )
+        async with bus:
+            await prepare(bus)
+            ready.set()
+            await asyncio.get_running_loop().run_in_executor(None, end.wait, LIMIT_S)
+            await bus.stop(timeout_s=0.1)
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the test is
+            failed.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert ready.wait(LIMIT_S)
+        if not failed:
+            yield
+    finally:
+        end.set()
+        thread.join(LIMIT_S)
+    assert failed == []
+
+
+async def at_work(bus: EventBus) -> None:
+    async def on_tick(_event: Any) -> None:
+        return
+
+    bus.subscribe("market_data", on_tick, name="momentum")
+    bus.subscribe("kill_switch", lambda _event: None, name="risk")
+    for _ in range(20):
+        await bus.publish(tick())
+    await bus.join()
+
+
+async def failing(bus: EventBus) -> None:
+    async def on_tick(_event: Any) -> None:
+        raise ValueError("\x1b[31m no")
+
+    bus.subscribe("market_data", on_tick, name="bro\x1b[31mken", retry=False)
+    for _ in range(20):
+        await bus.publish(tick())
+    await asyncio.sleep(0.05)
+
+
+HEALTH = HealthCheckConfig(drills=DrillConfig(every_s=5))
+
+
+def test_the_status_of_a_healthy_bus_ends_with_0(tmp_path):
+    with running(tmp_path / "firm.db", at_work, health_check_config=HEALTH):
+        said = call("status", tmp_path / "firm.db")
+        as_json = call("status", tmp_path / "firm.db", "--json")
+    assert said.exit_code == as_json.exit_code == 0
+    assert "healthy: nothing is wrong" in said.stdout
+    assert "proven" in said.stdout
+    (momentum,) = (line.split() for line in said.stdout.splitlines() if line.startswith("momentum"))
+    assert momentum[1:3] == ["idle", "0"]
+    found = json.loads(as_json.stdout)
+    assert found["health"]["status"] == "healthy"
+    assert {record["name"] for record in found["handlers"]["handlers"]} == {"momentum", "risk"}
+
+
+def test_the_status_names_the_culprit_ends_with_1_and_does_nothing_to_a_terminal(tmp_path):
+    with running(tmp_path / "firm.db", failing):
+        said = call("status", tmp_path / "firm.db")
+    assert said.exit_code == 1
+    assert "\x1b" not in said.stdout
+    assert r"bro\x1b[31mken" in said.stdout
+    assert "most of its events fail" in said.stdout
+    assert "failing" in said.stdout
+
+
+def test_without_a_bus_the_status_says_what_the_journal_tells_and_ends_with_3(tmp_path):
+    path = tmp_path / "firm.db"
+    with running(path, at_work):
+        pass
+    said, as_json = call("status", path), call("status", path, "--json")
+    assert said.exit_code == as_json.exit_code == 3
+    assert "none listens here" in said.stdout
+    assert "positions 1 to 20" in said.stdout
+    assert "momentum" in said.stdout
+    assert json.loads(as_json.stdout)["state"] == "no bus"
+
+
+@pytest.mark.parametrize("verb", ["status", "top"])
+def test_a_file_that_is_not_there_is_one_line(tmp_path, verb):
+    said = call(verb, tmp_path / "nothing.db")
+    assert said.exit_code == 2
+    assert said.stderr.count("\n") == 1
+    assert "does not exist" in said.stderr
+
+
+def test_top_looks_again_and_again(tmp_path):
+    with running(tmp_path / "firm.db", at_work):
+        said = call("top", tmp_path / "firm.db", "--every", "0.1", "--count", "3")
+    assert said.exit_code == 0
+    assert said.stdout.count("health") >= 3
+    assert sum(line.startswith("momentum") for line in said.stdout.splitlines()) == 3
+
+
+def test_top_draws_in_place_on_a_terminal(tmp_path, monkeypatch):
+    pytest.importorskip("rich")
+    monkeypatch.setattr(watching, "can_be_rich", lambda: True)
+    with running(tmp_path / "firm.db", at_work):
+        said = call("top", tmp_path / "firm.db", "--every", "0.1", "--count", "2")
+    assert said.exit_code == 0
+    assert "momentum" in said.stdout
+
+
+def test_top_without_a_bus_is_one_line_and_ends_with_3(tmp_path):
+    path = tmp_path / "firm.db"
+    with running(path, at_work):
+        pass
+    said = call("top", path)
+    assert said.exit_code == 3
+    assert "no bus listens" in said.stderr
+
+
+def test_top_ends_with_3_when_the_bus_goes_away(tmp_path, monkeypatch):
+    path = tmp_path / "firm.db"
+    looks = iter([True, True, False])
+    real = watching.ask
+    monkeypatch.setattr(watching, "ask", lambda *a, **k: real(*a, **k) if next(looks) else None)
+    with running(path, at_work):
+        said = call("top", path, "--every", "0.1")
+    assert said.exit_code == 3
+    assert sum(line.startswith("momentum") for line in said.stdout.splitlines()) == 2
+
+
+def test_a_bus_that_gives_no_answer_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(watching, "ASK_S", 0.2)
+
+    async def blocking(bus: EventBus) -> None:
+        await at_work(bus)
+        bus._lifecycle._desk.verbs["status"] = bus._lifecycle._desk.verbs["ping"]._replace(
+            do=lambda _bus, _asked: asyncio.sleep(LIMIT_S)
+        )
+
+    with running(tmp_path / "firm.db", blocking):
+        said = call("status", tmp_path / "firm.db")
+    assert said.exit_code == 2
+    assert "did not answer within 0.2 s" in said.stderr
