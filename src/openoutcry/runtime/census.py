@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -100,6 +101,7 @@ class Census:
             return
         saved = self._cursors.pop(subscription.name, {})
         box = subscription.mailbox
+        held: list[deque[tuple[int, Any, int]]] = []
         # Its cursors are written with the next commit: those of one before it must not be dropped there.
         self.dropped = [gone for gone in self.dropped if gone[0] != subscription.name]
         if subscription.book is not None and self._goes_on(subscription.book, saved):
@@ -107,13 +109,14 @@ class Census:
         if subscription.book is not None:
             # Somebody else has had the journal meanwhile: what it says goes before what is remembered here.
             self._graves.interrupt(subscription)
-            box.withdraw()
-            subscription.withdraw_held()
+            box.withdraw(self._is_kept)
+            subscription.withdraw_held(self._is_kept)
+            held = [lane.held for lane in subscription.book.lanes]
             box.fall_behind(-box.behind)
-            self._floor.withdraw_control(subscription)
+            self._floor.withdraw_control(subscription, self._is_kept)
         lanes = (subscription.control.normal, box.high, box.normal)
         first = self._first_floor()
-        books = []
+        books: list[LaneBook] = []
         for lane in lanes:
             state = saved.get(lane.name)
             book = LaneBook(lane, first, ()) if state is None else LaneBook(lane, state.floor, state.settled)
@@ -121,6 +124,8 @@ class Census:
                 book.saved = (state.floor, state.settled)
             books.append(book)
             self.fresh = self.fresh or state is None
+        for book, waiting in zip(books, held, strict=False):
+            book.held = waiting
         control, high, normal = books
         takes_types = tuple(sorted(_types(subscription)))
         subscription.book = Book(
@@ -134,6 +139,10 @@ class Census:
             self._hand_urgent(subscription)
             self._redrive()
         self._note(subscription.book)
+
+    def _is_kept(self, event: Any) -> bool:
+        """Tell whether the journal has an event, so that it comes from there."""
+        return self._journal.find(event.event_id) is not None
 
     def _goes_on(self, book: Book, saved: dict[str, CursorState]) -> bool:
         """Tell whether the books of before a stop still hold, since nobody else has had the journal."""
@@ -161,7 +170,8 @@ class Census:
 
     def _first_floor(self) -> int:
         """Return where a subscription without a cursor begins: now or, before the start, at the beginning."""
-        return self._commits.released if self._floor.running else self._begin_at
+        # (A bus that is stopping does not run any more, and has handed out everything as well.)
+        return self._commits.released if self._floor.running or self.has_started else self._begin_at
 
     def _hand_urgent(self, subscription: Subscription) -> None:
         """Hand a subscription the high-priority events and kill switches that it has not settled."""

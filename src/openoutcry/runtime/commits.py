@@ -205,13 +205,14 @@ class Committer:
         if self.dead is not None:
             self._fail(group, self.dead)
             return
-        ready = self._keeper.ready()
+        ready = None
         try:
+            ready = self._keeper.ready()
             written = self._journal.write(group.to_write(), None if ready is None else ready.changes)
-        except JournalError as error:
+        except Exception as error:  # noqa: BLE001 - an adapter of somebody's: whoever waits must be told
             if ready is not None:
                 ready.undo()
-            self._fail(group, error)
+            self._fail(group, _as_journal_error(error))
             return
         group.written = written
         group.head = self._journal.head
@@ -228,8 +229,8 @@ class Committer:
         began_ns = perf_counter_ns()
         try:
             self._journal.sync()
-        except JournalError as error:
-            self._fail(group, error)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(group, _as_journal_error(error))
             return
         self._note_sync(perf_counter_ns() - began_ns)
         self._release(group)
@@ -341,3 +342,12 @@ class Committer:
         if self._thread is not None:
             self._thread.shutdown(wait=True)
             self._thread = None
+
+
+def _as_journal_error(error: Exception) -> JournalError:
+    """Return the error itself or, where a journal raised something else, that it is dead: nobody knows more."""
+    if isinstance(error, JournalError):
+        return error
+    dead = JournalDead(f"the journal failed in a way that it does not know itself: {error!r}; see to its adapter")
+    dead.__cause__ = error
+    return dead

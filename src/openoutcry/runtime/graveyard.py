@@ -4,6 +4,7 @@ A letter stays where it is until its redriven event is settled: a crash in betwe
 fails again takes the place of the old one, with the attempts of both.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import msgspec
 
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import ConfigError
+from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import Undecodable, decode_many, encode
 from openoutcry.ports import BuriedEvent
 from openoutcry.runtime.subscriptions import Subscription
+
+log = logging.getLogger("openoutcry")
 
 REDRIVE = "redrive"
 """The reason of a letter that the next start is to redrive: how the command line asks for it."""
@@ -94,7 +97,10 @@ class Graveyard:
         self._next_id += 1
         subscription.dead_letters.append(letter)
         if self.durable and book is not None:
-            self._buried.append(_to_bury(letter))
+            try:
+                self._buried.append(_to_bury(letter))
+            except InvalidEvent as error:
+                log.warning("a dead letter of %s is not in the journal: %s", subscription.name, error)
             book.touched(1)
             self.changed()
         return letter
