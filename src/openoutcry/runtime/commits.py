@@ -288,8 +288,8 @@ class Committer:
                 self.waiting -= 1
                 seen.now.discard(entry.event_id)
                 seen.before.discard(entry.event_id)
-        # (What was written and is not known to be on the disk is not released: nobody is handed it here, neither
-        # at once nor by reading on from the journal, but perhaps by the next life.)
+        # (What was written and is not known to be on the disk is not released: nobody is handed it here, not
+        # even by reading on from the journal, but perhaps by the next life.)
         self._floor.on_drained(None)
         group.wake()
 

@@ -1,0 +1,42 @@
+"""What a failed sync leaves behind is handed to nobody in this life, however a lane gets its events (CONTRACT 14, 16)."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from bus_helpers import an_order, virtual
+from durable_kit import Faulty, a_bus, ids, orders, quick_stall
+
+from openoutcry.errors import JournalDead
+
+
+class Noting:
+    name = "desk"
+
+    def __init__(self) -> None:
+        self.handled: list[Any] = []
+
+    async def on_event(self, event: Any) -> None:
+        self.handled.append(event)
+
+
+@virtual
+async def test_a_lane_that_reads_on_from_the_journal_is_not_handed_what_a_failed_sync_left_there():
+    journal = Faulty()
+    bus = a_bus(journal, backpressure_config=quick_stall())
+    desk = Noting()
+    subscription = bus.subscribe("order", desk.on_event)
+    await bus.start()
+    subscription.pause()
+    some = orders(3)
+    for order in some:
+        await bus.publish(order)
+        await asyncio.sleep(1)
+    assert subscription.stats(0).behind
+    journal.fail_next("sync", JournalDead("the disk is gone"))
+    with pytest.raises(JournalDead):
+        await bus.publish(an_order("o-9"), level="disk")
+    subscription.resume()
+    await asyncio.sleep(1)
+    assert ids(desk.handled) == ids(some)
+    await bus.stop()
