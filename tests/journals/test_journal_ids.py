@@ -43,6 +43,20 @@ def test_old_and_new_ids_are_told_apart() -> None:
     assert index.are_new(["new", "newer"])
 
 
+def test_ids_made_beforehand_by_many_who_take_turns_are_told_apart() -> None:
+    index = IdIndex()
+    old = hexes(1_000, 1_020)
+    index.add_older(old, 1)
+    parts = [hexes(number * 60, number * 60 + 60) for number in range(5)]
+    batches = [list(turn) for turn in zip(*parts, strict=True)]
+    for number, some in enumerate(batches):
+        assert index.are_new(some)
+        index.add(some, 21 + number * 5)
+        assert not index.are_new([*batches[number // 2][2:4], *hexes(2_000, 2_002)])
+        assert not index.are_new([*hexes(2_000, 2_002), old[3]])
+    assert not any(index.are_new([event_id]) for some in batches for event_id in some)
+
+
 def test_asking_again_after_the_ids_were_noted_gives_the_new_answer() -> None:
     index = IdIndex()
     for some in (["a", "b"], hexes(1, 3)):

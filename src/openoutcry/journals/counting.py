@@ -70,10 +70,11 @@ def by_stem(ids: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
 
 
 class _Stem:
-    __slots__ = ("highest", "stretches")
+    __slots__ = ("highest", "oldest", "stretches")
 
-    def __init__(self, highest: Rank) -> None:
+    def __init__(self, highest: Rank, first: int) -> None:
         self.highest = highest
+        self.oldest = first
         self.stretches: list[Stretch] = []  # ascending, not overlapping
 
 
@@ -117,7 +118,7 @@ class Counting:
         stem, low, high = part
         known = self._stems.get(stem)
         if known is None:
-            known = self._stems[stem] = _Stem(high)
+            known = self._stems[stem] = _Stem(high, first)
         known.highest = high
         stretches = known.stretches
         if stretches:
@@ -134,8 +135,9 @@ class Counting:
         if known is None:
             if len(self._stems) >= STEMS:
                 return False
-            known = self._stems[stem] = _Stem(high)
+            known = self._stems[stem] = _Stem(high, first)
         known.highest = max(known.highest, high)
+        known.oldest = min(known.oldest, first)
         stretches = known.stretches
         at = bisect_right(stretches, low, key=_low)
         if at and stretches[at - 1][1] >= low:
@@ -149,6 +151,11 @@ class Counting:
                 return True
         stretches.insert(at, (low, high, first, last))
         return True
+
+    def reaches_below(self, ids: Sequence[str], position: int) -> bool:
+        """Tell whether something was noted before a position of a stem that some of the ids have."""
+        stems = {event_id[:STEM] for event_id in ids}
+        return any(known.oldest < position for known in map(self._stems.get, stems) if known is not None)
 
     def place(self, event_id: str) -> tuple[int, int] | None:
         """Return the first and the last position between which an id may stand; None when it is not here."""

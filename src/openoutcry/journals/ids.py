@@ -113,6 +113,8 @@ class IdIndex:
             exact_from = min(exact_from, generation.first)
         if self._buckets and any(map(self._in_buckets, loose)):
             return False
+        if not self._counting.reaches_below(loose, exact_from):
+            return True  # the dicts know all of what they could be
         return not any(self._in_stretch(event_id, exact_from) for event_id in loose if counts(event_id))
 
     def add(self, ids: Sequence[str], first: int) -> None:

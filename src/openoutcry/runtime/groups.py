@@ -127,16 +127,12 @@ class Group:
         self._indexed = len(self.ids)
         return self._index.get(event_id)
 
-    def future(self) -> "asyncio.Future[None]":
-        """Return a future that is done when the group, which is not over, is."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiters.append(future)
-        return future
-
     async def wait(self) -> None:
         """Wait until the group is released, or raise why it was not. Cancelling leaves it going on."""
         if not self.is_over:
-            await self.future()
+            future = asyncio.get_running_loop().create_future()
+            self.waiters.append(future)
+            await future
         if self.error is not None:
             raise self.error
 

@@ -11,6 +11,7 @@ The state lives in the cells of closures and not in attributes: a cell is read i
 variables.
 """
 
+from asyncio import get_running_loop
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from threading import get_ident
@@ -122,7 +123,8 @@ def make_turnstile(  # noqa: C901, PLR0915 - several small functions that share 
             group = keep(event)
             if group is not None:
                 # `Group.wait`, written out: a coroutine less.
-                future = group.future()
+                future = get_running_loop().create_future()
+                group.waiters.append(future)
                 await future
                 if group.error is not None:
                     raise group.error
