@@ -1,5 +1,6 @@
 """The keeper of the journal: opens it, knows which subscription stands where, and sees that it is saved."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -160,11 +161,20 @@ class Keeper:
         lane.posted = batch.first
         self.census.fresh = True
         self.note(book)
+        assert group is not None
         try:
-            if group is not None:
-                await group.wait()
+            await self._wait_regardless(group)
         finally:
             lane.posted = 0
+
+    @staticmethod
+    async def _wait_regardless(group: Group) -> None:
+        """Wait for a commit that settles an event: a cancellation would leave its outputs without that."""
+        while not group.is_over:
+            with suppress(asyncio.CancelledError):
+                await group.wait()
+        if group.error is not None:
+            raise group.error
 
     def forget(self, outputs: list[Output]) -> None:
         """A call has failed: what it had published never was."""
