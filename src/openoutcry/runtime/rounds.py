@@ -220,10 +220,9 @@ class Rounds:
         known it is a stray. One without goes to `round_for(agent)`, unless it answers an event (admitted at
         `asked_ns`) that came before the release of a round the agent missed: there it is late. If there is
         none, a registered agent that missed the last round which expected it is late there, once, within
-        `barrier_timeout` of the release;
-        so is one from the same handler call as its answer. Any other signal of a registered agent is early:
-        it joins the next round that expects the agent, if that opens within `signal_timeout`. Who is not
-        registered is a stranger in the oldest open round. A signal never opens a round.
+        `barrier_timeout` of the release; so is one from the same handler call as its answer. Any other signal
+        of a registered agent is early: it joins the next round that expects the agent, if that opens within
+        `signal_timeout`. Who is not registered is a stranger in the oldest open round. A signal opens none.
         """
         round_id = signal.round_id
         now_ns = self._read_ns() if now_ns is None else now_ns
@@ -306,8 +305,6 @@ class Rounds:
                 verdict = Verdict.ALIVE
         return verdict
 
-    # -- what can be seen ----------------------------------------------------------------------------
-
     def get_status(self) -> dict[str, Any]:
         """Give the state of the book as a JSON-ready dictionary: agents, open rounds, counts, strays."""
         now_ns = self._now_ns()
@@ -315,9 +312,7 @@ class Rounds:
         return {
             "registered": sorted(self.agents),
             "critical": sorted(self.critical_agents),
-            "heartbeats_age_s": {
-                agent: (now_ns - at_ns) / NS_PER_S for agent, at_ns in self._heartbeats.items()
-            },
+            "heartbeats_age_s": {a: (now_ns - at_ns) / NS_PER_S for a, at_ns in self._heartbeats.items()},
             "open": [barrier.get_status() for barrier in self._open.values()],
             "released_counts": {str(status): count for status, count in self._ended_counts.items()},
             "invalid_count": self._invalid_count,
@@ -326,8 +321,6 @@ class Rounds:
             "strays": [stray._asdict() for stray in self._strays],
             "strays_count": self._strays_count,
         }
-
-    # -- inside --------------------------------------------------------------------------------------
 
     def _now_ns(self, now_ns: int | None = None) -> int:
         return self._read_ns() if now_ns is None else now_ns
