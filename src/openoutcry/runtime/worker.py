@@ -274,7 +274,10 @@ class Worker(Interruptible):
         if mailbox.high.waiting or mailbox.normal.waiting:
             due_ns = mailbox.due_ns()
             runner = self.runner
-            if due_ns is not None and (self.is_control or not (runner.subscription.halted or runner.is_held)):
+            # (Who waits while another has the bus to itself is woken at the end of that.)
+            subscription = runner.subscription
+            waits = subscription.halted or runner.is_held or crew.alone not in (None, subscription)
+            if due_ns is not None and (self.is_control or not waits):
                 return loop.call_later(max(0, due_ns - now_ns) / 1e9, self.wake)
         self._resting = True
         crew.busy -= 1
