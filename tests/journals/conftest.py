@@ -1,16 +1,14 @@
 """Journals of every kind, closed after the test."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from journal_kit import Factory
+from journal_kit import Factory, without_apsw
 
 from openoutcry.journals import SqliteJournal
 from openoutcry.ports import Journal
 
-without_apsw = pytest.mark.skipif(find_spec("apsw") is None, reason="apsw is not installed")
 KINDS = ["memory", "sqlite", "sqlite keyed", pytest.param("sqlite apsw", marks=without_apsw)]
 
 

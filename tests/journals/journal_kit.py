@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from openoutcry.journals import MemoryJournal, SqliteJournal
 from openoutcry.ports import Entry, Envelope, Journal, Level
 
+without_apsw = pytest.mark.skipif(find_spec("apsw") is None, reason="apsw is not installed")
 NOON_NS = 1_764_000_000_000_000_000
 _numbers = count(1)
 

@@ -1,13 +1,20 @@
-"""Reading batches through one connection: forwards, backwards, filtered."""
+"""Reading batches through one connection: forwards, backwards, filtered, and held against the chain.
 
+`rows`, `forwards` and `backwards` give what the file has, for those that judge it themselves. What goes out
+as entries is held against the checksum of the batch before: carried along while batches are read in order,
+asked for once where reading begins somewhere else.
+"""
+
+import struct
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from openoutcry.errors import JournalCorrupt, JournalError
+from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, is_corrupt
-from openoutcry.journals.rows import Row, unpack
+from openoutcry.journals.rows import NORMAL, Row, unpack
 from openoutcry.journals.schema import SELECT_BATCH
 from openoutcry.ports import Filter, Stored
 
@@ -16,7 +23,10 @@ _FORWARDS: Final = SELECT_BATCH + f"WHERE first >= {_HOLDER} ORDER BY first"
 _BACKWARDS: Final = SELECT_BATCH + "WHERE first <= ? ORDER BY first DESC"
 _ONE: Final = _BACKWARDS + " LIMIT 1"
 _URGENT: Final = SELECT_BATCH + f"WHERE urgent = 1 AND first >= {_HOLDER} ORDER BY first"
+_BEFORE: Final = "SELECT checksum FROM batches WHERE first < ? ORDER BY first DESC LIMIT 1"
+_FLOOR: Final = "SELECT key, value FROM meta WHERE key IN ('floor', 'floor_checksum')"
 _TYPES: Final = (int, int, int, int, bytes, bytes, int)
+_UNMARKED: Final = {NORMAL}
 LAST_POSITION: Final = 2**63 - 1
 
 
@@ -77,30 +87,41 @@ def take_backwards(batches: Iterator[list[Stored]], limit: int, where: Filter | 
     meets = None if where is None else matching(where)
     for batch in batches:
         for entry in reversed(batch):
-            if len(found) == limit:
-                return found[::-1]
             if meets is None or meets(entry):
                 found.append(entry)
+                if len(found) == limit:
+                    return found[::-1]
     return found[::-1]
 
 
 class Log:
-    """The batches of a journal file, as one connection sees them."""
+    """The batches of a journal file, as one connection sees them.
 
-    __slots__ = ("_kept", "_kept_first", "db", "path")
+    With a chain, `read`, `read_urgent`, `tail` and `entry` raise `JournalCorrupt` where a batch is not what
+    was written. Without one they give whatever can be read.
+    """
 
-    def __init__(self, db: Connection, path: Path) -> None:
+    __slots__ = ("_chain", "_kept", "_kept_first", "_link", "_next", "db", "path")
+
+    def __init__(self, db: Connection, path: Path, chain: Chain | None = None) -> None:
         self.db = db
         self.path = path
+        self._chain = chain
+        self._next = 0
+        """Where the batch begins that follows the last one held, whose checksum is `_link`."""
+        self._link = b""
         self._kept: list[Stored] = []
         self._kept_first = 0
 
-    def rows(self, sql: str, position: int) -> Generator[Row, None, None]:
-        """Yield batches, turning what SQLite says of damage into `JournalCorrupt`."""
+    def rows(self, sql: str, position: int, *, held: bool = False) -> Generator[Row, None, None]:
+        """Yield batches, turning what SQLite says of damage into `JournalCorrupt`.
+
+        What is `held` against the chain need not be looked at for its types.
+        """
         try:
             with closing(self.db.rows(sql, (position,))) as found:
                 for row in found:
-                    if tuple(map(type, row)) != _TYPES:
+                    if not held and tuple(map(type, row)) != _TYPES:
                         raise JournalCorrupt(
                             f"{self.path}: a row near position {position} has not the types of a batch; "
                             f"go on in a new file with recover_into",
@@ -108,13 +129,16 @@ class Log:
                         )
                     yield Row(*row)
         except self.db.error as problem:
-            if is_corrupt(problem):
-                raise JournalCorrupt(
-                    f"{self.path} is damaged near position {position} ({problem}); "
-                    f"run verify, and go on in a new file with recover_into",
-                    position,
-                ) from problem
-            raise JournalError(f"{self.path} cannot be read: {problem}; try again") from problem
+            raise self._unreadable(position, problem) from problem
+
+    def _unreadable(self, position: int, problem: Exception) -> JournalError:
+        if is_corrupt(problem):
+            return JournalCorrupt(
+                f"{self.path} is damaged near position {position} ({problem}); "
+                f"run verify, and go on in a new file with recover_into",
+                position,
+            )
+        return JournalError(f"{self.path} cannot be read: {problem}; try again")
 
     def forwards(self, position: int = 0) -> Generator[Row, None, None]:
         """Yield batches in order, from the one that holds `position`."""
@@ -132,13 +156,13 @@ class Log:
         """Return the next `limit` entries behind a position that meet a filter."""
         if limit <= 0:
             return []
-        with closing(self.forwards(after + 1)) as rows:
+        with closing(self._held(_FORWARDS, after + 1)) as rows:
             return take_forwards(map(self._open, _in_time(rows, where)), after, limit, where)
 
     def read_urgent(self, after: int, limit: int) -> list[Stored]:
         """Return the next `limit` entries of the lanes `control` and `high` behind a position."""
         found: list[Stored] = []
-        with closing(self.rows(_URGENT, after + 1)) as rows:
+        with closing(self._held(_URGENT, after + 1)) as rows:
             for row in rows:
                 found += [entry for entry in unpack(row, all_lanes=False) if entry.position > after]
                 if len(found) >= limit:
@@ -149,12 +173,13 @@ class Log:
         """Return the last `limit` entries that meet a filter, oldest first."""
         if limit <= 0:
             return []
-        with closing(self.backwards()) as rows:
-            return take_backwards(map(unpack, _in_time(rows, where)), limit, where)
+        with closing(self._held_backwards()) as rows:
+            return take_backwards(map(self._unpack, _in_time(rows, where)), limit, where)
 
     def entry(self, position: int) -> Stored | None:
         """Return the entry at a position, or None when it is not kept."""
-        row = next(self.rows(_ONE, position), None)
+        with closing(self._held(_ONE, position)) as rows:
+            row = next(rows, None)
         if row is None or position > row.last:
             return None
         return self._open(row)[position - row.first]
@@ -162,9 +187,83 @@ class Log:
     def _open(self, row: Row) -> list[Stored]:
         """Unpack a row, unless it is the one that was unpacked last: small reads go through it again."""
         if self._kept_first != row.first:
-            self._kept = unpack(row)
+            self._kept = self._unpack(row)
             self._kept_first = row.first
         return self._kept
+
+    def _unpack(self, row: Row) -> list[Stored]:
+        """Unpack a row and hold its mark against it: without one `read_urgent` would pass it over."""
+        entries = unpack(row)
+        if not row.urgent and {entry.lane for entry in entries} != _UNMARKED:
+            raise self._damaged(row.first, row.size, "are marked as not urgent, and some are")
+        return entries
+
+    def _held(self, sql: str, position: int) -> Generator[Row, None, None]:
+        """Yield batches that come in order, or singly, each held against the chain."""
+        with closing(self.rows(sql, position, held=self._chain is not None)) as rows:
+            if self._chain is None:
+                yield from rows
+                return
+            for row in rows:
+                first = row.first
+                if first != self._kept_first:  # else it was held when it was unpacked
+                    if not self._holds(row, self._link if first == self._next else self._before(first)):
+                        continue
+                    self._next, self._link = first + row.size, row.checksum
+                yield row
+
+    def _held_backwards(self) -> Generator[Row, None, None]:
+        """Yield batches newest first, each held against the chain when the one before it is there."""
+        with closing(self.rows(_BACKWARDS, LAST_POSITION, held=self._chain is not None)) as rows:
+            if self._chain is None:
+                yield from rows
+                return
+            row = next(rows, None)
+            while row is not None:
+                older = next(rows, None)
+                if not self._holds(row, self._before(row.first) if older is None else older.checksum):
+                    return
+                yield row
+                row = older
+
+    def _before(self, first: int) -> bytes:
+        """Return the checksum that stands before a batch: a gap that a recovery has left does not count."""
+        try:
+            for (checksum,) in self.db.rows(_BEFORE, (first,)):
+                return checksum if isinstance(checksum, bytes) else b""
+        except self.db.error as problem:
+            raise self._unreadable(first, problem) from problem
+        return self._floor(first)[1]
+
+    def _floor(self, first: int) -> tuple[int, bytes]:
+        """Return where the file begins, and the checksum before that; of a damaged one nothing holds."""
+        try:
+            found = dict(self.db.rows(_FLOOR))
+            return int(found["floor"]), bytes.fromhex(found["floor_checksum"])
+        except self.db.error as problem:
+            raise self._unreadable(first, problem) from problem
+        except (KeyError, TypeError, ValueError):
+            return 0, b""
+
+    def _holds(self, row: Row, before: bytes) -> bool:
+        """Tell whether a batch holds; False, not an error, when it was retired while it was being read."""
+        assert self._chain is not None, "only what has a chain is held against it"
+        first, size, first_ns, last_ns, checksum, data, _ = row
+        try:
+            if self._chain.link(before, first, size, first_ns, last_ns, data) == checksum:
+                return True
+        except (TypeError, struct.error):  # damage has changed the type of something
+            size = 1
+        if self._floor(first)[0] >= first:
+            return False
+        raise self._damaged(first, size, "do not match their checksum, or the one before it")
+
+    def _damaged(self, first: int, size: int, what: str) -> JournalCorrupt:
+        return JournalCorrupt(
+            f"{self.path}: positions {first} to {first + size - 1} {what}; "
+            f"run verify, and go on in a new file with recover_into",
+            first,
+        )
 
 
 def _in_time(rows: Iterator[Row], where: Filter | None) -> Iterator[Row]:

@@ -164,6 +164,9 @@ class MemoryJournal:
         self.synced = max(self.synced, step.upto)
         return self.synced
 
+    def look_after(self) -> None:
+        """Do nothing: there are no files."""
+
     def begin_checkpoint(self) -> Step | None:
         """Return None: there is nothing to tidy up."""
         return None
@@ -184,7 +187,7 @@ class MemoryJournal:
 
     def tail(self, limit: int, where: Filter | None = None) -> list[Stored]:
         """Return the newest `limit` entries, oldest first."""
-        return take_backwards(reversed(self._batches), limit, where)
+        return take_backwards(reversed(self._batches), limit, where) if limit > 0 else []
 
     def find(self, event_id: str) -> int | None:
         """Return the position of the entry with this id, or None when it is not kept."""

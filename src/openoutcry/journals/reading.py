@@ -18,8 +18,10 @@ from openoutcry.ports import BuriedEvent, CursorState, Filter, Stored, Suspect
 class JournalReader:
     """A journal file opened read-only, also while a bus writes to it. It never locks the writer out.
 
-    Of a sealed journal everything can be read without the key, except that nothing is then held against
-    its checksum.
+    What is read is held against its checksum: `JournalCorrupt` tells where it is not what was written. Of a
+    sealed journal everything can be read without the key, only that nothing is then held. `held=False` does
+    the same, for whoever wants to see what is left of a damaged file; `verify` looks at everything all the
+    same.
 
     Attributes:
         path: The file, symbolic links resolved.
@@ -31,7 +33,9 @@ class JournalReader:
 
     """
 
-    def __init__(self, path: str | Path, *, key: bytes | None = None, engine: EngineName = "auto") -> None:
+    def __init__(
+        self, path: str | Path, *, key: bytes | None = None, engine: EngineName = "auto", held: bool = True
+    ) -> None:
         self.path = Path(os.path.realpath(path))
         if not self.path.is_file():
             raise NotAJournal(f"{self.path} does not exist; name the file that a bus writes to")
@@ -39,9 +43,9 @@ class JournalReader:
             self._db: Connection = connect(self.path, engine, "ro")
         except Exception as problem:
             raise schema.unreadable(self.path, problem) from problem
-        self._log = Log(self._db, self.path)
         try:
             self._chain = self._recognise(key)
+            self._log = Log(self._db, self.path, self._chain if held else None)
         except BaseException:
             self._db.close()
             raise
@@ -70,7 +74,10 @@ class JournalReader:
         return self._start().position + 1
 
     def read(self, after: int, limit: int, where: Filter | None = None) -> list[Stored]:
-        """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more."""
+        """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more.
+
+        Raises `JournalCorrupt` at the first batch that is not what was written; read on behind it.
+        """
         return self._log.read(after, limit, where)
 
     def tail(self, limit: int, where: Filter | None = None) -> list[Stored]:

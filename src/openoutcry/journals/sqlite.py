@@ -88,7 +88,7 @@ class SqliteJournal:
         self._engine: EngineName = engine
         self._key = key
         self._db = opened.db
-        self._log = Log(opened.db, opened.path)
+        self._log = Log(opened.db, opened.path, opened.chain)
         self._chain = opened.chain
         self._checksum = opened.checksum
         self._wal = opened.wal
@@ -97,6 +97,7 @@ class SqliteJournal:
         self._register = Register(self._log, opened.floor, opened.head)
         self._barred: JournalError | None = None
         self._closed = False
+        self._places = self._stand()
         forks.watch(self)
 
     # Writing
@@ -209,6 +210,27 @@ class SqliteJournal:
             raise self._barred
         return SyncStep(self._wal, self.head)
 
+    def look_after(self) -> None:
+        """See that the files are where they were; raise `JournalDead` if they were removed or replaced.
+
+        Whatever is written to a file that has no name any more is gone when the journal is closed, and no
+        write says so. Costs some microseconds.
+        """
+        if self._barred is None:
+            try:
+                stand = self._stand()
+            except OSError as problem:
+                self._die("its files were removed", problem)
+            if stand != self._places:
+                self._die("its files were replaced", OSError("they are not those that were opened"))
+
+    def _stand(self) -> list[tuple[int, int]]:
+        found = []
+        for suffix in ("", "-wal", "-marks"):
+            stat = os.stat(f"{self.path}{suffix}")
+            found.append((stat.st_dev, stat.st_ino))
+        return found
+
     def end_sync(self, step: Step) -> int:
         """Note a performed sync. Any error of it is final: the generation is dead."""
         if self._barred is not None:
@@ -249,7 +271,10 @@ class SqliteJournal:
     # Reading
 
     def read(self, after: int, limit: int, where: Filter | None = None) -> list[Stored]:
-        """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more."""
+        """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more.
+
+        Raises `JournalCorrupt` at the first batch that is not what was written, as do the other readings.
+        """
         return self._log.read(after, limit, where)
 
     def read_urgent(self, after: int, limit: int) -> list[Stored]:

@@ -47,9 +47,9 @@ def database_errors() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def reading(path: Path, key_file: Path | None = None) -> Iterator[JournalReader]:
+def reading(path: Path, key_file: Path | None = None, *, held: bool = True) -> Iterator[JournalReader]:
     """Open a journal for reading; needs no lock, and keeps nobody from writing."""
-    with plainly(path), JournalReader(path, key=read_key(key_file)) as reader:
+    with plainly(path), JournalReader(path, key=read_key(key_file), held=held) as reader:
         yield reader
 
 

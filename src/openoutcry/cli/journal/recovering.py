@@ -91,7 +91,7 @@ def recover(
 
 
 def _look(path: Path, key_file: Path | None, crash_attempts: int) -> Outlook:
-    with reading(path, key_file) as reader:
+    with reading(path, key_file, held=False) as reader:  # damage is listed, and must not end the look
         head = reader.head
         with progress("counting") as tell:
             waiting = count_waiting(reader, lambda at: tell(at, head))
