@@ -354,6 +354,10 @@ class Journal(Protocol):
         """Note a performed sync, and return the position up to which all is on the disk."""
         ...
 
+    def look_after(self) -> None:
+        """See that what is written still goes where it went; raise `JournalDead` if not. Cheap, but not free."""
+        ...
+
     def begin_checkpoint(self) -> Step | None:
         """Begin tidying up the write-ahead log, to be performed elsewhere; None when it is not worth it yet.
 

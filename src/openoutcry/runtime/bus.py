@@ -12,11 +12,12 @@ from openoutcry.config import (
     BusConfig,
     HealthCheckConfig,
     PersistenceConfig,
+    check_flag,
     check_names,
 )
 from openoutcry.core.pressure import BackpressureLevel, Wait
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import BusClosed, OpenOutcryError
+from openoutcry.errors import BusClosed, ConfigError, OpenOutcryError
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.causes import current
 from openoutcry.runtime.desk import Desk
@@ -94,6 +95,12 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         kill_switch_releasers: Iterable[str] = (),
         journal: Journal | None = None,
     ) -> None:
+        check_flag("enable_persistence", enable_persistence)
+        if journal is not None and not hasattr(journal, "write"):
+            raise ConfigError(
+                f"journal is {journal!r}; it must be a Journal such as MemoryJournal(). For a file give "
+                "persistence_config=PersistenceConfig(path=...)"
+            )
         if enable_persistence or journal is not None:
             persistence_config = persistence_config or PersistenceConfig()
         self.config = BusConfig(
@@ -119,9 +126,6 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
         self._ingest = Ingest(self._floor, self._door, max_queue_size)
         self._physician = Physician(self._floor, health_check_config)
-        self._physician.released = lambda: self._feed.released()  # noqa: PLW0108 - it is replaced
-        self._physician.state = lambda: self._lifecycle.state
-        self._physician.journal.keeper = lambda: self._door.keeper
         self._lifecycle = Lifecycle(
             self._floor,
             self._feed,

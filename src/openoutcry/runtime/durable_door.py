@@ -18,7 +18,7 @@ from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.groups import Group, Receipt, Then
 from openoutcry.runtime.history import SeenIds
-from openoutcry.runtime.keeper import Keeper
+from openoutcry.runtime.keeper import Keeper, level_named
 from openoutcry.runtime.outbox import Output
 from openoutcry.runtime.turnstile import Turnstile
 
@@ -94,7 +94,7 @@ class DurableDoor(ABC):
         keeper = self.keeper
         if keeper is None:
             if self.open_keeper is None:
-                if asked not in (None, "memory"):
+                if asked is not None and level_named(asked):
                     raise ConfigError(
                         f"level is {asked!r}, but this bus has no journal: make it with "
                         "EventBus(enable_persistence=True), or leave the level out"

@@ -20,6 +20,8 @@ QUIET_S = 0.05
 """A pause between two pieces of deferred work."""
 IDLE_S = 0.25
 """The pause between a commit and the first look at what may be tidied up."""
+LOOK_AFTER_NS = 100_000_000
+"""A journal that is written to is looked after so often."""
 BUSY_LOOKS = 8
 """After so many looks at a journal that is being written to, it is tidied up nevertheless."""
 
@@ -38,6 +40,7 @@ class Housekeeping:
         self._running = False
         self._head = journal.head
         self._busy_looks = 0
+        self._look_after_ns = 0
         self._step: Step | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._retains = any(
@@ -95,8 +98,16 @@ class Housekeeping:
     # -- deferred work ------------------------------------------------------------------------------
 
     def busy(self) -> None:
-        """Something is committed: there will be something to tidy up."""
+        """Something is committed: there will be something to tidy up.
+
+        Raises `JournalDead` where the journal's files are gone or replaced, so that nothing is accepted into
+        nowhere.
+        """
         self._arm_idle(IDLE_S)
+        now_ns = self._floor.clock.now_ns()
+        if now_ns >= self._look_after_ns:
+            self._look_after_ns = now_ns + LOOK_AFTER_NS
+            self._journal.look_after()
 
     def _arm_idle(self, after_s: float) -> None:
         if self._idle is None and self._running and self._floor.loop is not None:
