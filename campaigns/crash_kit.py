@@ -5,7 +5,8 @@ what it wrote there is known even if SIGKILL is the next thing that happens to i
 not ended was not told.
 
 A child is a function that is forked, which takes some milliseconds. `forked` kills it after a number of lines
-and a random moment more; `traced` lets strace kill it as it enters a chosen system call for the n-th time.
+and a random moment more; `traced` lets strace kill it as it enters a chosen system call for the n-th time;
+`undisturbed` lets it come to its end.
 """
 
 import ctypes
@@ -55,18 +56,41 @@ def teller(fd: int) -> Tell:
     return tell
 
 
-def forked(work: Work, lines: int, rng: random.Random) -> Life:
-    """Kill a child that does the work at a random moment after it has told so many lines."""
+def forked(work: Work, lines: int, rng: random.Random, after: str = "", mean_s: float = 0.0005) -> Life:
+    """Kill a child that does the work at a random moment after it has told so many lines.
+
+    Args:
+        work: What it does.
+        lines: The lines to wait for.
+        rng: Chooses the moment.
+        after: Counts the lines only from one on that begins with this.
+        mean_s: The mean of the time that passes after the last line, in seconds.
+
+    """
     pid, out, go = _fork(work)
     os.close(go)
     with os.fdopen(out) as pipe:
-        told = [pipe.readline() for _ in range(lines)]
-        busy_until = time.perf_counter() + rng.expovariate(2000)
+        told: list[str] = []
+        while after and (not told or told[-1]) and not (told and told[-1].startswith(after)):
+            told.append(pipe.readline())
+        for _ in range(lines):
+            told.append(pipe.readline())
+            if not told[-1]:
+                break
+        busy_until = time.perf_counter() + rng.expovariate(1 / mean_s)
         while time.perf_counter() < busy_until:
             pass
         os.kill(pid, signal.SIGKILL)
         told += pipe.readlines()
     return _bury(pid, told)
+
+
+def undisturbed(work: Work) -> Life:
+    """Let a child do the work to its end."""
+    pid, out, go = _fork(work)
+    os.close(go)
+    with os.fdopen(out) as pipe:
+        return _bury(pid, pipe.readlines())
 
 
 def traced(work: Work, call: str, when: int) -> Life:
