@@ -3,17 +3,23 @@
 from openoutcry.clocks import VirtualClock
 from openoutcry.testing.kit import NotPublished, crash_and_recover, expect
 from openoutcry.testing.recording import Published, Recording, recorded
+from openoutcry.testing.simulator import Chance, Faults, SimBus, SimulationFailed, simulate
 from openoutcry.testing.virtual import Deadlock, VirtualLoop, run_virtual
 
 __all__ = [
+    "Chance",
     "Deadlock",
+    "Faults",
     "NotPublished",
     "Published",
     "Recording",
+    "SimBus",
+    "SimulationFailed",
     "VirtualClock",
     "VirtualLoop",
     "crash_and_recover",
     "expect",
     "recorded",
     "run_virtual",
+    "simulate",
 ]

@@ -1,0 +1,175 @@
+"""Bugs to be planted in the bus: the simulator must catch each of them, or its silence proves nothing."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
+
+from openoutcry.core.barrier import Round, Verdict
+from openoutcry.journals import MemoryJournal
+from openoutcry.ports import Written
+from openoutcry.runtime.backlog import Backlog
+from openoutcry.runtime.books import LaneBook
+from openoutcry.runtime.bus import EventBus
+from openoutcry.runtime.commits import Committer, Group
+from openoutcry.runtime.feed import Feed
+from openoutcry.runtime.runner import Runner
+from openoutcry.runtime.worker import Worker
+
+Patches = list[Any]
+LIMIT: Final = 1_000
+
+
+def _acknowledged_before_the_commit() -> Patches:
+    async def wait(_group: Group) -> None:
+        await asyncio.sleep(0)
+
+    return [patch.object(Group, "wait", wait)]
+
+
+def _disk_without_a_sync() -> Patches:
+    write = MemoryJournal.write
+
+    def written(journal: MemoryJournal, *args: Any) -> Written:
+        found = write(journal, *args)
+        return Written(found.positions, found.duplicates, wants_sync=False)
+
+    return [patch.object(MemoryJournal, "write", written)]
+
+
+def _cursor_saved_before_the_handler_ran() -> Patches:
+    def state(book: LaneBook, released: int) -> tuple[int, tuple[tuple[int, int], ...]]:
+        return (book.read_upto if book.behind else released), ()
+
+    return [patch.object(LaneBook, "state", state)]
+
+
+def _settled_on_a_cancellation() -> Patches:
+    after_error = Worker._after_error
+
+    def settles(worker: Worker, batch: Any, error: BaseException) -> bool:
+        if isinstance(error, asyncio.CancelledError) and len(batch.events) == 1 and not worker.abandoned:
+            worker.mailbox.settle(batch)
+            worker._settled(1)
+            return False
+        return after_error(worker, batch, error)
+
+    return [patch.object(Worker, "_after_error", settles)]
+
+
+def _late_signals_vote() -> Patches:
+    arrive = Round.arrive
+
+    def votes(opened: Round, agent: str, signal: Any, now_ns: int) -> Verdict:
+        verdict = arrive(opened, agent, signal, now_ns)
+        if verdict is Verdict.LATE and opened.outcome is not None:
+            opened._heard[signal.event_id] = (agent, signal.symbol, signal, now_ns)
+        return verdict
+
+    return [patch.object(Round, "arrive", votes)]
+
+
+def _late_signals_vote_in_the_next_round() -> Patches:
+    arrive = Round.arrive
+
+    def votes(opened: Round, agent: str, signal: Any, now_ns: int) -> Verdict:
+        late = late_by_loop.setdefault(asyncio.get_running_loop(), {})
+        if opened.outcome is None and agent in opened.unheard and agent in late:
+            former = late.pop(agent)
+            opened._heard[former.event_id] = (agent, former.symbol, former, now_ns)
+        verdict = arrive(opened, agent, signal, now_ns)
+        if verdict is Verdict.LATE:
+            late[agent] = signal
+        return verdict
+
+    late_by_loop: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+    return [patch.object(Round, "arrive", votes)]
+
+
+def _recovery_limited() -> Patches:
+    read_page = Backlog._read_page
+
+    def limited(backlog: Backlog, subscription: Any, book: LaneBook) -> None:
+        count = backlog.__dict__.setdefault("counts", {})
+        begun = count.setdefault(id(book), book.read_upto)
+        if book.read_upto - begun >= LIMIT:
+            book.read_upto = backlog._released()
+        read_page(backlog, subscription, book)
+
+    return [patch.object(Backlog, "_read_page", limited)]
+
+
+def _kill_switch_in_the_normal_lane() -> Patches:
+    def deliver_control(feed: Feed, event: Any, **_options: Any) -> list[Any]:
+        feed.deliver()
+        events = [event]
+        now_ns = feed._admit_alone(events)
+        for group in feed._floor.roster.route(event):
+            for subscription in group.subscriptions:
+                subscription.mailbox.normal.push(events, now_ns)
+                subscription.wake()
+        feed._floor.watch()
+        return []
+
+    return [patch.object(Feed, "deliver_control", deliver_control)]
+
+
+def _duplicates_known_only_after_success() -> Patches:
+    publish, after_success = EventBus.publish, Worker._after_success
+
+    async def forgets(bus: EventBus, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
+        accepted = await publish(bus, event, priority, level=level)
+        bus._floor.seen.now.discard(event.event_id)
+        return accepted
+
+    def remembers(worker: Worker, batch: Any) -> bool:
+        floor: Any = worker.runner.crew
+        floor.seen.now.update(event.event_id for event in batch.events)
+        return after_success(worker, batch)
+
+    return [patch.object(EventBus, "publish", forgets), patch.object(Worker, "_after_success", remembers)]
+
+
+def _released_without_room() -> Patches:
+    nothing = property(lambda _commits: 0, lambda _commits, _value: None)
+    return [patch.object(Committer, "waiting", nothing, create=True)]
+
+
+def _retries_are_overtaken() -> Patches:
+    init = Runner.__init__
+
+    def overtaken(runner: Runner, *args: Any) -> None:
+        init(runner, *args)
+        runner.in_order = False
+
+    return [patch.object(Runner, "__init__", overtaken)]
+
+
+PLANTS: Final[dict[str, Callable[[], Patches]]] = {
+    "acknowledged before the commit": _acknowledged_before_the_commit,
+    "disk without a sync": _disk_without_a_sync,
+    "cursor saved before the handler ran": _cursor_saved_before_the_handler_ran,
+    "settled on a cancellation": _settled_on_a_cancellation,
+    "late signals vote": _late_signals_vote,
+    "late signals vote in the next round": _late_signals_vote_in_the_next_round,
+    "recovery limited to 1,000": _recovery_limited,
+    "kill switch in the normal lane": _kill_switch_in_the_normal_lane,
+    "duplicates known only after success": _duplicates_known_only_after_success,
+    "released without room": _released_without_room,
+    "retries are overtaken": _retries_are_overtaken,
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Let a bug live in the bus while the block runs; an empty name plants none."""
+    patches = PLANTS[name]() if name else []
+    for one in patches:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in reversed(patches):
+            one.stop()

@@ -1,0 +1,154 @@
+"""Calls of handlers in a simulation: they go wrong as the faults say, and the truth sees them."""
+
+import asyncio
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import Any, Final
+
+from openoutcry.runtime.causes import current
+from openoutcry.runtime.subscriptions import Handler, is_coroutine_handler
+from openoutcry.testing.simulator.chance import Chance
+from openoutcry.testing.simulator.faults import OF_HANDLERS, Faults
+from openoutcry.testing.simulator.loop import SimClock
+
+FOREVER_S: Final = 1e6
+
+
+class Simulated(Exception):
+    """A handler raises because it is to go wrong."""
+
+
+class Outrage(BaseException):
+    """The same, with what is no `Exception`."""
+
+
+class Calls:
+    """Makes handlers go wrong.
+
+    Attributes:
+        faults: What goes wrong.
+        begins: Called with the subscription's name and the event when a call begins.
+        ends: Called with them when a call has returned and its event is handled.
+        note: Takes a line for the trace.
+        crash: Ends the process.
+
+    """
+
+    def __init__(self, chance: Chance, clock: SimClock) -> None:
+        self._chance = chance
+        self._clock = clock
+        self.faults = Faults.none()
+        self._table: list[tuple[float, str]] = []
+        self.begins: Callable[[str, Any], None] = lambda _name, _event: None
+        self.ends: Callable[[str, Any], None] = lambda _name, _event: None
+        self.note: Callable[[str], None] = lambda _what: None
+        self.crash: Callable[[], None] = lambda: None
+
+    def go_wrong(self, faults: Faults) -> None:
+        """Let calls go wrong like this from now on."""
+        self.faults = faults
+        upto = 0.0
+        self._table = []
+        for kind in OF_HANDLERS:
+            upto += getattr(faults, kind)
+            self._table.append((upto, kind))
+
+    def _draw(self) -> str:
+        share = self._chance.share()
+        return next((kind for upto, kind in self._table if share < upto), "")
+
+    def wrapped(self, name: str, handler: Handler) -> Handler:
+        """Return a handler that does what this one does, if nothing goes wrong."""
+        if not is_coroutine_handler(handler):
+            return self._wrapped_plain(name, handler)
+
+        async def call(event: Any) -> None:
+            kind = self._begin(name, event)
+            if kind:
+                await self._go_wrong(kind, name, handler, event)
+            result = handler(event)
+            if isawaitable(result):
+                await result
+            self._end(name, event)
+
+        return call
+
+    def _wrapped_plain(self, name: str, handler: Handler) -> Handler:
+        """Return a plain function for one, so that the bus calls it as it calls such."""
+
+        def plain_call(event: Any) -> Any:
+            kind = self._begin(name, event)
+            if kind == "raising":
+                raise Simulated(name)
+            if kind == "outraged":
+                raise Outrage(name)
+            result = handler(event)
+            if isawaitable(result) or kind:
+                return finish(kind, result, event)
+            self._end(name, event)
+            return None
+
+        async def finish(kind: str, result: Any, event: Any) -> None:
+            if isawaitable(result):
+                await result
+            if kind:
+                await self._go_wrong(kind, name, lambda _event: None, event)
+            self._end(name, event)
+
+        return plain_call
+
+    def _begin(self, name: str, event: Any) -> str:
+        self.begins(name, event)
+        kind = self._draw()
+        self.note(f"{name} begins {event.event_id} {kind}")
+        return kind
+
+    def _end(self, name: str, event: Any) -> None:
+        worker = current.get()
+        if getattr(worker, "abandoned", False):
+            self.note(f"{name} ends {event.event_id}, abandoned")
+            return
+        self.note(f"{name} ends {event.event_id}")
+        self.ends(name, event)
+
+    async def _go_wrong(self, kind: str, name: str, handler: Handler, event: Any) -> None:
+        """Do what goes wrong before the handler is called; return where it is to be called nevertheless."""
+        chance = self._chance
+        if kind == "slow":
+            await asyncio.sleep(chance.one_of((0, 0.001, 0.03, 0.3, 2)))
+        elif kind == "busy":
+            self._clock.keep(chance.whole(1, 20_000_000))
+        elif kind == "stuck":
+            await asyncio.sleep(FOREVER_S)
+        elif kind == "swallowing":
+            await self._swallow()
+        elif kind == "deadly":
+            self.crash()
+            await asyncio.sleep(FOREVER_S)
+        else:
+            await self._fail(kind, name, handler, event)
+
+    async def _swallow(self) -> None:
+        for long_s in (3.0, self._chance.between(0, 3)):
+            try:
+                await asyncio.sleep(long_s)
+            except asyncio.CancelledError:
+                self.note("a cancellation is swallowed")
+
+    async def _fail(self, kind: str, name: str, handler: Handler, event: Any) -> None:
+        if self._chance.happens(0.5):
+            await asyncio.sleep(0)
+        if self._chance.happens(0.3):  # it fails when it has done its work
+            result = handler(event)
+            if isawaitable(result):
+                await result
+        if kind == "raising":
+            raise Simulated(name)
+        if kind == "outraged":
+            raise Outrage(name)
+        if kind == "self_cancelling":
+            task = asyncio.current_task()
+            assert task is not None, "a handler runs in a task"
+            task.cancel("by its own handler")
+            await asyncio.sleep(0)
+        raise asyncio.CancelledError("of its own")

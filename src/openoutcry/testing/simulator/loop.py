@@ -1,0 +1,159 @@
+"""A loop whose scheduling follows from a seed, and which can be dropped at any step as a crash would.
+
+A step is one callback of the loop. Before each, `on_step` may raise to end the life right there: whatever
+was in hand stays where it was, and nobody cleans up.
+
+asyncio promises that callbacks run in the order in which they were scheduled, and code may rely on it; so
+plain callbacks keep their places, and nothing runs earlier than in the turn that asyncio gives it. What is
+shuffled are the tasks that have a step in the same turn, among themselves: which of them comes first depends
+on how many awaits lie behind each, and that changes with every edit. `shuffles=False` leaves even that alone.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from openoutcry.clocks import VIRTUAL_START_NS, VirtualClock
+from openoutcry.testing.simulator.chance import Chance
+from openoutcry.testing.virtual import VirtualLoop
+
+IDLE_STEPS_MOST: Final = 20_000
+"""So many steps without time going on are a loop that spins."""
+
+
+class SimClock(VirtualClock):
+    """A clock whose wall time may jump, and which knows for how long the loop was kept.
+
+    Attributes:
+        kept_ns: For how long something kept the loop from going on, in all.
+
+    """
+
+    __slots__ = ("kept_ns",)
+
+    def __init__(self, start_wall_ns: int = VIRTUAL_START_NS) -> None:
+        super().__init__(start_wall_ns)
+        self.kept_ns = 0
+
+    def keep(self, by_ns: int) -> None:
+        """Let time pass while the loop is kept from going on."""
+        self.kept_ns += by_ns
+        self.advance(by_ns)
+
+    def jump(self, by_ns: int) -> None:
+        """Set the wall clock; durations do not notice."""
+        self._start_wall_ns += by_ns
+
+
+class Crashed(BaseException):
+    """The process has died. Raised out of the loop; no code of the simulated process sees it."""
+
+
+class Spinning(Exception):
+    """The loop turns and turns, and time does not go on."""
+
+
+class _Ready(deque[Any]):
+    """The callbacks that are ready: tells the loop of each before it runs, and lets it put them in order."""
+
+    loop: "SimLoop"
+
+    def popleft(self) -> Any:
+        self.loop.before_step(self)
+        return super().popleft()
+
+
+class SimLoop(VirtualLoop):
+    """A virtual loop with seeded scheduling.
+
+    Attributes:
+        steps: How many callbacks have run.
+        turns: How many turns the loop has made.
+        on_step: Called before each callback; what it raises comes out of the loop.
+
+    """
+
+    clock: SimClock
+
+    def __init__(self, clock: SimClock, chance: Chance, *, shuffles: bool = True) -> None:
+        super().__init__(clock, patience_s=0, limit_s=None)
+        self._chance = chance
+        self._shuffles = shuffles
+        self._shuffled_at = -1
+        self.steps = 0
+        self._still_since = 0
+        self.on_step: Callable[[], None] = lambda: None
+        ready = _Ready(self._ready)
+        ready.loop = self
+        self._ready: deque[Any] = ready
+
+    @property
+    def turns(self) -> int:
+        """How many turns the loop has made."""
+        return self._turns_count
+
+    def before_step(self, ready: deque[Any]) -> None:
+        """Put the tasks of a turn in order, at its first step; and look at the world."""
+        if self._shuffles and self._shuffled_at != self._turns_count:
+            self._shuffled_at = self._turns_count
+            if len(ready) > 1:
+                self._shuffle(ready)
+        self.steps += 1
+        if self.steps - self._still_since > IDLE_STEPS_MOST:
+            raise Spinning(self._report(f"{IDLE_STEPS_MOST} steps, and time does not go on"))
+        self.on_step()
+
+    def _shuffle(self, ready: deque[Any]) -> None:
+        handles = list(ready)
+        places = [
+            place
+            for place, handle in enumerate(handles)
+            if isinstance(getattr(handle._callback, "__self__", None), asyncio.Task)  # noqa: SLF001
+        ]
+        if len(places) < 2:
+            return
+        order = places.copy()
+        self._chance.shuffle(order)
+        for place, taken in zip(places, order, strict=True):
+            ready[place] = handles[taken]
+
+    def _jump(self, timeout_s: float) -> None:
+        self._still_since = self.steps
+        super()._jump(timeout_s)
+
+    def run_in_executor(  # type: ignore[override]
+        self, _executor: Any, func: Callable[..., Any], *args: Any
+    ) -> "asyncio.Future[Any]":
+        """Run a job after a while of virtual time, here: no thread can be scheduled by a seed."""
+        future: asyncio.Future[Any] = self.create_future()
+
+        def work() -> None:
+            if future.cancelled():
+                return
+            try:
+                result = func(*args)
+            except Exception as error:  # noqa: BLE001 - as a thread pool would hand it over
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.call_later(self._chance.between(0, 0.02), work)
+        return future
+
+    def drop(self) -> None:
+        """Let go of everything that was going on, as the end of the process does.
+
+        The coroutines have to be closed sometime, and then their clean-up runs: whoever calls this sees to it
+        that nothing they still do has an effect.
+        """
+        self.set_exception_handler(lambda _loop, _context: None)
+        self.on_step = lambda: None
+        for task in asyncio.all_tasks(self):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+            coro: Any = task.get_coro()
+            with suppress(BaseException):
+                coro.close()
+        deque.clear(self._ready)
+        self.close()

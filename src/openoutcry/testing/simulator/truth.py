@@ -1,0 +1,391 @@
+"""The truth of a run: what was published, accepted and handled, beside what the bus says of it.
+
+It sees every publication and every call of a handler, over all lives, and knows nothing of the bus's insides.
+What it finds wrong is a `Violation`; the first one ends the run.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from openoutcry.errors import OpenOutcryError
+from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
+from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Written
+from openoutcry.runtime.subscriptions import Subscription, takes
+from openoutcry.testing.simulator.disk import SimJournal
+
+HIGH: Final = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
+KILL: Final = str(EventType.KILL_SWITCH.value)
+
+
+class Violation(Exception):
+    """The bus has broken a promise."""
+
+
+def id_of(letter: BuriedEvent) -> str:
+    """Return the id of a dead letter's event."""
+    return str(msgspec.json.decode(letter.payload).get("event_id"))
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A published event.
+
+    Attributes:
+        event: The event.
+        level: What it was to survive.
+        lane: The lane that it takes.
+        began: When it was first published, as the truth counts.
+        order: Who published it, and as which one; None where it took more than one attempt.
+        status: `new`, `refused`, `unknown`, `accepted` or `lost` (with the power or the process, as its level
+            allows).
+        life: The life in which it was accepted last.
+        going: How many publications of it have not been answered.
+
+    """
+
+    event: Any
+    level: Level
+    lane: str
+    began: int
+    order: tuple[tuple[int, object], int] | None
+    status: str = "new"
+    life: int = -1
+    going: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Taker:
+    """A subscription, over all lives.
+
+    Attributes:
+        name: Its name.
+        made: The subscription of this life.
+        since: Since when it must get what is published; -1 for ever.
+        since_now: The same for what this life alone knows of.
+        settled: Ids of events that a call has handled, in any life.
+        settled_now: The same, in this life.
+        saved: The cursors in the journal, by lane.
+        buried: Ids of the events of its dead letters in the journal.
+        begun: Ids of events that were begun in this life.
+        last: By lane: the id and the position of what was begun last.
+        newest: By lane and publisher: the number of the newest event that was begun.
+
+    """
+
+    name: str
+    made: Subscription
+    since: int
+    since_now: int = -1
+    settled: set[str] = field(default_factory=set)
+    settled_now: set[str] = field(default_factory=set)
+    saved: dict[str, CursorState] = field(default_factory=dict)
+    verified: dict[str, set[int]] = field(default_factory=dict)
+    buried: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
+    last: dict[str, tuple[str, int]] = field(default_factory=dict)
+    newest: dict[tuple[str, object], int] = field(default_factory=dict)
+
+    def loses(self, lane: str) -> bool:
+        """Tell whether it has asked to let events of a lane go."""
+        options = self.made.options
+        if lane == "control":
+            return False
+        return options.max_age_s is not None or (lane == "normal" and not self.made.mailbox.normal.keeps_all)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether it gets its events in order."""
+        return self.made.options.concurrency == 1 and self.made.options.retry.in_order
+
+    def has_saved(self, lane: str, position: int) -> bool:
+        """Tell whether its cursor in the journal says that it has settled a position."""
+        state = self.saved.get(lane)
+        if state is None:
+            return False
+        return position <= state.floor or any(low <= position <= high for low, high in state.settled)
+
+
+class Truth:
+    """What happened.
+
+    Attributes:
+        sent: Every published event, by its id.
+        takers: Every subscription, by its name.
+        life: The number of the life that goes on.
+        redriven: Events that were handed out again on request, as (subscription, event id).
+        violation: The first broken promise, if there is one.
+
+    """
+
+    def __init__(self) -> None:
+        self.sent: dict[str, Sent] = {}
+        self.takers: dict[str, Taker] = {}
+        self.life = 0
+        self.journal: SimJournal | None = None
+        self.positions: dict[int, tuple[str, str]] = {}
+        self.redriven: set[tuple[str, str]] = set()
+        self.violation: Violation | None = None
+        self.ticks = 0
+
+    def fail(self, what: str) -> None:
+        """A promise is broken."""
+        if self.violation is None:
+            self.violation = Violation(what)
+
+    # -- publishing ---------------------------------------------------------------------------------
+
+    def publishing(
+        self, event: Any, level: Level, *, priority: bool, publisher: object, running: bool
+    ) -> Sent | None:
+        """Note that somebody begins to publish an event. None for what is none."""
+        self.ticks += 1
+        try:
+            event_id, event_type = event.event_id, event_type_of(event)
+        except (AttributeError, OpenOutcryError):
+            return None
+        sent = self.sent.get(event_id)
+        if sent is None:
+            lane = "control" if event_type == KILL else "high" if priority or event_type in HIGH else "normal"
+            order = ((self.life, publisher), self.ticks) if running or level or lane != "high" else None
+            sent = self.sent[event_id] = Sent(event, level, lane, self.ticks, order)
+        elif sent.status == "refused":
+            sent.status = "new"
+        if sent.order is not None and sent.order[0][1] is not publisher:
+            sent.order = None  # two publish it at a time
+        sent.going += 1
+        return sent
+
+    def accepted(self, sent: Sent, *, journal_failed: bool) -> None:
+        """`True` was returned: hold it against the journal."""
+        event_id, journal = sent.event.event_id, self.journal
+        if sent.lane == "control" and journal_failed:
+            sent.level = Level.MEMORY  # delivered at once, journal or no journal
+        if sent.level and journal is not None:
+            position = journal.find(event_id)
+            if position is None:
+                self.fail(f"{event_id} was accepted at level {sent.level.name}, and is not in the journal")
+            elif sent.level is Level.DISK and position > journal.synced:
+                self.fail(
+                    f"{event_id} was accepted at level DISK at position {position}, and the journal is "
+                    f"synced up to {journal.synced}"
+                )
+        sent.status, sent.life = "accepted", self.life
+        sent.going -= 1
+
+    def refused(self, sent: Sent, *, for_sure: bool) -> None:
+        """It was not accepted, or nobody knows."""
+        sent.order = None
+        sent.going -= 1
+        if not for_sure and sent.status in ("new", "lost"):
+            sent.status = "unknown"
+        elif sent.status == "new" and not sent.going:
+            sent.status = "refused"
+
+    # -- subscribing --------------------------------------------------------------------------------
+
+    def subscribed(self, made: Subscription, *, running: bool) -> None:
+        """Note a subscription."""
+        self.ticks += 1
+        known = self.takers.get(made.name)
+        if known is not None and known.made is made:
+            return
+        fresh = not known or not made.durable or (self.journal is not None and not known.saved)
+        since = -1 if not running and self.life == 0 else self.ticks
+        if known is None or fresh:
+            if self.journal is not None and self.journal.head == 0 and not running:
+                since = -1
+            self.takers[made.name] = taker = Taker(made.name, made, since)
+            if known is not None:
+                taker.settled = known.settled
+        else:
+            known.made = made
+        self.takers[made.name].since_now = self.ticks if running else -1
+
+    def unsubscribed(self, made: Subscription) -> None:
+        """Note the end of a subscription."""
+        known = self.takers.get(made.name)
+        if known is not None and known.made is made:
+            del self.takers[made.name]
+
+    # -- calls --------------------------------------------------------------------------------------
+
+    def begins(self, name: str, event: Any) -> None:
+        """A handler is called."""
+        self.ticks += 1
+        taker, sent = self.takers.get(name), self.sent.get(event.event_id)
+        if taker is None:
+            return  # it was unsubscribed meanwhile, and ends its call
+        if sent is None:
+            self.fail(f"{name} was handed {event.event_id}, which nobody has published")
+            return
+        event_id = event.event_id
+        if sent.status == "refused":
+            self.fail(f"{name} was handed {event_id}, which was refused")
+        if event_id in taker.settled_now and (name, event_id) not in self.redriven:
+            self.fail(f"{name} was handed {event_id} again, which it has handled in this life")
+        position = self._position_of(name, sent)
+        if (name, event_id) in self.redriven:
+            return
+        if position and taker.has_saved(sent.lane, position):
+            self.fail(
+                f"{name} was handed {event_id} (position {position}), which its saved cursor has settled"
+            )
+        if taker.is_ordered and not taker.loses(sent.lane):
+            self._check_order(taker, sent, position)
+        taker.begun.add(event_id)
+        taker.last[sent.lane] = (event_id, position)
+
+    def _position_of(self, name: str, sent: Sent) -> int:
+        """Return where a durable event stands; it must be there before it is handed out."""
+        journal = self.journal
+        if journal is None or not sent.level or sent.lane == "control":
+            return 0
+        position = journal.find(sent.event.event_id)
+        if position is None:
+            self.fail(f"{name} was handed {sent.event.event_id} before it was in the journal")
+            return 0
+        if sent.level is Level.DISK and position > journal.synced:
+            self.fail(f"{name} was handed {sent.event.event_id} before its position {position} was synced")
+        return position
+
+    def _check_order(self, taker: Taker, sent: Sent, position: int) -> None:
+        event_id, lane = sent.event.event_id, sent.lane
+        last_id, last_position = taker.last.get(lane, ("", 0))
+        if event_id in taker.begun:
+            if event_id != last_id:
+                self.fail(
+                    f"{taker.name} was handed {last_id} while {event_id} of the same lane waited for a retry"
+                )
+            return
+        if position and position < last_position:
+            self.fail(f"{taker.name} was handed position {position} of lane {lane} after {last_position}")
+        if sent.order is None or sent.order[0][0] != self.life:
+            return
+        publisher, number = sent.order
+        newest = taker.newest.get((lane, publisher), -1)
+        if number < newest:
+            self.fail(f"{taker.name} was handed {event_id} after a later one of the same publisher")
+        taker.newest[lane, publisher] = max(newest, number)
+
+    def ends(self, name: str, event: Any) -> None:
+        """A call has returned: the event is handled."""
+        self.ticks += 1
+        taker = self.takers.get(name)
+        if taker is not None:
+            taker.settled.add(event.event_id)
+            taker.settled_now.add(event.event_id)
+
+    # -- the journal --------------------------------------------------------------------------------
+
+    def written(self, entries: Sequence[Entry], changes: Changes | None, written: Written) -> None:
+        """A commit was made: cursors must not be past what is settled."""
+        known = {duplicate.index for duplicate in written.duplicates}
+        for index, entry in enumerate(entries):
+            if index not in known:
+                self.positions[written.positions[index]] = (entry.event_id, entry.lane)
+        if changes is None:
+            return
+        for letter in changes.buried:
+            if letter.subscription in self.takers:
+                self.takers[letter.subscription].buried.add(id_of(letter))
+        for state in changes.cursors:
+            taker = self.takers.get(state.subscription)
+            if taker is not None:
+                self._check_cursor(taker, state)
+        for name, lane in changes.dropped_cursors:
+            if name in self.takers and not any(c.subscription == name for c in changes.cursors):
+                self.takers[name].saved.pop(lane, None)
+
+    def _check_cursor(self, taker: Taker, state: CursorState) -> None:
+        before = taker.saved.get(state.lane)
+        taker.saved[state.lane] = state
+        if taker.loses(state.lane):
+            return
+        verified = taker.verified.setdefault(state.lane, set())
+        floor = 0 if before is None else before.floor
+        for low, high in ((floor + 1, state.floor), *state.settled):
+            for position in range(low, high + 1):
+                if position not in verified:
+                    verified.add(position)
+                    self._check_settled(taker, state.lane, position)
+
+    def _check_settled(self, taker: Taker, lane: str, position: int) -> None:
+        event_id, its_lane = self.positions.get(position, ("", ""))
+        sent = self.sent.get(event_id)
+        if its_lane != lane or sent is None or sent.began <= taker.since or event_id in taker.buried:
+            return
+        if event_id not in taker.settled and takes(taker.made.selectors, sent.event):
+            self.fail(
+                f"the saved cursor of {taker.name} on lane {lane} says that position {position} ({event_id}) "
+                "is settled, and it was neither handled nor buried"
+            )
+
+    # -- lives --------------------------------------------------------------------------------------
+
+    def opened(self, journal: SimJournal | None, *, power: bool) -> None:
+        """A new life begins: what was accepted must be in the journal, as its level has promised."""
+        self.journal = journal
+        for taker in self.takers.values():
+            taker.settled_now, taker.begun = set(), set()
+            taker.last, taker.newest, taker.saved, taker.buried = {}, {}, {}, set()
+        needed = Level.DISK if power else Level.PROCESS
+        for event_id, sent in self.sent.items():
+            if sent.going:  # nobody has told the publisher
+                sent.status = "unknown" if sent.status == "new" else sent.status
+                sent.going, sent.order = 0, None
+            position = None if journal is None else journal.find(event_id)
+            if position is not None:
+                if sent.status == "refused":
+                    self.fail(f"{event_id} was refused, and is in the journal at position {position}")
+                sent.status = "accepted"
+                sent.level = max(sent.level, Level.PROCESS)
+            elif sent.status == "accepted":
+                if sent.level >= needed and not self._is_retired(event_id):
+                    self.fail(
+                        f"{event_id} was accepted at level {sent.level.name}, and the crash has lost it"
+                    )
+                sent.status = "lost"
+        if journal is not None:
+            self._read(journal)
+
+    def _is_retired(self, event_id: str) -> bool:
+        first = 1 if self.journal is None else self.journal.first
+        return any(known == event_id for at, (known, _) in self.positions.items() if at < first)
+
+    def _read(self, journal: SimJournal) -> None:
+        """Take over what the journal says of cursors and letters; `written` has checked it."""
+        self.positions = {at: known for at, known in self.positions.items() if at <= journal.head}
+        for taker in self.takers.values():
+            taker.verified = {
+                lane: {at for at in seen if at <= journal.head} for lane, seen in taker.verified.items()
+            }
+        for state in journal.cursors():
+            if state.subscription in self.takers:
+                self.takers[state.subscription].saved[state.lane] = state
+        for letter in journal.buried():
+            if letter.subscription in self.takers:
+                self.takers[letter.subscription].buried.add(id_of(letter))
+
+    def check_drained(self, letters: Iterable[Any], subscribed: Iterable[str]) -> None:
+        """Everything has drained: what was accepted must be handled or a dead letter, for everybody."""
+        buried = {(letter.subscription, letter.event.event_id) for letter in letters}
+        present = [self.takers[name] for name in subscribed if name in self.takers]
+        for event_id, sent in self.sent.items():
+            if sent.status != "accepted" or (not sent.level and sent.life != self.life):
+                continue
+            for taker in present:
+                if sent.began <= taker.since or taker.loses(sent.lane):
+                    continue
+                is_passing = not taker.made.durable or not sent.level
+                if is_passing and (sent.life != self.life or sent.began <= taker.since_now):
+                    continue
+                if event_id in taker.settled or (taker.name, event_id) in buried:
+                    continue
+                if takes(taker.made.selectors, sent.event):
+                    self.fail(
+                        f"{event_id} ({sent.lane} lane, {sent.level.name}) was accepted in life {sent.life}, "
+                        f"and {taker.name} has neither handled it nor a dead letter of it"
+                    )

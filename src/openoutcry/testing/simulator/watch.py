@@ -1,0 +1,135 @@
+"""What must hold at any moment of a life: the ledger balances, bounds hold, kill switches get through."""
+
+from typing import Any, Final, NamedTuple
+
+from openoutcry.core.lanes import Lane
+from openoutcry.core.mailbox import Mailbox
+from openoutcry.runtime.books import UNSAVED_MOST
+from openoutcry.runtime.bus import EventBus
+from openoutcry.runtime.subscriptions import Subscription, takes
+from openoutcry.runtime.worker import BATCH_MOST
+from openoutcry.testing.simulator.loop import SimLoop
+from openoutcry.testing.simulator.truth import Truth
+
+KILL_TURNS_MOST: Final = 16
+"""A kill switch is in its handler within so many turns of the loop,"""
+KILL_NS_MOST: Final = 1_000_000
+"""and within this time, for which nothing kept the loop."""
+PAGES_MOST: Final = 2_048
+"""What a subscription that reads on from the journal may have in its mailbox beside the room."""
+
+
+def balances(lane: Lane, mailbox: Mailbox) -> bool:
+    """Tell whether everything that a lane accepted is accounted for: settled somehow, waiting or in hand."""
+    found = lane.handled + lane.dead_lettered + lane.waiting
+    found += lane.conflated + lane.overflowed + lane.expired + lane.withdrawn
+    for batch in mailbox.open:
+        if batch.lane is lane:
+            found += len(batch.events)
+    return found == lane.accepted
+
+
+class _Kill(NamedTuple):
+    """A kill switch on its way to a subscription that can take it at once."""
+
+    turn: int
+    free_ns: int
+
+
+class Watch:
+    """Looks at a bus from outside of it, without a trace in it."""
+
+    def __init__(self, bus: EventBus, loop: SimLoop, truth: Truth) -> None:
+        self._bus = bus
+        self._loop = loop
+        self._truth = truth
+        self._kills: dict[tuple[str, str], _Kill] = {}
+        # Only where nothing was left from before, and nobody was put aside, is the room all that may wait.
+        self._is_strict = truth.life == 0
+        bus.on_stalled(self._stalled)
+
+    def _stalled(self, _subscription: Subscription, _stalled: bool) -> None:
+        self.loosen()
+
+    def loosen(self) -> None:
+        """From now on somebody may read from the journal what takes no room here."""
+        self._is_strict = False
+
+    # -- kill switches ------------------------------------------------------------------------------
+
+    def _free_ns(self) -> int:
+        return self._loop.clock.now_ns() - self._loop.clock.kept_ns
+
+    def expect_kill(self, event: Any) -> None:
+        """A kill switch is about to be published: who can take it at once must."""
+        floor = self._bus._floor  # noqa: SLF001 - the simulator looks behind the face
+        if not floor.running:
+            return
+        for subscription, runner in floor.runners.items():
+            control = runner.control
+            is_at_rest = control is not None and control.waiter is not None and not control.waiter.done()
+            if (
+                is_at_rest
+                and subscription.control.normal.waiting == 0
+                and takes(subscription.selectors, event)
+            ):
+                key = (subscription.name, event.event_id)
+                self._kills[key] = _Kill(self._loop.turns, self._free_ns())
+
+    def begun(self, name: str, event: Any) -> None:
+        """A call has begun."""
+        if self._kills:
+            self._kills.pop((name, event.event_id), None)
+
+    def ended(self, name: str) -> None:
+        """A subscription has ended: it gets nothing more."""
+        self._kills = {key: kill for key, kill in self._kills.items() if key[0] != name}
+
+    def check_kills(self) -> None:
+        """Look whether a kill switch is overdue."""
+        if not self._kills:
+            return
+        turn, free_ns = self._loop.turns, self._free_ns()
+        for (name, event_id), kill in self._kills.items():
+            if turn - kill.turn > KILL_TURNS_MOST or free_ns - kill.free_ns > KILL_NS_MOST:
+                self._truth.fail(
+                    f"the kill switch {event_id} is not in the handler of {name} after "
+                    f"{turn - kill.turn} turns and {(free_ns - kill.free_ns) / 1e6:g} ms"
+                )
+
+    # -- everything else ----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Look at the ledger and the bounds."""
+        floor, fail = self._bus._floor, self._truth.fail  # noqa: SLF001 - as above
+        capacity = floor.pressure.capacity
+        for subscription in floor.roster:
+            box, control = subscription.mailbox, subscription.control
+            if not (
+                balances(box.normal, box) and balances(box.high, box) and balances(control.normal, control)
+            ):
+                rows = [row.to_dict() for row in subscription.ledger_rows() if not row.balances]
+                fail(f"the ledger does not balance: {rows}")
+            most = capacity + subscription.options.concurrency
+            if not self._is_strict:
+                most += PAGES_MOST
+            waiting = box.gating
+            if waiting > most:
+                fail(f"{waiting} events wait for {subscription.name}, and there is room for {capacity}")
+            book = subscription.book
+            if book is not None and book.unsaved > UNSAVED_MOST + BATCH_MOST:
+                fail(f"{subscription.name} has {book.unsaved} events settled and not saved")
+
+    def check_rest(self) -> None:
+        """Look at a bus that has come to rest."""
+        floor, fail = self._bus._floor, self._truth.fail  # noqa: SLF001 - as above
+        self.check()
+        if not self._bus.ledger().balances:
+            fail("the ledger does not balance")
+        for subscription in floor.roster:
+            book = subscription.book
+            if book is not None and book.unsaved:
+                fail(f"{subscription.name} is at rest and has {book.unsaved} events settled and not saved")
+        keeper = self._bus._door.keeper  # noqa: SLF001 - as above
+        if keeper is not None and (keeper.commits.waiting or not keeper.commits.is_idle):
+            fail(f"the bus is at rest and {keeper.commits.waiting} events wait for a commit")
