@@ -195,19 +195,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._turns_count += 1
         if not self._turns_count % 1024:  # a loop around sleep(0) never idles
             self._check_limit(time.monotonic())
-        self._round_up()
         super()._run_once()  # type: ignore[misc]
-
-    def _round_up(self) -> None:
-        """Let the timer that asyncio is about to fire a nanosecond early find its time come.
-
-        The real clock goes on meanwhile; here whoever sets the rest of the time anew would do so for ever.
-        """
-        scheduled: list[asyncio.TimerHandle] = getattr(self, "_scheduled", [])
-        if scheduled:
-            due_ns = round(scheduled[0].when() * _NS)
-            if 0 < due_ns - self.clock.now_ns() <= 1 + math.ulp(self.time()) * _NS:
-                self.clock.advance_to(due_ns)
 
     # -- what to say -------------------------------------------------------------------------------
 
