@@ -124,6 +124,20 @@ def test_settling_twice_says_so_and_changes_nothing(store: EventPersistence) -> 
     assert store.dead_letters() == []
 
 
+def test_many_are_settled_in_one_commit_all_or_none(store: EventPersistence) -> None:
+    events = [note(), fill(), note(), note()]
+    store.persist_many(events)
+    assert store.mark_many_completed([events[2], events[0].event_id, events[2]]) == 2
+    assert store.pending_events() == [events[1], events[3]]
+    before = store.journal.cursors()
+    with pytest.raises(JournalError, match="does not hold it"):
+        store.mark_many_completed([events[1], "nobody"])
+    assert store.mark_many_completed([events[0]]) == store.mark_many_completed([]) == 0
+    assert store.journal.cursors() == before
+    assert store.mark_many_completed(events) == 2
+    assert store.pending_count() == 0
+
+
 def test_what_is_not_in_the_journal_cannot_be_settled(store: EventPersistence) -> None:
     for stranger in (note(event_id="nobody"), "nobody", 7):
         with pytest.raises(JournalError, match="does not hold it; persist it first"):
@@ -352,7 +366,11 @@ def test_before_a_bus_s_journal_nothing_comes_in_past_the_bus(view: EventPersist
 
 
 def test_before_a_bus_s_journal_its_own_subscriptions_are_read_only(view: EventPersistence) -> None:
-    for refused in (lambda: view.mark_completed("a", "risk"), lambda: view.mark_failed("a", "no", "risk")):
+    for refused in (
+        lambda: view.mark_completed("a", "risk"),
+        lambda: view.mark_many_completed(["a"], "risk"),
+        lambda: view.mark_failed("a", "no", "risk"),
+    ):
         with pytest.raises(JournalError, match="'risk' is a subscription of the running bus"):
             refused()
     with pytest.raises(JournalError, match="not settled stays"):

@@ -156,6 +156,9 @@ class Log:
         """Return the next `limit` entries behind a position that meet a filter."""
         if limit <= 0:
             return []
+        at = after + 1 - self._kept_first
+        if where is None and at >= 0 and at + limit <= len(self._kept):
+            return self._kept[at : at + limit]
         with closing(self._held(_FORWARDS, after + 1)) as rows:
             return take_forwards(map(self._open, _in_time(rows, where)), after, limit, where)
 
@@ -178,11 +181,17 @@ class Log:
 
     def entry(self, position: int) -> Stored | None:
         """Return the entry at a position, or None when it is not kept."""
+        if 0 <= position - self._kept_first < len(self._kept):
+            return self._kept[position - self._kept_first]
         with closing(self._held(_ONE, position)) as rows:
             row = next(rows, None)
         if row is None or position > row.last:
             return None
         return self._open(row)[position - row.first]
+
+    def forget(self) -> None:
+        """Forget what was unpacked last: it may have been retired."""
+        self._kept, self._kept_first = [], 0
 
     def _open(self, row: Row) -> list[Stored]:
         """Unpack a row, unless it is the one that was unpacked last: small reads go through it again."""

@@ -121,6 +121,23 @@ class EventPersistence:
         """
         return self._settle(event, subscription, None)
 
+    def mark_many_completed(self, events: Iterable[Any], subscription: str = DEFAULT) -> int:
+        """Settle some events in one commit, all or none, and return how many of them were pending.
+
+        Every commit saves all that is settled out of order. With a thousand stretches of that, one event at a
+        time is slow; together they pay for it once.
+        """
+        self._check_own(subscription)
+        standing = Standing.of(subscription, self.journal)
+        settled = 0
+        for entry in map(self._find, events):
+            if standing.waits_for(entry):
+                standing.settle(entry)
+                settled += 1
+        if settled:
+            self.journal.write((), Changes(cursors=standing.states()))
+        return settled
+
     def mark_failed(
         self, event: Any, error: str | BaseException, subscription: str = DEFAULT, attempts: int = 1
     ) -> bool:
@@ -143,12 +160,15 @@ class EventPersistence:
 
         return self._settle(event, subscription, letter)
 
-    def _settle(self, event: Any, subscription: str, letter: Callable[[Stored], BuriedEvent] | None) -> bool:
+    def _check_own(self, subscription: str) -> None:
         if self._owned is not None and self._owned(subscription):
             raise JournalError(
                 f"{subscription!r} is a subscription of the running bus, which settles its events itself: "
                 f"stop the bus, or settle for a subscription of your own"
             )
+
+    def _settle(self, event: Any, subscription: str, letter: Callable[[Stored], BuriedEvent] | None) -> bool:
+        self._check_own(subscription)
         entry = self._find(event)
         standing = Standing.of(subscription, self.journal)
         if not standing.waits_for(entry):

@@ -342,6 +342,7 @@ class SqliteJournal:
         retired = last.position + 1 - self.first
         self.first = last.position + 1
         self._register.forget(last.position)
+        self._log.forget()
         self._wal_bytes += _COMMIT_BYTES * 8
         return retired
 
