@@ -44,7 +44,7 @@ class Bad:
         raise ValueError("no")
 
     async def raising_base_exception(self, _event: Any) -> None:
-        raise BaseException("not even an Exception")
+        raise BaseException("not even an Exception")  # noqa: TRY002 - the worst that there is
 
     async def exiting(self, _event: Any) -> None:
         raise SystemExit(1)

@@ -3,7 +3,7 @@
 Both drop only what waits, oldest first, and count each event. What all lanes share is in `lanes`.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from heapq import heapify
 from typing import Any
@@ -107,6 +107,60 @@ class ConflatingLane(Lane):
         """Iterate what waits."""
         yield from super().waiting_events()
         yield from (event for event, _, _ in self._newest.values())
+
+
+class SupersedingLane(ConflatingLane):
+    """A conflating lane whose newest event also counts more than older ones that a worker has had in hand.
+
+    Attributes:
+        on_newer: Called with the events that have come, so that calls in hand for older ones can be ended.
+
+    """
+
+    __slots__ = ("on_newer",)
+
+    def __init__(self, name: str, key: Callable[[Any], object]) -> None:
+        super().__init__(name, key)
+        self.on_newer: Callable[[list[Any]], None] = lambda _events: None
+
+    def key_of(self, event: Any) -> object:
+        """Return the key of an event; one that nothing else has, where it has none."""
+        try:
+            key = self._key(event)
+            hash(key)
+        except Exception as error:  # noqa: BLE001 - the key is the user's function
+            return self._alone(event, error)
+        return key
+
+    def push(self, events: list[Any], at_ns: int) -> None:
+        """Accept `events`; each replaces whatever is older with the same key, retries included."""
+        if self._stretches or self._parked:
+            self._let_go({self.key_of(event) for event in events})
+        super().push(events, at_ns)
+        self.on_newer(events)
+
+    def _let_go(self, keys: set[object]) -> None:
+        """Count what waits to be tried again as conflated, if something newer has come."""
+        gone = [
+            s
+            for s in (*self._stretches, *(p[2] for p in self._parked))
+            if len(s.events) - s.start == 1 and self.key_of(s.events[s.start]) in keys
+        ]
+        if gone:
+            self._stretches = deque(s for s in self._stretches if s not in gone)
+            self._parked = [p for p in self._parked if p[2] not in gone]
+            heapify(self._parked)
+            for s in gone:
+                self.conflated += 1
+                self.waiting -= 1
+                self.cursor.settle(s.first + s.start, 1)
+
+    def retry(self, batch: Batch, at_ns: int, *, in_order: bool) -> None:
+        """Queue a failed event again, unless something newer has come meanwhile."""
+        if self._replaces(batch.events[0]):
+            self.conflate(batch)
+        else:
+            super().retry(batch, at_ns, in_order=in_order)
 
 
 class BoundedLane(Lane):

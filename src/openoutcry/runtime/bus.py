@@ -95,14 +95,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         kill_switch_releasers: Iterable[str] = (),
         journal: Journal | None = None,
     ) -> None:
-        check_flag("enable_persistence", enable_persistence)
-        if journal is not None and not hasattr(journal, "write"):
-            raise ConfigError(
-                f"journal is {journal!r}; it must be a Journal such as MemoryJournal(). For a file give "
-                "persistence_config=PersistenceConfig(path=...)"
-            )
-        if enable_persistence or journal is not None:
-            persistence_config = persistence_config or PersistenceConfig()
+        persistence_config = _persistence(enable_persistence, persistence_config, journal)
         self.config = BusConfig(
             max_queue_size=max_queue_size,
             signal_timeout=signal_timeout,
@@ -360,6 +353,20 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         """Count admissions and refusals from zero again. The ledger is not touched."""
         self._door.check_thread("reset_metrics")
         self._door.reset()
+
+
+def _persistence(
+    enabled: bool, config: PersistenceConfig | None, journal: Journal | None
+) -> PersistenceConfig | None:
+    """Return the settings of the journal, if there is to be one."""
+    check_flag("enable_persistence", enabled)
+    if journal is not None and not hasattr(journal, "write"):
+        raise ConfigError(
+            f"journal is {journal!r}; it must be a Journal such as MemoryJournal(). For a file give "
+            "persistence_config=PersistenceConfig(path=...)"
+        )
+    wanted = enabled or journal is not None
+    return config or PersistenceConfig() if wanted else config
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -48,6 +48,18 @@ async def call_each_marked(
             await result
 
 
+async def mark_each(
+    drive: Drive, cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
+) -> None:
+    """As `drive`; the position of the event that is being handled stands in the cell."""
+
+    def marked() -> Iterator[Any]:
+        for event, cells[cell] in zip(events, positions, strict=False):
+            yield event
+
+    await drive(marked(), handler)
+
+
 async def probe(drive: Drive, batch: Batch, handler: Handler, clock_ns: Callable[[], int]) -> None:
     """Handle a large batch: a few events first, and the rest only if these were as quick as they used to be.
 

@@ -11,11 +11,13 @@ from typing import Any
 
 from openoutcry.core.pressure import Refusal, Wait
 from openoutcry.errors import BusClosed, JournalError
+from openoutcry.runtime.blocking import InThread
+from openoutcry.runtime.causes import current
 from openoutcry.runtime.door import Door
 from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.groups import Group
 
-Entry = tuple[Any, bool, "Future[bool]"]
+Entry = tuple[Any, bool, "Future[bool]", InThread | None]
 
 
 class Line:
@@ -44,7 +46,8 @@ class Line:
 
     def _let_in(self, entry: Entry) -> bool:
         """Answer one entry. False when it has to wait first."""
-        event, priority, future = entry
+        event, priority, future, who = entry
+        before = None if who is None else current.set(who)
         try:
             if not priority and self._door.turnstile.admit(event):
                 future.set_result(True)
@@ -58,6 +61,9 @@ class Line:
                 future.set_result(verdict)
         except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
             future.set_exception(error)
+        finally:
+            if before is not None:
+                current.reset(before)
         return True
 
     async def _wait(self) -> None:
@@ -75,7 +81,8 @@ class Line:
             self._on_empty()
 
     async def _publish(self, entry: Entry) -> None:
-        event, priority, future = entry
+        event, priority, future, who = entry
+        current.set(who)
         try:
             future.set_result(await self._door.publish(event, priority))
         except asyncio.CancelledError:
@@ -89,7 +96,7 @@ class Line:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        for _, _, future in self._entries:
+        for _, _, future, _ in self._entries:
             _tell_stopped(future)
         self._entries.clear()
 
@@ -136,6 +143,8 @@ class Ingest:
         """Hand in an event from any thread. The future has the answer that `publish` would give."""
         future: Future[bool] = Future()
         future.set_running_or_notify_cancel()
+        who = current.get()
+        handler = who if isinstance(who, InThread) else None
         kill = self._door.is_kill_switch(event)
         urgent = kill or self._door.is_urgent(event, priority=priority)
         with self._lock:
@@ -149,7 +158,7 @@ class Ingest:
                 self._door.refuse(Refusal.NO_ROOM)
                 future.set_result(False)
                 return future
-            self._entries.append((event, priority, future))
+            self._entries.append((event, priority, future, handler))
             notify = not self._notified and self._floor.running
             self._notified = self._notified or notify
             if urgent and self._floor.running:
@@ -187,7 +196,7 @@ class Ingest:
         """The bus has stopped: whatever was not let in is told so."""
         with self._lock:
             entries, self._entries = self._entries, deque()
-        for _, _, future in entries:
+        for _, _, future, _ in entries:
             _tell_stopped(future)
         self._normal.refuse_all()
         self._high.refuse_all()

@@ -73,6 +73,11 @@ class Interruptible(Lineage):
             self._alarm = None
         self._deadline_ns = None
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the bus has cancelled the call in hand, and still waits for its end."""
+        return (self._deadline_ns == 0 or self._asked_to_stop) and not self.abandoned
+
     # -- interrupting -------------------------------------------------------------------------------
 
     def cancel_call(self, why: str) -> bool:
@@ -108,7 +113,8 @@ class Interruptible(Lineage):
         next(batch.iterator)
         if is_derived:
             self._derived_for = self.call
-        self.task.cancel("the subscription is restarted")
+        if not self.runner.subscription.options.blocking:  # a thread would not notice
+            self.task.cancel("the subscription is restarted")
 
     def retire(self) -> None:
         """End without a call in hand: another worker takes the place."""

@@ -73,6 +73,9 @@ class Lifecycle:
             door.open_keeper = self.open_keeper
         self._stopping: asyncio.Task[None] | None = None
         self.state = "new"
+        physician.state = lambda: self.state
+        physician.released = lambda: feed.released()  # noqa: PLW0108 - it is replaced
+        physician.journal.keeper = lambda: door.keeper
 
     async def start(self) -> None:
         """Start the workers and deliver what was published before; a stop that goes on is waited for."""

@@ -9,7 +9,7 @@ from openoutcry.core.lanes import Batch
 from openoutcry.errors import ConfigError
 from openoutcry.ports import Marks
 from openoutcry.runtime.books import Book
-from openoutcry.runtime.driving import Drive, await_each_marked, call_each_marked, own_copy
+from openoutcry.runtime.driving import Drive, await_each_marked, call_each_marked, mark_each, own_copy
 from openoutcry.runtime.subscriptions import Subscription
 
 log = logging.getLogger("openoutcry")
@@ -21,10 +21,13 @@ ALONE = " (alone)"
 class Marker:
     """Marks the calls of one worker, so that the next life knows what was in flight."""
 
-    __slots__ = ("_book", "_cell_by_lane", "_cells", "_loop", "_marks", "_used")
+    __slots__ = ("_book", "_cell_by_lane", "_cells", "_has_own_drive", "_loop", "_marks", "_used")
 
-    def __init__(self, book: Book, marks: Marks, lanes: tuple[str, ...], *, is_coroutine: bool) -> None:
+    def __init__(
+        self, book: Book, marks: Marks, lanes: tuple[str, ...], *, is_coroutine: bool, has_own_drive: bool
+    ) -> None:
         self._book = book
+        self._has_own_drive = has_own_drive
         self._loop = own_copy(await_each_marked if is_coroutine else call_each_marked)
         self._marks = marks
         self._cells: Any = marks.cells
@@ -38,7 +41,13 @@ class Marker:
             return None
         try:
             lanes = ("control",) if is_control else ("high", "normal")
-            return cls(subscription.book, marks, lanes, is_coroutine=subscription.is_coroutine)
+            return cls(
+                subscription.book,
+                marks,
+                lanes,
+                is_coroutine=subscription.is_coroutine,
+                has_own_drive=subscription.options.blocking,
+            )
         except ConfigError as error:
             log.warning("the calls of %s cannot be marked: %s", subscription.name, error)
             return None
@@ -54,6 +63,8 @@ class Marker:
         self._used = cell = self._cell_by_lane[batch.lane.name]
         if alone and len(batch.events) == 1:
             self._used = cell = self._cell_alone(batch.lane.name, cell)
+        if self._has_own_drive:
+            return partial(mark_each, drive, self._cells, cell, iter(positions))
         return partial(self._loop, self._cells, cell, iter(positions))
 
     def _cell_alone(self, lane: str, otherwise: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from openoutcry.core.breaker import Breaker, Go, Pause
 from openoutcry.core.lanes import Batch
+from openoutcry.core.overflow import SupersedingLane
 from openoutcry.core.retries import Again, DeadLetter, after_failure
 from openoutcry.events import event_type_of
 from openoutcry.runtime.crew import Crew
@@ -67,6 +68,11 @@ class Runner:
             or options.timeout_s is not None
             or options.max_age_s is not None
         )
+        self.single = self.single or options.blocking
+        if options.blocking:
+            crew.tracker.calls += 1  # what its threads publish has a cause, also when the call is over
+        if isinstance(subscription.mailbox.normal, SupersedingLane):
+            subscription.mailbox.normal.on_newer = self._newer
         self.in_order = options.retry.in_order and options.concurrency == 1
         self.breaker: Breaker | None = None
         if options.breaker is not None:
@@ -231,6 +237,28 @@ class Runner:
                 self.subscription.abandoned,
             )
             self.subscription.pause()
+
+    def _newer(self, events: list[Any]) -> None:
+        """Events have come: end the calls in hand for older ones with the same keys."""
+        lane = self.subscription.mailbox.normal
+        assert isinstance(lane, SupersedingLane)
+        calls = [(w, w.batch) for w in self.workers if w.batch is not None and w.batch.lane is lane]
+        keys = {lane.key_of(event) for event in events} if calls else ()
+        for worker, batch in calls:
+            if batch.begun and lane.key_of(batch.current) in keys:
+                worker.supersede()
+
+    def thread_left(self, future: "asyncio.Future[Any]") -> None:
+        """A stranger has cancelled a call in a thread, which goes on; its end is only noted."""
+        subscription = self.subscription
+        subscription.abandoned += 1
+        log.error("a call of %s in a thread was cancelled by somebody else; it goes on, abandoned", self.name)
+
+        def ended(_future: "asyncio.Future[Any]") -> None:
+            subscription.abandoned -= 1
+            log.warning("an abandoned call of %s has ended", self.name)
+
+        future.add_done_callback(ended)
 
     def leave_superseded(self, worker: Worker) -> None:
         """Go on without a call that did not end for a newer event; its event is settled."""

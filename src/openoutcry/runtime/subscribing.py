@@ -5,13 +5,15 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, overload
 
-from openoutcry.config import NO_RETRY, Overflow, OverflowName, RetryPolicy, check_number, overflow_policy
+from openoutcry.config import Overflow, OverflowName, RetryPolicy, check_number
 from openoutcry.core.breaker import BreakerConfig
 from openoutcry.errors import DuplicateName, NotSubscribed, SubscriptionError
+from openoutcry.runtime.options import DEFAULT_OPTIONS, Options, options_of
 from openoutcry.runtime.subscriptions import (
     Handler,
-    Options,
+    Selector,
     Subscription,
+    is_coroutine_handler,
     qualified_name,
     selectors_of,
     takes,
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
     from openoutcry.runtime.door import Door
     from openoutcry.runtime.feed import Feed
     from openoutcry.runtime.floor import Floor
-
-DEFAULT_RETRY = RetryPolicy()
-DEFAULT_BREAKER = BreakerConfig()
-
 
 class Subscribing:
     """Methods of the bus that deal with handlers."""
@@ -51,12 +49,13 @@ class Subscribing:
         durable: bool = True,
         outbox: bool = False,
         restore: Callable[[Any], None] | None = None,
+        blocking: bool = False,
+        supersede: str | Callable[[Any], object] | None = None,
     ) -> Subscription:
         """Subscribe a handler.
 
         A handler has one mailbox and one runner for all its types: subscribing it again adds types, and then
-            no
-        other argument may be given. It gets the events accepted from now on; before `start`, also what was
+        no other argument may be given. It gets the events accepted from now on; before `start`, also what was
         published already.
 
         Args:
@@ -82,13 +81,19 @@ class Subscribing:
                 crash it gets what it had not settled. Its name must then be unique and stay the same. False
                 for one that only wants what happens while it lives.
             outbox: With a journal, what the handler publishes is not accepted before it has returned: then it
-                is committed together with the settling of its event, so that a crash finds both or neither. In
-                the handler `publish` returns True at once; when the handler fails, or the commit is refused,
-                nothing was published. Kill switches and what is not journaled go out at once. One call at a
-                time.
+                is committed together with the settling of its event, so that a crash finds both or neither.
+                In the handler `publish` returns True at once; when the handler fails, or the commit is
+                refused, nothing was published. Kill switches and what is not journaled go out at once. One
+                call at a time.
             restore: With a journal, a plain function that is called at every start with each event that the
                 subscription had settled, in the order of the journal and before it handles anything, so that
                 an agent can build its state again. It must have no effects: publishing in it raises.
+            blocking: A plain function that blocks (a database, a model, a computation) and so is called in a
+                thread of its own, still one event after the other, or `concurrency` at a time. It publishes
+                with `publish_threadsafe`. A call that is over its time cannot be stopped: it is abandoned.
+            supersede: An attribute, such as `symbol`, or a function of the event: a newer event of the same
+                type with the same value ends the call in hand for the older one, which counts as conflated,
+                as do those that wait. For long calls, such as those of a language model.
 
         Raises:
             SubscriptionError: The type, the handler or an option is not usable.
@@ -98,20 +103,33 @@ class Subscribing:
         """
         self._door.check_thread("subscribe")
         selectors = selectors_of(event_type)
-        _check_handler(handler)
+        _check_handler(handler, blocking=blocking)
         _check_restore(restore, durable=durable)
-        options = _options(
-            overflow,
-            max_age_s,
-            timeout_s,
-            concurrency,
-            retry,
+        options = options_of(
+            overflow=overflow,
+            max_age_s=max_age_s,
+            timeout_s=timeout_s,
+            concurrency=concurrency,
+            retry=retry,
             keep=keep,
             breaker=breaker,
             durable=durable,
             outbox=outbox,
             restore=restore,
+            blocking=blocking,
+            supersede=supersede,
         )
+        return self._subscribe(selectors, handler, name, options, owner)
+
+    def _subscribe(
+        self,
+        selectors: frozenset[Selector],
+        handler: Handler,
+        name: str | None,
+        options: Options,
+        owner: object,
+    ) -> Subscription:
+        """Subscribe a handler, or add types to its subscription."""
         self._feed.deliver()
         self._end_orphans()
         known = self._floor.roster.find(handler)
@@ -123,7 +141,7 @@ class Subscribing:
                 self._floor.runners[known].need_control()
             return known
         if name is None:
-            name = self._own_name(handler, durable=durable)
+            name = self._own_name(handler, durable=options.durable)
         elif not isinstance(name, str) or not name:
             raise SubscriptionError(f"name is {name!r}; it must be a non-empty string")
         else:
@@ -253,7 +271,7 @@ def _is_handler(value: Any) -> bool:
     return callable(value) and not isinstance(value, type) and get_origin(value) is None
 
 
-def _check_handler(handler: Handler) -> None:
+def _check_handler(handler: Handler, *, blocking: bool = False) -> None:
     if not callable(handler):
         raise SubscriptionError(
             f"the handler is {handler!r}; it must be a function of the event, coroutine or plain"
@@ -263,6 +281,11 @@ def _check_handler(handler: Handler) -> None:
         raise SubscriptionError(
             f"{qualified_name(handler)} is a generator function, and calling it runs nothing; "
             "take the yield out"
+        )
+    if blocking and is_coroutine_handler(handler):
+        raise SubscriptionError(
+            f"{qualified_name(handler)} is a coroutine function, and blocking=True is for plain ones: take "
+            "the async out, or leave blocking out"
         )
 
 
@@ -288,58 +311,6 @@ def _check_same(known: Subscription, name: str | None, options: Options, owner: 
             f"this handler is subscribed as {known.name!r} with {known.options}; it has one mailbox, "
             "so give other options with its first type, or unsubscribe it first"
         )
-
-
-def _options(
-    overflow: Overflow | OverflowName,
-    max_age_s: float | None,
-    timeout_s: float | None,
-    concurrency: int,
-    retry: RetryPolicy | bool | None,
-    *,
-    keep: bool,
-    breaker: BreakerConfig | bool | None = None,
-    durable: bool = True,
-    outbox: bool = False,
-    restore: Callable[[Any], None] | None = None,
-) -> Options:
-    if max_age_s is not None:
-        check_number("max_age_s", max_age_s, 0, above=True)
-    if timeout_s is not None:
-        check_number("timeout_s", timeout_s, 0, above=True)
-    check_number("concurrency", concurrency, 1, whole=True)
-    if retry is None or retry is True:
-        retry = DEFAULT_RETRY
-    elif retry is False:
-        retry = NO_RETRY
-    elif not isinstance(retry, RetryPolicy):
-        raise SubscriptionError(
-            f"retry is {retry!r}; it must be a RetryPolicy, or False for no second attempt"
-        )
-    if breaker is None or breaker is True:
-        breaker = DEFAULT_BREAKER
-    elif breaker is not False and not isinstance(breaker, BreakerConfig):
-        raise SubscriptionError(f"breaker is {breaker!r}; it must be a BreakerConfig, or False for none")
-    if outbox and not (durable and concurrency == 1):
-        raise SubscriptionError(
-            f"outbox=True with durable={durable} and concurrency={concurrency}: an outbox is committed with "
-            "the cursor, one call at a time; leave the others as they are by default"
-        )
-    return Options(
-        overflow=overflow_policy(overflow),
-        max_age_s=max_age_s,
-        timeout_s=timeout_s,
-        concurrency=concurrency,
-        keep=keep,
-        retry=retry,
-        breaker=breaker or None,
-        durable=durable,
-        outbox=outbox,
-        restore=restore,
-    )
-
-
-DEFAULT_OPTIONS = _options("gate", None, None, 1, None, keep=False)
 
 
 def _annotated(handler: Handler) -> list[Any]:

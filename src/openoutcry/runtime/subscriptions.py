@@ -10,18 +10,16 @@ from functools import partial
 from typing import Any
 from weakref import ReferenceType, WeakMethod, ref
 
-from openoutcry.config import Conflate, DropOldest, Overflow, RetryPolicy
-from openoutcry.core.breaker import BreakerConfig
 from openoutcry.core.lanes import Lane
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import LedgerRow, ledger_row
 from openoutcry.core.mailbox import Mailbox
-from openoutcry.core.overflow import BoundedLane, ConflatingLane
 from openoutcry.core.retries import DeadLetter
 from openoutcry.core.trends import ErrorStreak
 from openoutcry.errors import SubscriptionError
-from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of, fixed_event_type
+from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, fixed_event_type
 from openoutcry.runtime.books import Book
+from openoutcry.runtime.options import Options, mailbox_of
 
 log = logging.getLogger("openoutcry")
 
@@ -170,60 +168,6 @@ def identity(handler: Handler) -> object:
     return handler if inspect.isroutine(handler) else id(handler)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a subscription wants its events, as given to `subscribe`."""
-
-    overflow: Overflow
-    max_age_s: float | None
-    timeout_s: float | None
-    concurrency: int
-    keep: bool
-    retry: RetryPolicy
-    breaker: BreakerConfig | None = None
-    durable: bool = True
-    outbox: bool = False
-    restore: Callable[[Any], None] | None = None
-
-
-def _conflation_key(key: str | Callable[[Any], object]) -> Callable[[Any], object]:
-    """Return a function that gives every event a key, come what may: it is called while others wait."""
-
-    def by_attribute(event: Any) -> object:
-        value = getattr(event, str(key), None)
-        return event.event_id if value is None else (event_type_of(event), value)
-
-    def by_function(event: Any) -> object:
-        return (event_type_of(event), key(event)) if callable(key) else None
-
-    key_of = by_function if callable(key) else by_attribute
-    reported = False
-
-    def safe(event: Any) -> object:
-        nonlocal reported
-        try:
-            found = key_of(event)
-            hash(found)
-        except Exception:
-            if not reported:
-                reported = True
-                log.exception("the conflation key %r failed; such events stand alone", key)
-            return event.event_id
-        return found
-
-    return safe
-
-
-def _mailbox(options: Options, share: int) -> Mailbox:
-    match options.overflow:
-        case Conflate(key):
-            return Mailbox(ConflatingLane("normal", _conflation_key(key)), share=share)
-        case DropOldest(limit):
-            return Mailbox(BoundedLane("normal", limit), share=share, gates=False)
-        case _:
-            return Mailbox(Lane("normal"), share=share)
-
-
 def _nothing(_event: Any) -> None:
     """Stand in for the handler of a subscription that has ended."""
 
@@ -247,7 +191,7 @@ class Subscription:
         self.name = name
         self.selectors = selectors
         self.options = options
-        self.mailbox = _mailbox(options, share)
+        self.mailbox = mailbox_of(options, share)
         self.control = Mailbox(Lane("control"), gates=False)
         self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
         self.latencies = Latencies()

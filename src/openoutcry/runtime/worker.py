@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from openoutcry.core.lanes import Batch
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.events import Derivation
+from openoutcry.runtime.blocking import Hand, in_thread
 from openoutcry.runtime.causes import current
 from openoutcry.runtime.driving import PROBE, Drive, await_each, call_each, own_copy, probe
 from openoutcry.runtime.interrupting import Interruptible
@@ -51,6 +52,7 @@ class Worker(Interruptible):
         "_resting",
         "began_ns",
         "bus",
+        "hand",
         "is_control",
         "marker",
         "outbox",
@@ -71,6 +73,7 @@ class Worker(Interruptible):
         self._beat = self.began_ns = 0
         self._derived_for = (0, 0)
         self._derivation: Derivation | None = None
+        self.hand: Hand | None = None
         self.outbox: list[Output] | None = None
         self.marker = Marker.of(runner.subscription, runner.crew.marks, is_control=is_control)
         self.task: asyncio.Task[None] = runner.loop.create_task(self._run(), name=f"openoutcry:{runner.name}")
@@ -97,7 +100,7 @@ class Worker(Interruptible):
         mailbox, crew, feed = self.mailbox, self.runner.crew, self.runner.crew.feed
         subscription, latencies = self.runner.subscription, self.runner.subscription.latencies
         high, normal, clock_ns = mailbox.high, mailbox.normal, crew.clock.now_ns
-        drive = own_copy(await_each if subscription.is_coroutine else call_each)
+        drive = self._drive()
         guarded, gave_way = self.runner.guarded, 0
         now_ns = slice_began_ns = clock_ns()
         while not (subscription.ended or self._asked_to_stop):
@@ -144,6 +147,14 @@ class Worker(Interruptible):
                 now_ns = slice_began_ns = clock_ns()
         if self.abandoned:
             self.runner.abandoned_call_ended(self)
+
+    def _drive(self) -> Drive:
+        """Return what calls the handler."""
+        subscription = self.runner.subscription
+        if subscription.options.blocking:
+            self.hand = Hand(f"openoutcry:{self.runner.name}")
+            return in_thread(self, self.hand)
+        return own_copy(await_each if subscription.is_coroutine else call_each)
 
     async def _call(self, batch: Batch, drive: Drive, handler: Handler, clock_ns: Callable[[], int]) -> bool:
         """Call the handler for a batch and see to its end. False when the worker must not go on."""
@@ -226,6 +237,7 @@ class Worker(Interruptible):
             or subscription.halted
             or subscription.failing
             or subscription.read_error
+            or self.runner.crew.reads_wait
             or (alone is not None and alone is not subscription)
         ):
             return False
@@ -302,6 +314,8 @@ class Worker(Interruptible):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.waiter = None
+        if self.hand is not None:
+            self.hand.shutdown()
         if self.marker is not None:
             self.marker.release()
         if self._alarm is not None:
