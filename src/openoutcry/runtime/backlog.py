@@ -128,7 +128,7 @@ class Backlog:
     def refill(self, subscription: Subscription) -> None:
         """Read on, for every lane of the subscription that is behind and has little left."""
         book = subscription.book
-        if book is None or subscription.read_error:
+        if book is None or subscription.read_error or self._floor.reads_wait:
             return
         try:
             for lane in (book.high, book.normal):

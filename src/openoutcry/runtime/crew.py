@@ -35,6 +35,7 @@ class Crew(Protocol):
         room_waiting: Whether a publisher waits for room: workers tell of every call they begin.
         pressured: Somebody waits for a mailbox to drain.
         alone: The subscription that has the bus to itself, since what it handles was in hand at a crash.
+        reads_wait: Whether the journal cannot be read at the moment without the loop waiting for it.
         post: Commits what a call has published, and that its event is settled.
         marks: Where calls in hand are marked, if there is a journal.
 
@@ -52,6 +53,7 @@ class Crew(Protocol):
     marks: Marks | None
 
     post: Post | None
+    reads_wait: bool
 
     def forget(self, outputs: list[Output]) -> None:
         """What a failed call had published never was."""

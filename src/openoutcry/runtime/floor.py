@@ -90,6 +90,7 @@ class Floor:
         self.marks: Marks | None = None
         self.on_ended: Callable[[Subscription], None] = lambda _subscription: None
         self.post: Post | None = None
+        self.reads_wait = False
         self.forget: Callable[[list[Output]], None] = lambda _outputs: None
         self.refill: Callable[[Subscription], None] = lambda _subscription: None
         self.on_dead: list[Callable[[DeadLetter], Any]] = []

@@ -154,6 +154,7 @@ class Housekeeping:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "openoutcry-checkpoint")
         self._step = step
+        self._floor.reads_wait = True
         release = self._commits.hold_back()
         future = loop.run_in_executor(self._thread, step.perform)
         future.add_done_callback(lambda _: self._checkpointed(step, release))
@@ -166,6 +167,10 @@ class Housekeeping:
 
     def _end_checkpoint(self, step: Step) -> None:
         self._step = None
+        self._floor.reads_wait = False
+        for subscription in self._floor.roster:
+            if subscription.mailbox.behind:
+                subscription.wake()
         try:
             self._journal.end_checkpoint(step)
         except JournalError as error:
