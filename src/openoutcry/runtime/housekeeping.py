@@ -20,6 +20,8 @@ QUIET_S = 0.05
 """A pause between two pieces of deferred work."""
 IDLE_S = 0.25
 """The pause between a commit and the first look at what may be tidied up."""
+VACUUM_PAGES = 64
+"""So many pages are given back to the disk at a time."""
 LOOK_AFTER_NS = 100_000_000
 """A journal that is written to is looked after so often."""
 BUSY_LOOKS = 8
@@ -41,6 +43,7 @@ class Housekeeping:
         self._head = journal.head
         self._busy_looks = 0
         self._look_after_ns = 0
+        self._freed = False
         self._step: Step | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._retains = any(
@@ -126,7 +129,7 @@ class Housekeeping:
             step = self._journal.begin_checkpoint()
             if step is not None:
                 self._checkpoint(step)
-            elif self._journal.idle() or self._retire():
+            elif self._journal.idle() or self._retire() or self._vacuum():
                 self._arm_idle(QUIET_S)
         except JournalError as error:
             log.error("the journal could not be tidied up: %s", error)  # noqa: TRY400 - the message says it
@@ -145,7 +148,15 @@ class Housekeeping:
         )
         if not retired:
             self._head = head
+        self._freed = self._freed or retired > 0
         return retired > 0
+
+    def _vacuum(self) -> bool:
+        """Give a piece of the room of what was forgotten back to the disk; tell whether there is more."""
+        vacuum = getattr(self._journal, "vacuum", None)
+        if self._freed:
+            self._freed = vacuum is not None and vacuum(VACUUM_PAGES) > 0
+        return self._freed
 
     def _checkpoint(self, step: Step) -> None:
         """Tidy up the write-ahead log in a thread, while commits are held back."""

@@ -1,0 +1,62 @@
+"""Retention of a running bus: old entries go, never one that somebody has not settled, and the file shrinks."""
+
+import asyncio
+from pathlib import Path
+
+from bus_helpers import an_order, virtual
+from durable_kit import Named
+
+from openoutcry import EventBus, PersistenceConfig
+from openoutcry.journals import MemoryJournal
+
+
+@virtual
+async def test_what_everybody_has_settled_is_forgotten_beyond_the_count_to_keep() -> None:
+    journal = MemoryJournal()
+    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(retain_count=100))
+    quick = Named("quick")
+    bus.subscribe("order", quick.on_event)
+    async with bus:
+        for _ in range(20):
+            await bus.publish_many([an_order() for _ in range(50)])
+            await bus.join()
+            await asyncio.sleep(1)
+        assert journal.head == 1000
+        assert journal.head - journal.first < 200
+        assert len(quick.handled) == 1000
+
+
+@virtual
+async def test_nothing_is_forgotten_that_a_paused_subscription_has_not_settled() -> None:
+    journal = MemoryJournal()
+    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(retain_count=10, retain_s=1.0))
+    paused, quick = Named("paused"), Named("quick")
+    bus.subscribe("order", quick.on_event)
+    bus.subscribe("order", paused.on_event).pause()
+    async with bus:
+        for _ in range(10):
+            await bus.publish_many([an_order() for _ in range(50)])
+            await asyncio.sleep(5)
+        assert journal.first == 1
+        bus.subscription("paused.on_event").resume()
+        await bus.join()
+        assert len(paused.handled) == 500
+
+
+def test_the_file_shrinks_while_the_bus_runs(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+
+    @virtual
+    async def main() -> None:
+        settings = PersistenceConfig(path=path, retain_count=200, socket=False)
+        bus = EventBus(persistence_config=settings)
+        bus.subscribe("order", Named("quick").on_event)
+        async with bus:
+            for _ in range(20):
+                await bus.publish_many([an_order() for _ in range(500)])
+                await bus.join()
+            await asyncio.sleep(60)
+            await bus.flush()
+        assert path.stat().st_size < 1_000_000  # 10,000 events, of some 400 bytes each, went through it
+
+    main()
