@@ -29,7 +29,7 @@ class Chunk(NamedTuple):
     """Some seeds that were run, and what they have found."""
 
     first: int
-    count: int
+    seeds: int
     found: list[tuple[int, str]]
 
 
@@ -103,7 +103,7 @@ def run_all(asked: argparse.Namespace, progress: Progress) -> int:
             for future in over:
                 chunk = future.result()
                 progress.add(chunk)
-                count += chunk.count
+                count += chunk.seeds
             if len(progress.found) < FAILURES_MOST:
                 running |= more(len(over))
             _show(count, len(progress.done) * CHUNK, asked.seeds, began_s, len(progress.found))

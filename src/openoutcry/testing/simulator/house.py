@@ -218,7 +218,7 @@ class House:
 
     async def _flood(self) -> None:
         """Publish more at once than anything holds."""
-        rest = [self._order() for _ in range(BULK)]
+        rest = [SystemEvent(component="flood", status=str(number)) for number in range(BULK)]
         for _ in range(20):
             if not rest:
                 break
