@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from openoutcry.errors import JournalCorrupt, JournalError
+from openoutcry.journals import schema
 from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, is_corrupt
+from openoutcry.journals.rows import Row
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
 
 _SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"
@@ -24,6 +26,22 @@ _LETTERS: Final = (
     "CAST(event AS BLOB), checksum FROM dead_letters WHERE ? IS NULL OR subscription = ? ORDER BY letter_id"
 )
 _SUSPECTS: Final = "SELECT * FROM suspects ORDER BY subscription, lane, position"
+
+
+def commit(db: Connection, row: Row | None, changes: Changes | None, stems: str | None, chain: Chain) -> None:
+    """Write a batch, changes, and what the settings say of its stems, in one transaction."""
+    if changes is None and stems is None:
+        if row is not None:
+            db.run(schema.INSERT_BATCH, row)
+        return
+    db.run("BEGIN IMMEDIATE")
+    if row is not None:
+        db.run(schema.INSERT_BATCH, row)
+    if changes is not None:
+        save(db, changes, chain)
+    if stems is not None:
+        db.run(schema.SAVE_META, schema.setting("stems", stems, chain))
+    db.run("COMMIT")
 
 
 def save(db: Connection, changes: Changes, chain: Chain) -> None:

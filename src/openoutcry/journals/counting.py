@@ -89,6 +89,10 @@ class Counting:
     def __init__(self) -> None:
         self._stems: dict[str, _Stem] = {}
 
+    def stems(self) -> list[str]:
+        """Return the stems that are told apart."""
+        return list(self._stems)
+
     def is_above(self, part: Part) -> bool:
         """Tell whether all ids of a part are above whatever was noted of their stem, and so are new."""
         known = self._stems.get(part[0])

@@ -40,6 +40,7 @@ class Opened(NamedTuple):
         checksum: The checksum of the last batch.
         wal: A descriptor of the write-ahead log for syncs; it stays open as long as the connection.
         unsynced_lost: Entries at `process` that a power cut took away.
+        stems: What the file says of the stems of its ids; None where it says nothing.
 
     """
 
@@ -52,6 +53,7 @@ class Opened(NamedTuple):
     checksum: bytes
     wal: int
     unsynced_lost: int
+    stems: str | None
 
 
 def chain_of(key: bytes | None) -> Chain:
@@ -176,7 +178,8 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int
         wal = _begin_run(path, db, marks, chain, head, settings)
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
-    return Opened(path, db, marks, chain, floor, head, checksum, wal, lost)
+    stems = settings.get("stems", None if head else "")
+    return Opened(path, db, marks, chain, floor, head, checksum, wal, lost, stems)
 
 
 def _first_settings(chain: Chain, floor: int) -> dict[str, str]:
@@ -271,3 +274,9 @@ def _begin_run(
         raise JournalDead(f"{path}: the first sync failed ({problem}); see to the disk") from problem
     marks.begin_run(head, head)
     return wal
+
+
+def identities(path: Path) -> list[tuple[int, int]]:
+    """Return which files stand under a journal's names. Raises `OSError` where one is missing."""
+    stats = [Path(f"{path}{ending}").stat() for ending in ("", "-wal", "-marks")]
+    return [(stat.st_dev, stat.st_ino) for stat in stats]

@@ -19,9 +19,10 @@ from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLoc
 from openoutcry.journals import books, forks, reading, retention, schema
 from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.log import Log
-from openoutcry.journals.opening import leave_alone, open_file
+from openoutcry.journals.opening import identities, leave_alone, open_file
 from openoutcry.journals.register import Register
 from openoutcry.journals.rows import Row, event_ids, pack
+from openoutcry.journals.stems import Stems
 from openoutcry.journals.steps import CheckpointStep, SyncStep
 from openoutcry.journals.verifying import Anchor
 from openoutcry.ports import (
@@ -94,10 +95,10 @@ class SqliteJournal:
         self._wal = opened.wal
         self._wal_bytes = 0
         self._wal_max_bytes = wal_max_bytes
-        self._register = Register(self._log, opened.floor, opened.head)
+        self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems))
         self._barred: JournalError | None = None
         self._closed = False
-        self._places = self._stand()
+        self._places = identities(self.path)
         forks.watch(self)
 
     # Writing
@@ -128,24 +129,19 @@ class SqliteJournal:
 
     def _append(self, entries: Sequence[Entry], ids: Sequence[str], changes: Changes | None) -> Level:
         row, level = pack(entries, self.head + 1, self._checksum, self._chain)
-        self._commit(row, changes)
+        stems = self._register.stems_to_save(ids)
+        self._commit(row, changes, stems)
         self._register.add(ids, row.first)
+        if stems is not None:
+            self._register.stems.saved(stems)
         return level
 
-    def _commit(self, row: Row | None, changes: Changes | None) -> None:
+    def _commit(self, row: Row | None, changes: Changes | None, stems: str | None = None) -> None:
         """Write a batch and changes, all or nothing, and note the new head."""
-        db = self._db
+        if row is None and changes is None:
+            return
         try:
-            if changes is None:
-                if row is None:
-                    return
-                db.run(schema.INSERT_BATCH, row)
-            else:
-                db.run("BEGIN IMMEDIATE")
-                if row is not None:
-                    db.run(schema.INSERT_BATCH, row)
-                books.save(db, changes, self._chain)
-                db.run("COMMIT")
+            books.commit(self._db, row, changes, stems, self._chain)
         except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
             self._refused(problem)
         self._wal_bytes += _COMMIT_BYTES
@@ -218,18 +214,11 @@ class SqliteJournal:
         """
         if self._barred is None:
             try:
-                stand = self._stand()
+                stand = identities(self.path)
             except OSError as problem:
                 self._die("its files were removed", problem)
             if stand != self._places:
                 self._die("its files were replaced", OSError("they are not those that were opened"))
-
-    def _stand(self) -> list[tuple[int, int]]:
-        found = []
-        for suffix in ("", "-wal", "-marks"):
-            stat = os.stat(f"{self.path}{suffix}")
-            found.append((stat.st_dev, stat.st_ino))
-        return found
 
     def end_sync(self, step: Step) -> int:
         """Note a performed sync. Any error of it is final: the generation is dead."""
@@ -395,7 +384,7 @@ class SqliteJournal:
         self._closed = True
         self._db = forks.Disowned(self._db, self._barred)
         self._log.db = self._db
-        self._register = Register(self._log, 0, 1)
+        self._register = Register(self._log, 0, 1, Stems(None))
         self.marks.disown()
 
     def __enter__(self) -> Self:
