@@ -1,0 +1,137 @@
+"""Bugs to be planted into a bus: the same runs must catch each of them, or they prove nothing.
+
+Each is planted in the child alone, after it was forked.
+"""
+
+import asyncio
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Final
+
+from campaigns.bus_events import OUTBOX
+from openoutcry.runtime import backlog, books, door, graveyard, groups, interrupting, keeper, marking
+
+Bug = Callable[[], None]
+
+
+def nothing() -> None:
+    """Plant nothing."""
+
+
+def ack_before_commit() -> None:
+    """Say True when an event is staged."""
+    waits = count()
+
+    async def wait(self: groups.Group) -> None:
+        del self
+        if next(waits) % 16 == 0:  # else nobody else would ever run
+            await asyncio.sleep(0)
+
+    _plant(groups.Group, "wait", wait)
+
+
+def cursor_before_work() -> None:
+    """Save what has been handed to a mailbox as settled."""
+
+    def state(self: books.LaneBook, released: int) -> tuple[int, books.Stretches]:
+        return (self.read_upto if self.behind else released), ()
+
+    _plant(books.LaneBook, "state", state)
+
+
+def cancelled_call_is_success() -> None:
+    """Take a handler that lets a CancelledError out for one that has returned."""
+    honest = interrupting.Interruptible._after_error  # noqa: SLF001 - what is broken is inside
+
+    def after_error(self: Any, batch: Any, error: BaseException) -> bool:
+        if isinstance(error, asyncio.CancelledError) and not (self._asked_to_stop or self._deadline_ns == 0):
+            batch.lane.settle_before_current(batch)
+            return bool(self._after_success(batch))
+        return honest(self, batch, error)
+
+    _plant(interrupting.Interruptible, "_after_error", after_error)
+
+
+def cancelled_publish_is_true() -> None:
+    """Answer a publish that is cancelled with True."""
+    honest = door.Door.publish
+
+    async def publish(self: door.Door, *args: Any, **options: Any) -> bool:
+        try:
+            return await honest(self, *args, **options)
+        except asyncio.CancelledError:
+            return True
+
+    _plant(door.Door, "publish", publish)
+
+
+def settled_before_return() -> None:
+    """Let handlers run on as tasks, and settle their events at once."""
+
+    async def each(*args: Any) -> None:
+        events, handler = args[-2:]
+        for event in events:
+            task = asyncio.get_running_loop().create_task(handler(event))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    vars(marking)["await_each_marked"] = each
+
+
+def outputs_without_cursor() -> None:
+    """Commit what an outbox holds, and settle the event later."""
+
+    async def post(self: keeper.Keeper, _subscription: Any, _batch: Any, outputs: list[Any]) -> None:
+        for output in outputs:
+            group = self.commits.stage(output.event, output.entry, output.then)
+            await group.wait()
+
+    _plant(keeper.Keeper, "post", post)
+
+
+def fresh_ids() -> None:
+    """Give what a handler publishes an id of its own each time."""
+    vars(keeper)["derive"] = lambda: None
+
+
+def letters_unwritten() -> None:
+    """Settle what was given up, and never write its dead letter."""
+    _plant(graveyard.Graveyard, "take", lambda _: ([], []))
+
+
+def backlog_reversed() -> None:
+    """Hand out what is read from the journal the wrong way round."""
+    honest = backlog.Backlog._push  # noqa: SLF001 - as above
+
+    def push(book: Any, events: list[Any], places: list[int], at_ns: int) -> None:
+        honest(book, events[::-1], places, at_ns)
+
+    _plant(backlog.Backlog, "_push", staticmethod(push))
+
+
+def cursors_seldom() -> None:
+    """Save the cursors of those who publish nothing only when they come, whatever they have handled since."""
+    honest = books.Book.moved
+
+    def moved(self: books.Book, released: int) -> Any:
+        found = honest(self, released)
+        return found if self.name == OUTBOX else [item for item in found if item[0].saved is None]
+
+    _plant(books.Book, "moved", moved)
+
+
+def _plant(where: type, name: str, what: Any) -> None:
+    setattr(where, name, what)
+
+
+PLANTS: Final[dict[str, Bug]] = {
+    "acknowledged before the commit": ack_before_commit,
+    "the cursor saved before the handler ran": cursor_before_work,
+    "a cancelled call taken as success": cancelled_call_is_success,
+    "a cancelled publish taken as True": cancelled_publish_is_true,
+    "settled before the handler returns": settled_before_return,
+    "outbox outputs committed without the cursor": outputs_without_cursor,
+    "ids that are not derived": fresh_ids,
+    "dead letters that are not written": letters_unwritten,
+    "a backlog handed out in reverse": backlog_reversed,
+    "cursors that are hardly ever saved": cursors_seldom,
+}
