@@ -40,3 +40,20 @@ async def test_a_lane_that_reads_on_from_the_journal_is_not_handed_what_a_failed
     await asyncio.sleep(1)
     assert ids(desk.handled) == ids(some)
     await bus.stop()
+
+
+@virtual
+async def test_what_a_failed_sync_left_in_the_journal_is_no_duplicate_when_there_is_no_room():
+    journal = Faulty()
+    bus = a_bus(journal, max_queue_size=2)
+    subscription = bus.subscribe("*", Noting().on_event)
+    await bus.start()
+    subscription.pause()
+    journal.fail_next("sync", JournalDead("the disk is gone"))
+    order = an_order("o-9")
+    with pytest.raises(JournalDead):
+        await bus.publish(order, level="disk")
+    while await bus.publish(an_order(), level="memory"):
+        pass
+    assert not await bus.publish(order, level="disk")
+    await bus.stop(timeout_s=0)

@@ -178,7 +178,7 @@ class Door(DurableDoor):
                 return self._stage(event, "high" if high else "normal", survives, vote)
             self._let_in(event, "high" if high else "normal")
             return True
-        if survives and self.keeper is not None and self.keeper.knows(event.event_id):
+        if survives and self.keeper is not None and self.keeper.has_released(event.event_id):
             # An earlier life has accepted it: there is no room to be had for what delivers nothing new.
             return self._again(event, high, survives)
         return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
