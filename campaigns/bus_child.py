@@ -144,7 +144,11 @@ class Child(Load):
     # -- those who come and go ----------------------------------------------------------------------
 
     def _came(self) -> None:
-        self._tell("came", self.bus.get_status()["journal"]["head"])
+        journal = self.bus.get_status()["journal"]
+        if (
+            journal is not None
+        ):  # else the bus has stopped meanwhile, and owes it nothing before the next life
+            self._tell("came", journal["head"])
 
     async def _visit(self) -> None:
         while self.left > 0:

@@ -372,6 +372,8 @@ class Truth:
 
 
 def _is_journal(path: Path) -> bool:
+    if path.with_name(f"{path.name}-journal").exists():
+        return False  # killed while it was made: only who may write can undo that
     try:
         JournalReader(path).close()
     except NotAJournal:
