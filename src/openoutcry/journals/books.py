@@ -30,10 +30,6 @@ _SUSPECTS: Final = "SELECT * FROM suspects ORDER BY subscription, lane, position
 
 def commit(db: Connection, row: Row | None, changes: Changes | None, stems: str | None, chain: Chain) -> None:
     """Write a batch, changes, and what the settings say of its stems, in one transaction."""
-    if changes is None and stems is None:
-        if row is not None:
-            db.run(schema.INSERT_BATCH, row)
-        return
     db.run("BEGIN IMMEDIATE")
     if row is not None:
         db.run(schema.INSERT_BATCH, row)

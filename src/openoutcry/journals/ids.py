@@ -117,9 +117,9 @@ class IdIndex:
             return True  # the dicts know all of what they could be
         return not any(self._in_stretch(event_id, exact_from) for event_id in loose if counts(event_id))
 
-    def stems_of(self, ids: Sequence[str]) -> list[str]:
-        """Return the stems of new ids; some of those that have been noted before may be left out."""
-        return [part[0] for part in self._look(ids)[1]]
+    def parts_of(self, ids: Sequence[str]) -> list[Part]:
+        """Return the parts that new ids have; one of a stem that was noted before may be left out."""
+        return self._look(ids)[1]
 
     def all_stems(self) -> list[str]:
         """Return the stems of everything that was noted."""

@@ -89,7 +89,7 @@ class Register:
 
     def stems_to_save(self, ids: Sequence[str]) -> str | None:
         """Return what the file must say of its stems when these new ids are in it; None: it does."""
-        return self.stems.to_save(self._ids.stems_of(ids))
+        return self.stems.to_save(self._ids.parts_of(ids))
 
     def add(self, ids: Sequence[str], first: int) -> None:
         """Note the ids of a batch that has been written at position `first`."""

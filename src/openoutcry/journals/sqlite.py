@@ -138,10 +138,13 @@ class SqliteJournal:
 
     def _commit(self, row: Row | None, changes: Changes | None, stems: str | None = None) -> None:
         """Write a batch and changes, all or nothing, and note the new head."""
-        if row is None and changes is None:
-            return
         try:
-            books.commit(self._db, row, changes, stems, self._chain)
+            if changes is not None or stems is not None:
+                books.commit(self._db, row, changes, stems, self._chain)
+            elif row is not None:
+                self._db.run(schema.INSERT_BATCH, row)
+            else:
+                return
         except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
             self._refused(problem)
         self._wal_bytes += _COMMIT_BYTES
@@ -260,10 +263,7 @@ class SqliteJournal:
     # Reading
 
     def read(self, after: int, limit: int, where: Filter | None = None) -> list[Stored]:
-        """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more.
-
-        Raises `JournalCorrupt` at the first batch that is not what was written, as do the other readings.
-        """
+        """Return the next `limit` entries behind `after`. All reading raises `JournalCorrupt` at damage."""
         return self._log.read(after, limit, where)
 
     def read_urgent(self, after: int, limit: int) -> list[Stored]:

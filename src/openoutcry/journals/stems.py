@@ -4,10 +4,10 @@ A process counts on a stem of its own. The file's stems stand in one of its sett
 brings the first id of a stem; ids whose stem is not among them need no look at the entries.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from openoutcry.journals.counting import STEM, counts
+from openoutcry.journals.counting import STEM, Part, counts
 
 STEMS_MAX: Final = 1_024
 """With more, whoever writes counts on something else, and the setting says `MANY`."""
@@ -40,12 +40,17 @@ class Stems:
             return False
         return all(counts(event_id) and event_id[:STEM] not in before for event_id in ids)
 
-    def to_save(self, stems: Iterable[str]) -> str | None:
-        """Return what the file must say from the commit on that brings ids of some stems; None: it does."""
+    def to_save(self, parts: Sequence[Part]) -> str | None:
+        """Return what the file must say from the commit on that brings these parts; None: it says it."""
         now = self._now
-        if now is None or now.issuperset(stems):
+        if now is None:
             return None
-        more = now.union(stems)
+        for stem, _, _ in parts:
+            if stem not in now:
+                break
+        else:
+            return None
+        more = now.union([stem for stem, _, _ in parts])
         return MANY if len(more) > STEMS_MAX else _SEPARATOR.join(sorted(more))
 
     def saved(self, said: str) -> None:
