@@ -305,6 +305,11 @@ class Lane:
             first = s.first + len(s.events) - len(keep)
             yield Stretch(keep, first, s.admitted_ns, s.attempts, s.due_ns)
 
+    def waiting_lists(self) -> Iterator[list[Any]]:
+        """Iterate lists that what waits is in, with some events beside it that do not wait any more."""
+        for s in (*self._stretches, *(p[2] for p in self._parked)):
+            yield s.events
+
     def waiting_events(self) -> Iterator[Any]:
         """Iterate what waits, retries that may be overtaken last."""
         for s in (*self._stretches, *(p[2] for p in self._parked)):

@@ -103,6 +103,11 @@ class ConflatingLane(Lane):
         self.waiting -= len(gone)
         return events
 
+    def waiting_lists(self) -> Iterator[list[Any]]:
+        """Iterate lists that what waits is in."""
+        yield from super().waiting_lists()
+        yield [event for event, _, _ in self._newest.values()]
+
     def waiting_events(self) -> Iterator[Any]:
         """Iterate what waits."""
         yield from super().waiting_events()

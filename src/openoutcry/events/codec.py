@@ -41,21 +41,47 @@ class _Head(msgspec.Struct, gc=False):
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
 
 
+_CHECKED: Final = "openoutcry."
+"""The classes in here see to their numbers when they are made."""
+
+
+def _require_finite(cls: type, name: str, value: object) -> None:
+    """Raise `InvalidEvent` where a value, or one inside of it, is a float that JSON has not."""
+    if type(value) is float:
+        if value - value != 0:
+            raise InvalidEvent(
+                f"{cls.__name__}.{name} = {value!r}: JSON has no such number, so it could not be read back; "
+                "use None, or leave the event out"
+            )
+    elif type(value) is dict:
+        for inner in value.values():
+            _require_finite(cls, name, inner)
+    elif type(value) is list or type(value) is tuple:
+        for inner in value:
+            _require_finite(cls, name, inner)
+
+
 def encode(event: object) -> bytes:
     """Return the event, a registered class's instance, as JSON with its class's name.
 
-    JSON has no NaN: msgspec writes null for it. The trading events refuse it when they are made; in fields
-    of your own do the same in `__post_init__` (`openoutcry.events.checks.settle_number`). Raises
-    `InvalidEvent` when a field holds what JSON cannot, or the class is not registered.
+    JSON has no NaN and no infinity, and msgspec would write null for them, which could not be read back: such
+    an event is refused. (The trading events refuse it when they are made.) Raises `InvalidEvent` when a field
+    holds what JSON cannot, or the class is not registered.
     """
     cls = type(event)
     try:
         if hasattr(cls, "_fixed_event_type"):
             if cls in refused:
                 raise refused[cls]
+            if not cls.__module__.startswith(_CHECKED):
+                for name in cls.__struct_fields__:  # type: ignore[attr-defined]
+                    _require_finite(cls, name, getattr(event, name))
             return _encode_json(event)
-        return _encode_json(_foreign_to_builtins(event, cls))
-    except (TypeError, ValueError, OverflowError) as problem:
+        fields = _foreign_to_builtins(event, cls)
+        for name, value in fields.items():
+            _require_finite(cls, name, value)
+        return _encode_json(fields)
+    except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
         raise InvalidEvent(
@@ -65,7 +91,10 @@ def encode(event: object) -> bytes:
 
 def encode_many(events: Sequence[object]) -> list[bytes]:
     """Return what `encode` returns for each event, in order, in two thirds of the time. Raises as it does."""
-    if all(hasattr(cls, "_fixed_event_type") and cls not in refused for cls in set(map(type, events))):
+    if all(
+        hasattr(cls, "_fixed_event_type") and cls not in refused and cls.__module__.startswith(_CHECKED)
+        for cls in set(map(type, events))
+    ):
         with suppress(TypeError, ValueError, OverflowError):  # `encode` says of which
             return list(map(_encode_json, events))
     return list(map(encode, events))

@@ -78,7 +78,7 @@ class Pages:
         self._kept: OrderedDict[int, Page] = OrderedDict()
 
     def after(self, position: int, upto: int) -> tuple[Page, int]:
-        """Return the page with what follows a position, and the last position that it covers, up to `upto`."""
+        """Return the page with what follows a position, and the last position it covers, up to `upto`."""
         number = position // PAGE
         last = (number + 1) * PAGE
         page = self._kept.get(number)

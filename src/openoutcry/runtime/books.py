@@ -144,7 +144,7 @@ class Book:
         return book.positions.of(batch.first, len(batch.events))
 
     def settled(self, lane: Lane, count: int) -> None:
-        """Note that `count` events of a lane were settled. If none is in the journal, nothing is to be saved."""
+        """Note that `count` events of a lane were settled; those of memory alone need no saving."""
         if self.of(lane.name).positions:
             self.touched(count)
 

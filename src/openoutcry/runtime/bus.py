@@ -36,6 +36,9 @@ from openoutcry.runtime.signals import Signals
 from openoutcry.runtime.subscribing import Subscribing
 from openoutcry.runtime.subscriptions import Subscription
 
+BEFORE_START = 512
+"""So many durable events share a commit before the start, when nothing drains and no credit is given."""
+
 
 class EventBus(Subscribing, Signals, Persisting, Inspection):
     """The central event bus of a firm of agents.
@@ -202,7 +205,8 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         while done < len(rest):
             if turnstile.credit() < len(rest) - done and turnstile.keeps(rest[done]):
                 self._door.look()  # what is left of an old credit would be a commit of its own
-            chunk = rest[done : done + max(1, turnstile.credit())]
+            size = max(1, turnstile.credit()) if self._floor.running else BEFORE_START
+            chunk = rest[done : done + size]
             if not priority:
                 if turnstile.admit_many(chunk):
                     done += len(chunk)

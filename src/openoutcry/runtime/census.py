@@ -226,6 +226,11 @@ class Census:
                     name,
                 )
 
+    def hand_in(self, journal: Journal) -> None:
+        """Go on with a stand-in for the journal, which was closed."""
+        self._journal = journal
+        self._urgent = None
+
     def end(self) -> None:
         """The bus stops."""
         if self._report is not None:
@@ -304,6 +309,7 @@ class Census:
 
     def ended(self, subscription: Subscription) -> None:
         """A subscription was ended: nothing waits for it any more."""
+        self._graves.leave(subscription)
         book, subscription.book = subscription.book, None
         if book is not None:
             self.dropped += [(book.name, lane.lane.name) for lane in book.lanes]

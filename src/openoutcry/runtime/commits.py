@@ -337,6 +337,10 @@ class Committer:
             placed = positions if len(events) == len(positions) else places
             self._feed.release(events, placed, group.began_ns)
 
+    def hand_in(self, journal: Journal) -> None:
+        """Go on with a stand-in for the journal, which was closed."""
+        self._journal = journal
+
     def close(self) -> None:
         """End the thread that syncs, if there is one."""
         if self._thread is not None:
@@ -345,9 +349,11 @@ class Committer:
 
 
 def _as_journal_error(error: Exception) -> JournalError:
-    """Return the error itself or, where a journal raised something else, that it is dead: nobody knows more."""
+    """Return the error itself or, where a journal raised something else, that the journal is dead."""
     if isinstance(error, JournalError):
         return error
-    dead = JournalDead(f"the journal failed in a way that it does not know itself: {error!r}; see to its adapter")
+    dead = JournalDead(
+        f"the journal failed in a way that it does not know itself: {error!r}; see to its adapter"
+    )
     dead.__cause__ = error
     return dead

@@ -28,18 +28,20 @@ IN_A_ROW_MOST = 64
 _KILL = str(EventType.KILL_SWITCH.value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Vote:
     """What belongs to the admission of a signal.
 
     Attributes:
         prepare: Called before the signal is written.
         then: Called when it is released, with its position.
+        is_deferred: Whether it waits in an outbox: it has no vote before it is released.
 
     """
 
     prepare: Callable[[], None]
     then: Then
+    is_deferred: bool = False
 
 
 class DurableDoor(ABC):
@@ -104,7 +106,7 @@ class DurableDoor(ABC):
         return keeper.level_of(event_type, asked)
 
     async def publish_some(self, events: list[Any], priority: bool) -> tuple[int, bool]:
-        """Publish events until one has to wait or is refused; return how many were accepted, and which it was.
+        """Publish until one has to wait or is refused; return how many were accepted, and which it was.
 
         They are let in one after the other without a wait in between, and then waited for together.
         """
@@ -172,7 +174,8 @@ class DurableDoor(ABC):
         duplicate = event.event_id in self.seen or (keeper is not None and keeper.knows(event.event_id))
         accepted = await self.publish(event, priority, level)
         found = None if keeper is None or not accepted else keeper.journal.find(event.event_id)
-        word = (survives if found is not None else Level.MEMORY).name.lower()
+        is_kept = found is not None or (keeper is not None and self.outbox() is not None)
+        word = (survives if is_kept else Level.MEMORY).name.lower()
         return Receipt(accepted, event.event_id, found or 0, word, duplicate)
 
     def is_pending(self, event_id: str) -> bool:
@@ -213,6 +216,8 @@ class DurableDoor(ABC):
             group = keeper.stage(event, lane, level, then)
         else:
             outbox.append(Output(event, keeper.entry(event, lane, level), then))
+            if vote is not None:
+                vote.is_deferred = True
         self.seen.now.add(event.event_id)
         self.high += lane == "high"
         self.turnstile.spend(1)

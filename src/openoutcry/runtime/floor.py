@@ -6,6 +6,7 @@ It is the `Crew` that workers see, and it watches for subscriptions that have st
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 from openoutcry.config import BackpressureConfig
@@ -57,6 +58,7 @@ class _NothingToDeliver:
         """Do nothing: the feed has not been built yet."""
 
 
+_event_id = attrgetter("event_id")
 _NOTHING_TO_DELIVER = _NothingToDeliver()
 
 
@@ -220,6 +222,8 @@ class Floor:
                 subscription.moved_at = (progress, now_ns)
                 if mailbox.stalled and waiting < self.pressure.fall[0]:
                     self._set_stalled(subscription, stalled=False)
+            elif self.alone is not None:
+                subscription.moved_at = (progress, now_ns)  # it is held: that is no standing still
             elif not mailbox.stalled and now_ns - subscription.moved_at[1] >= grace_ns:
                 self._set_stalled(subscription, stalled=True)
         if unfinished and self._tick is None and self.loop is not None:
@@ -258,15 +262,19 @@ class Floor:
     def in_flight_ids(self) -> set[str]:
         """Return the ids of all events that wait or are in a handler."""
         ids: set[str] = set(self.pending_ids())
+        lists: dict[int, list[Any]] = {}  # subscriptions share them: each is looked at once
         for subscription in self.roster:
             for mailbox in (subscription.mailbox, subscription.control):
                 for batch in mailbox.open:
-                    ids.update(event.event_id for event in batch.events)
+                    lists[id(batch.events)] = batch.events
                 for lane in (mailbox.high, mailbox.normal):
-                    ids.update(event.event_id for event in lane.waiting_events())
+                    for events in lane.waiting_lists():
+                        lists[id(events)] = events
             if subscription.book is not None:
                 for book in subscription.book.lanes:
                     ids.update(event.event_id for _, event, _ in book.held)
+        for events in lists.values():
+            ids.update(map(_event_id, events))
         return ids
 
     # -- runners ------------------------------------------------------------------------------------

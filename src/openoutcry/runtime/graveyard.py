@@ -6,6 +6,7 @@ fails again takes the place of the old one, with the attempts of both.
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -133,6 +134,15 @@ class Graveyard:
             self._stored.setdefault(new, []).append(moved)
             self._buried.append(moved)
             self._exhumed.append(letter.letter_id)
+
+    def leave(self, subscription: Subscription) -> None:
+        """A subscription was ended: its letters are those of somebody absent."""
+        if self.durable and subscription.book is not None:
+            kept: list[BuriedEvent] = []
+            for letter in subscription.dead_letters:
+                with suppress(InvalidEvent):
+                    kept.append(_to_bury(letter))
+            self._stored.setdefault(subscription.name, []).extend(kept)
 
     def adopt(self, subscription: Subscription) -> list[DeadLetter]:
         """Give a subscription its letters of an earlier life; return those that are to be redriven."""

@@ -20,6 +20,8 @@ QUIET_S = 0.05
 """A pause between two pieces of deferred work."""
 IDLE_S = 0.25
 """The pause between a commit and the first look at what may be tidied up."""
+RETIRE_S = 0.002
+"""The pause between two pieces of forgetting, each of which takes about as long."""
 VACUUM_PAGES = 64
 """So many pages are given back to the disk at a time."""
 LOOK_AFTER_NS = 100_000_000
@@ -129,7 +131,9 @@ class Housekeeping:
             step = self._journal.begin_checkpoint()
             if step is not None:
                 self._checkpoint(step)
-            elif self._journal.idle() or self._retire() or self._vacuum():
+            elif self._retire():
+                self._arm_idle(RETIRE_S)
+            elif self._journal.idle() or self._vacuum():
                 self._arm_idle(QUIET_S)
         except JournalError as error:
             log.error("the journal could not be tidied up: %s", error)  # noqa: TRY400 - the message says it

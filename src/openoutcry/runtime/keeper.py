@@ -36,7 +36,7 @@ from openoutcry.runtime.floor import Floor, guarded
 from openoutcry.runtime.groups import Group, Then
 from openoutcry.runtime.housekeeping import Housekeeping
 from openoutcry.runtime.outbox import Output
-from openoutcry.runtime.recollect import count_unsettled, older, restore
+from openoutcry.runtime.recollect import count_unsettled, older, oldest_first, restore
 from openoutcry.runtime.subscriptions import Selector, Subscription
 from openoutcry.runtime.suspects import Suspects
 
@@ -44,6 +44,8 @@ log = logging.getLogger("openoutcry")
 
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 _LEVELS = {level.name.lower(): level for level in Level}
+HISTORY_LOOK = 16_384
+"""So many entries of the journal the plain history looks at; the loop waits for it."""
 SAVE_EVERY = 512
 """Cursors ride along with a commit when this many events were released since they last did."""
 STALE_AFTER = 16_384
@@ -96,6 +98,7 @@ class Keeper:
         self._saved_at = 0
         self._swept_at = self.journal.head
         self.conflicts = 0
+        self.is_gone = False
         self.on_error: list[Callable[[JournalError], Any]] = []
         self.graves = floor.graves
         self.graves.load(self.journal.buried())
@@ -239,8 +242,14 @@ class Keeper:
         self.suspects.begin()
 
     def older(self, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]) -> list[Any]:
-        """Return the newest events of the journal that are not among `newer`, oldest first."""
-        return older(self.journal, selectors, limit, newer)
+        """Return the newest events of the journal that are not in `newer`, oldest first, as far as is quick."""
+        return older(self.journal, selectors, limit, newer, HISTORY_LOOK)
+
+    async def history(
+        self, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]
+    ) -> list[Any]:
+        """Return the same from the whole journal, giving the loop back in between."""
+        return await oldest_first(self.journal, selectors, limit, newer)
 
     def status(self) -> dict[str, Any]:
         """Return how the journal stands, JSON-ready."""
@@ -355,8 +364,18 @@ class Keeper:
             if subscription.book is not None:
                 self._noted[subscription.book] = None
 
+    def hand_in(self, journal: Journal) -> None:
+        """Go on with a stand-in for the journal, which was closed, until there is a new one."""
+        self.is_gone = True
+        self.journal = journal
+        self.commits.hand_in(journal)
+        self.census.hand_in(journal)
+
     def close(self) -> None:
         """Save everything, sync, and close the journal, if it was opened here."""
+        if self.is_gone:
+            self._let_go()
+            return
         self.suspects.end()
         self.census.end()
         self.house.end()
@@ -374,12 +393,15 @@ class Keeper:
             for subscription in self._floor.roster:
                 if subscription.book is not None:
                     subscription.book.closed_at = self.journal.head
-            self._feed.released = int
-            self._floor.pending_ids = tuple
-            self._floor.marks = None
-            self._floor.on_ended = lambda _subscription: None
+            self._let_go()
             if self.owns_journal:
                 self.journal.close()
+
+    def _let_go(self) -> None:
+        self._feed.released = int
+        self._floor.pending_ids = tuple
+        self._floor.marks = None
+        self._floor.on_ended = lambda _subscription: None
 
 
 def _text(value: object) -> str | None:

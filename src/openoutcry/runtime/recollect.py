@@ -1,7 +1,7 @@
 """Looking back into the journal: what was settled gives agents their memory back, what was not is counted."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from openoutcry.errors import SubscriptionError
@@ -87,23 +87,51 @@ def _is_wanted(books: list[tuple[Subscription, Book]], entry: Stored) -> bool:
 
 
 def older(
+    journal: Journal, selectors: frozenset[Selector] | None, limit: int, newer: list[Any], most: int
+) -> list[Any]:
+    """Return the newest `limit` events of a journal that selectors take and `newer` has not, oldest first.
+
+    Looks at the newest `most` entries, since the loop waits for it.
+    """
+    pages = _older(journal, selectors, limit, newer)
+    found: list[Any] = []
+    for page, looked_at in pages:
+        found += page
+        if looked_at >= most:
+            break
+    return found[::-1]
+
+
+async def oldest_first(
     journal: Journal, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]
 ) -> list[Any]:
-    """Return the newest `limit` events of a journal that selectors take and `newer` has not, oldest first."""
-    known = {event.event_id for event in newer}
+    """Return what `older` does, whatever it has to look at, and give the loop back in between."""
     found: list[Any] = []
-    last = journal.head
-    while last >= journal.first and len(found) < limit:
+    for page, _ in _older(journal, selectors, limit, newer):
+        found += page
+        await asyncio.sleep(0)
+    return found[::-1]
+
+
+def _older(
+    journal: Journal, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]
+) -> Iterator[tuple[list[Any], int]]:
+    """Yield the newest events page by page, newest first, with the number of entries looked at so far."""
+    known = {event.event_id for event in newer}
+    count, last, head = 0, journal.head, journal.head
+    while last >= journal.first and count < limit:
+        found: list[Any] = []
         after = max(journal.first - 1, last - READ_MOST)
         entries = [entry for entry in journal.read(after, last - after) if entry.position <= last]
         for event in reversed(decode_many([entry.payload for entry in entries])):
-            if len(found) == limit:
+            if count == limit:
                 break
             is_meant = not isinstance(event, Undecodable) and event.event_id not in known
             if is_meant and (selectors is None or takes(selectors, event)):
                 found.append(event)
+                count += 1
         last = after
-    return found[::-1]
+        yield found, head - last
 
 
 async def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: int = 100_000) -> int:

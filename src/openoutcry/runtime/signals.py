@@ -89,7 +89,7 @@ class Signals:
         try:
             accepted = await door.publish(signal, vote=None if known else vote)
         except asyncio.CancelledError:
-            is_in = not known and not voted and signal.event_id in door.seen
+            is_in = not known and not voted and not vote.is_deferred and signal.event_id in door.seen
             if is_in and not door.is_pending(signal.event_id):
                 # It was admitted whole before the cancellation came: then it votes as well.
                 rounds.arrive(signal, agent, None, asked_ns)
@@ -101,7 +101,7 @@ class Signals:
                 f"wait "
                 f"(refused so far: {metrics}); publish it again when there is room, or raise max_queue_size"
             )
-        return not known and not voted
+        return not known and not voted and not vote.is_deferred
 
     def _learn_signal_class(self, signal: Any) -> None:
         lacks = [name for name in _SIGNAL_ATTRIBUTES if not hasattr(signal, name)]

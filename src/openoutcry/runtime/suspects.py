@@ -8,6 +8,7 @@ process at its end; so many crashes beside others convict as well.)
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +27,7 @@ Call = tuple[str, str, int]
 
 BESIDE_FACTOR = 10
 """So many times `crash_attempts` crashes beside others convict as well."""
-TRIED_MOST = 10
+TRIED_MOST = 5
 """After so many times `suspect_alone_s` the bus goes on, whatever is left to be tried alone."""
 
 
@@ -82,6 +83,7 @@ class Suspects:
                 record.alone += suspect.crashes
         self._open: list[tuple[Subscription, LaneBook, int]] = []
         self._slow: list[tuple[Subscription, LaneBook, int]] = []
+        self._alone: dict[Call, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._until_ns = 0
         self.cleared: list[Call] = []
@@ -100,6 +102,7 @@ class Suspects:
                 self._quarantine(subscription, lane, position, record.crashes)
                 self._clear(subscription, lane, position)
             elif name != "control":
+                self._alone[subscription.name, name, position] = record.alone
                 self._open.append((subscription, lane, position))
 
     def _quarantine(self, subscription: Subscription, lane: LaneBook, position: int, crashes: int) -> None:
@@ -127,6 +130,9 @@ class Suspects:
     def begin(self) -> None:
         """Let the first suspect have the bus to itself."""
         self._until_ns = self._floor.clock.now_ns() + int(self._limits.suspect_alone_s * 1e9) * TRIED_MOST
+        # Who has been alone at a crash comes first; chance sees that everybody's turn comes some time.
+        random.shuffle(self._open)
+        self._open.sort(key=lambda call: -self._alone.get((call[0].name, call[1].lane.name, call[2]), 0))
         for subscription, _, _ in self._open:
             if subscription.book is not None:
                 subscription.book.watch = self._look
