@@ -27,10 +27,10 @@ class _NoSync(SyncStep):
 class AckBeforeCommit(SqliteJournal):
     """Says that a write is done, and commits it with the next one."""
 
-    _late: tuple[Row | None, Changes | None] | None = None
+    _late: tuple[Row | None, Changes | None, str | None] | None = None
 
-    def _commit(self, row: Row | None, changes: Changes | None) -> None:
-        late, self._late = self._late, (row, changes)
+    def _commit(self, row: Row | None, changes: Changes | None, stems: str | None = None) -> None:
+        late, self._late = self._late, (row, changes, stems)
         head, checksum = self.head, self._checksum
         if late is not None:
             super()._commit(*late)
