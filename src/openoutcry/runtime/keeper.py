@@ -242,7 +242,7 @@ class Keeper:
         self.suspects.begin()
 
     def older(self, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]) -> list[Any]:
-        """Return the newest events of the journal that are not in `newer`, oldest first, as far as is quick."""
+        """Return the newest events of the journal that are not in `newer`, oldest first, if near the end."""
         return older(self.journal, selectors, limit, newer, HISTORY_LOOK)
 
     async def history(
