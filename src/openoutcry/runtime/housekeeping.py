@@ -21,7 +21,7 @@ QUIET_S = 0.05
 IDLE_S = 0.25
 """The pause between a commit and the first look at what may be tidied up."""
 RETIRE_S = 0.002
-"""The pause between two pieces of forgetting, each of which takes about as long."""
+"""The pause between two pieces of work that should end soon: forgetting, and what is left of opening."""
 VACUUM_PAGES = 64
 """So many pages are given back to the disk at a time."""
 LOOK_AFTER_NS = 100_000_000
@@ -45,7 +45,7 @@ class Housekeeping:
         self._head = journal.head
         self._busy_looks = 0
         self._look_after_ns = 0
-        self._freed = False
+        self._freed = self._is_warm = False
         self._step: Step | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._retains = any(
@@ -56,7 +56,8 @@ class Housekeeping:
         """The bus runs."""
         self._running = True
         self.due()
-        self._arm_idle(IDLE_S)
+        # A journal that was just opened has its old ids to look up: a write that needs them waits for that.
+        self._arm_idle(RETIRE_S)
 
     def end(self) -> None:
         """The bus stops."""
@@ -133,8 +134,12 @@ class Housekeeping:
                 self._checkpoint(step)
             elif self._retire():
                 self._arm_idle(RETIRE_S)
-            elif self._journal.idle() or self._vacuum():
+            elif self._journal.idle():
+                self._arm_idle(QUIET_S if self._is_warm else RETIRE_S)
+            elif self._vacuum():
                 self._arm_idle(QUIET_S)
+            else:
+                self._is_warm = True
         except JournalError as error:
             log.error("the journal could not be tidied up: %s", error)  # noqa: TRY400 - the message says it
             self._commits.note_error(error)
