@@ -72,6 +72,7 @@ class Census:
         suspects: Suspects,
         note: Callable[[Book], None],
         save_soon: Callable[[], None],
+        can_save: Callable[[], bool],
     ) -> None:
         self._floor = floor
         self._journal = journal
@@ -80,6 +81,7 @@ class Census:
         self._suspects = suspects
         self._note = note
         self._save_soon = save_soon
+        self._can_save = can_save
         self._put_away = unreadable(floor)
         self._cursors: dict[str, dict[str, CursorState]] = {}
         for state in journal.cursors():
@@ -129,7 +131,13 @@ class Census:
         control, high, normal = books
         takes_types = tuple(sorted(_types(subscription)))
         subscription.book = Book(
-            subscription.name, takes_types, (control, high, normal), self._note, self._save_soon
+            subscription.name,
+            takes_types,
+            (control, high, normal),
+            self._note,
+            self._save_soon,
+            subscription.save_first,
+            self._can_save,
         )
         self._suspects.sort_out(subscription)
         self._to_redrive += [(subscription, letter) for letter in self._graves.adopt(subscription)]

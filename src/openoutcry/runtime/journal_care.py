@@ -20,6 +20,7 @@ class JournalCare:
     Attributes:
         keeper: Returns the keeper of the journal, if one is open.
         reopen: Goes on in a new file; None where recovery is not to do that.
+        damage: Tells what of the journal cannot be read; empty if all can.
 
     """
 
@@ -28,6 +29,7 @@ class JournalCare:
         self._task: asyncio.Task[None] | None = None
         self._error = ""
         self.keeper: Callable[[], Keeper | None] = lambda: None
+        self.damage: Callable[[], str] = str
         self.reopen: Callable[[], Awaitable[object]] | None = None
 
     @property
@@ -46,18 +48,19 @@ class JournalCare:
         keeper = self.keeper()
         if keeper is None:
             return None
-        state, error = state_of(keeper)
+        state, error = state_of(keeper, self.damage())
+        is_bad = state in ("dead", "damaged")
         if self.reopen is not None and self._task is None:
-            step = self._ladder.look(state if state == "dead" else None, now_ns)
+            step = self._ladder.look(state if is_bad else None, now_ns)
             if step is not None and step.action is Action.REOPEN:
                 self._begin(self.reopen)
         began_ns = keeper.commits.began_ns
         ladder = self._ladder
         return JournalVitals(
             state=state,
-            error=f"{error}; {self._error}" if state == "dead" and self._error else error,
-            oldest_ns=0 if began_ns is None or state == "dead" else max(0, now_ns - began_ns),
-            recovering=state == "dead" and ladder.is_climbing,
+            error=f"{error}; {self._error}" if is_bad and self._error else error,
+            oldest_ns=0 if began_ns is None or is_bad else max(0, now_ns - began_ns),
+            recovering=is_bad and (ladder.is_climbing or self.is_at_work),
             tried=ladder.tried,
         )
 
@@ -89,11 +92,13 @@ class JournalCare:
             await asyncio.wait([self._task])
 
 
-def state_of(keeper: Keeper) -> tuple[str, str]:
+def state_of(keeper: Keeper, damage: str) -> tuple[str, str]:
     """Return a word for the state of a journal, and what is wrong, in words."""
     commits = keeper.commits
     if commits.dead is not None:
         return "dead", str(commits.dead)
+    if damage:
+        return "damaged", damage
     if isinstance(commits.refused, JournalFull):
         return "full", str(commits.refused)
     if isinstance(commits.refused, JournalLocked):

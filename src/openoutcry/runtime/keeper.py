@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -98,6 +98,7 @@ class Keeper:
         self._saved_at = 0
         self._swept_at = self.journal.head
         self.conflicts = 0
+        self._is_refused = False
         self.is_gone = False
         self.on_error: list[Callable[[JournalError], Any]] = []
         self.graves = floor.graves
@@ -114,7 +115,14 @@ class Keeper:
         floor.post = self.post
         floor.forget = self.forget
         self.census = Census(
-            floor, self.journal, self.commits, self.graves, self.suspects, self.note, self.save_soon
+            floor,
+            self.journal,
+            self.commits,
+            self.graves,
+            self.suspects,
+            self.note,
+            self.save_soon,
+            self.can_save,
         )
         floor.on_ended = self.census.ended
         for subscription in floor.roster:
@@ -245,9 +253,7 @@ class Keeper:
         """Return the newest events of the journal that are not in `newer`, oldest first, if near the end."""
         return older(self.journal, selectors, limit, newer, HISTORY_LOOK)
 
-    async def history(
-        self, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]
-    ) -> list[Any]:
+    async def history(self, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]) -> list[Any]:
         """Return the same from the whole journal, giving the loop back in between."""
         return await oldest_first(self.journal, selectors, limit, newer)
 
@@ -291,6 +297,10 @@ class Keeper:
         book.is_noted = True
         self._noted[book] = None
         self.house.due()
+
+    def can_save(self) -> bool:
+        """Tell whether the cursors will be saved soon: the journal is alive and has room."""
+        return self.commits.dead is None and not self._is_refused
 
     def save_soon(self) -> None:
         """Have everything that is noted saved in the next turn of the loop."""
@@ -336,11 +346,14 @@ class Keeper:
             book.unsaved = 0
         return Ready(
             changes,
-            lambda: self._note_saved(moved, released),
+            lambda: self._note_saved(moved, released, unsaved),
             lambda: self._undo(changes, renamed, unsaved),
         )
 
-    def _note_saved(self, moved: list[Any], released: int) -> None:
+    def _note_saved(self, moved: list[Any], released: int, books: Iterable[Book]) -> None:
+        self._is_refused = False
+        for book in books:
+            book.let_go()
         for book, state, _ in moved:
             book.saved = state
         self._saved_at = released
@@ -349,9 +362,11 @@ class Keeper:
     def _undo(self, changes: Changes, renamed: list[CursorState], unsaved: dict[Book, int]) -> None:
         """The commit was refused: all of it is to be saved with the next one."""
         self.census.fresh = True  # perhaps the first cursor of somebody was among it
+        self._is_refused = True
         for book, count in unsaved.items():
             book.unsaved += count
             self.note(book)
+            book.let_go()  # handling goes on: who cannot save need not stand still
         self.census.dropped = [*changes.dropped_cursors, *self.census.dropped]
         self.census.moved = [*renamed, *self.census.moved]
         self.graves.give_back(changes.buried, changes.exhumed)

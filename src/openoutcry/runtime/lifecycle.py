@@ -12,6 +12,7 @@ start.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import Context
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from openoutcry.clocks import SystemClock
 from openoutcry.config import PersistenceConfig, check_number
 from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, WrongThread
+from openoutcry.journals import Recovered
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.causes import current, install, uninstall
 from openoutcry.runtime.desk import Desk
@@ -28,6 +30,7 @@ from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.ingest import Ingest
 from openoutcry.runtime.keeper import Keeper
 from openoutcry.runtime.physician import Physician
+from openoutcry.runtime.regenerating import Regenerating, finish_swap, recover_file
 from openoutcry.runtime.rounds import Rounds
 
 log = logging.getLogger("openoutcry")
@@ -76,6 +79,9 @@ class Lifecycle:
         physician.state = lambda: self.state
         physician.released = lambda: feed.released()  # noqa: PLW0108 - it is replaced
         physician.journal.keeper = lambda: door.keeper
+        self._recovering: asyncio.Task[Recovered] | None = None
+        if physician.recovers and persistence is not None and journal is None:
+            physician.journal.reopen = self.reopen_journal
 
     async def start(self) -> None:
         """Start the workers and deliver what was published before; a stop that goes on is waited for."""
@@ -102,10 +108,52 @@ class Lifecycle:
         if keeper is None:
             assert self._persistence is not None
             self._set_clock(self._own_clock or clock_of(asyncio.get_running_loop()))
+            if self._journal is None:
+                finish_swap(self._persistence.path)
             keeper = self._door.keeper = Keeper(self._floor, self._feed, self._persistence, self._journal)
             keeper.on_error = self.on_journal_error
             self._door.plain.clear()
         return keeper
+
+    async def recover_journal(self) -> Recovered:
+        """Go on in a new journal, on a person's word: after that recovery may try everything anew."""
+        found = await self.reopen_journal()
+        self._physician.journal.resume()
+        return found
+
+    async def reopen_journal(self) -> Recovered:
+        """Go on in a new journal, built from what verifies of the dead one."""
+        if self._persistence is None or self._journal is not None:
+            raise OpenOutcryError(
+                "recover_journal is for a bus with a journal file of its own (persistence_config); a journal "
+                "that was handed in is recovered by who made it, with recover_into"
+            )
+        if self.state == "stopping":
+            raise BusClosed("the bus is stopping: recover its journal when it has stopped, or start it again")
+        if self._recovering is None:
+            self._recovering = asyncio.get_running_loop().create_task(
+                self._recover_journal(self._persistence), name="openoutcry:recover", context=Context()
+            )
+            self._recovering.add_done_callback(self._recovery_is_over)
+        return await asyncio.shield(self._recovering)
+
+    def _recovery_is_over(self, task: "asyncio.Task[Recovered]") -> None:
+        self._recovering = None
+        if not task.cancelled():
+            task.exception()  # whoever waits for it is told
+
+    async def _recover_journal(self, config: PersistenceConfig) -> Recovered:
+        keeper = self._door.keeper
+        if keeper is None:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, recover_file, config)
+        damage = self._physician.journal.damage()
+        if keeper.commits.dead is None and not damage:
+            raise OpenOutcryError("the journal is not dead, so there is nothing to recover; go on")
+        regenerating = Regenerating(self._floor, self._feed, self._door, config)
+        _, found = await regenerating.run(keeper)
+        self._physician.forget()
+        return found
 
     async def recover(self) -> int:
         """Open the journal before the start, and count what some subscription has not settled."""
@@ -242,6 +290,8 @@ class Lifecycle:
             )
         self._physician.end()
         await self._physician.journal.end()
+        if self._recovering is not None:
+            await asyncio.wait([self._recovering])
         floor.running = False
         floor.stop_watching()
         runners = [*floor.runners.values(), *floor.leaving]

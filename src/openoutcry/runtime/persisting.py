@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from openoutcry.config import BusConfig
 from openoutcry.errors import JournalError, NotSubscribed
-from openoutcry.journals import EventPersistence
+from openoutcry.journals import EventPersistence, Recovered
 from openoutcry.runtime.census import CursorReport
 from openoutcry.runtime.graveyard import which_letters
 from openoutcry.runtime.groups import Receipt
@@ -57,6 +57,26 @@ class Persisting:
 
         """
         return await self._lifecycle.recover()
+
+    async def recover_journal(self) -> Recovered:
+        """Go on in a new journal file after the old one has died, with what verifies of it; the bus runs on.
+
+        The old file is kept beside it as `<path>.dead-<n>`. Subscriptions stay where they are; events of
+        which it was open whether they are on the disk are handed out if they are. With a `HealthCheckConfig`
+        the bus does this by itself, a bounded number of times. On a bus that does not run it works on the
+        file alone, as after `JournalCorrupt`. Meanwhile durable publishes raise `JournalDead`; cancelled, it
+        goes on.
+
+        Returns:
+            What was carried over, and what was lost.
+
+        Raises:
+            OpenOutcryError: The journal is not dead, or is not the bus's own.
+            JournalError: The new file could not be made (`JournalFull`, ...); the old one stays as it is.
+
+        """
+        self._door.check_thread("recover_journal")
+        return await self._lifecycle.recover_journal()
 
     @property
     def persistence(self) -> EventPersistence | None:

@@ -69,6 +69,7 @@ class Physician:
         self._drills: Drills | None = None
         self.watchdog: Watchdog | None = None
         self.journal = JournalCare(self.config.ladder)
+        self.journal.damage = lambda: next((s.read_error for s in floor.roster if s.read_error), "")
         self.released: Callable[[], int] = int
         self.state: Callable[[], str] = lambda: "new"
         self._callbacks: list[Callable[[HealthCheckResult], Any]] = []
@@ -136,6 +137,11 @@ class Physician:
         self._told = None
         if self._floor.running:
             self._work()
+
+    def forget(self) -> None:
+        """Something was mended: the last result says nothing any more."""
+        self._result = None
+        self._work()
 
     def current(self) -> HealthCheckResult:
         """Return the last result, or that of a new look if it is too old."""
@@ -253,7 +259,7 @@ class Physician:
         if step is not None and runner is not None:
             runner.restart()
         subscription.streak.reset()
-        self._work()
+        self.forget()
 
     # -- by itself ----------------------------------------------------------------------------------
 

@@ -1,0 +1,185 @@
+"""Going on in a new journal, beside a running bus: what verifies of the old file is carried over.
+
+```
+  dead ──close──▶ recover_into ──▶ <path>.next ──swap──▶ <path>           (the old file: <path>.dead-<n>)
+                    in a thread                            └──▶ a new keeper, with the books as they are
+```
+
+Positions are kept, so a subscription goes on where it stands. What the old file had written and nobody was
+told of (a failed sync leaves that open) is handed out now. The swap may be interrupted anywhere: the next
+opening ends it (`finish_swap`).
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from openoutcry.config import PersistenceConfig
+from openoutcry.errors import JournalError
+from openoutcry.journals import Recovered, SqliteJournal, recover_into
+from openoutcry.ports import Journal
+from openoutcry.runtime.door import Door
+from openoutcry.runtime.feed import Feed
+from openoutcry.runtime.floor import Floor
+from openoutcry.runtime.keeper import Keeper
+from openoutcry.runtime.marking import Marker
+from openoutcry.runtime.subscriptions import Subscription
+
+log = logging.getLogger("openoutcry")
+
+_BESIDE = ("-wal", "-shm", "-marks", "")
+"""The files of a journal, the database last: as long as it stands at the old place, the swap is not done."""
+
+
+class _Gone:
+    """A journal whose file has been closed: it has nothing, and takes nothing."""
+
+    marks = None
+
+    def __init__(self, journal: Journal, error: JournalError) -> None:
+        self.path = getattr(journal, "path", None)
+        self.head, self.first, self.synced = journal.head, journal.first, journal.synced
+        self._error = error
+
+    def find(self, event_id: str) -> None:
+        """Know nothing."""
+
+    def read(self, *_: object, **__: object) -> Sequence[Any]:
+        """Read nothing."""
+        return []
+
+    read_urgent = tail = cursors = buried = suspects = read
+
+    def write(self, *_: object, **__: object) -> None:
+        """Refuse."""
+        raise self._error
+
+    sync = begin_sync = write
+
+    def close(self) -> None:
+        """It is closed."""
+
+
+def recover_file(config: PersistenceConfig) -> Recovered:
+    """In a thread: build the new file, and put it in the place of the old one, which is kept beside it."""
+    path = config.path
+    following = Path(f"{path}.next")
+    for ending in _BESIDE:
+        Path(f"{following}{ending}").unlink(missing_ok=True)
+    found = recover_into(path, following, key=config.key, engine=config.engine)
+    finish_swap(path)
+    return found
+
+
+def finish_swap(path: Path) -> None:
+    """Put a new file that is whole in the place of the old one, if there is one."""
+    following = Path(f"{path}.next")
+    if not following.exists():
+        return
+    number = 1
+    while Path(f"{path}.dead-{number}").exists():
+        number += 1
+    for ending in _BESIDE:
+        old = Path(f"{path}{ending}")
+        if old.exists():
+            old.replace(f"{path}.dead-{number}{ending}")
+    for ending in ("-marks", ""):
+        new = Path(f"{following}{ending}")
+        if new.exists():
+            new.replace(f"{path}{ending}")
+    log.warning("the journal goes on in a new file; the old one is kept as %s.dead-%d", path, number)
+
+
+class Regenerating:
+    """Takes a running bus from a dead journal to a new one."""
+
+    def __init__(self, floor: Floor, feed: Feed, door: Door, config: PersistenceConfig) -> None:
+        self._floor = floor
+        self._feed = feed
+        self._door = door
+        self._config = config
+
+    async def run(self, old: Keeper) -> tuple[Keeper, Recovered]:
+        """Recover, and return the keeper of the new journal. Raises `JournalError`: the old one stays."""
+        floor = self._floor
+        while not old.commits.is_idle:
+            with suppress(JournalError):
+                await old.commits.ask().wait()
+        if not old.is_gone:
+            self._close(old)
+        floor.reads_wait = True
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(None, recover_file, self._config)
+        new = self._open(old)
+        floor.reads_wait = False
+        for subscription in floor.roster:
+            subscription.read_error = ""
+            subscription.wake_all()
+        return new, found
+
+    def _close(self, old: Keeper) -> None:
+        """Let go of the old file. From now on nobody can read in it, so nobody is to try."""
+        floor, delivered = self._floor, old.commits.released
+        for runner in floor.runners.values():
+            runner.subscription.mailbox.cut_all()  # the marks of a batch go with the file
+            for worker in runner.workers_in_hand():
+                if worker.marker is not None:
+                    worker.marker.clear()
+                    worker.marker.release()
+                    worker.marker = None
+        error = old.commits.dead or JournalError("the journal is being recovered into a new file; try again")
+        gone = cast("Journal", _Gone(old.journal, error))
+        with suppress(
+            JournalError
+        ):  # it is dead already, or it dies now: what verifies of it is carried over
+            old.close()
+        old.commits.dead = error
+        old.hand_in(gone)
+        self._feed.released = lambda: delivered
+        floor.pending_ids = old.commits.pending_ids
+        floor.on_ended = old.census.ended
+
+    def _open(self, old: Keeper) -> Keeper:
+        config, floor, delivered = self._config, self._floor, old.commits.released
+        journal = SqliteJournal(config.path, key=config.key, engine=config.engine)
+        saved = {(c.subscription, c.lane): (c.floor, c.settled) for c in journal.cursors()}
+        for subscription in floor.roster:
+            book = subscription.book
+            if book is not None:  # nobody else has had the journal: what is remembered here holds
+                book.closed_at = journal.head
+                for lane in book.lanes:
+                    lane.saved = saved.get((book.name, lane.lane.name))
+        new = Keeper(floor, self._feed, config, journal)
+        new.owns_journal = True
+        new.on_error = old.on_error
+        new.conflicts = old.conflicts
+        new.census.dropped += old.census.dropped
+        for subscription in floor.roster:
+            if subscription.book is not None:
+                new.graves.adopt(subscription)
+                _catch_up(subscription, delivered, journal.head)
+        self._door.keeper = new
+        self._door.turnstile.forget()
+        new.hand_over()
+        new.started()
+        for runner in floor.runners.values():
+            for worker in runner.workers_in_hand():
+                worker.marker = Marker.of(runner.subscription, floor.marks, is_control=worker.is_control)
+        new.save_soon()
+        return new
+
+
+def _catch_up(subscription: Subscription, delivered: int, head: int) -> None:
+    """Have a subscription read what the old journal had written and nobody was handed."""
+    book, box = subscription.book, subscription.mailbox
+    if book is None or head <= delivered:
+        return
+    for lane in book.lanes:
+        if not lane.behind:
+            lane.read_upto = delivered
+    # The urgent lanes are handed all of it at once, the normal one reads on.
+    box.fall_behind(int(not book.normal.behind) - int(book.high.behind))
+    book.control.behind = book.high.behind = book.normal.behind = True

@@ -1,0 +1,381 @@
+"""A journal that dies (CONTRACT 16): the bus goes on in a new file, built from what verifies, and loses nothing."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bus_helpers import Desk, Gate, a_kill, a_tick, assert_balanced, assert_settled, virtual
+from durable_kit import Named, ids, orders, settings
+
+from openoutcry import (
+    NO_RETRY,
+    EventBus,
+    EventBusHealthStatus,
+    EventType,
+    HealthCheckConfig,
+    HealthCheckResult,
+    OpenOutcryError,
+)
+from openoutcry.config import LadderConfig
+from openoutcry.errors import JournalCorrupt, JournalDead, JournalFull
+from openoutcry.journals import JournalReader, MemoryJournal, SqliteJournal
+from openoutcry.runtime import regenerating
+
+UNHEALTHY, RECOVERING = EventBusHealthStatus.UNHEALTHY, EventBusHealthStatus.RECOVERING
+
+
+def a_bus(path: Path, **fields: Any) -> EventBus:
+    return EventBus(persistence_config=settings(path=path, engine="sqlite3"), **fields)
+
+
+def kill(bus: EventBus) -> None:
+    """A sync fails: nobody knows what is on the disk."""
+    with pytest.raises(JournalDead):
+        bus._door.keeper.journal._die("a sync failed", OSError(5, "Input/output error"))
+
+
+async def die(bus: EventBus) -> None:
+    """The journal is found dead by a publish that is refused for it."""
+    kill(bus)
+    (order,) = orders(1, first=1_000)
+    with pytest.raises(JournalDead):
+        await bus.publish(order)
+
+
+def entries_of(path: Path) -> list[str]:
+    with JournalReader(path) as reader:
+        return [str(entry.head().event_id) for entry in reader.read(0, 10_000)]
+
+
+@virtual
+async def test_the_bus_goes_on_in_a_new_file_and_keeps_the_old_one(tmp_path):
+    path, desk = tmp_path / "firm.db", Named("desk")
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, desk.on_event)
+        before, after = orders(50), orders(50, first=51)
+        await bus.publish_many(before)
+        await bus.join()
+        await die(bus)
+        assert (await bus.check_health()).status is UNHEALTHY
+        found = await bus.recover_journal()
+        assert (found.entries, found.lost) == (50, ())
+        assert bus.is_healthy
+        for order in after:
+            assert await bus.publish(order)
+        await bus.join()
+        assert desk.ids == ids([*before, *after])
+        assert_settled(bus)
+    assert entries_of(path) == ids([*before, *after])
+    assert entries_of(tmp_path / "firm.db.dead-1") == ids(before)
+    assert not list(tmp_path.glob("*.next*"))
+    again = Named("desk")
+    async with a_bus(path) as bus:  # everything is settled, and known
+        bus.subscribe(EventType.ORDER, again.on_event)
+        assert await bus.publish(before[0])
+        await bus.join()
+    assert again.handled == []
+
+
+@virtual
+async def test_calls_and_events_that_wait_go_on_over_the_recovery_each_once(tmp_path):
+    path, gate, slow = tmp_path / "firm.db", Gate(), Named("slow", takes_s=0.5)
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, gate.on_event, name="gate")
+        bus.subscribe(EventType.ORDER, slow.on_event)
+        some = orders(10)
+        await bus.publish_many(some)
+        await asyncio.sleep(1.2)
+        await die(bus)
+        await bus.recover_journal()
+        gate.open()
+        more = orders(5, first=11)
+        await bus.publish_many(more)
+        await bus.join()
+        assert ids(gate.handled) == slow.ids == ids([*some, *more])
+        assert_settled(bus)
+    async with a_bus(path) as bus:
+        again = Named("slow")
+        bus.subscribe(EventType.ORDER, again.on_event)
+        bus.subscribe(EventType.ORDER, Gate().on_event, name="gate")
+        await bus.join()
+    assert again.handled == []
+
+
+@virtual
+async def test_what_a_failed_sync_left_open_is_handed_out_if_it_is_in_the_file(tmp_path):
+    path, desk = tmp_path / "firm.db", Named("desk")
+    async with a_bus(path) as bus:
+        bus.subscribe([EventType.ORDER, EventType.KILL_SWITCH], desk.on_event)
+        (first, unsure) = orders(2)
+        await bus.publish(first)
+        journal = bus._door.keeper.journal
+        end_sync = journal.end_sync
+
+        def failing(step: Any) -> Any:
+            step.problem = OSError(5, "Input/output error")
+            return end_sync(step)
+
+        journal.end_sync = failing
+        with pytest.raises(JournalDead):
+            await bus.publish(unsure, level="disk")
+        await asyncio.sleep(1)
+        assert desk.ids == [first.event_id]  # nobody knows whether it is on the disk
+        await bus.recover_journal()
+        await bus.join()
+        assert desk.ids == ids([first, unsure])
+        assert await bus.publish(unsure)  # publishing it again is safe, and delivers nothing new
+        await bus.join()
+        assert desk.ids == ids([first, unsure])
+        assert_settled(bus)
+
+
+@virtual
+async def test_kill_switches_and_what_is_not_journaled_get_through_while_the_journal_is_recovered(
+    tmp_path, monkeypatch
+):
+    path, desk, slow = tmp_path / "firm.db", Named("desk"), asyncio.Event()
+    real = regenerating.recover_file
+    loop = asyncio.get_running_loop()
+
+    def held(config: Any) -> Any:
+        asyncio.run_coroutine_threadsafe(slow.wait(), loop).result(20)
+        return real(config)
+
+    monkeypatch.setattr("openoutcry.runtime.lifecycle.recover_file", held)
+    monkeypatch.setattr(regenerating, "recover_file", held)
+    async with a_bus(path) as bus:
+        bus.subscribe([EventType.MARKET_DATA, EventType.KILL_SWITCH, EventType.ORDER], desk.on_event)
+        await bus.publish(orders(1)[0])
+        await die(bus)
+        recovery = asyncio.create_task(bus.recover_journal())
+        await asyncio.sleep(0)
+        tick, kill_switch, late = a_tick(), a_kill(), orders(1, first=2)[0]
+        assert await bus.publish(tick)
+        assert await bus.publish(kill_switch)
+        with pytest.raises(JournalDead):
+            await bus.publish(late)
+        newcomer = Desk()
+        bus.subscribe(EventType.ORDER, newcomer.on_event, name="newcomer")
+        bus.get_status()
+        assert bus.get_event_history()
+        for _ in range(100):  # turns, and no time: a timer would wait for the thread
+            await asyncio.sleep(0)
+        assert len(desk.handled) == 3
+        slow.set()
+        await recovery
+        assert await bus.publish(late)
+        await bus.join()
+        assert set(desk.ids) == set(ids([tick, kill_switch, late])) | {desk.ids[0]}
+        assert newcomer.ids == [late.event_id]
+        assert_balanced(bus)
+
+
+@virtual
+async def test_a_subscription_that_reads_on_from_the_journal_reads_on_in_the_new_one(tmp_path):
+    path = tmp_path / "firm.db"
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, Desk().on_event, name="desk")
+        await bus.stop()
+    bus = a_bus(path)
+    some = orders(2_000)
+    await bus.publish_many(some)
+    slow = Desk(takes_s=0.001)
+    bus.subscribe(EventType.ORDER, slow.on_event, name="desk")
+    await bus.start()
+    await asyncio.sleep(0.2)
+    assert 0 < len(slow.handled) < 1_000
+    await die(bus)
+    await bus.recover_journal()
+    await bus.join()
+    assert slow.ids == ids(some)
+    assert_settled(bus)
+    await bus.stop()
+
+
+@virtual
+async def test_dead_letters_live_on_in_the_new_file(tmp_path):
+    path = tmp_path / "firm.db"
+
+    async def failing(_event: Any) -> None:
+        raise ValueError("no")
+
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, failing, name="desk", retry=NO_RETRY)
+        await bus.publish_many(orders(3))
+        await bus.join()
+        await bus.flush()
+        await die(bus)
+        await bus.recover_journal()
+        assert len(bus.dead_letters("desk")) == 3
+        assert bus.drop_dead_letters("desk", letter_ids=[bus.dead_letters()[0].letter_id]) == 1
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, failing, name="desk", retry=NO_RETRY)
+        assert len(bus.dead_letters("desk")) == 2
+
+
+# -- by itself --------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_with_health_checks_the_bus_recovers_its_journal_by_itself(tmp_path):
+    path, desk = tmp_path / "firm.db", Named("desk")
+    told: list[HealthCheckResult] = []
+    async with a_bus(path, health_check_config=HealthCheckConfig()) as bus:
+        bus.on_health_change(told.append)
+        bus.subscribe(EventType.ORDER, desk.on_event)
+        await bus.publish_many(orders(10))
+        await die(bus)
+        await asyncio.sleep(5)
+        assert bus.is_healthy
+        (finding,) = next(r for r in told if r.status is RECOVERING).findings
+        assert (finding.check, finding.tried) == ("journal", ("reopened the journal",))
+        assert UNHEALTHY not in {r.status for r in told}
+        assert await bus.publish(orders(1, first=11)[0])
+        await bus.join()
+        assert len(desk.handled) == 11
+
+
+@virtual
+async def test_a_journal_that_cannot_be_recovered_is_given_up_after_its_attempts(tmp_path, monkeypatch):
+    attempts: list[float] = []
+
+    def full(_config: Any) -> Any:
+        attempts.append(1)
+        raise JournalFull("there is no room for the new file")
+
+    monkeypatch.setattr(regenerating, "recover_file", full)
+    ladder = LadderConfig(reopens=2, patience_s=1.0)
+    config = HealthCheckConfig(ladder=ladder)
+    async with a_bus(tmp_path / "firm.db", health_check_config=config) as bus:
+        bus.subscribe(EventType.ORDER, Desk().on_event, name="desk")
+        await bus.publish(orders(1)[0])
+        await die(bus)
+        await asyncio.sleep(100)
+        assert len(attempts) == 2
+        result = await bus.check_health()
+        assert result.status is UNHEALTHY
+        (finding,) = result.findings
+        assert finding.tried == ("reopened the journal", "reopened the journal", "gave up")
+        assert "there is no room for the new file" in finding.detail
+        with pytest.raises(JournalDead):
+            await bus.publish(orders(1, first=5)[0])
+        monkeypatch.undo()
+        await bus.recover_journal()  # a person has made room
+        assert bus.is_healthy
+        assert await bus.publish(orders(1, first=6)[0])
+
+
+@virtual
+async def test_without_health_checks_a_dead_journal_stays_dead_until_somebody_says_so(tmp_path):
+    async with a_bus(tmp_path / "firm.db") as bus:
+        await die(bus)
+        await asyncio.sleep(100)
+        assert [f.check for f in (await bus.check_health()).findings] == ["journal"]
+        with pytest.raises(JournalDead):
+            await bus.publish(orders(1)[0])
+
+
+# -- without a running bus, and not at all ----------------------------------------------------------
+
+
+@virtual
+async def test_a_damaged_file_that_cannot_be_opened_is_recovered_before_the_start(tmp_path):
+    path = tmp_path / "firm.db"
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, Desk().on_event, name="desk")
+        await bus.publish_many(orders(3))
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b'"o-3"')
+    data[at + 1] ^= 1
+    path.write_bytes(data)
+    bus = a_bus(path)
+    bus.subscribe(EventType.ORDER, Desk().on_event, name="desk")
+    with pytest.raises(JournalCorrupt):
+        await bus.start()
+    found = await bus.recover_journal()
+    assert found.lost
+    await bus.start()
+    assert await bus.publish(orders(1, first=9)[0])
+    await bus.stop()
+    assert (tmp_path / "firm.db.dead-1").exists()
+
+
+@pytest.mark.parametrize("at", range(7))
+@virtual
+async def test_a_swap_that_is_interrupted_anywhere_is_ended_by_the_next_opening(tmp_path, monkeypatch, at):
+    path = tmp_path / "firm.db"
+    some = orders(5)
+    async with a_bus(path) as bus:
+        await bus.publish_many(some)
+    moved = 0
+    real = Path.replace
+
+    def replace(self: Path, target: Any) -> Any:
+        nonlocal moved
+        if ".next" in str(self) and "recovering" in str(self):
+            return real(self, target)
+        moved += 1
+        if moved > at:
+            raise OSError("the power went")
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        bus = a_bus(path)
+        try:
+            await bus.recover_journal()
+        except OSError:
+            pass
+        else:
+            assert at > 3
+    async with a_bus(path) as bus:
+        assert bus._door.keeper.journal.head == 5
+        assert not any([await bus.publish(order) is False for order in some])
+        assert bus._door.keeper.journal.head == 5
+    assert entries_of(path) == ids(some)
+
+
+@virtual
+async def test_what_is_well_or_not_its_own_is_not_recovered(tmp_path):
+    async with a_bus(tmp_path / "firm.db") as bus:
+        await bus.publish(orders(1)[0])
+        with pytest.raises(OpenOutcryError, match="not dead"):
+            await bus.recover_journal()
+    async with EventBus(journal=MemoryJournal()) as bus:
+        with pytest.raises(OpenOutcryError, match="handed in"):
+            await bus.recover_journal()
+    async with EventBus() as bus:
+        with pytest.raises(OpenOutcryError, match="journal file of its own"):
+            await bus.recover_journal()
+
+
+@virtual
+async def test_two_who_ask_for_recovery_get_the_same_one_and_a_cancelled_one_goes_on(tmp_path):
+    path = tmp_path / "firm.db"
+    async with a_bus(path) as bus:
+        await bus.publish(orders(1)[0])
+        await die(bus)
+        one, two = asyncio.create_task(bus.recover_journal()), asyncio.create_task(bus.recover_journal())
+        await asyncio.sleep(0)
+        one.cancel()
+        assert (await two).entries == 1
+        assert await bus.publish(orders(1, first=2)[0])
+    assert not (tmp_path / "firm.db.dead-2").exists()
+
+
+@virtual
+async def test_a_stop_in_the_middle_of_a_recovery_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "firm.db"
+    bus = a_bus(path)
+    await bus.start()
+    some = orders(3)
+    await bus.publish_many(some)
+    await die(bus)
+    recovery = asyncio.create_task(bus.recover_journal())
+    await asyncio.sleep(0)
+    await bus.stop()
+    await recovery
+    assert entries_of(path) == ids(some)
+    with SqliteJournal(path) as journal:
+        assert journal.head == 3
