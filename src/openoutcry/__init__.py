@@ -6,16 +6,18 @@ from openoutcry.config import (
     BackpressureConfig,
     BusConfig,
     Conflate,
+    DrillConfig,
     DropOldest,
     Gate,
     HealthCheckConfig,
+    LadderConfig,
     PersistenceConfig,
     RetryPolicy,
     load_config,
 )
 from openoutcry.core.barrier import Verdict
 from openoutcry.core.breaker import BreakerConfig
-from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
+from openoutcry.core.health import EventBusHealthStatus, Finding, HealthCheckResult
 from openoutcry.core.ledger import Ledger, LedgerRow
 from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.core.pressure import BackpressureLevel, BackpressureMetrics
@@ -55,6 +57,7 @@ from openoutcry.runtime.census import CursorReport
 from openoutcry.runtime.groups import Receipt
 from openoutcry.runtime.inspection import Envelope
 from openoutcry.runtime.subscriptions import Subscription, SubscriptionStats
+from openoutcry.sessions import Expectation, Session
 from openoutcry.trading import (
     ORDER_TRANSITIONS,
     AlertSeverity,
@@ -99,6 +102,7 @@ __all__ = [
     "CursorReport",
     "DeadLetter",
     "DecisionEvent",
+    "DrillConfig",
     "DropOldest",
     "DuplicateName",
     "DuplicateRound",
@@ -108,7 +112,9 @@ __all__ = [
     "EventBusHealthStatus",
     "EventPersistence",
     "EventType",
+    "Expectation",
     "FillEvent",
+    "Finding",
     "Gate",
     "GreeksUpdateEvent",
     "HealthCheckConfig",
@@ -116,6 +122,7 @@ __all__ = [
     "IllegalTransition",
     "InvalidEvent",
     "KillSwitchEvent",
+    "LadderConfig",
     "Ledger",
     "LedgerRow",
     "MarketDataEvent",
@@ -137,6 +144,7 @@ __all__ = [
     "RollSignalEvent",
     "RoundError",
     "RoundOutcome",
+    "Session",
     "SignalBarrier",
     "SignalDirection",
     "SignalEvent",

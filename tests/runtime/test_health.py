@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -434,6 +438,22 @@ def test_a_blocked_loop_is_named_and_shows_in_status_and_health():
     assert episode["is_over"]
     assert any("hog" in line for line in episode["stack"])
     assert result.is_healthy  # once told, it is over
+
+
+DOC = Path(__file__).parents[2] / "docs" / "health.md"
+PROGRAMS = re.findall(r"```python\n(.*?)```", DOC.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
+def test_the_code_of_the_page_on_health_runs(program: str):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @virtual
