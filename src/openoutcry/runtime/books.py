@@ -9,7 +9,8 @@ from openoutcry.core.positions import Positions
 from openoutcry.ports import CursorState
 
 UNSAVED_MOST = 1_024
-"""With this many events settled and not saved, a subscription has its cursors saved at once."""
+"""With this many events settled and not saved, a subscription has its cursors saved at once; with twice as
+many it begins nothing before that is done."""
 
 Stretches = tuple[tuple[int, int], ...]
 
@@ -92,11 +93,14 @@ class Book:
     """The lanes of one durable subscription."""
 
     __slots__ = (
+        "_hold",
+        "_may_hold",
         "_note",
         "_save_soon",
         "closed_at",
         "control",
         "high",
+        "is_held",
         "is_noted",
         "name",
         "normal",
@@ -112,6 +116,8 @@ class Book:
         lanes: tuple[LaneBook, LaneBook, LaneBook],
         note: Callable[["Book"], None],
         save_soon: Callable[[], None],
+        hold: Callable[[bool], None] = lambda _held: None,
+        may_hold: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
         self.takes = takes
@@ -122,11 +128,20 @@ class Book:
         self.watch: Callable[[], None] | None = None
         self._note = note
         self._save_soon = save_soon
+        self._hold = hold
+        self._may_hold = may_hold
+        self.is_held = False
 
-    def rebind(self, note: Callable[["Book"], None], save_soon: Callable[[], None]) -> None:
+    def rebind(
+        self,
+        note: Callable[["Book"], None],
+        save_soon: Callable[[], None],
+        may_hold: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Go on under another keeper: the bus was stopped and started again."""
-        self._note, self._save_soon = note, save_soon
+        self._note, self._save_soon, self._may_hold = note, save_soon, may_hold
         self.is_noted = False
+        self.let_go()
 
     @property
     def lanes(self) -> tuple[LaneBook, LaneBook, LaneBook]:
@@ -156,8 +171,17 @@ class Book:
             self._note(self)
         if self.unsaved >= UNSAVED_MOST:
             self._save_soon()
+            if self.unsaved >= 2 * UNSAVED_MOST and not self.is_held and self._may_hold():
+                self.is_held = True
+                self._hold(True)
         if self.watch is not None:
             self.watch()
+
+    def let_go(self) -> None:
+        """The cursors were saved, or cannot be: the subscription goes on."""
+        if self.is_held:
+            self.is_held = False
+            self._hold(False)
 
     def moved(self, released: int) -> list[tuple[LaneBook, tuple[int, Stretches], CursorState]]:
         """Return the cursors that are not as they were saved, with what they are now."""

@@ -159,7 +159,7 @@ class Census:
             states.get(lane.lane.name) == lane.saved for lane in book.lanes
         )
         if holds:
-            book.rebind(self._note, self._save_soon)
+            book.rebind(self._note, self._save_soon, self._can_save)
         return holds
 
     def hand_over(self) -> None:

@@ -56,8 +56,7 @@ class Housekeeping:
         """The bus runs."""
         self._running = True
         self.due()
-        # A journal that was just opened has its old ids to look up: a write that needs them waits for that.
-        self._arm_idle(RETIRE_S)
+        self._arm_idle(IDLE_S)
 
     def end(self) -> None:
         """The bus stops."""

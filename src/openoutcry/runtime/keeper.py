@@ -234,6 +234,9 @@ class Keeper:
     def died(self, error: JournalError) -> None:
         """The journal takes nothing more: durable publishes raise, everything else goes on."""
         log.critical("the journal is dead, and durable events are refused from now on: %s", error)
+        for subscription in self._floor.roster:
+            if subscription.book is not None:
+                subscription.book.let_go()
         for callback in self.on_error:
             guarded(callback, error)
 

@@ -202,7 +202,7 @@ class Subscription:
         self.read_error = ""
         self.last_ns = now_ns
         self.ended = self.failing = False
-        self._paused = self.held = self.halted = False
+        self._paused = self.held = self.halted = self._saves_first = False
         self.streak = ErrorStreak()
         self.owner: ReferenceType[Any] | None = None
         self.durable = options.durable
@@ -289,9 +289,16 @@ class Subscription:
     def hold(self, *, held: bool) -> None:
         """For recovery: begin no event, or begin events again. A pause stays what it is."""
         self.held = held
-        self.halted = self._paused or held
+        self.halted = self._paused or held or self._saves_first
         if held:
             self.mailbox.cut_all()
+
+    def save_first(self, saves_first: bool) -> None:
+        """For the journal: begin no event before the cursors have been saved, or go on."""
+        self._saves_first = saves_first
+        self.halted = self._paused or self.held or saves_first
+        if not saves_first:
+            self.wake()
 
     @property
     def handled(self) -> int:

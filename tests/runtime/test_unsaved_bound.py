@@ -1,0 +1,65 @@
+"""What is settled and not saved is bounded, however slow the disk is (CONTRACT 18)."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from bus_helpers import an_order, virtual
+from durable_kit import Named, a_bus
+
+from openoutcry.errors import JournalFull
+from openoutcry.journals import MemoryJournal
+from openoutcry.ports import Changes
+from openoutcry.runtime.books import UNSAVED_MOST
+from openoutcry.runtime.worker import BATCH_MOST
+
+
+@virtual
+async def test_a_subscription_begins_nothing_before_its_cursor_is_saved_when_too_much_is_not() -> None:
+    journal = MemoryJournal()
+    async with a_bus(journal, max_queue_size=100_000) as bus:
+        desk = Named("desk")
+        subscription = bus.subscribe("order", desk.on_event)
+        subscription.pause()
+        await bus.publish_many([an_order() for _ in range(20_000)])
+        keeper = bus._door.keeper
+        assert keeper is not None
+        release = keeper.commits.hold_back()  # as while a checkpoint or a sync in a thread goes on
+        subscription.resume()
+        await asyncio.sleep(1)
+        held = len(desk.handled)
+        assert 0 < held <= 2 * UNSAVED_MOST + BATCH_MOST
+        await asyncio.sleep(10)
+        assert len(desk.handled) == held
+        release()
+        await bus.join()
+        assert len(desk.handled) == 20_000
+
+
+class Full(MemoryJournal):
+    """A journal that has no room for anything once `full` is set."""
+
+    full = False
+
+    def write(self, entries: Any, changes: Changes | None = None) -> Any:
+        if self.full:
+            raise JournalFull("no room")
+        return super().write(entries, changes)
+
+
+@virtual
+async def test_where_nothing_can_be_saved_handling_goes_on() -> None:
+    journal = Full()
+    async with a_bus(journal, max_queue_size=100_000) as bus:
+        desk = Named("desk")
+        subscription = bus.subscribe("order", desk.on_event)
+        subscription.pause()
+        await bus.publish_many([an_order() for _ in range(20_000)])
+        journal.full = True
+        with pytest.raises(JournalFull):
+            await bus.publish(an_order())
+        subscription.resume()
+        async with asyncio.timeout(60):
+            await bus.join()
+        assert len(desk.handled) == 20_000
+        journal.full = False
