@@ -1,6 +1,7 @@
 """Manners of the durable bus: what is refused at the door, what has no vote yet, how far a plain call looks back."""
 
 import asyncio
+import contextlib
 import math
 from typing import Any
 
@@ -130,3 +131,73 @@ async def test_a_plain_look_at_the_history_is_bounded_and_the_other_one_finds_ev
         assert bus.get_event_history("reading") == []
         assert await bus.read_event_history("reading") == [rare]
         assert len(bus.get_event_history("order", limit=200)) == 200
+
+
+@virtual
+async def test_a_time_out_that_the_handler_keeps_to_itself_is_a_failure() -> None:
+    async with a_bus(MemoryJournal()) as bus:
+        calls: list[Any] = []
+
+        async def stubborn(order: Any) -> None:
+            calls.append(order)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+
+        bus.subscribe("order", stubborn, timeout_s=1.0, retry=RetryPolicy(attempts=2, first_s=0.1, jitter=0))
+        await bus.publish(an_order())
+        await bus.join()
+        (letter,) = bus.dead_letters()
+    assert (letter.reason, letter.attempts, len(calls)) == ("timed out", 2, 2)
+
+
+@virtual
+async def test_what_a_call_left_behind_publishes_in_its_outbox_never_was() -> None:
+    journal = MemoryJournal()
+    async with a_bus(journal) as bus:
+
+        async def swallows_twice(order: Any) -> None:
+            del order
+            await bus.publish(Reading(value=1.0))
+            for _ in range(2):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(50)
+
+        bus.subscribe("order", swallows_twice, timeout_s=1.0, retry=NO_RETRY, outbox=True)
+        readings = Named("readings")
+        bus.subscribe("reading", readings.on_event)
+        await bus.publish(an_order())
+        await bus.join()
+        await asyncio.sleep(200)
+        assert [letter.reason for letter in bus.dead_letters()] == ["timed out"]
+    assert readings.handled == []
+    assert journal.head == 1
+
+
+@virtual
+async def test_letters_are_those_of_the_subscription_also_after_a_stop_and_a_start() -> None:
+    bus = a_bus(MemoryJournal())
+
+    async def failing(_event: Any) -> None:
+        raise ValueError("no")
+
+    bus.subscribe("order", failing, name="risk", retry=NO_RETRY)
+    async with bus:
+        await bus.publish(an_order())
+        await bus.join()
+    async with bus:
+        assert len(bus.dead_letters("risk")) == 1
+        assert bus.drop_dead_letters("risk") == 1
+        assert bus.dead_letters("risk") == []
+
+
+@virtual
+async def test_a_subscription_that_takes_less_than_before_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    journal = MemoryJournal()
+    desk = Named("desk")
+    async with a_bus(journal) as bus:
+        bus.subscribe(["order", "reading"], desk.on_event, name="desk")
+        await bus.publish(an_order())
+        await bus.join()
+    async with a_bus(journal) as bus:
+        bus.subscribe("order", desk.on_event, name="desk")
+    assert "desk does not take reading any more" in caplog.text

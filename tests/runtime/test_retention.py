@@ -60,3 +60,39 @@ def test_the_file_shrinks_while_the_bus_runs(tmp_path: Path) -> None:
         assert path.stat().st_size < 1_000_000  # 10,000 events, of some 400 bytes each, went through it
 
     main()
+
+
+def test_entries_are_forgotten_while_events_keep_coming(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+
+    @virtual
+    async def main() -> None:
+        settings = PersistenceConfig(path=path, retain_count=100, socket=False)
+        bus = EventBus(persistence_config=settings)
+        bus.subscribe("order", Named("quick").on_event)
+        async with bus:
+            for _ in range(300):
+                await bus.publish_many([an_order() for _ in range(50)])
+                await asyncio.sleep(0.1)
+            journal = bus._door.keeper.journal  # type: ignore[union-attr]
+            assert journal.head == 15_000
+            assert journal.head - journal.first < 5_000
+
+    main()
+
+
+@virtual
+async def test_what_a_late_one_has_settled_is_forgotten_though_nothing_new_comes() -> None:
+    journal = MemoryJournal()
+    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(retain_count=10))
+    late = Named("late")
+    bus.subscribe("order", late.on_event).pause()
+    async with bus:
+        for _ in range(10):
+            await bus.publish_many([an_order() for _ in range(50)])
+        await asyncio.sleep(5)
+        assert journal.first == 1
+        bus.subscription("late.on_event").resume()
+        await bus.join()
+        await asyncio.sleep(5)
+        assert journal.head - journal.first < 100

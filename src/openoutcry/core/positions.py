@@ -36,7 +36,7 @@ class Positions:
             runs.popleft()
 
     def of(self, first: int, count: int) -> Sequence[int] | None:
-        """Return where `count` events from `first` on stand, 0 for one that stands nowhere; None if all do."""
+        """Return where `count` events from `first` on stand, 0 for one that has no place; None if all."""
         if not self._runs:
             return None
         last = first + count - 1

@@ -107,6 +107,7 @@ class Census:
         # Its cursors are written with the next commit: those of one before it must not be dropped there.
         self.dropped = [gone for gone in self.dropped if gone[0] != subscription.name]
         if subscription.book is not None and self._goes_on(subscription.book, saved):
+            self._to_redrive += [(subscription, letter) for letter in self._graves.adopt(subscription)]
             return
         if subscription.book is not None:
             # Somebody else has had the journal meanwhile: what it says goes before what is remembered here.
@@ -124,6 +125,7 @@ class Census:
             book = LaneBook(lane, first, ()) if state is None else LaneBook(lane, state.floor, state.settled)
             if state is not None:
                 book.saved = (state.floor, state.settled)
+                self._report_untaken(subscription, state)
             books.append(book)
             self.fresh = self.fresh or state is None
         for book, waiting in zip(books, held, strict=False):
@@ -147,6 +149,18 @@ class Census:
             self._hand_urgent(subscription)
             self._redrive()
         self._note(subscription.book)
+
+    @staticmethod
+    def _report_untaken(subscription: Subscription, state: CursorState) -> None:
+        """Say so where a subscription takes less than before: what waits of the rest is not for it now."""
+        takes_now = _types(subscription)
+        untaken = sorted(set(state.takes) - takes_now - {"*"})
+        if untaken and "*" not in takes_now and state.lane == "normal":
+            log.warning(
+                "%s does not take %s any more: what waits for it of these is given up",
+                subscription.name,
+                ", ".join(untaken),
+            )
 
     def _is_kept(self, event: Any) -> bool:
         """Tell whether the journal has an event, so that it comes from there."""

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, BackpressureLevel, Refusal, Refuse, Wait
 from openoutcry.errors import (
     BusClosed,
@@ -32,13 +31,13 @@ from openoutcry.ports import Level
 from openoutcry.runtime.causes import Tracker, current
 from openoutcry.runtime.durable_door import DurableDoor, Vote
 from openoutcry.runtime.feed import Feed
-from openoutcry.runtime.floor import Floor, guarded
+from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.groups import Group
+from openoutcry.runtime.room import Room, set_done
 from openoutcry.runtime.turnstile import make_turnstile
 
 log = logging.getLogger("openoutcry")
 
-GRANT_MOST = 1024
 YIELD_AT = 512
 IN_A_ROW_MOST = 64
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
@@ -46,7 +45,7 @@ _KILL = str(EventType.KILL_SWITCH.value)
 _whose = current.get
 
 
-class Door(DurableDoor):
+class Door(Room, DurableDoor):
     """Admission to one bus.
 
     Attributes:
@@ -259,7 +258,7 @@ class Door(DurableDoor):
         future = floor.loop.create_future()
         self._room.append(future)
         floor.room_waiting = True
-        timer = floor.loop.call_later(left_ns / 1e9, _set, future)
+        timer = floor.loop.call_later(left_ns / 1e9, set_done, future)
         try:
             await future
         finally:
@@ -343,93 +342,3 @@ class Door(DurableDoor):
             self.plain.add(cls)
         else:
             self.turnstile.learn(cls, level, self.keeper.commits)
-
-    # -- depth and level ----------------------------------------------------------------------------
-
-    def depth(self) -> int:
-        """Return how many events wait in the fullest gating mailbox, those on their way to it included."""
-        feed, keeper = self.feed, self.keeper
-        on_the_way = len(feed.staged) + feed.held_back + feed.held_in_journal
-        return self._floor.depth() + on_the_way + (0 if keeper is None else keeper.commits.waiting)
-
-    def look(self) -> int:
-        """Look at the mailboxes, set the level, grant credit, and return the depth."""
-        floor = self._floor
-        depth = self.depth()
-        pressure = floor.pressure
-        if self.feed.staged and floor.running and depth >= pressure.rise[0]:
-            # What is on its way counts as if the fullest mailbox took it: now it matters whether it does.
-            self.feed.deliver()
-            depth = self.depth()
-        self.peak = max(self.peak, depth)
-        if pressure.assess(depth):
-            self._level_changed(pressure.level)
-            depth = self.depth()  # a callback may have published or unsubscribed
-        floor.pressured = pressure.level is not BackpressureLevel.NORMAL or bool(self._room)
-        self._grant(depth)
-        return depth
-
-    def _grant(self, depth: int) -> None:
-        credit = self._floor.pressure.credit(depth) if self._floor.running and not self.closed else 0
-        self._looked_at = depth
-        self._granted = 0 if self._floor.control_waiting else min(GRANT_MOST, credit)
-        self._moved = False
-        self.turnstile.grant(self._granted)
-
-    def _depth_at_most(self) -> int:
-        """Return the depth, or a bound on it where a look at every mailbox could not change the answer.
-
-        The bound is what the last look found and what was admitted since. It serves below the first
-        threshold, and under pressure for as long as no mailbox has moved and no level begins: a flood of
-        refusals must not look at everything each time.
-        """
-        bound = self._looked_at + self._granted - self.turnstile.credit()
-        pressure = self._floor.pressure
-        if self.turnstile.credit() > 0 and bound < pressure.rise[0]:
-            return bound
-        rank = pressure.level.rank
-        rises = rank < len(pressure.rise) and bound >= pressure.rise[rank]
-        if self._floor.pressured and not self._moved and self._floor.running and not rises:
-            return bound
-        return self.look()
-
-    def _hurry(self) -> None:
-        """A kill switch is on its way: publishers give the loop back before they go on."""
-        self._looked_at += self._granted - self.turnstile.credit()
-        self._granted = 0
-        self.turnstile.grant(0)
-
-    def _level_changed(self, level: BackpressureLevel) -> None:
-        self.level_changes += 1
-        fullest = next((s.name for s in self._floor.roster if s.mailbox is self._floor.fullest), "the door")
-        log.log(
-            logging.INFO if level is BackpressureLevel.NORMAL else logging.WARNING,
-            "backpressure is %s: %d of %d events wait for %s",
-            level.value,
-            self.depth(),
-            self.capacity,
-            fullest,
-        )
-        for callback in self.callbacks:
-            guarded(callback, level)
-
-    def drained(self, mailbox: Mailbox | None) -> None:
-        """A mailbox has moved under pressure. If it is the fullest, those who wait for room ask again."""
-        self._moved = True
-        fullest = self._floor.fullest
-        if mailbox is not None and fullest is not None and mailbox is not fullest:
-            return
-        if self.look() < self._floor.pressure.capacity:
-            self._ask_again()
-
-    def _ask_again(self) -> None:
-        """Let those who wait for room ask again."""
-        room, self._room = self._room, []
-        self._floor.room_waiting = False
-        for future in room:
-            _set(future)
-
-
-def _set(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)

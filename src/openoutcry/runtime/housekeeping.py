@@ -45,7 +45,7 @@ class Housekeeping:
         self._head = journal.head
         self._busy_looks = 0
         self._look_after_ns = 0
-        self._freed = self._is_warm = False
+        self._freed = self._is_warm = self._has_tidied = False
         self._step: Step | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._retains = any(
@@ -89,6 +89,7 @@ class Housekeeping:
     def saved(self) -> None:
         """The cursors were saved."""
         self._overdue = False
+        self._head = -1  # perhaps something may be forgotten now that somebody has caught up
         if self._save is not None:
             self._save.cancel()
             self._save = None
@@ -128,7 +129,9 @@ class Housekeeping:
             return
         self._busy_looks = 0
         try:
-            step = self._journal.begin_checkpoint()
+            # A journal that is written to always has something to tidy up: other work has every second turn.
+            step = None if self._has_tidied else self._journal.begin_checkpoint()
+            self._has_tidied = step is not None
             if step is not None:
                 self._checkpoint(step)
             elif self._retire():

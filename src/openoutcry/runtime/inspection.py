@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from openoutcry.runtime.physician import Physician
     from openoutcry.runtime.rounds import Rounds
 
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What the bus knows of an event, whatever its class.

@@ -78,6 +78,18 @@ class Interruptible(Lineage):
         """Whether the bus has cancelled the call in hand, and still waits for its end."""
         return (self._deadline_ns == 0 or self._asked_to_stop) and not self.abandoned
 
+    @property
+    def has_swallowed_timeout(self) -> bool:
+        """Whether the call in hand, which has returned, was cancelled because its time was up.
+
+        A thread cannot be cancelled: its call is left after a while, or it has ended well before that.
+        """
+        return (
+            self._deadline_ns == 0
+            and not (self.abandoned or self.superseded or self._asked_to_stop)
+            and not self.runner.subscription.options.blocking
+        )
+
     # -- interrupting -------------------------------------------------------------------------------
 
     def cancel_call(self, why: str) -> bool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from openoutcry.runtime.feed import Feed
     from openoutcry.runtime.floor import Floor
 
+
 class Subscribing:
     """Methods of the bus that deal with handlers."""
 

@@ -173,7 +173,10 @@ class Worker(Interruptible):
         except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
             goes_on = self._after_error(batch, error)
         else:
-            goes_on = not self.abandoned and self._after_success(batch)
+            if self.has_swallowed_timeout:
+                goes_on = self._after_error(batch, TimeoutError("it returned when cancelled"))
+            else:
+                goes_on = not self.abandoned and self._after_success(batch)
         finally:
             tracker.calls -= 1
             self.batch = None
@@ -189,6 +192,9 @@ class Worker(Interruptible):
         assert crew.post is not None
 
         async def post(who: Subscription, what: Batch, outputs: list[Output]) -> None:
+            if self.abandoned or self.has_swallowed_timeout:
+                crew.forget(outputs)  # its event waits again, or is buried: another call makes them
+                return
             self._silence_alarm()  # the call is over: committing is not the handler's time
             await commit(who, what, outputs)
 
