@@ -108,6 +108,9 @@ class Calls:
         if getattr(worker, "abandoned", False):
             self.note(f"{name} ends {event.event_id}, abandoned")
             return
+        if getattr(worker, "has_swallowed_timeout", False):
+            self.note(f"{name} ends {event.event_id}, which is too late: it counts as timed out")
+            return
         self.note(f"{name} ends {event.event_id}")
         self.ends(name, event)
 
