@@ -26,7 +26,7 @@ from openoutcry.events import (
 from openoutcry.trading import FillEvent, MarketDataEvent, RiskAlertEvent, SignalEvent, SurveillanceAlertEvent
 
 
-class Memo(Event):
+class PageMemo(Event):
     """A type that varies by instance, and a default that is no constant."""
 
     event_type: str
@@ -61,7 +61,7 @@ EVENTS = [
     SurveillanceAlertEvent(severity="info", alert_type="layering", evidence={"a": [1, {"b": None}]}),
     Event(),
     Event(event_type="mine", event_id="e"),
-    Memo(event_type="memo", text="é\u2028"),
+    PageMemo(event_type="page_memo", text="é\u2028"),
     Grumpy(),
     Foreign("7"),
 ]
@@ -190,10 +190,10 @@ def test_a_class_whose_annotations_mean_nothing_hurts_only_its_own():
 
 
 def test_a_class_that_is_defined_later_is_read():
-    payload = encode(Memo(event_type="memo")).replace(b'"Memo"', b'"LaterMemo"')
+    payload = encode(PageMemo(event_type="page_memo")).replace(b'"PageMemo"', b'"LaterMemo"')
     assert type(decode_many([payload])[0]) is Undecodable
 
-    class LaterMemo(Memo):
+    class LaterMemo(PageMemo):
         pass
 
     assert type(decode_many([payload])[0]) is LaterMemo
