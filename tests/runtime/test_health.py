@@ -201,6 +201,25 @@ async def test_callbacks_may_be_plain_or_async_and_may_raise(caplog):
 
 
 @virtual
+async def test_a_callback_that_lets_a_cancellation_out_does_not_end_the_checks():
+    told: list[Any] = []
+
+    def unlucky(_result: HealthCheckResult) -> None:
+        raise asyncio.CancelledError  # as `future.result()` of a cancelled one does
+
+    gate = Gate()
+    async with EventBus(health_check_config=WATCHING) as bus:
+        bus.on_health_change(unlucky)
+        bus.on_health_change(lambda result: told.append(result.status))
+        bus.subscribe(EventType.MARKET_DATA, gate.on_event, name="stuck")
+        await bus.publish(a_tick())
+        await asyncio.sleep(10)
+        assert told == [HEALTHY, DEGRADED]
+        assert not bus.is_healthy
+        gate.open()
+
+
+@virtual
 async def test_who_listens_is_told_without_any_setting_and_nothing_is_done_about_it():
     gate = Gate()
     told: list[HealthCheckResult] = []

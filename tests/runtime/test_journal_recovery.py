@@ -18,8 +18,8 @@ from openoutcry import (
     OpenOutcryError,
 )
 from openoutcry.config import LadderConfig
-from openoutcry.errors import JournalCorrupt, JournalDead, JournalFull
-from openoutcry.journals import JournalReader, MemoryJournal, SqliteJournal
+from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, JournalFull
+from openoutcry.journals import JournalReader, MemoryJournal, SqliteJournal, recover_into
 from openoutcry.runtime import regenerating
 
 UNHEALTHY, RECOVERING = EventBusHealthStatus.UNHEALTHY, EventBusHealthStatus.RECOVERING
@@ -379,3 +379,59 @@ async def test_a_stop_in_the_middle_of_a_recovery_leaves_a_whole_file(tmp_path):
     assert entries_of(path) == ids(some)
     with SqliteJournal(path) as journal:
         assert journal.head == 3
+
+
+@virtual
+async def test_a_file_that_was_removed_is_not_let_go_of_and_goes_on_when_it_is_put_back(tmp_path):
+    path, aside = tmp_path / "firm.db", tmp_path / "aside.db"
+    desk = Desk()
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, desk.on_event, name="desk")
+        events = orders(5)
+        for order in events[:3]:
+            await bus.publish(order)
+        path.rename(aside)
+        await die(bus)
+        with pytest.raises(JournalError, match=r"was removed.*put the file back"):
+            await bus.recover_journal()
+        aside.rename(path)
+        assert (await bus.recover_journal()).entries == 3
+        for order in events[3:]:
+            await bus.publish(order)
+        await bus.join()
+        assert ids(desk.handled) == ids(events)
+
+
+@virtual
+async def test_recovery_does_not_take_the_file_of_another_bus_for_its_own(tmp_path):
+    path, aside, other = tmp_path / "firm.db", tmp_path / "aside.db", tmp_path / "other.db"
+    async with a_bus(other) as stranger:
+        stranger.subscribe(EventType.ORDER, Desk().on_event, name="desk")
+        await stranger.publish_many(orders(10, first=100))
+        await stranger.join()
+    desk, gate = Desk(), Gate()
+    async with a_bus(path, health_check_config=HealthCheckConfig(ladder=LadderConfig(reopens=1))) as bus:
+        bus.subscribe(EventType.ORDER, desk.on_event, name="desk")
+        bus.subscribe(EventType.ORDER, gate.on_event, name="gate")
+        events = orders(3)
+        for order in events:
+            await bus.publish(order)
+        path.rename(aside)
+        other.rename(path)
+        await die(bus)
+        await asyncio.sleep(20)
+        result = await bus.check_health()
+        assert result.status is UNHEALTHY
+        assert "is another journal" in result.message
+        path.rename(other)
+        aside.rename(path)
+        await bus.recover_journal()
+        gate.open()
+        await bus.join()
+        assert ids(desk.handled) == ids(events)
+
+
+def test_a_journal_that_is_not_there_cannot_be_recovered_and_nothing_is_left_behind(tmp_path):
+    with pytest.raises(JournalError, match="is no file"):
+        recover_into(tmp_path / "firm.db", tmp_path / "new.db")
+    assert not list(tmp_path.iterdir())

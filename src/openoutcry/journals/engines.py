@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote
 
-from openoutcry.errors import ConfigError
+from openoutcry.errors import ConfigError, JournalCorrupt
 
 EngineName = Literal["auto", "sqlite3", "apsw"]
 BUSY_TIMEOUT_MS: Final = 100
@@ -153,12 +153,29 @@ def choose(engine: EngineName) -> Literal["sqlite3", "apsw"]:
     return "apsw"
 
 
-def connect(path: Path, engine: EngineName, mode: Literal["rw", "ro"]) -> Connection:
-    """Connect to a file that exists."""
+def connect(path: Path, engine: EngineName, mode: Literal["rw", "ro", "ro&immutable=1"]) -> Connection:
+    """Connect to a file that exists; `immutable` looks at the file alone, without its write-ahead log.
+
+    Raises `JournalCorrupt` for an empty file beside a write-ahead log: SQLite would delete the log, also where
+    it was only to read.
+    """
+    if _is_emptied(path):
+        raise JournalCorrupt(
+            f"{path} is empty, and its write-ahead log is not: put the file back from a copy; "
+            f"if the journal is to begin anew, delete {path.name}-wal",
+            1,
+        )
     uri = f"file:{quote(str(path))}?mode={mode}"
     if choose(engine) == "apsw":
         return ApswConnection(uri)
     return StandardConnection(uri)
+
+
+def _is_emptied(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0 < Path(f"{path}-wal").stat().st_size
+    except OSError:
+        return False
 
 
 def sqlite_version(engine: EngineName) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 import fcntl
 import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -83,3 +84,22 @@ def glance(journal: str | Path, engine: EngineName = "auto") -> Glance | None:
         return Glance(path, bytes.fromhex(found.get("generation", "")), found.get("run", ""))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def is_still_of(path: Path, places: Sequence[tuple[int, int]], generation: bytes, engine: EngineName) -> bool:
+    """Tell whether the file at a path is the one that was opened, or a copy. Raises `OSError` without one.
+
+    A file that is damaged can no longer say whose it is, but it is still the same file.
+    """
+    stat = path.stat()
+    if (stat.st_dev, stat.st_ino) == places[0]:
+        return True
+    try:
+        # alone: our own write-ahead log is still beside it, and would make our pages of a stranger's
+        db = connect(path, engine, "ro&immutable=1")
+        try:
+            return bytes.fromhex(schema.settings(db, path)["generation"][0]) == generation
+        finally:
+            db.close()
+    except Exception:  # noqa: BLE001 - whatever SQLite says of a stranger's file
+        return False

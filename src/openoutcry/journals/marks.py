@@ -95,6 +95,11 @@ class MarksFile:
         """Tell whether what stands here is of this database."""
         return bytes(self._map[:24]) == MAGIC + generation
 
+    @property
+    def generation(self) -> bytes:
+        """Of which database it is."""
+        return bytes(self._map[len(MAGIC) : 24])
+
     def adopt(self, generation: bytes) -> None:
         """See whether what stands here belongs to this database, and empty the file if it does not."""
         self.found = self.belongs_to(generation)

@@ -64,10 +64,12 @@ def recover_into(
     old, new = Path(source).resolve(), Path(os.path.realpath(target))
     if new.exists():
         raise JournalError(f"{new} exists; name a file that does not")
+    if not old.is_file():
+        raise JournalError(f"{old} is no file; put the journal back, or name the one that is to be recovered")
     chain = chain_of(key)
     guard = MarksFile(Path(f"{old}-marks"))
     try:
-        db = connect(old, engine, "ro")
+        db = _connect(old, engine)
         try:
             if schema.is_empty(db, old):
                 raise JournalError(f"{old} is empty; there is nothing to recover")
@@ -78,6 +80,13 @@ def recover_into(
             db.close()
     finally:
         guard.close(remove=True)
+
+
+def _connect(path: Path, engine: EngineName) -> Connection:
+    try:
+        return connect(path, engine, "ro")
+    except Exception as problem:
+        raise schema.unreadable(path, problem) from problem
 
 
 class _Left(NamedTuple):

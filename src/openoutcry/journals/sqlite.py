@@ -60,6 +60,7 @@ class SqliteJournal:
         first: The oldest position that is kept.
         synced: Every entry up to and including this position is on the disk.
         marks: What is in flight.
+        places: Which files it has opened, by device and number.
         unsynced_lost: Entries accepted at `process` that a power cut before this opening took away.
 
     Raises:
@@ -98,7 +99,7 @@ class SqliteJournal:
         self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems))
         self._barred: JournalError | None = None
         self._closed = False
-        self._places = identities(self.path)
+        self.places = identities(self.path)
         forks.watch(self)
 
     # Writing
@@ -220,7 +221,7 @@ class SqliteJournal:
                 stand = identities(self.path)
             except OSError as problem:
                 self._die("its files were removed", problem)
-            if stand != self._places:
+            if stand != self.places:
                 self._die("its files were replaced", OSError("they are not those that were opened"))
 
     def end_sync(self, step: Step) -> int:

@@ -319,7 +319,9 @@ def guarded(callback: Callable[..., Any], *args: Any) -> None:
             task = asyncio.get_running_loop().create_task(result)
             _callbacks.add(task)
             task.add_done_callback(_callback_ended)
-    except Exception:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a CancelledError too: `future.result()` raises it, nobody cancels a plain call
         log.exception("the callback %r raised", callback)
 
 

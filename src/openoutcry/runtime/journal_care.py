@@ -8,7 +8,7 @@ from contextvars import Context
 from openoutcry.config import LadderConfig
 from openoutcry.core.ladder import Action, Ladder, journal_rungs
 from openoutcry.core.vitals import JournalVitals
-from openoutcry.errors import JournalFull, JournalLocked, OpenOutcryError
+from openoutcry.errors import JournalFull, JournalLocked
 from openoutcry.runtime.keeper import Keeper
 
 log = logging.getLogger("openoutcry")
@@ -74,7 +74,7 @@ class JournalCare:
             try:
                 await reopen()
                 self._error = ""
-            except (OpenOutcryError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the finding is to tell it
                 self._error = f"recovery failed: {error}"
                 log.error("the journal could not be recovered: %s", error)  # noqa: TRY400 - it tells enough
 

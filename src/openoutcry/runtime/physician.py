@@ -281,11 +281,13 @@ class Physician:
     def _ring(self) -> None:
         self._timer = None
         drills = self._drills
-        if drills is not None:
-            self._drill(drills)
-        self.look()
-        if self._floor.running and self._timer is None:
-            self._arm()
+        try:
+            if drills is not None:
+                self._drill(drills)
+            self.look()
+        finally:  # whatever a look lets out, the next one is due
+            if self._floor.running and self._timer is None:
+                self._arm()
 
     def _next_in_ns(self, now_ns: int) -> int | None:
         """Return when to look again; None when nothing can happen by itself."""

@@ -20,6 +20,7 @@ from typing import Any, cast
 from openoutcry.config import PersistenceConfig
 from openoutcry.errors import JournalError
 from openoutcry.journals import Recovered, SqliteJournal, recover_into
+from openoutcry.journals.glance import is_still_of
 from openoutcry.ports import Journal
 from openoutcry.runtime.door import Door
 from openoutcry.runtime.feed import Feed
@@ -41,6 +42,7 @@ class _Gone:
 
     def __init__(self, journal: Journal, error: JournalError) -> None:
         self.path = getattr(journal, "path", None)
+        self.places, self.generation = _identity(journal)
         self.head, self.first, self.synced = journal.head, journal.first, journal.synced
         self._error = error
 
@@ -61,6 +63,11 @@ class _Gone:
 
     def close(self) -> None:
         """It is closed."""
+
+
+def _identity(journal: Any) -> tuple[list[tuple[int, int]], bytes]:
+    """Return which files a journal has opened, and the generation that is in them."""
+    return journal.places, journal.generation if isinstance(journal, _Gone) else journal.marks.generation
 
 
 def recover_file(config: PersistenceConfig) -> Recovered:
@@ -105,6 +112,7 @@ class Regenerating:
     async def run(self, old: Keeper) -> tuple[Keeper, Recovered]:
         """Recover, and return the keeper of the new journal. Raises `JournalError`: the old one stays."""
         floor = self._floor
+        self._see_whose_it_is(old)
         while not old.commits.is_idle:
             with suppress(JournalError):
                 await old.commits.ask().wait()
@@ -119,6 +127,23 @@ class Regenerating:
             subscription.read_error = ""
             subscription.wake_all()
         return new, found
+
+    def _see_whose_it_is(self, old: Keeper) -> None:
+        """Raise `JournalError`, while the old file can still be read, if another one stands in its place."""
+        path = self._config.path
+        places, generation = _identity(old.journal)
+        try:
+            is_ours = is_still_of(path, places, generation, self._config.engine)
+        except OSError as error:
+            raise JournalError(
+                f"{path} was removed ({error.strerror}), so there is nothing to recover; put the file back, "
+                "then call recover_journal()"
+            ) from error
+        if not is_ours:
+            raise JournalError(
+                f"the file at {path} is another journal, not the one that this bus has written; put that one "
+                "back, then call recover_journal()"
+            )
 
     def _close(self, old: Keeper) -> None:
         """Let go of the old file. From now on nobody can read in it, so nobody is to try."""
