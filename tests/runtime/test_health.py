@@ -201,6 +201,31 @@ async def test_callbacks_may_be_plain_or_async_and_may_raise(caplog):
 
 
 @virtual
+async def test_a_slow_agent_that_may_take_its_time_is_healthy_and_one_that_is_later_still_is_not():
+    told: list[EventBusHealthStatus] = []
+
+    async def model(_event: Any) -> None:
+        await asyncio.sleep(100)
+
+    async def late(_event: Any) -> None:
+        await asyncio.sleep(100)
+
+    async with EventBus(health_check_config=HealthCheckConfig(lag_window_s=3600)) as bus:
+        bus.on_health_change(lambda result: told.append(result.status))
+        bus.subscribe(EventType.MARKET_DATA, model, name="model", timeout_s=250, overflow="conflate")
+        bus.subscribe(EventType.FILL, late, name="late", timeout_s=250)
+        for tick in ticks(200):
+            await bus.publish(tick)
+            await asyncio.sleep(5)
+        assert told == [HEALTHY]
+        for number in range(4):
+            await bus.publish(a_fill(f"o-{number}"))
+        await asyncio.sleep(302)
+        assert checks(await bus.check_health()) == [("latency", "late")]
+        await bus.stop(timeout_s=0)
+
+
+@virtual
 async def test_a_callback_that_lets_a_cancellation_out_does_not_end_the_checks():
     told: list[Any] = []
 

@@ -73,7 +73,8 @@ class HealthCheckConfig:
 
     Attributes:
         latency_ms_max: The largest acceptable latency from publishing to handling (p99 of late), in
-            milliseconds.
+            milliseconds; for a subscription with a longer `timeout_s`, that, since what comes during a
+            call waits for its end.
         stall_s: Without progress for this long, with events waiting, a subscription is stalled. A call
             without a `timeout_s` of its own is stuck when it takes longer than this, and recovery cancels it.
         errors_max: The largest acceptable number of failed calls in a row.
