@@ -25,7 +25,7 @@ DURABLE: Final = ("order", "fill", "kill_switch")
 
 
 def run(
-    seconds: float, times: float = 100.0, room: int = 2_000, folder: Path | None = None
+    seconds: float, times: float = 100.0, room: int = 1_000, folder: Path | None = None
 ) -> dict[str, Any]:
     """Run it in a fresh process, and return what that one has counted.
 
@@ -108,7 +108,8 @@ def table(found: dict[str, Any], load: tuple[float, float, float]) -> str:
         ("settled after", f"{found['settle_s']:.1f} s; journal's head {found['head']:,}, as all cursors"),
     ]
     rows += [(f"kill switch, {source}", _kill(source, kill)) for source, kill in found["kills"].items()]
-    rows.append(("load of the machine", f"{load[0]:.1f} before, {os.getloadavg()[0]:.1f} after"))
+    busy = f"{load[0]:.1f} before, {os.getloadavg()[0]:.1f} after; the loop waited for a CPU"
+    rows.append(("load of the machine", f"{busy} {found['waited_share']:.1%} of the time"))
     return "\n".join(f"{name:<22}{value}" for name, value in rows)
 
 
@@ -126,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (default 60)")
     parser.add_argument("--times", type=float, default=100.0, help="times the sustainable rate (default 100)")
-    parser.add_argument("--room", type=int, default=2_000, help="the bus's max_queue_size (default 2000)")
+    parser.add_argument("--room", type=int, default=1_000, help="the bus's max_queue_size (default 1000)")
     parser.add_argument("--folder", type=Path, help="where the journal is made (default: the system's)")
     asked = parser.parse_args(arguments)
     load = os.getloadavg()

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from campaigns.process_vitals import address_bytes, peak_rss_bytes, percentile, rss_bytes
+from campaigns.process_vitals import address_bytes, peak_rss_bytes, percentile, rss_bytes, waited_s
 from openoutcry import (
     BackpressureConfig,
     EventBus,
@@ -33,13 +33,13 @@ from openoutcry import (
 )
 from openoutcry.journals import SqliteJournal
 
-HANDLER_S: Final = 0.005
+HANDLER_S: Final = 0.01
 CALLS: Final = 2
 ORDER_PUBLISHERS: Final = 8
 ORDER_PAUSE_S: Final = 0.005
 TICK_S: Final = 0.001
-BURST_MOST: Final = 128
-"""So many are offered at a time, by the loop's publisher and by the thread's."""
+BURST_MOST: Final = 16
+"""So many are offered at a time, by the loop's publisher and by the thread's: some 0.2 ms of a turn."""
 THREAD_SHARE: Final = 0.3
 KILL_EVERY_S: Final = 0.05
 DRAIN_S: Final = 120.0
@@ -168,7 +168,7 @@ class Firm:
         self.rss_most = 0
         self._began: dict[str, float] = {}
         self._over = threading.Event()
-        self._target_per_s = 0.0
+        self._target_per_s = self._waited_share = 0.0
         mix = ["market_data", "order", "fill"]
         self.bus.subscribe(mix, self._desk, name="desk", concurrency=CALLS)
         self.bus.subscribe(mix, self._audit, name="audit")
@@ -258,6 +258,7 @@ class Firm:
         """Offer too much for so long; return how many were offered per second."""
         self._target_per_s = self.terms.times * sustainable_per_s
         began, first = time.perf_counter(), self.tally.attempts
+        waited = waited_s()
         threads = [
             threading.Thread(target=self._thread, args=(began,)),
             threading.Thread(target=self._kill_from_thread),
@@ -272,6 +273,7 @@ class Firm:
             await asyncio.sleep(self.terms.seconds)
             took_s, offered = time.perf_counter() - began, self.tally.attempts - first
             self._over.set()
+        self._waited_share = (waited_s() - waited) / took_s
         for thread in threads:
             await asyncio.to_thread(thread.join)
         return offered / took_s
@@ -311,6 +313,7 @@ class Firm:
             "handled": {name: dict(counts) for name, counts in self.handled.items()},
             "before_bytes": self.before_bytes,
             "sampled_bytes": self.rss_most,
+            "waited_share": self._waited_share,
             "kills": {
                 source: {
                     "count": len(times),

@@ -35,6 +35,15 @@ def descriptors_count() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1
 
 
+def waited_s() -> float:
+    """Return how long this thread was ready to run and had no CPU; 0 where the kernel does not say."""
+    try:
+        text = Path("/proc/thread-self/schedstat").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return 0.0
+    return int(text.split()[1]) / 1e9
+
+
 def size_bytes(path: Path) -> int:
     """Return the size of a file; 0 if there is none."""
     try:
