@@ -80,7 +80,7 @@ def load_config(path: str | Path) -> BusConfig:
         raise ConfigError(
             f"cannot read the settings file {where!r}: {error.strerror or error}; name a file that exists"
         ) from error
-    except ValueError as error:  # not TOML, not UTF-8, or not a path
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, not a path, or nested too deeply
         raise ConfigError(f"{where!r} is not valid TOML in UTF-8: {error}; mend it there") from error
     _refuse_unknown(where, data, {"bus", "backpressure", "persistence", "health"})
     try:

@@ -6,6 +6,7 @@ nanoseconds. So plain SQL or jq can filter it by type, agent, symbol and time.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, NoReturn, Union
 
@@ -39,6 +40,11 @@ class _Head(msgspec.Struct, gc=False):
 
 
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
+
+
+_UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
+"""What msgspec raises for data that it cannot read: nested too deeply and half a character are not among
+its own errors."""
 
 
 _CHECKED: Final = "openoutcry."
@@ -109,19 +115,23 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     """
     try:
         head = _decode_head(data)
-    except msgspec.DecodeError as problem:
+    except _UNREADABLE as problem:
         raise InvalidEvent(
             f"not an event: {problem}; the data is cut off or damaged, or not JSON of an event",
         ) from problem
     known = _find(head.event_class, head.event_type)
     if not known.own:
-        return _foreign_from_builtins(msgspec.json.decode(data), known)
+        try:
+            fields = msgspec.json.decode(data)
+        except _UNREADABLE as problem:
+            _refuse(known, head.schema_version, problem)
+        return _foreign_from_builtins(fields, known)
     if head.event_id is None or head.timestamp is None or head.event_type is None:
         _require(known, head.event_id, head.timestamp, head.event_type)
     decoder = _decoders.get(known.cls) or _new_decoder(known)
     try:
         return decoder(data)
-    except msgspec.ValidationError as problem:
+    except _UNREADABLE as problem:
         _refuse(known, head.schema_version, problem)
 
 
@@ -218,6 +228,9 @@ def _require(known: KnownClass, event_id: object, timestamp: object, event_type:
 def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
     """Return the event that a JSON-like mapping describes; the work behind `Event.from_dict`."""
     name, event_type = data.get(CLASS_KEY), data.get("event_type")
+    for key, value in ((CLASS_KEY, name), ("event_type", event_type)):
+        if not (value is None or isinstance(value, str | Enum)):
+            raise InvalidEvent(f"{key} = {value!r}: must be text; correct the data")
     if name is None and (cls is not _find("Event", None).cls or event_type is None):
         name = cls.__struct_config__.tag  # type: ignore[attr-defined]
     known = _find(name, event_type)
@@ -229,7 +242,7 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
     _require(known, data.get("event_id"), data.get("timestamp"), event_type)
     try:
         return msgspec.convert(data, known.cls, str_keys=True)
-    except msgspec.ValidationError as problem:
+    except _UNREADABLE as problem:
         _refuse(known, data.get("schema_version", 1), problem)
 
 

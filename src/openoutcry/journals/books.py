@@ -83,7 +83,7 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _rows(db: Connection, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+def rows_of(db: Connection, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
     """Yield rows, turning what SQLite says of damage into `JournalCorrupt`."""
     try:
         yield from db.rows(sql, values)
@@ -106,22 +106,23 @@ def _holds(chain: Chain, values: list[Any], checksum: Any) -> bool:
 def cursors(db: Connection, chain: Chain | None) -> list[CursorState]:
     """Return the cursors; with a chain, raise `JournalCorrupt` where one is not what was saved."""
     found = []
-    for *values, checksum in _rows(db, _CURSORS):
+    for *values, checksum in rows_of(db, _CURSORS):
         subscription, lane, floor, settled, takes = values
         if chain is not None and not _holds(chain, values, checksum):
             raise JournalCorrupt(
                 f"the cursor of {subscription!r} on lane {lane!r} is damaged; "
                 f"go on in a new file with recover_into"
             )
-        stretches = tuple((first, last) for first, last in json.loads(settled))
+        try:
+            stretches = tuple((first, last) for first, last in json.loads(settled))
+            taken = tuple(json.loads(takes))
+        except (TypeError, ValueError) as problem:
+            raise JournalCorrupt(
+                f"the cursor of {subscription!r} on lane {lane!r} cannot be read; "
+                f"go on in a new file with recover_into"
+            ) from problem
         found.append(
-            CursorState(
-                subscription=subscription,
-                lane=lane,
-                floor=floor,
-                settled=stretches,
-                takes=tuple(json.loads(takes)),
-            )
+            CursorState(subscription=subscription, lane=lane, floor=floor, settled=stretches, takes=taken)
         )
     return found
 
@@ -129,7 +130,7 @@ def cursors(db: Connection, chain: Chain | None) -> list[CursorState]:
 def letters(db: Connection, chain: Chain | None, subscription: str | None) -> list[BuriedEvent]:
     """Return the dead letters; with a chain, raise `JournalCorrupt` where one is not what was saved."""
     found = []
-    for letter_id, *values, payload, checksum in _rows(db, _LETTERS, (subscription, subscription)):
+    for letter_id, *values, payload, checksum in rows_of(db, _LETTERS, (subscription, subscription)):
         text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else None
         if chain is not None and not _holds(chain, [*values, text], checksum):
             raise JournalCorrupt(
@@ -156,4 +157,4 @@ def letters(db: Connection, chain: Chain | None, subscription: str | None) -> li
 
 def suspects(db: Connection) -> list[Suspect]:
     """Return the suspects."""
-    return [Suspect(*row) for row in _rows(db, _SUSPECTS)]
+    return [Suspect(*row) for row in rows_of(db, _SUSPECTS)]

@@ -156,8 +156,8 @@ def choose(engine: EngineName) -> Literal["sqlite3", "apsw"]:
 def connect(path: Path, engine: EngineName, mode: Literal["rw", "ro", "ro&immutable=1"]) -> Connection:
     """Connect to a file that exists; `immutable` looks at the file alone, without its write-ahead log.
 
-    Raises `JournalCorrupt` for an empty file beside a write-ahead log: SQLite would delete the log, also where
-    it was only to read.
+    Raises `JournalCorrupt` for an empty file beside a write-ahead log: SQLite would delete the log, also
+    where it was only to read.
     """
     if _is_emptied(path):
         raise JournalCorrupt(

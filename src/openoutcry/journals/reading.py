@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from openoutcry.errors import JournalError, NotAJournal
+from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal
 from openoutcry.journals import books, schema
 from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, EngineName, connect
@@ -108,7 +108,12 @@ class JournalReader:
 
     def _start(self) -> Anchor:
         found = schema.settings(self._db, self.path)
-        return Anchor(int(found["floor"][0]), found["floor_checksum"][0])
+        try:
+            return Anchor(int(found["floor"][0]), found["floor_checksum"][0])
+        except (KeyError, ValueError) as problem:  # without the key of a sealed journal nothing is held
+            raise JournalCorrupt(
+                f"{self.path}: the settings are damaged; restore the file from a copy"
+            ) from problem
 
     def close(self) -> None:
         """Let go of the file. Harmless when done twice."""

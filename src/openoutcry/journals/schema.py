@@ -153,6 +153,8 @@ def is_empty(db: Connection, path: Path) -> bool:
 
 def unreadable(path: Path, problem: Exception) -> JournalError:
     """Return the error to raise for what SQLite said while a file was being opened."""
+    if isinstance(problem, JournalError):
+        return problem
     if is_foreign(problem):
         return NotAJournal(f"{path} is not a journal ({problem}); give the journal a file of its own")
     if is_corrupt(problem):

@@ -66,8 +66,16 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 def gaps_of(db: Connection) -> dict[int, int]:
-    """Return the stretches that a recovery had to leave empty, last position by first."""
-    return dict(db.rows("SELECT first, last FROM gaps"))
+    """Return the stretches that a recovery had to leave empty, last position by first.
+
+    Raises `JournalCorrupt` where the table is damaged.
+    """
+    gaps: dict[int, int] = {}
+    for first, last in books.rows_of(db, "SELECT first, last FROM gaps"):
+        if type(first) is not int or type(last) is not int:
+            raise JournalCorrupt("the list of gaps is damaged; go on in a new file with recover_into")
+        gaps[first] = last
+    return gaps
 
 
 def judge(row: Row, expected: int, before: bytes, chain: Chain, *, marked: bool = True) -> str | None:
@@ -103,7 +111,11 @@ def verify(
     Gaps that a recovery has left on purpose are listed in the table `gaps` and are no problems.
     """
     problems: list[Problem] = []
-    gaps = gaps_of(log.db)
+    gaps: dict[int, int] = {}
+    try:
+        gaps = gaps_of(log.db)
+    except JournalCorrupt as problem:
+        problems.append(Problem(problem.position, str(problem)))
     at, before, good, batches = start.position, bytes.fromhex(start.checksum), 0, 0
     met = anchor is None or anchor == start
     try:
