@@ -22,3 +22,7 @@ def test_every_verb_ends_properly_on_every_kind_of_damage(part):
 )
 def test_more_arguments_are_taken_or_refused(line, more):
     CLI.run((line + "".join(more)).encode("utf-8", "surrogateescape"))
+
+
+def test_a_file_name_that_is_not_text_is_a_mistake_and_no_traceback():
+    CLI.run(b"00\nexport\n@J\n-o\xb8")
