@@ -29,7 +29,9 @@ class _Shell(click.Group):
             raise Mistake(f"{type(error).__name__}: {error}{remedy}") from error
         except UnicodeEncodeError as error:  # a file's name that is not text, say
             unfit = ascii(error.object[error.start : error.end])
-            raise Mistake(f"the output's encoding cannot write {unfit}, so not everything was said") from error
+            raise Mistake(
+                f"the output's encoding cannot write {unfit}, so not everything was said"
+            ) from error
         except KeyboardInterrupt:
             ctx.exit(BY_SIGNAL + _SIGINT)
 
