@@ -30,7 +30,7 @@ from openoutcry.events import encode
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level
 from openoutcry.runtime.desk import Desk
-from openoutcry.runtime.desk_verbs import REDRIVE
+from openoutcry.runtime.graveyard import REDRIVE
 from openoutcry.trading import MarketDataEvent
 
 LIMIT_S = 30

@@ -25,7 +25,8 @@ from openoutcry.runtime.bus import EventBus
 from openoutcry.runtime.causes import current
 from openoutcry.runtime.desk import CLIENTS_MAX, REQUEST_BYTES_MAX, Desk, desk_path
 from openoutcry.runtime.desk_client import Answer, ask
-from openoutcry.runtime.desk_verbs import REDRIVE, VERBS, Plain, Verb
+from openoutcry.runtime.desk_verbs import VERBS, Plain, Verb
+from openoutcry.runtime.graveyard import REDRIVE
 from openoutcry.trading import FillEvent, OrderSide
 
 LIMIT_S = 30

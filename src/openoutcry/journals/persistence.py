@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from openoutcry.config import PersistenceConfig
-from openoutcry.config.checks import check_number, check_word
+from openoutcry.config.checks import check_number
 from openoutcry.errors import ConfigError, InvalidEvent, JournalError
 from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
@@ -21,12 +21,21 @@ from openoutcry.events.sources import new_timestamp_ns
 from openoutcry.journals.sqlite import SqliteJournal
 from openoutcry.journals.standing import Standing
 from openoutcry.journals.verifying import Anchor, Verified
-from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Envelope, Journal, Level, Stored
+from openoutcry.ports import (
+    BuriedEvent,
+    Changes,
+    CursorState,
+    Entry,
+    Envelope,
+    Journal,
+    Level,
+    Stored,
+    level_named,
+)
 
 DEFAULT: Final = "default"
 """The subscription that events are settled for when none is named."""
 _PAGE: Final = 2_048
-_LEVELS: Final = {level.name.lower(): level for level in Level}
 NS_PER_S: Final = 1_000_000_000
 
 
@@ -97,9 +106,9 @@ class EventPersistence:
             raise JournalError(
                 "this journal is a bus's: publish the event on the bus, which then persists it"
             )
-        check_word("level", level, tuple(_LEVELS))
+        survives = level_named(level)
         wall_ns = self._wall_ns()
-        entries = [_entry(event, lane, _LEVELS[level], wall_ns) for event in events]
+        entries = [_entry(event, lane, survives, wall_ns) for event in events]
         written = self.journal.write(entries)
         if written.wants_sync:
             self.journal.sync()

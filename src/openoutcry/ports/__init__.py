@@ -15,6 +15,7 @@ from openoutcry.ports.records import (
     Stored,
     Suspect,
     Written,
+    level_named,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "Stored",
     "Suspect",
     "Written",
+    "level_named",
 ]

@@ -6,6 +6,8 @@ from typing import overload
 
 import msgspec
 
+from openoutcry.errors import ConfigError
+
 
 class Level(IntEnum):
     """How much an entry survives before it is called accepted. The words are the same on every engine."""
@@ -16,6 +18,17 @@ class Level(IntEnum):
     """The end of the process, kill -9 included: the operating system has it."""
     DISK = 2
     """A power cut: the disk has it."""
+
+
+_LEVELS = {level.name.lower(): level for level in Level}
+
+
+def level_named(word: str) -> Level:
+    """Return a level by its word. Raises `ConfigError` for anything else."""
+    found = _LEVELS.get(word) if isinstance(word, str) else None
+    if found is None:
+        raise ConfigError(f"level is {word!r}; it must be one of {', '.join(_LEVELS)}")
+    return found
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):

@@ -10,9 +10,6 @@ import msgspec
 from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import encode
 
-REDRIVE: Final = "redrive"
-"""The reason of a dead letter that is to be delivered again at the next start."""
-
 
 class _Head(msgspec.Struct):
     """What every request has."""

@@ -12,13 +12,13 @@ from openoutcry.core.pressure import Wait
 from openoutcry.errors import ConfigError, InvalidEvent, JournalError
 from openoutcry.events import EventType, encode, event_type_of
 from openoutcry.journals.rows import same_event
-from openoutcry.ports import Level
+from openoutcry.ports import Level, level_named
 from openoutcry.runtime.causes import current
 from openoutcry.runtime.feed import Feed
 from openoutcry.runtime.floor import Floor
 from openoutcry.runtime.groups import Group, Receipt, Then
 from openoutcry.runtime.history import SeenIds
-from openoutcry.runtime.keeper import Keeper, level_named
+from openoutcry.runtime.keeper import Keeper
 from openoutcry.runtime.outbox import Output
 from openoutcry.runtime.turnstile import Turnstile
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from openoutcry.config import PersistenceConfig
 from openoutcry.core.lanes import Batch
-from openoutcry.errors import ConfigError, JournalError
+from openoutcry.errors import JournalError
 from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
     Event,
@@ -23,6 +23,7 @@ from openoutcry.ports import (
     Envelope,
     Journal,
     Level,
+    level_named,
 )
 from openoutcry.runtime.backlog import Backlog
 from openoutcry.runtime.books import Book
@@ -42,17 +43,8 @@ from openoutcry.runtime.suspects import Suspects
 log = logging.getLogger("openoutcry")
 
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
-_LEVELS = {level.name.lower(): level for level in Level}
 HISTORY_LOOK = 16_384
 """So many entries of the journal the plain history looks at; the loop waits for it."""
-
-
-def level_named(level: str) -> Level:
-    """Return a level by its word."""
-    found = _LEVELS.get(level) if isinstance(level, str) else None
-    if found is None:
-        raise ConfigError(f"level is {level!r}; it must be one of {', '.join(_LEVELS)}")
-    return found
 
 
 def derive() -> str | None:

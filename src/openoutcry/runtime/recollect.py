@@ -63,17 +63,22 @@ async def count_unsettled(journal: Journal, subscriptions: Iterable[Subscription
     books = [(s, s.book) for s in subscriptions if s.book is not None]
     if not books:
         return 0
-    count, at = 0, min(lane.read_upto for _, book in books for lane in book.lanes)
-    while at < upto:
-        entries = journal.read(at, READ_MOST)
-        for entry in entries:
-            if entry.position <= upto and _is_wanted(books, entry):
-                count += 1
-        if len(entries) < READ_MOST:
+    count = 0
+    for entries in _behind(journal, min(lane.read_upto for _, book in books for lane in book.lanes)):
+        count += sum(entry.position <= upto and _is_wanted(books, entry) for entry in entries)
+        if entries[-1].position >= upto:
             break
-        at = entries[-1].position
         await asyncio.sleep(0)
     return count
+
+
+def _behind(journal: Journal, position: int) -> Iterator[list[Stored]]:
+    """Yield what stands behind a position, in pages, none of them empty."""
+    while entries := journal.read(position, READ_MOST):
+        yield entries
+        if len(entries) < READ_MOST:
+            break
+        position = entries[-1].position
 
 
 def _is_wanted(books: list[tuple[Subscription, Book]], entry: Stored) -> bool:
@@ -139,9 +144,8 @@ async def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: in
     states = {state.lane: state for state in lanes}
     if not states:
         return 0
-    count, at = 0, min(state.floor for state in states.values())
-    while count < most:
-        entries = journal.read(at, READ_MOST)
+    count = 0
+    for entries in _behind(journal, min(state.floor for state in states.values())):
         for entry in entries:
             state = states.get(entry.lane)
             if state is None or entry.position <= state.floor:
@@ -149,8 +153,7 @@ async def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: in
             if any(low <= entry.position <= high for low, high in state.settled):
                 continue
             count += "*" in state.takes or entry.head().event_type in state.takes
-        if len(entries) < READ_MOST:
+        if count >= most:
             break
-        at = entries[-1].position
         await asyncio.sleep(0)
     return count

@@ -6,7 +6,7 @@ import msgspec
 
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.ports import BuriedEvent, Changes, Journal
-from openoutcry.runtime.desk_verbs import REDRIVE
+from openoutcry.runtime.graveyard import REDRIVE
 
 
 def mark_for_redrive(letters: Sequence[BuriedEvent]) -> Changes:

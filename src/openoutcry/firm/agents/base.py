@@ -13,7 +13,7 @@ from openoutcry.errors import OpenOutcryError
 from openoutcry.events import Event
 from openoutcry.ports import Clock
 from openoutcry.runtime.bus import EventBus
-from openoutcry.trading import KillSwitchEvent
+from openoutcry.trading import KillSwitchEvent, OrderState, OrderStateChangeEvent
 
 Reaction = Callable[[Any], Coroutine[Any, Any, None]]
 
@@ -105,6 +105,20 @@ class Agent:
         raise Forgetful(
             f"{self.name} waits while it remembers a {type(event).__name__}; let what its reaction waits for "
             "stand behind `if not self.remembering`"
+        )
+
+    async def report(
+        self, order_id: str, from_state: OrderState, to_state: OrderState, reason: str = ""
+    ) -> None:
+        """Say that an order went from one state to another."""
+        await self.say(
+            OrderStateChangeEvent(
+                order_id=order_id,
+                from_state=from_state,
+                to_state=to_state,
+                reason=reason,
+                source_agent=self.name,
+            )
         )
 
     async def say(self, event: Event) -> bool:

@@ -38,10 +38,10 @@ class PaperBroker(Agent):
     async def on_order(self, order: OrderEvent) -> None:
         """Take an order into the book, or reject it after the kill switch."""
         if self.halted:
-            await self._report(order.order_id, OrderState.PENDING_NEW, OrderState.REJECTED, "kill switch")
+            await self.report(order.order_id, OrderState.PENDING_NEW, OrderState.REJECTED, "kill switch")
             return
         self._working[order.order_id] = order
-        await self._report(order.order_id, OrderState.PENDING_NEW, OrderState.NEW)
+        await self.report(order.order_id, OrderState.PENDING_NEW, OrderState.NEW)
 
     async def on_market_data(self, event: MarketDataEvent) -> None:
         """Fill what is working in a symbol at its opening print."""
@@ -57,13 +57,13 @@ class PaperBroker(Agent):
             event.to_state is OrderState.PENDING_CANCEL
             and self._working.pop(event.order_id, None) is not None
         ):
-            await self._report(event.order_id, OrderState.PENDING_CANCEL, OrderState.CANCELED, event.reason)
+            await self.report(event.order_id, OrderState.PENDING_CANCEL, OrderState.CANCELED, event.reason)
 
     async def on_closed(self, _event: MarketClosed) -> None:
         """No opening comes any more: what is working expires."""
         for order_id in list(self._working):
             del self._working[order_id]
-            await self._report(order_id, OrderState.NEW, OrderState.EXPIRED, "the market has closed for good")
+            await self.report(order_id, OrderState.NEW, OrderState.EXPIRED, "the market has closed for good")
 
     async def _fill(self, order: OrderEvent, opening: Units) -> None:
         shares = int(order.quantity)
@@ -85,18 +85,5 @@ class PaperBroker(Agent):
                 source_agent=self.name,
                 causation_id=order.event_id,
                 correlation_id=order.correlation_id,
-            )
-        )
-
-    async def _report(
-        self, order_id: str, from_state: OrderState, to_state: OrderState, reason: str = ""
-    ) -> None:
-        await self.say(
-            OrderStateChangeEvent(
-                order_id=order_id,
-                from_state=from_state,
-                to_state=to_state,
-                reason=reason,
-                source_agent=self.name,
             )
         )

@@ -54,7 +54,7 @@ class BrokerGateway(Agent):
     async def on_order(self, order: OrderEvent) -> None:
         """Send an order to the broker, or reject it after the kill switch."""
         if self.halted:
-            await self._report(order.order_id, OrderState.PENDING_NEW, OrderState.REJECTED, "kill switch")
+            await self.report(order.order_id, OrderState.PENDING_NEW, OrderState.REJECTED, "kill switch")
             return
         self._working[order.order_id] = order
         if self.remembering:
@@ -66,7 +66,7 @@ class BrokerGateway(Agent):
         )
         self.repeated += taken.repeated
         self.on_step("accepted", order)
-        await self._report(order.order_id, OrderState.PENDING_NEW, OrderState.NEW)
+        await self.report(order.order_id, OrderState.PENDING_NEW, OrderState.NEW)
 
     async def on_market_data(self, event: MarketDataEvent) -> None:
         """Let the broker hear an opening print, and publish what it has filled since it was last asked."""
@@ -92,14 +92,14 @@ class BrokerGateway(Agent):
             return
         if self.remembering or (await self._line.cancel(_client_id(order))).state == "canceled":
             del self._working[event.order_id]
-            await self._report(event.order_id, OrderState.PENDING_CANCEL, OrderState.CANCELED, event.reason)
+            await self.report(event.order_id, OrderState.PENDING_CANCEL, OrderState.CANCELED, event.reason)
 
     async def on_closed(self, _event: MarketClosed) -> None:
         """No opening comes any more: what is working expires."""
         if not self.remembering:
             await self._line.close_market()
         for order_id in list(self._working):
-            await self._report(order_id, OrderState.NEW, OrderState.EXPIRED, "the market has closed for good")
+            await self.report(order_id, OrderState.NEW, OrderState.EXPIRED, "the market has closed for good")
 
     def _fill(self, execution: Execution) -> FillEvent:
         order = self._working[execution.order_id]
@@ -116,19 +116,6 @@ class BrokerGateway(Agent):
             source_agent=self.name,
             causation_id=order.event_id,
             correlation_id=order.correlation_id,
-        )
-
-    async def _report(
-        self, order_id: str, from_state: OrderState, to_state: OrderState, reason: str = ""
-    ) -> None:
-        await self.say(
-            OrderStateChangeEvent(
-                order_id=order_id,
-                from_state=from_state,
-                to_state=to_state,
-                reason=reason,
-                source_agent=self.name,
-            )
         )
 
 
