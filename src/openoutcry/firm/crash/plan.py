@@ -72,7 +72,7 @@ def draw_kills(seed: int, count: int, days: int) -> tuple[Kill, ...]:
     span = (days * 9 // 10 - EARLIEST_DAY) / count
     places = [place for _ in range(-(-count // len(PLACES))) for place in PLACES][:count]
     dice.shuffle(places)
-    if places[0] == WAKING:  # before the first death there is nothing to wake from
+    while places[0] == WAKING:  # before the first death there is nothing to wake from
         places.append(places.pop(0))
     return tuple(
         _kill(dice, place, EARLIEST_DAY + int(span * (number + dice.random() * 0.8)))
