@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from openoutcry import EventBus, FillEvent, KillSwitchEvent, MarketDataEvent, OrderSide
-from openoutcry.runtime.watchdog import Blockage, Watchdog
+from openoutcry.runtime.health.loop_watchdog import Blockage, Watchdog
 
 BURST = 1000
 

@@ -24,7 +24,8 @@ from campaigns.crash_kit import Tell
 from openoutcry import BackpressureConfig, EventBus, PersistenceConfig, RetryPolicy
 from openoutcry.errors import BusClosed
 from openoutcry.journals import sqlite, steps
-from openoutcry.runtime import books, keeper, worker
+from openoutcry.runtime.delivery import offsets, worker
+from openoutcry.runtime.durability import saving
 
 LIFE_S: Final = 60
 """A child that lives longer hangs."""
@@ -284,7 +285,7 @@ def live(path: Path, plan: Plan, tell: Tell) -> None:
     signal.alarm(LIFE_S)
     vars(sqlite)["WAL_DUE_BYTES"] = 64 * 1024  # checkpoints, also in a short life
     if plan.small:
-        vars(books)["UNSAVED_MOST"] = vars(keeper)["SAVE_EVERY"] = SMALL_UNSAVED
+        vars(offsets)["UNSAVED_MOST"] = vars(saving)["SAVE_EVERY"] = SMALL_UNSAVED
         vars(worker)["BATCH_MOST"] = SMALL_BATCH
     if plan.slow_disk:
         vars(sqlite)["SyncStep"] = _SlowSync

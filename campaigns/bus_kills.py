@@ -19,8 +19,8 @@ from campaigns.bus_plants import PLANTS, Bug, nothing
 from campaigns.bus_truth import Truth
 from campaigns.crash_kit import SYSTEM_CALLS, Life, Work, forked, has_strace, scratch, traced, undisturbed
 from campaigns.power_loss_truth import Broken
-from openoutcry.runtime.books import UNSAVED_MOST
-from openoutcry.runtime.worker import BATCH_MOST
+from openoutcry.runtime.delivery.offsets import UNSAVED_MOST
+from openoutcry.runtime.delivery.worker import BATCH_MOST
 
 KILLS_PER_FILE: Final = 25
 AGAIN_MOST: Final = 20

@@ -9,7 +9,9 @@ from itertools import count
 from typing import Any, Final
 
 from campaigns.bus_events import OUTBOX
-from openoutcry.runtime import backlog, books, door, graveyard, groups, interrupting, keeper, marking
+from openoutcry.runtime.admission import gate
+from openoutcry.runtime.delivery import dead_letters, in_flight, interrupting, offsets
+from openoutcry.runtime.durability import catch_up, groups, store
 
 Bug = Callable[[], None]
 
@@ -33,10 +35,10 @@ def ack_before_commit() -> None:
 def cursor_before_work() -> None:
     """Save what has been handed to a mailbox as settled."""
 
-    def state(self: books.LaneBook, released: int) -> tuple[int, books.Stretches]:
+    def state(self: offsets.LaneOffsets, released: int) -> tuple[int, offsets.Stretches]:
         return (self.read_upto if self.behind else released), ()
 
-    _plant(books.LaneBook, "state", state)
+    _plant(offsets.LaneOffsets, "state", state)
 
 
 def cancelled_call_is_success() -> None:
@@ -54,15 +56,15 @@ def cancelled_call_is_success() -> None:
 
 def cancelled_publish_is_true() -> None:
     """Answer a publish that is cancelled with True."""
-    honest = door.Door.publish
+    honest = gate.Admission.publish
 
-    async def publish(self: door.Door, *args: Any, **options: Any) -> bool:
+    async def publish(self: gate.Admission, *args: Any, **options: Any) -> bool:
         try:
             return await honest(self, *args, **options)
         except asyncio.CancelledError:
             return True
 
-    _plant(door.Door, "publish", publish)
+    _plant(gate.Admission, "publish", publish)
 
 
 def settled_before_return() -> None:
@@ -74,49 +76,49 @@ def settled_before_return() -> None:
             task = asyncio.get_running_loop().create_task(handler(event))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    vars(marking)["await_each_marked"] = each
+    vars(in_flight)["await_each_marked"] = each
 
 
 def outputs_without_cursor() -> None:
     """Commit what an outbox holds, and settle the event later."""
 
-    async def post(self: keeper.Keeper, _subscription: Any, _batch: Any, outputs: list[Any]) -> None:
+    async def post(self: store.Store, _subscription: Any, _batch: Any, outputs: list[Any]) -> None:
         for output in outputs:
             group = self.commits.stage(output.event, output.entry, output.then)
             await group.wait()
 
-    _plant(keeper.Keeper, "post", post)
+    _plant(store.Store, "post", post)
 
 
 def fresh_ids() -> None:
     """Give what a handler publishes an id of its own each time."""
-    vars(keeper)["derive"] = lambda: None
+    vars(store)["derive"] = lambda: None
 
 
 def letters_unwritten() -> None:
     """Settle what was given up, and never write its dead letter."""
-    _plant(graveyard.Graveyard, "take", lambda _: ([], []))
+    _plant(dead_letters.DeadLetters, "take", lambda _: ([], []))
 
 
 def backlog_reversed() -> None:
     """Hand out what is read from the journal the wrong way round."""
-    honest = backlog.Backlog._push  # noqa: SLF001 - as above
+    honest = catch_up.CatchUp._push  # noqa: SLF001 - as above
 
     def push(book: Any, events: list[Any], places: list[int], at_ns: int) -> None:
         honest(book, events[::-1], places, at_ns)
 
-    _plant(backlog.Backlog, "_push", staticmethod(push))
+    _plant(catch_up.CatchUp, "_push", staticmethod(push))
 
 
 def cursors_seldom() -> None:
     """Save the cursors of those who publish nothing only when they come, whatever they have handled since."""
-    honest = books.Book.moved
+    honest = offsets.Offsets.moved
 
-    def moved(self: books.Book, released: int) -> Any:
+    def moved(self: offsets.Offsets, released: int) -> Any:
         found = honest(self, released)
         return found if self.name == OUTBOX else [item for item in found if item[0].saved is None]
 
-    _plant(books.Book, "moved", moved)
+    _plant(offsets.Offsets, "moved", moved)
 
 
 def _plant(where: type, name: str, what: Any) -> None:

@@ -17,7 +17,7 @@ from openoutcry.config import load_config
 from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import Event, decode, encode
 from openoutcry.events.codec import Undecodable, decode_many
-from openoutcry.runtime.bus import EventBus
+from openoutcry.runtime.api.bus import EventBus
 from openoutcry.trading import FillEvent, MarketDataEvent, OrderEvent, OrderSide, SignalDirection, SignalEvent
 
 

@@ -45,7 +45,7 @@ class State(msgspec.Struct, frozen=True):
         for letter in changes.buried:
             letters[next_letter] = msgspec.structs.replace(letter, letter_id=next_letter)
             next_letter += 1
-        for letter_id in changes.exhumed:
+        for letter_id in changes.removed_letters:
             letters.pop(letter_id, None)
         return State(self.floor, self.head + entries, cursors, letters, next_letter)
 

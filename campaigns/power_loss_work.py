@@ -124,7 +124,7 @@ class Worker:
         """Bury an event, or dig one out."""
         letters = self.truth.state.letters
         if letters and self._rng.random() < 0.4:
-            self._commit([], Changes(exhumed=[self._rng.choice(sorted(letters))]))
+            self._commit([], Changes(removed_letters=[self._rng.choice(sorted(letters))]))
         elif self.truth.payloads:
             position = max(self.truth.payloads)
             letter = BuriedEvent(

@@ -12,14 +12,14 @@ from weakref import WeakKeyDictionary
 from openoutcry.core.barrier import Round, Verdict
 from openoutcry.journals import MemoryJournal
 from openoutcry.ports import Written
-from openoutcry.runtime.backlog import Backlog
-from openoutcry.runtime.books import LaneBook
-from openoutcry.runtime.bus import EventBus
-from openoutcry.runtime.commits import Committer
-from openoutcry.runtime.feed import Feed
-from openoutcry.runtime.groups import Group
-from openoutcry.runtime.runner import Runner
-from openoutcry.runtime.worker import Worker
+from openoutcry.runtime.api.bus import EventBus
+from openoutcry.runtime.delivery.consumer import Consumer
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.offsets import LaneOffsets
+from openoutcry.runtime.delivery.worker import Worker
+from openoutcry.runtime.durability.catch_up import CatchUp
+from openoutcry.runtime.durability.committer import Committer
+from openoutcry.runtime.durability.groups import Group
 
 Patches = list[Any]
 LIMIT: Final = 1_000
@@ -43,10 +43,10 @@ def _disk_without_a_sync() -> Patches:
 
 
 def _cursor_saved_before_the_handler_ran() -> Patches:
-    def state(book: LaneBook, released: int) -> tuple[int, tuple[tuple[int, int], ...]]:
+    def state(book: LaneOffsets, released: int) -> tuple[int, tuple[tuple[int, int], ...]]:
         return (book.read_upto if book.behind else released), ()
 
-    return [patch.object(LaneBook, "state", state)]
+    return [patch.object(LaneOffsets, "state", state)]
 
 
 def _settled_on_a_cancellation() -> Patches:
@@ -92,31 +92,31 @@ def _late_signals_vote_in_the_next_round() -> Patches:
 
 
 def _recovery_limited() -> Patches:
-    read_page = Backlog._read_page
+    read_page = CatchUp._read_page
 
-    def limited(backlog: Backlog, subscription: Any, book: LaneBook) -> None:
+    def limited(backlog: CatchUp, subscription: Any, book: LaneOffsets) -> None:
         count = backlog.__dict__.setdefault("counts", {})
         begun = count.setdefault(id(book), book.read_upto)
         if book.read_upto - begun >= LIMIT:
             book.read_upto = backlog._released()
         read_page(backlog, subscription, book)
 
-    return [patch.object(Backlog, "_read_page", limited)]
+    return [patch.object(CatchUp, "_read_page", limited)]
 
 
 def _kill_switch_in_the_normal_lane() -> Patches:
-    def deliver_control(feed: Feed, event: Any, **_options: Any) -> list[Any]:
-        feed.deliver()
+    def deliver_control(dispatcher: Dispatcher, event: Any, **_options: Any) -> list[Any]:
+        dispatcher.deliver()
         events = [event]
-        now_ns = feed._admit_alone(events)
-        for group in feed._floor.roster.route(event):
+        now_ns = dispatcher._admit_alone(events)
+        for group in dispatcher._bus.router.route(event):
             for subscription in group.subscriptions:
                 subscription.mailbox.normal.push(events, now_ns)
                 subscription.wake()
-        feed._floor.watch()
+        dispatcher._bus.watch()
         return []
 
-    return [patch.object(Feed, "deliver_control", deliver_control)]
+    return [patch.object(Dispatcher, "deliver_control", deliver_control)]
 
 
 def _duplicates_known_only_after_success() -> Patches:
@@ -124,12 +124,12 @@ def _duplicates_known_only_after_success() -> Patches:
 
     async def forgets(bus: EventBus, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
         accepted = await publish(bus, event, priority, level=level)
-        bus._floor.seen.now.discard(event.event_id)
+        bus._bus.seen.now.discard(event.event_id)
         return accepted
 
     def remembers(worker: Worker, batch: Any) -> bool:
-        floor: Any = worker.runner.crew
-        floor.seen.now.update(event.event_id for event in batch.events)
+        state: Any = worker.consumer.crew
+        state.seen.now.update(event.event_id for event in batch.events)
         return after_success(worker, batch)
 
     return [patch.object(EventBus, "publish", forgets), patch.object(Worker, "_after_success", remembers)]
@@ -141,13 +141,13 @@ def _released_without_room() -> Patches:
 
 
 def _retries_are_overtaken() -> Patches:
-    init = Runner.__init__
+    init = Consumer.__init__
 
-    def overtaken(runner: Runner, *args: Any) -> None:
-        init(runner, *args)
-        runner.in_order = False
+    def overtaken(consumer: Consumer, *args: Any) -> None:
+        init(consumer, *args)
+        consumer.in_order = False
 
-    return [patch.object(Runner, "__init__", overtaken)]
+    return [patch.object(Consumer, "__init__", overtaken)]
 
 
 PLANTS: Final[dict[str, Callable[[], Patches]]] = {

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 30
 
 FIRM = """
-from openoutcry.runtime.bus import EventBus
+from openoutcry.runtime.api.bus import EventBus
 from openoutcry.trading import MarketDataEvent
 
 TICK = MarketDataEvent(symbol="ES", price=5000.25)

@@ -29,8 +29,8 @@ from openoutcry.cli.journal.showing import time_of
 from openoutcry.events import encode
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level
-from openoutcry.runtime.desk import Desk
-from openoutcry.runtime.graveyard import REDRIVE
+from openoutcry.runtime.control.server import ControlServer
+from openoutcry.runtime.delivery.dead_letters import REDRIVE
 from openoutcry.trading import MarketDataEvent
 
 LIMIT_S = 30
@@ -148,7 +148,7 @@ def running(path: Path, *, with_desk: bool = True) -> Iterator[Bus]:
     ready, stop = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        desk = Desk(bus, path)
+        desk = ControlServer(bus, path)
         if with_desk:
             await desk.start()
         ready.set()

@@ -174,7 +174,7 @@ def test_a_bus_that_gives_no_answer_is_one_line(tmp_path, monkeypatch):
 
     async def blocking(bus: EventBus) -> None:
         await at_work(bus)
-        bus._lifecycle._desk.verbs["status"] = bus._lifecycle._desk.verbs["ping"]._replace(
+        bus._lifecycle._control.verbs["status"] = bus._lifecycle._control.verbs["ping"]._replace(
             do=lambda _bus, _asked: asyncio.sleep(LIMIT_S)
         )
 

@@ -51,12 +51,12 @@ from openoutcry.events import (
     stamps,
 )
 from openoutcry.journals import EventPersistence
-from openoutcry.runtime.barriers import SignalBarrier
-from openoutcry.runtime.bus import EventBus
-from openoutcry.runtime.census import CursorReport
-from openoutcry.runtime.groups import Receipt
-from openoutcry.runtime.inspection import Envelope
-from openoutcry.runtime.subscriptions import Subscription, SubscriptionStats
+from openoutcry.runtime.api.bus import EventBus
+from openoutcry.runtime.api.inspection import Envelope
+from openoutcry.runtime.delivery.subscription import Subscription, SubscriptionStats
+from openoutcry.runtime.durability.cursors import CursorReport
+from openoutcry.runtime.durability.groups import Receipt
+from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.sessions import Expectation, Session
 from openoutcry.trading import (
     ORDER_TRANSITIONS,

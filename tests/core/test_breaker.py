@@ -99,7 +99,7 @@ def test_after_the_pause_one_event_may_try():
     life.wait_out()
     assert life.ask() == PROBE
     assert life.breaker.state is BreakerState.HALF_OPEN
-    assert life.ask(calls_in_hand=True) == UNTIL_CALL_ENDS
+    assert life.ask(calls_running=True) == UNTIL_CALL_ENDS
 
 
 def test_a_probe_that_waits_for_its_retry_is_still_the_probe():

@@ -325,14 +325,14 @@ def test_dead_letters_keep_the_event_and_the_reason(factory: Factory) -> None:
         NOON_NS,
     )
     assert [b.subscription for b in again.buried()] == ["risk", "audit"]
-    again.write((), Changes(exhumed=[found.letter_id]))
+    again.write((), Changes(removed_letters=[found.letter_id]))
     assert again.buried("risk") == []
 
 
 def test_ids_of_dead_letters_are_never_given_again(journal: Journal) -> None:
     journal.write((), Changes(buried=[letter()]))
     (first,) = journal.buried()
-    journal.write((), Changes(exhumed=[first.letter_id], buried=[letter()]))
+    journal.write((), Changes(removed_letters=[first.letter_id], buried=[letter()]))
     (second,) = journal.buried()
     assert second.letter_id > first.letter_id
 

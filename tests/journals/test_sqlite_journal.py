@@ -433,7 +433,7 @@ def test_an_interrupted_commit_is_taken_back_whole(
     file.write(entries(1))
     cursor = CursorState(subscription="a", lane="high", floor=1)
     with pytest.raises(TypeError):
-        file.write(entries(2), Changes(cursors=[cursor], exhumed=[1], cleared=5))  # type: ignore[arg-type]
+        file.write(entries(2), Changes(cursors=[cursor], removed_letters=[1], cleared=5))  # type: ignore[arg-type]
     assert (file.head, file.cursors()) == (1, [])
     assert list(file.write(entries(1)).positions) == [2]
     assert file.reader().verify().intact

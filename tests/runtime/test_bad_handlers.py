@@ -149,7 +149,7 @@ def test_a_handler_that_never_yields_is_named_within_250_ms_and_a_kill_switch_go
     async def hog(_event: Any) -> None:
         began_s = time.monotonic()
         while not named and time.monotonic() < began_s + 10:
-            if bus_of[0]._physician.watchdog.episodes:
+            if bus_of[0]._monitor.watchdog.episodes:
                 named.append(time.monotonic() - began_s)
         handled.append("hog")
 

@@ -22,8 +22,8 @@ from durable_kit import Disk, Faulty, Named, a_bus, ids, orders, turns, written
 from openoutcry import TimeInForce
 from openoutcry.errors import JournalCorrupt, JournalDead
 from openoutcry.journals import JournalReader, SqliteJournal
-from openoutcry.runtime.books import UNSAVED_MOST
-from openoutcry.runtime.worker import BATCH_MOST
+from openoutcry.runtime.delivery.offsets import UNSAVED_MOST
+from openoutcry.runtime.delivery.worker import BATCH_MOST
 
 CHILD = Path(__file__).with_name("durable_child.py")
 TAKES = {"all": ("order", "fill"), "orders": ("order",), "beside": ("fill",)}

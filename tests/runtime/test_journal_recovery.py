@@ -20,7 +20,7 @@ from openoutcry import (
 from openoutcry.config import LadderConfig
 from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, JournalFull
 from openoutcry.journals import JournalReader, MemoryJournal, SqliteJournal, recover_into
-from openoutcry.runtime import regenerating
+from openoutcry.runtime.api import failover as regenerating
 
 UNHEALTHY, RECOVERING = EventBusHealthStatus.UNHEALTHY, EventBusHealthStatus.RECOVERING
 
@@ -32,7 +32,7 @@ def a_bus(path: Path, **fields: Any) -> EventBus:
 def kill(bus: EventBus) -> None:
     """A sync fails: nobody knows what is on the disk."""
     with pytest.raises(JournalDead):
-        bus._door.keeper.journal._die("a sync failed", OSError(5, "Input/output error"))
+        bus._admission.store.journal._die("a sync failed", OSError(5, "Input/output error"))
 
 
 async def die(bus: EventBus) -> None:
@@ -109,7 +109,7 @@ async def test_what_a_failed_sync_left_open_is_handed_out_if_it_is_in_the_file(t
         bus.subscribe([EventType.ORDER, EventType.KILL_SWITCH], desk.on_event)
         (first, unsure) = orders(2)
         await bus.publish(first)
-        journal = bus._door.keeper.journal
+        journal = bus._admission.store.journal
         end_sync = journal.end_sync
 
         def failing(step: Any) -> Any:
@@ -142,7 +142,7 @@ async def test_kill_switches_and_what_is_not_journaled_get_through_while_the_jou
         asyncio.run_coroutine_threadsafe(slow.wait(), loop).result(20)
         return real(config)
 
-    monkeypatch.setattr("openoutcry.runtime.lifecycle.recover_file", held)
+    monkeypatch.setattr("openoutcry.runtime.api.lifecycle.recover_file", held)
     monkeypatch.setattr(regenerating, "recover_file", held)
     async with a_bus(path) as bus:
         bus.subscribe([EventType.MARKET_DATA, EventType.KILL_SWITCH, EventType.ORDER], desk.on_event)
@@ -330,9 +330,9 @@ async def test_a_swap_that_is_interrupted_anywhere_is_ended_by_the_next_opening(
         else:
             assert at > 3
     async with a_bus(path) as bus:
-        assert bus._door.keeper.journal.head == 5
+        assert bus._admission.store.journal.head == 5
         assert not any([await bus.publish(order) is False for order in some])
-        assert bus._door.keeper.journal.head == 5
+        assert bus._admission.store.journal.head == 5
     assert entries_of(path) == ids(some)
 
 

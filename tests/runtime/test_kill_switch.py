@@ -200,9 +200,9 @@ async def test_a_kill_switch_that_waits_for_its_retry_at_a_restart_does_not_slow
     await asyncio.sleep(1)
     await bus.stop(timeout_s=1)
     await bus.start()
-    assert bus._floor.control_waiting == 0
+    assert bus._bus.control_waiting == 0
     await bus.join()
-    assert bus._floor.control_waiting == 0
+    assert bus._bus.control_waiting == 0
     assert_settled(bus)
     await bus.stop()
 
@@ -218,14 +218,14 @@ async def test_a_kill_switch_whose_retry_is_withdrawn_leaves_nobody_hurrying(how
         await bus.publish(a_kill())
         await asyncio.sleep(1)
         await bus.publish(a_kill())
-        assert bus._floor.control_waiting == 2, "a first attempt of each"
+        assert bus._bus.control_waiting == 2, "a first attempt of each"
         bus.unsubscribe(
             "kill_switch" if how == "one type" else ["kill_switch", "market_data"], failing.on_event
         )
         assert row(bus, "failing", "control").withdrawn == 2
-        assert bus._floor.control_waiting == 1
+        assert bus._bus.control_waiting == 1
         bus.unsubscribe("kill_switch", gate.on_event)
-        assert bus._floor.control_waiting == 0
+        assert bus._bus.control_waiting == 0
         gate.open()
         await bus.join()
         assert_settled(bus)

@@ -499,7 +499,7 @@ async def test_joins_that_were_given_up_leave_nothing_behind():
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1):
                     await bus.join()
-        assert bus._floor._joiners == []
+        assert bus._bus._joiners == []
         gate.open()
         await bus.join()
 
@@ -712,4 +712,4 @@ async def test_a_restart_right_after_a_cancelled_call_leaves_nobody_waiting():
         await asyncio.sleep(1)
         async with asyncio.timeout(60):
             await bus.join()
-        assert bus._floor.busy == 0
+        assert bus._bus.busy == 0

@@ -352,7 +352,7 @@ async def test_the_window_is_bounded_also_where_nothing_but_urgent_events_come(e
         for _ in range(300):
             await bus.publish(event_of())
             await asyncio.sleep(1)
-        seen = bus._floor.seen
+        seen = bus._bus.seen
         assert len(seen.now) + len(seen.before) <= 201
         await bus.publish(first)
         await bus.join()

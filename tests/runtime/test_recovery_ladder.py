@@ -5,7 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from bus_helpers import Desk, Gate, a_fill, a_kill, assert_balanced, assert_settled, now_s, ticks, virtual
+from bus_helpers import (
+    Desk,
+    Gate,
+    a_fill,
+    a_kill,
+    assert_balanced,
+    assert_settled,
+    now_s,
+    ticks,
+    virtual,
+)
 
 from openoutcry import (
     EventBus,
@@ -217,7 +227,7 @@ async def test_a_dead_runner_is_restarted():
     async with EventBus(health_check_config=CONFIG) as bus:
         subscription = bus.subscribe(EventType.MARKET_DATA, desk.on_event, name="desk")
         await asyncio.sleep(1)
-        runner = bus._floor.runners[subscription]
+        runner = bus._bus.consumers[subscription]
         runner.workers[0].waiter = None  # as if its wake-up had been lost
         await bus.publish_many(ticks(3))
         await asyncio.sleep(STALL_S + 3)

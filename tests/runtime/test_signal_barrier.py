@@ -8,7 +8,7 @@ import pytest
 from openoutcry.clocks import SystemClock, VirtualClock
 from openoutcry.core.barrier import Verdict
 from openoutcry.errors import ConfigError
-from openoutcry.runtime.barriers import SignalBarrier, clock_of_loop
+from openoutcry.runtime.rounds.barriers import SignalBarrier, clock_of_loop
 from openoutcry.testing import run_virtual
 
 S = 1_000_000_000

@@ -10,8 +10,8 @@ from durable_kit import Named, a_bus
 from openoutcry.errors import JournalFull
 from openoutcry.journals import MemoryJournal
 from openoutcry.ports import Changes
-from openoutcry.runtime.books import UNSAVED_MOST
-from openoutcry.runtime.worker import BATCH_MOST
+from openoutcry.runtime.delivery.offsets import UNSAVED_MOST
+from openoutcry.runtime.delivery.worker import BATCH_MOST
 
 
 @virtual
@@ -22,7 +22,7 @@ async def test_a_subscription_begins_nothing_before_its_cursor_is_saved_when_too
         subscription = bus.subscribe("order", desk.on_event)
         subscription.pause()
         await bus.publish_many([an_order() for _ in range(20_000)])
-        keeper = bus._door.keeper
+        keeper = bus._admission.store
         assert keeper is not None
         release = keeper.commits.hold_back()  # as while a checkpoint or a sync in a thread goes on
         subscription.resume()

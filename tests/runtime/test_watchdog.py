@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from openoutcry.runtime.breath import Breath
-from openoutcry.runtime.watchdog import Watchdog
+from openoutcry.runtime.health.gil_yield import GilYield
+from openoutcry.runtime.health.loop_watchdog import Watchdog
 from openoutcry.testing import run_virtual
 
 LIMIT_S = 20.0  # by which a test has failed
@@ -279,7 +279,7 @@ def test_beside_a_busy_loop_a_thread_gets_its_turn():
                 rounds += 1
             done.set()
 
-        breath = Breath(loop)
+        breath = GilYield(loop)
         thread = threading.Thread(target=feed)
         thread.start()
         breath.begin()
@@ -298,10 +298,10 @@ def test_beside_a_busy_loop_a_thread_gets_its_turn():
 
 
 def test_a_loop_with_time_to_spare_does_not_pause_and_is_left_alone_after_a_while(monkeypatch):
-    monkeypatch.setattr("openoutcry.runtime.breath.OVER_S", 0.05)
+    monkeypatch.setattr("openoutcry.runtime.health.gil_yield.OVER_S", 0.05)
 
     async def main():
-        breath = Breath(asyncio.get_running_loop())
+        breath = GilYield(asyncio.get_running_loop())
         breath.begin()
         breath.begin()
         await turn_until(lambda: not breath.is_on)
@@ -314,7 +314,7 @@ def test_a_loop_with_time_to_spare_does_not_pause_and_is_left_alone_after_a_whil
 @pytest.mark.parametrize("kind", ["stop", "never begun"])
 def test_a_breath_that_is_stopped_leaves_no_timer(kind):
     async def main():
-        breath = Breath(asyncio.get_running_loop())
+        breath = GilYield(asyncio.get_running_loop())
         if kind == "stop":
             breath.begin()
         breath.stop()

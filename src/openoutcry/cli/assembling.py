@@ -6,7 +6,7 @@ from typing import Any
 
 from openoutcry.cli.mistakes import AppFailed, Mistake
 from openoutcry.config import BusConfig
-from openoutcry.runtime.bus import EventBus
+from openoutcry.runtime.api.bus import EventBus
 
 Program = Awaitable[object]
 

@@ -28,8 +28,8 @@ from openoutcry.journals import JournalReader
 from openoutcry.journals.engines import UNSAFE_UNTIL, choose, sqlite_version
 from openoutcry.journals.glance import Glance, glance
 from openoutcry.journals.sqlite import WAL_MAX_BYTES
-from openoutcry.runtime.desk import desk_path
-from openoutcry.runtime.desk_client import ask
+from openoutcry.runtime.control.client import ask
+from openoutcry.runtime.control.server import socket_path
 
 _UNSAFE_FROM: Final = (3, 7, 0)
 _MENDED: Final = {(3, 44): 6, (3, 50): 7}  # the older lines that were given the correction too
@@ -229,9 +229,9 @@ def _marks(path: Path, side: Glance, head: int) -> Iterator[Finding]:
     answer = ask(path, "ping", timeout_s=_PATIENCE_S)
     if answer is None:
         yield Finding(
-            "local socket", "note", f"nobody listens at {desk_path(path)}: no bus, or socket = false"
+            "local socket", "note", f"nobody listens at {socket_path(path)}: no bus, or socket = false"
         )
     elif answer.ok:
-        yield Finding("local socket", "ok", f"the bus answers at {desk_path(path)}")
+        yield Finding("local socket", "ok", f"the bus answers at {socket_path(path)}")
     else:
         yield Finding("local socket", "FAIL", answer.error)

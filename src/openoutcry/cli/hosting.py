@@ -11,7 +11,7 @@ from openoutcry.cli.assembling import assemble
 from openoutcry.cli.stopping import StopRequest, stop_signals
 from openoutcry.config import BusConfig
 from openoutcry.core.ledger import Ledger
-from openoutcry.runtime.bus import EventBus
+from openoutcry.runtime.api.bus import EventBus
 
 _LOOK_S = 0.25  # how soon it is seen that the app has stopped its own bus
 

@@ -15,7 +15,7 @@ from openoutcry.cli.journal.pending import count_waiting, show_waiting
 from openoutcry.cli.journal.showing import clean, json_line
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.errors import NotAJournal
-from openoutcry.runtime.desk_client import Answer, ask
+from openoutcry.runtime.control.client import Answer, ask
 
 NO_BUS: Final = 3
 ASK_S: Final = 5.0

@@ -137,8 +137,8 @@ class Breaker:
             self._pauses = 0  # it had proved itself
         return self._open(now_ns)
 
-    def ask(self, handled: int, now_ns: int, *, calls_in_hand: bool = False) -> Go | Pause:
-        """Decide whether an event may be begun. `calls_in_hand`: whether another one is in the handler."""
+    def ask(self, handled: int, now_ns: int, *, calls_running: bool = False) -> Go | Pause:
+        """Decide whether an event may be begun. `calls_running`: whether another one is in the handler."""
         if self.until_ns is not None:
             if now_ns < self.until_ns:
                 return Pause(self.until_ns - now_ns)
@@ -148,7 +148,7 @@ class Breaker:
             self._note_handled(handled)
         if self.is_closed:
             return GO
-        return UNTIL_CALL_ENDS if calls_in_hand else PROBE
+        return UNTIL_CALL_ENDS if calls_running else PROBE
 
     def reset(self, handled: int) -> None:
         """Close, and forget what was: a person has mended it."""

@@ -25,7 +25,7 @@ from openoutcry.firm.chaos import ChaosPlan
 from openoutcry.firm.mandate import Mandate
 from openoutcry.firm.strategies import Recipe
 from openoutcry.ports import Clock
-from openoutcry.runtime.bus import EventBus
+from openoutcry.runtime.api.bus import EventBus
 from openoutcry.trading import KillSwitchEvent
 
 SUPERVISOR = "supervisor"

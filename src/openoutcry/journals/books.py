@@ -50,8 +50,8 @@ def save(db: Connection, changes: Changes, chain: Chain) -> None:
         db.run_many(
             _BURY, [(letter.letter_id or None, *_letter_row(letter, chain)) for letter in changes.buried]
         )
-    if changes.exhumed:
-        db.run_many(_EXHUME, [(letter_id,) for letter_id in changes.exhumed])
+    if changes.removed_letters:
+        db.run_many(_EXHUME, [(letter_id,) for letter_id in changes.removed_letters])
     if changes.cleared:
         db.run_many(_CLEAR, changes.cleared)
 

@@ -143,7 +143,7 @@ class MemoryJournal:
         for letter in changes.buried:
             letter_id = letter.letter_id or next(i for i in self._letter_ids if i not in self._letters)
             self._letters[letter_id] = msgspec.structs.replace(letter, letter_id=letter_id)
-        for letter_id in changes.exhumed:
+        for letter_id in changes.removed_letters:
             self._letters.pop(letter_id, None)
         for call in changes.cleared:
             self._suspects.pop(call, None)

@@ -233,7 +233,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
         cursors: Cursors to save, each in place of the one of the same subscription and lane.
         dropped_cursors: Cursors to forget, as (subscription, lane).
         buried: New dead letters.
-        exhumed: Ids of dead letters to forget.
+        removed_letters: Ids of dead letters to forget.
         cleared: Suspects that are settled or buried, as (subscription, lane, position).
 
     """
@@ -241,7 +241,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     cursors: Sequence[CursorState] = ()
     dropped_cursors: Sequence[tuple[str, str]] = ()
     buried: Sequence[BuriedEvent] = ()
-    exhumed: Sequence[int] = ()
+    removed_letters: Sequence[int] = ()
     cleared: Sequence[tuple[str, str, int]] = ()
 
 

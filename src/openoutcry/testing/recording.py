@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from openoutcry import EventBus
-from openoutcry.runtime.subscriptions import EVERYTHING, selectors_of, takes
+from openoutcry.runtime.delivery.subscription import EVERYTHING, selectors_of, takes
 
 NAME = "openoutcry.testing"
 LINE_MOST = 120

@@ -14,7 +14,7 @@ from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.errors import NotAJournal
 from openoutcry.journals import JournalReader, SqliteJournal
-from openoutcry.runtime.desk_client import ask
+from openoutcry.runtime.control.client import ask
 
 
 @contextmanager

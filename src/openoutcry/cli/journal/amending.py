@@ -6,7 +6,7 @@ import msgspec
 
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.ports import BuriedEvent, Changes, Journal
-from openoutcry.runtime.graveyard import REDRIVE
+from openoutcry.runtime.delivery.dead_letters import REDRIVE
 
 
 def mark_for_redrive(letters: Sequence[BuriedEvent]) -> Changes:
@@ -17,13 +17,13 @@ def mark_for_redrive(letters: Sequence[BuriedEvent]) -> Changes:
     due = [letter for letter in letters if letter.reason != REDRIVE]
     return Changes(
         buried=[msgspec.structs.replace(letter, reason=REDRIVE, letter_id=0) for letter in due],
-        exhumed=[letter.letter_id for letter in due],
+        removed_letters=[letter.letter_id for letter in due],
     )
 
 
 def drop_letters(letters: Sequence[BuriedEvent]) -> Changes:
     """Return the change that forgets these letters."""
-    return Changes(exhumed=[letter.letter_id for letter in letters])
+    return Changes(removed_letters=[letter.letter_id for letter in letters])
 
 
 def drop_cursor(journal: Journal, name: str) -> Changes:
@@ -50,7 +50,7 @@ def reassign_cursor(journal: Journal, old: str, new: str) -> Changes:
         cursors=[msgspec.structs.replace(c, subscription=new) for c in cursors if c.subscription == old],
         dropped_cursors=[(c.subscription, c.lane) for c in cursors if c.subscription == old],
         buried=[msgspec.structs.replace(letter, subscription=new, letter_id=0) for letter in letters],
-        exhumed=[letter.letter_id for letter in letters],
+        removed_letters=[letter.letter_id for letter in letters],
         cleared=[(s.subscription, s.lane, s.position) for s in journal.suspects() if s.subscription == old],
     )
 

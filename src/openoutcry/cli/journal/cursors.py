@@ -15,7 +15,7 @@ from openoutcry.cli.journal.showing import clean, json_line
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import Changes
-from openoutcry.runtime.desk_client import ask
+from openoutcry.runtime.control.client import ask
 
 _PATIENCE_S = 5.0
 

@@ -194,10 +194,10 @@ def _which(given: dict[str, Any], everything: bool) -> Which:
 def _amend(journal: SqliteJournal, which: Which, how: Callable[[list[BuriedEvent]], Changes]) -> int:
     """Change the letters in one commit, synced, and return how many there are of them."""
     changes = how([letter for letter in journal.buried(which.subscription) if which.takes(letter)])
-    if changes.exhumed:
+    if changes.removed_letters:
         journal.write((), changes)
         journal.sync()
-    return len(changes.exhumed)
+    return len(changes.removed_letters)
 
 
 def _letters(count: int) -> str:

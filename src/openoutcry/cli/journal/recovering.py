@@ -18,7 +18,7 @@ from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader, Problem, Recovered, recover_into
 from openoutcry.journals.glance import glance
 from openoutcry.ports import Suspect
-from openoutcry.runtime.graveyard import REDRIVE
+from openoutcry.runtime.delivery.dead_letters import REDRIVE
 
 _CRASHES = PersistenceConfig().crash_attempts
 

@@ -12,7 +12,7 @@ from openoutcry.config import RetryPolicy
 from openoutcry.errors import OpenOutcryError
 from openoutcry.events import Event
 from openoutcry.ports import Clock
-from openoutcry.runtime.bus import EventBus
+from openoutcry.runtime.api.bus import EventBus
 from openoutcry.trading import KillSwitchEvent, OrderState, OrderStateChangeEvent
 
 Reaction = Callable[[Any], Coroutine[Any, Any, None]]

@@ -10,7 +10,7 @@ from openoutcry.firm.allocation import Ballot, conviction, wanted_trade
 from openoutcry.firm.happenings import Abstained, SessionOpened, round_name
 from openoutcry.firm.mandate import Mandate
 from openoutcry.firm.money import to_units
-from openoutcry.runtime.barriers import SignalBarrier
+from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.trading import DecisionEvent, MarketDataEvent, OrderSide, SignalEvent
 
 ANSWERS_MAX = 1_000

@@ -29,7 +29,7 @@ from openoutcry.firm.crash.watch import Watch
 from openoutcry.firm.crash.words import Account, Fill, Holding, Life, Word
 from openoutcry.firm.mandate import Mandate
 from openoutcry.firm.strategies import recipes
-from openoutcry.runtime.bus import EventBus
+from openoutcry.runtime.api.bus import EventBus
 
 Tell = Callable[[Word], None]
 Hold = Callable[[], None]

@@ -9,9 +9,9 @@ from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalDead, OpenOutcryError
 from openoutcry.ports import Level
-from openoutcry.runtime.barriers import SignalBarrier
-from openoutcry.runtime.bus import EventBus
-from openoutcry.runtime.subscriptions import Handler, Subscription, identity, qualified_name
+from openoutcry.runtime.api.bus import EventBus
+from openoutcry.runtime.delivery.subscription import Handler, Subscription, identity, qualified_name
+from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.testing.simulator.calls import Calls
 from openoutcry.testing.simulator.faults import Faults
 from openoutcry.testing.simulator.rounds import RoundTruth
@@ -63,9 +63,9 @@ class SimBus(EventBus):
 
     def tear_down(self) -> None:
         """Take out of the process what a bus that was not stopped leaves in it."""
-        keeper = self._door.keeper
-        if keeper is not None:
-            keeper._uninstall()  # noqa: SLF001 - a process that has died has nothing installed any more
+        store = self._admission.store
+        if store is not None:
+            store._uninstall()  # noqa: SLF001 - a process that has died has nothing installed any more
 
     @property
     def is_mended(self) -> bool:
@@ -75,7 +75,7 @@ class SimBus(EventBus):
     # -- publishing ---------------------------------------------------------------------------------
 
     def _begin(self, event: Any, priority: bool, level: str | None) -> Sent | None:
-        door = self._door
+        door = self._admission
         event_type = str(getattr(getattr(event, "event_type", ""), "value", getattr(event, "event_type", "")))
         try:
             survives = door._level(event_type, level)  # noqa: SLF001 - the one place that knows

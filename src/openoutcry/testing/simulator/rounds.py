@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openoutcry.core.outcome import RoundOutcome, Status
-from openoutcry.runtime.barriers import SignalBarrier
+from openoutcry.runtime.rounds.barriers import SignalBarrier
 
 
 class RoundTruth:

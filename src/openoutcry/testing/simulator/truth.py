@@ -13,7 +13,7 @@ import msgspec
 from openoutcry.errors import OpenOutcryError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Written
-from openoutcry.runtime.subscriptions import Subscription, takes
+from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.testing.simulator.disk import SimJournal
 
 HIGH: Final = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)

@@ -4,10 +4,10 @@ from typing import Any, Final, NamedTuple
 
 from openoutcry.core.lanes import Lane
 from openoutcry.core.mailbox import Mailbox
-from openoutcry.runtime.books import UNSAVED_MOST
-from openoutcry.runtime.bus import EventBus
-from openoutcry.runtime.subscriptions import Subscription, takes
-from openoutcry.runtime.worker import BATCH_MOST
+from openoutcry.runtime.api.bus import EventBus
+from openoutcry.runtime.delivery.offsets import UNSAVED_MOST
+from openoutcry.runtime.delivery.subscription import Subscription, takes
+from openoutcry.runtime.delivery.worker import BATCH_MOST
 from openoutcry.testing.simulator.loop import SimLoop
 from openoutcry.testing.simulator.truth import Truth
 
@@ -62,11 +62,11 @@ class Watch:
 
     def expect_kill(self, event: Any) -> None:
         """A kill switch is about to be published: who can take it at once must."""
-        floor = self._bus._floor  # noqa: SLF001 - the simulator looks behind the face
-        if not floor.running:
+        state = self._bus._bus  # noqa: SLF001 - the simulator looks behind the face
+        if not state.running:
             return
-        for subscription, runner in floor.runners.items():
-            control = runner.control
+        for subscription, consumer in state.consumers.items():
+            control = consumer.control
             is_at_rest = control is not None and control.waiter is not None and not control.waiter.done()
             if (
                 is_at_rest
@@ -101,9 +101,9 @@ class Watch:
 
     def check(self) -> None:
         """Look at the ledger and the bounds."""
-        floor, fail = self._bus._floor, self._truth.fail  # noqa: SLF001 - as above
-        capacity = floor.pressure.capacity
-        for subscription in floor.roster:
+        state, fail = self._bus._bus, self._truth.fail  # noqa: SLF001 - as above
+        capacity = state.pressure.capacity
+        for subscription in state.router:
             box, control = subscription.mailbox, subscription.control
             if not (
                 balances(box.normal, box) and balances(box.high, box) and balances(control.normal, control)
@@ -116,20 +116,20 @@ class Watch:
             waiting = box.gating
             if waiting > most:
                 fail(f"{waiting} events wait for {subscription.name}, and there is room for {capacity}")
-            book = subscription.book
-            if book is not None and book.unsaved > UNSAVED_MOST + BATCH_MOST:
-                fail(f"{subscription.name} has {book.unsaved} events settled and not saved")
+            offsets = subscription.offsets
+            if offsets is not None and offsets.unsaved > UNSAVED_MOST + BATCH_MOST:
+                fail(f"{subscription.name} has {offsets.unsaved} events settled and not saved")
 
     def check_rest(self) -> None:
         """Look at a bus that has come to rest."""
-        floor, fail = self._bus._floor, self._truth.fail  # noqa: SLF001 - as above
+        state, fail = self._bus._bus, self._truth.fail  # noqa: SLF001 - as above
         self.check()
         if not self._bus.ledger().balances:
             fail("the ledger does not balance")
-        for subscription in floor.roster:
-            book = subscription.book
-            if book is not None and book.unsaved:
-                fail(f"{subscription.name} is at rest and has {book.unsaved} events settled and not saved")
-        keeper = self._bus._door.keeper  # noqa: SLF001 - as above
-        if keeper is not None and (keeper.commits.waiting or not keeper.commits.is_idle):
-            fail(f"the bus is at rest and {keeper.commits.waiting} events wait for a commit")
+        for subscription in state.router:
+            offsets = subscription.offsets
+            if offsets is not None and offsets.unsaved:
+                fail(f"{subscription.name} is at rest and has {offsets.unsaved} events settled and not saved")
+        store = self._bus._admission.store  # noqa: SLF001 - as above
+        if store is not None and (store.commits.waiting or not store.commits.is_idle):
+            fail(f"the bus is at rest and {store.commits.waiting} events wait for a commit")

@@ -1,0 +1,221 @@
+"""The way in for other threads: a bounded queue beside the loop, emptied on the loop, urgent events first."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import Context
+from functools import partial
+from threading import Lock
+from typing import Any
+
+from openoutcry.core.pressure import Refusal, Wait
+from openoutcry.errors import BusClosed, JournalError
+from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.delivery.threads import InThread
+from openoutcry.runtime.durability.groups import Group
+
+Entry = tuple[Any, bool, "Future[bool]", InThread | None]
+
+
+class ThreadQueue:
+    """A queue before the admission. Whoever has to wait is waited for, so that order holds."""
+
+    def __init__(self, admission: Admission, on_empty: Callable[[], None]) -> None:
+        self._admission = admission
+        self._on_empty = on_empty
+        self._entries: deque[Entry] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def join(self, entry: Entry) -> None:
+        """Stand at the end of the line."""
+        self._entries.append(entry)
+
+    def go_on(self) -> None:
+        """Let in who need not wait; for the others a task does the waiting."""
+        while self._task is None and self._entries:
+            if not self._let_in(self._entries[0]):
+                self._task = asyncio.get_running_loop().create_task(self._wait(), name="openoutcry:ingest")
+                return
+            self._entries.popleft()
+
+    def _let_in(self, entry: Entry) -> bool:
+        """Answer one entry. False when it has to wait first."""
+        event, priority, future, who = entry
+        before = None if who is None else current.set(who)
+        try:
+            if not priority and self._admission.fast_path.admit(event):
+                future.set_result(True)
+                return True
+            verdict = self._admission.admit(event, priority=priority)
+            if isinstance(verdict, Wait):
+                return False
+            if isinstance(verdict, Group):
+                verdict.on_done.append(partial(_answer, verdict, event, future, self._admission))
+            else:
+                future.set_result(verdict)
+        except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
+            future.set_exception(error)
+        finally:
+            if before is not None:
+                current.reset(before)
+        return True
+
+    async def _wait(self) -> None:
+        try:
+            while self._entries:
+                entry = self._entries[0]
+                try:
+                    await self._publish(entry)
+                finally:
+                    if self._entries and self._entries[0] is entry:
+                        self._entries.popleft()
+        finally:
+            if self._task is asyncio.current_task():
+                self._task = None
+            self._on_empty()
+
+    async def _publish(self, entry: Entry) -> None:
+        event, priority, future, who = entry
+        current.set(who)
+        try:
+            future.set_result(await self._admission.publish(event, priority))
+        except asyncio.CancelledError:
+            _tell_stopped(future)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
+            future.set_exception(error)
+
+    def refuse_all(self) -> None:
+        """Tell everybody in the line that the bus has stopped."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        for _, _, future, _ in self._entries:
+            _tell_stopped(future)
+        self._entries.clear()
+
+
+class ThreadIntake:
+    """Events from feed threads.
+
+    The loop is woken once for whatever has gathered. Ordinary events keep the order in which they were handed
+    in, and so do high-priority ones among themselves, which do not queue behind the ordinary. Kill switches
+    queue behind nothing.
+    """
+
+    def __init__(self, bus: BusState, admission: Admission, most: int) -> None:
+        self._bus = bus
+        self._admission = admission
+        self._most = most
+        self._lock = Lock()
+        self._entries: deque[Entry] = deque()
+        self._notified = False
+        self._normal = ThreadQueue(admission, self._check_empty)
+        self._high = ThreadQueue(admission, self._check_empty)
+        self._joiners: list[asyncio.Future[None]] = []
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything handed in has its answer."""
+        return not (self._entries or self._normal or self._high)
+
+    def wait_empty(self) -> "asyncio.Future[None]":
+        """Return a future that is done when everything handed in has its answer."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._joiners.append(future)
+        self._check_empty()
+        return future
+
+    def _check_empty(self) -> None:
+        if self._joiners and self.empty:
+            joiners, self._joiners = self._joiners, []
+            for joiner in joiners:
+                if not joiner.done():
+                    joiner.set_result(None)
+
+    def put(self, event: Any, *, priority: bool) -> "Future[bool]":
+        """Hand in an event from any thread. The future has the answer that `publish` would give."""
+        future: Future[bool] = Future()
+        future.set_running_or_notify_cancel()
+        who = current.get()
+        handler = who if isinstance(who, InThread) else None
+        kill = self._admission.is_kill_switch(event)
+        urgent = kill or self._admission.is_urgent(event, priority=priority)
+        with self._lock:
+            closed = self._admission.closed
+            if closed and not (kill and closed == "stopping"):
+                future.set_exception(BusClosed(f"the bus is {closed}, so nothing is admitted from outside"))
+                return future
+            # Urgent events have as much room again, which ordinary ones can never fill.
+            room = self._most * 2 if urgent else self._most
+            if not kill and len(self._entries) + len(self._normal) + len(self._high) >= room:
+                self._admission.refuse(Refusal.NO_ROOM)
+                future.set_result(False)
+                return future
+            self._entries.append((event, priority, future, handler))
+            notify = not self._notified and self._bus.running
+            self._notified = self._notified or notify
+            if urgent and self._bus.running:
+                self._bus.thread_waiting = True
+        if notify:
+            self._call_loop()
+        return future
+
+    def _call_loop(self) -> None:
+        assert self._bus.loop is not None
+        try:
+            # In a context of its own: what gathered is of many threads, and nobody's handler published it.
+            self._bus.loop.call_soon_threadsafe(self.take_in, context=Context())
+        except RuntimeError:  # the loop was closed without a stop: what gathers waits for the next start
+            self._notified = False
+
+    def take_in(self) -> None:
+        """On the loop: let in what has gathered, urgent events first."""
+        with self._lock:
+            self._notified = False
+            self._bus.thread_waiting = False
+            entries, self._entries = self._entries, deque()
+        admission = self._admission
+        alone = ThreadQueue(admission, self._check_empty)
+        for entry in entries:
+            if admission.is_kill_switch(entry[0]):
+                alone.join(entry)
+            else:
+                (self._high if admission.is_urgent(entry[0], priority=entry[1]) else self._normal).join(entry)
+        for line in (alone, self._high, self._normal):
+            line.go_on()
+        self._check_empty()
+
+    def refuse_rest(self) -> None:
+        """The bus has stopped: whatever was not let in is told so."""
+        with self._lock:
+            entries, self._entries = self._entries, deque()
+        for _, _, future, _ in entries:
+            _tell_stopped(future)
+        self._normal.refuse_all()
+        self._high.refuse_all()
+        self._check_empty()
+
+
+def _answer(group: Group, event: Any, future: "Future[bool]", admission: Admission) -> None:
+    """The commit that a thread's event belongs to is over."""
+    if future.done():
+        return
+    try:
+        if group.error is not None:
+            admission.excuse(event, group.error)
+    except JournalError as error:
+        future.set_exception(error)
+    else:
+        future.set_result(True)
+
+
+def _tell_stopped(future: "Future[bool]") -> None:
+    if not future.done():
+        future.set_exception(BusClosed("the bus stopped before the event was admitted"))

@@ -1,0 +1,338 @@
+"""Start and stop.
+
+```
+  new ──start──▶ running ──stop──▶ stopping ──drained or deadline──▶ stopped ──start──▶ running
+                                   (handlers may still publish)
+```
+
+What has not drained by the deadline stays in its mailbox, counted as waiting, and is handled after the next
+start.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import Context
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+
+from openoutcry.clocks import SystemClock
+from openoutcry.config import PersistenceConfig, check_number
+from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, WrongThread
+from openoutcry.journals import Recovered
+from openoutcry.ports import Clock, Journal
+from openoutcry.runtime.admission.from_threads import ThreadIntake
+from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.api.failover import Failover, finish_swap, recover_file
+from openoutcry.runtime.control.server import ControlServer
+from openoutcry.runtime.delivery.causation import current, install, uninstall
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.store import Store
+from openoutcry.runtime.health.monitor import Monitor
+from openoutcry.runtime.rounds.rounds import Rounds
+
+log = logging.getLogger("openoutcry")
+
+CANCEL_GRACE_S = 1.0
+
+
+def clock_of(loop: asyncio.AbstractEventLoop | None) -> Clock:
+    """Return the clock that a loop brings along (a virtual one), or the machine's."""
+    clock = getattr(loop, "clock", None)
+    return clock if isinstance(clock, Clock) else SystemClock()
+
+
+class Lifecycle:
+    """Starts and stops the parts of one bus."""
+
+    def __init__(
+        self,
+        bus: BusState,
+        dispatcher: Dispatcher,
+        admission: Admission,
+        ingest: ThreadIntake,
+        rounds: Rounds,
+        monitor: Monitor,
+        clock: Clock | None,
+        persistence: PersistenceConfig | None,
+        journal: Journal | None,
+    ) -> None:
+        self._bus = bus
+        self._dispatcher = dispatcher
+        self._admission = admission
+        self._intake = ingest
+        self._rounds = rounds
+        self._monitor = monitor
+        self._own_clock = clock
+        self._persistence = persistence
+        self._journal = journal
+        self.make_control: Callable[[Path], ControlServer] | None = None
+        self._control: ControlServer | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self.on_journal_error: list[Callable[[JournalError], Any]] = []
+        if persistence is not None:
+            admission.open_store = self.open_store
+        self._stopping: asyncio.Task[None] | None = None
+        self.state = "new"
+        monitor.state = lambda: self.state
+        monitor.released = lambda: dispatcher.released()  # noqa: PLW0108 - it is replaced
+        monitor.journal.store = lambda: admission.store
+        self._recovering: asyncio.Task[Recovered] | None = None
+        if monitor.recovers and persistence is not None and journal is None:
+            monitor.journal.reopen = self.reopen_journal
+
+    async def start(self) -> None:
+        """Start the workers and deliver what was published before; a stop that goes on is waited for."""
+        if self._stopping is not None and self._bus.loop is asyncio.get_running_loop():
+            if self._is_called_by_handler():
+                raise BusClosed("the bus is stopping, and a handler cannot wait for that; start it outside")
+            await asyncio.shield(self._stopping)
+        if self._persistence is None or self.state in ("running", "stopping"):
+            self._start()
+            return
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(
+                self._start_durable(), name="openoutcry:start"
+            )
+            self._starting.add_done_callback(self._start_is_over)
+        await asyncio.shield(self._starting)
+
+    def _start_is_over(self, _task: "asyncio.Task[None]") -> None:
+        self._starting = None
+
+    def open_store(self) -> Store:
+        """Open the journal, if it is not open."""
+        store = self._admission.store
+        if store is None:
+            assert self._persistence is not None
+            self._set_clock(self._own_clock or clock_of(asyncio.get_running_loop()))
+            if self._journal is None:
+                finish_swap(self._persistence.path)
+            store = self._admission.store = Store(
+                self._bus, self._dispatcher, self._persistence, self._journal
+            )
+            store.on_error = self.on_journal_error
+            self._admission.plain.clear()
+        return store
+
+    async def recover_journal(self) -> Recovered:
+        """Go on in a new journal, on a person's word: after that recovery may try everything anew."""
+        found = await self.reopen_journal()
+        self._monitor.journal.resume()
+        return found
+
+    async def reopen_journal(self) -> Recovered:
+        """Go on in a new journal, built from what verifies of the dead one."""
+        if self._persistence is None or self._journal is not None:
+            raise OpenOutcryError(
+                "recover_journal is for a bus with a journal file of its own (persistence_config); a journal "
+                "that was handed in is recovered by who made it, with recover_into"
+            )
+        if self.state == "stopping":
+            raise BusClosed("the bus is stopping: recover its journal when it has stopped, or start it again")
+        if self._recovering is None:
+            self._recovering = asyncio.get_running_loop().create_task(
+                self._recover_journal(self._persistence), name="openoutcry:recover", context=Context()
+            )
+            self._recovering.add_done_callback(self._recovery_is_over)
+        return await asyncio.shield(self._recovering)
+
+    def _recovery_is_over(self, task: "asyncio.Task[Recovered]") -> None:
+        self._recovering = None
+        if not task.cancelled():
+            task.exception()  # whoever waits for it is told
+
+    async def _recover_journal(self, config: PersistenceConfig) -> Recovered:
+        store = self._admission.store
+        if store is None:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, recover_file, config)
+        damage = self._monitor.journal.damage()
+        if store.commits.dead is None and not damage:
+            raise OpenOutcryError("the journal is not dead, so there is nothing to recover; go on")
+        regenerating = Failover(self._bus, self._dispatcher, self._admission, config)
+        _, found = await regenerating.run(store)
+        self._monitor.forget()
+        return found
+
+    async def recover(self) -> int:
+        """Open the journal before the start, and count what some subscription has not settled."""
+        if self._persistence is None:
+            return 0
+        if self.state in ("running", "stopping"):
+            raise OpenOutcryError(
+                f"the bus is {self.state}: recover_persisted_events comes before start, which does it as well"
+            )
+        return await self.open_store().count_unsettled()
+
+    async def _start_durable(self) -> None:
+        """Give the agents their memory back, then start."""
+        current.set(None)
+        store = self.open_store()
+        self._admission.restoring = True
+        try:
+            await store.restore()
+        finally:
+            self._admission.restoring = False
+        self._start()
+        if self._persistence is not None and self._persistence.socket:
+            await self._open_control(store)
+
+    async def _open_control(self, store: Store) -> None:
+        """Listen for the command line, beside a journal that is a file. Under virtual time nobody comes."""
+        path = getattr(store.journal, "path", None)
+        if path is None or self.make_control is None or hasattr(asyncio.get_running_loop(), "clock"):
+            return
+        desk = self.make_control(path)
+        try:
+            await desk.start()
+        except JournalError as error:
+            log.warning("the command line cannot talk to this bus: %s", error)
+        else:
+            self._control = desk
+
+    def _start(self) -> None:
+        bus = self._bus
+        loop = asyncio.get_running_loop()
+        if self.state in ("running", "stopping"):
+            if bus.loop is loop:
+                return
+            self._give_up_loop()
+        bus.loop = loop
+        self._set_clock(self._own_clock or clock_of(bus.loop))
+        bus.busy = bus.control_waiting = 0
+        bus.thread_waiting = False
+        store = self._admission.store
+        if store is not None:
+            store.hand_over()
+        bus.running = True
+        self.state = "running"
+        bus.tracker = install(bus.loop)
+        self._admission.open_on(get_ident(), bus.tracker)
+        self._rounds.reopen()
+        for subscription in bus.router:
+            subscription.moved_at = (-1, bus.clock.now_ns())
+            bus.control_waiting += subscription.control.normal.untried
+            bus.run(subscription)
+        self._dispatcher.deliver_held_back(store.has_released if store is not None else lambda _: False)
+        if store is not None:
+            store.started()
+        self._admission.look()
+        self._intake.take_in()
+        self._monitor.begin()
+        bus.watch()
+        if not bus.busy:
+            bus.rested()
+
+    def _set_clock(self, clock: Clock) -> None:
+        """Go by this clock. What was read from another one cannot be compared with it: idling starts anew."""
+        bus = self._bus
+        if clock is not bus.clock and not isinstance(clock, SystemClock):
+            for subscription in bus.router:
+                subscription.last_ns = clock.now_ns()
+        bus.clock = clock
+
+    def _give_up_loop(self) -> None:
+        """The loop of the last start was closed without a stop: what was in flight waits again."""
+        bus = self._bus
+        if bus.loop is not None and not bus.loop.is_closed():
+            raise WrongThread(
+                "the bus is running on another event loop; stop it there before starting it here"
+            )
+        for subscription in bus.router:
+            for mailbox in (subscription.mailbox, subscription.control):
+                for batch in list(mailbox.open):
+                    mailbox.release(batch)
+        self._stopping = None
+        bus.stop_watching()
+        self._monitor.end()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Drain until the deadline, then end. Whoever is cancelled while waiting leaves the stop going on."""
+        check_number("timeout_s", timeout_s, 0)
+        if self.state == "new":
+            self._close()
+            self._close_store()
+            return
+        if self.state == "stopped":
+            return
+        self._admission.check_thread("stop")
+        if asyncio.get_running_loop() is not self._bus.loop:
+            raise WrongThread("stop was called on another event loop than the one the bus was started on")
+        from_handler = self._is_called_by_handler()
+        if self._stopping is None:
+            self.state = "stopping"
+            self._admission.close(self.state)
+            self._stopping = asyncio.get_running_loop().create_task(
+                self._stop(timeout_s), name="openoutcry:stop"
+            )
+        if not from_handler:
+            await asyncio.shield(self._stopping)
+        # A handler that stops the bus is itself in flight: the stop goes on when it has returned.
+
+    def _is_called_by_handler(self) -> bool:
+        who = current.get()
+        return who is not None and who.bus is self._bus and who.running
+
+    async def _stop(self, timeout_s: float) -> None:
+        bus = self._bus
+        current.set(None)
+        self._rounds.close_all("the bus is stopping")  # a handler may be waiting for one
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._drain()
+        except TimeoutError:
+            left = sum(s.mailbox.waiting + s.mailbox.in_flight for s in bus.router)
+            log.warning(
+                "the bus stops after %.3g s with %d deliveries not ended; they wait for the next start",
+                timeout_s,
+                left,
+            )
+        self._monitor.end()
+        await self._monitor.journal.end()
+        if self._recovering is not None:
+            await asyncio.wait([self._recovering])
+        bus.running = False
+        bus.stop_watching()
+        consumers = [*bus.consumers.values(), *bus.leaving]
+        await asyncio.gather(*(consumer.stop(CANCEL_GRACE_S) for consumer in consumers))
+        bus.consumers.clear()
+        bus.leaving = set()
+        self._close()
+        assert bus.loop is not None
+        uninstall(bus.loop)
+        self._stopping = None
+        try:
+            if self._control is not None:
+                await self._control.stop()
+                self._control = None
+            self._close_store()
+        finally:
+            bus.stopped()
+
+    def _close_store(self) -> None:
+        store, self._admission.store = self._admission.store, None
+        if store is not None:
+            store.close()
+
+    def _close(self) -> None:
+        self.state = "stopped"
+        self._admission.close(self.state)
+        self._rounds.close_all("the bus is stopping")
+        self._intake.refuse_rest()
+
+    async def _drain(self) -> None:
+        bus = self._bus
+        admission = self._admission
+        while not (
+            self._intake.empty and admission.is_committed and not self._dispatcher.staged and bus.settled()
+        ):
+            self._dispatcher.deliver()
+            if not self._intake.empty:
+                await self._intake.wait_empty()
+            elif not admission.is_committed:
+                await admission.wait_committed()
+            elif not bus.settled():
+                await bus.wait_settled()

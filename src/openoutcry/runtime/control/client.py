@@ -1,0 +1,81 @@
+"""Asks the desk of a running bus, from another process or thread."""
+
+import socket
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from openoutcry.runtime.control.server import address_of, socket_path
+
+ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
+_CHUNK_BYTES: Final = 256 * 1024
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the desk has answered.
+
+    Attributes:
+        ok: Whether it was done.
+        result: What came of it.
+        error: Why it was not done, as `<class>: <message>`.
+
+    """
+
+    ok: bool
+    result: Any = None
+    error: str = ""
+
+
+def ask(journal: str | Path, verb: str, *, timeout_s: float = 65.0, **arguments: Any) -> Answer | None:
+    """Ask the bus that writes to `journal`, and return its answer; None when no bus listens there.
+
+    A bus that goes away in the middle, or does not answer within `timeout_s` seconds, is an answer that is
+    not ok. Raises `PermissionError` when the socket belongs to somebody else.
+    """
+    path = socket_path(journal)
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as line:
+        line.settimeout(timeout_s)
+        try:
+            with address_of(path) as address:
+                line.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            return None
+        except TimeoutError:
+            return _unanswered(path, timeout_s)
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it hung up
+                line.sendall(msgspec.json.encode({"verb": verb, **arguments}) + b"\n")
+            said = _receive(line)
+        except TimeoutError:
+            return _unanswered(path, timeout_s)
+        except OSError:
+            said = b""
+    if not said.endswith(b"\n"):
+        return Answer(
+            ok=False,
+            error=f"ConnectionError: the bus at {path} went away before it had answered; "
+            f"see whether it was done before you ask again",
+        )
+    return msgspec.json.decode(said, type=Answer)
+
+
+def _receive(line: socket.socket) -> bytes:
+    """Read up to the end of the line."""
+    parts: list[bytes] = []
+    size = 0
+    while part := line.recv(_CHUNK_BYTES):
+        parts.append(part)
+        size += len(part)
+        if part.endswith(b"\n") or size > ANSWER_BYTES_MAX:
+            break
+    return b"".join(parts)
+
+
+def _unanswered(path: Path, timeout_s: float) -> Answer:
+    return Answer(
+        ok=False,
+        error=f"TimeoutError: the bus at {path} did not answer within {timeout_s:g} s: a handler may block "
+        f"its loop; it may still do what was asked",
+    )

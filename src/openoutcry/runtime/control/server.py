@@ -1,0 +1,274 @@
+"""The desk: a running bus takes requests at a local socket beside its journal, one JSON object a line.
+
+    {"verb": "redrive", "subscription": "risk"}   ->  {"ok": true, "result": 3}
+    {"verb": "no such thing"}                     ->  {"ok": false, "error": "ConfigError: ..."}
+
+The socket is for its owner alone. Whatever clients do (send garbage, send without end, read slowly, vanish)
+is answered or cut off here and never reaches the bus.
+"""
+
+import asyncio
+import inspect
+import os
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from openoutcry.errors import ConfigError, JournalError, JournalLocked
+from openoutcry.journals import forks
+from openoutcry.runtime.control.requests import VERBS, Request, Verb
+from openoutcry.runtime.delivery.causation import current
+
+REQUEST_BYTES_MAX: Final = 64 * 1024
+CLIENTS_MAX: Final = 16
+IDLE_S: Final = 60.0
+"""A client that asks nothing for so long is cut off."""
+CALL_S: Final = 60.0
+"""A verb that takes longer is given up."""
+SEND_S: Final = 10.0
+"""A client that does not take its answer for so long is cut off."""
+_PROBE_S: Final = 1.0
+_BACKLOG: Final = 16
+_ADDRESS_BYTES_MAX: Final = 107 if sys.platform == "linux" else 103
+_NAME_BYTES_MAX: Final = 80
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+_read_verb: Final = msgspec.json.Decoder(Request).decode
+
+
+def socket_path(journal: str | Path) -> Path:
+    """Return where the socket of the bus that writes to `journal` is: beside it, `<journal>-sock`.
+
+    A name that no socket can have is replaced by a hash of it. Symbolic links are resolved first.
+    """
+    real = Path(os.path.realpath(journal))
+    name = f"{real.name}-sock"
+    if len(os.fsencode(name)) > _NAME_BYTES_MAX:
+        name = f"{blake2b(os.fsencode(real.name), digest_size=12).hexdigest()}-sock"
+    return real.with_name(name)
+
+
+@contextmanager
+def address_of(path: Path) -> Iterator[str]:
+    """Yield an address of the socket at `path` that is short enough for the kernel, good within the context.
+
+    Raises `ConfigError` for a long path where the system has no /proc to shorten it with.
+    """
+    if len(os.fsencode(path)) <= _ADDRESS_BYTES_MAX:
+        yield str(path)
+        return
+    if sys.platform != "linux":
+        raise ConfigError(
+            f"{path} has {len(os.fsencode(path))} bytes, and a socket's address at most "
+            f"{_ADDRESS_BYTES_MAX}: move the journal to a shorter path, or set socket = false"
+        )
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+class ControlServer:
+    """Serves one bus at the socket of its journal, on the bus's loop.
+
+    Whoever starts it must hold the journal's lock: between two buses that lock decides, and not the socket.
+
+    Attributes:
+        path: The socket.
+        verbs: What can be asked, by name; add to it before `start`.
+
+    """
+
+    def __init__(self, bus: Any, journal: str | Path) -> None:
+        self.path = socket_path(journal)
+        self.verbs: dict[str, Verb] = dict(VERBS)
+        self._bus = bus
+        self._held = ExitStack()
+        self._server: asyncio.Server | None = None
+        self._socket: socket.socket | None = None
+        self._inode = 0
+        self._talks: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Open the socket, for its owner alone. What a dead process left there is replaced.
+
+        Harmless when done twice. Cancelled, it leaves nothing behind. Raises `JournalLocked` when another bus
+        answers there, and `JournalError` when it cannot be made.
+        """
+        if self._server is not None:
+            return
+        try:
+            address = self._held.enter_context(address_of(self.path))
+            await self._make_way(address)
+            self._socket = self._bind(address)
+            self._server = await asyncio.start_unix_server(
+                self._talk, sock=self._socket, limit=REQUEST_BYTES_MAX, backlog=_BACKLOG
+            )
+            forks.watch(self)
+        except OSError as problem:
+            self._give_up()
+            raise JournalError(
+                f"the local socket {self.path} cannot be made: {problem.strerror or problem}; "
+                f"see to the folder, or set socket = false"
+            ) from problem
+        except BaseException:
+            self._give_up()
+            raise
+
+    async def stop(self) -> None:
+        """Close the socket and cut off who is there. Harmless when done twice, or before `start`."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        forks.forget(self)
+        self._unlink()
+        server.close()
+        self._socket = None
+        self._held.close()
+        others = self._talks - {asyncio.current_task()}
+        for talk in others:
+            talk.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def disown(self) -> None:
+        """In a forked child: let go of the socket, so that it ends with the parent."""
+        if self._socket is not None:
+            self._socket.close()
+        self._held.close()
+
+    # The socket
+
+    async def _make_way(self, address: str) -> None:
+        """Remove the socket of a dead process."""
+        try:
+            kind = self.path.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(kind):
+            raise JournalError(
+                f"{self.path} is where the bus's local socket goes, and it is something else: move it away, "
+                f"or set socket = false"
+            )
+        if await self._is_answered(address):
+            raise JournalLocked(f"another bus answers at {self.path}; stop that one first")
+        self.path.unlink(missing_ok=True)
+
+    async def _is_answered(self, address: str) -> bool:
+        """Ask whoever is there. One that outlived its bus, in a child of it, accepts and never answers."""
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                reader, writer = await asyncio.open_unix_connection(address)
+                try:
+                    writer.write(b'{"verb": "ping"}\n')
+                    return bool(await reader.readline())
+                finally:
+                    writer.transport.abort()
+        except (OSError, TimeoutError):
+            return False
+
+    def _bind(self, address: str) -> socket.socket:
+        """Bind a socket that nobody else could open at any moment."""
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            made.setblocking(False)
+            if sys.platform == "linux":
+                os.fchmod(made.fileno(), 0o600)  # what bind makes inherits it, less the umask
+                made.bind(address)
+            else:
+                before = os.umask(0o177)
+                try:
+                    made.bind(address)
+                finally:
+                    os.umask(before)
+            self._inode = self.path.lstat().st_ino
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def _unlink(self) -> None:
+        """Take the socket's name away, unless somebody has put another one there."""
+        with suppress(OSError):
+            if self._inode and self.path.lstat().st_ino == self._inode:
+                self.path.unlink()
+        self._inode = 0
+
+    def _give_up(self) -> None:
+        """Undo a start that failed."""
+        self._unlink()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._held.close()
+
+    # Talking
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one client, request by request, until it ends or has to be cut off."""
+        current.set(None)  # nothing that is asked here is the doing of a handler
+        talk = asyncio.current_task()
+        assert talk is not None
+        self._talks.add(talk)
+        writer.transport.set_write_buffer_limits(0)  # so that `drain` means sent
+        try:
+            if len(self._talks) > CLIENTS_MAX:
+                await _send(writer, _refusal("JournalLocked", f"{CLIENTS_MAX} clients are served; try again"))
+                return
+            while line := await _next_line(reader):
+                await _send(writer, await self._answer(line))
+        except ValueError:
+            with suppress(OSError, TimeoutError):
+                await _send(
+                    writer, _refusal("ConfigError", f"a request has at most {REQUEST_BYTES_MAX} bytes")
+                )
+        except (OSError, TimeoutError, asyncio.CancelledError):  # the last is `stop`: asyncio would log it
+            writer.transport.abort()
+        finally:
+            self._talks.discard(talk)
+            writer.close()
+
+    async def _answer(self, line: bytes) -> bytes:
+        """Do what is asked, and return the answer; it never raises but for a cancellation."""
+        try:
+            async with asyncio.timeout(CALL_S):
+                result = await self._perform(line)
+            return _encode({"ok": True, "result": result}) + b"\n"
+        except TimeoutError:
+            return _refusal("TimeoutError", f"it was not done within {CALL_S:g} s; it may be done later")
+        except msgspec.MsgspecError as problem:
+            return _refusal("ConfigError", f"not a request: {problem}")
+        except Exception as problem:  # noqa: BLE001 - whatever a verb meets goes to who asked
+            return _refusal(type(problem).__name__, str(problem))
+
+    async def _perform(self, line: bytes) -> Any:
+        name = _read_verb(line).verb
+        verb = self.verbs.get(name)
+        if verb is None:
+            raise ConfigError(f"verb = {name[:80]!r}: known are {', '.join(sorted(self.verbs))}")
+        result = verb.do(self._bus, msgspec.json.decode(line, type=verb.takes))
+        return await result if inspect.isawaitable(result) else result
+
+
+async def _next_line(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(IDLE_S):
+        return await reader.readline()
+
+
+async def _send(writer: asyncio.StreamWriter, answer: bytes) -> None:
+    async with asyncio.timeout(SEND_S):
+        writer.write(answer)
+        await writer.drain()
+
+
+def _refusal(kind: str, message: str) -> bytes:
+    return _encode({"ok": False, "error": f"{kind}: {message}"}) + b"\n"
+
+
+_TOO_LONG: Final = _refusal("ConfigError", f"a request has at most {REQUEST_BYTES_MAX} bytes")

@@ -1,0 +1,96 @@
+"""What the workers of a bus share, as they see it."""
+
+from typing import Any, Protocol
+
+from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.retries import DeadLetter
+from openoutcry.ports import Clock, Marks
+from openoutcry.runtime.delivery.causation import Cause, Tracker
+from openoutcry.runtime.delivery.outbox import Output, Post
+from openoutcry.runtime.delivery.subscription import Subscription
+
+
+class Deliverer(Protocol):
+    """The feed: what is staged may be delivered by whoever runs first.
+
+    Attributes:
+        scheduled: Whether a delivery is due.
+
+    """
+
+    scheduled: bool
+
+    def deliver(self) -> None:
+        """Hand what is staged to the mailboxes."""
+        ...
+
+
+class Crew(Protocol):
+    """What the workers of a bus share.
+
+    Attributes:
+        busy: Workers that are not at rest. 0 means that everything delivered is settled.
+        control_waiting: Kill switches that no worker has taken: workers give the loop back at once.
+        thread_waiting: Whether an urgent event from another thread waits for its turn of the loop: the same.
+        room_waiting: Whether a publisher waits for room: workers tell of every call they begin.
+        pressured: Somebody waits for a mailbox to drain.
+        alone: The subscription that has the bus to itself, since what it handles was in hand at a crash.
+        reads_wait: Whether the journal cannot be read at the moment without the loop waiting for it.
+        post: Commits what a call has published, and that its event is settled.
+        marks: Where calls in hand are marked, if there is a journal.
+
+    """
+
+    clock: Clock
+    dispatcher: "Deliverer"
+    tracker: Tracker
+    busy: int
+    control_waiting: int
+    thread_waiting: bool
+    room_waiting: bool
+    pressured: bool
+    alone: Subscription | None
+    marks: Marks | None
+
+    post: Post | None
+    reads_wait: bool
+
+    def forget(self, outputs: list[Output]) -> None:
+        """What a failed call had published never was."""
+        ...
+
+    def refill(self, subscription: Subscription) -> None:
+        """Let the lanes of a subscription that are behind read on from the journal."""
+        ...
+
+    def slice_ns(self) -> int:
+        """How long a worker may keep the loop before it gives it back."""
+        ...
+
+    def rested(self) -> None:
+        """The last busy worker has come to rest."""
+        ...
+
+    def drained(self, mailbox: Mailbox) -> None:
+        """A worker has moved on in a mailbox while the bus is under pressure."""
+        ...
+
+    def dead(self, subscription: Subscription, letter: DeadLetter, place: int = 0) -> None:
+        """An event, at `place` of its lane, became a dead letter."""
+        ...
+
+    def failing(self, subscription: Subscription) -> None:
+        """Most events of a subscription fail, or it handles them again."""
+        ...
+
+    def drilled(self, name: str) -> None:
+        """The control worker of a subscription has answered a drill."""
+        ...
+
+    def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
+        """Return what a publication by the handler of `event` inherits."""
+        ...
+
+    def is_running(self) -> bool:
+        """Whether workers may be restarted."""
+        ...

@@ -1,0 +1,86 @@
+"""The log's tail in memory: the most recent events, for the audit history and for recognising duplicates."""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from openoutcry.runtime.delivery.subscription import Selector, takes
+
+
+class History:
+    """The newest `size` events, in the order of their admission, kept as the batches in which they came."""
+
+    __slots__ = ("_batches", "_count", "admitted", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.admitted = 0
+        self._batches: deque[list[Any]] = deque()
+        self._count = 0
+
+    def append(self, batch: list[Any]) -> None:
+        """Add a batch, which must not change afterwards, and let go of what is too old."""
+        count = len(batch)
+        self.admitted += count
+        self._batches.append(batch)
+        self._count = kept = self._count + count
+        if kept > self.size:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Let go of whole batches, as long as `size` events are left."""
+        while self._batches and self._count - len(self._batches[0]) >= self.size:
+            self._count -= len(self._batches.popleft())
+
+    @property
+    def kept(self) -> int:
+        """Events that can be read back."""
+        return min(self._count, self.size)
+
+    def recent(self, selectors: frozenset[Selector] | None, limit: int) -> list[Any]:
+        """Return the newest `limit` events that `selectors` take (all if None), oldest first."""
+        found: list[Any] = []
+        seen = 0
+        for batch in reversed(self._batches):
+            for event in reversed(batch):
+                if seen >= self.size or len(found) >= limit:
+                    return found[::-1]
+                seen += 1
+                if selectors is None or takes(selectors, event):
+                    found.append(event)
+        return found[::-1]
+
+
+class SeenIds:
+    """The ids of the events accepted lately, in two generations, so that forgetting costs nothing per event.
+
+    An id is remembered until `window` further ids have come or the window's time has passed, and for as
+    long as its event waits or is in flight. At most two windows and what is in flight are held.
+
+    Attributes:
+        now: The younger generation, to which new ids are added.
+        before: The older one.
+        window: When `now` has this many ids it is time to forget the older generation.
+        until_ns: When this time has come it is time as well.
+
+    """
+
+    __slots__ = ("_window_ns", "before", "now", "until_ns", "window")
+
+    def __init__(self, window: int, window_ns: int) -> None:
+        self.window = window
+        self._window_ns = window_ns
+        self.until_ns = 0
+        self.now: set[str] = set()
+        self.before: set[str] = set()
+
+    def __contains__(self, event_id: str) -> bool:
+        return event_id in self.now or event_id in self.before
+
+    def forget(self, now_ns: int, in_flight: Iterable[str]) -> None:
+        """Forget the older generation, except for the ids that are still in flight."""
+        kept = self.before.intersection(in_flight)
+        self.before = self.now
+        self.before |= kept
+        self.now = set()
+        self.until_ns = now_ns + self._window_ns

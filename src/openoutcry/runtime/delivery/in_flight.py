@@ -1,0 +1,108 @@
+"""Marks of what is in flight, where SIGKILL does not reach them: a store before a call, a store after."""
+
+import logging
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from openoutcry.core.lanes import Batch
+from openoutcry.errors import ConfigError
+from openoutcry.ports import Marks
+from openoutcry.runtime.delivery.loops import Drive, await_each_marked, call_each_marked, mark_each, own_copy
+from openoutcry.runtime.delivery.offsets import Offsets
+from openoutcry.runtime.delivery.subscription import Subscription
+
+log = logging.getLogger("openoutcry")
+
+ALONE = " (alone)"
+"""What is added to a lane's name in the mark of a call that has the bus to itself."""
+
+
+class InFlightMarker:
+    """Marks the calls of one worker, so that the next life knows what was in flight."""
+
+    __slots__ = ("_book", "_cell_by_lane", "_cells", "_has_own_drive", "_loop", "_marks", "_used")
+
+    def __init__(
+        self,
+        offsets: Offsets,
+        marks: Marks,
+        lanes: tuple[str, ...],
+        *,
+        is_coroutine: bool,
+        has_own_drive: bool,
+    ) -> None:
+        self._book = offsets
+        self._has_own_drive = has_own_drive
+        self._loop = own_copy(await_each_marked if is_coroutine else call_each_marked)
+        self._marks = marks
+        self._cells: Any = marks.cells
+        self._cell_by_lane = {lane: marks.claim(offsets.name, lane) for lane in lanes}
+        self._used = -1
+
+    @classmethod
+    def of(
+        cls, subscription: Subscription, marks: Marks | None, *, is_control: bool
+    ) -> "InFlightMarker | None":
+        """Return a marker for a worker of a durable subscription; None for others."""
+        if marks is None or subscription.offsets is None:
+            return None
+        try:
+            lanes = ("control",) if is_control else ("high", "normal")
+            return cls(
+                subscription.offsets,
+                marks,
+                lanes,
+                is_coroutine=subscription.is_coroutine,
+                has_own_drive=subscription.options.blocking,
+            )
+        except ConfigError as error:
+            log.warning("the calls of %s cannot be marked: %s", subscription.name, error)
+            return None
+
+    def drive(self, batch: Batch, drive: Drive, *, alone: bool = False) -> Drive:
+        """Return what calls the handler for a batch: `drive` itself, if nothing of it is in the journal.
+
+        `alone` says that nothing else is handled meanwhile, so that a crash is this call's doing.
+        """
+        positions = self._book.positions_of(batch)
+        if positions is None:
+            return drive
+        self._used = cell = self._cell_by_lane[batch.lane.name]
+        if alone and len(batch.events) == 1:
+            self._used = cell = self._cell_alone(batch.lane.name, cell)
+        if self._has_own_drive:
+            return partial(mark_each, drive, self._cells, cell, iter(positions))
+        return partial(self._loop, self._cells, cell, iter(positions))
+
+    def _cell_alone(self, lane: str, otherwise: int) -> int:
+        name = lane + ALONE
+        if name not in self._cell_by_lane:
+            try:
+                self._cell_by_lane[name] = self._marks.claim(self._book.name, name)
+            except ConfigError:  # no cell is left
+                return otherwise
+        return self._cell_by_lane[name]
+
+    def mark_as_beside(self) -> None:
+        """Others are handled from now on beside the call in hand."""
+        for lane in ("high", "normal"):
+            alone = self._cell_by_lane.get(lane + ALONE)
+            if alone is not None and alone == self._used:
+                self._used = self._cell_by_lane[lane]
+                self._cells[self._used] = self._cells[alone]
+                self._cells[alone] = 0
+
+    def clear(self) -> None:
+        """The calls are over."""
+        if self._used >= 0:
+            with suppress(ValueError):  # an abandoned call that has outlived its journal
+                self._cells[self._used] = 0
+            self._used = -1
+
+    def release(self) -> None:
+        """Give the cells back: the worker has ended."""
+        cells, self._cell_by_lane = self._cell_by_lane, {}
+        with suppress(ValueError):
+            for cell in cells.values():
+                self._marks.release(cell)

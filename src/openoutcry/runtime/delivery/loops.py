@@ -1,0 +1,86 @@
+"""Driving a handler over a batch: the loops that call it."""
+
+from collections.abc import Callable, Coroutine, Iterator
+from inspect import isawaitable
+from itertools import islice
+from types import FunctionType
+from typing import Any, TypeVar, cast
+
+from openoutcry.core.lanes import Batch
+from openoutcry.runtime.delivery.subscription import Handler
+
+Drive = Callable[[Iterator[Any], Handler], Coroutine[Any, Any, None]]
+F = TypeVar("F", bound=Callable[..., Any])
+
+PROBE = 32
+PROBE_NS = 32_000
+
+
+async def await_each(events: Iterator[Any], handler: Handler) -> None:
+    """Await a coroutine handler for each event."""
+    for event in events:
+        await handler(event)
+
+
+async def call_each(events: Iterator[Any], handler: Handler) -> None:
+    """Call a handler for each event, and await what it returns if that can be awaited."""
+    for event in events:
+        result = handler(event)
+        if result is not None and isawaitable(result):
+            await result
+
+
+async def await_each_marked(
+    cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
+) -> None:
+    """As `await_each`; the position of the event that is being handled stands in the cell."""
+    for event, cells[cell] in zip(events, positions, strict=False):
+        await handler(event)
+
+
+async def call_each_marked(
+    cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
+) -> None:
+    """As `call_each`; the position of the event that is being handled stands in the cell."""
+    for event, cells[cell] in zip(events, positions, strict=False):
+        result = handler(event)
+        if result is not None and isawaitable(result):
+            await result
+
+
+async def mark_each(
+    drive: Drive, cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
+) -> None:
+    """As `drive`; the position of the event that is being handled stands in the cell."""
+
+    def marked() -> Iterator[Any]:
+        for event, cells[cell] in zip(events, positions, strict=False):
+            yield event
+
+    await drive(marked(), handler)
+
+
+async def probe(drive: Drive, batch: Batch, handler: Handler, clock_ns: Callable[[], int]) -> None:
+    """Handle a large batch: a few events first, and the rest only if these were as quick as they used to be.
+
+    A handler that never suspends and has turned slow would otherwise keep the loop for the whole batch. What
+    is left then goes back to the lane.
+    """
+    began_ns = clock_ns()
+    await drive(islice(batch.iterator, PROBE), handler)
+    if clock_ns() - began_ns > PROBE_NS:
+        batch.lane.give_back(batch)
+    else:
+        await drive(batch.iterator, handler)
+
+
+def own_copy(function: F) -> F:
+    """Return the same function over a code object of its own.
+
+    CPython specialises a call for the function it calls, in the code object of the caller. A loop shared by
+    all subscriptions calls a different handler each time and never stays specialised: that costs half as
+    much again.
+    """
+    assert isinstance(function, FunctionType)
+    copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    return cast("F", copy)

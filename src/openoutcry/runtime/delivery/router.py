@@ -1,0 +1,138 @@
+"""The roster of subscriptions, and the routes from an event's class and type to them.
+
+Subscriptions that take the same things form a group: for a batch of mixed types the events of a group are
+collected once, and every subscription of the group gets the same list.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from openoutcry.core.ledger import LedgerRow
+from openoutcry.errors import DuplicateName, NotSubscribed
+from openoutcry.events import event_type_of, fixed_event_type
+from openoutcry.runtime.delivery.subscription import Handler, Selector, Subscription, identity, selects
+
+ENDED_KEPT = 256
+
+
+class Group:
+    """Subscriptions with the same selectors, and the list in which the feed collects events for them."""
+
+    __slots__ = ("bucket", "subscriptions")
+
+    def __init__(self, subscriptions: tuple[Subscription, ...]) -> None:
+        self.subscriptions = subscriptions
+        self.bucket: list[Any] = []
+
+
+class Router:
+    """Who is subscribed.
+
+    Attributes:
+        routes: From an event class (if its type is fixed) or (class, type) to the groups that take it. A
+        cache:
+            ask `route`, which fills it.
+
+    """
+
+    def __init__(self) -> None:
+        self._by_handler: dict[object, Subscription] = {}
+        self._by_name: dict[str, Subscription] = {}
+        self._groups: dict[frozenset[Selector], Group] = {}
+        self._ended: list[Subscription] = []
+        self._ended_rows: dict[str, list[int]] = {}
+        self.routes: dict[object, tuple[Group, ...]] = {}
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    @property
+    def ended(self) -> tuple[Subscription, ...]:
+        """The subscriptions that ended lately."""
+        return tuple(self._ended)
+
+    def find(self, handler: Handler) -> Subscription | None:
+        """Return the subscription of a handler, if it has one."""
+        found = self._by_handler.get(identity(handler))
+        # A new agent may lie where one that is gone lay, and so have the same identity.
+        return None if found is None or found.orphaned else found
+
+    def named(self, name: str) -> Subscription:
+        """Return the subscription of that name, or raise `NotSubscribed`."""
+        subscription = self._by_name.get(name)
+        if subscription is None:
+            raise NotSubscribed(f"there is no subscription {name!r}; there are {sorted(self._by_name)}")
+        return subscription
+
+    def free_name(self, wanted: str) -> str:
+        """Return `wanted`, or `wanted#2` and so on where it is taken."""
+        name, number = wanted, 1
+        while name in self._by_name:
+            number += 1
+            name = f"{wanted}#{number}"
+        return name
+
+    def check_name(self, name: str) -> None:
+        """Raise `DuplicateName` where the name is taken."""
+        if name in self._by_name:
+            raise DuplicateName(
+                f"the name {name!r} belongs to the subscription to {list(self._by_name[name].types)}; "
+                "choose another"
+            )
+
+    def add(self, subscription: Subscription, handler: Handler) -> None:
+        """Take in a subscription."""
+        self._by_name[subscription.name] = subscription
+        self._by_handler[identity(handler)] = subscription
+        self.changed()
+
+    def remove(self, subscription: Subscription) -> None:
+        """Let a subscription go; its ledger rows are kept."""
+        del self._by_name[subscription.name]
+        self._by_handler = {k: s for k, s in self._by_handler.items() if s is not subscription}
+        self._ended.append(subscription)
+        self._fold_ended()
+        self.changed()
+
+    def changed(self) -> None:
+        """Build the groups anew after a subscription came, went or changed what it takes."""
+        by_selectors: dict[frozenset[Selector], list[Subscription]] = {}
+        for subscription in self:
+            by_selectors.setdefault(subscription.selectors, []).append(subscription)
+        self._groups = {selectors: Group(tuple(subs)) for selectors, subs in by_selectors.items()}
+        self.routes = {}
+
+    def route(self, event: Any) -> tuple[Group, ...]:
+        """Return the groups that take an event."""
+        cls: type = type(event)
+        found = self.routes.get(cls)
+        if found is not None:
+            return found
+        event_type = event_type_of(event)
+        fixed = fixed_event_type(cls) is not None
+        key: object = cls if fixed else (cls, event_type)
+        found = self.routes.get(key)
+        if found is None:
+            found = tuple(g for selectors, g in self._groups.items() if selects(selectors, cls, event_type))
+            self.routes[key] = found
+        return found
+
+    def ledger_rows(self) -> list[LedgerRow]:
+        """Return the rows of every subscription, those of ended ones after the others."""
+        rows = [row for s in (*self, *self._ended) for row in s.ledger_rows()]
+        rows += [LedgerRow("(ended)", lane, *counts) for lane, counts in self._ended_rows.items()]
+        return rows
+
+    def _fold_ended(self) -> None:
+        """Sum up the oldest ended subscriptions in one row a lane, so that the roster stays bounded."""
+        if len(self._ended) <= ENDED_KEPT:
+            return
+        for subscription in [s for s in self._ended[:-ENDED_KEPT] if s.settled]:
+            self._ended.remove(subscription)
+            for row in subscription.ledger_rows():
+                counts = [v for v in row.to_dict().values() if isinstance(v, int)]
+                old = self._ended_rows.get(row.lane, [0] * len(counts))
+                self._ended_rows[row.lane] = [a + b for a, b in zip(old, counts, strict=True)]

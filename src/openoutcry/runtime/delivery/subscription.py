@@ -1,0 +1,368 @@
+"""Subscriptions: a name, the types it takes, its handler, its mailbox, and what happened to its events."""
+
+import inspect
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from functools import partial
+from typing import Any
+from weakref import ReferenceType, WeakMethod, ref
+
+from openoutcry.core.lanes import Lane
+from openoutcry.core.latency import Latencies
+from openoutcry.core.ledger import LedgerRow, ledger_row
+from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.retries import DeadLetter
+from openoutcry.core.trends import ErrorStreak
+from openoutcry.errors import SubscriptionError
+from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, fixed_event_type
+from openoutcry.runtime.delivery.offsets import Offsets
+from openoutcry.runtime.delivery.options import Options, mailbox_of
+
+log = logging.getLogger("openoutcry")
+
+Handler = Callable[[Any], Any]
+Selector = str | type
+EVERYTHING = "*"
+DEAD_LETTERS_KEPT = 10_000
+_HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionStats:
+    """What one subscription did so far.
+
+    Attributes:
+        name: The subscription's name.
+        types: What it subscribes to: event types, class names, or `*`.
+        state: `idle`, `busy`, `retrying`, `failing` (paused by the bus, since most events fail), `held` (by
+            recovery), `paused`, `stalled` or `ended`.
+        accepted: Events accepted for it.
+        handled: Calls that returned.
+        errors: Calls that failed, time-outs included.
+        retries: Calls that were made again after a failure.
+        timeouts: Calls that ran longer than `timeout_s`.
+        dead_letters: Events given up after the last attempt.
+        waiting: Events that wait.
+        in_flight: Events in its handler now.
+        abandoned: Calls that did not end when cancelled and go on beside the subscription.
+        idle_s: Seconds since the last call ended or, before any, since subscribing; 0 while busy.
+        latency: Publish-to-handler latencies, sampled once per batch: count and percentiles in microseconds.
+        last_error: The last failure as text, or an empty string.
+        behind: Whether it reads on from the journal, and is not handed what is new yet.
+        pauses: How often the bus has paused it because most of its events failed.
+
+    """
+
+    name: str
+    types: tuple[str, ...]
+    state: str
+    accepted: int
+    handled: int
+    errors: int
+    retries: int
+    timeouts: int
+    dead_letters: int
+    waiting: int
+    in_flight: int
+    abandoned: int
+    idle_s: float
+    latency: dict[str, float | int | None]
+    last_error: str
+    behind: bool
+    pauses: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the statistics as JSON-ready data."""
+        return {**asdict(self), "types": list(self.types)}
+
+
+def selector_of(value: Any) -> Selector:
+    """Return an event type as given in the form that routes compare: a string, a class, or `*`."""
+    is_nothing_published = isinstance(value, type) and (
+        issubclass(value, Enum) or (value.__module__ == "builtins" and value is not object)
+    )
+    if isinstance(value, type) and value is not Any and not is_nothing_published:
+        try:
+            issubclass(object, value)
+        except TypeError as error:  # a protocol that cannot be asked
+            raise SubscriptionError(f"cannot subscribe to {value.__qualname__}: {error}") from error
+        return value
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, str) and value:
+        return str(value)
+    raise SubscriptionError(
+        f"cannot subscribe to {value!r}: give an event type (a string or a str-valued Enum member), "
+        "an event class, '*' for everything, or a list of these"
+    )
+
+
+def selectors_of(value: Any) -> frozenset[Selector]:
+    """Return the selectors of one event type or of an iterable of them."""
+    if isinstance(value, list | tuple | set | frozenset):
+        if not value:
+            raise SubscriptionError(
+                "cannot subscribe to an empty list: give at least one event type or class"
+            )
+        return frozenset(selector_of(item) for item in value)
+    return frozenset({selector_of(value)})
+
+
+def selects(selectors: Iterable[Selector], cls: type, event_type: str) -> bool:
+    """Tell whether any of `selectors` takes events of class `cls` and type `event_type`."""
+    return any(s in (event_type, EVERYTHING) if isinstance(s, str) else issubclass(cls, s) for s in selectors)
+
+
+def takes(selectors: Iterable[Selector], event: Any) -> bool:
+    """Tell whether any of `selectors` takes an admitted event, whatever has become of its type since."""
+    value = event.event_type
+    return selects(selectors, type(event), str(getattr(value, "value", value)))
+
+
+def may_take(selector: Selector, event_type: str) -> bool:
+    """Tell whether a selector may take events of `event_type`; a class whose type varies may take any."""
+    if isinstance(selector, str):
+        return selector in (event_type, EVERYTHING)
+    fixed = fixed_event_type(selector)
+    return fixed is None or fixed == event_type
+
+
+def unwrapped(handler: Handler) -> Handler:
+    """Return the function inside a `functools.partial`, however often it was wrapped; else the handler."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    return handler
+
+
+def qualified_name(handler: Handler) -> str:
+    """Return the name a subscription gets from its handler: the agent's class or name, and the function's."""
+    target = unwrapped(handler)
+    owner = getattr(target, "__self__", None)
+    function = getattr(target, "__name__", None)
+    if owner is not None and function is not None and not inspect.ismodule(owner):
+        agent = getattr(owner, "name", None) or getattr(owner, "agent_name", None)
+        return f"{agent if isinstance(agent, str) else type(owner).__qualname__}.{function}"
+    name = getattr(target, "__qualname__", None) or type(target).__qualname__
+    return str(name).replace("<locals>.", "")
+
+
+def is_coroutine_handler(handler: Handler) -> bool:
+    """Tell whether calling the handler gives a coroutine."""
+    target = unwrapped(handler)
+    call = getattr(target, "__call__", None)  # noqa: B004 - what a callable object would run
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
+
+
+def identity(handler: Handler) -> object:
+    """Return what makes two handlers the same: the function and, for a method, the instance.
+
+    Any other callable object is itself alone, whatever it is equal to, and need not be hashable.
+    """
+    owner = getattr(handler, "__self__", None)
+    function = getattr(handler, "__func__", None)
+    if owner is not None and function is not None:
+        return (id(owner), function)
+    return handler if inspect.isroutine(handler) else id(handler)
+
+
+def _nothing(_event: Any) -> None:
+    """Stand in for the handler of a subscription that has ended."""
+
+
+class Subscription:
+    """One handler with all the types it takes, in one mailbox, run by its own workers.
+
+    Made by `EventBus.subscribe`. `pause` and `resume` stop and restart handling; what is accepted meanwhile
+    waits.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        selectors: frozenset[Selector],
+        handler: Handler,
+        options: Options,
+        share: int,
+        now_ns: int,
+    ) -> None:
+        self.name = name
+        self.selectors = selectors
+        self.options = options
+        self.mailbox = mailbox_of(options, share)
+        self.control = Mailbox(Lane("control"), gates=False)
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
+        self.latencies = Latencies()
+        self.errors = self.retries = self.timeouts = 0
+        self.abandoned = 0
+        self.last_error = ""
+        self.pauses = 0
+        self.read_error = ""
+        self.last_ns = now_ns
+        self.ended = self.failing = False
+        self._paused = self.held = self.halted = self._saves_first = False
+        self.streak = ErrorStreak()
+        self.owner: ReferenceType[Any] | None = None
+        self.durable = options.durable
+        self.offsets: Offsets | None = None
+        self.is_coroutine = is_coroutine_handler(handler)
+        self.handler = handler
+        self.moved_at: tuple[int, int] = (-1, now_ns)
+        self.wake: Callable[[], bool] = lambda: False
+        self.wake_control: Callable[[], None] = lambda: None
+        self.on_resume: Callable[[], None] = lambda: None
+        self.on_mended: Callable[[], None] = lambda: None
+        self.check_thread: Callable[[str], None] = lambda _call: None
+
+    def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
+        """Hold `owner` weakly, and the handler if it is its method; call `on_gone` when it is gone."""
+        self.owner = ref(owner, lambda _: on_gone(self))
+        if getattr(self.handler, "__self__", None) is owner:
+            weak = WeakMethod(self.handler)
+
+            def call(event: Any) -> Any:
+                method = weak()
+                return None if method is None else method(event)
+
+            self.handler = call
+            self.is_coroutine = False  # decided per call: the result is awaited if it can be
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether its owner is gone, so that the bus is about to end it."""
+        return self.owner is not None and self.owner() is None
+
+    def let_go(self) -> None:
+        """Hold the handler no longer: the record of an ended subscription must not keep an agent alive."""
+        self.handler = _nothing
+        self.wake = lambda: False
+        self.wake_control = lambda: None
+        self.owner = None
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """What it subscribes to: event types, class names, or `*`."""
+        return tuple(sorted(s if isinstance(s, str) else s.__qualname__ for s in self.selectors))
+
+    @property
+    def takes_kill_switch(self) -> bool:
+        """Whether a kill switch may reach it."""
+        return any(may_take(s, EventType.KILL_SWITCH.value) for s in self.selectors)
+
+    @property
+    def takes_high_priority(self) -> bool:
+        """Whether an event of a high-priority type may reach it."""
+        return any(may_take(s, t) for s in self.selectors for t in _HIGH)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
+        box = self.mailbox
+        return not (box.waiting or box.open or box.behind or self.control.waiting or self.control.open)
+
+    def pause(self) -> None:
+        """Handle nothing more after the calls in hand until `resume`. Kill switches still get through."""
+        self.check_thread("pause")
+        self._paused = self.halted = True
+        self.mailbox.cut_all()
+
+    def resume(self) -> None:
+        """Handle again what waits: a person's word that the handler is mended.
+
+        It undoes `pause`, closes the breaker where the bus has paused it because most of its events failed,
+        and ends a quarantine; recovery may try everything anew.
+        """
+        self.check_thread("resume")
+        self._paused = False
+        self.on_mended()
+        self.hold(held=False)
+        self.on_resume()
+        self.wake()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it begins nothing until `resume`."""
+        return self._paused
+
+    def hold(self, *, held: bool) -> None:
+        """For recovery: begin no event, or begin events again. A pause stays what it is."""
+        self.held = held
+        self.halted = self._paused or held or self._saves_first
+        if held:
+            self.mailbox.cut_all()
+
+    def save_first(self, saves_first: bool) -> None:
+        """For the journal: begin no event before the cursors have been saved, or go on."""
+        self._saves_first = saves_first
+        self.halted = self._paused or self.held or saves_first
+        if not saves_first:
+            self.wake()
+
+    @property
+    def handled(self) -> int:
+        """Calls that returned, but for those of batches that are still in hand."""
+        return self.mailbox.high.handled + self.mailbox.normal.handled
+
+    def withdraw_held(self, which: Callable[[Any], bool] | None = None) -> None:
+        """Give up what waits behind what comes from the journal (or what of it `which` says)."""
+        if self.offsets is not None:
+            for lane in self.offsets.lanes:
+                lane.withdraw_held(which)
+
+    def wake_all(self) -> None:
+        """Have every worker look, the control worker included."""
+        self.wake()
+        self.wake_control()
+
+    def ledger_rows(self) -> list[LedgerRow]:
+        """Return the loss ledger's rows: control (if a kill switch may come), high and normal lane."""
+        box, control = self.mailbox, self.control
+        rows = [ledger_row(self.name, lane, box.open) for lane in (box.high, box.normal)]
+        if control.normal.accepted or self.takes_kill_switch:
+            rows.insert(0, ledger_row(self.name, control.normal, control.open))
+        return rows
+
+    def idle_s(self, now_ns: int) -> float:
+        """Return the seconds since the last call ended or, before any, since subscribing; 0 while busy."""
+        return 0.0 if not self.settled else max(0, now_ns - self.last_ns) / 1e9
+
+    def state(self) -> str:  # noqa: PLR0911 - one word per state
+        """Return one word for what it is doing."""
+        if self.ended:
+            return "ended"
+        if self.mailbox.stalled:
+            return "stalled"
+        if self._paused:
+            return "paused"
+        if self.held:
+            return "held"
+        if self.failing:
+            return "failing"
+        if self.mailbox.open or self.control.open:
+            return "busy"
+        return "retrying" if self.mailbox.due_ns() is not None else "idle"
+
+    def stats(self, now_ns: int) -> SubscriptionStats:
+        """Return a frozen record of what it did so far."""
+        rows = self.ledger_rows()
+        return SubscriptionStats(
+            name=self.name,
+            types=self.types,
+            state=self.state(),
+            accepted=sum(r.accepted for r in rows),
+            handled=sum(r.handled for r in rows),
+            errors=self.errors,
+            retries=self.retries,
+            timeouts=self.timeouts,
+            dead_letters=sum(r.dead_lettered for r in rows),
+            waiting=sum(r.waiting for r in rows),
+            in_flight=sum(r.in_flight for r in rows),
+            abandoned=self.abandoned,
+            idle_s=self.idle_s(now_ns),
+            latency=self.latencies.to_dict(),
+            behind=self.mailbox.behind > 0,
+            pauses=self.pauses,
+            last_error=self.last_error,
+        )

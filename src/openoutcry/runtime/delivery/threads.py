@@ -1,0 +1,103 @@
+"""Plain handlers in threads (`blocking=True`): in order, one thread to each worker, out of the loop's way.
+
+A thread cannot be stopped. So a call whose time is up goes on to its end: it is waited for a little, and then
+abandoned and named, as a coroutine is that swallows its cancellation.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextvars import Context, copy_context
+from inspect import isawaitable
+from queue import SimpleQueue
+from typing import Any
+
+from openoutcry.runtime.delivery.causation import Frozen, current
+from openoutcry.runtime.delivery.interrupting import Interruptible
+from openoutcry.runtime.delivery.loops import Drive
+
+Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
+
+
+class HandlerThread(Executor):
+    """One thread that is begun when it is first needed, and that no exit of the program waits for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        # By the name that executors of the standard library have for it: a virtual loop looks there, to tell
+        # the threads that work for it from those that may call in.
+        self._threads: set[threading.Thread] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Have the thread do something."""
+        assert not kwargs
+        future: Future[Any] = Future()
+        self._jobs.put((future, fn, args))
+        if not self._threads:
+            thread = threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True)
+            self._threads.add(thread)
+            thread.start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - as it is called
+        """Let the thread end after what it is doing; nobody waits for that."""
+        self._jobs.put(None)
+
+
+def _work(jobs: "SimpleQueue[Job | None]") -> None:
+    while (job := jobs.get()) is not None:
+        future, call, arguments = job
+        if future.set_running_or_notify_cancel():
+            future.set_result(call(*arguments))
+        del job, future, call, arguments  # a thread at rest holds no event
+
+
+class InThread(Frozen):
+    """The cause of what a handler publishes from its thread, fixed when the call is begun on the loop."""
+
+    __slots__ = ()
+
+    def __init__(self, worker: Any) -> None:
+        super().__init__(worker)
+        if self._derivation is not None:  # it is the call itself, and no branch of it
+            self._derivation = worker.derivation(worker.batch)
+
+
+def in_thread(worker: Interruptible, hand: HandlerThread) -> Drive:
+    """Return what calls a handler in a thread, event by event."""
+
+    async def call_each(events: Iterator[Any], handler: Callable[[Any], Any]) -> None:
+        for event in events:
+            context = copy_context()
+            context.run(current.set, InThread(worker))
+            future = worker.consumer.loop.run_in_executor(hand, _call, context, handler, event)
+            error, result = await _end_of(future, worker)
+            if error is not None:
+                raise error
+            if result is not None and isawaitable(result):
+                await result
+
+    return call_each
+
+
+def _call(context: Context, handler: Callable[[Any], Any], event: Any) -> tuple[BaseException | None, Any]:
+    """In the thread: what the handler raises is a result too, since not every error can cross a future."""
+    try:
+        return None, context.run(handler, event)
+    except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
+        return error, None
+
+
+async def _end_of(future: "asyncio.Future[Any]", worker: Interruptible) -> Any:
+    """Wait for the thread, also where the bus has cancelled the call; that of a stranger goes through."""
+    while True:
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                return future.result()
+            if not worker.is_interrupted:
+                worker.consumer.thread_left(future)
+                raise

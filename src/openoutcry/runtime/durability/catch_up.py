@@ -1,0 +1,230 @@
+"""Reading on from the journal: for subscriptions that are behind, by pages that those who are close share.
+
+A lane falls behind when the bus starts with events that it has not settled, or when it stops moving while
+others go on. It is then handed nothing: it reads. When it has read everything that was released, it is live
+again, in the same turn of the loop, so that nothing falls in between.
+"""
+
+import logging
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+from openoutcry.errors import JournalError
+from openoutcry.events import Undecodable, decode_many, fixed_event_type
+from openoutcry.ports import Journal, Stored
+from openoutcry.runtime.delivery.offsets import LaneOffsets
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.delivery.subscription import Subscription, selects, takes
+
+log = logging.getLogger("openoutcry")
+
+PAGE = 256
+READ_AT_ONCE = 1024
+"""Entries are read so many at a time, since a batch is fetched whole, and decoded by the page."""
+PAGES_KEPT = 64
+PAGES_AT_ONCE = 4
+LOW_WATER = 128
+
+
+class Page:
+    """Part of the journal: entries, and the events that they are.
+
+    Attributes:
+        entries: The entries.
+        events: The events.
+        classes: One event for each class, if the page is plain: all of it is of the normal lane, can be read,
+            and has classes with a fixed type. Empty else.
+
+    """
+
+    __slots__ = ("classes", "entries", "events")
+
+    def __init__(self, entries: list[Stored]) -> None:
+        self.entries = entries
+        self.events = decode_many([entry.payload for entry in entries])
+        classes = {type(event): event for event in self.events}
+        is_plain = all(map(_is_fixed, classes)) and {entry.lane for entry in entries} <= {"normal"}
+        self.classes = tuple(classes.values()) if is_plain else ()
+
+    def part(self, after: int, upto: int) -> tuple[list[Any], Sequence[int]]:
+        """Return the events between two positions, and where they stand."""
+        entries, events = self.entries, self.events
+        low = bisect_right(entries, after, key=_position)
+        high = bisect_right(entries, upto, key=_position)
+        if low or high < len(entries):
+            events = events[low:high]
+        if not events:
+            return [], ()
+        return events, range(entries[low].position, entries[high - 1].position + 1)
+
+
+def _is_fixed(cls: type) -> bool:
+    return cls is not Undecodable and fixed_event_type(cls) is not None
+
+
+_position = attrgetter("position")
+
+
+class Pages:
+    """The journal's events in pages of `PAGE` positions, the latest used kept."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._read_after = 0
+        self._entries: list[Stored] = []
+        self._kept: OrderedDict[int, Page] = OrderedDict()
+
+    def after(self, position: int, upto: int) -> tuple[Page, int]:
+        """Return the page with what follows a position, and the last position it covers, up to `upto`."""
+        number = position // PAGE
+        last = (number + 1) * PAGE
+        page = self._kept.get(number)
+        if page is None:
+            page = self._read(number * PAGE, min(last, upto))
+            if last <= upto:
+                self._kept[number] = page
+                if len(self._kept) > PAGES_KEPT:
+                    self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(number)
+        return page, min(last, upto)
+
+    def _read(self, after: int, upto: int) -> Page:
+        known = self._entries
+        if not known or not self._read_after <= after <= upto <= known[-1].position:
+            known = self._entries = self._journal.read(after, READ_AT_ONCE)
+            self._read_after = after
+        low, high = bisect_right(known, after, key=_position), bisect_right(known, upto, key=_position)
+        return Page(known[low:high])
+
+
+class CatchUp:
+    """Lets lanes read on from the journal."""
+
+    def __init__(
+        self,
+        bus: BusState,
+        journal: Journal,
+        released: Callable[[], int],
+        unreadable: Callable[[Subscription, LaneOffsets, Stored, Undecodable], None],
+        failed: Callable[[JournalError], None],
+    ) -> None:
+        self._bus = bus
+        self.pages = Pages(journal)
+        self._released = released
+        self._unreadable = unreadable
+        self._failed = failed
+
+    def fall_behind(self, subscription: Subscription, offsets: LaneOffsets) -> None:
+        """Let a live lane read on from the journal, from what it was handed last."""
+        # What is being released now may have been handed to it in part.
+        offsets.read_upto = max(self._released(), offsets.positions.newest or 0)
+        offsets.behind = True
+        subscription.mailbox.fall_behind(+1)
+
+    def refill(self, subscription: Subscription) -> None:
+        """Read on, for every lane of the subscription that is behind and has little left."""
+        offsets = subscription.offsets
+        if offsets is None or subscription.read_error or self._bus.reads_wait:
+            return
+        try:
+            for lane in (offsets.high, offsets.normal):
+                pages = 0
+                while lane.behind and lane.lane.waiting < LOW_WATER and pages < PAGES_AT_ONCE:
+                    self._read_page(subscription, lane)
+                    pages += 1
+        except JournalError as error:
+            # What cannot be read is not skipped: it waits until the journal is recovered into a new file.
+            subscription.read_error = str(error)
+            log.critical("%s cannot read on from the journal: %s", subscription.name, error)
+            self._failed(error)
+
+    def _read_page(self, subscription: Subscription, offsets: LaneOffsets) -> None:
+        released = self._released()
+        if offsets.read_upto < released:
+            page, upto = self.pages.after(offsets.read_upto, released)
+            self._hand(subscription, offsets, page, upto)
+            offsets.read_upto = max(offsets.read_upto, upto)
+        if offsets.read_upto >= released:
+            self._give_held(offsets, released)
+            offsets.behind = False
+            subscription.mailbox.fall_behind(-1)
+
+    def _hand(self, subscription: Subscription, offsets: LaneOffsets, page: Page, upto: int) -> None:
+        """Hand a lane what it wants of a page, and what was held for its turn in between."""
+        if self._hand_plain(subscription, offsets, page, upto):
+            return
+        name, selectors = offsets.lane.name, subscription.selectors
+        wanted: dict[type, bool] = {}
+        events: list[Any] = []
+        places: list[int] = []
+        stale = subscription.options.max_age_s is not None
+        for entry, event in zip(page.entries, page.events, strict=True):
+            if entry.lane != name or entry.position > upto or not offsets.wants(entry.position):
+                continue
+            if isinstance(event, Undecodable):
+                if selects(selectors, object, entry.head().event_type or ""):
+                    self._unreadable(subscription, offsets, entry, event)
+                continue
+            if not _wants(wanted, selectors, event):
+                continue
+            if stale or (offsets.held and offsets.held[0][0] < entry.position):
+                self._push(offsets, events, places, self._bus.clock.now_ns())
+                events, places = [], []
+                self._give_held(offsets, entry.position - 1)
+            events.append(event)
+            places.append(entry.position)
+            if stale:
+                self._push(offsets, events, places, admitted_ns(self._bus, entry))
+                events, places = [], []
+        self._push(offsets, events, places, self._bus.clock.now_ns())
+
+    def _hand_plain(self, subscription: Subscription, offsets: LaneOffsets, page: Page, upto: int) -> bool:
+        """Hand a lane all of a page at once. False: that takes a look at each entry."""
+        if (
+            not page.classes
+            or offsets.skip
+            or offsets.held
+            or subscription.options.max_age_s is not None
+            or offsets.lane is not subscription.mailbox.normal
+            or not all(takes(subscription.selectors, event) for event in page.classes)
+        ):
+            return False
+        events, places = page.part(offsets.read_upto, upto)
+        self._push(offsets, events, places, self._bus.clock.now_ns())
+        return True
+
+    @staticmethod
+    def _push(offsets: LaneOffsets, events: list[Any], places: Sequence[int], at_ns: int) -> None:
+        if events:
+            offsets.place(places)
+            offsets.lane.push(events, at_ns)
+
+    @staticmethod
+    def _give_held(offsets: LaneOffsets, upto: int) -> None:
+        """Hand a lane what was held until everything up to a position had been read."""
+        held = offsets.held
+        while held and held[0][0] <= upto:
+            _, event, at_ns = held.popleft()
+            offsets.lane.held -= 1
+            offsets.lane.push([event], at_ns)
+
+
+def admitted_ns(bus: BusState, entry: Stored) -> int:
+    """Return when an entry was admitted, on the monotonic clock of today."""
+    clock = bus.clock
+    return clock.now_ns() - max(0, clock.wall_ns() - entry.wall_ns)
+
+
+def _wants(known: dict[type, bool], selectors: frozenset[Any], event: Any) -> bool:
+    """Tell whether the selectors take an event; asked once per class whose type is fixed."""
+    cls = type(event)
+    found = known.get(cls)
+    if found is None:
+        found = takes(selectors, event)
+        if fixed_event_type(cls) is not None:  # type: ignore[arg-type]
+            known[cls] = found
+    return found

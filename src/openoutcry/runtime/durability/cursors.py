@@ -1,0 +1,386 @@
+"""The cursors: which durable subscription stands where in the journal, and what it is handed when it comes."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+
+from openoutcry.core.retries import DeadLetter
+from openoutcry.errors import NotSubscribed, SubscriptionError
+from openoutcry.events import Undecodable, decode_many, fixed_event_type
+from openoutcry.ports import CursorState, Journal, Stored
+from openoutcry.runtime.delivery.dead_letters import DeadLetters, LetterFilter
+from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.delivery.subscription import Subscription, takes
+from openoutcry.runtime.durability.committer import Committer
+from openoutcry.runtime.durability.crash_suspects import CrashSuspects
+from openoutcry.runtime.durability.restore import count_waiting
+
+log = logging.getLogger("openoutcry")
+
+BUS = "(bus)"
+"""The name under which a bus keeps a cursor of its own."""
+STARTED = ("(started)",)
+
+
+@dataclass(frozen=True, slots=True)
+class CursorReport:
+    """Where a subscription stands in a lane of the journal.
+
+    Attributes:
+        subscription: The subscription's name.
+        lane: The lane.
+        floor: Every position up to here is settled.
+        waiting: Events that it takes and has not settled; counted up to 100,000.
+        present: Whether it is subscribed now.
+
+    """
+
+    subscription: str
+    lane: str
+    floor: int
+    waiting: int
+    present: bool
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Return the report as JSON-ready data."""
+        return asdict(self)
+
+
+class Cursors:
+    """Who stands where.
+
+    Attributes:
+        dropped: Cursors to forget, as (subscription, lane), to be saved.
+        moved: Cursors that have another name now, to be saved.
+        fresh: Whether somebody has no saved cursor yet, so that the next commit must bring it.
+        redelivered: Urgent events that were handed out again at a start.
+
+    """
+
+    def __init__(
+        self,
+        bus: BusState,
+        journal: Journal,
+        commits: Committer,
+        dead_letters: DeadLetters,
+        suspects: CrashSuspects,
+        note: Callable[[Offsets], None],
+        save_soon: Callable[[], None],
+        can_save: Callable[[], bool],
+    ) -> None:
+        self._bus = bus
+        self._journal = journal
+        self._commits = commits
+        self._dead_letters = dead_letters
+        self._suspects = suspects
+        self._note = note
+        self._save_soon = save_soon
+        self._can_save = can_save
+        self._put_away = unreadable(bus)
+        self._cursors: dict[str, dict[str, CursorState]] = {}
+        for state in journal.cursors():
+            self._cursors.setdefault(state.subscription, {})[state.lane] = state
+        self._begin_at = self._beginning(self._cursors.pop(BUS, {}).get("normal"))
+        self._urgent: list[tuple[Stored, Any]] | None = None
+        self._urgent_from = 0
+        self._to_redrive: list[tuple[Subscription, DeadLetter]] = []
+        self._report: asyncio.Task[None] | None = None
+        self.dropped: list[tuple[str, str]] = []
+        self.moved: list[CursorState] = []
+        self.has_started = False
+        self.fresh = False
+        self.redelivered = 0
+
+    def adopt(self, subscription: Subscription) -> None:
+        """Give a durable subscription its books, and what it has not settled."""
+        if not subscription.durable:
+            return
+        saved = self._cursors.pop(subscription.name, {})
+        box = subscription.mailbox
+        held: list[deque[tuple[int, Any, int]]] = []
+        # Its cursors are written with the next commit: those of one before it must not be dropped there.
+        self.dropped = [gone for gone in self.dropped if gone[0] != subscription.name]
+        if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
+            self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
+            return
+        if subscription.offsets is not None:
+            # Somebody else has had the journal meanwhile: what it says goes before what is remembered here.
+            self._dead_letters.interrupt(subscription)
+            box.withdraw(self._is_kept)
+            subscription.withdraw_held(self._is_kept)
+            held = [lane.held for lane in subscription.offsets.lanes]
+            box.fall_behind(-box.behind)
+            self._bus.withdraw_control(subscription, self._is_kept)
+        lanes = (subscription.control.normal, box.high, box.normal)
+        first = self._first_floor()
+        books: list[LaneOffsets] = []
+        for lane in lanes:
+            state = saved.get(lane.name)
+            offsets = (
+                LaneOffsets(lane, first, ())
+                if state is None
+                else LaneOffsets(lane, state.floor, state.settled)
+            )
+            if state is not None:
+                offsets.saved = (state.floor, state.settled)
+                self._report_untaken(subscription, state)
+            books.append(offsets)
+            self.fresh = self.fresh or state is None
+        for offsets, waiting in zip(books, held, strict=False):
+            offsets.held = waiting
+        control, high, normal = books
+        takes_types = tuple(sorted(_types(subscription)))
+        subscription.offsets = Offsets(
+            subscription.name,
+            takes_types,
+            (control, high, normal),
+            self._note,
+            self._save_soon,
+            subscription.save_first,
+            self._can_save,
+        )
+        self._suspects.sort_out(subscription)
+        self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
+        control.behind = high.behind = normal.behind = True
+        box.fall_behind(+1)
+        if self._bus.running:
+            self._hand_urgent(subscription)
+            self._redrive()
+        self._note(subscription.offsets)
+
+    @staticmethod
+    def _report_untaken(subscription: Subscription, state: CursorState) -> None:
+        """Say so where a subscription takes less than before: what waits of the rest is not for it now."""
+        takes_now = _types(subscription)
+        untaken = sorted(set(state.takes) - takes_now - {"*"})
+        if untaken and "*" not in takes_now and state.lane == "normal":
+            log.warning(
+                "%s does not take %s any more: what waits for it of these is given up",
+                subscription.name,
+                ", ".join(untaken),
+            )
+
+    def _is_kept(self, event: Any) -> bool:
+        """Tell whether the journal has an event, so that it comes from there."""
+        return self._journal.find(event.event_id) is not None
+
+    def _goes_on(self, offsets: Offsets, saved: dict[str, CursorState]) -> bool:
+        """Tell whether the books of before a stop still hold, since nobody else has had the journal."""
+        states = {name: (state.floor, state.settled) for name, state in saved.items()}
+        holds = offsets.closed_at == self._journal.head and all(
+            states.get(lane.lane.name) == lane.saved for lane in offsets.lanes
+        )
+        if holds:
+            offsets.rebind(self._note, self._save_soon, self._can_save)
+        return holds
+
+    def hand_over(self) -> None:
+        """The bus is about to run: hand out what is urgent."""
+        for subscription in self._bus.router:
+            # (A high lane alone that is behind has stalled before the last stop: it reads on by itself.)
+            if subscription.offsets is not None and subscription.offsets.control.behind:
+                self._hand_urgent(subscription)
+        self._redrive()
+
+    def _redrive(self) -> None:
+        letters, self._to_redrive = self._to_redrive, []
+        for subscription, letter in letters:
+            chosen = frozenset({letter.letter_id})
+            self._dead_letters.redrive(
+                subscription, LetterFilter(letter_ids=chosen), self._bus.clock.now_ns()
+            )
+
+    def _first_floor(self) -> int:
+        """Return where a subscription without a cursor begins: now or, before the start, at the beginning."""
+        # (A bus that is stopping does not run any more, and has handed out everything as well.)
+        return self._commits.released if self._bus.running or self.has_started else self._begin_at
+
+    def _hand_urgent(self, subscription: Subscription) -> None:
+        """Hand a subscription the high-priority events and kill switches that it has not settled."""
+        offsets, bus = subscription.offsets, self._bus
+        assert offsets is not None
+        low = min(offsets.control.read_upto, offsets.high.read_upto)
+        released, now_ns = self._commits.released, bus.clock.now_ns()
+        for entry, event in self._urgent_after(low):
+            lane = offsets.of(entry.lane)
+            if entry.position > released or not lane.wants(entry.position):
+                continue
+            if isinstance(event, Undecodable):
+                if takes_type(subscription, entry):
+                    self._put_away(subscription, lane, entry, event)
+            elif takes(subscription.selectors, event):
+                lane.place((entry.position,))
+                if entry.lane == "high":
+                    subscription.mailbox.push_high([event], now_ns)
+                else:
+                    lane.lane.push([event], now_ns)
+                    bus.control_waiting += bus.running
+                self.redelivered += 1
+        offsets.control.read_upto = offsets.high.read_upto = released
+        offsets.control.behind = offsets.high.behind = False
+
+    def _urgent_after(self, position: int) -> Iterable[tuple[Stored, Any]]:
+        """Return the entries of the control and high lanes behind a position, read once while starting."""
+        if self._urgent is None or self._urgent_from > position or self._bus.running:
+            found = self._journal.read_urgent(position, 2**31)
+            self._urgent = list(zip(found, decode_many([e.payload for e in found]), strict=True))
+            self._urgent_from = position
+        return (pair for pair in self._urgent if pair[0].position > position)
+
+    def started(self) -> None:
+        """The bus runs: what was read for the start is not needed any more."""
+        self._urgent = None
+        self.has_started = True
+        if self._cursors:
+            self._report = asyncio.get_running_loop().create_task(
+                self._report_missing(dict(self._cursors)), name="openoutcry:missing"
+            )
+
+    async def _report_missing(self, cursors: dict[str, dict[str, CursorState]]) -> None:
+        """Say which subscriptions are in the journal and have not been made, and what waits for them."""
+        for name, lanes in cursors.items():
+            lag = await count_waiting(self._journal, lanes.values())
+            if lag and name in self._cursors:
+                log.warning(
+                    "%d events wait for the subscription %r, which nobody has made: subscribe it, or give "
+                    "them up with `openoutcry cursors drop`",
+                    lag,
+                    name,
+                )
+
+    def hand_in(self, journal: Journal) -> None:
+        """Go on with a stand-in for the journal, which was closed."""
+        self._journal = journal
+        self._urgent = None
+
+    def end(self) -> None:
+        """The bus stops."""
+        if self._report is not None:
+            self._report.cancel()
+
+    def _beginning(self, bus: CursorState | None) -> int:
+        """Return where a subscription without a cursor begins.
+
+        That is the end of what earlier lives have handed out; what was published by one that never started
+        belongs to whoever is there at the first start.
+        """
+        journal = self._journal
+        if bus is None:
+            return journal.head if self._cursors else journal.first - 1
+        return journal.head if bus.takes == STARTED else bus.floor
+
+    def own_cursor(self, released: int) -> CursorState:
+        """Return the bus's own cursor, which says how far events were handed out at all."""
+        if self.has_started:
+            return CursorState(subscription=BUS, lane="normal", floor=released, takes=STARTED)
+        return CursorState(subscription=BUS, lane="normal", floor=self._begin_at)
+
+    # -- what a person may do -----------------------------------------------------------------------
+
+    async def report(self) -> list["CursorReport"]:
+        """Return where every subscription of the journal stands, in every lane."""
+        states = {(c.subscription, c.lane): c for c in self._journal.cursors() if c.subscription != BUS}
+        present = set()
+        for subscription in self._bus.router:
+            if subscription.offsets is not None:
+                present.add(subscription.name)
+                for _, _, cursor in subscription.offsets.moved(self._commits.released):
+                    states[cursor.subscription, cursor.lane] = cursor
+        reports = []
+        for (name, lane), state in sorted(states.items()):
+            waiting = await count_waiting(self._journal, [state])
+            reports.append(CursorReport(name, lane, state.floor, waiting, name in present))
+        return reports
+
+    def _absent(self, name: str) -> dict[str, CursorState]:
+        """Return the cursors of a subscription that nobody has made."""
+        if any(s.name == name and s.offsets is not None for s in self._bus.router):
+            raise SubscriptionError(f"{name!r} is subscribed; unsubscribe it, which drops its cursor as well")
+        states = self._cursors.get(name)
+        if states is None:
+            raise NotSubscribed(
+                f"the journal has no cursor of {name!r}; nobody has made those of {sorted(self._cursors)}"
+            )
+        return states
+
+    async def drop(self, name: str) -> int:
+        """Forget the cursors of a subscription that is gone; return how many events waited for it."""
+        states = self._absent(name)
+        waiting = await count_waiting(self._journal, states.values())
+        self._cursors.pop(name, None)
+        self.dropped += [(name, lane) for lane in states]
+        await self._commits.ask().wait()
+        return waiting
+
+    async def reassign(self, old: str, new: str) -> int:
+        """Give the cursors and dead letters of a subscription that is gone to a name that has none."""
+        states = self._absent(old)
+        if not new or new in self._cursors or any(s.name == new for s in self._bus.router):
+            raise SubscriptionError(
+                f"{new!r} has a cursor of its own; reassign {old!r} before {new!r} is subscribed for the "
+                "first time, or stop the bus and drop the cursor of the new name first"
+            )
+        renamed = {lane: msgspec.structs.replace(s, subscription=new) for lane, s in states.items()}
+        self.moved += renamed.values()
+        self._dead_letters.rename(old, new)
+        del self._cursors[old]
+        self._cursors[new] = renamed
+        self.dropped += [(old, lane) for lane in states]
+        await self._commits.ask().wait()
+        return await count_waiting(self._journal, renamed.values())
+
+    def ended(self, subscription: Subscription) -> None:
+        """A subscription was ended: nothing waits for it any more."""
+        self._dead_letters.leave(subscription)
+        offsets, subscription.offsets = subscription.offsets, None
+        if offsets is not None:
+            self.dropped += [(offsets.name, lane.lane.name) for lane in offsets.lanes]
+            self._save_soon()
+
+
+def takes_type(subscription: Subscription, entry: Stored) -> bool:
+    """Tell whether a subscription takes events of the type that an unreadable entry names."""
+    event_type = entry.head().event_type
+    return any(s in ("*", event_type) for s in subscription.selectors)
+
+
+def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Undecodable], None]:
+    """Return what puts away, byte for byte, an entry that nobody can read until its class is registered."""
+
+    def put_away(subscription: Subscription, offsets: LaneOffsets, entry: Stored, event: Undecodable) -> None:
+        log.error(
+            "position %d of the journal cannot be read for %s: %s",
+            entry.position,
+            subscription.name,
+            event.error,
+        )
+        offsets.note_settled(entry.position)
+        letter = DeadLetter(
+            subscription.name,
+            entry.lane,
+            event,
+            "unreadable",
+            str(event.error),
+            "",
+            0,
+            bus.clock.wall_ns(),
+            position=entry.position,
+        )
+        bus.dead(subscription, letter)
+
+    return put_away
+
+
+def _types(subscription: Subscription) -> set[str]:
+    """Return the event types that a subscription takes, as far as they can be told without its code."""
+    found: set[str] = set()
+    for selector in subscription.selectors:
+        fixed = selector if isinstance(selector, str) else fixed_event_type(selector)
+        found.add("*" if fixed is None else str(fixed))
+    return found

@@ -1,0 +1,160 @@
+"""Charts: what is remembered of each subscription between two looks at its health.
+
+A readings reads counters that are kept anyway, so that a subscription nobody looks at costs nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from openoutcry.config import HealthCheckConfig
+from openoutcry.core.ladder import Ladder
+from openoutcry.core.latency import Latencies
+from openoutcry.core.trends import LagTrend
+from openoutcry.core.vitals import SubscriptionVitals
+from openoutcry.runtime.delivery.consumer import Consumer, described
+from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.delivery.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a subscription had done by an instant."""
+
+    at_ns: int
+    accepted: int
+    handled: int
+    errors: int
+    latencies: Latencies
+
+    @classmethod
+    def of(cls, subscription: Subscription, now_ns: int) -> "Totals":
+        """Return the totals of now."""
+        box, control = subscription.mailbox, subscription.control.normal
+        return cls(
+            at_ns=now_ns,
+            accepted=box.high.accepted + box.normal.accepted + control.accepted,
+            handled=subscription.handled + control.handled,
+            errors=subscription.errors,
+            latencies=subscription.latencies.copy(),
+        )
+
+
+class Readings:
+    """The readings of one subscription.
+
+    Attributes:
+        ladder: What recovery has tried.
+
+    """
+
+    def __init__(self, subscription: Subscription, config: HealthCheckConfig, now_ns: int) -> None:
+        self.subscription = subscription
+        self.ladder = Ladder(config.ladder)
+        self._window_ns = int(config.check_s * 1e9)
+        self._trend = LagTrend(config.lag_window_s, now_ns)
+        self._before = self._newer = Totals.of(subscription, now_ns)
+        self._calls: dict[Worker, tuple[tuple[int, int], int]] = {}
+        self.is_critical = subscription.options.keep or subscription.takes_high_priority
+
+    def note(self, now_ns: int, lag: int) -> None:
+        """Look at the subscription: of late begins one or two check intervals ago."""
+        self._trend.note(lag, now_ns)
+        if now_ns - self._newer.at_ns >= self._window_ns:
+            self._before, self._newer = self._newer, Totals.of(self.subscription, now_ns)
+
+    def recent(self, now_ns: int) -> dict[str, float | None]:
+        """Return rates per second and latencies in microseconds of late, JSON-ready."""
+        now, before = Totals.of(self.subscription, now_ns), self._before
+        over_s = max(now_ns - before.at_ns, 1) / 1e9
+        latencies = now.latencies.since(before.latencies)
+        found: dict[str, float | None] = {
+            f"{name}_per_s": round((getattr(now, name) - getattr(before, name)) / over_s, 3)
+            for name in ("accepted", "handled", "errors")
+        }
+        for percent in (50, 99):
+            value = latencies.percentile(percent)
+            found[f"p{percent}_us"] = None if value is None else value / 1000
+        return found
+
+    def vitals(self, consumer: Consumer | None, now_ns: int, still_ns: int, lag: int) -> SubscriptionVitals:
+        """Return the vital signs; `lag` is how many events wait, those on the disk included."""
+        subscription = self.subscription
+        call = None if consumer is None else self._oldest_call(consumer, now_ns)
+        due_ns = subscription.mailbox.due_ns()
+        breaker = None if consumer is None else consumer.breaker
+        breaker_in_ns = None
+        if breaker is not None and not breaker.is_closed:
+            breaker_in_ns = 0 if breaker.until_ns is None else max(0, breaker.until_ns - now_ns)
+        return SubscriptionVitals(
+            name=subscription.name,
+            critical=self.is_critical,
+            waiting=lag,
+            lag_per_s=self._trend.per_s,
+            still_ns=still_ns,
+            call_ns=None if call is None else call[0],
+            call_limit_ns=None if consumer is None else consumer.timeout_ns,
+            call_event="" if call is None else call[1],
+            retry_in_ns=None if due_ns is None else due_ns - now_ns,
+            latency_ns=self._latency_ns(0 if call is None else call[2]),
+            error_streak=subscription.streak.now(subscription.handled),
+            last_error=subscription.last_error,
+            paused=subscription.paused,
+            breaker_in_ns=breaker_in_ns,
+            breaker_pauses=0 if breaker is None else breaker.trips,
+            held_by_ladder=self.ladder.is_holding,
+            stalled=subscription.mailbox.stalled,
+            abandoned=subscription.abandoned,
+            exhausted=self.ladder.is_exhausted,
+            tried=self.ladder.tried,
+        )
+
+    def _latency_ns(self, late_ns: int) -> float | None:
+        """Return the latency of late: p99 of what was counted or, if larger, how late a call has begun."""
+        counted = self.subscription.latencies.since(self._before.latencies).percentile(99)
+        if late_ns <= 0:
+            return counted
+        return late_ns if counted is None else max(counted, late_ns)
+
+    def _oldest_call(self, consumer: Consumer, now_ns: int) -> tuple[int, str, int] | None:
+        """Return the age of the oldest call in hand (at least), what it handles, and how late calls began."""
+        oldest: tuple[int, str] | None = None
+        late_ns = 0
+        seen, self._calls = self._calls, {}
+        for worker in consumer.active_workers():
+            batch = worker.batch
+            if batch is None:
+                continue
+            age_ns = now_ns - worker.began_ns
+            if batch.begun > 1:  # the batch has begun then, and this call some time later
+                call, first_ns = seen.get(worker, ((0, 0), now_ns))
+                first_ns = first_ns if call == worker.call else now_ns
+                self._calls[worker] = (worker.call, first_ns)
+                age_ns = now_ns - first_ns
+            if not batch.attempts:
+                late_ns = max(late_ns, now_ns - age_ns - batch.admitted_ns)
+            if oldest is None or age_ns > oldest[0]:
+                oldest = (max(0, age_ns), described(batch.current))
+        return None if oldest is None else (*oldest, late_ns)
+
+
+def status_of(readings: Readings, now_ns: int) -> dict[str, Any]:
+    """Return what the readings adds to the statistics of its subscription, JSON-ready."""
+    ladder = readings.ladder
+    return {
+        "recent": readings.recent(now_ns),
+        "error_streak": readings.subscription.streak.now(readings.subscription.handled),
+        "recovery": {
+            "tried": list(ladder.tried),
+            "holding": ladder.is_holding,
+            "exhausted": ladder.is_exhausted,
+        },
+    }
+
+
+def lag_of(subscription: Subscription, released: int) -> int:
+    """Return how many events wait for a subscription; of those on the disk, how many there are at most."""
+    lag = subscription.mailbox.waiting + subscription.control.waiting
+    offsets = subscription.offsets
+    if offsets is not None and offsets.normal.behind:
+        lag += max(0, released - offsets.normal.read_upto)
+    return lag

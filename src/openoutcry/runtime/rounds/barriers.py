@@ -1,0 +1,307 @@
+"""The signal barrier on an event loop: agents answer, waiters get the outcome of the round.
+
+Nothing here decides anything: `core.barrier.Round` does, and the shells give it the time, wake those who wait
+and see to it that a round is released at its deadline also when nobody waits for it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Self
+
+from openoutcry.clocks import SystemClock
+from openoutcry.core.barrier import Round, State, Verdict
+from openoutcry.core.outcome import LateAnswer, RoundOutcome, StandIn, Status
+from openoutcry.core.terms import NS_PER_S, agree, to_ns
+from openoutcry.errors import ConfigError
+from openoutcry.events.sources import new_name
+from openoutcry.ports import Clock
+from openoutcry.runtime.rounds.timer import DeadlineTimer
+
+__all__ = [
+    "LateAnswer",
+    "RoundOutcome",
+    "SignalBarrier",
+    "StandIn",
+    "State",
+    "Status",
+    "Verdict",
+    "check_round_id",
+    "clock_of_loop",
+    "new_round_id",
+]
+
+
+class SignalBarrier:
+    """One round of signals: who is expected is frozen, the deadline runs from now, the outcome is one.
+
+    Usable alone, inside a coroutine, or made by `Rounds.open` for a bus:
+
+    ```python
+    barrier = SignalBarrier(["momentum", "value", "risk"], timeout=2.0, quorum=0.6, critical=["risk"])
+    await barrier.add_signal("momentum", signal)
+    outcome = await barrier.wait()
+    ```
+
+    `timeout` is the hard deadline in seconds. `signal_timeout` is how long the round holds out for everybody
+    before the quorum suffices; by default until the deadline. `quorum` is a count (`int`), a share of the
+    roster rounded up (`float`), or `None` for everybody. `critical` agents are expected too, and without
+    their answer the outcome is not valid. Bad settings raise `ConfigError`.
+
+    The barrier belongs to one event loop: it needs no lock, and other threads must not call it. One that is
+    made outside of a loop has its deadline on the system's monotonic clock, unless it is given a `clock`.
+    """
+
+    __slots__ = ("_alarm", "_clock", "_on_release", "_settled", "_waiters", "is_awaited", "round")
+
+    round: Round
+    """The state machine. Whoever calls it directly calls `settle` if it has its outcome then."""
+    _alarm: DeadlineTimer
+    _clock: Clock
+    _on_release: Callable[[RoundOutcome], None] | None
+    _settled: bool
+    _waiters: list[asyncio.Future[RoundOutcome]]
+    is_awaited: bool
+    """Whether anybody has called `wait` yet."""
+
+    def __init__(
+        self,
+        expected_agents: Iterable[str],
+        timeout: float = 10.0,
+        *,
+        quorum: float | None = None,
+        critical: Iterable[str] = (),
+        signal_timeout: float | None = None,
+        clock: Clock | None = None,
+        round_id: str | None = None,
+    ) -> None:
+        barrier_timeout_ns = to_ns("timeout", timeout)
+        terms = agree(
+            expected_agents,
+            quorum=quorum,
+            critical=critical,
+            signal_timeout_ns=(
+                barrier_timeout_ns if signal_timeout is None else to_ns("signal_timeout", signal_timeout)
+            ),
+            barrier_timeout_ns=barrier_timeout_ns,
+        )
+        clock = clock_of_loop() if clock is None else clock
+        name = new_round_id() if round_id is None else check_round_id(round_id)
+        opened = Round(name, terms, clock.now_ns(), clock.wall_ns())
+        self._attach(opened, clock, DeadlineTimer(clock.now_ns, self._ring), None)
+        if opened.outcome is None:
+            self._alarm.by(opened.due_ns)
+
+    @classmethod
+    def over(
+        cls,
+        opened: Round,
+        clock: Clock,
+        alarm: DeadlineTimer,
+        on_release: Callable[[RoundOutcome], None],
+    ) -> Self:
+        """Make the shell of a round whose store runs the alarm and is told of the release, once."""
+        barrier = cls.__new__(cls)
+        barrier._attach(opened, clock, alarm, on_release)  # noqa: SLF001 - a second constructor
+        return barrier
+
+    def _attach(
+        self,
+        opened: Round,
+        clock: Clock,
+        alarm: DeadlineTimer,
+        on_release: Callable[[RoundOutcome], None] | None,
+    ) -> None:
+        self.round = opened
+        self._clock = clock
+        self._alarm = alarm
+        self._on_release = on_release
+        self._waiters = []
+        self._settled = False
+        self.is_awaited = False
+
+    # -- answers -------------------------------------------------------------------------------------
+
+    async def add_signal(self, agent_name: str, signal: Any) -> bool:
+        """Take an agent's opinion; never suspends.
+
+        Returns `True` if with this signal everybody has answered. Returns `False` while others are
+        missing, and for a signal without a vote: a late one, one of another round, one that was heard
+        before, one of an agent that is not expected. `arrive` tells these apart.
+        """
+        taken = self.arrive(agent_name, signal).is_taken
+        return taken and self.round.answers_count == len(self.round.terms.roster)
+
+    def arrive(self, agent: str, signal: Any, now_ns: int | None = None) -> Verdict:
+        """Take an agent's opinion and say what became of it. `now_ns` is a reading of the barrier's clock."""
+        opened = self.round
+        verdict = opened.arrive(agent, signal, self._clock.now_ns() if now_ns is None else now_ns)
+        if opened.outcome is not None:
+            self.settle()
+        return verdict
+
+    def abstain(self, agent: str, reason: str = "", now_ns: int | None = None) -> Verdict:
+        """Take an answer without an opinion: it counts toward the quorum and is not handed on as a signal."""
+        verdict = self.round.abstain(agent, reason, self._now_ns(now_ns))
+        self.settle()
+        return verdict
+
+    def heartbeat(self, agent: str, now_ns: int | None = None) -> Verdict:
+        """Note that an agent is alive. That is no answer: it shows in the outcome beside the missing."""
+        verdict = self.round.heartbeat(agent, self._now_ns(now_ns))
+        self.settle()
+        return verdict
+
+    # -- the outcome ---------------------------------------------------------------------------------
+
+    async def wait(self) -> RoundOutcome:
+        """Wait until the round is released, and return its outcome: the same object for every waiter.
+
+        It never raises for lack of answers: look at `outcome.valid`. Cancelling a wait leaves the round and
+        its other waiters as they were; a later call gets the same outcome.
+        """
+        self.is_awaited = True
+        opened = self.round
+        if opened.outcome is None and self._clock.now_ns() >= opened.due_ns:
+            self.tick()
+        if opened.outcome is not None:
+            return opened.outcome
+        waiter: asyncio.Future[RoundOutcome] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._alarm.by(opened.due_ns)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            with suppress(ValueError):  # released in the same turn of the loop: it is off the list already
+                self._waiters.remove(waiter)
+            self.is_awaited = bool(self._waiters)
+            raise
+
+    def close(self, reason: str = "the round was closed", now_ns: int | None = None) -> RoundOutcome:
+        """End the round now: as expired for this reason, unless it has its outcome already."""
+        outcome = self.round.close(reason, self._now_ns(now_ns))
+        self.settle()
+        return outcome
+
+    def tick(self, now_ns: int | None = None) -> RoundOutcome | None:
+        """Release the round if its deadline has passed; return the outcome if there is one."""
+        outcome = self.round.tick(self._now_ns(now_ns))
+        self.settle()
+        return outcome
+
+    # -- what can be seen ----------------------------------------------------------------------------
+
+    async def is_complete(self) -> bool:
+        """Whether everybody who is expected has answered, by an opinion or an abstention; never suspends."""
+        return self.round.answers_count == len(self.round.terms.roster)
+
+    async def get_signals_copy(self) -> dict[str, Any]:
+        """Copy each agent's newest signal; never suspends."""
+        return self.round.opinions
+
+    async def get_received_count(self) -> int:
+        """Count the agents that have given an opinion; never suspends."""
+        return len(self.round.opinions)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the round is released or expired, so that an answer now would be late."""
+        return self.tick() is not None
+
+    @property
+    def round_id(self) -> str:
+        """The identity of the round, which its signals carry."""
+        return self.round.round_id
+
+    @property
+    def roster(self) -> frozenset[str]:
+        """Everybody who is expected, frozen at the opening."""
+        return self.round.terms.roster
+
+    @property
+    def outcome(self) -> RoundOutcome | None:
+        """The outcome, or `None` while the round is open."""
+        return self.tick()
+
+    @property
+    def due_ns(self) -> int:
+        """When time will next change the round, on its clock; `core.barrier.NEVER_NS` after the release."""
+        return self.round.due_ns
+
+    def expects(self, agent: str) -> bool:
+        """Whether an agent is on the roster and has not answered yet."""
+        return self.round.expects(agent)
+
+    def get_status(self) -> dict[str, Any]:
+        """Give the state of the round as a JSON-ready dictionary."""
+        self.tick()
+        opened, terms, now_ns = self.round, self.round.terms, self._clock.now_ns()
+        missing = opened.missing
+        return {
+            "round_id": opened.round_id,
+            "state": str(opened.state),
+            "is_closed": opened.outcome is not None,
+            "expected": sorted(terms.roster),
+            "answered": sorted(terms.roster - missing),
+            "missing": sorted(missing),
+            "missing_critical": sorted(terms.critical & missing),
+            "quorum_count": terms.quorum_count,
+            "opinions_count": len(opened.opinions),
+            "abstentions_count": opened.answers_count - len(opened.opinions),
+            "age_s": (now_ns - opened.opened_ns) / NS_PER_S,
+            "due_in_s": None if opened.outcome is not None else (opened.due_ns - now_ns) / NS_PER_S,
+            "waiters_count": len(self._waiters),
+        }
+
+    def __repr__(self) -> str:
+        opened = self.round
+        counts = f"{opened.answers_count} of {len(opened.terms.roster)} answered"
+        return f"<SignalBarrier {opened.round_id!r}: {opened.state}, {counts}>"
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _now_ns(self, now_ns: int | None) -> int:
+        return self._clock.now_ns() if now_ns is None else now_ns
+
+    def _ring(self, now_ns: int) -> int:
+        self.tick(now_ns)
+        return self.round.due_ns
+
+    def settle(self) -> None:
+        """Tell the waiters and the store of the release, if there is one and they do not know yet."""
+        outcome = self.round.outcome
+        if outcome is None or self._settled:
+            return
+        self._settled = True
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(outcome)
+        if self._on_release is None:
+            self._alarm.cancel()
+        else:
+            self._on_release(outcome)
+
+
+def new_round_id() -> str:
+    """Return an identity that no other round has, in this run or another: late signals know theirs by it."""
+    return f"round-{new_name()}"
+
+
+def check_round_id(round_id: str) -> str:
+    """Return the id, or raise `ConfigError` unless it is a string of at least one character."""
+    given: Any = round_id
+    if not isinstance(given, str) or not given:
+        raise ConfigError(
+            f"round_id is {given!r}: give a string of at least one character, or None for a fresh one"
+        )
+    return given
+
+
+def clock_of_loop() -> Clock:
+    """Return the clock of the running loop if it owns one, as a virtual loop does, else the system's."""
+    try:
+        clock = getattr(asyncio.get_running_loop(), "clock", None)
+    except RuntimeError:
+        clock = None
+    return SystemClock() if clock is None else clock

@@ -1,0 +1,399 @@
+"""The offsets of a bus's rounds: which are open, which signal belongs to which, what came of the recent ones."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+from openoutcry.core.barrier import NEVER_NS, Round, Verdict
+from openoutcry.core.early import Early, EarlySignals
+from openoutcry.core.outcome import RoundOutcome, Status
+from openoutcry.core.terms import NS_PER_S, Terms, agree, check_quorum, names, to_ns
+from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
+from openoutcry.events import stamp
+from openoutcry.ports import Clock
+from openoutcry.runtime.rounds.barriers import SignalBarrier, check_round_id, clock_of_loop, new_round_id
+from openoutcry.runtime.rounds.released import RECENT_MAX, UNCLAIMED_MAX, Released, Stray, summary
+from openoutcry.runtime.rounds.timer import DeadlineTimer
+
+EARLY_MAX = 16_384
+"""How many answers may wait for their round."""
+
+
+_AS_USUAL = (None, None, None, None, None)
+
+
+class Rounds:
+    """Opens rounds, finds the round of a signal, remembers the newest `RECENT_MAX` that were released.
+
+    Times are in seconds. `quorum` and the time-outs are what a round gets that asks for nothing else.
+    `stand_in_max_age_s` lets stale signals of missing agents be shown in `outcome.stand_ins`, up to that age.
+    `on_release` is called with each outcome before its waiters wake; it must not raise. `clock` is by default
+    the one of the loop in which the offsets is first used. Raises `ConfigError` for settings out of range.
+    """
+
+    critical_by_agent: dict[str, bool]
+    """Who is registered, and who of them is critical. Only `register` writes to it."""
+
+    def __init__(
+        self,
+        *,
+        signal_timeout_s: float = 5.0,
+        barrier_timeout_s: float = 10.0,
+        quorum: float | None = None,
+        stand_in_max_age_s: float | None = None,
+        clock: Clock | None = None,
+        on_release: Callable[[RoundOutcome], None] | None = None,
+    ) -> None:
+        check_quorum(quorum)
+        self._signal_timeout_ns = to_ns("signal_timeout", signal_timeout_s)
+        self._barrier_timeout_ns = to_ns("barrier_timeout", barrier_timeout_s)
+        self._stand_in_max_age_ns = (
+            None if stand_in_max_age_s is None else to_ns("stand_in_max_age", stand_in_max_age_s)
+        )
+        self._quorum = quorum
+        agree((), signal_timeout_ns=self._signal_timeout_ns, barrier_timeout_ns=self._barrier_timeout_ns)
+        self._clock = self._given_clock = clock
+        self._read_ns: Callable[[], int] = self._first_reading
+        self._on_release = on_release
+        self._alarm = DeadlineTimer(self._now_ns, self._ring)
+        self.critical_by_agent = {}
+        self._standing_terms: Terms | None = None
+        self._open: dict[str, SignalBarrier] = {}
+        self._released = Released()
+        self._unclaimed: deque[SignalBarrier] = deque(maxlen=UNCLAIMED_MAX)
+        self._strays: deque[Stray] = deque(maxlen=RECENT_MAX)
+        self._strays_count = 0
+        self._early = EarlySignals(self._signal_timeout_ns, EARLY_MAX)
+        self._heartbeats: dict[str, int] = {}
+        self._ended_counts = dict.fromkeys(Status, 0)
+        self._invalid_count = 0
+        self._closed_because: str | None = None
+
+    # -- who is expected -----------------------------------------------------------------------------
+
+    def register(self, agent: str, critical: bool = False) -> None:
+        """Expect an answer from this agent in every round opened from now on; open rounds stay as they are.
+
+        Registering again changes nothing but can make an agent critical: once critical, it stays so.
+        """
+        (name,) = names("agent_name", [agent])
+        self.critical_by_agent[name] = critical or self.critical_by_agent.get(name, False)
+        self._standing_terms = None
+
+    @property
+    def agents(self) -> frozenset[str]:
+        """Everybody who is registered."""
+        return frozenset(self.critical_by_agent)
+
+    @property
+    def critical_agents(self) -> frozenset[str]:
+        """Those whose answer every round needs in order to be valid."""
+        return frozenset(agent for agent, critical in self.critical_by_agent.items() if critical)
+
+    # -- rounds --------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        round_id: str | None = None,
+        *,
+        roster: Iterable[str] | None = None,
+        quorum: float | None = None,
+        critical: Iterable[str] | None = None,
+        signal_timeout_s: float | None = None,
+        barrier_timeout_s: float | None = None,
+        now_ns: int | None = None,
+    ) -> SignalBarrier:
+        """Open a round. Whatever is `None` is as usual: a fresh id, the registered agents, the settings.
+
+        With a `roster` of its own a round has those registered critical agents that are on it; `critical`
+        names others, who then are expected as well. A usual `signal_timeout` longer than the round's own
+        `barrier_timeout` is cut to it. For a quorum of everybody where the offsets has another, pass `1.0`.
+
+        Raises `DuplicateRound` if the id belongs to an open or remembered round, `ConfigError` for settings
+        out of range, `BusClosed` after `close_all`. Nothing has changed then.
+        """
+        if self._closed_because is not None:
+            raise BusClosed(f"no round opens any more: {self._closed_because}")
+        round_id = new_round_id() if round_id is None else check_round_id(round_id)
+        if round_id in self._open or round_id in self._released:
+            state = "open" if round_id in self._open else "remembered"
+            raise DuplicateRound(f"round {round_id!r} is {state}: find it, or open one under another id")
+        own = (roster, quorum, critical, signal_timeout_s, barrier_timeout_s)
+        terms = self._usual_terms() if own == _AS_USUAL else self._own_terms(*own)
+        opened_ns = self._read_ns() if now_ns is None else now_ns
+        clock = self._clock or self._find_clock()
+        opened = Round(round_id, terms, opened_ns, clock.wall_ns(), self._released.outcomes)
+        barrier = SignalBarrier.over(opened, clock, self._alarm, self._note_release)
+        self._open[round_id] = barrier
+        self._unclaimed.append(barrier)
+        if opened.outcome is None:
+            self._alarm.by(opened.due_ns)
+        else:
+            barrier.settle()
+        if self._early:
+            self._let_in(barrier, opened_ns)
+        return barrier
+
+    def find(self, round_id: str) -> SignalBarrier:
+        """Return the open or remembered round of this id, or raise `UnknownRound`."""
+        barrier = self._open.get(round_id) or self._released.get(round_id)
+        if barrier is None:
+            raise UnknownRound(
+                f"round {round_id!r} is neither open nor among the last {RECENT_MAX} released; "
+                "wait for a round soon after opening it"
+            )
+        return barrier
+
+    def knows(self, round_id: str) -> bool:
+        """Whether a round of this id is open or remembered."""
+        return round_id in self._open or round_id in self._released
+
+    def round_for(self, agent: str, now_ns: int | None = None) -> SignalBarrier | None:
+        """Return the open round that an agent's signal belongs to if it names none; `None` if there is none.
+
+        That is the oldest open round which expects the agent and has not heard it: rounds are answered in
+        the order in which they were opened. If it has answered them all, it is the newest of them, where
+        the signal is a further one or replaces the former.
+        """
+        now_ns = self._read_ns() if now_ns is None else now_ns
+        if now_ns >= self._alarm.due_ns:
+            self._alarm.look(now_ns)
+        newest = None
+        for barrier in self._open.values():
+            if agent in barrier.round.unheard:
+                return barrier
+            if agent in barrier.round.terms.roster:
+                newest = barrier
+        return newest
+
+    def to_wait_for(self) -> SignalBarrier:
+        """Return the round that a waiter means who names none; opens one if there is nothing to wait for.
+
+        That is the oldest round for which nobody has waited, even if it was released in the meantime, so
+        that answers quicker than their waiter are not lost; else the oldest open round. Two
+        consumers that both want every round must name the rounds they wait for.
+        """
+        now_ns = self._read_ns()
+        if now_ns >= self._alarm.due_ns:
+            self._alarm.look(now_ns)
+        unclaimed = self._unclaimed
+        while unclaimed and unclaimed[0].is_awaited:
+            unclaimed.popleft()
+        if unclaimed:
+            return unclaimed[0]
+        oldest = next(iter(self._open.values()), None)
+        return self.open(now_ns=now_ns) if oldest is None else oldest
+
+    async def wait(self, round_id: str | None = None) -> RoundOutcome:
+        """Wait for a round's outcome: of this id, or that of `to_wait_for`. Raises `UnknownRound`.
+
+        Cancelling leaves the round as it was; it then counts as waited for, and is found by its id.
+        """
+        barrier = self.to_wait_for() if round_id is None else self.find(round_id)
+        return await barrier.wait()
+
+    def reopen(self) -> None:
+        """Open rounds again after `close_all`: the bus was started again, perhaps on another loop."""
+        if self._closed_because is not None:
+            self._closed_because = None
+            self._clock = self._given_clock
+            self._read_ns = self._first_reading
+            self._alarm = DeadlineTimer(self._now_ns, self._ring)
+
+    def close_all(self, reason: str = "the bus stopped") -> None:
+        """End every open round as expired, which wakes its waiters, and open no more. Repeat it freely."""
+        self._closed_because = self._closed_because or reason
+        for barrier in list(self._open.values()):
+            barrier.close(reason)
+        self._alarm.cancel()
+        self._add_strays(self._early.clear())
+
+    # -- answers -------------------------------------------------------------------------------------
+
+    def arrive(
+        self, signal: Any, agent: str, now_ns: int | None = None, asked_ns: int | None = None
+    ) -> Verdict:
+        """Take a signal that the bus has accepted to its round, and say what became of it; never raises.
+
+        A signal with a `round_id` goes to that round alone, be it open or released; if no such round is
+        known it is a stray. One without goes to `round_for(agent)`, unless it answers an event (admitted at
+        `asked_ns`) that came before the release of a round the agent missed: there it is late. If there is
+        none, a registered agent that missed the last round which expected it is late there, once, within
+        `barrier_timeout` of the release; so is one from the same handler call as its answer. Any other signal
+        of a registered agent is early: it joins the next round that expects the agent, if that opens within
+        `signal_timeout`. Who is not registered is a stranger in the oldest open round. A signal opens none.
+        """
+        round_id = signal.round_id
+        now_ns = self._read_ns() if now_ns is None else now_ns
+        if round_id is None:
+            barrier = self._round_of(agent, signal, now_ns, asked_ns)
+            if barrier is None:
+                return self._arrive_alone(signal, agent, now_ns)
+            stamp(signal, None, None, barrier.round.round_id)
+        else:
+            barrier = self._open.get(round_id) or self._released.get(round_id)
+            if barrier is None:
+                self._add_strays([Early(agent, signal, 0)])
+                return Verdict.STRAY
+        opened = barrier.round
+        verdict = opened.arrive(agent, signal, now_ns)
+        if opened.outcome is not None:
+            barrier.settle()
+        return verdict
+
+    def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
+        """Stamp a signal that names no round with the one it would go to now, so that the journal has it."""
+        if signal.round_id is None:
+            barrier = self._round_of(agent, signal, self._read_ns(), asked_ns)
+            if barrier is not None:
+                stamp(signal, None, None, barrier.round.round_id)
+
+    def _round_of(self, agent: str, signal: Any, now_ns: int, asked_ns: int | None) -> SignalBarrier | None:
+        """Return the round of an answer that names none: the one it is late for, or the open one."""
+        barrier = self.round_for(agent, now_ns)
+        if asked_ns is not None and asked_ns < self._released.newest_ns:
+            opened_ns = now_ns if barrier is None else barrier.round.opened_ns
+            return self._released.asked_in(agent, signal, asked_ns, opened_ns) or barrier
+        return barrier
+
+    def _arrive_alone(self, signal: Any, agent: str, now_ns: int) -> Verdict:
+        """Take a signal that names no round and that no open round expects."""
+        barrier = self._released.owed(agent, signal, now_ns)
+        if barrier is None and self._may_be_early(agent):
+            self._add_strays(self._early.keep(agent, signal, now_ns))
+            return Verdict.EARLY
+        barrier = barrier or next(iter(self._open.values()), None)
+        if barrier is None:
+            self._add_strays([Early(agent, signal, 0)])
+            return Verdict.STRAY
+        return barrier.arrive(agent, signal, now_ns)
+
+    def _may_be_early(self, agent: str) -> bool:
+        return agent in self.critical_by_agent and self._closed_because is None
+
+    def abstain(
+        self,
+        agent: str,
+        reason: str = "",
+        round_id: str | None = None,
+        now_ns: int | None = None,
+        asked_ns: int | None = None,
+    ) -> Verdict:
+        """Answer without an opinion; the round is found as that of a signal is. Raises `UnknownRound`."""
+        now_ns = self._now_ns(now_ns)
+        if round_id is not None:
+            return self.find(round_id).abstain(agent, reason, now_ns)
+        barrier = self._round_of(agent, None, now_ns, asked_ns)
+        barrier = barrier or self._released.owed(agent, None, now_ns)
+        if barrier is not None:
+            return barrier.abstain(agent, reason, now_ns)
+        if self._may_be_early(agent):
+            self._add_strays(self._early.keep_abstention(agent, reason, now_ns))
+            return Verdict.EARLY
+        return Verdict.STRAY
+
+    def heartbeat(self, agent: str, now_ns: int | None = None) -> Verdict:
+        """Note that an agent is alive, in every open round that expects it: it is nobody's answer."""
+        at_ns = self._now_ns(now_ns)
+        verdict = Verdict.STRANGER
+        if agent in self.critical_by_agent:
+            self._heartbeats[agent] = at_ns
+            verdict = Verdict.ALIVE
+        for barrier in list(self._open.values()):
+            if barrier.heartbeat(agent, at_ns) is Verdict.ALIVE:
+                verdict = Verdict.ALIVE
+        return verdict
+
+    def get_status(self) -> dict[str, Any]:
+        """Give the state of the offsets as a JSON-ready dictionary: agents, open rounds, counts, strays."""
+        now_ns = self._now_ns()
+        self._alarm.look(now_ns)
+        return {
+            "registered": sorted(self.agents),
+            "critical": sorted(self.critical_agents),
+            "heartbeats_age_s": {a: (now_ns - at_ns) / NS_PER_S for a, at_ns in self._heartbeats.items()},
+            "open": [barrier.get_status() for barrier in self._open.values()],
+            "released_counts": {str(status): count for status, count in self._ended_counts.items()},
+            "invalid_count": self._invalid_count,
+            "recent": [summary(o) for o in islice(self._released.outcomes(), RECENT_MAX)],
+            "early_count": len(self._early),
+            "strays": [stray._asdict() for stray in self._strays],
+            "strays_count": self._strays_count,
+        }
+
+    def _now_ns(self, now_ns: int | None = None) -> int:
+        return self._read_ns() if now_ns is None else now_ns
+
+    def _first_reading(self) -> int:
+        """Find the clock at the first look at it: a bus is often made before its loop runs."""
+        return self._find_clock().now_ns()
+
+    def _find_clock(self) -> Clock:
+        if self._clock is None:
+            self._clock = clock_of_loop()
+        self._read_ns = self._clock.now_ns
+        return self._clock
+
+    def _ring(self, now_ns: int) -> int:
+        """Release what is due; return when to look again."""
+        for barrier in list(self._open.values()):
+            if now_ns >= barrier.due_ns:
+                barrier.tick(now_ns)
+        return min((barrier.due_ns for barrier in self._open.values()), default=NEVER_NS)
+
+    def _let_in(self, barrier: SignalBarrier, opened_ns: int) -> None:
+        """Let the answers count that came shortly before the round: at its opening."""
+        taken, left = self._early.take(barrier.roster, opened_ns)
+        self._add_strays(left)
+        barrier.round.take_early(taken, opened_ns)
+        barrier.settle()
+
+    def _add_strays(self, answers: Iterable[Early]) -> None:
+        for early in answers:
+            if early.signal is not None:
+                self._strays_count += 1
+                signal = early.signal
+                self._strays.append(Stray(early.agent, signal.round_id, signal.event_id, signal.symbol))
+
+    def _note_release(self, outcome: RoundOutcome) -> None:
+        """Move a released round to the remembered ones."""
+        self._released.add(self._open.pop(outcome.round_id), outcome)
+        self._ended_counts[outcome.status] += 1
+        self._invalid_count += not outcome.valid
+        if self._on_release is not None:
+            self._on_release(outcome)
+
+    def _usual_terms(self) -> Terms:
+        """Return the terms of a round that asks for nothing, agreed anew only when somebody registers."""
+        if self._standing_terms is None:
+            self._standing_terms = self._own_terms(*_AS_USUAL)
+        return self._standing_terms
+
+    def _own_terms(
+        self,
+        roster: Iterable[str] | None,
+        quorum: float | None,
+        critical: Iterable[str] | None,
+        signal_timeout_s: float | None,
+        barrier_timeout_s: float | None,
+    ) -> Terms:
+        expected = self.agents if roster is None else names("roster", roster)
+        barrier_timeout_ns = (
+            self._barrier_timeout_ns
+            if barrier_timeout_s is None
+            else to_ns("barrier_timeout", barrier_timeout_s)
+        )
+        signal_timeout_ns = (
+            min(self._signal_timeout_ns, barrier_timeout_ns)
+            if signal_timeout_s is None
+            else to_ns("signal_timeout", signal_timeout_s)
+        )
+        return agree(
+            expected,
+            quorum=self._quorum if quorum is None else quorum,
+            critical=self.critical_agents & expected if critical is None else critical,
+            signal_timeout_ns=signal_timeout_ns,
+            barrier_timeout_ns=barrier_timeout_ns,
+            stand_in_max_age_ns=self._stand_in_max_age_ns,
+        )
