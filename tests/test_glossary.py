@@ -67,7 +67,9 @@ def dropped_words() -> list[Dropped]:
         named = re.fullmatch(r"`([a-z' ]+)`( \(names only\))?", first)
         if named is not None:
             paths = tuple(
-                path for path in re.findall(r"`([\w./-]+)`", allowed) if "/" in path or path.endswith(".py")
+                path
+                for path in re.findall(r"`([\w./-]+)`", allowed)
+                if "/" in path or path.endswith((".py", ".md"))
             )
             found.append(Dropped(named[1], named[2] is not None, paths))
     return found
