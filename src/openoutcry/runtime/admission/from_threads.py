@@ -11,6 +11,7 @@ from typing import Any
 
 from openoutcry.core.pressure import Refusal, Wait
 from openoutcry.errors import BusClosed, JournalError
+from openoutcry.runtime.admission.access import is_kill_switch, is_urgent
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.state import BusState
@@ -142,10 +143,10 @@ class ThreadIntake:
         future.set_running_or_notify_cancel()
         who = current.get()
         handler = who if isinstance(who, InThread) else None
-        kill = self._admission.is_kill_switch(event)
-        urgent = kill or self._admission.is_urgent(event, priority=priority)
+        kill = is_kill_switch(event)
+        urgent = kill or is_urgent(event, priority=priority)
         with self._lock:
-            closed = self._admission.closed
+            closed = self._admission.access.closed
             if closed and not (kill and closed == "stopping"):
                 future.set_exception(BusClosed(f"the bus is {closed}, so nothing is admitted from outside"))
                 return future
@@ -181,10 +182,10 @@ class ThreadIntake:
         admission = self._admission
         alone = ThreadQueue(admission, self._check_empty)
         for entry in entries:
-            if admission.is_kill_switch(entry[0]):
+            if is_kill_switch(entry[0]):
                 alone.add(entry)
             else:
-                (self._high if admission.is_urgent(entry[0], priority=entry[1]) else self._normal).add(entry)
+                (self._high if is_urgent(entry[0], priority=entry[1]) else self._normal).add(entry)
         for queue in (alone, self._high, self._normal):
             queue.go_on()
         self._check_empty()

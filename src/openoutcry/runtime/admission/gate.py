@@ -5,11 +5,11 @@
                  │ not here
                  ▼
               Admission.admit: thread, type, authority ─▶ duplicate ─▶ kill switch: at once, beside everything
-                                                       └▶ pressure's verdict ─▶ staged | commit | refused | wait
+                                                       └▶ pressure's verdict ─▶ staged, commit, refused, wait
 ```
 
-`admit` is the only way in, for one event and for many, with and without a vote, on the loop's own behalf and for
-other threads. What has to wait waits in `publish`; nothing here waits for a handler.
+`admit` is the only way in, for one event and for many, with and without a vote, for the loop's own publishers
+and for other threads. What has to wait waits in `publish`; nothing here waits for a handler.
 """
 
 import asyncio
@@ -18,24 +18,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import get_ident
 from typing import Any
 
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
 from openoutcry.errors import (
-    BusClosed,
     ConfigError,
     InvalidEvent,
     JournalError,
-    NotAuthorised,
-    PublishError,
-    WrongThread,
 )
 from openoutcry.events import (
-    HIGH_PRIORITY_EVENT_TYPES,
     Event,
-    EventType,
     encode,
     event_type_of,
     fixed_event_type,
@@ -43,6 +36,7 @@ from openoutcry.events import (
 )
 from openoutcry.journals.rows import same_event
 from openoutcry.ports import Level, level_named
+from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
 from openoutcry.runtime.admission.fast_path import FastPath, Vote
 from openoutcry.runtime.admission.room import Room
 from openoutcry.runtime.delivery.causation import Tracker, current
@@ -58,8 +52,6 @@ BEFORE_START = 512
 YIELD_AT = 512
 IN_A_ROW_MAX = 64
 """A publisher that awaits nothing else gives the loop back after so many events."""
-_HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
-_KILL = str(EventType.KILL_SWITCH.value)
 _whose = current.get
 
 
@@ -87,27 +79,27 @@ class Admission:
     """Admission to one bus.
 
     Attributes:
+        access: Who may publish what.
+        check_thread: Raises `WrongThread` on a thread that is not the bus's.
         fast_path: The hot path.
         dispatcher: Where what is admitted is delivered from.
         room: How full the mailboxes are, and who waits for room.
         refused: Refused events by reason.
         store: What keeps events durable, if anything does. It is opened when it is first needed.
-        restoring: Whether an agent is getting its memory back, which must have no effects.
 
     """
 
     def __init__(self, bus: BusState, releasers: frozenset[str]) -> None:
         self._bus = bus
-        self._releasers = releasers
+        self.access = Access(bus, releasers)
+        self.check_thread = self.access.check_thread
         self.seen = bus.seen
         self.fast_path = FastPath(bus, self)
         self.dispatcher = self.fast_path.dispatcher
         self.room = Room(bus, self.fast_path, self)
-        self._thread = get_ident()
         self._in_a_row = 0
         self.store: Store | None = None
         self.open_store: Callable[[], Store] | None = None
-        self.restoring = False
         self.reset()
         bus.on_drained = self.drained
 
@@ -152,7 +144,7 @@ class Admission:
         """Publish an event that the fast path has not taken; wait for room, a token, or its commit."""
         bus = self._bus
         used_up = self.fast_path.credit <= 0 and len(self.dispatcher.staged) >= YIELD_AT
-        if (used_up or bus.control_waiting) and not self.is_urgent(event, priority=priority):
+        if (used_up or bus.control_waiting) and not is_urgent(event, priority=priority):
             self.check_thread("publish")
             await asyncio.sleep(0)
         since_ns = bus.clock.now_ns()
@@ -174,7 +166,7 @@ class Admission:
             return verdict
 
     def publish_nowait(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
-        """Publish without waiting for room or for a turn of the loop: a durable event is committed at once."""
+        """Publish without waiting for room or a turn of the loop: a durable event is committed at once."""
         verdict = self.admit_one(event, priority, level)
         if isinstance(verdict, Group):
             return self._commit_now(event, verdict)
@@ -218,7 +210,7 @@ class Admission:
     async def publish_receipt(self, event: Any, priority: bool, level: str | None) -> Receipt:
         """Publish an event and tell where it stands."""
         self.check_thread("publish_receipt")
-        survives = self._level(self._check(event), level)
+        survives = self._level(self.access.check(event), level)
         store = self.store
         duplicate = event.event_id in self.seen or (store is not None and store.knows(event.event_id))
         accepted = await self.publish(event, priority, level)
@@ -249,7 +241,7 @@ class Admission:
                     admitted.commits[verdict] = event
                 elif admitted.count >= IN_A_ROW_MAX:
                     break
-        except Exception as error:  # noqa: BLE001 - raised when those before it have their commits
+        except Exception as error:
             if not admitted.commits:
                 raise
             admitted.error = error
@@ -273,19 +265,19 @@ class Admission:
         patient: bool = False,
         paid: bool = False,
     ) -> bool | Wait | Group:
-        """Look at everything: let an event in, refuse and count it, or say how long to wait before asking again.
+        """Look at everything: let an event in, refuse and count it, or say how long to wait.
 
         A durable event is let in by a commit that is still to come: then that is returned. `patient` says
         that the caller will wait: then a token of the rate limit is reserved for it, and it comes back with
         `paid`.
         """
         self.check_thread("publish")
-        event_type = self._check(event)
+        event_type = self.access.check(event)
         survives = self._level(event_type, level)
-        high = priority or event_type in _HIGH
+        high = priority or event_type in HIGH_TYPES
         if event.event_id in self.seen:
             return self._again(event, high, survives)
-        if event_type == _KILL:
+        if event_type == KILL_SWITCH:
             return self._admit_kill_switch(event, survives)
         verdict = self._judge(event_type, high, patient=patient, paid=paid)
         if isinstance(verdict, Admit):
@@ -311,36 +303,6 @@ class Admission:
                 event_type, depth, bus.clock.now_ns(), reentrant=hasty, patient=patient, paid=paid
             )
         return Refuse(verdict.reason) if reentrant and isinstance(verdict, Wait) else verdict
-
-    def _check(self, event: Any) -> str:
-        """Return an event's type, or raise what is wrong with publishing it."""
-        if self.restoring:
-            raise PublishError(
-                "an agent published while its memory was being restored, which must have no effects; "
-                "publish from a handler"
-            )
-        if self.closed:
-            who = _whose()
-            is_inside = who is not None and who.bus is self._bus
-            if self.closed == "stopped" or not (is_inside or self.is_kill_switch(event)):
-                raise BusClosed(
-                    f"the bus is {self.closed}, so nothing is admitted from outside; "
-                    "start it again, or publish before stop()"
-                )
-        event_type = event_type_of(event)
-        event_id = getattr(event, "event_id", None)
-        if not isinstance(event_id, str) or not event_id:
-            raise InvalidEvent(
-                f"{type(event).__name__}.event_id is {event_id!r}; it must be a non-empty string"
-            )
-        if event_type == _KILL and not getattr(event, "activated", True):
-            source = getattr(event, "source_agent", "")
-            if source not in self._releasers:
-                raise NotAuthorised(
-                    f"{source!r} may not release a kill switch; allowed are {sorted(self._releasers)}: "
-                    "name the source in EventBus(kill_switch_releasers=...)"
-                )
-        return event_type
 
     def _level(self, event_type: str, asked: str | None) -> Level:
         """Return what an event must survive. The journal is opened when the first one has to."""
@@ -445,16 +407,16 @@ class Admission:
             commit.must_sync = commit.must_sync or level is Level.DISK
             return commit
         is_elsewhere = store.commits.dead is not None or store.journal.find(event.event_id) is None
-        if is_elsewhere or event_type_of(event) == _KILL:
+        if is_elsewhere or event_type_of(event) == KILL_SWITCH:
             return True
         return store.stage(event, "high" if high else "normal", level)
 
     def _learn(self, cls: type) -> None:
         """Let the fast path take a class whose events all have an id, and one type, lane and level."""
         fixed = fixed_event_type(cls) if issubclass(cls, Event) else None
-        if fixed is None or fixed == _KILL or self.closed:
+        if fixed is None or fixed == KILL_SWITCH or self.access.closed:
             return
-        lane = "high" if fixed in _HIGH else "normal"
+        lane = "high" if fixed in HIGH_TYPES else "normal"
         level = Level.MEMORY if self.store is None else self.store.level_of(str(fixed))
         if self.store is not None and level:
             self.fast_path.learn_durable(cls, level, lane, self.store.commits)
@@ -507,7 +469,7 @@ class Admission:
 
     def excuse(self, event: Any, error: JournalError) -> None:
         """Raise the error, but for a kill switch: that was delivered at once, journal or no journal."""
-        if not self.is_kill_switch(event):
+        if not is_kill_switch(event):
             raise error
         log.critical("the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error)
 
@@ -526,17 +488,11 @@ class Admission:
         """Return True if an event waits for its commit."""
         return self.store is not None and self.store.commits.pending(event_id) is not None
 
-    # -- who may ------------------------------------------------------------------------------------
-
-    @property
-    def closed(self) -> str:
-        """`stopping` or `stopped`, when nothing is admitted from outside; else empty."""
-        phase = self._bus.phase
-        return phase if phase in ("stopping", "stopped") else ""
+    # -- life ---------------------------------------------------------------------------------------
 
     def open_on(self, thread: int, tracker: Tracker) -> None:
         """The bus runs on this thread from now on."""
-        self._thread = thread
+        self.access.run_on(thread)
         self.fast_path.run_on(thread, tracker)
 
     def close(self) -> None:
@@ -548,25 +504,3 @@ class Admission:
     def drained(self, mailbox: Mailbox | None) -> None:
         """A mailbox has moved while the bus is under pressure; None: any of them may have."""
         self.room.drained(mailbox)
-
-    def check_thread(self, call: str) -> None:
-        """Raise `WrongThread` unless this is the thread of the bus. One that is stopped has none."""
-        if get_ident() != self._thread and self.closed != "stopped":
-            raise WrongThread(
-                f"{call} was called from a thread that does not own this bus; use publish_threadsafe there, "
-                "or loop.call_soon_threadsafe for anything else"
-            )
-
-    def is_urgent(self, event: Any, *, priority: bool) -> bool:
-        """Return True if this is a kill switch or takes the high lane. For any object, on any thread."""
-        try:
-            return event_type_of(event) in _HIGH or priority
-        except Exception:  # noqa: BLE001 - what is no event is refused, with its error, when it is published
-            return False
-
-    def is_kill_switch(self, event: Any) -> bool:
-        """Return True if this is a kill switch. For any object, on any thread."""
-        try:
-            return event_type_of(event) == _KILL
-        except Exception:  # noqa: BLE001 - as above
-            return False

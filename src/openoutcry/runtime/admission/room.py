@@ -1,4 +1,4 @@
-"""Room: how full the mailboxes are, the level that follows from it, the credit that it leaves, and who waits."""
+"""Room: how full the mailboxes are, the level and the credit that follow from it, and who waits for room."""
 
 import asyncio
 import logging
@@ -136,7 +136,7 @@ class Room:
         return True
 
     def drained(self, mailbox: Mailbox | None) -> None:
-        """A mailbox has moved under pressure (None: any may have). If it is the fullest, the waiters ask again."""
+        """A mailbox has moved under pressure; None: any may have. Of the fullest, the waiters ask again."""
         self._has_moved = True
         fullest = self._bus.fullest
         if mailbox is not None and fullest is not None and mailbox is not fullest:

@@ -175,11 +175,11 @@ class Lifecycle:
         """Give the agents their memory back, then start."""
         current.set(None)
         store = self.open_store()
-        self._admission.restoring = True
+        self._admission.access.restoring = True
         try:
             await store.restore()
         finally:
-            self._admission.restoring = False
+            self._admission.access.restoring = False
         self._start()
         if self._persistence is not None and self._persistence.socket:
             await self._open_control(store)
