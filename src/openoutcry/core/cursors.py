@@ -47,7 +47,7 @@ class Cursor:
         return copy
 
     def is_settled(self, position: int) -> bool:
-        """Tell whether `position` is settled. The cost grows with the number of stretches above the floor."""
+        """Return True if `position` is settled. It costs more the more stretches are above the floor."""
         return position <= self.floor or any(a <= position <= b for a, b in self.settled_apart.items())
 
     def settled_above(self) -> list[tuple[int, int]]:

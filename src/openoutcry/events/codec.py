@@ -185,7 +185,7 @@ def decode_many(payloads: Sequence[bytes]) -> list[Any]:
 
 
 def _has_head(payload: bytes, *, free: bool) -> bool:
-    """Tell whether decoding has made up neither an id, nor a time, nor the type of a class that is free."""
+    """Return True if decoding has made up neither an id, nor a time, nor the type of a class that is free."""
     head = _decode_head(payload)
     return head.event_id is not None and head.timestamp is not None and not (free and head.event_type is None)
 

@@ -53,7 +53,7 @@ def type_name(value: object) -> str:
 
 
 def is_foreign_name(name: str) -> bool:
-    """Tell whether the plain string is an event type of the user's own, as it stands."""
+    """Return True if the plain string is an event type of the user's own, as it stands."""
     return bool(name) and name not in _MEMBERS
 
 

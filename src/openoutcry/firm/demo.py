@@ -58,7 +58,7 @@ def run_demo(options: DemoOptions) -> int:
         return MISTAKE
     days_count = house.plan.days if house.plan else len(house.history.sessions)
     click.echo(
-        f"A firm of {options.agents} strategies on {len(house.history.symbols)} symbols opens its doors."
+        f"A firm of {options.agents} strategies on {len(house.history.symbols)} symbols opens for business."
     )
     with QuietLog() as log, progress_for(days_count, plain=options.plain) as progress:
         asyncio.run(house.run(progress.day, days_per_s=options.speed))

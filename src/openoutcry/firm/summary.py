@@ -216,7 +216,7 @@ def _witnesses(results: Results) -> list[tuple[str, ...]]:
         ),
         ("dead letters", f"{results.dead_letters.total():,}", _counts(results.dead_letters)),
         ("backpressure", f"{len(house.levels)} changes", levels),
-        ("door", f"{sum(results.refused.values()):,} refused", _counts(results.refused)),
+        ("admission", f"{sum(results.refused.values()):,} refused", _counts(results.refused)),
     ]
     kill = house.kill
     if kill is not None:

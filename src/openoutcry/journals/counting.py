@@ -31,7 +31,7 @@ Part = tuple[str, Rank, Rank]
 
 
 def counts(event_id: str) -> bool:
-    """Tell whether an id has the form of those that count."""
+    """Return True if an id has the form of those that count."""
     return event_id[STEM - 1 : STEM] == "-"
 
 
@@ -94,7 +94,7 @@ class Counting:
         return list(self._stems)
 
     def is_above(self, part: Part) -> bool:
-        """Tell whether all ids of a part are above whatever was noted of their stem, and so are new."""
+        """Return True if all ids of a part are above whatever was noted of their stem, and so are new."""
         known = self._stems.get(part[0])
         if known is None:
             return len(self._stems) < STEMS
@@ -157,7 +157,7 @@ class Counting:
         return True
 
     def reaches_below(self, ids: Sequence[str], position: int) -> bool:
-        """Tell whether something was noted before a position of a stem that some of the ids have."""
+        """Return True if something was noted before a position of a stem that some of the ids have."""
         stems = {event_id[:STEM] for event_id in ids}
         return any(known.oldest < position for known in map(self._stems.get, stems) if known is not None)
 

@@ -87,7 +87,7 @@ def glance(journal: str | Path, engine: EngineName = "auto") -> Glance | None:
 
 
 def is_still_of(path: Path, places: Sequence[tuple[int, int]], generation: bytes, engine: EngineName) -> bool:
-    """Tell whether the file at a path is the one that was opened, or a copy. Raises `OSError` without one.
+    """Return True if the file at a path is the one that was opened, or a copy. Raises `OSError` without one.
 
     A file that is damaged can no longer say whose it is, but it is still the same file.
     """

@@ -102,7 +102,7 @@ class IdIndex:
         """Ids at or below this position are forgotten."""
 
     def are_new(self, ids: Sequence[str]) -> bool:
-        """Tell whether none of the ids may be here."""
+        """Return True if none of the ids may be here."""
         loose = self._look(ids)[2]
         if not loose:
             return True
@@ -184,7 +184,7 @@ class IdIndex:
         self._swept = 0
 
     def move(self, count: int) -> bool:
-        """Pack some ids that are no longer recent, and tell whether more are left."""
+        """Pack some ids that are no longer recent; return True if more are left."""
         if self._leaving is None and len(self._older) > 1:
             self._leaving = self._older.pop()
             self._outgoing = iter(self._leaving.loose)
@@ -201,7 +201,7 @@ class IdIndex:
         return self._leaving is not None or len(self._older) > 1
 
     def sweep(self) -> bool:
-        """Free the memory of forgotten ids in some of the buckets, and tell whether more are left."""
+        """Free the memory of forgotten ids in some of the buckets; return True if more are left."""
         if self._swept == 0:
             self._counting.forget(self.floor)
         if self._swept >= len(self._buckets):
@@ -237,7 +237,7 @@ class IdIndex:
         return self._plan
 
     def _in_stretch(self, event_id: str, exact_from: int) -> bool:
-        """Tell whether a stretch says that the id may stand before a position."""
+        """Return True if a stretch says that the id may stand before a position."""
         place = self._counting.place(event_id)
         return place is not None and place[0] < exact_from and place[1] > self.floor
 

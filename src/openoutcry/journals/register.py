@@ -82,7 +82,7 @@ class Register:
             self._cold = first - 1
 
     def are_new(self, ids: Sequence[str]) -> bool:
-        """Tell whether none of the ids, all different, can be here."""
+        """Return True if none of the ids, all different, can be here."""
         if self.is_cold and not self.stems.are_new(ids):
             self.warm(self._cold)
         return self._ids.are_new(ids)
@@ -141,7 +141,7 @@ class Register:
         self._ids.forget(floor)
 
     def idle(self, count: int) -> bool:
-        """Do about `count` ids' worth of deferred work, and tell whether there is more."""
+        """Do about `count` ids' worth of deferred work; return True if there is more."""
         if self.is_cold:
             self.warm(count)
             return True

@@ -128,7 +128,7 @@ def check_settings(found: dict[str, tuple[str, bytes]], chain: Chain, path: Path
 
 
 def is_empty(db: Connection, path: Path) -> bool:
-    """Tell whether a file is a journal (False) or has nothing in it yet (True). Raises for anything else."""
+    """Return False for a journal and True for a file that has nothing in it yet. Raises for anything else."""
     try:
         application_id, version = _number(db, "application_id"), _number(db, "user_version")
         tables = next(iter(db.rows("SELECT count(*) FROM sqlite_master")))[0]

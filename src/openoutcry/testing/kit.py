@@ -156,8 +156,8 @@ def newest(bus: EventBus) -> EventBus:
 async def crash_and_recover(bus: EventBus, build: Callable[[EventBus], Any] | None = None) -> EventBus:
     """Crash a bus, and start another one on what its journal had kept at that instant.
 
-    Everything that a SIGKILL takes is gone: what waited in memory, what was not committed, how far a call in
-    hand had come. Its handlers are cancelled, which a real crash would not do: whatever they do about that
+    Everything that a SIGKILL takes is gone: what waited in memory, what was not committed, how far a running
+    call had come. Its handlers are cancelled, which a real crash would not do: whatever they do about that
     reaches neither the journal nor the new bus.
 
     Args:

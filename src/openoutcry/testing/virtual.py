@@ -58,7 +58,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     idle: Callable[[float | None], float]
 
     def has_news(self) -> bool:
-        """Tell whether anything outside has something for the loop."""
+        """Return True if anything outside has something for the loop."""
         return bool(super().select(0))
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:

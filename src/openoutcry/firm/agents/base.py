@@ -1,6 +1,6 @@
 """What all agents have in common: a name, one mailbox, and a hand on the kill switch.
 
-An agent subscribes once, with everything it takes: one mailbox and one runner, so that it hears things in
+An agent subscribes once, with everything it takes: one mailbox and one consumer, so that it hears things in
 order and its state is never raced by its own reactions.
 """
 

@@ -56,7 +56,7 @@ class ChiefInvestmentOfficer(Bookkeeper):
     All rounds of a day open with the day, so that a silent agent costs one time-out, not one per symbol. A
     round that is not valid (no quorum) leads to no decision.
 
-    Rounds live in memory. After a restart the CIO opens that of the bar in hand again, and first counts the
+    Rounds live in memory. After a restart the CIO opens that of the current bar again, and first counts the
     answers that are on record: a signal that was accepted before the restart is a duplicate when it is
     published again, and a duplicate has no vote.
     """

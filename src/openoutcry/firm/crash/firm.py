@@ -39,7 +39,7 @@ PATIENCE_S = 300.0
 CRASHES_MAX = 20
 """At so many crashes in one event it is taken for their cause. Here the supervisor is."""
 SUSPECT_ALONE_S = 0.05
-"""For how long what was in hand at a crash is tried alone. The CIO waits for others, so that is lost time."""
+"""For how long an event that was in flight at a crash is tried alone. The CIO waits for others meanwhile."""
 
 
 @dataclass(slots=True)

@@ -259,7 +259,7 @@ def _witnesses(results: Results) -> list[tuple[str, str]]:
             ", ".join(f"{name} {count}" for name, count in results.dead_letters.items()) or "none",
         ),
         ("Backpressure", levels),
-        ("The door", f"refused: {refused}"),
+        ("Admission", f"refused: {refused}"),
     ]
     if house.kill is not None:
         after = house.firm.execution.orders_count - house.kill.orders_before

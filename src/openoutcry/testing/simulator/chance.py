@@ -33,7 +33,7 @@ class Chance:
         return Chance(self.seed, f"{self.name}/{name}")
 
     def happens(self, probability: float) -> bool:
-        """Tell whether something of this probability happens."""
+        """Return True if something of this probability happens."""
         return self._random.random() < probability
 
     def share(self) -> float:

@@ -120,7 +120,7 @@ class Seed:
         return self._wall_ns if self._life is None else self._life.loop.clock.wall_ns()
 
     def _live(self, chance: Chance, *, power: bool, last: bool) -> bool:
-        """Live one life, and tell whether its end took what was not synced."""
+        """Live one life; return True if its end took what was not synced."""
         clock = SimClock(self._wall_ns) if self._wall_ns else SimClock()
         life = self._life = Life(self, chance, clock, Faults.none() if last else self._faults, last=last)
         try:

@@ -1,7 +1,7 @@
 """A loop whose scheduling follows from a seed, and which can be dropped at any step as a crash would.
 
 A step is one callback of the loop. Before each, `on_step` may raise to end the life right there: whatever
-was in hand stays where it was, and nobody cleans up.
+was in flight stays where it was, and nobody cleans up.
 
 asyncio promises that callbacks run in the order in which they were scheduled, and code may rely on it; so
 plain callbacks keep their places, and nothing runs earlier than in the turn that asyncio gives it. What is

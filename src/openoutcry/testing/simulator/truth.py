@@ -89,7 +89,7 @@ class Taker:
     newest: dict[tuple[str, object], int] = field(default_factory=dict)
 
     def loses(self, lane: str) -> bool:
-        """Tell whether it has asked to let events of a lane go."""
+        """Return True if it has asked to let events of a lane go."""
         options = self.made.options
         if lane == "control":
             return False
@@ -101,7 +101,7 @@ class Taker:
         return self.made.options.concurrency == 1 and self.made.options.retry.in_order
 
     def has_saved(self, lane: str, position: int) -> bool:
-        """Tell whether its cursor in the journal says that it has settled a position."""
+        """Return True if its cursor in the journal says that it has settled a position."""
         state = self.saved.get(lane)
         if state is None:
             return False
@@ -355,7 +355,7 @@ class Truth:
             self._read(journal)
 
     def _is_retired(self, event_id: str) -> bool:
-        """Tell whether retention has let an event go; nothing goes that somebody has not settled."""
+        """Return True if retention has let an event go; nothing goes that somebody has not settled."""
         first = 1 if self.journal is None else self.journal.first
         for position in [at for at in self.positions if at < first]:
             self._retired.add(self.positions.pop(position)[0])

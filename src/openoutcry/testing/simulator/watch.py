@@ -20,7 +20,7 @@ PAGES_MOST: Final = 2_048
 
 
 def balances(lane: Lane, mailbox: Mailbox) -> bool:
-    """Tell whether everything that a lane accepted is accounted for: settled somehow, waiting or in hand."""
+    """Return True if everything that a lane accepted is accounted for: settled, waiting or in flight."""
     found = lane.handled + lane.dead_lettered + lane.waiting
     found += lane.conflated + lane.overflowed + lane.expired + lane.withdrawn
     for batch in mailbox.open:
