@@ -33,7 +33,6 @@ from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.groups import Group
-from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.rounds.rounds import Rounds
 
 BEFORE_START = 512
@@ -121,18 +120,18 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._signal_classes: set[type] = set()
         self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
         self._intake = ThreadIntake(self._bus, self._admission, max_queue_size)
-        self._monitor = Monitor(self._bus, health_check_config)
         self._lifecycle = Lifecycle(
             self._bus,
             self._dispatcher,
             self._admission,
             self._intake,
             self._rounds,
-            self._monitor,
+            health_check_config,
             clock,
             persistence_config,
             journal,
         )
+        self._monitor = self._lifecycle.monitor
         self._lifecycle.make_control = partial(ControlServer, self)
         if type(self).publish is EventBus.publish:
             # The fast_path's own function, so that the hot path is one call; a subclass's override stays in
