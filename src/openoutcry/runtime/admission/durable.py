@@ -5,8 +5,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from openoutcry.core.pressure import Wait
 from openoutcry.errors import ConfigError, InvalidEvent, JournalError
@@ -19,7 +18,7 @@ from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.history import SeenIds
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.groups import Group, Receipt, Then
+from openoutcry.runtime.durability.groups import Group, Receipt
 from openoutcry.runtime.durability.store import Store
 
 log = logging.getLogger("openoutcry")
@@ -28,20 +27,20 @@ IN_A_ROW_MOST = 64
 _KILL = str(EventType.KILL_SWITCH.value)
 
 
-@dataclass(slots=True)
-class Vote:
-    """What belongs to the admission of a signal.
+class Vote(Protocol):
+    """The vote of a signal, on its way through admission."""
 
-    Attributes:
-        prepare: Called before the signal is written.
-        then: Called when it is released, with its position.
-        is_deferred: Whether it waits in an outbox: it has no vote before it is released.
+    def prepare(self) -> None:
+        """The signal is about to be written."""
+        ...
 
-    """
+    def cast(self, position: int, /) -> None:
+        """The signal is released, at this position of the journal."""
+        ...
 
-    prepare: Callable[[], None]
-    then: Then
-    is_deferred: bool = False
+    def defer(self) -> None:
+        """The signal waits in an outbox: `cast` is called when that is committed."""
+        ...
 
 
 class DurableAdmission(ABC):
@@ -209,7 +208,7 @@ class DurableAdmission(ABC):
         self.stamp_cause(event)
         if vote is not None:
             vote.prepare()
-        then = None if vote is None else vote.then
+        then = None if vote is None else vote.cast
         outbox = self.outbox()
         group: Group | bool = True
         if outbox is None:
@@ -217,7 +216,7 @@ class DurableAdmission(ABC):
         else:
             outbox.append(Output(event, store.entry(event, lane, level), then))
             if vote is not None:
-                vote.is_deferred = True
+                vote.defer()
         self.seen.now.add(event.event_id)
         self.high += lane == "high"
         self.fast_path.spend(1)

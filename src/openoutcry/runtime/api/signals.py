@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.errors import InvalidEvent, SignalRefused
-from openoutcry.runtime.admission.durable import Vote
 from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.rounds.ballot import Ballot
 from openoutcry.runtime.rounds.barriers import SignalBarrier, Verdict
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ class Signals:
         agent = signal.source_agent
         if agent not in rounds.critical_by_agent:
             agent = self._agent_of(signal)
-        if not self._admission.fast_path.admit(signal) and not await self._admit_signal(signal, agent):
-            return
-        rounds.arrive(signal, agent, None, self._asked_ns())
+        if self._admission.fast_path.admit(signal):
+            rounds.arrive(signal, agent, None, self._asked_ns())
+        else:
+            await self._admit_signal(signal, agent)
 
     def _asked_ns(self) -> int | None:
         """Return when the event being handled was admitted; None outside of handlers."""
@@ -74,25 +75,17 @@ class Signals:
         cause = None if who is None else who.cause()
         return None if cause is None else cause.asked_ns
 
-    async def _admit_signal(self, signal: Any, agent: str) -> bool:
-        """Let in a signal that the fast_path did not. False for a duplicate: it has no second vote."""
+    async def _admit_signal(self, signal: Any, agent: str) -> None:
+        """Let in a signal that the fast path did not. A duplicate has no second vote."""
         admission = self._admission
         known = signal.event_id in admission.seen
-        asked_ns, rounds, voted = self._asked_ns(), self._rounds, False
-
-        def vote_at_release(_position: int) -> None:
-            nonlocal voted
-            voted = True
-            rounds.arrive(signal, agent, None, asked_ns)
-
-        vote = Vote(lambda: rounds.name_round(signal, agent, asked_ns), vote_at_release)
+        ballot = Ballot(self._rounds, signal, agent, self._asked_ns())
         try:
-            accepted = await admission.publish(signal, vote=None if known else vote)
+            accepted = await admission.publish(signal, vote=None if known else ballot)
         except asyncio.CancelledError:
-            is_in = not known and not voted and not vote.is_deferred and signal.event_id in admission.seen
+            is_in = not known and signal.event_id in admission.seen
             if is_in and not admission.is_pending(signal.event_id):
-                # It was admitted whole before the cancellation came: then it votes as well.
-                rounds.arrive(signal, agent, None, asked_ns)
+                ballot.settle()  # it was admitted whole before the cancellation came: then it votes as well
             raise
         if not accepted:
             metrics = dict(admission.refused)
@@ -101,7 +94,8 @@ class Signals:
                 f"wait "
                 f"(refused so far: {metrics}); publish it again when there is room, or raise max_queue_size"
             )
-        return not known and not voted and not vote.is_deferred
+        if not known:
+            ballot.settle()
 
     def _learn_signal_class(self, signal: Any) -> None:
         lacks = [name for name in _SIGNAL_ATTRIBUTES if not hasattr(signal, name)]

@@ -173,7 +173,7 @@ def _nothing(_event: Any) -> None:
 
 
 class HealthObserver(Protocol):
-    """Watches over the health of a bus. It is told on the bus's loop what it would not see in time by itself."""
+    """Watches over the health of a bus, and is told on its loop what it would not notice in time."""
 
     def work_begins(self) -> None:
         """Events flow after a rest, or still flow: told every half grace period while any wait."""

@@ -19,7 +19,6 @@ from typing import Any
 
 from openoutcry.clocks import SystemClock
 from openoutcry.config import HealthCheckConfig, check_number
-from openoutcry.core.drills import Drills
 from openoutcry.core.examine import examine, trouble_of
 from openoutcry.core.health import HealthCheckResult, verdict
 from openoutcry.core.ladder import Action, Step
@@ -30,6 +29,7 @@ from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState, guarded
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.health.drills import KillLaneDrills
 from openoutcry.runtime.health.journal import JournalMonitor, JournalSlot
 from openoutcry.runtime.health.loop_watchdog import Watchdog
 from openoutcry.runtime.health.readings import Readings, lag_of
@@ -73,8 +73,7 @@ class Monitor:
         self._check_ns = int(self.config.check_s * NS_PER_S)
         self._readings: dict[Subscription, Readings] = {}
         self.leases = Leases()
-        self._drills: Drills | None = None
-        self._drilled: list[Consumer] = []
+        self._drills: KillLaneDrills | None = None
         self.watchdog: Watchdog | None = None
         self.journal = JournalMonitor(journal, bus.router, self.config.ladder, recovers=self.recovers)
         self._is_on = False
@@ -96,8 +95,7 @@ class Monitor:
         if config.expectations:
             bus.rates = Rates(config.expectations, now_ns)
         if config.drills is not None:
-            self._drills = Drills(config.drills, now_ns)
-            self._drilled = []
+            self._drills = KillLaneDrills(config.drills, bus)
         assert bus.loop is not None
         if config.watchdog:
             moved_ns = self._moved_ns if isinstance(bus.clock, SystemClock) else None
@@ -167,7 +165,6 @@ class Monitor:
 
     def _vitals(self, now_ns: int) -> Vitals:
         bus = self._bus
-        self._take_drill_answers()
         silences = [] if bus.rates is None else bus.rates.silences(now_ns, bus.clock.wall_ns())
         running = bus.running
         return Vitals(
@@ -295,10 +292,9 @@ class Monitor:
 
     def _ring(self) -> None:
         self._timer = None
-        drills = self._drills
         try:
-            if drills is not None:
-                self._drill(drills)
+            if self._drills is not None:
+                self._drills.look(self._bus.clock.now_ns())
             self.look()
         finally:  # whatever a look raises, the next one is due
             if self._bus.running and self._timer is None:
@@ -332,31 +328,6 @@ class Monitor:
         readings = self._readings.get(subscription)
         waits_for_operator = subscription.paused or (readings is not None and readings.ladder.is_exhausted)
         return not waits_for_operator or bool(subscription.mailbox.open)
-
-    # -- drills -------------------------------------------------------------------------------------
-
-    def _drill(self, drills: Drills) -> None:
-        """Send a drill of the kill lane, if one is due."""
-        self._take_drill_answers()
-        now_ns = self._bus.clock.now_ns()
-        drills.look(now_ns)
-        if drills.is_out or drills.due_in_ns(now_ns):
-            return
-        self._drilled = consumers = [c for s, c in self._bus.consumers.items() if s.takes_kill_switch]
-        drills.send([consumer.name for consumer in consumers], now_ns)
-        for consumer in consumers:
-            consumer.drill()
-
-    def _take_drill_answers(self) -> None:
-        drills = self._drills
-        if drills is None:
-            return
-        for consumer in self._drilled:
-            answered_ns = consumer.take_drill_answer()
-            if answered_ns is not None:
-                drills.answered(drills.number, consumer.name, answered_ns)
-            elif consumer.drill_is_out and consumer.subscription.ended:
-                drills.withdrawn(consumer.name)
 
     # -- status -------------------------------------------------------------------------------------
 
