@@ -211,7 +211,7 @@ def test_the_usual_signal_timeout_is_cut_to_a_rounds_own_deadline_but_an_explici
         ({"stand_in_max_age_s": -1}, "stand_in_max_age is -1"),
     ],
 )
-def test_a_books_settings_are_checked_when_it_is_made(settings, said):
+def test_the_settings_of_rounds_are_checked_when_they_are_given(settings, said):
     with pytest.raises(ConfigError, match=said):
         Rounds(**settings)
 
@@ -519,7 +519,7 @@ def test_a_stale_signal_is_shown_beside_a_missing_agent_with_its_age_and_expires
     run_virtual(main())
 
 
-def test_closing_the_book_wakes_every_waiter_and_opens_no_more():
+def test_closing_all_rounds_wakes_every_waiter_and_opens_no_more():
     async def main():
         rounds = rounds_of("a")
         waiting = [asyncio.create_task(rounds.open().wait()) for _ in range(2)]
@@ -594,7 +594,7 @@ def test_thousands_of_rounds_leave_at_most_one_timer_behind():
     run_virtual(main())
 
 
-def test_a_book_may_be_made_and_filled_before_there_is_a_loop():
+def test_rounds_may_be_made_before_there_is_a_loop():
     rounds = rounds_of("a")
 
     async def main():

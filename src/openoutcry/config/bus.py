@@ -25,6 +25,7 @@ class BusConfig:
     dedup_window: int = 8_192
     dedup_window_s: float = 600.0
     kill_switch_releasers: frozenset[str] = frozenset()
+    stand_in_max_age: float | None = None
     persistence: PersistenceConfig | None = None
     health: HealthCheckConfig | None = None
 
@@ -47,6 +48,8 @@ class BusConfig:
         check_number("dedup_window_s", self.dedup_window_s, 0, above=True)
         releasers = check_names("kill_switch_releasers", self.kill_switch_releasers)
         object.__setattr__(self, "kill_switch_releasers", releasers)
+        if self.stand_in_max_age is not None:
+            check_number("stand_in_max_age", self.stand_in_max_age, 0, above=True)
         if not (self.persistence is None or isinstance(self.persistence, PersistenceConfig)):
             raise ConfigError(f"persistence is {self.persistence!r}; it must be a PersistenceConfig")
         if not (self.health is None or isinstance(self.health, HealthCheckConfig)):

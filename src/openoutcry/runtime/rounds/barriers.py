@@ -133,7 +133,7 @@ class SignalBarrier:
         return taken and self.round.answers_count == len(self.round.terms.roster)
 
     def arrive(self, agent: str, signal: Any, now_ns: int | None = None) -> Verdict:
-        """Take an agent's opinion, and return what became of it. `now_ns` is read from the barrier's clock."""
+        """Take an agent's opinion, and return what became of it. `now_ns` is on the barrier's clock."""
         opened = self.round
         verdict = opened.arrive(agent, signal, self._clock.now_ns() if now_ns is None else now_ns)
         if opened.outcome is not None:
