@@ -226,7 +226,7 @@ def test_a_high_priority_type_cannot_be_shed(name, event_type):
 
 
 def test_a_type_is_shed_first_or_last_and_not_both():
-    with pytest.raises(ConfigError, match=r"\['order'\] stand in both"):
+    with pytest.raises(ConfigError, match=r"\['order'\] are in both"):
         BackpressureConfig(shed_first=["order"])
 
 
