@@ -459,8 +459,8 @@ def test_crash_needs_no_seed_and_takes_what_fits_it(
     ("options", "said"),
     [
         ("--kills 3", "add --crash"),
-        ("--crash --chaos 7", "--chaos cannot be had together with --crash"),
-        ("--crash 3 --report r.html", "--report cannot be had together with --crash"),
+        ("--crash --chaos 7", "--chaos cannot be used together with --crash"),
+        ("--crash 3 --report r.html", "--report cannot be used together with --crash"),
     ],
 )
 def test_options_that_do_not_go_together_are_a_mistake(

@@ -823,7 +823,7 @@ def test_an_export_never_overwrites_without_being_told_and_never_the_journal(fir
     done("export", firm, "-o", out, "--force")
     assert out.read_text(encoding="utf-8").startswith("position,")
     assert "is the journal" in one_line(call("export", firm, "-o", firm, "--force"))
-    assert "no text to print" in one_line(call("export", firm, "--format", "parquet"))
+    assert "cannot be printed" in one_line(call("export", firm, "--format", "parquet"))
 
 
 def test_an_export_that_fails_leaves_nothing_behind(firm: Path) -> None:

@@ -63,6 +63,7 @@ NUMBERS = [
     (BusConfig, "history_size", [-1], [0, 10_000, MOST], [MOST + 1]),
     (BusConfig, "dedup_window", [0, -1], [1, 16_384, MOST], [MOST + 1]),
     (BusConfig, "dedup_window_s", [0, -1], [TINY, 600, MOST], [MOST * 1.01]),
+    (BusConfig, "stand_in_max_age", [0, -1], [TINY, 30, MOST], [MOST * 1.01]),
 ]
 WHOLE = {
     "rate_limit_burst",
@@ -80,6 +81,7 @@ NO_NUMBERS = [
     (cls, name, value)
     for cls, name, *_ in NUMBERS
     for value in (True, False, None, "5", b"5", [5], float("nan"), float("inf"), float("-inf"), 1 + 0j)
+    if not (value is None and name == "stand_in_max_age")  # None switches it off
 ]
 
 
@@ -224,7 +226,7 @@ def test_a_high_priority_type_cannot_be_shed(name, event_type):
 
 
 def test_a_type_is_shed_first_or_last_and_not_both():
-    with pytest.raises(ConfigError, match=r"\['order'\] stand in both"):
+    with pytest.raises(ConfigError, match=r"\['order'\] are in both"):
         BackpressureConfig(shed_first=["order"])
 
 
@@ -311,6 +313,7 @@ def test_a_file_gives_the_arguments_of_the_bus(tmp_path):
         [bus]
         max_queue_size = 500
         barrier_timeout = 20
+        stand_in_max_age = 90
         kill_switch_releasers = ["risk"]
         [backpressure]
         reserve = 0.1
@@ -319,6 +322,7 @@ def test_a_file_gives_the_arguments_of_the_bus(tmp_path):
     )
     arguments = load_config(path).arguments()
     assert arguments["max_queue_size"] == 500
+    assert arguments["stand_in_max_age"] == 90
     assert arguments["kill_switch_releasers"] == {"risk"}
     assert arguments["backpressure_config"] == BackpressureConfig(
         reserve=0.1, shed_first=["market_data", "news"]

@@ -1,4 +1,4 @@
-"""The clocks: the machine's own, and one that moves only when it is told to."""
+"""The clocks: the machine's own, and a virtual one that moves only when it is advanced."""
 
 import time
 
@@ -42,13 +42,13 @@ class VirtualClock:
         return self._start_wall_ns + self._now_ns
 
     def advance(self, by_ns: int) -> None:
-        """Move both readings forward. Raises `ConfigError` for a step backwards, and then nothing moves."""
+        """Move both readings forward. A step backwards raises `ConfigError`, and nothing moves."""
         if by_ns < 0:
             raise ConfigError(f"by_ns is {by_ns}, but a clock only moves forward: advance by 0 or more")
         self._now_ns += by_ns
 
     def advance_to(self, now_ns: int) -> None:
-        """Move forward until `now_ns()` reads this. An instant that has passed leaves the clock alone."""
+        """Move forward until `now_ns()` returns this. An instant in the past leaves the clock alone."""
         self._now_ns = max(self._now_ns, now_ns)
 
     def __repr__(self) -> str:

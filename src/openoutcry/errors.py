@@ -5,7 +5,7 @@ OpenOutcryError
 ├── ConfigError            a setting is out of range (also a ValueError)
 ├── InvalidEvent           an event or one of its fields is not acceptable (also a ValueError)
 │   ├── IllegalTransition  an order state change that no legal transition allows
-│   └── UnknownEventType   a stored event whose type nobody has registered
+│   └── UnknownEventType   a stored event whose type is not registered
 ├── PublishError           an event was kept out of the bus
 │   ├── BusClosed          the bus is stopping or stopped
 │   ├── NotAuthorised      this source may not publish this event
@@ -18,7 +18,7 @@ OpenOutcryError
 │   └── UnknownRound       no round of that id exists
 ├── JournalError           the journal cannot do what it was asked
 │   ├── JournalDead        a sync or a write failed: this generation of the file takes nothing more
-│   ├── JournalFull        no room on the disk: nothing was written, and it goes on when there is room
+│   ├── JournalFull        no room on the disk: nothing was written, and it works again when there is room
 │   ├── JournalCorrupt     stored bytes are not what was written
 │   ├── JournalLocked      another process, or another journal of this one, writes to the file
 │   ├── NotAJournal        the file is something else
@@ -44,7 +44,7 @@ class InvalidEvent(OpenOutcryError, ValueError):
 
 
 class IllegalTransition(InvalidEvent):
-    """An order was said to go from one state to another where no legal transition leads."""
+    """An order was to go from one state to another although no transition allows it."""
 
 
 class UnknownEventType(InvalidEvent):
@@ -64,7 +64,7 @@ class NotAuthorised(PublishError):
 
 
 class SignalRefused(PublishError):
-    """A signal was refused for lack of room; it was not delivered and it has no vote."""
+    """A signal was refused for lack of room: it was not delivered and has no vote."""
 
 
 class SubscriptionError(OpenOutcryError):
@@ -96,10 +96,10 @@ class JournalError(OpenOutcryError):
 
 
 class JournalDead(JournalError):
-    """A sync or a write has failed, so that nobody knows what is on the disk: the generation is over.
+    """A sync or a write has failed, so it is not known what is on the disk: this journal file is finished.
 
-    Nothing is retried, and every later durable call raises this too. Reading still works; go on in a new
-    file that `recover_into` builds from the rows that verify.
+    Nothing is retried, and every later durable call raises this too. Reading still works. Continue in a new
+    file, which `recover_into` builds from the rows that verify.
     """
 
 
@@ -111,7 +111,7 @@ class JournalCorrupt(JournalError):
     """Stored bytes are not what was written.
 
     Attributes:
-        position: The first position that cannot be trusted, or None where the damage has no position.
+        position: The first position that cannot be trusted, or None if the damage has no position.
 
     """
 
@@ -121,10 +121,10 @@ class JournalCorrupt(JournalError):
 
 
 class JournalLocked(JournalError):
-    """The file has a writer already.
+    """The file already has a writer.
 
     Attributes:
-        pid: The process that holds it, or None where it is not known.
+        pid: The process that holds it, or None if that is not known.
 
     """
 
@@ -134,7 +134,7 @@ class JournalLocked(JournalError):
 
 
 class NotAJournal(JournalError):
-    """The file exists and is not a journal of openoutcry. It was not touched."""
+    """The file exists, but is not an openoutcry journal. It was not touched."""
 
 
 class SchemaTooNew(JournalError):

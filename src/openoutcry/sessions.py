@@ -1,6 +1,6 @@
-"""Trading sessions and what is expected in them: when silence is a symptom, and when it is a holiday.
+"""Trading sessions and what is expected in them, to tell a symptom of trouble from a holiday.
 
-Calendar arithmetic only: the wall time comes in as nanoseconds since 1970, and nothing here reads a clock.
+Calendar arithmetic only: wall time is passed in as nanoseconds since 1970, and nothing here reads a clock.
 """
 
 import re
@@ -23,12 +23,12 @@ _DAY_NS = 86_400_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of wall time in which a session is open, or in which none is.
+    """A stretch of wall time in which a session is open, or none is.
 
     Attributes:
-        is_open: Which of the two.
-        since_ns: When it began, in nanoseconds since 1970; of a long stretch, a day ago or more.
-        until_ns: When it ends; of a long stretch, when to ask again.
+        is_open: Whether a session is open.
+        since_ns: When it began, in nanoseconds since 1970; for a long stretch, a day ago or more.
+        until_ns: When it ends; for a long stretch, when to ask again.
 
     """
 
@@ -67,7 +67,7 @@ class Session:
     _minutes: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Read the words, so that a mistake is found where it is made."""
+        """Parse the words, so that a mistake is found where it is made."""
         start, end = _minutes("start", self.start), _minutes("end", self.end)
         if start == _MINUTES_PER_DAY:
             raise ConfigError("start is '24:00'; a session starts at 23:59 at the latest: write '00:00'")
@@ -80,13 +80,13 @@ class Session:
         setattr_(self, "holidays", _dates(self.holidays))
 
     def openings(self, wall_ns: int) -> list[tuple[int, int]]:
-        """Return when it opens and closes, from two days before this instant for about two weeks."""
+        """Return when it opens and closes, for about two weeks from two days before this instant."""
         found = []
         day = _datetime(wall_ns, self._zone).date() - timedelta(days=2)
         for _ in range(_LOOK_AHEAD_DAYS):
             if day.weekday() in self._weekdays and day.isoformat() not in self.holidays:
                 start, end = (self._instant_ns(day, minutes) for minutes in self._minutes)
-                if start < end:  # a change of the clocks may leave nothing of a short one
+                if start < end:  # a change to summer time may leave nothing of a short one
                     found.append((start, end))
             day += timedelta(days=1)
         return found
@@ -94,13 +94,13 @@ class Session:
     def _instant_ns(self, day: date, minutes: int) -> int:
         days, minutes = divmod(minutes, _MINUTES_PER_DAY)
         local = datetime(day.year, day.month, day.day, minutes // 60, minutes % 60, tzinfo=self._zone)
-        # On the wall of the time zone, where a day may have 23 or 25 hours, and only then as an instant.
+        # In local time, where a day may have 23 or 25 hours, and only then as an instant.
         instant = (local + timedelta(days=days)).astimezone(UTC)
         return (instant - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def window_at(sessions: Iterable[Session], wall_ns: int) -> Window:
-    """Return the open or closed stretch around an instant; without any session it is always open."""
+    """Return the open or closed stretch around an instant; without sessions it is always open."""
     sessions = tuple(sessions)
     if not sessions:
         return Window(is_open=True, since_ns=0, until_ns=wall_ns + _DAY_NS)
@@ -126,14 +126,14 @@ def _merged(openings: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What should come, how often, and when: its absence then is a finding of the health check.
+    """What should come, how often, and when. If it does not, that is a finding of the health check.
 
     Attributes:
         event_type: The type of event: a string or a str-valued Enum member.
-        agent: Who publishes it (`source_agent`); None for anybody.
-        every_s: One event at least in every such stretch of an open session, in seconds. The opening bell
-            starts the first stretch.
-        sessions: When it is expected. Several are open when one of them is; none means always.
+        agent: Who publishes it (`source_agent`); None for any agent.
+        every_s: At least one event is expected in so many seconds of an open session, first after the
+            opening bell.
+        sessions: When it is expected: while any of these is open; always if there are none.
         critical: Whether its absence makes the bus UNHEALTHY instead of DEGRADED.
 
     Raises:
@@ -154,7 +154,7 @@ class Expectation:
             raise ConfigError(f"event_type is {self.event_type!r}; it must be an event type, such as 'fill'")
         object.__setattr__(self, "event_type", str(kind))
         if self.agent is not None and not (isinstance(self.agent, str) and self.agent):
-            raise ConfigError(f"agent is {self.agent!r}; it must be an agent's name, or None for anybody")
+            raise ConfigError(f"agent is {self.agent!r}; it must be an agent's name, or None for any agent")
         every_s = self.every_s
         if (
             isinstance(every_s, bool)

@@ -44,7 +44,7 @@ def test_what_was_tried_is_told_in_words():
     climb(ladder)
     assert ladder.tried == (
         "cancelled the call",
-        "restarted the runner",
+        "restarted the consumer",
         "backed off for 1 s",
         "backed off for 4 s",
         "backed off for 16 s",
@@ -53,7 +53,7 @@ def test_what_was_tried_is_told_in_words():
     )
 
 
-def test_without_a_call_to_cancel_it_begins_with_the_runner():
+def test_without_a_call_to_cancel_it_begins_with_the_consumer():
     assert climb(Ladder(LadderConfig()), "dead")[0] == (0, Action.RESTART)
     assert climb(Ladder(LadderConfig()), "failing")[0] == (0, Action.HOLD)
 

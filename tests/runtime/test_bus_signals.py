@@ -236,6 +236,73 @@ async def test_nothing_stands_in_for_a_missing_agent_unasked_and_confidence_is_n
 
 
 @virtual
+async def test_a_stale_signal_stands_in_where_asked_marked_with_its_true_age_until_it_expires():
+    """CONTRACT 23."""
+    async with a_bus("a", "b", stand_in_max_age=10.0) as bus:
+        stale = a_signal("b", confidence=0.8)
+        await bus.publish_signal(stale)
+        await bus.publish_signal(a_signal("a"))
+        assert (await bus.wait_for_signals()).stand_ins == ()  # nobody is missing
+        ages_s = []
+        for _ in range(4):
+            await asyncio.sleep(2)
+            await bus.publish_signal(a_signal("a"))
+            outcome = await bus.wait_for_signals()
+            assert set(outcome) == {"a"}
+            assert outcome.missing == {"b"}
+            ages_s.append([one.age_ns / 1e9 for one in outcome.stand_ins])
+            for one in outcome.stand_ins:
+                assert (one.agent, one.symbol, one.signal) == ("b", stale.symbol, stale)
+                assert outcome.with_stand_ins() == {"a": outcome["a"], "b": one}
+                assert "Stale signals stand in, without a vote, for b" in outcome.explain()
+        assert ages_s == [[5.0], [10.0], [], []]
+        assert stale.confidence == 0.8
+
+
+@virtual
+async def test_a_stand_in_never_counts_toward_the_quorum_nor_for_a_critical_agent():
+    """CONTRACT 23."""
+    async with a_bus("a", "b", critical=("risk",), stand_in_max_age=60.0) as bus:
+        for agent in ("a", "b", "risk"):
+            await bus.publish_signal(a_signal(agent))
+        assert (await bus.wait_for_signals()).valid
+        bus.open_round("no-quorum", quorum=3)
+        await bus.publish_signal(a_signal("a"))
+        await bus.publish_signal(a_signal("risk"))
+        outcome = await bus.wait_for_signals("no-quorum")
+        assert (outcome.status, outcome.valid) == ("expired", False)
+        assert [one.agent for one in outcome.stand_ins] == ["b"]
+        bus.open_round("no-risk", quorum=2)
+        await bus.publish_signal(a_signal("a"))
+        await bus.publish_signal(a_signal("b"))
+        outcome = await bus.wait_for_signals("no-risk")
+        assert (outcome.status, outcome.valid) == ("quorate", False)
+        assert [one.agent for one in outcome.stand_ins] == ["risk"]
+
+
+@virtual
+async def test_a_late_signal_does_not_stand_in_and_an_abstention_takes_the_last_one_back():
+    """CONTRACT 21, 23."""
+    async with a_bus("a", "b", stand_in_max_age=60.0) as bus:
+        bus.open_round("r-1", quorum=1)
+        await bus.publish_signal(a_signal("a"))
+        await bus.wait_for_signals("r-1")
+        await bus.publish_signal(a_signal("b", round_id="r-1"))
+        bus.open_round("r-2", quorum=1)
+        await bus.publish_signal(a_signal("a"))
+        assert (await bus.wait_for_signals("r-2")).stand_ins == ()
+        bus.open_round("r-3")
+        await bus.publish_signal(a_signal("a"))
+        await bus.publish_signal(a_signal("b"))
+        bus.open_round("r-4")
+        await bus.publish_signal(a_signal("a"))
+        bus.abstain("b", "no view", "r-4")
+        bus.open_round("r-5", quorum=1)
+        await bus.publish_signal(a_signal("a"))
+        assert (await bus.wait_for_signals("r-5")).stand_ins == ()
+
+
+@virtual
 async def test_a_signal_that_was_refused_does_not_vote():
     """Elsewhere: a signal that the queue had dropped still voted."""
     config = BackpressureConfig(grace_s=1e6, cooldown_s=0.1)

@@ -393,6 +393,43 @@ async def test_a_kill_lane_that_does_not_answer_a_drill_makes_the_bus_unhealthy_
         assert told[-1].is_healthy
 
 
+@virtual
+async def test_a_subscription_that_has_ended_owes_no_answer_to_a_drill():
+    gate = Gate()
+    async with EventBus(health_check_config=DRILLS) as bus:
+        bus.subscribe(EventType.KILL_SWITCH, gate.on_event, name="risk")
+        await asyncio.sleep(5)
+        await bus.publish(a_kill())
+        await asyncio.sleep(6)
+        assert checks(await bus.check_health()) == [("kill_lane", "risk")]
+        bus.unsubscribe(EventType.KILL_SWITCH, gate.on_event)
+        assert (await bus.check_health()).is_healthy
+        gate.open()
+
+
+@virtual
+async def test_an_answer_to_a_drill_counts_from_when_it_was_given_however_late_health_looks():
+    config = HealthCheckConfig(drills=DrillConfig(every_s=10.0, deadline_s=9.0), recover=False, check_s=8.0)
+    async with EventBus(health_check_config=config) as bus:
+        bus.subscribe(EventType.KILL_SWITCH, Desk().on_event, name="risk")
+        await asyncio.sleep(7)
+        assert (await bus.check_health()).details["kill_lane"]["worst_ms"] < 1
+
+
+@virtual
+async def test_resuming_a_subscription_forgets_its_errors_whether_or_not_anybody_has_looked():
+    failing = Failing(times=1_000)
+    async with EventBus() as bus:
+        subscription = bus.subscribe(
+            EventType.MARKET_DATA, failing.on_event, name="sick", retry=NO_RETRY, breaker=False
+        )
+        for tick in ticks(30):
+            await bus.publish(tick)
+        await bus.join()
+        subscription.resume()
+        assert (await bus.check_health()).is_healthy
+
+
 # -- settings ---------------------------------------------------------------------------------------
 
 

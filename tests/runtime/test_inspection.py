@@ -147,6 +147,7 @@ async def test_the_ledger_has_a_row_for_each_lane_of_each_subscription():
         {"barrier_timeout": -1},
         {"dedup_window": 0},
         {"dedup_window_s": 0},
+        {"stand_in_max_age": 0},
     ],
     ids=str,
 )

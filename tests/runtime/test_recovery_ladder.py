@@ -33,7 +33,7 @@ LADDER = LadderConfig(patience_s=6.0, back_offs=2, back_off_s=1.0, pause_s=20.0,
 CONFIG = HealthCheckConfig(stall_s=STALL_S, ladder=LADDER)
 WHOLE_CLIMB = (
     "cancelled the call",
-    "restarted the runner",
+    "restarted the consumer",
     "backed off for 1 s",
     "backed off for 4 s",
     "paused for 20 s",
@@ -97,7 +97,7 @@ async def test_without_recovery_nothing_is_done_about_what_is_found():
 
 @pytest.mark.parametrize("swallows", [False, True], ids=["cancellable", "swallows cancellation"])
 @virtual
-async def test_what_nothing_helps_is_quarantined_in_bounded_time_nothing_is_lost_and_a_person_resumes_it(
+async def test_what_nothing_helps_is_quarantined_in_bounded_time_nothing_is_lost_and_the_operator_resumes_it(
     swallows: bool,
 ):
     sticky, desk = Sticky(lambda: True, swallows=swallows), Desk()
@@ -222,13 +222,13 @@ async def test_a_stuck_call_among_several_is_left_and_the_others_are_not_touched
 
 
 @virtual
-async def test_a_dead_runner_is_restarted():
+async def test_a_dead_consumer_is_restarted():
     desk = Desk()
     async with EventBus(health_check_config=CONFIG) as bus:
         subscription = bus.subscribe(EventType.MARKET_DATA, desk.on_event, name="desk")
         await asyncio.sleep(1)
-        runner = bus._bus.consumers[subscription]
-        runner.workers[0].waiter = None  # as if its wake-up had been lost
+        consumer = bus._bus.consumers[subscription]
+        consumer.workers[0].waiter = None  # as if its wake-up had been lost
         await bus.publish_many(ticks(3))
         await asyncio.sleep(STALL_S + 3)
         assert len(desk.handled) == 3

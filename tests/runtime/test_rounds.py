@@ -1,4 +1,4 @@
-"""The book of rounds: which signal belongs to which round."""
+"""The rounds of a bus: which signal belongs to which round."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ class Signal(NamedTuple):
     symbol: str = "ES"
 
 
-def a_book(*agents: str, **settings) -> Rounds:
+def rounds_of(*agents: str, **settings) -> Rounds:
     rounds = Rounds(**settings)
     for agent in agents:
         rounds.register(agent)
@@ -37,7 +37,7 @@ def now_s() -> float:
 
 def test_waiting_opens_a_round_if_none_is_open():
     async def main():
-        rounds = a_book("a", "b")
+        rounds = rounds_of("a", "b")
         waiting = asyncio.create_task(rounds.wait())
         await asyncio.sleep(1)
         rounds.arrive(Signal("1"), "a")
@@ -50,7 +50,7 @@ def test_waiting_opens_a_round_if_none_is_open():
 
 def test_waiting_with_nobody_registered_returns_at_once_and_is_not_valid():
     async def main():
-        rounds = a_book()
+        rounds = rounds_of()
         outcome = await rounds.wait()
         assert (now_s(), outcome.status, outcome.valid, dict(outcome)) == (0, "empty", False, {})
         assert rounds.get_status()["open"] == []
@@ -60,7 +60,7 @@ def test_waiting_with_nobody_registered_returns_at_once_and_is_not_valid():
 
 def test_waiting_with_no_round_open_and_no_answer_never_looks_valid():
     async def main():
-        outcome = await a_book("a", quorum=1).wait()
+        outcome = await rounds_of("a", quorum=1).wait()
         assert (now_s(), outcome.status, outcome.valid) == (10, "expired", False)
 
     run_virtual(main())
@@ -68,7 +68,7 @@ def test_waiting_with_no_round_open_and_no_answer_never_looks_valid():
 
 def test_the_roster_is_frozen_when_the_round_opens():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         rounds.open("r-1")
         rounds.register("b", critical=True)
         assert rounds.find("r-1").roster == {"a"}
@@ -80,7 +80,7 @@ def test_the_roster_is_frozen_when_the_round_opens():
 
 def test_an_id_that_is_open_or_remembered_cannot_be_opened_again():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         first = rounds.open("bar-1")
         with pytest.raises(DuplicateRound, match="'bar-1' is open"):
             rounds.open("bar-1")
@@ -95,7 +95,7 @@ def test_an_id_that_is_open_or_remembered_cannot_be_opened_again():
 
 def test_an_id_that_nobody_knows_is_an_error_to_wait_for_and_to_abstain_in():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         with pytest.raises(UnknownRound, match="'nowhere'"):
             rounds.find("nowhere")
         with pytest.raises(UnknownRound):
@@ -108,7 +108,7 @@ def test_an_id_that_nobody_knows_is_an_error_to_wait_for_and_to_abstain_in():
 
 def test_only_the_newest_released_rounds_are_remembered():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         for number in range(RECENT_MAX + 1):
             rounds.open(f"r-{number}")
             rounds.arrive(Signal(f"{number}", f"r-{number}"), "a")
@@ -123,7 +123,7 @@ def test_only_the_newest_released_rounds_are_remembered():
 
 def test_a_round_for_which_nobody_has_waited_is_remembered_longer():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         for number in range(RECENT_MAX + 50):
             rounds.open(f"r-{number}")
             rounds.arrive(Signal(f"{number}", f"r-{number}"), "a")
@@ -135,7 +135,7 @@ def test_a_round_for_which_nobody_has_waited_is_remembered_longer():
 
 def test_an_early_abstention_counts_in_the_next_round():
     async def main():
-        rounds = a_book("a", "b")
+        rounds = rounds_of("a", "b")
         assert rounds.abstain("a", "warming up") is Verdict.EARLY
         rounds.arrive(Signal("1"), "b")
         outcome = await rounds.wait()
@@ -147,7 +147,7 @@ def test_an_early_abstention_counts_in_the_next_round():
 
 def test_everything_early_is_in_its_round_before_the_round_ends():
     async def main():
-        rounds = a_book("a", "b")
+        rounds = rounds_of("a", "b")
         for agent in ("a", "b"):
             for symbol in ("ES", "NQ"):
                 rounds.arrive(Signal(f"{agent}-{symbol}", symbol=symbol), agent)
@@ -161,7 +161,7 @@ def test_everything_early_is_in_its_round_before_the_round_ends():
 def test_five_hundred_agents_may_be_earlier_than_their_round():
     async def main():
         names = [f"agent-{number}" for number in range(500)]
-        rounds = a_book(*names)
+        rounds = rounds_of(*names)
         for name in names:
             rounds.arrive(Signal(name), name)
         outcome = await rounds.wait()
@@ -172,7 +172,7 @@ def test_five_hundred_agents_may_be_earlier_than_their_round():
 
 def test_a_round_may_have_its_own_roster_quorum_critical_agents_and_deadlines():
     async def main():
-        rounds = a_book("a", "b", "c")
+        rounds = rounds_of("a", "b", "c")
         rounds.register("risk", critical=True)
         own = rounds.open(roster=["a", "b"], quorum=1, signal_timeout_s=1, barrier_timeout_s=2)
         assert (own.roster, own.round.terms.critical) == ({"a", "b"}, set())
@@ -189,7 +189,7 @@ def test_a_round_may_have_its_own_roster_quorum_critical_agents_and_deadlines():
 
 def test_the_usual_signal_timeout_is_cut_to_a_rounds_own_deadline_but_an_explicit_one_is_refused():
     async def main():
-        rounds = a_book("a", signal_timeout_s=5, barrier_timeout_s=10)
+        rounds = rounds_of("a", signal_timeout_s=5, barrier_timeout_s=10)
         assert rounds.open(barrier_timeout_s=2).round.terms.signal_timeout_ns == 2 * S
         with pytest.raises(ConfigError, match="signal_timeout is 3 s"):
             rounds.open("r", signal_timeout_s=3, barrier_timeout_s=2)
@@ -211,13 +211,13 @@ def test_the_usual_signal_timeout_is_cut_to_a_rounds_own_deadline_but_an_explici
         ({"stand_in_max_age_s": -1}, "stand_in_max_age is -1"),
     ],
 )
-def test_a_books_settings_are_checked_when_it_is_made(settings, said):
+def test_the_settings_of_rounds_are_checked_when_they_are_given(settings, said):
     with pytest.raises(ConfigError, match=said):
         Rounds(**settings)
 
 
 def test_registering_again_never_makes_a_critical_agent_ordinary():
-    rounds = a_book("risk")
+    rounds = rounds_of("risk")
     rounds.register("risk", critical=True)
     rounds.register("risk")
     assert (rounds.agents, rounds.critical_agents) == ({"risk"}, {"risk"})
@@ -227,7 +227,7 @@ def test_registering_again_never_makes_a_critical_agent_ordinary():
 
 def test_a_critical_agent_that_did_not_answer_this_round_makes_it_invalid_though_it_answered_the_last():
     async def main():
-        rounds = a_book("a", "b", quorum=2)
+        rounds = rounds_of("a", "b", quorum=2)
         rounds.register("risk", critical=True)
         rounds.open("r-1")
         for agent in ("a", "b", "risk"):
@@ -248,7 +248,7 @@ def test_a_critical_agent_that_did_not_answer_this_round_makes_it_invalid_though
 
 def test_a_late_signal_never_opens_joins_or_completes_the_next_round():
     async def main():
-        rounds = a_book("a", "b", quorum=1)
+        rounds = rounds_of("a", "b", quorum=1)
         rounds.open("r-1")
         rounds.arrive(Signal("1", "r-1"), "a")
         first = await rounds.wait("r-1")
@@ -265,7 +265,7 @@ def test_a_late_signal_never_opens_joins_or_completes_the_next_round():
 
 def test_a_signal_of_an_unknown_round_is_a_stray_and_joins_nothing():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         rounds.open("r-1")
         assert rounds.arrive(Signal("1", "from-yesterday"), "a") is Verdict.STRAY
         status = rounds.get_status()
@@ -279,7 +279,7 @@ def test_a_signal_of_an_unknown_round_is_a_stray_and_joins_nothing():
 
 def test_a_signal_with_no_round_open_opens_none_and_joins_the_next():
     async def main():
-        rounds = a_book("a", "b")
+        rounds = rounds_of("a", "b")
         assert rounds.arrive(Signal("1"), "a") is Verdict.EARLY
         assert rounds.arrive(Signal("1"), "a") is Verdict.EARLY
         assert rounds.abstain("nobody", "") is Verdict.STRAY
@@ -301,7 +301,7 @@ def test_a_signal_with_no_round_open_opens_none_and_joins_the_next():
 
 def test_an_early_signal_waits_no_longer_than_signal_timeout():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         rounds.arrive(Signal("1"), "a")
         await asyncio.sleep(5.001)
         assert rounds.open().round.answers_count == 0
@@ -312,7 +312,7 @@ def test_an_early_signal_waits_no_longer_than_signal_timeout():
 
 def test_an_early_signal_waits_for_a_round_that_expects_its_agent():
     async def main():
-        rounds = a_book("a", "b")
+        rounds = rounds_of("a", "b")
         rounds.open("r-1", roster=["b"])
         assert rounds.arrive(Signal("1"), "a") is Verdict.EARLY
         assert rounds.open("r-2", roster=["b"]).round.answers_count == 0
@@ -323,7 +323,7 @@ def test_an_early_signal_waits_for_a_round_that_expects_its_agent():
 
 def test_a_signal_without_a_round_by_one_who_missed_the_last_round_is_late_there_and_joins_no_other():
     async def main():
-        rounds = a_book("a", "b", quorum=1)
+        rounds = rounds_of("a", "b", quorum=1)
         rounds.open("r-1")
         rounds.arrive(Signal("1"), "a")
         outcome = await rounds.wait()
@@ -338,7 +338,7 @@ def test_a_signal_without_a_round_by_one_who_missed_the_last_round_is_late_there
 
 def test_one_who_missed_a_round_long_ago_is_not_late_but_early():
     async def main():
-        rounds = a_book("a", "b", quorum=1)
+        rounds = rounds_of("a", "b", quorum=1)
         rounds.open("r-1")
         rounds.arrive(Signal("1"), "a")
         await rounds.wait()
@@ -350,7 +350,7 @@ def test_one_who_missed_a_round_long_ago_is_not_late_but_early():
 
 def test_one_who_has_answered_the_last_round_is_early_for_the_next():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         for number in range(3):
             rounds.arrive(Signal(str(number)), "a")
             outcome = await rounds.wait()
@@ -362,7 +362,7 @@ def test_one_who_has_answered_the_last_round_is_early_for_the_next():
 
 def test_strays_and_early_signals_are_counted_but_kept_within_bounds():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         for number in range(RECENT_MAX + 3):
             rounds.arrive(Signal(str(number), "nowhere"), "a")
         for number in range(EARLY_MAX + 3):
@@ -379,7 +379,7 @@ def test_strays_and_early_signals_are_counted_but_kept_within_bounds():
 
 def test_a_signal_without_a_round_goes_to_the_oldest_one_that_has_not_heard_its_agent():
     async def main():
-        rounds = a_book("a", "b")
+        rounds = rounds_of("a", "b")
         first, second = rounds.open("r-1"), rounds.open("r-2")
         assert rounds.round_for("a") is first
         rounds.arrive(Signal("1"), "a")
@@ -396,7 +396,7 @@ def test_a_signal_without_a_round_goes_to_the_oldest_one_that_has_not_heard_its_
 
 def test_a_round_whose_deadline_has_passed_unnoticed_takes_no_signal():
     async def main():
-        rounds = a_book("a", clock=(clock := asyncio.get_running_loop().clock))
+        rounds = rounds_of("a", clock=(clock := asyncio.get_running_loop().clock))
         first = rounds.open("r-1")
         clock.advance(20 * S)
         assert rounds.round_for("a") is None
@@ -409,7 +409,7 @@ def test_a_round_whose_deadline_has_passed_unnoticed_takes_no_signal():
 
 def test_three_strangers_do_not_release_a_round_and_are_named_in_its_outcome():
     async def main():
-        rounds = a_book("a", "b", "c", "d", quorum=3)
+        rounds = rounds_of("a", "b", "c", "d", quorum=3)
         rounds.open("r-1")
         for name in ("x", "y", "z"):
             assert rounds.arrive(Signal(name), name) is Verdict.STRANGER
@@ -421,7 +421,7 @@ def test_three_strangers_do_not_release_a_round_and_are_named_in_its_outcome():
 
 def test_several_rounds_are_open_at_once_and_end_each_at_its_own_deadline():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         slow = rounds.open("slow", barrier_timeout_s=8)
         quick = rounds.open("quick", barrier_timeout_s=1)
         usual = rounds.open("usual")
@@ -439,7 +439,7 @@ def test_several_rounds_are_open_at_once_and_end_each_at_its_own_deadline():
 
 def test_a_heartbeat_reaches_every_open_round_and_answers_none():
     async def main():
-        rounds = a_book("a", "b", quorum=1)
+        rounds = rounds_of("a", "b", quorum=1)
         first, second = rounds.open(), rounds.open()
         assert rounds.heartbeat("a") is Verdict.ALIVE
         assert rounds.heartbeat("x") is Verdict.STRANGER
@@ -458,7 +458,7 @@ def test_a_heartbeat_reaches_every_open_round_and_answers_none():
 
 def test_answers_that_are_quicker_than_their_waiter_are_not_lost():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         rounds.open("r-1")
         rounds.arrive(Signal("1", "r-1"), "a")
         rounds.open("r-2")
@@ -473,7 +473,7 @@ def test_answers_that_are_quicker_than_their_waiter_are_not_lost():
 
 def test_waiters_that_name_no_round_share_the_open_one():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         waiting = [asyncio.create_task(rounds.wait()) for _ in range(3)]
         await asyncio.sleep(0)
         assert len(rounds.get_status()["open"]) == 1
@@ -486,7 +486,7 @@ def test_waiters_that_name_no_round_share_the_open_one():
 
 def test_a_cancelled_wait_leaves_the_round_open_for_the_next_waiter():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
                 await rounds.wait()
@@ -501,7 +501,7 @@ def test_a_cancelled_wait_leaves_the_round_open_for_the_next_waiter():
 
 def test_a_stale_signal_is_shown_beside_a_missing_agent_with_its_age_and_expires():
     async def main():
-        rounds = a_book("a", "b", quorum=1, stand_in_max_age_s=30)
+        rounds = rounds_of("a", "b", quorum=1, stand_in_max_age_s=30)
         old = Signal("old")
         first = rounds.open()
         first.arrive("a", Signal("1"))
@@ -519,9 +519,9 @@ def test_a_stale_signal_is_shown_beside_a_missing_agent_with_its_age_and_expires
     run_virtual(main())
 
 
-def test_closing_the_book_wakes_every_waiter_and_opens_no_more():
+def test_closing_all_rounds_wakes_every_waiter_and_opens_no_more():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         waiting = [asyncio.create_task(rounds.open().wait()) for _ in range(2)]
         await asyncio.sleep(0)
         rounds.close_all()
@@ -540,7 +540,7 @@ def test_closing_the_book_wakes_every_waiter_and_opens_no_more():
 def test_each_outcome_is_told_once_before_its_waiters_wake():
     async def main():
         told = []
-        rounds = a_book("a", on_release=told.append)
+        rounds = rounds_of("a", on_release=told.append)
         waiting = asyncio.create_task(rounds.wait())
         await asyncio.sleep(0)
         rounds.arrive(Signal("1"), "a")
@@ -555,7 +555,7 @@ def test_each_outcome_is_told_once_before_its_waiters_wake():
 
 def test_the_status_is_json_ready():
     async def main():
-        rounds = a_book("a", "b", quorum=1)
+        rounds = rounds_of("a", "b", quorum=1)
         rounds.register("risk", critical=True)
         rounds.open("r-1")
         rounds.open("r-2", barrier_timeout_s=1)
@@ -582,7 +582,7 @@ def test_the_status_is_json_ready():
 
 def test_thousands_of_rounds_leave_at_most_one_timer_behind():
     async def main():
-        rounds = a_book("a")
+        rounds = rounds_of("a")
         for number in range(2000):
             waiting = rounds.open()
             rounds.arrive(Signal(str(number)), "a")
@@ -594,8 +594,8 @@ def test_thousands_of_rounds_leave_at_most_one_timer_behind():
     run_virtual(main())
 
 
-def test_a_book_may_be_made_and_filled_before_there_is_a_loop():
-    rounds = a_book("a")
+def test_rounds_may_be_made_before_there_is_a_loop():
+    rounds = rounds_of("a")
 
     async def main():
         outcome = await rounds.wait()

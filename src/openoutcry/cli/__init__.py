@@ -1,4 +1,4 @@
-"""The command line: `openoutcry demo`, `run MODULE:APP`, `bench`, and the verbs on a journal."""
+"""The command line: `openoutcry demo`, `run MODULE:APP`, `bench`, and the commands on a journal."""
 
 from openoutcry.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The `openoutcry` command: gathers the verbs and turns errors into what a person can use."""
+"""The `openoutcry` command: gathers the subcommands, and turns errors into one helpful line."""
 
 from typing import Any
 
@@ -18,19 +18,19 @@ _NEED_A_NEW_FILE = (JournalCorrupt, JournalDead)
 
 
 class _Shell(click.Group):
-    """A group whose verbs may raise the library's errors, and may be interrupted."""
+    """A group whose commands may raise the library's errors, and may be interrupted."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb. A typed error is one line and exit code 2, Ctrl-C is a silent 130."""
+        """Run a command. A typed error is one line and exit code 2, Ctrl-C is a silent 130."""
         try:
             return super().invoke(ctx)
         except OpenOutcryError as error:
             remedy = "  (openoutcry recover OLD NEW)" if isinstance(error, _NEED_A_NEW_FILE) else ""
             raise Mistake(f"{type(error).__name__}: {error}{remedy}") from error
-        except UnicodeEncodeError as error:  # a file's name that is not text, say
+        except UnicodeEncodeError as error:  # such as a file name that is not text
             unfit = ascii(error.object[error.start : error.end])
             raise Mistake(
-                f"the output's encoding cannot write {unfit}, so not everything was said"
+                f"the output's encoding cannot write {unfit}, so the output is not complete"
             ) from error
         except KeyboardInterrupt:
             ctx.exit(BY_SIGNAL + _SIGINT)

@@ -1,4 +1,4 @@
-"""Turns the user's app, in any of its accepted forms, into a bus and the program that runs beside it."""
+"""Turns the user's app, in any of its accepted forms, into a bus and a program that runs beside it."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -17,10 +17,10 @@ _FORMS = (
 
 
 async def assemble(app: object, target: str, config: BusConfig | None) -> tuple[EventBus, Program | None]:
-    """Return the bus, not started yet, and the app's own program, if it has one, not begun yet.
+    """Return the bus, not yet started, and the app's own program, if it has one, not yet running.
 
-    Raises `Mistake` when the app is of no accepted form, or is its own master and a settings file was given;
-    `AppFailed` when it raises.
+    Raises `Mistake` if the app has no accepted form, or makes its own bus although a settings file was given;
+    `AppFailed` if it raises.
     """
     if isinstance(app, EventBus):
         _refuse_settings(config, target)
@@ -46,7 +46,7 @@ def _refuse_settings(config: BusConfig | None, target: str) -> None:
 
 
 def _arguments(app: Callable[..., Any], target: str) -> int:
-    """Count the positional arguments that the app must be given: 0 or 1."""
+    """Return how many positional arguments the app must be given: 0 or 1."""
     try:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):

@@ -17,8 +17,8 @@ _ENTRY = Path("benchmarks", "run.py")
 def bench(arguments: tuple[str, ...]) -> None:
     """Run the benchmarks: openoutcry beside what people use today, on one workload.
 
-    They live in the repository, not in the installed package: run this in a checkout. All arguments go to
-    the benchmark: openoutcry bench --help
+    They are in the repository, not in the installed package: run this in a checkout. All arguments are passed
+    to the benchmark: openoutcry bench --help
     """
     script = find_benchmarks(Path.cwd())
     sys.exit(subprocess.call([sys.executable, str(script), *arguments]))  # noqa: S603 - our own script
@@ -27,7 +27,7 @@ def bench(arguments: tuple[str, ...]) -> None:
 def find_benchmarks(directory: Path) -> Path:
     """Return the benchmarks' entry script, from the checkout around `directory` or around the package.
 
-    Raises `Mistake` when neither is a checkout.
+    Raises `Mistake` if neither is a checkout.
     """
     package = Path(openoutcry.__file__).resolve().parent
     for root in (directory, *directory.parents, package.parent.parent):

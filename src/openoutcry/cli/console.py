@@ -1,4 +1,4 @@
-"""Prints to people: with rich on a terminal where it is installed, as aligned plain text otherwise."""
+"""Prints for people: with rich on a terminal if it is installed, as aligned plain text otherwise."""
 
 import importlib.util
 import sys
@@ -44,7 +44,7 @@ def _rich_facts(title: str, rows: list[tuple[str, str]]) -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows under their heads, if any: numbers to the right, thousands separated, text to the left."""
+    """Print rows, under heads if given: numbers to the right with separated thousands, text to the left."""
     numeric = [bool(rows) and all(isinstance(row[i], int) for row in rows) for i in range(len(heads))]
     cells = [[_cell(value) for value in row] for row in rows]
     if can_be_rich():
@@ -77,10 +77,10 @@ def _rich_table(heads: Sequence[str], cells: Sequence[Sequence[str]], numeric: S
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print many lines, some hundred per write, and see them through.
+    """Print many lines, several hundred per write, and flush them.
 
-    A reader that goes away raises `BrokenPipeError`, which ends the command quietly; a full disk is
-    a `Mistake`.
+    A reader that goes away raises `BrokenPipeError`, which ends the command quietly; a full disk is a
+    `Mistake`.
     """
     held: list[str] = []
     try:
@@ -113,7 +113,7 @@ def _write(held: list[str]) -> None:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function to be called as (done, of); it draws a bar if the standard error is a terminal."""
+    """Yield a function to call with (done, total). It draws a bar if the standard error is a terminal."""
     bar: Any = None
 
     def tell(done: int, of: int) -> None:

@@ -10,7 +10,7 @@ from openoutcry.cli.mistakes import Mistake
 
 
 def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Accept `--symbols AAPL,IBM`, the option repeated, and any case."""
+    """Accept `--symbols AAPL,IBM`, a repeated option, and any case."""
     names = [name.strip().upper() for part in value for name in part.split(",")]
     return tuple(dict.fromkeys(name for name in names if name))
 
@@ -20,7 +20,7 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
     metavar="DAYS_PER_SECOND",
-    help="Trading days per second of real time.  [default: as fast as it goes]",
+    help="Trading days per second of real time.  [default: as fast as possible]",
 )
 @click.option(
     "--symbols",
@@ -39,7 +39,7 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     "--chaos",
     type=int,
     metavar="SEED",
-    help="Let agents hang, raise and flood, drawn from this seed; then trip the kill switch.",
+    help="Make agents hang, raise and flood, as drawn from this seed; then trip the kill switch.",
 )
 @click.option(
     "--crash",
@@ -47,7 +47,7 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     is_flag=False,
     flag_value=7,
     metavar="[SEED]",
-    help="Kill the firm with SIGKILL in mid-trading, where this seed [7] says; compare with one left alone.",
+    help="Kill the firm with SIGKILL in mid-trading, drawn from this seed [7]; compare with a calm run.",
 )
 @click.option(
     "--kills",
@@ -55,12 +55,12 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     metavar="COUNT",
     help="How often --crash kills.  [default: 8]",
 )
-@click.option("--days", type=click.IntRange(min=1), metavar="COUNT", help="Only this many trading days.")
+@click.option("--days", type=click.IntRange(min=1), metavar="COUNT", help="Run only this many trading days.")
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where the HTML report goes.  [default: out/report.html]",
+    help="Where to write the HTML report.  [default: out/report.html]",
 )
 @click.option("--plain", is_flag=True, help="Lines of text instead of a live display.")
 def demo(**given: Any) -> None:
@@ -69,8 +69,8 @@ def demo(**given: Any) -> None:
     A market-data agent, strategies, the CIO at the signal barrier, risk, compliance, a paper broker and a
     portfolio, all on one bus. Ends with a summary and writes a self-contained HTML report.
 
-    With --crash the firm's process is killed over and over and started again on its journal, while the
-    broker, a process of its own, goes on. Ends with the evidence that nothing came of it.
+    With --crash the firm's process is killed over and over and restarted on its journal, while the broker
+    goes on in a process of its own. Ends with the evidence that it did no harm.
     """
     chosen = {name: value for name, value in given.items() if value not in (None, ())}
     if "crash" in chosen:
@@ -87,6 +87,6 @@ def _crash(chosen: dict[str, Any]) -> int:
 
     unfit = [f"--{name}" for name in ("chaos", "report") if name in chosen]
     if unfit:
-        raise Mistake(f"{' and '.join(unfit)} cannot be had together with --crash: leave one of them out")
+        raise Mistake(f"{' and '.join(unfit)} cannot be used together with --crash: leave one of them out")
     chosen["seed"] = chosen.pop("crash")
     return run_crash_demo(CrashOptions(**chosen))

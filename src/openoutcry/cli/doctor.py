@@ -1,4 +1,4 @@
-"""`openoutcry doctor`: whether this machine, and a journal, are fit to run a firm on."""
+"""`openoutcry doctor`: checks whether this machine, and a journal, are fit to run a firm."""
 
 import importlib
 import importlib.metadata
@@ -32,14 +32,14 @@ from openoutcry.runtime.control.client import ask
 from openoutcry.runtime.control.server import socket_path
 
 _UNSAFE_FROM: Final = (3, 7, 0)
-_MENDED: Final = {(3, 44): 6, (3, 50): 7}  # the older lines that were given the correction too
+_MENDED: Final = {(3, 44): 6, (3, 50): 7}  # older release lines that got the correction as well
 _NETWORK: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs")
 _ROOM_BYTES: Final = 4 * WAL_MAX_BYTES
 _PATIENCE_S: Final = 5.0
 
 
 class Finding(msgspec.Struct):
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Attributes:
         what: What it is.
@@ -58,9 +58,9 @@ class Finding(msgspec.Struct):
 @options.as_json
 @options.key_file
 def doctor(path: Path | None, as_json: bool, key_file: Path | None) -> None:
-    """Check Python, SQLite and what else is used; and a journal: permissions, locks, sizes, room, its end.
+    """Check Python, SQLite and optional packages; and a journal: permissions, locks, sizes, space, end.
 
-    Ends with 1 when something has to be put right.
+    Exits with 1 if something must be put right.
     """
     findings = list(_machine())
     if path is not None:
@@ -94,7 +94,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def is_unsafe(version: tuple[int, int, int]) -> bool:
-    """Whether this SQLite can corrupt a database when two connections write or checkpoint at once."""
+    """Return True if this SQLite can corrupt a database when two connections write or checkpoint at once."""
     mended = _MENDED.get(version[:2])
     return _UNSAFE_FROM <= version < UNSAFE_UNTIL and (mended is None or version[2] < mended)
 
@@ -167,7 +167,7 @@ def _files(path: Path) -> Iterator[Finding]:
             others = mode & 0o077
             if others or name == path:
                 said = f"{name.name} has mode {mode:04o}"
-                remedy = f": others can get at it; chmod 600 {name}" if others else ""
+                remedy = f": other users can read it; chmod 600 {name}" if others else ""
                 yield Finding("permissions", "warn" if others else "ok", said + remedy)
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.R_OK | os.W_OK | os.X_OK):
         yield Finding("access", "FAIL", f"this user cannot write to {path} and its folder")
@@ -181,7 +181,7 @@ def _files(path: Path) -> Iterator[Finding]:
     with suppress(FileNotFoundError):
         size = Path(f"{path}-wal").stat().st_size
         too_big = size > 2 * WAL_MAX_BYTES
-        remedy = ": a reader that never ends keeps it from being tidied up" if too_big else ""
+        remedy = ": a reader that never ends keeps it from being truncated" if too_big else ""
         yield Finding("write-ahead log", "warn" if too_big else "ok", f"{size:,} bytes{remedy}")
     room = shutil.disk_usage(path.parent).free
     short = room < _ROOM_BYTES
@@ -190,7 +190,7 @@ def _files(path: Path) -> Iterator[Finding]:
 
 
 def _file_system(path: Path) -> str:
-    """Return the type of the file system, where the system tells; else an empty string."""
+    """Return the type of the file system, or an empty string if the system does not tell."""
     found = ""
     longest = 0
     with suppress(OSError):
@@ -205,19 +205,19 @@ def _file_system(path: Path) -> str:
 def _marks(path: Path, side: Glance, head: int) -> Iterator[Finding]:
     if not side.found:
         yield Finding(
-            "marks", "warn", f"{side.path.name} is of another journal; the next start makes it anew"
+            "marks", "warn", f"{side.path.name} belongs to another journal; the next start makes a new one"
         )
         return
     if side.dead:
         yield Finding(
             "generation",
             "FAIL",
-            "DEAD: a sync or a write has failed; see to the disk, then openoutcry recover",
+            "DEAD: a sync or a write has failed; check the disk, then run openoutcry recover",
         )
     writing = side.is_written
     if head < side.due and not writing:
         yield Finding(
-            "end", "FAIL", f"position {side.due:,} had been reached, and is gone; openoutcry recover"
+            "end", "FAIL", f"position {side.due:,} had been reached, and is gone; run openoutcry recover"
         )
     if not writing:
         left = len(side.accused(head))

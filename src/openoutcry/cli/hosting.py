@@ -1,4 +1,4 @@
-"""Runs an assembled firm until it ends, is stopped or fails, and says how it ended."""
+"""Runs an assembled firm until it ends, is stopped or fails, and reports how it ended."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from openoutcry.config import BusConfig
 from openoutcry.core.ledger import Ledger
 from openoutcry.runtime.api.bus import EventBus
 
-_LOOK_S = 0.25  # how soon it is seen that the app has stopped its own bus
+_LOOK_S = 0.25  # how often to check whether the app has stopped its own bus
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Ending:
         why: The reason, in words.
         elapsed_s: Seconds from the start of the bus to the end of its drain.
         published_count: Events that were admitted.
-        refused: Events that were not, by reason.
+        refused: Events that were refused, by reason.
         ledger: What became of every accepted event.
         error: What the app's own program raised, if it did.
 
@@ -44,7 +44,7 @@ class Ending:
 
 
 async def host(app: object, target: str, config: BusConfig | None, drain_timeout_s: float) -> Ending:
-    """Assemble the app, run it, and drain its bus for at most `drain_timeout_s` seconds once it is to end."""
+    """Assemble the app, run it to its end, and drain its bus for at most `drain_timeout_s` seconds."""
     bus, program = await assemble(app, target, config)
     with stop_signals(drain_timeout_s) as request:
         started_s = time.monotonic()
@@ -83,7 +83,7 @@ def _reason(request: StopRequest, main: "asyncio.Future[object] | None") -> str:
 
 
 async def _end(bus: EventBus, main: "asyncio.Future[object] | None", drain_timeout_s: float) -> None:
-    """Cancel the app's program first, since it feeds the bus; then drain with the time that is left."""
+    """Cancel the app's program first, since it feeds the bus; then drain in the time that is left."""
     deadline_s = time.monotonic() + drain_timeout_s
     if main is not None and not main.done():
         main.cancel()

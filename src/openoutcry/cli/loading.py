@@ -12,7 +12,7 @@ from openoutcry.cli.mistakes import AppFailed, Mistake
 def load_app(target: str, directory: Path) -> object:
     """Import MODULE from `directory` (or from what is installed) and return its attribute APP, dots allowed.
 
-    Raises `Mistake` when there is no such module or attribute, and `AppFailed` when the module itself raises.
+    Raises `Mistake` if there is no such module or attribute, and `AppFailed` if the module itself raises.
     """
     module_name, _, path = target.partition(":")
     if not module_name or not path:

@@ -1,4 +1,4 @@
-"""How the commands speak of failures: a line for a mistake at the keyboard, a traceback for a bug."""
+"""How the commands report failures: a line for a mistake of the user, a traceback for a bug."""
 
 import traceback
 from pathlib import Path
@@ -15,7 +15,7 @@ _HERE = str(Path(__file__).parent)
 
 
 class Mistake(click.ClickException):
-    """Something to put right at the keyboard: one line, with the remedy, and exit code 2."""
+    """A mistake of the user: one line with the remedy, and exit code 2."""
 
     exit_code = MISTAKE
 
@@ -24,7 +24,7 @@ class Mistake(click.ClickException):
 
 
 class AppFailed(click.ClickException):
-    """The user's own code raised: its traceback without the frames of this command, and exit code 1."""
+    """The user's code raised: its traceback without the frames of this command, and exit code 1."""
 
     exit_code = FAILED
 
@@ -33,7 +33,7 @@ class AppFailed(click.ClickException):
         self.error = error
 
     def show(self, file: object = None) -> None:
-        """Print the user's part of the traceback, then what it was that failed."""
+        """Print the user's part of the traceback, then what failed."""
         del file
         shown = self.error.with_traceback(_from_the_app_on(self.error.__traceback__))
         click.echo("".join(traceback.format_exception(shown)), err=True, nl=False)

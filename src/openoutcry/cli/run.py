@@ -1,4 +1,4 @@
-"""`openoutcry run MODULE:APP`: runs a firm of the user's until it ends or is stopped."""
+"""`openoutcry run MODULE:APP`: runs the user's firm until it ends or is stopped."""
 
 import asyncio
 import sys
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A TOML file with settings of the bus that the app is given.",
+    help="A TOML file with settings for the bus that is passed to the app.",
 )
 @click.option(
     "--drain-timeout",
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="When stopping: how long the agents may go on with what is queued.",
+    help="When stopping: how long the agents may still handle what is queued.",
 )
 @click.option(
     "--loop",
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "asyncio", "uvloop"]),
     default="auto",
     show_default=True,
-    help="The event loop; auto is uvloop where it is installed.",
+    help="The event loop; auto is uvloop if it is installed.",
 )
 def run(target: str, config: Path | None, drain_timeout: float, loop_name: str) -> None:
     """Run your own firm: APP in MODULE, imported from the current directory.
@@ -53,8 +53,8 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str) 
     time-out. A second one ends it at once.
 
     Exit codes: 0 ended or stopped, everything handled. 1 the app failed, or the ledger does not balance.
-    2 a mistake in the command. 3 events were still waiting when the drain time-out passed. 130 or 143 ended
-    at once by a second Ctrl-C or SIGTERM.
+    2 a mistake in the command. 3 events were still waiting at the drain time-out. 130 or 143 ended at once by
+    a second Ctrl-C or SIGTERM.
     """
     from openoutcry.cli.hosting import host
 
@@ -73,7 +73,7 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str) 
 
 
 def _summary(ending: "Ending") -> list[tuple[str, str]]:
-    """Return what was published and refused, and what became of the deliveries: the fates that befell any."""
+    """Return what was published and refused, and what became of the deliveries, without zeros."""
     ledger = ending.ledger
     rows = [("events published", ending.published_count)]
     rows += [(f"refused, {reason}", count) for reason, count in sorted(ending.refused.items()) if count]
@@ -85,7 +85,7 @@ def _summary(ending: "Ending") -> list[tuple[str, str]]:
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the loop; None is asyncio's default."""
+    """Return the function that makes the loop; None for asyncio's default."""
     if name == "asyncio":
         return None
     try:

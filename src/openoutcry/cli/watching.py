@@ -1,4 +1,4 @@
-"""`openoutcry status` and `openoutcry top`: how a running bus is, asked at the socket beside its journal."""
+"""`openoutcry status` and `openoutcry top`: the state of a running bus, over the socket of its journal."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ _HEADS: Final = (
     "dead",
 )
 _WORDS: Final = 2
-"""How many of the columns are words, to the left."""
+"""How many of the columns are words, aligned to the left."""
 
 
 @click.command()
@@ -40,9 +40,9 @@ _WORDS: Final = 2
 @options.as_json
 @options.key_file
 def status(path: Path, as_json: bool, key_file: Path | None) -> None:
-    """Say how the bus is that writes to a journal: health, lag, rates, errors of each subscription.
+    """Show the state of the bus that writes to a journal: health, and lag, rates, errors per subscription.
 
-    Ends with 0 when it is healthy, 1 when it is not, 3 when no bus runs.
+    Exits with 0 if it is healthy, 1 if it is not, 3 if no bus runs.
     """
     found = _ask(path)
     if found is None:
@@ -63,15 +63,15 @@ def status(path: Path, as_json: bool, key_file: Path | None) -> None:
     type=click.FloatRange(0.1, 3_600),
     default=1.0,
     metavar="SECONDS",
-    help="From one look to the next; 1 unless you say otherwise.",
+    help="Seconds between updates; 1 by default.",
 )
 @click.option(
-    "--count", type=click.IntRange(1), metavar="COUNT", help="End after so many looks; without it, never."
+    "--count", type=click.IntRange(1), metavar="COUNT", help="Exit after so many updates; by default never."
 )
 def top(path: Path, every_s: float, count: int | None) -> None:
-    """Watch the bus that writes to a journal, live, the busiest subscriptions first.
+    """Watch the bus that writes to a journal live, with the busiest subscriptions first.
 
-    Ends with Ctrl-C, or with 3 when no bus runs any more.
+    Exits on Ctrl-C, or with 3 if no bus runs any more.
     """
     looks = _looks(path, every_s, count)
     if can_be_rich():
@@ -88,7 +88,7 @@ def top(path: Path, every_s: float, count: int | None) -> None:
 
 
 def _ask(path: Path) -> dict[str, Any] | None:
-    """Return the status of the bus, or None where none listens. Raises `Mistake` when it gives no answer."""
+    """Return the status of the bus, or None if none listens. Raises `Mistake` if it does not answer."""
     with plainly(path):
         answer: Answer | None = ask(path, "status", timeout_s=ASK_S)
     if answer is None:
@@ -115,7 +115,7 @@ def _looks(path: Path, every_s: float, count: int | None) -> Iterator[dict[str, 
 
 
 class _NoBus(click.ClickException):
-    """There is nobody to ask."""
+    """No bus listens."""
 
     exit_code = NO_BUS
 
@@ -132,7 +132,7 @@ def _check_there(path: Path) -> None:
 
 
 def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
-    """Say what the journal alone tells."""
+    """Print what the journal alone says."""
     _check_there(path)
     with reading(path, key_file) as reader:
         waiting = count_waiting(reader, lambda _at: None)
@@ -196,7 +196,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     if dog is not None:
         episodes = dog["episodes"]
         last = f", the last by {episodes[-1]['handler']}" if episodes else ""
-        rows.append(("loop", clean(f"kept {len(episodes):,} times of late{last}")))
+        rows.append(("loop", clean(f"kept {len(episodes):,} times recently{last}")))
     lane = found["health"]["details"].get("kill_lane")
     if lane is not None:
         ago = lane["proven_s_ago"]

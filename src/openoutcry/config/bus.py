@@ -25,6 +25,7 @@ class BusConfig:
     dedup_window: int = 8_192
     dedup_window_s: float = 600.0
     kill_switch_releasers: frozenset[str] = frozenset()
+    stand_in_max_age: float | None = None
     persistence: PersistenceConfig | None = None
     health: HealthCheckConfig | None = None
 
@@ -47,6 +48,8 @@ class BusConfig:
         check_number("dedup_window_s", self.dedup_window_s, 0, above=True)
         releasers = check_names("kill_switch_releasers", self.kill_switch_releasers)
         object.__setattr__(self, "kill_switch_releasers", releasers)
+        if self.stand_in_max_age is not None:
+            check_number("stand_in_max_age", self.stand_in_max_age, 0, above=True)
         if not (self.persistence is None or isinstance(self.persistence, PersistenceConfig)):
             raise ConfigError(f"persistence is {self.persistence!r}; it must be a PersistenceConfig")
         if not (self.health is None or isinstance(self.health, HealthCheckConfig)):
@@ -65,23 +68,23 @@ def load_config(path: str | Path) -> BusConfig:
     """Read a `BusConfig` from a TOML file: its fields under `[bus]`, the others under their own names.
 
     `[backpressure]`, `[persistence]` and `[health]` are read as `BackpressureConfig`, `PersistenceConfig` and
-    `HealthCheckConfig`; where there is a `[persistence]`, the bus has a journal, and where there is a
-    `[health]`, it checks itself and recovers.
+    `HealthCheckConfig`. With a `[persistence]` the bus has a journal, with a `[health]` it checks itself and
+    recovers.
 
     Raises:
-        ConfigError: The file cannot be read, is not TOML, or has an unknown or ill-valued setting.
+        ConfigError: The file cannot be read, is not TOML, or has an unknown setting or a value out of range.
 
     """
     where = str(path)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
+        text = Path(path).read_text(encoding="utf-8-sig")  # with or without a byte order mark
         data = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(
             f"cannot read the settings file {where!r}: {error.strerror or error}; name a file that exists"
         ) from error
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, not a path, or nested too deeply
-        raise ConfigError(f"{where!r} is not valid TOML in UTF-8: {error}; mend it there") from error
+        raise ConfigError(f"{where!r} is not valid TOML in UTF-8: {error}; correct it there") from error
     _refuse_unknown(where, data, {"bus", "backpressure", "persistence", "health"})
     try:
         backpressure = BackpressureConfig(**_section(BackpressureConfig, "backpressure", data))

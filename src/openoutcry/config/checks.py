@@ -1,4 +1,4 @@
-"""What settings are checked with: every error names the setting, its value, the limit and the remedy."""
+"""Checks of settings. Every error names the setting, its value, the limit and the remedy."""
 
 from collections.abc import Iterable
 from enum import Enum
@@ -6,8 +6,8 @@ from enum import Enum
 from openoutcry.errors import ConfigError
 
 MOST = 10**12
-"""The largest value of a setting without a limit of its own: a trillion of anything is a mistake, and beyond
-it the arithmetic of times and levels would overflow."""
+"""The largest value of a setting that has no other limit: a trillion of anything is a mistake, and beyond it
+the arithmetic of times and levels would overflow."""
 
 
 def check_number(
@@ -22,7 +22,7 @@ def check_number(
 ) -> None:
     """Raise `ConfigError` unless `value` is a number from `low` (or `above` it) to `high`.
 
-    `because` tells where a limit comes from that is not a constant.
+    `because` explains a limit that is not a constant.
     """
     kind = "a whole number (an int)" if whole else "a number"
     if isinstance(value, bool) or not isinstance(value, int | float) or (whole and isinstance(value, float)):
@@ -42,7 +42,7 @@ def check_flag(name: str, value: object) -> None:
 def check_names(name: str, value: object) -> frozenset[str]:
     """Return a collection of strings (or str-valued Enum members) as a set, or raise `ConfigError`.
 
-    A single string is refused: it would be taken apart into its letters.
+    A single string is refused, since it would be split into its letters.
     """
     names: list[object] = []
     is_collection = isinstance(value, Iterable) and not isinstance(value, str | bytes)

@@ -13,10 +13,10 @@ class RetryPolicy:
     """When a failed call is tried again, and when it becomes a dead letter.
 
     The wait before attempt n + 1 is `first_s * factor ** (n - 1)`, at most `max_s`, lengthened by a random
-    share of up to `jitter` so that failures of many subscriptions do not come back in step.
+    share of up to `jitter` so that many subscriptions do not retry in step.
 
     Attributes:
-        attempts: How often an event is tried in all, the first time included.
+        attempts: How often an event is tried in all, including the first time.
         first_s: Wait before the second attempt, in seconds.
         factor: What each further wait is multiplied by.
         max_s: The longest wait, in seconds, before jitter.
@@ -47,24 +47,24 @@ NO_RETRY = RetryPolicy(attempts=1)
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The subscription gates: what waits for it counts toward the bus's room, and nothing is ever dropped."""
+    """The subscription gates: its waiting events count toward the bus's room, and none is ever dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conflate:
-    """Of the waiting normal-lane events with the same key only the newest is kept; the rest are counted.
+    """Of the waiting normal-lane events with the same key only the newest is kept; the others are counted.
 
     Attributes:
         key: The name of an attribute (such as `symbol`), or a function of the event. Events of different
-            types never replace each other. An event without that attribute stands alone and is never
-            replaced; so does one whose key raises or cannot be hashed.
+            types never replace each other. An event without that attribute is never replaced, nor is one
+            whose key raises or cannot be hashed.
 
     """
 
     key: str | Callable[[Any], object] = "symbol"
 
     def __post_init__(self) -> None:
-        """Check that the key can be one."""
+        """Check the key."""
         if not (callable(self.key) or (isinstance(self.key, str) and self.key)):
             raise ConfigError(
                 f"Conflate.key is {self.key!r}; it must be the name of an attribute, "

@@ -13,8 +13,8 @@ class DrillConfig:
     """How often the kill lane is drilled.
 
     Attributes:
-        every_s: From one drill to the next, in seconds.
-        deadline_s: Within which every subscription has to answer, in seconds.
+        every_s: The time from one drill to the next, in seconds.
+        deadline_s: The time in which every subscription must answer, in seconds.
 
     Raises:
         ConfigError: A value is out of range, or the deadline is not below the interval.
@@ -36,10 +36,11 @@ class LadderConfig:
 
     Attributes:
         patience_s: How long a step has to show an effect before the next one, in seconds.
-        back_offs: How often a subscription is held back before it is paused for long.
+        back_offs: How often a subscription is held back before the long pause.
         back_off_s: How long the first time, in seconds; each further time is four times as long.
         pause_s: How long the pause before the last try is, in seconds.
-        quiet_s: After being well for this long, everything may be tried anew, in seconds.
+        quiet_s: After being well for this long, in seconds, recovery starts from the beginning at the next
+            trouble.
         reopens: How often a dead journal is reopened.
 
     Raises:
@@ -68,29 +69,30 @@ class LadderConfig:
 class HealthCheckConfig:
     """What is still healthy, and what is done about the rest.
 
-    A bus that is given one checks itself while it has work, and acts on what it finds. A bus that is given
-    none judges by these defaults when it is asked, and acts on nothing.
+    A bus that is given one checks itself while it has work, and acts on what it finds. A bus without one uses
+    these defaults when it is asked for its health, and acts on nothing.
 
     Attributes:
-        latency_ms_max: The largest acceptable latency from publishing to handling (p99 of late), in
-            milliseconds; for a subscription with a longer `timeout_s`, that, since what comes during a
-            call waits for its end.
-        stall_s: Without progress for this long, with events waiting, a subscription is stalled. A call
-            without a `timeout_s` of its own is stuck when it takes longer than this, and recovery cancels it.
+        latency_ms_max: The largest acceptable latency from publishing to handling (recent p99), in
+            milliseconds. For a subscription with a longer `timeout_s` it is that, since events that come
+            during a call wait for its end.
+        stall_s: A subscription with events waiting that makes no progress for this long, in seconds, is
+            stalled. A call without a `timeout_s` of its own is stuck if it takes longer than this, and
+            recovery cancels it.
         errors_max: The largest acceptable number of failed calls in a row.
         loop_lag_ms_max: The largest acceptable lag of the event loop, in milliseconds.
         commit_ms_max: The largest acceptable time from admission to commit, in milliseconds.
-        overrun: A call with a `timeout_s` is stuck when it has taken this many times as long, which means
-            that cancelling it did not help.
-        check_s: From one check to the next, in seconds, while there is something to look at.
-        lag_window_s: Over how long a lag must grow without end before it is reported, in seconds.
+        overrun: A call with a `timeout_s` is stuck if it has taken this many times as long, which means that
+            cancelling it did not help.
+        check_s: The time from one check to the next while there is something to check, in seconds.
+        lag_window_s: For how long a lag must keep growing before it is reported, in seconds.
         expectations: What should come, how often and in which sessions; its absence is reported. (Not in a
             TOML file.)
         drills: How often the kill lane is proven to work; None for never. (In a TOML file:
             `[health.drills]`.)
         ladder: How patient recovery is. (In a TOML file: `[health.ladder]`.)
         recover: Whether recovery acts: cancels, restarts, holds back, quarantines, reopens the journal.
-        watchdog: Whether a thread watches the event loop, to name who does not yield.
+        watchdog: Whether a thread watches the event loop, to name a handler that does not yield.
 
     Raises:
         ConfigError: A value is out of range.

@@ -10,34 +10,34 @@ from openoutcry.config.checks import check_number, check_word
 from openoutcry.errors import ConfigError
 
 LEVELS: Final = ("memory", "process", "disk")
-"""How much an accepted event survives, the weakest first."""
+"""The durability levels, weakest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersistenceConfig:
-    """Where the journal lives, and what stands in it.
+    """Where the journal is, and what is kept in it.
 
     Attributes:
-        path: The journal's file. Beside it stand its write-ahead log, its marks and, while a bus runs, the
-            socket by which the command line talks to that bus.
+        path: The journal's file. Beside it are its write-ahead log, its marks and, while a bus runs, the
+            socket over which the command line talks to that bus.
         key: 16 to 64 secret bytes that make the journal's chain of checksums a keyed one.
-        engine: `sqlite3` (the standard library's), `apsw` (the `speed` extra), or `auto`: apsw if there.
+        engine: `sqlite3` (the standard library's), `apsw` (the `speed` extra), or `auto`: apsw if installed.
         level: What ordinary events survive: `memory` nothing (they are not journaled), `process` kill -9,
             `disk` a power cut.
         high_priority_level: The same for the types in `HIGH_PRIORITY_EVENT_TYPES`.
-        levels: The same by event type, before the two above. Market data is `memory` unless it stands here.
-        crash_attempts: An event that was in a handler at this many crashes of the process is not tried again
+        levels: The same by event type; takes precedence over the two above. Market data is `memory` unless it
+            is listed here.
+        crash_attempts: An event that was in a handler at this many crashes of the process is not tried again,
             but becomes a dead letter (`quarantined`).
         suspect_alone_s: For how long an event that was in a handler at a crash has the bus to itself when it
-            is tried again, in seconds. After that the others go on beside it.
-        cursor_save_s: How far subscriptions have come is saved at the latest this long after they moved, in
-            seconds.
-        retain_s: Entries older than this, in seconds, are forgotten; None keeps them. Nothing is forgotten
-            that a subscription has not settled.
+            is tried again, in seconds. After that the other subscriptions continue beside it.
+        cursor_save_s: The progress of subscriptions is saved at most this long after they moved, in seconds.
+        retain_s: Entries older than this, in seconds, are deleted; None keeps them. Nothing is deleted that a
+            subscription has not settled.
         retain_count: The most entries to keep; None for no limit.
         retain_bytes: The most bytes of entries to keep; None for no limit.
-        sync: How to wait for the disk: `inline` on the loop, in a `thread`, or `auto`: inline as long as the
-            disk answers within 2 ms.
+        sync: How to wait for the disk: `inline` on the loop, in a `thread`, or `auto`: inline while the disk
+            answers within 2 ms.
         socket: Whether a running bus listens on a local socket beside the file, for the command line.
 
     """

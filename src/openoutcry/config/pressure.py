@@ -12,25 +12,25 @@ RATE_LEAST = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackpressureConfig:
-    """How the bus answers when its fullest gating mailbox fills.
+    """What the bus does as its fullest gating mailbox fills.
 
     Attributes:
         warning_threshold: Share of `max_queue_size` from which the level is WARNING (logged once).
         high_threshold: Share from which the level is HIGH: publishers are rate-limited.
         critical_threshold: Share from which the level is CRITICAL: low-priority events are shed.
-        hysteresis: A level is left only when utilisation is this far below the threshold that began it, and
-            at least one event below it unless this is 0. An empty bus is always at NORMAL.
+        hysteresis: A level ends only when utilisation is this far below the threshold that began it, and at
+            least one event below it unless this is 0. An empty bus is always at NORMAL.
         reserve: Share of `max_queue_size` that only high-priority events may fill: at least one event unless
-            this is 0, at most half (so a bus for one event has none).
+            this is 0, and at most half (so a bus with room for one event has none).
         rate_limit_per_s: Low-priority events admitted per second at HIGH, over all publishers.
         rate_limit_burst: Events that the token bucket of the rate limit holds when full.
         cooldown_s: The longest that `publish` waits for a token or for room before it refuses, in seconds.
-        grace_s: A gating subscription that has not moved for this long, with events waiting, is stalled:
-            it stops gating until its mailbox has drained below the warning threshold.
+        grace_s: A gating subscription with events waiting that has not moved for this long, in seconds, is
+            stalled: it stops gating until its mailbox has drained below the warning threshold.
         high_per_normal: One normal event is handled after this many high-priority ones in a row.
         shed_first: Event types that are shed as soon as the level is CRITICAL.
-        shed_last: Event types that are not shed: they are refused only when no room outside the reserve is
-            left, or at HIGH no token in time. All other low-priority types are shed half-way between the
+        shed_last: Event types that are not shed: they are refused only if there is no room left outside the
+            reserve or, at HIGH, no token in time. All other low-priority types are shed half-way between the
             beginning of CRITICAL and that.
 
     Raises:
@@ -97,5 +97,5 @@ class BackpressureConfig:
         both = self.shed_first & self.shed_last
         if both:
             raise ConfigError(
-                f"{sorted(both)} stand in both shed_first and shed_last; keep each in one of them"
+                f"{sorted(both)} are in both shed_first and shed_last; keep each in one of them"
             )

@@ -1,1 +1,1 @@
-"""Decisions without side effects: time arrives as `now_ns`, verdicts go out."""
+"""Decisions without side effects: time is passed in as `now_ns`, and verdicts come out."""

@@ -1,7 +1,7 @@
-"""The state machine of one round of the signal barrier: a pure one, to which time arrives as `now_ns`.
+"""The state machine of one round of the signal barrier. It is pure: time is passed in as `now_ns`.
 
-A round waits for one answer from everybody on its roster, holds out for all of them until
-`signal_timeout`, is content with the quorum from then on, and ends at `barrier_timeout` whatever it has:
+A round waits for one answer from every agent on its roster. It holds out for all of them until
+`signal_timeout`, from then on the quorum is enough, and at `barrier_timeout` it ends whatever it has:
 
 ```
               quorum met              signal_timeout
@@ -19,14 +19,14 @@ A round waits for one answer from everybody on its roster, holds out for all of 
 The structure is h11's: the table below is the machine, what comes in is an `Input`, and the methods return
 a `Verdict` for their caller to act on. A call that is not possible changes nothing.
 
-The rule that releases looks at the quorum alone. A critical agent that is still missing then does not keep
-the round open: the rule "releases at the first instant at which it holds", so the round is released at
-`signal_timeout`, and its outcome is not valid. Holding out for the critical agent would let one silent
-agent stretch every round to its hard deadline, and would tell the waiter later what is known already: who
-wants to wait for the critical agents longer sets a longer `signal_timeout`.
+The release depends on the quorum alone. A critical agent that is still missing does not keep the round open:
+the rule "releases at the first instant at which it holds", so the round is released at `signal_timeout`, and
+its outcome is not valid. Holding out for the critical agent would let one silent agent stretch every round to
+its hard deadline, only to tell the waiter later what is known already. To wait longer for critical agents,
+set a longer `signal_timeout`.
 
-Time is looked at before anything else: an answer at or after the instant of the release is late, even if
-the timer that should have noticed was held up by a busy loop.
+Time is checked before anything else: an answer at or after the instant of the release is late, even if a busy
+loop held up the timer that should have noticed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -39,9 +39,9 @@ from openoutcry.core.terms import Terms
 
 NEVER_NS = 2**63 - 1
 HEARD_MAX = 65_536
-"""How many signals a round remembers before it forgets those that an agent has replaced by newer ones."""
+"""How many signals a round remembers before it forgets those that their agents have replaced."""
 STRANGERS_MAX = 256
-"""How many names that are not on the roster a round remembers."""
+"""How many agents that are not on the roster a round remembers."""
 
 
 class State(StrEnum):
@@ -93,8 +93,8 @@ class Verdict(Enum):
 
     COUNTED = "the agent's first answer: it counts toward the quorum"
     FURTHER = "a further answer of that agent: its newest signal per symbol stands, or its newest reason"
-    ALIVE = "a sign of life; it is not an answer"
-    DUPLICATE = "this event was heard before: it has no second vote"
+    ALIVE = "a sign of life, which is not an answer"
+    DUPLICATE = "this event was heard before and has no second vote"
     OPINION_STANDS = "an abstention does not take back an opinion"
     LATE = "the round had been released: recorded there as late"
     FOREIGN = "it belongs to another round"
@@ -108,7 +108,7 @@ class Verdict(Enum):
         return self is _COUNTED or self is _FURTHER
 
 
-# Reading a member off its Enum costs 100 ns in CPython 3.11, a tenth of that from the module.
+# Reading a member from its Enum costs 100 ns in CPython 3.11; from the module, a tenth of that.
 _COUNTED: Final = Verdict.COUNTED
 _FURTHER: Final = Verdict.FURTHER
 _OPEN: Final = State.OPEN
@@ -119,16 +119,20 @@ _COMPLETE: Final = Status.COMPLETE
 _NOBODY: Final[frozenset[str]] = frozenset()
 
 Recall = Callable[[], Iterable[RoundOutcome]]
-"""Gives the outcomes of earlier rounds, the newest first."""
+"""Returns the outcomes of earlier rounds, newest first."""
 
 
 class Round:
     """One round, from its opening to its one outcome.
 
-    `due_ns` is the instant at which `tick` has something to do; `outcome` is `None` until the release, so
-    every call can be followed by a look at it. Times are readings of one monotonic clock and never decrease.
-    `unheard` has those of the roster who have given neither an opinion nor an abstention.
-    Signals are only asked for `event_id`, `round_id` and `symbol`.
+    Times are readings of one monotonic clock and never decrease. Of a signal only `event_id`, `round_id` and
+    `symbol` are read.
+
+    Attributes:
+        due_ns: When `tick` next has something to do.
+        outcome: None until the release. Check it after every call.
+        unheard: The agents on the roster that have given neither an opinion nor an abstention.
+
     """
 
     __slots__ = (
@@ -171,7 +175,7 @@ class Round:
         self._quorum_count = terms.quorum_count
         self._answers_count = 0
         self.unheard = set(terms.roster)
-        self._opinions = terms.blank.copy()  # a place for everybody: one look-up knows strangers and answers
+        self._opinions = terms.blank.copy()  # a key for every agent: one look-up tells strangers from answers
         self._heard: dict[str, Answer] = {}
         self._heard_max = HEARD_MAX
         self._late_ids: set[str] = set()
@@ -213,7 +217,7 @@ class Round:
         return _COUNTED
 
     def take_early(self, answers: Iterable[Early], now_ns: int) -> None:
-        """Take what came before the opening, all of it, and only then see whether it is enough."""
+        """Take all that came before the opening, and only then check whether it is enough."""
         quorum, self._quorum_count = self._quorum_count, NEVER_NS
         for early in answers:
             if early.signal is None:
@@ -225,7 +229,7 @@ class Round:
             self._enough(now_ns)
 
     def abstain(self, agent: str, reason: str, now_ns: int) -> Verdict:
-        """Take an answer that is no opinion. It counts toward the quorum and never takes back an opinion."""
+        """Take an answer without an opinion. It counts toward the quorum and never takes back an opinion."""
         if now_ns >= self.due_ns:
             self.tick(now_ns)
         if agent not in self._opinions:
@@ -269,7 +273,7 @@ class Round:
         return self.outcome
 
     def close(self, reason: str, now_ns: int) -> RoundOutcome:
-        """End the round before its time, as expired for this reason, unless it has been released."""
+        """End the round early, as expired for this reason, unless it has been released."""
         self.tick(now_ns)
         if self.outcome is None:
             self._step(Input.CLOSED, now_ns, now_ns, reason)
@@ -279,12 +283,12 @@ class Round:
     # -- what can be seen ----------------------------------------------------------------------------
 
     def next_deadline_ns(self) -> int | None:
-        """Return when `tick` has to be called next, or `None` after the release."""
+        """Return when `tick` must be called next, or None after the release."""
         return None if self.outcome is not None else self.due_ns
 
     @property
     def opinions(self) -> dict[str, Any]:
-        """A copy of each agent's newest signal so far."""
+        """Each agent's newest signal so far, as a copy."""
         return {agent: signal for agent, signal in self._opinions.items() if signal is not None}
 
     @property
@@ -294,17 +298,17 @@ class Round:
 
     @property
     def missing(self) -> frozenset[str]:
-        """Who of the roster has not answered."""
+        """The agents on the roster that have not answered."""
         return self.terms.roster.difference(self.opinions, self._abstained)
 
     def expects(self, agent: str) -> bool:
-        """Say whether an agent is on the roster and has given neither an opinion nor an abstention."""
+        """Return True if an agent is on the roster and has given neither an opinion nor an abstention."""
         return agent in self.unheard
 
     # -- the machine ---------------------------------------------------------------------------------
 
     def _enough(self, now_ns: int) -> None:
-        """One more has answered, and the quorum is met."""
+        """Another agent has answered, and the quorum is met."""
         if self._answers_count == len(self._opinions):
             self._step(_ALL_ANSWERED, now_ns, now_ns)
         elif self.state is not _QUORATE:
@@ -318,7 +322,7 @@ class Round:
             self.due_ns = self.opened_ns + self.terms.barrier_timeout_ns
 
     def _release(self, status: Status, released_ns: int, noticed_ns: int, reason: str) -> None:
-        """Make the outcome, attribute by attribute: keywords to a class cost 2 us in CPython 3.11."""
+        """Make the outcome attribute by attribute: keyword arguments to a class cost 2 us in CPython 3.11."""
         self.due_ns = NEVER_NS
         terms = self.terms
         all_opined = status is _COMPLETE and not self._abstained
@@ -352,7 +356,7 @@ class Round:
         return find_stand_ins(missing, self._recall(), at_ns, max_age_ns)
 
     def _forget_superseded(self) -> None:
-        """Keep what stands, in the order of arrival, and forget what an agent has replaced."""
+        """Keep the signals that stand, in the order of arrival, and forget those that were replaced."""
         newest = {(agent, symbol): event_id for event_id, (agent, symbol, _, _) in self._heard.items()}
         self._heard = {event_id: self._heard[event_id] for event_id in newest.values()}
         self._heard_max = max(HEARD_MAX, 2 * len(self._heard))

@@ -1,8 +1,8 @@
-"""Drills of the kill lane: what nobody used for months is proven to work, at an interval.
+"""Drills of the kill lane: at intervals, prove that what is hardly ever used still works.
 
 ```
   send ──▶ every subscription that takes kill switches answers in time ──▶ proven ──interval──▶ send
-                └── somebody does not by the deadline ──▶ missed, until a later drill is answered by all
+                └── one does not by the deadline ──▶ missed, until a later drill is answered by all
 ```
 """
 
@@ -22,7 +22,7 @@ class DrillReport:
         drills: Drills that were sent.
         proven_ns_ago: How long ago the last drill was sent that all answered in time; None before the first.
         worst_ns: The slowest answer of the last drill that has ended, or None.
-        missed: Who owes an answer to the last drill whose deadline has passed.
+        missed: Who has not answered the last drill whose deadline has passed.
         late: Who answered it after the deadline.
 
     """
@@ -40,7 +40,7 @@ class DrillReport:
 
 
 class Drills:
-    """The bookkeeping. Sending and answering are the runtime's."""
+    """Keeps track of drills. The runtime sends and answers them."""
 
     __slots__ = (
         "_answers",
@@ -95,19 +95,19 @@ class Drills:
                 self._answers[name] = now_ns - self._sent_ns
                 if len(self._answers) == len(self._expected):
                     self.look(now_ns, ended=True)
-            else:  # its deadline has been looked at: it is not missing any more, but was late
+            else:  # the deadline has passed: it is no longer missing, but late
                 self._answers[name] = self._deadline_ns + 1
                 self._missed = tuple(other for other in self._missed if other != name)
                 self._late = (*self._late, name)
 
     def withdrawn(self, name: str) -> None:
-        """Note that a subscription has ended: nobody waits for its answer."""
+        """Note that a subscription has ended, so that its answer is not waited for."""
         self._expected.discard(name)
         self._missed = tuple(other for other in self._missed if other != name)
         self._late = tuple(other for other in self._late if other != name)
 
     def look(self, now_ns: int, *, ended: bool = False) -> None:
-        """Settle the drill that is out, if its deadline has passed or all have answered."""
+        """End the drill that is out, if its deadline has passed or all have answered."""
         if self._sent_ns is None or not (ended or now_ns - self._sent_ns > self._deadline_ns):
             return
         answers = self._answers
@@ -119,7 +119,7 @@ class Drills:
         self._sent_ns = None
 
     def report(self, now_ns: int) -> DrillReport:
-        """Return how the lane did so far."""
+        """Return how the lane has done so far."""
         self.look(now_ns)
         proven = None if self._proven_ns is None else now_ns - self._proven_ns
         return DrillReport(self.number, proven, self._worst_ns, self._missed, self._late)

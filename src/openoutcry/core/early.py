@@ -1,4 +1,4 @@
-"""Signals that name no round: early for the next one and kept for a little while, or late for the last."""
+"""Signals that name no round: early for the next one, and so kept for a while, or late for the last."""
 
 from collections.abc import Container
 from typing import Any, NamedTuple
@@ -17,9 +17,9 @@ class Early(NamedTuple):
 
 
 class EarlySignals:
-    """Keeps up to `count_max` signals for up to `max_age_ns`, and hands back what leaves unused.
+    """Keeps up to `count_max` signals for up to `max_age_ns`, and returns those that leave unused.
 
-    A duplicate is kept once. The order is that of arrival, so that in its round the newest wins.
+    A duplicate is kept once. They stay in the order of arrival, so that the newest wins in its round.
     """
 
     def __init__(self, max_age_ns: int, count_max: int) -> None:
@@ -31,12 +31,12 @@ class EarlySignals:
         return len(self._kept)
 
     def keep(self, agent: str, signal: Any, now_ns: int) -> list[Early]:
-        """Keep a signal; return those that are too old by now, or for which there is no room."""
+        """Keep a signal; return those that are too old by now or no longer fit."""
         self._kept.setdefault(signal.event_id, Early(agent, signal, now_ns))
         return self._bound(now_ns)
 
     def keep_abstention(self, agent: str, reason: str, now_ns: int) -> list[Early]:
-        """Keep an abstention; return what has to go for it, as `keep` does."""
+        """Keep an abstention; return what leaves, as `keep` does."""
         key = (agent,)
         self._kept.pop(key, None)
         self._kept[key] = Early(agent, None, now_ns, reason)
@@ -49,7 +49,7 @@ class EarlySignals:
         return left
 
     def take(self, roster: Container[str], now_ns: int) -> tuple[list[Early], list[Early]]:
-        """Hand out the signals of a roster that has come together; and those that are too old by now."""
+        """Return the signals of these agents, whose round has opened, and those that are too old by now."""
         left = self._drop_old(now_ns)
         taken = {key: early for key, early in self._kept.items() if early.agent in roster}
         for key in taken:
@@ -57,7 +57,7 @@ class EarlySignals:
         return list(taken.values()), left
 
     def clear(self) -> list[Early]:
-        """Hand back everything."""
+        """Return everything, and keep nothing."""
         left = list(self._kept.values())
         self._kept.clear()
         return left
@@ -74,17 +74,17 @@ class EarlySignals:
 
 
 def same_cause(outcome: RoundOutcome, agent: str, signal: Any) -> bool:
-    """Tell whether a signal comes from the handling of the same event as the agent's answer in a round."""
+    """Return True if a signal comes from handling the same event as the agent's answer in a round."""
     cause = getattr(signal, "causation_id", None)
     answers = (answer[2] for answer in outcome.heard.values() if answer[0] == agent)
     return cause is not None and any(getattr(answer, "causation_id", None) == cause for answer in answers)
 
 
 def belongs_to(outcome: RoundOutcome, agent: str, signal: Any, now_ns: int) -> bool:
-    """Tell whether an answer that names no round belongs to one that was released before it came.
+    """Return True if an answer that names no round belongs to one that was released before it came.
 
-    It does if it was heard there before, if it comes from the handling of the same event as the agent's
-    answer there, or if the agent still owes that round an answer: it is missing, and this is its first
+    It does if it was heard there before, if it comes from handling the same event as the agent's answer
+    there, or if the agent still owes that round an answer: the agent is missing, and this is its first answer
     within `barrier_timeout` of the release. An abstention is an answer without a signal.
     """
     late = [answer for answer in outcome.late if answer.agent == agent]

@@ -1,4 +1,4 @@
-"""Examine a bus: from its vital signs to findings. A check says nothing when all is well."""
+"""The health checks: from the vital signs of a bus to findings. A check finds nothing if all is well."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def examine_subscription(s: SubscriptionVitals, bounds: Bounds) -> list[Finding]
 
 
 def trouble_of(s: SubscriptionVitals, bounds: Bounds) -> str | None:
-    """Return what the recovery ladder is for, if anything: `stuck` or `dead`."""
+    """Return the trouble that the recovery ladder is for, if there is any: `stuck` or `dead`."""
     return next((f.check for f in _rest(s, bounds) if f.check in ("stuck", "dead")), None)
 
 
@@ -39,7 +39,7 @@ def _weight(s: SubscriptionVitals) -> EventBusHealthStatus:
 
 
 def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
-    """Tell why a subscription does not move: exhausted, stuck, held back by something known, or dead."""
+    """Find why a subscription does not move: exhausted, stuck, held back by something known, or dead."""
     stall_ns = int(bounds.stall_s * NS_PER_S)
     limit_ns = stall_ns if s.call_limit_ns is None else int(s.call_limit_ns * bounds.overrun)
     still = f"nothing has moved for {span(s.still_ns)} with {s.waiting} events waiting"
@@ -65,7 +65,7 @@ def _still(s: SubscriptionVitals, still: str) -> Iterator[Finding]:
     if s.paused:
         yield _of(s, "stalled", DEGRADED, f"it is paused, and {s.waiting} events wait; resume it")
     elif s.breaker_in_ns is not None:
-        return  # told as failing
+        return  # reported as failing
     elif s.call_ns is not None:
         return  # a long call within its own limit
     elif s.retry_in_ns is not None:
@@ -75,7 +75,7 @@ def _still(s: SubscriptionVitals, still: str) -> Iterator[Finding]:
             s,
             "dead",
             _weight(s),
-            f"{still}, no call in hand, and nothing to hold it back: its runner is dead",
+            f"{still}, no call is running, and nothing holds it back: its consumer is dead",
         )
 
 
@@ -99,7 +99,7 @@ def _errors(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
 
 
 def _latency(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
-    # What comes during a call waits for its end: who may take that long in a call may be that late.
+    # Events that come during a call wait for its end: a call may take that long, so they may be that late.
     limit_ns = max(int(bounds.latency_ms_max * NS_PER_MS), s.call_limit_ns or 0)
     if s.latency_ns is not None and s.latency_ns > limit_ns:
         yield _of(
@@ -140,14 +140,14 @@ def _loop(vitals: Vitals, bounds: Bounds) -> Iterator[Finding]:
             check="loop",
             level=UNHEALTHY,
             culprit=who,
-            detail=f"it keeps the loop, for {span(loop.blocked_ns)} by now (limit {span(limit_ns)})",
+            detail=f"it has blocked the loop for {span(loop.blocked_ns)} so far (limit {span(limit_ns)})",
         )
     elif loop.blockages:
         yield Finding(
             check="loop",
             level=DEGRADED,
             culprit=who,
-            detail=f"it has kept the loop for {span(loop.longest_ns)} (limit {span(limit_ns)}; "
+            detail=f"it blocked the loop for {span(loop.longest_ns)} (limit {span(limit_ns)}; "
             f"{loop.blockages} times since the last check); await something, or do it in a thread",
         )
     elif loop.lag_ns > limit_ns:
@@ -155,14 +155,14 @@ def _loop(vitals: Vitals, bounds: Bounds) -> Iterator[Finding]:
             check="loop",
             level=DEGRADED,
             culprit="loop",
-            detail=f"the loop comes {span(loop.lag_ns)} late (limit {span(limit_ns)}): it has too much to do",
+            detail=f"the loop is {span(loop.lag_ns)} late (limit {span(limit_ns)}): it has too much to do",
         )
 
 
 _JOURNAL_STATES = {
     "dead": "the journal is dead: durable publishes raise",
     "full": "the journal's disk is full: durable publishes are refused until there is room",
-    "locked": "a stranger holds the journal's file: durable publishes are refused until it lets go",
+    "locked": "another program has locked the journal's file: durable publishes are refused until it lets go",
 }
 
 

@@ -8,19 +8,19 @@
 
 | check | what it means |
 |---|---|
-| `latency` | slow: events are handled, but later than they may be |
-| `stuck` | one call does not end, and others wait or its time is long over |
-| `dead` | events wait, no call is in hand, and nothing holds the subscription back |
-| `stalled` | no event has ended for long, and what holds the subscription back is known |
-| `errors` | calls fail in a row |
+| `latency` | slow: events are handled, but too late |
+| `stuck` | a call does not end, and events wait behind it or its time-out is long over |
+| `dead` | events wait, no call is running, and nothing holds the subscription back |
+| `stalled` | no event has been handled for long, and what holds the subscription back is known |
+| `errors` | several calls in a row have failed |
 | `failing` | most events fail; the breaker pauses the subscription |
 | `abandoned` | calls that did not end when cancelled go on beside the subscription |
-| `exhausted` | the recovery ladder is at its end; a person must resume the subscription |
-| `lag` | more and more waits |
-| `loop` | the loop does not turn, or late |
-| `journal` | the journal is dead, full or late |
-| `feed` | what is expected in this session does not come |
-| `lease` | an agent that heartbeats does not |
+| `exhausted` | the recovery ladder is at its end; the operator must resume the subscription |
+| `lag` | more and more events wait |
+| `loop` | the event loop is blocked, or late |
+| `journal` | the journal is dead, full, locked, damaged or late |
+| `feed` | an event that is expected in this session does not come |
+| `lease` | an agent has stopped heartbeating |
 | `kill_lane` | a drill of the kill lane was not answered in time |
 """
 
@@ -47,7 +47,7 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        check: Which check found it, a word of the table above.
+        check: Which check found it: a word from the table above.
         level: How bad it is by itself: DEGRADED or UNHEALTHY.
         culprit: Who is to blame: a subscription, an agent or a part of the bus.
         detail: One sentence with the value, the limit and the remedy.
@@ -81,10 +81,10 @@ class HealthCheckResult:
 
     Attributes:
         status: The verdict.
-        message: One sentence a person can act on.
-        culprits: Names of the subscriptions, agents or parts that are to blame, the worst first.
+        message: One sentence that can be acted on.
+        culprits: Names of the subscriptions, agents or parts that are to blame, worst first.
         details: The figures behind the verdict.
-        findings: Everything that is wrong, the worst first.
+        findings: Everything that is wrong, worst first.
 
     """
 
@@ -113,8 +113,8 @@ class HealthCheckResult:
 def verdict(findings: Iterable[Finding], details: dict[str, Any] | None = None) -> HealthCheckResult:
     """Make one result of all findings.
 
-    UNHEALTHY: something is that bad, and recovery does nothing about it (any more). RECOVERING: recovery is
-    at work on what is wrong, and nothing is UNHEALTHY besides. DEGRADED: anything else is wrong.
+    UNHEALTHY: a finding is that bad, and recovery does nothing about it, or no longer does. RECOVERING:
+    recovery is at work, and nothing else is UNHEALTHY. DEGRADED: anything else is wrong.
     """
     ranked = sorted(findings, key=_badness)
     if not ranked:
@@ -138,6 +138,6 @@ def verdict(findings: Iterable[Finding], details: dict[str, Any] | None = None) 
 
 
 def _badness(finding: Finding) -> tuple[bool, bool]:
-    """Sort what is beyond recovery first, then what is UNHEALTHY; else in the order in which it was found."""
+    """Sort findings beyond recovery first, then UNHEALTHY ones; else they stay in order."""
     is_bad = finding.level is UNHEALTHY
     return (not (is_bad and not finding.recovering), not is_bad)

@@ -1,13 +1,13 @@
-"""The recovery ladder: what to do about a culprit, one step at a time, each harder than the one before.
+"""The recovery ladder: what to do about a culprit, one step at a time, each stronger than the last.
 
 ```
-  cancel the call ─▶ restart the runner ─▶ back off (3x) ─▶ pause ─▶ quarantine, until a person resumes it
-       │                   │                   │              │
-       └───────────────────┴─── well for long enough: back to the ground, everything may be tried anew
+  cancel the call ─▶ restart the consumer ─▶ back off (3x) ─▶ pause ─▶ quarantine, until it is resumed
+       │                    │                    │              │
+       └────────────────────┴─── well for long enough: start from the bottom at the next trouble
 ```
 
-Steps are verdicts: the runtime performs them. No step drops an event. Attempts are bounded, with longer and
-longer waits, so a ladder comes to its end or its culprit is well. The journal has a ladder of its own.
+Steps are verdicts; the runtime performs them. No step drops an event. Attempts are bounded and their waits
+grow, so either the culprit gets well or the ladder comes to its end. The journal has a ladder of its own.
 """
 
 import enum
@@ -23,19 +23,19 @@ class Action(enum.Enum):
     """What the runtime is to do."""
 
     CANCEL = "cancel the call"
-    """Cancel the call in hand; its event fails that attempt."""
-    RESTART = "restart the runner"
+    """Cancel the current call; its event fails that attempt."""
+    RESTART = "restart the consumer"
     """Replace the workers; a call that does not end is abandoned, and its event waits again."""
     HOLD = "hold back"
-    """Begin no event until RELEASE; what is accepted waits."""
+    """Begin no event until RELEASE; accepted events wait."""
     RELEASE = "let go on"
-    """Begin events again, in a fresh runner."""
+    """Begin events again, with fresh workers."""
     QUARANTINE = "quarantine"
-    """Begin no event until a person resumes it. The ladder is at its end."""
+    """Begin no event until the operator resumes it. The ladder is at its end."""
     REOPEN = "reopen the journal"
-    """Continue in a new generation, built from verified rows."""
+    """Continue in a new file, built from verified rows."""
     GIVE_UP = "give up"
-    """Stay as it is until a person acts. The ladder is at its end."""
+    """Leave it as it is until the operator acts. The ladder is at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class Rung:
 
     Attributes:
         action: HOLD is followed by a RELEASE when its time is over; the two ends are final.
-        name: How it is told in `tried`.
-        times: How often, before the next rung.
+        name: Its name in `tried`.
+        times: How often it is done before the next rung.
         first_s: How long to hold, or to wait for an effect, the first time.
         factor: What that is multiplied by each further time.
-        only_for: The kinds of trouble that it is good for: without a call in hand there is nothing to cancel.
-            Empty for all.
+        only_for: The kinds of trouble that it helps against: without a current call there is nothing to
+            cancel. Empty for all.
 
     """
 
@@ -61,7 +61,7 @@ class Rung:
     only_for: tuple[str, ...] = ()
 
     def wait_ns(self, times: int) -> int:
-        """Return the time for the attempt after `times` of them."""
+        """Return how long the attempt after `times` earlier ones takes."""
         return int(self.first_s * self.factor**times * _NS_PER_S)
 
 
@@ -69,7 +69,7 @@ def subscription_rungs(config: LadderConfig) -> tuple[Rung, ...]:
     """Return the ladder of a subscription."""
     return (
         Rung(Action.CANCEL, "cancelled the call", first_s=config.patience_s, only_for=("stuck",)),
-        Rung(Action.RESTART, "restarted the runner", first_s=config.patience_s, only_for=("stuck", "dead")),
+        Rung(Action.RESTART, "restarted the consumer", first_s=config.patience_s, only_for=("stuck", "dead")),
         Rung(Action.HOLD, "backed off", config.back_offs, config.back_off_s),
         Rung(Action.HOLD, "paused", first_s=config.pause_s),
         Rung(Action.QUARANTINE, "quarantined"),
@@ -89,8 +89,8 @@ class Step:
     """What to do now.
 
     Attributes:
-        action: What.
-        wait_ns: How long to hold, or how long it has to show an effect.
+        action: What to do.
+        wait_ns: How long to hold, or to wait for an effect.
         attempt: Which attempt on this rung it is, from 1.
 
     """
@@ -104,9 +104,9 @@ class Ladder:
     """The ladder of one culprit.
 
     Attributes:
-        tried: What has been done since it was last well for long, oldest first.
+        tried: What has been done since the culprit was last well for long, oldest first.
         is_exhausted: Whether it is at its end, and only `resume` helps.
-        is_holding: Whether the culprit is held back now, so that its standing still means nothing.
+        is_holding: Whether the culprit is held back now, so that it is no trouble that it does not move.
 
     """
 
@@ -144,14 +144,14 @@ class Ladder:
 
     @property
     def due_ns(self) -> int | None:
-        """When to look again even if nothing happens; None: at the next trouble."""
+        """When to look again even if nothing happens; None: not before the next trouble."""
         return self._next_ns if self._well_ns is None else self._well_ns + self._quiet_ns
 
     def look(self, trouble: str | None, now_ns: int) -> Step | None:
         """Return the next step, if it is time for one.
 
-        `trouble` is what is wrong with the culprit now: `stuck`, `dead`, `failing`, any word for the journal;
-        None when nothing is. While the culprit is held back it is not listened to.
+        `trouble` is what is wrong with the culprit now: `stuck`, `dead`, `failing`, or any word for the
+        journal; None if nothing is. It is ignored while the culprit is held back.
         """
         if self.is_exhausted:
             return None
@@ -165,7 +165,7 @@ class Ladder:
         return self._climb(trouble, now_ns) if is_time else None
 
     def resume(self) -> Step | None:
-        """Begin anew, on a person's word. Returns what to do about a culprit that is held back."""
+        """Start again from the bottom, for the operator. Return what to do if the culprit is held back."""
         was_held = self.is_holding or self.is_exhausted
         self._ground()
         return Step(Action.RELEASE) if was_held else None

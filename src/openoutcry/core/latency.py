@@ -1,7 +1,7 @@
 """A histogram of latencies in log-scaled buckets.
 
-Four buckets to each doubling, so a percentile is within 12 % of the truth. Recording is two integer
-operations and an increment; the memory is fixed. The scheme is that of HdrHistogram with two significant
+There are four buckets per doubling, so a percentile is within 12 % of the truth. Recording takes two integer
+operations and an increment, and the memory is fixed. The scheme is that of HdrHistogram with two significant
 bits.
 """
 
@@ -44,9 +44,9 @@ class Latencies:
         self.count += 1
 
     def percentile(self, percent: float) -> float | None:
-        """Return the latency in ns at or below which `percent` of the counted ones lie, or None.
+        """Return the latency in ns at or below which `percent` of those counted lie; None before the first.
 
-        0 gives the smallest and 100 the largest, within the width of a bucket. None before the first.
+        0 gives the smallest and 100 the largest, within the width of a bucket.
 
         Raises:
             ConfigError: `percent` is not a number from 0 to 100.
@@ -55,7 +55,7 @@ class Latencies:
         check_number("percent", percent, 0, 100)
         if not self.count:
             return None
-        # Clamped, since a float product may round past the last one.
+        # Clamped, since the float product may round past the last one.
         wanted = min(max(1, ceil(round(self.count * percent / 100, 6))), self.count)
         seen = 0
         for bucket, count in enumerate(self._counts):
@@ -70,7 +70,7 @@ class Latencies:
         self.count += other.count
 
     def since(self, before: "Latencies") -> "Latencies":
-        """Return what was counted after `before`, a copy of these counts from some time ago."""
+        """Return what was counted since `before`, an earlier copy of these counts."""
         late = Latencies()
         if self.count > before.count:
             late._counts = [a - b for a, b in zip(self._counts, before._counts, strict=True)]  # noqa: SLF001 - of the same class
@@ -78,7 +78,7 @@ class Latencies:
         return late
 
     def copy(self) -> "Latencies":
-        """Return the counts as they are now."""
+        """Return a copy of the counts."""
         same = Latencies()
         same._counts = self._counts.copy()
         same.count = self.count

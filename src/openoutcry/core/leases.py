@@ -1,4 +1,4 @@
-"""Leases: an agent that heartbeats counts as alive for a while after each sign of life, then it is missed."""
+"""Leases: an agent that heartbeats counts as alive for a while after each heartbeat, and is missed then."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Lapse:
     Attributes:
         agent: Whose it was.
         lease_ns: How long it was for.
-        overdue_ns: For how long it has been over.
+        overdue_ns: How long ago it ran out.
 
     """
 
@@ -31,9 +31,9 @@ class Leases:
         return len(self._leases)
 
     def renew(self, agent: str, now_ns: int, lease_ns: int | None = None) -> None:
-        """Take a sign of life. The first one must say for how long it counts; others may change that.
+        """Note a heartbeat. The first one must give the length of the lease; later ones may change it.
 
-        A sign of life of an agent without a lease, and with no length, is nothing to remember.
+        Without a length, a heartbeat of an agent that has no lease is ignored.
         """
         if lease_ns is None:
             known = self._leases.get(agent)
@@ -43,11 +43,11 @@ class Leases:
         self._leases[agent] = (lease_ns, now_ns + lease_ns)
 
     def release(self, agent: str) -> bool:
-        """Let an agent go that has said goodbye. Tell whether it had a lease."""
+        """End an agent's lease, at its own wish. Return True if it had one."""
         return self._leases.pop(agent, None) is not None
 
     def restart(self, now_ns: int) -> None:
-        """Begin every lease anew: the bus has just started, and nobody could be heard before."""
+        """Restart every lease: the bus has just started, and could not hear heartbeats before."""
         self._leases = {agent: (lease, now_ns + lease) for agent, (lease, _) in self._leases.items()}
 
     def lapsed(self, now_ns: int) -> list[Lapse]:

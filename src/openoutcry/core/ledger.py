@@ -17,14 +17,14 @@ class LedgerRow:
         subscription: The subscription's name.
         lane: `control`, `high` or `normal`.
         accepted: Events accepted for this subscription.
-        handled: A handler returned.
+        handled: Its handler returned.
         dead_lettered: Every attempt failed, or a stalled mailbox had no room.
-        conflated: A newer event with the same key took the place, as the subscriber asked.
+        conflated: Replaced by a newer event with the same key, as the subscriber asked.
         overflowed: Dropped as the oldest, as the subscriber asked.
         expired: Older than `max_age_s`, as the subscriber asked.
-        withdrawn: Waiting when the subscription ended.
+        withdrawn: Still waiting when the subscription ended.
         waiting: Not begun yet, retries included.
-        in_flight: In a handler now.
+        in_flight: In its handler now.
 
     """
 
@@ -56,7 +56,7 @@ class LedgerRow:
 
 
 def ledger_row(subscription: str, lane: Lane, open_batches: Iterable[Batch]) -> LedgerRow:
-    """Read one row off a lane and the batches of it that workers hold."""
+    """Return the row of a lane, read from its counters and from the batches of it that workers hold."""
     handled = waiting = in_flight = 0
     for batch in open_batches:
         if batch.lane is lane:

@@ -1,4 +1,4 @@
-"""What a round of the signal barrier came to, and why."""
+"""How a round of the signal barrier ended, and why."""
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
@@ -8,7 +8,7 @@ from openoutcry.core.terms import Terms
 from openoutcry.core.wording import listed, span, wall_label
 
 LATE_MAX = 1024
-"""How many late answers an outcome keeps; more are only counted."""
+"""How many late answers an outcome keeps; any more are only counted."""
 
 Answer = tuple[str, str, Any, int]
 """Agent, symbol, signal, and the monotonic instant at which it arrived."""
@@ -30,7 +30,7 @@ class Status(StrEnum):
 
 
 class StandIn(NamedTuple):
-    """A stale signal shown in place of a missing agent. It has no vote and its confidence is as it was."""
+    """A stale signal shown for a missing agent. It has no vote, and its confidence is unchanged."""
 
     agent: str
     symbol: str
@@ -54,12 +54,12 @@ class LateAnswer(NamedTuple):
 
 
 class RoundOutcome(dict[str, Any]):
-    """The opinions of a round, each agent's newest signal under its name, with how the round ended.
+    """The opinions of a round, each agent's newest signal under its name, and how the round ended.
 
-    All waiters of a round share this one object, so the mapping is read-only: `dict(outcome)` is a copy to
-    change. Stand-ins, abstentions and late answers are beside it, never in it. Check `valid` before acting:
-    an outcome with signals in it may still be short of its quorum or of a critical agent. Only `Round` makes
-    outcomes, and fills in the attributes as it does.
+    All waiters of a round share this one object, so the mapping is read-only; `dict(outcome)` is a copy that
+    can be changed. Stand-ins, abstentions and late answers are attributes, never in the mapping. Check
+    `valid` before acting: an outcome with signals in it may still lack the quorum or a critical agent. Only
+    `Round` makes outcomes, and fills in their attributes.
     """
 
     __slots__ = (
@@ -85,7 +85,7 @@ class RoundOutcome(dict[str, Any]):
     round_id: str
     status: Status
     valid: bool
-    """Whether a decision may rest on it: complete or quorate, and every critical agent has answered."""
+    """Whether a decision may be based on it: complete or quorate, and every critical agent has answered."""
     terms: Terms
     """What the round demanded: roster, critical agents, quorum, time-outs."""
     reason: str
@@ -95,13 +95,13 @@ class RoundOutcome(dict[str, Any]):
     released_ns: int
     """The instant at which the rule held."""
     noticed_ns: int
-    """The instant at which it was acted on: later than `released_ns` when the loop was busy."""
+    """The instant at which that was noticed: later than `released_ns` if the loop was busy."""
     opened_wall_ns: int | None
-    """A label: nanoseconds since 1970 (UTC) at the opening."""
+    """The wall time of the opening, in nanoseconds since 1970 (UTC). Only a label."""
     missing: frozenset[str]
     """Who was expected and gave neither an opinion nor an abstention."""
     heard: Mapping[str, Answer]
-    """Every signal that was taken, by event id in the order of arrival, those replaced later included."""
+    """Every signal that was taken, by event id in order of arrival, including those replaced later."""
     abstained: dict[str, str]
     """Reasons by agent."""
     heartbeats: dict[str, int]
@@ -111,9 +111,9 @@ class RoundOutcome(dict[str, Any]):
     stand_ins: tuple[StandIn, ...]
     """Stale signals of missing agents, if the terms allow any."""
     late: list[LateAnswer]
-    """What came after the release; grows while the round is remembered."""
+    """Answers that came after the release; grows while the round is remembered."""
     late_count: int
-    """All late answers, those beyond the limit of `late` included."""
+    """All late answers, including those beyond the limit of `late`."""
 
     # -- what it says --------------------------------------------------------------------------------
 
@@ -138,22 +138,22 @@ class RoundOutcome(dict[str, Any]):
         return {(agent, symbol): signal for agent, symbol, signal, _ in self.heard.values()}
 
     def standing(self) -> list[Answer]:
-        """Return the signals that stand, the newest per agent and symbol, with their arrival."""
+        """Return the signals that stand (the newest per agent and symbol) with their arrival."""
         return list({(answer[0], answer[1]): answer for answer in self.heard.values()}.values())
 
     def with_stand_ins(self) -> dict[str, Any]:
-        """Copy the opinions and add the newest `StandIn` record under the name of each agent that has one."""
+        """Return a copy of the opinions, with each missing agent's newest `StandIn` under its name."""
         filled = dict(self)
         for stand_in in sorted(self.stand_ins, key=lambda one: one.age_ns):
             filled.setdefault(stand_in.agent, stand_in)
         return filled
 
     def explain(self) -> str:
-        """Say in one paragraph why the outcome is what it is, complete enough to read months later."""
+        """Explain the outcome in one paragraph, completely enough to be read months later."""
         return " ".join(_sentences(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as a JSON-ready dictionary, with the explanation in words."""
+        """Return everything as JSON-ready data, with the explanation in words."""
         opened_ns = self.opened_ns
         return {
             "round_id": self.round_id,
@@ -195,7 +195,7 @@ class RoundOutcome(dict[str, Any]):
     # -- what happens to it --------------------------------------------------------------------------
 
     def add_late(self, agent: str, signal: Any, reason: str | None, at_ns: int) -> None:
-        """Record an answer that came after the release; the barrier calls this."""
+        """Record an answer that came after the release. Called by the barrier."""
         self.late_count += 1
         if len(self.late) < LATE_MAX:
             self.late.append(LateAnswer(agent, signal, reason, at_ns - self.released_ns))
@@ -212,7 +212,7 @@ class RoundOutcome(dict[str, Any]):
 
 
 def _revive(kind: type[RoundOutcome], opinions: dict[str, Any], fields: dict[str, Any]) -> RoundOutcome:
-    """Rebuild a pickled or copied outcome, whose own mapping refuses to be filled item by item."""
+    """Rebuild a pickled or copied outcome, whose own mapping cannot be filled item by item."""
     outcome = kind.__new__(kind)
     dict.update(outcome, opinions)
     for name, value in fields.items():
@@ -223,11 +223,10 @@ def _revive(kind: type[RoundOutcome], opinions: dict[str, Any], fields: dict[str
 def find_stand_ins(
     missing: Iterable[str], earlier: Iterable[RoundOutcome], at_ns: int, max_age_ns: int
 ) -> tuple[StandIn, ...]:
-    """Find, per missing agent and symbol, the newest signal of an earlier round that is young enough.
+    """Return, per missing agent and symbol, the newest signal of an earlier round that is young enough.
 
-    `earlier` runs from the newest round back. An agent that has abstained since its last signal has taken
-    it back, so that nothing stands in for it. Only signals that
-    voted stand in: those that came late never do.
+    `earlier` runs from the newest round back. An agent that has abstained since its last signal has taken it
+    back, so nothing stands in for it. Only signals that voted stand in; late ones never do.
     """
     wanted = set(missing)
     found: dict[tuple[str, str], StandIn] = {}
@@ -244,7 +243,7 @@ def find_stand_ins(
 
 
 def _plain(signal: Any) -> Any:
-    """Give a signal as JSON-ready data: its own `to_dict`, else what identifies it."""
+    """Return a signal as JSON-ready data: its own `to_dict`, or else what identifies it."""
     if signal is None:
         return None
     to_dict: Callable[[], dict[str, Any]] | None = getattr(signal, "to_dict", None)

@@ -1,4 +1,4 @@
-"""Pressure: the level that utilisation means, and what to do with an event at that level.
+"""Pressure: the level that a utilisation means, and what to do with an event at that level.
 
 ```
  share of max_queue_size   0        50 %      75 %      90 %   92.5 %   95 %      100 %
@@ -10,7 +10,7 @@
 ```
 
 Levels rise at their thresholds and fall only below threshold minus hysteresis, so they do not flap. The
-machine holds no clock: `now_ns` is passed in, and the verdict says what the shell must do.
+machine has no clock: `now_ns` is passed in, and the verdict says what the shell must do.
 """
 
 import enum
@@ -91,14 +91,14 @@ class TokenBucket:
     def _refill(self, now_ns: int) -> None:
         passed_ns = now_ns - self._since_ns
         if passed_ns:
-            # A bus that starts again on another loop may find an earlier clock there: count from that one.
+            # A bus that is restarted on another loop may find an earlier clock there: count from its time.
             self._tokens = min(self._burst, self._tokens + max(0, passed_ns) * self._per_ns)
             self._since_ns = now_ns
 
     def reserve(self, now_ns: int, most_ns: int) -> int | None:
         """Take a token now or for later: return the ns until it is due, or None if that is over `most_ns`.
 
-        Every caller gets a time of its own, in the order of asking; nobody need ask twice.
+        Every caller gets a time of its own, in the order of the calls; no caller need ask twice.
         """
         self._refill(now_ns)
         wait_ns = 0 if self._tokens >= 1 - 1e-9 else ceil((1 - self._tokens) / self._per_ns)
@@ -110,7 +110,7 @@ class TokenBucket:
     def take(self, now_ns: int, *, force: bool = False) -> int:
         """Take a token and return 0, or return the ns until there is one. `force` may run into debt."""
         self._refill(now_ns)
-        # The tolerance absorbs float rounding: waiting exactly as long as told must be enough.
+        # The tolerance absorbs float rounding: waiting exactly as long as returned must be enough.
         if self._tokens >= 1 - 1e-9:
             self._tokens -= 1
             return 0
@@ -147,7 +147,7 @@ class Pressure:
         self.capacity = capacity
         self.config = config
         self.level = BackpressureLevel.NORMAL
-        self._rank = 0  # asking an Enum member for its rank costs a hash in Python
+        self._rank = 0  # an Enum member's rank costs a hash computed in Python
         shares = (config.warning_threshold, config.high_threshold, config.critical_threshold)
         # Depths are whole numbers: the first depth at or above a share begins its level.
         self.rise = tuple(max(1, _ceil(share * capacity)) for share in shares)
@@ -163,7 +163,7 @@ class Pressure:
         self._shed_last = config.shed_last
 
     def assess(self, depth: int) -> bool:
-        """Set the level that `depth` waiting events mean and tell whether it changed."""
+        """Set the level that `depth` waiting events mean. Return True if it changed."""
         rank = self._rank
         while rank < len(self.rise) and depth >= self.rise[rank]:
             rank += 1
@@ -176,7 +176,7 @@ class Pressure:
         return True
 
     def credit(self, depth: int) -> int:
-        """Return how many low-priority events can be queued, `depth` waiting now, without asking again."""
+        """Return how many low-priority events can be queued without asking again, with `depth` waiting."""
         if self._rank >= HIGH_RANK:
             return 0
         return max(0, min(self.rise[self._rank], self.low_room) - depth)
@@ -188,13 +188,13 @@ class Pressure:
         return Wait(int(self.config.cooldown_s * NS_PER_S), Refusal.NO_ROOM)
 
     def _wait_for_token(self, event_type: str, now_ns: int, *, reentrant: bool, patient: bool) -> int | None:
-        """Return how long to wait for a token, or None where that is too long."""
+        """Return how long to wait for a token, or None if that is too long."""
         if not patient or reentrant:
             return self._bucket.take(now_ns, force=reentrant)
         cooldown_ns = int(self.config.cooldown_s * NS_PER_S)
         if event_type not in self._shed_last:
             return self._bucket.reserve(now_ns, cooldown_ns)
-        # The last to be shed wait as well, but not in vain: after the cool-down they are let in, on debt.
+        # Those shed last wait as well, but are let in after the cool-down, on debt.
         wait_ns = self._bucket.reserve(now_ns, FOREVER_NS)
         return None if wait_ns is None else min(wait_ns, cooldown_ns)
 
@@ -210,9 +210,9 @@ class Pressure:
     ) -> Verdict:
         """Decide on a low-priority event.
 
-        `reentrant` marks a publish from inside a handler: it is not made to wait for a token, and runs the
-        rate limit into debt instead. Who is `patient` has a token reserved, waits for its time, and asks
-        again as `paid`.
+        `reentrant` marks a publish from inside a handler: it does not wait for a token, but runs the rate
+        limit into debt. A `patient` caller has a token reserved, waits until it is due, and asks again as
+        `paid`.
         """
         if depth >= self.low_room:
             return REFUSE_NO_ROOM
@@ -229,7 +229,7 @@ class Pressure:
 
 
 def _ceil(depth: float) -> int:
-    # 0.07 * 100 is 7.000000000000001: rounding first keeps thresholds where a person expects them.
+    # 0.07 * 100 is 7.000000000000001: rounding first keeps thresholds where one expects them.
     return ceil(round(depth, 6))
 
 
@@ -248,11 +248,11 @@ def _fall(rise: int, depth: float, *, sticky: bool) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BackpressureMetrics:
-    """What happened at the door, counted since the start or the last `reset_metrics`.
+    """What happened at admission, counted since the start or the last `reset_metrics`.
 
     Attributes:
         level: The current level.
-        queue_size: Events that wait in the fullest gating mailbox, or before `start`, all that wait.
+        queue_size: Events that wait in the fullest gating mailbox or, before `start`, all that wait.
         capacity: `max_queue_size`.
         utilisation: `queue_size / capacity`, 0 to 1.
         peak_queue_size: The largest `queue_size` seen at a level check.

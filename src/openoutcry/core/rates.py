@@ -1,7 +1,7 @@
-"""Expected rates: who should have been heard by now, and has not.
+"""Expected rates: which sources should have published by now, and have not.
 
-A batch of events is looked at only when somebody is due to be heard again, a sixteenth of the shortest
-stretch after they were heard; so a bus on which everybody speaks pays one comparison per batch.
+A batch of events is looked at only when a source is due to be heard again, a sixteenth of its shortest
+interval after it was last heard. So a bus on which every source publishes pays one comparison per batch.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ class Silence:
     Attributes:
         expectation: What was expected.
         silent_ns: For how long, within the open session.
-        ever: Whether it was heard at all since the watching began.
+        ever: Whether it was heard at all since watching began.
 
     """
 
@@ -32,7 +32,7 @@ class Silence:
 
 
 class _Source:
-    """One (type, agent) that somebody expects something of, and when it was heard last."""
+    """One (type, agent) from which events are expected, and when it was heard last."""
 
     __slots__ = ("agent", "due_ns", "event_type", "ever", "heard_ns", "step_ns")
 
@@ -49,7 +49,7 @@ class _Source:
 
 
 class _Watched:
-    """One expectation, and the stretch of time in which its sessions are open or closed."""
+    """One expectation, and the current period in which its sessions are open or closed."""
 
     __slots__ = ("every_ns", "expectation", "source", "window")
 
@@ -69,10 +69,10 @@ class _Watched:
 
 
 class Rates:
-    """Watches a set of expectations. All are taken as met at the beginning.
+    """Watches a set of expectations. All count as met at the beginning.
 
     Attributes:
-        due_ns: Before this, looking at events teaches nothing: the cheap question to ask first.
+        due_ns: Before this time there is no need to look at events: compare with it first, it is cheap.
 
     """
 
@@ -91,13 +91,13 @@ class Rates:
         return (source for agents in self._sources.values() for source in agents.values())
 
     def restart(self, now_ns: int) -> None:
-        """Take everything as met now: the bus has just started."""
+        """Count everything as met now: the bus has just started."""
         for source in self._all():
             source.heard_ns = source.due_ns = now_ns
         self.due_ns = now_ns if self._watched else NEVER_NS
 
     def look(self, events: Sequence[Any], now_ns: int, *, mixed: bool = True) -> None:
-        """Note who is heard in these events. `mixed`: whether their types may differ."""
+        """Note which sources published these events. `mixed`: whether their types may differ."""
         if now_ns < self.due_ns or not events:
             return
         agents = {} if mixed else self._sources.get(_type_of(events[0]), {})

@@ -1,4 +1,4 @@
-"""Retries: what happens to an event whose call failed. Again at a time, or dead, with the reason."""
+"""Retries: what happens to an event whose call failed. It is tried again later, or becomes a dead letter."""
 
 from dataclasses import dataclass
 from math import inf
@@ -33,7 +33,7 @@ def after_failure(policy: RetryPolicy, attempts: int, jitter: float) -> Again | 
         return Dead(attempts)
     try:
         growth = float(policy.factor) ** (attempts - 1)
-    except OverflowError:  # after some hundred attempts: certainly more than max_s, unless there is no wait
+    except OverflowError:  # after some hundred attempts: more than max_s in any case, unless there is no wait
         growth = inf
     wait_s = min(policy.first_s * growth, policy.max_s) if policy.first_s else 0.0
     return Again(int(wait_s * (1 + policy.jitter * jitter) * NS_PER_S))
@@ -52,8 +52,8 @@ class DeadLetter:
         error: The last error as text, or an empty string.
         traceback: The last error's traceback as text, or an empty string.
         attempts: How often it was tried.
-        wall_ns: When it was buried, in nanoseconds since the epoch (a label).
-        letter_id: What it is called for redriving and dropping; its id in the journal if there is one.
+        wall_ns: When it was dead-lettered, in nanoseconds since 1970 (a label).
+        letter_id: Its id for redriving and dropping; that of the journal if there is one.
         position: The event's position in the journal; 0 if it is not there.
 
     """

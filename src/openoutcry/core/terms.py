@@ -20,17 +20,17 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     roster: frozenset[str]
     """Everybody who is expected to answer, the critical agents included."""
     critical: frozenset[str]
-    """Those without whose answer the outcome is never valid."""
+    """Agents without whose answer the outcome is never valid."""
     quorum_count: int
     """How many answers suffice once `signal_timeout_ns` has passed; 0 only for an empty roster."""
     signal_timeout_ns: int
-    """How long the round holds out for everybody, from its opening."""
+    """How long the round holds out for everybody, counted from its opening."""
     barrier_timeout_ns: int
-    """When it is released whatever it has, from its opening."""
+    """When it is released whatever it has, counted from its opening."""
     blank: dict[str, Any]
-    """The roster in the order of names, with no opinions yet: what a round copies and fills in."""
+    """The roster in the order of names, without opinions: a round copies it and fills it in."""
     stand_in_max_age_ns: int | None = None
-    """How old a signal may be to stand in for a missing agent; `None`: nothing stands in."""
+    """How old a signal may be to stand in for a missing agent; None: nothing stands in."""
 
 
 def agree(
@@ -74,9 +74,9 @@ def agree(
 def count_quorum(quorum: int | float | None, roster_size: int) -> int:  # noqa: PYI041 - both mean something
     """Return how many answers meet the quorum: 80 % of 14 is 12.
 
-    A share is taken as the decimal number that was written: as binary floats, 0.07 * 100 is
-    7.000000000000001, which would round up to 8. The roster's limit on a count does not apply to an empty
-    roster, whose rounds are over as soon as they open.
+    A share is read as the decimal number that was written: with binary floats, 0.07 * 100 is
+    7.000000000000001, which would round up to 8. A count may be larger than an empty roster, since its rounds
+    are over as soon as they open.
     """
     check_quorum(quorum)
     if quorum is None:
@@ -92,7 +92,7 @@ def count_quorum(quorum: int | float | None, roster_size: int) -> int:  # noqa: 
 
 
 def check_quorum(quorum: Any) -> None:
-    """Raise `ConfigError` for a quorum that no roster, however large, could give a meaning to."""
+    """Raise `ConfigError` for a quorum that makes no sense for any roster."""
     if quorum is None:
         return
     if isinstance(quorum, bool) or not isinstance(quorum, int | float):
@@ -108,7 +108,7 @@ def check_quorum(quorum: Any) -> None:
 
 
 def names(setting: str, given: Iterable[str]) -> frozenset[str]:
-    """Freeze a list of agent names, or raise `ConfigError`: a lone string is a mistake, not its letters."""
+    """Freeze a list of agent names, or raise `ConfigError`, also for a single string."""
     if isinstance(given, str):
         raise ConfigError(
             f"{setting} is the string {given!r}: give a list of agent names, such as [{given!r}]"

@@ -6,7 +6,7 @@ PERIODS = 4
 
 
 class ErrorStreak:
-    """Failed calls in a row. A success costs nothing: it shows in the count of handled events."""
+    """Counts failed calls in a row. A success costs nothing: it shows in the count of handled events."""
 
     __slots__ = ("_handled", "_streak")
 
@@ -15,7 +15,7 @@ class ErrorStreak:
         self._streak = 0
 
     def failed(self, handled: int) -> int:
-        """Note a failed call of a subscription that ever handled so many, and return the streak."""
+        """Note a failed call of a subscription that has handled so many events, and return the streak."""
         self._streak = self.now(handled) + 1
         self._handled = handled
         return self._streak
@@ -25,15 +25,15 @@ class ErrorStreak:
         return self._streak if handled == self._handled else 0
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Forget the failures."""
         self._streak = 0
 
 
 class LagTrend:
     """Tells a lag that keeps growing from one that comes and goes.
 
-    Time is cut into periods, a quarter of `window_s` each. A lag grows when the least lag of each of the last
-    four whole periods was larger than that of the one before: a burst that drains in between does not count.
+    Time is cut into periods of a quarter of `window_s`. A lag keeps growing if the least lag of each of the
+    last four whole periods was larger than in the one before: a burst that drains in between does not count.
     """
 
     __slots__ = ("_began_ns", "_least", "_leasts", "_period_ns")
@@ -49,7 +49,7 @@ class LagTrend:
         passed = (now_ns - self._began_ns) // self._period_ns
         if passed:
             if passed > 1 or self._least is None:
-                self._leasts.clear()  # nobody looked for a whole period: nothing is known
+                self._leasts.clear()  # not called for a whole period: nothing is known
             if self._least is not None:
                 self._leasts = [*self._leasts, self._least][-PERIODS - 1 :]
             self._least = None

@@ -1,4 +1,4 @@
-"""Vital signs: what a health check looks at, as a frozen record taken at one instant.
+"""Vital signs: what a health check looks at, as a frozen record of one instant.
 
 Ages are durations in nanoseconds up to that instant, so that nothing here needs a clock.
 """
@@ -16,13 +16,13 @@ class Bounds:
     """What is still healthy.
 
     Attributes:
-        latency_ms_max: The largest acceptable latency from publishing to handling (p99 of late), in ms.
-        stall_s: Without progress for this long, with events waiting, a subscription is stalled. A call
-            without a time-out of its own is stuck when it takes longer than this.
+        latency_ms_max: The largest acceptable latency from publishing to handling (recent p99), in ms.
+        stall_s: A subscription with events waiting that makes no progress for this long is stalled. A call
+            without a time-out of its own is stuck if it takes longer than this.
         errors_max: The largest acceptable number of failed calls in a row.
         loop_lag_ms_max: The largest acceptable lag of the loop, in ms.
         commit_ms_max: The largest acceptable time from admission to commit, in ms.
-        overrun: A call with a time-out is stuck when it has taken this many times as long, which means that
+        overrun: A call with a time-out is stuck if it has taken this many times as long, which means that
             cancelling it did not help.
 
     Raises:
@@ -48,7 +48,7 @@ class Bounds:
 
     @classmethod
     def of(cls, config: HealthCheckConfig) -> "Bounds":
-        """Return the bounds that a configuration sets, and the defaults of those that it does not know."""
+        """Return the bounds that a configuration sets, and the defaults of the others."""
         names = [f.name for f in fields(cls) if hasattr(config, f.name)]
         return cls(**{name: getattr(config, name) for name in names})
 
@@ -59,23 +59,23 @@ class SubscriptionVitals:
 
     Attributes:
         name: Its name.
-        critical: Whether the firm cannot do without it: it takes a high-priority type, or is kept for ever.
-        waiting: Events that wait for it, those on the disk included.
-        lag_per_s: By how many events a second its lag keeps growing; 0 when it does not (`LagTrend`).
-        still_ns: For how long nothing has moved while events wait; 0 when it moves or nothing waits.
-        call_ns: How long its oldest call has been in hand; None without a call.
-        call_limit_ns: Its own `timeout_s`; None without.
-        call_event: What it handles in that call, for the report.
-        retry_in_ns: When its next retry is due; None when nothing waits for its time.
-        latency_ns: p99 from publishing to handling since the last check; None when nothing was handled.
+        critical: Whether the firm cannot do without it: it takes a high-priority type, or has `keep=True`.
+        waiting: Events that wait for it, those in the journal included.
+        lag_per_s: By how many events a second its lag keeps growing; 0 if it does not (`LagTrend`).
+        still_ns: For how long nothing has moved while events wait; 0 if it moves or nothing waits.
+        call_ns: How long its oldest call has been running; None without a call.
+        call_limit_ns: Its own `timeout_s`; None without one.
+        call_event: The event of that call, for the report.
+        retry_in_ns: In how long its next retry is due; None if no retry waits.
+        latency_ns: Recent p99 from publishing to handling; None if nothing was handled.
         error_streak: Failed calls since the last success.
         last_error: The last failure as text.
-        paused: Whether a person has paused it.
-        breaker_in_ns: In how long the breaker probes it; None when the breaker is closed.
+        paused: Whether the operator has paused it.
+        breaker_in_ns: In how long the breaker probes it; None if the breaker is closed.
         breaker_pauses: How often the breaker has paused it since it last proved itself.
         held_by_ladder: Whether the recovery ladder holds it back now.
-        stalled: Whether it has stopped gating since it does not move.
-        abandoned: Calls that did not end when cancelled and go on.
+        stalled: Whether it has stopped gating because it does not move.
+        abandoned: Calls that did not end when cancelled, and go on.
         exhausted: Whether the recovery ladder is at its end.
         recovering: Whether the recovery ladder is at work.
         tried: What recovery has done so far.
@@ -110,10 +110,10 @@ class LoopVitals:
     """The vital signs of the event loop.
 
     Attributes:
-        lag_ns: The largest lag since the last check: how late it came to what was due.
-        blocked_ns: For how long it has not turned, when a thread asks; 0 when the loop itself does.
-        handler: Who held it in the longest blockage since the last check, or holds it now.
-        longest_ns: How long that blockage took (so far).
+        lag_ns: The largest lag since the last check: how late it ran what was due.
+        blocked_ns: For how long it has been blocked, if a thread asks; 0 if the loop itself does.
+        handler: Who blocked it longest since the last check, or blocks it now.
+        longest_ns: How long that took, or has taken so far.
         blockages: How often it was blocked since the last check.
 
     """
@@ -130,9 +130,9 @@ class JournalVitals:
     """The vital signs of the journal.
 
     Attributes:
-        state: `ok`, `full` (no room on the disk), `locked` or `dead`.
+        state: `ok`, `full` (no room on the disk), `locked`, `damaged` or `dead`.
         error: What went wrong, as text.
-        oldest_ns: How long the oldest event has waited for its commit; 0 when none waits.
+        oldest_ns: How long the oldest event has waited for its commit; 0 if none waits.
         recovering: Whether recovery is at work on it.
         tried: What recovery has done so far.
 
@@ -150,9 +150,9 @@ class Vitals:
     """The vital signs of a bus.
 
     Attributes:
-        subscriptions: Of every subscription.
-        loop: Of the loop.
-        journal: Of the journal; None without one.
+        subscriptions: Those of every subscription.
+        loop: Those of the event loop.
+        journal: Those of the journal; None without one.
         silences: What is expected and does not come (`Rates.silences`).
         lapses: Leases that ran out (`Leases.lapsed`).
         drill: How the kill lane did (`Drills.report`); None without drills.

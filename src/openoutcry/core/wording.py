@@ -7,7 +7,7 @@ _NS_PER_DAY = 86_400_000_000_000
 
 
 def span(duration_ns: int) -> str:
-    """Say a duration in its largest fitting unit with up to three decimals: 5 s, 312.5 ms, 2 d."""
+    """Return a duration in its largest fitting unit with up to three decimals: 5 s, 312.5 ms, 2 d."""
     size_ns = abs(duration_ns)
     for unit_ns, unit in _UNITS:
         if size_ns >= unit_ns:
@@ -16,16 +16,16 @@ def span(duration_ns: int) -> str:
 
 
 def listed(words: Iterable[str]) -> str:
-    """Join as a reader would: a, b and c."""
+    """Join words as in a sentence: a, b and c."""
     parts = list(words)
     return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else "".join(parts)
 
 
 def wall_label(wall_ns: int) -> str:
-    """Write nanoseconds since 1970 (UTC) as ISO 8601, to the nanosecond, without the datetime module.
+    """Return nanoseconds since 1970 (UTC) as ISO 8601, to the nanosecond, without the datetime module.
 
-    The calendar is that of Howard Hinnant, "chrono-compatible low-level date algorithms", civil_from_days:
-    years begin in March, so that the leap day is the last of its year.
+    The algorithm is `civil_from_days` of Howard Hinnant, "chrono-compatible low-level date algorithms": years
+    begin in March, so that the leap day is the last of its year.
     """
     days, in_day_ns = divmod(wall_ns, _NS_PER_DAY)
     era, day_of_era = divmod(days + 719_468, 146_097)

@@ -1,7 +1,7 @@
-"""What an event's field may hold: the slow halves of the checks in `__post_init__`.
+"""What an event's field may hold: the slow part of the checks in `__post_init__`.
 
-An event tests its fields inline, in the exact type it stores, because a creation costs about as much as a
-delivery. Only when that test fails is a function here called. It either settles the field (an int or a
+An event tests its fields inline, for the exact type that it stores, because making one costs about as much
+as delivering it. A function here is called only if that test fails. It either settles the field (an int or a
 numpy float becomes a float, a list a tuple, "LONG" a member) or raises `InvalidEvent` with the value, the
 limit and the remedy.
 """
@@ -19,13 +19,13 @@ _STR: Final = frozenset({str})
 
 
 def refuse(event: object, field: str, limit: str, remedy: str) -> NoReturn:
-    """Raise the `InvalidEvent` that names the class, the field, its value, the limit and the remedy."""
+    """Raise `InvalidEvent` with the class, the field, its value, the limit and the remedy."""
     value = getattr(event, "timestamp_ns" if field == "timestamp" else field)
     raise InvalidEvent(f"{type(event).__name__}.{field} = {value!r}: {limit}; {remedy}")
 
 
 def put(event: object, field: str, value: object) -> None:
-    """Write a field of a frozen event, while it is being made and nobody has seen it."""
+    """Write a field of a frozen event while it is being made."""
     getattr(type(event), field).__set__(event, value)
 
 
@@ -108,7 +108,7 @@ def settle_flag(event: object, field: str) -> None:
 
 
 def settle_member(event: object, field: str, enum: type[StrEnum]) -> None:
-    """Store the field as a member of `enum`, given as the member, its value or its name in any case."""
+    """Store the field as a member of `enum`, given as a member, a value or a name in any case."""
     value: Any = getattr(event, field)
     if type(value) is enum:
         return

@@ -1,7 +1,7 @@
 """Events to JSON and back, exactly, by the classes in the registry.
 
 The encoded form is one flat object: `event_class` first, then every field under its own name, timestamps in
-nanoseconds. So plain SQL or jq can filter it by type, agent, symbol and time.
+nanoseconds. So it can be filtered by type, agent, symbol and time with plain SQL or jq.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ _decoders: Final[dict[type, Callable[[Any], Any]]] = {}
 
 
 class _Head(msgspec.Struct, gc=False):
-    """What is read first: enough to find the class, and to see that nothing would be made up."""
+    """What is read first: enough to find the class, and to check that nothing would be made up."""
 
     event_class: str | None = None
     event_type: str | None = None
@@ -43,16 +43,16 @@ _decode_head: Final = msgspec.json.Decoder(_Head).decode
 
 
 _UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
-"""What msgspec raises for data that it cannot read: nested too deeply and half a character are not among
+"""What msgspec raises for data that it cannot read. Too deep nesting and a broken character are not among
 its own errors."""
 
 
 _CHECKED: Final = "openoutcry."
-"""The classes in here see to their numbers when they are made."""
+"""The event classes in this package check their numbers when they are made."""
 
 
 def _require_finite(cls: type, name: str, value: object) -> None:
-    """Raise `InvalidEvent` where a value, or one inside of it, is a float that JSON has not."""
+    """Raise `InvalidEvent` if a value, or one inside it, is a float that JSON does not have."""
     if type(value) is float:
         if value - value != 0:
             raise InvalidEvent(
@@ -70,9 +70,9 @@ def _require_finite(cls: type, name: str, value: object) -> None:
 def encode(event: object) -> bytes:
     """Return the event, a registered class's instance, as JSON with its class's name.
 
-    JSON has no NaN and no infinity, and msgspec would write null for them, which could not be read back: such
-    an event is refused. (The trading events refuse it when they are made.) Raises `InvalidEvent` when a field
-    holds what JSON cannot, or the class is not registered.
+    JSON has no NaN and no infinity, and msgspec would write null for them, which could not be read back, so
+    such an event is refused. (The trading events refuse them when they are made.) Raises `InvalidEvent` if a
+    field holds what JSON cannot, or the class is not registered.
     """
     cls = type(event)
     try:
@@ -96,12 +96,12 @@ def encode(event: object) -> bytes:
 
 
 def encode_many(events: Sequence[object]) -> list[bytes]:
-    """Return what `encode` returns for each event, in order, in two thirds of the time. Raises as it does."""
+    """Return what `encode` returns for each event, in two thirds of the time. Raises as `encode`."""
     if all(
         hasattr(cls, "_fixed_event_type") and cls not in refused and cls.__module__.startswith(_CHECKED)
         for cls in set(map(type, events))
     ):
-        with suppress(TypeError, ValueError, OverflowError):  # `encode` says of which
+        with suppress(TypeError, ValueError, OverflowError):  # `encode` tells of which event
             return list(map(_encode_json, events))
     return list(map(encode, events))
 
@@ -109,9 +109,9 @@ def encode_many(events: Sequence[object]) -> list[bytes]:
 def decode(data: bytes | bytearray | memoryview | str) -> Any:
     """Return the event that `encode` wrote, of its own class, with every field as it was.
 
-    Data without an `event_class` (written by other programs) is read as the class whose type is fixed to its
-    `event_type`. Raises `UnknownEventType` when no class is registered for it, and `InvalidEvent` for
-    malformed JSON and missing, unknown or unacceptable fields: nothing is dropped and nothing is made up.
+    Data without an `event_class` (written by another program) is read as the class whose type is fixed to its
+    `event_type`. Raises `UnknownEventType` if no class is registered for it, and `InvalidEvent` for malformed
+    JSON and missing, unknown or unacceptable fields: nothing is dropped and nothing is made up.
     """
     try:
         head = _decode_head(data)
@@ -146,7 +146,7 @@ def _new_decoder(known: KnownClass) -> Callable[[Any], Any]:
 
 
 class Undecodable(msgspec.Struct, frozen=True):
-    """What `decode_many` gives in place of an event that cannot be read.
+    """What `decode_many` returns in place of an event that cannot be read.
 
     Attributes:
         payload: The data, byte for byte.
@@ -162,9 +162,9 @@ class Undecodable(msgspec.Struct, frozen=True):
 def decode_many(payloads: Sequence[bytes]) -> list[Any]:
     """Return what `decode` returns for each payload, in order, or an `Undecodable` where it would raise.
 
-    Takes about two thirds of the time, by not reading every head first: one decoder knows all subclasses of
-    `Event`, and that it makes nothing up is watched for the whole page. What it cannot read, classes of users
-    for instance, is left to `decode`.
+    Takes about two thirds of the time, since it does not read every head first: one decoder knows all
+    subclasses of `Event`, and whether it makes anything up is checked for the whole page at once. What it
+    cannot read, such as users' own classes, is left to `decode`.
     """
     events: list[Any] = []
     with watch() as made_up:
@@ -185,14 +185,14 @@ def decode_many(payloads: Sequence[bytes]) -> list[Any]:
 
 
 def _has_head(payload: bytes, *, free: bool) -> bool:
-    """Return True if decoding has made up neither an id, nor a time, nor the type of a class that is free."""
+    """Return True if decoding made up no id, no time, and no type of a class whose type is free."""
     head = _decode_head(payload)
     return head.event_id is not None and head.timestamp is not None and not (free and head.event_type is None)
 
 
 @lru_cache(maxsize=2)
 def _decoder_of(classes: tuple[type, ...]) -> Callable[[bytes], Any]:
-    """Return a decoder of whichever of the classes the data names, leaving out those that have none."""
+    """Return a decoder of any of the classes, by the one that the data names; some classes have none."""
     sound = tuple(cls for cls in classes if _has_decoder(cls))
     decoder: Callable[[bytes], Any] = msgspec.json.Decoder(Union[sound]).decode  # noqa: UP007 - made at run time
     return decoder
@@ -210,13 +210,13 @@ def _decode_or_not(payload: bytes) -> Any:
     try:
         return decode(payload)
     except Exception as problem:  # noqa: BLE001 - a user's __post_init__ may raise anything
-        # Its traceback, and its causes', would keep this page alive.
+        # Its traceback and those of its causes would keep this page alive.
         problem.__cause__ = problem.__context__ = problem.__traceback__ = None
         return Undecodable(payload, problem)
 
 
 def _require(known: KnownClass, event_id: object, timestamp: object, event_type: object) -> None:
-    """See that decoding would not make up an id, a time or a type that the data does not have."""
+    """Raise `InvalidEvent` if decoding would make up an id, a time or a type that the data lacks."""
     if event_id is None:
         _refuse_missing(known, "event_id")
     if timestamp is None:
@@ -226,7 +226,7 @@ def _require(known: KnownClass, event_id: object, timestamp: object, event_type:
 
 
 def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
-    """Return the event that a JSON-like mapping describes; the work behind `Event.from_dict`."""
+    """Return the event that a JSON-like mapping describes; behind `Event.from_dict`."""
     name, event_type = data.get(CLASS_KEY), data.get("event_type")
     for key, value in ((CLASS_KEY, name), ("event_type", event_type)):
         if not (value is None or isinstance(value, str | Enum)):

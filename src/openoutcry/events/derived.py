@@ -1,13 +1,13 @@
-"""Ids that follow from what is being handled, so that handling it again makes the same ones.
+"""Event ids derived from the event being handled, so that handling it again makes the same ids.
 
-A bus that redelivers runs a handler twice for one event. What the handler publishes the second time is a
-duplicate only if it carries the id that it had the first time. So the id of the nth event that a call makes
-is derived from the event being handled, the subscription, and n.
+A bus that redelivers runs a handler twice for one event. What the handler publishes the second time is
+recognised as a duplicate only if it has the same id as the first time. So the id of the nth event that a call
+makes is derived from the event being handled, the subscription, and n.
 
 An id is 26 hex digits, a dash, and n in hex, from 0: `3f9d0c5be0a1c2d3e4f5061728-0`. The digits are 13 bytes
 of BLAKE2b, personalised with `openoutcry id`, over the subscription's length in UTF-8 bytes, a colon, the
-subscription and the cause's id: no two pairs give the same input. By chance two of 10^12 calls share their
-digits with a probability of 3 in 10^8. Up to a million events per call, ids have at most 32 characters.
+subscription and the cause's id: no two pairs give the same input. That any two of 10^12 calls share their
+digits has a probability of 3 in 10^8. Up to a million events per call, ids have at most 32 characters.
 """
 
 from functools import lru_cache
@@ -22,20 +22,20 @@ _ENDS: Final = tuple(f"-{ordinal:x}" for ordinal in range(256))
 
 @lru_cache(maxsize=4096)
 def _begun(subscription: str) -> blake2b:
-    """Return the hash with the subscription in it, to be copied: that is half of the work."""
+    """Return the hash with the subscription already in it, to be copied: that is half of the work."""
     name = subscription.encode("utf-8", "surrogatepass")
     return blake2b(b"%d:%b" % (len(name), name), digest_size=_STEM_BYTES, person=_CALL)
 
 
 class Derivation:
-    """The ids of what one call of a handler makes, one after the other.
+    """The ids of the events that one call of a handler makes, one after the other.
 
-    A call that is tried again gets a new `Derivation` for the same event, and so the same ids. That they then
-    belong to the same events is up to the handler: what it makes, and in which order, may depend on the event
-    and on its own state, not on clocks, random numbers or which of its own tasks came first. Tasks that it
-    starts together get a `branch` each.
+    A call that is tried again gets a new `Derivation` for the same event, and so the same ids. Whether they
+    then belong to the same events is up to the handler: what it makes, and in which order, may depend on the
+    event and on its own state, but not on clocks, random numbers or which of its tasks came first. Tasks that
+    it starts together get a `branch` each.
 
-    Making one costs little; the hash is computed when the first id is asked for. Not for several threads.
+    Making one is cheap: the hash is computed when the first id is asked for. Not safe for several threads.
 
     Attributes:
         cause_id: The id of the event being handled.
@@ -54,7 +54,7 @@ class Derivation:
 
     @property
     def stem(self) -> str:
-        """What all its ids begin with."""
+        """The beginning of all its ids."""
         found = self._stem
         if found is None:
             digest = _begun(self.subscription).copy()
@@ -70,7 +70,7 @@ class Derivation:
         return stem + _ENDS[ordinal] if ordinal < 256 else f"{stem}-{ordinal:x}"
 
     def branch(self) -> "Derivation":
-        """Return the ids of a task that the call starts, which do not depend on how its tasks interleave."""
+        """Return the ids for a task that the call starts. They do not depend on how its tasks interleave."""
         one = Derivation(self.cause_id, self.subscription)
         digest = blake2b(f"{self.stem}-{self._branches:x}".encode(), digest_size=_STEM_BYTES, person=_BRANCH)
         one._stem = digest.hexdigest()

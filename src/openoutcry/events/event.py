@@ -23,7 +23,7 @@ _LINKS: Final = ("correlation_id", "causation_id", "round_id")
 if TYPE_CHECKING:
 
     class _Timestamp:
-        """What a type checker sees: taken as a datetime or an int of ns, given back as a datetime."""
+        """What a type checker sees: set as a datetime or an int of ns, read as a datetime."""
 
         @overload
         def __get__(self, event: None, owner: Any = None) -> Self: ...
@@ -50,22 +50,22 @@ class Event(
     tag_field=registry.CLASS_KEY,
     forbid_unknown_fields=True,
 ):
-    """Something that happened, and that the firm should hear of. Immutable, and cheap to make.
+    """Something that happened and that the firm should hear about. Immutable, and cheap to make.
 
-    `Event(event_type="anything")` is free to use for events without fields of their own. A subclass adds
-    fields (keyword only) and, by giving `event_type` a default, fixes the type of its instances:
+    Use `Event(event_type="anything")` for events without fields of their own. A subclass adds fields (keyword
+    only) and fixes the type of its instances by giving `event_type` a default:
 
         class News(Event, kw_only=True):
             event_type: str = "news"
             headline: str
 
-    A subclass with a `__post_init__` calls `super().__post_init__()` first. Subclasses are frozen without
-    saying so, and they inherit `gc=False`: an event is never part of a reference cycle, so do not hang
-    objects on it that lead back to it. Two events are equal when all their fields are, the id included.
+    A subclass with a `__post_init__` calls `super().__post_init__()` first. Subclasses are frozen by default,
+    and they inherit `gc=False`: an event must not be part of a reference cycle, so do not attach objects to
+    it that lead back to it. Two events are equal if all their fields are, the id included.
     """
 
     event_id: str = msgspec.field(default_factory=new_event_id)
-    """Unique; two events with the same id are the same event, delivered once."""
+    """Unique: two events with the same id are the same event, delivered once."""
     if TYPE_CHECKING:
         timestamp: _Timestamp = _Timestamp()
     else:
@@ -76,7 +76,7 @@ class Event(
     source_agent: str = ""
     """The name of the agent that made it."""
     schema_version: int = _FIRST_VERSION
-    """The version of the class's fields, from 1; kept as read, also when newer than the class."""
+    """The version of the class's fields, from 1; kept as read, even if newer than the class."""
     correlation_id: str | None = None
     """The id of the event that began the chain; stamped by the bus."""
     causation_id: str | None = None
@@ -119,7 +119,7 @@ class Event(
             self._settle_type()
 
     def _settle_envelope(self) -> None:
-        """Bring the fields into the form they are kept in, or raise `InvalidEvent`."""
+        """Bring the fields into the form in which they are kept, or raise `InvalidEvent`."""
         if type(self.timestamp_ns) is not int or not -_FURTHEST_NS <= self.timestamp_ns <= _FURTHEST_NS:
             put(self, "timestamp_ns", _nanoseconds(self, self.timestamp_ns))
         if type(self.event_id) is not str or not self.event_id:
@@ -156,17 +156,17 @@ class Event(
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Make the event that `to_dict` described, of the class it names: this one or a subclass.
+        """Make the event that `to_dict` described, of the class that it names: this one or a subclass.
 
-        Without `event_class` the class is the one that it is called on; for `Event` itself, the one whose
-        type is fixed to the data's `event_type`. Raises `InvalidEvent` on missing, unknown or unacceptable
-        fields, and `UnknownEventType` when no such class is registered.
+        Without `event_class` it is of the class that this is called on or, for `Event` itself, of the one
+        whose type is fixed to the data's `event_type`. Raises `InvalidEvent` on missing, unknown or
+        unacceptable fields, and `UnknownEventType` if no such class is registered.
         """
         event: Self = codec.from_builtins(data, cls)
         return event
 
     def to_json(self) -> bytes:
-        """Return the event as JSON, the same as `encode(event)`. `decode` reads it."""
+        """Return the event as JSON, as `encode(event)` does. `decode` reads it."""
         return codec.encode(self)
 
     def __repr__(self) -> str:
@@ -188,8 +188,8 @@ def _timestamp(self: Event) -> datetime:
 
 registry.enter(Event, "Event", own=True)
 if not TYPE_CHECKING:
-    # msgspec has laid out the slot; from here on its raw content is called `timestamp_ns`, and `timestamp` is
-    # a view of it. C code (equality, copying, encoding) goes by the slot's offset and sees the int.
+    # msgspec has laid out the slot. From here on its raw content is called `timestamp_ns`, and `timestamp` is
+    # a view of it. C code (equality, copying, encoding) uses the slot's offset and sees the int.
     Event.timestamp_ns = Event.__dict__["timestamp"]
     Event.timestamp = property(_timestamp, doc="When it happened, as an aware datetime in UTC.")
 
@@ -201,7 +201,7 @@ def _nanoseconds(event: Event, given: object) -> int:
             refuse(event, "timestamp", "must have a time zone", "add one, as in datetime.now(UTC)")
         since = given - _EPOCH
         seconds = since.days * 86_400 + since.seconds
-        # pandas timestamps are datetimes that carry the last three digits beside the microseconds
+        # pandas timestamps are datetimes with the last three digits in an attribute of their own
         ns = seconds * 1_000_000_000 + since.microseconds * 1000 + int(getattr(given, "nanosecond", 0))
     elif isinstance(given, bool) or not isinstance(given, Integral):
         refuse(event, "timestamp", "must be a point in time", remedy)
@@ -223,10 +223,10 @@ def stamp(
     correlation_id: str | None = None,
     round_id: str | None = None,
 ) -> None:
-    """Fill those of an event's three links that are None; objects that are not `Event`s are left alone.
+    """Fill those of an event's three links that are None. Objects that are not `Event`s are left alone.
 
-    This is the one place that writes to a made event. The bus calls it at admission, before any handler,
-    history or journal has seen the event; nobody else should.
+    Nothing else writes to an event after it was made. Only the bus calls this, at admission, before any
+    handler, history or journal has seen the event.
     """
     if not isinstance(event, Event):
         return

@@ -1,4 +1,4 @@
-"""Mappings and sequences that stay as they were when the event was made."""
+"""Immutable mappings and sequences for the fields of events."""
 
 import math
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ _V = TypeVar("_V")
 
 
 class FrozenDict(dict[_K, _V]):
-    """A dict that cannot be changed, so that two subscribers of one event never see different contents.
+    """A dict that cannot be changed, so that all subscribers of an event see the same contents.
 
-    It is a real dict (it encodes as one and equals one); every method that would change it raises
-    `TypeError`. It hashes by its contents, which must be hashable then.
+    It is a real dict (it encodes as one and equals one), but every method that would change it raises
+    `TypeError`. It hashes by its contents, if they are hashable.
     """
 
     __slots__ = ()
@@ -31,10 +31,9 @@ class FrozenDict(dict[_K, _V]):
 
 
 def freeze(value: object) -> object:
-    """Return `value` as immutable JSON: dicts become `FrozenDict`, lists become tuples, at every depth.
+    """Return `value` as immutable JSON: dicts become `FrozenDict` and lists become tuples, at every depth.
 
-    Raises `ValueError` naming what JSON has no word for: other types, keys that are not strings,
-    not-a-number.
+    Raises `ValueError` for what JSON does not have: other types, keys that are not strings, not-a-number.
     """
     if value is None or isinstance(value, str | bool):
         return value

@@ -1,8 +1,8 @@
 """The event classes that are known by name, and what the bus needs to know about a class.
 
-Subclasses of `Event` enter by themselves when they are defined. Classes of users that are not (their own
-msgspec Structs, dataclasses, attrs classes) are entered by `register_event`; the bus delivers them without
-it, but only a registered class can be read back from a journal.
+Subclasses of `Event` register themselves when they are defined. Users' other classes (their own msgspec
+Structs, dataclasses, attrs classes) are registered by `register_event`. The bus delivers them without it, but
+only a registered class can be read back from a journal.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class KnownClass:
     name: str
     cls: type
     own: bool
-    """A subclass of `Event`, which writes its name itself; else a class of the user's."""
+    """Whether it is a subclass of `Event`, which writes its name itself, or a user's own class."""
     keys: frozenset[str]
     """The keys of its encoded form, without `event_class`."""
     id_key: str
@@ -48,35 +48,35 @@ _by_class: Final[dict[type, KnownClass]] = {}
 
 
 class _Unsettled:
-    """The place of a class's own event type until its first instance is made."""
+    """Stands for the event type of a class until its first instance is made."""
 
 
 UNSETTLED: Final = _Unsettled()
 _announced: Final[deque[type]] = deque()
 refused: Final[dict[type, InvalidEvent]] = {}
-"""Subclasses of `Event` that could not be entered, and why."""
+"""Subclasses of `Event` that could not be registered, and why."""
 
 
 def announce(cls: type) -> None:
-    """Note a new subclass of `Event`, to be entered at its first use or when any class is looked for.
+    """Note a new subclass of `Event`, to be registered when it is first used or any class is looked up.
 
-    Not at once, because msgspec decides on tag and defaults only after `__init_subclass__`; and not by a
-    metaclass, because on CPython 3.11 a class whose metaclass is written in Python takes 100 to 250 ns
-    longer to call.
+    It is not registered at once, because msgspec decides on tag and defaults only after `__init_subclass__`;
+    and not by a metaclass, because on CPython 3.11 a class with a metaclass written in Python takes 100 to
+    250 ns longer to call.
     """
     cls._own_event_type = UNSETTLED  # type: ignore[attr-defined]
     _announced.append(cls)
 
 
 def settle() -> None:
-    """Enter what was announced. A class that cannot be entered works but for `encode`, which says why."""
+    """Register what was announced. A class that cannot be works, except for `encode`, which says why."""
     while _announced:
         try:
             cls = _announced.popleft()
         except IndexError:
             return  # another thread was faster
         if getattr(cls, "__struct_config__", None) is None:
-            continue  # its definition raised, so that it never came to be
+            continue  # its definition raised, so it does not exist
         try:
             _fix_type(cls)
             enter(cls, _written_name(cls), own=True)
@@ -122,7 +122,7 @@ def _written_name(cls: Any) -> str:
 
 
 def enter(cls: type, name: str, *, own: bool) -> None:
-    """Make `cls` known as `name`. Raise `InvalidEvent` if another importable class has the name."""
+    """Register `cls` as `name`. Raises `InvalidEvent` if another importable class has the name."""
     before = _by_name.get(name)
     if before is not None and _distinct(before.cls, cls):
         remedy = "tag" if own else "name"
@@ -145,13 +145,13 @@ def enter(cls: type, name: str, *, own: bool) -> None:
 
 
 def _distinct(one: type, other: type) -> bool:
-    """Tell two classes apart from one class defined again: reloaded, decorated, or made inside a function."""
+    """Return False if it is one class defined again: reloaded, decorated, or made inside a function."""
     same = (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
     return not same and "<locals>" not in one.__qualname__ + other.__qualname__
 
 
 def own_classes() -> tuple[type, ...]:
-    """Return the subclasses of `Event` that are known."""
+    """Return the registered subclasses of `Event`."""
     if _announced:
         settle()
     return tuple(known.cls for known in _by_name.values() if known.own)
@@ -165,14 +165,14 @@ def find_by_name(name: str) -> KnownClass | None:
 
 
 def find_by_class(cls: type) -> KnownClass | None:
-    """Return what is known of exactly this class."""
+    """Return the record of exactly this class."""
     if _announced:
         settle()
     return _by_class.get(cls)
 
 
 def find_by_type(event_type: str) -> KnownClass | None:
-    """Return the class that was the first to be fixed to `event_type`."""
+    """Return the first class whose type is fixed to `event_type`."""
     if _announced:
         settle()
     return _by_type.get(event_type)
@@ -183,11 +183,11 @@ def register_event(cls: _C, /, *, name: str | None = None) -> _C: ...
 @overload
 def register_event(*, name: str | None = None) -> Callable[[_C], _C]: ...
 def register_event(cls: _C | None = None, /, *, name: str | None = None) -> _C | Callable[[_C], _C]:
-    """Make a class of the user's known, so that `encode` and `decode` take its instances. A class decorator.
+    """Register a user's class, so that `encode` and `decode` take its instances. A class decorator.
 
-    The class is a msgspec Struct, a dataclass or an attrs class with a field `event_id` and either a field or
-    a class attribute `event_type`. `name` (default: the class's own) is what stored events call it: keep it
-    when the class is renamed. Raises `InvalidEvent` when the class does not fit or the name is taken.
+    The class is a msgspec Struct, a dataclass or an attrs class with a field `event_id` and a field or class
+    attribute `event_type`. Stored events carry `name` (by default the class's own): keep it when the class is
+    renamed. Raises `InvalidEvent` if the class does not fit or the name is taken.
     """
     if cls is None:
         return lambda decorated: register_event(decorated, name=name)
@@ -238,8 +238,8 @@ def encoded_names(cls: type) -> dict[str, str] | None:
 def event_type_of(event: object) -> str:
     """Return the type that the bus routes `event` by.
 
-    Members of `EventType` and plain strings come back as they are, a member of another Enum as its value.
-    Raises `InvalidEvent` when the object has no `event_type`, or one that is neither.
+    Members of `EventType` and plain strings are returned as they are, a member of another Enum as its value.
+    Raises `InvalidEvent` if the object has no `event_type`, or one that is neither.
     """
     try:
         found = event.event_type  # type: ignore[attr-defined]
@@ -256,10 +256,10 @@ def event_type_of(event: object) -> str:
 
 @lru_cache(maxsize=4096)
 def fixed_event_type(cls: type) -> str | None:
-    """Return the one type that every instance of `cls` has, or None when it varies by instance.
+    """Return the one type that every instance of `cls` has, or None if it varies by instance.
 
-    Fixed are: a subclass of `Event` that gives `event_type` a default, and a class whose `event_type` is
-    not a field but an attribute of the class that instances have no way or no leave to replace: in a class
+    It is fixed for a subclass of `Event` that gives `event_type` a default, and for a class whose
+    `event_type` is not a field but a class attribute that instances cannot or must not replace: in a class
     with declared fields, without an instance dict, or annotated as `ClassVar`. The answer is remembered per
     class.
     """

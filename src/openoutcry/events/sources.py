@@ -13,11 +13,10 @@ _SUFFIXES: Final = tuple(f"{number:02x}" for number in range(255, -1, -1))
 
 
 class _IdPool:
-    """Ids made 256 at a time: a pop from a list costs half of formatting a counter per event.
+    """Ids made 256 at a time: a pop from a list costs half as much as formatting a counter per event.
 
     An id is 64 random bits of the process, then a counter, both in hex. `list.pop` and `next(count)` are
-    atomic, so that threads never get the same id; when two threads refill at once, each adds a block of its
-    own.
+    atomic, so threads never get the same id; if two threads refill at once, each adds a block of its own.
     """
 
     def __init__(self) -> None:
@@ -25,7 +24,7 @@ class _IdPool:
         self.renew()
 
     def renew(self) -> None:
-        """Forget everything a forked parent had prepared, and start under a prefix of this process's own."""
+        """Forget what a forked parent had prepared, and start with a prefix of this process's own."""
         self.ready.clear()
         self._prefix = os.urandom(8).hex()
         self._blocks = count()
@@ -48,8 +47,7 @@ if hasattr(os, "register_at_fork"):
 class _Sources:
     """What `new_event_id` and `new_timestamp_ns` call: `take_id` and `now_ns`.
 
-    These are the fresh sources themselves as long as nothing is installed, so that what can be costs nothing
-    then.
+    As long as nothing is installed these are the fresh sources themselves, so that the option costs nothing.
     """
 
     __slots__ = ("derivers", "fresh_id", "fresh_ns", "now_ns", "take_id", "watches")
@@ -62,7 +60,7 @@ class _Sources:
         self.connect()
 
     def connect(self) -> None:
-        """Put the sources together anew, after one of the parts has changed."""
+        """Put the sources together again after one of the parts has changed."""
         self.take_id: Callable[[], str] = self.fresh_id
         self.now_ns: Callable[[], int] = self.fresh_ns
         if self.derivers:
@@ -99,7 +97,7 @@ _changing: Final = Lock()
 def new_event_id() -> str:
     """Return an id that no other event has: unique across processes, forks and threads.
 
-    Inside a handler of a bus that derives ids it is the one that handling the same event again would get.
+    Inside a handler of a bus that derives ids, it is the id that handling the same event again would get.
     """
     try:
         return _sources.take_id()
@@ -110,12 +108,12 @@ def new_event_id() -> str:
 
 
 def new_timestamp_ns() -> int:
-    """Return the time of creation, in nanoseconds since 1970 UTC. It is a label: nothing measures with it."""
+    """Return the time of creation, in nanoseconds since 1970 UTC. It is a label, not for measuring."""
     return _sources.now_ns()
 
 
 def new_name() -> str:
-    """Return a fresh unique name that is no event's: never derived, also inside of a handler."""
+    """Return a fresh unique name that is not an event id: never derived, not even in a handler."""
     try:
         return _sources.fresh_id()
     except IndexError:
@@ -123,11 +121,11 @@ def new_name() -> str:
 
 
 def install_deriver(derive: Callable[[], str | None]) -> Callable[[], None]:
-    """Ask `derive` first for every new event id, from any thread; None from it means "take a fresh one".
+    """Ask `derive` first for every new event id, from any thread; if it returns None, a fresh one is made.
 
-    It must not raise, and must be quick: events wait for it. Several may be installed (several buses); they
-    are asked in turn until one answers. One that is installed twice is asked once, and stays until both are
-    gone. Returns what uninstalls it; calling that again does nothing.
+    It must not raise, and must be quick. Several may be installed (by several buses); they are asked in turn
+    until one answers. One that is installed twice is asked once, and stays until both are uninstalled.
+    Returns a function that uninstalls it; calling that again does nothing.
     """
     with _changing:
         _sources.derivers.append(derive)
@@ -147,15 +145,15 @@ def install_deriver(derive: Callable[[], str | None]) -> Callable[[], None]:
 def stamps(
     ids: Callable[[], str] | str | None = None, time_ns: Callable[[], int] | None = None
 ) -> Iterator[None]:
-    """Replace the sources of ids and timestamps while the block runs: the same run makes the same events.
+    """Replace the sources of ids and timestamps for a block, so that the same run makes the same events.
 
     `ids` is called for each new id; a string stands for `"<string>-1"`, `"<string>-2"` and so on. `time_ns`
     is called for each timestamp, in nanoseconds since 1970 UTC (`clock.wall_ns`). None leaves a source
-    alone. Blocks nest. They hold for the whole process, not for one task: open them where the run starts.
+    alone. Blocks nest. They apply to the whole process, not to one task: open them where the run starts.
 
-    Where a bus derives the ids of what handlers publish, these stay derived, whichever was there first: they
-    follow from the ids of their causes, so that the same run still makes the same events, and a restart in
-    its midst publishes nothing twice.
+    Where a bus derives the ids of what handlers publish, they stay derived, whichever was installed first:
+    they follow from the ids of their causes, so the same run still makes the same events, and a restart in
+    the middle publishes nothing twice.
     """
     if isinstance(ids, str):
         ids = map(f"{ids.replace('%', '%%')}-%d".__mod__, count(1)).__next__
@@ -176,10 +174,10 @@ def stamps(
 
 @contextmanager
 def watch() -> Iterator[list[None]]:
-    """Give a list that grows with every id and every timestamp that is made while the block runs.
+    """Yield a list that grows with every id and timestamp that is made in the block.
 
-    As long as it is empty, nothing that was decoded in the block lacked its own. What other threads make
-    counts as well: not empty means that it has to be looked at.
+    If it is empty, nothing that was decoded in the block lacked an id or a timestamp. It also grows with what
+    other threads make, so if it is not empty, look closer.
     """
     made: list[None] = []
     with _changing:

@@ -1,4 +1,4 @@
-"""The names of event types, and which of them go first."""
+"""The names of event types, and which of them have high priority."""
 
 from enum import Enum, StrEnum
 from functools import lru_cache
@@ -8,7 +8,7 @@ from openoutcry.errors import InvalidEvent
 
 
 class EventType(StrEnum):
-    """The event types of a trading firm. They are strings, and users may use any other string beside them."""
+    """The event types of a trading firm. They are strings; any other string can be used as well."""
 
     MARKET_DATA = "market_data"
     SIGNAL = "signal"
@@ -32,7 +32,7 @@ class EventType(StrEnum):
 HIGH_PRIORITY_EVENT_TYPES: Final[frozenset[EventType]] = frozenset(
     {EventType.FILL, EventType.VALIDATED_DECISION, EventType.RISK_ALERT, EventType.KILL_SWITCH},
 )
-"""Types that go in the high-priority lane without asking: money has moved, may move, or must stop."""
+"""Types that always take the high-priority lane: money has moved, may move, or must stop moving."""
 
 _MEMBERS: Final[dict[str, EventType]] = {member.value: member for member in EventType}
 
@@ -53,11 +53,11 @@ def type_name(value: object) -> str:
 
 
 def is_foreign_name(name: str) -> bool:
-    """Return True if the plain string is an event type of the user's own, as it stands."""
+    """Return True if the plain string is an event type of the user's own, as it is."""
     return bool(name) and name not in _MEMBERS
 
 
 @lru_cache(maxsize=4096)
 def member_name(member: Enum) -> str:
-    """Return `type_name(member)`, remembered: reading `.value` costs more than a delivery's routing."""
+    """Return `type_name(member)`, remembered: reading `.value` costs more than routing a delivery."""
     return type_name(member)

@@ -1,4 +1,4 @@
-"""The CIO's arithmetic: from the votes of a round to the trade that they ask for. Pure."""
+"""The CIO's arithmetic: from the votes of a round to the trade that they call for. Pure."""
 
 import math
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ class Ballot(NamedTuple):
 
 
 def conviction(ballots: Iterable[Ballot]) -> float:
-    """Average the strengths, each with the weight of its confidence; 0 when nobody is confident of anything.
+    """Return the average of the strengths, weighted by confidence; 0 if all confidences are 0.
 
-    An agent that is confidently flat pulls toward 0. One that abstained is not among the ballots and pulls
-    nowhere. The sums are exact, so that the order in which the ballots came in makes no difference at all.
+    An agent that is confidently flat pulls toward 0. One that abstained is not among the ballots and does not
+    pull. The sums are exact, so the order of the ballots makes no difference.
     """
     cast = list(ballots)
     weight = math.fsum(ballot.confidence for ballot in cast)
@@ -27,14 +27,14 @@ def conviction(ballots: Iterable[Ballot]) -> float:
 
 
 def target_weight(belief: float, mandate: Mandate) -> float:
-    """Give the share of equity that a conviction is worth, within the limits for long and short positions."""
+    """Return the share of equity for a conviction, within the limits for long and short positions."""
     return max(-mandate.short_max, min(mandate.long_max, belief * mandate.conviction_scale))
 
 
 def wanted_trade(belief: float, held: int, price: Units, equity: Units, mandate: Mandate) -> int:
-    """Give the shares to buy (sell if negative) to reach the target; 0 while the position is within the band.
+    """Return the shares to buy (sell if negative) to reach the target; 0 if the position is in the band.
 
-    A target of nothing is always worth the trade, so that no crumbs are left behind.
+    A target of 0 is always traded, so that no small remainder is left.
     """
     if price <= 0 or equity <= 0:
         return -held

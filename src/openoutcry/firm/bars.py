@@ -1,4 +1,4 @@
-"""The market's memory: daily bars, adjusted for splits and dividends, from the file that ships with the firm.
+"""The market's history: adjusted daily bars, from the file that comes with the firm.
 
 `data/PROVENANCE.md` says where the figures come from. Prices come out with four decimals, as exchange feeds
 quote them, so that money can be counted in whole ten-thousandths of a dollar.
@@ -40,13 +40,13 @@ class Session(NamedTuple):
 
 
 class History(NamedTuple):
-    """Consecutive trading days, oldest first, and the symbols that they are about."""
+    """Consecutive trading days, oldest first, and their symbols."""
 
     symbols: tuple[str, ...]
     sessions: tuple[Session, ...]
 
     def of(self, symbol: str) -> Iterator[Bar]:
-        """Give the bars of one symbol, oldest first."""
+        """Return the bars of one symbol, oldest first."""
         return (bar for session in self.sessions for bar in session.bars if bar.symbol == symbol)
 
 

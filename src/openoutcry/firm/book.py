@@ -1,7 +1,7 @@
-"""A set of books: cash, positions at average cost, and what was made, to the last unit of money.
+"""A set of books: cash, positions at average cost, and the profit, to the last unit of money.
 
-Every agent that needs to know what the firm holds keeps books of its own from the fills that it hears, so
-that no state is shared between agents. The books always balance:
+Every agent that needs to know what the firm holds keeps books of its own from the fills that it receives, so
+that agents share no state. The books always balance:
 
     cash + cost of the open positions = capital + realised - commissions - borrowing fees
 """
@@ -14,7 +14,7 @@ from openoutcry.trading import OrderSide
 
 @dataclass(slots=True)
 class Position:
-    """What is held of one symbol. `cost` has the sign of `quantity`: a short position has been paid for."""
+    """The holding of one symbol. `cost` has the sign of `quantity`: a short position was paid for."""
 
     quantity: int = 0
     cost: Units = 0
@@ -25,16 +25,16 @@ class Position:
 
     @property
     def value(self) -> Units:
-        """Worth at the last price; negative when short."""
+        """The value at the last price; negative if short."""
         return self.quantity * self.last_price
 
     @property
     def average_price(self) -> float:
-        """Units paid per share of the open position, 0 when flat."""
+        """Units paid per share of the open position; 0 if flat."""
         return self.cost / self.quantity if self.quantity else 0.0
 
     def trade(self, quantity: int, price: Units) -> Units:
-        """Add a signed quantity at a price; give what it realised."""
+        """Add a signed quantity at a price, and return the realised profit."""
         closing = min(abs(quantity), abs(self.quantity)) if quantity * self.quantity < 0 else 0
         realised = self._close(closing, price) if closing else 0
         opening = abs(quantity) - closing
@@ -72,19 +72,19 @@ class Book:
         self.cash = self.capital
 
     def position(self, symbol: str) -> Position:
-        """Give the position in a symbol, a flat one if there was none."""
+        """Return the position in a symbol, a flat one if there was none."""
         found = self.positions.get(symbol)
         if found is None:
             found = self.positions[symbol] = Position()
         return found
 
     def quantity(self, symbol: str) -> int:
-        """Give the shares held of a symbol, negative when short."""
+        """Return the shares held of a symbol; negative if short."""
         found = self.positions.get(symbol)
         return found.quantity if found else 0
 
     def fill(self, symbol: str, side: OrderSide, shares: int, price: Units, commission: Units) -> Units:
-        """Book an execution; give what it realised before its commission."""
+        """Book an execution, and return the realised profit before its commission."""
         signed = shares if side is OrderSide.BUY else -shares
         self.cash -= signed * price + commission
         self.commissions += commission
@@ -103,26 +103,26 @@ class Book:
 
     @property
     def equity(self) -> Units:
-        """Cash plus the worth of every position."""
+        """Cash plus the value of every position."""
         return self.cash + sum(position.value for position in self.positions.values())
 
     @property
     def gross(self) -> Units:
-        """The worth of all positions, long and short added up."""
+        """The value of all positions, long and short added up."""
         return sum(abs(position.value) for position in self.positions.values())
 
     @property
     def short_value(self) -> Units:
-        """The worth of the borrowed shares, as a positive amount."""
+        """The value of the borrowed shares, as a positive amount."""
         return -sum(min(0, position.value) for position in self.positions.values())
 
     @property
     def realised(self) -> Units:
-        """What closed positions made, before commissions and fees."""
+        """The profit of closed positions, before commissions and fees."""
         return sum(position.realised for position in self.positions.values())
 
     @property
     def unbalanced(self) -> Units:
-        """What the books are out by. Always 0: the invariant at the top of this module, as a number."""
+        """By how much the books do not balance. Always 0: the invariant at the top of this module."""
         cost = sum(position.cost for position in self.positions.values())
         return self.cash + cost - (self.capital + self.realised - self.commissions - self.fees)

@@ -1,4 +1,4 @@
-"""The yardstick: the same capital and the same costs, bought once and held."""
+"""The benchmark of the firm: the same capital and the same costs, bought once and held."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from openoutcry.trading import OrderSide
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What became of the capital when it was simply held, day by day."""
+    """The value of the capital when it is simply held, day by day."""
 
     symbols: tuple[str, ...]
     days: tuple[date, ...]
@@ -26,8 +26,8 @@ def buy_and_hold(history: History, mandate: Mandate, symbols: Sequence[str] | No
     """Spend the capital in equal parts at the first open of the symbols that trade on their first common day.
 
     `symbols` defaults to those that trade on the first day of the history; one that is listed later is not
-    bought, since nobody could have known. A single symbol is bought at its own first open. Raises
-    `ValueError` when a symbol never trades.
+    bought, since that could not have been known. A single symbol is bought at its own first open. Raises
+    `ValueError` if a symbol never trades.
     """
     chosen = tuple(symbols) if symbols is not None else tuple(bar.symbol for bar in history.sessions[0].bars)
     book = Book(mandate.capital)

@@ -1,4 +1,4 @@
-"""What goes wrong, and when: drawn from a seed, so that the same seed brings the same trouble."""
+"""What goes wrong and when, drawn from a seed: the same seed brings the same trouble."""
 
 import random
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ DAYS_MIN = 20
 DAYS_OF_TROUBLE_MAX = 260
 """Trouble begins and ends within the first year or so: long enough to trade, short enough to watch."""
 AFTERMATH_DAYS = 5
-"""For how many days the market goes on after the kill switch, to show that the firm no longer trades."""
+"""For how many days the market continues after the kill switch, to show that the firm no longer trades."""
 
 
 class Trouble(StrEnum):
@@ -23,7 +23,7 @@ class Trouble(StrEnum):
     RAISE = "raise"
     """Its handler raises."""
     FLOOD = "flood"
-    """It publishes ticks of a symbol nobody asked about, far faster than the firm can read them."""
+    """It publishes ticks of a symbol that is not traded, far faster than the firm can handle them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +36,33 @@ class Fault:
     last_day: int
 
     def holds(self, day: int) -> bool:
-        """Say whether it goes wrong on that day."""
+        """Return True if it goes wrong on that day."""
         return self.first_day <= day <= self.last_day
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosPlan:
-    """Everything that goes wrong. The flood is the last of it, and the kill switch comes in its midst."""
+    """Everything that goes wrong. The flood comes last, and the kill switch in the middle of it."""
 
     seed: int
     faults: tuple[Fault, ...]
     kill_day: int
 
     def fault_of(self, agent: str) -> Fault | None:
-        """Give the fault of an agent, if it has one; none has two."""
+        """Return the fault of an agent, if it has one. No agent has two."""
         return next((fault for fault in self.faults if fault.agent == agent), None)
 
     @property
     def days(self) -> int:
-        """How many trading days the run takes, the days after the kill switch included."""
+        """How many trading days the run takes, including those after the kill switch."""
         return self.kill_day + 1 + AFTERMATH_DAYS
 
 
 def draw_plan(seed: int, agents: Sequence[str], days: int) -> ChaosPlan:
     """Draw who fails, how and when, within `days` trading days. The same arguments always give the same plan.
 
-    About one agent in seven at most hangs and as many raise, at least one of each, and one floods: even with
-    the fewest agents a quorum stays well. Raises `ConfigError` with fewer than 6 agents or fewer than
-    `DAYS_MIN` days.
+    At most about one agent in seven hangs and as many raise, at least one of each, and one floods: even with
+    the fewest agents a quorum stays well. Raises `ConfigError` for fewer than 6 agents or `DAYS_MIN` days.
     """
     if len(agents) < 6:
         raise ConfigError(f"chaos with {len(agents)} agents: at least 6 are needed, so that some stay well")

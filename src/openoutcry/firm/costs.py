@@ -1,4 +1,4 @@
-"""What a fill costs: slippage and commission. Pure, and the same for the firm and its yardstick."""
+"""What a fill costs: slippage and commission. Pure, and the same for the firm and its benchmark."""
 
 from openoutcry.firm.mandate import Mandate
 from openoutcry.firm.money import Units, share_of
@@ -6,11 +6,11 @@ from openoutcry.trading import OrderSide
 
 
 def fill_price(side: OrderSide, opening: Units, mandate: Mandate) -> Units:
-    """Give the price of a market order at the open: worse than the opening price by the slippage."""
+    """Return the price of a market order at the open: worse than the opening price by the slippage."""
     slippage = share_of(opening, mandate.slippage_bps)
     return opening + slippage if side is OrderSide.BUY else max(1, opening - slippage)
 
 
 def fill_commission(shares: int, price: Units, mandate: Mandate) -> Units:
-    """Give the commission on a fill."""
+    """Return the commission on a fill."""
     return max(mandate.commission_min, share_of(shares * price, mandate.commission_bps))

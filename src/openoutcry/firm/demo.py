@@ -1,4 +1,4 @@
-"""The demonstration: runs the firm over the real bars, shows how it goes, and says what came of it."""
+"""The demonstration: runs the firm over real bars, shows its progress, and reports the results."""
 
 import asyncio
 import logging
@@ -26,12 +26,12 @@ class DemoOptions:
     """What to run, and how to show it.
 
     Attributes:
-        speed: Trading days per second of real time; None for as fast as it goes.
+        speed: Trading days per second of real time; None for as fast as possible.
         symbols: What to trade.
         agents: How many strategies, 6 to 64; beyond the fourteen kinds their settings vary.
-        chaos: Seed of what goes wrong; None for a calm run.
+        chaos: Seed of the faults; None for a calm run.
         days: How many trading days, from the first; None for all.
-        report: Where the HTML report goes; its folder is made if need be.
+        report: Where the HTML report is written; its folder is made if needed.
         plain: Lines of text instead of a live display.
 
     """
@@ -48,8 +48,8 @@ class DemoOptions:
 def run_demo(options: DemoOptions) -> int:
     """Run the demonstration, print its summary and write its report.
 
-    Returns 0 when nothing was lost, 1 when the bus's ledger or the firm's books do not balance, 2 for options
-    out of range (said on standard error).
+    Returns 0 if nothing was lost, 1 if the bus's ledger or the firm's books do not balance, 2 for options out
+    of range (reported on standard error).
     """
     try:
         house = build_house(options)
@@ -72,7 +72,7 @@ def run_demo(options: DemoOptions) -> int:
 
 
 def build_house(options: DemoOptions) -> House:
-    """Build the house that the options ask for. Raises `ConfigError` for one that is out of range."""
+    """Build the house for these options. Raises `ConfigError` for one that is out of range."""
     if options.speed is not None and not options.speed > 0:
         raise ConfigError(
             f"speed={options.speed}: trading days per second must be above 0, or None for no limit"

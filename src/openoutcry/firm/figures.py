@@ -1,4 +1,4 @@
-"""What a curve of daily equity says about the one who made it: return, risk, drawdown."""
+"""The figures of a curve of daily equity: return, risk, drawdown."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Figures:
     volatility: float
     """Standard deviation of the daily returns, scaled to a year of 252 days."""
     sharpe: float
-    """Mean daily return over its standard deviation, for a year; cash earns nothing. 0 if all is flat."""
+    """Mean daily return over its standard deviation, for a year; cash earns nothing. 0 for a flat curve."""
     max_drawdown: float
     """The deepest fall from a peak, as a positive fraction of the peak."""
     longest_drawdown_days: int
@@ -38,9 +38,9 @@ class Figures:
 
 
 def figures(days: Sequence[date], equity: Sequence[Units], start: Units) -> Figures:
-    """Work out the figures of a curve with one value per day, that began with `start`.
+    """Return the figures of a curve with one value per day that began with `start`.
 
-    Raises `ValueError` when the curve is empty, when the lengths differ, or when `start` is not positive.
+    Raises `ValueError` if the curve is empty, the lengths differ, or `start` is not positive.
     """
     if not equity or len(days) != len(equity) or start <= 0:
         raise ValueError(
@@ -66,13 +66,13 @@ def figures(days: Sequence[date], equity: Sequence[Units], start: Units) -> Figu
 
 
 def daily_returns(equity: Sequence[Units], start: Units) -> list[float]:
-    """Give the gain of each day over the day before, the first over `start`."""
+    """Return the gain of each day over the day before, the first over `start`."""
     before = [start, *equity[:-1]]
     return [now / then - 1 for then, now in zip(before, equity, strict=True)]
 
 
 def drawdowns(equity: Sequence[Units], start: Units) -> list[float]:
-    """Give, for each day, how far below the highest value so far it stands, as a fraction of that value."""
+    """Return for each day how far it is below the highest value so far, as a fraction of that value."""
     peak, depths = start, []
     for value in equity:
         peak = max(peak, value)

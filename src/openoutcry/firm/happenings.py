@@ -6,7 +6,7 @@ from openoutcry.events import Event
 
 
 class SessionOpened(Event, kw_only=True):
-    """A trading day begins. Whoever keeps books closes the day before."""
+    """A trading day begins. Agents that keep books close the day before."""
 
     event_type: str = "session_opened"
     day: str
@@ -23,7 +23,7 @@ class SessionOpened(Event, kw_only=True):
 
 
 class Abstained(Event, kw_only=True):
-    """A strategy has answered the round `round_id` without an opinion: an abstention that is on record."""
+    """A strategy has answered the round `round_id` without an opinion: a journaled abstention."""
 
     event_type: str = "abstained"
     reason: str = ""
@@ -42,5 +42,5 @@ DAILY = "1d"
 
 
 def round_name(symbol: str, day: str) -> str:
-    """Give the id of the round on a symbol after the close of a day."""
+    """Return the id of the round on a symbol after the close of a day."""
     return f"{symbol}@{day}"

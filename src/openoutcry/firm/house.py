@@ -1,4 +1,4 @@
-"""The house: hires everybody, puts them on one bus, and runs the market through it."""
+"""The house: hires the agents, puts them on one bus, and runs the market through it."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,7 +32,7 @@ SUPERVISOR = "supervisor"
 KILL_PATIENCE_S = 5.0
 """Within this time every agent has heard the kill switch, or the run fails."""
 DESK = ("cio", "risk", "compliance", "execution", "broker", "portfolio", "archivist")
-"""The agents without whom no day can be closed."""
+"""The agents without which no day can be closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Timing:
 
     Attributes:
         signal_timeout_s: How long a round holds out for everybody.
-        barrier_timeout_s: When a round ends whatever it has.
+        barrier_timeout_s: When a round ends, whatever it has.
         strategy_timeout_s: The longest reaction of a strategy; None for no limit.
         patience_s: The longest that the market waits for strategies to settle; None for no limit.
         max_queue_size: Room on the bus, in events.
@@ -63,7 +63,7 @@ STORMY = Timing(
     patience_s=0.02,
     max_queue_size=2_000,
 )
-"""For a run with chaos: time-outs are real, and the room is small enough to be filled."""
+"""For a run with chaos: real time-outs, and a bus small enough to fill up."""
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class KillReport:
         queue_size: Events that waited in the fullest mailbox at that moment.
         level: The backpressure level at that moment.
         heard_ns: From publishing to each handler, by agent.
-        orders_before: Orders sent until everybody had heard.
+        orders_before: Orders sent until all agents had heard.
 
     """
 
@@ -95,7 +95,7 @@ class KillReport:
 
 @dataclass(slots=True)
 class Firm:
-    """Everybody who works here."""
+    """The agents of the firm."""
 
     market: MarketDataAgent
     strategies: tuple[StrategyAgent, ...]
@@ -109,7 +109,7 @@ class Firm:
 
     @property
     def desk(self) -> tuple[Agent, ...]:
-        """Everybody but the strategies."""
+        """All agents but the strategies."""
         return (
             self.market,
             self.cio,
@@ -128,7 +128,7 @@ class Firm:
 
 
 def hire(recipes: tuple[Recipe, ...], mandate: Mandate, timing: Timing, plan: ChaosPlan | None) -> Firm:
-    """Make the agents of a firm; nobody is on a bus yet."""
+    """Make the agents of a firm, not yet on a bus."""
     return Firm(
         market=MarketDataAgent(DESK, timing.patience_s),
         strategies=tuple(
@@ -152,7 +152,7 @@ class House:
         firm: The agents.
         bus: The bus; stopped after `run`.
         elapsed_ns: How long the run took, pauses included.
-        paused_ns: How long of that `run` was asked to wait between days.
+        paused_ns: How much of that it waited between days, as asked.
         levels: Backpressure level changes as (nanoseconds since the start, level).
         kill: What happened at the kill switch, if there was one.
         days_done: Trading days so far.
@@ -187,7 +187,7 @@ class House:
     ) -> None:
         """Run every day of the history, or until the chaos plan ends it. `on_day` is called after each day.
 
-        Ids and times on events are the market's own, so that two runs with the same arguments give the same
+        Ids and times of events come from the market, so that two runs with the same arguments make the same
         events.
         """
         start_ns = self.clock.now_ns()
@@ -216,7 +216,7 @@ class House:
             agent.attach(self.bus, self.clock)
         for strategy in self.firm.strategies:
             self.bus.register_signal_agent(strategy.name)
-            # A bar that could not be read today is not worth reading again later: no second attempt.
+            # A bar that could not be handled today is of no use later: no second attempt.
             strategy.attach(self.bus, self.clock, timeout_s=self.timing.strategy_timeout_s, retry=NO_RETRY)
 
     async def _pause(self, pause_s: float) -> None:
@@ -225,13 +225,13 @@ class House:
         self.paused_ns += self.clock.now_ns() - since_ns
 
     async def _play_and_kill(self, number: int) -> None:
-        """Play the day of the flood and throw the kill switch in its midst."""
+        """Play the day of the flood, and throw the kill switch in the middle of it."""
         flooding = next(
             agent for agent in self.firm.strategies if agent.fault and agent.fault.first_day == number
         )
         watch = asyncio.create_task(self._throw_kill_switch(flooding))
         await self.firm.market.play(number, self.history.sessions[number])
-        flooding.overflowing.set()  # should the flood have been cut short, the switch is thrown all the same
+        flooding.overflowing.set()  # the switch is thrown even if the flood was cut short
         await watch
 
     async def _throw_kill_switch(self, flooding: StrategyAgent) -> None:

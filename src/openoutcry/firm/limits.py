@@ -1,4 +1,4 @@
-"""Risk's rules: pure verdicts on what the firm may hold, from books, prices and the mandate."""
+"""The rules of Risk: pure verdicts on what the firm may hold, from books, prices and the mandate."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from openoutcry.firm.money import Units
 
 
 class Ruling(NamedTuple):
-    """What Risk says to a trade: the signed quantity that passes (0: nothing), and why not all of it."""
+    """A verdict on a trade: the signed quantity that passes (0: nothing), and why not all of it."""
 
     quantity: int
     reason: str
 
 
 def stopped_out(position: Position, stop_loss: float) -> bool:
-    """Say whether a position has gone against its average price by more than the stop allows."""
+    """Return True if a position has gone against its average price by more than the stop allows."""
     if not position.quantity:
         return False
     move = position.last_price / position.average_price - 1
@@ -25,7 +25,7 @@ def stopped_out(position: Position, stop_loss: float) -> bool:
 
 @dataclass(slots=True)
 class Planned:
-    """Trades that were allowed today and are not filled yet, as signed quantities by symbol."""
+    """Trades that were allowed today and are not yet filled, as signed quantities by symbol."""
 
     quantities: dict[str, int] = field(default_factory=dict)
 
@@ -34,11 +34,11 @@ class Planned:
         self.quantities[symbol] = self.quantities.get(symbol, 0) + quantity
 
     def holding(self, book: Book, symbol: str) -> int:
-        """Give the shares held once everything allowed is filled."""
+        """Return the shares held once everything allowed is filled."""
         return book.quantity(symbol) + self.quantities.get(symbol, 0)
 
     def gross_without(self, book: Book, symbol: str) -> Units:
-        """Give the worth of all other positions once everything allowed is filled, long plus short."""
+        """Return the value of all other positions once everything allowed is filled, long plus short."""
         others = (set(book.positions) | set(self.quantities)) - {symbol}
         return sum(abs(self.holding(book, name)) * book.position(name).last_price for name in others)
 
@@ -46,9 +46,9 @@ class Planned:
 def judge(
     symbol: str, quantity: int, *, book: Book, planned: Planned, mandate: Mandate, halted: bool
 ) -> Ruling:
-    """Rule on buying (if negative, selling) a quantity: allow it, cut it to what the limits leave, or refuse.
+    """Decide on buying (selling, if negative) a quantity: allow it, cut it to the limits, or refuse it.
 
-    What reduces a position is always allowed, up to closing it, whatever the limits or a halt say.
+    A trade that reduces a position is always allowed, up to closing it, whatever the limits or a halt say.
     """
     held, price, equity = planned.holding(book, symbol), book.position(symbol).last_price, book.equity
     goal = held + quantity
@@ -64,7 +64,7 @@ def judge(
     allowed = min(abs(goal), max(room, 0)) * (1 if goal > 0 else -1)
     if abs(allowed) < abs(held) and allowed * held > 0:
         allowed = (
-            held  # it has grown past the limit on its own: not to be added to, but no forced sale either
+            held  # it has grown past the limit by itself: nothing is added, but no sale is forced either
         )
     if allowed == goal:
         return Ruling(quantity, "")

@@ -16,11 +16,11 @@ class Mandate:
         long_max: Largest weight of a long position.
         short_max: Largest weight of a short position.
         gross_max: Largest sum of all positions, long and short added up.
-        band: How far a position may stand from its target before the CIO trades.
-        stop_loss: A position that stands this far below (short: above) its average price is closed.
+        band: How far a position may be from its target before the CIO trades.
+        stop_loss: A position whose price is this far below (short: above) its average is closed.
         stop_pause_days: Trading days for which a stopped symbol is left alone.
         drawdown_max: Fall of equity from its peak at which Risk closes everything and halts.
-        halt_days: Trading days that such a halt lasts; after it the peak is counted anew.
+        halt_days: Trading days that such a halt lasts; after it the peak starts again.
         order_max: Largest order.
         volume_max: Largest order as a share of the average daily volume of the last twenty days.
         restricted: Symbols that may not be traded.

@@ -18,17 +18,17 @@ def to_units(dollars: float) -> Units:
 
 
 def to_dollars(units: Units) -> float:
-    """Give the dollars that some units are worth."""
+    """Return the dollars that some units are worth."""
     return units / UNITS_PER_DOLLAR
 
 
 def share_of(amount: Units, basis_points: float) -> Units:
-    """Give so many hundredths of a percent of an amount, rounded to whole units."""
+    """Return a share of an amount, in hundredths of a percent, rounded to whole units."""
     return round(amount * basis_points / 10_000)
 
 
 def in_words(units: Units, *, signed: bool = False) -> str:
-    """Write an amount in whole dollars for a reader: `$1,234,567`, or with its sign: `+$1,234`."""
+    """Return an amount in whole dollars as text: `$1,234,567`, or with its sign: `+$1,234`."""
     dollars = round(to_dollars(units))
     sign = "-" if dollars < 0 else "+" if signed else ""
     return f"{sign}${abs(dollars):,}"

@@ -1,4 +1,4 @@
-"""Live progress of a run: a quiet live table with rich on a terminal, a line now and then everywhere else."""
+"""Live progress of a run: a live table with rich on a terminal, otherwise a line now and then."""
 
 import importlib.util
 import sys
@@ -21,10 +21,10 @@ SPARKS = "▁▂▃▄▅▆▇█"
 
 
 class Progress(Protocol):
-    """Shows how a run goes. Used as a context manager around the run."""
+    """Shows the progress of a run. Used as a context manager around it."""
 
     def day(self, house: House) -> None:
-        """Take note of a day that has ended."""
+        """Show that a day has ended."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -34,13 +34,13 @@ class Progress(Protocol):
 
 
 def progress_for(days_count: int, *, plain: bool) -> Progress:
-    """Choose the display: rich where it is installed and standard output is a terminal, else plain."""
+    """Choose the display: rich if it is installed and standard output is a terminal, else plain."""
     rich = not plain and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
     return RichProgress(days_count) if rich else PlainProgress(days_count)
 
 
 def sparkline(values: list[int], width: int) -> str:
-    """Draw values as one line of blocks, at most `width` of them, between the lowest and the highest."""
+    """Draw values as a line of at most `width` blocks, scaled from the lowest to the highest."""
     if not values:
         return ""
     step = max(1, -(-len(values) // width))
@@ -63,10 +63,10 @@ class PlainProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to put away."""
+        """Do nothing: there is nothing to clean up."""
 
     def day(self, house: House) -> None:
-        """Print a line when another tenth of the days is done."""
+        """Print a line for every tenth of the days."""
         if house.days_done < self._next:
             return
         self._next += max(1, self._days_count // PLAIN_LINES)
@@ -79,7 +79,7 @@ class PlainProgress:
 
 
 class RichProgress:
-    """A live table, redrawn at most ten times a second and never by a thread of its own."""
+    """A live table, redrawn at most ten times a second and without a thread of its own."""
 
     def __init__(self, days_count: int) -> None:
         self._days_count = days_count
@@ -100,7 +100,7 @@ class RichProgress:
         self._live.stop()
 
     def day(self, house: House) -> None:
-        """Draw, if the last drawing is old enough or this was the last day."""
+        """Redraw, if the last drawing is old enough or this was the last day."""
         now_ns = house.clock.now_ns()
         if now_ns - self._drawn_ns < REFRESH_NS and house.days_done < self._days_count:
             return

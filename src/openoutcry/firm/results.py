@@ -1,4 +1,4 @@
-"""What came of a run, gathered once, for the terminal and for the report alike."""
+"""The results of a run, gathered once for the terminal and the report."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,33 +21,33 @@ from openoutcry.trading import SignalEvent
 
 @dataclass(frozen=True, slots=True)
 class SymbolResult:
-    """What the firm made with one symbol, and what holding it would have made with the whole capital."""
+    """The firm's profit with one symbol, and that of holding it with the whole capital."""
 
     symbol: str
     first_day: date
     fills_count: int
     commissions: Units
     profit: Units
-    """Realised and open, after commissions; borrowing fees are not split by symbol."""
+    """Realised and open profit, after commissions; borrowing fees are not split by symbol."""
     held: Figures
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyResult:
-    """How one strategy voted, and how often the next close went its way."""
+    """How one strategy voted, and how often the next close proved it right."""
 
     name: str
     kind: str
     answers: Counter[str]
     calls_count: int
-    """Long and short opinions that had a next day to be judged by."""
+    """Long and short opinions that can be judged by a next day."""
     right_count: int
     missed_count: int
-    """Rounds that went on without it."""
+    """Rounds that ended without it."""
 
     @property
     def hit_rate(self) -> float | None:
-        """Share of the calls that were right about the direction of the next close."""
+        """Share of these that were right about the direction of the next close."""
         return self.right_count / self.calls_count if self.calls_count else None
 
 
@@ -76,7 +76,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that a person may want to know about a run."""
+    """All results of a run."""
 
     house: House
     history: History
@@ -91,11 +91,11 @@ class Results:
     refused: dict[str, int]
     dead_letters: Counter[str]
     late_count: int
-    """Answers that came after their round, in the rounds in which somebody was missing."""
+    """Answers that came after their round, in the rounds with a missing agent."""
     example: Trade | None
-    """The fill, of those that strategies voted for, that realised the most, gain or loss."""
+    """Of the fills that strategies voted for, the one that realised the largest gain or loss."""
     chain: list[Event]
-    """What led to it, the bar first."""
+    """The events that led to it, the bar first."""
 
     @property
     def sound(self) -> bool:

@@ -1,4 +1,4 @@
-"""The summary at the end: the same sections for the terminal with rich and for plain text."""
+"""The summary at the end: the same sections for rich and for plain text."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ class Section(NamedTuple):
 
 
 def verdict(results: Results) -> str:
-    """Say how the firm did against holding, without sparing it."""
+    """Return how the firm did compared with holding."""
     firm, held = results.firm, results.held
     gap = firm.end - held.end
     own = f"The firm {'made' if firm.profit >= 0 else 'lost'} {in_words(abs(firm.profit))}"
@@ -45,7 +45,7 @@ CAVEAT = (
 
 
 def sections(results: Results) -> Iterator[Section]:
-    """Give the sections of the summary, in order."""
+    """Return the sections of the summary, in order."""
     yield _money(results)
     yield _by_symbol(results)
     yield _work(results)
@@ -131,7 +131,7 @@ def _work(results: Results) -> Section:
 
 
 def unfilled(results: Results) -> str:
-    """Say what became of the orders that were not filled."""
+    """Return what became of the orders that were not filled."""
     states = Counter(state.value for state in results.house.firm.execution.states.values())
     del states["filled"]
     return (
@@ -248,7 +248,7 @@ def _span(first: str, last: str) -> str:
 
 
 def headline(results: Results) -> str:
-    """Give the first line of the summary."""
+    """Return the first line of the summary."""
     days = results.days
     return (
         f"{len(results.strategies)} strategies, {len(results.symbols)} symbols, {len(days):,} trading days "
@@ -305,7 +305,7 @@ def print_rich(results: Results) -> None:
 
 
 def _is_figure(section: Section, place: int) -> bool:
-    """Columns of figures are set flush right: every column but the first whose cells begin like a number."""
+    """Return True for a column to align right: any but the first whose cells begin like a number."""
     if place == 0:
         return False
     return (
@@ -318,5 +318,5 @@ def _pad(cell: str, width: int, *, right: bool) -> str:
 
 
 def price_in_words(units: int) -> str:
-    """Write a price in dollars with cents, and finer where it is finer."""
+    """Return a price in dollars with cents, and with more digits if it has them."""
     return f"${to_dollars(units):,.4f}".rstrip("0").rstrip(".")

@@ -13,7 +13,7 @@ from openoutcry.trading import (
 
 
 def tell_step(event: Event) -> tuple[str, str, str, str]:
-    """Give when it happened, who spoke, the event's id, and what was said."""
+    """Return when it happened, the agent, the event's id, and what it says."""
     when = f"{event.timestamp:%Y-%m-%d %H:%M}"
     return when, event.source_agent, event.event_id, _said(event)
 

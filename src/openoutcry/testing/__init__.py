@@ -1,4 +1,4 @@
-"""The test kit, for users too: virtual time that takes no time, expected events, crashes in one line."""
+"""The test kit, also for users: virtual time, expected events, crashes in one line."""
 
 from openoutcry.clocks import VirtualClock
 from openoutcry.testing.kit import NotPublished, crash_and_recover, expect

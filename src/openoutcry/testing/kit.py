@@ -1,4 +1,4 @@
-"""Expecting events, and crashing a bus: what tests of a firm say."""
+"""What tests of a firm need: to expect events, and to crash a bus."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ CLOSEST_MOST = 3
 
 
 class NotPublished(AssertionError):
-    """What a test expected was not published in time, or more of it was than it may be."""
+    """What a test expected was not published in time, or was published too often."""
 
 
 @overload
@@ -36,23 +36,23 @@ async def expect(
 ) -> Any:
     """Wait until events of a type have been published, and return them.
 
-    What was published before counts too, from the beginning of the recording: with the fixture `bus` that is
-    the beginning of the test. Each event is expected once, so that two calls in a row find two events. In
+    Events published before the call count too, from the beginning of the recording; with the fixture `bus`
+    that is the beginning of the test. An event is found once, so that two calls in a row find two events. In
     virtual time the wait takes no time.
 
     Args:
         bus: The bus.
         event_type: A type, a class, or a list of these.
-        where: Which of them: a predicate, or the values of some fields, `{"symbol": "ES"}`, which says more
-            when it fails.
+        where: Which of them: a predicate, or the values of some fields, `{"symbol": "ES"}`, which gives a
+            better report when it fails.
         within_s: How long to wait, on the loop's clock.
         count: How many. 0: none may come within that time.
 
     Returns:
-        The event; for any other count than 1 the list of them.
+        The event, or a list of them if `count` is not 1.
 
     Raises:
-        NotPublished: They did not come (or came, where none was expected); it tells what came instead.
+        NotPublished: They did not come, or one came that was not expected. It lists what came instead.
 
     """
     recording = recorded(bus)
@@ -97,7 +97,7 @@ def _said(event_type: Any, where: Where, count: int, within_s: float) -> str:
 
 
 def _report(bus: EventBus, recording: Recording, event_type: Any, where: Where, what: str) -> str:
-    """Say what was expected, what came closest, what came instead, and which handlers failed."""
+    """Return what was expected, what came closest, what came instead, and which handlers failed."""
     lines = [what]
     candidates = recording.of(event_type)
     if candidates and where is not None:
@@ -135,7 +135,7 @@ def _troubles(bus: EventBus) -> list[str]:
 
 
 def letters_of(bus: EventBus) -> str:
-    """Return the dead letters of a bus as a report, with tracebacks; an empty string when there are none."""
+    """Return the dead letters of a bus as a report, with tracebacks; an empty string if there are none."""
     return "\n".join(
         f"{letter.subscription} gave up {described(letter.event)} after {letter.attempts} attempts: "
         f"{letter.error}\n{letter.traceback}"
@@ -147,7 +147,7 @@ _successors: "WeakKeyDictionary[EventBus, EventBus]" = WeakKeyDictionary()
 
 
 def newest(bus: EventBus) -> EventBus:
-    """Return the bus that took over from this one after the last crash, or itself."""
+    """Return the bus that took over from this one after the last crash, or this one."""
     while bus in _successors:
         bus = _successors[bus]
     return bus
@@ -156,13 +156,13 @@ def newest(bus: EventBus) -> EventBus:
 async def crash_and_recover(bus: EventBus, build: Callable[[EventBus], Any] | None = None) -> EventBus:
     """Crash a bus, and start another one on what its journal had kept at that instant.
 
-    Everything that a SIGKILL takes is gone: what waited in memory, what was not committed, how far a running
-    call had come. Its handlers are cancelled, which a real crash would not do: whatever they do about that
-    reaches neither the journal nor the new bus.
+    Everything that a SIGKILL destroys is gone: what waited in memory, what was not committed, the progress of
+    running calls. Handlers are cancelled, which a real crash would not do, but what they do then reaches
+    neither the journal nor the new bus.
 
     Args:
         bus: A running bus with a `MemoryJournal`, such as the fixture `durable_bus`.
-        build: Makes the firm again: called with the new bus before it starts, to subscribe as a new process
+        build: Makes the firm again. Called with the new bus before it starts, to subscribe as a new process
             would.
 
     Returns:

@@ -25,7 +25,7 @@ _LIMIT_S = 60.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known."""
+    """Register the markers."""
     config.addinivalue_line(
         "markers",
         "bus(dead_letters=False, **settings): settings of the fixtures bus and durable_bus, which are those "
@@ -47,16 +47,16 @@ def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
 def bus(request: pytest.FixtureRequest) -> EventBus:
     """Give an async test an EventBus in memory: running in virtual time, recorded, and checked at the end.
 
-    The test fails if the ledger does not balance, or if a handler gave an event up: a failed assertion in a
-    handler is not lost. `@pytest.mark.bus(dead_letters=True)` allows that; its other arguments are those
-    of `EventBus`.
+    The test fails if the ledger does not balance or there are dead letters, so that a failed assertion in a
+    handler is not lost. `@pytest.mark.bus(dead_letters=True)` allows dead letters; its other arguments are
+    those of `EventBus`.
     """
     return _keep(request, EventBus(**_settings(request)))
 
 
 @pytest.fixture
 def durable_bus(request: pytest.FixtureRequest) -> EventBus:
-    """Give a `bus` with a journal in memory, so that `crash_and_recover` has something to recover from."""
+    """Give a test a `bus` with a journal in memory, from which `crash_and_recover` can recover."""
     return _keep(request, EventBus(**_settings(request), journal=MemoryJournal()))
 
 
@@ -72,7 +72,7 @@ def _keep(request: pytest.FixtureRequest, made: EventBus) -> EventBus:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an async test that has a bus, or asks for it, in virtual time."""
+    """Run an async test in virtual time if it has a bus or the marker."""
     made = pyfuncitem.stash.get(_BUS, None)
     marker = pyfuncitem.get_closest_marker("virtual_time")
     if not inspect.iscoroutinefunction(pyfuncitem.obj) or (made is None and marker is None):
@@ -108,4 +108,4 @@ def _complaints(used: EventBus, *, may_leave_letters: bool) -> Iterator[str]:
         yield "\n".join(["the ledger does not balance: events were lost", *wrong])
     letters = "" if may_leave_letters else letters_of(used)
     if letters:
-        yield f"{letters}\nIf that is as it should be: @pytest.mark.bus(dead_letters=True)"
+        yield f"{letters}\nIf they are expected: @pytest.mark.bus(dead_letters=True)"

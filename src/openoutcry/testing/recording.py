@@ -1,4 +1,4 @@
-"""What was published on a bus, as a test sees it: recorded from the first look on, in order."""
+"""What was published on a bus, as a test sees it: recorded in order, from the first look on."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -54,10 +54,10 @@ _STAMPS = frozenset(("event_id", "event_type", "timestamp", "correlation_id", "c
 
 
 class Recording:
-    """Everything that a bus accepted, kill switches included, as long as the test runs.
+    """Everything that a bus accepted during a test, kill switches included.
 
-    A sequence of events, in the order in which they were delivered, urgent ones first: `len(recording)`,
-    `list(recording)`, `recording[-1]`. It begins with what the bus's history has when somebody first looks.
+    A sequence of events in the order of delivery, urgent ones first: `len(recording)`, `list(recording)`,
+    `recording[-1]`. It begins with what the bus's history has at the first look.
 
     Attributes:
         published: The events with their times.
@@ -79,7 +79,7 @@ class Recording:
                 future.set_result(None)
 
     def news(self) -> "asyncio.Future[None]":
-        """Return a future that is done when something more has been published."""
+        """Return a future that is done when something else has been published."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._news.append(future)
         return future
@@ -90,12 +90,12 @@ class Recording:
         return [event for event in self if takes(selectors, event)]
 
     def clear(self) -> None:
-        """Forget what was published so far."""
+        """Forget what has been published so far."""
         self.published.clear()
         self._expected.clear()
 
     def claim(self, event_type: Any, matches: Callable[[Any], bool], count: int) -> list[Any]:
-        """Return the first events that match and that no one claimed before; claim them if all are there."""
+        """Return the first matching events that were not claimed before; claim them if there are enough."""
         selectors = selectors_of(event_type)
         places = (
             place
@@ -124,9 +124,9 @@ _recordings: "WeakKeyDictionary[EventBus, Recording]" = WeakKeyDictionary()
 
 
 def recorded(bus: EventBus) -> Recording:
-    """Return what was published on a bus, from the first call of this on and what its history had then.
+    """Return what was published on a bus: since the first call of this, and what its history had then.
 
-    The recording is a subscription like others, named `openoutcry.testing`; it shows in the ledger.
+    The recording is a subscription like any other, named `openoutcry.testing`, and is in the ledger.
     """
     found = _recordings.get(bus)
     if found is None:
@@ -135,7 +135,7 @@ def recorded(bus: EventBus) -> Recording:
 
 
 def differences(event: Any, wanted: Mapping[str, Any]) -> list[str]:
-    """Return how an event's fields differ from those wanted, a line each."""
+    """Return how an event's fields differ from the wanted ones, a line per field."""
     missing = object()
     found = {name: getattr(event, name, missing) for name in wanted}
     return [

@@ -1,25 +1,24 @@
 """An event loop whose time is virtual: it jumps to the next timer instead of waiting for it.
 
-Everything that asks the loop for time obeys: `asyncio.sleep`, `asyncio.timeout`, `loop.call_later`. An
-hour passes in microseconds, and the same program takes the same path on every run. The prior art is trio's
-`MockClock(autojump_threshold=0)`; here the loop is the clock's owner, so that code under test needs no
-hook.
+Everything that asks the loop for time follows: `asyncio.sleep`, `asyncio.timeout`, `loop.call_later`. An hour
+passes in microseconds, and the same program takes the same path on every run. The prior art is trio's
+`MockClock(autojump_threshold=0)`; here the loop owns the clock, so that code under test needs no hook.
 
 Time moves only when nothing is ready to run. Then, in this order:
 
-1. Whatever the real world has already sent (a socket, a pipe, a call from another thread) is taken.
+1. What the real world has already sent (a socket, a pipe, a call from another thread) is taken.
 2. While an executor job or a child process is running, the next timer waits for it, in real time, for at
    most `patience_s`: a time-out around a thread must not fire because virtual time is fast.
 3. Virtual time jumps to the next timer.
-4. With no timer left, the loop blocks for real if anything outside could still wake it: an executor job, a
-   child process, a registered descriptor, a signal handler, a live thread other than an executor's worker.
+4. With no timer left, the loop blocks in real time if anything outside could still wake it: an executor job,
+   a child process, a registered descriptor, a signal handler, a live thread other than an executor's worker.
 5. Otherwise nothing can ever happen again: `Deadlock`, which lists every waiting task and its line.
 
 A program that never ends (a periodic timer beside a wait for nothing, a loop around `sleep(0)`) is stopped
 after `limit_s` seconds of real time, with the same error.
 
-What this cannot see: a thread does not hold back the timers, because background threads live as long as
-the program. A test with a feed thread waits for that thread's work, not for a time.
+Its limit: a thread does not hold back the timers, because background threads live as long as the program. A
+test with a feed thread must wait for that thread's work, not for a time.
 """
 
 import asyncio
@@ -43,17 +42,17 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _NS = 1_000_000_000
-_SLICE_S = 0.02  # real seconds between two looks at what is going on outside
+_SLICE_S = 0.02  # real seconds between two looks at the world outside
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Deadlock(OpenOutcryError, RuntimeError):
-    """The program can never go on, or has used up its real time. The message lists who waits, and where."""
+    """The program can never continue, or has used up its real time. Lists who waits, and where."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """The real selector, asking `idle` how long to wait whenever the loop has nothing ready to run."""
+    """The real selector. It asks `idle` how long to wait whenever the loop has nothing ready to run."""
 
     idle: Callable[[float | None], float]
 
@@ -74,8 +73,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An asyncio loop with a `clock: VirtualClock` that it moves itself. Use it through `run_virtual`.
 
-    `patience_s`: real seconds that a timer waits for a running executor job or child process; 0 never waits.
-    `limit_s`: real seconds that the whole run may take; `None` for no limit.
+    `patience_s`: real seconds that a timer waits for a running executor job or child process; 0 for none.
+    `limit_s`: real seconds that the whole run may take; None for no limit.
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jobs -= 1
 
     async def shutdown_default_executor(self, *args: Any) -> None:
-        """As in asyncio; virtual time waits for the workers, lest the time-out of 3.12 pass at once."""
+        """As in asyncio; virtual time waits for the workers, or the time-out of 3.12 would pass at once."""
         self._jobs += 1
         self._patience_s = math.inf
         try:
@@ -147,7 +146,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return descriptors or bool(getattr(self, "_signal_handlers", None)) or bool(self._threads())
 
     def _threads(self) -> list[threading.Thread]:
-        """Threads that may still call in: started since the loop was made, and not a pool's own worker."""
+        """Threads that may still call in: those started since the loop was made, but for a pool's workers."""
         workers: set[Any] = set()
         for pool in self._pools:
             workers.update(getattr(pool, "_threads", ()) or ())
@@ -157,7 +156,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     # -- how long to wait --------------------------------------------------------------------------
 
     def _idle(self, timeout_s: float | None) -> float:
-        """Nothing is ready: move the clock and return 0, or return for how long to wait in real time."""
+        """Nothing is ready: move the clock and return 0, or return how long to wait in real time."""
         now_s = time.monotonic()
         self._check_limit(now_s)
         if self._idle_since_s is None:
@@ -171,7 +170,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if busy or self._wakeable():
             return _SLICE_S
         if self._real_selector.has_news():
-            return 0  # a thread called in and ended while we looked
+            return 0  # a thread called in and ended in the meantime
         raise Deadlock(self._report("nothing is ready, no timer is set, nothing outside can wake the loop"))
 
     def _check_limit(self, now_s: float) -> None:
@@ -211,7 +210,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def _where(task: asyncio.Task[Any]) -> str:
-    """Name the line where a suspended task stands: its innermost one outside asyncio, and what it called."""
+    """Return the line at which a task is suspended, the innermost outside asyncio, and what it called."""
     frames: list[FrameType] = []
     inner: Any = task.get_coro()
     while inner is not None:
@@ -234,14 +233,14 @@ def run_virtual(
     limit_s: float | None = 60.0,
     debug: bool | None = None,
 ) -> T:
-    """Run a coroutine to its end on a fresh `VirtualLoop`, in virtual time, and return what it returns.
+    """Run a coroutine on a fresh `VirtualLoop`, in virtual time, and return its result.
 
-    `start` is what the wall clock reads at first: an aware datetime, or nanoseconds since 1970 (UTC).
+    `start` is the first reading of the wall clock: an aware datetime, or nanoseconds since 1970 (UTC).
     `patience_s`, `limit_s`: see `VirtualLoop`; both are real seconds. `debug`: asyncio's debug mode.
 
-    The end is that of `asyncio.run`: leftover tasks are cancelled, asynchronous generators and the default
-    executor are closed. Raises what the coroutine raises, and `Deadlock` when it can never end. Whatever
-    nobody caught (an exception in a task that no one awaited, or in a callback) is raised at the end as an
+    It ends as `asyncio.run` does: leftover tasks are cancelled, asynchronous generators and the default
+    executor are closed. Raises what the coroutine raises, and `Deadlock` if it can never end. Uncaught
+    exceptions (of a task that was never awaited, or in a callback) are raised at the end as an
     `ExceptionGroup`, unless the coroutine itself failed or set an exception handler on the loop.
     """
     uncaught: list[Exception] = []
@@ -263,7 +262,7 @@ def run_virtual(
         result = runner.run(coro)
     gc.collect(1)  # a failed task is often part of a cycle, and reports itself when it is freed
     if uncaught:
-        raise ExceptionGroup("nobody caught these", uncaught)
+        raise ExceptionGroup("exceptions that were not caught", uncaught)
     return result
 
 

@@ -1,7 +1,7 @@
 """The vocabulary of a trading firm: one event class for each `EventType`.
 
 All are frozen and take keywords only. Prices may be any finite number, negative ones too: spreads trade
-below zero, and so did crude oil. Quantities are positive and the side says which way. Ints and numpy
+below zero, and crude oil has, too. Quantities are positive; the side gives the direction. Ints and numpy
 numbers become floats, bools are refused, lists become tuples and dicts `FrozenDict`s. Enum fields take the
 member, its value or its name.
 """

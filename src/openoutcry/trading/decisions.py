@@ -1,4 +1,4 @@
-"""How the firm makes up its mind: strategies signal, the CIO decides, risk and compliance validate."""
+"""How the firm decides: strategies signal, the CIO decides, risk and compliance validate."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -108,14 +108,14 @@ class DecisionEvent(Event, kw_only=True):
 
 
 class ValidatedDecisionEvent(Event, kw_only=True):
-    """What risk and compliance made of a decision: approved, perhaps smaller, or rejected with the reason."""
+    """The result of validating a decision: approved, perhaps smaller, or rejected with the reason."""
 
     event_type: EventType = EventType.VALIDATED_DECISION
     original_decision_id: str
     symbol: str
     approved: bool
     adjusted_quantity: float | None = None
-    """The quantity that may be traded; None leaves the decision's."""
+    """The quantity that may be traded; None for that of the decision."""
     side: OrderSide | None = None
     risk_metrics: Mapping[str, float] = _NO_FIGURES
     compliance_checks: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ class OrderEvent(Event, kw_only=True):
     event_type: EventType = EventType.ORDER
     order_id: str
     client_order_id: str | None = None
-    """What the broker knows it by, if that is another id."""
+    """The id by which the broker knows it, if that is another one."""
     decision_id: str | None = None
     symbol: str
     side: OrderSide
@@ -95,7 +95,7 @@ class FillEvent(Event, kw_only=True):
 class OrderStateChangeEvent(Event, kw_only=True):
     """An order has gone from one state to another.
 
-    Only along `ORDER_TRANSITIONS`: anything else raises `IllegalTransition`.
+    `ORDER_TRANSITIONS` lists what is possible; anything else raises `IllegalTransition`.
     """
 
     event_type: EventType = EventType.ORDER_STATE_CHANGE
@@ -140,7 +140,7 @@ class TransactionReportEvent(Event, kw_only=True):
     capacity: str = ""
     """In which capacity the firm traded: "DEAL", "MTCH" or "AOTC" under MiFIR."""
     executed_at_ns: int | None = None
-    """When the trade happened, in nanoseconds since 1970 UTC; None when it is the event's own time."""
+    """When the trade happened, in nanoseconds since 1970 UTC; None if that is the event's own time."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)

@@ -1,4 +1,4 @@
-"""Those who watch: risk, surveillance, the kill switch, the system itself."""
+"""Oversight: risk, surveillance, the kill switch, the system itself."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -32,7 +32,7 @@ class RiskAlertEvent(Event, kw_only=True):
     current_value: float | None = None
     threshold_value: float | None = None
     halt_trading: bool = False
-    """The sender asks that nothing be traded until it says otherwise."""
+    """Whether the sender asks to stop trading until further notice."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
@@ -48,14 +48,14 @@ class RiskAlertEvent(Event, kw_only=True):
 class KillSwitchEvent(Event, kw_only=True):
     """Stop trading, now. `activated=False` releases it, which only authorised sources may do.
 
-    Nothing but the scope is required to be filled in: a kill switch without a reason is still a kill switch.
+    Only the scope is required: a kill switch without a reason is still a kill switch.
     """
 
     event_type: EventType = EventType.KILL_SWITCH
     activated: bool = True
     reason: str = ""
     scope: str = "firm"
-    """What stops: "firm" for everything, else the name of a symbol, strategy or agent."""
+    """What stops: "firm" for everything, or the name of a symbol, strategy or agent."""
     triggered_by: str = ""
     """The person or rule that pulled it."""
 
@@ -76,7 +76,7 @@ class SurveillanceAlertEvent(Event, kw_only=True):
     message: str = ""
     symbol: str | None = None
     subject: str = ""
-    """The agent, trader or account that it is about."""
+    """The agent, trader or account concerned."""
     order_ids: tuple[str, ...] = ()
     evidence: Mapping[str, Any] = _NO_DETAILS
     """JSON values."""
@@ -93,7 +93,7 @@ class SurveillanceAlertEvent(Event, kw_only=True):
 
 
 class StressTestResultEvent(Event, kw_only=True):
-    """What a scenario would cost the portfolio, and whether that is within the limit."""
+    """The loss that a scenario would cause to the portfolio, and whether it is within the limit."""
 
     event_type: EventType = EventType.STRESS_TEST_RESULT
     scenario: str

@@ -1,4 +1,4 @@
-"""Which prices each kind of order carries."""
+"""Which prices each type of order has."""
 
 from typing import Final, Protocol
 
@@ -24,7 +24,7 @@ class _OrderTerms(Protocol):
 
 
 def check_order_terms(event: _OrderTerms) -> None:
-    """Settle order_type, limit_price and stop_price, and see that the kind of order has just its prices."""
+    """Settle order_type, limit_price and stop_price, and check that just the needed prices are given."""
     if event.order_type is OrderType.MARKET and event.limit_price is None and event.stop_price is None:
         return
     settle_member(event, "order_type", OrderType)

@@ -1,4 +1,4 @@
-"""The fixed words of trading: sides, kinds and lives of orders, directions, severities."""
+"""The fixed words of trading: sides, types and states of orders, directions, severities."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -31,19 +31,19 @@ class OrderType(StrEnum):
 
 
 class TimeInForce(StrEnum):
-    """How long an order stands."""
+    """How long an order stays in force."""
 
     DAY = "day"
     GTC = "gtc"
     """Good till cancelled."""
     IOC = "ioc"
-    """Immediate or cancel: what does not fill at once is cancelled."""
+    """Immediate or cancel: what is not filled at once is cancelled."""
     FOK = "fok"
     """Fill or kill: all at once, or nothing."""
 
 
 class AlertSeverity(StrEnum):
-    """How loud an alert is."""
+    """How severe an alert is."""
 
     INFO = "info"
     WARNING = "warning"
@@ -52,7 +52,7 @@ class AlertSeverity(StrEnum):
 
 
 class OrderState(StrEnum):
-    """Where an order is in its life, in the words of FIX (tag 39, OrdStatus), and CREATED before that."""
+    """The state of an order, in the words of FIX (tag 39, OrdStatus), with CREATED before them."""
 
     CREATED = "created"
     """Made here, not yet sent."""
@@ -61,14 +61,14 @@ class OrderState(StrEnum):
     NEW = "new"
     """Acknowledged and working at the venue."""
     ACKNOWLEDGED = "new"
-    """The same state as NEW, by the name that many brokers give it."""
+    """The same state as NEW, by the name that many brokers use."""
     PARTIALLY_FILLED = "partially_filled"
     PENDING_CANCEL = "pending_cancel"
     PENDING_REPLACE = "pending_replace"
     SUSPENDED = "suspended"
     """Held by the venue, for instance in a trading halt."""
     DONE_FOR_DAY = "done_for_day"
-    """Not working any more today; a GTC order comes back."""
+    """No longer working today; a GTC order comes back."""
     FILLED = "filled"
     CANCELED = "canceled"
     REJECTED = "rejected"
@@ -85,7 +85,7 @@ def _transitions() -> dict[OrderState, frozenset[OrderState]]:
         s.PENDING_NEW: ends | {s.NEW, s.REJECTED, s.PARTIALLY_FILLED, s.PENDING_CANCEL, s.SUSPENDED},
         s.NEW: works | {s.REJECTED},
         s.PARTIALLY_FILLED: works,
-        # a refused cancel or replace puts the order back where it was; fills race with both
+        # a refused cancel or replace puts the order back into its former state; fills race with both
         s.PENDING_CANCEL: ends | {s.NEW, s.PARTIALLY_FILLED, s.REJECTED},
         s.PENDING_REPLACE: ends | {s.NEW, s.PARTIALLY_FILLED, s.PENDING_CANCEL, s.REJECTED},
         s.SUSPENDED: ends | {s.NEW, s.PARTIALLY_FILLED, s.PENDING_CANCEL, s.DONE_FOR_DAY},

@@ -1,4 +1,4 @@
-"""The verbs on a journal: what only reads needs no lock, what writes goes through the running bus."""
+"""The commands on a journal. Those that only read need no lock; changes go through the running bus."""
 
 from openoutcry.cli.journal.cursors import cursors
 from openoutcry.cli.journal.exporting import export

@@ -1,4 +1,4 @@
-"""Ways to a journal: read beside whoever writes; change it through the running bus, else under the lock."""
+"""Access to a journal: read it beside its writer; change it through the running bus, or under the lock."""
 
 import json
 import sqlite3
@@ -19,7 +19,7 @@ from openoutcry.runtime.control.client import ask
 
 @contextmanager
 def plainly(path: Path) -> Iterator[None]:
-    """Turn what the database and the system say of a file into one line."""
+    """Turn errors of the database and the system about a file into one line."""
     damage: tuple[type[Exception], ...] = (
         *database_errors(),
         json.JSONDecodeError,
@@ -38,7 +38,7 @@ def plainly(path: Path) -> Iterator[None]:
 
 
 def database_errors() -> tuple[type[Exception], ...]:
-    """Return what the SQLite libraries raise that may be in use."""
+    """Return the errors of the SQLite libraries that may be in use."""
     if find_spec("apsw") is None:
         return (sqlite3.Error,)
     import apsw
@@ -48,7 +48,7 @@ def database_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def reading(path: Path, key_file: Path | None = None, *, held: bool = True) -> Iterator[JournalReader]:
-    """Open a journal for reading; needs no lock, and keeps nobody from writing."""
+    """Open a journal for reading. Needs no lock, and does not block the writer."""
     with plainly(path), JournalReader(path, key=read_key(key_file), held=held) as reader:
         yield reader
 
@@ -70,9 +70,9 @@ def change(
     arguments: dict[str, Any],
     offline: Callable[[SqliteJournal], int],
 ) -> tuple[int, bool]:
-    """Have the running bus do something or, when none runs, do it under the file's lock.
+    """Have the running bus make a change or, if none runs, make it under the file's lock.
 
-    Returns the number that came of it, and whether a bus did it. Raises `Mistake` when the bus refuses.
+    Returns the resulting number, and whether a bus did it. Raises `Mistake` if the bus refuses.
     """
     with plainly(path):
         answer = ask(path, verb, **{name: value for name, value in arguments.items() if value is not None})

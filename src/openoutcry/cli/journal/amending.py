@@ -1,4 +1,4 @@
-"""The changes that people make beside the log: letters to redrive or to drop, cursors to drop or move."""
+"""Changes that operators make to a journal: dead letters to redrive or drop, cursors to drop or move."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from openoutcry.runtime.delivery.dead_letters import REDRIVE
 def mark_for_redrive(letters: Sequence[BuriedEvent]) -> Changes:
     """Return the change that makes the next start deliver these letters again.
 
-    Each is written anew with the reason `redrive` in place of itself, error and attempts kept.
+    Each is replaced by one with the reason `redrive`; error and attempts are kept.
     """
     due = [letter for letter in letters if letter.reason != REDRIVE]
     return Changes(
@@ -27,7 +27,7 @@ def drop_letters(letters: Sequence[BuriedEvent]) -> Changes:
 
 
 def drop_cursor(journal: Journal, name: str) -> Changes:
-    """Return the change that forgets a subscription: its cursors, and what it is suspected of."""
+    """Return the change that forgets a subscription: its cursors and its crash suspects."""
     return Changes(
         dropped_cursors=[(name, lane) for lane in _lanes_of(journal, name)],
         cleared=[(s.subscription, s.lane, s.position) for s in journal.suspects() if s.subscription == name],
@@ -39,7 +39,7 @@ def reassign_cursor(journal: Journal, old: str, new: str) -> Changes:
 
     Its suspects are cleared: they are delivered again under the new name, with no crash counted.
 
-    Raises `NotSubscribed` without such a cursor, and `DuplicateName` when the other name has one.
+    Raises `NotSubscribed` if there is no such cursor, and `DuplicateName` if the other name has one.
     """
     _lanes_of(journal, old)
     cursors = journal.cursors()

@@ -1,4 +1,4 @@
-"""`openoutcry cursors`: how far every subscription has come; dropped or reassigned where its name is gone."""
+"""`openoutcry cursors`: how far every subscription has come; drop or reassign cursors whose name is gone."""
 
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ _PATIENCE_S = 5.0
 
 
 class Standing(msgspec.Struct, kw_only=True):
-    """Where a subscription stands in a lane.
+    """The progress of a subscription in a lane.
 
     Attributes:
         subscription: Its name.
         lane: The lane.
         floor: Every position up to here is settled.
         waiting: Events that it takes and has not settled.
-        present: Whether it is subscribed to the running bus; None when no bus runs.
+        present: Whether it is subscribed to the running bus; None if no bus runs.
 
     """
 
@@ -41,7 +41,7 @@ class Standing(msgspec.Struct, kw_only=True):
 
 @click.group()
 def cursors() -> None:
-    """Look after cursors: how far each durable subscription has come."""
+    """Manage cursors: how far each durable subscription has come."""
 
 
 @cursors.command("list")
@@ -49,7 +49,7 @@ def cursors() -> None:
 @options.as_json
 @options.key_file
 def list_cursors(path: Path, as_json: bool, key_file: Path | None) -> None:
-    """List the cursors, and what waits for each. `present` says who is subscribed, while a bus runs."""
+    """List the cursors, and what waits for each. While a bus runs, `present` tells if it is subscribed."""
     with reading(path, key_file) as reader:
         found = _from_bus(path) or _from_file(reader)
     if as_json:
@@ -63,7 +63,7 @@ def list_cursors(path: Path, as_json: bool, key_file: Path | None) -> None:
 
 
 def _from_bus(path: Path) -> list[Standing] | None:
-    """Ask the running bus, which knows best. None when there is none, or it is busy: then the file tells."""
+    """Ask the running bus, which knows best. None if there is none, or it is busy: then ask the file."""
     with plainly(path):
         answer = ask(path, "cursors", timeout_s=_PATIENCE_S)
     if answer is None or not answer.ok:
@@ -85,9 +85,9 @@ def _from_file(reader: JournalReader) -> list[Standing]:
 @click.argument("name", metavar="SUBSCRIPTION")
 @options.key_file
 def drop(path: Path, name: str, key_file: Path | None) -> None:
-    """Forget a subscription's cursors, and with them what waits for it; its dead letters stay.
+    """Forget a subscription's cursors, and with them what waits for it. Its dead letters stay.
 
-    Should the name come back, it begins as a new subscription does.
+    If the name comes back, it begins as a new subscription.
     """
 
     def offline(journal: SqliteJournal) -> int:
@@ -107,7 +107,7 @@ def drop(path: Path, name: str, key_file: Path | None) -> None:
 @click.argument("new", metavar="NEW")
 @options.key_file
 def reassign(path: Path, old: str, new: str, key_file: Path | None) -> None:
-    """Give the cursors and dead letters of a subscription that was renamed, OLD, to its NEW name."""
+    """Give the cursors and dead letters of a renamed subscription, OLD, to its NEW name."""
     if old == new:
         raise Mistake(f"{old!r} is both the old name and the new one")
 

@@ -56,7 +56,7 @@ Pages = Iterator[list[Stored]]
     "-o",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Instead of printing.",
+    help="Write to this file instead of printing.",
 )
 @click.option(
     "--format",
@@ -64,20 +64,20 @@ Pages = Iterator[list[Stored]]
     type=click.Choice(["jsonl", "csv", "parquet"]),
     help="JSON lines, CSV or Parquet.  [default: by the file's name, else jsonl]",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @options.filtered
 @options.key_file
 def export(
     path: Path, output: Path | None, kind: str | None, force: bool, key_file: Path | None, **given: Any
 ) -> None:
-    """Write a journal's events, those that meet every condition given, for other programs.
+    """Write the events of a journal that meet every given condition, for other programs.
 
-    FILE appears when it is complete: an export that is interrupted leaves nothing behind.
+    FILE appears only when it is complete: an interrupted export leaves nothing behind.
     """
     kind = kind or ("jsonl" if output is None else _BY_SUFFIX.get(output.suffix.lower(), "jsonl"))
     where = filter_of(given)
     if kind == "parquet" and output is None:
-        raise Mistake("Parquet is no text to print: give --output FILE")
+        raise Mistake("Parquet cannot be printed: give --output FILE")
     if kind == "parquet":
         _pyarrow()
     with reading(path, key_file) as reader:
@@ -103,13 +103,13 @@ def _lines(kind: str, found: Pages) -> Iterator[str]:
 def _check_target(output: Path, journal: Path, force: bool) -> None:
     if output.exists():
         if journal.samefile(output) or not output.is_file():
-            raise Mistake(f"{output} is the journal, or no plain file: give another name")
+            raise Mistake(f"{output} is the journal, or not a plain file: give another name")
         if not force:
             raise Mistake(f"{output} exists: give another name, or --force to replace it")
 
 
 def _write(reader: JournalReader, where: Filter, output: Path, kind: str) -> int:
-    """Write the file beside its place, then put it there."""
+    """Write the file beside its destination, then move it there."""
     head = reader.head
     count = 0
     with progress("exporting") as tell, _in_place(output) as file:
@@ -127,7 +127,7 @@ def _write(reader: JournalReader, where: Filter, output: Path, kind: str) -> int
 
 @contextmanager
 def _in_place(output: Path) -> Iterator[IO[bytes]]:
-    """Yield a new file that takes the name `output` at the end, and vanishes if it does not come to that."""
+    """Yield a new file that is renamed to `output` at the end, and removed if that is not reached."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{output.name[:64]}-", dir=output.parent)
     except OSError as problem:
@@ -171,7 +171,7 @@ def _pyarrow() -> tuple[Any, Any]:
 
 
 def _parquet(file: IO[bytes]) -> tuple[Any, Any]:
-    """Return what takes a page, and what ends the file."""
+    """Return a function that writes a page, and one that ends the file."""
     arrow, parquet = _pyarrow()
     types = {"position": arrow.int64(), "time": arrow.timestamp("ns", tz="UTC"), "wall_ns": arrow.int64()}
     schema = arrow.schema([(name, types.get(name, arrow.string())) for name in _COLUMNS])

@@ -1,4 +1,4 @@
-"""Following a journal that somebody else writes, also when the bus is restarted or the file replaced."""
+"""Following a journal while a bus writes it, also when the bus is restarted or the file replaced."""
 
 import time
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from openoutcry.ports import Filter, Stored
 
 POLL_S: Final = 0.2
 _PAGE: Final = 1_024
-_PATIENCE: Final = 50  # polls in a row that may fail, as while a bus starts or stops
+_PATIENCE: Final = 50  # polls in a row that may fail, such as while a bus starts or stops
 
 
 class _Watch:
-    """One journal file, open for reading, with the side file that tells when that is worth it."""
+    """One journal file, open for reading, and the side file that tells whether reading is worth it."""
 
     def __init__(self, path: Path, key: bytes | None) -> None:
         self.path = path
@@ -33,15 +33,15 @@ class _Watch:
 
     @property
     def is_stale(self) -> bool:
-        """Whether other files stand at the path now."""
+        """Whether there are other files at the path now."""
         return _identity(self.path) != self._identity
 
     def has_news(self) -> bool:
-        """Whether something may have been written since the last page. A look into shared memory."""
+        """Whether something may have been written since the last page. Reads shared memory."""
         return self._side is None or self._side.written != self._seen
 
     def page(self, after: int, where: Filter) -> list[Stored]:
-        """Return the next entries; none: all was read."""
+        """Return the next entries; none if all were read."""
         seen = -1 if self._side is None else self._side.written
         page = self.reader.read(after, _PAGE, where)
         if not page:
@@ -49,14 +49,14 @@ class _Watch:
         return page
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self.reader.close()
         if self._side is not None:
             self._side.close()
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """Return what changes when the journal or its side file is replaced; nothing while it is missing."""
+    """Return what changes if the journal or its side file is replaced; empty while one is missing."""
     found: list[int] = []
     for name in (path, Path(f"{path.resolve()}-marks")):
         with suppress(OSError):
@@ -65,10 +65,10 @@ def _identity(path: Path) -> tuple[int, ...]:
 
 
 def follow(path: Path, key: bytes | None, where: Filter, after: int) -> Iterator[list[Stored]]:
-    """Yield what is written behind a position, page by page, without end.
+    """Yield what is written after a position, page by page, without end.
 
-    Raises `JournalCorrupt` for damage, and another `JournalError` when the file cannot be read for ten
-    seconds. A file that is away is waited for.
+    Raises `JournalCorrupt` for damage, and another `JournalError` if the file cannot be read for ten seconds.
+    If the file is missing, waits for it.
     """
     watch: _Watch | None = None
     failures = 0
@@ -95,7 +95,7 @@ def follow(path: Path, key: bytes | None, where: Filter, after: int) -> Iterator
 
 
 def _open_again(path: Path, key: bytes | None, old: _Watch | None, after: int) -> tuple[_Watch | None, int]:
-    """Open what stands at the path now. Where that is a shorter journal, begin at its beginning."""
+    """Open the file that is at the path now. If it is a shorter journal, start from its beginning."""
     if not path.is_file():
         return old, after
     new = _Watch(path, key)
@@ -103,7 +103,7 @@ def _open_again(path: Path, key: bytes | None, old: _Watch | None, after: int) -
         old.close()
     try:
         if new.reader.head < after:
-            click.echo(f"{path} is a new journal; going on from its beginning", err=True)
+            click.echo(f"{path} is a new journal; continuing from its beginning", err=True)
             after = 0
     except BaseException:
         new.close()

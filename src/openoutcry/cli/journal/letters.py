@@ -1,4 +1,4 @@
-"""`openoutcry dlq`: the dead letters of a journal, listed, shown, redriven, dropped."""
+"""`openoutcry dlq`: lists, shows, redrives and drops the dead letters of a journal."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +21,7 @@ _ERROR_WIDTH = 60
 
 
 class Which(msgspec.Struct, frozen=True, kw_only=True):
-    """Which letters, as the command line says: those that meet every condition."""
+    """Which letters the command line selects: those that meet every condition."""
 
     letter_ids: tuple[int, ...] = ()
     subscription: str | None = None
@@ -30,7 +30,7 @@ class Which(msgspec.Struct, frozen=True, kw_only=True):
     until_ns: int | None = None
 
     def takes(self, letter: BuriedEvent) -> bool:
-        """Whether a letter is one of them."""
+        """Return True if a letter is one of them."""
         return (
             (not self.letter_ids or letter.letter_id in self.letter_ids)
             and self.subscription in (None, letter.subscription)
@@ -40,7 +40,7 @@ class Which(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def arguments(self) -> dict[str, Any]:
-        """Return the conditions as the bus takes them."""
+        """Return the conditions in the form that the bus takes."""
         return {**msgspec.structs.asdict(self), "letter_ids": list(self.letter_ids) or None}
 
 
@@ -53,7 +53,7 @@ _CONDITIONS = (
         "since_ns",
         type=options.INSTANT,
         metavar="TIME",
-        help="Buried then or later, or an age: 2h.",
+        help="Given up then or later, or an age: 2h.",
     ),
     click.option("--until", "until_ns", type=options.INSTANT, metavar="TIME", help="Buried before."),
 )
@@ -67,7 +67,7 @@ def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def dlq() -> None:
-    """Look after dead letters: events that a subscription could not handle."""
+    """Manage dead letters: events that a subscription could not handle."""
 
 
 @dlq.command("list")
@@ -109,7 +109,7 @@ def _columns(letter: BuriedEvent) -> tuple[object, ...]:
 @options.as_json
 @options.key_file
 def show(path: Path, letter_id: int, as_json: bool, key_file: Path | None) -> None:
-    """Show one dead letter whole: the event, the error and its traceback."""
+    """Show one dead letter completely: the event, the error and its traceback."""
     with reading(path, key_file) as reader:
         found = [letter for letter in reader.buried() if letter.letter_id == letter_id]
     if not found:
@@ -139,9 +139,7 @@ def _pretty(payload: bytes) -> list[str]:
     return payload.decode("utf-8", "replace").splitlines()
 
 
-_ALL = click.option(
-    "--all", "everything", is_flag=True, help="All of them; needed where no condition is given."
-)
+_ALL = click.option("--all", "everything", is_flag=True, help="All of them; needed if no condition is given.")
 
 
 @dlq.command()
@@ -150,7 +148,7 @@ _ALL = click.option(
 @_ALL
 @options.key_file
 def redrive(path: Path, everything: bool, key_file: Path | None, **given: Any) -> None:
-    """Deliver dead letters again, each to the subscription that could not handle it, and to no other.
+    """Deliver dead letters again, each only to the subscription that could not handle it.
 
     A running bus does it at once. Otherwise the letters are marked, and the next start delivers them.
     """
@@ -192,7 +190,7 @@ def _which(given: dict[str, Any], everything: bool) -> Which:
 
 
 def _amend(journal: SqliteJournal, which: Which, how: Callable[[list[BuriedEvent]], Changes]) -> int:
-    """Change the letters in one commit, synced, and return how many there are of them."""
+    """Change the letters in one synced commit, and return how many they are."""
     changes = how([letter for letter in journal.buried(which.subscription) if which.takes(letter)])
     if changes.removed_letters:
         journal.write((), changes)

@@ -19,7 +19,7 @@ from openoutcry.ports import Filter
 
 @click.command()
 @options.journal
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Continue with what is written from now on, until Ctrl-C.")
 @click.option(
     "--lines",
     "-n",
@@ -28,7 +28,7 @@ from openoutcry.ports import Filter
     default=10,
     show_default=True,
     metavar="COUNT",
-    help="How many of the newest events.",
+    help="How many of the newest events to show.",
 )
 @options.filtered
 @options.as_json
@@ -36,7 +36,7 @@ from openoutcry.ports import Filter
 def tail(path: Path, follow: bool, count: int, as_json: bool, key_file: Path | None, **given: Any) -> None:
     """Show the newest events of a journal, and with --follow those to come.
 
-    It needs no lock, keeps no bus from writing, and goes on when the bus is restarted.
+    Needs no lock, does not block the bus, and continues if the bus is restarted.
     """
     where = filter_of(given)
     with reading(path, key_file) as reader:
@@ -47,7 +47,7 @@ def tail(path: Path, follow: bool, count: int, as_json: bool, key_file: Path | N
 
 
 def _upto(reader: JournalReader, count: int, where: Filter, head: int) -> list[Any]:
-    """Return the newest entries, but not those that were written since the head was looked at."""
+    """Return the newest entries, without those written since the head was read."""
     return [entry for entry in reader.tail(count, where) if entry.position <= head]
 
 
@@ -60,11 +60,11 @@ def _follow(path: Path, key_file: Path | None, where: Filter, after: int, as_jso
 @click.command()
 @options.journal
 @options.filtered
-@click.option("--limit", type=click.IntRange(min=1), metavar="COUNT", help="Only the newest so many.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="COUNT", help="Only so many of the newest.")
 @options.as_json
 @options.key_file
 def history(path: Path, limit: int | None, as_json: bool, key_file: Path | None, **given: Any) -> None:
-    """Show the events of a journal, oldest first, that meet every condition given."""
+    """Show the events of a journal that meet every given condition, oldest first."""
     where = filter_of(given)
     with reading(path, key_file) as reader:
         print_lines(_history(reader, where, limit, as_json))

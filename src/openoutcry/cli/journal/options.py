@@ -1,4 +1,4 @@
-"""What the verbs on a journal have in common on the command line: the file, the key, filters and times."""
+"""What the commands on a journal have in common: the file, the key, filters and times."""
 
 import re
 import time
@@ -20,25 +20,25 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Age(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """A stretch of time such as 90s, 15m, 2h, 7d or 4w; converted to nanoseconds."""
+    """A duration such as 90s, 15m, 2h, 7d or 4w, converted to nanoseconds."""
 
     name = "AGE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return it in nanoseconds."""
+        """Return the duration in nanoseconds."""
         found = _AGE.fullmatch(str(value).strip())
         if found is None:
-            self.fail(f"{value!r} is no stretch of time: write 90s, 15m, 2h, 7d or 4w", param, ctx)
+            self.fail(f"{value!r} is not a duration: write 90s, 15m, 2h, 7d or 4w", param, ctx)
         return round(float(found[1]) * _SECONDS[found[2]] * NS_PER_S)
 
 
 class Instant(click.ParamType):  # type: ignore[type-arg]
-    """A time (ISO 8601, UTC unless it says otherwise), or an age before now; converted to ns since 1970."""
+    """A time (ISO 8601, UTC by default) or an age before now, converted to ns since 1970."""
 
     name = "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return it in nanoseconds since 1970."""
+        """Return the time in nanoseconds since 1970."""
         if isinstance(value, int):
             return value
         text = str(value).strip()
@@ -48,7 +48,7 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
             moment = datetime.fromisoformat(text)
         except ValueError:
             self.fail(
-                f"{value!r} is no time: write 2025-11-24, 2025-11-24T16:00 (UTC), "
+                f"{value!r} is not a time: write 2025-11-24, 2025-11-24T16:00 (UTC), "
                 f"2025-11-24T16:00+01:00, or an age such as 15m",
                 param,
                 ctx,
@@ -76,7 +76,7 @@ until = click.option("--until", "until_ns", type=INSTANT, metavar="TIME", help="
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Accept `--type fill,order` and the option repeated."""
+    """Accept `--type fill,order` and a repeated option."""
     return tuple(dict.fromkeys(name.strip() for part in value for name in part.split(",") if name.strip()))
 
 
@@ -91,14 +91,14 @@ _FILTERS: Final = (
 
 
 def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of a filter; `filter_of` reads them."""
+    """Add the options of a filter to a command; `filter_of` reads them."""
     for option in reversed(_FILTERS):
         command = option(command)
     return command
 
 
 def filter_of(given: dict[str, Any]) -> Filter:
-    """Take the options of a filter out of what a command was given, and return the filter."""
+    """Take the options of a filter from the arguments of a command, and return the filter."""
     types = given.pop("types")
     return Filter(
         types=frozenset(types) if types else None,
@@ -111,7 +111,7 @@ def filter_of(given: dict[str, Any]) -> Filter:
 
 
 def read_key(file: Path | None) -> bytes | None:
-    """Return the key in a file. Raises `Mistake` when it cannot be read."""
+    """Return the key in a file. Raises `Mistake` if it cannot be read."""
     if file is None:
         return None
     try:

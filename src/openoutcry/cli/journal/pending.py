@@ -1,4 +1,4 @@
-"""`openoutcry pending`: what each subscription has not settled, counted without its code."""
+"""`openoutcry pending`: what each subscription has not settled, counted without running its code."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ class Waiting(msgspec.Struct, kw_only=True):
 
 
 class _Claim:
-    """One cursor while the journal is gone through."""
+    """One cursor while the journal is read."""
 
     def __init__(self, cursor: CursorState) -> None:
         self.cursor = cursor
@@ -53,14 +53,14 @@ class _Claim:
         return self.all_types or event_type in self.takes
 
     def wants(self, position: int) -> bool:
-        """Whether a position was not settled."""
+        """Return True if a position was not settled."""
         if position <= self.cursor.floor:
             return False
         before = bisect_right(self.cursor.settled, (position, LAST_POSITION))
         return not before or self.cursor.settled[before - 1][1] < position
 
     def count(self, places: list[int]) -> int:
-        """Return how many of some ascending positions were not settled."""
+        """Return how many of these ascending positions were not settled."""
         settled = self.cursor.settled
         count = len(places) - bisect_right(places, self.cursor.floor)
         first = max(0, bisect_right(settled, (places[0], LAST_POSITION)) - 1)
@@ -71,7 +71,7 @@ class _Claim:
 
 
 def unsettled(reader: JournalReader, cursors: Iterable[CursorState]) -> Iterator[tuple[Stored, str]]:
-    """Yield every event with the name of each subscription that it waits for, in order."""
+    """Yield every unsettled event, in order, with the name of each subscription for which it waits."""
     claims = [_Claim(cursor) for cursor in cursors]
     after = min((claim.cursor.floor for claim in claims), default=reader.head)
     for page in pages(reader, after=after):
@@ -100,7 +100,7 @@ def count_waiting(reader: JournalReader, seen: Seen | None = None) -> list[Waiti
 
 
 def _count_up(claim: _Claim, page: list[Stored], places: dict[tuple[str, str | None], list[int]]) -> None:
-    """Add to a claim what waits for it on a page, whose positions are given by lane and type."""
+    """Add to a claim what waits for it on a page; the positions are given by lane and type."""
     mine = [
         found
         for (lane, event_type), found in places.items()
@@ -124,16 +124,16 @@ def show_waiting(counts: list[Waiting]) -> None:
 
 @click.command()
 @options.journal
-@click.option("--list", "as_list", is_flag=True, help="The events themselves instead of how many.")
-@click.option("--subscription", metavar="NAME", help="Of this subscription alone.")
+@click.option("--list", "as_list", is_flag=True, help="Show the events themselves instead of counts.")
+@click.option("--subscription", metavar="NAME", help="Only of this subscription.")
 @options.as_json
 @options.key_file
 def pending(
     path: Path, as_list: bool, subscription: str | None, as_json: bool, key_file: Path | None
 ) -> None:
-    """Count what each subscription has not settled, by its saved cursors and the types that it takes.
+    """Count what each subscription has not settled, from its saved cursors and the types that it takes.
 
-    A running bus saves its cursors a moment after they have moved, so that a few more may be settled.
+    A running bus saves its cursors a moment after they have moved, so a few more events may be settled.
     """
     with reading(path, key_file) as reader:
         if as_list:

@@ -27,15 +27,15 @@ class Outlook(msgspec.Struct, kw_only=True):
     """What a start of the bus would find.
 
     Attributes:
-        running: The process that writes to the journal now; None when none does.
+        running: The process that writes to the journal now; None if none does.
         dead: Whether a sync or write has failed, so that a start is refused.
         redelivered: Events that would be delivered again, counted once for each subscription.
         waiting: The same by subscription and lane.
-        suspects: What was being handled when a process died, the crash included.
-        quarantined: Suspects that would not be tried again but buried.
+        suspects: What was being handled when a process died, including the last crash.
+        quarantined: Suspects that would not be tried again, but become dead letters.
         redriven: Dead letters that are marked to be redriven.
         letters: All dead letters.
-        damage: What is not as it was written; None if it was not looked for, without the key.
+        damage: What is not as it was written; None if that was not checked, for lack of the key.
 
     """
 
@@ -53,23 +53,23 @@ class Outlook(msgspec.Struct, kw_only=True):
 @click.command()
 @options.journal
 @click.argument("new", metavar="[NEW]", required=False, type=click.Path(path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Only say what a start of the bus would redeliver.")
+@click.option("--dry-run", is_flag=True, help="Only show what a start of the bus would redeliver.")
 @click.option(
     "--crash-attempts",
     type=click.IntRange(min=1),
     default=_CRASHES,
     show_default=True,
     metavar="COUNT",
-    help="With --dry-run: the bus's setting, from which on a suspect is quarantined.",
+    help="With --dry-run: the bus's setting crash_attempts, at which a suspect is quarantined.",
 )
 @options.as_json
 @options.key_file
 def recover(
     path: Path, new: Path | None, dry_run: bool, crash_attempts: int, as_json: bool, key_file: Path | None
 ) -> None:
-    """Build the journal NEW from everything in JOURNAL that verifies; or look what a start would redeliver.
+    """Build the journal NEW from everything in JOURNAL that verifies, or show what a start would redeliver.
 
-    JOURNAL stays as it is. Events keep their positions; what had to be left out is listed. Ends with 1 when
+    JOURNAL stays as it is. Events keep their positions; what had to be left out is listed. Exits with 1 if
     something is damaged.
     """
     if dry_run == (new is not None):
@@ -91,7 +91,7 @@ def recover(
 
 
 def _look(path: Path, key_file: Path | None, crash_attempts: int) -> Outlook:
-    with reading(path, key_file, held=False) as reader:  # damage is listed, and must not end the look
+    with reading(path, key_file, held=False) as reader:  # damage is listed, and must not end the inspection
         head = reader.head
         with progress("counting") as tell:
             waiting = count_waiting(reader, lambda at: tell(at, head))
@@ -124,7 +124,7 @@ def _look(path: Path, key_file: Path | None, crash_attempts: int) -> Outlook:
 
 
 def _damage(reader: JournalReader, *, has_key: bool) -> list[Problem] | None:
-    """Verify; None for a sealed journal, which cannot be verified without its key."""
+    """Verify. Return None for a sealed journal, which cannot be verified without its key."""
     try:
         with progress("verifying") as tell:
             return list(reader.verify(tell).problems)
@@ -154,7 +154,7 @@ def _show(found: Outlook) -> None:
         heads = ("suspect of", "lane", "position", "crashes")
         table(heads, [(clean(s.subscription), s.lane, s.position, s.crashes) for s in found.suspects])
     if found.damage or found.dead:
-        click.echo("\ngo on in a new file with `openoutcry recover OLD NEW`")
+        click.echo("\ncontinue in a new file with `openoutcry recover OLD NEW`")
 
 
 def _words(damage: list[Problem] | None) -> str:

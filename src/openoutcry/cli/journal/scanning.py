@@ -1,4 +1,4 @@
-"""Going through a journal from one end to the other, filtered, up to the head that it had at the start."""
+"""Reading a journal through a filter, from one end to the head that it had at the start."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,16 +8,16 @@ from openoutcry.ports import Filter, Stored
 
 PAGE: int = 2_048
 Seen = Callable[[int], None]
-"""Called with the position that has been reached."""
+"""Called with the position that was reached."""
 
 
 def pages(
     reader: JournalReader, where: Filter | None = None, *, after: int = 0, seen: Seen | None = None
 ) -> Iterator[list[Stored]]:
-    """Yield the entries behind a position that meet a filter, page by page; empty pages are left out.
+    """Yield the entries after a position that meet a filter, page by page, without empty pages.
 
-    Pages are taken without the filter, but for its times, so that `seen` hears of progress also where
-    nothing matches.
+    Pages are read with only the times of the filter, so that `seen` is told of progress even if nothing
+    matches.
     """
     head = reader.head
     meets = None if where is None else matching(where)

@@ -1,4 +1,4 @@
-"""How stored events look: as a line for people, as a JSON row for programs. No event class is needed."""
+"""How stored events are shown: a line for people, a JSON row for programs. No event class is needed."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 class EventRow(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """A stored event as JSON: its place and head, and the event's own bytes."""
+    """A stored event as JSON: its position and head, and the event's own bytes."""
 
     subscription: str | None = None
     position: int
@@ -64,7 +64,7 @@ def time_of(wall_ns: int) -> str:
 
 
 def head_of(entry: Stored | BuriedEvent) -> Envelope:
-    """Return what can be told of an event; where its JSON has no head that can be read, what is beside it."""
+    """Return the head of an event; if its JSON has none that can be read, what is stored beside it."""
     try:
         if isinstance(entry, Stored):
             return entry.head()
@@ -113,14 +113,14 @@ def json_line(row: object) -> str:
 
 
 def clean(text: str) -> str:
-    """Return text that does nothing to a terminal: what does not print is escaped."""
+    """Return text that is safe for a terminal: what is not printable is escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
 def line_of(entry: Stored) -> str:
-    """Return an event as one line: place, time, lane, type, agent, symbol, then its own fields."""
+    """Return an event as one line: position, time, lane, type, agent, symbol, then its own fields."""
     head = head_of(entry)
     return (
         f"{entry.position:>8}  {time_of(entry.wall_ns)}  {entry.lane:<7}  {_fit(head.event_type, 18)}  "
@@ -133,7 +133,7 @@ def _fit(text: str | None, width: int) -> str:
 
 
 def details(payload: bytes) -> str:
-    """Return an event's own fields as `name=value`, without those that every event has, and empty ones."""
+    """Return an event's own fields as `name=value`, without empty ones and those that every event has."""
     try:
         fields = _decode(payload)
     except msgspec.DecodeError:
@@ -149,6 +149,6 @@ def _short(value: Any) -> str:
 
 
 def shown(entries: Iterable[Stored], as_json: bool) -> Iterable[str]:
-    """Return the lines of some events."""
+    """Return the lines for some events."""
     show: Callable[[Stored], str] = (lambda entry: json_line(row_of(entry))) if as_json else line_of
     return map(show, entries)

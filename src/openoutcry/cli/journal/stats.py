@@ -1,4 +1,4 @@
-"""`openoutcry stats`: what a journal holds, how big it is, and who is behind."""
+"""`openoutcry stats`: what a journal holds, how big it is, and which subscriptions are behind."""
 
 from collections import Counter
 from pathlib import Path
@@ -22,7 +22,7 @@ class Stats(msgspec.Struct, kw_only=True):
 
     Attributes:
         path: The file.
-        running: The process that writes to it now; None when none does.
+        running: The process that writes to it now; None if none does.
         first: The oldest position that is kept.
         head: The newest.
         entries: How many there are.
@@ -35,7 +35,7 @@ class Stats(msgspec.Struct, kw_only=True):
         levels: Events by level.
         letters: Dead letters by subscription.
         suspects: What was in flight when a process died.
-        subscriptions: Where the subscriptions stand.
+        subscriptions: The progress of the subscriptions.
 
     """
 
@@ -61,7 +61,7 @@ class Stats(msgspec.Struct, kw_only=True):
 @options.as_json
 @options.key_file
 def stats(path: Path, as_json: bool, key_file: Path | None) -> None:
-    """Say what a journal holds: events by type and level, sizes, subscriptions, dead letters."""
+    """Show what a journal holds: events by type and level, sizes, subscriptions, dead letters."""
     with reading(path, key_file) as reader:
         found = _gather(reader)
     if as_json:

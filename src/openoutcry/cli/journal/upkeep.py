@@ -1,4 +1,4 @@
-"""`openoutcry retire` and `openoutcry vacuum`: old events forgotten, room given back, while no bus runs."""
+"""`openoutcry retire` and `openoutcry vacuum`: delete old events and free space, while no bus runs."""
 
 import time
 from pathlib import Path
@@ -19,9 +19,9 @@ _PAGES = 4_096
 @click.option("--older-than", "age_ns", type=AGE, metavar="AGE", help="Events older than this: 90d.")
 @click.option("--keep-count", type=click.IntRange(min=0), metavar="COUNT", help="All but the newest so many.")
 @click.option(
-    "--keep-bytes", type=click.IntRange(min=0), metavar="BYTES", help="Until the file needs no more."
+    "--keep-bytes", type=click.IntRange(min=0), metavar="BYTES", help="As many as make the file need no more."
 )
-@click.option("--past-cursors", is_flag=True, help="Also what a subscription has not settled.")
+@click.option("--past-cursors", is_flag=True, help="Delete also what a subscription has not settled.")
 @options.key_file
 def retire(
     path: Path,
@@ -31,12 +31,13 @@ def retire(
     past_cursors: bool,
     key_file: Path | None,
 ) -> None:
-    """Forget the oldest events, in whole batches, while no bus runs; a running bus does it by its settings.
+    """Delete the oldest events, in whole batches, while no bus runs; a running bus does it by its settings.
 
-    Nothing goes that a subscription has not settled, unless you say so. Dead letters keep their events.
+    Nothing is deleted that a subscription has not settled, unless you ask for it. Dead letters keep their
+    events.
     """
     if age_ns is None and keep_count is None and keep_bytes is None:
-        raise Mistake("say how much is to go: --older-than, --keep-count or --keep-bytes")
+        raise Mistake("say how much to delete: --older-than, --keep-count or --keep-bytes")
     older_than_ns = None if age_ns is None else time.time_ns() - age_ns
     retired = 0
     with writing(path, key_file) as journal, progress("retiring") as tell:
@@ -50,14 +51,14 @@ def retire(
             retired += count
             tell(retired, entries)
             journal.idle()
-    click.echo(f"{retired:,} events retired; `openoutcry vacuum {path}` gives their room back to the disk")
+    click.echo(f"{retired:,} events retired; `openoutcry vacuum {path}` gives their space back to the disk")
 
 
 @click.command()
 @options.journal
 @options.key_file
 def vacuum(path: Path, key_file: Path | None) -> None:
-    """Give free room in the file back to the disk, while no bus runs."""
+    """Give free space in the file back to the disk, while no bus runs."""
     with writing(path, key_file) as journal, progress("vacuuming") as tell:
         before = journal.path.stat().st_size
         pages = left = journal.vacuum(_PAGES)

@@ -1,4 +1,4 @@
-"""`openoutcry verify`: everything in a journal held against its checksums."""
+"""`openoutcry verify`: checks everything in a journal against its checksums."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ class _AnchorType(click.ParamType):  # type: ignore[type-arg]
         try:
             return Anchor(int(position), bytes.fromhex(checksum).hex())
         except ValueError:
-            self.fail(f"{value!r} is no anchor: give what verify has printed, POSITION:CHECKSUM", param, ctx)
+            self.fail(f"{value!r} is not an anchor: give what verify printed, POSITION:CHECKSUM", param, ctx)
 
 
 @click.command()
@@ -32,14 +32,14 @@ class _AnchorType(click.ParamType):  # type: ignore[type-arg]
     "--anchor",
     type=_AnchorType(),
     metavar="POSITION:CHECKSUM",
-    help="A head that an earlier verify has printed: the chain must still lead through it.",
+    help="A head that an earlier verify has printed; the chain must still lead through it.",
 )
 @options.as_json
 @options.key_file
 def verify(path: Path, anchor: Anchor | None, as_json: bool, key_file: Path | None) -> None:
-    """Hold every batch, cursor and dead letter against its checksum.
+    """Check every batch, cursor and dead letter against its checksum.
 
-    Ends with 0 when all is as it was written, and with 1 when it is not.
+    Exits with 0 if all is as it was written, and with 1 if not.
     """
     with reading(path, key_file) as reader, progress("verifying") as tell:
         found = reader.verify(tell, anchor)
@@ -60,4 +60,4 @@ def _show(found: Verified) -> None:
     if found.intact:
         click.echo(f"intact; the head to keep elsewhere, for --anchor: {head}")
     else:
-        click.echo("DAMAGED: go on in a new file with `openoutcry recover OLD NEW`")
+        click.echo("DAMAGED: continue in a new file with `openoutcry recover OLD NEW`")

@@ -1,4 +1,4 @@
-"""The people of the firm: each an agent with one subscription."""
+"""The agents of the firm, each with one subscription."""
 
 from openoutcry.firm.agents.archivist import Archivist
 from openoutcry.firm.agents.base import Agent

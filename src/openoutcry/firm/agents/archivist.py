@@ -17,8 +17,8 @@ from openoutcry.trading import (
 class Archivist(Agent):
     """Follows causation ids.
 
-    Signals and bars are kept for the day; those that a decision or alert names as its cause, and what
-    follows, for good.
+    Signals and bars are kept for the day. Those that a decision or alert names as its cause, and what follows
+    from them, are kept for good.
     """
 
     def __init__(self, name: str = "archivist") -> None:
@@ -26,7 +26,7 @@ class Archivist(Agent):
         self._kept: dict[str, Event] = {}
         self._today: dict[str, Event] = {}
         self._wanted: set[str] = set()
-        # Alerts and rulings take the high-priority lane: they may be heard before the bar that caused them.
+        # Alerts and rulings take the high-priority lane: they may arrive before the bar that caused them.
         self.react(SessionOpened, self.on_session)
         self.react(MarketDataEvent, self.on_market_data)
         self.react(SignalEvent, self.keep_today)
@@ -44,14 +44,14 @@ class Archivist(Agent):
             await self.keep_today(event)
 
     async def keep_today(self, event: Event) -> None:
-        """Keep an event for the day, or for good if it has already been named as a cause."""
+        """Keep an event for the day, or for good if it was already named as a cause."""
         if event.event_id in self._wanted:
             await self.keep(event)
         else:
             self._today[event.event_id] = event
 
     async def keep(self, event: Event) -> None:
-        """Keep an event for good, and what caused it."""
+        """Keep an event and its causes for good."""
         self._wanted.discard(event.event_id)
         self._kept[event.event_id] = event
         causes = {event.causation_id, *getattr(event, "contributing_signals", ())}
@@ -67,11 +67,11 @@ class Archivist(Agent):
                 causes.add(cause.causation_id)
 
     def find(self, event_id: str) -> Event | None:
-        """Give a kept event."""
+        """Return a kept event."""
         return self._kept.get(event_id)
 
     def explain(self, fill_id: str) -> list[Event]:
-        """Give the causes of a fill, the oldest first: bar, signal, decision, rulings, order, fill."""
+        """Return the causes of a fill, oldest first: bar, signal, decision, rulings, order, fill."""
         chain: list[Event] = []
         event = self._kept.get(fill_id)
         while event is not None:

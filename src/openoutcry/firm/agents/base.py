@@ -1,7 +1,7 @@
-"""What all agents have in common: a name, one mailbox, and a hand on the kill switch.
+"""What all agents have in common: a name, one mailbox, and a reaction to the kill switch.
 
-An agent subscribes once, with everything it takes: one mailbox and one consumer, so that it hears things in
-order and its state is never raced by its own reactions.
+An agent subscribes once, with everything it takes: it has one mailbox and one consumer, so that it gets
+events in order and its reactions never race each other.
 """
 
 import asyncio
@@ -22,33 +22,33 @@ PATIENCE_PAUSE_S = 0.005
 
 
 class Forgetful(OpenOutcryError, RuntimeError):
-    """An agent could not take the past into memory: a reaction of its waits for something even then."""
+    """An agent could not remember the past: one of its reactions waits for something even then."""
 
 
 def _unheard(_event: Event) -> None:
-    """Let what an agent says go unnoticed."""
+    """Ignore what an agent publishes."""
 
 
 class Agent:
-    """Someone who works at the firm.
+    """An agent of the firm.
 
     Subclasses call `react` in their constructor; `attach` then subscribes the agent to a bus.
 
-    An agent whose bus has a journal can be killed: its memory is what it has made of the events that it dealt
-    with. At the next start the journal tells it those events again, and it reacts to them as it did, with its
-    mouth shut (`remember`). Whatever a reaction does to the world, other than by `say`, must therefore stand
-    behind a look at `remembering`.
+    An agent whose bus has a journal can be killed: its state follows from the events that it has handled. At
+    the next start the journal hands it those events again, and it reacts to them as before, but publishes
+    nothing (`remember`). So whatever a reaction does to the outside world, other than by `say`, must check
+    `remembering` first.
 
     Attributes:
         name: Its name on the bus, in the ledger and in the report.
         halted: Whether the kill switch has been thrown.
         kill_heard_ns: The clock when the kill switch reached it, or None.
         heard_kill: Set when the kill switch has reached it and its own part is done.
-        refused_count: How often the bus refused what it wanted to say.
-        remembered_count: Events that it was told again at the start.
-        remembering: Whether what it hears now is the past: it is taken to heart, and nothing is said.
-        durable: Whether the bus has a journal, so that everything that matters must be on record.
-        on_said: Called with each event that it has said and the bus has accepted.
+        refused_count: How often the bus refused what it published.
+        remembered_count: Events that it was handed again at the start.
+        remembering: Whether it is handed the past, so that it builds its state and publishes nothing.
+        durable: Whether the bus has a journal, so that everything that matters must be in it.
+        on_said: Called with each event that it has published and the bus has accepted.
 
     """
 
@@ -77,7 +77,7 @@ class Agent:
         bus.subscribe(list(self._reactions), self.receive, name=self.name, timeout_s=timeout_s, retry=retry)
 
     def attach_durably(self, bus: EventBus, clock: Clock) -> None:
-        """Subscribe to a bus with a journal, under a cursor of its own, with `remember` for the past."""
+        """Subscribe to a bus with a journal, with a cursor of its own and `remember` for the past."""
         self.bus, self.clock, self.durable = bus, clock, True
         bus.subscribe(list(self._reactions), self.receive, name=self.name, restore=self.remember)
 
@@ -88,7 +88,7 @@ class Agent:
             await reaction(event)
 
     def remember(self, event: Event) -> None:
-        """Take an event into memory that was dealt with before a restart. Raises `Forgetful`."""
+        """Rebuild state from an event that was handled before a restart. Raises `Forgetful`."""
         reaction = self._reactions.get(type(event))
         if reaction is None:
             return
@@ -110,7 +110,7 @@ class Agent:
     async def report(
         self, order_id: str, from_state: OrderState, to_state: OrderState, reason: str = ""
     ) -> None:
-        """Say that an order went from one state to another."""
+        """Publish that an order went from one state to another."""
         await self.say(
             OrderStateChangeEvent(
                 order_id=order_id,
@@ -122,10 +122,9 @@ class Agent:
         )
 
     async def say(self, event: Event) -> bool:
-        """Publish, trying again for about two seconds while the bus has no room; False when it never had any.
+        """Publish, retrying for about two seconds while the bus has no room; False if it never had any.
 
-        Nothing is lost without a trace: the bus counts each refusal under its reason, and `refused_count`
-        here too.
+        Nothing is lost silently: the bus counts each refusal under its reason, and so does `refused_count`.
         """
         if self.remembering:
             return True
@@ -138,7 +137,7 @@ class Agent:
         return False
 
     async def stop_work(self) -> None:
-        """Do what the kill switch asks of this agent, beyond `halted`. Runs beside its other reactions."""
+        """Do what the kill switch requires of this agent beyond `halted`. Runs beside its other reactions."""
 
     async def _hear_kill_switch(self, event: KillSwitchEvent) -> None:
         self.kill_heard_ns = self.clock.now_ns()

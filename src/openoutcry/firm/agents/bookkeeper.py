@@ -1,4 +1,4 @@
-"""An agent that keeps books of its own, from the fills and prices that it hears."""
+"""An agent that keeps books of its own, from the fills and prices that it receives."""
 
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.book import Book
@@ -9,11 +9,11 @@ from openoutcry.trading import FillEvent, MarketDataEvent
 
 
 class Bookkeeper(Agent):
-    """Keeps books: the same fills give everybody the same books, without a shared one.
+    """Keeps books: the same fills give every agent the same books, so none are shared.
 
     Attributes:
         book: The books.
-        day: The present trading day, ISO 8601; empty before the first.
+        day: The current trading day, ISO 8601; empty before the first.
 
     """
 
@@ -27,7 +27,7 @@ class Bookkeeper(Agent):
         self.react(FillEvent, self.on_fill)
 
     async def on_session(self, event: SessionOpened) -> None:
-        """Close the books of the day before: the borrowed shares cost their fee."""
+        """Close the books of the day before, with the fee on borrowed shares."""
         if self.day:
             self.close_day()
         self.day = event.day
@@ -43,7 +43,7 @@ class Bookkeeper(Agent):
             await self.on_bar(event)
 
     async def on_bar(self, bar: MarketDataEvent) -> None:
-        """Do what there is to do after the close of a symbol."""
+        """Do what is due after the close of a symbol."""
 
     async def on_fill(self, fill: FillEvent) -> None:
         """Book a fill."""

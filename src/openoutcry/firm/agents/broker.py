@@ -16,7 +16,7 @@ from openoutcry.trading import (
 
 
 class PaperBroker(Agent):
-    """Fills each order whole at the first opening print of its symbol after it came in.
+    """Fills each order completely at the first opening print of its symbol after it came in.
 
     Attributes:
         slippage: What the fills cost beyond the opening prices.
@@ -36,7 +36,7 @@ class PaperBroker(Agent):
         self.react(MarketClosed, self.on_closed)
 
     async def on_order(self, order: OrderEvent) -> None:
-        """Take an order into the book, or reject it after the kill switch."""
+        """Accept an order, or reject it after the kill switch."""
         if self.halted:
             await self.report(order.order_id, OrderState.PENDING_NEW, OrderState.REJECTED, "kill switch")
             return
@@ -60,7 +60,7 @@ class PaperBroker(Agent):
             await self.report(event.order_id, OrderState.PENDING_CANCEL, OrderState.CANCELED, event.reason)
 
     async def on_closed(self, _event: MarketClosed) -> None:
-        """No opening comes any more: what is working expires."""
+        """There is no further opening: what is working expires."""
         for order_id in list(self._working):
             del self._working[order_id]
             await self.report(order_id, OrderState.NEW, OrderState.EXPIRED, "the market has closed for good")
@@ -71,7 +71,7 @@ class PaperBroker(Agent):
         sign = 1 if order.side is OrderSide.BUY else -1
         self.slippage += sign * (price - opening) * shares
         self.fills_count += 1
-        # The opening print is when it fills; the order is why. The trail from fill to bar needs the why.
+        # The opening print tells when it fills, the order why. The trail from fill to bar needs the why.
         await self.say(
             FillEvent(
                 order_id=order.order_id,

@@ -19,7 +19,7 @@ ANSWERS_MAX = 1_000
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the rounds."""
+    """How the rounds ended."""
 
     by_status: Counter[str] = field(default_factory=Counter)
     by_month: dict[str, Counter[str]] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Tally:
     votes_count: int = 0
     abstentions_count: int = 0
     waited_ns: list[int] = field(default_factory=list)
-    """From the first look at a round to its release, one entry per round: 0 where it had been released."""
+    """From the first look at a round to its release, per round; 0 if it had been released before."""
 
     def add(self, outcome: RoundOutcome, day: str, waited_ns: int) -> None:
         """Count a round."""
@@ -56,8 +56,8 @@ class ChiefInvestmentOfficer(Bookkeeper):
     All rounds of a day open with the day, so that a silent agent costs one time-out, not one per symbol. A
     round that is not valid (no quorum) leads to no decision.
 
-    Rounds live in memory. After a restart the CIO opens that of the current bar again, and first counts the
-    answers that are on record: a signal that was accepted before the restart is a duplicate when it is
+    Rounds are kept in memory. After a restart the CIO opens the round of the current bar again, and first
+    counts the answers in the journal: a signal that was accepted before the restart is a duplicate when it is
     published again, and a duplicate has no vote.
     """
 
@@ -66,7 +66,7 @@ class ChiefInvestmentOfficer(Bookkeeper):
         self.tally = Tally()
         self.decisions_count = 0
         self.outcomes: list[RoundOutcome] = []
-        """Rounds in which somebody was missing; the newest hundred."""
+        """The newest hundred rounds with a missing agent."""
         self._rounds: dict[str, SignalBarrier] = {}
 
     async def on_session(self, event: SessionOpened) -> None:
@@ -81,7 +81,7 @@ class ChiefInvestmentOfficer(Bookkeeper):
             await self._refill(*self._rounds)
 
     async def on_bar(self, bar: MarketDataEvent) -> None:
-        """Wait for everybody's answer on the symbol, then decide."""
+        """Wait for all answers on the symbol, then decide."""
         if self.halted or self.remembering or bar.round_id is None:
             return
         if self.durable and bar.round_id not in self._rounds:
@@ -99,7 +99,7 @@ class ChiefInvestmentOfficer(Bookkeeper):
         self._rounds[round_id] = self.bus.open_round(round_id, quorum=self.mandate.quorum)
 
     async def _refill(self, *round_ids: str) -> None:
-        """Count the answers that are on record."""
+        """Count the answers in the journal."""
         for answer in self._answers(newest=ANSWERS_MAX):
             if answer.round_id not in round_ids:
                 continue
@@ -122,7 +122,7 @@ class ChiefInvestmentOfficer(Bookkeeper):
         self.decisions_count += 1
         reasons: dict[str, Any] = {}
         if votes:
-            # The loudest voice for the trade stands as its cause; all voices are listed.
+            # The strongest signal for the trade is named as its cause; all signals are listed.
             reasons["causation_id"] = max(
                 votes, key=lambda vote: vote.strength * vote.confidence * quantity
             ).event_id

@@ -1,4 +1,4 @@
-"""Compliance: the second pair of eyes. What Risk approved may still be forbidden."""
+"""Compliance: the second check. What Risk approved may still be forbidden."""
 
 from collections import Counter, deque
 
@@ -15,7 +15,7 @@ BARS_MAX = 50
 
 
 class ComplianceOfficer(Bookkeeper):
-    """Takes what Risk approved, and publishes its own verdict, which Execution goes by.
+    """Checks what Risk approved, and publishes its own verdict, which Execution follows.
 
     Attributes:
         rejections: How often each check stopped a trade.
@@ -33,7 +33,7 @@ class ComplianceOfficer(Bookkeeper):
         self.react(ValidatedDecisionEvent, self.on_validated)
 
     async def on_session(self, event: SessionOpened) -> None:
-        """Begin a day with a clean sheet."""
+        """Begin a new day."""
         await super().on_session(event)
         self._sides_today.clear()
         self._symbols = event.symbols
@@ -46,9 +46,9 @@ class ComplianceOfficer(Bookkeeper):
             self._volumes.setdefault(bar.symbol, deque(maxlen=VOLUME_DAYS)).append(bar.volume or 0.0)
 
     async def _look_ahead(self) -> None:
-        """Take note of today's bars that are waiting still.
+        """Note the bars of today that still wait.
 
-        Verdicts have priority: after a restart one may be heard again before the bars that came ahead of it.
+        Verdicts have priority: after a restart one may arrive again before the bars that preceded it.
         """
         if len(self._noted) == len(self._symbols):
             return
@@ -84,7 +84,7 @@ class ComplianceOfficer(Bookkeeper):
         )
 
     def _failed_check(self, symbol: str, side: OrderSide, quantity: float) -> str | None:
-        """Name the first check that the trade does not pass, or None."""
+        """Return the name of the first check that the trade does not pass, or None."""
         if symbol in self.mandate.restricted:
             return "restricted list"
         before = self._sides_today.get(symbol)

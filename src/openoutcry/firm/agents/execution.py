@@ -14,12 +14,12 @@ from openoutcry.trading import (
 
 
 class OrderManager(Agent):
-    """The one who sends orders.
+    """Sends orders.
 
     The broker reports acknowledgements, expiries and cancellations; fills are turned into state changes here.
 
     Attributes:
-        states: Every order's present state, by order id.
+        states: The current state of every order, by order id.
         orders_count: Orders sent.
 
     """
@@ -52,7 +52,7 @@ class OrderManager(Agent):
         assert event.adjusted_quantity is not None
         self.orders_count += 1
         order_id = f"ord-{self.orders_count:05d}"
-        # After a restart the broker's answer may be known before the verdict is heard again: it stands.
+        # After a restart the broker's answer may be known before the verdict arrives again: it stands.
         answered = self.states.get(order_id)
         self.states[order_id] = OrderState.CREATED
         sent = await self.say(

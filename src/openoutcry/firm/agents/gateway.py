@@ -1,4 +1,4 @@
-"""The desk at the line to a broker in another process: passes orders on, and brings the fills home."""
+"""The gateway to a broker in another process: passes orders on, and publishes the fills."""
 
 from collections.abc import Callable
 
@@ -16,19 +16,19 @@ from openoutcry.trading import (
 
 
 def _unwatched(_step: str, _order: OrderEvent | None) -> None:
-    """Let a step go by unnoticed."""
+    """Ignore a step."""
 
 
 class BrokerGateway(Agent):
-    """Does what `PaperBroker` does, with a broker that has a life of its own.
+    """Does what `PaperBroker` does, with a broker in a process of its own.
 
-    It may die anywhere between asking the broker and telling the firm. Then it hears the same event again and
-    asks again: an order goes by its client order id, which the broker fills once; a fill has the broker's
+    It may die anywhere between asking the broker and telling the firm. Then it gets the same event again and
+    asks again: an order has its client order id, which the broker fills once; a fill has the broker's
     execution id in its event id, which the bus accepts once.
 
     Attributes:
         repeated: How often the broker said that it had the order already.
-        on_step: Called at the steps between the firm and the broker, with the order, if it is about one.
+        on_step: Called at each step between the firm and the broker, with the order, if there is one.
 
     """
 
@@ -48,7 +48,7 @@ class BrokerGateway(Agent):
         self.react(MarketClosed, self.on_closed)
 
     async def on_session(self, event: SessionOpened) -> None:
-        """Note the day: the broker wants to know of which day an opening print is."""
+        """Note the day: the broker must know the day of an opening print."""
         self._day = event.day
 
     async def on_order(self, order: OrderEvent) -> None:
@@ -69,7 +69,7 @@ class BrokerGateway(Agent):
         await self.report(order.order_id, OrderState.PENDING_NEW, OrderState.NEW)
 
     async def on_market_data(self, event: MarketDataEvent) -> None:
-        """Let the broker hear an opening print, and publish what it has filled since it was last asked."""
+        """Tell the broker an opening print, and publish what it has filled since it was last asked."""
         if event.interval != OPENING or self.halted or self.remembering:
             return
         last = await self._line.opening(self._day, event.symbol, to_units(event.price))
@@ -86,7 +86,7 @@ class BrokerGateway(Agent):
         self._heard = max(self._heard, int(fill.execution_id.rpartition("-")[2]))
 
     async def on_state_change(self, event: OrderStateChangeEvent) -> None:
-        """Cancel what Execution asks to cancel, unless the broker has filled it meanwhile."""
+        """Cancel what Execution asks to cancel, unless the broker has filled it in the meantime."""
         order = self._working.get(event.order_id)
         if event.to_state is not OrderState.PENDING_CANCEL or order is None:
             return
@@ -95,7 +95,7 @@ class BrokerGateway(Agent):
             await self.report(event.order_id, OrderState.PENDING_CANCEL, OrderState.CANCELED, event.reason)
 
     async def on_closed(self, _event: MarketClosed) -> None:
-        """No opening comes any more: what is working expires."""
+        """There is no further opening: what is working expires."""
         if not self.remembering:
             await self._line.close_market()
         for order_id in list(self._working):

@@ -1,4 +1,4 @@
-"""The market: replays bars day by day, and never says anything about a day before its time."""
+"""The market: replays bars day by day, and never publishes anything about a day ahead of time."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -19,12 +19,12 @@ GLANCE_S = 0.001
 class MarketDataAgent(Agent):
     """Publishes each day's opening prints and, when all that follows from them is settled, the day's bars.
 
-    Orders of one evening are therefore filled at the opening of the next day, before anybody knows that day's
+    So the orders of one evening are filled at the opening of the next day, before any agent knows that day's
     bar.
 
     Attributes:
-        label_ns: The market's time, nanoseconds since 1970 UTC: what events made now should carry.
-        impatient_count: How often it went on although a strategy was still busy after `patience_s`.
+        label_ns: The market's time, in nanoseconds since 1970 UTC: the timestamp of events made now.
+        impatient_count: How often it continued although a strategy was still busy after `patience_s`.
 
     """
 
@@ -38,7 +38,7 @@ class MarketDataAgent(Agent):
         self.label_ns = 0
 
     def wall_ns(self) -> int:
-        """Give the market's time, for `stamps`."""
+        """Return the market's time, for `stamps`."""
         return self.label_ns
 
     async def play(self, number: int, session: Session) -> None:
@@ -54,7 +54,7 @@ class MarketDataAgent(Agent):
         await self.settle()
 
     def opening(self, number: int, session: Session) -> SessionOpened:
-        """Say that a day begins."""
+        """Publish that a day begins."""
         return SessionOpened(
             day=session.day.isoformat(),
             number=number,
@@ -64,7 +64,7 @@ class MarketDataAgent(Agent):
         )
 
     def prints(self, session: Session) -> Iterator[MarketDataEvent]:
-        """Give the opening prints of a day."""
+        """Return the opening prints of a day."""
         for bar in session.bars:
             yield MarketDataEvent(
                 symbol=bar.symbol,
@@ -75,7 +75,7 @@ class MarketDataAgent(Agent):
             )
 
     def bars(self, session: Session) -> Iterator[MarketDataEvent]:
-        """Give the bars of a day."""
+        """Return the bars of a day."""
         for bar in session.bars:
             yield MarketDataEvent(
                 symbol=bar.symbol,
@@ -92,18 +92,18 @@ class MarketDataAgent(Agent):
             )
 
     def named(self, kind: str, session: Session, symbol: str = "") -> dict[str, Any]:  # noqa: ARG002
-        """Give the id of an event, as an argument for it: none here, the bus's own source has one."""
+        """Return the id of an event as its argument; none here, so that a fresh one is made."""
         return {}
 
     async def close(self) -> None:
-        """Say that the last day is over."""
+        """Publish that the last day is over."""
         await self.say(MarketClosed(source_agent=self.name))
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait until everything said has been dealt with; after `patience_s` (None: never), only by the desk.
+        """Wait until all events are settled; after `patience_s` (None: never), by all but the strategies.
 
-        So one strategy that hangs delays a day by `patience_s` and does not stop the firm.
+        So a strategy that hangs delays a day by `patience_s` and does not stop the firm.
         """
         try:
             async with asyncio.timeout(self.patience_s):
@@ -121,5 +121,5 @@ class MarketDataAgent(Agent):
 
 
 def label(session: Session, at: time) -> int:
-    """Give the market's time on a day, in nanoseconds since 1970 UTC."""
+    """Return the market's time on a day, in nanoseconds since 1970 UTC."""
     return int(datetime.combine(session.day, at).timestamp()) * NS_PER_S

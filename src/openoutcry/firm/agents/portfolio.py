@@ -12,7 +12,7 @@ from openoutcry.trading import FillEvent, OrderSide
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """A fill as the books saw it. `realised` is before the commission."""
+    """A fill in the books. `realised` is before the commission."""
 
     fill_id: str
     day: str
@@ -30,8 +30,8 @@ class Portfolio(Bookkeeper):
 
     Attributes:
         days: Every trading day that has been closed.
-        equity: The firm's worth at each close, borrowing fees of that day included.
-        gross: The worth of all positions at each close, long and short added up.
+        equity: The firm's value at each close, after the borrowing fees of that day.
+        gross: The value of all positions at each close, long and short added up.
         holdings: The quantity held at each close, by symbol; shorter than `days` for a symbol listed later.
         trades: Every fill.
 
@@ -47,7 +47,7 @@ class Portfolio(Bookkeeper):
         self.react(MarketClosed, self.on_closed)
 
     def close_day(self) -> None:
-        """Enter the day into the history."""
+        """Add the day to the history."""
         super().close_day()
         self.days.append(date.fromisoformat(self.day))
         self.equity.append(self.book.equity)

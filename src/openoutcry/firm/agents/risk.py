@@ -1,4 +1,4 @@
-"""Risk: rules on every decision, stops positions out, takes the firm out of the market in a drawdown."""
+"""Risk: judges every decision, stops positions out, takes the firm out of the market in a drawdown."""
 
 from openoutcry.firm.agents.bookkeeper import Bookkeeper
 from openoutcry.firm.happenings import SessionOpened
@@ -15,12 +15,12 @@ from openoutcry.trading import (
 
 
 class RiskOfficer(Bookkeeper):
-    """Rules on decisions by `limits.judge`, with memory for stops and halts.
+    """Judges decisions by `limits.judge`, and remembers stops and halts.
 
     Attributes:
         stops_count: Positions that were stopped out.
         halts_count: Drawdowns for which everything was closed for `halt_days`.
-        cut_count: Decisions that passed smaller than they were.
+        cut_count: Decisions that passed with a smaller quantity.
         rejected_count: Decisions that did not pass.
 
     """
@@ -41,7 +41,7 @@ class RiskOfficer(Bookkeeper):
         return self._today < self._halted_until
 
     async def on_session(self, event: SessionOpened) -> None:
-        """Begin a day: yesterday's orders are filled or dead by now; look at the equity of the last close."""
+        """Begin a day: yesterday's orders are filled or dead by now; check the equity of the last close."""
         await super().on_session(event)
         self._today = event.number
         self._planned = Planned()
@@ -54,7 +54,7 @@ class RiskOfficer(Bookkeeper):
             await self.say(self._alert("drawdown", fall, self.mandate.drawdown_max, halt=True))
 
     async def on_bar(self, bar: MarketDataEvent) -> None:
-        """Close a position that went too far against the firm and, in a halt, every position."""
+        """Close a position that has lost too much and, in a halt, every position."""
         position = self.book.position(bar.symbol)
         if self.halted or not position.quantity:
             return
@@ -72,7 +72,7 @@ class RiskOfficer(Bookkeeper):
         await self._approve(alert.event_id, bar.symbol, -position.quantity, causation_id=alert.event_id)
 
     async def on_decision(self, decision: DecisionEvent) -> None:
-        """Rule on a decision."""
+        """Judge a decision."""
         if self.halted:
             await self._reject(decision, "the kill switch has been thrown")
             return

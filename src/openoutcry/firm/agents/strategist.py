@@ -1,4 +1,4 @@
-"""A strategy at work: hears bars, answers each round of the barrier with a signal, or abstains."""
+"""A strategy at work: takes bars, and answers each round of the barrier with a signal or abstains."""
 
 import asyncio
 from collections import Counter
@@ -13,14 +13,14 @@ from openoutcry.firm.strategies import Opinion, Past, Recipe
 from openoutcry.trading import MarketDataEvent, SignalDirection, SignalEvent
 
 FLAT_BELOW = 0.05
-"""A score nearer to 0 than this is called flat."""
+"""A score closer to 0 than this counts as flat."""
 FLOOD_BURST = 1_000
 """Ticks that a flooding agent publishes in one go, unless the bus refuses one."""
 FLOOD_BURSTS_MAX = 5_000
 FLOOD_REFUSALS_IN_A_ROW = 50
-"""How many refusals in a row make a flooding agent give the loop back before its burst is over."""
+"""So many refusals in a row make a flooding agent yield to the loop before its burst is over."""
 FLOOD_REFUSALS_NOTICED = 500
-"""After so many refusals in all the supervisor has seen enough."""
+"""After so many refusals in all, the flood counts as noticed."""
 
 
 class SimulatedFault(RuntimeError):
@@ -31,7 +31,7 @@ class StrategyAgent(Agent):
     """Runs one recipe, with a past of its own for every symbol.
 
     Attributes:
-        answers: How often it said long, short and flat, and how often it abstained.
+        answers: How often it answered long, short and flat, and how often it abstained.
         scores: Every score it gave, by (symbol, day).
         overflowing: Set once its flood, if it floods, has been refused often enough to be noticed.
         flooded_count: Ticks that its flood got into the bus.
@@ -60,7 +60,7 @@ class StrategyAgent(Agent):
         self._due = self.fault.trouble if self.fault and self.fault.holds(event.number) else None
 
     async def on_market_data(self, event: MarketDataEvent) -> None:
-        """Look at a bar; answer once there is all that the recipe looks at."""
+        """Take a bar, and answer once there is all that the recipe needs."""
         if event.interval != DAILY or self.halted or self._session is None:
             return
         await self._suffer()
@@ -88,7 +88,7 @@ class StrategyAgent(Agent):
         self.answers[direction.value] += 1
         assert self._session is not None
         self.scores[bar.symbol, self._session.day] = score
-        # The cause is named: whoever compares symbols answers on all of them while handling the last one.
+        # The cause is named: a recipe that compares symbols answers on all of them at the last bar.
         signal = SignalEvent(
             strategy_name=self.recipe.kind,
             symbol=bar.symbol,
@@ -104,9 +104,9 @@ class StrategyAgent(Agent):
         self.on_said(signal)
 
     async def _abstain(self, bar: MarketDataEvent, reason: str) -> None:
-        """Answer without an opinion. With a journal it goes on record, since rounds do not survive a restart.
+        """Answer without an opinion. With a journal also by an event, since rounds do not survive a restart.
 
-        After a restart the round may not have been opened again yet: whoever opens it will find the record.
+        After a restart the round may not have been opened again yet: the CIO will find the published event.
         """
         if self.durable:
             await self.say(Abstained(reason=reason, source_agent=self.name, round_id=bar.round_id))
@@ -117,7 +117,7 @@ class StrategyAgent(Agent):
                 raise
 
     async def _suffer(self) -> None:
-        """Do what the chaos plan has in store, at the first bar of the day; an error lasts all day."""
+        """Do what the chaos plan demands, at the first bar of the day; an error lasts all day."""
         trouble = self._due
         if trouble is Trouble.RAISE:
             raise SimulatedFault(f"{self.name} fails on purpose")
@@ -128,7 +128,7 @@ class StrategyAgent(Agent):
             await self._flood()
 
     async def _flood(self) -> None:
-        """Publish as fast as the bus takes it until the kill switch; give the loop back between bursts."""
+        """Publish as fast as the bus takes it until the kill switch, yielding to the loop between bursts."""
         for _ in range(FLOOD_BURSTS_MAX):
             if self.halted:
                 return
@@ -150,7 +150,7 @@ class StrategyAgent(Agent):
 
 
 def _as_bar(event: MarketDataEvent, day: date) -> Bar:
-    """Read a daily bar off its event; what a feed left out of it is taken from the last price."""
+    """Return the daily bar of an event; prices that a feed left out are taken from the last price."""
     open_, high, low, close = (
         event.price if price is None else price for price in (event.open, event.high, event.low, event.close)
     )

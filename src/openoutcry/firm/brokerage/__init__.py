@@ -1,4 +1,4 @@
-"""The paper broker as a process of its own: its books, its line protocol, and the firm's end of the line."""
+"""The paper broker as a process of its own: its books, its line protocol, and the firm's client."""
 
 from openoutcry.firm.brokerage.client import BrokerLine
 from openoutcry.firm.brokerage.ledger import BrokerLedger, Execution, Order

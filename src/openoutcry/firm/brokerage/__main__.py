@@ -1,7 +1,7 @@
 """`python -m openoutcry.firm.brokerage FILE SOCKET`: the paper broker as a process of its own.
 
-It says `open` on standard output when it can be reached, and goes home when its standard input is closed: a
-broker that was started by somebody does not outlive him.
+It writes `open` to standard output when it can be reached, and ends when its standard input is closed, so
+that it does not outlive the process that started it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The firm's end of the line to the broker."""
+"""The firm's connection to the broker."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,15 +25,15 @@ from openoutcry.firm.money import Units
 
 
 def _nobody() -> None:
-    """Let a request go out unnoticed."""
+    """Ignore that a request was sent."""
 
 
 class BrokerLine:
     """A connection to the broker. One request at a time; use it as an async context manager.
 
-    Every request may be made again when its answer did not come: it has the same answer and no second effect.
-    So a call that is cancelled or that raises `ConnectionError` is *unknown*, and asking again is what to do.
-    All calls raise `BrokerRefusal` when the broker does not do what it was asked to.
+    A request may be repeated if its answer did not come: it has the same answer and no second effect. So a
+    call that is cancelled or raises `ConnectionError` is *unknown*, and must be repeated. All calls raise
+    `BrokerRefusal` if the broker does not do what it was asked to.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,32 +46,32 @@ class BrokerLine:
         return cls(*await asyncio.open_unix_connection(socket, limit=LINE_BYTES_MAX))
 
     async def submit(self, order: Order, on_asked: Callable[[], None] = _nobody) -> Taken:
-        """Send an order. `on_asked` is called when it has gone out and the answer has not come in."""
+        """Send an order. `on_asked` is called after it was sent, before the answer comes."""
         answer = await self._ask(Submit(order), on_asked)
         return Taken(answer.orders[0], answer.repeated)
 
     async def cancel(self, client_order_id: str) -> Order:
-        """Ask for an order to be cancelled; give it as it stands then, which may be filled."""
+        """Cancel an order, and return it in its state after that, which may be filled."""
         return (await self._ask(Cancel(client_order_id))).orders[0]
 
     async def opening(self, day: str, symbol: str, price: Units) -> int:
-        """Let the broker hear an opening print; give the number of its newest execution."""
+        """Tell the broker an opening print, and return the number of its newest execution."""
         return (await self._ask(Opening(day, symbol, price))).last_execution
 
     async def close_market(self) -> None:
-        """Tell the broker that no opening comes any more."""
+        """Tell the broker that there is no further opening."""
         await self._ask(Close())
 
     async def order(self, client_order_id: str) -> Order | None:
-        """Ask how an order stands; None when the broker never had it."""
+        """Return an order, or None if the broker never had it."""
         return next(iter((await self._ask(AskOrder(client_order_id))).orders), None)
 
     async def orders(self) -> list[Order]:
-        """Ask for all orders, in the order in which they came in."""
+        """Return all orders, in the order in which they came in."""
         return (await self._ask(AskOrders())).orders
 
     async def executions(self, after: int = 0) -> list[Execution]:
-        """Ask for the executions whose number is above `after`, in their order."""
+        """Return the executions whose number is above `after`, in order."""
         return (await self._ask(AskExecutions(after))).executions
 
     async def _ask(self, request: Request, on_asked: Callable[[], None] = _nobody) -> Answer:

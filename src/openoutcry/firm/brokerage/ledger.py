@@ -1,8 +1,8 @@
 """The broker's own books, in a file of its own: orders by the client's order id, and the executions.
 
-A broker outlives its clients. What it has answered is in the file before it is answered, and everything that
-a client may ask twice, because it died before it heard the answer, has the same answer and the same effect
-twice: an order is known by the id that the *client* gave it, an opening print by its day and symbol.
+A broker outlives its clients. Everything is in the file before it is answered, and a request that a client
+repeats because it died before the answer came has the same answer and no second effect: an order is known by
+the id that the *client* gave it, an opening print by its day and symbol.
 """
 
 import sqlite3
@@ -46,16 +46,16 @@ class BrokerRefusal(OpenOutcryError):
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True):
-    """An order as the broker knows it.
+    """An order, as the broker knows it.
 
     Attributes:
-        client_order_id: The client's id of it: the one that counts.
-        order_id: What the client calls it otherwise; handed back with its execution.
+        client_order_id: The client's id of it, by which it is known.
+        order_id: Another id that the client uses; returned with its execution.
         symbol: What is traded.
         side: `buy` or `sell`.
         shares: How many.
         state: `new`, `filled`, `canceled` or `expired`.
-        repeats: How often it was submitted again, and not taken a second time.
+        repeats: How often it was submitted again, without being taken again.
 
     """
 
@@ -69,7 +69,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Execution(msgspec.Struct, frozen=True, array_like=True):
-    """An order that was filled, always as a whole. `number` counts from 1 without a hole."""
+    """An order that was filled, always completely. `number` counts from 1 without gaps."""
 
     number: int
     client_order_id: str
@@ -88,14 +88,14 @@ class Execution(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What became of a submission: the order, and whether the broker had it already."""
+    """The result of a submission: the order, and whether the broker already had it."""
 
     order: Order
     repeated: bool
 
 
 class BrokerLedger:
-    """The books. A call that changes them is one commit, which survives the process when it returns."""
+    """The books. A call that changes them is one commit, which has reached the file when it returns."""
 
     def __init__(self, path: Path, mandate: Mandate) -> None:
         self._mandate = mandate
@@ -106,15 +106,15 @@ class BrokerLedger:
 
     @property
     def last_execution(self) -> int:
-        """The number of the newest execution, 0 before the first."""
+        """The number of the newest execution; 0 before the first."""
         (number,) = self._db.execute("SELECT coalesce(max(number), 0) FROM executions").fetchone()
         return int(number)
 
     def submit(self, order: Order) -> Taken:
         """Take an order to be filled at the next opening of its symbol, once.
 
-        The same client order id again gives the order as it stands now. Raises `BrokerRefusal` when the same
-        id comes with another order.
+        The same client order id again returns the order in its current state. Raises `BrokerRefusal` if the
+        id comes with a different order.
         """
         with self._commit():
             known = self.order(order.client_order_id)
@@ -135,7 +135,7 @@ class BrokerLedger:
             return Taken(known, repeated=True)
 
     def cancel(self, client_order_id: str) -> Order:
-        """Cancel an order if it can still be filled; give it as it stands then. Raises `BrokerRefusal`."""
+        """Cancel an order if it can still be filled, and return its state. Raises `BrokerRefusal`."""
         with self._commit():
             self._db.execute(
                 "UPDATE orders SET state = 'canceled' WHERE client_order_id = ? AND state = 'new'",
@@ -144,9 +144,9 @@ class BrokerLedger:
             return self._known(client_order_id)
 
     def open(self, day: str, symbol: str, price: Units) -> bool:
-        """Hear an opening print: fill what waits in the symbol, in the order in which it came in.
+        """Take an opening print: fill the waiting orders in the symbol, in the order in which they came in.
 
-        Gives whether anything was filled. A print that was heard before fills nothing, whatever has come in
+        Returns whether anything was filled. A print that was taken before fills nothing, whatever has come in
         since.
         """
         with self._commit():
@@ -163,25 +163,25 @@ class BrokerLedger:
             return True
 
     def close(self) -> int:
-        """Let what was not filled expire: no opening comes any more. Gives how many orders that were."""
+        """Expire what was not filled: there is no further opening. Return how many orders that were."""
         with self._commit():
             return self._db.execute("UPDATE orders SET state = 'expired' WHERE state = 'new'").rowcount
 
     def order(self, client_order_id: str) -> Order | None:
-        """Give an order as it stands."""
+        """Return an order in its current state."""
         return next(iter(self._orders("WHERE client_order_id = ?", client_order_id)), None)
 
     def orders(self) -> list[Order]:
-        """Give all orders, in the order in which they came in."""
+        """Return all orders, in the order in which they came in."""
         return self._orders("ORDER BY number")
 
     def executions(self, after: int = 0) -> list[Execution]:
-        """Give the executions whose number is above `after`, in their order."""
+        """Return the executions whose number is above `after`, in order."""
         rows = self._db.execute(f"{_EXECUTIONS} WHERE e.number > ? ORDER BY e.number", (after,))
         return [msgspec.convert(row, Execution) for row in rows]
 
     def shut(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     @contextmanager

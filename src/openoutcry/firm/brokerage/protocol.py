@@ -1,4 +1,4 @@
-"""What goes over the line to the broker: one JSON object per line, and one answer per request, in order."""
+"""The protocol of the broker: one JSON object per line, and one answer per request, in order."""
 
 import msgspec
 
@@ -19,7 +19,7 @@ class Cancel(msgspec.Struct, frozen=True, tag_field="do", tag="cancel"):
 
 
 class Opening(msgspec.Struct, frozen=True, tag_field="do", tag="open"):
-    """Hear an opening print, and fill what waits for it."""
+    """Take an opening print, and fill what waits for it."""
 
     day: str
     symbol: str
@@ -27,11 +27,11 @@ class Opening(msgspec.Struct, frozen=True, tag_field="do", tag="open"):
 
 
 class Close(msgspec.Struct, frozen=True, tag_field="do", tag="close"):
-    """Let everything expire that is not filled."""
+    """Expire everything that is not filled."""
 
 
 class AskOrder(msgspec.Struct, frozen=True, tag_field="do", tag="order"):
-    """Ask how an order stands."""
+    """Ask for an order."""
 
     client_order_id: str
 
@@ -50,11 +50,11 @@ Request = Submit | Cancel | Opening | Close | AskOrder | AskOrders | AskExecutio
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the broker answers. `error` says why it did not do what it was asked to; then nothing else is set.
+    """The answer of the broker. `error` says why it did not do what was asked; then nothing else is set.
 
     Attributes:
         error: Why it refused.
-        repeated: The order was there already, or the print had been heard.
+        repeated: Whether the order or the print was known already.
         orders: The orders that were asked for or concerned.
         executions: The executions that were asked for.
         last_execution: The number of the newest execution.

@@ -1,4 +1,4 @@
-"""The broker's end of the line: a Unix socket at which clients come and go, and the broker stays."""
+"""The broker's server: a Unix socket. Clients come and go, and the broker stays."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ from openoutcry.firm.brokerage.protocol import (
 
 
 def answer(ledger: BrokerLedger, request: Request) -> Answer:  # noqa: PLR0911 - one line per kind of request
-    """Do what is asked; it is in the books before it is answered."""
+    """Do what is asked. It is in the books before it is answered."""
     match request:
         case Submit(order):
             taken = ledger.submit(order)
@@ -49,10 +49,9 @@ def answer(ledger: BrokerLedger, request: Request) -> Answer:  # noqa: PLR0911 -
 
 @asynccontextmanager
 async def serve(ledger: BrokerLedger, socket: Path) -> AsyncIterator[None]:
-    """Listen at a Unix socket while the block runs; then hang up on who is still on the line.
+    """Listen at a Unix socket while the block runs, then close all connections.
 
-    A client may go away at any moment, in the middle of a request too: what it asked for in a whole line is
-    done.
+    A client may go away at any moment, even in the middle of a request: what it sent as a whole line is done.
     """
     clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 

@@ -1,7 +1,7 @@
 """`python -m openoutcry.firm.crash LIFE`: one life of the firm, a process that may be killed at any moment.
 
-LIFE is a JSON object (`words.Life`). What happens is said in JSON lines on standard output (`words.Word`).
-When its standard input ends the process ends as well, at once: it does not outlive its supervisor.
+LIFE is a JSON object (`words.Life`). What happens is written as JSON lines to standard output (`words.Word`).
+When its standard input ends, the process ends at once, so that it does not outlive its supervisor.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ ORPHANED = 3
 
 
 def tell(word: Word) -> None:
-    """Say a line."""
+    """Write a line."""
     os.write(1, msgspec.json.encode(word) + b"\n")
 
 
 def hold() -> None:
-    """Hold still, in the midst of everything: the loop as well, so that nothing else goes on."""
+    """Stop right here and block the loop, so that nothing else happens."""
     Event().wait()
 
 

@@ -1,4 +1,4 @@
-"""Looks at what a killed firm has left: which orders were in flight, by its journal and by the broker."""
+"""What a killed firm has left: the orders in flight, by its journal and by the broker."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ _PAGE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """Orders that were written and whose fill was not, when the firm died.
+    """Orders that were journaled and whose fills were not when the firm died.
 
     Attributes:
         unsent: The broker had never heard of them.
         working: The broker had them.
         unheard: The broker had filled them, and the firm did not know.
-        events: What the journal held altogether.
+        events: How many events the journal held in all.
 
     """
 
@@ -38,7 +38,7 @@ class InFlight:
 
     @property
     def in_words(self) -> str:
-        """Say how the orders stood."""
+        """Return the state of the orders in words."""
         parts = (
             (self.unsent, "not sent"),
             (self.working, "with the broker"),
@@ -48,7 +48,7 @@ class InFlight:
 
 
 async def in_flight(journal: Path, line: BrokerLine) -> InFlight:
-    """Compare a dead firm's journal with the broker's books. It may have died before it had one."""
+    """Compare a dead firm's journal, which may not exist yet, with the broker's books."""
     orders, filled, events = set(), set(), 0
     with suppress(JournalError), JournalReader(journal) as reader:
         for event in read_events(reader, "order", "fill"):
@@ -70,7 +70,7 @@ async def in_flight(journal: Path, line: BrokerLine) -> InFlight:
 
 
 def read_events(reader: JournalReader, *types: str) -> list[object]:
-    """Read the events of some types out of a journal, in order."""
+    """Return the events of some types from a journal, in order."""
     found: list[object] = []
     after, where = 0, Filter(types=frozenset(types))
     while page := reader.read(after, _PAGE, where):

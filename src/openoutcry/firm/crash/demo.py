@@ -1,4 +1,4 @@
-"""The demonstration: one firm undisturbed, one killed over and over, and the two held against each other."""
+"""The demonstration: one undisturbed firm and one that is killed over and over, compared."""
 
 import asyncio
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ class CrashOptions:
     """What to run, where to kill, and how to show it.
 
     Attributes:
-        seed: Where the firm is killed is drawn from it.
-        kills: How often.
+        seed: From it is drawn where the firm is killed.
+        kills: How often it is killed.
         days: How many trading days, from the first: at least 10 per kill, and 5.
         symbols: What to trade.
         agents: How many strategies, 6 to 64.
-        speed: Trading days per second of real time; None for as fast as it goes.
-        folder: Where the journals and the books go; what an earlier run left there is removed.
+        speed: Trading days per second of real time; None for as fast as possible.
+        folder: Where the journals and the books are written; what an earlier run left there is removed.
         plain: Lines of text instead of a live display.
 
     """
@@ -48,7 +48,7 @@ class CrashOptions:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it."""
+    """The result of both runs."""
 
     killed: Run
     undisturbed_evidence: Evidence
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def same(self) -> bool:
-        """Whether both runs are right in themselves and ended alike in everything."""
+        """Whether both runs are sound and ended alike in everything."""
         both = (self.undisturbed_evidence, self.killed_evidence)
         return all(finding.same for finding in self.findings) and all(is_sound(one) for one in both)
 
@@ -65,8 +65,8 @@ class Outcome:
 def run_crash_demo(options: CrashOptions) -> int:
     """Run the demonstration, and print the evidence.
 
-    Returns 0 when the killed firm ended exactly like the undisturbed one, 1 when it did not, 2 for options
-    out of range and for a process that could not do its work (both said on standard error).
+    Returns 0 if the killed firm ended exactly like the undisturbed one, 1 if it did not, 2 for options out of
+    range and for a process that could not do its work (both reported on standard error).
     """
     try:
         kills = plan(options)
@@ -91,7 +91,7 @@ def plan(options: CrashOptions) -> tuple[Kill, ...]:
 
 
 async def run_both(options: CrashOptions, kills: tuple[Kill, ...], stage: Stage) -> Outcome:
-    """Run the firm undisturbed, then with the kills, and hold the two against each other."""
+    """Run the firm undisturbed, then with the kills, and compare the two."""
     terms = Terms(
         symbols=options.symbols, agents=options.agents, days=options.days, days_per_s=options.speed or 0.0
     )
@@ -112,7 +112,7 @@ def _gist(run: Run) -> str:
 
 
 def _cleared(folder: Path) -> Path:
-    """Make a folder if need be, and remove what an earlier run has left there, and nothing else."""
+    """Make a folder if needed, and remove what an earlier run has left there, and nothing else."""
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in LEFT_BEHIND:
         for left in folder.glob(pattern):
@@ -121,7 +121,7 @@ def _cleared(folder: Path) -> Path:
 
 
 def print_evidence(outcome: Outcome, options: CrashOptions) -> None:
-    """Print how the killed firm lived, and how its end compares."""
+    """Print the lives of the killed firm, and how its end compares."""
     killed, evidence = outcome.killed, outcome.killed_evidence
     click.echo("\nHOW IT LIVED")
     for name, value in lives(killed, evidence):
@@ -138,7 +138,7 @@ def print_evidence(outcome: Outcome, options: CrashOptions) -> None:
 
 
 def lives(run: Run, evidence: Evidence) -> list[tuple[str, str]]:
-    """Give the figures of a life with deaths in it."""
+    """Return the figures of the run with kills."""
     orders = [death.orders for death in run.deaths]
     verified = evidence.verified
     damage = f"{len(verified.problems)} problems" if verified.problems else "intact"
@@ -163,7 +163,7 @@ def _sum_up(orders: list[InFlight]) -> str:
 
 
 def verdict(outcome: Outcome) -> str:
-    """Say in a sentence what came of it."""
+    """Return the result in a sentence."""
     if outcome.same:
         return (
             f"Killed {len(outcome.killed.deaths)} times in mid-trading, the firm has the same positions, the "

@@ -1,4 +1,4 @@
-"""Holds two runs against each other: books, fills, journals, and what the broker says."""
+"""Compares two runs: books, fills, journals, and the books of the broker."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -24,13 +24,13 @@ class Evidence:
     """What one run has left behind.
 
     Attributes:
-        account: The firm's books at the end, by its own word.
+        account: The firm's books at the end, as it wrote them.
         fills: Number and digest of the fills in those books.
         journal_fills: The same of the fill events in the journal.
         broker_fills: The same of the executions in the broker's books.
-        events: Number and digest of all events in the journal, in whatever order they were written.
-        verified: What verifying the journal has found.
-        repeats: How often an order was submitted to the broker that it had already.
+        events: Number and digest of all events in the journal, in any order.
+        verified: The result of verifying the journal.
+        repeats: How often an order was submitted that the broker already had.
 
     """
 
@@ -44,7 +44,7 @@ class Evidence:
 
 
 class Digest(NamedTuple):
-    """A list boiled down: how many items it has, and the beginning of its SHA-256."""
+    """A list in short: how many items it has, and the beginning of its SHA-256."""
 
     items: int
     digest: str
@@ -87,7 +87,7 @@ def gather(journal: Path, broker: Path, account: Path) -> Evidence:
 
 
 def compare(undisturbed: Evidence, killed: Evidence) -> list[Finding]:
-    """Hold two runs against each other, line by line."""
+    """Compare two runs, line by line."""
     one, other = undisturbed.account, killed.account
     money: list[tuple[str, Callable[[Account], Units]]] = [
         ("equity", lambda account: account.equity),
@@ -116,7 +116,7 @@ def compare(undisturbed: Evidence, killed: Evidence) -> list[Finding]:
 
 
 def is_sound(evidence: Evidence) -> bool:
-    """Say whether a run is right in itself: lists of fills agree, the books balance, nothing is broken."""
+    """Return True if a run is sound: lists of fills agree, the books balance, nothing is damaged."""
     account = evidence.account
     return (
         evidence.fills == evidence.journal_fills == evidence.broker_fills
@@ -127,7 +127,7 @@ def is_sound(evidence: Evidence) -> bool:
 
 
 def exactly(units: Units) -> str:
-    """Write an amount to the last ten-thousandth of a dollar that it has, with at least two decimals."""
+    """Return an amount as text, with two to four decimals, as many as it has."""
     whole, rest = divmod(abs(units), 10_000)
     decimals = f"{rest:04d}"
     return f"{'-' if units < 0 else ''}${whole:,}.{decimals[:2]}{decimals[2:].rstrip('0')}"
@@ -156,7 +156,7 @@ def _digest(rows: Any) -> Digest:
 
 
 def _digest_of_events(reader: JournalReader) -> Digest:
-    """Boil down all events, byte for byte, sorted: agents that work side by side write in any order."""
+    """Return a digest of all events, sorted: agents that work side by side write in any order."""
     return _digest(sorted(hashlib.sha256(payload).hexdigest() for payload in _payloads(reader)))
 
 

@@ -1,4 +1,4 @@
-"""One life of the firm: gets its memory back from the journal, and trades on from there."""
+"""One life of the firm: restores its state from the journal, and trades on from there."""
 
 import asyncio
 from collections.abc import Callable
@@ -35,16 +35,16 @@ Tell = Callable[[Word], None]
 Hold = Callable[[], None]
 
 PATIENCE_S = 300.0
-"""For how long a round holds out for everybody: a vote must not depend on how busy the machine is."""
+"""How long a round holds out for everybody: a vote must not depend on how busy the machine is."""
 CRASHES_MAX = 20
-"""At so many crashes in one event it is taken for their cause. Here the supervisor is."""
+"""An event with so many crashes counts as their cause. Here the supervisor is the cause."""
 SUSPECT_ALONE_S = 0.05
-"""For how long an event that was in flight at a crash is tried alone. The CIO waits for others meanwhile."""
+"""How long an event that was in a handler at a crash is tried alone. The CIO waits for others: not long."""
 
 
 @dataclass(slots=True)
 class Staff:
-    """Everybody who works here: as in the plain firm, but for the market and the line to the broker."""
+    """The agents of the firm: those of the plain firm, but for the market and the broker's gateway."""
 
     line: BrokerLine
     agents_count: int
@@ -192,6 +192,6 @@ class RestartableFirm:
 
 
 async def live(life: Life, tell: Tell, hold: Hold) -> None:
-    """Go to work: connect to the broker, and be a firm until the last day is over."""
+    """Connect to the broker, and run the firm until the last day is over."""
     async with await BrokerLine.connect(Path(life.socket)) as line:
         await RestartableFirm(life, line, tell, hold).live()

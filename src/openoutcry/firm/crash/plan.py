@@ -1,4 +1,4 @@
-"""Where the firm is killed: drawn from a seed, so that the same seed kills at the same places."""
+"""Where the firm is killed, drawn from a seed: the same seed kills at the same places."""
 
 import random
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from openoutcry.errors import ConfigError
 
 ANYWHEN, WAKING = "anywhen", "waking"
-"""Kills by the clock: at a random moment of a day, and while the firm is getting its memory back."""
+"""Kills by the clock: at a random moment of a day, and while the firm is restoring its state."""
 
 PLACES: Mapping[str, str] = MappingProxyType(
     {
@@ -25,7 +25,7 @@ PLACES: Mapping[str, str] = MappingProxyType(
         "verdict": "Compliance had passed a trade, and no order was written",
     }
 )
-"""Every place, and what it means to be killed there; the most instructive first."""
+"""Every place, and what it means to be killed there, most instructive first."""
 
 EARLIEST_DAY = 5
 DELAY_MS_MAX = 60
@@ -39,8 +39,8 @@ class Kill:
     Attributes:
         place: One of `PLACES`.
         day: The first trading day (from 0) on which it may happen.
-        nth: At which time that the place is come by from then on.
-        delay_ms: With a kill by the clock, how long after the day has begun or the firm has been started.
+        nth: At which time that the place is reached from then on.
+        delay_ms: For a kill by the clock, how long after the start of the day or of the firm.
 
     """
 
@@ -51,15 +51,15 @@ class Kill:
 
     @property
     def by_the_clock(self) -> bool:
-        """Whether it comes at a moment, and not at a place."""
+        """Whether it comes at a time, not at a place."""
         return self.place in (ANYWHEN, WAKING)
 
 
 def draw_kills(seed: int, count: int, days: int) -> tuple[Kill, ...]:
     """Draw so many kills, in the order in which they happen, over the first nine tenths of the days.
 
-    Each place comes once before any comes twice. Raises `ConfigError` for a count below 1, and when the days
-    are fewer than 10 per kill: a place may take some days to be come by.
+    Each place comes once before any comes twice. Raises `ConfigError` for a count below 1, and for fewer than
+    10 days per kill: it may take some days to reach a place.
     """
     if count < 1:
         raise ConfigError(f"kills={count}: at least 1 is needed, or there is nothing to show")
@@ -72,7 +72,7 @@ def draw_kills(seed: int, count: int, days: int) -> tuple[Kill, ...]:
     span = (days * 9 // 10 - EARLIEST_DAY) / count
     places = [place for _ in range(-(-count // len(PLACES))) for place in PLACES][:count]
     dice.shuffle(places)
-    while places[0] == WAKING:  # before the first death there is nothing to wake from
+    while places[0] == WAKING:  # before the first death there is no state to restore
         places.append(places.pop(0))
     return tuple(
         _kill(dice, place, EARLIEST_DAY + int(span * (number + dice.random() * 0.8)))

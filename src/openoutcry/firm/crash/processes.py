@@ -1,4 +1,4 @@
-"""The processes of a run: the broker, who stays, and the firm, who comes and goes."""
+"""The processes of a run: the broker, which stays, and the firm, which comes and goes."""
 
 import asyncio
 import os
@@ -21,13 +21,13 @@ FIRM: tuple[str, ...] = ("-m", "openoutcry.firm.crash")
 
 
 class Failed(OpenOutcryError):
-    """A process of the demonstration ended in another way than it should."""
+    """A process of the demonstration did not end as it should."""
 
 
 @asynccontextmanager
 async def broker(file: Path) -> AsyncIterator[Path]:
-    """Run a broker with its books in `file`; give the socket at which it listens. It ends with the block."""
-    with tempfile.TemporaryDirectory(prefix="openoutcry-") as folder:  # a socket's path has to be short
+    """Run a broker with its books in `file`, and yield its socket. It ends with the block."""
+    with tempfile.TemporaryDirectory(prefix="openoutcry-") as folder:  # a socket's path must be short
         socket = Path(folder) / "broker"
         process = await _start(*BROKER, str(file), str(socket), notes=file.parent / NOTES)
         try:
@@ -46,18 +46,18 @@ class FirmProcess:
         self._process = process
 
     async def next_word(self) -> Word | None:
-        """Wait for the firm's next line; None when it says nothing more, since it has ended."""
+        """Wait for the firm's next line; None if it has ended."""
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         return _decode(line) if line.endswith(b"\n") else None
 
     def kill(self) -> None:
-        """Kill it with SIGKILL, which it cannot see coming."""
+        """Kill it with SIGKILL."""
         with suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGKILL)
 
     async def ended(self) -> bool:
-        """Wait for its end, and say whether it was killed. Raises `Failed` if it ended in another way."""
+        """Wait for its end. Return True if it was killed. Raises `Failed` if it failed."""
         code = await self._process.wait()
         if code in (0, -signal.SIGKILL):
             return code != 0
@@ -66,7 +66,7 @@ class FirmProcess:
 
 @asynccontextmanager
 async def firm(life: Life) -> AsyncIterator[FirmProcess]:
-    """Run one life of the firm; whatever is left of it ends with the block."""
+    """Run one life of the firm; it ends with the block at the latest."""
     notes = Path(life.journal).parent / NOTES
     process = await _start(*FIRM, msgspec.json.encode(life).decode(), notes=notes)
     try:
@@ -78,7 +78,7 @@ async def firm(life: Life) -> AsyncIterator[FirmProcess]:
 
 
 async def _start(*arguments: str, notes: Path) -> asyncio.subprocess.Process:
-    """Start a program of ours out of reach of the terminal's Ctrl-C, which is for the supervisor."""
+    """Start a program out of reach of the terminal's Ctrl-C, which is for the supervisor."""
     with notes.open("ab") as log:
         return await asyncio.create_subprocess_exec(
             sys.executable,

@@ -1,4 +1,4 @@
-"""Shows the run while it goes on: a timeline in which the firm dies and comes back, or plain lines."""
+"""Shows the run live: a timeline in which the firm dies and comes back, or plain lines."""
 
 import importlib.util
 import sys
@@ -22,7 +22,7 @@ PLAIN_LINES = 5
 
 
 class Stage(Audience, Protocol):
-    """An audience that is told which run begins, and is a context manager around all of them."""
+    """An audience that also shows which run begins; a context manager around all runs."""
 
     def begins(self, title: str) -> None:
         """Begin with a run."""
@@ -39,18 +39,18 @@ class Stage(Audience, Protocol):
 
 
 def stage_for(days: int, *, plain: bool) -> Stage:
-    """Choose the display: rich where it is installed and standard output is a terminal, else plain."""
+    """Choose the display: rich if it is installed and standard output is a terminal, else plain."""
     rich = not plain and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
     return RichStage(days) if rich else PlainStage(days)
 
 
 def death_in_words(death: Death) -> str:
-    """Say how it died."""
+    """Return how it died, in words."""
     return f"KILLED {death.how}"
 
 
 def memory_in_words(word: Word) -> str:
-    """Say what it took to come back."""
+    """Return what it took to come back, in words."""
     handed_out = f"{word.recovered:,} events handed out again"
     return f"back after {word.took_s:.2f} s: {word.remembered:,} memories, {handed_out}"
 
@@ -69,7 +69,7 @@ class PlainStage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to put away."""
+        """Do nothing: there is nothing to clean up."""
 
     def begins(self, title: str) -> None:
         """Print the title."""
@@ -101,7 +101,7 @@ class PlainStage:
 
 
 class RichStage:
-    """A bar from the first day to the last with a cross where the firm died, and the story of each death."""
+    """A bar from the first day to the last with a cross at each death, and a line on each death."""
 
     def __init__(self, days: int) -> None:
         self._days = days
@@ -138,19 +138,19 @@ class RichStage:
         self._show()
 
     def day(self, word: Word) -> None:
-        """Let the bar grow, where that can be seen."""
+        """Extend the bar, if that can be seen."""
         before, self._word = self._word, word
         if before.at != "day" or self._cell(before) != self._cell(word) or word.number % 8 == 0:
             self._show()
 
     def died(self, death: Death) -> None:
-        """Put a cross on the bar."""
+        """Draw a cross on the bar."""
         self._deaths.append(death)
         self._is_dead = True
         self._show()
 
     def back(self, word: Word) -> None:
-        """Let it live."""
+        """Show that it is back."""
         self._returns.append(word)
         self._word, self._is_dead = word, False
         self._show()

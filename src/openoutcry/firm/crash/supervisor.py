@@ -20,8 +20,8 @@ class Death:
     Attributes:
         number: Counted from 1.
         kill: What was planned.
-        what: What the place was about, in words; empty for a kill by the clock.
-        last: The last that the firm had said of its day.
+        what: What happened at the place, in words; empty for a kill by the clock.
+        last: The last line of the firm about its day.
         orders: The orders that were in flight.
 
     """
@@ -40,7 +40,7 @@ class Death:
 
 
 class Audience(Protocol):
-    """Who watches a run."""
+    """Watches a run."""
 
     def day(self, word: Word) -> None:
         """A day begins."""
@@ -51,7 +51,7 @@ class Audience(Protocol):
         ...
 
     def back(self, word: Word) -> None:
-        """The firm has its memory back."""
+        """The firm has restored its state."""
         ...
 
 
@@ -62,9 +62,9 @@ class Run:
     Attributes:
         folder: Where its files are.
         deaths: How it died, in order.
-        returns: What it said each time that it had its memory back, the first start not counted.
-        duplicates: Events that the journal had already, and did not take again, over all lives.
-        last: The last word of the last life.
+        returns: Its line each time that it had restored its state, not counting the first start.
+        duplicates: Events that the journal already had and did not take again, over all lives.
+        last: The last line of the last life.
 
     """
 
@@ -92,7 +92,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What is run: see `words.Life`."""
+    """The terms of a run: see `words.Life`."""
 
     symbols: tuple[str, ...]
     agents: int
@@ -103,7 +103,7 @@ class Terms:
 async def run_firm(run: Run, terms: Terms, kills: Sequence[Kill], audience: Audience) -> None:
     """Run a firm from its first day to its last, and kill it as planned. The broker is never killed.
 
-    A kill that the firm does not come by before its last day is over does not happen. Raises `Failed`.
+    A kill whose place the firm does not reach before its last day is over does not happen. Raises `Failed`.
     """
     async with broker(run.broker_file) as socket:
         for kill in (*kills, None):
@@ -133,14 +133,14 @@ async def run_firm(run: Run, terms: Terms, kills: Sequence[Kill], audience: Audi
 
 
 class _Watching:
-    """Listens to one life of the firm, and ends it."""
+    """Watches one life of the firm, and ends it."""
 
     def __init__(self, run: Run, kill: Kill | None, process: FirmProcess, audience: Audience) -> None:
         self._run, self._kill, self._process, self._audience = run, kill, process, audience
         self._place = ""
 
     async def to_the_end(self) -> str:
-        """Listen until it says nothing more; give what the place of its death was about."""
+        """Read its lines to the end, and return what happened at the place of its death."""
         while (word := await self._process.next_word()) is not None:
             self._hear(word)
         return self._place

@@ -1,4 +1,4 @@
-"""Holds the firm still at the place where it is to be killed."""
+"""Stops the firm at the place where it is to be killed."""
 
 from collections.abc import Callable
 
@@ -18,10 +18,10 @@ Hold = Callable[[str], None]
 
 
 class Watch:
-    """Looks at what the agents say and do, and calls `hold` at the place that a life is told.
+    """Watches what the agents publish and do, and calls `hold` at the place given for this life.
 
-    `hold` is called in the midst of what the agent does, with what that is about, and does not return: the
-    process goes no further than that.
+    `hold` is called in the middle of what an agent does, with what that is about, and does not return: the
+    process goes no further.
 
     Attributes:
         day: The trading day, from 0.
@@ -34,7 +34,7 @@ class Watch:
         self._hold = hold
 
     def said(self, event: Event) -> None:
-        """Look at an event that an agent has said."""
+        """Take an event that an agent has published."""
         match event:
             case SessionOpened():
                 self.day = event.number
@@ -51,7 +51,7 @@ class Watch:
                 self._pass("fill", f"{event.side.value} {event.filled_quantity:,.0f} {event.symbol}")
 
     def step(self, place: str, order: OrderEvent | None) -> None:
-        """Look at a step between the firm and the broker."""
+        """Take a step between the firm and the broker."""
         self._pass(place, "" if order is None else f"{order.side.value} {order.quantity:,.0f} {order.symbol}")
 
     def _pass(self, place: str, what: str) -> None:

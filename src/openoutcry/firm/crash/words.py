@@ -1,4 +1,4 @@
-"""What the firm's process is told when it is started, and what it says on its standard output."""
+"""What the firm's process is given when it is started, and what it writes to standard output."""
 
 import msgspec
 
@@ -6,19 +6,19 @@ from openoutcry.firm.money import Units
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):
-    """What one life of the firm is told at its birth.
+    """What one life of the firm is given at its start.
 
     Attributes:
         journal: The journal's file; it holds everything of the lives before.
-        socket: Where the broker is to be reached.
+        socket: Where the broker can be reached.
         account: Where the firm's books are written when the last day is over.
         symbols: What to trade.
         agents: How many strategies.
         days: How many trading days there are.
-        place: At which place to hold still and wait to be killed; empty for none.
-        day: The first trading day on which to hold still.
-        nth: At which time that the place is come by.
-        days_per_s: Trading days per second of real time; 0 for as fast as it goes.
+        place: At which place to stop and wait to be killed; empty for none.
+        day: The first trading day on which to stop.
+        nth: At which time that the place is reached.
+        days_per_s: Trading days per second of real time; 0 for as fast as possible.
 
     """
 
@@ -35,21 +35,21 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of the firm's.
+    """One line of the firm.
 
     Attributes:
-        at: `born` (the process runs), `back` (it has its memory back), `day` (a day begins), `place` (it
-            holds still to be killed) or `done` (the last day is over).
+        at: `born` (the process runs), `back` (it has restored its state), `day` (a day begins), `place` (it
+            waits to be killed) or `done` (the last day is over).
         number: The trading day, from 0.
         date: The same as a date, ISO 8601.
-        equity: What the firm is worth.
+        equity: The value of the firm.
         fills: Fills in its books.
-        remembered: Events that were taken to heart and not dealt with again, once per agent.
-        recovered: Events that were not settled when the life before ended, and were handed out again.
-        duplicates: Events of this life that the journal had already, and did not take again.
-        repeated: Orders of this life that the broker had already, and did not take again.
-        took_s: How long it took to get the memory back, from the birth, in seconds.
-        what: What the place is about.
+        remembered: Events from which agents rebuilt their state, once per agent.
+        recovered: Events that were not settled when the life before ended, and were delivered again.
+        duplicates: Events of this life that the journal already had and did not take again.
+        repeated: Orders of this life that the broker already had and did not take again.
+        took_s: How long it took to restore the state, from the start of the process, in seconds.
+        what: What happens at the place.
 
     """
 
@@ -67,7 +67,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Fill(msgspec.Struct, frozen=True, array_like=True):
-    """A fill as the firm's books have it."""
+    """A fill in the firm's books."""
 
     fill_id: str
     day: str
@@ -81,7 +81,7 @@ class Fill(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Holding(msgspec.Struct, frozen=True, array_like=True):
-    """What is held of a symbol at the end."""
+    """The holding of a symbol at the end."""
 
     symbol: str
     shares: int

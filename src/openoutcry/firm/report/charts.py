@@ -1,4 +1,4 @@
-"""The report's charts. Each function draws one size; `both` draws for the wide and the narrow page."""
+"""The report's charts. Each function draws one size; `both` draws one for wide and one for narrow pages."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -77,7 +77,7 @@ def drawdown_chart(results: Results, size: Size) -> str:
 
 
 def symbol_chart(results: Results, symbol: str, size: Size) -> str:
-    """Draw a symbol's price, when the firm was long or short, and every trade."""
+    """Draw a symbol's price, with the times in which the firm was long or short, and every trade."""
     size = size._replace(height=size.height * 2 // 3)
     bars = list(results.history.of(symbol))
     closes = [bar.close for bar in bars]
@@ -118,7 +118,7 @@ def rounds_chart(results: Results, size: Size) -> str:
 
 
 def mood_chart(results: Results, size: Size) -> str:
-    """Draw what the strategies said in the rounds, as shares, by year or month."""
+    """Draw what the strategies answered in the rounds, as shares, by year or month."""
     counts = _grouped(results.house.firm.cio.tally.moods, results.days)
     return _stack(
         size,
@@ -187,7 +187,7 @@ def _stack(
 
 
 def legend(entries: Iterable[tuple[str, str]]) -> str:
-    """Give a legend: pairs of a colour class and a word."""
+    """Return a legend: pairs of a colour class and a word."""
     items = "".join(f'<li><span class="swatch {kind}"></span>{word}</li>' for kind, word in entries)
     return f'<ul class="legend">{items}</ul>'
 
@@ -204,7 +204,7 @@ def _rug(
 
 
 def _spells(holdings: dict[str, int], place: dict[str, int]) -> list[tuple[int, int, int]]:
-    """Give the stretches of days on which a position had one sign."""
+    """Return the spans of days on which a position had one sign."""
     spells: list[tuple[int, int, int]] = []
     for day, quantity in holdings.items():
         index, sign = place[day], (quantity > 0) - (quantity < 0)
@@ -218,7 +218,7 @@ def _spells(holdings: dict[str, int], place: dict[str, int]) -> list[tuple[int, 
 
 
 def _grouped(by_month: dict[str, Counter[str]], days: Sequence[date]) -> dict[str, Counter[str]]:
-    """Give the counts by year, or by month where the time is short."""
+    """Return the counts by year, or by month if the time is short."""
     if (days[-1] - days[0]).days < 800:
         return by_month
     by_year: dict[str, Counter[str]] = {}

@@ -1,17 +1,17 @@
-"""Small pieces of HTML: tables, figures, sections. Everything that comes in as words is escaped."""
+"""Small pieces of HTML: tables, figures, sections. All text that comes in is escaped."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
 
 def section(title: str, *inside: str, note: str = "") -> str:
-    """Give a section with a heading and, under it, a note."""
+    """Return a section with a heading and, under it, a note."""
     words = f'<p class="note">{escape(note)}</p>' if note else ""
     return f"<section><h2>{escape(title)}</h2>{words}{''.join(inside)}</section>"
 
 
 def figure(picture: str, caption: str = "", legend: str = "") -> str:
-    """Give a figure with a caption and a legend."""
+    """Return a figure with a caption and a legend."""
     words = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f"<figure>{picture}{legend}{words}</figure>"
 
@@ -19,7 +19,7 @@ def figure(picture: str, caption: str = "", legend: str = "") -> str:
 def table(
     caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int] = ()
 ) -> str:
-    """Give a table whose first cells name the rows. Columns are figures, except those numbered in `words`."""
+    """Return a table whose first cells name the rows. Columns hold figures, except those in `words`."""
     kinds = ["", *(' class="word"' if place in words else ' class="num"' for place in range(1, len(heads)))]
     top = "".join(
         f'<th scope="col"{kind}>{escape(head)}</th>' for head, kind in zip(heads, kinds, strict=True)
@@ -39,7 +39,7 @@ def _row(row: Sequence[str], kinds: Sequence[str]) -> str:
 
 
 def facts(entries: Iterable[tuple[str, str, str, str]]) -> str:
-    """Give a strip of key figures: name, value, a word under it, and a style class for the value."""
+    """Return a strip of key figures: name, value, a word under it, and a style class for the value."""
     items = "".join(
         f"<div><dt>{escape(name)}</dt>"
         f'<dd class="{kind}">{escape(value)}<small>{escape(under)}</small></dd></div>'

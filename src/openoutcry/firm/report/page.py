@@ -13,13 +13,13 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write_report(results: Results, path: Path) -> None:
-    """Write the report as one self-contained HTML file. Makes the folder; raises `OSError` if it cannot."""
+    """Write the report as one self-contained HTML file, and make its folder. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render(results), encoding="utf-8")
 
 
 def render(results: Results) -> str:
-    """Give the whole page."""
+    """Return the whole page."""
     title, _, rest = verdict(results).partition(";")
     body = "".join(
         (

@@ -13,7 +13,7 @@ from openoutcry.firm.trail import tell_step
 
 
 def key_facts(results: Results) -> str:
-    """Give the strip of key figures."""
+    """Return the strip of key figures."""
     speed = results.speed
     entries = [
         ("The firm", in_words(results.firm.end), f"{results.firm.total_return:+.1%}", "firm-word"),
@@ -39,7 +39,7 @@ def key_facts(results: Results) -> str:
 
 
 def money(results: Results) -> str:
-    """Give the section on profit and loss."""
+    """Return the section on profit and loss."""
     names = ", ".join(results.holding.symbols)
     firm_legend = charts.legend([("firm", "the firm"), ("held", f"buy and hold {names}")])
     return section(
@@ -95,7 +95,7 @@ def _costs(results: Results) -> str:
 
 
 def symbols(results: Results) -> str:
-    """Give the section on the symbols."""
+    """Return the section on the symbols."""
     pictures = [
         f"<figure><h3>{escape(one.symbol)}</h3>{charts.symbol_chart(results, one.symbol, NARROW)}</figure>"
         for one in results.symbols
@@ -126,7 +126,7 @@ def symbols(results: Results) -> str:
 
 
 def rounds(results: Results) -> str:
-    """Give the section on the barrier and the strategies."""
+    """Return the section on the barrier and the strategies."""
     tally = results.house.firm.cio.tally
     shown = [status for status in ("complete", "quorate", "expired") if tally.by_status[status]]
     moods = ("long", "flat", "short", "abstained", "missing")
@@ -162,7 +162,7 @@ def _strategy_row(one: StrategyResult) -> tuple[str, ...]:
 
 
 def desk(results: Results) -> str:
-    """Give the section on the way from signal to fill, with one trade explained."""
+    """Return the section on the way from signal to fill, with one trade explained."""
     firm = results.house.firm
     rejections = ", ".join(f"{name} {count}" for name, count in firm.compliance.rejections.items()) or "none"
     risk = firm.risk
@@ -210,7 +210,7 @@ def _trail(results: Results) -> str:
 
 
 def chaos(results: Results) -> str:
-    """Give the section on what went wrong, or nothing in a calm run."""
+    """Return the section on what went wrong, or nothing in a calm run."""
     house = results.house
     if house.plan is None:
         return ""
@@ -273,7 +273,7 @@ def _witnesses(results: Results) -> list[tuple[str, str]]:
 
 
 def bus(results: Results) -> str:
-    """Give the section on the bus: latency and ledger."""
+    """Return the section on the bus: latency and ledger."""
     speed = results.speed
     rows = [
         (

@@ -42,7 +42,7 @@ class Size(NamedTuple):
 WIDE = Size("wide", 960, 340, 64, 96, 14, 28)
 NARROW = Size("narrow", 400, 280, 54, 14, 12, 26)
 SIZES = (WIDE, NARROW)
-"""Charts are drawn for wide and for narrow pages, so that letters keep their size; the style shows one."""
+"""Charts are drawn for wide and narrow pages, so that letters keep their size; the style shows one."""
 
 
 def linear(low: float, high: float, start: float, end: float) -> Scale:
@@ -52,13 +52,13 @@ def linear(low: float, high: float, start: float, end: float) -> Scale:
 
 
 def logarithmic(low: float, high: float, start: float, end: float) -> Scale:
-    """Map low..high to start..end so that equal ratios take equal room."""
+    """Map low..high to start..end so that equal ratios have equal lengths."""
     inner = linear(math.log(low), math.log(high), start, end)
     return lambda value: inner(math.log(max(value, low / 1e6)))
 
 
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Give round numbers between low and high, roughly as many as asked for."""
+    """Return round numbers between low and high, roughly as many as asked for."""
     span = max(high - low, 1e-12)
     step = 10.0 ** math.floor(math.log10(span / about))
     step = next(step * times for times in (1, 2, 5, 10) if span / (step * times) <= about)
@@ -67,7 +67,7 @@ def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def ratio_ticks(low: float, high: float) -> list[float]:
-    """Give round numbers for a logarithmic axis."""
+    """Return round numbers for a logarithmic axis."""
     if high / low < 3:
         return nice_ticks(low, high, 4)
     steps: Sequence[float] = (1, 2, 5) if high / low < 200 else (1,)
@@ -79,7 +79,7 @@ def ratio_ticks(low: float, high: float) -> list[float]:
 
 @dataclass(slots=True)
 class Drawing:
-    """One SVG picture in the making."""
+    """An SVG picture under construction."""
 
     size: Size
     title: str
@@ -91,7 +91,7 @@ class Drawing:
         self.parts.append(part)
 
     def text(self, x: float, y: float, words: str, *, kind: str = "tick", anchor: str = "start") -> None:
-        """Write words at a place."""
+        """Add text at a place."""
         self.add(
             f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
         )
@@ -107,7 +107,7 @@ class Drawing:
             self.add(f'<path class="{kind}" d="{_path(closed)}Z"/>')
 
     def box(self, x: float, y: float, width: float, height: float, kind: str, tip: str = "") -> None:
-        """Draw a rectangle, with a tool tip if there is something to say."""
+        """Draw a rectangle, with a tool tip if one is given."""
         inside = f"<title>{escape(tip)}</title>" if tip else ""
         self.add(
             f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.4):.1f}" '
@@ -122,7 +122,7 @@ class Drawing:
             self.text(self.size.left - 8, y + 4, label(tick), anchor="end")
 
     def x_axis(self, days: Sequence[date], scale: Scale) -> None:
-        """Label years, or months where the time is short."""
+        """Label years, or months if the time is short."""
         baseline = self.size.plot_bottom
         self.add(f'<path class="axis" d="M{self.size.left},{baseline}H{self.size.plot_right}"/>')
         for index, words in time_ticks(days, 7 if self.size.narrow else 14):
@@ -131,7 +131,7 @@ class Drawing:
             self.text(x, baseline + 19, words, anchor="middle")
 
     def render(self) -> str:
-        """Give the SVG element."""
+        """Return the SVG element."""
         mark = f"c{next(_ids)}"
         return (
             f'<svg class="{self.size.name}" viewBox="0 0 {self.size.width} {self.size.height}" role="img" '
@@ -141,7 +141,7 @@ class Drawing:
 
 
 def time_ticks(days: Sequence[date], most: int) -> list[tuple[int, str]]:
-    """Give the index and the label of the first day of each year, or month, at most so many."""
+    """Return the index and the label of the first day of each year, or month, at most so many."""
     by_month = (days[-1] - days[0]).days < 800
     firsts: list[tuple[int, str]] = []
     for index, day in enumerate(days):
@@ -156,7 +156,7 @@ def time_ticks(days: Sequence[date], most: int) -> list[tuple[int, str]]:
 def thinned(
     values: Sequence[float], most: int, pick: Callable[[Sequence[float]], float]
 ) -> list[tuple[int, float]]:
-    """Give about `most` points at most: one per stretch of values, at its end, with what `pick` takes."""
+    """Return about `most` points at most: one per stretch of values, at its end, with what `pick` takes."""
     step = max(1, -(-len(values) // most))
     ends = range(0, len(values), step)
     points = [(min(start + step, len(values)) - 1, pick(values[start : start + step])) for start in ends]

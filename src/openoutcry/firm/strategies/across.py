@@ -1,6 +1,6 @@
-"""Strategies that compare symbols: pure functions from everybody's past to an opinion on each.
+"""Strategies that compare symbols: pure functions from the past of all symbols to an opinion on each.
 
-A symbol is missing from the answer, or None there, when its past is too short to compare.
+A symbol is missing from the answer, or None there, if its past is too short to compare.
 """
 
 import math

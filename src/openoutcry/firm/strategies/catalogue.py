@@ -17,7 +17,7 @@ ManySymbols = Callable[[Mapping[str, Past]], across.Opinions]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One strategy: exactly one of `one` (looks at a symbol alone) and `many` (compares symbols) is there."""
+    """One strategy: it has either `one` (which looks at one symbol) or `many` (which compares symbols)."""
 
     name: str
     kind: str
@@ -79,7 +79,7 @@ _ORDER = (
 
 
 def recipes(count: int) -> tuple[Recipe, ...]:
-    """Give the first `count` strategies of the list. Raises `ConfigError` outside 6 to 64."""
+    """Return the first `count` strategies of the list. Raises `ConfigError` outside 6 to 64."""
     if not FEWEST <= count <= MOST:
         raise ConfigError(
             f"agents={count}: a firm takes {FEWEST} to {MOST} strategies; choose a number in between"

@@ -1,4 +1,4 @@
-"""What a strategy may look at: the bars of one symbol up to today, and nothing after."""
+"""What a strategy may look at: the bars of one symbol up to today, and none after."""
 
 import math
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from typing import NamedTuple
 from openoutcry.firm.bars import Bar
 
 DEPTH = 300
-"""How many of the newest bars are sure to be kept."""
+"""At least so many of the newest bars are kept."""
 
 
 class Past:
-    """The bars of one symbol so far, in columns, the newest last. `add` changes it, once per trading day."""
+    """The bars of one symbol so far, in columns, newest last. `add` is called once per trading day."""
 
     __slots__ = ("closes", "day", "highs", "lows", "returns", "volumes")
 
@@ -23,13 +23,13 @@ class Past:
         self.closes: list[float] = []
         self.volumes: list[float] = []
         self.returns: list[float] = []
-        """Logarithms of each close over the one before; 0 for the first."""
+        """The logarithm of each close over the one before; 0 for the first."""
 
     def __len__(self) -> int:
         return len(self.closes)
 
     def add(self, bar: Bar) -> None:
-        """Take the bar of a day that has just closed; forget what is older than `DEPTH` bars now and then."""
+        """Add the bar of a day that has just closed; now and then, drop what is older than `DEPTH` bars."""
         self.day = bar.day
         self.returns.append(math.log(bar.close / self.closes[-1]) if self.closes else 0.0)
         self.highs.append(bar.high)
@@ -58,18 +58,18 @@ def opinion(score: float, confidence: float, rationale: str) -> Opinion:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Give the average of at least one value."""
+    """Return the average of at least one value."""
     return math.fsum(values) / len(values)
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Give the standard deviation of at least two values (divided by n - 1)."""
+    """Return the standard deviation of at least two values (divided by n - 1)."""
     centre = mean(values)
     return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
 
 def smoothed(values: Sequence[float], span: int) -> float:
-    """Give the exponentially weighted mean, with weight 2 / (span + 1) on the newest value."""
+    """Return the exponentially weighted mean, with weight 2 / (span + 1) on the newest value."""
     weight = 2 / (span + 1)
     level = values[0]
     for value in values[1:]:

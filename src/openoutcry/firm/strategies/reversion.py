@@ -1,4 +1,4 @@
-"""Strategies that bet on the way back: each a pure function from the past of one symbol to an opinion.
+"""Strategies that bet on a reversal: each a pure function from the past of one symbol to an opinion.
 
 None means that the past is too short to have one.
 """
@@ -10,7 +10,7 @@ from openoutcry.firm.strategies.past import Opinion, Past, deviation, mean, opin
 
 
 def stretch(past: Past, *, window: int = 20) -> Opinion | None:
-    """Lean against the distance from the mean, in standard deviations; full size at 2.5 of them."""
+    """Trade against the distance from the mean, in standard deviations; full size at 2.5 of them."""
     closes = past.closes[-window:]
     if len(closes) < window:
         return None
@@ -39,7 +39,7 @@ def relative_index(past: Past, *, window: int = 14, low: float = 30, high: float
 
 
 def exhaustion(past: Past, *, window: int = 60) -> Opinion | None:
-    """Buy the day that fell far on heavy volume, and for the two days after it: sellers may be done."""
+    """Buy on a day that fell far on heavy volume, and on the two days after it: sellers may be done."""
     if len(past) < window + 4:
         return None
     returns = past.returns[-window - 3 :]

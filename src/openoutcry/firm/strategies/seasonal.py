@@ -1,4 +1,4 @@
-"""Strategies that go by the calendar: pure functions of the date, which is known in advance."""
+"""Strategies by the calendar: pure functions of the date, which is known in advance."""
 
 from openoutcry.firm.strategies.past import Opinion, Past, opinion
 

@@ -1,4 +1,4 @@
-"""Strategies that go with the move: each a pure function from the past of one symbol to an opinion.
+"""Strategies that follow a trend: each a pure function from the past of one symbol to an opinion.
 
 None means that the past is too short to have one.
 """
@@ -33,7 +33,7 @@ def crossover(past: Past, *, fast: int = 50, slow: int = 200) -> Opinion | None:
 
 
 def breakout(past: Past, *, window: int = 55) -> Opinion | None:
-    """Go by which edge of the channel (highest high, lowest low) was touched more recently."""
+    """Follow the edge of the channel (highest high, lowest low) that was touched more recently."""
     if len(past) < window:
         return None
     highs, lows = past.highs[-window:][::-1], past.lows[-window:][::-1]
@@ -79,7 +79,7 @@ def convergence(past: Past, *, fast: int = 12, slow: int = 26, trigger: int = 9)
 
 
 def accumulation(past: Past, *, window: int = 60) -> Opinion | None:
-    """Follow the volume: shares traded on rising days less those on falling days, as a part of all (OBV)."""
+    """Follow the volume: shares traded on rising days less those on falling days, as a share of all (OBV)."""
     if len(past) <= window:
         return None
     closes, volumes = past.closes[-window - 1 :], past.volumes[-window:]

@@ -31,7 +31,6 @@ from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.rounds.rounds import Rounds
 
 BEFORE_START = 512
@@ -68,6 +67,8 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         dedup_window: An `event_id` is recognised as a duplicate until this many further events were accepted,
         dedup_window_s: or this time has passed, in seconds; while the event waits or is in flight, always.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
+        stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round is
+            shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
         journal: A journal to use instead of the file that `persistence_config` names. It is not closed by the
             bus.
 
@@ -94,6 +95,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         dedup_window: int = 8_192,
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
+        stand_in_max_age: float | None = None,
         journal: Journal | None = None,
     ) -> None:
         persistence_config = _persistence(enable_persistence, persistence_config, journal)
@@ -106,6 +108,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
             dedup_window=dedup_window,
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
+            stand_in_max_age=stand_in_max_age,
             persistence=persistence_config,
             health=health_check_config,
         )
@@ -117,20 +120,20 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._admission = Admission(self._bus, self.config.kill_switch_releasers)
         self._dispatcher = self._admission.dispatcher
         self._signal_classes: set[type] = set()
-        self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
+        self._rounds = _rounds(self.config, clock)
         self._intake = ThreadIntake(self._bus, self._admission, max_queue_size)
-        self._monitor = Monitor(self._bus, health_check_config)
         self._lifecycle = Lifecycle(
             self._bus,
             self._dispatcher,
             self._admission,
             self._intake,
             self._rounds,
-            self._monitor,
+            health_check_config,
             clock,
             persistence_config,
             journal,
         )
+        self._monitor = self._lifecycle.monitor
         self._lifecycle.make_control = partial(ControlServer, self)
         if type(self).publish is EventBus.publish:
             # The fast_path's own function, so that the hot path is one call; a subclass's override stays in
@@ -344,6 +347,15 @@ def _persistence(
         )
     wanted = enabled or journal is not None
     return config or PersistenceConfig() if wanted else config
+
+
+def _rounds(config: BusConfig, clock: Clock | None) -> Rounds:
+    return Rounds(
+        signal_timeout_s=config.signal_timeout,
+        barrier_timeout_s=config.barrier_timeout,
+        stand_in_max_age_s=config.stand_in_max_age,
+        clock=clock,
+    )
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -12,7 +12,7 @@ from openoutcry.core.pressure import BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import Event, event_type_of
 from openoutcry.runtime.delivery.subscription import Subscription, selectors_of
-from openoutcry.runtime.health.readings import lag_of, status_of
+from openoutcry.runtime.health.readings import status_of
 
 if TYPE_CHECKING:
     from openoutcry.runtime.admission.gate import Admission
@@ -128,7 +128,7 @@ class Inspection:
         stats = self.get_handler_stats()
         now_ns = self._bus.clock.now_ns()
         for record, subscription in zip(stats["handlers"], self._bus.router, strict=True):
-            record["lag"] = lag_of(subscription, monitor.released())
+            record["lag"] = monitor.lag(subscription)
             record.update(status_of(monitor.readings(subscription), now_ns))
         return stats
 

@@ -18,7 +18,7 @@ from threading import get_ident
 from typing import Any
 
 from openoutcry.clocks import SystemClock
-from openoutcry.config import PersistenceConfig, check_number
+from openoutcry.config import HealthCheckConfig, PersistenceConfig, check_number
 from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, WrongThread
 from openoutcry.journals import Recovered
 from openoutcry.ports import Clock, Journal
@@ -45,7 +45,13 @@ def clock_of(loop: asyncio.AbstractEventLoop | None) -> Clock:
 
 
 class Lifecycle:
-    """Starts and stops the parts of one bus."""
+    """Starts and stops the parts of one bus.
+
+    Attributes:
+        monitor: Looks after the bus's health.
+        can_recover: Whether the journal is a file of the bus's own, so that `recover` can go on in a new one.
+
+    """
 
     def __init__(
         self,
@@ -54,7 +60,7 @@ class Lifecycle:
         admission: Admission,
         ingest: ThreadIntake,
         rounds: Rounds,
-        monitor: Monitor,
+        health: HealthCheckConfig | None,
         clock: Clock | None,
         persistence: PersistenceConfig | None,
         journal: Journal | None,
@@ -64,7 +70,6 @@ class Lifecycle:
         self._admission = admission
         self._intake = ingest
         self._rounds = rounds
-        self._monitor = monitor
         self._own_clock = clock
         self._persistence = persistence
         self._journal = journal
@@ -75,17 +80,19 @@ class Lifecycle:
         if persistence is not None:
             admission.open_store = self.open_store
         self._stopping: asyncio.Task[None] | None = None
-        monitor.state = lambda: self.state
-        monitor.released = lambda: dispatcher.released()  # noqa: PLW0108 - it is replaced
-        monitor.journal.store = lambda: admission.store
         self._recovering: asyncio.Task[Recovered] | None = None
-        if monitor.recovers and persistence is not None and journal is None:
-            monitor.journal.reopen = self.reopen_journal
+        self.can_recover = persistence is not None and journal is None
+        self.monitor = Monitor(bus, dispatcher, self, health)
 
     @property
     def state(self) -> str:
         """`new`, `running`, `stopping` or `stopped`."""
         return self._bus.phase
+
+    @property
+    def store(self) -> Store | None:
+        """The store of the open journal, if one is open."""
+        return self._admission.store
 
     async def start(self) -> None:
         """Start the workers and deliver what was published before; a stop that goes on is waited for."""
@@ -122,14 +129,14 @@ class Lifecycle:
         return store
 
     async def recover_journal(self) -> Recovered:
-        """Go on in a new journal, on a person's word: after that recovery may try everything anew."""
-        found = await self.reopen_journal()
-        self._monitor.journal.resume()
+        """Go on in a new journal because the operator asks for it; recovery may then try everything anew."""
+        found = await self.recover()
+        self.monitor.journal.resume()
         return found
 
-    async def reopen_journal(self) -> Recovered:
+    async def recover(self) -> Recovered:
         """Go on in a new journal, built from what verifies of the dead one."""
-        if self._persistence is None or self._journal is not None:
+        if self._persistence is None or not self.can_recover:
             raise OpenOutcryError(
                 "recover_journal is for a bus with a journal file of its own (persistence_config); a journal "
                 "that was handed in is recovered by who made it, with recover_into"
@@ -153,15 +160,15 @@ class Lifecycle:
         if store is None:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(None, recover_file, config)
-        damage = self._monitor.journal.damage()
+        damage = self.monitor.journal.damage()
         if store.commits.dead is None and not damage:
             raise OpenOutcryError("the journal is not dead, so there is nothing to recover; go on")
         regenerating = Failover(self._bus, self._dispatcher, self._admission, config)
         _, found = await regenerating.run(store)
-        self._monitor.forget()
+        self.monitor.forget()
         return found
 
-    async def recover(self) -> int:
+    async def count_unsettled(self) -> int:
         """Open the journal before the start, and count what some subscription has not settled."""
         if self._persistence is None:
             return 0
@@ -225,8 +232,8 @@ class Lifecycle:
             store.started()
         self._admission.room.look()
         self._intake.take_in()
-        self._monitor.begin()
-        bus.watch()
+        self.monitor.begin()
+        bus.begin_watch(self.monitor)
         if not bus.busy:
             bus.rested()
 
@@ -251,7 +258,7 @@ class Lifecycle:
                     mailbox.release(batch)
         self._stopping = None
         bus.stop_watching()
-        self._monitor.end()
+        self.monitor.end()
 
     async def stop(self, timeout_s: float) -> None:
         """Drain until the deadline, then end. Whoever is cancelled while waiting leaves the stop going on."""
@@ -294,8 +301,8 @@ class Lifecycle:
                 timeout_s,
                 left,
             )
-        self._monitor.end()
-        await self._monitor.journal.end()
+        self.monitor.end()
+        await self.monitor.journal.end()
         if self._recovering is not None:
             await asyncio.wait([self._recovering])
         bus.running = False

@@ -56,7 +56,7 @@ class Persisting:
             JournalError: The journal cannot be opened, in one of the ways that its subclasses name.
 
         """
-        return await self._lifecycle.recover()
+        return await self._lifecycle.count_unsettled()
 
     async def recover_journal(self) -> Recovered:
         """Go on in a new journal file after the old one has died, with what verifies of it; the bus runs on.

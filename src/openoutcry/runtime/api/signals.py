@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.errors import InvalidEvent, SignalRefused
 from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.rounds.ballot import Ballot
 from openoutcry.runtime.rounds.barriers import SignalBarrier, Verdict
 
 if TYPE_CHECKING:
@@ -17,37 +18,6 @@ if TYPE_CHECKING:
 
 
 _SIGNAL_ATTRIBUTES = ("event_id", "event_type", "source_agent", "symbol", "round_id")
-
-
-class SignalVote:
-    """How the vote of a signal reaches its round: when the signal is released, and not before, and once."""
-
-    __slots__ = ("_agent", "_asked_ns", "_is_over", "_rounds", "_signal")
-
-    def __init__(self, rounds: "Rounds", signal: Any, agent: str, asked_ns: int | None) -> None:
-        self._rounds = rounds
-        self._signal = signal
-        self._agent = agent
-        self._asked_ns = asked_ns
-        self._is_over = False
-
-    def prepare(self) -> None:
-        """Name the round in the signal, so that the journal has it."""
-        self._rounds.name_round(self._signal, self._agent, self._asked_ns)
-
-    def cast(self, _position: int = 0) -> None:
-        """The signal is released: take it to its round."""
-        self._is_over = True
-        self._rounds.arrive(self._signal, self._agent, None, self._asked_ns)
-
-    def defer(self) -> None:
-        """The signal waits in an outbox: it counts when that is committed."""
-        self._is_over = True
-
-    def settle(self) -> None:
-        """The signal was admitted: let it count, unless it has, or waits in an outbox."""
-        if not self._is_over:
-            self.cast()
 
 
 class Signals:
@@ -95,7 +65,7 @@ class Signals:
             agent = self._agent_of(signal)
         vote = None
         if signal.__class__ in fast_path.durable:
-            vote = SignalVote(rounds, signal, agent, self._asked_ns())
+            vote = Ballot(rounds, signal, agent, self._asked_ns())
         admitted = fast_path.admit(signal, vote)
         if admitted is False:
             await self._admit_signal(signal, agent)
@@ -116,14 +86,14 @@ class Signals:
         """Let in a signal that the fast path did not. A duplicate has no second vote."""
         admission = self._admission
         is_known = signal.event_id in admission.seen
-        vote = SignalVote(self._rounds, signal, agent, self._asked_ns())
+        ballot = Ballot(self._rounds, signal, agent, self._asked_ns())
         try:
-            accepted = await admission.publish(signal, vote=None if is_known else vote)
+            accepted = await admission.publish(signal, vote=None if is_known else ballot)
         except asyncio.CancelledError:
             is_in = not is_known and signal.event_id in admission.seen
             if is_in and not admission.is_pending(signal.event_id):
                 # It was admitted whole before the cancellation came: then it votes as well.
-                vote.settle()
+                ballot.settle()
             raise
         if not accepted:
             depth, capacity = admission.room.depth(), self._bus.pressure.capacity
@@ -133,7 +103,7 @@ class Signals:
                 "max_queue_size"
             )
         if not is_known:
-            vote.settle()
+            ballot.settle()
 
     def _learn_signal_class(self, signal: Any) -> None:
         lacks = [name for name in _SIGNAL_ATTRIBUTES if not hasattr(signal, name)]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from openoutcry.runtime.admission.gate import Admission
     from openoutcry.runtime.delivery.dispatcher import Dispatcher
     from openoutcry.runtime.delivery.state import BusState
+    from openoutcry.runtime.health.monitor import Monitor
 
 
 class Subscribing:
@@ -32,6 +33,7 @@ class Subscribing:
     _admission: "Admission"
     _dispatcher: "Dispatcher"
     _bus: "BusState"
+    _monitor: "Monitor"
 
     def subscribe(
         self,
@@ -148,7 +150,8 @@ class Subscribing:
         else:
             self._bus.router.check_name(name)
         share = self._bus.pressure.config.high_per_normal
-        subscription = Subscription(name, selectors, handler, options, share, self._bus.clock.now_ns())
+        now_ns = self._bus.clock.now_ns()
+        subscription = Subscription(name, selectors, handler, options, share, now_ns, self._monitor)
         subscription.check_thread = self._admission.check_thread
         if owner is not None:
             try:

@@ -79,6 +79,7 @@ class Consumer:
             self.breaker = Breaker(options.breaker, subscription.handled)
         self._pause: asyncio.TimerHandle | None = None
         self.drill_is_out = False
+        self._drill_answered_ns: int | None = None
         self.side_calls: set[Worker] = set()
         self.stopping = False
         self.workers = [
@@ -306,14 +307,20 @@ class Consumer:
         self.wake_control()
 
     def drill(self) -> None:
-        """Ask the control worker for a sign of life."""
+        """Ask the control worker for a sign of life; `take_drill_answer` tells when it came."""
+        self._drill_answered_ns = None
         self.drill_is_out = True
         self.wake_control()
 
     def answer_drill(self) -> None:
         """The control worker has come to rest, so that a kill switch would have been handled."""
         self.drill_is_out = False
-        self.crew.drilled(self.name)
+        self._drill_answered_ns = self.crew.clock.now_ns()
+
+    def take_drill_answer(self) -> int | None:
+        """Return when the last drill was answered, once; None before that, and after it has been told."""
+        answered_ns, self._drill_answered_ns = self._drill_answered_ns, None
+        return answered_ns
 
     def abandoned_call_ended(self, worker: Worker) -> None:
         """Note that an abandoned call has ended after all."""

@@ -83,10 +83,6 @@ class Crew(Protocol):
         """Most events of a subscription fail, or it handles them again."""
         ...
 
-    def drilled(self, name: str) -> None:
-        """The control worker of a subscription has answered a drill."""
-        ...
-
     def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
         """Return what a publication by the handler of `event` inherits."""
         ...

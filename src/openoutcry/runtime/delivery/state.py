@@ -24,7 +24,7 @@ from openoutcry.runtime.delivery.dead_letters import DeadLetters
 from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.outbox import Output, Post
 from openoutcry.runtime.delivery.router import Router
-from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.delivery.subscription import HealthObserver, Subscription
 
 log = logging.getLogger("openoutcry")
 
@@ -63,7 +63,13 @@ _NOTHING_TO_DELIVER = _NothingToDeliver()
 
 
 class BusState:
-    """Shared state; each attribute is read and written on the bus's loop only."""
+    """Shared state; each attribute is read and written on the bus's loop only.
+
+    Attributes:
+        phase: `new`, `running`, `stopping` or `stopped`.
+        running: Whether handlers are called: while it is running or stopping.
+
+    """
 
     def __init__(
         self, capacity: int, config: BackpressureConfig, clock: Clock, history: History, seen: SeenIds
@@ -77,6 +83,7 @@ class BusState:
         self.seen = seen
         self.envelopes = Envelopes(max(10_000, history.size))
         self.pressure = Pressure(capacity, config)
+        self.phase = "new"
         self.running = False
         self.phase = "new"
         self.tracker = Tracker(None)
@@ -103,9 +110,8 @@ class BusState:
         self._tick: asyncio.TimerHandle | None = None
         self.watching = False
         self.watched_since_ns = 0
-        self.on_work: Callable[[], None] = lambda: None
+        self._health: HealthObserver | None = None
         self.rates: Rates | None = None
-        self.drilled: Callable[[str], None] = lambda _name: None
         self.dispatcher: Deliverer = _NOTHING_TO_DELIVER
 
     # -- what workers ask ---------------------------------------------------------------------------
@@ -191,6 +197,11 @@ class BusState:
         self.fullest = fullest
         return deepest
 
+    def begin_watch(self, health: HealthObserver) -> None:
+        """The bus has started: look for stalled subscriptions, and tell `health` whenever work begins."""
+        self._health = health
+        self.watch()
+
     def watch(self) -> None:
         """Look for stalled subscriptions from now on, for as long as anything waits."""
         if self._tick is None and self.loop is not None:
@@ -200,10 +211,12 @@ class BusState:
     def _watch_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tick = loop.call_later(self.pressure.config.grace_s / 2, self._look)
         self.watching = True
-        self.on_work()
+        if self._health is not None:
+            self._health.work_begins()
 
     def stop_watching(self) -> None:
         """Stop looking for stalled subscriptions."""
+        self._health = None
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None

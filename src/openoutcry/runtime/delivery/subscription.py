@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from weakref import ReferenceType, WeakMethod, ref
 
 from openoutcry.core.lanes import Lane
@@ -172,6 +172,18 @@ def _nothing(_event: Any) -> None:
     """Stand in for the handler of a subscription that has ended."""
 
 
+class HealthObserver(Protocol):
+    """Watches over the health of a bus, and is told on its loop what it would not notice in time."""
+
+    def work_begins(self) -> None:
+        """Events flow after a rest, or still flow: told every half grace period while any wait."""
+        ...
+
+    def resumed(self, subscription: "Subscription") -> None:
+        """The operator has resumed a subscription, so its handler counts as mended."""
+        ...
+
+
 class Subscription:
     """One handler with all the types it takes, in one mailbox, run by its own workers.
 
@@ -187,6 +199,7 @@ class Subscription:
         options: Options,
         share: int,
         now_ns: int,
+        health: HealthObserver,
     ) -> None:
         self.name = name
         self.selectors = selectors
@@ -213,7 +226,7 @@ class Subscription:
         self.wake: Callable[[], bool] = lambda: False
         self.wake_control: Callable[[], None] = lambda: None
         self.on_resume: Callable[[], None] = lambda: None
-        self.on_mended: Callable[[], None] = lambda: None
+        self._health = health
         self.check_thread: Callable[[str], None] = lambda _call: None
 
     def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
@@ -276,7 +289,7 @@ class Subscription:
         """
         self.check_thread("resume")
         self._paused = False
-        self.on_mended()
+        self._health.resumed(self)
         self.hold(held=False)
         self.on_resume()
         self.wake()

@@ -1,11 +1,11 @@
-"""GilYield: a busy loop gives the interpreter's lock away now and then, so that threads do not starve.
+"""Pauses a busy event loop now and then, so that other threads get the interpreter's lock (the GIL).
 
-CPython hands its lock (the GIL) over when a thread has waited for a whole switch interval, 5 ms. A busy loop
-lets go of it in every turn, for the microsecond that a look at its sockets takes: too short for a thread to
-wake up, but long enough to make it begin its wait anew. Beside such turns it may wait for seconds.
+CPython makes a thread give up the GIL once another has waited for a whole switch interval, 5 ms. A busy loop
+releases it in every turn, for the microsecond that polling its sockets takes: too short for a thread to wake
+up, but long enough to restart its wait. So a thread beside a busy loop may wait for seconds.
 
-The remedy is a pause that is long enough for a waiting thread to wake up and take the lock. While the loop
-has time to spare nothing is done; while there are no other threads, next to nothing.
+The remedy is a pause long enough for a waiting thread to wake up and take the lock. While the loop has time
+to spare nothing is done; while there are no other threads, next to nothing.
 """
 
 import asyncio
@@ -13,21 +13,22 @@ import threading
 import time
 
 BUSY_THREADS_S, THREADS_S, ALONE_S, IDLE_S = 0.001, 0.005, 0.02, 0.01
-"""From one look to the next: while other threads are at work, while they only exist, while there are none,
-and while the loop has time to spare."""
+"""Seconds between checks: while other threads use the processor, while they only exist, while there are
+none, and while the loop has time to spare."""
 OWN_THREADS = 2
 """The loop's and the watchdog's."""
 OVER_S = 0.6
-"""After this much spare time it ends. The bus begins it anew every half second while events flow."""
+"""After this much spare time it stops. The bus starts it again every half second while events flow."""
 PAUSE_S = 1e-6
-"""What is asked for; with the kernel's timer slack it takes about 60 us, which is what a wake-up needs."""
+"""The sleep asked for; with the kernel's timer slack it takes about 60 us, which is what a wake-up needs."""
 BUSY_SHARE = 0.1
-"""Of the processor; a loop that uses less has slept, unless it shares a processor with nine others."""
+"""Share of a processor; a loop that uses less has slept, unless it shares its processor with nine others."""
 THREADS_SHARE = 0.005
+"""Share of a processor; other threads that use more are at work."""
 
 
 class GilYield:
-    """Pauses a busy loop: every millisecond while other threads are at work, else less often.
+    """Pauses a busy loop: every millisecond while other threads are at work, less often otherwise.
 
     Attributes:
         count: How often it has paused the loop.
@@ -44,24 +45,24 @@ class GilYield:
 
     @property
     def is_on(self) -> bool:
-        """Whether it is at work now."""
+        """Whether it checks the loop now."""
         return self._timer is not None
 
     def begin(self) -> None:
-        """On the loop: work has begun. It ends by itself when the loop has had time to spare for long."""
+        """On the loop: start. It stops by itself when the loop has had time to spare for `OVER_S`."""
         self._idle_ns = 0
         if self._timer is None:
             self._note()
             self._timer = self._loop.call_later(BUSY_THREADS_S, self._look)
 
     def stop(self) -> None:
-        """On the loop: end it."""
+        """On the loop: stop."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _note(self) -> tuple[int, int, int]:
-        """Return the time since the last note, and what this thread and the others used of the processor."""
+        """Return the time since the last call, and what this thread and the others used of the processor."""
         before = (self._wall_ns, self._own_ns, self._others_ns)
         self._wall_ns, self._own_ns = time.monotonic_ns(), time.thread_time_ns()
         self._others_ns = time.process_time_ns() - self._own_ns
@@ -82,7 +83,7 @@ class GilYield:
 
 
 def _patience_s(share: float) -> float:
-    """Return how long the loop may go on, by the share of a processor that other threads use, if any."""
+    """Return how long the loop may go on without a pause, by the processor share of other threads."""
     if threading.active_count() <= OWN_THREADS:
         return ALONE_S
     return BUSY_THREADS_S if share > THREADS_SHARE else THREADS_S

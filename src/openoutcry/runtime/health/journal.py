@@ -1,36 +1,56 @@
-"""Looking after the journal's health: what it shows, and when recovery goes on in a new file."""
+"""The health of the journal: what state it is in, and when recovery goes on in a new file."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from contextvars import Context
+from typing import Protocol
 
 from openoutcry.config import LadderConfig
 from openoutcry.core.ladder import Action, Ladder, journal_rungs
 from openoutcry.core.vitals import JournalVitals
 from openoutcry.errors import JournalFull, JournalLocked
+from openoutcry.runtime.delivery.router import Router
 from openoutcry.runtime.durability.store import Store
 
 log = logging.getLogger("openoutcry")
 
 
+class JournalSlot(Protocol):
+    """Where the journal of a bus is: it may not be open yet, and after a recovery it is another one."""
+
+    @property
+    def store(self) -> Store | None:
+        """The store of the open journal, or None."""
+        ...
+
+    @property
+    def can_recover(self) -> bool:
+        """Whether the journal is a file of the bus's own, so that `recover` can go on in a new one."""
+        ...
+
+    async def recover(self) -> object:
+        """Go on in a new file, with what verifies of the old one; raises if that fails."""
+        ...
+
+
 class JournalMonitor:
     """The health of one bus's journal.
 
-    Attributes:
-        store: Returns the store of the journal, if one is open.
-        reopen: Goes on in a new file; None where recovery is not to do that.
-        damage: Tells what of the journal cannot be read; empty if all can.
+    Args:
+        slot: Where the journal is.
+        router: The subscriptions, which note what they could not read.
+        config: The bounds of recovery.
+        recovers: Whether to act, or only to report.
 
     """
 
-    def __init__(self, config: LadderConfig) -> None:
+    def __init__(self, slot: JournalSlot, router: Router, config: LadderConfig, *, recovers: bool) -> None:
+        self._slot = slot
+        self._router = router
+        self._recovers = recovers
         self._ladder = Ladder(config, journal_rungs(config))
         self._task: asyncio.Task[None] | None = None
         self._error = ""
-        self.store: Callable[[], Store | None] = lambda: None
-        self.damage: Callable[[], str] = str
-        self.reopen: Callable[[], Awaitable[object]] | None = None
 
     @property
     def due_ns(self) -> int | None:
@@ -39,61 +59,65 @@ class JournalMonitor:
         return ladder.due_ns if ladder.is_climbing and self._task is None else None
 
     @property
-    def is_at_work(self) -> bool:
-        """Whether recovery is at work now."""
+    def is_recovering(self) -> bool:
+        """Whether the journal is being recovered now."""
         return self._task is not None
 
+    def damage(self) -> str:
+        """Return what of the journal a subscription could not read; empty if everything could be read."""
+        return next((s.read_error for s in self._router if s.read_error), "")
+
     def vitals(self, now_ns: int) -> JournalVitals | None:
-        """Return the journal's vital signs, after recovery has done what it can; None without a journal."""
-        store = self.store()
+        """Return the journal's vital signs, and start its recovery if that is due; None without a journal."""
+        store = self._slot.store
         if store is None:
             return None
         state, error = state_of(store, self.damage())
         is_bad = state in ("dead", "damaged")
-        if self.reopen is not None and self._task is None:
+        if self._recovers and self._slot.can_recover and self._task is None:
             step = self._ladder.look(state if is_bad else None, now_ns)
             if step is not None and step.action is Action.REOPEN:
-                self._begin(self.reopen)
+                self._begin()
         began_ns = store.commits.began_ns
         ladder = self._ladder
         return JournalVitals(
             state=state,
             error=f"{error}; {self._error}" if is_bad and self._error else error,
             oldest_ns=0 if began_ns is None or is_bad else max(0, now_ns - began_ns),
-            recovering=is_bad and (ladder.is_climbing or self.is_at_work),
+            recovering=is_bad and (ladder.is_climbing or self.is_recovering),
             tried=ladder.tried,
         )
 
     def resume(self) -> None:
-        """A person has seen to it: recovery may try everything anew."""
+        """The operator has recovered the journal: everything may be tried anew."""
         self._error = ""
         self._ladder.resume()
 
-    def _begin(self, reopen: Callable[[], Awaitable[object]]) -> None:
-        async def run() -> None:
-            try:
-                await reopen()
-                self._error = ""
-            except Exception as error:  # noqa: BLE001 - whatever it is, the finding is to tell it
-                self._error = f"recovery failed: {error}"
-                log.error("the journal could not be recovered: %s", error)  # noqa: TRY400 - it tells enough
-
+    def _begin(self) -> None:
         self._task = asyncio.get_running_loop().create_task(
-            run(), name="openoutcry:recover-journal", context=Context()
+            self._recover(), name="openoutcry:recover-journal", context=Context()
         )
         self._task.add_done_callback(self._ended)
+
+    async def _recover(self) -> None:
+        try:
+            await self._slot.recover()
+            self._error = ""
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported as a finding
+            self._error = f"recovery failed: {error}"
+            log.error("the journal could not be recovered: %s", error)  # noqa: TRY400 - the message says it all
 
     def _ended(self, _task: "asyncio.Task[None]") -> None:
         self._task = None
 
     async def end(self) -> None:
-        """The bus stops: a recovery that is at work is seen through, so that the file is whole."""
+        """The bus stops: wait for a recovery in progress, so that the file is whole."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
 
 def state_of(store: Store, damage: str) -> tuple[str, str]:
-    """Return a word for the state of a journal, and what is wrong, in words."""
+    """Return the state of a journal as a word, and what is wrong with it."""
     commits = store.commits
     if commits.dead is not None:
         return "dead", str(commits.dead)

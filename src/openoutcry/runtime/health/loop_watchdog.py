@@ -1,18 +1,18 @@
-"""The watchdog: a thread that notices when the loop does not turn, and names who holds it.
+"""The loop watchdog: a thread that notices when the event loop is blocked, and names who blocks it.
 
 ```
   thread   every 25 ms: does the loop run a task or callback? ──no──▶ an idle loop is left alone
                             │ yes
                             ▼
-                       ping, if none is out ──▶ answered by the loop: its lag is known
+                       ping, unless one is out ──▶ answered by the loop: its lag is known
                             │ not answered within 180 ms
                             ▼
                        the stack of the loop's thread, the handler's name ──▶ one report per blockage
 ```
 
-A call that holds the loop is seen within 25 ms and reported 180 ms later. A call that holds the interpreter's
-lock in C (a regular expression gone wild, an extension that never lets go) stops this thread as well: it is
-reported when it lets go, and not before.
+A call that blocks the loop is seen within 25 ms and reported 180 ms later. A call that keeps the
+interpreter's lock in C (a runaway regular expression, an extension that never releases it) stops this thread
+as well, so it is reported only after it has released the lock.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from openoutcry.runtime.health.gil_yield import GilYield
 log = logging.getLogger("openoutcry")
 
 LIMIT_S = 0.18
-"""Counted from when the loop is first seen at it, which is up to a tick after the beginning: 0.2 s in all."""
+"""Counted from when the loop is first seen blocked, up to a tick after it began: 0.2 s in all."""
 TICK_S = 0.025
 STACK_MOST = 40
 EPISODES_KEPT = 100
@@ -44,13 +44,13 @@ _NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Blockage:
-    """One time that the loop did not turn.
+    """One time that the loop was blocked.
 
     Attributes:
-        handler: Who held it: a subscription's name, or else a task's, or the function on top.
-        held_ns: For how long, at least: up to now if it goes on, else in all.
-        is_over: Whether the loop turns again.
-        stack: Where it was when it was noticed, innermost frame last, a line per frame.
+        handler: Who blocked it: a subscription's name, else a task's, else the innermost function.
+        held_ns: For how long, at least: until now if it goes on, else in all.
+        is_over: Whether the loop runs again.
+        stack: The stack when it was noticed, innermost frame last, a line per frame.
 
     """
 
@@ -61,7 +61,7 @@ class Blockage:
 
 
 class _Ping:
-    """A question to the loop, whether it turns."""
+    """A callback sent to the loop, to see whether it still runs."""
 
     __slots__ = ("answered_ns", "sent_ns")
 
@@ -75,36 +75,29 @@ class Watchdog:
 
     Args:
         loop: The loop, which runs in the thread that calls `start`.
-        who: Names whose call runs on the loop now; None when it cannot tell. Called in the watchdog's thread.
-            By default the task is named, which for a subscription's worker is the subscription.
-        moved_ns: Returns when a call ended last, as `time.monotonic_ns` tells it. Called in the watchdog's
-            thread; with it a call in C that lets no thread run is noticed afterwards.
-        on_blocked: Told of a blockage while it lasts, or afterwards if no thread could run, in the
+        moved_ns: Returns when a handler call ended last, in the time of `time.monotonic_ns`. Called in the
+            watchdog's thread. With it, a call in C that lets no thread run is noticed afterwards.
+        on_blocked: Called with a blockage while it lasts, or afterwards if no thread could run, in the
             watchdog's thread. What it raises is logged.
-        cut: Called at each report, in the watchdog's thread, to end the batch after the call in hand.
-        limit_s: Seen held for this long, the loop counts as blocked.
+        limit_s: A loop that is seen busy with one call for this long counts as blocked.
         tick_s: How often the thread looks.
-        yields_gil: Whether a busy loop is to give other threads, this one included, the time that they need.
+        yields_gil: Whether to pause a busy loop so that other threads, this one included, get their time.
 
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        who: Callable[[], str | None] | None = None,
         *,
         moved_ns: Callable[[], int] | None = None,
         on_blocked: Callable[[Blockage], Any] | None = None,
-        cut: Callable[[], Any] | None = None,
         limit_s: float = LIMIT_S,
         tick_s: float = TICK_S,
         yields_gil: bool = True,
     ) -> None:
         self._loop = loop
-        self._who = who
         self._moved_ns = moved_ns
         self._on_blocked = on_blocked
-        self._cut = cut
         self._is_plain_loop = isinstance(loop, asyncio.BaseEventLoop)
         self._limit_ns = int(limit_s * _NS_PER_S)
         self._tick_s = tick_s
@@ -124,10 +117,10 @@ class Watchdog:
     # -- life ---------------------------------------------------------------------------------------
 
     def start(self) -> bool:
-        """On the loop: begin to watch. False, and no thread, for a loop with a clock of its own.
+        """On the loop: start watching. Return False, and start no thread, for a loop with a clock of its own.
 
-        Virtual time stands still while a callback runs, so such a loop is never late; and a thread that may
-        call in would hide its deadlocks.
+        Virtual time stands still while a callback runs, so such a loop is never late; and a thread that can
+        call into it would hide its deadlocks.
         """
         if isinstance(getattr(self._loop, "clock", None), Clock):
             return False
@@ -140,15 +133,16 @@ class Watchdog:
         return True
 
     def work_begins(self) -> None:
-        """On the loop: events begin to flow after a rest. Cheap; without it the thread has to find out.
+        """On the loop: events flow after a rest. Cheap.
 
-        Beside a loop that has just become busy it may find out late: it is itself a thread that starves.
+        Without it the thread would have to find out, and beside a busy loop it may do so late, since it is
+        itself a thread that starves.
         """
         if self._gil_yield is not None and self._thread is not None:
             self._gil_yield.begin()
 
     def stop(self, timeout_s: float = 1.0) -> None:
-        """On the loop: end, and wait for the thread, at most `timeout_s`. Harmless when not started."""
+        """On the loop: stop, and wait for the thread for at most `timeout_s`. Harmless when not started."""
         thread, self._thread = self._thread, None
         if self._gil_yield is not None:
             self._gil_yield.stop()
@@ -165,13 +159,13 @@ class Watchdog:
 
     @property
     def episodes(self) -> tuple[Blockage, ...]:
-        """The newest 100 blockages, oldest first, the one that goes on included. From any thread."""
+        """The newest 100 blockages, oldest first, a current one included. From any thread."""
         with self._lock:
             return (*self._episodes, *([self._now] if self._now is not None else []))
 
     @property
     def blocked_ns(self) -> int:
-        """For how long the loop has not turned, as far as is known; 0 while it turns. From any thread."""
+        """For how long the loop has been blocked, as far as is known; 0 while it runs. From any thread."""
         ping = self._ping
         if ping is None or ping.answered_ns is not None:
             return 0
@@ -179,7 +173,7 @@ class Watchdog:
         return held_ns if held_ns >= self._limit_ns else 0
 
     def vitals(self) -> LoopVitals:
-        """Return what happened since the last call of this. From any thread."""
+        """Return what happened since the last call of this method. From any thread."""
         blocked_ns = self.blocked_ns
         with self._lock:
             fresh, self._fresh = self._fresh, []
@@ -206,7 +200,7 @@ class Watchdog:
             except RuntimeError:  # the loop was closed without a stop: nothing is left to watch
                 return
             except Exception:  # what the bus or a callback raised
-                log.exception("the watchdog goes on after an error")
+                log.exception("the watchdog continues after an error")
                 wait_s = self._tick_s
 
     def _look(self) -> float:
@@ -230,9 +224,9 @@ class Watchdog:
         return min(self._tick_s, (self._limit_ns - held_ns) / _NS_PER_S)
 
     def _seems_busy(self) -> bool:
-        """Tell whether the loop runs something, by looking from outside: asking it would wake an idle one.
+        """Return True if the loop seems to run something, seen from outside: a ping would wake an idle loop.
 
-        On a loop that waits for its sockets in a way that cannot be seen, it is asked now and then.
+        A loop whose wait for its sockets cannot be recognised is pinged now and then.
         """
         if asyncio.current_task(self._loop) is not None:
             return True
@@ -246,7 +240,7 @@ class Watchdog:
         return sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - there is no other way to see it
 
     def _look_back(self, moved_ns: int, now_ns: int) -> None:
-        """If nothing moved while this thread could not run, somebody held the interpreter's lock."""
+        """Report a call that kept the interpreter's lock: nothing moved while this thread could not run."""
         last_ns, self._looked_ns = self._looked_ns, now_ns
         late_ns = now_ns - max(moved_ns, last_ns + int(self._tick_s * _NS_PER_S))
         if not last_ns or self._now is not None or late_ns < self._limit_ns:
@@ -261,14 +255,14 @@ class Watchdog:
         self._tell(over)
         log.error(
             "%s let no other thread run for %.2f s, as a call in C does that keeps the interpreter's lock; "
-            "it is at:\n%s",
+            "it was at:\n%s",
             over.handler,
             late_ns / _NS_PER_S,
             "\n".join(stack),
         )
 
     def _pong(self, ping: _Ping) -> None:
-        """On the loop: it turns."""
+        """On the loop: it runs."""
         ping.answered_ns = time.monotonic_ns()
         self.work_begins()
 
@@ -283,7 +277,8 @@ class Watchdog:
             handler, stack = ("", ()) if now is None else (now.handler, now.stack)
             over = Blockage(handler, held_ns, is_over=True, stack=stack)
             self._note(over)
-        log.warning("%s kept the loop for %.2f s; it turns again", handler or "somebody", held_ns / _NS_PER_S)
+        name = handler or "an unknown callback"
+        log.warning("%s blocked the loop for %.2f s; it runs again", name, held_ns / _NS_PER_S)
 
     def _tell(self, blockage: Blockage) -> None:
         if self._on_blocked is not None:
@@ -299,8 +294,9 @@ class Watchdog:
         return () if frame is None else _stack(frame)
 
     def _name(self, stack: tuple[str, ...]) -> str:
-        name = self._who() if self._who is not None else None
-        return name or self._task_name() or _top(stack)
+        """Return the name of the current task, which for a worker is its subscription, or of the function."""
+        task = asyncio.current_task(self._loop)
+        return _top(stack) if task is None else task.get_name().removeprefix("openoutcry:")
 
     def _report(self, held_ns: int) -> None:
         stack = self._stack()
@@ -308,20 +304,14 @@ class Watchdog:
         with self._lock:
             self._now = blockage
         try:
-            if self._cut is not None:
-                self._cut()
             self._tell(blockage)
         finally:
             log.error(
-                "%s has kept the loop for %.2f s, so nothing else moves; it is at:\n%s",
+                "%s has blocked the loop for %.2f s, so nothing else runs; it is at:\n%s",
                 blockage.handler,
                 held_ns / _NS_PER_S,
                 "\n".join(stack),
             )
-
-    def _task_name(self) -> str:
-        task = asyncio.current_task(self._loop)
-        return "" if task is None else task.get_name().removeprefix("openoutcry:")
 
 
 def _waits_for_sockets(frame: FrameType) -> bool:
@@ -330,7 +320,7 @@ def _waits_for_sockets(frame: FrameType) -> bool:
 
 
 def _stack(frame: FrameType) -> tuple[str, ...]:
-    """Return the innermost frames as lines, the innermost last. Sources are not read: that may take long."""
+    """Return the innermost frames as lines, innermost last. Sources are not read, which could take long."""
     lines: list[str] = []
     at: FrameType | None = frame
     while at is not None and len(lines) < STACK_MOST:
@@ -341,4 +331,4 @@ def _stack(frame: FrameType) -> tuple[str, ...]:
 
 
 def _top(stack: tuple[str, ...]) -> str:
-    return stack[-1].rpartition(", in ")[2] if stack else "somebody"
+    return stack[-1].rpartition(", in ")[2] if stack else "an unknown callback"

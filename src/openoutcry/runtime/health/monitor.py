@@ -1,13 +1,13 @@
-"""The monitor: looks at a running bus now and then, says what is wrong and with whom, and acts on it.
+"""The health monitor: looks at a running bus at intervals, reports what is wrong and with whom, and recovers.
 
 ```
-  counters, charts, watchdog, journal ──▶ Vitals ──▶ findings ──▶ verdict ──▶ who listens
-                                            │
-                                            └── stuck or dead ──▶ ladder ──▶ cancel, restart, hold, quarantine
+  readings, watchdog, journal ──▶ Vitals ──▶ findings ──▶ verdict ──▶ callbacks, log
+                                    │
+                                    └── in trouble ──▶ ladder ──▶ cancel, restart, hold, quarantine
 ```
 
-It looks by itself only where somebody wants that: a `HealthCheckConfig` was given, or a callback. And only
-while there is something to look at, so that an idle bus has no timer standing.
+It looks by itself only if a `HealthCheckConfig` or a callback was given, and only while there is something to
+look at: an idle bus has no timer.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ from typing import Any
 
 from openoutcry.clocks import SystemClock
 from openoutcry.config import HealthCheckConfig, check_number
-from openoutcry.core.drills import Drills
 from openoutcry.core.examine import examine, trouble_of
 from openoutcry.core.health import HealthCheckResult, verdict
 from openoutcry.core.ladder import Action, Step
@@ -27,9 +26,11 @@ from openoutcry.core.leases import Leases
 from openoutcry.core.rates import Rates
 from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vitals
 from openoutcry.runtime.delivery.consumer import Consumer
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState, guarded
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.health.journal import JournalMonitor
+from openoutcry.runtime.health.drills import KillLaneDrills
+from openoutcry.runtime.health.journal import JournalMonitor, JournalSlot
 from openoutcry.runtime.health.loop_watchdog import Watchdog
 from openoutcry.runtime.health.readings import Readings, lag_of
 
@@ -37,28 +38,34 @@ log = logging.getLogger("openoutcry")
 
 NS_PER_S = 1_000_000_000
 LOOKS_AT_REST = 3
-"""How often it still looks at a bus that has come to rest, so that what was wrong is seen to be over."""
+"""So many more looks at a bus that has come to rest, to see that what was wrong is over."""
 _SOON_NS = 1_000_000
 _LATER_NS = 1_000
-"""A timer may ring early; this much later it does not."""
+"""A timer may fire a little early; set this much later it never does."""
 
 
 class Monitor:
-    """Looks after the health of one bus, on the bus's loop.
+    """Watches over the health of one bus, on the bus's loop. It is delivery's `HealthObserver`.
 
     Attributes:
-        config: The bounds; the defaults where none were given.
-        is_given: Whether they were: then it looks by itself, and recovers if `config.recover`.
-        leases: Agents that heartbeat.
-        watchdog: The thread that watches the loop, while the bus runs on one that can be late.
-        journal: Looks after the journal.
-        released: Tells up to which position of the journal everything has been released.
-        state: Tells the state of the bus, a word.
+        config: The bounds; the defaults if none were given.
+        is_given: Whether a config was given: then it looks by itself, and recovers if `config.recover`.
+        recovers: Whether it acts on what it finds.
+        leases: The leases of agents that heartbeat.
+        watchdog: The thread that watches the loop, while the bus runs on a loop that can be late.
+        journal: The health of the journal.
 
     """
 
-    def __init__(self, bus: BusState, config: HealthCheckConfig | None) -> None:
+    def __init__(
+        self,
+        bus: BusState,
+        dispatcher: Dispatcher,
+        journal: JournalSlot,
+        config: HealthCheckConfig | None,
+    ) -> None:
         self._bus = bus
+        self._dispatcher = dispatcher
         self.is_given = config is not None
         self.config = HealthCheckConfig() if config is None else config
         self.recovers = self.is_given and self.config.recover
@@ -66,12 +73,10 @@ class Monitor:
         self._check_ns = int(self.config.check_s * NS_PER_S)
         self._readings: dict[Subscription, Readings] = {}
         self.leases = Leases()
-        self._drills: Drills | None = None
+        self._drills: KillLaneDrills | None = None
         self.watchdog: Watchdog | None = None
-        self.journal = JournalMonitor(self.config.ladder)
-        self.journal.damage = lambda: next((s.read_error for s in bus.router if s.read_error), "")
-        self.released: Callable[[], int] = int
-        self.state: Callable[[], str] = lambda: "new"
+        self.journal = JournalMonitor(journal, bus.router, self.config.ladder, recovers=self.recovers)
+        self._is_on = False
         self._callbacks: list[Callable[[HealthCheckResult], Any]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at_rest = 0
@@ -82,7 +87,7 @@ class Monitor:
     # -- life ---------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """The bus runs, on the loop that runs now."""
+        """The bus has started, on the running loop."""
         bus, config = self._bus, self.config
         now_ns = bus.clock.now_ns()
         self._readings.clear()
@@ -90,68 +95,68 @@ class Monitor:
         if config.expectations:
             bus.rates = Rates(config.expectations, now_ns)
         if config.drills is not None:
-            self._drills = Drills(config.drills, now_ns)
-            bus.drilled = self._drilled
+            self._drills = KillLaneDrills(config.drills, bus)
         assert bus.loop is not None
         if config.watchdog:
             moved_ns = self._moved_ns if isinstance(bus.clock, SystemClock) else None
             watchdog = Watchdog(bus.loop, moved_ns=moved_ns)
             self.watchdog = watchdog if watchdog.start() else None
-        bus.on_work = self._work
+        self._is_on = True
         self._result = None
-        self._work()
+        self.work_begins()
 
     def end(self) -> None:
         """The bus stops."""
-        self._bus.on_work = lambda: None
-        self._silence()
+        self._is_on = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self.watchdog is not None:
             self.watchdog.stop()
             self.watchdog = None
         self._result = None
 
     def _moved_ns(self) -> int:
-        """In the watchdog's thread: when a call ended last."""
+        """Return when a call ended last. Called in the watchdog's thread."""
         try:
             return max((s.last_ns for s in self._bus.router), default=0)
-        except RuntimeError:  # somebody is subscribing just now
+        except RuntimeError:  # a subscription is being added at this moment
             return self._bus.clock.now_ns()
 
     def renew(self, agent: str, lease_s: float | None) -> None:
-        """Take a sign of life of an agent, or its goodbye."""
+        """Note that an agent is alive; `lease_s` gives it a lease of so many seconds, 0 ends its lease."""
         if lease_s is None:
             self.leases.renew(agent, self._bus.clock.now_ns())
             return
         check_number("lease_s", lease_s, 0)
         if lease_s:
             self.leases.renew(agent, self._bus.clock.now_ns(), int(lease_s * NS_PER_S))
-            self._work()
+            self.work_begins()
         else:
             self.leases.release(agent)
 
     # -- looking ------------------------------------------------------------------------------------
 
     def listen(self, callback: Callable[[HealthCheckResult], Any]) -> None:
-        """Tell `callback` whenever something changes."""
+        """Call `callback(result)` after the first look, and after each that finds something else."""
         self._callbacks.append(callback)
         self._told = None
-        if self._bus.running:
-            self._work()
+        self.work_begins()
 
     def forget(self) -> None:
-        """Something was mended: the last result says nothing any more."""
+        """Something was mended, so the last result no longer holds."""
         self._result = None
-        self._work()
+        self.work_begins()
 
     def current(self) -> HealthCheckResult:
-        """Return the last result, or that of a new look if it is too old."""
+        """Return the last result, or look again if it is older than `check_s`."""
         result = self._result
         if result is None or self._bus.clock.now_ns() - self._looked_ns >= self._check_ns:
             result = self.look()
         return result
 
     def look(self) -> HealthCheckResult:
-        """Look at everything, act on it where that is wanted, and tell who listens."""
+        """Look at everything, recover what needs it if that is wanted, and tell the listeners."""
         now_ns = self._looked_ns = self._bus.clock.now_ns()
         vitals = self._vitals(now_ns)
         self._result = result = verdict(examine(vitals, self._bounds), self._details(vitals))
@@ -172,9 +177,9 @@ class Monitor:
         )
 
     def _examined(self, subscription: Subscription, now_ns: int) -> SubscriptionVitals:
-        """Return the vital signs of a subscription, after recovery has done what it can about them."""
+        """Return the vital signs of a subscription, after recovery has taken its next step, if one is due."""
         bus, readings = self._bus, self.readings(subscription)
-        lag = lag_of(subscription, self.released())
+        lag = self.lag(subscription)
         readings.note(now_ns, lag)
         consumer = bus.consumers.get(subscription)
         vitals = readings.vitals(consumer, now_ns, bus.still_ns(subscription, now_ns), lag)
@@ -193,6 +198,10 @@ class Monitor:
             tried=ladder.tried,
         )
 
+    def lag(self, subscription: Subscription) -> int:
+        """Return how many events wait for a subscription, those in the journal included."""
+        return lag_of(subscription, self._dispatcher.released())
+
     def readings(self, subscription: Subscription) -> Readings:
         """Return the readings of a subscription."""
         readings = self._readings.get(subscription)
@@ -202,13 +211,12 @@ class Monitor:
             readings = self._readings[subscription] = Readings(
                 subscription, self.config, self._bus.clock.now_ns()
             )
-            subscription.on_mended = lambda: self._mended(subscription)
         return readings
 
     def _details(self, vitals: Vitals) -> dict[str, Any]:
         drill, journal = vitals.drill, vitals.journal
         return {
-            "state": self.state(),
+            "state": self._bus.phase,
             "checked_ns": self._bus.clock.wall_ns(),
             "subscriptions": len(vitals.subscriptions),
             "waiting": sum(s.waiting for s in vitals.subscriptions),
@@ -237,7 +245,7 @@ class Monitor:
     # -- acting -------------------------------------------------------------------------------------
 
     def _act(self, readings: Readings, consumer: Consumer, step: Step, trouble: str | None) -> None:
-        """Do what the ladder says."""
+        """Take a step of the recovery ladder."""
         subscription = readings.subscription
         log.warning("recovery of %s (%s): %s", subscription.name, trouble or "held", step.action.value)
         limit_ns = int(self.config.stall_s * NS_PER_S)
@@ -254,8 +262,8 @@ class Monitor:
             subscription.moved_at = (subscription.mailbox.progress, self._bus.clock.now_ns())
             consumer.restart()
 
-    def _mended(self, subscription: Subscription) -> None:
-        """A person says that the handler is mended: everything may be tried anew."""
+    def resumed(self, subscription: Subscription) -> None:
+        """The operator has resumed a subscription, so its handler counts as mended: try everything anew."""
         readings, consumer = self._readings.get(subscription), self._bus.consumers.get(subscription)
         step = None if readings is None else readings.ladder.resume()
         if step is not None and consumer is not None:
@@ -265,8 +273,10 @@ class Monitor:
 
     # -- by itself ----------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        """There is something to look at, from now on and for as long as that is so."""
+    def work_begins(self) -> None:
+        """There is something to look at: look at intervals for as long as that is so."""
+        if not self._is_on:
+            return
         if self.watchdog is not None:
             self.watchdog.work_begins()
         self._looks_at_rest = 0
@@ -277,22 +287,21 @@ class Monitor:
         loop, now_ns = self._bus.loop, self._bus.clock.now_ns()
         wait_ns = self._next_in_ns(now_ns)
         if wait_ns is not None and loop is not None:
-            # In a context of its own: nobody's handler does this.
+            # In an empty context: what a look does has no event as its cause.
             self._timer = loop.call_later((wait_ns + _LATER_NS) / NS_PER_S, self._ring, context=Context())
 
     def _ring(self) -> None:
         self._timer = None
-        drills = self._drills
         try:
-            if drills is not None:
-                self._drill(drills)
+            if self._drills is not None:
+                self._drills.look(self._bus.clock.now_ns())
             self.look()
-        finally:  # whatever a look lets out, the next one is due
+        finally:  # whatever a look raises, the next one is due
             if self._bus.running and self._timer is None:
                 self._arm()
 
     def _next_in_ns(self, now_ns: int) -> int | None:
-        """Return when to look again; None when nothing can happen by itself."""
+        """Return how long to wait for the next look; None if nothing can happen by itself."""
         dues = []
         if self._is_needed():
             dues.append(self._check_ns)
@@ -305,7 +314,7 @@ class Monitor:
         return min(dues, default=None)
 
     def _is_needed(self) -> bool:
-        watches = self._bus.rates is not None or len(self.leases) > 0 or self.journal.is_at_work
+        watches = self._bus.rates is not None or len(self.leases) > 0 or self.journal.is_recovering
         if watches or any(map(self._may_move, self._bus.router)):
             self._looks_at_rest = 0
             return True
@@ -313,39 +322,17 @@ class Monitor:
         return self._looks_at_rest <= LOOKS_AT_REST
 
     def _may_move(self, subscription: Subscription) -> bool:
-        """Tell whether there is something to see: it has work, and need not wait for a person."""
+        """Return True if there is something to see: it has work, and need not wait for the operator."""
         if subscription.settled:
             return False
         readings = self._readings.get(subscription)
-        waits_for_person = subscription.paused or (readings is not None and readings.ladder.is_exhausted)
-        return not waits_for_person or bool(subscription.mailbox.open)
-
-    def _silence(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    # -- drills -------------------------------------------------------------------------------------
-
-    def _drill(self, drills: Drills) -> None:
-        """Send a drill of the kill lane, if one is due."""
-        now_ns = self._bus.clock.now_ns()
-        drills.look(now_ns)
-        if drills.is_out or drills.due_in_ns(now_ns):
-            return
-        consumers = [r for s, r in self._bus.consumers.items() if s.takes_kill_switch]
-        drills.send([consumer.name for consumer in consumers], now_ns)
-        for consumer in consumers:
-            consumer.drill()
-
-    def _drilled(self, name: str) -> None:
-        if self._drills is not None:
-            self._drills.answered(self._drills.number, name, self._bus.clock.now_ns())
+        waits_for_operator = subscription.paused or (readings is not None and readings.ladder.is_exhausted)
+        return not waits_for_operator or bool(subscription.mailbox.open)
 
     # -- status -------------------------------------------------------------------------------------
 
     def watchdog_status(self) -> dict[str, Any] | None:
-        """Return what the watchdog knows, JSON-ready; None where there is none."""
+        """Return what the watchdog knows, JSON-ready; None without one."""
         dog = self.watchdog
         if dog is None:
             return None

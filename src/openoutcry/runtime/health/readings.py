@@ -1,6 +1,6 @@
-"""Charts: what is remembered of each subscription between two looks at its health.
+"""What is remembered of each subscription between two looks at its health.
 
-A readings reads counters that are kept anyway, so that a subscription nobody looks at costs nothing.
+Only counters that are kept anyway are read, so a subscription that nobody looks at costs nothing.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from openoutcry.runtime.delivery.worker import Worker
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a subscription had done by an instant."""
+    """What a subscription had done by a point in time."""
 
     at_ns: int
     accepted: int
@@ -28,7 +28,7 @@ class Totals:
 
     @classmethod
     def of(cls, subscription: Subscription, now_ns: int) -> "Totals":
-        """Return the totals of now."""
+        """Return the current totals."""
         box, control = subscription.mailbox, subscription.control.normal
         return cls(
             at_ns=now_ns,
@@ -44,6 +44,7 @@ class Readings:
 
     Attributes:
         ladder: What recovery has tried.
+        is_critical: Whether it was subscribed with `keep` or takes a high-priority type.
 
     """
 
@@ -57,13 +58,13 @@ class Readings:
         self.is_critical = subscription.options.keep or subscription.takes_high_priority
 
     def note(self, now_ns: int, lag: int) -> None:
-        """Look at the subscription: of late begins one or two check intervals ago."""
+        """Take a reading. What counts as recent begins one or two check intervals ago."""
         self._trend.note(lag, now_ns)
         if now_ns - self._newer.at_ns >= self._window_ns:
             self._before, self._newer = self._newer, Totals.of(self.subscription, now_ns)
 
     def recent(self, now_ns: int) -> dict[str, float | None]:
-        """Return rates per second and latencies in microseconds of late, JSON-ready."""
+        """Return recent rates per second and latencies in microseconds, JSON-ready."""
         now, before = Totals.of(self.subscription, now_ns), self._before
         over_s = max(now_ns - before.at_ns, 1) / 1e9
         latencies = now.latencies.since(before.latencies)
@@ -77,7 +78,7 @@ class Readings:
         return found
 
     def vitals(self, consumer: Consumer | None, now_ns: int, still_ns: int, lag: int) -> SubscriptionVitals:
-        """Return the vital signs; `lag` is how many events wait, those on the disk included."""
+        """Return the vital signs; `lag` is how many events wait, those in the journal included."""
         subscription = self.subscription
         call = None if consumer is None else self._oldest_call(consumer, now_ns)
         due_ns = subscription.mailbox.due_ns()
@@ -109,14 +110,14 @@ class Readings:
         )
 
     def _latency_ns(self, late_ns: int) -> float | None:
-        """Return the latency of late: p99 of what was counted or, if larger, how late a call has begun."""
+        """Return the recent latency: the p99 or, if larger, how late a current call began."""
         counted = self.subscription.latencies.since(self._before.latencies).percentile(99)
         if late_ns <= 0:
             return counted
         return late_ns if counted is None else max(counted, late_ns)
 
     def _oldest_call(self, consumer: Consumer, now_ns: int) -> tuple[int, str, int] | None:
-        """Return the age of the oldest call in hand (at least), what it handles, and how late calls began."""
+        """Return the age of the oldest current call (at least), what it handles, and how late calls began."""
         oldest: tuple[int, str] | None = None
         late_ns = 0
         seen, self._calls = self._calls, {}
@@ -125,7 +126,7 @@ class Readings:
             if batch is None:
                 continue
             age_ns = now_ns - worker.began_ns
-            if batch.begun > 1:  # the batch has begun then, and this call some time later
+            if batch.begun > 1:  # began_ns is when the batch began; this call began some time later
                 call, first_ns = seen.get(worker, ((0, 0), now_ns))
                 first_ns = first_ns if call == worker.call else now_ns
                 self._calls[worker] = (worker.call, first_ns)
@@ -138,7 +139,7 @@ class Readings:
 
 
 def status_of(readings: Readings, now_ns: int) -> dict[str, Any]:
-    """Return what the readings adds to the statistics of its subscription, JSON-ready."""
+    """Return what the readings add to the statistics of their subscription, JSON-ready."""
     ladder = readings.ladder
     return {
         "recent": readings.recent(now_ns),
@@ -152,7 +153,7 @@ def status_of(readings: Readings, now_ns: int) -> dict[str, Any]:
 
 
 def lag_of(subscription: Subscription, released: int) -> int:
-    """Return how many events wait for a subscription; of those on the disk, how many there are at most."""
+    """Return how many events wait for a subscription; in the journal there may be fewer than are counted."""
     lag = subscription.mailbox.waiting + subscription.control.waiting
     offsets = subscription.offsets
     if offsets is not None and offsets.normal.behind:

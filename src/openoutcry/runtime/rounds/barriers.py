@@ -1,7 +1,7 @@
 """The signal barrier on an event loop: agents answer, waiters get the outcome of the round.
 
-Nothing here decides anything: `core.barrier.Round` does, and the shells give it the time, wake those who wait
-and see to it that a round is released at its deadline also when nobody waits for it.
+Nothing is decided here: `core.barrier.Round` decides. This shell gives it the time, wakes the waiters, and
+makes sure that a round is released at its deadline even if nobody waits for it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class SignalBarrier:
-    """One round of signals: who is expected is frozen, the deadline runs from now, the outcome is one.
+    """One round of signals, with a frozen roster, a deadline that runs from now, and one outcome.
 
     Usable alone, inside a coroutine, or made by `Rounds.open` for a bus:
 
@@ -48,14 +48,14 @@ class SignalBarrier:
     roster rounded up (`float`), or `None` for everybody. `critical` agents are expected too, and without
     their answer the outcome is not valid. Bad settings raise `ConfigError`.
 
-    The barrier belongs to one event loop: it needs no lock, and other threads must not call it. One that is
-    made outside of a loop has its deadline on the system's monotonic clock, unless it is given a `clock`.
+    The barrier belongs to one event loop: it needs no lock, and other threads must not call it. If it is made
+    outside a loop, its deadline is on the system's monotonic clock unless a `clock` is given.
     """
 
     __slots__ = ("_alarm", "_clock", "_on_release", "_settled", "_waiters", "is_awaited", "round")
 
     round: Round
-    """The state machine. Whoever calls it directly calls `settle` if it has its outcome then."""
+    """The state machine. After calling it directly, call `settle` if it has its outcome."""
     _alarm: DeadlineTimer
     _clock: Clock
     _on_release: Callable[[RoundOutcome], None] | None
@@ -100,7 +100,7 @@ class SignalBarrier:
         alarm: DeadlineTimer,
         on_release: Callable[[RoundOutcome], None],
     ) -> Self:
-        """Make the shell of a round whose store runs the alarm and is told of the release, once."""
+        """Make the shell of a round whose owner runs the timer and is told once of the release."""
         barrier = cls.__new__(cls)
         barrier._attach(opened, clock, alarm, on_release)  # noqa: SLF001 - a second constructor
         return barrier
@@ -125,15 +125,15 @@ class SignalBarrier:
     async def add_signal(self, agent_name: str, signal: Any) -> bool:
         """Take an agent's opinion; never suspends.
 
-        Returns `True` if with this signal everybody has answered. Returns `False` while others are
-        missing, and for a signal without a vote: a late one, one of another round, one that was heard
-        before, one of an agent that is not expected. `arrive` tells these apart.
+        Returns True if everybody has answered with this signal. Returns False while others are missing, and
+        for a signal without a vote: a late one, one of another round, a duplicate, one of an agent that is
+        not expected. `arrive` tells these apart.
         """
         taken = self.arrive(agent_name, signal).is_taken
         return taken and self.round.answers_count == len(self.round.terms.roster)
 
     def arrive(self, agent: str, signal: Any, now_ns: int | None = None) -> Verdict:
-        """Take an agent's opinion and say what became of it. `now_ns` is a reading of the barrier's clock."""
+        """Take an agent's opinion, and return what became of it. `now_ns` is on the barrier's clock."""
         opened = self.round
         verdict = opened.arrive(agent, signal, self._clock.now_ns() if now_ns is None else now_ns)
         if opened.outcome is not None:
@@ -141,13 +141,13 @@ class SignalBarrier:
         return verdict
 
     def abstain(self, agent: str, reason: str = "", now_ns: int | None = None) -> Verdict:
-        """Take an answer without an opinion: it counts toward the quorum and is not handed on as a signal."""
+        """Take an answer without an opinion: it counts toward the quorum and is no signal."""
         verdict = self.round.abstain(agent, reason, self._now_ns(now_ns))
         self.settle()
         return verdict
 
     def heartbeat(self, agent: str, now_ns: int | None = None) -> Verdict:
-        """Note that an agent is alive. That is no answer: it shows in the outcome beside the missing."""
+        """Note that an agent is alive. That is not an answer: the outcome shows it beside the missing."""
         verdict = self.round.heartbeat(agent, self._now_ns(now_ns))
         self.settle()
         return verdict
@@ -157,8 +157,8 @@ class SignalBarrier:
     async def wait(self) -> RoundOutcome:
         """Wait until the round is released, and return its outcome: the same object for every waiter.
 
-        It never raises for lack of answers: look at `outcome.valid`. Cancelling a wait leaves the round and
-        its other waiters as they were; a later call gets the same outcome.
+        It never raises for lack of answers: check `outcome.valid`. Cancelling leaves the round and its other
+        waiters as they were; a later call gets the same outcome.
         """
         self.is_awaited = True
         opened = self.round
@@ -172,13 +172,13 @@ class SignalBarrier:
         try:
             return await waiter
         except asyncio.CancelledError:
-            with suppress(ValueError):  # released in the same turn of the loop: it is off the list already
+            with suppress(ValueError):  # released in the same turn of the loop, so no longer in the list
                 self._waiters.remove(waiter)
             self.is_awaited = bool(self._waiters)
             raise
 
     def close(self, reason: str = "the round was closed", now_ns: int | None = None) -> RoundOutcome:
-        """End the round now: as expired for this reason, unless it has its outcome already."""
+        """End the round now, as expired for this reason, unless it already has its outcome."""
         outcome = self.round.close(reason, self._now_ns(now_ns))
         self.settle()
         return outcome
@@ -192,25 +192,25 @@ class SignalBarrier:
     # -- what can be seen ----------------------------------------------------------------------------
 
     async def is_complete(self) -> bool:
-        """Whether everybody who is expected has answered, by an opinion or an abstention; never suspends."""
+        """Return True if everybody expected has answered, by opinion or abstention; never suspends."""
         return self.round.answers_count == len(self.round.terms.roster)
 
     async def get_signals_copy(self) -> dict[str, Any]:
-        """Copy each agent's newest signal; never suspends."""
+        """Return a copy of each agent's newest signal; never suspends."""
         return self.round.opinions
 
     async def get_received_count(self) -> int:
-        """Count the agents that have given an opinion; never suspends."""
+        """Return how many agents have given an opinion; never suspends."""
         return len(self.round.opinions)
 
     @property
     def is_closed(self) -> bool:
-        """Whether the round is released or expired, so that an answer now would be late."""
+        """Whether the round is over, so that an answer now would be late."""
         return self.tick() is not None
 
     @property
     def round_id(self) -> str:
-        """The identity of the round, which its signals carry."""
+        """The id of the round, which its signals carry."""
         return self.round.round_id
 
     @property
@@ -225,15 +225,15 @@ class SignalBarrier:
 
     @property
     def due_ns(self) -> int:
-        """When time will next change the round, on its clock; `core.barrier.NEVER_NS` after the release."""
+        """When the round next changes by itself, on its clock; `core.barrier.NEVER_NS` after the release."""
         return self.round.due_ns
 
     def expects(self, agent: str) -> bool:
-        """Whether an agent is on the roster and has not answered yet."""
+        """Return True if an agent is on the roster and has not answered yet."""
         return self.round.expects(agent)
 
     def get_status(self) -> dict[str, Any]:
-        """Give the state of the round as a JSON-ready dictionary."""
+        """Return the state of the round, JSON-ready."""
         self.tick()
         opened, terms, now_ns = self.round, self.round.terms, self._clock.now_ns()
         missing = opened.missing
@@ -268,7 +268,7 @@ class SignalBarrier:
         return self.round.due_ns
 
     def settle(self) -> None:
-        """Tell the waiters and the store of the release, if there is one and they do not know yet."""
+        """Tell the waiters and the owner of the release, if there is one and they have not been told."""
         outcome = self.round.outcome
         if outcome is None or self._settled:
             return
@@ -284,12 +284,12 @@ class SignalBarrier:
 
 
 def new_round_id() -> str:
-    """Return an identity that no other round has, in this run or another: late signals know theirs by it."""
+    """Return an id that no other round has, in this run or another, so that late signals find theirs."""
     return f"round-{new_name()}"
 
 
 def check_round_id(round_id: str) -> str:
-    """Return the id, or raise `ConfigError` unless it is a string of at least one character."""
+    """Return the id, or raise `ConfigError` unless it is a non-empty string."""
     given: Any = round_id
     if not isinstance(given, str) or not given:
         raise ConfigError(

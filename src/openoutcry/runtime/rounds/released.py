@@ -1,4 +1,4 @@
-"""The rounds that were released lately: so that late answers find their own, and waiters the outcome."""
+"""The rounds that were released recently, so that late answers find theirs, and waiters the outcome."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from openoutcry.runtime.rounds.barriers import SignalBarrier
 RECENT_MAX = 256
 """How many released rounds are remembered."""
 UNCLAIMED_MAX = 4_096
-"""How many more are, for as long as nobody has waited for them."""
+"""How many are remembered for as long as nobody has waited for them."""
 
 
 class Stray(NamedTuple):
-    """A signal that belongs to no round that is known. It has no vote anywhere."""
+    """A signal that belongs to no known round. It votes nowhere."""
 
     agent: str
     round_id: str | None
@@ -43,7 +43,7 @@ class Released:
         return self._by_id.get(round_id)
 
     def add(self, barrier: SignalBarrier, outcome: RoundOutcome) -> None:
-        """Remember a round, and forget the oldest that somebody has waited for, or the oldest of too many."""
+        """Remember a round; if there are too many, forget one that was waited for, or else the oldest."""
         self._by_id[outcome.round_id] = barrier
         self.newest_ns = max(self.newest_ns, outcome.released_ns)
         if len(self._by_id) > RECENT_MAX:
@@ -54,14 +54,14 @@ class Released:
                 del self._by_id[oldest]
 
     def outcomes(self) -> Iterator[RoundOutcome]:
-        """Iterate the outcomes, the newest first."""
+        """Iterate over the outcomes, newest first."""
         for barrier in reversed(self._by_id.values()):
             outcome = barrier.outcome
             if outcome is not None:
                 yield outcome
 
     def owed(self, agent: str, signal: Any, now_ns: int) -> SignalBarrier | None:
-        """Return the last round that expected an agent, if an answer that names none belongs there, late."""
+        """Return the last round that expected an agent, if an answer that names no round is late there."""
         for outcome in self.outcomes():
             if agent in outcome.roster:
                 is_owed = belongs_to(outcome, agent, signal, now_ns)
@@ -69,10 +69,10 @@ class Released:
         return None
 
     def asked_in(self, agent: str, signal: Any, asked_ns: int, opened_ns: int) -> SignalBarrier | None:
-        """Return the round that an answer to an event of `asked_ns` is late for.
+        """Return the round for which an answer to an event admitted at `asked_ns` is late.
 
-        That is the first one that was released after the event came and before the round that is open now was
-        opened, if the agent is missing there or answered it while handling the same event.
+        It is the first one released after that and before the current round opened (at `opened_ns`), in which
+        the agent is missing or was answered by it while handling the same event.
         """
         found = None
         for outcome in self.outcomes():
@@ -83,7 +83,7 @@ class Released:
 
 
 def summary(outcome: RoundOutcome) -> dict[str, Any]:
-    """Return the short of an outcome, JSON-ready."""
+    """Return an outcome in short, JSON-ready."""
     return {
         "round_id": outcome.round_id,
         "status": str(outcome.status),

@@ -1,4 +1,4 @@
-"""The offsets of a bus's rounds: which are open, which signal belongs to which, what came of the recent ones."""
+"""The rounds of a bus: which are open, which signal belongs to which, and how the recent ones ended."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -8,10 +8,11 @@ from typing import Any
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
 from openoutcry.core.early import Early, EarlySignals
 from openoutcry.core.outcome import RoundOutcome, Status
-from openoutcry.core.terms import NS_PER_S, Terms, agree, check_quorum, names, to_ns
+from openoutcry.core.terms import NS_PER_S
 from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
 from openoutcry.events import stamp
 from openoutcry.ports import Clock
+from openoutcry.runtime.rounds.agents import Agents
 from openoutcry.runtime.rounds.barriers import SignalBarrier, check_round_id, clock_of_loop, new_round_id
 from openoutcry.runtime.rounds.released import RECENT_MAX, UNCLAIMED_MAX, Released, Stray, summary
 from openoutcry.runtime.rounds.timer import DeadlineTimer
@@ -19,21 +20,28 @@ from openoutcry.runtime.rounds.timer import DeadlineTimer
 EARLY_MAX = 16_384
 """How many answers may wait for their round."""
 
-
 _AS_USUAL = (None, None, None, None, None)
 
 
 class Rounds:
     """Opens rounds, finds the round of a signal, remembers the newest `RECENT_MAX` that were released.
 
-    Times are in seconds. `quorum` and the time-outs are what a round gets that asks for nothing else.
-    `stand_in_max_age_s` lets stale signals of missing agents be shown in `outcome.stand_ins`, up to that age.
-    `on_release` is called with each outcome before its waiters wake; it must not raise. `clock` is by default
-    the one of the loop in which the offsets is first used. Raises `ConfigError` for settings out of range.
-    """
+    Args:
+        signal_timeout_s: How long a round holds out for everybody, in seconds, unless it asks for another.
+        barrier_timeout_s: Its hard deadline, likewise.
+        quorum: Its quorum, likewise: a count (int), a share of the roster (float), or None for everybody.
+        stand_in_max_age_s: How old a signal may be to be shown in `outcome.stand_ins` for a missing agent, in
+            seconds; None for no stand-ins.
+        clock: By default that of the loop on which it is first used.
+        on_release: Called with each outcome before its waiters wake. It must not raise.
 
-    critical_by_agent: dict[str, bool]
-    """Who is registered, and who of them is critical. Only `register` writes to it."""
+    Raises:
+        ConfigError: A setting is out of range.
+
+    Attributes:
+        critical_by_agent: Who is registered, and whether as critical. Only `register` writes to it.
+
+    """
 
     def __init__(
         self,
@@ -45,26 +53,23 @@ class Rounds:
         clock: Clock | None = None,
         on_release: Callable[[RoundOutcome], None] | None = None,
     ) -> None:
-        check_quorum(quorum)
-        self._signal_timeout_ns = to_ns("signal_timeout", signal_timeout_s)
-        self._barrier_timeout_ns = to_ns("barrier_timeout", barrier_timeout_s)
-        self._stand_in_max_age_ns = (
-            None if stand_in_max_age_s is None else to_ns("stand_in_max_age", stand_in_max_age_s)
+        self._agents = Agents(
+            signal_timeout_s=signal_timeout_s,
+            barrier_timeout_s=barrier_timeout_s,
+            quorum=quorum,
+            stand_in_max_age_s=stand_in_max_age_s,
         )
-        self._quorum = quorum
-        agree((), signal_timeout_ns=self._signal_timeout_ns, barrier_timeout_ns=self._barrier_timeout_ns)
+        self.critical_by_agent = self._agents.critical_by_name
         self._clock = self._given_clock = clock
         self._read_ns: Callable[[], int] = self._first_reading
         self._on_release = on_release
         self._alarm = DeadlineTimer(self._now_ns, self._ring)
-        self.critical_by_agent = {}
-        self._standing_terms: Terms | None = None
         self._open: dict[str, SignalBarrier] = {}
         self._released = Released()
         self._unclaimed: deque[SignalBarrier] = deque(maxlen=UNCLAIMED_MAX)
         self._strays: deque[Stray] = deque(maxlen=RECENT_MAX)
         self._strays_count = 0
-        self._early = EarlySignals(self._signal_timeout_ns, EARLY_MAX)
+        self._early = EarlySignals(self._agents.signal_timeout_ns, EARLY_MAX)
         self._heartbeats: dict[str, int] = {}
         self._ended_counts = dict.fromkeys(Status, 0)
         self._invalid_count = 0
@@ -75,21 +80,20 @@ class Rounds:
     def register(self, agent: str, critical: bool = False) -> None:
         """Expect an answer from this agent in every round opened from now on; open rounds stay as they are.
 
-        Registering again changes nothing but can make an agent critical: once critical, it stays so.
+        Registering again changes nothing, except that it can make an agent critical: once critical, it stays
+        so.
         """
-        (name,) = names("agent_name", [agent])
-        self.critical_by_agent[name] = critical or self.critical_by_agent.get(name, False)
-        self._standing_terms = None
+        self._agents.register(agent, critical=critical)
 
     @property
     def agents(self) -> frozenset[str]:
         """Everybody who is registered."""
-        return frozenset(self.critical_by_agent)
+        return self._agents.registered
 
     @property
     def critical_agents(self) -> frozenset[str]:
         """Those whose answer every round needs in order to be valid."""
-        return frozenset(agent for agent, critical in self.critical_by_agent.items() if critical)
+        return self._agents.critical
 
     # -- rounds --------------------------------------------------------------------------------------
 
@@ -106,9 +110,9 @@ class Rounds:
     ) -> SignalBarrier:
         """Open a round. Whatever is `None` is as usual: a fresh id, the registered agents, the settings.
 
-        With a `roster` of its own a round has those registered critical agents that are on it; `critical`
-        names others, who then are expected as well. A usual `signal_timeout` longer than the round's own
-        `barrier_timeout` is cut to it. For a quorum of everybody where the offsets has another, pass `1.0`.
+        With a `roster` of its own, the critical agents are the registered ones on it; `critical` names
+        others, who are then expected as well. A usual `signal_timeout` longer than the round's own
+        `barrier_timeout` is cut to it. For a quorum of everybody where another one is usual, pass `1.0`.
 
         Raises `DuplicateRound` if the id belongs to an open or remembered round, `ConfigError` for settings
         out of range, `BusClosed` after `close_all`. Nothing has changed then.
@@ -120,7 +124,7 @@ class Rounds:
             state = "open" if round_id in self._open else "remembered"
             raise DuplicateRound(f"round {round_id!r} is {state}: find it, or open one under another id")
         own = (roster, quorum, critical, signal_timeout_s, barrier_timeout_s)
-        terms = self._usual_terms() if own == _AS_USUAL else self._own_terms(*own)
+        terms = self._agents.usual_terms() if own == _AS_USUAL else self._agents.terms(*own)
         opened_ns = self._read_ns() if now_ns is None else now_ns
         clock = self._clock or self._find_clock()
         opened = Round(round_id, terms, opened_ns, clock.wall_ns(), self._released.outcomes)
@@ -150,11 +154,11 @@ class Rounds:
         return round_id in self._open or round_id in self._released
 
     def round_for(self, agent: str, now_ns: int | None = None) -> SignalBarrier | None:
-        """Return the open round that an agent's signal belongs to if it names none; `None` if there is none.
+        """Return the open round that an agent's signal belongs to if it names none; None if there is none.
 
-        That is the oldest open round which expects the agent and has not heard it: rounds are answered in
-        the order in which they were opened. If it has answered them all, it is the newest of them, where
-        the signal is a further one or replaces the former.
+        It is the oldest open round that expects the agent and has not heard from it: rounds are answered in
+        the order in which they were opened. If the agent has answered them all, it is the newest of them: the
+        signal is a further one there, or replaces an earlier one.
         """
         now_ns = self._read_ns() if now_ns is None else now_ns
         if now_ns >= self._alarm.due_ns:
@@ -168,11 +172,11 @@ class Rounds:
         return newest
 
     def to_wait_for(self) -> SignalBarrier:
-        """Return the round that a waiter means who names none; opens one if there is nothing to wait for.
+        """Return the round for a waiter that names none; opens one if there is nothing to wait for.
 
-        That is the oldest round for which nobody has waited, even if it was released in the meantime, so
-        that answers quicker than their waiter are not lost; else the oldest open round. Two
-        consumers that both want every round must name the rounds they wait for.
+        It is the oldest round that nobody has waited for, even if it was released in the meantime, so that no
+        outcome is lost when the answers are quicker than the waiter; else the oldest open round. Two waiters
+        that both want every round must name the rounds they wait for.
         """
         now_ns = self._read_ns()
         if now_ns >= self._alarm.due_ns:
@@ -186,15 +190,15 @@ class Rounds:
         return self.open(now_ns=now_ns) if oldest is None else oldest
 
     async def wait(self, round_id: str | None = None) -> RoundOutcome:
-        """Wait for a round's outcome: of this id, or that of `to_wait_for`. Raises `UnknownRound`.
+        """Wait for the outcome of the round of this id, or of `to_wait_for`. Raises `UnknownRound`.
 
-        Cancelling leaves the round as it was; it then counts as waited for, and is found by its id.
+        Cancelling leaves the round as it was; a cancelled wait does not count as one.
         """
         barrier = self.to_wait_for() if round_id is None else self.find(round_id)
         return await barrier.wait()
 
     def reopen(self) -> None:
-        """Open rounds again after `close_all`: the bus was started again, perhaps on another loop."""
+        """Allow rounds again after `close_all`: the bus was restarted, perhaps on another loop."""
         if self._closed_because is not None:
             self._closed_because = None
             self._clock = self._given_clock
@@ -202,7 +206,7 @@ class Rounds:
             self._alarm = DeadlineTimer(self._now_ns, self._ring)
 
     def close_all(self, reason: str = "the bus stopped") -> None:
-        """End every open round as expired, which wakes its waiters, and open no more. Repeat it freely."""
+        """End every open round as expired, which wakes its waiters, and open no more. May be repeated."""
         self._closed_because = self._closed_because or reason
         for barrier in list(self._open.values()):
             barrier.close(reason)
@@ -214,15 +218,20 @@ class Rounds:
     def arrive(
         self, signal: Any, agent: str, now_ns: int | None = None, asked_ns: int | None = None
     ) -> Verdict:
-        """Take a signal that the bus has accepted to its round, and say what became of it; never raises.
+        """Take an accepted signal to its round, and return what became of it. Never raises, never opens one.
 
-        A signal with a `round_id` goes to that round alone, be it open or released; if no such round is
-        known it is a stray. One without goes to `round_for(agent)`, unless it answers an event (admitted at
-        `asked_ns`) that came before the release of a round the agent missed: there it is late. If there is
-        none, a registered agent that missed the last round which expected it is late there, once, within
-        `barrier_timeout` of the release; so is one from the same handler call as its answer. Any other signal
-        of a registered agent is early: it joins the next round that expects the agent, if that opens within
-        `signal_timeout`. Who is not registered is a stranger in the oldest open round. A signal opens none.
+        A signal with a `round_id` goes to that round, whether open or released; if no such round is known, it
+        is a stray. A signal without one
+
+        - is late in a round that the agent missed, if it answers an event (admitted at `asked_ns`) that came
+          before that round's release;
+        - else goes to `round_for(agent)`;
+        - else is late in the last round that expected the agent: if the agent missed that round, once and
+          within `barrier_timeout` of the release, or if it comes from the same handler call as the agent's
+          answer there;
+        - else is early, if the agent is registered: it joins the next round that expects the agent, if that
+          opens within `signal_timeout`;
+        - else is a stranger's in the oldest open round.
         """
         round_id = signal.round_id
         now_ns = self._read_ns() if now_ns is None else now_ns
@@ -243,14 +252,14 @@ class Rounds:
         return verdict
 
     def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
-        """Stamp a signal that names no round with the one it would go to now, so that the journal has it."""
+        """Stamp a signal that names no round with the one that it would go to now, for the journal."""
         if signal.round_id is None:
             barrier = self._round_of(agent, signal, self._read_ns(), asked_ns)
             if barrier is not None:
                 stamp(signal, None, None, barrier.round.round_id)
 
     def _round_of(self, agent: str, signal: Any, now_ns: int, asked_ns: int | None) -> SignalBarrier | None:
-        """Return the round of an answer that names none: the one it is late for, or the open one."""
+        """Return the round of an answer that names none: the one that it is late for, or an open one."""
         barrier = self.round_for(agent, now_ns)
         if asked_ns is not None and asked_ns < self._released.newest_ns:
             opened_ns = now_ns if barrier is None else barrier.round.opened_ns
@@ -258,7 +267,7 @@ class Rounds:
         return barrier
 
     def _arrive_alone(self, signal: Any, agent: str, now_ns: int) -> Verdict:
-        """Take a signal that names no round and that no open round expects."""
+        """Take a signal that names no round and is expected by no open one."""
         barrier = self._released.owed(agent, signal, now_ns)
         if barrier is None and self._may_be_early(agent):
             self._add_strays(self._early.keep(agent, signal, now_ns))
@@ -280,7 +289,7 @@ class Rounds:
         now_ns: int | None = None,
         asked_ns: int | None = None,
     ) -> Verdict:
-        """Answer without an opinion; the round is found as that of a signal is. Raises `UnknownRound`."""
+        """Answer without an opinion, in the round that a signal would go to. Raises `UnknownRound`."""
         now_ns = self._now_ns(now_ns)
         if round_id is not None:
             return self.find(round_id).abstain(agent, reason, now_ns)
@@ -294,7 +303,7 @@ class Rounds:
         return Verdict.STRAY
 
     def heartbeat(self, agent: str, now_ns: int | None = None) -> Verdict:
-        """Note that an agent is alive, in every open round that expects it: it is nobody's answer."""
+        """Note in every open round that expects an agent that it is alive. That is not an answer."""
         at_ns = self._now_ns(now_ns)
         verdict = Verdict.STRANGER
         if agent in self.critical_by_agent:
@@ -306,7 +315,7 @@ class Rounds:
         return verdict
 
     def get_status(self) -> dict[str, Any]:
-        """Give the state of the offsets as a JSON-ready dictionary: agents, open rounds, counts, strays."""
+        """Return agents, open rounds, counts and strays, JSON-ready."""
         now_ns = self._now_ns()
         self._alarm.look(now_ns)
         return {
@@ -326,7 +335,7 @@ class Rounds:
         return self._read_ns() if now_ns is None else now_ns
 
     def _first_reading(self) -> int:
-        """Find the clock at the first look at it: a bus is often made before its loop runs."""
+        """Find the clock when it is first read: a bus is often made before its loop runs."""
         return self._find_clock().now_ns()
 
     def _find_clock(self) -> Clock:
@@ -343,7 +352,7 @@ class Rounds:
         return min((barrier.due_ns for barrier in self._open.values()), default=NEVER_NS)
 
     def _let_in(self, barrier: SignalBarrier, opened_ns: int) -> None:
-        """Let the answers count that came shortly before the round: at its opening."""
+        """Count the answers that came shortly before the round, as of its opening."""
         taken, left = self._early.take(barrier.roster, opened_ns)
         self._add_strays(left)
         barrier.round.take_early(taken, opened_ns)
@@ -363,37 +372,3 @@ class Rounds:
         self._invalid_count += not outcome.valid
         if self._on_release is not None:
             self._on_release(outcome)
-
-    def _usual_terms(self) -> Terms:
-        """Return the terms of a round that asks for nothing, agreed anew only when somebody registers."""
-        if self._standing_terms is None:
-            self._standing_terms = self._own_terms(*_AS_USUAL)
-        return self._standing_terms
-
-    def _own_terms(
-        self,
-        roster: Iterable[str] | None,
-        quorum: float | None,
-        critical: Iterable[str] | None,
-        signal_timeout_s: float | None,
-        barrier_timeout_s: float | None,
-    ) -> Terms:
-        expected = self.agents if roster is None else names("roster", roster)
-        barrier_timeout_ns = (
-            self._barrier_timeout_ns
-            if barrier_timeout_s is None
-            else to_ns("barrier_timeout", barrier_timeout_s)
-        )
-        signal_timeout_ns = (
-            min(self._signal_timeout_ns, barrier_timeout_ns)
-            if signal_timeout_s is None
-            else to_ns("signal_timeout", signal_timeout_s)
-        )
-        return agree(
-            expected,
-            quorum=self._quorum if quorum is None else quorum,
-            critical=self.critical_agents & expected if critical is None else critical,
-            signal_timeout_ns=signal_timeout_ns,
-            barrier_timeout_ns=barrier_timeout_ns,
-            stand_in_max_age_ns=self._stand_in_max_age_ns,
-        )

@@ -1,8 +1,8 @@
 """One loop timer for many deadlines, set lazily.
 
 A timer per round would cost a `call_later` and a `cancel` each, and leave the cancelled ones in the loop's
-heap until it cleans up. Rounds mostly end long before their deadline, so the alarm stays set for the oldest
-deadline it was asked for, and looks for the next one when it goes off: one timer per time-out, however many
+heap until it cleans up. Rounds mostly end long before their deadline, so the timer stays set for the earliest
+deadline it was asked for, and looks for the next one when it fires: one timer per time-out, however many
 rounds were held in between.
 """
 
@@ -12,14 +12,17 @@ from collections.abc import Callable
 from openoutcry.core.barrier import NEVER_NS
 
 _STEP_MIN_NS = 100_000
-"""The shortest delay asked of the loop: a timer that runs ahead of the clock must not spin until then."""
+"""The shortest delay asked of the loop: a timer that fires ahead of the clock must not make it spin."""
 
 
 class DeadlineTimer:
     """Calls `ring(now_ns)` when a deadline has passed; `ring` returns the next one, or `NEVER_NS`.
 
-    `due_ns` is at or before the earliest deadline, so `look` is one comparison while there is nothing to
-    do. Deadlines are measured by `now_ns`: a timer of the loop that fires early is set again.
+    Deadlines are measured by `now_ns`: a timer of the loop that fires early is set again.
+
+    Attributes:
+        due_ns: At or before the earliest deadline, so that `look` is one comparison while nothing is due.
+
     """
 
     __slots__ = ("_now_ns", "_ring", "_set_ns", "_timer", "due_ns")
@@ -32,9 +35,9 @@ class DeadlineTimer:
         self.due_ns = NEVER_NS
 
     def by(self, due_ns: int) -> None:
-        """See to it that `ring` is called once `due_ns` has passed, at the latest.
+        """Have `ring` called as soon as `due_ns` has passed.
 
-        Outside of a running loop only `look` can notice; the next call from inside of one sets the timer.
+        Outside a running loop only `look` can notice it; the next call from inside one sets the timer.
         """
         if due_ns >= self.due_ns and self._timer is not None:
             return
@@ -43,7 +46,7 @@ class DeadlineTimer:
             self._set()
 
     def look(self, now_ns: int) -> None:
-        """Ring now if a deadline has passed that the timer has not noticed yet."""
+        """Call `ring` now if a deadline has passed that the timer has not noticed yet."""
         if now_ns >= self.due_ns:
             self.due_ns = self._ring(now_ns)
 

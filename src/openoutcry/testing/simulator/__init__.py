@@ -1,4 +1,4 @@
-"""A simulator of misfortunes: a real bus, in virtual time, whose every run follows from a seed."""
+"""A simulator of faults: a real bus in virtual time, whose every run follows from a seed."""
 
 from openoutcry.testing.simulator.bus import SimBus
 from openoutcry.testing.simulator.chance import Chance

@@ -2,7 +2,7 @@
 
 python -m openoutcry.testing.simulator --seeds 2000                           the house firm
 python -m openoutcry.testing.simulator --firm my_firm.sim:make_firm           your own
-python -m openoutcry.testing.simulator --seed 17                              one again, with all of its trace
+python -m openoutcry.testing.simulator --seed 17                              one seed, with its whole trace
 """
 
 import argparse
@@ -33,7 +33,7 @@ def firm_named(name: str) -> MakeFirm:
 
 
 def parser_of(program: str, description: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the arguments that say what is simulated."""
+    """Return a parser with the arguments that set up a simulation."""
     parser = argparse.ArgumentParser(
         prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,15 +42,15 @@ def parser_of(program: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--life", type=float, default=10.0, help="virtual seconds for the publishers of a life"
     )
-    parser.add_argument("--check-every", type=int, default=8, help="steps between looks at ledger and bounds")
+    parser.add_argument("--check-every", type=int, default=8, help="steps from check to check of the ledger")
     parser.add_argument("--no-shuffle", action="store_true", help="run tasks in the order of plain asyncio")
-    parser.add_argument("--seed", type=int, help="only this one, with all of its trace")
+    parser.add_argument("--seed", type=int, help="only this one, with its whole trace")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     return parser
 
 
 def setting_of(asked: argparse.Namespace) -> Setting:
-    """Return how lives are lived, from the arguments. Raises `ConfigError`."""
+    """Return the setting of the lives from the arguments. Raises `ConfigError`."""
     return Setting(
         make_firm=house if asked.firm is None else firm_named(asked.firm),
         faults=Faults.from_text(asked.faults),
@@ -62,7 +62,7 @@ def setting_of(asked: argparse.Namespace) -> Setting:
 
 
 def run_one(number: int, setting: Setting) -> int:
-    """Run one seed and show all of its trace. Returns 1 when it has found something."""
+    """Run one seed and show its whole trace. Return 1 if it has found something."""
     seen: list[str] = []
     try:
         done = run_seed(number, setting, keep_trace=True, shows=seen.append)
@@ -76,7 +76,7 @@ def run_one(number: int, setting: Setting) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for; return 1 when something was found, 2 for what makes no sense."""
+    """Run what the command line asks for. Return 1 if something was found, 2 for a usage error."""
     parser = parser_of("python -m openoutcry.testing.simulator", __doc__)
     parser.add_argument("--seeds", type=int, default=100, help="how many (default 100)")
     asked = parser.parse_args(arguments)

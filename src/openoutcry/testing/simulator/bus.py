@@ -1,4 +1,4 @@
-"""The bus of a simulation: a real `EventBus` whose face tells the truth of what it is asked and answers."""
+"""The bus of a simulation: a real `EventBus` that reports its calls and answers to the truth."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -23,10 +23,10 @@ class SimBus(EventBus):
     """A bus in a simulation. A firm uses it like any other.
 
     Attributes:
-        world: What outlives a process: whatever the firm's surroundings (the exchange, the broker) know. It
-            is the same dictionary in every life of a seed.
+        world: What outlives a process, such as the state of the exchange and the broker. It is the same
+            dictionary in every life of a seed.
         life: The number of this life, from 0.
-        faults: What goes wrong in this life. In the last one nothing does.
+        faults: What goes wrong in this life. In the last life nothing does.
         rounds_truth: What was answered at the barrier.
 
     """
@@ -54,7 +54,7 @@ class SimBus(EventBus):
         watch: Watch,
         note: Callable[[str], None],
     ) -> None:
-        """Put the bus into a simulation."""
+        """Attach the bus to a simulation."""
         self.world, self.life, self.faults = world, life, faults
         self._truth, self.rounds_truth = truth, rounds
         self._calls, self._watch, self._note = calls, watch, note
@@ -62,14 +62,14 @@ class SimBus(EventBus):
         self._kills = {}
 
     def tear_down(self) -> None:
-        """Take out of the process what a bus that was not stopped leaves in it."""
+        """Remove what a bus that was not stopped leaves in the process."""
         store = self._admission.store
         if store is not None:
             store._uninstall()  # noqa: SLF001 - a process that has died has nothing installed any more
 
     @property
     def is_mended(self) -> bool:
-        """Whether nothing goes wrong in this life: then everything that was accepted must drain."""
+        """Whether nothing goes wrong in this life, so that everything accepted must drain."""
         return self.faults == Faults.none()
 
     # -- publishing ---------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class SimBus(EventBus):
     def _refused(self, sent: Sent | None, error: BaseException | None) -> None:
         if sent is None:
             return
-        # False, a full disk and the like: nothing was admitted. A dead journal, a cancellation: nobody knows.
+        # False, a full disk and the like: nothing was admitted. A dead journal, a cancellation: unknown.
         for_sure = error is None or (
             isinstance(error, OpenOutcryError) and not isinstance(error, JournalDead)
         )
@@ -212,7 +212,7 @@ class SimBus(EventBus):
     # -- subscribing --------------------------------------------------------------------------------
 
     def subscribe(self, event_type: Any, handler: Handler, **options: Any) -> Subscription:
-        """As `EventBus.subscribe`; the handler goes wrong as the faults say."""
+        """As `EventBus.subscribe`; the faults apply to the handler."""
         who = identity(handler)
         known = self._wrapped.get(who)
         if known is None:

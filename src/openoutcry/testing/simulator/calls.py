@@ -1,4 +1,4 @@
-"""Calls of handlers in a simulation: they go wrong as the faults say, and the truth sees them."""
+"""Calls of handlers in a simulation: the faults apply to them, and the truth sees them."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,15 +15,15 @@ FOREVER_S: Final = 1e6
 
 
 class Simulated(Exception):
-    """A handler raises because it is to go wrong."""
+    """Raised by a handler as a fault."""
 
 
 class Outrage(BaseException):
-    """The same, with what is no `Exception`."""
+    """Raised by a handler as a fault; not an `Exception`."""
 
 
 class Calls:
-    """Makes handlers go wrong.
+    """Applies faults to handlers.
 
     Attributes:
         faults: What goes wrong.
@@ -45,7 +45,7 @@ class Calls:
         self.crash: Callable[[], None] = lambda: None
 
     def go_wrong(self, faults: Faults) -> None:
-        """Let calls go wrong like this from now on."""
+        """Apply these faults from now on."""
         self.faults = faults
         upto = 0.0
         self._table = []
@@ -58,7 +58,7 @@ class Calls:
         return next((kind for upto, kind in self._table if share < upto), "")
 
     def wrapped(self, name: str, handler: Handler) -> Handler:
-        """Return a handler that does what this one does, if nothing goes wrong."""
+        """Return a handler that does what this one does unless a fault applies."""
         if not is_coroutine_handler(handler):
             return self._wrapped_plain(name, handler)
 
@@ -74,7 +74,7 @@ class Calls:
         return call
 
     def _wrapped_plain(self, name: str, handler: Handler) -> Handler:
-        """Return a plain function for one, so that the bus calls it as it calls such."""
+        """Return a plain function for a plain function, so that the bus calls it as one."""
 
         def plain_call(event: Any) -> Any:
             kind = self._begin(name, event)
@@ -115,7 +115,7 @@ class Calls:
         self.ends(name, event)
 
     async def _go_wrong(self, kind: str, name: str, handler: Handler, event: Any) -> None:
-        """Do what goes wrong before the handler is called; return where it is to be called nevertheless."""
+        """Apply a fault before the handler is called; return if the handler is to be called all the same."""
         chance = self._chance
         if kind == "slow":
             await asyncio.sleep(chance.one_of((0, 0.001, 0.03, 0.3, 2)))
@@ -141,7 +141,7 @@ class Calls:
     async def _fail(self, kind: str, name: str, handler: Handler, event: Any) -> None:
         if self._chance.happens(0.5):
             await asyncio.sleep(0)
-        if self._chance.happens(0.3):  # it fails when it has done its work
+        if self._chance.happens(0.3):  # it fails after it has done its work
             result = handler(event)
             if isawaitable(result):
                 await result

@@ -1,4 +1,4 @@
-"""Chance: random decisions that follow from a seed and a name alone, so that a run can be run again."""
+"""Random decisions that follow from a seed and a name alone, so that a run can be repeated."""
 
 import random
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ T = TypeVar("T")
 class Chance:
     """A stream of random decisions.
 
-    Streams of different names do not disturb each other: what one part of a run decides does not depend on
-    how often another part has asked.
+    Streams of different names are independent: what one part of a run decides does not depend on how often
+    another part has asked.
 
     Args:
         seed: The seed of the run.
@@ -29,11 +29,11 @@ class Chance:
         self._random = random.Random(f"{seed}/{name}")  # noqa: S311 - decisions of a simulation, no secrets
 
     def stream(self, name: str) -> "Chance":
-        """Return the stream of that name under this one; the same each time, from its beginning."""
+        """Return the stream of that name below this one, each time from its beginning."""
         return Chance(self.seed, f"{self.name}/{name}")
 
     def happens(self, probability: float) -> bool:
-        """Return True if something of this probability happens."""
+        """Return True with this probability."""
         return self._random.random() < probability
 
     def share(self) -> float:

@@ -1,4 +1,4 @@
-"""A disk for a simulated journal: what is written is in a cache until it is synced, and calls may fail.
+"""A disk for a simulated journal: writes stay in a cache until they are synced, and calls may fail.
 
 ```
   life 1: SimJournal ──write──▶ cache ──sync──▶ platter
@@ -28,7 +28,7 @@ class SimStep:
 
     Attributes:
         inner: The step of the journal in memory.
-        count: How many of the operations of this life it is about.
+        count: How many of the operations of this life it syncs.
 
     """
 
@@ -37,7 +37,7 @@ class SimStep:
         self.count = count
 
     def perform(self) -> None:
-        """Do nothing: time passes elsewhere."""
+        """Do nothing: the time it takes is simulated elsewhere."""
 
 
 class SimJournal(MemoryJournal):
@@ -48,7 +48,7 @@ class SimJournal(MemoryJournal):
         failures: How many calls have failed.
         severed: Whether the process is dead, so that nothing it does reaches the disk.
         on_written: Called after each write that reached the journal.
-        crash: Called where a call is to be the process's last.
+        crash: Called if the process is to die in a call.
 
     """
 
@@ -69,7 +69,7 @@ class SimJournal(MemoryJournal):
         self._calls = 0
 
     def take_over(self, other: MemoryJournal) -> None:
-        """Hold what another journal holds."""
+        """Take over the contents of another journal."""
         self.__dict__.update(
             {name: value for name, value in other.reopened().__dict__.items() if name != "marks"}
         )
@@ -77,7 +77,7 @@ class SimJournal(MemoryJournal):
     # -- what goes wrong ----------------------------------------------------------------------------
 
     def _begin(self, call: str) -> bool:
-        """Let a call fail, if it is to. True: the process dies in the midst of it."""
+        """Let a call fail if it is to. Return True if the process is to die in the middle of it."""
         if self.severed:
             raise JournalDead("the process has died: nothing it does reaches the disk")
         if self.dead is not None:
@@ -101,7 +101,7 @@ class SimJournal(MemoryJournal):
         if self._chance.happens(self.faults.journal_full):
             error = JournalFull("the simulated disk is full; the same call succeeds later")
         elif self._chance.happens(self.faults.journal_locked):
-            error = JournalLocked("somebody has locked the simulated file; the same call succeeds later")
+            error = JournalLocked("the simulated file is locked; the same call succeeds later")
         if error is not None:
             self.failures += 1
             self._note(f"journal {type(error).__name__}")
@@ -116,13 +116,13 @@ class SimJournal(MemoryJournal):
     # -- the journal --------------------------------------------------------------------------------
 
     def write(self, entries: Sequence[Entry], changes: Changes | None = None) -> Written:
-        """Write, into the cache."""
+        """Write into the cache."""
         entries = tuple(entries)
         was_alive = self.dead is None and not self.severed
         try:
             dies = self._begin("write")
         except JournalDead:
-            if was_alive and self._chance.happens(0.5):  # nobody knows what of it is on the disk: here, all
+            if was_alive and self._chance.happens(0.5):  # what is on the disk is unknown: here, all
                 self._write(entries, changes)
             raise
         if dies and self._chance.happens(0.5):  # before it reaches the disk
@@ -148,7 +148,7 @@ class SimJournal(MemoryJournal):
         return SimStep(super().begin_sync(), len(self.synced_ops) + len(self.cache))
 
     def end_sync(self, step: Step) -> int:
-        """Move what the sync was about to the platter."""
+        """Move what was synced to the platter."""
         assert isinstance(step, SimStep), "the step was begun by begin_sync"
         if self._begin("sync"):
             self.crash()
@@ -162,7 +162,7 @@ class SimJournal(MemoryJournal):
         return upto
 
     def retire(self, **wishes: Any) -> int:
-        """Forget old batches, through the cache as well."""
+        """Forget old batches, also those in the cache."""
         if self._begin("retire"):
             self.crash()
             raise JournalDead("the process has died while it tidied up")
@@ -176,8 +176,8 @@ class Disk:
     """What outlives a process.
 
     Attributes:
-        platter: What is there for good.
-        journal: The journal of the life that goes on.
+        platter: What survives a power cut.
+        journal: The journal of the current life.
 
     """
 
@@ -186,14 +186,14 @@ class Disk:
         self.journal: SimJournal | None = None
 
     def opened(self, chance: Chance, clock: SimClock, note: Note) -> SimJournal:
-        """Open the journal, as a new process does; what it finds is on the platter by then."""
+        """Open the journal as a new process does; what it finds counts as being on the platter."""
         journal = SimJournal(chance, clock, note)
         journal.take_over(self.platter)
         self.journal = journal
         return journal
 
     def lose(self, chance: Chance, *, power: bool) -> int:
-        """End the life that goes on, and return how many operations were lost with the power."""
+        """End the current life, and return how many operations were lost with the power."""
         journal = self.journal
         assert journal is not None
         journal.severed = True
@@ -201,7 +201,7 @@ class Disk:
         lost = len(journal.cache) - kept
         for op in [*journal.synced_ops, *journal.cache[:kept]]:
             op(self.platter)
-        self.platter.marks = journal.marks  # a page of memory that the kernel has
+        self.platter.marks = journal.marks  # a memory page that the kernel has
         if power:
             for cell in range(len(journal.marks.cells)):
                 if chance.happens(0.5):

@@ -22,29 +22,29 @@ OF_HANDLERS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How often things go wrong. All but `crashes` are probabilities, from 0 to 1; `Faults.none()` has none.
+    """How often things go wrong. All but `crashes` are probabilities from 0 to 1. `Faults.none()` has none.
 
-    A seed does not have all of them: each kind is left out of some seeds and turned up in others, because a
-    bug that shows with stuck handlers alone is hidden by a crash.
+    A seed does not have all faults: each kind is left out of some seeds and more frequent in others, because
+    a bug that shows only with stuck handlers would be hidden by a crash.
 
     Attributes:
         slow: A call takes up to two seconds.
         stuck: A call does not end by itself.
         raising: A call raises an `Exception`, before or after what it does.
         outraged: A call raises a `BaseException` that is no `Exception`.
-        cancelling: A call lets a `CancelledError` out that nobody asked for.
+        cancelling: A call lets a `CancelledError` escape although it was not cancelled.
         self_cancelling: A call cancels the task that it runs in.
-        swallowing: A call takes long, and goes on when it is cancelled.
-        busy: A call keeps the loop for up to 20 ms.
+        swallowing: A call takes long, and continues when it is cancelled.
+        busy: A call blocks the loop for up to 20 ms.
         deadly: A call ends the process.
         journal_slow: A write or sync takes up to 50 ms.
         journal_full: A write is refused: the disk is full.
-        journal_locked: A write is refused: somebody has locked the file.
+        journal_locked: A write is refused: another program has locked the file.
         journal_dead: A write or sync fails, and the journal takes nothing more.
-        impatient: A publisher gives up waiting after a moment, and publishes the event again.
+        impatient: A publisher stops waiting after a moment, and publishes the event again.
         clock_jumps: A write sees the wall clock jump by up to an hour.
-        crashes: The most crashes of one seed. Before the last life everything is mended: it must drain.
-        power_cuts: A crash takes what was not synced.
+        crashes: The most crashes of one seed. In the last life nothing goes wrong: it must drain.
+        power_cuts: A crash loses what was not synced.
         restarts: A life ends with `stop` instead of a crash.
 
     """
@@ -79,11 +79,11 @@ class Faults:
 
     @classmethod
     def none(cls) -> "Faults":
-        """Return what goes wrong when nothing does."""
+        """Return faults that never happen."""
         return cls(**dict.fromkeys((field.name for field in fields(cls)), 0))
 
     def drawn(self, chance: Chance) -> "Faults":
-        """Return what goes wrong in one seed: some kinds left out, some four times as often."""
+        """Return the faults of one seed: some kinds left out, some four times as frequent."""
         drawn = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -97,7 +97,7 @@ class Faults:
         return replace(self, **drawn)
 
     def to_text(self) -> str:
-        """Return what differs from the defaults, as `slow=0.5,crashes=1`; empty for the defaults."""
+        """Return what differs from the defaults, as in `slow=0.5,crashes=1`; empty for the defaults."""
         usual = Faults()
         changed = [f.name for f in fields(self) if getattr(self, f.name) != getattr(usual, f.name)]
         return ",".join(f"{name}={getattr(self, name):g}" for name in changed)

@@ -1,8 +1,8 @@
-"""The house firm: what the simulator runs when given no other, made to reach into every corner of a bus.
+"""The house firm: what the simulator runs by default, made to reach every corner of a bus.
 
 Decisions become orders, orders become fills, alerts and kill switches come in between, agents answer rounds;
-some subscriptions are slow by choice, some let events go, one comes late, and a meddler pauses, flushes,
-redrives and unsubscribes. The broker outside outlives the process, and sends again what it got no answer for.
+some subscriptions are slow by choice, some drop events, one comes late, and an operator pauses, flushes,
+redrives and unsubscribes. The broker outlives the process, and sends again what was not answered.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from openoutcry.trading import (
 
 AGENTS = ("momentum", "value", "carry", "risk")
 BULK = 1_100
-"""So many events at once are more than any page, window or limit that a bus has inside."""
+"""More events at once than any page, window or limit inside a bus."""
 
 
 def house(bus: SimBus, chance: Chance) -> list[Publisher]:
@@ -52,7 +52,7 @@ class House:
     # -- who subscribes -----------------------------------------------------------------------------
 
     def subscribe(self) -> None:
-        """Subscribe everybody, under the same names and terms in every life."""
+        """Subscribe all handlers, with the same names and options in every life."""
         bus, plan = self._bus, self._plan
         for agent in AGENTS:
             bus.register_signal_agent(agent, critical=agent == "risk")
@@ -118,7 +118,7 @@ class House:
     # -- who publishes ------------------------------------------------------------------------------
 
     def publishers(self) -> list[Publisher]:
-        """Return who publishes in this life."""
+        """Return the publishers of this life."""
         chance = self._chance
         found: list[Publisher] = [self._trade, self._market, self._alarms]
         if chance.happens(0.5):
@@ -150,7 +150,7 @@ class House:
             await asyncio.sleep(wait_s)
 
     async def _trade(self) -> None:
-        """Publish ordinary events, alone and together, and again what was published before."""
+        """Publish ordinary events, one by one and together, and some of them again."""
         bus, chance = self._bus, self._chance
         known: list[Any] = bus.world.setdefault("sent", [])
         for event in known[-3:]:
@@ -211,13 +211,13 @@ class House:
             await self._send(event)
 
     async def _crowd(self) -> None:
-        """Publish all at once, each event by a task of its own."""
+        """Publish many events at once, each in a task of its own."""
         await self._pause()
         crowd = [self._order() for _ in range(self._chance.whole(5, 40))]
         await asyncio.gather(*(self._send(order) for order in crowd))
 
     async def _flood(self) -> None:
-        """Publish more at once than anything holds."""
+        """Publish more events at once than anything holds."""
         rest = [SystemEvent(component="flood", status=str(number)) for number in range(BULK)]
         for _ in range(20):
             if not rest:
@@ -234,7 +234,7 @@ class House:
     # -- rounds -------------------------------------------------------------------------------------
 
     async def _rounds(self) -> None:
-        """Open rounds, have some agents answer in time and some late, and wait for what comes of it."""
+        """Open rounds, have some agents answer in time and some late, and wait for the outcomes."""
         bus, chance = self._bus, self._chance
         for _ in range(chance.whole(1, 3)):
             try:
@@ -278,7 +278,7 @@ class House:
     # -- who meddles --------------------------------------------------------------------------------
 
     async def _meddle(self) -> None:
-        """Do what people do to a running bus."""
+        """Do what operators do to a running bus."""
         bus, chance = self._bus, self._chance
         for _ in range(chance.whole(1, 4)):
             await asyncio.sleep(chance.between(0, 0.5))

@@ -1,4 +1,4 @@
-"""A seed: a few lives of one bus over one disk, of which the last must put everything right."""
+"""A seed: a few lives of one bus over one disk, in the last of which everything must come right."""
 
 import asyncio
 import logging
@@ -26,21 +26,21 @@ Publisher = Callable[[], Coroutine[Any, Any, None]]
 MakeFirm = Callable[[SimBus, Chance], Iterable[Publisher] | None]
 
 DRAIN_S: Final = 3_600.0
-"""With everything mended, a firm has drained after this time, breakers and retries included."""
+"""When nothing goes wrong, a firm has drained within this time, including breakers and retries."""
 STEPS_TO_CRASH: Final = (3, 30, 100, 300, 1_000, 3_000)
 CALLS_TO_CRASH: Final = (1, 3, 10, 30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """How the lives of a seed are lived.
+    """The setting of the lives of a seed.
 
     Attributes:
         make_firm: Subscribes handlers, and returns the publishers.
         faults: What goes wrong.
         options: Arguments of `EventBus`; None: each seed has its own.
         life_s: How long the publishers of one life may take, in virtual seconds.
-        check_every: Ledger and bounds are looked at after so many steps.
+        check_every: Ledger and bounds are checked after so many steps.
         shuffles: Whether tasks of the same turn run in a seeded order.
 
     """
@@ -100,7 +100,7 @@ class Seed:
         return options
 
     def run(self) -> None:
-        """Live. Raises what was found."""
+        """Run the lives. Raises what was found."""
         chance = self._chance.stream("lives")
         lives = self._faults.crashes + 1
         jitter = random.getstate()
@@ -120,7 +120,7 @@ class Seed:
         return self._wall_ns if self._life is None else self._life.loop.clock.wall_ns()
 
     def _live(self, chance: Chance, *, power: bool, last: bool) -> bool:
-        """Live one life; return True if its end took what was not synced."""
+        """Run one life. Return True if its end lost what was not synced."""
         clock = SimClock(self._wall_ns) if self._wall_ns else SimClock()
         life = self._life = Life(self, chance, clock, Faults.none() if last else self._faults, last=last)
         try:
@@ -137,7 +137,7 @@ class Seed:
 
     @property
     def setting(self) -> Setting:
-        """How the lives are lived."""
+        """The setting of the lives."""
         return self._setting
 
 
@@ -170,7 +170,7 @@ class Life:
             self._seed.trace.note(what)
 
     def crash(self) -> None:
-        """The process dies here; nothing that it does from now on has an effect."""
+        """The process dies here: nothing that it does from now on has an effect."""
         if not self.crashed:
             self.note("the process dies")
             self.crashed = True
@@ -178,7 +178,7 @@ class Life:
                 self.journal.severed = True
 
     def open(self, disk: Disk, options: dict[str, Any], world: dict[str, Any], *, power: bool) -> None:
-        """Make what the life is lived with."""
+        """Make the loop, the journal, the bus and the firm of this life."""
         truth, chance = self._truth, self._chance
         if "persistence_config" in options or options.get("enable_persistence"):
             journal = self.journal = disk.opened(chance.stream("disk"), self.loop.clock, self.note)
@@ -249,7 +249,7 @@ class Life:
     # -- a life -------------------------------------------------------------------------------------
 
     def run(self, setting: Setting) -> None:
-        """Live until the end or the crash."""
+        """Run until the end or the crash."""
         self.loop.on_step = self._on_step
         asyncio.set_event_loop(self.loop)
         try:
@@ -282,7 +282,7 @@ class Life:
             self.crash()
             await asyncio.sleep(0)
         else:
-            with suppress(JournalError):  # what a dead journal answers to a stop
+            with suppress(JournalError):  # a dead journal makes a stop raise this
                 await bus.stop(self._chance.one_of((0, 0.5, 5)))
 
     def _watch_loosely(self) -> None:
@@ -306,10 +306,10 @@ class Life:
             refused = isinstance(ended, OpenOutcryError) and not self._is_last
             if isinstance(ended, Exception) and not refused:
                 self._truth.fail(f"a publisher failed: {ended!r}")
-        # (A journal that is full or dead is raised to whoever publishes: that is as it should be.)
+        # (A publisher is right to fail because the journal is full or dead.)
 
     async def _put_right(self, bus: SimBus) -> None:
-        """Nothing goes wrong any more: everything must drain, and nothing may be missing."""
+        """Nothing goes wrong any more, so everything must drain, and nothing may be missing."""
         for subscription in bus.subscriptions:
             subscription.resume()
         try:
@@ -332,7 +332,7 @@ class Life:
         await bus.stop()
 
     def drop(self) -> None:
-        """Let go of everything, as the end of the process does."""
+        """Release everything, as the end of the process does."""
         self.crashed = True
         bus = self._bus
         self.loop.drop()
@@ -342,7 +342,7 @@ class Life:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the bus and asyncio log of simulated misfortunes to themselves."""
+    """Silence what the bus and asyncio log about simulated faults."""
     loggers = [logging.getLogger(name) for name in ("openoutcry", "asyncio")]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:

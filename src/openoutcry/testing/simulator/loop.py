@@ -1,12 +1,12 @@
 """A loop whose scheduling follows from a seed, and which can be dropped at any step as a crash would.
 
-A step is one callback of the loop. Before each, `on_step` may raise to end the life right there: whatever
-was in flight stays where it was, and nobody cleans up.
+A step is one callback of the loop. Before each, `on_step` may raise to end the life right there: everything
+stays as it was at that moment, and nothing is cleaned up.
 
-asyncio promises that callbacks run in the order in which they were scheduled, and code may rely on it; so
-plain callbacks keep their places, and nothing runs earlier than in the turn that asyncio gives it. What is
-shuffled are the tasks that have a step in the same turn, among themselves: which of them comes first depends
-on how many awaits lie behind each, and that changes with every edit. `shuffles=False` leaves even that alone.
+asyncio promises that callbacks run in the order in which they were scheduled, and code may rely on it. So
+plain callbacks keep their places, and nothing runs earlier than in the turn that asyncio gives it. Only the
+tasks that have a step in the same turn are shuffled among themselves: which of them comes first depends on
+the number of awaits behind each, which changes with every edit. `shuffles=False` leaves even that alone.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.virtual import VirtualLoop
 
 IDLE_STEPS_MOST: Final = 20_000
-"""So many steps without time going on are a loop that spins."""
+"""After so many steps without time passing, the loop counts as spinning."""
 
 
 class SimClock(VirtualClock):
-    """A clock whose wall time may jump, and which knows for how long the loop was kept.
+    """A clock whose wall time may jump, and which knows for how long the loop was blocked.
 
     Attributes:
-        kept_ns: For how long something kept the loop from going on, in all.
+        kept_ns: For how long the loop was blocked, in all.
 
     """
 
@@ -38,25 +38,25 @@ class SimClock(VirtualClock):
         self.kept_ns = 0
 
     def keep(self, by_ns: int) -> None:
-        """Let time pass while the loop is kept from going on."""
+        """Let time pass while the loop is blocked."""
         self.kept_ns += by_ns
         self.advance(by_ns)
 
     def jump(self, by_ns: int) -> None:
-        """Set the wall clock; durations do not notice."""
+        """Set the wall clock; durations are not affected."""
         self._start_wall_ns += by_ns
 
 
 class Crashed(BaseException):
-    """The process has died. Raised out of the loop; no code of the simulated process sees it."""
+    """The process has died. Raised from the loop; no code of the simulated process sees it."""
 
 
 class Spinning(Exception):
-    """The loop turns and turns, and time does not go on."""
+    """The loop keeps running, and time does not pass."""
 
 
 class _Ready(deque[Any]):
-    """The callbacks that are ready: tells the loop of each before it runs, and lets it put them in order."""
+    """The callbacks that are ready. Tells the loop of each before it runs, and lets it order them."""
 
     loop: "SimLoop"
 
@@ -95,14 +95,14 @@ class SimLoop(VirtualLoop):
         return self._turns_count
 
     def before_step(self, ready: deque[Any]) -> None:
-        """Put the tasks of a turn in order, at its first step; and look at the world."""
+        """Order the tasks of a turn at its first step, and check the world."""
         if self._shuffles and self._shuffled_at != self._turns_count:
             self._shuffled_at = self._turns_count
             if len(ready) > 1:
                 self._shuffle(ready)
         self.steps += 1
         if self.steps - self._still_since > IDLE_STEPS_MOST:
-            raise Spinning(self._report(f"{IDLE_STEPS_MOST} steps, and time does not go on"))
+            raise Spinning(self._report(f"{IDLE_STEPS_MOST} steps, and time does not pass"))
         self.on_step()
 
     def _shuffle(self, ready: deque[Any]) -> None:
@@ -126,7 +126,7 @@ class SimLoop(VirtualLoop):
     def run_in_executor(  # type: ignore[override]
         self, _executor: Any, func: Callable[..., Any], *args: Any
     ) -> "asyncio.Future[Any]":
-        """Run a job after a while of virtual time, here: no thread can be scheduled by a seed."""
+        """Run a job on this thread after some virtual time, since a seed cannot schedule threads."""
         future: asyncio.Future[Any] = self.create_future()
 
         def work() -> None:
@@ -143,9 +143,9 @@ class SimLoop(VirtualLoop):
         return future
 
     def drop(self) -> None:
-        """Let go of everything that was going on, as the end of the process does.
+        """Drop everything that is running, as the end of the process does.
 
-        The coroutines have to be closed sometime, and then their clean-up runs: whoever calls this sees to it
+        The coroutines must be closed at some time, and then their clean-up runs: the caller must make sure
         that nothing they still do has an effect.
         """
         self.set_exception_handler(lambda _loop, _context: None)

@@ -1,4 +1,4 @@
-"""The truth of the signal barrier: who has answered what, and what every round came to."""
+"""The truth about the signal barrier: who has answered what, and how every round ended."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ class RoundTruth:
     """What was answered in one life.
 
     Args:
-        fail: Takes what is wrong.
+        fail: Called with what is wrong.
 
     """
 
@@ -27,7 +27,7 @@ class RoundTruth:
         self._were: dict[str, tuple[bool, Status, frozenset[str]]] = {}
 
     def registered(self, agent: str, *, critical: bool) -> None:
-        """An agent is expected from now on."""
+        """An agent is expected in rounds from now on."""
         self._agents.add(agent)
         if critical:
             self._critical.add(agent)
@@ -38,12 +38,12 @@ class RoundTruth:
             self._usual[barrier.round_id] = (frozenset(self._agents), frozenset(self._critical))
 
     def signalling(self, signal: Any) -> None:
-        """Somebody begins to publish a signal."""
+        """A signal is about to be published."""
         named = getattr(signal, "round_id", None)
         self._asked.setdefault(signal.event_id, (signal.source_agent or signal.strategy_name, named))
 
     def refused(self, signal: Any) -> None:
-        """A signal was refused for sure."""
+        """A signal was refused for certain."""
         self._refused.add(signal.event_id)
 
     def abstaining(self, agent: str) -> None:
@@ -51,14 +51,14 @@ class RoundTruth:
         self._abstained.add(agent)
 
     def released(self, outcome: RoundOutcome) -> None:
-        """Somebody who waited has an outcome."""
+        """A waiter has an outcome."""
         known = self._outcomes.setdefault(outcome.round_id, outcome)
         if known is not outcome:
             self._fail(f"round {outcome.round_id} has two outcomes")
         self._check(outcome)
 
     def check(self) -> None:
-        """Look at all outcomes again: what was released does not change."""
+        """Check all outcomes again: they must not have changed."""
         for outcome in self._outcomes.values():
             self._check(outcome)
 

@@ -12,11 +12,11 @@ from openoutcry.testing.simulator.trace import Trace
 
 
 class SimulationFailed(AssertionError):
-    """A seed has found something. The message tells what, the end of its trace, and how to run it again.
+    """A seed has found something. The message has the finding, the end of the trace, and how to repeat it.
 
     Attributes:
         seed: The seed.
-        found: What it has found.
+        found: The finding.
         trace: What happened.
 
     """
@@ -31,13 +31,13 @@ class SimulationFailed(AssertionError):
         head = f"the trace (life:step, virtual seconds, what){left_out}:"
         super().__init__(
             f"seed {seed}: {type(found).__name__}: {found}\n{head}\n{lines}\n"
-            f"run it again, with all of its trace:\n  {command}"
+            f"run it again, with its whole trace:\n  {command}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """What came of a seed that found nothing.
+    """The record of a seed that found nothing.
 
     Attributes:
         seed: The seed.
@@ -62,23 +62,23 @@ def simulate(
     shuffles: bool = True,
     keep_trace: bool = False,
 ) -> list[Simulated]:
-    """Run a firm on a real bus through many misfortunes, and see that promises are kept.
+    """Run a firm on a real bus through many faults, and check that the bus keeps its promises.
 
     A seed is up to `faults.crashes + 1` lives of one bus over one disk, in virtual time. It decides in which
     order tasks run, what goes wrong with handlers and the journal, and where the process dies. In its last
-    life nothing goes wrong any more, and everything has to drain. After every step the invariants are
-    checked; `docs/simulator.md` lists them.
+    life nothing goes wrong any more, and everything must drain. The invariants are checked after every step;
+    `docs/simulator.md` lists them.
 
     Args:
         make_firm: Called with the bus and a `Chance` at the beginning of each life, before the bus starts.
             Subscribes handlers, under the same names each time, and returns publishers: coroutine functions
             without arguments, each of which runs as a task of its own. None is the house firm.
         seeds: The seeds to run.
-        faults: What goes wrong. By default a bit of everything.
+        faults: What goes wrong; by default a bit of everything.
         options: Arguments of `EventBus`. With `persistence_config` it has a journal, which the simulator
             makes. None: each seed chooses.
-        life_s: Publishers that have not ended after this time are cancelled, in virtual seconds.
-        check_every: Ledger and bounds are looked at after so many steps, all else at every one.
+        life_s: Publishers that have not ended after so many virtual seconds are cancelled.
+        check_every: Ledger and bounds are checked after so many steps, all else after every step.
         shuffles: Whether tasks that are ready in the same turn of the loop run in a seeded order.
         keep_trace: Keep every line of the trace of a failing seed, not only the end.
 
@@ -107,11 +107,11 @@ def run_seed(
     keep_trace: bool = False,
     shows: Callable[[str], object] | None = None,
 ) -> Simulated:
-    """Run one seed; `shows` is handed the lines of its trace. Raises `SimulationFailed`."""
+    """Run one seed; `shows` is called with each line of its trace. Raises `SimulationFailed`."""
     seed = Seed(number, setting, keep_trace=keep_trace)
     try:
         seed.run()
-    except Exception as found:  # whatever comes out of a seed is a finding
+    except Exception as found:  # whatever a seed raises is a finding
         raise SimulationFailed(number, found, seed.trace, command_of(number, setting)) from found
     if shows is not None:
         for line in seed.trace.lines:
@@ -139,5 +139,5 @@ def command_of(number: int, setting: Setting) -> str:
 
 
 def say(line: str) -> None:
-    """Write a line for whoever runs this by hand."""
+    """Print a line for the user."""
     sys.stdout.write(line + "\n")

@@ -1,4 +1,4 @@
-"""The trace of a run: what happened, line by line, and a hash that two equal runs share."""
+"""The trace of a run: what happened, line by line, and a hash that is the same for equal runs."""
 
 from collections import deque
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""The truth of a run: what was published, accepted and handled, beside what the bus says of it.
+"""The truth of a run: what was published, accepted and handled, to compare with what the bus says.
 
-It sees every publication and every call of a handler, over all lives, and knows nothing of the bus's insides.
-What it finds wrong is a `Violation`; the first one ends the run.
+It sees every publication and every call of a handler, over all lives, and knows nothing of the inside of the
+bus. A promise that is broken is a `Violation`; the first one ends the run.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,12 +37,12 @@ class Sent:
         event: The event.
         level: What it was to survive.
         lane: The lane that it takes.
-        began: When it was first published, as the truth counts.
-        order: Who published it, and as which one; None where it took more than one attempt.
+        began: When it was first published, in the count of the truth.
+        order: Who published it, and its number; None if it took more than one attempt.
         status: `new`, `refused`, `unknown`, `accepted` or `lost` (with the power or the process, as its level
             allows).
         life: The life in which it was accepted last.
-        going: How many publications of it have not been answered.
+        going: How many publications of it have not returned.
 
     """
 
@@ -63,15 +63,15 @@ class Taker:
     Attributes:
         name: Its name.
         made: The subscription of this life.
-        since: Since when it must get what is published; -1 for ever.
-        since_now: The same for what this life alone knows of.
+        since: Since when it must get what is published; -1 for always.
+        since_now: The same, for what is known in this life alone.
         settled: Ids of events that a call has handled, in any life.
         settled_now: The same, in this life.
         saved: The cursors in the journal, by lane.
         buried: Ids of the events of its dead letters in the journal.
         begun: Ids of events that were begun in this life.
-        last: By lane: the id and the position of what was begun last.
-        newest: By lane and publisher: the number of the newest event that was begun.
+        last: By lane: the id and the position of the event begun last.
+        newest: By lane and publisher: the number of the newest event begun.
 
     """
 
@@ -89,7 +89,7 @@ class Taker:
     newest: dict[tuple[str, object], int] = field(default_factory=dict)
 
     def loses(self, lane: str) -> bool:
-        """Return True if it has asked to let events of a lane go."""
+        """Return True if it has asked to drop events of a lane."""
         options = self.made.options
         if lane == "control":
             return False
@@ -114,8 +114,8 @@ class Truth:
     Attributes:
         sent: Every published event, by its id.
         takers: Every subscription, by its name.
-        life: The number of the life that goes on.
-        redriven: Events that were handed out again on request, as (subscription, event id).
+        life: The number of the current life.
+        redriven: Events that were redriven, as (subscription, event id).
         violation: The first broken promise, if there is one.
 
     """
@@ -141,7 +141,7 @@ class Truth:
     def publishing(
         self, event: Any, level: Level, *, priority: bool, publisher: object, running: bool
     ) -> Sent | None:
-        """Note that somebody begins to publish an event. None for what is none."""
+        """Note that an event is about to be published. Return None for what is not an event."""
         self.ticks += 1
         try:
             event_id, event_type = event.event_id, event_type_of(event)
@@ -155,12 +155,12 @@ class Truth:
         elif sent.status == "refused":
             sent.status = "new"
         if sent.order is not None and sent.order[0][1] is not publisher:
-            sent.order = None  # two publish it at a time
+            sent.order = None  # two publish it at the same time
         sent.going += 1
         return sent
 
     def accepted(self, sent: Sent, *, journal_failed: bool) -> None:
-        """`True` was returned: hold it against the journal."""
+        """`True` was returned: compare with the journal."""
         event_id, journal = sent.event.event_id, self.journal
         if sent.lane == "control" and journal_failed:
             sent.level = Level.MEMORY  # delivered at once, journal or no journal
@@ -179,7 +179,7 @@ class Truth:
         sent.going -= 1
 
     def refused(self, sent: Sent, *, for_sure: bool) -> None:
-        """It was not accepted, or nobody knows."""
+        """It was not accepted, or that is unknown."""
         sent.order = None
         sent.going -= 1
         if not for_sure and sent.status in ("new", "lost"):
@@ -220,9 +220,9 @@ class Truth:
         self.ticks += 1
         taker, sent = self.takers.get(name), self.sent.get(event.event_id)
         if taker is None:
-            return  # it was unsubscribed meanwhile, and ends its call
+            return  # it was unsubscribed in the meantime, and ends its call
         if sent is None:
-            self.fail(f"{name} was handed {event.event_id}, which nobody has published")
+            self.fail(f"{name} was handed {event.event_id}, which was never published")
             return
         event_id = event.event_id
         if sent.status == "refused":
@@ -242,7 +242,7 @@ class Truth:
         taker.last[sent.lane] = (event_id, position)
 
     def _position_of(self, name: str, sent: Sent) -> int:
-        """Return where a durable event stands; it must be there before it is handed out."""
+        """Return the position of a durable event, which must be in the journal before it is delivered."""
         journal = self.journal
         if journal is None or not sent.level or sent.lane == "control":
             return 0
@@ -284,7 +284,7 @@ class Truth:
     # -- the journal --------------------------------------------------------------------------------
 
     def written(self, entries: Sequence[Entry], changes: Changes | None, written: Written) -> None:
-        """A commit was made: cursors must not be past what is settled."""
+        """A commit was made: no cursor may be past what is settled."""
         known = {duplicate.index for duplicate in written.duplicates}
         for index, entry in enumerate(entries):
             if index not in known:
@@ -329,14 +329,14 @@ class Truth:
     # -- lives --------------------------------------------------------------------------------------
 
     def opened(self, journal: SimJournal | None, *, power: bool) -> None:
-        """A new life begins: what was accepted must be in the journal, as its level has promised."""
+        """A new life begins: what was accepted must be in the journal, as its level promises."""
         self.journal = journal
         for taker in self.takers.values():
             taker.settled_now, taker.begun = set(), set()
             taker.last, taker.newest, taker.saved, taker.buried = {}, {}, {}, set()
         needed = Level.DISK if power else Level.PROCESS
         for event_id, sent in self.sent.items():
-            if sent.going:  # nobody has told the publisher
+            if sent.going:  # the publisher was never told
                 sent.status = "unknown" if sent.status == "new" else sent.status
                 sent.going, sent.order = 0, None
             position = None if journal is None else journal.find(event_id)
@@ -355,14 +355,14 @@ class Truth:
             self._read(journal)
 
     def _is_retired(self, event_id: str) -> bool:
-        """Return True if retention has let an event go; nothing goes that somebody has not settled."""
+        """Return True if retention has deleted an event, which must have been settled by everybody."""
         first = 1 if self.journal is None else self.journal.first
         for position in [at for at in self.positions if at < first]:
             self._retired.add(self.positions.pop(position)[0])
         return event_id in self._retired
 
     def _read(self, journal: SimJournal) -> None:
-        """Take over what the journal says of cursors and letters; `written` has checked it."""
+        """Read the cursors and letters from the journal; `written` has checked them."""
         self.positions = {at: known for at, known in self.positions.items() if at <= journal.head}
         for taker in self.takers.values():
             taker.verified = {
@@ -376,7 +376,7 @@ class Truth:
                 self.takers[letter.subscription].buried.add(id_of(letter))
 
     def check_drained(self, letters: Iterable[Any], subscribed: Iterable[str]) -> None:
-        """Everything has drained: what was accepted must be handled or a dead letter, for everybody."""
+        """Everything has drained: for every taker, what was accepted must be handled or a dead letter."""
         buried = {(letter.subscription, letter.event.event_id) for letter in letters}
         present = [self.takers[name] for name in subscribed if name in self.takers]
         for event_id, sent in self.sent.items():

@@ -1,4 +1,4 @@
-"""What must hold at any moment of a life: the ledger balances, bounds hold, kill switches get through."""
+"""What must hold at any moment of a life: the ledger balances, bounds hold, kill switches arrive."""
 
 from typing import Any, Final, NamedTuple
 
@@ -14,9 +14,9 @@ from openoutcry.testing.simulator.truth import Truth
 KILL_TURNS_MOST: Final = 16
 """A kill switch is in its handler within so many turns of the loop,"""
 KILL_NS_MOST: Final = 1_000_000
-"""and within this time, for which nothing kept the loop."""
+"""and within this time, not counting the time for which the loop was blocked."""
 PAGES_MOST: Final = 2_048
-"""What a subscription that reads on from the journal may have in its mailbox beside the room."""
+"""What a subscription that reads on from the journal may have in its mailbox beyond the room."""
 
 
 def balances(lane: Lane, mailbox: Mailbox) -> bool:
@@ -37,14 +37,14 @@ class _Kill(NamedTuple):
 
 
 class Watch:
-    """Looks at a bus from outside of it, without a trace in it."""
+    """Watches a bus from outside, without leaving a trace in it."""
 
     def __init__(self, bus: EventBus, loop: SimLoop, truth: Truth) -> None:
         self._bus = bus
         self._loop = loop
         self._truth = truth
         self._kills: dict[tuple[str, str], _Kill] = {}
-        # Only where nothing was left from before, and nobody was put aside, is the room all that may wait.
+        # Only if nothing was left from before, and no event was set aside, is the room all that may wait.
         self._is_strict = truth.life == 0
         bus.on_stalled(self._stalled)
 
@@ -52,7 +52,7 @@ class Watch:
         self.loosen()
 
     def loosen(self) -> None:
-        """From now on somebody may read from the journal what takes no room here."""
+        """From now on a subscription may read events from the journal that take no room here."""
         self._is_strict = False
 
     # -- kill switches ------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ class Watch:
         return self._loop.clock.now_ns() - self._loop.clock.kept_ns
 
     def expect_kill(self, event: Any) -> None:
-        """A kill switch is about to be published: who can take it at once must."""
+        """A kill switch is about to be published: subscriptions that can take it at once must."""
         state = self._bus._bus  # noqa: SLF001 - the simulator looks behind the face
         if not state.running:
             return
@@ -86,7 +86,7 @@ class Watch:
         self._kills = {key: kill for key, kill in self._kills.items() if key[0] != name}
 
     def check_kills(self) -> None:
-        """Look whether a kill switch is overdue."""
+        """Check whether a kill switch is overdue."""
         if not self._kills:
             return
         turn, free_ns = self._loop.turns, self._free_ns()
@@ -100,7 +100,7 @@ class Watch:
     # -- everything else ----------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Look at the ledger and the bounds."""
+        """Check the ledger and the bounds."""
         state, fail = self._bus._bus, self._truth.fail  # noqa: SLF001 - as above
         capacity = state.pressure.capacity
         for subscription in state.router:
@@ -121,7 +121,7 @@ class Watch:
                 fail(f"{subscription.name} has {offsets.unsaved} events settled and not saved")
 
     def check_rest(self) -> None:
-        """Look at a bus that has come to rest."""
+        """Check a bus that has come to rest."""
         state, fail = self._bus._bus, self._truth.fail  # noqa: SLF001 - as above
         self.check()
         if not self._bus.ledger().balances:
