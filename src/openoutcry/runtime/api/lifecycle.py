@@ -128,7 +128,7 @@ class Lifecycle:
                 self._bus, self._dispatcher, self._persistence, self._journal
             )
             store.on_error = self.on_journal_error
-            self._admission.plain.clear()
+            self._admission.fast_path.forget_classes()
         return store
 
     async def recover_journal(self) -> Recovered:
@@ -185,11 +185,11 @@ class Lifecycle:
         """Give the agents their memory back, then start."""
         current.set(None)
         store = self.open_store()
-        self._admission.restoring = True
+        self._admission.access.restoring = True
         try:
             await store.restore()
         finally:
-            self._admission.restoring = False
+            self._admission.access.restoring = False
         self._start()
         if self._persistence is not None and self._persistence.socket:
             await self._open_control(store)
@@ -233,7 +233,7 @@ class Lifecycle:
         self._dispatcher.deliver_held_back(store.has_released if store is not None else lambda _: False)
         if store is not None:
             store.started()
-        self._admission.look()
+        self._admission.room.look()
         self._intake.take_in()
         self.monitor.begin()
         bus.begin_watch(self.monitor)
@@ -278,7 +278,7 @@ class Lifecycle:
         from_handler = self._is_called_by_handler()
         if self._stopping is None:
             self._bus.phase = "stopping"
-            self._admission.close("stopping")
+            self._admission.close()
             self._stopping = asyncio.get_running_loop().create_task(
                 self._stop(timeout_s), name="openoutcry:stop"
             )
@@ -330,7 +330,7 @@ class Lifecycle:
 
     def _close(self) -> None:
         self._bus.phase = "stopped"
-        self._admission.close("stopped")
+        self._admission.close()
         self._rounds.close_all("the bus is stopping")
         self._intake.refuse_rest()
 

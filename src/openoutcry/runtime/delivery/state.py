@@ -108,6 +108,7 @@ class BusState:
         self.pressure = Pressure(capacity, config)
         self.phase = "new"
         self.running = False
+        self.phase = "new"
         self.tracker = Tracker(None)
         self.busy = 0
         self.control_waiting = 0
