@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from campaigns.bus_events import OUTBOX
 from openoutcry.runtime.admission import gate
-from openoutcry.runtime.delivery import dead_letters, in_flight, interrupting, offsets
+from openoutcry.runtime.delivery import dead_letters, in_flight, offsets, worker
 from openoutcry.runtime.durability import catch_up, groups, store
 
 Bug = Callable[[], None]
@@ -43,15 +43,17 @@ def cursor_before_work() -> None:
 
 def cancelled_call_is_success() -> None:
     """Take a handler that lets a CancelledError out for one that has returned."""
-    honest = interrupting.Interruptible._after_error  # noqa: SLF001 - what is broken is inside
+    honest = worker.Worker._after_error  # noqa: SLF001 - what is broken is inside
 
     def after_error(self: Any, batch: Any, error: BaseException) -> bool:
-        if isinstance(error, asyncio.CancelledError) and not (self._asked_to_stop or self._deadline_ns == 0):
+        if isinstance(error, asyncio.CancelledError) and not (
+            self.guard.is_stopping or self.guard.deadline_ns == 0
+        ):
             batch.lane.settle_before_current(batch)
             return bool(self._after_success(batch))
         return honest(self, batch, error)
 
-    _plant(interrupting.Interruptible, "_after_error", after_error)
+    _plant(worker.Worker, "_after_error", after_error)
 
 
 def cancelled_publish_is_true() -> None:

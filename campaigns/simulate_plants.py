@@ -13,8 +13,8 @@ from openoutcry.core.barrier import Round, Verdict
 from openoutcry.journals import MemoryJournal
 from openoutcry.ports import Written
 from openoutcry.runtime.api.bus import EventBus
-from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.failures import Failures
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.worker import Worker
 from openoutcry.runtime.durability.catch_up import CatchUp
@@ -53,9 +53,13 @@ def _settled_on_a_cancellation() -> Patches:
     after_error = Worker._after_error
 
     def settles(worker: Worker, batch: Any, error: BaseException) -> bool:
-        if isinstance(error, asyncio.CancelledError) and len(batch.events) == 1 and not worker.abandoned:
+        if (
+            isinstance(error, asyncio.CancelledError)
+            and len(batch.events) == 1
+            and not worker.guard.abandoned
+        ):
             worker.mailbox.settle(batch)
-            worker._settled(1)
+            worker._note_settled(1)
             return False
         return after_error(worker, batch, error)
 
@@ -128,7 +132,7 @@ def _duplicates_known_only_after_success() -> Patches:
         return accepted
 
     def remembers(worker: Worker, batch: Any) -> bool:
-        state: Any = worker.consumer.crew
+        state: Any = worker._bus
         state.seen.now.update(event.event_id for event in batch.events)
         return after_success(worker, batch)
 
@@ -141,13 +145,13 @@ def _released_without_room() -> Patches:
 
 
 def _retries_are_overtaken() -> Patches:
-    init = Consumer.__init__
+    init = Failures.__init__
 
-    def overtaken(consumer: Consumer, *args: Any) -> None:
-        init(consumer, *args)
-        consumer.in_order = False
+    def overtaken(failures: Failures, *args: Any) -> None:
+        init(failures, *args)
+        failures.in_order = False
 
-    return [patch.object(Consumer, "__init__", overtaken)]
+    return [patch.object(Failures, "__init__", overtaken)]
 
 
 PLANTS: Final[dict[str, Callable[[], Patches]]] = {

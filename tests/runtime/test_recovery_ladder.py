@@ -26,6 +26,7 @@ from openoutcry import (
     RetryPolicy,
 )
 from openoutcry.config import LadderConfig
+from openoutcry.core.holds import Hold
 
 UNHEALTHY, RECOVERING = EventBusHealthStatus.UNHEALTHY, EventBusHealthStatus.RECOVERING
 STALL_S = 5.0
@@ -164,7 +165,7 @@ async def test_a_kill_switch_gets_through_to_a_subscription_that_recovery_holds_
         )
         await bus.publish_many(ticks(3))
         await asyncio.sleep(300)
-        assert subscription.held
+        assert Hold.RECOVERY in subscription.holds
         began_s = now_s()
         await bus.publish(a_kill())
         await asyncio.sleep(0.001)
@@ -227,7 +228,7 @@ async def test_a_dead_consumer_is_restarted():
     async with EventBus(health_check_config=CONFIG) as bus:
         subscription = bus.subscribe(EventType.MARKET_DATA, desk.on_event, name="desk")
         await asyncio.sleep(1)
-        consumer = bus._bus.consumers[subscription]
+        consumer = bus._consumers.of(subscription)
         consumer.workers[0].waiter = None  # as if its wake-up had been lost
         await bus.publish_many(ticks(3))
         await asyncio.sleep(STALL_S + 3)

@@ -26,13 +26,13 @@ async def test_a_due_retry_does_not_keep_the_loop_busy_while_a_suspect_has_the_b
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(tries) == 1
-        bus._bus.alone = suspect
+        bus._bus.holds.let_alone(suspect.holds)
         loop = asyncio.get_running_loop()
         turns = loop._turns_count
         await asyncio.sleep(5)
         assert loop._turns_count - turns < 100
         assert len(tries) == 1
-        bus._bus.alone = None
+        bus._bus.holds.end_alone()
         for subscription in bus.subscriptions:
             subscription.wake()
         await bus.join()

@@ -68,7 +68,7 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Begin nothing for `wait_ns`; None: until the call in hand, the probe, has ended. Then ask again."""
+    """Begin nothing for `wait_ns`; None: until the current call, the probe, has ended. Then ask again."""
 
     wait_ns: int | None
 
@@ -138,7 +138,10 @@ class Breaker:
         return self._open(now_ns)
 
     def ask(self, handled: int, now_ns: int, *, calls_running: bool = False) -> Go | Pause:
-        """Decide whether an event may be begun. `calls_running`: whether another one is in the handler."""
+        """Decide whether an event may be begun. `calls_running`: whether another one is in the handler.
+
+        What is handled from the end of the pause on closes it, whichever call it was.
+        """
         if self.until_ns is not None:
             if now_ns < self.until_ns:
                 return Pause(self.until_ns - now_ns)
@@ -151,7 +154,7 @@ class Breaker:
         return UNTIL_CALL_ENDS if calls_running else PROBE
 
     def reset(self, handled: int) -> None:
-        """Close, and forget what was: a person has mended it."""
+        """Close, and forget the failures: the operator says that the handler is mended."""
         self._close(handled)
         self._pauses = 0
 

@@ -115,18 +115,13 @@ class ConflatingLane(Lane):
 
 
 class SupersedingLane(ConflatingLane):
-    """A conflating lane whose newest event also counts more than older ones that a worker has had in hand.
+    """A conflating lane whose newest event also counts more than older ones that a worker has had in hand."""
 
-    Attributes:
-        on_newer: Called with the events that have come, so that calls in hand for older ones can be ended.
+    __slots__ = ()
 
-    """
-
-    __slots__ = ("on_newer",)
-
-    def __init__(self, name: str, key: Callable[[Any], object]) -> None:
-        super().__init__(name, key)
-        self.on_newer: Callable[[list[Any]], None] = lambda _events: None
+    def has_newer(self, event: Any) -> bool:
+        """Return True if an event with the same key waits, so that a call for this one is to be ended."""
+        return self._replaces(event)
 
     def key_of(self, event: Any) -> object:
         """Return the key of an event; one that nothing else has, where it has none."""
@@ -142,7 +137,6 @@ class SupersedingLane(ConflatingLane):
         if self._stretches or self._parked:
             self._let_go({self.key_of(event) for event in events})
         super().push(events, at_ns)
-        self.on_newer(events)
 
     def _let_go(self, keys: set[object]) -> None:
         """Count what waits to be tried again as conflated, if something newer has come."""

@@ -28,6 +28,7 @@ from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -117,6 +118,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._bus = BusState(
             max_queue_size, self.config.backpressure, first_clock, History(history_size), seen
         )
+        self._consumers = Consumers(self._bus)
         self._admission = Admission(self._bus, self.config.kill_switch_releasers)
         self._dispatcher = self._admission.dispatcher
         self._signal_classes: set[type] = set()
@@ -124,6 +126,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._intake = ThreadIntake(self._bus, self._admission, max_queue_size)
         self._lifecycle = Lifecycle(
             self._bus,
+            self._consumers,
             self._dispatcher,
             self._admission,
             self._intake,

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from openoutcry.config import PersistenceConfig
+from openoutcry.core.holds import Hold
 from openoutcry.errors import JournalError
 from openoutcry.journals import Recovered, SqliteJournal, recover_into
 from openoutcry.journals.glance import is_still_of
 from openoutcry.ports import Journal
 from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
-from openoutcry.runtime.delivery.in_flight import InFlightMarker
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.store import Store
@@ -104,9 +105,15 @@ class Failover:
     """Takes a running bus from a dead journal to a new one."""
 
     def __init__(
-        self, bus: BusState, dispatcher: Dispatcher, admission: Admission, config: PersistenceConfig
+        self,
+        bus: BusState,
+        consumers: Consumers,
+        dispatcher: Dispatcher,
+        admission: Admission,
+        config: PersistenceConfig,
     ) -> None:
         self._bus = bus
+        self._consumers = consumers
         self._dispatcher = dispatcher
         self._admission = admission
         self._config = config
@@ -120,13 +127,13 @@ class Failover:
                 await old.commits.ask().wait()
         if not old.is_gone:
             self._close(old)
-        bus.reads_wait = True
+        bus.holds.set(Hold.READS_WAIT)
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(None, recover_file, self._config)
         new = self._open(old)
-        bus.reads_wait = False
+        bus.holds.lift(Hold.READS_WAIT)
         for subscription in bus.router:
-            subscription.read_error = ""
+            subscription.read_on()
             subscription.wake_all()
         return new, found
 
@@ -150,13 +157,8 @@ class Failover:
     def _close(self, old: Store) -> None:
         """Let go of the old file. From now on nobody can read in it, so nobody is to try."""
         bus, delivered = self._bus, old.commits.released
-        for consumer in bus.consumers.values():
-            consumer.subscription.mailbox.cut_all()  # the marks of a batch go with the file
-            for worker in consumer.active_workers():
-                if worker.marker is not None:
-                    worker.marker.clear()
-                    worker.marker.release()
-                    worker.marker = None
+        for consumer in self._consumers:
+            consumer.leave_marks()  # they go with the file
         error = old.commits.dead or JournalError("the journal is being recovered into a new file; try again")
         gone = cast("Journal", _Gone(old.journal, error))
         with suppress(
@@ -192,11 +194,8 @@ class Failover:
         self._admission.fast_path.forget_classes()
         new.hand_over()
         new.started()
-        for consumer in bus.consumers.values():
-            for worker in consumer.active_workers():
-                worker.marker = InFlightMarker.of(
-                    consumer.subscription, bus.marks, is_control=worker.is_control
-                )
+        for consumer in self._consumers:
+            consumer.take_marks()
         new.save_soon()
         return new
 

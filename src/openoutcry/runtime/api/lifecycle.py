@@ -27,6 +27,7 @@ from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.api.failover import Failover, finish_swap, recover_file
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.causation import current, install, uninstall
+from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
@@ -56,6 +57,7 @@ class Lifecycle:
     def __init__(
         self,
         bus: BusState,
+        consumers: Consumers,
         dispatcher: Dispatcher,
         admission: Admission,
         ingest: ThreadIntake,
@@ -66,6 +68,7 @@ class Lifecycle:
         journal: Journal | None,
     ) -> None:
         self._bus = bus
+        self._consumers = consumers
         self._dispatcher = dispatcher
         self._admission = admission
         self._intake = ingest
@@ -82,7 +85,7 @@ class Lifecycle:
         self._stopping: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[Recovered] | None = None
         self.can_recover = persistence is not None and journal is None
-        self.monitor = Monitor(bus, dispatcher, self, health)
+        self.monitor = Monitor(bus, consumers, dispatcher, self, health)
 
     @property
     def state(self) -> str:
@@ -163,7 +166,7 @@ class Lifecycle:
         damage = self.monitor.journal.damage()
         if store.commits.dead is None and not damage:
             raise OpenOutcryError("the journal is not dead, so there is nothing to recover; go on")
-        regenerating = Failover(self._bus, self._dispatcher, self._admission, config)
+        regenerating = Failover(self._bus, self._consumers, self._dispatcher, self._admission, config)
         _, found = await regenerating.run(store)
         self.monitor.forget()
         return found
@@ -226,7 +229,7 @@ class Lifecycle:
         for subscription in bus.router:
             subscription.moved_at = (-1, bus.clock.now_ns())
             bus.control_waiting += subscription.control.normal.untried
-            bus.run(subscription)
+            self._consumers.begin(subscription)
         self._dispatcher.deliver_held_back(store.has_released if store is not None else lambda _: False)
         if store is not None:
             store.started()
@@ -307,10 +310,7 @@ class Lifecycle:
             await asyncio.wait([self._recovering])
         bus.running = False
         bus.stop_watching()
-        consumers = [*bus.consumers.values(), *bus.leaving]
-        await asyncio.gather(*(consumer.stop(CANCEL_GRACE_S) for consumer in consumers))
-        bus.consumers.clear()
-        bus.leaving = set()
+        await self._consumers.stop(CANCEL_GRACE_S)
         self._close()
         assert bus.loop is not None
         uninstall(bus.loop)

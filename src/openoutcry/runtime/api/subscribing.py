@@ -22,6 +22,7 @@ from openoutcry.runtime.delivery.subscription import (
 
 if TYPE_CHECKING:
     from openoutcry.runtime.admission.gate import Admission
+    from openoutcry.runtime.delivery.consumers import Consumers
     from openoutcry.runtime.delivery.dispatcher import Dispatcher
     from openoutcry.runtime.delivery.state import BusState
     from openoutcry.runtime.health.monitor import Monitor
@@ -31,6 +32,7 @@ class Subscribing:
     """Methods of the bus that deal with handlers."""
 
     _admission: "Admission"
+    _consumers: "Consumers"
     _dispatcher: "Dispatcher"
     _bus: "BusState"
     _monitor: "Monitor"
@@ -140,8 +142,7 @@ class Subscribing:
             _check_same(known, name, options, owner)
             known.selectors |= selectors
             self._bus.router.changed()
-            if known in self._bus.consumers:
-                self._bus.consumers[known].need_control()
+            known.wake_control()
             return known
         if name is None:
             name = self._own_name(handler, durable=options.durable)
@@ -151,8 +152,17 @@ class Subscribing:
             self._bus.router.check_name(name)
         share = self._bus.pressure.config.high_per_normal
         now_ns = self._bus.clock.now_ns()
-        subscription = Subscription(name, selectors, handler, options, share, now_ns, self._monitor)
-        subscription.check_thread = self._admission.check_thread
+        subscription = Subscription(
+            name,
+            selectors,
+            handler,
+            options,
+            share=share,
+            now_ns=now_ns,
+            health=self._monitor,
+            check_thread=self._admission.check_thread,
+            shared_holds=self._bus.holds,
+        )
         if owner is not None:
             try:
                 subscription.live_with(owner, self._owner_gone)
@@ -165,7 +175,7 @@ class Subscribing:
         if self._admission.store is not None:
             self._admission.store.cursors.adopt(subscription)
         if self._bus.running:
-            self._bus.run(subscription)
+            self._consumers.begin(subscription)
         return subscription
 
     def _own_name(self, handler: Handler, *, durable: bool) -> str:
@@ -219,7 +229,7 @@ class Subscribing:
         self._dispatcher.deliver()
         left = subscription.selectors - selectors
         if not left:
-            self._bus.end(subscription)
+            self._consumers.end(subscription)
             return
         subscription.selectors = left
         self._bus.router.changed()
@@ -247,7 +257,7 @@ class Subscribing:
             if s.idle_s(now_ns) > max_idle_seconds and not s.options.keep and not s.takes_high_priority
         ]
         for subscription in dead:
-            self._bus.end(subscription)
+            self._consumers.end(subscription)
         return len(dead)
 
     def _owner_gone(self, subscription: Subscription) -> None:
@@ -267,7 +277,7 @@ class Subscribing:
     def _end_orphan(self, subscription: Subscription) -> None:
         if not subscription.ended:
             self._dispatcher.deliver()
-            self._bus.end(subscription)
+            self._consumers.end(subscription)
 
 
 def _is_handler(value: Any) -> bool:

@@ -1,9 +1,10 @@
 """Causes: which event's handler is running, so that what it publishes is stamped without its doing anything.
 
-A worker puts itself into a context variable once, when its task starts; which event it is busy with is read
-off its batch when somebody asks. That costs nothing per event, where setting a variable for each would cost
-more than the call. A task that a handler spawns copies the context, worker and all, but may outlive the
-event; so the loop's task factory freezes the cause at that moment. `install` chains to the factory it finds.
+A worker puts its lineage into a context variable once, when its task starts; which event is being handled
+is read off the worker's batch when somebody asks. That costs nothing per event, where setting a variable for
+each would cost more than the call. A task that a handler spawns copies the context, lineage and all, but may
+outlive the event; so the loop's task factory freezes the cause at that moment. `install` chains to the
+factory that it finds.
 """
 
 import asyncio
@@ -11,7 +12,12 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from openoutcry.core.lanes import Batch
 from openoutcry.events import Derivation
+from openoutcry.runtime.delivery.subscription import Subscription
+
+CallId = tuple[int, int]
+"""Differs from call to call of a worker: how many batches it has begun, and the event's place in its lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +39,23 @@ class Cause:
 
 
 class Publisher(Protocol):
-    """Whatever the context variable holds: it tells the cause and, if it is a worker, its bus."""
+    """What the context variable holds: the cause of what is published, and where it is published from.
 
-    bus: object
+    Attributes:
+        bus: The bus whose handler publishes.
+
+    """
+
+    bus: "Bus"
 
     @property
-    def outbox(self) -> Any:
+    def outbox(self) -> list[Any] | None:
         """Where publications wait for the end of the call, if they do."""
         ...
 
     @property
     def running(self) -> bool:
-        """Whether it is a worker with a call in hand."""
+        """Whether it is the lineage of a worker, and a call of that is running."""
         ...
 
     @property
@@ -57,36 +68,142 @@ class Publisher(Protocol):
         ...
 
     def derive(self) -> str | None:
-        """Return the id of an event that is made now; None where it is not derived from its cause."""
+        """Return the id of an event that is made now; None if it is not derived from its cause."""
         ...
+
+
+class Bus(Protocol):
+    """What is asked of the bus."""
+
+    def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
+        """Return what a publication by the handler of `event`, admitted at `asked_ns`, inherits."""
+        ...
+
+
+class Caller(Protocol):
+    """A worker, as its lineage sees it.
+
+    Attributes:
+        batch: What it is handling; None between calls.
+        batches_count: How many batches it has begun.
+        task: Its task.
+
+    """
+
+    batch: Batch | None
+    batches_count: int
+    task: "asyncio.Task[None]"
+
+
+class Lineage:
+    """The current call of one worker, as the cause of what it publishes.
+
+    Attributes:
+        worker: Whose calls they are.
+        bus: The worker's bus.
+        outbox: Where publications wait for the end of the call, if they do.
+
+    """
+
+    __slots__ = ("_derivation", "_derived_for", "_subscription", "bus", "outbox", "worker")
+
+    def __init__(self, worker: Caller, subscription: Subscription, bus: Bus) -> None:
+        self.worker = worker
+        self._subscription = subscription
+        self.bus = bus
+        self._derived_for: CallId = (0, 0)
+        self._derivation: Derivation | None = None
+        self.outbox: list[Any] | None = None
+
+    def open_outbox(self) -> list[Any]:
+        """Have what the call publishes wait for its end, in the list that is returned."""
+        outbox: list[Any] = []
+        self.outbox = outbox
+        return outbox
+
+    def close_outbox(self) -> None:
+        """The call has ended."""
+        self.outbox = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a call is running."""
+        return self.worker.batch is not None
+
+    in_call = running
+
+    @property
+    def call(self) -> CallId:
+        """The id of the current call. A call that is abandoned keeps it."""
+        batch = self.worker.batch
+        return (self.worker.batches_count, 0 if batch is None else batch.first + batch.begun)
+
+    def cause(self) -> Cause | None:
+        """Return what a publication inherits from the event in the handler.
+
+        None for a callback or a thread that outlived the call: no cause is better than a wrong one.
+        """
+        batch = self.worker.batch
+        if batch is None or not self._is_current():
+            return None
+        event = batch.current
+        return None if event is None else self.bus.envelope_cause(event, batch.admitted_ns)
+
+    def derive(self) -> str | None:
+        """Return the id of an event that the handler makes now; None if it is not to be derived."""
+        found = self.derivation() if self._is_current() else None
+        return None if found is None else found.next()
+
+    def _is_current(self) -> bool:
+        try:
+            return asyncio.current_task() is self.worker.task
+        except RuntimeError:  # another thread
+            return False
+
+    def branch(self) -> Derivation | None:
+        """Return what derives the ids of a task that the handler spawns now."""
+        found = self.derivation()
+        return None if found is None else found.branch()
+
+    def derivation(self) -> Derivation | None:
+        """Return what derives ids in the current call; None if they are not to be derived."""
+        batch = self.worker.batch
+        if batch is None or self._subscription.offsets is None:
+            return None
+        call = self.call
+        if call != self._derived_for:
+            event = batch.current
+            self._derived_for = call
+            self._derivation = None if event is None else Derivation(event.event_id, self._subscription.name)
+        return self._derivation
 
 
 class Frozen:
     """The cause of what a spawned task publishes, fixed when it was spawned."""
 
-    __slots__ = ("_call", "_cause", "_derivation", "_worker", "bus")
-
-    @property
-    def outbox(self) -> Any:
-        """Where publications wait for the end of the call that spawned the task, if they do."""
-        return self._worker.outbox if self.in_call else None
+    __slots__ = ("_call", "_cause", "_derivation", "_lineage", "bus")
 
     running = False
 
-    def __init__(self, worker: Any) -> None:
-        self._cause: Cause | None = worker.cause()
-        self._worker = worker
-        self._call = worker.call
-        self._derivation: Derivation | None = worker.branch()
-        self.bus: object = worker.bus
+    def __init__(self, lineage: Lineage) -> None:
+        self._cause = lineage.cause()
+        self._lineage = lineage
+        self._call = lineage.call
+        self._derivation = lineage.branch()
+        self.bus = lineage.bus
+
+    @property
+    def outbox(self) -> list[Any] | None:
+        """Where publications wait for the end of the call that spawned the task, if they do."""
+        return self._lineage.outbox if self.in_call else None
 
     @property
     def in_call(self) -> bool:
         """Whether the handler that spawned the task has not returned."""
-        return bool(self._worker.running and self._worker.call == self._call)
+        return self._lineage.running and self._lineage.call == self._call
 
     def cause(self) -> Cause | None:
-        """Return the cause as it was at the spawning."""
+        """Return the cause as it was when the task was spawned."""
         return self._cause
 
     def derive(self) -> str | None:
@@ -103,8 +220,8 @@ class Tracker:
     Attributes:
         before: The task factory that was installed before.
         users: Buses that run on the loop.
-        calls: Handler calls in hand on the loop, plus one for each task that a handler ever spawned: while it
-            is 0, no publication has a cause, and nobody need look for one.
+        calls: Handler calls that are running on the loop, plus one for each task that a handler ever spawned:
+            while it is 0, no publication has a cause, and nobody need look for one.
 
     """
 
@@ -118,7 +235,7 @@ class Tracker:
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
         """Make a task."""
         who = current.get()
-        if who is not None and who.running and options.get("context") is None:
+        if isinstance(who, Lineage) and who.running and options.get("context") is None:
             context = copy_context()
             context.run(current.set, Frozen(who))
             options["context"] = context

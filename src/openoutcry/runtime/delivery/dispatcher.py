@@ -381,7 +381,7 @@ class Dispatcher:
                 subscription.control.normal.push(events, now_ns)
                 went.append((subscription, subscription.control.normal.accepted))
                 bus.control_waiting += 1
-                bus.consumers[subscription].wake_control()
+                subscription.wake_control()
         for subscription in bus.router:
             subscription.mailbox.cut_all()
         self._intake.hurry()

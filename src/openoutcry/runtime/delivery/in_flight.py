@@ -54,7 +54,7 @@ class InFlightMarker:
                 marks,
                 lanes,
                 is_coroutine=subscription.is_coroutine,
-                has_own_drive=subscription.options.blocking,
+                has_own_drive=subscription.options.blocking or subscription.options.outbox,
             )
         except ConfigError as error:
             log.warning("the calls of %s cannot be marked: %s", subscription.name, error)

@@ -46,6 +46,26 @@ class Options:
     blocking: bool = False
     supersede: str | Callable[[Any], object] | None = None
 
+    @property
+    def timeout_ns(self) -> int | None:
+        """How long a call may take, if that is limited."""
+        return None if self.timeout_s is None else int(self.timeout_s * 1e9)
+
+    @property
+    def max_age_ns(self) -> int | None:
+        """How old an event may be when its turn comes, if that is limited."""
+        return None if self.max_age_s is None else int(self.max_age_s * 1e9)
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the time has to be looked at before each call."""
+        return self.timeout_s is not None or self.max_age_s is not None
+
+    @property
+    def takes_one(self) -> bool:
+        """Whether a worker takes one event at a time: each has its own time, thread or commit, or worker."""
+        return self.is_guarded or self.outbox or self.blocking or self.concurrency > 1
+
 
 def options_of(
     *,

@@ -10,10 +10,12 @@ So a crash finds both or neither: the outputs of a call are never there without 
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from openoutcry.core.lanes import Batch
 from openoutcry.ports import Entry
+from openoutcry.runtime.delivery.call_guard import CallGuard
+from openoutcry.runtime.delivery.causation import Lineage
 from openoutcry.runtime.delivery.loops import Drive
 from openoutcry.runtime.delivery.subscription import Subscription
 
@@ -28,28 +30,60 @@ class Output:
 
 
 Post = Callable[[Subscription, Batch, list[Output]], Awaitable[None]]
+"""Commits what a call has published together with the settling of its event."""
 
 
-def posting(
-    drive: Drive,
-    subscription: Subscription,
-    batch: Batch,
-    post: Post,
-    forget: Callable[[list[Output]], None],
-    open_box: Callable[[list[Output] | None], None],
-) -> Drive:
+class Poster(Protocol):
+    """The bus, as an outbox sees it.
+
+    Attributes:
+        post: Commits outputs; None without a journal, and then they go out at once.
+        forget: Takes back what a failed call had published.
+
+    """
+
+    post: Post | None
+    forget: Callable[[list[Output]], None]
+
+
+class Posting(Protocol):
+    """A worker, as its outbox sees it.
+
+    Attributes:
+        batch: What it is handling.
+        subscription: Whose handler it calls.
+        guard: Knows whether the call still counts.
+        lineage: Has the outbox for what the call publishes.
+
+    """
+
+    batch: Batch | None
+    subscription: Subscription
+    guard: CallGuard
+    lineage: Lineage
+
+
+def posting(drive: Drive, worker: Posting, bus: Poster) -> Drive:
     """Return what calls the handler as `drive` does, and posts what it has published when it has returned."""
+    guard, lineage = worker.guard, worker.lineage
 
     async def drive_and_post(events: Any, handler: Any) -> None:
-        outputs: list[Output] = []
-        open_box(outputs)
+        batch, post = worker.batch, bus.post
+        if post is None or batch is None:
+            await drive(events, handler)
+            return
+        outputs: list[Output] = lineage.open_outbox()
         try:
             await drive(events, handler)
         except BaseException:
-            forget(outputs)
+            bus.forget(outputs)
             raise
         finally:
-            open_box(None)
-        await post(subscription, batch, outputs)
+            lineage.close_outbox()
+        if guard.abandoned or guard.has_swallowed_timeout:
+            bus.forget(outputs)  # its event waits again, or is buried: another call makes them
+            return
+        guard.end()  # the call is over: committing is not the handler's time
+        await post(worker.subscription, batch, outputs)
 
     return drive_and_post

@@ -1,15 +1,16 @@
-"""The floor: what the parts of a running bus share. Clock, loop, consumers, who is busy, who waits for the end.
+"""The state of a running bus that its parts share: clock, loop, who is busy, and who waits for the end.
 
-It is the `Crew` that workers see, and it watches for subscriptions that have stopped moving.
+It also watches for subscriptions that have stopped moving.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 from openoutcry.config import BackpressureConfig
+from openoutcry.core.holds import Hold, SharedHolds
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Pressure
 from openoutcry.core.rates import Rates
@@ -18,8 +19,6 @@ from openoutcry.errors import BusClosed
 from openoutcry.events import Event
 from openoutcry.ports import Clock, Marks
 from openoutcry.runtime.delivery.causation import Cause, Tracker
-from openoutcry.runtime.delivery.consumer import Consumer
-from openoutcry.runtime.delivery.crew import Deliverer
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
 from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.outbox import Output, Post
@@ -51,11 +50,26 @@ class Envelopes:
         return self._known.get(event_id)
 
 
+class Deliverer(Protocol):
+    """The dispatcher: whoever runs first may deliver what is staged.
+
+    Attributes:
+        scheduled: Whether a delivery is due.
+
+    """
+
+    scheduled: bool
+
+    def deliver(self) -> None:
+        """Hand what is staged to the mailboxes."""
+        ...
+
+
 class _NothingToDeliver:
     scheduled = False
 
     def deliver(self) -> None:
-        """Do nothing: the feed has not been built yet."""
+        """Do nothing: the dispatcher has not been made yet."""
 
 
 _event_id = attrgetter("event_id")
@@ -68,6 +82,16 @@ class BusState:
     Attributes:
         phase: `new`, `running`, `stopping` or `stopped`.
         running: Whether handlers are called: while it is running or stopping.
+        holds: The holds that all subscriptions have together.
+        busy: Workers that are not at rest. 0 means that everything delivered is settled.
+        control_waiting: Kill switches that no worker has taken: workers give the loop back at once.
+        thread_waiting: Whether an urgent event from another thread waits for its turn of the loop: the same.
+        room_waiting: Whether a publisher waits for room: workers tell of every call that they begin.
+        pressured: Whether somebody waits for a mailbox to drain.
+        marks: Where running calls are marked, if there is a journal.
+        post: Commits what a call has published, and that its event is settled.
+        forget: Takes back what a failed call had published.
+        refill: Lets the lanes of a subscription that are behind read on from the journal.
 
     """
 
@@ -77,15 +101,13 @@ class BusState:
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.router = Router()
-        self.consumers: dict[Subscription, Consumer] = {}
-        self.leaving: set[Consumer] = set()
+        self.holds = SharedHolds()
         self.history = history
         self.seen = seen
         self.envelopes = Envelopes(max(10_000, history.size))
         self.pressure = Pressure(capacity, config)
         self.phase = "new"
         self.running = False
-        self.phase = "new"
         self.tracker = Tracker(None)
         self.busy = 0
         self.control_waiting = 0
@@ -96,11 +118,9 @@ class BusState:
         self.on_drained: Callable[[Mailbox | None], None] = lambda _mailbox: None
         self.dead_letters = DeadLetters()
         self.pending_ids: Callable[[], Iterable[str]] = tuple
-        self.alone: Subscription | None = None
         self.marks: Marks | None = None
         self.on_ended: Callable[[Subscription], None] = lambda _subscription: None
         self.post: Post | None = None
-        self.reads_wait = False
         self.forget: Callable[[list[Output]], None] = lambda _outputs: None
         self.refill: Callable[[Subscription], None] = lambda _subscription: None
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
@@ -120,10 +140,6 @@ class BusState:
         """How long a worker may keep the loop: less, the more are busy, so that a turn stays short."""
         busy = self.busy
         return SLICE_MOST_NS if busy < 2 else max(SLICE_LEAST_NS, TURN_NS // busy)
-
-    def is_running(self) -> bool:
-        """Whether workers may be restarted."""
-        return self.running
 
     def rested(self) -> None:
         """Everything delivered is settled, or what is left is paused: tell who waits for that."""
@@ -160,8 +176,8 @@ class BusState:
     # -- settled ------------------------------------------------------------------------------------
 
     def settled(self) -> bool:
-        """Tell whether nothing that was delivered waits or is in flight, also of ended subscriptions."""
-        return all(s.settled for s in self.router) and not any(r.has_call for r in self.leaving)
+        """Return True if nothing that was delivered waits or is in flight, also of ended subscriptions."""
+        return all(s.settled for s in self.router) and not any(s.in_call for s in self.router.ended)
 
     def wait_settled(self) -> "asyncio.Future[None]":
         """Return a future that is done when everything is settled; it fails if the bus stops before."""
@@ -236,8 +252,8 @@ class BusState:
                 subscription.moved_at = (progress, now_ns)
                 if mailbox.stalled and waiting < self.pressure.fall[0]:
                     self._set_stalled(subscription, stalled=False)
-            elif self.alone is not None:
-                subscription.moved_at = (progress, now_ns)  # it is held: that is no standing still
+            elif self.holds.is_alone:
+                subscription.moved_at = (progress, now_ns)  # most are held: that is no standing still
             elif not mailbox.stalled and now_ns - subscription.moved_at[1] >= grace_ns:
                 self._set_stalled(subscription, stalled=True)
         if unfinished and self._tick is None and self.loop is not None:
@@ -263,8 +279,7 @@ class BusState:
         """Return for how long a subscription has not moved with events waiting; 0 if it moves, or may not."""
         mailbox = subscription.mailbox
         progress, since_ns = subscription.moved_at
-        alone = self.alone
-        may_not = not self.running or (alone is not None and alone is not subscription)
+        may_not = not self.running or Hold.OTHER_ALONE in subscription.holds
         if may_not or not mailbox.waiting or progress != mailbox.progress:
             return 0
         return max(0, now_ns - max(since_ns, self.watched_since_ns))
@@ -291,12 +306,7 @@ class BusState:
             ids.update(map(_event_id, events))
         return ids
 
-    # -- consumers ------------------------------------------------------------------------------------
-
-    def run(self, subscription: Subscription) -> None:
-        """Start the workers of a subscription."""
-        assert self.loop is not None
-        self.consumers[subscription] = Consumer(subscription, self, self.loop)
+    # -- kill switches ------------------------------------------------------------------------------
 
     def withdraw_control(
         self, subscription: Subscription, which: Callable[[Any], bool] | None = None
@@ -306,23 +316,6 @@ class BusState:
         untried = lane.untried
         subscription.control.withdraw(which)
         self.control_waiting -= untried - lane.untried
-
-    def end(self, subscription: Subscription) -> None:
-        """End a subscription: what waits is withdrawn and counted, the calls in hand may end."""
-        subscription.ended = True
-        subscription.mailbox.withdraw()
-        subscription.withdraw_held()
-        self.withdraw_control(subscription)
-        self.router.remove(subscription)
-        self.on_ended(subscription)
-        subscription.let_go()
-        consumer = self.consumers.pop(subscription, None)
-        if consumer is not None:
-            self.leaving = {other for other in self.leaving if not other.is_over} | {consumer}
-            consumer.wake()
-            if consumer.control is not None:
-                consumer.control.wake()
-        self.on_drained(None)
 
 
 def guarded(callback: Callable[..., Any], *args: Any) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 from weakref import ReferenceType, WeakMethod, ref
 
+from openoutcry.core.holds import Hold, Holds, SharedHolds
 from openoutcry.core.lanes import Lane
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import LedgerRow, ledger_row
@@ -112,18 +113,18 @@ def selectors_of(value: Any) -> frozenset[Selector]:
 
 
 def selects(selectors: Iterable[Selector], cls: type, event_type: str) -> bool:
-    """Tell whether any of `selectors` takes events of class `cls` and type `event_type`."""
+    """Return True if any of `selectors` takes events of class `cls` and type `event_type`."""
     return any(s in (event_type, EVERYTHING) if isinstance(s, str) else issubclass(cls, s) for s in selectors)
 
 
 def takes(selectors: Iterable[Selector], event: Any) -> bool:
-    """Tell whether any of `selectors` takes an admitted event, whatever has become of its type since."""
+    """Return True if any of `selectors` takes an admitted event, whatever has become of its type since."""
     value = event.event_type
     return selects(selectors, type(event), str(getattr(value, "value", value)))
 
 
 def may_take(selector: Selector, event_type: str) -> bool:
-    """Tell whether a selector may take events of `event_type`; a class whose type varies may take any."""
+    """Return True if a selector may take events of `event_type`; a class whose type varies may take any."""
     if isinstance(selector, str):
         return selector in (event_type, EVERYTHING)
     fixed = fixed_event_type(selector)
@@ -150,7 +151,7 @@ def qualified_name(handler: Handler) -> str:
 
 
 def is_coroutine_handler(handler: Handler) -> bool:
-    """Tell whether calling the handler gives a coroutine."""
+    """Return True if calling the handler gives a coroutine."""
     target = unwrapped(handler)
     call = getattr(target, "__call__", None)  # noqa: B004 - what a callable object would run
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
@@ -184,6 +185,44 @@ class HealthObserver(Protocol):
         ...
 
 
+class Attached(Protocol):
+    """The consumer of a subscription, as the subscription sees it.
+
+    Attributes:
+        wake: Has the workers look at the mailbox; returns True if one will run because of this call.
+
+    """
+
+    wake: Callable[[], bool]
+
+    def wake_control(self) -> None:
+        """Have the control worker look at the control lane."""
+        ...
+
+    def resumed(self) -> None:
+        """The operator has resumed the subscription, so its handler counts as mended."""
+        ...
+
+    def mark_as_beside(self) -> None:
+        """Others are handled from now on beside the current calls."""
+        ...
+
+
+class _Nobody:
+    """Stands in for the consumer while a subscription has none."""
+
+    def __init__(self) -> None:
+        self.wake: Callable[[], bool] = bool
+
+    def wake_control(self) -> None:
+        """Nobody looks."""
+
+    resumed = mark_as_beside = wake_control
+
+
+_NOBODY = _Nobody()
+
+
 class Subscription:
     """One handler with all the types it takes, in one mailbox, run by its own workers.
 
@@ -197,9 +236,12 @@ class Subscription:
         selectors: frozenset[Selector],
         handler: Handler,
         options: Options,
+        *,
         share: int,
         now_ns: int,
         health: HealthObserver,
+        check_thread: Callable[[str], None],
+        shared_holds: SharedHolds,
     ) -> None:
         self.name = name
         self.selectors = selectors
@@ -214,8 +256,7 @@ class Subscription:
         self.pauses = 0
         self.read_error = ""
         self.last_ns = now_ns
-        self.ended = self.failing = False
-        self._paused = self.held = self.halted = self._saves_first = False
+        self.holds = Holds(shared_holds)
         self.streak = ErrorStreak()
         self.owner: ReferenceType[Any] | None = None
         self.durable = options.durable
@@ -223,11 +264,20 @@ class Subscription:
         self.is_coroutine = is_coroutine_handler(handler)
         self.handler = handler
         self.moved_at: tuple[int, int] = (-1, now_ns)
-        self.wake: Callable[[], bool] = lambda: False
-        self.wake_control: Callable[[], None] = lambda: None
-        self.on_resume: Callable[[], None] = lambda: None
         self._health = health
-        self.check_thread: Callable[[str], None] = lambda _call: None
+        self._check_thread = check_thread
+        self.attach(_NOBODY)
+
+    def attach(self, consumer: Attached) -> None:
+        """Have a consumer, from now on or with another `wake`."""
+        self._consumer = consumer
+        # They are called for every delivery, so they are the consumer's own; with one worker `wake` is its.
+        self.wake = consumer.wake
+        self.wake_control = consumer.wake_control
+
+    def detach(self) -> None:
+        """Have no consumer any more: the bus has stopped."""
+        self.attach(_NOBODY)
 
     def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
         """Hold `owner` weakly, and the handler if it is its method; call `on_gone` when it is gone."""
@@ -247,12 +297,12 @@ class Subscription:
         """Whether its owner is gone, so that the bus is about to end it."""
         return self.owner is not None and self.owner() is None
 
-    def let_go(self) -> None:
-        """Hold the handler no longer: the record of an ended subscription must not keep an agent alive."""
+    def end(self) -> None:
+        """End. The record of an ended subscription must not keep an agent alive: the handler is let go."""
+        self.holds.set(Hold.ENDED)
         self.handler = _nothing
-        self.wake = lambda: False
-        self.wake_control = lambda: None
         self.owner = None
+        self.detach()
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -275,47 +325,72 @@ class Subscription:
         box = self.mailbox
         return not (box.waiting or box.open or box.behind or self.control.waiting or self.control.open)
 
+    @property
+    def in_call(self) -> bool:
+        """Whether a call is running that was not abandoned."""
+        return bool(self.mailbox.open or self.control.open)
+
     def pause(self) -> None:
-        """Handle nothing more after the calls in hand until `resume`. Kill switches still get through."""
-        self.check_thread("pause")
-        self._paused = self.halted = True
+        """Handle nothing more after the current calls until `resume`. Kill switches still get through."""
+        self._check_thread("pause")
+        self.holds.set(Hold.PAUSED)
         self.mailbox.cut_all()
 
     def resume(self) -> None:
-        """Handle again what waits: a person's word that the handler is mended.
+        """Handle again what waits: the operator says that the handler is mended.
 
         It undoes `pause`, closes the breaker where the bus has paused it because most of its events failed,
         and ends a quarantine; recovery may try everything anew.
         """
-        self.check_thread("resume")
-        self._paused = False
+        self._check_thread("resume")
+        self.holds.lift(Hold.PAUSED)
         self._health.resumed(self)
-        self.hold(held=False)
-        self.on_resume()
+        self.holds.lift(Hold.RECOVERY)
+        self._consumer.resumed()
         self.wake()
 
     @property
     def paused(self) -> bool:
         """Whether it begins nothing until `resume`."""
-        return self._paused
+        return Hold.PAUSED in self.holds
+
+    @property
+    def failing(self) -> bool:
+        """Whether most of its events fail, so that it is tried with one at a time."""
+        return Hold.FAILING in self.holds
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.holds.ended
 
     def hold(self, *, held: bool) -> None:
         """For recovery: begin no event, or begin events again. A pause stays what it is."""
-        self.held = held
-        self.halted = self._paused or held or self._saves_first
         if held:
+            self.holds.set(Hold.RECOVERY)
             self.mailbox.cut_all()
+        else:
+            self.holds.lift(Hold.RECOVERY)
 
     def save_first(self, saves_first: bool) -> None:
         """For the journal: begin no event before the cursors have been saved, or go on."""
-        self._saves_first = saves_first
-        self.halted = self._paused or self.held or saves_first
-        if not saves_first:
+        if saves_first:
+            self.holds.set(Hold.SAVING)
+        else:
+            self.holds.lift(Hold.SAVING)
             self.wake()
+
+    def read_on(self, error: str = "") -> None:
+        """For the journal: read on from it or, where it cannot be read because of `error`, do not."""
+        self.read_error = error
+        if error:
+            self.holds.set(Hold.UNREADABLE)
+        else:
+            self.holds.lift(Hold.UNREADABLE)
 
     @property
     def handled(self) -> int:
-        """Calls that returned, but for those of batches that are still in hand."""
+        """Calls that returned, but for those of batches that are being handled."""
         return self.mailbox.high.handled + self.mailbox.normal.handled
 
     def withdraw_held(self, which: Callable[[Any], bool] | None = None) -> None:
@@ -329,6 +404,10 @@ class Subscription:
         self.wake()
         self.wake_control()
 
+    def mark_as_beside(self) -> None:
+        """Note that others are handled from now on beside the current calls."""
+        self._consumer.mark_as_beside()
+
     def ledger_rows(self) -> list[LedgerRow]:
         """Return the loss ledger's rows: control (if a kill switch may come), high and normal lane."""
         box, control = self.mailbox, self.control
@@ -341,19 +420,14 @@ class Subscription:
         """Return the seconds since the last call ended or, before any, since subscribing; 0 while busy."""
         return 0.0 if not self.settled else max(0, now_ns - self.last_ns) / 1e9
 
-    def state(self) -> str:  # noqa: PLR0911 - one word per state
-        """Return one word for what it is doing."""
-        if self.ended:
-            return "ended"
-        if self.mailbox.stalled:
+    def state(self) -> str:
+        """Return one word for what it is doing: what holds it (`core/holds.py`), or how busy it is."""
+        holds = self.holds
+        if self.mailbox.stalled and not holds.ended:
             return "stalled"
-        if self._paused:
-            return "paused"
-        if self.held:
-            return "held"
-        if self.failing:
-            return "failing"
-        if self.mailbox.open or self.control.open:
+        if holds.word:
+            return holds.word
+        if self.in_call:
             return "busy"
         return "retrying" if self.mailbox.due_ns() is not None else "idle"
 

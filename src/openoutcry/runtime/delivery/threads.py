@@ -11,10 +11,9 @@ from concurrent.futures import Executor, Future
 from contextvars import Context, copy_context
 from inspect import isawaitable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
-from openoutcry.runtime.delivery.causation import Frozen, current
-from openoutcry.runtime.delivery.interrupting import Interruptible
+from openoutcry.runtime.delivery.causation import Frozen, Lineage, current
 from openoutcry.runtime.delivery.loops import Drive
 
 Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
@@ -59,21 +58,39 @@ class InThread(Frozen):
 
     __slots__ = ()
 
-    def __init__(self, worker: Any) -> None:
-        super().__init__(worker)
+    def __init__(self, lineage: Lineage) -> None:
+        super().__init__(lineage)
         if self._derivation is not None:  # it is the call itself, and no branch of it
-            self._derivation = worker.derivation(worker.batch)
+            self._derivation = lineage.derivation()
 
 
-def in_thread(worker: Interruptible, hand: HandlerThread) -> Drive:
-    """Return what calls a handler in a thread, event by event."""
+class Interrupted(Protocol):
+    """The guard of the calls, as the thread that makes them sees it."""
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the bus has cancelled the current call, and still waits for its end."""
+        ...
+
+
+def in_thread(
+    thread: HandlerThread,
+    lineage: Lineage,
+    guard: Interrupted,
+    on_left: Callable[["asyncio.Future[Any]"], None],
+) -> Drive:
+    """Return what calls a handler in a thread, event by event.
+
+    `on_left` is called with the future of a call that somebody else than the bus has cancelled: it goes on.
+    """
 
     async def call_each(events: Iterator[Any], handler: Callable[[Any], Any]) -> None:
+        loop = asyncio.get_running_loop()
         for event in events:
             context = copy_context()
-            context.run(current.set, InThread(worker))
-            future = worker.consumer.loop.run_in_executor(hand, _call, context, handler, event)
-            error, result = await _end_of(future, worker)
+            context.run(current.set, InThread(lineage))
+            future = loop.run_in_executor(thread, _call, context, handler, event)
+            error, result = await _end_of(future, guard, on_left)
             if error is not None:
                 raise error
             if result is not None and isawaitable(result):
@@ -90,14 +107,18 @@ def _call(context: Context, handler: Callable[[Any], Any], event: Any) -> tuple[
         return error, None
 
 
-async def _end_of(future: "asyncio.Future[Any]", worker: Interruptible) -> Any:
-    """Wait for the thread, also where the bus has cancelled the call; that of a stranger goes through."""
+async def _end_of(
+    future: "asyncio.Future[Any]",
+    guard: Interrupted,
+    on_left: Callable[["asyncio.Future[Any]"], None],
+) -> Any:
+    """Wait for the thread, also if the bus has cancelled the call; a cancellation by others goes through."""
     while True:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 return future.result()
-            if not worker.is_interrupted:
-                worker.consumer.thread_left(future)
+            if not guard.is_interrupted:
+                on_left(future)
                 raise

@@ -10,29 +10,27 @@
                   retry after a wait | bury as a dead letter
 ```
 
-Handlers are awaited directly, one after the other: no task, no time-out object and no lock per event. A
-time-out is a timer that looks at the call in hand; a call that does not end when cancelled is abandoned, and
-a new worker goes on.
+Handlers are awaited directly, one after the other: no task, no time-out object and no lock per event. The
+subscription's holds say what may be begun (`core/holds.py`). A worker has two parts: the guard of its calls,
+which ends them from outside (`call_guard`), and their lineage, which knows what they publish (`causation`).
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextvars import copy_context
+from typing import Any, Protocol
 
+from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
-from openoutcry.core.mailbox import Mailbox
-from openoutcry.events import Derivation
-from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.call_guard import CallGuard
+from openoutcry.runtime.delivery.causation import Lineage, current
+from openoutcry.runtime.delivery.failures import Failures
 from openoutcry.runtime.delivery.in_flight import InFlightMarker
-from openoutcry.runtime.delivery.interrupting import Interruptible
 from openoutcry.runtime.delivery.loops import PROBE, Drive, await_each, call_each, own_copy, probe
-from openoutcry.runtime.delivery.outbox import Output, posting
-from openoutcry.runtime.delivery.subscription import Handler, Subscription
+from openoutcry.runtime.delivery.outbox import posting
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.delivery.threads import HandlerThread, in_thread
-
-if TYPE_CHECKING:
-    from openoutcry.runtime.delivery.consumer import Consumer
 
 log = logging.getLogger("openoutcry")
 
@@ -44,236 +42,251 @@ SAMPLE_MASK = 7
 GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
 
 
-class Worker(Interruptible):
-    """One call at a time, from one mailbox."""
+class Owner(Protocol):
+    """The consumer, as its workers see it.
+
+    Attributes:
+        failures: What becomes of failed calls.
+
+    """
+
+    failures: Failures
+
+    def end_superseded(self) -> None:
+        """End the calls for whose key something newer waits."""
+        ...
+
+    def abandon(self, worker: "Worker", batch: Batch) -> None:
+        """Go on without a call that did not end when cancelled; its event failed."""
+        ...
+
+    def leave_superseded(self, worker: "Worker") -> None:
+        """Go on without a call that did not end when cancelled; its event is settled."""
+        ...
+
+    def thread_left(self, future: "asyncio.Future[Any]") -> None:
+        """Somebody else than the bus has cancelled a call in a thread, which goes on."""
+        ...
+
+    def control_rests(self) -> None:
+        """The control worker has come to rest."""
+        ...
+
+    def worker_ended(self, worker: "Worker") -> None:
+        """The task of a worker has ended."""
+        ...
+
+
+class Worker:
+    """One call at a time, from one mailbox.
+
+    Attributes:
+        subscription: Whose handler it calls.
+        mailbox: Where it takes events from: the subscription's, or its control lane.
+        is_control: Whether it handles kill switches.
+        batch: What it is handling; None between calls.
+        batches_count: How many batches it has begun.
+        began_ns: When it has begun the last.
+        waiter: The future that it waits for when there is nothing to do.
+        marker: Marks its calls in the journal, if there is one.
+        guard: Ends its current call from outside.
+        lineage: What its current call is to what that publishes.
+        task: Its task.
+
+    """
 
     __slots__ = (
+        "_bus",
+        "_drive",
         "_limit",
+        "_loop",
+        "_max_age_ns",
+        "_owner",
         "_resting",
+        "_takes_one",
+        "_thread",
+        "_timer",
+        "batch",
+        "batches_count",
         "began_ns",
-        "bus",
-        "hand",
+        "guard",
         "is_control",
+        "lineage",
+        "mailbox",
         "marker",
-        "outbox",
+        "subscription",
+        "task",
         "waiter",
     )
 
-    def __init__(self, consumer: "Consumer", mailbox: Mailbox, *, is_control: bool) -> None:
-        self.consumer = consumer
-        self.mailbox = mailbox
+    def __init__(
+        self,
+        owner: Owner,
+        subscription: Subscription,
+        bus: BusState,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_control: bool,
+    ) -> None:
+        options = subscription.options
+        self._owner = owner
+        self._bus = bus
+        self._loop = loop
+        self.subscription = subscription
+        self.mailbox = subscription.control if is_control else subscription.mailbox
         self.is_control = is_control
-        self.bus: object = consumer.crew
-        self.abandoned = self.superseded = self._resting = self._asked_to_stop = False
         self.batch: Batch | None = None
-        self.waiter: Any = None
-        self._deadline_ns: int | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self._resting = False
+        self._timer: asyncio.TimerHandle | None = None
         self._limit = BATCH_FIRST
-        self._beat = self.began_ns = 0
-        self._derived_for = (0, 0)
-        self._derivation: Derivation | None = None
-        self.hand: HandlerThread | None = None
-        self.outbox: list[Output] | None = None
-        self.marker = InFlightMarker.of(consumer.subscription, consumer.crew.marks, is_control=is_control)
-        self.task: asyncio.Task[None] = consumer.loop.create_task(
-            self._run(), name=f"openoutcry:{consumer.name}"
+        self._takes_one = is_control or options.takes_one
+        self._max_age_ns = None if is_control else options.max_age_ns
+        self.batches_count = self.began_ns = 0
+        self.guard = CallGuard(self, loop, bus.clock, timeout_ns=options.timeout_ns, blocks=options.blocking)
+        self.lineage = Lineage(self, subscription, bus)
+        self._thread = HandlerThread(f"openoutcry:{subscription.name}") if options.blocking else None
+        self._drive = self._make_drive()
+        self.marker = InFlightMarker.of(subscription, bus.marks, is_control=is_control)
+        context = copy_context()
+        context.run(current.set, self.lineage)
+        self.task: asyncio.Task[None] = loop.create_task(
+            self._run(), name=f"openoutcry:{subscription.name}", context=context
         )
         self.task.add_done_callback(self._ended)
-        consumer.crew.busy += 1
+        bus.busy += 1
+
+    def _make_drive(self) -> Drive:
+        """Return what calls the handler."""
+        if self._thread is not None:
+            return in_thread(self._thread, self.lineage, self.guard, self._owner.thread_left)
+        drive = own_copy(await_each if self.subscription.is_coroutine else call_each)
+        return posting(drive, self, self._bus) if self.subscription.options.outbox else drive
+
+    @property
+    def running(self) -> bool:
+        """Whether a call is running."""
+        return self.batch is not None
+
+    def mark_with(self, marker: InFlightMarker | None) -> None:
+        """Mark the calls in another journal, from the next one on, or nowhere."""
+        if self.marker is not None:
+            self.marker.clear()
+            self.marker.release()
+        self.marker = marker
 
     def wake(self) -> bool:
-        """Look at the mailbox again, if waiting. Tell whether the worker will run because of this call."""
+        """Look at the mailbox again, if waiting. Return True if the worker will run because of this call."""
         waiter = self.waiter
         if waiter is None:
             return False
         self.waiter = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if waiter.done():
             return False  # the worker is about to end: its successor will look
         if self._resting:
             self._resting = False
-            self.consumer.crew.busy += 1
+            self._bus.busy += 1
         waiter.set_result(None)
         return True
 
     async def _run(self) -> None:  # noqa: C901, PLR0912, PLR0915 - what is done for every batch is written out
         """Work until the subscription ends."""
-        current.set(self)
-        mailbox, crew, dispatcher = self.mailbox, self.consumer.crew, self.consumer.crew.dispatcher
-        subscription, latencies = self.consumer.subscription, self.consumer.subscription.latencies
-        high, normal, clock_ns = mailbox.high, mailbox.normal, crew.clock.now_ns
-        drive = self._drive()
-        guarded, gave_way = self.consumer.guarded, 0
+        bus, guard, mailbox, subscription = self._bus, self.guard, self.mailbox, self.subscription
+        holds, latencies, options = subscription.holds, subscription.latencies, subscription.options
+        dispatcher, tracker, clock_ns = bus.dispatcher, bus.tracker, bus.clock.now_ns
+        is_control, is_guarded, takes_one = self.is_control, options.is_guarded, self._takes_one
+        high, normal, drive, gave_way = mailbox.high, mailbox.normal, self._drive, 0
         now_ns = slice_began_ns = clock_ns()
-        while not (subscription.ended or self._asked_to_stop):
-            if (crew.control_waiting or crew.thread_waiting) and self._gives_way(gave_way):
+        while not (holds.ended or guard.is_stopping):
+            if (bus.control_waiting or bus.thread_waiting) and gave_way < GIVE_WAY_MOST and not is_control:
                 gave_way += 1
                 await asyncio.sleep(0)
                 continue
-            gave_way = 0
-            batch = self._take(now_ns) if high.waiting or normal.waiting or mailbox.behind else None
+            batch, gave_way = None, 0
+            if high.waiting or normal.waiting or mailbox.behind:
+                is_plain = holds.is_clear and not (takes_one or mailbox.behind or bus.room_waiting)
+                batch = mailbox.take(self._limit, now_ns) if is_plain else self._take(now_ns)
             if batch is None:
-                if mailbox.behind and self._reads_on():
-                    await asyncio.sleep(0)
-                    now_ns = slice_began_ns = clock_ns()
-                    continue
-                timer = self._prepare_rest(now_ns)
-                try:
-                    await self.waiter
-                finally:
-                    if timer is not None:
-                        timer.cancel()
-                    if dispatcher.scheduled:
-                        # The feed woke the workers first: so the delivery costs no turn of the loop.
-                        dispatcher.deliver()
+                await self._rest(now_ns)
+                if dispatcher.scheduled:
+                    dispatcher.deliver()  # it woke the workers first, so that this costs no turn of the loop
                 now_ns = slice_began_ns = clock_ns()
                 continue
-            self._beat = beat = self._beat + 1
-            self.began_ns = now_ns
-            count = len(batch.events)
-            if count > 1 or not beat & SAMPLE_MASK:
+            count, self.began_ns = len(batch.events), now_ns
+            self.batches_count = number = self.batches_count + 1
+            if count > 1 or not number & SAMPLE_MASK:
                 latencies.record(now_ns - batch.admitted_ns)
-            if not guarded or self._still_good(batch, now_ns):
-                if not await self._call(batch, drive, subscription.handler, clock_ns):
+            if not is_guarded or self._still_good(batch, now_ns):
+                call, handler, marker = drive, subscription.handler, self.marker
+                if marker is not None:
+                    call = marker.drive(batch, drive, alone=bus.holds.is_alone)
+                self.batch = batch
+                tracker.calls += 1
+                try:
+                    if count > PROBE:
+                        await probe(call, batch, handler, clock_ns)
+                    else:
+                        await call(batch.iterator, handler)
+                except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
+                    goes_on = self._after_error(batch, error)
+                else:
+                    goes_on = self._after_success(batch)
+                finally:
+                    tracker.calls -= 1
+                    self.batch = None
+                    if marker is not None:
+                        marker.clear()
+                if not goes_on:
                     break
-                began_ns, now_ns = now_ns, clock_ns()
-                subscription.last_ns = now_ns
-                if count >= self._limit or now_ns - began_ns > SLICE_MOST_NS:
-                    self._adapt(now_ns - began_ns, len(batch.events))
+                if self.task.cancelling():
+                    await guard.spend_cancellation()
+                subscription.last_ns = now_ns = clock_ns()
+                if count >= self._limit or now_ns - self.began_ns > SLICE_MOST_NS:
+                    self._adapt(now_ns - self.began_ns, len(batch.events))
             else:
                 now_ns = clock_ns()
-            if crew.pressured:
-                crew.drained(mailbox)
-            if now_ns - slice_began_ns >= SLICE_LEAST_NS and now_ns - slice_began_ns >= crew.slice_ns():
+            if bus.pressured:
+                bus.drained(mailbox)
+            if now_ns - slice_began_ns >= SLICE_LEAST_NS and now_ns - slice_began_ns >= bus.slice_ns():
                 await asyncio.sleep(0)
                 now_ns = slice_began_ns = clock_ns()
-        if self.abandoned:
-            self.consumer.abandoned_call_ended(self)
 
-    def _drive(self) -> Drive:
-        """Return what calls the handler."""
-        subscription = self.consumer.subscription
-        if subscription.options.blocking:
-            self.hand = HandlerThread(f"openoutcry:{self.consumer.name}")
-            return in_thread(self, self.hand)
-        return own_copy(await_each if subscription.is_coroutine else call_each)
-
-    async def _call(self, batch: Batch, drive: Drive, handler: Handler, clock_ns: Callable[[], int]) -> bool:
-        """Call the handler for a batch and see to its end. False when the worker must not go on."""
-        tracker, marker = self.consumer.crew.tracker, self.marker
-        if marker is not None:
-            drive = marker.drive(batch, drive, alone=self.consumer.crew.alone is not None)
-        if self.consumer.outbox and self.consumer.crew.post is not None:
-            drive = self._posting(batch, drive)
-        self.batch = batch
-        tracker.calls += 1
-        try:
-            if len(batch.events) > PROBE:
-                await probe(drive, batch, handler, clock_ns)
-            else:
-                await drive(batch.iterator, handler)
-        except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
-            goes_on = self._after_error(batch, error)
-        else:
-            if self.has_swallowed_timeout:
-                goes_on = self._after_error(batch, TimeoutError("it returned when cancelled"))
-            else:
-                goes_on = not self.abandoned and self._after_success(batch)
-        finally:
-            tracker.calls -= 1
-            self.batch = None
-            if marker is not None:
-                marker.clear()
-        if goes_on and self.task.cancelling():
-            await self._spend_cancellation()
-        return goes_on
-
-    def _posting(self, batch: Batch, drive: Drive) -> Drive:
-        """Have what the handler publishes wait for the end of its call."""
-        crew, subscription = self.consumer.crew, self.consumer.subscription
-        assert crew.post is not None
-
-        async def post(who: Subscription, what: Batch, outputs: list[Output]) -> None:
-            if self.abandoned or self.has_swallowed_timeout:
-                crew.forget(outputs)  # its event waits again, or is buried: another call makes them
-                return
-            self._silence_alarm()  # the call is over: committing is not the handler's time
-            await commit(who, what, outputs)
-
-        commit = crew.post
-        return posting(drive, subscription, batch, post, crew.forget, self._open_box)
-
-    def _open_box(self, outputs: list[Output] | None) -> None:
-        self.outbox = outputs
-
-    def _gives_way(self, times: int) -> bool:
-        """Tell whether to let a kill switch or a thread's urgent event go first once more."""
-        return not self.is_control and times < GIVE_WAY_MOST
+    # -- taking -------------------------------------------------------------------------------------
 
     def _take(self, now_ns: int) -> Batch | None:
+        """Take what may be begun: the way of every batch, but for the plain ones."""
+        bus, mailbox, holds = self._bus, self.mailbox, self.subscription.holds
         if self.is_control:
-            batch = self.mailbox.take(1, now_ns)
+            batch = mailbox.take(1, now_ns)
             if batch is not None and not batch.attempts:
                 # The other workers need not hurry for this one any more. (A retry was never counted.)
-                self.consumer.crew.control_waiting -= 1
+                bus.control_waiting -= 1
             return batch
-        subscription, crew = self.consumer.subscription, self.consumer.crew
-        if subscription.halted or (crew.alone is not None and crew.alone is not subscription):
+        if Hold.FAILING in holds:
+            self._owner.failures.look(now_ns)
+        if not holds.may_begin:
             return None
-        single = self.consumer.single
-        breaker = self.consumer.breaker
-        if breaker is not None and not breaker.is_closed:
-            goes = self.consumer.may_begin(breaker, now_ns)
-            if goes is False:
-                return None
-            single = single or goes is None
-        if self.mailbox.behind:
-            crew.refill(subscription)
-        if crew.alone is not None:
-            return self.mailbox.take(1, now_ns)
-        if crew.room_waiting:
+        if mailbox.behind:
+            bus.refill(self.subscription)
+            self._owner.end_superseded()
+        takes_one = self._takes_one or holds.one_at_a_time
+        if bus.room_waiting and Hold.ALONE not in holds:
             # One at a time, and told when it is begun: each makes room for somebody who waits for it.
-            self.consumer.loop.call_soon(crew.drained, self.mailbox)
-            return self.mailbox.take(1, now_ns)
-        return self.mailbox.take(1 if single else self._limit, now_ns)
-
-    def _reads_on(self) -> bool:
-        """Tell whether more of the journal may be read at once: then the worker must not come to rest."""
-        subscription, mailbox, alone = self.consumer.subscription, self.mailbox, self.consumer.crew.alone
-        if (
-            self.is_control
-            or subscription.halted
-            or subscription.failing
-            or subscription.read_error
-            or self.consumer.crew.reads_wait
-            or (alone is not None and alone is not subscription)
-        ):
-            return False
-        return not (mailbox.high.waiting or mailbox.normal.waiting)
+            self._loop.call_soon(bus.drained, mailbox)
+            takes_one = True
+        return mailbox.take(1 if takes_one else self._limit, now_ns)
 
     def _still_good(self, batch: Batch, now_ns: int) -> bool:
-        """Put a batch that is too old away, set the alarm for one that is not."""
-        consumer = self.consumer
-        too_old = consumer.max_age_ns is not None and now_ns - batch.admitted_ns > consumer.max_age_ns
-        if too_old and not self.is_control:
-            count = len(batch.events)
+        """Put a batch that is too old away, and give the call its time if it is not."""
+        if self._max_age_ns is not None and now_ns - batch.admitted_ns > self._max_age_ns:
             self.mailbox.expire(batch)
-            self._settled(count)
+            self._note_settled(len(batch.events))
             return False
-        if consumer.timeout_ns is not None:
-            self._set_alarm(now_ns)
+        self.guard.begin(now_ns)
         return True
-
-    def _after_success(self, batch: Batch) -> bool:
-        """Settle. False when the worker must not go on."""
-        self.mailbox.settle(batch)
-        offsets = self.consumer.subscription.offsets
-        if offsets is not None:
-            offsets.settled(batch.lane, len(batch.events))
-        if self._deadline_ns is not None:
-            self.superseded = False
-            self._silence_alarm()
-        return not self._asked_to_stop
 
     def _adapt(self, took_ns: int, count: int) -> None:
         """Take as many events at a time as fit in a slice, by what the last batch took."""
@@ -282,57 +295,116 @@ class Worker(Interruptible):
         elif took_ns > SLICE_MOST_NS:
             self._limit = max(1, count * SLICE_MOST_NS // took_ns)
 
-    def _prepare_rest(self, now_ns: int) -> asyncio.TimerHandle | None:
-        """Make the future to wait for, and the timer that sets it when a retry is due.
+    def _rest(self, now_ns: int) -> "asyncio.Future[None]":
+        """Return the future to wait for, and see that it is set when a retry is due, or more may be read.
 
-        Without a timer the worker is at rest: nothing waits for it.
+        If nothing is due the worker is at rest: nothing waits for it.
         """
-        loop, crew, mailbox = self.consumer.loop, self.consumer.crew, self.mailbox
-        if self.is_control and self.consumer.drill_is_out:
-            self.consumer.answer_drill()
-        self.waiter = loop.create_future()
+        bus, mailbox, holds = self._bus, self.mailbox, self.subscription.holds
+        waiter = self.waiter = self._loop.create_future()
+        due_ns = None
+        if self.is_control:
+            self._owner.control_rests()
         if mailbox.high.waiting or mailbox.normal.waiting:
-            due_ns = mailbox.due_ns()
-            consumer = self.consumer
-            # (Who waits while another has the bus to itself is woken at the end of that.)
-            subscription = consumer.subscription
-            waits = subscription.halted or consumer.is_held or crew.alone not in (None, subscription)
-            if due_ns is not None and (self.is_control or not waits):
-                return loop.call_later(max(0, due_ns - now_ns) / 1e9, self.wake)
+            # (Who may not begin is woken when that is over.)
+            due_ns = mailbox.due_ns() if self.is_control or holds.may_begin else None
+        elif mailbox.behind and holds.may_read:
+            due_ns = now_ns
+        if due_ns is not None:
+            self._timer = self._loop.call_later(max(0, due_ns - now_ns) / 1e9, self.wake)
+            return waiter
         self._resting = True
-        crew.busy -= 1
-        if not crew.busy:
-            crew.rested()
-        return None
+        bus.busy -= 1
+        if not bus.busy:
+            bus.rested()
+        return waiter
 
-    def _abandon(self, batch: Batch) -> None:
-        """The cancelled call has not ended: go on without it."""
-        self._alarm = None
-        if self.batch is batch and not self.abandoned:
-            self.abandoned = True
-            is_derived = self._derived_for == self.call
-            if self.superseded:
-                self._conflate(batch)
-                self.consumer.leave_superseded(self)
-            else:
-                self.mailbox.fail(batch)
-                self.consumer.abandon(self, batch)
-            if is_derived:  # what the call still makes goes on being numbered from where it was
-                self._derived_for = self.call
+    # -- the end of a call --------------------------------------------------------------------------
+
+    def _after_success(self, batch: Batch) -> bool:
+        """Settle. False when the worker must not go on."""
+        guard = self.guard
+        if guard.deadline_ns is not None or guard.abandoned:
+            if guard.abandoned:
+                return False
+            if guard.has_swallowed_timeout:
+                return self._after_error(batch, TimeoutError("it returned when cancelled"))
+            guard.end()
+        self.mailbox.settle(batch)
+        offsets = self.subscription.offsets
+        if offsets is not None:
+            offsets.settled(batch.lane, len(batch.events))
+        return not guard.is_stopping
+
+    def _after_error(self, batch: Batch, error: BaseException) -> bool:
+        """Retry or bury what failed. False when the worker must not go on."""
+        guard, mailbox = self.guard, self.mailbox
+        if guard.abandoned:
+            log.warning("an abandoned call of %s ended: %r", self.subscription.name, error)
+            return False
+        if isinstance(error, KeyboardInterrupt) or (
+            isinstance(error, GeneratorExit) and not self._loop.is_running()
+        ):
+            # The program ends, or the worker is closed with its loop: nothing was decided about the event.
+            if batch in mailbox.open:
+                mailbox.release(batch)
+            raise error
+        cancelled = isinstance(error, asyncio.CancelledError)
+        if cancelled and guard.is_stopping:
+            mailbox.release(batch)
+            return False
+        if guard.superseded:
+            guard.end()
+            mailbox.conflate(batch)
+            self._note_settled(1)
+            return True
+        timed_out = guard.deadline_ns == 0 and (cancelled or isinstance(error, TimeoutError))
+        cancelled_from_outside = cancelled and not timed_out and self.task.cancelling() > 0
+        guard.end()
+        if cancelled_from_outside and batch.begun > 1:
+            # An earlier handler of the batch may have cancelled the task and returned: this event is to blame
+            # only if it happens again when it comes first.
+            mailbox.release(batch)
+            return False
+        mailbox.fail(batch)
+        self._owner.failures.failed(batch, error, timed_out=timed_out)
+        self._note_settled(1)
+        # Whoever cancels the worker's own task wants the task to end: so it does, and a new worker goes on if
+        # the loop does.
+        return not cancelled_from_outside
+
+    def _note_settled(self, count: int) -> None:
+        """Note for the journal that so many events were settled."""
+        offsets = self.subscription.offsets
+        if offsets is not None:
+            offsets.touched(count)
+
+    def abandon(self, batch: Batch) -> None:
+        """Go on without the current call, which did not end when cancelled."""
+        if self.guard.superseded:
+            self.mailbox.conflate(batch)
+            self._note_settled(1)
+            self._owner.leave_superseded(self)
+        else:
+            self.mailbox.fail(batch)
+            self._owner.abandon(self, batch)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        bus = self._bus
         self.waiter = None
-        if self.hand is not None:
-            self.hand.shutdown()
+        if self._thread is not None:
+            self._thread.shutdown()
         if self.marker is not None:
             self.marker.release()
-        if self._alarm is not None:
-            self._alarm.cancel()
-        if not self._resting and not self.abandoned:
-            crew = self.consumer.crew
-            crew.busy -= 1
-            if not crew.busy:
-                crew.rested()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.guard.close()
+        if not self._resting and not self.guard.abandoned:
+            bus.busy -= 1
+            if not bus.busy:
+                bus.rested()
         if not task.cancelled() and task.exception() is not None:
-            log.critical("the worker of %s ended", self.consumer.name, exc_info=task.exception())
-        self.consumer.worker_ended(self)
+            log.critical("the worker of %s ended", self.subscription.name, exc_info=task.exception())
+        if bus.dispatcher.scheduled:
+            bus.dispatcher.deliver()  # it was woken to do so, and then cancelled
+        self._owner.worker_ended(self)

@@ -128,7 +128,7 @@ class CatchUp:
     def refill(self, subscription: Subscription) -> None:
         """Read on, for every lane of the subscription that is behind and has little left."""
         offsets = subscription.offsets
-        if offsets is None or subscription.read_error or self._bus.reads_wait:
+        if offsets is None or not subscription.holds.may_read:
             return
         try:
             for lane in (offsets.high, offsets.normal):
@@ -138,7 +138,7 @@ class CatchUp:
                     pages += 1
         except JournalError as error:
             # What cannot be read is not skipped: it waits until the journal is recovered into a new file.
-            subscription.read_error = str(error)
+            subscription.read_on(error=str(error))
             log.critical("%s cannot read on from the journal: %s", subscription.name, error)
             self._failed(error)
 

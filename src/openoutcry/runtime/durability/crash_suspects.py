@@ -149,7 +149,7 @@ class CrashSuspects:
                     subscription.name,
                     position,
                 )
-                bus.alone = subscription
+                bus.holds.let_alone(subscription.holds)
                 assert bus.loop is not None
                 self._timer = bus.loop.call_later(self._limits.suspect_alone_s, self._enough)
                 subscription.wake()
@@ -189,14 +189,12 @@ class CrashSuspects:
             slow = self._open.pop(0)
             self._slow.append(slow)
             log.warning("%s takes its time with what is tried alone: the next goes on", slow[0].name)
-            consumer = self._bus.consumers.get(slow[0])
-            if consumer is not None:
-                consumer.mark_as_beside()
+            slow[0].mark_as_beside()
         self._next()
 
     def _let_go(self, everybody: Iterable[Subscription]) -> None:
         self._silence()
-        self._bus.alone = None
+        self._bus.holds.end_alone()
         for subscription in everybody:
             if subscription.offsets is not None and not self._slow:
                 subscription.offsets.watch = None
@@ -210,7 +208,7 @@ class CrashSuspects:
     def end(self) -> None:
         """The bus stops."""
         self._silence()
-        self._bus.alone = None
+        self._bus.holds.end_alone()
 
     def take_cleared(self) -> Sequence[Call]:
         """Return what is to be saved."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from openoutcry.config import PersistenceConfig
+from openoutcry.core.holds import Hold
 from openoutcry.errors import JournalError
 from openoutcry.ports import Journal, Step
 from openoutcry.runtime.delivery.state import BusState
@@ -178,7 +179,7 @@ class Maintenance:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "openoutcry-checkpoint")
         self._step = step
-        self._bus.reads_wait = True
+        self._bus.holds.set(Hold.READS_WAIT)
         release = self._commits.hold_back()
         future = loop.run_in_executor(self._thread, step.perform)
         future.add_done_callback(lambda _: self._checkpointed(step, release))
@@ -191,7 +192,7 @@ class Maintenance:
 
     def _end_checkpoint(self, step: Step) -> None:
         self._step = None
-        self._bus.reads_wait = False
+        self._bus.holds.lift(Hold.READS_WAIT)
         for subscription in self._bus.router:
             if subscription.mailbox.behind:
                 subscription.wake()

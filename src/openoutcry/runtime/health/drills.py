@@ -7,14 +7,15 @@ called for a drill.
 from openoutcry.config import DrillConfig
 from openoutcry.core.drills import DrillReport, Drills
 from openoutcry.runtime.delivery.consumer import Consumer
+from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.state import BusState
 
 
 class KillLaneDrills:
     """Sends the drills of one bus, and reads the answers at each look, with the times at which they came."""
 
-    def __init__(self, config: DrillConfig, bus: BusState) -> None:
-        self._bus = bus
+    def __init__(self, config: DrillConfig, bus: BusState, consumers: Consumers) -> None:
+        self._consumers = consumers
         self._drills = Drills(config, bus.clock.now_ns())
         self._asked: list[Consumer] = []
 
@@ -29,7 +30,7 @@ class KillLaneDrills:
         drills.look(now_ns)
         if drills.is_out or drills.due_in_ns(now_ns):
             return
-        self._asked = [c for s, c in self._bus.consumers.items() if s.takes_kill_switch]
+        self._asked = [c for c in self._consumers if c.subscription.takes_kill_switch]
         drills.send([consumer.name for consumer in self._asked], now_ns)
         for consumer in self._asked:
             consumer.drill()

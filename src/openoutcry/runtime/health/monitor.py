@@ -26,6 +26,7 @@ from openoutcry.core.leases import Leases
 from openoutcry.core.rates import Rates
 from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vitals
 from openoutcry.runtime.delivery.consumer import Consumer
+from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState, guarded
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -60,11 +61,13 @@ class Monitor:
     def __init__(
         self,
         bus: BusState,
+        consumers: Consumers,
         dispatcher: Dispatcher,
         journal: JournalSlot,
         config: HealthCheckConfig | None,
     ) -> None:
         self._bus = bus
+        self._consumers = consumers
         self._dispatcher = dispatcher
         self.is_given = config is not None
         self.config = HealthCheckConfig() if config is None else config
@@ -95,7 +98,7 @@ class Monitor:
         if config.expectations:
             bus.rates = Rates(config.expectations, now_ns)
         if config.drills is not None:
-            self._drills = KillLaneDrills(config.drills, bus)
+            self._drills = KillLaneDrills(config.drills, bus, self._consumers)
         assert bus.loop is not None
         if config.watchdog:
             moved_ns = self._moved_ns if isinstance(bus.clock, SystemClock) else None
@@ -181,7 +184,7 @@ class Monitor:
         bus, readings = self._bus, self.readings(subscription)
         lag = self.lag(subscription)
         readings.note(now_ns, lag)
-        consumer = bus.consumers.get(subscription)
+        consumer = self._consumers.of(subscription)
         vitals = readings.vitals(consumer, now_ns, bus.still_ns(subscription, now_ns), lag)
         if not self.recovers or consumer is None:
             return vitals
@@ -264,7 +267,7 @@ class Monitor:
 
     def resumed(self, subscription: Subscription) -> None:
         """The operator has resumed a subscription, so its handler counts as mended: try everything anew."""
-        readings, consumer = self._readings.get(subscription), self._bus.consumers.get(subscription)
+        readings, consumer = self._readings.get(subscription), self._consumers.of(subscription)
         step = None if readings is None else readings.ladder.resume()
         if step is not None and consumer is not None:
             consumer.restart()

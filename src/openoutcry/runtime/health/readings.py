@@ -11,7 +11,8 @@ from openoutcry.core.ladder import Ladder
 from openoutcry.core.latency import Latencies
 from openoutcry.core.trends import LagTrend
 from openoutcry.core.vitals import SubscriptionVitals
-from openoutcry.runtime.delivery.consumer import Consumer, described
+from openoutcry.runtime.delivery.consumer import Consumer
+from openoutcry.runtime.delivery.failures import described
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.delivery.worker import Worker
 
@@ -82,7 +83,7 @@ class Readings:
         subscription = self.subscription
         call = None if consumer is None else self._oldest_call(consumer, now_ns)
         due_ns = subscription.mailbox.due_ns()
-        breaker = None if consumer is None else consumer.breaker
+        breaker = None if consumer is None else consumer.failures.breaker
         breaker_in_ns = None
         if breaker is not None and not breaker.is_closed:
             breaker_in_ns = 0 if breaker.until_ns is None else max(0, breaker.until_ns - now_ns)
@@ -128,8 +129,8 @@ class Readings:
             age_ns = now_ns - worker.began_ns
             if batch.begun > 1:  # began_ns is when the batch began; this call began some time later
                 call, first_ns = seen.get(worker, ((0, 0), now_ns))
-                first_ns = first_ns if call == worker.call else now_ns
-                self._calls[worker] = (worker.call, first_ns)
+                first_ns = first_ns if call == worker.lineage.call else now_ns
+                self._calls[worker] = (worker.lineage.call, first_ns)
                 age_ns = now_ns - first_ns
             if not batch.attempts:
                 late_ns = max(late_ns, now_ns - age_ns - batch.admitted_ns)

@@ -104,11 +104,11 @@ class Calls:
         return kind
 
     def _end(self, name: str, event: Any) -> None:
-        worker = current.get()
-        if getattr(worker, "abandoned", False):
+        guard = getattr(getattr(current.get(), "worker", None), "guard", None)
+        if getattr(guard, "abandoned", False):
             self.note(f"{name} ends {event.event_id}, abandoned")
             return
-        if getattr(worker, "has_swallowed_timeout", False):
+        if getattr(guard, "has_swallowed_timeout", False):
             self.note(f"{name} ends {event.event_id}, which is too late: it counts as timed out")
             return
         self.note(f"{name} ends {event.event_id}")

@@ -65,8 +65,8 @@ class Watch:
         state = self._bus._bus  # noqa: SLF001 - the simulator looks behind the face
         if not state.running:
             return
-        for subscription, consumer in state.consumers.items():
-            control = consumer.control
+        for consumer in self._bus._consumers:  # noqa: SLF001 - as above
+            subscription, control = consumer.subscription, consumer.control
             is_at_rest = control is not None and control.waiter is not None and not control.waiter.done()
             if (
                 is_at_rest
