@@ -212,7 +212,7 @@ class _Nobody:
     """Stands in for the consumer while a subscription has none."""
 
     def __init__(self) -> None:
-        self.wake: Callable[[], bool] = bool
+        self.wake: Callable[[], bool] = bool  # which is False: nobody will run because of it
 
     def wake_control(self) -> None:
         """Nobody looks."""
