@@ -343,7 +343,7 @@ async def test_what_is_well_or_not_its_own_is_not_recovered(tmp_path):
         with pytest.raises(OpenOutcryError, match="not dead"):
             await bus.admin.recover_journal()
     async with EventBus(journal=MemoryJournal()) as bus:
-        with pytest.raises(OpenOutcryError, match="handed in"):
+        with pytest.raises(OpenOutcryError, match="given to the bus"):
             await bus.admin.recover_journal()
     async with EventBus() as bus:
         with pytest.raises(OpenOutcryError, match="journal file of its own"):
@@ -356,7 +356,10 @@ async def test_two_who_ask_for_recovery_get_the_same_one_and_a_cancelled_one_goe
     async with a_bus(path) as bus:
         await bus.publish(orders(1)[0])
         await die(bus)
-        one, two = asyncio.create_task(bus.admin.recover_journal()), asyncio.create_task(bus.admin.recover_journal())
+        one, two = (
+            asyncio.create_task(bus.admin.recover_journal()),
+            asyncio.create_task(bus.admin.recover_journal()),
+        )
         await asyncio.sleep(0)
         one.cancel()
         assert (await two).entries == 1

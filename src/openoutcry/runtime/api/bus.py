@@ -123,27 +123,18 @@ class EventBus:
         )
         self._dispatcher = dispatcher = Dispatcher(bus)
         self._admission = admission = Admission(bus, dispatcher, self.config.kill_switch_releasers)
-        self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
-        self._intake = ThreadIntake(bus, admission, max_queue_size)
-        self._monitor = Monitor(bus, health_check_config)
-        self._lifecycle = Lifecycle(
-            self,
-            bus,
-            dispatcher,
-            admission,
-            self._intake,
-            self._rounds,
-            self._monitor,
-            clock,
-            persistence_config,
-            journal,
+        self._rounds = rounds = Rounds(
+            signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock
+        )
+        self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
+        self._monitor = monitor = Monitor(bus, health_check_config)
+        self._lifecycle = lifecycle = Lifecycle(
+            self, bus, dispatcher, admission, intake, rounds, monitor, clock, persistence_config, journal
         )
         self._subscribing = Subscribing(bus, dispatcher, admission)
-        self._signals = Signals(bus, admission, self._rounds)
-        self._inspection = Inspection(
-            bus, dispatcher, admission, self._rounds, self._monitor, self._lifecycle
-        )
-        self._admin = Admin(bus, admission, self._lifecycle)
+        self._signals = Signals(bus, admission, rounds)
+        self._inspection = Inspection(bus, dispatcher, admission, rounds, monitor, lifecycle)
+        self._admin = Admin(bus, admission, lifecycle)
         # On the hot paths the instance has the parts' own functions, so that a publish is one call. The
         # override of a subclass stays in force.
         if type(self).publish is EventBus.publish:

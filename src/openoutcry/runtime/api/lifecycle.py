@@ -346,15 +346,13 @@ class Lifecycle:
         self._intake.refuse_rest()
 
     async def _drain(self) -> None:
-        bus = self._bus
-        while not (
-            self._intake.empty
-            and self._admission.is_committed
-            and not self._dispatcher.staged
-            and bus.settled()
-        ):
-            if not await self._wait_for_arrivals() and not bus.settled():
-                await bus.wait_settled()
+        while True:
+            if await self._wait_for_arrivals():
+                continue
+            if not self._bus.settled():
+                await self._bus.wait_settled()
+            elif not self._dispatcher.staged:
+                return
 
     async def _wait_for_arrivals(self) -> bool:
         """Deliver what is staged. Return False if nothing else was on its way to the mailboxes, else wait."""
