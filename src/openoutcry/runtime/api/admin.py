@@ -69,7 +69,7 @@ class Admin:
 
     # -- dead letters -------------------------------------------------------------------------------
 
-    def redrive(self, subscription: str | None = None, **which: Any) -> int:
+    def redrive(self, /, subscription: str | None = None, **which: Any) -> int:
         """Deliver dead letters once more, each to the subscription that gave it up and to no other.
 
         A letter is removed when its event has been handled. If that fails again it stays, with the attempts
@@ -98,7 +98,7 @@ class Admin:
             one.wake_all()
         return count
 
-    def drop_dead_letters(self, subscription: str | None = None, **which: Any) -> int:
+    def drop_dead_letters(self, /, subscription: str | None = None, **which: Any) -> int:
         """Remove dead letters for good; arguments and errors as for `redrive`.
 
         Letters of subscriptions that are in the journal and not subscribed now are among them.
@@ -200,7 +200,7 @@ def moved(
     name = verb.__name__
 
     @wraps(verb)
-    def deprecated(bus: Any, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def deprecated(bus: Any, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         warnings.warn(f"bus.{name} is deprecated: call bus.admin.{name}", DeprecationWarning, stacklevel=2)
         result: Result = getattr(bus.admin, name)(*args, **kwargs)
         return result

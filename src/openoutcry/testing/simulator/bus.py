@@ -245,7 +245,7 @@ class SimAdmin(Admin):
         self._letters_of = bus.dead_letters
         self._truth = truth
 
-    def redrive(self, subscription: str | None = None, **which: Any) -> int:
+    def redrive(self, /, subscription: str | None = None, **which: Any) -> int:
         """As `Admin.redrive`."""
         letters: list[DeadLetter] = self._letters_of(subscription)
         self._truth.redriven.update((letter.subscription, letter.event.event_id) for letter in letters)
