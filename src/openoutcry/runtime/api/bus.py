@@ -18,7 +18,7 @@ from openoutcry.core.barrier import Verdict
 from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
 from openoutcry.core.ledger import Ledger
 from openoutcry.core.outcome import RoundOutcome
-from openoutcry.core.pressure import BackpressureLevel, BackpressureMetrics, Wait
+from openoutcry.core.pressure import BackpressureLevel, BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import ConfigError, JournalError
 from openoutcry.journals import EventPersistence
@@ -28,15 +28,13 @@ from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.api.admin import Admin, moved
 from openoutcry.runtime.api.inspection import Envelope, Inspection
 from openoutcry.runtime.api.lifecycle import Lifecycle
-from openoutcry.runtime.api.publishing import publish_many
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Handler, Subscription
-from openoutcry.runtime.durability.groups import Group, Receipt
+from openoutcry.runtime.durability.groups import Receipt
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.runtime.rounds.rounds import Rounds
@@ -121,8 +119,8 @@ class EventBus:
         self._bus = bus = BusState(
             max_queue_size, self.config.backpressure, first_clock, History(history_size), seen
         )
-        self._dispatcher = dispatcher = Dispatcher(bus)
-        self._admission = admission = Admission(bus, dispatcher, self.config.kill_switch_releasers)
+        self._admission = admission = Admission(bus, self.config.kill_switch_releasers)
+        self._dispatcher = dispatcher = admission.dispatcher
         self._rounds = rounds = Rounds(
             signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock
         )
@@ -133,7 +131,7 @@ class EventBus:
         )
         self._subscribing = Subscribing(bus, dispatcher, admission)
         self._signals = Signals(bus, admission, rounds)
-        self._inspection = Inspection(bus, dispatcher, admission, rounds, monitor, lifecycle)
+        self._inspection = Inspection(bus, dispatcher, admission, rounds, monitor)
         self._admin = Admin(bus, admission, lifecycle)
         # On the hot paths the instance has the parts' own functions, so that a publish is one call. The
         # override of a subclass stays in force.
@@ -187,12 +185,7 @@ class EventBus:
         A durable event is committed, and synced if its level is `disk`, before this returns, in a commit of
         its own that blocks the loop. Returns and raises as `publish`.
         """
-        if not priority and level is None and self._admission.fast_path.admit(event):
-            return True
-        verdict = self._admission.admit(event, priority=priority, level=level)
-        if isinstance(verdict, Group):
-            return self._admission.commit_now(event, verdict)
-        return self._admission.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
+        return self._admission.publish_nowait(event, priority, level)
 
     async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
         """Publish events in order, and stop at the first that is refused. Durable events share commits.
@@ -205,7 +198,7 @@ class EventBus:
             the events that shared it was accepted. Publishing all of them again is safe.
 
         """
-        return await publish_many(self._bus, self._admission, list(events), priority, self.publish)
+        return await self._admission.publish_many(events, priority)
 
     def publish_threadsafe(self, event: Any, priority: bool = False) -> "Future[bool]":
         """Publish from any thread.
@@ -511,7 +504,7 @@ class EventBus:
     def on_backpressure_change(self, callback: Callable[[BackpressureLevel], Any]) -> None:
         """Call `callback(level)` at each change of the backpressure level. What it raises is logged."""
         self._admission.check_thread("on_backpressure_change")
-        self._admission.callbacks.append(callback)
+        self._admission.room.callbacks.append(callback)
 
     def on_stalled(self, callback: Callable[[Subscription, bool], Any]) -> None:
         """Call `callback(subscription, True)` when a subscription stops moving, False when it moves again.
@@ -555,14 +548,14 @@ class EventBus:
     def backpressure_level(self) -> BackpressureLevel:
         """The current backpressure level."""
         self._admission.check_thread("backpressure_level")
-        self._admission.look()
+        self._admission.room.look()
         return self._bus.pressure.level
 
     @property
     def queue_size(self) -> int:
         """Events that wait in the fullest gating mailbox, those on their way to it included."""
         self._admission.check_thread("queue_size")
-        return self._admission.depth()
+        return self._admission.room.depth()
 
     @property
     def metrics(self) -> BackpressureMetrics:

@@ -10,7 +10,6 @@ from openoutcry.core.pressure import BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import Event, event_type_of
 from openoutcry.runtime.admission.gate import Admission
-from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import selectors_of
@@ -49,35 +48,33 @@ class Inspection:
         admission: Admission,
         rounds: Rounds,
         monitor: Monitor,
-        lifecycle: Lifecycle,
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
         self._admission = admission
         self._rounds = rounds
         self._monitor = monitor
-        self._lifecycle = lifecycle
 
     def metrics(self) -> BackpressureMetrics:
         """Return what has happened at the admission so far."""
         self._admission.check_thread("metrics")
         admission, bus = self._admission, self._bus
-        depth = admission.look()
+        depth = admission.room.look()
         capacity = bus.pressure.capacity
         return BackpressureMetrics(
             level=bus.pressure.level,
             queue_size=depth,
             capacity=capacity,
             utilisation=depth / capacity,
-            peak_queue_size=max(admission.peak, depth),
+            peak_queue_size=max(admission.room.peak, depth),
             published=admission.admitted - admission.admitted_before,
             high_priority=admission.high,
             control=admission.control,
             duplicates=admission.duplicates,
             refused=dict(admission.refused),
-            rate_limited_waits=admission.rate_limited_waits,
-            room_waits=admission.room_waits,
-            level_changes=admission.level_changes,
+            rate_limited_waits=admission.room.rate_limited_waits,
+            room_waits=admission.room.room_waits,
+            level_changes=admission.room.level_changes,
             stalled=bus.stalled_names(),
         )
 
@@ -153,7 +150,7 @@ class Inspection:
         store, monitor = self._admission.store, self._monitor
         health = monitor.current()
         return {
-            "state": self._lifecycle.state,
+            "state": self._bus.phase,
             "is_running": self._bus.running,
             "health": health.to_dict(),
             "watchdog": monitor.watchdog_status(),
