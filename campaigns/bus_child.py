@@ -234,7 +234,7 @@ class Child(Load):
         await self.bus.start()
         self._tell("started")
         await self._join("drained")
-        redriven = self.bus.redrive()
+        redriven = self.bus.admin.redrive()
         await self._join("redriven", redriven)
         await self._stop()
 

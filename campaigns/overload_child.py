@@ -288,7 +288,7 @@ class Firm:
             await self.bus.join()
         await self.bus.flush()
         journal = self.bus.get_status()["journal"]
-        cursors = [report.to_dict() for report in await self.bus.cursors()]
+        cursors = [report.to_dict() for report in await self.bus.admin.cursors()]
         settle_s = time.perf_counter() - began
         found = {
             "sustainable_per_s": sustainable_per_s,

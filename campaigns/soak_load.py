@@ -164,8 +164,8 @@ class Firm:
         await asyncio.sleep(0.5)
         self.bus.get_status()
         await self.bus.check_health()
-        self.counts["redriven"] += self.bus.redrive("late")
-        self.counts["dropped"] += self.bus.drop_dead_letters("failing")
+        self.counts["redriven"] += self.bus.admin.redrive("late")
+        self.counts["dropped"] += self.bus.admin.drop_dead_letters("failing")
 
     async def _feeds(self) -> None:
         """A feed thread comes, publishes, and goes."""

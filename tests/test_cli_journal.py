@@ -114,7 +114,7 @@ def firm(tmp_path: Path) -> Path:
 
 
 class Bus:
-    """A bus that has the journal's lock, and answers at the desk."""
+    """A bus that has the journal's lock, and answers at its control socket."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -127,13 +127,17 @@ class Bus:
         self.calls.append(("drop", subscription, conditions))
         return 2
 
-    def cursors(self) -> list[dict[str, Any]]:
+    @property
+    def admin(self) -> "Bus":
+        return self
+
+    async def cursors(self) -> list[dict[str, Any]]:
         return [{"subscription": "risk", "lane": "normal", "floor": 8, "waiting": 3, "present": True}]
 
-    def drop_cursor(self, name: str) -> int:
+    async def drop_cursor(self, name: str) -> int:
         raise ValueError(f"{name} is subscribed")
 
-    def reassign_cursor(self, old: str, new: str) -> int:
+    async def reassign_cursor(self, old: str, new: str) -> int:
         self.calls.append(("reassign", old, new))
         return 4
 
@@ -142,18 +146,18 @@ class Bus:
 
 
 @contextmanager
-def running(path: Path, *, with_desk: bool = True) -> Iterator[Bus]:
-    """Hold the journal's lock and serve its desk, as a bus does."""
+def running(path: Path, *, with_socket: bool = True) -> Iterator[Bus]:
+    """Hold the journal's lock and serve its control socket, as a bus does."""
     bus = Bus()
     ready, stop = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        desk = ControlServer(bus, path)
-        if with_desk:
-            await desk.start()
+        server = ControlServer(bus, path)
+        if with_socket:
+            await server.start()
         ready.set()
         await asyncio.to_thread(stop.wait)
-        await desk.stop()
+        await server.stop()
 
     with SqliteJournal(path):
         thread = threading.Thread(target=asyncio.run, args=(serve(),))
@@ -596,7 +600,7 @@ def test_a_running_bus_redrives_and_drops_itself_and_nobody_else_writes(firm: Pa
 )
 def test_what_writes_refuses_a_file_whose_writer_cannot_be_asked(firm: Path, verb: list[str]) -> None:
     count = 2 if verb[0] in ("dlq", "cursors") else 1
-    with running(firm, with_desk=False):
+    with running(firm, with_socket=False):
         said = one_line(call(*verb[:count], firm, *verb[count:]))
     assert "JournalLocked" in said
     assert f"process {os.getpid()}" in said
@@ -913,7 +917,7 @@ def test_the_doctor_finds_a_sound_journal_sound(firm: Path) -> None:
         found = findings(firm)
         assert found["writer"] == ("ok", f"process {os.getpid()}")
         assert found["local socket"][0] == "ok"
-    with running(firm, with_desk=False):
+    with running(firm, with_socket=False):
         assert findings(firm)["local socket"][0] == "note"
 
 

@@ -1,8 +1,11 @@
 """The clocks: the machine's own, and a virtual one that moves only when it is advanced."""
 
+import asyncio
 import time
+from contextlib import suppress
 
 from openoutcry.errors import ConfigError
+from openoutcry.ports import Clock
 
 VIRTUAL_START_NS = 1_704_205_800_000_000_000
 """Where a virtual wall clock starts unless told otherwise: 2024-01-02T14:30Z, an opening bell."""
@@ -53,3 +56,15 @@ class VirtualClock:
 
     def __repr__(self) -> str:
         return f"VirtualClock(now_ns={self._now_ns}, wall_ns={self.wall_ns()})"
+
+
+def clock_of_loop(loop: asyncio.AbstractEventLoop | None = None) -> Clock:
+    """Return the clock that the loop owns, as a virtual one does, or else the machine's.
+
+    Without an argument the loop is the one that is running, if there is one.
+    """
+    if loop is None:
+        with suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
+    clock = getattr(loop, "clock", None)
+    return clock if isinstance(clock, Clock) else SystemClock()

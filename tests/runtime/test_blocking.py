@@ -146,7 +146,7 @@ def test_ids_are_derived_in_the_thread_so_that_handling_again_publishes_nothing_
                 (tick,) = ticks(1)
                 await bus.publish(tick, level="process")
             else:
-                assert bus.redrive("model") == 1
+                assert bus.admin.redrive("model") == 1
             await bus.join()
 
     run(life)

@@ -1,4 +1,4 @@
-"""The desk: a running bus's local socket, and what clients cannot do to it."""
+"""The control server: a running bus's local socket, and what clients cannot do to it."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from openoutcry.errors import ConfigError, JournalError, JournalLocked, NotSubsc
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes
 from openoutcry.runtime.api.bus import EventBus
-from openoutcry.runtime.control import server as desk_module
+from openoutcry.runtime.control import server as server_module
 from openoutcry.runtime.control.client import Answer, ask
 from openoutcry.runtime.control.requests import VERBS, Plain, Verb
 from openoutcry.runtime.control.server import CLIENTS_MAX, REQUEST_BYTES_MAX, ControlServer, socket_path
@@ -48,7 +48,6 @@ class StandIn:
     """A bus that notes what it is asked."""
 
     calls: list[tuple[Any, ...]] = field(default_factory=list)
-    doing: str = "idle"
 
     def get_status(self) -> dict[str, object]:
         return {"state": "running", "odd": Path("x")}
@@ -64,28 +63,27 @@ class StandIn:
     def dead_letters(self, subscription: str | None = None) -> list[Letter]:
         return [Letter(number) for number in range(1, 6)]
 
-    def cursors(self) -> list[dict[str, object]]:
+    @property
+    def admin(self) -> "StandIn":
+        return self
+
+    async def cursors(self) -> list[dict[str, object]]:
         return [{"subscription": "risk", "lane": "normal", "floor": 4, "waiting": 1, "present": True}]
 
-    def drop_cursor(self, name: str) -> int:
+    async def drop_cursor(self, name: str) -> int:
         raise NotSubscribed(f"no cursor belongs to {name!r}")
 
     async def reassign_cursor(self, old: str, new: str) -> int:
         self.calls.append(("reassign", old, new))
         return 7
 
-    def subscription(self, name: str) -> "StandIn":
-        self.calls.append(("subscription", name))
-        return self
+    def pause(self, name: str) -> str:
+        self.calls.append(("pause", name))
+        return "paused"
 
-    def state(self) -> str:
-        return self.doing
-
-    def pause(self) -> None:
-        self.doing = "paused"
-
-    def resume(self) -> None:
-        self.doing = "idle"
+    def resume(self, name: str) -> str:
+        self.calls.append(("resume", name))
+        return "idle"
 
     async def flush(self) -> None:
         self.calls.append(("flush",))
@@ -93,9 +91,9 @@ class StandIn:
 
 @dataclass
 class Open:
-    """A desk that is open, its bus and its journal."""
+    """A control server that is open, its bus and its journal."""
 
-    desk: ControlServer
+    server: ControlServer
     bus: StandIn
     journal: Path
 
@@ -103,12 +101,12 @@ class Open:
         return await asyncio.to_thread(ask, self.journal, verb, **arguments)
 
     async def talk(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_unix_connection(str(self.desk.path))
+        return await asyncio.open_unix_connection(str(self.server.path))
 
     async def is_left(self) -> None:
-        """Wait until the desk talks to nobody."""
-        while self.desk._talks:
-            await asyncio.wait(set(self.desk._talks))
+        """Wait until the server talks to nobody."""
+        while self.server._talks:
+            await asyncio.wait(set(self.server._talks))
 
     async def is_well(self) -> bool:
         return await self.ask("ping") == Answer(ok=True, result="pong")
@@ -120,21 +118,21 @@ Scene = Callable[[Open], Awaitable[None]]
 @asynccontextmanager
 async def opened(journal: Path) -> Any:
     bus = StandIn()
-    desk = ControlServer(bus, journal)
-    await desk.start()
+    server = ControlServer(bus, journal)
+    await server.start()
     try:
-        yield Open(desk, bus, journal)
+        yield Open(server, bus, journal)
     finally:
-        await desk.stop()
+        await server.stop()
 
 
 def play(journal: Path, scene: Scene, loop_factory: Any = None) -> None:
-    """Run a scene at an open desk, on a real loop and within a limit; nothing may be left when it ends."""
+    """Run a scene at an open server, on a real loop and within a limit; nothing may be left when it ends."""
 
     async def go() -> None:
         async with asyncio.timeout(LIMIT_S), opened(journal) as at:
             await scene(at)
-        assert not at.desk.path.exists()
+        assert not at.server.path.exists()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -178,8 +176,8 @@ ASKED: list[tuple[str, dict[str, Any], Any, list[tuple[Any, ...]]]] = [
         [],
     ),
     ("reassign_cursor", {"old": "a", "new": "b"}, 7, [("reassign", "a", "b"), ("flush",)]),
-    ("pause", {"subscription": "risk"}, "paused", [("subscription", "risk")]),
-    ("resume", {"subscription": "risk"}, "idle", [("subscription", "risk")]),
+    ("pause", {"subscription": "risk"}, "paused", [("pause", "risk")]),
+    ("resume", {"subscription": "risk"}, "idle", [("resume", "risk")]),
     ("flush", {}, True, [("flush",)]),
 ]
 
@@ -208,9 +206,9 @@ def test_what_the_bus_refuses_comes_back_as_class_and_message(journal: Path) -> 
     play(journal, scene)
 
 
-def test_a_desk_takes_further_verbs(journal: Path) -> None:
+def test_a_control_server_takes_further_verbs(journal: Path) -> None:
     async def scene(at: Open) -> None:
-        at.desk.verbs["greet"] = Verb(Plain, lambda _bus, _asked: "good morning")
+        at.server.verbs["greet"] = Verb(Plain, lambda _bus, _asked: "good morning")
         assert await at.ask("greet") == Answer(ok=True, result="good morning")
         assert "greet" not in VERBS
 
@@ -229,11 +227,11 @@ def test_many_requests_go_through_one_connection(journal: Path) -> None:
     play(journal, scene)
 
 
-def test_what_is_asked_at_the_desk_is_not_the_doing_of_the_handler_that_started_it(journal: Path) -> None:
+def test_what_is_asked_at_the_socket_has_no_handler_as_its_cause(journal: Path) -> None:
     seen: list[object] = []
 
     async def scene(at: Open) -> None:
-        at.desk.verbs["who"] = Verb(Plain, lambda _bus, _asked: seen.append(current.get()))
+        at.server.verbs["who"] = Verb(Plain, lambda _bus, _asked: seen.append(current.get()))
         await at.ask("who")
 
     token = current.set(object())  # type: ignore[arg-type]
@@ -309,10 +307,10 @@ def test_a_request_without_end_is_cut_off_and_others_are_served(journal: Path) -
 def test_a_client_that_does_not_read_holds_nobody_up_and_is_cut_off(
     journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk_module, "SEND_S", 0.05)
+    monkeypatch.setattr(server_module, "SEND_S", 0.05)
 
     async def scene(at: Open) -> None:
-        at.desk.verbs["much"] = Verb(Plain, lambda _bus, _asked: "x" * 10_000_000)
+        at.server.verbs["much"] = Verb(Plain, lambda _bus, _asked: "x" * 10_000_000)
         reader, writer = await at.talk()
         writer.write(b'{"verb": "much"}\n')
         assert await at.is_well()
@@ -325,7 +323,7 @@ def test_a_client_that_does_not_read_holds_nobody_up_and_is_cut_off(
 
 
 def test_a_client_that_says_nothing_is_cut_off(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk_module, "IDLE_S", 0.02)
+    monkeypatch.setattr(server_module, "IDLE_S", 0.02)
 
     async def scene(at: Open) -> None:
         reader, writer = await at.talk()
@@ -365,10 +363,10 @@ def test_more_clients_than_there_is_room_for_are_sent_away(journal: Path) -> Non
 
 
 def test_a_verb_that_does_not_end_is_given_up(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk_module, "CALL_S", 0.02)
+    monkeypatch.setattr(server_module, "CALL_S", 0.02)
 
     async def scene(at: Open) -> None:
-        at.desk.verbs["wait"] = Verb(Plain, lambda _bus, _asked: asyncio.Event().wait())
+        at.server.verbs["wait"] = Verb(Plain, lambda _bus, _asked: asyncio.Event().wait())
         answer = await at.ask("wait")
         assert answer is not None
         assert answer.error.startswith("TimeoutError: ")
@@ -380,7 +378,7 @@ def test_a_verb_that_does_not_end_is_given_up(journal: Path, monkeypatch: pytest
 @pytest.mark.parametrize("result", [object(), {1, 2}, float("nan"), {(1, 2): 3}, b"\xff"], ids=repr)
 def test_a_result_that_is_hardly_json_harms_nobody(journal: Path, result: object) -> None:
     async def scene(at: Open) -> None:
-        at.desk.verbs["odd"] = Verb(Plain, lambda _bus, _asked: result)
+        at.server.verbs["odd"] = Verb(Plain, lambda _bus, _asked: result)
         assert await at.ask("odd") is not None
         assert await at.is_well()
 
@@ -399,7 +397,7 @@ def open_umask() -> Iterator[None]:
 
 def test_the_socket_is_for_its_owner_alone_whatever_the_umask(journal: Path, open_umask: None) -> None:
     async def scene(at: Open) -> None:
-        assert stat.S_IMODE(at.desk.path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(at.server.path.stat().st_mode) == 0o600
 
     play(journal, scene)
 
@@ -418,7 +416,7 @@ def test_the_socket_of_a_dead_process_is_replaced(journal: Path) -> None:
 def test_a_socket_that_nobody_serves_any_more_is_replaced(
     journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk_module, "_PROBE_S", 0.05)
+    monkeypatch.setattr(server_module, "_PROBE_S", 0.05)
 
     async def scene(at: Open) -> None:
         assert await at.is_well()
@@ -461,26 +459,26 @@ def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_stopping_leaves_a_socket_alone_that_somebody_else_has_put_there(journal: Path) -> None:
     async def go() -> None:
-        desk = ControlServer(StandIn(), journal)
-        await desk.start()
-        desk.path.unlink()
-        desk.path.write_text("not ours")
-        await desk.stop()
+        server = ControlServer(StandIn(), journal)
+        await server.start()
+        server.path.unlink()
+        server.path.write_text("not ours")
+        await server.stop()
 
     asyncio.run(go())
     assert socket_path(journal).read_text() == "not ours"
 
 
-def test_starting_and_stopping_twice_is_harmless_and_a_stopped_desk_starts_again(journal: Path) -> None:
+def test_starting_and_stopping_twice_is_harmless_and_a_stopped_server_starts_again(journal: Path) -> None:
     async def go() -> None:
-        desk = ControlServer(StandIn(), journal)
-        await desk.stop()
+        server = ControlServer(StandIn(), journal)
+        await server.stop()
         for _ in range(2):
-            await desk.start()
-            await desk.start()
+            await server.start()
+            await server.start()
             assert await asyncio.to_thread(ask, journal, "ping") == Answer(ok=True, result="pong")
-            await desk.stop()
-            await desk.stop()
+            await server.stop()
+            await server.stop()
             assert await asyncio.to_thread(ask, journal, "ping") is None
 
     asyncio.run(go())
@@ -488,18 +486,18 @@ def test_starting_and_stopping_twice_is_harmless_and_a_stopped_desk_starts_again
 
 def test_stopping_cuts_clients_off_in_the_middle_of_a_request(journal: Path) -> None:
     async def go() -> None:
-        desk = ControlServer(StandIn(), journal)
+        server = ControlServer(StandIn(), journal)
         begun = asyncio.Event()
 
         async def wait() -> None:
             begun.set()
             await asyncio.Event().wait()
 
-        desk.verbs["wait"] = Verb(Plain, lambda _bus, _asked: wait())
-        await desk.start()
+        server.verbs["wait"] = Verb(Plain, lambda _bus, _asked: wait())
+        await server.start()
         asked = asyncio.create_task(asyncio.to_thread(ask, journal, "wait"))
         await begun.wait()
-        await desk.stop()
+        await server.stop()
         answer = await asked
         assert answer is not None
         assert answer.error.startswith("ConnectionError: ")
@@ -513,8 +511,8 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path, loop_fa
     folder.mkdir(parents=True)
 
     async def scene(at: Open) -> None:
-        assert len(os.fsencode(at.desk.path)) > 200
-        assert stat.S_IMODE(at.desk.path.stat().st_mode) == 0o600
+        assert len(os.fsencode(at.server.path)) > 200
+        assert stat.S_IMODE(at.server.path.stat().st_mode) == 0o600
         assert await at.is_well()
         with pytest.raises(JournalLocked):
             await ControlServer(StandIn(), at.journal).start()
@@ -527,10 +525,10 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path, loop_fa
 def test_a_path_too_long_where_it_cannot_be_shortened_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk_module.sys, "platform", "darwin")
+    monkeypatch.setattr(server_module.sys, "platform", "darwin")
     with (
         pytest.raises(ConfigError, match="shorter path"),
-        desk_module.address_of(tmp_path / ("a" * 200) / "f-sock"),
+        server_module.address_of(tmp_path / ("a" * 200) / "f-sock"),
     ):
         pass
 
@@ -546,8 +544,8 @@ def test_a_journal_has_one_socket_however_it_is_named(
 
 def test_a_forked_child_does_not_keep_the_socket_of_its_dead_parent_alive(journal: Path) -> None:
     async def go() -> int:
-        desk = ControlServer(StandIn(), journal)
-        await desk.start()
+        server = ControlServer(StandIn(), journal)
+        await server.start()
         there, here = os.pipe()
         child = os.fork()
         if child == 0:
@@ -557,8 +555,8 @@ def test_a_forked_child_does_not_keep_the_socket_of_its_dead_parent_alive(journa
         os.read(there, 1)
         os.close(there)
         os.close(here)
-        kept = desk.path.rename(desk.path.with_name("kept"))  # the name stays, as after SIGKILL
-        await desk.stop()
+        kept = server.path.rename(server.path.with_name("kept"))  # the name stays, as after SIGKILL
+        await server.stop()
         kept.rename(socket_path(journal))
         return child
 
@@ -588,17 +586,17 @@ class Risk:
 
 @asynccontextmanager
 async def firm(journal: Path, risk: Risk) -> Any:
-    """A bus on a journal, with a desk of its own."""
+    """A bus on a journal, with a control server of its own."""
     settings = PersistenceConfig(path=journal, socket=False)
     bus = EventBus(enable_persistence=True, persistence_config=settings)
     bus.subscribe(FillEvent, risk.check, name="risk", retry=False, breaker=False)
     await bus.start()
-    desk = ControlServer(bus, journal)
-    await desk.start()
+    server = ControlServer(bus, journal)
+    await server.start()
     try:
         yield bus
     finally:
-        await desk.stop()
+        await server.stop()
         await bus.stop()
 
 

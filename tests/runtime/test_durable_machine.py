@@ -230,7 +230,7 @@ class DurableBusMachine(RuleBasedStateMachine):
     @rule()
     def dead_letters_are_redriven(self):
         async def redrive() -> None:
-            self.bus.redrive()
+            self.bus.admin.redrive()
 
         self.run(redrive())
 
@@ -241,7 +241,7 @@ class DurableBusMachine(RuleBasedStateMachine):
         letter = self.bus.dead_letters(name)[0]
 
         async def drop() -> int:
-            return self.bus.drop_dead_letters(name, letter_ids=[letter.letter_id])
+            return self.bus.admin.drop_dead_letters(name, letter_ids=[letter.letter_id])
 
         if self.run(drop()):
             self.dropped[name].add(letter.event.event_id)
@@ -298,7 +298,7 @@ class DurableBusMachine(RuleBasedStateMachine):
             for name in self.owed:
                 self.bus.subscribe(TAKES[name], self.agents[name].on_event).resume()
             await self.bus.join()
-            while self.bus.redrive():
+            while self.bus.admin.redrive():
                 await self.bus.join()
             await self.bus.join()
             await self.bus.flush()

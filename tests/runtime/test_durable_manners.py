@@ -88,12 +88,12 @@ async def test_letters_of_an_ended_subscription_can_be_dropped_and_come_back_wit
         bus.unsubscribe("order", failing)
         await bus.flush()
         first = journal.buried()[0].letter_id
-        assert bus.drop_dead_letters("risk", letter_ids=[first]) == 1
+        assert bus.admin.drop_dead_letters("risk", letter_ids=[first]) == 1
         await bus.flush()
         assert len(journal.buried()) == 1
         mended = Named("mended")
         bus.subscribe("order", mended.on_event, name="risk")
-        assert bus.redrive("risk") == 1
+        assert bus.admin.redrive("risk") == 1
         await bus.join()
         await bus.flush()
     assert len(mended.handled) == 1
@@ -186,7 +186,7 @@ async def test_letters_are_those_of_the_subscription_also_after_a_stop_and_a_sta
         await bus.join()
     async with bus:
         assert len(bus.dead_letters("risk")) == 1
-        assert bus.drop_dead_letters("risk") == 1
+        assert bus.admin.drop_dead_letters("risk") == 1
         assert bus.dead_letters("risk") == []
 
 

@@ -100,7 +100,7 @@ async def test_dead_letters_of_high_priority_events_and_kill_switches_survive_to
     await bus.join()
     assert sorted(letter.lane for letter in bus.dead_letters("risk")) == ["control", "high"]
     assert desk.begun == []
-    assert bus.redrive() == 2
+    assert bus.admin.redrive() == 2
     await bus.join()
     assert sorted(desk.types) == ["fill", "kill_switch"]
     assert not bus.dead_letters("risk")
@@ -116,7 +116,7 @@ async def test_other_subscriptions_handle_what_one_gives_up(disk: Disk):
     await bus.publish_many(some)
     await bus.join()
     assert ids(good.handled) == ids(some)
-    assert bus.redrive("good.on_event") == 0
+    assert bus.admin.redrive("good.on_event") == 0
     assert_settled(bus)
     await bus.stop()
 
@@ -133,7 +133,7 @@ async def test_a_redrive_goes_to_the_failed_subscription_alone_and_the_letter_is
     await bus.publish(order)
     await bus.join()
     assert len(good.handled) == 1
-    assert bus.redrive() == 1
+    assert bus.admin.redrive() == 1
     await bus.join()
     assert ids(failing.handled) == [order.event_id]
     assert len(good.handled) == 1
@@ -152,7 +152,7 @@ async def test_a_redrive_that_fails_again_leaves_one_letter_with_the_attempts_of
     await bus.publish(an_order())
     await bus.join()
     for attempts in (6, 9, 12):
-        assert bus.redrive("risk") == 1
+        assert bus.admin.redrive("risk") == 1
         await bus.join()
         (letter,) = bus.dead_letters("risk")
         assert letter.attempts == attempts
@@ -161,7 +161,7 @@ async def test_a_redrive_that_fails_again_leaves_one_letter_with_the_attempts_of
         assert (stored.attempts, stored.letter_id, stored.position) == (attempts, letter.letter_id, 1)
     journal = await disk.crash(bus)
     bus = await started(journal, Failing().on_event, retry=SOON)
-    assert bus.redrive("risk") == 1
+    assert bus.admin.redrive("risk") == 1
     await bus.join()
     (letter,) = bus.dead_letters("risk")
     assert (letter.attempts, letter.position) == (15, 1)
@@ -174,7 +174,7 @@ async def test_redriving_twice_at_once_hands_over_once(disk: Disk):
     bus = await started(disk.journal, failing.on_event)
     await bus.publish(an_order())
     await bus.join()
-    assert [bus.redrive(), bus.redrive(), bus.redrive("risk")] == [1, 0, 0]
+    assert [bus.admin.redrive(), bus.admin.redrive(), bus.admin.redrive("risk")] == [1, 0, 0]
     await bus.join()
     assert len(failing.handled) == 1
     assert_settled(bus)
@@ -189,7 +189,7 @@ async def test_a_crash_during_a_redrive_leaves_the_letter_where_it_was(disk: Dis
     order = an_order()
     await bus.publish(order)
     await bus.join()
-    assert bus.redrive() == 1
+    assert bus.admin.redrive() == 1
     await asyncio.sleep(1)
     assert len(failing.begun) == 1
     journal = await disk.crash(bus)
@@ -199,7 +199,7 @@ async def test_a_crash_during_a_redrive_leaves_the_letter_where_it_was(disk: Dis
     assert desk.begun == [], "it is the operator's to redrive, not the start's"
     (letter,) = bus.dead_letters("risk")
     assert letter.event == order
-    assert bus.redrive() == 1
+    assert bus.admin.redrive() == 1
     await bus.join()
     assert ids(desk.handled) == [order.event_id]
     await bus.stop()
@@ -212,7 +212,7 @@ async def test_a_redrive_that_the_stop_interrupts_goes_on_with_the_same_bus(disk
     await bus.publish(an_order())
     await bus.join()
     failing.takes_s = 10
-    assert bus.redrive() == 1
+    assert bus.admin.redrive() == 1
     await asyncio.sleep(1)
     await bus.stop(timeout_s=1)
     assert len(disk.journal.buried()) == 1
@@ -232,14 +232,14 @@ async def test_a_redrive_that_another_life_of_the_journal_interrupts_keeps_the_l
     await bus.publish(an_order())
     await bus.join()
     bus.subscribe("order", failing.on_event).pause()
-    assert bus.redrive() == 1
+    assert bus.admin.redrive() == 1
     await bus.stop(timeout_s=0)
     async with a_bus(journal) as other:
         await other.publish(an_order("o-2"))
     await bus.start()
     await bus.flush()
     assert len(journal.buried()) == 1
-    assert bus.redrive() == 1
+    assert bus.admin.redrive() == 1
     await bus.stop(timeout_s=0)
 
 
@@ -252,18 +252,18 @@ async def test_letters_are_chosen_by_id_type_and_time(disk: Disk):
         await bus.join()
         await asyncio.sleep(10)
     letters = bus.dead_letters("risk")
-    assert bus.redrive(event_type="nothing") == 0
-    assert bus.redrive(event_type="fill") == 1
+    assert bus.admin.redrive(event_type="nothing") == 0
+    assert bus.admin.redrive(event_type="fill") == 1
     await bus.join()
-    assert bus.redrive(since_ns=letters[1].wall_ns, until_ns=letters[1].wall_ns + 1) == 1
+    assert bus.admin.redrive(since_ns=letters[1].wall_ns, until_ns=letters[1].wall_ns + 1) == 1
     await bus.join()
-    assert bus.redrive("risk", letter_ids=[letters[0].letter_id, 999]) == 1
+    assert bus.admin.redrive("risk", letter_ids=[letters[0].letter_id, 999]) == 1
     await bus.join()
     assert [event.order_id for event in failing.handled] == ["3", "2", "1"]
     with pytest.raises(ConfigError, match="letter_ids, event_type"):
-        bus.redrive(colour="red")
+        bus.admin.redrive(colour="red")
     with pytest.raises(NotSubscribed):
-        bus.redrive("nobody")
+        bus.admin.redrive("nobody")
     await bus.stop()
 
 
@@ -273,7 +273,7 @@ async def test_dropped_letters_are_gone_for_good(disk: Disk):
     await bus.publish_many(orders(3))
     await bus.join()
     letters = bus.dead_letters("risk")
-    assert bus.drop_dead_letters("risk", letter_ids=[letters[1].letter_id]) == 1
+    assert bus.admin.drop_dead_letters("risk", letter_ids=[letters[1].letter_id]) == 1
     await bus.flush()
     journal = await disk.crash(bus)
     desk = Named("risk")
@@ -281,7 +281,7 @@ async def test_dropped_letters_are_gone_for_good(disk: Disk):
     await bus.join()
     assert [letter.event.order_id for letter in bus.dead_letters("risk")] == ["o-1", "o-3"]
     assert desk.begun == []
-    assert bus.drop_dead_letters() == 2
+    assert bus.admin.drop_dead_letters() == 2
     await bus.stop()
     assert disk.restarted().buried() == []
 
@@ -293,9 +293,9 @@ async def test_a_letter_that_is_being_redriven_is_not_dropped(disk: Disk):
     await bus.publish(an_order())
     await bus.join()
     failing.takes_s = 1
-    assert bus.redrive() == 1
+    assert bus.admin.redrive() == 1
     await turns()
-    assert bus.drop_dead_letters() == 0
+    assert bus.admin.drop_dead_letters() == 0
     await bus.join()
     assert len(failing.handled) == 1
     await bus.stop()
@@ -308,7 +308,7 @@ async def test_redriving_without_a_journal_works_as_with_one():
         bus.subscribe("order", failing.on_event, name="risk", retry=False)
         await bus.publish(an_order())
         await bus.join()
-        assert bus.redrive() == 1
+        assert bus.admin.redrive() == 1
         await bus.join()
         assert len(failing.handled) == 1
         assert not bus.dead_letters()
@@ -322,7 +322,7 @@ async def test_a_redriven_event_is_neither_a_duplicate_nor_lost_among_new_ones(d
     for order in orders(20):
         await bus.publish(order)
         await bus.join()
-        bus.redrive()
+        bus.admin.redrive()
     await bus.join()
     assert sorted(failing.ids) == sorted(written_ids(disk.journal))
     assert_settled(bus)
@@ -355,7 +355,7 @@ async def test_an_unknown_event_type_is_kept_byte_for_byte_and_reported(disk: Di
     assert [letter.reason for letter in letters] == ["unreadable"] * 2
     assert [letter.event.payload for letter in letters] == payloads
     assert all(isinstance(letter.event, Undecodable) for letter in letters)
-    assert bus.redrive() == 0, "nobody can read it yet"
+    assert bus.admin.redrive() == 0, "nobody can read it yet"
     await bus.flush()
     journal = await disk.crash(bus)
     assert [stored.payload for stored in journal.read(0, 2)] == payloads
@@ -386,7 +386,7 @@ async def test_what_could_not_be_read_is_redriven_once_its_class_is_registered(d
     desk = Named("risk")
     bus = await started(disk.journal, desk.on_event, takes=["late_note"])
     await bus.join()
-    assert bus.redrive() == 0
+    assert bus.admin.redrive() == 0
     await bus.stop()
 
     class LateNote(Event, tag=name):
@@ -396,7 +396,7 @@ async def test_what_could_not_be_read_is_redriven_once_its_class_is_registered(d
     bus = await started(disk.restarted(), desk.on_event, takes=["late_note"])
     await bus.join()
     assert desk.begun == [], "it is settled: it waits for its redrive"
-    assert bus.redrive() == 1
+    assert bus.admin.redrive() == 1
     await bus.join()
     assert [(type(event), event.text) for event in desk.handled] == [(LateNote, "hello")]
     assert not bus.dead_letters()
@@ -647,7 +647,7 @@ async def test_an_event_that_is_in_hand_at_every_crash_is_quarantined_and_the_re
     journal = await disk.crash(bus)
     assert journal.suspects() == []
     bus = await started(journal, desk.on_event)
-    assert bus.redrive() == 1
+    assert bus.admin.redrive() == 1
     await bus.join()
     assert ids(desk.handled) == ids([*some[1:], some[0]])
     await bus.stop()

@@ -330,7 +330,7 @@ async def test_a_redrive_neither_runs_who_succeeded_nor_multiplies(disk: Disk):
         await bus.publish_many(orders(2))
         await bus.join()
         for _ in range(6):
-            assert bus.redrive() == 2
+            assert bus.admin.redrive() == 2
             await bus.join()
         await bus.flush()
         assert len(good.handled) == 2

@@ -58,7 +58,7 @@ async def test_the_bus_goes_on_in_a_new_file_and_keeps_the_old_one(tmp_path):
         await bus.join()
         await die(bus)
         assert (await bus.check_health()).status is UNHEALTHY
-        found = await bus.recover_journal()
+        found = await bus.admin.recover_journal()
         assert (found.entries, found.lost) == (50, ())
         assert bus.is_healthy
         for order in after:
@@ -87,7 +87,7 @@ async def test_calls_and_events_that_wait_go_on_over_the_recovery_each_once(tmp_
         await bus.publish_many(some)
         await asyncio.sleep(1.2)
         await die(bus)
-        await bus.recover_journal()
+        await bus.admin.recover_journal()
         gate.open()
         more = orders(5, first=11)
         await bus.publish_many(more)
@@ -121,7 +121,7 @@ async def test_what_a_failed_sync_left_open_is_handed_out_if_it_is_in_the_file(t
             await bus.publish(unsure, level="disk")
         await asyncio.sleep(1)
         assert desk.ids == [first.event_id]  # nobody knows whether it is on the disk
-        await bus.recover_journal()
+        await bus.admin.recover_journal()
         await bus.join()
         assert desk.ids == ids([first, unsure])
         assert await bus.publish(unsure)  # publishing it again is safe, and delivers nothing new
@@ -148,7 +148,7 @@ async def test_kill_switches_and_what_is_not_journaled_get_through_while_the_jou
         bus.subscribe([EventType.MARKET_DATA, EventType.KILL_SWITCH, EventType.ORDER], desk.on_event)
         await bus.publish(orders(1)[0])
         await die(bus)
-        recovery = asyncio.create_task(bus.recover_journal())
+        recovery = asyncio.create_task(bus.admin.recover_journal())
         await asyncio.sleep(0)
         tick, kill_switch, late = a_tick(), a_kill(), orders(1, first=2)[0]
         assert await bus.publish(tick)
@@ -186,7 +186,7 @@ async def test_a_subscription_that_reads_on_from_the_journal_reads_on_in_the_new
     await asyncio.sleep(0.2)
     assert 0 < len(slow.handled) < 1_000
     await die(bus)
-    await bus.recover_journal()
+    await bus.admin.recover_journal()
     await bus.join()
     assert slow.ids == ids(some)
     assert_settled(bus)
@@ -206,9 +206,9 @@ async def test_dead_letters_live_on_in_the_new_file(tmp_path):
         await bus.join()
         await bus.flush()
         await die(bus)
-        await bus.recover_journal()
+        await bus.admin.recover_journal()
         assert len(bus.dead_letters("desk")) == 3
-        assert bus.drop_dead_letters("desk", letter_ids=[bus.dead_letters()[0].letter_id]) == 1
+        assert bus.admin.drop_dead_letters("desk", letter_ids=[bus.dead_letters()[0].letter_id]) == 1
     async with a_bus(path) as bus:
         bus.subscribe(EventType.ORDER, failing, name="desk", retry=NO_RETRY)
         assert len(bus.dead_letters("desk")) == 2
@@ -261,7 +261,7 @@ async def test_a_journal_that_cannot_be_recovered_is_given_up_after_its_attempts
         with pytest.raises(JournalDead):
             await bus.publish(orders(1, first=5)[0])
         monkeypatch.undo()
-        await bus.recover_journal()  # a person has made room
+        await bus.admin.recover_journal()  # a person has made room
         assert bus.is_healthy
         assert await bus.publish(orders(1, first=6)[0])
 
@@ -293,7 +293,7 @@ async def test_a_damaged_file_that_cannot_be_opened_is_recovered_before_the_star
     bus.subscribe(EventType.ORDER, Desk().on_event, name="desk")
     with pytest.raises(JournalCorrupt):
         await bus.start()
-    found = await bus.recover_journal()
+    found = await bus.admin.recover_journal()
     assert found.lost
     await bus.start()
     assert await bus.publish(orders(1, first=9)[0])
@@ -324,7 +324,7 @@ async def test_a_swap_that_is_interrupted_anywhere_is_ended_by_the_next_opening(
         patch.setattr(Path, "replace", replace)
         bus = a_bus(path)
         try:
-            await bus.recover_journal()
+            await bus.admin.recover_journal()
         except OSError:
             pass
         else:
@@ -341,13 +341,13 @@ async def test_what_is_well_or_not_its_own_is_not_recovered(tmp_path):
     async with a_bus(tmp_path / "firm.db") as bus:
         await bus.publish(orders(1)[0])
         with pytest.raises(OpenOutcryError, match="not dead"):
-            await bus.recover_journal()
+            await bus.admin.recover_journal()
     async with EventBus(journal=MemoryJournal()) as bus:
-        with pytest.raises(OpenOutcryError, match="handed in"):
-            await bus.recover_journal()
+        with pytest.raises(OpenOutcryError, match="given to the bus"):
+            await bus.admin.recover_journal()
     async with EventBus() as bus:
         with pytest.raises(OpenOutcryError, match="journal file of its own"):
-            await bus.recover_journal()
+            await bus.admin.recover_journal()
 
 
 @virtual
@@ -356,7 +356,10 @@ async def test_two_who_ask_for_recovery_get_the_same_one_and_a_cancelled_one_goe
     async with a_bus(path) as bus:
         await bus.publish(orders(1)[0])
         await die(bus)
-        one, two = asyncio.create_task(bus.recover_journal()), asyncio.create_task(bus.recover_journal())
+        one, two = (
+            asyncio.create_task(bus.admin.recover_journal()),
+            asyncio.create_task(bus.admin.recover_journal()),
+        )
         await asyncio.sleep(0)
         one.cancel()
         assert (await two).entries == 1
@@ -372,7 +375,7 @@ async def test_a_stop_in_the_middle_of_a_recovery_leaves_a_whole_file(tmp_path):
     some = orders(3)
     await bus.publish_many(some)
     await die(bus)
-    recovery = asyncio.create_task(bus.recover_journal())
+    recovery = asyncio.create_task(bus.admin.recover_journal())
     await asyncio.sleep(0)
     await bus.stop()
     await recovery
@@ -393,9 +396,9 @@ async def test_a_file_that_was_removed_is_not_let_go_of_and_goes_on_when_it_is_p
         path.rename(aside)
         await die(bus)
         with pytest.raises(JournalError, match=r"was removed.*put the file back"):
-            await bus.recover_journal()
+            await bus.admin.recover_journal()
         aside.rename(path)
-        assert (await bus.recover_journal()).entries == 3
+        assert (await bus.admin.recover_journal()).entries == 3
         for order in events[3:]:
             await bus.publish(order)
         await bus.join()
@@ -425,7 +428,7 @@ async def test_recovery_does_not_take_the_file_of_another_bus_for_its_own(tmp_pa
         assert "is another journal" in result.message
         path.rename(other)
         aside.rename(path)
-        await bus.recover_journal()
+        await bus.admin.recover_journal()
         gate.open()
         await bus.join()
         assert ids(desk.handled) == ids(events)

@@ -92,7 +92,7 @@ def parameters_of(function: Any) -> list[str]:
         "HIGH_PRIORITY_EVENT_TYPES",
     ],
 )
-def test_every_name_of_the_page_is_at_the_door(name):
+def test_every_name_of_the_page_is_exported(name):
     assert name in openoutcry.__all__
     assert getattr(openoutcry, name) is not None
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import pytest
 
-from openoutcry.clocks import SystemClock, VirtualClock
+from openoutcry.clocks import SystemClock, VirtualClock, clock_of_loop
 from openoutcry.core.barrier import Verdict
 from openoutcry.errors import ConfigError
-from openoutcry.runtime.rounds.barriers import SignalBarrier, clock_of_loop
+from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.testing import run_virtual
 
 S = 1_000_000_000

@@ -1,5 +1,6 @@
-"""What a user calls: `EventBus`, `bus.admin`, and the start and stop of the parts behind them.
+"""What a user calls: `EventBus`, its lifecycle, and `bus.admin` for the operator.
 
-It keeps the public face and its promises in docstrings, puts the parts together, and orders their life. It
-never decides about an event: it asks the room that does.
+`bus` makes all parts of a bus and hands each what it needs. The other modules hold what `EventBus` delegates
+to: subscribing, publishing signals, inspection, starting and stopping, going on in a new journal. Rules of
+admission, delivery, rounds, health and the journal live in the rooms below, which never import this one.
 """

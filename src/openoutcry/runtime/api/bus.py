@@ -1,12 +1,11 @@
-"""The event bus: the public face over admission, dispatcher, floor and rounds."""
+"""The event bus: makes the parts of one bus and delegates to them. What users call is documented here."""
 
-import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack, overload
 
+from openoutcry.clocks import clock_of_loop
 from openoutcry.config import (
     BackpressureConfig,
     BusConfig,
@@ -15,34 +14,38 @@ from openoutcry.config import (
     check_flag,
     check_names,
 )
-from openoutcry.core.pressure import BackpressureLevel
+from openoutcry.core.barrier import Verdict
+from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
+from openoutcry.core.ledger import Ledger
+from openoutcry.core.outcome import RoundOutcome
+from openoutcry.core.pressure import BackpressureLevel, BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import BusClosed, ConfigError, OpenOutcryError
+from openoutcry.errors import ConfigError, JournalError
+from openoutcry.journals import EventPersistence
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
-from openoutcry.runtime.api.inspection import Inspection
-from openoutcry.runtime.api.lifecycle import Lifecycle, clock_of
-from openoutcry.runtime.api.persisting import Persisting
+from openoutcry.runtime.api.admin import Admin, moved
+from openoutcry.runtime.api.inspection import Envelope, Inspection
+from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.signals import Signals
-from openoutcry.runtime.api.subscribing import Subscribing
-from openoutcry.runtime.control.server import ControlServer
-from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.api.subscribing import Subscribing, decorator
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.history import History, SeenIds
+from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.delivery.subscription import Handler, Subscription
+from openoutcry.runtime.durability.groups import Receipt
+from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.runtime.rounds.rounds import Rounds
 
-BEFORE_START = 512
-"""So many durable events share a commit before the start, when nothing drains and no credit is given."""
 
-
-class EventBus(Subscribing, Signals, Persisting, Inspection):
+class EventBus:
     """The central event bus of a firm of agents.
 
     Fan-out to subscriptions with a mailbox and a consumer each, fan-in of signals at a barrier, two priority
-    lanes and a control lane, backpressure at the admission, and a ledger that accounts for every accepted event.
+    lanes and a control lane, backpressure at the admission, and a ledger that accounts for every accepted
+    event.
 
     ```python
     async with EventBus() as bus:
@@ -51,30 +54,32 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         await bus.join()
     ```
 
-    The bus belongs to one event loop; `publish_threadsafe` is the way in for other threads.
+    The bus belongs to one event loop; other threads call `publish_threadsafe` and nothing else: the other
+    methods raise `WrongThread` there. Operators' verbs are at `bus.admin`.
 
     Args:
         max_queue_size: The most events that wait in the fullest gating mailbox.
-        signal_timeout: How long a round holds out for everybody before the quorum suffices, in seconds.
+        signal_timeout: How long a round waits for all agents before the quorum is enough, in seconds.
         barrier_timeout: The hard deadline of a round, in seconds.
         backpressure_config: Thresholds, reserve, rate limit, order of shedding.
-        enable_persistence: Keep what is accepted in a journal, so that it survives a crash.
+        enable_persistence: Keep accepted events in a journal, so that they survive a crash.
         persistence_config: Where and how; giving one enables persistence.
-        health_check_config: What is healthy, and what is done about the rest. With one the bus checks itself
-            and recovers; without it judges by the defaults when it is asked, and acts on nothing.
+        health_check_config: What is healthy, and what to do about the rest. With one the bus checks itself
+            and recovers; without one it judges by the defaults when it is asked, and acts on nothing.
         clock: Where time comes from; by default the running loop's own clock (a virtual one), or the
             machine's.
-        history_size: Events kept for `get_event_history`.
-        dedup_window: An `event_id` is recognised as a duplicate until this many further events were accepted,
-        dedup_window_s: or this time has passed, in seconds; while the event waits or is in flight, always.
+        history_size: How many events are kept for `get_event_history`.
+        dedup_window: An `event_id` is recognised as a duplicate until this many further events were
+            accepted, and always while its event waits or is in flight.
+        dedup_window_s: Nor is it recognised after this time, in seconds.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
         stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round is
             shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
-        journal: A journal to use instead of the file that `persistence_config` names. It is not closed by the
-            bus.
+        journal: A journal to use instead of the file that `persistence_config` names. The bus does not
+            close it.
 
     The journal is opened when it is first needed, by a publish, `recover_persisted_events` or `start` at the
-    latest; that raises what opening it raises (`JournalLocked`, `JournalCorrupt`, ...), and `stop` closes it.
+    latest; they raise what opening it raises (`JournalLocked`, `JournalCorrupt`, ...). `stop` closes it.
 
     Raises:
         ConfigError: A value is out of range.
@@ -113,89 +118,97 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
             persistence=persistence_config,
             health=health_check_config,
         )
-        first_clock = clock or clock_of(_running_loop())
         seen = SeenIds(dedup_window, int(dedup_window_s * 1e9))
-        self._bus = BusState(
+        first_clock = clock or clock_of_loop()
+        self._bus = bus = BusState(
             max_queue_size, self.config.backpressure, first_clock, History(history_size), seen
         )
-        self._consumers = Consumers(self._bus)
-        self._admission = Admission(self._bus, self.config.kill_switch_releasers)
-        self._dispatcher = self._admission.dispatcher
-        self._signal_classes: set[type] = set()
-        self._rounds = _rounds(self.config, clock)
-        self._intake = ThreadIntake(self._bus, self._admission, max_queue_size)
-        self._lifecycle = Lifecycle(
-            self._bus,
-            self._consumers,
-            self._dispatcher,
-            self._admission,
-            self._intake,
-            self._rounds,
+        self._consumers = consumers = Consumers(bus)
+        self._admission = admission = Admission(bus, self.config.kill_switch_releasers)
+        self._dispatcher = dispatcher = admission.dispatcher
+        self._rounds = rounds = _rounds(self.config, clock)
+        self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
+        self._lifecycle = lifecycle = Lifecycle(
+            self,
+            bus,
+            consumers,
+            dispatcher,
+            admission,
+            intake,
+            rounds,
             health_check_config,
             clock,
             persistence_config,
             journal,
         )
-        self._monitor = self._lifecycle.monitor
-        self._lifecycle.make_control = partial(ControlServer, self)
+        self._monitor = monitor = lifecycle.monitor
+        self._subscribing = Subscribing(bus, consumers, dispatcher, admission, monitor)
+        self._signals = Signals(bus, admission, rounds)
+        self._inspection = Inspection(bus, dispatcher, admission, rounds, monitor)
+        self._admin = Admin(bus, admission, lifecycle)
+        # On the hot paths the instance has the parts' own functions, so that a publish is one call. The
+        # override of a subclass stays in force.
         if type(self).publish is EventBus.publish:
-            # The fast_path's own function, so that the hot path is one call; a subclass's override stays in
-            # force.
-            setattr(self, "publish", self._admission.fast_path.publish)  # noqa: B010 - a method, to the type checker
+            setattr(self, "publish", admission.fast_path.publish)  # noqa: B010 - a method, to the type checker
+        if type(self).publish_signal is EventBus.publish_signal:
+            setattr(self, "publish_signal", self._signals.publish)  # noqa: B010 - as above
+
+    @property
+    def admin(self) -> Admin:
+        """The operators' verbs: redrive dead letters, drop cursors, recover the journal, pause, resume."""
+        return self._admin
 
     # -- publishing ---------------------------------------------------------------------------------
 
     async def publish(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
-        """Publish an event.
+        """Publish an event, and return whether it was accepted.
 
-        True: it was accepted and will be handled by every matching subscription, or end in that
-            subscription's dead
-        letters; an `event_id` that was accepted before is True as well and delivers nothing new. False: it
-        was refused for lack of room or shed by backpressure, delivered to nobody, and counted
-        (`metrics.refused`).
+        True: every matching subscription will handle it, or it ends in that subscription's dead letters. An
+        `event_id` that was accepted before is True as well and delivers nothing new. False: there was no
+        room, or backpressure shed it; nobody gets it, and it is counted in `metrics.refused`.
 
-        At HIGH a low-priority event may wait for a token of the rate limit, and a high-priority one waits for
-        room, both at most `cooldown_s`. A publish from inside a handler never waits. Publishing before
-        `start` queues.
+        At HIGH a low-priority event may wait for a token of the rate limit; a high-priority one waits for
+        room; both wait at most `cooldown_s`. A publish from inside a handler never waits. What is published
+        before `start` is queued.
 
-        Cancelled: either nothing was admitted, or the event was admitted whole; publishing it again is safe.
+        Cancelled: either nothing was accepted, or the event was accepted whole; publishing it again is safe.
 
         Args:
-            event: An `Event`, or an object of a user's class with `event_id` and `event_type`.
+            event: An `Event`, or an object of your own class with `event_id` and `event_type`.
             priority: Take the high-priority lane whatever the type.
             level: What the event must survive before this returns: `memory`, `process` or `disk`; by default
                 what the bus's `PersistenceConfig` says of its type. Without a journal everything is `memory`.
                 An id that was accepted at `memory` before stays so.
 
         Raises:
-            InvalidEvent: It is not an event, or one that cannot be written.
+            InvalidEvent: It is not an event, or cannot be encoded.
             NotAuthorised: Its source may not publish it.
             BusClosed: The bus is stopping or stopped.
             WrongThread: The call came from another thread.
-            JournalFull, JournalLocked: The journal takes nothing at the moment; nothing was admitted.
-            JournalDead: A write or sync has failed. Nothing was delivered; whether the event is on the disk
-                is not known, and publishing it again on the next journal is safe.
+            JournalFull, JournalLocked: The journal takes nothing at the moment; nothing was accepted.
+            JournalDead: A write or sync has failed. Nothing was delivered. It is not known whether the event
+                is on the disk; publishing it again on the next journal is safe.
 
         """
         return await self._admission.fast_path.publish(event, priority, level=level)
 
     def publish_nowait(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
-        """Publish without waiting for room: what would have to wait for it is refused, for that reason.
+        """Publish without waiting: an event that would have to wait for room or a token is refused.
 
-        A durable event is committed, and synced if its level is `disk`, before this returns: it costs the
-        loop a commit of its own. Raises as `publish`.
+        A durable event is committed, and synced if its level is `disk`, before this returns, in a commit of
+        its own that blocks the loop. Returns and raises as `publish`.
         """
         return self._admission.publish_nowait(event, priority, level)
 
     async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
-        """Publish events in order and stop at the first that is refused. Durable ones share their commits.
+        """Publish events in order, and stop at the first that is refused. Durable events share commits.
 
         Returns:
-            How many were accepted: `events[n:]` is what was not. The first of these was refused and counted.
+            How many were accepted: `events[n:]` were not. The first of these was refused and counted.
 
         Raises:
-            As `publish`, at the event in question; those before it were accepted. Where a commit is refused,
-            none of the events that shared it was; publishing all of them again is safe.
+            As `publish`, at the event in question; those before it were accepted. If a commit fails, none of
+            the events that shared it was accepted. Publishing all of them again is safe.
 
         """
         return await self._admission.publish_many(events, priority)
@@ -203,7 +216,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
     def publish_threadsafe(self, event: Any, priority: bool = False) -> "Future[bool]":
         """Publish from any thread.
 
-        Events of one thread keep their order; kill switches and high-priority events go before the others. At
+        Events of one thread keep their order; kill switches and high-priority events overtake the others. At
         most `max_queue_size` events wait for the loop; beyond that the answer is False at once.
 
         Returns:
@@ -212,67 +225,61 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         """
         return self._intake.put(event, priority=priority)
 
-    # -- life ---------------------------------------------------------------------------------------
+    async def publish_receipt(
+        self, event: Any, priority: bool = False, *, level: str | None = None
+    ) -> Receipt:
+        """Publish as `publish` does, and return the position in the journal and the level reached as well."""
+        return await self._admission.publish_receipt(event, priority, level)
+
+    async def flush(self) -> None:
+        """Wait until everything accepted so far, and how far each subscription has come, is on the disk.
+
+        Without a journal it returns at once. Raises what `publish` raises for a journal that fails.
+        """
+        self._admission.check_thread("flush")
+        store = self._admission.store
+        if store is not None:
+            await store.flush()
+
+    # -- starting and stopping ----------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start handling events; returns once the bus is running. May be awaited or run as a task.
 
-        What was published before is delivered first, kill switches and high-priority events at the head.
-        Harmless when running; while the bus is stopping it waits for the end of that. After `stop` the bus
-        can be started again, also on another loop.
+        What was published before is delivered first, kill switches and high-priority events at the head. On
+        a running bus it does nothing; on one that is stopping it waits for the end of that. After `stop` the
+        bus can be started again, also on another loop.
 
         Raises:
             WrongThread: The bus is running on another event loop.
             BusClosed: A handler called it while the bus is stopping.
+            JournalError: The journal cannot be opened, in one of the ways that the subclasses name.
 
         """
         await self._lifecycle.start()
 
     async def stop(self, timeout_s: float = 10.0) -> None:
-        """Stop: admit nothing from outside, drain until the deadline, close the rounds, end the workers.
+        """Stop: accept nothing from outside, drain until the deadline, close the rounds, end the workers.
 
-        While draining, running handlers may still publish. What has not drained after `timeout_s` seconds
-        waits for the next start. Harmless when called twice or before `start`. Called by a handler it returns
-        at once and the stop goes on. Cancelled, it goes on in the background.
+        While the bus drains, running handlers may still publish. What has not drained after `timeout_s`
+        seconds waits for the next start. A second call waits for the same stop; before `start` it closes the
+        bus. Called by a handler it returns at once, and the bus stops when the handler has returned.
+        Cancelled, the stop goes on in the background.
         """
         await self._lifecycle.stop(timeout_s)
 
     async def join(self) -> None:
-        """Wait until everything accepted is settled; before `start`, until the bus is started and that is so.
+        """Wait until everything accepted is settled. Before `start` it waits for the start as well.
 
-        A paused subscription with events waiting, or a stuck handler, makes it wait: put it under a time-out.
+        A paused subscription with events waiting, or a handler that is stuck, keeps it waiting: put it under
+        a time-out. Cancelling it is harmless.
 
         Raises:
-            OpenOutcryError: A handler called it, whose own event it would wait for.
-            BusClosed: The bus is or was stopped with events waiting.
+            OpenOutcryError: A handler called it: it would wait for the handler's own event.
+            BusClosed: The bus is stopped, or stops, with events waiting.
 
         """
-        self._admission.check_thread("join")
-        who = current.get()
-        if who is not None and who.bus is self._bus and who.running:
-            raise OpenOutcryError(
-                "join was called by a handler, whose own event it would wait for; call it outside"
-            )
-        bus, dispatcher, ingest = self._bus, self._dispatcher, self._intake
-        while True:
-            dispatcher.deliver()
-            if not ingest.empty:
-                await ingest.wait_empty()
-            elif not self._admission.is_committed:
-                await self._admission.wait_committed()
-            elif (
-                dispatcher.staged
-                or dispatcher.held_back_all
-                or dispatcher.held_in_journal
-                or not bus.settled()
-            ):
-                if self._lifecycle.state == "stopped":
-                    raise BusClosed(
-                        "the bus is stopped with events waiting, so nothing will settle them; start it again"
-                    )
-                await bus.wait_settled()
-            else:
-                return
+        await self._lifecycle.join()
 
     async def __aenter__(self) -> Self:
         """Start the bus."""
@@ -287,10 +294,225 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
 
     @property
     def is_running(self) -> bool:
-        """Whether handlers are being called: from `start` until `stop` has drained."""
+        """True while handlers are called: from `start` until `stop` has drained."""
         return self._bus.running
 
-    # -- backpressure -------------------------------------------------------------------------------
+    # -- subscribing --------------------------------------------------------------------------------
+
+    @spells_out_options
+    def subscribe(
+        self,
+        event_type: Any,
+        handler: Handler,
+        *,
+        name: str | None = None,
+        owner: object = None,
+        **options: Unpack[SubscribeOptions],
+    ) -> Subscription:
+        """Subscribe a handler.
+
+        A handler has one mailbox and one consumer for all its types. Subscribing it again adds types, and
+        then no other argument may be given. It gets the events that are accepted from now on; before `start`,
+        also what was published already.
+
+        Args:
+            event_type: An event type (string or str-valued Enum member), an event class (its subclasses
+                included), `"*"` for everything, or a list of these.
+            handler: A coroutine function or a plain function of the event. The bus keeps it alive, and with
+                a method its instance.
+            name: The subscription's name; by default made from the agent's and the function's.
+            owner: An object whose life the subscription shares. It is held weakly: when it is gone, the bus
+                ends the subscription.
+            overflow: `gate` (waiting events count toward the bus's room, and none is dropped), `conflate`
+                (the newest per symbol is kept), `drop_oldest`, or `Conflate(key)`, `DropOldest(limit)`.
+            max_age_s: Events that are older when their turn comes are counted as expired, and not handled.
+            timeout_s: A call that takes longer is cancelled and has failed.
+            concurrency: How many calls may run at a time. Above 1 there is no order.
+            keep: `cleanup_dead_handlers` never removes it.
+            retry: What to do with failed calls: a `RetryPolicy`, or False for none. Default: three attempts.
+            breaker: When to pause the subscription because most of its events fail, so that the rest do not
+                become dead letters too: a `BreakerConfig`, or False for never. By default when 10 and at
+                least half of its last 20 events were given up.
+            durable: With a journal, how far the subscription has come is kept under its name, and after a
+                crash it gets what it had not settled. Its name must be unique and the same at every start.
+                False for one that wants only what happens while it exists.
+            outbox: With a journal, what the handler publishes is accepted when it has returned, in one commit
+                with the settling of its event, so that after a crash both or neither are there. In the
+                handler `publish` returns True at once; if the handler fails, or the commit is refused,
+                nothing was published. Kill switches and what is not journaled go out at once. One call at a
+                time.
+            restore: With a journal, a plain function that is called at every start with each event that the
+                subscription had settled, in the order of the journal and before it handles anything, so that
+                an agent can rebuild its state. It must have no effects: publishing in it raises.
+            blocking: The handler is a plain function that blocks (a database, a model, a computation), so it
+                is called in a thread of its own, one event after the other, or `concurrency` at a time. It
+                publishes with `publish_threadsafe`. A call over its time cannot be stopped; it is abandoned.
+            supersede: An attribute, such as `symbol`, or a function of the event: a newer event of the same
+                type with the same value ends the current call for the older one, which counts as conflated,
+                as do those that wait. For long calls, such as those of a language model.
+
+        Raises:
+            SubscriptionError: The type, the handler or an option is not usable.
+            DuplicateName: The name belongs to another handler.
+            ConfigError: A number is out of range.
+
+        """
+        return self._subscribing.subscribe(event_type, handler, name, owner, **options)
+
+    @overload
+    def on(self, event_type: Handler, /) -> Handler: ...
+    @overload
+    def on(self, *event_types: Any, **options: Any) -> Callable[[Handler], Handler]: ...
+    def on(self, *event_types: Any, **options: Any) -> Any:
+        """Subscribe the decorated function: `@bus.on`, `@bus.on(EventType.FILL, timeout_s=2)`.
+
+        Without types they are taken from the annotation of the function's first parameter, which must be an
+        event class or a union of such. Options and errors are those of `subscribe`.
+        """
+        return decorator(self.subscribe, event_types, options)
+
+    def unsubscribe(self, event_type: Any, handler: Handler) -> None:
+        """Take types from a handler's subscription; with the last one it ends.
+
+        Events of these types that wait for it are counted as withdrawn. A call that has begun goes on.
+
+        Raises:
+            NotSubscribed: The handler is not subscribed to that.
+
+        """
+        self._subscribing.unsubscribe(event_type, handler)
+
+    def cleanup_dead_handlers(self, max_idle_seconds: float = 600.0) -> int:
+        """End the subscriptions that have been idle for longer than `max_idle_seconds`, and return how many.
+
+        Idle time counts from the end of the last call or, before any, from subscribing. Never ended are a
+        subscription that takes a high-priority type (a kill-switch handler may wait for months), one with
+        `keep=True`, and one with events waiting or in flight. The bus never does this by itself.
+        """
+        return self._subscribing.end_idle(max_idle_seconds)
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """The subscriptions, in the order in which they were made."""
+        return tuple(self._bus.router)
+
+    def subscription(self, name: str) -> Subscription:
+        """Return the subscription of that name, or raise `NotSubscribed`."""
+        return self._bus.router.named(name)
+
+    # -- signals and rounds -------------------------------------------------------------------------
+
+    def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
+        """Expect an answer from this agent in every round that is opened from now on.
+
+        Args:
+            agent_name: What the agent's signals carry as `source_agent` (or `strategy_name`).
+            critical: Without its answer no outcome is valid, whatever the quorum says.
+
+        """
+        self._admission.check_thread("register_signal_agent")
+        self._rounds.register(agent_name, critical)
+
+    async def publish_signal(self, signal: Any) -> None:
+        """Publish a signal and count it in its round, both or neither.
+
+        The round is the one that the signal names, or that of the event being handled, or the open round that
+        expects the agent. A late signal is recorded as late in its own round and has no vote in another. A
+        signal that comes before any round joins the next one, if that opens within `signal_timeout`. A
+        duplicate has no second vote.
+
+        Cancelled: either the signal was not published and has no vote, or both happened; publishing it again
+        is safe.
+
+        Raises:
+            SignalRefused: There was no room; it was not delivered and has no vote.
+            InvalidEvent: It is not a signal.
+            BusClosed, NotAuthorised, WrongThread, JournalError: As `publish`.
+
+        """
+        await self._signals.publish(signal)
+
+    async def wait_for_signals(self, round_id: str | None = None) -> RoundOutcome:
+        """Wait for the outcome of a round: the signals as a dict by agent, and what came of the round.
+
+        Without an id it is the oldest round that nobody has waited for yet; if there is none, a round is
+        opened. With no agent registered it returns at once, empty and not valid. Cancelled, the round stays
+        as it was.
+
+        Returns:
+            The outcome. Look at `valid` before you decide on it; `explain()` says why it is what it is.
+
+        Raises:
+            UnknownRound: No round of that id is open or remembered.
+            BusClosed: The bus is stopping or stopped, so no round can open.
+
+        """
+        self._admission.check_thread("wait_for_signals")
+        return await self._rounds.wait(round_id)
+
+    def open_round(
+        self,
+        round_id: str | None = None,
+        roster: Iterable[str] | None = None,
+        quorum: float | None = None,
+        critical: Iterable[str] | None = None,
+        signal_timeout: float | None = None,
+        barrier_timeout: float | None = None,
+    ) -> SignalBarrier:
+        """Open a round; several may be open at once, such as one per symbol or book.
+
+        Args:
+            round_id: Its id; by default a fresh one.
+            roster: The agents that are expected; by default the registered ones.
+            quorum: A count (int), or a share of the roster, rounded up (float); by default all of it.
+            critical: Agents without whose answer the outcome is not valid; by default those registered as
+                critical.
+            signal_timeout: How long to wait for all agents, in seconds; by default the bus's.
+            barrier_timeout: The hard deadline, in seconds; by default the bus's.
+
+        Raises:
+            DuplicateRound: The id is taken.
+            ConfigError: A setting is out of range.
+            BusClosed: The bus is stopping or stopped.
+
+        """
+        self._admission.check_thread("open_round")
+        return self._rounds.open(
+            round_id,
+            roster=roster,
+            quorum=quorum,
+            critical=critical,
+            signal_timeout_s=signal_timeout,
+            barrier_timeout_s=barrier_timeout,
+        )
+
+    def abstain(self, agent: str, reason: str = "", round_id: str | None = None) -> Verdict:
+        """Answer a round without an opinion: it counts toward the quorum, and is not among the signals.
+
+        The round is found as that of a signal is: by the id, by the event being handled, by who is expected.
+
+        Raises:
+            UnknownRound: No round of the given id is open or remembered.
+
+        """
+        return self._signals.abstain(agent, reason, round_id)
+
+    def heartbeat(self, agent: str, lease_s: float | None = None) -> Verdict:
+        """Note that an agent is alive. It is no answer to a round.
+
+        With `lease_s` the agent has a lease: from then on health reports it missing whenever it gives no sign
+        of life for so many seconds. Later heartbeats renew the lease; 0 ends it.
+        """
+        self._admission.check_thread("heartbeat")
+        self._monitor.renew(agent, lease_s)
+        return self._rounds.heartbeat(agent)
+
+    async def get_barrier_status(self) -> dict[str, Any]:
+        """Return the state of the barrier, JSON-ready: agents, open rounds, recent outcomes, strays."""
+        self._admission.check_thread("get_barrier_status")
+        return self._rounds.get_status()
+
+    # -- callbacks ----------------------------------------------------------------------------------
 
     def on_backpressure_change(self, callback: Callable[[BackpressureLevel], Any]) -> None:
         """Call `callback(level)` at each change of the backpressure level. What it raises is logged."""
@@ -300,7 +522,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
     def on_stalled(self, callback: Callable[[Subscription, bool], Any]) -> None:
         """Call `callback(subscription, True)` when a subscription stops moving, False when it moves again.
 
-        A stalled subscription has not moved for `grace_s` with events waiting, and holds nobody up any more.
+        A stalled subscription has not moved for `grace_s` with events waiting. It holds up nobody any more.
         What the callback raises is logged.
         """
         self._admission.check_thread("on_stalled")
@@ -319,6 +541,22 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._admission.check_thread("on_dead_letter")
         self._bus.on_dead.append(callback)
 
+    def on_health_change(self, callback: Callable[[HealthCheckResult], Any]) -> None:
+        """Call `callback(result)` after the first check, and after each that finds something else.
+
+        From now on the bus checks itself, also without a `HealthCheckConfig`. The callback is a plain or a
+        coroutine function; what it raises is logged.
+        """
+        self._admission.check_thread("on_health_change")
+        self._monitor.listen(callback)
+
+    def on_journal_error(self, callback: Callable[[JournalError], Any]) -> None:
+        """Call `callback(error)` when the journal dies or cannot be read. What it raises is logged."""
+        self._admission.check_thread("on_journal_error")
+        self._lifecycle.on_journal_error.append(callback)
+
+    # -- looking at it ------------------------------------------------------------------------------
+
     @property
     def backpressure_level(self) -> BackpressureLevel:
         """The current backpressure level."""
@@ -332,16 +570,122 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._admission.check_thread("queue_size")
         return self._admission.room.depth()
 
+    @property
+    def metrics(self) -> BackpressureMetrics:
+        """What has happened at the admission so far, as a frozen record."""
+        return self._inspection.metrics()
+
     def reset_metrics(self) -> None:
         """Count admissions and refusals from zero again. The ledger is not touched."""
         self._admission.check_thread("reset_metrics")
         self._admission.reset()
 
+    def get_handler_stats(self) -> dict[str, Any]:
+        """Return statistics of the subscriptions: counts by type, and a record of each, JSON-ready."""
+        return self._inspection.handler_stats()
+
+    def get_status(self) -> dict[str, Any]:
+        """Return a comprehensive status for monitoring, JSON-ready. Cheap enough to ask for every second."""
+        return self._inspection.status()
+
+    def get_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
+        """Return the most recent accepted events for audit, oldest first.
+
+        The newest `history_size` are in memory. With a journal it reads on there, also after a restart, in
+        the newest 16,384 entries. It is a plain call that blocks the loop; `read_event_history` reads all.
+
+        Args:
+            event_type: A type, a class, or a list of these; None for all.
+            limit: The most events to return.
+
+        """
+        return self._inspection.history(event_type, limit)
+
+    async def read_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
+        """Return what `get_event_history` does, from everything that the journal keeps, however far back.
+
+        It lets others run in between; a million entries take about half a second. Cancelling it is harmless.
+        """
+        return await self._inspection.whole_history(event_type, limit)
+
+    def ledger(self) -> Ledger:
+        """Return the loss ledger: what became of every accepted event, per subscription and lane."""
+        return self._inspection.ledger()
+
+    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
+        """Return the dead letters of one subscription or of all, oldest first; the newest 10,000 of each.
+
+        Without a name, those of the subscriptions that ended lately are among them. Raises `NotSubscribed`
+        if there is no subscription of that name.
+        """
+        return self._inspection.dead_letters(subscription)
+
+    def envelope(self, event: Any) -> Envelope:
+        """Return what the bus knows of an event: its cause, chain and round, also for your own classes."""
+        return self._inspection.envelope(event)
+
+    # -- health -------------------------------------------------------------------------------------
+
+    async def check_health(self) -> HealthCheckResult:
+        """Check the health of the bus now: the verdict, who is to blame, and what recovery has tried.
+
+        It looks at every subscription (slow, stuck, dead, failing), the event loop, the journal, and at what
+        is expected and does not come. With a `HealthCheckConfig`, recovery acts on what is found.
+        """
+        self._admission.check_thread("check_health")
+        return self._monitor.look()
+
+    @property
+    def health_status(self) -> EventBusHealthStatus:
+        """The health of the bus: of the last check or, if that is older than `check_s`, of a new one."""
+        self._admission.check_thread("health_status")
+        return self._monitor.current().status
+
+    @property
+    def is_healthy(self) -> bool:
+        """True if nothing is wrong with the bus, as `health_status` says."""
+        self._admission.check_thread("is_healthy")
+        return self._monitor.current().is_healthy
+
+    # -- the journal --------------------------------------------------------------------------------
+
+    async def recover_persisted_events(self) -> int:
+        """Open the journal and re-queue what the last session left unsettled; otherwise `start` does it.
+
+        Every unsettled event goes to just those subscriptions that had not settled it, if they are made
+        before the start. Nothing is handled before that.
+
+        Returns:
+            The number of events that some subscription made so far has not settled.
+
+        Raises:
+            OpenOutcryError: The bus is running.
+            JournalError: The journal cannot be opened, in one of the ways that the subclasses name.
+
+        """
+        return await self._lifecycle.count_unsettled()
+
+    @property
+    def persistence(self) -> EventPersistence | None:
+        """The persistence layer, or None if the bus has no journal. Opens the journal."""
+        self._admission.check_thread("persistence")
+        store = self._lifecycle.open_store() if self.config.persistence is not None else None
+        return None if store is None else store.face
+
+    # -- deprecated names: call bus.admin.<name> ------------------------------------------------------
+
+    redrive = moved(Admin.redrive)
+    drop_dead_letters = moved(Admin.drop_dead_letters)
+    cursors = moved(Admin.cursors)
+    drop_cursor = moved(Admin.drop_cursor)
+    reassign_cursor = moved(Admin.reassign_cursor)
+    recover_journal = moved(Admin.recover_journal)
+
 
 def _persistence(
     enabled: bool, config: PersistenceConfig | None, journal: Journal | None
 ) -> PersistenceConfig | None:
-    """Return the settings of the journal, if there is to be one."""
+    """Return the settings of the journal, or None for a bus without one."""
     check_flag("enable_persistence", enabled)
     if journal is not None and not hasattr(journal, "write"):
         raise ConfigError(
@@ -359,10 +703,3 @@ def _rounds(config: BusConfig, clock: Clock | None) -> Rounds:
         stand_in_max_age_s=config.stand_in_max_age,
         clock=clock,
     )
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

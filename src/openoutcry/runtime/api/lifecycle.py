@@ -1,4 +1,4 @@
-"""Start and stop.
+"""Starting and stopping a bus, and waiting until everything is settled.
 
 ```
   new ──start──▶ running ──stop──▶ stopping ──drained or deadline──▶ stopped ──start──▶ running
@@ -13,11 +13,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import Context
-from pathlib import Path
 from threading import get_ident
 from typing import Any
 
-from openoutcry.clocks import SystemClock
+from openoutcry.clocks import SystemClock, clock_of_loop
 from openoutcry.config import HealthCheckConfig, PersistenceConfig, check_number
 from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, WrongThread
 from openoutcry.journals import Recovered
@@ -25,6 +24,7 @@ from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.api.failover import Failover, finish_swap, recover_file
+from openoutcry.runtime.control.requests import ControlledBus
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.causation import current, install, uninstall
 from openoutcry.runtime.delivery.consumers import Consumers
@@ -37,12 +37,7 @@ from openoutcry.runtime.rounds.rounds import Rounds
 log = logging.getLogger("openoutcry")
 
 CANCEL_GRACE_S = 1.0
-
-
-def clock_of(loop: asyncio.AbstractEventLoop | None) -> Clock:
-    """Return the clock that a loop brings along (a virtual one), or the machine's."""
-    clock = getattr(loop, "clock", None)
-    return clock if isinstance(clock, Clock) else SystemClock()
+"""How long a call may take to end after it was cancelled, before it is abandoned."""
 
 
 class Lifecycle:
@@ -51,32 +46,34 @@ class Lifecycle:
     Attributes:
         monitor: Looks after the bus's health.
         can_recover: Whether the journal is a file of the bus's own, so that `recover` can go on in a new one.
+        on_journal_error: What to call when the journal dies.
 
     """
 
     def __init__(
         self,
+        controlled: ControlledBus,
         bus: BusState,
         consumers: Consumers,
         dispatcher: Dispatcher,
         admission: Admission,
-        ingest: ThreadIntake,
+        intake: ThreadIntake,
         rounds: Rounds,
         health: HealthCheckConfig | None,
         clock: Clock | None,
         persistence: PersistenceConfig | None,
         journal: Journal | None,
     ) -> None:
+        self._controlled = controlled
         self._bus = bus
         self._consumers = consumers
         self._dispatcher = dispatcher
         self._admission = admission
-        self._intake = ingest
+        self._intake = intake
         self._rounds = rounds
         self._own_clock = clock
         self._persistence = persistence
         self._journal = journal
-        self.make_control: Callable[[Path], ControlServer] | None = None
         self._control: ControlServer | None = None
         self._starting: asyncio.Task[None] | None = None
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
@@ -98,7 +95,7 @@ class Lifecycle:
         return self._admission.store
 
     async def start(self) -> None:
-        """Start the workers and deliver what was published before; a stop that goes on is waited for."""
+        """Start the workers and deliver what was published before; wait for a stop that is under way."""
         if self._stopping is not None and self._bus.loop is asyncio.get_running_loop():
             if self._is_called_by_handler():
                 raise BusClosed("the bus is stopping, and a handler cannot wait for that; start it outside")
@@ -121,7 +118,7 @@ class Lifecycle:
         store = self._admission.store
         if store is None:
             assert self._persistence is not None
-            self._set_clock(self._own_clock or clock_of(asyncio.get_running_loop()))
+            self._set_clock(self._own_clock or clock_of_loop(asyncio.get_running_loop()))
             if self._journal is None:
                 finish_swap(self._persistence.path)
             store = self._admission.store = Store(
@@ -132,7 +129,7 @@ class Lifecycle:
         return store
 
     async def recover_journal(self) -> Recovered:
-        """Go on in a new journal because the operator asks for it; recovery may then try everything anew."""
+        """Go on in a new journal because the operator says so: recovery may try as often again."""
         found = await self.recover()
         self.monitor.journal.resume()
         return found
@@ -142,7 +139,7 @@ class Lifecycle:
         if self._persistence is None or not self.can_recover:
             raise OpenOutcryError(
                 "recover_journal is for a bus with a journal file of its own (persistence_config); a journal "
-                "that was handed in is recovered by who made it, with recover_into"
+                "that was given to the bus is recovered by its owner, with recover_into"
             )
         if self.state == "stopping":
             raise BusClosed("the bus is stopping: recover its journal when it has stopped, or start it again")
@@ -172,7 +169,7 @@ class Lifecycle:
         return found
 
     async def count_unsettled(self) -> int:
-        """Open the journal before the start, and count what some subscription has not settled."""
+        """Open the journal before the start, and return how many events some subscription has not settled."""
         if self._persistence is None:
             return 0
         if self.state in ("running", "stopping"):
@@ -182,7 +179,7 @@ class Lifecycle:
         return await self.open_store().count_unsettled()
 
     async def _start_durable(self) -> None:
-        """Give the agents their memory back, then start."""
+        """Have the agents restore their state, then start."""
         current.set(None)
         store = self.open_store()
         self._admission.access.restoring = True
@@ -195,17 +192,17 @@ class Lifecycle:
             await self._open_control(store)
 
     async def _open_control(self, store: Store) -> None:
-        """Listen for the command line, beside a journal that is a file. Under virtual time nobody comes."""
+        """Serve the command line beside a journal that is a file; in virtual time nobody would connect."""
         path = getattr(store.journal, "path", None)
-        if path is None or self.make_control is None or hasattr(asyncio.get_running_loop(), "clock"):
+        if path is None or hasattr(asyncio.get_running_loop(), "clock"):
             return
-        desk = self.make_control(path)
+        control = ControlServer(self._controlled, path)
         try:
-            await desk.start()
+            await control.start()
         except JournalError as error:
             log.warning("the command line cannot talk to this bus: %s", error)
         else:
-            self._control = desk
+            self._control = control
 
     def _start(self) -> None:
         bus = self._bus
@@ -215,7 +212,7 @@ class Lifecycle:
                 return
             self._give_up_loop()
         bus.loop = loop
-        self._set_clock(self._own_clock or clock_of(bus.loop))
+        self._set_clock(self._own_clock or clock_of_loop(bus.loop))
         bus.busy = bus.control_waiting = 0
         bus.thread_waiting = False
         store = self._admission.store
@@ -241,7 +238,7 @@ class Lifecycle:
             bus.rested()
 
     def _set_clock(self, clock: Clock) -> None:
-        """Go by this clock. What was read from another one cannot be compared with it: idling starts anew."""
+        """Use this clock. Readings of another one cannot be compared with it, so idle times start anew."""
         bus = self._bus
         if clock is not bus.clock and not isinstance(clock, SystemClock):
             for subscription in bus.router:
@@ -249,7 +246,7 @@ class Lifecycle:
         bus.clock = clock
 
     def _give_up_loop(self) -> None:
-        """The loop of the last start was closed without a stop: what was in flight waits again."""
+        """Let go of a loop that was closed without a stop: what was in flight waits again."""
         bus = self._bus
         if bus.loop is not None and not bus.loop.is_closed():
             raise WrongThread(
@@ -264,7 +261,7 @@ class Lifecycle:
         self.monitor.end()
 
     async def stop(self, timeout_s: float) -> None:
-        """Drain until the deadline, then end. Whoever is cancelled while waiting leaves the stop going on."""
+        """Drain until the deadline, then end. Cancelling the call does not cancel the stop."""
         check_number("timeout_s", timeout_s, 0)
         if self.state == "new":
             self._close()
@@ -284,7 +281,27 @@ class Lifecycle:
             )
         if not from_handler:
             await asyncio.shield(self._stopping)
-        # A handler that stops the bus is itself in flight: the stop goes on when it has returned.
+        # A handler that stops the bus is itself in flight: the stop ends after it has returned.
+
+    async def join(self) -> None:
+        """Wait until everything accepted is settled; see `EventBus.join`."""
+        self._admission.check_thread("join")
+        if self._is_called_by_handler():
+            raise OpenOutcryError(
+                "join was called by a handler, whose own event it would wait for; call it outside"
+            )
+        dispatcher = self._dispatcher
+        while True:
+            if await self._wait_for_arrivals():
+                continue
+            held = dispatcher.staged or dispatcher.held_back_all or dispatcher.held_in_journal
+            if not held and self._bus.settled():
+                return
+            if self.state == "stopped":
+                raise BusClosed(
+                    "the bus is stopped with events waiting, so nothing will settle them; start it again"
+                )
+            await self._bus.wait_settled()
 
     def _is_called_by_handler(self) -> bool:
         who = current.get()
@@ -335,15 +352,21 @@ class Lifecycle:
         self._intake.refuse_rest()
 
     async def _drain(self) -> None:
-        bus = self._bus
-        admission = self._admission
-        while not (
-            self._intake.empty and admission.is_committed and not self._dispatcher.staged and bus.settled()
-        ):
-            self._dispatcher.deliver()
-            if not self._intake.empty:
-                await self._intake.wait_empty()
-            elif not admission.is_committed:
-                await admission.wait_committed()
-            elif not bus.settled():
-                await bus.wait_settled()
+        while True:
+            if await self._wait_for_arrivals():
+                continue
+            if not self._bus.settled():
+                await self._bus.wait_settled()
+            elif not self._dispatcher.staged:
+                return
+
+    async def _wait_for_arrivals(self) -> bool:
+        """Deliver what is staged. Return False if nothing else was on its way to the mailboxes, else wait."""
+        self._dispatcher.deliver()
+        if not self._intake.empty:
+            await self._intake.wait_empty()
+        elif not self._admission.is_committed:
+            await self._admission.wait_committed()
+        else:
+            return False
+        return True

@@ -1,62 +1,30 @@
-"""Signals: the part of the bus's face that deals with the barrier."""
+"""Publishing signals: a signal is accepted and counted in its round, both or neither."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from openoutcry.core.outcome import RoundOutcome
 from openoutcry.errors import InvalidEvent, SignalRefused
+from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.rounds.ballot import Ballot
-from openoutcry.runtime.rounds.barriers import SignalBarrier, Verdict
-
-if TYPE_CHECKING:
-    from openoutcry.runtime.admission.gate import Admission
-    from openoutcry.runtime.delivery.state import BusState
-    from openoutcry.runtime.health.monitor import Monitor
-    from openoutcry.runtime.rounds.rounds import Rounds
-
+from openoutcry.runtime.rounds.barriers import Verdict
+from openoutcry.runtime.rounds.rounds import Rounds
 
 _SIGNAL_ATTRIBUTES = ("event_id", "event_type", "source_agent", "symbol", "round_id")
 
 
 class Signals:
-    """Methods of the bus that deal with the barrier."""
+    """Publishes the signals of one bus, and finds the round of an answer."""
 
-    _admission: "Admission"
-    _bus: "BusState"
-    _monitor: "Monitor"
-    _rounds: "Rounds"
-    _signal_classes: set[type]
+    def __init__(self, bus: BusState, admission: Admission, rounds: Rounds) -> None:
+        self._bus = bus
+        self._admission = admission
+        self._rounds = rounds
+        self._signal_classes: set[type] = set()
 
-    def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
-        """Expect an answer from this agent in every round opened from now on.
-
-        Args:
-            agent_name: What the agent's signals carry as `source_agent` (or `strategy_name`).
-            critical: Without its answer no outcome is valid, whatever the quorum says.
-
-        """
-        self._admission.check_thread("register_signal_agent")
-        self._rounds.register(agent_name, critical)
-
-    async def publish_signal(self, signal: Any) -> None:
-        """Publish a signal and count it in its round, both or neither.
-
-        The round is the one that the signal names, or that of the event being handled, or the open round that
-        expects the agent. A late signal is recorded as late in its own round and has no vote in another. A
-        signal published before any round is open joins the next one, if that opens within `signal_timeout`. A
-        duplicate has no second vote.
-
-        Cancelled: either the signal was not published and has no vote, or both happened; publishing it again
-        is safe.
-
-        Raises:
-            SignalRefused: There was no room; it was not delivered and has no vote.
-            InvalidEvent: It is not a signal.
-            BusClosed, NotAuthorised, WrongThread: As `publish`.
-
-        """
+    async def publish(self, signal: Any) -> None:
+        """Publish a signal and have it vote; see `EventBus.publish_signal`."""
         if signal.__class__ not in self._signal_classes:
             self._learn_signal_class(signal)
         rounds, fast_path = self._rounds, self._admission.fast_path
@@ -75,7 +43,7 @@ class Signals:
             await admitted.wait()
 
     def _asked_ns(self) -> int | None:
-        """Return when the event being handled was admitted; None outside of handlers."""
+        """Return when the event being handled was admitted; None outside a handler."""
         if not self._bus.tracker.calls:
             return None
         who = current.get()
@@ -83,7 +51,7 @@ class Signals:
         return None if cause is None else cause.asked_ns
 
     async def _admit_signal(self, signal: Any, agent: str) -> None:
-        """Let in a signal that the fast path did not. A duplicate has no second vote."""
+        """Admit a signal that the fast path did not take. A duplicate has no second vote."""
         admission = self._admission
         is_known = signal.event_id in admission.seen
         ballot = Ballot(self._rounds, signal, agent, self._asked_ns())
@@ -92,7 +60,7 @@ class Signals:
         except asyncio.CancelledError:
             is_in = not is_known and signal.event_id in admission.seen
             if is_in and not admission.is_pending(signal.event_id):
-                # It was admitted whole before the cancellation came: then it votes as well.
+                # It was admitted before the cancellation arrived, so its vote counts as well.
                 ballot.settle()
             raise
         if not accepted:
@@ -127,67 +95,8 @@ class Signals:
             )
         return agent
 
-    async def wait_for_signals(self, round_id: str | None = None) -> RoundOutcome:
-        """Wait for a round's outcome: the signals as a dict by agent, and what came of the round.
-
-        Without an id it is the oldest round that nobody waited for yet; if there is none, a round is opened.
-        With nobody registered it returns at once, empty and not valid. Cancelling leaves the round as it was.
-
-        Returns:
-            The outcome. Look at `valid` before deciding on it; `explain()` says why it is what it is.
-
-        Raises:
-            UnknownRound: No round of that id is open or remembered.
-            BusClosed: The bus is stopping or stopped, so no round can open.
-
-        """
-        self._admission.check_thread("wait_for_signals")
-        return await self._rounds.wait(round_id)
-
-    def open_round(
-        self,
-        round_id: str | None = None,
-        roster: Iterable[str] | None = None,
-        quorum: float | None = None,
-        critical: Iterable[str] | None = None,
-        signal_timeout: float | None = None,
-        barrier_timeout: float | None = None,
-    ) -> SignalBarrier:
-        """Open a round; several may be open at once, one per symbol or offsets.
-
-        Args:
-            round_id: Its identity; by default a fresh one.
-            roster: Who is expected; by default the registered agents.
-            quorum: A count (int), or a share of the roster, rounded up (float); by default everybody.
-            critical: Agents without whose answer the outcome is not valid; by default those registered as
-                critical.
-            signal_timeout: How long to hold out for everybody, in seconds; by default the bus's.
-            barrier_timeout: The hard deadline, in seconds; by default the bus's.
-
-        Raises:
-            DuplicateRound: The id is taken.
-            ConfigError: A setting is out of range.
-
-        """
-        self._admission.check_thread("open_round")
-        return self._rounds.open(
-            round_id,
-            roster=roster,
-            quorum=quorum,
-            critical=critical,
-            signal_timeout_s=signal_timeout,
-            barrier_timeout_s=barrier_timeout,
-        )
-
-    def abstain(self, agent: str, reason: str = "", round_id: str | None = None) -> Verdict:
-        """Answer a round without an opinion: counts toward the quorum, is handed to nobody as a signal.
-
-        The round is found as that of a signal is: by the id, by the event being handled, by who is expected.
-
-        Raises:
-            UnknownRound: A round of the given id is neither open nor remembered.
-
-        """
+    def abstain(self, agent: str, reason: str, round_id: str | None) -> Verdict:
+        """Answer a round without an opinion; see `EventBus.abstain`."""
         self._admission.check_thread("abstain")
         who = current.get()
         cause = None if who is None else who.cause()
@@ -196,18 +105,3 @@ class Signals:
         if round_id is None and cause.round_id is not None and self._rounds.knows(cause.round_id):
             round_id = cause.round_id
         return self._rounds.abstain(agent, reason, round_id, None, cause.asked_ns)
-
-    def heartbeat(self, agent: str, lease_s: float | None = None) -> Verdict:
-        """Note that an agent is alive. That is no answer.
-
-        With `lease_s` the agent has a lease: from then on health misses it whenever it gives no sign of life
-        for so many seconds. Later heartbeats renew the lease; 0 ends it.
-        """
-        self._admission.check_thread("heartbeat")
-        self._monitor.renew(agent, lease_s)
-        return self._rounds.heartbeat(agent)
-
-    async def get_barrier_status(self) -> dict[str, Any]:
-        """Return the state of the barrier, JSON-ready: agents, open rounds, recent outcomes, strays."""
-        self._admission.check_thread("get_barrier_status")
-        return self._rounds.get_status()

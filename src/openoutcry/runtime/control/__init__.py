@@ -1,5 +1,6 @@
-"""Control: a running bus answers requests at a local socket beside its journal.
+"""The control socket: how the command line asks a running bus, and what it may ask.
 
-It keeps the socket, its clients and the table of verbs. It knows the bus by the `Operated` protocol alone,
-and nothing that a client does, sends or leaves out reaches the bus but through a verb.
+`server` listens beside the journal on the bus's loop, `requests` is the table of verbs and the protocol that
+the bus fulfils, `client` asks from another process. The room does nothing to a bus but through that protocol:
+it does not import `api`, and what a client does wrong never reaches the bus.
 """

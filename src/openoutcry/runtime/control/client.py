@@ -1,4 +1,4 @@
-"""Asks the desk of a running bus, from another process or thread."""
+"""The client of the control socket: asks a running bus, from another process or thread."""
 
 import socket
 from contextlib import closing, suppress
@@ -14,11 +14,11 @@ _CHUNK_BYTES: Final = 256 * 1024
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the desk has answered.
+    """What the bus has answered.
 
     Attributes:
         ok: Whether it was done.
-        result: What came of it.
+        result: The verb's result.
         error: Why it was not done, as `<class>: <message>`.
 
     """
@@ -29,10 +29,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def ask(journal: str | Path, verb: str, *, timeout_s: float = 65.0, **arguments: Any) -> Answer | None:
-    """Ask the bus that writes to `journal`, and return its answer; None when no bus listens there.
+    """Ask the bus that writes to `journal`, and return its answer; None if no bus listens.
 
-    A bus that goes away in the middle, or does not answer within `timeout_s` seconds, is an answer that is
-    not ok. Raises `PermissionError` when the socket belongs to somebody else.
+    If the bus goes away before it has answered, or does not answer within `timeout_s` seconds, the answer is
+    not ok. Raises `PermissionError` if the socket belongs to another user.
     """
     path = socket_path(journal)
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as line:
@@ -62,7 +62,7 @@ def ask(journal: str | Path, verb: str, *, timeout_s: float = 65.0, **arguments:
 
 
 def _receive(line: socket.socket) -> bytes:
-    """Read up to the end of the line."""
+    """Read to the end of the line, or until the bus hangs up."""
     parts: list[bytes] = []
     size = 0
     while part := line.recv(_CHUNK_BYTES):

@@ -1,14 +1,60 @@
-"""What can be asked at the desk of a running bus: a table of verbs, with what each takes and does."""
+"""What a running bus can be asked at its control socket: a table of verbs, with what each takes and does.
+
+The verbs act on a `ControlledBus`, which is all that this room knows of a bus.
+"""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import encode
+
+
+class Operations(Protocol):
+    """What the control socket does to a bus on behalf of the operator: `bus.admin`."""
+
+    def pause(self, name: str) -> str:
+        """Pause a subscription, and return its state."""
+
+    def resume(self, name: str) -> str:
+        """Resume a subscription, and return its state."""
+
+    def redrive(self, subscription: str | None = None, **which: Any) -> int:
+        """Deliver dead letters once more, and return how many."""
+
+    def drop_dead_letters(self, subscription: str | None = None, **which: Any) -> int:
+        """Remove dead letters, and return how many."""
+
+    def cursors(self) -> Awaitable[Any]:
+        """Return how far every subscription in the journal has come."""
+
+    def drop_cursor(self, name: str) -> Awaitable[int]:
+        """Forget a cursor, and return how many events waited behind it."""
+
+    def reassign_cursor(self, old: str, new: str) -> Awaitable[int]:
+        """Give a cursor another name, and return how many events wait behind it."""
+
+
+class ControlledBus(Protocol):
+    """What the control socket asks of a bus."""
+
+    @property
+    def admin(self) -> Operations:
+        """The operator's verbs."""
+
+    def get_status(self) -> dict[str, Any]:
+        """Return everything about the bus."""
+
+    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
+        """Return the dead letters, oldest first."""
+
+    def flush(self) -> Awaitable[None]:
+        """Wait until everything accepted and settled so far is on the disk."""
 
 
 class _Head(msgspec.Struct):
@@ -26,7 +72,7 @@ class Plain(_Head, forbid_unknown_fields=True):
 
 
 class Letters(_Head, forbid_unknown_fields=True, kw_only=True):
-    """LetterFilter dead letters: those that meet every condition given. See `EventBus.redrive`."""
+    """Some dead letters: those that meet every condition that is given. See `Admin.redrive`."""
 
     subscription: str | None = None
     letter_ids: list[int] | None = None
@@ -35,7 +81,7 @@ class Letters(_Head, forbid_unknown_fields=True, kw_only=True):
     until_ns: int | None = None
 
     def conditions(self) -> dict[str, Any]:
-        """Return the arguments for the bus."""
+        """Return the keyword arguments of `redrive` and `drop_dead_letters`."""
         return {name: getattr(self, name) for name in self.__struct_fields__ if name != "verb"}
 
 
@@ -63,51 +109,39 @@ class Verb(NamedTuple):
     """One thing that can be asked.
 
     Attributes:
-        takes: The request's type; it has a field `verb`.
-        do: Called with the bus and the request; what it returns, or what awaiting that gives, is the result.
+        takes: The type of the request; it has a field `verb`.
+        do: Called with the bus and the request. What it returns, or what awaiting that gives, is the answer.
 
     """
 
     takes: type[Any]
-    do: Callable[[Any, Any], Any]
+    do: Callable[[ControlledBus, Any], Any]
 
 
-def _dead_letters(bus: Any, asked: Listing) -> list[dict[str, Any]]:
+def _dead_letters(bus: ControlledBus, asked: Listing) -> list[dict[str, Any]]:
     if asked.limit < 1:
         raise ConfigError(f"limit = {asked.limit}: ask for 1 or more")
     return [_plain_letter(letter) for letter in bus.dead_letters(asked.subscription)[-asked.limit :]]
 
 
-def _plain_letter(letter: Any) -> dict[str, Any]:
+def _plain_letter(letter: DeadLetter) -> dict[str, Any]:
     plain: dict[str, Any] = letter.to_dict()
     try:
         plain["event"] = msgspec.Raw(encode(letter.event))
     except InvalidEvent:
-        plain["event"] = None  # of a class that nobody has registered, in memory alone
+        plain["event"] = None  # of a class that is not registered, and so kept in memory alone
     return plain
 
 
-async def _flush(bus: Any, _asked: Plain) -> bool:
+async def _flush(bus: ControlledBus, _asked: Plain) -> bool:
     await bus.flush()
     return True
 
 
-def _pause(bus: Any, asked: Named) -> str:
-    subscription = bus.subscription(asked.subscription)
-    subscription.pause()
-    return str(subscription.state())
+def _saved(do: Callable[[ControlledBus, Any], Any]) -> Callable[[ControlledBus, Any], Any]:
+    """Return a verb that is answered when what it did is on the disk."""
 
-
-def _resume(bus: Any, asked: Named) -> str:
-    subscription = bus.subscription(asked.subscription)
-    subscription.resume()
-    return str(subscription.state())
-
-
-def _saved(do: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Have what was done on the disk before it is answered."""
-
-    async def do_and_save(bus: Any, asked: Any) -> Any:
+    async def do_and_save(bus: ControlledBus, asked: Any) -> Any:
         result = do(bus, asked)
         if inspect.isawaitable(result):
             result = await result
@@ -121,18 +155,18 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
     {
         "ping": Verb(Plain, lambda _bus, _asked: "pong"),
         "status": Verb(Plain, lambda bus, _asked: bus.get_status()),
-        "redrive": Verb(Letters, lambda bus, asked: bus.redrive(**asked.conditions())),
+        "redrive": Verb(Letters, lambda bus, asked: bus.admin.redrive(**asked.conditions())),
         "drop_dead_letters": Verb(
-            Letters, _saved(lambda bus, asked: bus.drop_dead_letters(**asked.conditions()))
+            Letters, _saved(lambda bus, asked: bus.admin.drop_dead_letters(**asked.conditions()))
         ),
         "dead_letters": Verb(Listing, _dead_letters),
-        "cursors": Verb(Plain, lambda bus, _asked: bus.cursors()),
-        "drop_cursor": Verb(Named, _saved(lambda bus, asked: bus.drop_cursor(asked.subscription))),
+        "cursors": Verb(Plain, lambda bus, _asked: bus.admin.cursors()),
+        "drop_cursor": Verb(Named, _saved(lambda bus, asked: bus.admin.drop_cursor(asked.subscription))),
         "reassign_cursor": Verb(
-            Renamed, _saved(lambda bus, asked: bus.reassign_cursor(asked.old, asked.new))
+            Renamed, _saved(lambda bus, asked: bus.admin.reassign_cursor(asked.old, asked.new))
         ),
-        "pause": Verb(Named, _pause),
-        "resume": Verb(Named, _resume),
+        "pause": Verb(Named, lambda bus, asked: bus.admin.pause(asked.subscription)),
+        "resume": Verb(Named, lambda bus, asked: bus.admin.resume(asked.subscription)),
         "flush": Verb(Plain, _flush),
     }
 )

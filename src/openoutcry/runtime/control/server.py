@@ -1,10 +1,10 @@
-"""The desk: a running bus takes requests at a local socket beside its journal, one JSON object a line.
+"""The control server: a running bus takes requests at a local socket beside its journal, one per line.
 
     {"verb": "redrive", "subscription": "risk"}   ->  {"ok": true, "result": 3}
     {"verb": "no such thing"}                     ->  {"ok": false, "error": "ConfigError: ..."}
 
-The socket is for its owner alone. Whatever clients do (send garbage, send without end, read slowly, vanish)
-is answered or cut off here and never reaches the bus.
+The socket is for the user who runs the bus alone. Clients that send garbage, send without end, read slowly
+or vanish are answered or disconnected here; none of it reaches the bus.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ import msgspec
 
 from openoutcry.errors import ConfigError, JournalError, JournalLocked
 from openoutcry.journals import forks
-from openoutcry.runtime.control.requests import VERBS, Request, Verb
+from openoutcry.runtime.control.requests import VERBS, ControlledBus, Request, Verb
 from openoutcry.runtime.delivery.causation import current
 
 REQUEST_BYTES_MAX: Final = 64 * 1024
 CLIENTS_MAX: Final = 16
 IDLE_S: Final = 60.0
-"""A client that asks nothing for so long is cut off."""
+"""A client that asks nothing for so long is disconnected."""
 CALL_S: Final = 60.0
-"""A verb that takes longer is given up."""
+"""A verb that takes longer is cancelled."""
 SEND_S: Final = 10.0
-"""A client that does not take its answer for so long is cut off."""
+"""A client that does not read its answer for so long is disconnected."""
 _PROBE_S: Final = 1.0
 _BACKLOG: Final = 16
 _ADDRESS_BYTES_MAX: Final = 107 if sys.platform == "linux" else 103
@@ -78,7 +78,7 @@ def address_of(path: Path) -> Iterator[str]:
 class ControlServer:
     """Serves one bus at the socket of its journal, on the bus's loop.
 
-    Whoever starts it must hold the journal's lock: between two buses that lock decides, and not the socket.
+    The bus must hold the journal's lock: that lock, and not the socket, decides between two buses.
 
     Attributes:
         path: The socket.
@@ -86,7 +86,7 @@ class ControlServer:
 
     """
 
-    def __init__(self, bus: Any, journal: str | Path) -> None:
+    def __init__(self, bus: ControlledBus, journal: str | Path) -> None:
         self.path = socket_path(journal)
         self.verbs: dict[str, Verb] = dict(VERBS)
         self._bus = bus
@@ -97,10 +97,14 @@ class ControlServer:
         self._talks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        """Open the socket, for its owner alone. What a dead process left there is replaced.
+        """Open the socket, for the current user alone. The socket of a dead process is replaced.
 
-        Harmless when done twice. Cancelled, it leaves nothing behind. Raises `JournalLocked` when another bus
-        answers there, and `JournalError` when it cannot be made.
+        Does nothing if it is open. Cancelled, it leaves nothing behind.
+
+        Raises:
+            JournalLocked: Another bus answers there.
+            JournalError: The socket cannot be made.
+
         """
         if self._server is not None:
             return
@@ -123,7 +127,7 @@ class ControlServer:
             raise
 
     async def stop(self) -> None:
-        """Close the socket and cut off who is there. Harmless when done twice, or before `start`."""
+        """Close the socket and disconnect all clients. Does nothing if it is not open."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -138,7 +142,7 @@ class ControlServer:
         await asyncio.gather(*others, return_exceptions=True)
 
     def disown(self) -> None:
-        """In a forked child: let go of the socket, so that it ends with the parent."""
+        """Close the socket in a forked child, so that it ends with the parent."""
         if self._socket is not None:
             self._socket.close()
         self._held.close()
@@ -161,7 +165,7 @@ class ControlServer:
         self.path.unlink(missing_ok=True)
 
     async def _is_answered(self, address: str) -> bool:
-        """Ask whoever is there. One that outlived its bus, in a child of it, accepts and never answers."""
+        """Return True if a bus answers. A socket that outlived its bus in a child never does."""
         try:
             async with asyncio.timeout(_PROBE_S):
                 reader, writer = await asyncio.open_unix_connection(address)
@@ -174,7 +178,7 @@ class ControlServer:
             return False
 
     def _bind(self, address: str) -> socket.socket:
-        """Bind a socket that nobody else could open at any moment."""
+        """Bind a socket that no other user can open at any moment."""
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             made.setblocking(False)
@@ -194,7 +198,7 @@ class ControlServer:
         return made
 
     def _unlink(self) -> None:
-        """Take the socket's name away, unless somebody has put another one there."""
+        """Remove the socket's name, unless another socket has taken it."""
         with suppress(OSError):
             if self._inode and self.path.lstat().st_ino == self._inode:
                 self.path.unlink()
@@ -211,8 +215,8 @@ class ControlServer:
     # Talking
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one client, request by request, until it ends or has to be cut off."""
-        current.set(None)  # nothing that is asked here is the doing of a handler
+        """Answer one client, request by request, until it hangs up or has to be disconnected."""
+        current.set(None)  # what is asked here has no handler as its cause
         talk = asyncio.current_task()
         assert talk is not None
         self._talks.add(talk)
@@ -235,7 +239,7 @@ class ControlServer:
             writer.close()
 
     async def _answer(self, line: bytes) -> bytes:
-        """Do what is asked, and return the answer; it never raises but for a cancellation."""
+        """Do what is asked, and return the answer. Only a cancellation is raised."""
         try:
             async with asyncio.timeout(CALL_S):
                 result = await self._perform(line)
@@ -244,7 +248,7 @@ class ControlServer:
             return _refusal("TimeoutError", f"it was not done within {CALL_S:g} s; it may be done later")
         except msgspec.MsgspecError as problem:
             return _refusal("ConfigError", f"not a request: {problem}")
-        except Exception as problem:  # noqa: BLE001 - whatever a verb meets goes to who asked
+        except Exception as problem:  # noqa: BLE001 - whatever a verb raises is the client's answer
             return _refusal(type(problem).__name__, str(problem))
 
     async def _perform(self, line: bytes) -> Any:

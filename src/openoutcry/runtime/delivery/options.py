@@ -1,9 +1,10 @@
 """What a subscription may ask for: checked where it is given, and made into a mailbox."""
 
+import inspect
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from openoutcry.config import (
     NO_RETRY,
@@ -25,21 +26,40 @@ from openoutcry.events import event_type_of
 
 log = logging.getLogger("openoutcry")
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+DEFAULT_OVERFLOW = Gate()
 DEFAULT_RETRY = RetryPolicy()
 DEFAULT_BREAKER = BreakerConfig()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a subscription wants its events, as given to `subscribe`."""
+class SubscribeOptions(TypedDict, total=False):
+    """The keywords of `EventBus.subscribe`, as they are given. What each means is said there."""
 
-    overflow: Overflow
+    overflow: Overflow | OverflowName
     max_age_s: float | None
     timeout_s: float | None
     concurrency: int
     keep: bool
-    retry: RetryPolicy
-    breaker: BreakerConfig | None = None
+    retry: RetryPolicy | bool | None
+    breaker: BreakerConfig | bool | None
+    durable: bool
+    outbox: bool
+    restore: Callable[[Any], None] | None
+    blocking: bool
+    supersede: str | Callable[[Any], object] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The same, checked: policies instead of their names, and a default for what was not given."""
+
+    overflow: Overflow = DEFAULT_OVERFLOW
+    max_age_s: float | None = None
+    timeout_s: float | None = None
+    concurrency: int = 1
+    keep: bool = False
+    retry: RetryPolicy = DEFAULT_RETRY
+    breaker: BreakerConfig | None = DEFAULT_BREAKER
     durable: bool = True
     outbox: bool = False
     restore: Callable[[Any], None] | None = None
@@ -67,48 +87,62 @@ class Options:
         return self.is_guarded or self.outbox or self.blocking or self.concurrency > 1
 
 
-def options_of(
-    *,
-    overflow: Overflow | OverflowName = "gate",
-    max_age_s: float | None = None,
-    timeout_s: float | None = None,
-    concurrency: int = 1,
-    retry: RetryPolicy | bool | None = None,
-    keep: bool = False,
-    breaker: BreakerConfig | bool | None = None,
-    durable: bool = True,
-    outbox: bool = False,
-    restore: Callable[[Any], None] | None = None,
-    blocking: bool = False,
-    supersede: str | Callable[[Any], object] | None = None,
-) -> Options:
-    """Check what was given to `subscribe`, and return it with the defaults in their places."""
-    if max_age_s is not None:
-        check_number("max_age_s", max_age_s, 0, above=True)
-    if timeout_s is not None:
-        check_number("timeout_s", timeout_s, 0, above=True)
-    check_number("concurrency", concurrency, 1, whole=True)
-    if outbox and (blocking or not (durable and concurrency == 1)):
+DEFAULT_OPTIONS = Options()
+
+
+def options_of(**given: Unpack[SubscribeOptions]) -> Options:
+    """Check what was given to `subscribe`, and return it with the defaults in their places.
+
+    Raises:
+        SubscriptionError: An option, or a combination of them, is not usable.
+        ConfigError: A number is out of range.
+        TypeError: There is no such option.
+
+    """
+    asked: dict[str, Any] = dict(given)
+    unknown = sorted(asked.keys() - SubscribeOptions.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"subscribe() got an unexpected keyword argument {unknown[0]!r}")
+    if "overflow" in asked:
+        asked["overflow"] = overflow_policy(asked["overflow"])
+    if "retry" in asked:
+        asked["retry"] = _retry(asked["retry"])
+    if "breaker" in asked:
+        asked["breaker"] = _breaker(asked["breaker"])
+    options = Options(**asked)
+    if options.max_age_s is not None:
+        check_number("max_age_s", options.max_age_s, 0, above=True)
+    if options.timeout_s is not None:
+        check_number("timeout_s", options.timeout_s, 0, above=True)
+    check_number("concurrency", options.concurrency, 1, whole=True)
+    if options.outbox and (options.blocking or not options.durable or options.concurrency != 1):
         raise SubscriptionError(
-            f"outbox=True with durable={durable}, concurrency={concurrency}, blocking={blocking}: an outbox "
-            "is committed with the cursor, one call at a time, on the loop; leave the others as they are by "
-            "default"
+            f"outbox=True with durable={options.durable}, concurrency={options.concurrency}, "
+            f"blocking={options.blocking}: an outbox is committed with the cursor, one call at a time, on "
+            "the loop; leave the others as they are by default"
         )
-    policy = overflow_policy(overflow)
-    return Options(
-        overflow=policy if supersede is None else _superseding(policy, supersede, blocking=blocking),
-        max_age_s=max_age_s,
-        timeout_s=timeout_s,
-        concurrency=concurrency,
-        keep=keep,
-        retry=_retry(retry),
-        breaker=_breaker(breaker),
-        durable=durable,
-        outbox=outbox,
-        restore=restore,
-        blocking=blocking,
-        supersede=supersede,
+    if options.supersede is None:
+        return options
+    overflow = _superseding(options.overflow, options.supersede, blocking=options.blocking)
+    return replace(options, overflow=overflow)
+
+
+def spells_out_options(function: Function) -> Function:
+    """Have `help()` show the options of a function that takes `**options: Unpack[SubscribeOptions]`."""
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = (
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=SubscribeOptions.__annotations__[field.name],
+        )
+        for field in fields(Options)
     )
+    spelt_out = signature.replace(parameters=[*own, *options])
+    setattr(function, "__signature__", spelt_out)  # noqa: B010 - functions do not declare it
+    return function
 
 
 def _retry(value: RetryPolicy | bool | None) -> RetryPolicy:
@@ -145,9 +179,6 @@ def _superseding(overflow: Overflow, key: str | Callable[[Any], object], *, bloc
             "is kept, so leave overflow out"
         )
     return wanted
-
-
-DEFAULT_OPTIONS = options_of()
 
 
 def mailbox_of(options: Options, share: int) -> Mailbox:

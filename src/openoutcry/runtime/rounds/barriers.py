@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Self
 
-from openoutcry.clocks import SystemClock
+from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import Round, State, Verdict
 from openoutcry.core.outcome import LateAnswer, RoundOutcome, StandIn, Status
 from openoutcry.core.terms import NS_PER_S, agree, to_ns
@@ -27,7 +27,6 @@ __all__ = [
     "Status",
     "Verdict",
     "check_round_id",
-    "clock_of_loop",
     "new_round_id",
 ]
 
@@ -296,12 +295,3 @@ def check_round_id(round_id: str) -> str:
             f"round_id is {given!r}: give a string of at least one character, or None for a fresh one"
         )
     return given
-
-
-def clock_of_loop() -> Clock:
-    """Return the clock of the running loop if it owns one, as a virtual loop does, else the system's."""
-    try:
-        clock = getattr(asyncio.get_running_loop(), "clock", None)
-    except RuntimeError:
-        clock = None
-    return SystemClock() if clock is None else clock

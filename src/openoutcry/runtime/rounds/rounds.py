@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
 from openoutcry.core.early import Early, EarlySignals
 from openoutcry.core.outcome import RoundOutcome, Status
@@ -13,7 +14,7 @@ from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
 from openoutcry.events import stamp
 from openoutcry.ports import Clock
 from openoutcry.runtime.rounds.agents import Agents
-from openoutcry.runtime.rounds.barriers import SignalBarrier, check_round_id, clock_of_loop, new_round_id
+from openoutcry.runtime.rounds.barriers import SignalBarrier, check_round_id, new_round_id
 from openoutcry.runtime.rounds.released import RECENT_MAX, UNCLAIMED_MAX, Released, Stray, summary
 from openoutcry.runtime.rounds.timer import DeadlineTimer
 

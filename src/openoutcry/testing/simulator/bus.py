@@ -9,6 +9,7 @@ from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalDead, OpenOutcryError
 from openoutcry.ports import Level
+from openoutcry.runtime.api.admin import Admin
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.delivery.subscription import Handler, Subscription, identity, qualified_name
 from openoutcry.runtime.rounds.barriers import SignalBarrier
@@ -57,6 +58,7 @@ class SimBus(EventBus):
         """Attach the bus to a simulation."""
         self.world, self.life, self.faults = world, life, faults
         self._truth, self.rounds_truth = truth, rounds
+        self._admin = SimAdmin(self, truth)
         self._calls, self._watch, self._note = calls, watch, note
         self._wrapped = {}
         self._kills = {}
@@ -234,8 +236,17 @@ class SimBus(EventBus):
             self._watch.ended(made.name)
             self._wrapped.pop(identity(handler), None)
 
-    def redrive(self, subscription: str | None = None, **which: Any) -> int:
-        """As `EventBus.redrive`."""
-        letters: list[DeadLetter] = self.dead_letters(subscription)
+
+class SimAdmin(Admin):
+    """The operators' verbs of a bus in a simulation."""
+
+    def __init__(self, bus: SimBus, truth: Truth) -> None:
+        super().__init__(bus._bus, bus._admission, bus._lifecycle)  # noqa: SLF001 - it is its bus's own part
+        self._letters_of = bus.dead_letters
+        self._truth = truth
+
+    def redrive(self, /, subscription: str | None = None, **which: Any) -> int:
+        """As `Admin.redrive`."""
+        letters: list[DeadLetter] = self._letters_of(subscription)
         self._truth.redriven.update((letter.subscription, letter.event.event_id) for letter in letters)
         return super().redrive(subscription, **which)

@@ -300,7 +300,7 @@ class House:
         elif which == 2:
             await bus.flush()
         elif which == 3:
-            bus.redrive()
+            bus.admin.redrive()
         else:
             one = chance.one_of(bus.subscriptions)
             one.pause()

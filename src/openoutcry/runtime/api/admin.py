@@ -1,0 +1,209 @@
+"""The operator's verbs: dead letters, cursors, the journal, and subscriptions by name, on a running bus.
+
+What an agent needs every day is at `EventBus`. What somebody does to a firm that is running, from a console,
+a notebook or the command line, is here.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from openoutcry.errors import NotSubscribed
+from openoutcry.journals import Recovered
+from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.api.lifecycle import Lifecycle
+from openoutcry.runtime.delivery.dead_letters import letter_filter
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.durability.cursors import CursorReport, Cursors
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class Admin:
+    """What an operator can do to a bus. It is `bus.admin`.
+
+    Like the bus, it belongs to one event loop: called on another thread, every verb raises `WrongThread`.
+    """
+
+    def __init__(self, bus: BusState, admission: Admission, lifecycle: Lifecycle) -> None:
+        self._bus = bus
+        self._admission = admission
+        self._lifecycle = lifecycle
+
+    # -- subscriptions ------------------------------------------------------------------------------
+
+    def pause(self, name: str) -> str:
+        """Have a subscription begin no further events until `resume`. Kill switches still get through.
+
+        Calls that have begun go on to their end, and what is accepted meanwhile waits.
+
+        Returns:
+            The subscription's state, as in `SubscriptionStats`.
+
+        Raises:
+            NotSubscribed: No subscription has this name.
+
+        """
+        subscription = self._bus.router.named(name)
+        subscription.pause()
+        return subscription.state()
+
+    def resume(self, name: str) -> str:
+        """Have a subscription handle its events again: the operator says that its handler is mended.
+
+        It undoes `pause`, closes the breaker, and ends a quarantine; recovery may try everything anew.
+
+        Returns:
+            The subscription's state, as in `SubscriptionStats`.
+
+        Raises:
+            NotSubscribed: No subscription has this name.
+
+        """
+        subscription = self._bus.router.named(name)
+        subscription.resume()
+        return subscription.state()
+
+    # -- dead letters -------------------------------------------------------------------------------
+
+    def redrive(self, /, subscription: str | None = None, **which: Any) -> int:
+        """Deliver dead letters once more, each to the subscription that gave it up and to no other.
+
+        A letter is removed when its event has been handled. If that fails again it stays, with the attempts
+        of both.
+
+        Args:
+            subscription: The subscription's name; by default all subscriptions.
+            **which: `letter_ids` (any of these), `event_type`, `since_ns`, `until_ns` (when it was given up,
+                in nanoseconds since 1970). A letter must meet all conditions that are given; by default all
+                letters are meant.
+
+        Returns:
+            How many were delivered. Letters that cannot be decoded are left alone.
+
+        Raises:
+            NotSubscribed: No subscription has this name.
+            ConfigError: There is no such condition.
+
+        """
+        self._admission.check_thread("redrive")
+        chosen = letter_filter(which)
+        now_ns = self._bus.clock.now_ns()
+        count = 0
+        for one in self._subscriptions(subscription):
+            count += self._bus.dead_letters.redrive(one, chosen, now_ns)
+            one.wake_all()
+        return count
+
+    def drop_dead_letters(self, /, subscription: str | None = None, **which: Any) -> int:
+        """Remove dead letters for good; arguments and errors as for `redrive`.
+
+        Letters of subscriptions that are in the journal and not subscribed now are among them.
+
+        Returns:
+            How many were removed. Letters that are being redriven are left alone.
+
+        """
+        self._admission.check_thread("drop_dead_letters")
+        chosen = letter_filter(which)
+        dead_letters = self._bus.dead_letters
+        if subscription is not None and dead_letters.knows(subscription):
+            return dead_letters.drop_absent(subscription, chosen)
+        count = dead_letters.drop_absent(None, chosen) if subscription is None else 0
+        return count + sum(dead_letters.drop(one, chosen) for one in self._subscriptions(subscription))
+
+    def _subscriptions(self, name: str | None) -> tuple[Subscription, ...]:
+        router = self._bus.router
+        return tuple(router) if name is None else (router.named(name),)
+
+    # -- cursors ------------------------------------------------------------------------------------
+
+    async def cursors(self) -> list[CursorReport]:
+        """Return how far every subscription in the journal has come; an empty list without a journal."""
+        self._admission.check_thread("cursors")
+        store = self._admission.store
+        return [] if store is None else await store.cursors.report()
+
+    async def drop_cursor(self, name: str) -> int:
+        """Forget the cursor of a subscription that no longer exists, and give up what waits for it.
+
+        Its dead letters stay. Cancelled, the cursor may be dropped all the same.
+
+        Returns:
+            How many events were given up.
+
+        Raises:
+            SubscriptionError: It is subscribed.
+            NotSubscribed: The journal has no such cursor, or the bus has no open journal.
+            JournalError: The journal takes nothing at the moment.
+
+        """
+        return await self._cursors("drop_cursor").drop(name)
+
+    async def reassign_cursor(self, old: str, new: str) -> int:
+        """Give the cursor and the dead letters of a subscription that was renamed to its new name.
+
+        Cancelled, they may be reassigned all the same.
+
+        Returns:
+            How many events wait for it.
+
+        Raises:
+            SubscriptionError: The old name is subscribed, or the new one has a cursor of its own.
+            NotSubscribed: The journal has no cursor of the old name, or the bus has no open journal.
+            JournalError: The journal takes nothing at the moment.
+
+        """
+        return await self._cursors("reassign_cursor").reassign(old, new)
+
+    def _cursors(self, verb: str) -> Cursors:
+        self._admission.check_thread(verb)
+        if self._admission.store is None:
+            raise NotSubscribed(
+                f"{verb}: the bus has no open journal, so there are no cursors; "
+                "enable persistence and start it"
+            )
+        return self._admission.store.cursors
+
+    # -- the journal --------------------------------------------------------------------------------
+
+    async def recover_journal(self) -> Recovered:
+        """Replace a dead journal by a new file with everything that can be verified of it; the bus runs on.
+
+        The old file is kept beside the new one as `<path>.dead-<n>`. Subscriptions stay where they are;
+        events of which it was not known whether they had reached the disk are delivered if they have. With
+        `HealthCheckConfig(recover=True)` the bus does this by itself, a limited number of times; after this
+        call it may try as often again. On a bus that is not running it repairs the file alone, as after
+        `JournalCorrupt`.
+
+        Meanwhile durable publishes raise `JournalDead`. Cancelled, the recovery goes on.
+
+        Returns:
+            What was carried over, and what was lost.
+
+        Raises:
+            OpenOutcryError: The journal is not dead, or was given to the bus as an object.
+            JournalError: The new file could not be made (`JournalFull`, ...); the old one stays as it is.
+
+        """
+        self._admission.check_thread("recover_journal")
+        return await self._lifecycle.recover_journal()
+
+
+def moved(
+    verb: Callable[Concatenate[Admin, Arguments], Result],
+) -> Callable[Concatenate[Any, Arguments], Result]:
+    """Return the method by which `EventBus` had a verb before: it warns, and does what `bus.admin` does."""
+    name = verb.__name__
+
+    @wraps(verb)
+    def deprecated(bus: Any, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        warnings.warn(f"bus.{name} is deprecated: call bus.admin.{name}", DeprecationWarning, stacklevel=2)
+        result: Result = getattr(bus.admin, name)(*args, **kwargs)
+        return result
+
+    deprecated.__doc__ = f"Deprecated: call `bus.admin.{name}`."
+    return deprecated
