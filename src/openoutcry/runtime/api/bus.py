@@ -69,8 +69,8 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         dedup_window: An `event_id` is recognised as a duplicate until this many further events were accepted,
         dedup_window_s: or this time has passed, in seconds; while the event waits or is in flight, always.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
-        stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round is
-            shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
+        stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round
+            is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
         journal: A journal to use instead of the file that `persistence_config` names. It is not closed by the
             bus.
 
