@@ -73,10 +73,10 @@ class EventBus:
             accepted, and always while its event waits or is in flight.
         dedup_window_s: Nor is it recognised after this time, in seconds.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
-        stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round is
-            shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
-        journal: A journal to use instead of the file that `persistence_config` names. The bus does not
-            close it.
+        stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round
+            is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
+        journal: A journal to use instead of the file that `persistence_config` names. The bus does not close
+            it.
 
     The journal is opened when it is first needed, by a publish, `recover_persisted_events` or `start` at the
     latest; they raise what opening it raises (`JournalLocked`, `JournalCorrupt`, ...). `stop` closes it.
