@@ -15,6 +15,7 @@ from openoutcry.runtime.durability.store import Store
 if TYPE_CHECKING:
     from openoutcry.runtime.admission.gate import Admission
     from openoutcry.runtime.api.lifecycle import Lifecycle
+    from openoutcry.runtime.delivery.dispatcher import Dispatcher
     from openoutcry.runtime.delivery.state import BusState
 
 
@@ -24,6 +25,7 @@ class Persisting:
     config: BusConfig
     _admission: "Admission"
     _bus: "BusState"
+    _dispatcher: "Dispatcher"
     _lifecycle: "Lifecycle"
 
     async def publish_receipt(
@@ -120,7 +122,7 @@ class Persisting:
             if drops:
                 count += dead_letters.drop(subscription, chosen)
             else:
-                count += dead_letters.redrive(subscription, chosen, now_ns)
+                count += dead_letters.redrive(subscription, chosen, self._dispatcher, now_ns)
                 subscription.wake_all()
         return count
 

@@ -146,8 +146,9 @@ class Consumer:
             return
         lane.bury(batch)
         trace = safe_traceback(error)
+        wall_ns, position = self.crew.clock.wall_ns(), batch.position
         letter = DeadLetter(
-            self.name, lane.name, event, reason, text, trace, attempts, self.crew.clock.wall_ns()
+            self.name, lane.name, event, reason, text, trace, attempts, wall_ns, position=position
         )
         log.error("%s gave up %s after %d attempts: %s", self.name, described(event), attempts, text)
         self.crew.dead(subscription, letter, batch.first)

@@ -75,8 +75,8 @@ class Crew(Protocol):
         """A worker has moved on in a mailbox while the bus is under pressure."""
         ...
 
-    def dead(self, subscription: Subscription, letter: DeadLetter, place: int = 0) -> None:
-        """An event, at `place` of its lane, became a dead letter."""
+    def dead(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> None:
+        """An event, with this number in its lane, became a dead letter."""
         ...
 
     def failing(self, subscription: Subscription) -> None:

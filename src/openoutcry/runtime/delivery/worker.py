@@ -268,8 +268,8 @@ class Worker(Interruptible):
         """Settle. False when the worker must not go on."""
         self.mailbox.settle(batch)
         offsets = self.consumer.subscription.offsets
-        if offsets is not None:
-            offsets.settled(batch.lane, len(batch.events))
+        if offsets is not None and batch.positions is not None:
+            offsets.touched(len(batch.events))
         if self._deadline_ns is not None:
             self.superseded = False
             self._silence_alarm()

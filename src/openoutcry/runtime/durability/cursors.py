@@ -1,4 +1,4 @@
-"""The cursors: which durable subscription stands where in the journal, and what it is handed when it comes."""
+"""Cursors: where each durable subscription stands in the journal, and what it is handed when it is made."""
 
 import asyncio
 import logging
@@ -14,7 +14,8 @@ from openoutcry.errors import NotSubscribed, SubscriptionError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
 from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.delivery.dead_letters import DeadLetters, LetterFilter
-from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.offsets import CursorSaver, LaneOffsets, Offsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.runtime.durability.committer import Committer
@@ -66,22 +67,20 @@ class Cursors:
     def __init__(
         self,
         bus: BusState,
+        dispatcher: Dispatcher,
         journal: Journal,
         commits: Committer,
         dead_letters: DeadLetters,
         suspects: CrashSuspects,
-        note: Callable[[Offsets], None],
-        save_soon: Callable[[], None],
-        can_save: Callable[[], bool],
+        saver: CursorSaver,
     ) -> None:
         self._bus = bus
+        self._dispatcher = dispatcher
         self._journal = journal
         self._commits = commits
         self._dead_letters = dead_letters
         self._suspects = suspects
-        self._note = note
-        self._save_soon = save_soon
-        self._can_save = can_save
+        self._saver = saver
         self._put_away = unreadable(bus)
         self._cursors: dict[str, dict[str, CursorState]] = {}
         for state in journal.cursors():
@@ -98,7 +97,7 @@ class Cursors:
         self.redelivered = 0
 
     def adopt(self, subscription: Subscription) -> None:
-        """Give a durable subscription its books, and what it has not settled."""
+        """Give a durable subscription its offsets, and what it has not settled."""
         if not subscription.durable:
             return
         saved = self._cursors.pop(subscription.name, {})
@@ -117,33 +116,30 @@ class Cursors:
             held = [lane.held for lane in subscription.offsets.lanes]
             box.fall_behind(-box.behind)
             self._bus.withdraw_control(subscription, self._is_kept)
-        lanes = (subscription.control.normal, box.high, box.normal)
+            box.forget_positions()
+            subscription.control.forget_positions()
         first = self._first_floor()
-        books: list[LaneOffsets] = []
-        for lane in lanes:
+        made: list[LaneOffsets] = []
+        for mailbox, lane in (
+            (subscription.control, subscription.control.normal),
+            (box, box.high),
+            (box, box.normal),
+        ):
             state = saved.get(lane.name)
-            offsets = (
-                LaneOffsets(lane, first, ())
-                if state is None
-                else LaneOffsets(lane, state.floor, state.settled)
-            )
-            if state is not None:
+            if state is None:
+                offsets = LaneOffsets(mailbox, lane, first)
+                self.fresh = True
+            else:
+                offsets = LaneOffsets(mailbox, lane, state.floor, state.settled)
                 offsets.saved = (state.floor, state.settled)
                 self._report_untaken(subscription, state)
-            books.append(offsets)
-            self.fresh = self.fresh or state is None
-        for offsets, waiting in zip(books, held, strict=False):
+            made.append(offsets)
+        for offsets, waiting in zip(made, held, strict=False):
             offsets.held = waiting
-        control, high, normal = books
+        control, high, normal = made
         takes_types = tuple(sorted(_types(subscription)))
         subscription.offsets = Offsets(
-            subscription.name,
-            takes_types,
-            (control, high, normal),
-            self._note,
-            self._save_soon,
-            subscription.save_first,
-            self._can_save,
+            subscription.name, takes_types, (control, high, normal), self._saver, subscription.save_first
         )
         self._suspects.sort_out(subscription)
         self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
@@ -152,7 +148,7 @@ class Cursors:
         if self._bus.running:
             self._hand_urgent(subscription)
             self._redrive()
-        self._note(subscription.offsets)
+        self._saver.note(subscription.offsets)
 
     @staticmethod
     def _report_untaken(subscription: Subscription, state: CursorState) -> None:
@@ -177,7 +173,7 @@ class Cursors:
             states.get(lane.lane.name) == lane.saved for lane in offsets.lanes
         )
         if holds:
-            offsets.rebind(self._note, self._save_soon, self._can_save)
+            offsets.rebind(self._saver)
         return holds
 
     def hand_over(self) -> None:
@@ -192,9 +188,8 @@ class Cursors:
         letters, self._to_redrive = self._to_redrive, []
         for subscription, letter in letters:
             chosen = frozenset({letter.letter_id})
-            self._dead_letters.redrive(
-                subscription, LetterFilter(letter_ids=chosen), self._bus.clock.now_ns()
-            )
+            which, now_ns = LetterFilter(letter_ids=chosen), self._bus.clock.now_ns()
+            self._dead_letters.redrive(subscription, which, self._dispatcher, now_ns)
 
     def _first_floor(self) -> int:
         """Return where a subscription without a cursor begins: now or, before the start, at the beginning."""
@@ -215,12 +210,8 @@ class Cursors:
                 if takes_type(subscription, entry):
                     self._put_away(subscription, lane, entry, event)
             elif takes(subscription.selectors, event):
-                lane.place((entry.position,))
-                if entry.lane == "high":
-                    subscription.mailbox.push_high([event], now_ns)
-                else:
-                    lane.lane.push([event], now_ns)
-                    bus.control_waiting += bus.running
+                at = (entry.position,)
+                self._dispatcher.push((subscription,), [event], now_ns, at, entry.lane, is_owed=True)
                 self.redelivered += 1
         offsets.control.read_upto = offsets.high.read_upto = released
         offsets.control.behind = offsets.high.behind = False
@@ -341,7 +332,7 @@ class Cursors:
         offsets, subscription.offsets = subscription.offsets, None
         if offsets is not None:
             self.dropped += [(offsets.name, lane.lane.name) for lane in offsets.lanes]
-            self._save_soon()
+            self._saver.save_soon()
 
 
 def takes_type(subscription: Subscription, entry: Stored) -> bool:
