@@ -363,7 +363,7 @@ class Lane:
         return any(s.first == number for _, _, s in self._parked)
 
     def forget_positions(self) -> None:
-        """What waits is not in the journal any more: another one has taken its place."""
+        """Forget where what waits stands: another journal is used from now on."""
         for s in (*self._stretches, *(p[2] for p in self._parked)):
             s.positions = None
 

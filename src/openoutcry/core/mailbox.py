@@ -219,7 +219,7 @@ class Mailbox:
         )
 
     def forget_positions(self) -> None:
-        """What is not settled is not in the journal any more: another one has taken its place."""
+        """Forget where what is open stands: another journal is used from now on."""
         for batch in self.open:
             batch.positions = None
         self.high.forget_positions()

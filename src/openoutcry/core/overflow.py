@@ -124,7 +124,7 @@ class ConflatingLane(Lane):
         return super().has_waiting(number) or any(item[1] == number for item in self._newest.values())
 
     def forget_positions(self) -> None:
-        """What waits is not in the journal any more."""
+        """Forget where what waits stands: another journal is used from now on."""
         super().forget_positions()
         for key, (event, number, at_ns, _) in list(self._newest.items()):
             self._newest[key] = (event, number, at_ns, 0)

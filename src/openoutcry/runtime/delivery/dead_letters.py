@@ -140,7 +140,7 @@ class DeadLetters:
             self._next_id = max(self._next_id, letter.letter_id + 1)
 
     def rename(self, old: str, new: str) -> None:
-        """Give the letters of a subscription that is gone to another name."""
+        """Give the letters of an absent subscription to another name."""
         letters = self._stored.pop(old, [])
         for letter in letters:
             moved = msgspec.structs.replace(letter, subscription=new, letter_id=self._next_id)
@@ -150,7 +150,7 @@ class DeadLetters:
             self._removed.append(letter.letter_id)
 
     def leave(self, subscription: Subscription) -> None:
-        """A subscription was ended: its letters are those of somebody absent."""
+        """Keep the letters of a subscription that was ended, for the next one of that name."""
         if self.durable and subscription.offsets is not None:
             kept: list[BuriedEvent] = []
             for letter in subscription.dead_letters:
@@ -206,32 +206,32 @@ class DeadLetters:
                 if isinstance(event, Undecodable):
                     continue
             dispatcher.push((subscription,), [event], now_ns, lane=letter.lane, is_owed=True)
-            _, lane = _place(subscription, letter.lane)
+            _, lane = _lane(subscription, letter.lane)
             self._redriven[subscription.name, letter.lane, lane.accepted] = letter
             count += 1
         return count
 
     def settle(self, subscriptions: Iterable[Subscription]) -> None:
-        """Let go of the letters whose redriven events were handled."""
+        """Remove the letters whose redriven events were settled."""
         if not self._redriven:
             return
         for subscription in subscriptions:
             done = []
             for name, lane_name, number in self._redriven:
                 if name == subscription.name:
-                    mailbox, lane = _place(subscription, lane_name)
+                    mailbox, lane = _lane(subscription, lane_name)
                     if not mailbox.is_open(lane, number):
                         done.append((name, lane_name, number))
             if done:
                 self._remove(subscription, {self._redriven.pop(key).letter_id for key in done})
 
     def interrupt(self, subscription: Subscription) -> None:
-        """What is being redriven is about to be taken back: its letters stay, and may be redriven again."""
+        """Keep the letters that are being redriven: their events are about to be taken back."""
         self.settle([subscription])
         self._redriven = {k: letter for k, letter in self._redriven.items() if k[0] != subscription.name}
 
     def drop_absent(self, name: str | None, which: Callable[[DeadLetter], bool]) -> int:
-        """Forget letters of subscriptions that nobody has made: of this name, or all; return how many."""
+        """Forget letters of subscriptions that are absent: of this name, or of all; return how many."""
         count = 0
         for absent in [name] if name is not None else list(self._stored):
             stored = self._stored.get(absent, [])
@@ -249,7 +249,7 @@ class DeadLetters:
         return count
 
     def knows(self, name: str) -> bool:
-        """Return True if there are letters of a subscription that nobody has made."""
+        """Return True if there are letters of an absent subscription of this name."""
         return bool(self._stored.get(name))
 
     def drop(self, subscription: Subscription, which: Callable[[DeadLetter], bool]) -> int:
@@ -267,7 +267,7 @@ class DeadLetters:
         return len(gone)
 
 
-def _place(subscription: Subscription, lane: str) -> tuple[Mailbox, Lane]:
+def _lane(subscription: Subscription, lane: str) -> tuple[Mailbox, Lane]:
     """Return a lane by its name, with the mailbox that it is in."""
     box, control = subscription.mailbox, subscription.control
     return (

@@ -34,7 +34,7 @@ class Dispatcher:
         mixed: Whether the staged events may differ in class or type.
         held_back: Events that wait for the start, kill switches not counted.
         held_in_journal: Events that wait for the start in the journal alone.
-        released: Tells up to which position of the journal everything has been released.
+        released: Returns up to which position of the journal everything has been released.
         fall_behind: Lets a lane of a subscription read on from the journal instead of being handed things.
 
     """
@@ -43,7 +43,7 @@ class Dispatcher:
         "_after",
         "_before_start",
         "_bus",
-        "_for_unbooked",
+        "_committed",
         "_noted",
         "_staged_at_ns",
         "exchange",
@@ -70,7 +70,7 @@ class Dispatcher:
         self.released: Callable[[], int] = int
         self.fall_behind: Callable[[Subscription, LaneOffsets], None] = lambda _subscription, _lane: None
         self._before_start: list[tuple[Any, str, int, list[int] | None]] = []
-        self._for_unbooked: list[tuple[Any, str, int]] = []
+        self._committed: list[tuple[Any, str, int]] = []
         self.held_back = self.held_in_journal = 0
         self._after: int | None = None
         self._noted: dict[int, tuple[Group, ...]] = {}
@@ -288,8 +288,8 @@ class Dispatcher:
                     part = parts[group] = ([], [])
                 part[0].append(event)
                 part[1].append(position)
-        for group, (some, places) in parts.items():
-            self.push(group.subscriptions, some, at_ns, places)
+        for group, (some, their_positions) in parts.items():
+            self.push(group.subscriptions, some, at_ns, their_positions)
 
     def release_high(self, event: Any, position: int) -> None:
         """Hand a committed high-priority event to the mailboxes at once, after what was staged before."""
@@ -299,10 +299,10 @@ class Dispatcher:
         self.deliver_high(event, position)
 
     def _leave_in_journal(self, lane: str, events: list[Any]) -> None:
-        """Leave what is committed while the bus does not run to the next start, of live lanes too."""
+        """Leave what is committed while the bus does not run to the next start, also for live lanes."""
         self.held_in_journal += len(events)
         self._bus.history.admitted += len(events)
-        self._for_unbooked += ((event, lane, len(self._before_start)) for event in events)
+        self._committed += ((event, lane, len(self._before_start)) for event in events)
         for subscription in self._bus.router:
             offsets = None if subscription.offsets is None else subscription.offsets.of(lane)
             if offsets is not None and not offsets.behind:
@@ -354,7 +354,7 @@ class Dispatcher:
         `is_known` tells of an event id whether the journal has released it: then it comes from there.
         """
         held, self._before_start = self._before_start, []
-        committed, self._for_unbooked = self._for_unbooked, []
+        committed, self._committed = self._committed, []
         self.held_back = self.held_in_journal = 0
         self._staged_at_ns = self._bus.clock.now_ns()
         for event, lane, _, positions in held:
@@ -362,10 +362,10 @@ class Dispatcher:
                 self.deliver_control(event, positions, is_known=is_known(event.event_id))
         for lane in ("high", "normal"):
             done = 0
-            for event, _, place in (h for h in committed if h[1] == lane):
-                self._deliver_held(lane, held[done:place])
-                done = place
-                self._hand_unbooked(event, lane)
+            for event, _, before in (h for h in committed if h[1] == lane):
+                self._deliver_held(lane, held[done:before])
+                done = before
+                self._push_committed(event, lane)
             self._deliver_held(lane, held[done:])
         self._after = None
 
@@ -379,8 +379,8 @@ class Dispatcher:
             self._after = after
             self.deliver()
 
-    def _hand_unbooked(self, event: Any, lane: str) -> None:
-        """Hand what the journal has to those who do not read on from it."""
+    def _push_committed(self, event: Any, lane: str) -> None:
+        """Hand what was committed before the start to those that do not read on from the journal."""
         for group in self._bus.router.route(event):
             who = [s for s in group.subscriptions if s.offsets is None]
             self.push(who, [event], self._staged_at_ns, lane=lane)

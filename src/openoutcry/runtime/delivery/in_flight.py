@@ -1,4 +1,4 @@
-"""Marks of what is in flight, where SIGKILL does not reach them: a store before a call, a store after."""
+"""Marks of the events in flight, where SIGKILL does not reach them: one store before a call, one after."""
 
 import logging
 from contextlib import suppress
@@ -93,7 +93,7 @@ class InFlightMarker:
                 self._cells[alone] = 0
 
     def clear(self) -> None:
-        """The calls are over."""
+        """Clear the mark: the calls are over."""
         if self._used >= 0:
             with suppress(ValueError):  # an abandoned call that has outlived its journal
                 self._cells[self._used] = 0

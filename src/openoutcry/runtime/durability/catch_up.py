@@ -1,8 +1,8 @@
 """Reading on from the journal: for subscriptions that are behind, by pages that they share.
 
 A lane falls behind when the bus starts with events that it has not settled, or when it stops moving while
-others go on. It is then handed nothing: it reads. When it has read everything that was released, it is live
-again, in the same turn of the loop, so that nothing falls in between.
+others go on. It is then not handed what is new: it reads. When it has read everything that was released, it
+is live again, in the same turn of the loop, so that nothing is missed in between.
 """
 
 import logging

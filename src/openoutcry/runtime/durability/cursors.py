@@ -54,12 +54,12 @@ class CursorReport:
 
 
 class Cursors:
-    """Who stands where.
+    """Where the durable subscriptions of a journal stand.
 
     Attributes:
         dropped: Cursors to forget, as (subscription, lane), to be saved.
         moved: Cursors that have another name now, to be saved.
-        fresh: Whether somebody has no saved cursor yet, so that the next commit must bring it.
+        fresh: Whether a subscription has no saved cursor yet, so that the next commit must bring it.
         redelivered: Urgent events that were handed out again at a start.
 
     """
@@ -103,13 +103,13 @@ class Cursors:
         saved = self._cursors.pop(subscription.name, {})
         box = subscription.mailbox
         held: list[deque[tuple[int, Any, int]]] = []
-        # Its cursors are written with the next commit: those of one before it must not be dropped there.
+        # Its cursors are written with the next commit, which must not drop those of a former one.
         self.dropped = [gone for gone in self.dropped if gone[0] != subscription.name]
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
             self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
             return
         if subscription.offsets is not None:
-            # Somebody else has had the journal meanwhile: what it says goes before what is remembered here.
+            # The journal was written by another bus meanwhile: what it says goes before what is known here.
             self._dead_letters.interrupt(subscription)
             box.withdraw(self._is_kept)
             subscription.withdraw_held(self._is_kept)
@@ -152,7 +152,7 @@ class Cursors:
 
     @staticmethod
     def _report_untaken(subscription: Subscription, state: CursorState) -> None:
-        """Say so where a subscription takes less than before: what waits of the rest is not for it now."""
+        """Warn if a subscription takes less than before: what waits of the rest is given up."""
         takes_now = _types(subscription)
         untaken = sorted(set(state.takes) - takes_now - {"*"})
         if untaken and "*" not in takes_now and state.lane == "normal":
@@ -163,11 +163,11 @@ class Cursors:
             )
 
     def _is_kept(self, event: Any) -> bool:
-        """Tell whether the journal has an event, so that it comes from there."""
+        """Return True if the journal has an event, so that it comes from there."""
         return self._journal.find(event.event_id) is not None
 
     def _goes_on(self, offsets: Offsets, saved: dict[str, CursorState]) -> bool:
-        """Tell whether the books of before a stop still hold, since nobody else has had the journal."""
+        """Return True if the offsets of before a stop still hold: only this bus has used the journal."""
         states = {name: (state.floor, state.settled) for name, state in saved.items()}
         holds = offsets.closed_at == self._journal.head and all(
             states.get(lane.lane.name) == lane.saved for lane in offsets.lanes
@@ -177,7 +177,7 @@ class Cursors:
         return holds
 
     def hand_over(self) -> None:
-        """The bus is about to run: hand out what is urgent."""
+        """Hand out what is urgent: the bus is about to run."""
         for subscription in self._bus.router:
             # (A high lane alone that is behind has stalled before the last stop: it reads on by itself.)
             if subscription.offsets is not None and subscription.offsets.control.behind:
@@ -192,7 +192,7 @@ class Cursors:
             self._dead_letters.redrive(subscription, which, self._dispatcher, now_ns)
 
     def _first_floor(self) -> int:
-        """Return where a subscription without a cursor begins: now or, before the start, at the beginning."""
+        """Return where a subscription without a cursor begins: now or, before the start, `_beginning`."""
         # (A bus that is stopping does not run any more, and has handed out everything as well.)
         return self._commits.released if self._bus.running or self.has_started else self._begin_at
 
@@ -225,7 +225,7 @@ class Cursors:
         return (pair for pair in self._urgent if pair[0].position > position)
 
     def started(self) -> None:
-        """The bus runs: what was read for the start is not needed any more."""
+        """Note that the bus runs: what was read for the start is not needed any more."""
         self._urgent = None
         self.has_started = True
         if self._cursors:
@@ -234,7 +234,7 @@ class Cursors:
             )
 
     async def _report_missing(self, cursors: dict[str, dict[str, CursorState]]) -> None:
-        """Say which subscriptions are in the journal and have not been made, and what waits for them."""
+        """Warn of subscriptions that are in the journal and absent, and tell what waits for them."""
         for name, lanes in cursors.items():
             lag = await count_waiting(self._journal, lanes.values())
             if lag and name in self._cursors:
@@ -251,7 +251,7 @@ class Cursors:
         self._urgent = None
 
     def end(self) -> None:
-        """The bus stops."""
+        """Stop reporting: the bus stops."""
         if self._report is not None:
             self._report.cancel()
 
@@ -272,7 +272,7 @@ class Cursors:
             return CursorState(subscription=BUS, lane="normal", floor=released, takes=STARTED)
         return CursorState(subscription=BUS, lane="normal", floor=self._begin_at)
 
-    # -- what a person may do -----------------------------------------------------------------------
+    # -- what the operator may do -------------------------------------------------------------------
 
     async def report(self) -> list["CursorReport"]:
         """Return where every subscription of the journal stands, in every lane."""
@@ -290,7 +290,7 @@ class Cursors:
         return reports
 
     def _absent(self, name: str) -> dict[str, CursorState]:
-        """Return the cursors of a subscription that nobody has made."""
+        """Return the cursors of a subscription that is absent."""
         if any(s.name == name and s.offsets is not None for s in self._bus.router):
             raise SubscriptionError(f"{name!r} is subscribed; unsubscribe it, which drops its cursor as well")
         states = self._cursors.get(name)
@@ -301,7 +301,7 @@ class Cursors:
         return states
 
     async def drop(self, name: str) -> int:
-        """Forget the cursors of a subscription that is gone; return how many events waited for it."""
+        """Forget the cursors of an absent subscription; return how many events waited for it."""
         states = self._absent(name)
         waiting = await count_waiting(self._journal, states.values())
         self._cursors.pop(name, None)
@@ -310,7 +310,7 @@ class Cursors:
         return waiting
 
     async def reassign(self, old: str, new: str) -> int:
-        """Give the cursors and dead letters of a subscription that is gone to a name that has none."""
+        """Give the cursors and dead letters of an absent subscription to a name that has none."""
         states = self._absent(old)
         if not new or new in self._cursors or any(s.name == new for s in self._bus.router):
             raise SubscriptionError(
@@ -327,7 +327,7 @@ class Cursors:
         return await count_waiting(self._journal, renamed.values())
 
     def ended(self, subscription: Subscription) -> None:
-        """A subscription was ended: nothing waits for it any more."""
+        """Drop the cursors of a subscription that was ended: nothing waits for it any more."""
         self._dead_letters.leave(subscription)
         offsets, subscription.offsets = subscription.offsets, None
         if offsets is not None:
@@ -336,13 +336,13 @@ class Cursors:
 
 
 def takes_type(subscription: Subscription, entry: Stored) -> bool:
-    """Tell whether a subscription takes events of the type that an unreadable entry names."""
+    """Return True if a subscription takes events of the type that an unreadable entry names."""
     event_type = entry.head().event_type
     return any(s in ("*", event_type) for s in subscription.selectors)
 
 
 def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Undecodable], None]:
-    """Return what puts away, byte for byte, an entry that nobody can read until its class is registered."""
+    """Return what files an entry that cannot be read as a dead letter, byte for byte."""
 
     def put_away(subscription: Subscription, offsets: LaneOffsets, entry: Stored, event: Undecodable) -> None:
         log.error(
@@ -369,7 +369,7 @@ def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Un
 
 
 def _types(subscription: Subscription) -> set[str]:
-    """Return the event types that a subscription takes, as far as they can be told without its code."""
+    """Return the event types that a subscription takes, `*` where that depends on the event."""
     found: set[str] = set()
     for selector in subscription.selectors:
         fixed = selector if isinstance(selector, str) else fixed_event_type(selector)
