@@ -189,7 +189,7 @@ class Failover:
                 new.dead_letters.adopt(subscription)
                 _catch_up(subscription, delivered, journal.head)
         self._admission.store = new
-        self._admission.fast_path.forget()
+        self._admission.fast_path.forget_classes()
         new.hand_over()
         new.started()
         for consumer in bus.consumers.values():

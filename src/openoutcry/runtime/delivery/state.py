@@ -78,6 +78,7 @@ class BusState:
         self.envelopes = Envelopes(max(10_000, history.size))
         self.pressure = Pressure(capacity, config)
         self.running = False
+        self.phase = "new"
         self.tracker = Tracker(None)
         self.busy = 0
         self.control_waiting = 0

@@ -134,17 +134,24 @@ class Committer:
         self.waiting += len(events)
         return group
 
-    def stage_one(self, event: Any, event_id: str, payload: bytes, level: Level) -> Group | None:
-        """Take one ordinary event into the next commit, as `stage_alike` does."""
+    def stage_one(
+        self, event: Any, event_id: str, payload: bytes, level: Level, lane: str, then: Then | None = None
+    ) -> Group | None:
+        """Take one event into the next commit, as `stage` does. None where the journal is dead."""
         if self.dead is not None:
             return None
         group = self._group or self._open_group()
-        if group.level is level and group.entries is None:
+        if lane != "normal":
+            group.add(event, Entry(event_id, payload, lane, level, group.wall_ns))
+        elif group.entries is None and (group.level is level or not group.ids):
+            group.level = level
             group.events.append(event)
             group.ids.append(event_id)
             group.payloads.append(payload)
         else:
             group.add_alike([event], [event_id], [payload], level)
+        if then is not None:
+            group.thens[len(group.events) - 1] = then
         self.waiting += 1
         return group
 

@@ -111,7 +111,7 @@ class Group:
     def _tell_apart(self) -> list[Entry]:
         entries = self.entries
         if entries is None:
-            entries = self.entries = list(self.to_write())
+            entries = self.entries = list(self.to_write()) if self.ids else []
         return entries
 
     def to_write(self) -> Sequence[Entry]:
