@@ -195,19 +195,18 @@ class Lane:
         if not stretches or stretches[0].due_ns > now_ns:
             return None
         s = stretches[0]
-        events, start, positions = s.events, s.start, s.positions
+        events, start = s.events, s.start
         if not start and len(events) <= limit:
             # Nothing of it was taken and all of it may be: no copy is needed.
             stretches.popleft()
             self.waiting -= len(events)
-            return Batch(self, events, s.first, s.admitted_ns, s.attempts, True, positions)
+            return Batch(self, events, s.first, s.admitted_ns, s.attempts, True, s.positions)
         part = events[start : start + limit]
         s.start = end = start + len(part)
         if end >= len(events):
             stretches.popleft()
         self.waiting -= end - start
-        if positions is not None:
-            positions = positions[start:end]
+        positions = None if s.positions is None else s.positions[start:end]
         return Batch(self, part, s.first + start, s.admitted_ns, s.attempts, False, positions)
 
     @property
@@ -227,7 +226,8 @@ class Lane:
         count = len(batch.events)
         self.handled += count
         last = batch.first + count - 1
-        self.settled_last = max(self.settled_last, last)
+        if last > self.settled_last:  # noqa: PLR1730 - half the time
+            self.settled_last = last
 
     def settle_before_current(self, batch: Batch) -> None:
         """Count the events before the current one as handled and make the current one the batch's only event.

@@ -214,19 +214,15 @@ class Dispatcher:
                 journal: they go into its lane, whatever state it is in, and the caller wakes it.
 
         """
-        is_plain = positions is None and lane == "normal"
-        may_be_aside = not is_owed and lane != "control"
+        is_plain = positions is None and lane == "normal" and not is_owed
         for subscription in subscriptions:
             mailbox = subscription.mailbox
-            if (
-                may_be_aside
-                and mailbox.aside
-                and self._put_aside(subscription, events, at_ns, positions, lane)
-            ):
-                pass
-            elif is_plain:
+            if is_plain and not mailbox.aside:
                 mailbox.normal.push(events, at_ns)
-            else:
+                subscription.wake()
+                continue
+            may_be_aside = mailbox.aside and lane != "control" and not is_owed
+            if not may_be_aside or not self._put_aside(subscription, events, at_ns, positions, lane):
                 known, offsets = None, subscription.offsets
                 if positions is not None and offsets is not None:
                     known = positions
@@ -239,11 +235,11 @@ class Dispatcher:
                 else:
                     subscription.control.normal.push(events, at_ns, known)
                     self._bus.control_waiting += self._bus.running
-                    if not is_owed:
-                        subscription.wake_control()
-                    continue
             if not is_owed:
-                subscription.wake()
+                if lane == "control":
+                    subscription.wake_control()
+                else:
+                    subscription.wake()
 
     def _put_aside(
         self,
