@@ -4,13 +4,14 @@ Each is planted in the child alone, after it was forked.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
 
 from campaigns.bus_events import OUTBOX
 from openoutcry.runtime.admission import gate
 from openoutcry.runtime.delivery import dead_letters, in_flight, offsets, worker
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability import catch_up, groups, store
 
 Bug = Callable[[], None]
@@ -106,10 +107,17 @@ def backlog_reversed() -> None:
     """Hand out what is read from the journal the wrong way round."""
     honest = catch_up.CatchUp._push  # noqa: SLF001 - as above
 
-    def push(book: Any, events: list[Any], places: list[int], at_ns: int) -> None:
-        honest(book, events[::-1], places, at_ns)
+    def push(
+        self: catch_up.CatchUp,
+        subscription: Subscription,
+        lane: offsets.LaneOffsets,
+        events: list[Any],
+        positions: Sequence[int],
+        at_ns: int,
+    ) -> None:
+        honest(self, subscription, lane, events[::-1], positions, at_ns)
 
-    _plant(catch_up.CatchUp, "_push", staticmethod(push))
+    _plant(catch_up.CatchUp, "_push", push)
 
 
 def cursors_seldom() -> None:

@@ -109,16 +109,15 @@ def _recovery_limited() -> Patches:
 
 
 def _kill_switch_in_the_normal_lane() -> Patches:
-    def deliver_control(dispatcher: Dispatcher, event: Any, **_options: Any) -> list[Any]:
+    def deliver_control(dispatcher: Dispatcher, event: Any, *_positions: Any, **_options: Any) -> None:
         dispatcher.deliver()
-        events = [event]
-        now_ns = dispatcher._admit_alone(events)
+        events, now_ns = [event], dispatcher._bus.clock.now_ns()
+        dispatcher._note(events, now_ns)
         for group in dispatcher._bus.router.route(event):
             for subscription in group.subscriptions:
                 subscription.mailbox.normal.push(events, now_ns)
                 subscription.wake()
         dispatcher._bus.watch()
-        return []
 
     return [patch.object(Dispatcher, "deliver_control", deliver_control)]
 

@@ -1,6 +1,7 @@
 """A lane next to a model of it, for state machines: sets of positions, everything worked out anew at every step.
 
-The events are their own positions: 1, 2, 3, ... The model knows nothing of lists, iterators and stretches.
+The events are their own numbers: 1, 2, 3, ... Some of them stand in a journal, at ten times their number. The
+model knows nothing of lists, iterators and stretches.
 """
 
 from collections import Counter
@@ -48,13 +49,16 @@ class Model:
     waiting: dict[int, Waits] = field(default_factory=dict)
     fates: dict[int, str] = field(default_factory=dict)
     hands: list[Hand] = field(default_factory=list)
+    placed: set[int] = field(default_factory=set)
     accepted: int = 0
     now_ns: int = 0
     limit: int | None = None
 
-    def push(self, count: int) -> None:
+    def push(self, count: int, *, placed: bool = False) -> None:
         for _ in range(count):
             self.accepted += 1
+            if placed:
+                self.placed.add(self.accepted)
             self.waiting[self.accepted] = Waits()
         self.trim()
 
@@ -97,12 +101,6 @@ class Model:
             dues.append(self.waiting[queue[0]].due_ns)
         return min(dues, default=None)
 
-    def settled_floor(self) -> int:
-        floor = 0
-        while floor + 1 in self.fates:
-            floor += 1
-        return floor
-
 
 class LaneMachine(RuleBasedStateMachine):
     """Several workers on one lane, doing whatever workers may do, in any order."""
@@ -116,11 +114,12 @@ class LaneMachine(RuleBasedStateMachine):
         hands = [hand for hand in self.model.hands if choose(hand)]
         return data.draw(st.sampled_from(hands)) if hands else None
 
-    @rule(count=st.integers(0, 5))
-    def push(self, count):
+    @rule(count=st.integers(0, 5), placed=st.booleans())
+    def push(self, count, placed):
         first = self.model.accepted + 1
-        self.lane.push(list(range(first, first + count)), self.model.now_ns)
-        self.model.push(count)
+        positions = [10 * number for number in range(first, first + count)] if placed else None
+        self.lane.push(list(range(first, first + count)), self.model.now_ns, positions)
+        self.model.push(count, placed=placed)
 
     @rule(count=st.integers(1, 4), room=st.integers(-1, 3))
     def push_overflowing(self, count, room):
@@ -235,12 +234,29 @@ class LaneMachine(RuleBasedStateMachine):
             assert getattr(row, fate) == fates[fate], fate
 
     @invariant()
-    def the_cursor_never_passes_what_is_settled(self):
-        model, cursor = self.model, self.lane.cursor
-        assert cursor.floor == model.settled_floor()
-        assert cursor.lag(model.accepted) == model.accepted - len(model.fates)
-        for position in range(1, model.accepted + 2):
-            assert cursor.is_settled(position) == (position in model.fates)
+    def positions_stay_with_their_events(self):
+        for batch in (hand.batch for hand in self.model.hands):
+            wanted = [10 * number if number in self.model.placed else 0 for number in batch.events]
+            assert list(batch.positions or [0] * len(batch.events)) == wanted
+            assert batch.position == (wanted[0] if wanted else 0)
+
+    @invariant()
+    def what_waits_and_where_it_stands_is_read_off_the_lane(self):
+        found = [
+            (number, position)
+            for first, positions in self.lane.open_runs(2**63)
+            for number, position in enumerate(positions, first)
+        ]
+        placed = sorted(self.model.waiting.keys() & self.model.placed)
+        assert sorted(found) == [(number, 10 * number) for number in placed]
+        for number in range(1, self.model.accepted + 2):
+            assert self.lane.has_waiting(number) == (number in self.model.waiting)
+
+    @invariant()
+    def nothing_above_the_last_that_was_settled_is_settled(self):
+        ended = [n for n, fate in self.model.fates.items() if fate != "dead_lettered"]
+        assert self.lane.settled_last >= max(ended, default=0)
+        assert self.lane.settled_last <= self.model.accepted
 
     @invariant()
     def what_waits_can_be_listed_and_its_time_is_known(self):

@@ -84,7 +84,7 @@ def test_lanes_that_were_given_the_same_list_do_not_disturb_each_other(end, limi
     assert (undisturbed.current, undisturbed.waiting) == (1, 3)
     assert list(undisturbed.iterator) == [2, 3, 4]
     other.settle(undisturbed)
-    assert (other.handled, other.cursor.floor) == (4, 4)
+    assert (other.handled, other.settled_last) == (4, 4)
 
 
 def test_a_batch_carries_when_its_events_were_admitted():
@@ -116,7 +116,7 @@ def test_a_loop_over_a_batch_that_is_cut_ends_after_the_call_in_hand():
             lane.give_back(batch)  # twice is harmless
     assert called == ["a", "b"]
     lane.settle(batch)
-    assert (lane.handled, lane.cursor.floor) == (2, 2)
+    assert (lane.handled, lane.settled_last) == (2, 2)
     assert take(lane).events == ["c", "d"]
 
 
@@ -134,7 +134,7 @@ def test_a_batch_that_is_cut_before_its_first_call_is_empty_and_settles_nothing(
     lane.give_back(batch)
     assert list(batch.iterator) == []
     lane.settle(batch)
-    assert (lane.handled, lane.waiting, lane.cursor.floor) == (0, 2, 0)
+    assert (lane.handled, lane.waiting, lane.settled_last) == (0, 2, 0)
 
 
 def test_what_is_given_back_comes_before_everything_that_waits():
@@ -173,7 +173,7 @@ def test_a_failure_in_the_middle_settles_those_before_and_returns_those_after():
     next(batch.iterator)
     next(batch.iterator)
     lane.settle_before_current(batch)
-    assert (batch.events, batch.first, lane.handled, lane.cursor.floor) == (["b"], 2, 1, 1)
+    assert (batch.events, batch.first, lane.handled, lane.settled_last) == (["b"], 2, 1, 1)
     lane.bury(batch)
     assert take(lane).events == ["c", "d"]
 
@@ -260,7 +260,7 @@ def test_withdrawing_those_behind_a_held_retry_leaves_it_held():
     assert take(lane, 9, 100).attempts == 1
 
 
-def test_withdrawing_from_the_middle_keeps_the_positions_of_the_rest():
+def test_withdrawing_from_the_middle_keeps_the_numbers_of_the_rest():
     lane = lane_of(1, 2, 3, 4, 5)
     assert lane.withdraw(lambda event: event in (2, 4)) == [2, 4]
     firsts = []
@@ -270,7 +270,7 @@ def test_withdrawing_from_the_middle_keeps_the_positions_of_the_rest():
             pass
         lane.settle(batch)
     assert firsts == [(1, [1]), (3, [3]), (5, [5])]
-    assert (lane.cursor.floor, lane.handled, lane.withdrawn) == (5, 3, 2)
+    assert (lane.settled_last, lane.handled, lane.withdrawn) == (5, 3, 2)
 
 
 def test_what_finds_no_room_is_accepted_and_buried_at_once():
@@ -345,3 +345,53 @@ def test_a_retry_that_is_taken_and_given_back_is_still_no_first_attempt():
     lane.retry(batch, 0, in_order=True)
     lane.give_back(take(lane))
     assert (lane.waiting, lane.untried) == (1, 0)
+
+
+def test_the_positions_of_a_list_that_is_taken_whole_are_not_copied_and_part_of_them_goes_with_a_part():
+    events, positions = [1, 2, 3], (10, 20, 30)
+    whole, part = Lane("normal"), Lane("normal")
+    whole.push(events, 0, positions)
+    part.push(events, 0, positions)
+    assert take(whole).positions is positions
+    first = take(part, 2)
+    assert (first.positions, take(part).positions) == ((10, 20), (30,))
+    begin(first, 1)
+    part.give_back(first)
+    assert (first.positions, take(part).positions) == ((10,), (20,))
+
+
+def test_a_position_that_is_told_late_reaches_the_event_wherever_it_is_by_then():
+    lane, other, late = Lane("control"), Lane("control"), [0]
+    lane.push(["kill"], 0, late)
+    other.push(["kill"], 0, late)
+    batch = take(lane)
+    lane.give_back(batch)
+    batch = take(lane)
+    fail(lane, batch)
+    lane.retry(batch, 0, in_order=False)
+    lane.withdraw(lambda event: event != "kill")
+    batch = take(lane)
+    assert (batch.position, list(other.open_runs(9))) == (0, [(1, [0])])
+    late[0] = 7
+    assert (batch.position, list(other.open_runs(9))) == (7, [(1, [7])])
+
+
+def test_in_a_lane_that_settles_in_order_only_its_head_is_looked_at():
+    lane = Lane("normal")
+    for number in range(1, 1001):
+        lane.push([number], 0, (10 * number,))
+    assert list(lane.open_runs(0)) == [(1, (10,))]
+    lane.settle(take(lane, 1))
+    assert list(lane.open_runs(lane.settled_last)) == [(2, (20,))]
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_what_waits_when_another_journal_takes_over_stands_nowhere_any_more(in_order):
+    lane = Lane("normal")
+    lane.push([1, 2, 3], 0, (10, 20, 30))
+    batch = take(lane, 1)
+    fail(lane, batch)
+    lane.retry(batch, 0, in_order=in_order)
+    lane.forget_positions()
+    assert list(lane.open_runs(9)) == []
+    assert [take(lane, 1).positions for _ in range(3)] == [None, None, None]

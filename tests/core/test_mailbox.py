@@ -24,6 +24,7 @@ class MailboxMachine(RuleBasedStateMachine):
         self.workers = workers
         self.single = workers == 1
         self.fates = {}
+        self.placed = set()
         self.accepted = Counter()
         self.newest_begun = Counter()
         self.now_ns = self.high_run = self.high_while_normal_could = 0
@@ -42,18 +43,26 @@ class MailboxMachine(RuleBasedStateMachine):
         due_ns = lane.due_ns()
         return lane.waiting > 0 and (due_ns is None or due_ns <= self.now_ns)
 
-    def arrive(self, name: str, count: int) -> list[tuple[str, int]]:
+    def arrive(
+        self, name: str, count: int, *, placed: bool
+    ) -> tuple[list[tuple[str, int]], list[int] | None]:
         first = self.accepted[name] + 1
         self.accepted[name] += count
-        return [(name, position) for position in range(first, first + count)]
+        events = [(name, position) for position in range(first, first + count)]
+        if not placed:
+            return events, None
+        self.placed.update(events)
+        return events, [10 * position for _, position in events]
 
-    @rule(count=st.integers(1, 6))
-    def push_normal(self, count):
-        self.box.normal.push(self.arrive("normal", count), self.now_ns)
+    @rule(count=st.integers(1, 6), placed=st.booleans())
+    def push_normal(self, count, placed):
+        events, positions = self.arrive("normal", count, placed=placed)
+        self.box.normal.push(events, self.now_ns, positions)
 
-    @rule(count=st.integers(1, 6))
-    def push_high(self, count):
-        self.box.push_high(self.arrive("high", count), self.now_ns)
+    @rule(count=st.integers(1, 6), placed=st.booleans())
+    def push_high(self, count, placed):
+        events, positions = self.arrive("high", count, placed=placed)
+        self.box.push_high(events, self.now_ns, positions)
         assert all(b.waiting == 0 for b in self.box.open if b.lane is self.box.normal)
 
     @rule(by=st.integers(1, 6))
@@ -186,11 +195,19 @@ class MailboxMachine(RuleBasedStateMachine):
             assert row.handled == fates["handled"] + begun
 
     @invariant()
-    def the_cursors_know_what_is_settled(self):
+    def it_knows_what_is_open(self):
         for name in ("high", "normal"):
-            cursor, count = self.lane(name).cursor, self.accepted[name]
-            settled = {position for lane, position in self.fates if lane == name}
-            assert all(cursor.is_settled(p) == (p in settled) for p in range(1, count + 2))
+            lane, numbers = self.lane(name), range(1, self.accepted[name] + 1)
+            open_ = [number for number in numbers if (name, number) not in self.fates]
+            assert [number for number in numbers if self.box.is_open(lane, number)] == open_
+            placed = [(number, 10 * number) for number in open_ if (name, number) in self.placed]
+            assert self.box.open_positions(lane, 2**63) == placed
+            last = lane.settled_last
+            part = self.box.open_positions(lane, last)
+            assert [one for one in part if one[0] <= last] == [one for one in placed if one[0] <= last]
+            above = [one for one in placed if one[0] > last]
+            assert part[-1:] == placed[-1:] or part[-1] in above
+            assert not above or above[0] in part
 
     @invariant()
     def the_counts_agree(self):
@@ -409,3 +426,15 @@ def test_a_bounded_lane_counts_what_its_mailbox_cuts_toward_the_limit():
     box.settle(batch)
     assert handled_in_order(box) == ["h", "n1", "n2"]
     assert ledger_row("s", box.normal, []).balances
+
+
+def test_an_open_batch_counts_as_a_whole_until_it_is_settled():
+    box = Mailbox(Lane("normal"))
+    box.normal.push(["n0", "n1", "n2"], 0, (10, 20, 30))
+    batch = box.take(2, 0)
+    next(batch.iterator)
+    assert box.open_positions(box.normal, 2) == [(1, 10), (2, 20), (3, 30)]
+    box.settle(batch)
+    assert box.open_positions(box.normal, 2) == [(3, 30)]
+    box.forget_positions()
+    assert box.open_positions(box.normal, 2) == []

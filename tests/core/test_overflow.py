@@ -33,9 +33,10 @@ TestBoundedLaneMachine.settings = settings(max_examples=80, stateful_step_count=
 class Keyed:
     """An event with a key; some keys are of no use."""
 
-    def __init__(self, position: int, key: object) -> None:
+    def __init__(self, position: int, key: object, *, placed: bool) -> None:
         self.position = position
         self.key = key
+        self.placed = placed
 
 
 def key_of(event: Keyed) -> object:
@@ -60,11 +61,14 @@ class ConflatingLaneMachine(RuleBasedStateMachine):
         assert event.position not in self.fates
         self.fates[event.position] = fate
 
-    @rule(keys=st.lists(st.sampled_from(["ES", "NQ", "CL", None, "raises", "unhashable"]), max_size=6))
-    def push(self, keys):
-        events = [Keyed(self.accepted + n, key) for n, key in enumerate(keys, 1)]
+    @rule(
+        keys=st.lists(st.sampled_from(["ES", "NQ", "CL", None, "raises", "unhashable"]), max_size=6),
+        placed=st.booleans(),
+    )
+    def push(self, keys, placed):
+        events = [Keyed(self.accepted + n, key, placed=placed) for n, key in enumerate(keys, 1)]
         self.accepted += len(keys)
-        self.lane.push(events, self.now_ns)
+        self.lane.push(events, self.now_ns, [10 * e.position for e in events] if placed else None)
         for event in events:
             self.unkeyed += event.key in ("raises", "unhashable")
             usable = event.key not in ("raises", "unhashable")
@@ -92,6 +96,7 @@ class ConflatingLaneMachine(RuleBasedStateMachine):
             return
         assert batch is not None
         assert (batch.events, batch.first, batch.attempts) == ([event], event.position, attempts)
+        assert batch.position == (10 * event.position if event.placed else 0)
         self.hand = (batch, event, attempts)
 
     @precondition(lambda self: self.hand is not None)
@@ -144,10 +149,17 @@ class ConflatingLaneMachine(RuleBasedStateMachine):
         assert self.lane.unkeyed == self.unkeyed
 
     @invariant()
-    def the_cursor_never_passes_what_is_settled(self):
-        cursor = self.lane.cursor
-        assert cursor.lag(self.accepted) == self.accepted - len(self.fates)
-        assert all(cursor.is_settled(p) == (p in self.fates) for p in range(1, self.accepted + 1))
+    def what_waits_and_where_it_stands_is_read_off_the_lane(self):
+        waiting = [e for e, _, _ in self.returned] + self.places
+        found = [
+            (number, position)
+            for first, positions in self.lane.open_runs(0)
+            for number, position in enumerate(positions, first)
+        ]
+        assert sorted(found) == sorted((e.position, 10 * e.position) for e in waiting if e.placed)
+        numbers = {event.position for event in waiting}
+        assert all(self.lane.has_waiting(n) == (n in numbers) for n in range(1, self.accepted + 2))
+        assert self.lane.settled_last == max(self.fates, default=0)
 
 
 TestConflatingLaneMachine = ConflatingLaneMachine.TestCase
@@ -172,7 +184,7 @@ def test_of_the_waiting_events_with_one_key_only_the_newest_is_kept():
     lane.push(["a3"], 0)
     assert (lane.accepted, lane.waiting, lane.conflated) == (4, 2, 2)
     assert drain(lane) == ["a3", "b1"]
-    assert lane.cursor.floor == 4
+    assert lane.settled_last == 4
 
 
 def test_the_busiest_key_keeps_its_place_in_the_queue():
@@ -239,7 +251,7 @@ def test_a_replacement_needs_no_room_so_a_stalled_mailbox_still_gets_the_newest(
     assert lane.push_overflowing(["c1", "a2", "b2"], 0, 0) == ["c1"]
     assert (lane.waiting, lane.conflated, lane.dead_lettered) == (2, 2, 1)
     assert drain(lane) == ["a2", "b2"]
-    assert lane.cursor.floor == 5
+    assert lane.settled_last == 5
 
 
 def test_room_is_used_up_by_new_keys_alone():
@@ -258,9 +270,9 @@ def test_a_useless_key_finds_no_room_where_there_is_none():
 def test_the_oldest_make_room_for_the_newest_and_are_counted(limit):
     lane = BoundedLane("normal", limit)
     lane.push(list(range(25)), 0)
-    assert (lane.waiting, lane.overflowed, lane.cursor.floor) == (limit, 25 - limit, 25 - limit)
+    assert (lane.waiting, lane.overflowed, lane.settled_last) == (limit, 25 - limit, 25 - limit)
     assert drain(lane) == list(range(25))[-limit:]
-    assert lane.cursor.floor == 25
+    assert lane.settled_last == 25
 
 
 def test_what_a_worker_holds_but_has_not_begun_makes_room_first():
@@ -312,3 +324,19 @@ def test_a_retry_that_finds_its_lane_full_of_newer_events_gives_way_to_them():
     lane.retry(batch, 0, in_order=True)
     assert (lane.waiting, lane.overflowed) == (1, 1)
     assert drain(lane) == [2]
+
+
+def test_of_the_waiting_events_with_one_key_the_newest_stands_where_it_stands():
+    lane = ConflatingLane("normal", by_first_letter)
+    lane.push(["a1", "b1", "a2"], 0, (10, 20, 30))
+    lane.push(["b2"], 0)
+    assert list(lane.open_runs(0)) == [(3, (30,))]
+    lane.forget_positions()
+    assert [lane.take(9, 0).positions for _ in range(2)] == [None, None]
+
+
+def test_what_made_room_for_newer_events_is_not_open():
+    lane = BoundedLane("normal", 2)
+    lane.push([1, 2, 3], 0, (10, 20, 30))
+    lane.push([4], 0, (40,))
+    assert [(first, list(positions)) for first, positions in lane.open_runs(9)] == [(3, [30]), (4, [40])]

@@ -22,7 +22,19 @@ from bus_helpers import (
     ticks,
     virtual,
 )
-from durable_kit import Disk, Named, a_bus, abandon, ids, orders, quick_stall, turns, written, written_ids
+from durable_kit import (
+    Disk,
+    Named,
+    a_bus,
+    abandon,
+    ids,
+    is_settled,
+    orders,
+    quick_stall,
+    turns,
+    written,
+    written_ids,
+)
 
 from openoutcry import (
     Conflate,
@@ -211,6 +223,25 @@ async def test_a_kill_switch_in_hand_at_the_crash_is_handled_again(disk: Disk):
     bus = await next_life(journal, risk)
     assert ids(risk.handled) == [kill.event_id]
     await bus.stop()
+
+
+@virtual
+async def test_a_kill_switch_in_hand_is_not_saved_as_settled_once_its_position_is_known(disk: Disk):
+    """CONTRACT 5, 11: it is handed out before its commit, and everything before and behind it is settled."""
+    bus = a_bus(disk.journal, cursor_save_s=0.01)
+    bus.subscribe(["order", "kill_switch"], Named("risk", takes_s=1e6).on_event, concurrency=2)
+    other = Named("other")
+    bus.subscribe(["order", "kill_switch"], other.on_event)
+    await bus.start()
+    await bus.publish_many(orders(3))
+    await bus.publish(a_kill())
+    await bus.publish_many(orders(3, first=4))
+    await asyncio.sleep(1)
+    await bus.flush()
+    assert not is_settled(disk.journal, "risk.on_event", "control", 4)
+    assert is_settled(disk.journal, "risk.on_event", "control", 3)
+    assert is_settled(disk.journal, "other.on_event", "control", 7)
+    await abandon(bus)
 
 
 @virtual

@@ -108,6 +108,19 @@ async def test_dead_letters_of_high_priority_events_and_kill_switches_survive_to
 
 
 @virtual
+async def test_a_dead_letter_of_a_kill_switch_tells_its_position_if_it_was_committed_by_then(disk: Disk):
+    bus = await started(disk.journal, Failing().on_event, takes="*", retry=SOON)
+    await bus.publish(an_order())
+    await bus.publish(a_kill())
+    await bus.join()
+    assert [(letter.lane, letter.position) for letter in bus.dead_letters("risk")] == [
+        ("normal", 1),
+        ("control", 2),
+    ]
+    await bus.stop()
+
+
+@virtual
 async def test_other_subscriptions_handle_what_one_gives_up(disk: Disk):
     good = Named("good")
     bus = await started(disk.journal, Failing().on_event)

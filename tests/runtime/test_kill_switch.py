@@ -186,6 +186,21 @@ async def test_a_kill_handler_that_never_succeeds_leaves_a_dead_letter_of_the_co
         assert_settled(bus)
 
 
+@virtual
+async def test_a_kill_switch_that_is_redriven_leaves_nobody_hurrying():
+    """CONTRACT 5, 10: it is counted as it comes, and again as it is taken."""
+    failing = Failing()
+    async with EventBus() as bus:
+        bus.subscribe("kill_switch", failing.on_event, name="failing", retry=False)
+        await bus.publish(a_kill())
+        await bus.join()
+        assert bus.redrive("failing") == 1
+        assert bus._bus.control_waiting == 1
+        await bus.join()
+        assert bus._bus.control_waiting == 0
+        assert_settled(bus)
+
+
 ONE_MORE_LATER = RetryPolicy(attempts=3, first_s=10.0, max_s=100.0)
 
 

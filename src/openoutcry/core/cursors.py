@@ -1,8 +1,9 @@
-"""Cursors: which positions of a lane are settled, as a floor and the stretches settled above it.
+"""Cursors: which positions are settled, as a floor and the stretches settled above it.
 
-Positions count from 1. In the plain case (one call at a time, in order) a cursor is one integer. Concurrent
-calls and retries that let others overtake settle out of order: what is settled above the floor is kept as
-merged stretches, found by either end, so that settling costs the same however many gaps there are.
+For code that settles the positions of a journal by hand, in any order. (A running bus reads its cursors off
+what is open: see `runtime.delivery.offsets`.) Positions count from 1. Settled in order, a cursor is one
+integer; what is settled above the floor is kept as merged stretches, found by either end, so that settling
+costs the same however many gaps there are.
 """
 
 
@@ -38,14 +39,6 @@ class Cursor:
         self.settled_apart[first] = last
         self._by_end[last] = first
 
-    def with_settled(self, position: int) -> "Cursor":
-        """Return a copy in which `position` is settled as well."""
-        copy = Cursor(self.floor)
-        copy.settled_apart = dict(self.settled_apart)
-        copy._by_end = dict(self._by_end)
-        copy.settle(position, 1)
-        return copy
-
     def is_settled(self, position: int) -> bool:
         """Return True if `position` is settled. It costs more the more stretches are above the floor."""
         return position <= self.floor or any(a <= position <= b for a, b in self.settled_apart.items())
@@ -53,19 +46,6 @@ class Cursor:
     def settled_above(self) -> list[tuple[int, int]]:
         """Return the settled stretches above the floor as (first, last), ascending."""
         return sorted(self.settled_apart.items())
-
-    def gaps(self) -> list[tuple[int, int]]:
-        """Return the unsettled stretches between the floor and the highest settled position, ascending."""
-        gaps = []
-        low = self.floor + 1
-        for first, last in self.settled_above():
-            gaps.append((low, first - 1))
-            low = last + 1
-        return gaps
-
-    def lag(self, head: int) -> int:
-        """Return how many of the positions up to `head` are not settled."""
-        return head - self.floor - sum(last - first + 1 for first, last in self.settled_apart.items())
 
     def _absorb(self) -> None:
         last = self.settled_apart.pop(self.floor + 1, None)

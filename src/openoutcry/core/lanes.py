@@ -1,38 +1,40 @@
-"""Lanes: what waits for one subscription, in order, with the positions and the counts that account for it.
+"""Lanes: what waits for one subscription, in order, with the counts that account for it.
 
-The feed hands every subscription the *same* list of events; a lane keeps (list, start) stretches of such
-lists, so that queueing a thousand events for thirty subscriptions costs thirty small objects. A worker takes
-a `Batch`: a private copy of the next few events and an iterator over it. How far the worker has come is read
-off the iterator, so that progress, in-flight and causation cost nothing per event; urgency, time-outs and
-pauses cut the private list short, and the loop over it ends by itself after the call in hand.
+The dispatcher hands every subscription the *same* list of events; a lane keeps (list, start) stretches of
+such lists, so that queueing a thousand events for thirty subscriptions costs thirty small objects. A worker
+takes a `Batch`: some of the next events and an iterator over them. How far the worker has come is read off
+the iterator, so that progress, in-flight and causation cost nothing per event; urgency, time-outs and pauses
+cut the list short, and the loop over it ends by itself after the current call.
 
-A lane numbers what it accepted from 1; its `Cursor` knows what is settled. The counts beside it are the loss
-ledger's. Lanes that let events go at the subscriber's word are in `overflow`.
+Where the events stand in the journal travels with them: a sequence of positions parallel to the events, from
+`push` to the end of the batch. So what is not settled, and where it stands, is read off the lane and the open
+batches; nothing else keeps count of it. A lane also numbers what it accepted, from 1: the order of its
+events. The counts are the loss ledger's. Lanes that let events go as the subscriber asked are in `overflow`.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from openoutcry.core.cursors import Cursor
-
 
 class Batch:
-    """Some events of one lane in the hands of a worker.
+    """Some events of one lane that a worker has taken.
 
     Attributes:
         lane: Where the events came from.
         events: What the worker iterates, until `keep` cuts it short.
-        is_shared: Whether the list is the feed's, which others iterate too and nobody may change.
+        is_shared: Whether the list is the dispatcher's, which others iterate too and nobody may change.
         iterator: How far the worker has come.
-        first: The lane position of `events[0]`; the rest follow without gaps.
+        first: The lane's number of `events[0]`; the rest follow without gaps.
         admitted_ns: When the events were admitted, on the bus's monotonic clock.
         attempts: How often `events[0]` was tried before and failed. Above 0 the batch has one event.
+        positions: Where each of the events stands in the journal, 0 for one that is not there (yet); None if
+            none of them does.
 
     """
 
-    __slots__ = ("admitted_ns", "attempts", "events", "first", "is_shared", "iterator", "lane")
+    __slots__ = ("admitted_ns", "attempts", "events", "first", "is_shared", "iterator", "lane", "positions")
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Batch:
         admitted_ns: int,
         attempts: int = 0,
         is_shared: bool = False,
+        positions: Sequence[int] | None = None,
     ) -> None:
         self.lane = lane
         self.events = events
@@ -49,6 +52,7 @@ class Batch:
         self.first = first
         self.admitted_ns = admitted_ns
         self.attempts = attempts
+        self.positions = positions
         self.iterator: Any = iter(events)
 
     @property
@@ -67,12 +71,19 @@ class Batch:
         begun = self.begun
         return self.events[begun - 1] if begun else None
 
+    @property
+    def position(self) -> int:
+        """Where the first of the events stands in the journal; 0 if it is not there (yet)."""
+        return self.positions[0] if self.positions else 0
+
     def keep(self, count: int) -> None:
-        """Keep the first `count` events, all of them begun: the worker's loop ends after the call in hand.
+        """Keep the first `count` events, all of them begun: the worker's loop ends after the current call.
 
         A list of the worker's own is cut short, which its iterator notices. A shared one must not change:
         there the iterator is moved to the end, and the worker has a list of its own from now on.
         """
+        if self.positions is not None and count < len(self.positions):
+            self.positions = self.positions[:count]
         if not self.is_shared:
             del self.events[count:]
             return
@@ -84,17 +95,25 @@ class Batch:
 
 
 class Stretch:
-    """Part of a shared list that waits in a lane: `events[start:]`; `events[0]` has position `first`.
+    """Part of a shared list that waits in a lane: `events[start:]`; `events[0]` has the number `first`.
 
-    A retry waits as a stretch of its own, which may not start before `due_ns`.
+    `positions` is parallel to `events`, or None. A retry waits as a stretch of its own, which may not start
+    before `due_ns`.
     """
 
-    __slots__ = ("admitted_ns", "attempts", "due_ns", "events", "first", "start")
+    __slots__ = ("admitted_ns", "attempts", "due_ns", "events", "first", "positions", "start")
 
     def __init__(
-        self, events: list[Any], first: int, admitted_ns: int, attempts: int = 0, due_ns: int = 0
+        self,
+        events: list[Any],
+        first: int,
+        admitted_ns: int,
+        positions: Sequence[int] | None = None,
+        attempts: int = 0,
+        due_ns: int = 0,
     ) -> None:
         self.events = events
+        self.positions = positions
         self.due_ns = due_ns
         self.start = 0
         self.first = first
@@ -108,21 +127,21 @@ class Lane:
     Attributes:
         name: `control`, `high` or `normal`.
         waiting: Events that no worker has taken.
-        accepted: Events that were ever accepted into the lane; also the position of the newest.
+        accepted: Events that were ever accepted into the lane; also the number of the newest.
         retried: How often a failed event was queued again.
         held: Events accepted for the lane that wait outside of it, behind what comes from the journal.
+        settled_last: The highest number of an event that was settled after it had waited here.
 
     """
 
     keeps_all = True
-    """Whether the lane never lets an event go at the subscriber's word."""
+    """Whether the lane never lets an event go: the subscriber asked for none of that."""
 
     __slots__ = (
         "_parked",
         "_stretches",
         "accepted",
         "conflated",
-        "cursor",
         "dead_lettered",
         "expired",
         "handled",
@@ -130,60 +149,65 @@ class Lane:
         "name",
         "overflowed",
         "retried",
+        "settled_last",
         "waiting",
         "withdrawn",
     )
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.cursor = Cursor()
-        self.waiting = self.accepted = self.retried = self.held = 0
+        self.waiting = self.accepted = self.retried = self.held = self.settled_last = 0
         self.handled = self.dead_lettered = self.conflated = 0
         self.overflowed = self.expired = self.withdrawn = 0
         self._stretches: deque[Stretch] = deque()
         self._parked: list[tuple[int, int, Stretch]] = []
 
-    def push(self, events: list[Any], at_ns: int) -> None:
-        """Accept `events`, in order. The list is shared and must not change afterwards."""
+    def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
+        """Accept `events`, in order. The list is shared and must not change afterwards.
+
+        `positions` says where each of them stands in the journal, ascending; None if none of them does.
+        """
         count = len(events)
         if count:
-            self._stretches.append(Stretch(events, self.accepted + 1, at_ns))
+            self._stretches.append(Stretch(events, self.accepted + 1, at_ns, positions))
         self.accepted += count
         self.waiting += count
 
     def push_overflowing(self, events: list[Any], room: int, at_ns: int) -> list[Any]:
-        """Accept `events`, queue the first `room` of them and return the rest, counted as dead letters."""
+        """Accept `events`, queue the first `room` of them and return the rest, counted as dead letters.
+
+        None of them is in the journal: what is there need not be queued, it is read from there later.
+        """
         kept, rest = events[: max(0, room)], events[max(0, room) :]
         if kept:
             self.push(kept, at_ns)
-        first = self.accepted + 1
         self.accepted += len(rest)
         self.dead_lettered += len(rest)
-        self.cursor.settle(first, len(rest))
         return rest
 
     def take(self, limit: int, now_ns: int) -> Batch | None:
         """Hand over up to `limit` of the next events, or None when nothing may start now."""
         if self._parked and self._parked[0][0] <= now_ns:
-            stretch = heappop(self._parked)[2]
+            s = heappop(self._parked)[2]
             self.waiting -= 1
-            return Batch(self, stretch.events, stretch.first, stretch.admitted_ns, stretch.attempts)
+            return Batch(self, s.events, s.first, s.admitted_ns, s.attempts, False, s.positions)
         stretches = self._stretches
         if not stretches or stretches[0].due_ns > now_ns:
             return None
-        stretch = stretches[0]
-        events, start = stretch.events, stretch.start
+        s = stretches[0]
+        events, start = s.events, s.start
         if not start and len(events) <= limit:
             # Nothing of it was taken and all of it may be: no copy is needed.
             stretches.popleft()
             self.waiting -= len(events)
-            return Batch(self, events, stretch.first, stretch.admitted_ns, stretch.attempts, True)
+            return Batch(self, events, s.first, s.admitted_ns, s.attempts, True, s.positions)
         part = events[start : start + limit]
-        stretch.start = end = start + len(part)
+        s.start = end = start + len(part)
         if end >= len(events):
             stretches.popleft()
         self.waiting -= end - start
-        return Batch(self, part, stretch.first + start, stretch.admitted_ns, stretch.attempts)
+        positions = None if s.positions is None else s.positions[start:end]
+        return Batch(self, part, s.first + start, s.admitted_ns, s.attempts, False, positions)
 
     @property
     def untried(self) -> int:
@@ -201,11 +225,9 @@ class Lane:
         """Count every event of `batch` as handled."""
         count = len(batch.events)
         self.handled += count
-        cursor = self.cursor
-        if batch.first == cursor.floor + 1 and not cursor.settled_apart:
-            cursor.floor += count
-        else:
-            cursor.settle(batch.first, count)
+        last = batch.first + count - 1
+        if last > self.settled_last:  # noqa: PLR1730 - half the time
+            self.settled_last = last
 
     def settle_before_current(self, batch: Batch) -> None:
         """Count the events before the current one as handled and make the current one the batch's only event.
@@ -220,19 +242,24 @@ class Lane:
         done = len(batch.events) - 1
         if done > 0:
             self.handled += done
-            self.cursor.settle(batch.first, done)
             batch.first += done
+            self._note_settled(batch.first - 1)
             del batch.events[:done]
+            if batch.positions is not None:
+                batch.positions = batch.positions[done:]
 
     def give_back(self, batch: Batch) -> None:
-        """Return what was not begun to the head of the lane; the worker ends after the call in hand."""
+        """Return what was not begun to the head of the lane; the worker ends after the current call."""
         begun = batch.begun
         rest = batch.events[begun:]
         if rest:
+            positions = batch.positions
+            if positions is not None and begun:
+                positions = positions[begun:]
             batch.keep(begun)
             attempts = batch.attempts if begun == 0 else 0
             first = batch.first + begun
-            stretch = Stretch(rest, first, batch.admitted_ns, attempts)
+            stretch = Stretch(rest, first, batch.admitted_ns, positions, attempts)
             stretches = self._stretches
             if not stretches or first < stretches[0].first + stretches[0].start:
                 stretches.appendleft(stretch)
@@ -247,7 +274,8 @@ class Lane:
 
     def retry(self, batch: Batch, at_ns: int, *, in_order: bool) -> None:
         """Queue the one event of a failed `batch` again, not before `at_ns`."""
-        stretch = Stretch(batch.events, batch.first, batch.admitted_ns, batch.attempts + 1, at_ns)
+        attempts = batch.attempts + 1
+        stretch = Stretch(batch.events, batch.first, batch.admitted_ns, batch.positions, attempts, at_ns)
         self.waiting += 1
         self.retried += 1
         if in_order:
@@ -258,18 +286,22 @@ class Lane:
     def bury(self, batch: Batch) -> None:
         """Count the one event of a failed `batch` as a dead letter."""
         self.dead_lettered += 1
-        self.cursor.settle(batch.first, 1)
+        self._note_settled(batch.first)
 
     def conflate(self, batch: Batch) -> None:
         """Count the one event of a `batch` whose call was ended for a newer one as conflated."""
         self.conflated += 1
-        self.cursor.settle(batch.first, 1)
+        self._note_settled(batch.first)
 
     def expire(self, batch: Batch) -> None:
         """Count every event of `batch`, none of them begun, as expired."""
         self.expired += len(batch.events)
-        self.cursor.settle(batch.first, len(batch.events))
+        self._note_settled(batch.first + len(batch.events) - 1)
         batch.iterator = iter(())
+
+    def _note_settled(self, number: int) -> None:
+        """Note that the event with this number, which had waited here, is settled."""
+        self.settled_last = max(self.settled_last, number)
 
     def withdraw(self, which: Callable[[Any], bool] | None = None) -> list[Any]:
         """Take out what waits (or what of it `which` says), count it as withdrawn, and return it in order."""
@@ -283,27 +315,57 @@ class Lane:
 
     def withdraw_held(self, count: int) -> None:
         """Count `count` events that were held outside of the lane as withdrawn."""
-        first = self.accepted + 1
         self.accepted += count
         self.withdrawn += count
         self.held -= count
-        self.cursor.settle(first, count)
 
     def _sift(self, s: Stretch, which: Callable[[Any], bool] | None, out: list[Any]) -> Iterator[Stretch]:
         """Move what is withdrawn from `s` to `out`; yield what stays, as stretches without gaps."""
-        keep: list[Any] = []
-        for position, event in enumerate(s.events[s.start :], s.first + s.start):
-            if which is None or which(event):
-                out.append(event)
-                self.cursor.settle(position, 1)
-                if keep:
-                    yield Stretch(keep, position - len(keep), s.admitted_ns, s.attempts, s.due_ns)
-                    keep = []
-            else:
-                keep.append(event)
-        if keep:
-            first = s.first + len(s.events) - len(keep)
-            yield Stretch(keep, first, s.admitted_ns, s.attempts, s.due_ns)
+        count = len(s.events)
+        gone = [index for index in range(s.start, count) if which is None or which(s.events[index])]
+        if not gone:
+            yield s
+            return
+        out += [s.events[index] for index in gone]
+        self._note_settled(s.first + gone[-1])
+        begin = s.start
+        for end in (*gone, count):
+            if begin < end:
+                part = None if s.positions is None else s.positions[begin:end]
+                yield Stretch(s.events[begin:end], s.first + begin, s.admitted_ns, part, s.attempts, s.due_ns)
+            begin = end + 1
+
+    # -- what is open -------------------------------------------------------------------------------
+
+    def open_runs(self, upto: int) -> Iterator[tuple[int, Sequence[int]]]:
+        """Iterate what waits and is, or may get, in the journal: (number of the first event, positions).
+
+        All of it with a number up to `upto`, and at least what follows next; retries that may be overtaken
+        first.
+        """
+        for _, _, s in self._parked:
+            if s.positions is not None:
+                yield s.first, s.positions
+        for s in self._stretches:
+            positions = s.positions
+            if positions is not None:
+                yield s.first + s.start, positions[s.start :] if s.start else positions
+                if positions[-1] and s.first + len(positions) > upto + 1:
+                    return
+
+    def has_waiting(self, number: int) -> bool:
+        """Return True if the event with this number waits here."""
+        for s in self._stretches:
+            if s.first + s.start > number:
+                break
+            if number < s.first + len(s.events):
+                return True
+        return any(s.first == number for _, _, s in self._parked)
+
+    def forget_positions(self) -> None:
+        """Forget where what waits stands: another journal is used from now on."""
+        for s in (*self._stretches, *(p[2] for p in self._parked)):
+            s.positions = None
 
     def waiting_lists(self) -> Iterator[list[Any]]:
         """Iterate lists that what waits is in, with some events beside it that do not wait any more."""

@@ -1,24 +1,25 @@
 """A mailbox: what one subscription has not settled, in a high-priority and a normal lane.
 
 ```
-            feed                                        worker
+         dispatcher                                     worker
   push_high ─────▶ high   ▒▒▒▒                          take ──▶ Batch (high first, one normal
   push      ─────▶ normal ▒▒▒▒▒▒▒▒▒▒▒▒                            after every `share` high ones)
                                                         settle | retry | bury | expire
 ```
 
 High-priority events are handled before every queued normal one, but for the minimum share of the normal lane,
-so that nothing starves. A normal batch that a worker holds is cut short when a high-priority event arrives.
+so that nothing starves. A normal batch that a worker has taken is cut short when a high-priority event
+arrives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from openoutcry.core.lanes import Batch, Lane
 
 
 class Mailbox:
-    """Two lanes and the batches that workers hold.
+    """Two lanes and the open batches: what workers have taken from them and not settled.
 
     Args:
         normal: The normal lane, with whatever overflow policy it has.
@@ -86,13 +87,13 @@ class Mailbox:
         self.behind += lanes
         self.aside = self.stalled or self.behind > 0
 
-    def push_high(self, events: list[Any], at_ns: int) -> None:
+    def push_high(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Queue high-priority events and cut the normal batches short."""
-        self.high.push(events, at_ns)
+        self.high.push(events, at_ns, positions)
         self.cut()
 
     def cut(self) -> None:
-        """Make every worker look up after the call in hand: unbegun normal events go back to their lane."""
+        """Make every worker look up after the current call: unbegun normal events go back to their lane."""
         for batch in self.open:
             if batch.lane is self.normal:
                 self.normal.give_back(batch)
@@ -122,7 +123,7 @@ class Mailbox:
     def _choose(self, limit: int, now_ns: int) -> Batch | None:
         high, normal = self.high, self.normal
         if not normal.waiting:
-            # Not more than the share at once: a normal event may come while the batch is in hand.
+            # Not more than the share at once: a normal event may come while the batch is open.
             batch = high.take(limit if limit < self.share else self.share, now_ns)  # noqa: FURB136 - a third of it
             self._streak = 0 if batch is None else len(batch.events)
             return batch
@@ -178,6 +179,48 @@ class Mailbox:
         return min(dues, default=None)
 
     def withdraw(self, which: Callable[[Any], bool] | None = None) -> list[Any]:
-        """Give up what waits (or what of it `which` says), counted as withdrawn. Calls in hand go on."""
+        """Give up what waits (or what of it `which` says), counted as withdrawn. Current calls go on."""
         self.cut_all()
         return self.high.withdraw(which) + self.normal.withdraw(which)
+
+    # -- what is open -------------------------------------------------------------------------------
+
+    def open_runs(self, lane: Lane, upto: int) -> Iterator[tuple[int, Sequence[int]]]:
+        """Iterate what of a lane is not settled and is, or may get, in the journal: (number, positions).
+
+        A batch counts as a whole until it is settled. See `Lane.open_runs` for `upto`.
+        """
+        for batch in self.open:
+            if batch.lane is lane and batch.positions:
+                yield batch.first, batch.positions
+        yield from lane.open_runs(upto)
+
+    def open_positions(self, lane: Lane, upto: int) -> list[tuple[int, int]]:
+        """Return what of a lane is not settled as (number, position), by number.
+
+        All of it with a number up to `upto`, and what follows next. The position is 0 for an event that is
+        being committed.
+        """
+        found: list[tuple[int, int]] = []
+        for first, positions in self.open_runs(lane, upto):
+            for number, position in enumerate(positions, first):
+                found.append((number, position))
+                if number > upto and position:
+                    break
+        found.sort()
+        return found
+
+    def is_open(self, lane: Lane, number: int) -> bool:
+        """Return True if the event that has this number in its lane is not settled. It was pushed once."""
+        return (
+            number > lane.settled_last
+            or any(b.lane is lane and b.first <= number < b.first + len(b.events) for b in self.open)
+            or lane.has_waiting(number)
+        )
+
+    def forget_positions(self) -> None:
+        """Forget where what is open stands: another journal is used from now on."""
+        for batch in self.open:
+            batch.positions = None
+        self.high.forget_positions()
+        self.normal.forget_positions()

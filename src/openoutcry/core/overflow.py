@@ -4,8 +4,9 @@ Both drop only what waits, oldest first, and count each event. What all lanes sh
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify
+from itertools import repeat
 from typing import Any
 
 from openoutcry.core.lanes import Batch, Lane
@@ -16,7 +17,7 @@ class ConflatingLane(Lane):
 
     An update takes the place of the one it replaces: order holds per key, and a key that never stops updating
     still has its turn. (Moving updates to the end would starve just the busiest symbol.) An event that a
-    worker has had in its hands is not replaced any more: it is tried again before its successor.
+    worker has taken is not replaced any more: it is tried again before its successor.
 
     The key is the user's: where it raises or cannot be hashed, the event stands alone, so that nothing is
     lost and nobody else's delivery stops.
@@ -33,15 +34,15 @@ class ConflatingLane(Lane):
     def __init__(self, name: str, key: Callable[[Any], object]) -> None:
         super().__init__(name)
         self._key = key
-        self._newest: OrderedDict[object, tuple[Any, int, int]] = OrderedDict()
+        self._newest: OrderedDict[object, tuple[Any, int, int, int]] = OrderedDict()
         self.unkeyed = 0
         self.key_error = ""
 
-    def push(self, events: list[Any], at_ns: int) -> None:
+    def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Accept `events`; each replaces the waiting one with the same key."""
-        newest, key_of, position = self._newest, self._key, self.accepted
-        for event in events:
-            position += 1
+        newest, key_of, number, last = self._newest, self._key, self.accepted, 0
+        for event, position in zip(events, repeat(0) if positions is None else positions, strict=False):
+            number += 1
             try:
                 key = key_of(event)
                 old = newest.get(key)
@@ -50,9 +51,11 @@ class ConflatingLane(Lane):
             if old is not None:
                 self.conflated += 1
                 self.waiting -= 1
-                self.cursor.settle(old[1], 1)
-            newest[key] = (event, position, at_ns)
-        self.accepted = position
+                if old[1] > last:  # noqa: PLR1730 - half the time
+                    last = old[1]
+            newest[key] = (event, number, at_ns, position)
+        self._note_settled(last)
+        self.accepted = number
         self.waiting += len(events)
 
     def _alone(self, event: Any, error: Exception) -> object:
@@ -87,17 +90,17 @@ class ConflatingLane(Lane):
         batch = super().take(limit, now_ns)
         if batch is not None or self._stretches or not self._newest:
             return batch
-        _, (event, position, at_ns) = self._newest.popitem(last=False)
+        _, (event, number, at_ns, position) = self._newest.popitem(last=False)
         self.waiting -= 1
-        return Batch(self, [event], position, at_ns)
+        return Batch(self, [event], number, at_ns, 0, False, (position,) if position else None)
 
     def withdraw(self, which: Callable[[Any], bool] | None = None) -> list[Any]:
         """Take out what waits (or what of it `which` says), count it as withdrawn, and return it."""
         events = super().withdraw(which)
-        gone = [key for key, (event, _, _) in self._newest.items() if which is None or which(event)]
+        gone = [key for key, (event, *_) in self._newest.items() if which is None or which(event)]
         for key in gone:
-            event, position, _ = self._newest.pop(key)
-            self.cursor.settle(position, 1)
+            event, number, _, _ = self._newest.pop(key)
+            self._note_settled(number)
             events.append(event)
         self.withdrawn += len(gone)
         self.waiting -= len(gone)
@@ -106,12 +109,27 @@ class ConflatingLane(Lane):
     def waiting_lists(self) -> Iterator[list[Any]]:
         """Iterate lists that what waits is in."""
         yield from super().waiting_lists()
-        yield [event for event, _, _ in self._newest.values()]
+        yield [event for event, *_ in self._newest.values()]
 
     def waiting_events(self) -> Iterator[Any]:
         """Iterate what waits."""
         yield from super().waiting_events()
-        yield from (event for event, _, _ in self._newest.values())
+        yield from (event for event, *_ in self._newest.values())
+
+    def open_runs(self, upto: int) -> Iterator[tuple[int, Sequence[int]]]:
+        """Iterate what waits and is in the journal: all of it, since a replacement is out of order."""
+        yield from super().open_runs(upto)
+        yield from ((number, (position,)) for _, number, _, position in self._newest.values() if position)
+
+    def has_waiting(self, number: int) -> bool:
+        """Return True if the event with this number waits here."""
+        return super().has_waiting(number) or any(item[1] == number for item in self._newest.values())
+
+    def forget_positions(self) -> None:
+        """Forget where what waits stands: another journal is used from now on."""
+        super().forget_positions()
+        for key, (event, number, at_ns, _) in list(self._newest.items()):
+            self._newest[key] = (event, number, at_ns, 0)
 
 
 class SupersedingLane(ConflatingLane):
@@ -132,11 +150,11 @@ class SupersedingLane(ConflatingLane):
             return self._alone(event, error)
         return key
 
-    def push(self, events: list[Any], at_ns: int) -> None:
+    def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Accept `events`; each replaces whatever is older with the same key, retries included."""
         if self._stretches or self._parked:
             self._let_go({self.key_of(event) for event in events})
-        super().push(events, at_ns)
+        super().push(events, at_ns, positions)
 
     def _let_go(self, keys: set[object]) -> None:
         """Count what waits to be tried again as conflated, if something newer has come."""
@@ -152,7 +170,7 @@ class SupersedingLane(ConflatingLane):
             for s in gone:
                 self.conflated += 1
                 self.waiting -= 1
-                self.cursor.settle(s.first + s.start, 1)
+                self._note_settled(s.first + s.start)
 
     def retry(self, batch: Batch, at_ns: int, *, in_order: bool) -> None:
         """Queue a failed event again, unless something newer has come meanwhile."""
@@ -165,7 +183,7 @@ class SupersedingLane(ConflatingLane):
 class BoundedLane(Lane):
     """A lane where at most `limit` events wait: the oldest make room for the newest, and are counted.
 
-    What a worker holds and has not begun waits as well, and is the oldest: it is taken back when room is
+    What a worker has taken and not begun waits as well, and is the oldest: it is taken back when room is
     needed. So is a retry, wherever it waits.
     """
 
@@ -177,9 +195,9 @@ class BoundedLane(Lane):
         self._limit = limit
         self._held: list[Batch] = []
 
-    def push(self, events: list[Any], at_ns: int) -> None:
+    def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Accept `events`; drop the oldest beyond the limit."""
-        super().push(events, at_ns)
+        super().push(events, at_ns, positions)
         self._trim()
 
     def take(self, limit: int, now_ns: int) -> Batch | None:
@@ -241,7 +259,7 @@ class BoundedLane(Lane):
             stretch.start += count
             if stretch.start >= len(stretch.events):
                 stretches.popleft()
-        self.cursor.settle(first, count)
+        self._note_settled(first + count - 1)
         self.overflowed += count
         self.waiting -= count
         return count

@@ -373,15 +373,20 @@ class Admission:
         self.seen.now.add(event.event_id)
         self.control += 1
         dispatcher = self.dispatcher
-        went = dispatcher.deliver_control(event) if bus.running else dispatcher.hold_back(event, "control")
-        if store is None or not level:
+        positions = [0] if store is not None and level else None
+        if bus.running:
+            dispatcher.deliver_control(event, positions)
+        else:
+            dispatcher.hold_back(event, "control", positions)
+        if store is None or positions is None:
             return True
 
         def note(position: int) -> None:
-            for subscription, place in went:
-                if subscription.offsets is not None:
-                    subscription.offsets.control.positions.add(place, (position,))
-                    subscription.offsets.touched(0)
+            positions[0] = position  # wherever the event is by now, it knows where it stands
+            for group in bus.router.route(event):
+                for subscription in group.subscriptions:
+                    if subscription.offsets is not None:
+                        subscription.offsets.touched(0)
 
         try:
             if store.commits.dead is not None:

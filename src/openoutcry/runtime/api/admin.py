@@ -94,7 +94,7 @@ class Admin:
         now_ns = self._bus.clock.now_ns()
         count = 0
         for one in self._subscriptions(subscription):
-            count += self._bus.dead_letters.redrive(one, chosen, now_ns)
+            count += self._bus.dead_letters.redrive(one, chosen, self._admission.dispatcher, now_ns)
             one.wake_all()
         return count
 

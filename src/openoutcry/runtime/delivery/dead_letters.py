@@ -1,17 +1,20 @@
 """Dead letters: filed per subscription, redriven to that subscription alone, or dropped.
 
 A letter stays where it is until its redriven event is settled: a crash in between loses nothing. One that
-fails again takes the place of the old one, with the attempts of both.
+fails again takes the place of the old one, with the attempts of both. Which of the redriven events are still
+open is asked of the mailboxes; an event is known by its number in its lane.
 """
 
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
+from openoutcry.core.lanes import Lane
+from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import Undecodable, decode_many, encode
@@ -26,7 +29,7 @@ REDRIVE = "redrive"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterFilter:
-    """LetterFilter dead letters are meant: those that meet every condition that is given."""
+    """Which dead letters are meant: those that meet every condition that is given."""
 
     letter_ids: frozenset[int] | None = None
     event_type: str | None = None
@@ -34,7 +37,7 @@ class LetterFilter:
     until_ns: int | None = None
 
     def __call__(self, letter: DeadLetter) -> bool:
-        """Tell whether a letter is meant."""
+        """Return True if a letter is meant."""
         return (
             (self.letter_ids is None or letter.letter_id in self.letter_ids)
             and (self.since_ns is None or letter.wall_ns >= self.since_ns)
@@ -44,7 +47,7 @@ class LetterFilter:
 
 
 def letter_filter(conditions: dict[str, Any]) -> LetterFilter:
-    """Return the choice that some keyword arguments describe."""
+    """Return the filter that some keyword arguments describe."""
     unknown = sorted(conditions.keys() - set(LetterFilter.__dataclass_fields__))
     if unknown:
         raise ConfigError(
@@ -59,6 +62,22 @@ def letter_filter(conditions: dict[str, Any]) -> LetterFilter:
         since_ns=conditions.get("since_ns"),
         until_ns=conditions.get("until_ns"),
     )
+
+
+class Pushes(Protocol):
+    """What puts events into mailboxes: the dispatcher."""
+
+    def push(
+        self,
+        subscriptions: Iterable[Subscription],
+        events: list[Any],
+        at_ns: int,
+        *,
+        lane: str,
+        is_owed: bool,
+    ) -> None:
+        """Put events into a lane of every subscription."""
+        ...
 
 
 class DeadLetters:
@@ -81,15 +100,10 @@ class DeadLetters:
 
     # -- filing -------------------------------------------------------------------------------------
 
-    def bury(self, subscription: Subscription, letter: DeadLetter, place: int = 0) -> DeadLetter:
-        """File a letter about the event at `place` of its lane, and return it with its id."""
-        offsets = subscription.offsets
-        position = letter.position
-        if not position and place and offsets is not None:
-            found = offsets.of(letter.lane).positions.of(place, 1)
-            position = found[0] if found else 0
-        before = self._redriven.pop((subscription.name, letter.lane, place), None) if place else None
-        attempts = letter.attempts
+    def bury(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> DeadLetter:
+        """File a letter about the event with this number in its lane, and return it with its id."""
+        offsets, position, attempts = subscription.offsets, letter.position, letter.attempts
+        before = self._redriven.pop((subscription.name, letter.lane, number), None) if number else None
         if before is not None:
             attempts += before.attempts
             position = position or before.position
@@ -126,7 +140,7 @@ class DeadLetters:
             self._next_id = max(self._next_id, letter.letter_id + 1)
 
     def rename(self, old: str, new: str) -> None:
-        """Give the letters of a subscription that is gone to another name."""
+        """Give the letters of an absent subscription to another name."""
         letters = self._stored.pop(old, [])
         for letter in letters:
             moved = msgspec.structs.replace(letter, subscription=new, letter_id=self._next_id)
@@ -136,7 +150,7 @@ class DeadLetters:
             self._removed.append(letter.letter_id)
 
     def leave(self, subscription: Subscription) -> None:
-        """A subscription was ended: its letters are those of somebody absent."""
+        """Keep the letters of a subscription that was ended, for the next one of that name."""
         if self.durable and subscription.offsets is not None:
             kept: list[BuriedEvent] = []
             for letter in subscription.dead_letters:
@@ -172,8 +186,14 @@ class DeadLetters:
 
     # -- redriving ----------------------------------------------------------------------------------
 
-    def redrive(self, subscription: Subscription, which: Callable[[DeadLetter], bool], now_ns: int) -> int:
-        """Hand the events of some letters to their subscription again; return how many."""
+    def redrive(
+        self,
+        subscription: Subscription,
+        which: Callable[[DeadLetter], bool],
+        dispatcher: Pushes,
+        now_ns: int,
+    ) -> int:
+        """Hand the events of some letters to their subscription again; return how many. It is not woken."""
         self.settle([subscription])
         under_way = {letter.letter_id for letter in self._redriven.values()}
         count = 0
@@ -185,39 +205,33 @@ class DeadLetters:
                 event = decode_many([event.payload])[0]
                 if isinstance(event, Undecodable):
                     continue
-            box = subscription.mailbox
-            lane = {"normal": box.normal, "high": box.high}.get(letter.lane, subscription.control.normal)
-            if letter.lane == "high":
-                box.push_high([event], now_ns)
-            else:
-                lane.push([event], now_ns)
+            dispatcher.push((subscription,), [event], now_ns, lane=letter.lane, is_owed=True)
+            _, lane = _lane(subscription, letter.lane)
             self._redriven[subscription.name, letter.lane, lane.accepted] = letter
             count += 1
         return count
 
     def settle(self, subscriptions: Iterable[Subscription]) -> None:
-        """Let go of the letters whose redriven events were handled."""
+        """Remove the letters whose redriven events were settled."""
         if not self._redriven:
             return
         for subscription in subscriptions:
-            box = subscription.mailbox
-            lanes = (box.normal, box.high, subscription.control.normal)
-            cursors = {lane.name: lane.cursor for lane in lanes}
-            done = [
-                key
-                for key in self._redriven
-                if key[0] == subscription.name and cursors[key[1]].is_settled(key[2])
-            ]
+            done = []
+            for name, lane_name, number in self._redriven:
+                if name == subscription.name:
+                    mailbox, lane = _lane(subscription, lane_name)
+                    if not mailbox.is_open(lane, number):
+                        done.append((name, lane_name, number))
             if done:
                 self._remove(subscription, {self._redriven.pop(key).letter_id for key in done})
 
     def interrupt(self, subscription: Subscription) -> None:
-        """What is being redriven is about to be taken back: its letters stay, and may be redriven again."""
+        """Keep the letters that are being redriven: their events are about to be taken back."""
         self.settle([subscription])
         self._redriven = {k: letter for k, letter in self._redriven.items() if k[0] != subscription.name}
 
     def drop_absent(self, name: str | None, which: Callable[[DeadLetter], bool]) -> int:
-        """Forget letters of subscriptions that nobody has made: of this name, or all; return how many."""
+        """Forget letters of subscriptions that are absent: of this name, or of all; return how many."""
         count = 0
         for absent in [name] if name is not None else list(self._stored):
             stored = self._stored.get(absent, [])
@@ -235,7 +249,7 @@ class DeadLetters:
         return count
 
     def knows(self, name: str) -> bool:
-        """Tell whether there are letters of a subscription that nobody has made."""
+        """Return True if there are letters of an absent subscription of this name."""
         return bool(self._stored.get(name))
 
     def drop(self, subscription: Subscription, which: Callable[[DeadLetter], bool]) -> int:
@@ -251,6 +265,18 @@ class DeadLetters:
             self._remove(subscription, gone)
             self.changed()
         return len(gone)
+
+
+def _lane(subscription: Subscription, lane: str) -> tuple[Mailbox, Lane]:
+    """Return a lane by its name, with the mailbox that it is in."""
+    box, control = subscription.mailbox, subscription.control
+    return (
+        (box, box.normal)
+        if lane == "normal"
+        else (box, box.high)
+        if lane == "high"
+        else (control, control.normal)
+    )
 
 
 def _to_bury(letter: DeadLetter) -> BuriedEvent:

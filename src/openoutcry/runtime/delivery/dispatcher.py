@@ -1,15 +1,18 @@
-"""The feed: from admission to the mailboxes, once per batch.
+"""The dispatcher: from admission to the mailboxes, once per batch.
 
 ```
   admitted ─▶ staged ─(one loop turn)─▶ history ─▶ one class in the batch: the same list to every subscription
                                                 └▶ mixed: one list per group of subscriptions
   high     ─▶ what is staged first, then at once to the high lanes; normal batches are cut short
-  control  ─▶ at once to the control workers; every worker looks up after the call in hand
+  control  ─▶ at once to the control workers; every worker looks up after the current call
   durable  ─▶ (committed) ─▶ as above, with its positions in the journal; not to lanes that are behind
+  owed     ─▶ (read on from the journal, urgent at the start, redriven) ─▶ to the one subscription
 ```
+
+All of it ends in `push`: nothing else puts an event into a mailbox.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Protocol
@@ -21,9 +24,6 @@ from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.router import Group
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
-
-Went = list[tuple[Subscription, int]]
-"""The subscriptions that a kill switch went to, and its place in their control lanes."""
 
 
 class Intake(Protocol):
@@ -55,7 +55,7 @@ class Dispatcher:
         mixed: Whether the staged events may differ in class or type.
         held_back: Events that wait for the start, kill switches not counted.
         held_in_journal: Events that wait for the start in the journal alone.
-        released: Tells up to which position of the journal everything has been released.
+        released: Returns up to which position of the journal everything has been released.
         fall_behind: Lets a lane of a subscription read on from the journal instead of being handed things.
 
     """
@@ -64,7 +64,7 @@ class Dispatcher:
         "_after",
         "_before_start",
         "_bus",
-        "_for_unbooked",
+        "_committed",
         "_intake",
         "_noted",
         "_staged_at_ns",
@@ -86,8 +86,8 @@ class Dispatcher:
         self._staged_at_ns = 0
         self.released: Callable[[], int] = int
         self.fall_behind: Callable[[Subscription, LaneOffsets], None] = lambda _subscription, _lane: None
-        self._before_start: list[tuple[Any, str, int, Went]] = []
-        self._for_unbooked: list[tuple[Any, str, int]] = []
+        self._before_start: list[tuple[Any, str, int, list[int] | None]] = []
+        self._committed: list[tuple[Any, str, int]] = []
         self.held_back = self.held_in_journal = 0
         self._after: int | None = None
         self._noted: dict[int, tuple[Group, ...]] = {}
@@ -118,12 +118,10 @@ class Dispatcher:
         """Keep the route of an event whose class lets its type change: it goes where it was admitted to."""
         self._noted[id(event)] = self._bus.router.route(event)
 
-    def hold_back(self, event: Any, lane: str) -> Went:
-        """Keep an event for the start. Returns a list that will say where a kill switch went then."""
-        went: Went = []
-        self._before_start.append((event, lane, self.released(), went))
+    def hold_back(self, event: Any, lane: str, positions: list[int] | None = None) -> None:
+        """Keep an event for the start. `positions` is as for `deliver_control`."""
+        self._before_start.append((event, lane, self.released(), positions))
         self.held_back += lane != "control"
-        return went
 
     def begin(self, event: Any) -> None:
         """The first event of a batch was staged: deliver in the next turn of the loop.
@@ -155,7 +153,7 @@ class Dispatcher:
             bus.rates.look(batch, self._staged_at_ns, mixed=self.mixed)
         seen = bus.seen
         if len(seen.now) >= seen.window or self._staged_at_ns >= seen.until_ns:
-            self._forget(batch)
+            self._forget(batch, self._staged_at_ns)
         self._intake.batch_delivered()
         if self.mixed:
             self.mixed = False
@@ -163,16 +161,16 @@ class Dispatcher:
         else:
             routes = bus.router.routes
             for group in routes.get(type(batch[0])) or bus.router.route(batch[0]):
-                self._hand(group.subscriptions, batch)
+                self.push(group.subscriptions, batch, self._staged_at_ns)
         if not bus.watching:
             bus.watch()
         if self.staged:
             self.begin(self.staged[0])
 
-    def _forget(self, batch: list[Any]) -> None:
+    def _forget(self, batch: list[Any], at_ns: int) -> None:
         """Forget the ids of the generation before the last, but for those in flight or in `batch`."""
         seen, bus = self._bus.seen, self._bus
-        seen.forget(self._staged_at_ns, bus.in_flight_ids().union(e.event_id for e in batch))
+        seen.forget(at_ns, bus.in_flight_ids().union(e.event_id for e in batch))
         self._intake.ids_moved(seen.now, seen.before)
 
     def _deliver_mixed(self, batch: list[Any]) -> None:
@@ -189,60 +187,100 @@ class Dispatcher:
                 touched[group] = None
         for group in touched:
             events, group.bucket = group.bucket, []
-            self._hand(group.subscriptions, events)
+            self.push(group.subscriptions, events, self._staged_at_ns)
 
-    def _hand(self, subscriptions: tuple[Subscription, ...], events: list[Any]) -> None:
-        at_ns = self._staged_at_ns
+    # -- into the mailboxes -------------------------------------------------------------------------
+
+    def push(
+        self,
+        subscriptions: Iterable[Subscription],
+        events: list[Any],
+        at_ns: int,
+        positions: Sequence[int] | None = None,
+        lane: str = "normal",
+        *,
+        is_owed: bool = False,
+    ) -> None:
+        """Put events that were admitted at `at_ns` into a lane of every subscription.
+
+        Args:
+            subscriptions: Who is handed them.
+            events: The events, in one list for all, which nobody changes afterwards.
+            at_ns: When they were admitted, on the bus's monotonic clock.
+            positions: Where they stand in the journal, for the durable among the subscriptions; None for
+                events that are not there.
+            lane: `normal`, `high` or `control`.
+            is_owed: Whether they are not new but owed to the subscription, which may read on from the
+                journal: they go into its lane, whatever state it is in, and the caller wakes it.
+
+        """
+        is_plain = positions is None and lane == "normal" and not is_owed
         for subscription in subscriptions:
             mailbox = subscription.mailbox
-            if mailbox.aside:
-                self._hand_aside(subscription, mailbox.normal, events, at_ns)
-            else:
+            if is_plain and not mailbox.aside:
                 mailbox.normal.push(events, at_ns)
-            subscription.wake()
+                subscription.wake()
+                continue
+            may_be_aside = mailbox.aside and lane != "control" and not is_owed
+            if not may_be_aside or not self._put_aside(subscription, events, at_ns, positions, lane):
+                known, offsets = None, subscription.offsets
+                if positions is not None and offsets is not None:
+                    known = positions
+                    if not is_owed:
+                        offsets.of(lane).newest = positions[-1]
+                if lane == "normal":
+                    mailbox.normal.push(events, at_ns, known)
+                elif lane == "high":
+                    mailbox.push_high(events, at_ns, known)
+                else:
+                    subscription.control.normal.push(events, at_ns, known)
+                    self._bus.control_waiting += self._bus.running
+            if not is_owed:
+                if lane == "control":
+                    subscription.wake_control()
+                else:
+                    subscription.wake()
 
-    def _hand_aside(self, subscription: Subscription, lane: Lane, events: list[Any], at_ns: int) -> None:
-        """Hand events that are not in the journal to a mailbox that is stalled or reads on from the journal.
+    def _put_aside(
+        self,
+        subscription: Subscription,
+        events: list[Any],
+        at_ns: int,
+        positions: Sequence[int] | None,
+        lane: str,
+    ) -> bool:
+        """See to new events for a mailbox that is stalled or reads on from the journal.
 
-        A stalled mailbox holds what it may; the rest are its own dead letters, not everybody's wait.
+        False: they are to be queued as usual. What is in the journal may stay there. Of the rest a stalled
+        mailbox holds what it may; what it has no room for are its own dead letters, not everybody's wait.
         """
-        mailbox, bus = subscription.mailbox, self._bus
-        if lane is mailbox.high:
+        mailbox, offsets = subscription.mailbox, subscription.offsets
+        queue = mailbox.high if lane == "high" else mailbox.normal
+        its = None if offsets is None else offsets.of(lane)
+        is_bounded = mailbox.stalled and (mailbox.gates or queue is mailbox.high)
+        if positions is not None and its is not None:
+            if is_bounded and not its.behind:
+                self.fall_behind(subscription, its)
+            return its.behind
+        room = max(0, self._bus.pressure.capacity - mailbox.waiting) if is_bounded else len(events)
+        if its is not None and its.behind and queue.keeps_all:
+            its.hold(events[:room], self.released() if self._after is None else self._after, at_ns)
+            rest = queue.push_overflowing(events[room:], 0, at_ns)
+        elif is_bounded:
+            rest = queue.push_overflowing(events, room, at_ns)
+        else:
+            return False
+        if queue is mailbox.high:
             mailbox.cut()
-        rest: list[Any] = []
-        room = bus.pressure.capacity - mailbox.waiting
-        if mailbox.stalled and (mailbox.gates or lane is mailbox.high):
-            if lane.keeps_all:
-                events, rest = events[: max(0, room)], events[max(0, room) :]
-            else:
-                rest, events = lane.push_overflowing(events, room, at_ns), []
-        offsets = None if subscription.offsets is None else subscription.offsets.of(lane.name)
-        if offsets is not None and offsets.behind and lane.keeps_all:
-            after = self.released() if self._after is None else self._after
-            offsets.held.extend((after, event, at_ns) for event in events)
-            lane.held += len(events)
-        elif events:
-            lane.push(events, at_ns)
         if rest:
-            if lane.keeps_all:
-                lane.push_overflowing(rest, 0, at_ns)
-            self._overflow(subscription, lane, rest, [0] * len(rest))
+            self._overflow(subscription, queue, rest)
+        return True
 
-    def _overflow(
-        self, subscription: Subscription, lane: Lane, events: list[Any], positions: Sequence[int]
-    ) -> None:
+    def _overflow(self, subscription: Subscription, lane: Lane, events: list[Any]) -> None:
         wall_ns = self._bus.clock.wall_ns()
-        for event, position in zip(events, positions, strict=True):
+        for event in events:
             letter = DeadLetter(
-                subscription.name,
-                lane.name,
-                event,
-                "stalled",
-                "its mailbox is full",
-                "",
-                0,
-                wall_ns,
-                position=position,
+                subscription.name, lane.name, event, "stalled", "its mailbox is full", "", 0, wall_ns
             )
             self._bus.dead(subscription, letter)
 
@@ -255,18 +293,12 @@ class Dispatcher:
             self._leave_in_journal("normal", events)
             return
         self.deliver()
-        if not self.staged:
-            self._staged_at_ns = at_ns
-        bus.history.append(events)
-        if bus.rates is not None:
-            bus.rates.look(events, at_ns)
-        if len(bus.seen.now) >= bus.seen.window or at_ns >= bus.seen.until_ns:
-            self._forget(events)
+        self._note(events, at_ns)
         cls = events[0].__class__
         groups = bus.router.routes.get(cls)
         if groups is not None and len(set(map(type, events))) == 1:
             for group in groups:
-                self._place(group.subscriptions, events, positions, at_ns)
+                self.push(group.subscriptions, events, at_ns, positions)
         else:
             self._release_mixed(events, positions, at_ns)
         if not bus.watching:
@@ -282,34 +314,8 @@ class Dispatcher:
                     part = parts[group] = ([], [])
                 part[0].append(event)
                 part[1].append(position)
-        for group, (some, places) in parts.items():
-            self._place(group.subscriptions, some, places, at_ns)
-
-    def _place(
-        self,
-        subscriptions: tuple[Subscription, ...],
-        events: list[Any],
-        positions: Sequence[int],
-        at_ns: int,
-    ) -> None:
-        for subscription in subscriptions:
-            mailbox, offsets = subscription.mailbox, subscription.offsets
-            if offsets is None:
-                self._hand((subscription,), events)
-                continue
-            if mailbox.aside and self._stays_in_journal(subscription, offsets.normal):
-                subscription.wake()
-                continue
-            offsets.normal.place(positions)
-            mailbox.normal.push(events, at_ns)
-            subscription.wake()
-
-    def _stays_in_journal(self, subscription: Subscription, offsets: LaneOffsets) -> bool:
-        """Tell whether a lane need not be handed what is committed: it reads on from the journal itself."""
-        mailbox = subscription.mailbox
-        if not offsets.behind and mailbox.stalled and (mailbox.gates or offsets.lane is mailbox.high):
-            self.fall_behind(subscription, offsets)
-        return offsets.behind
+        for group, (some, their_positions) in parts.items():
+            self.push(group.subscriptions, some, at_ns, their_positions)
 
     def release_high(self, event: Any, position: int) -> None:
         """Hand a committed high-priority event to the mailboxes at once, after what was staged before."""
@@ -319,74 +325,54 @@ class Dispatcher:
         self.deliver_high(event, position)
 
     def _leave_in_journal(self, lane: str, events: list[Any]) -> None:
-        """Leave what is committed while the bus does not run to the next start, of live lanes too."""
+        """Leave what is committed while the bus does not run to the next start, also for live lanes."""
         self.held_in_journal += len(events)
         self._bus.history.admitted += len(events)
-        self._for_unbooked += ((event, lane, len(self._before_start)) for event in events)
+        self._committed += ((event, lane, len(self._before_start)) for event in events)
         for subscription in self._bus.router:
             offsets = None if subscription.offsets is None else subscription.offsets.of(lane)
             if offsets is not None and not offsets.behind:
                 self.fall_behind(subscription, offsets)
 
-    def _admit_alone(self, events: list[Any]) -> int:
-        """Enter an event that is not staged in the log; return the time."""
+    def _note(self, events: list[Any], at_ns: int) -> None:
+        """Enter events that were not staged in the history, the rates and the ids that were seen."""
         bus = self._bus
         bus.history.append(events)
-        self._staged_at_ns = now_ns = bus.clock.now_ns()
         if bus.rates is not None:
-            bus.rates.look(events, now_ns)
-        if len(bus.seen.now) >= bus.seen.window or now_ns >= bus.seen.until_ns:
-            self._forget(events)
-        return now_ns
+            bus.rates.look(events, at_ns)
+        if len(bus.seen.now) >= bus.seen.window or at_ns >= bus.seen.until_ns:
+            self._forget(events, at_ns)
 
     def deliver_high(self, event: Any, position: int = 0) -> None:
         """Hand a high-priority event to the mailboxes at once, after what was admitted before it."""
         self.deliver()
         bus = self._bus
-        events = [event]
-        now_ns = self._admit_alone(events)
+        events, now_ns = [event], bus.clock.now_ns()
+        self._note(events, now_ns)
+        positions = (position,) if position else None
         for group in bus.router.route(event):
-            for subscription in group.subscriptions:
-                mailbox, offsets = subscription.mailbox, subscription.offsets
-                durable = offsets is not None and position > 0
-                if not mailbox.aside:
-                    if durable and offsets is not None:
-                        offsets.high.place((position,))
-                    mailbox.push_high(events, now_ns)
-                elif durable and offsets is not None and self._stays_in_journal(subscription, offsets.high):
-                    pass
-                elif durable and offsets is not None:
-                    offsets.high.place((position,))
-                    mailbox.push_high(events, now_ns)
-                else:
-                    self._hand_aside(subscription, mailbox.high, events, now_ns)
-                subscription.wake()
+            self.push(group.subscriptions, events, now_ns, positions, "high")
         bus.watch()
 
-    def deliver_control(self, event: Any, *, is_known: bool = False) -> Went:
+    def deliver_control(
+        self, event: Any, positions: list[int] | None = None, *, is_known: bool = False
+    ) -> None:
         """Hand a kill switch to the control workers at once, before anything that waits anywhere.
 
-        `is_known`: the journal hands it to those who read on from there. Returns where it went: the
-        subscriptions, and its place in their control lanes.
+        `positions` is a list with one 0 if it is being committed: whoever commits it writes its position into
+        the list, and so tells every lane. `is_known`: the journal hands it to those who read on from there.
         """
         self.deliver()
         bus = self._bus
-        events = [event]
-        now_ns = self._admit_alone(events)
-        went: Went = []
+        events, now_ns = [event], bus.clock.now_ns()
+        self._note(events, now_ns)
         for group in bus.router.route(event):
-            for subscription in group.subscriptions:
-                if is_known and subscription.offsets is not None:
-                    continue
-                subscription.control.normal.push(events, now_ns)
-                went.append((subscription, subscription.control.normal.accepted))
-                bus.control_waiting += 1
-                subscription.wake_control()
+            who = [s for s in group.subscriptions if not is_known or s.offsets is None]
+            self.push(who, events, now_ns, positions, "control")
         for subscription in bus.router:
             subscription.mailbox.cut_all()
         self._intake.hurry()
         bus.watch()
-        return went
 
     def deliver_held_back(self, is_known: Callable[[str], bool] = lambda _: False) -> None:
         """The bus has started: deliver what was published before, kill switches first.
@@ -394,22 +380,22 @@ class Dispatcher:
         `is_known` tells of an event id whether the journal has released it: then it comes from there.
         """
         held, self._before_start = self._before_start, []
-        committed, self._for_unbooked = self._for_unbooked, []
+        committed, self._committed = self._committed, []
         self.held_back = self.held_in_journal = 0
         self._staged_at_ns = self._bus.clock.now_ns()
-        for event, lane, _, went in held:
+        for event, lane, _, positions in held:
             if lane == "control":
-                went.extend(self.deliver_control(event, is_known=is_known(event.event_id)))
+                self.deliver_control(event, positions, is_known=is_known(event.event_id))
         for lane in ("high", "normal"):
             done = 0
-            for event, _, place in (h for h in committed if h[1] == lane):
-                self._deliver_held(lane, held[done:place])
-                done = place
-                self._hand_unbooked(event, lane)
+            for event, _, before in (h for h in committed if h[1] == lane):
+                self._deliver_held(lane, held[done:before])
+                done = before
+                self._push_committed(event, lane)
             self._deliver_held(lane, held[done:])
         self._after = None
 
-    def _deliver_held(self, lane: str, held: list[tuple[Any, str, int, Went]]) -> None:
+    def _deliver_held(self, lane: str, held: list[tuple[Any, str, int, list[int] | None]]) -> None:
         some = [(event, after) for event, its_lane, after, _ in held if its_lane == lane]
         for event, _ in some if lane == "high" else ():
             self.deliver_high(event)
@@ -419,12 +405,8 @@ class Dispatcher:
             self._after = after
             self.deliver()
 
-    def _hand_unbooked(self, event: Any, lane: str) -> None:
-        """Hand what the journal has to those who do not read on from it."""
+    def _push_committed(self, event: Any, lane: str) -> None:
+        """Hand what was committed before the start to those that do not read on from the journal."""
         for group in self._bus.router.route(event):
-            for subscription in (s for s in group.subscriptions if s.offsets is None):
-                if lane == "high":
-                    subscription.mailbox.push_high([event], self._staged_at_ns)
-                    subscription.wake()
-                else:
-                    self._hand((subscription,), [event])
+            who = [s for s in group.subscriptions if s.offsets is None]
+            self.push(who, [event], self._staged_at_ns, lane=lane)

@@ -95,7 +95,8 @@ class Failures:
             return
         lane.bury(batch)
         trace = safe_traceback(error)
-        letter = DeadLetter(name, lane.name, event, reason, text, trace, attempts, self._bus.clock.wall_ns())
+        wall_ns, position = self._bus.clock.wall_ns(), batch.position
+        letter = DeadLetter(name, lane.name, event, reason, text, trace, attempts, wall_ns, position=position)
         log.error("%s gave up %s after %d attempts: %s", name, described(event), attempts, text)
         self._bus.dead(subscription, letter, batch.first)
         if self.breaker is not None and lane.name != "control":

@@ -1,4 +1,4 @@
-"""Marks of what is in flight, where SIGKILL does not reach them: a store before a call, a store after."""
+"""Marks of the events in flight, where SIGKILL does not reach them: one store before a call, one after."""
 
 import logging
 from contextlib import suppress
@@ -9,7 +9,6 @@ from openoutcry.core.lanes import Batch
 from openoutcry.errors import ConfigError
 from openoutcry.ports import Marks
 from openoutcry.runtime.delivery.loops import Drive, await_each_marked, call_each_marked, mark_each, own_copy
-from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.subscription import Subscription
 
 log = logging.getLogger("openoutcry")
@@ -21,23 +20,23 @@ ALONE = " (alone)"
 class InFlightMarker:
     """Marks the calls of one worker, so that the next life knows what was in flight."""
 
-    __slots__ = ("_book", "_cell_by_lane", "_cells", "_has_own_drive", "_loop", "_marks", "_used")
+    __slots__ = ("_cell_by_lane", "_cells", "_has_own_drive", "_loop", "_marks", "_name", "_used")
 
     def __init__(
         self,
-        offsets: Offsets,
+        name: str,
         marks: Marks,
         lanes: tuple[str, ...],
         *,
         is_coroutine: bool,
         has_own_drive: bool,
     ) -> None:
-        self._book = offsets
+        self._name = name
         self._has_own_drive = has_own_drive
         self._loop = own_copy(await_each_marked if is_coroutine else call_each_marked)
         self._marks = marks
         self._cells: Any = marks.cells
-        self._cell_by_lane = {lane: marks.claim(offsets.name, lane) for lane in lanes}
+        self._cell_by_lane = {lane: marks.claim(name, lane) for lane in lanes}
         self._used = -1
 
     @classmethod
@@ -50,7 +49,7 @@ class InFlightMarker:
         try:
             lanes = ("control",) if is_control else ("high", "normal")
             return cls(
-                subscription.offsets,
+                subscription.name,
                 marks,
                 lanes,
                 is_coroutine=subscription.is_coroutine,
@@ -65,7 +64,7 @@ class InFlightMarker:
 
         `alone` says that nothing else is handled meanwhile, so that a crash is this call's doing.
         """
-        positions = self._book.positions_of(batch)
+        positions = batch.positions
         if positions is None:
             return drive
         self._used = cell = self._cell_by_lane[batch.lane.name]
@@ -79,13 +78,13 @@ class InFlightMarker:
         name = lane + ALONE
         if name not in self._cell_by_lane:
             try:
-                self._cell_by_lane[name] = self._marks.claim(self._book.name, name)
+                self._cell_by_lane[name] = self._marks.claim(self._name, name)
             except ConfigError:  # no cell is left
                 return otherwise
         return self._cell_by_lane[name]
 
     def mark_as_beside(self) -> None:
-        """Others are handled from now on beside the call in hand."""
+        """Others are handled from now on beside the current call."""
         for lane in ("high", "normal"):
             alone = self._cell_by_lane.get(lane + ALONE)
             if alone is not None and alone == self._used:
@@ -94,7 +93,7 @@ class InFlightMarker:
                 self._cells[alone] = 0
 
     def clear(self) -> None:
-        """The calls are over."""
+        """Clear the mark: the calls are over."""
         if self._used >= 0:
             with suppress(ValueError):  # an abandoned call that has outlived its journal
                 self._cells[self._used] = 0

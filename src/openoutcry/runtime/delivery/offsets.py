@@ -1,18 +1,37 @@
-"""The books of a durable subscription: where its lanes stand in the journal, and what is saved of that."""
+"""The offsets of a durable subscription: where its lanes stand in the journal, and what is saved of that."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-from openoutcry.core.lanes import Batch, Lane
-from openoutcry.core.positions import Positions
+from openoutcry.core.lanes import Lane
+from openoutcry.core.mailbox import Mailbox
 from openoutcry.ports import CursorState
 
 UNSAVED_MOST = 1_024
 """With this many events settled and not saved, a subscription has its cursors saved at once; with twice as
 many it begins nothing before that is done."""
 
+LAST = 2**63
+"""Above every number and position."""
+
 Stretches = tuple[tuple[int, int], ...]
+
+
+class CursorSaver(Protocol):
+    """What saves cursors: the store."""
+
+    def note(self, offsets: "Offsets") -> None:
+        """Have the cursors of a subscription saved with some commit soon."""
+        ...
+
+    def save_soon(self) -> None:
+        """Have everything that is noted saved in the next turn of the loop."""
+        ...
+
+    def can_save(self) -> bool:
+        """Return True if the cursors will be saved soon."""
+        ...
 
 
 class LaneOffsets:
@@ -23,38 +42,54 @@ class LaneOffsets:
 
     Attributes:
         lane: The lane.
-        positions: Where its events stand.
         behind: Whether it reads on from the journal.
         read_upto: Everything up to this position has been handed to the lane, or is none of its business.
+            It is moved on while the lane is behind.
+        newest: The highest position that was handed to the lane while it was live.
         skip: Stretches above the first floor that were settled in an earlier life.
-        posted: The place in the lane of an event whose outputs are being committed, which settles it.
+        posted: The lane's number of an event whose outputs are being committed, which settles it.
         held: Events that are not in the journal and wait behind what is: (position, event, admission time).
+        saved: The state that was saved last.
 
     """
 
-    __slots__ = ("behind", "held", "lane", "positions", "posted", "read_upto", "saved", "skip")
+    __slots__ = (
+        "_first",
+        "_mailbox",
+        "behind",
+        "held",
+        "lane",
+        "newest",
+        "posted",
+        "read_upto",
+        "saved",
+        "skip",
+    )
 
-    def __init__(self, lane: Lane, floor: int, skip: Stretches) -> None:
+    def __init__(self, mailbox: Mailbox, lane: Lane, floor: int, skip: Stretches = ()) -> None:
+        self._mailbox = mailbox
         self.lane = lane
-        self.positions = Positions()
         self.behind = False
-        self.posted = 0
+        self.posted = self.newest = 0
         self.read_upto = floor
         self.skip: list[tuple[int, int]] = sorted(skip)
+        self._first = (floor, tuple(self.skip))
         self.held: deque[tuple[int, Any, int]] = deque()
         self.saved: tuple[int, Stretches] | None = None
 
     def wants(self, position: int) -> bool:
-        """Tell whether what stands there has to be handled yet, if the subscription takes it."""
+        """Return True if what stands there has to be handled yet, provided that the subscription takes it."""
         return position > self.read_upto and not any(low <= position <= high for low, high in self.skip)
 
     def note_settled(self, position: int) -> None:
         """Leave out what stands at `position`, which was not handed to the lane."""
         self.skip = merged([*self.skip, (position, position)])
 
-    def place(self, positions: Sequence[int]) -> None:
-        """Note where the events stand that are handed to the lane next."""
-        self.positions.add(self.lane.accepted + 1, positions)
+    def hold(self, events: Iterable[Any], after: int, at_ns: int) -> None:
+        """Let events that are not in the journal wait until everything up to `after` was read from there."""
+        before = len(self.held)
+        self.held.extend((after, event, at_ns) for event in events)
+        self.lane.held += len(self.held) - before
 
     def withdraw_held(self, which: Callable[[Any], bool] | None = None) -> None:
         """Give up what is held (or what of it `which` says), counted as withdrawn."""
@@ -65,38 +100,64 @@ class LaneOffsets:
             self.held.extend(kept)
 
     def is_open(self, position: int) -> bool:
-        """Tell whether what stands there was not settled, as far as the lane has come."""
-        if position > self.read_upto and self.behind:
+        """Return True if what stands there was not settled, as far as the lane has come."""
+        if self.behind and position > self.read_upto:
             return self.wants(position)
-        place = self.positions.place_of(position)
-        return place is not None and not self.lane.cursor.is_settled(place)
+        return any(position in positions for _, positions in self._mailbox.open_runs(self.lane, LAST))
 
     def state(self, released: int) -> tuple[int, Stretches]:
-        """Return the durable cursor: the floor, and the stretches settled above it."""
+        """Return the durable cursor: the floor, and the stretches settled above it.
+
+        The floor lies just below the lowest open position. Above it everything is settled that is not open,
+        up to what follows the last event that was settled: whatever stands between two events that follow
+        each other in the lane is none of its business.
+        """
+        last = max(self.lane.settled_last, self.posted)
         upto = self.read_upto if self.behind else released
-        cursor = self.lane.cursor
-        if self.posted and not cursor.is_settled(self.posted):
-            cursor = cursor.with_settled(self.posted)
+        floor, apart = upto, list[tuple[int, int]]()
+        before: tuple[int, int] | None = None
+        for number, position in self._mailbox.open_positions(self.lane, last):
+            if number == self.posted:
+                continue
+            if not position:
+                # It is being committed, and may stand at any position from here on: so nothing new is known.
+                return self.saved or self._first
+            if before is None:
+                floor = position - 1
+            elif number > before[0] + 1:
+                apart.append((before[1] + 1, position - 1))
+            before = number, position
+            if number > last:
+                break
         else:
-            self.positions.forget(cursor.floor)
-        lowest = self.positions.lowest_open(cursor)
-        floor = upto if lowest is None else lowest - 1
+            if before is not None and before[0] < last:
+                apart.append((before[1] + 1, upto))
         if self.skip and self.skip[-1][1] <= floor:
             self.skip = []
-        apart = self.positions.settled(cursor) if cursor.settled_apart else []
         if self.skip:
             apart = merged([*apart, *self.skip])
-        return floor, tuple((max(low, floor + 1), high) for low, high in apart if high > floor)
+        return floor, tuple(
+            (max(low, floor + 1), high) for low, high in apart if high > floor and low <= high
+        )
 
 
 class Offsets:
-    """The lanes of one durable subscription."""
+    """The lanes of one durable subscription.
+
+    Attributes:
+        name: The subscription's name.
+        takes: The types that it takes, as saved with its cursors.
+        unsaved: Events that were settled since the cursors were last saved.
+        is_noted: Whether the cursors are to be saved.
+        is_held: Whether nothing is begun before they are.
+        closed_at: Where the journal ended when it was closed; -1 while it is open.
+        watch: Called at every settling, if set.
+
+    """
 
     __slots__ = (
         "_hold",
-        "_may_hold",
-        "_note",
-        "_save_soon",
+        "_saver",
         "closed_at",
         "control",
         "high",
@@ -114,32 +175,22 @@ class Offsets:
         name: str,
         takes: tuple[str, ...],
         lanes: tuple[LaneOffsets, LaneOffsets, LaneOffsets],
-        note: Callable[["Offsets"], None],
-        save_soon: Callable[[], None],
-        hold: Callable[[bool], None] = lambda _held: None,
-        may_hold: Callable[[], bool] = lambda: False,
+        saver: CursorSaver,
+        hold: Callable[[bool], None],
     ) -> None:
         self.name = name
         self.takes = takes
         self.control, self.high, self.normal = lanes
         self.unsaved = 0
-        self.is_noted = False
+        self.is_noted = self.is_held = False
         self.closed_at = -1
         self.watch: Callable[[], None] | None = None
-        self._note = note
-        self._save_soon = save_soon
+        self._saver = saver
         self._hold = hold
-        self._may_hold = may_hold
-        self.is_held = False
 
-    def rebind(
-        self,
-        note: Callable[["Offsets"], None],
-        save_soon: Callable[[], None],
-        may_hold: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def rebind(self, saver: CursorSaver) -> None:
         """Go on under another store: the bus was stopped and started again."""
-        self._note, self._save_soon, self._may_hold = note, save_soon, may_hold
+        self._saver = saver
         self.is_noted = False
         self.let_go()
 
@@ -152,26 +203,15 @@ class Offsets:
         """Return a lane's offsets by the lane's name."""
         return self.normal if lane == "normal" else self.high if lane == "high" else self.control
 
-    def positions_of(self, batch: Batch) -> Sequence[int] | None:
-        """Return where the events of a batch stand, 0 where one is not in the journal; None if none is."""
-        offsets = self.of(batch.lane.name)
-        offsets.positions.forget(batch.lane.cursor.floor)
-        return offsets.positions.of(batch.first, len(batch.events))
-
-    def settled(self, lane: Lane, count: int) -> None:
-        """Note that `count` events of a lane were settled; those of memory alone need no saving."""
-        if self.of(lane.name).positions:
-            self.touched(count)
-
     def touched(self, count: int) -> None:
         """Note that `count` events were settled, so that the cursors have to be saved."""
         self.unsaved += count
         if not self.is_noted:
             self.is_noted = True
-            self._note(self)
+            self._saver.note(self)
         if self.unsaved >= UNSAVED_MOST:
-            self._save_soon()
-            if self.unsaved >= 2 * UNSAVED_MOST and not self.is_held and self._may_hold():
+            self._saver.save_soon()
+            if self.unsaved >= 2 * UNSAVED_MOST and not self.is_held and self._saver.can_save():
                 self.is_held = True
                 self._hold(True)
         if self.watch is not None:

@@ -1,4 +1,4 @@
-"""The outbox: what a handler publishes waits for the end of its call, and is committed with the settling.
+"""The outbox: what a handler publishes waits for the end of its call, and is committed with its cursor.
 
 ```
   handler publishes ─▶ outbox ─(the handler returned)─▶ one commit: outputs + the settled cursor ─▶ released

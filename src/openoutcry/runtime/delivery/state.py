@@ -153,9 +153,9 @@ class BusState:
         """A worker moved on while the bus was under pressure."""
         self.on_drained(mailbox)
 
-    def dead(self, subscription: Subscription, letter: DeadLetter, place: int = 0) -> None:
-        """File a dead letter of an event at `place` of its lane, and tell the observers."""
-        letter = self.dead_letters.bury(subscription, letter, place)
+    def dead(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> None:
+        """File a dead letter of an event with this number in its lane, and tell the observers."""
+        letter = self.dead_letters.bury(subscription, letter, number)
         for callback in self.on_dead:
             guarded(callback, letter)
 

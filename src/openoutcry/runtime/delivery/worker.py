@@ -332,8 +332,8 @@ class Worker:
             guard.end()
         self.mailbox.settle(batch)
         offsets = self.subscription.offsets
-        if offsets is not None:
-            offsets.settled(batch.lane, len(batch.events))
+        if offsets is not None and batch.positions is not None:
+            offsets.touched(len(batch.events))
         return not guard.is_stopping
 
     def _after_error(self, batch: Batch, error: BaseException) -> bool:

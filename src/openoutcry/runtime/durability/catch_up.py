@@ -1,8 +1,8 @@
-"""Reading on from the journal: for subscriptions that are behind, by pages that those who are close share.
+"""Reading on from the journal: for subscriptions that are behind, by pages that they share.
 
 A lane falls behind when the bus starts with events that it has not settled, or when it stops moving while
-others go on. It is then handed nothing: it reads. When it has read everything that was released, it is live
-again, in the same turn of the loop, so that nothing falls in between.
+others go on. It is then not handed what is new: it reads. When it has read everything that was released, it
+is live again, in the same turn of the loop, so that nothing is missed in between.
 """
 
 import logging
@@ -15,6 +15,7 @@ from typing import Any
 from openoutcry.errors import JournalError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
 from openoutcry.ports import Journal, Stored
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, selects, takes
@@ -58,7 +59,10 @@ class Page:
             events = events[low:high]
         if not events:
             return [], ()
-        return events, range(entries[low].position, entries[high - 1].position + 1)
+        first, last = entries[low].position, entries[high - 1].position
+        if last - first + 1 == high - low:
+            return events, range(first, last + 1)
+        return events, [entry.position for entry in entries[low:high]]  # a recovery has left gaps
 
 
 def _is_fixed(cls: type) -> bool:
@@ -107,12 +111,14 @@ class CatchUp:
     def __init__(
         self,
         bus: BusState,
+        dispatcher: Dispatcher,
         journal: Journal,
         released: Callable[[], int],
         unreadable: Callable[[Subscription, LaneOffsets, Stored, Undecodable], None],
         failed: Callable[[JournalError], None],
     ) -> None:
         self._bus = bus
+        self._dispatcher = dispatcher
         self.pages = Pages(journal)
         self._released = released
         self._unreadable = unreadable
@@ -121,7 +127,7 @@ class CatchUp:
     def fall_behind(self, subscription: Subscription, offsets: LaneOffsets) -> None:
         """Let a live lane read on from the journal, from what it was handed last."""
         # What is being released now may have been handed to it in part.
-        offsets.read_upto = max(self._released(), offsets.positions.newest or 0)
+        offsets.read_upto = max(self._released(), offsets.newest)
         offsets.behind = True
         subscription.mailbox.fall_behind(+1)
 
@@ -149,7 +155,7 @@ class CatchUp:
             self._hand(subscription, offsets, page, upto)
             offsets.read_upto = max(offsets.read_upto, upto)
         if offsets.read_upto >= released:
-            self._give_held(offsets, released)
+            self._give_held(subscription, offsets, released)
             offsets.behind = False
             subscription.mailbox.fall_behind(-1)
 
@@ -160,7 +166,7 @@ class CatchUp:
         name, selectors = offsets.lane.name, subscription.selectors
         wanted: dict[type, bool] = {}
         events: list[Any] = []
-        places: list[int] = []
+        positions: list[int] = []
         stale = subscription.options.max_age_s is not None
         for entry, event in zip(page.entries, page.events, strict=True):
             if entry.lane != name or entry.position > upto or not offsets.wants(entry.position):
@@ -172,18 +178,18 @@ class CatchUp:
             if not _wants(wanted, selectors, event):
                 continue
             if stale or (offsets.held and offsets.held[0][0] < entry.position):
-                self._push(offsets, events, places, self._bus.clock.now_ns())
-                events, places = [], []
-                self._give_held(offsets, entry.position - 1)
+                self._push(subscription, offsets, events, positions, self._bus.clock.now_ns())
+                events, positions = [], []
+                self._give_held(subscription, offsets, entry.position - 1)
             events.append(event)
-            places.append(entry.position)
+            positions.append(entry.position)
             if stale:
-                self._push(offsets, events, places, admitted_ns(self._bus, entry))
-                events, places = [], []
-        self._push(offsets, events, places, self._bus.clock.now_ns())
+                self._push(subscription, offsets, events, positions, admitted_ns(self._bus, entry))
+                events, positions = [], []
+        self._push(subscription, offsets, events, positions, self._bus.clock.now_ns())
 
     def _hand_plain(self, subscription: Subscription, offsets: LaneOffsets, page: Page, upto: int) -> bool:
-        """Hand a lane all of a page at once. False: that takes a look at each entry."""
+        """Hand a lane all of a page at once. False: each entry has to be looked at."""
         if (
             not page.classes
             or offsets.skip
@@ -193,24 +199,29 @@ class CatchUp:
             or not all(takes(subscription.selectors, event) for event in page.classes)
         ):
             return False
-        events, places = page.part(offsets.read_upto, upto)
-        self._push(offsets, events, places, self._bus.clock.now_ns())
+        events, positions = page.part(offsets.read_upto, upto)
+        self._push(subscription, offsets, events, positions, self._bus.clock.now_ns())
         return True
 
-    @staticmethod
-    def _push(offsets: LaneOffsets, events: list[Any], places: Sequence[int], at_ns: int) -> None:
+    def _push(
+        self,
+        subscription: Subscription,
+        offsets: LaneOffsets,
+        events: list[Any],
+        positions: Sequence[int],
+        at_ns: int,
+    ) -> None:
         if events:
-            offsets.place(places)
-            offsets.lane.push(events, at_ns)
+            name = offsets.lane.name
+            self._dispatcher.push((subscription,), events, at_ns, positions, name, is_owed=True)
 
-    @staticmethod
-    def _give_held(offsets: LaneOffsets, upto: int) -> None:
+    def _give_held(self, subscription: Subscription, offsets: LaneOffsets, upto: int) -> None:
         """Hand a lane what was held until everything up to a position had been read."""
-        held = offsets.held
+        held, lane = offsets.held, offsets.lane
         while held and held[0][0] <= upto:
             _, event, at_ns = held.popleft()
-            offsets.lane.held -= 1
-            offsets.lane.push([event], at_ns)
+            lane.held -= 1
+            self._dispatcher.push((subscription,), [event], at_ns, lane=lane.name, is_owed=True)
 
 
 def admitted_ns(bus: BusState, entry: Stored) -> int:
@@ -220,7 +231,7 @@ def admitted_ns(bus: BusState, entry: Stored) -> int:
 
 
 def _wants(known: dict[type, bool], selectors: frozenset[Any], event: Any) -> bool:
-    """Tell whether the selectors take an event; asked once per class whose type is fixed."""
+    """Return True if the selectors take an event; asked once per class whose type is fixed."""
     cls = type(event)
     found = known.get(cls)
     if found is None:

@@ -1,4 +1,4 @@
-"""The cursors: which durable subscription stands where in the journal, and what it is handed when it comes."""
+"""Cursors: where each durable subscription stands in the journal, and what it is handed when it is made."""
 
 import asyncio
 import logging
@@ -14,7 +14,8 @@ from openoutcry.errors import NotSubscribed, SubscriptionError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
 from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.delivery.dead_letters import DeadLetters, LetterFilter
-from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.offsets import CursorSaver, LaneOffsets, Offsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.runtime.durability.committer import Committer
@@ -53,12 +54,12 @@ class CursorReport:
 
 
 class Cursors:
-    """Who stands where.
+    """Where the durable subscriptions of a journal stand.
 
     Attributes:
         dropped: Cursors to forget, as (subscription, lane), to be saved.
         moved: Cursors that have another name now, to be saved.
-        fresh: Whether somebody has no saved cursor yet, so that the next commit must bring it.
+        fresh: Whether a subscription has no saved cursor yet, so that the next commit must bring it.
         redelivered: Urgent events that were handed out again at a start.
 
     """
@@ -66,22 +67,20 @@ class Cursors:
     def __init__(
         self,
         bus: BusState,
+        dispatcher: Dispatcher,
         journal: Journal,
         commits: Committer,
         dead_letters: DeadLetters,
         suspects: CrashSuspects,
-        note: Callable[[Offsets], None],
-        save_soon: Callable[[], None],
-        can_save: Callable[[], bool],
+        saver: CursorSaver,
     ) -> None:
         self._bus = bus
+        self._dispatcher = dispatcher
         self._journal = journal
         self._commits = commits
         self._dead_letters = dead_letters
         self._suspects = suspects
-        self._note = note
-        self._save_soon = save_soon
-        self._can_save = can_save
+        self._saver = saver
         self._put_away = unreadable(bus)
         self._cursors: dict[str, dict[str, CursorState]] = {}
         for state in journal.cursors():
@@ -98,52 +97,49 @@ class Cursors:
         self.redelivered = 0
 
     def adopt(self, subscription: Subscription) -> None:
-        """Give a durable subscription its books, and what it has not settled."""
+        """Give a durable subscription its offsets, and what it has not settled."""
         if not subscription.durable:
             return
         saved = self._cursors.pop(subscription.name, {})
         box = subscription.mailbox
         held: list[deque[tuple[int, Any, int]]] = []
-        # Its cursors are written with the next commit: those of one before it must not be dropped there.
+        # Its cursors are written with the next commit, which must not drop those of a former one.
         self.dropped = [gone for gone in self.dropped if gone[0] != subscription.name]
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
             self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
             return
         if subscription.offsets is not None:
-            # Somebody else has had the journal meanwhile: what it says goes before what is remembered here.
+            # The journal was written by another bus meanwhile: what it says goes before what is known here.
             self._dead_letters.interrupt(subscription)
             box.withdraw(self._is_kept)
             subscription.withdraw_held(self._is_kept)
             held = [lane.held for lane in subscription.offsets.lanes]
             box.fall_behind(-box.behind)
             self._bus.withdraw_control(subscription, self._is_kept)
-        lanes = (subscription.control.normal, box.high, box.normal)
+            box.forget_positions()
+            subscription.control.forget_positions()
         first = self._first_floor()
-        books: list[LaneOffsets] = []
-        for lane in lanes:
+        made: list[LaneOffsets] = []
+        for mailbox, lane in (
+            (subscription.control, subscription.control.normal),
+            (box, box.high),
+            (box, box.normal),
+        ):
             state = saved.get(lane.name)
-            offsets = (
-                LaneOffsets(lane, first, ())
-                if state is None
-                else LaneOffsets(lane, state.floor, state.settled)
-            )
-            if state is not None:
+            if state is None:
+                offsets = LaneOffsets(mailbox, lane, first)
+                self.fresh = True
+            else:
+                offsets = LaneOffsets(mailbox, lane, state.floor, state.settled)
                 offsets.saved = (state.floor, state.settled)
                 self._report_untaken(subscription, state)
-            books.append(offsets)
-            self.fresh = self.fresh or state is None
-        for offsets, waiting in zip(books, held, strict=False):
+            made.append(offsets)
+        for offsets, waiting in zip(made, held, strict=False):
             offsets.held = waiting
-        control, high, normal = books
+        control, high, normal = made
         takes_types = tuple(sorted(_types(subscription)))
         subscription.offsets = Offsets(
-            subscription.name,
-            takes_types,
-            (control, high, normal),
-            self._note,
-            self._save_soon,
-            subscription.save_first,
-            self._can_save,
+            subscription.name, takes_types, (control, high, normal), self._saver, subscription.save_first
         )
         self._suspects.sort_out(subscription)
         self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
@@ -152,11 +148,11 @@ class Cursors:
         if self._bus.running:
             self._hand_urgent(subscription)
             self._redrive()
-        self._note(subscription.offsets)
+        self._saver.note(subscription.offsets)
 
     @staticmethod
     def _report_untaken(subscription: Subscription, state: CursorState) -> None:
-        """Say so where a subscription takes less than before: what waits of the rest is not for it now."""
+        """Warn if a subscription takes less than before: what waits of the rest is given up."""
         takes_now = _types(subscription)
         untaken = sorted(set(state.takes) - takes_now - {"*"})
         if untaken and "*" not in takes_now and state.lane == "normal":
@@ -167,21 +163,21 @@ class Cursors:
             )
 
     def _is_kept(self, event: Any) -> bool:
-        """Tell whether the journal has an event, so that it comes from there."""
+        """Return True if the journal has an event, so that it comes from there."""
         return self._journal.find(event.event_id) is not None
 
     def _goes_on(self, offsets: Offsets, saved: dict[str, CursorState]) -> bool:
-        """Tell whether the books of before a stop still hold, since nobody else has had the journal."""
+        """Return True if the offsets of before a stop still hold: only this bus has used the journal."""
         states = {name: (state.floor, state.settled) for name, state in saved.items()}
         holds = offsets.closed_at == self._journal.head and all(
             states.get(lane.lane.name) == lane.saved for lane in offsets.lanes
         )
         if holds:
-            offsets.rebind(self._note, self._save_soon, self._can_save)
+            offsets.rebind(self._saver)
         return holds
 
     def hand_over(self) -> None:
-        """The bus is about to run: hand out what is urgent."""
+        """Hand out what is urgent: the bus is about to run."""
         for subscription in self._bus.router:
             # (A high lane alone that is behind has stalled before the last stop: it reads on by itself.)
             if subscription.offsets is not None and subscription.offsets.control.behind:
@@ -192,12 +188,11 @@ class Cursors:
         letters, self._to_redrive = self._to_redrive, []
         for subscription, letter in letters:
             chosen = frozenset({letter.letter_id})
-            self._dead_letters.redrive(
-                subscription, LetterFilter(letter_ids=chosen), self._bus.clock.now_ns()
-            )
+            which, now_ns = LetterFilter(letter_ids=chosen), self._bus.clock.now_ns()
+            self._dead_letters.redrive(subscription, which, self._dispatcher, now_ns)
 
     def _first_floor(self) -> int:
-        """Return where a subscription without a cursor begins: now or, before the start, at the beginning."""
+        """Return where a subscription without a cursor begins: now or, before the start, `_beginning`."""
         # (A bus that is stopping does not run any more, and has handed out everything as well.)
         return self._commits.released if self._bus.running or self.has_started else self._begin_at
 
@@ -215,12 +210,8 @@ class Cursors:
                 if takes_type(subscription, entry):
                     self._put_away(subscription, lane, entry, event)
             elif takes(subscription.selectors, event):
-                lane.place((entry.position,))
-                if entry.lane == "high":
-                    subscription.mailbox.push_high([event], now_ns)
-                else:
-                    lane.lane.push([event], now_ns)
-                    bus.control_waiting += bus.running
+                at = (entry.position,)
+                self._dispatcher.push((subscription,), [event], now_ns, at, entry.lane, is_owed=True)
                 self.redelivered += 1
         offsets.control.read_upto = offsets.high.read_upto = released
         offsets.control.behind = offsets.high.behind = False
@@ -234,7 +225,7 @@ class Cursors:
         return (pair for pair in self._urgent if pair[0].position > position)
 
     def started(self) -> None:
-        """The bus runs: what was read for the start is not needed any more."""
+        """Note that the bus runs: what was read for the start is not needed any more."""
         self._urgent = None
         self.has_started = True
         if self._cursors:
@@ -243,7 +234,7 @@ class Cursors:
             )
 
     async def _report_missing(self, cursors: dict[str, dict[str, CursorState]]) -> None:
-        """Say which subscriptions are in the journal and have not been made, and what waits for them."""
+        """Warn of subscriptions that are in the journal and absent, and tell what waits for them."""
         for name, lanes in cursors.items():
             lag = await count_waiting(self._journal, lanes.values())
             if lag and name in self._cursors:
@@ -260,7 +251,7 @@ class Cursors:
         self._urgent = None
 
     def end(self) -> None:
-        """The bus stops."""
+        """Stop reporting: the bus stops."""
         if self._report is not None:
             self._report.cancel()
 
@@ -281,7 +272,7 @@ class Cursors:
             return CursorState(subscription=BUS, lane="normal", floor=released, takes=STARTED)
         return CursorState(subscription=BUS, lane="normal", floor=self._begin_at)
 
-    # -- what a person may do -----------------------------------------------------------------------
+    # -- what the operator may do -------------------------------------------------------------------
 
     async def report(self) -> list["CursorReport"]:
         """Return where every subscription of the journal stands, in every lane."""
@@ -299,7 +290,7 @@ class Cursors:
         return reports
 
     def _absent(self, name: str) -> dict[str, CursorState]:
-        """Return the cursors of a subscription that nobody has made."""
+        """Return the cursors of a subscription that is absent."""
         if any(s.name == name and s.offsets is not None for s in self._bus.router):
             raise SubscriptionError(f"{name!r} is subscribed; unsubscribe it, which drops its cursor as well")
         states = self._cursors.get(name)
@@ -310,7 +301,7 @@ class Cursors:
         return states
 
     async def drop(self, name: str) -> int:
-        """Forget the cursors of a subscription that is gone; return how many events waited for it."""
+        """Forget the cursors of an absent subscription; return how many events waited for it."""
         states = self._absent(name)
         waiting = await count_waiting(self._journal, states.values())
         self._cursors.pop(name, None)
@@ -319,7 +310,7 @@ class Cursors:
         return waiting
 
     async def reassign(self, old: str, new: str) -> int:
-        """Give the cursors and dead letters of a subscription that is gone to a name that has none."""
+        """Give the cursors and dead letters of an absent subscription to a name that has none."""
         states = self._absent(old)
         if not new or new in self._cursors or any(s.name == new for s in self._bus.router):
             raise SubscriptionError(
@@ -336,22 +327,22 @@ class Cursors:
         return await count_waiting(self._journal, renamed.values())
 
     def ended(self, subscription: Subscription) -> None:
-        """A subscription was ended: nothing waits for it any more."""
+        """Drop the cursors of a subscription that was ended: nothing waits for it any more."""
         self._dead_letters.leave(subscription)
         offsets, subscription.offsets = subscription.offsets, None
         if offsets is not None:
             self.dropped += [(offsets.name, lane.lane.name) for lane in offsets.lanes]
-            self._save_soon()
+            self._saver.save_soon()
 
 
 def takes_type(subscription: Subscription, entry: Stored) -> bool:
-    """Tell whether a subscription takes events of the type that an unreadable entry names."""
+    """Return True if a subscription takes events of the type that an unreadable entry names."""
     event_type = entry.head().event_type
     return any(s in ("*", event_type) for s in subscription.selectors)
 
 
 def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Undecodable], None]:
-    """Return what puts away, byte for byte, an entry that nobody can read until its class is registered."""
+    """Return what files an entry that cannot be read as a dead letter, byte for byte."""
 
     def put_away(subscription: Subscription, offsets: LaneOffsets, entry: Stored, event: Undecodable) -> None:
         log.error(
@@ -378,7 +369,7 @@ def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Un
 
 
 def _types(subscription: Subscription) -> set[str]:
-    """Return the event types that a subscription takes, as far as they can be told without its code."""
+    """Return the event types that a subscription takes, `*` where that depends on the event."""
     found: set[str] = set()
     for selector in subscription.selectors:
         fixed = selector if isinstance(selector, str) else fixed_event_type(selector)

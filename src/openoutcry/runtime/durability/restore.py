@@ -1,4 +1,4 @@
-"""Looking back into the journal: what was settled gives agents their memory back, what was not is counted."""
+"""Looking back into the journal: what was settled restores agents' memory, what was not is counted."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -59,13 +59,13 @@ def _fold(
 
 
 async def count_unsettled(journal: Journal, subscriptions: Iterable[Subscription], upto: int) -> int:
-    """Return how many events some subscription has not settled, by what their JSON says of them."""
-    books = [(s, s.offsets) for s in subscriptions if s.offsets is not None]
-    if not books:
+    """Return how many events some subscription has not settled, going by the type in their JSON."""
+    durable = [(s, s.offsets) for s in subscriptions if s.offsets is not None]
+    if not durable:
         return 0
     count = 0
-    for entries in _behind(journal, min(lane.read_upto for _, offsets in books for lane in offsets.lanes)):
-        count += sum(entry.position <= upto and _is_wanted(books, entry) for entry in entries)
+    for entries in _behind(journal, min(lane.read_upto for _, offsets in durable for lane in offsets.lanes)):
+        count += sum(entry.position <= upto and _is_wanted(durable, entry) for entry in entries)
         if entries[-1].position >= upto:
             break
         await asyncio.sleep(0)
@@ -81,9 +81,9 @@ def _behind(journal: Journal, position: int) -> Iterator[list[Stored]]:
         position = entries[-1].position
 
 
-def _is_wanted(books: list[tuple[Subscription, Offsets]], entry: Stored) -> bool:
+def _is_wanted(durable: list[tuple[Subscription, Offsets]], entry: Stored) -> bool:
     event_type: str | None = None
-    for _, offsets in books:
+    for _, offsets in durable:
         if offsets.of(entry.lane).wants(entry.position):
             event_type = event_type or entry.head().event_type or ""
             if "*" in offsets.takes or event_type in offsets.takes:
@@ -96,7 +96,7 @@ def older(
 ) -> list[Any]:
     """Return the newest `limit` events of a journal that selectors take and `newer` has not, oldest first.
 
-    Looks at the newest `most` entries, since the loop waits for it.
+    Looks at the newest `most` entries at least, and stops soon after: the loop waits meanwhile.
     """
     pages = _older(journal, selectors, limit, newer)
     found: list[Any] = []
@@ -110,7 +110,7 @@ def older(
 async def oldest_first(
     journal: Journal, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]
 ) -> list[Any]:
-    """Return what `older` does, whatever it has to look at, and give the loop back in between."""
+    """Return what `older` does, however far back that is, giving the loop back in between."""
     found: list[Any] = []
     for page, _ in _older(journal, selectors, limit, newer):
         found += page

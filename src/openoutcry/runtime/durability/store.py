@@ -82,7 +82,9 @@ class Store(Saving):
         self._ordinary = level_named(config.level)
         self._high = level_named(config.high_priority_level)
         self.commits = Committer(bus, dispatcher, self.journal, self, config.sync)
-        self.backlog = CatchUp(bus, self.journal, self._released, unreadable(bus), self.unreadable)
+        self.backlog = CatchUp(
+            bus, dispatcher, self.journal, self._released, unreadable(bus), self.unreadable
+        )
         self._noted: dict[Offsets, None] = {}
         self._saved_at = 0
         self._swept_at = self.journal.head
@@ -104,14 +106,7 @@ class Store(Saving):
         bus.post = self.post
         bus.forget = self.forget
         self.cursors = Cursors(
-            bus,
-            self.journal,
-            self.commits,
-            self.dead_letters,
-            self.suspects,
-            self.note,
-            self.save_soon,
-            self.can_save,
+            bus, dispatcher, self.journal, self.commits, self.dead_letters, self.suspects, self
         )
         bus.on_ended = self.cursors.ended
         for subscription in bus.router:
