@@ -32,11 +32,11 @@ from openoutcry.ports import (
     Stored,
     level_named,
 )
+from openoutcry.units import NS_PER_S
 
 DEFAULT: Final = "default"
 """The subscription that events are settled for when none is named."""
 _PAGE: Final = 2_048
-NS_PER_S: Final = 1_000_000_000
 
 
 class EventPersistence:

@@ -29,6 +29,7 @@ from typing import Any
 from openoutcry.core.vitals import LoopVitals
 from openoutcry.ports import Clock
 from openoutcry.runtime.health.gil_yield import GilYield
+from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
 
@@ -39,7 +40,6 @@ STACK_MOST = 40
 EPISODES_KEPT = 100
 UNKNOWN_EVERY = 10
 _WAITS = (("select", "selectors.py"), ("_poll", "windows_events.py"))
-_NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Watchdog:
         self._on_blocked = on_blocked
         self._cut = cut
         self._is_plain_loop = isinstance(loop, asyncio.BaseEventLoop)
-        self._limit_ns = int(limit_s * _NS_PER_S)
+        self._limit_ns = int(limit_s * NS_PER_S)
         self._tick_s = tick_s
         self._gil_yield = GilYield(loop) if yields_gil else None
         self._loop_thread = 0
@@ -227,7 +227,7 @@ class Watchdog:
             if self._now is None:
                 self._report(held_ns)
             return self._tick_s
-        return min(self._tick_s, (self._limit_ns - held_ns) / _NS_PER_S)
+        return min(self._tick_s, (self._limit_ns - held_ns) / NS_PER_S)
 
     def _seems_busy(self) -> bool:
         """Tell whether the loop runs something, by looking from outside: asking it would wake an idle one.
@@ -248,7 +248,7 @@ class Watchdog:
     def _look_back(self, moved_ns: int, now_ns: int) -> None:
         """If nothing moved while this thread could not run, somebody held the interpreter's lock."""
         last_ns, self._looked_ns = self._looked_ns, now_ns
-        late_ns = now_ns - max(moved_ns, last_ns + int(self._tick_s * _NS_PER_S))
+        late_ns = now_ns - max(moved_ns, last_ns + int(self._tick_s * NS_PER_S))
         if not last_ns or self._now is not None or late_ns < self._limit_ns:
             return
         if asyncio.current_task(self._loop) is None:
@@ -263,7 +263,7 @@ class Watchdog:
             "%s let no other thread run for %.2f s, as a call in C does that keeps the interpreter's lock; "
             "it is at:\n%s",
             over.handler,
-            late_ns / _NS_PER_S,
+            late_ns / NS_PER_S,
             "\n".join(stack),
         )
 
@@ -283,7 +283,7 @@ class Watchdog:
             handler, stack = ("", ()) if now is None else (now.handler, now.stack)
             over = Blockage(handler, held_ns, is_over=True, stack=stack)
             self._note(over)
-        log.warning("%s kept the loop for %.2f s; it turns again", handler or "somebody", held_ns / _NS_PER_S)
+        log.warning("%s kept the loop for %.2f s; it turns again", handler or "somebody", held_ns / NS_PER_S)
 
     def _tell(self, blockage: Blockage) -> None:
         if self._on_blocked is not None:
@@ -315,7 +315,7 @@ class Watchdog:
             log.error(
                 "%s has kept the loop for %.2f s, so nothing else moves; it is at:\n%s",
                 blockage.handler,
-                held_ns / _NS_PER_S,
+                held_ns / NS_PER_S,
                 "\n".join(stack),
             )
 

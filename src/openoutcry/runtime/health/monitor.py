@@ -32,10 +32,10 @@ from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.health.journal import JournalMonitor
 from openoutcry.runtime.health.loop_watchdog import Watchdog
 from openoutcry.runtime.health.readings import Readings, lag_of
+from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
 
-NS_PER_S = 1_000_000_000
 LOOKS_AT_REST = 3
 """How often it still looks at a bus that has come to rest, so that what was wrong is seen to be over."""
 _SOON_NS = 1_000_000

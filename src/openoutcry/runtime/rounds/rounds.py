@@ -8,13 +8,14 @@ from typing import Any
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
 from openoutcry.core.early import Early, EarlySignals
 from openoutcry.core.outcome import RoundOutcome, Status
-from openoutcry.core.terms import NS_PER_S, Terms, agree, check_quorum, names, to_ns
+from openoutcry.core.terms import Terms, agree, check_quorum, names, to_ns
 from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
 from openoutcry.events import stamp
 from openoutcry.ports import Clock
 from openoutcry.runtime.rounds.barriers import SignalBarrier, check_round_id, clock_of_loop, new_round_id
 from openoutcry.runtime.rounds.released import RECENT_MAX, UNCLAIMED_MAX, Released, Stray, summary
 from openoutcry.runtime.rounds.timer import DeadlineTimer
+from openoutcry.units import NS_PER_S
 
 EARLY_MAX = 16_384
 """How many answers may wait for their round."""
