@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "openoutcry"
 MODULES = sorted(SRC.rglob("*.py"))
 CAMPAIGNS = sorted((ROOT / "campaigns").glob("*.py"))
-MODULE_LINES_MAX = 400
+MODULE_LINES_MAX = 700
 FUNCTION_LINES_MAX = 60
 README_BLOCK_LIMIT_S = 60
 

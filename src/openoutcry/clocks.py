@@ -1,8 +1,10 @@
 """The clocks: the machine's own, and one that moves only when it is told to."""
 
+import asyncio
 import time
 
 from openoutcry.errors import ConfigError
+from openoutcry.ports import Clock
 
 VIRTUAL_START_NS = 1_704_205_800_000_000_000
 """Where a virtual wall clock starts unless told otherwise: 2024-01-02T14:30Z, an opening bell."""
@@ -53,3 +55,9 @@ class VirtualClock:
 
     def __repr__(self) -> str:
         return f"VirtualClock(now_ns={self._now_ns}, wall_ns={self.wall_ns()})"
+
+
+def clock_of(loop: asyncio.AbstractEventLoop | None) -> Clock:
+    """Return the clock that a loop brings along (a virtual one), or the machine's."""
+    clock = getattr(loop, "clock", None)
+    return clock if isinstance(clock, Clock) else SystemClock()

@@ -20,7 +20,7 @@ from openoutcry import (
 from openoutcry.config import LadderConfig
 from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, JournalFull
 from openoutcry.journals import JournalReader, MemoryJournal, SqliteJournal, recover_into
-from openoutcry.runtime.api import failover as regenerating
+from openoutcry.runtime.durability import slot
 
 UNHEALTHY, RECOVERING = EventBusHealthStatus.UNHEALTHY, EventBusHealthStatus.RECOVERING
 
@@ -135,15 +135,14 @@ async def test_kill_switches_and_what_is_not_journaled_get_through_while_the_jou
     tmp_path, monkeypatch
 ):
     path, desk, slow = tmp_path / "firm.db", Named("desk"), asyncio.Event()
-    real = regenerating.recover_file
+    real = slot.build
     loop = asyncio.get_running_loop()
 
-    def held(config: Any) -> Any:
+    def held(*args: Any) -> Any:
         asyncio.run_coroutine_threadsafe(slow.wait(), loop).result(20)
-        return real(config)
+        return real(*args)
 
-    monkeypatch.setattr("openoutcry.runtime.api.lifecycle.recover_file", held)
-    monkeypatch.setattr(regenerating, "recover_file", held)
+    monkeypatch.setattr(slot, "build", held)
     async with a_bus(path) as bus:
         bus.subscribe([EventType.MARKET_DATA, EventType.KILL_SWITCH, EventType.ORDER], desk.on_event)
         await bus.publish(orders(1)[0])
@@ -240,11 +239,11 @@ async def test_with_health_checks_the_bus_recovers_its_journal_by_itself(tmp_pat
 async def test_a_journal_that_cannot_be_recovered_is_given_up_after_its_attempts(tmp_path, monkeypatch):
     attempts: list[float] = []
 
-    def full(_config: Any) -> Any:
+    def full(*_args: Any) -> Any:
         attempts.append(1)
         raise JournalFull("there is no room for the new file")
 
-    monkeypatch.setattr(regenerating, "recover_file", full)
+    monkeypatch.setattr(slot, "build", full)
     ladder = LadderConfig(reopens=2, patience_s=1.0)
     config = HealthCheckConfig(ladder=ladder)
     async with a_bus(tmp_path / "firm.db", health_check_config=config) as bus:

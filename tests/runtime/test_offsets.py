@@ -23,11 +23,17 @@ class Watched:
     def save_soon(self) -> None:
         self.saves += 1
 
+    def can_save(self) -> bool:
+        return False
+
+    def hold(self, held: bool) -> None:
+        raise AssertionError("nothing is held where nothing can be saved")
+
 
 def a_book(floor: int = 0) -> tuple[Offsets, Watched]:
     watched = Watched()
     control, high, normal = (LaneOffsets(Lane(name), floor, ()) for name in ("control", "high", "normal"))
-    return Offsets("risk", ("order",), (control, high, normal), watched.note, watched.save_soon), watched
+    return Offsets("risk", ("order",), (control, high, normal), watched, watched.hold), watched
 
 
 def hand(book: LaneOffsets, *positions: int) -> None:
@@ -139,7 +145,7 @@ def test_it_is_noted_once_and_asks_to_be_saved_when_much_is_unsaved():
     book.touched(UNSAVED_MOST)
     assert (len(watched.noted), watched.saves) == (1, 1)
     other = Watched()
-    book.rebind(other.note, other.save_soon)
+    book.rebind(other)
     book.touched(1)
     assert (len(watched.noted), len(other.noted)) == (1, 1)
 

@@ -1,7 +1,7 @@
 """Going on in a new file: what verifies in an old one is copied, and what does not is listed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -66,20 +66,42 @@ def recover_into(
         raise JournalError(f"{new} exists; name a file that does not")
     if not old.is_file():
         raise JournalError(f"{old} is no file; put the journal back, or name the one that is to be recovered")
-    chain = chain_of(key)
     guard = MarksFile(Path(f"{old}-marks"))
     try:
-        db = _connect(old, engine)
-        try:
-            if schema.is_empty(db, old):
-                raise JournalError(f"{old} is empty; there is nothing to recover")
-            schema.lend(db)
-            left = _left(db, guard)
-            return _build(Log(db, old), new, chain, key, engine, progress, left)
-        finally:
-            db.close()
+        return _recover(old, new, lambda db: _left(db, guard), key, engine, progress)
     finally:
         guard.close(remove=True)
+
+
+def recover_beside(
+    source: Path, target: Path, marks: MarksFile, *, key: bytes | None, engine: EngineName
+) -> Recovered:
+    """Do as `recover_into` does with a file that this process has open, on any thread.
+
+    Nothing may be written to it meanwhile. What is in flight goes on, so no call becomes a suspect.
+    """
+    if not marks.stands_at(Path(f"{source}-marks")):  # a copy was put in its place, whose lock is not ours
+        return recover_into(source, target, key=key, engine=engine)
+    return _recover(source, target, lambda _db: _Left(marks.written), key, engine, None)
+
+
+def _recover(
+    old: Path,
+    new: Path,
+    left: Callable[[Connection], "_Left"],
+    key: bytes | None,
+    engine: EngineName,
+    progress: Progress | None,
+) -> Recovered:
+    chain = chain_of(key)
+    db = _connect(old, engine)
+    try:
+        if schema.is_empty(db, old):
+            raise JournalError(f"{old} is empty; there is nothing to recover")
+        schema.lend(db)
+        return _build(Log(db, old), new, chain, key, engine, progress, left(db))
+    finally:
+        db.close()
 
 
 def _connect(path: Path, engine: EngineName) -> Connection:

@@ -17,23 +17,23 @@ from typing import Final, NoReturn, Self
 
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import books, forks, reading, retention, schema
+from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
 from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import identities, leave_alone, open_file
 from openoutcry.journals.register import Register
 from openoutcry.journals.rows import Row, event_ids, pack
 from openoutcry.journals.stems import Stems
-from openoutcry.journals.steps import CheckpointStep, SyncStep
 from openoutcry.journals.verifying import Anchor
 from openoutcry.ports import (
     Alike,
     BuriedEvent,
     Changes,
     CursorState,
+    DiskTask,
     Entry,
     Filter,
     Level,
-    Step,
     Stored,
     Suspect,
     Written,
@@ -61,6 +61,7 @@ class SqliteJournal:
         synced: Every entry up to and including this position is on the disk.
         marks: What is in flight.
         places: Which files it has opened, by device and number.
+        generation: What tells this journal from others that stood or will stand at its path.
         unsynced_lost: Entries accepted at `process` that a power cut before this opening took away.
 
     Raises:
@@ -86,6 +87,7 @@ class SqliteJournal:
         self.head = self.synced = opened.head
         self.first = opened.floor + 1
         self.marks = opened.marks
+        self.generation = opened.marks.generation
         self.unsynced_lost = opened.unsynced_lost
         self._engine: EngineName = engine
         self._key = key
@@ -200,15 +202,15 @@ class SqliteJournal:
 
     def sync(self) -> int:
         """Put everything that has been written on the disk, and return its last position."""
-        step = self.begin_sync()
-        step.perform()
-        return self.end_sync(step)
+        task = self.begin_sync()
+        task.perform()
+        return self.end_sync(task)
 
-    def begin_sync(self) -> SyncStep:
+    def begin_sync(self) -> SyncTask:
         """Begin a sync of all that has been written; `perform` it in any thread, `end_sync` it here."""
         if self._barred is not None:
             raise self._barred
-        return SyncStep(self._wal, self.head)
+        return SyncTask(self._wal, self.head)
 
     def look_after(self) -> None:
         """See that the files are where they were; raise `JournalDead` if they were removed or replaced.
@@ -224,42 +226,46 @@ class SqliteJournal:
             if stand != self.places:
                 self._die("its files were replaced", OSError("they are not those that were opened"))
 
-    def end_sync(self, step: Step) -> int:
+    def end_sync(self, task: DiskTask) -> int:
         """Note a performed sync. Any error of it is final: the generation is dead."""
         if self._barred is not None:
             raise self._barred
-        assert isinstance(step, SyncStep), "the step was begun by begin_sync"
-        if step.problem is not None:
-            self._die("a sync failed", step.problem)
-        if not step.performed:
+        assert isinstance(task, SyncTask), "the task was begun by begin_sync"
+        if task.problem is not None:
+            self._die("a sync failed", task.problem)
+        if not task.performed:
             raise JournalError("the sync was not performed: call perform() before end_sync()")
-        self.synced = max(self.synced, step.upto)
+        self.synced = max(self.synced, task.upto)
         self.marks.saved(self.synced)
         return self.synced
 
-    def begin_checkpoint(self) -> CheckpointStep | None:
+    def begin_checkpoint(self) -> CheckpointTask | None:
         """Begin a checkpoint, 2 to 4 ms per MB of write-ahead log; None while it has less than 1 MB."""
         if self._barred is not None or self._wal_bytes < WAL_DUE_BYTES:
             return None
-        return CheckpointStep(self._db, self.head)
+        return CheckpointTask(self._db, self.head)
 
-    def end_checkpoint(self, step: Step) -> None:
+    def end_checkpoint(self, task: DiskTask) -> None:
         """Note a performed checkpoint. One that a reader hindered is tried again later."""
-        assert isinstance(step, CheckpointStep), "the step was begun by begin_checkpoint"
-        if step.problem is not None:
-            if is_busy(step.problem) or is_full(step.problem):
+        assert isinstance(task, CheckpointTask), "the task was begun by begin_checkpoint"
+        if task.problem is not None:
+            if is_busy(task.problem) or is_full(task.problem):
                 return
-            self._die("a checkpoint failed", step.problem)
-        self._wal_bytes = step.left_bytes
-        if not step.left_bytes and self._barred is None:
-            self.synced = max(self.synced, step.upto)
+            self._die("a checkpoint failed", task.problem)
+        self._wal_bytes = task.left_bytes
+        if not task.left_bytes and self._barred is None:
+            self.synced = max(self.synced, task.upto)
             self.marks.saved(self.synced)
 
     def _checkpoint(self) -> None:
-        step = self.begin_checkpoint()
-        if step is not None:
-            step.perform()
-            self.end_checkpoint(step)
+        task = self.begin_checkpoint()
+        if task is not None:
+            task.perform()
+            self.end_checkpoint(task)
+
+    def refuse(self, error: JournalError) -> None:
+        """Take nothing more, and raise this where something is written. Reading goes on."""
+        self._barred = self._barred or error
 
     # Reading
 
@@ -357,19 +363,22 @@ class SqliteJournal:
             return True
         return self._register.idle(_IDLE_IDS)
 
-    def close(self) -> None:
-        """Sync, and let go of the file. Harmless when done twice. A failed sync raises `JournalDead`."""
+    def close(self, *, as_it_is: bool = False) -> None:
+        """Sync, and let go of the file. Harmless when done twice. A failed sync raises `JournalDead`.
+
+        `as_it_is`: without the sync, and without the checkpoint that is made when a file is closed.
+        """
         if self._closed:
             return
         self._closed = True
         forks.forget(self)
         try:
-            if self._barred is None:
+            if self._barred is None and not as_it_is:
                 self.sync()
         finally:
-            dead = self._barred is not None
+            is_left_alone = as_it_is or self._barred is not None
             self._barred = self._barred or JournalError(f"{self.path} is closed; open it again")
-            if dead:
+            if is_left_alone:
                 leave_alone(self._db, self.path, self._engine)
             else:
                 self._db.close()

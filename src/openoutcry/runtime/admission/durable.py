@@ -19,7 +19,8 @@ from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.history import SeenIds
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.groups import Group, Receipt, Then
+from openoutcry.runtime.durability.committer import Commit, Receipt, Then
+from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
 
 log = logging.getLogger("openoutcry")
@@ -49,22 +50,30 @@ class DurableAdmission(ABC):
 
     Attributes:
         store: What keeps events durable, if anything does. It is opened when it is first needed.
-        open_store: Opens it; None for a bus without a journal.
 
     """
 
     dispatcher: Dispatcher
     fast_path: FastPath
-    store: Store | None
-    open_store: Callable[[], Store] | None
+    _slot: StoreSlot
     seen: SeenIds
     duplicates: int
     high: int
     control: int
     _bus: BusState
 
+    @property
+    def store(self) -> Store | None:
+        """The open store."""
+        return self._slot.store
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether the bus has a journal, open or not."""
+        return self._slot.has_journal
+
     @abstractmethod
-    def admit(self, event: Any, *, priority: bool = False) -> bool | Wait | Group:
+    def admit(self, event: Any, *, priority: bool = False) -> bool | Wait | Commit:
         """Let an event in, refuse it, or say that it has to wait."""
 
     @abstractmethod
@@ -95,14 +104,14 @@ class DurableAdmission(ABC):
         """Return what an event must survive. The journal is opened when the first one has to."""
         store = self.store
         if store is None:
-            if self.open_store is None:
+            if not self._slot.has_journal:
                 if asked is not None and level_named(asked):
                     raise ConfigError(
                         f"level is {asked!r}, but this bus has no journal: make it with "
                         "EventBus(enable_persistence=True), or leave the level out"
                     )
                 return Level.MEMORY
-            store = self.open_store()
+            store = self._slot.open()
         return store.level_of(event_type, asked)
 
     async def publish_some(self, events: list[Any], priority: bool) -> tuple[int, bool]:
@@ -111,8 +120,8 @@ class DurableAdmission(ABC):
         They are let in one after the other without a wait in between, and then waited for together.
         """
         done, refused = 0, False
-        groups: dict[Group, Any] = {}
-        verdict: bool | Wait | Group | None
+        groups: dict[Commit, Any] = {}
+        verdict: bool | Wait | Commit | None
         try:
             for event in events:
                 verdict = None if priority else self.fast_path.keep(event)
@@ -122,7 +131,7 @@ class DurableAdmission(ABC):
                 if isinstance(verdict, Wait) or refused:
                     break
                 done += 1
-                if isinstance(verdict, Group):
+                if isinstance(verdict, Commit):
                     groups[verdict] = event
                 elif done >= IN_A_ROW_MOST:
                     break
@@ -144,7 +153,7 @@ class DurableAdmission(ABC):
         with suppress(JournalError):
             await self.store.commits.ask().wait()
 
-    async def committed(self, event: Any, group: Group) -> bool:
+    async def committed(self, event: Any, group: Commit) -> bool:
         """Wait until a durable event has reached its level. True, or the error that kept it out."""
         try:
             await group.wait()
@@ -152,7 +161,7 @@ class DurableAdmission(ABC):
             self.excuse(event, error)
         return True
 
-    def commit_now(self, event: Any, group: Group) -> bool:
+    def commit_now(self, event: Any, group: Commit) -> bool:
         """Commit a durable event here and now. True, or the error that kept it out."""
         assert self.store is not None
         self.store.commits.commit_now()
@@ -182,7 +191,7 @@ class DurableAdmission(ABC):
         """Tell whether an event waits for its commit."""
         return self.store is not None and self.store.commits.pending(event_id) is not None
 
-    def _again(self, event: Any, high: bool, level: Level) -> bool | Group:
+    def _again(self, event: Any, high: bool, level: Level) -> bool | Commit:
         """An event whose id was seen: nothing new is delivered, but its level must be reached as well."""
         self.duplicates += 1
         store = self.store
@@ -200,7 +209,7 @@ class DurableAdmission(ABC):
             return True
         return store.stage(event, "high" if high else "normal", level)
 
-    def _stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Group | bool:
+    def _stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:
         """Take a durable event into the next commit, or into the outbox of the call that publishes it."""
         store = self.store
         assert store is not None
@@ -211,7 +220,7 @@ class DurableAdmission(ABC):
             vote.prepare()
         then = None if vote is None else vote.then
         outbox = self.outbox()
-        group: Group | bool = True
+        group: Commit | bool = True
         if outbox is None:
             group = store.stage(event, lane, level, then)
         else:
@@ -233,7 +242,7 @@ class DurableAdmission(ABC):
         found: list[Output] | None = who.outbox
         return found
 
-    def _let_in_kill_switch(self, event: Any, level: Level) -> bool | Group:
+    def _let_in_kill_switch(self, event: Any, level: Level) -> bool | Commit:
         """Deliver a kill switch at once, and have it written behind that."""
         store, bus = self.store, self._bus
         if store is not None and store.knows(event.event_id):

@@ -21,8 +21,7 @@ from openoutcry.errors import OpenOutcryError
 from openoutcry.events import encode, encode_many
 from openoutcry.ports import Level
 from openoutcry.runtime.delivery.causation import Tracker
-from openoutcry.runtime.durability.committer import Committer
-from openoutcry.runtime.durability.groups import Group
+from openoutcry.runtime.durability.committer import Commit, Committer
 
 Publish = Callable[..., Coroutine[Any, Any, bool]]
 
@@ -53,8 +52,8 @@ class FastPath:
     publish: Publish
     admit: Callable[[Any], bool]
     admit_many: Callable[[list[Any]], int]
-    keep: Callable[[Any], Group | None]
-    keep_many: Callable[[list[Any]], Group | None]
+    keep: Callable[[Any], Commit | None]
+    keep_many: Callable[[list[Any]], Commit | None]
     keeps: Callable[[Any], bool]
     learn: Callable[[type, Level, Committer], None]
     forget: Callable[[], None]
@@ -122,7 +121,7 @@ def make_fast_path(  # noqa: C901, PLR0915 - several small functions that share 
                 return True
             group = keep(event)
             if group is not None:
-                # `Group.wait`, written out: a coroutine less.
+                # `Commit.wait`, written out: a coroutine less.
                 future = get_running_loop().create_future()
                 group.waiters.append(future)
                 await future
@@ -181,7 +180,7 @@ def make_fast_path(  # noqa: C901, PLR0915 - several small functions that share 
             begin(events[0])
         return len(events)
 
-    def keep(event: Any) -> Group | None:
+    def keep(event: Any) -> Commit | None:
         nonlocal credit
         level = kept.get(event.__class__)
         if level is None or credit <= 0 or get_ident() != thread:
@@ -197,13 +196,13 @@ def make_fast_path(  # noqa: C901, PLR0915 - several small functions that share 
             payload = encode(event)
         except OpenOutcryError:  # the admission says what is wrong with it
             return None
-        group: Group | None = commits.stage_one(event, event_id, payload, level)
+        group: Commit | None = commits.stage_one(event, event_id, payload, level)
         if group is not None:
             remember(event_id)
             credit -= 1
         return group
 
-    def keep_many(events: list[Any]) -> Group | None:
+    def keep_many(events: list[Any]) -> Commit | None:
         nonlocal credit
         levels = set(map(kept.get, map(type, events)))
         level = levels.pop()
@@ -221,7 +220,7 @@ def make_fast_path(  # noqa: C901, PLR0915 - several small functions that share 
             payloads = encode_many(events)
         except OpenOutcryError:
             return None
-        group: Group | None = commits.stage_alike(events, ids, payloads, level)
+        group: Commit | None = commits.stage_alike(events, ids, payloads, level)
         if group is not None:
             now.update(ids)
             credit -= len(events)

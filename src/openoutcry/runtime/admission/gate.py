@@ -34,7 +34,8 @@ from openoutcry.runtime.admission.room import Room, set_done
 from openoutcry.runtime.delivery.causation import Tracker, current
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.groups import Group
+from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.slot import StoreSlot
 
 log = logging.getLogger("openoutcry")
 
@@ -57,8 +58,11 @@ class Admission(Room, DurableAdmission):
 
     """
 
-    def __init__(self, bus: BusState, dispatcher: Dispatcher, releasers: frozenset[str]) -> None:
+    def __init__(
+        self, bus: BusState, dispatcher: Dispatcher, slot: StoreSlot, releasers: frozenset[str]
+    ) -> None:
         self._bus = bus
+        self._slot = slot
         self.dispatcher = dispatcher
         self._releasers = releasers
         self.seen = bus.seen
@@ -84,8 +88,6 @@ class Admission(Room, DurableAdmission):
         self._moved = True
         self._room: list[asyncio.Future[None]] = []
         self._in_a_row = 0
-        self.store = None
-        self.open_store = None
         self.restoring = False
         self.reset()
         bus.on_drained = self.drained
@@ -136,7 +138,7 @@ class Admission(Room, DurableAdmission):
         paid: bool = False,
         level: str | None = None,
         vote: Vote | None = None,
-    ) -> bool | Wait | Group:
+    ) -> bool | Wait | Commit:
         """Let an event in (True), refuse and count it (False), or say how long to wait before asking again.
 
         A durable event is let in by a commit that is still to come: then that is returned. `patient` says
@@ -225,7 +227,7 @@ class Admission(Room, DurableAdmission):
         paid = False
         while True:
             verdict = self.admit(event, priority=priority, patient=True, paid=paid, level=level, vote=vote)
-            if isinstance(verdict, Group):
+            if isinstance(verdict, Commit):
                 return await self.committed(event, verdict)
             if isinstance(verdict, Wait):
                 paid = verdict.reason is Refusal.RATE_LIMITED

@@ -10,7 +10,7 @@ from openoutcry.core.pressure import BackpressureLevel
 from openoutcry.runtime.admission.fast_path import FastPath
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState, guarded
-from openoutcry.runtime.durability.store import Store
+from openoutcry.runtime.durability.slot import StoreSlot
 
 log = logging.getLogger("openoutcry")
 
@@ -22,7 +22,7 @@ class Room:
 
     dispatcher: Dispatcher
     fast_path: FastPath
-    store: Store | None
+    _slot: StoreSlot
     callbacks: list[Callable[[BackpressureLevel], Any]]
     capacity: int
     closed: str
@@ -36,7 +36,7 @@ class Room:
 
     def depth(self) -> int:
         """Return how many events wait in the fullest gating mailbox, those on their way to it included."""
-        dispatcher, store = self.dispatcher, self.store
+        dispatcher, store = self.dispatcher, self._slot.store
         on_the_way = len(dispatcher.staged) + dispatcher.held_back + dispatcher.held_in_journal
         return self._bus.depth() + on_the_way + (0 if store is None else store.commits.waiting)
 

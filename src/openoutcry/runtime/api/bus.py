@@ -7,6 +7,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from openoutcry.clocks import clock_of
 from openoutcry.config import (
     BackpressureConfig,
     BusConfig,
@@ -22,7 +23,7 @@ from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.api.inspection import Inspection
-from openoutcry.runtime.api.lifecycle import Lifecycle, clock_of
+from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.persisting import Persisting
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing
@@ -32,7 +33,8 @@ from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.durability.groups import Group
+from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.rounds.rounds import Rounds
 
@@ -117,11 +119,14 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
             max_queue_size, self.config.backpressure, first_clock, History(history_size), seen
         )
         self._dispatcher = Dispatcher(self._bus)
-        self._admission = Admission(self._bus, self._dispatcher, self.config.kill_switch_releasers)
+        self._slot = StoreSlot(self._bus, self._dispatcher, persistence_config, journal, clock)
+        self._admission = Admission(
+            self._bus, self._dispatcher, self._slot, self.config.kill_switch_releasers
+        )
         self._signal_classes: set[type] = set()
         self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
         self._intake = ThreadIntake(self._bus, self._admission, max_queue_size)
-        self._monitor = Monitor(self._bus, health_check_config)
+        self._monitor = Monitor(self._bus, self._slot, health_check_config)
         self._lifecycle = Lifecycle(
             self._bus,
             self._dispatcher,
@@ -129,9 +134,9 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
             self._intake,
             self._rounds,
             self._monitor,
+            self._slot,
             clock,
             persistence_config,
-            journal,
         )
         self._lifecycle.make_control = partial(ControlServer, self)
         if type(self).publish is EventBus.publish:
@@ -184,7 +189,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         if not priority and level is None and self._admission.fast_path.admit(event):
             return True
         verdict = self._admission.admit(event, priority=priority, level=level)
-        if isinstance(verdict, Group):
+        if isinstance(verdict, Commit):
             return self._admission.commit_now(event, verdict)
         return self._admission.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
 

@@ -128,7 +128,7 @@ class Inspection:
         stats = self.get_handler_stats()
         now_ns = self._bus.clock.now_ns()
         for record, subscription in zip(stats["handlers"], self._bus.router, strict=True):
-            record["lag"] = lag_of(subscription, monitor.released())
+            record["lag"] = lag_of(subscription, self._bus.durability.released)
             record.update(status_of(monitor.readings(subscription), now_ns))
         return stats
 

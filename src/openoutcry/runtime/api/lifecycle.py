@@ -15,20 +15,19 @@ from collections.abc import Callable
 from contextvars import Context
 from pathlib import Path
 from threading import get_ident
-from typing import Any
 
-from openoutcry.clocks import SystemClock
+from openoutcry.clocks import clock_of
 from openoutcry.config import PersistenceConfig, check_number
 from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, WrongThread
 from openoutcry.journals import Recovered
-from openoutcry.ports import Clock, Journal
+from openoutcry.ports import Clock, FileJournal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
-from openoutcry.runtime.api.failover import Failover, finish_swap, recover_file
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.causation import current, install, uninstall
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.rounds.rounds import Rounds
@@ -36,12 +35,6 @@ from openoutcry.runtime.rounds.rounds import Rounds
 log = logging.getLogger("openoutcry")
 
 CANCEL_GRACE_S = 1.0
-
-
-def clock_of(loop: asyncio.AbstractEventLoop | None) -> Clock:
-    """Return the clock that a loop brings along (a virtual one), or the machine's."""
-    clock = getattr(loop, "clock", None)
-    return clock if isinstance(clock, Clock) else SystemClock()
 
 
 class Lifecycle:
@@ -55,9 +48,9 @@ class Lifecycle:
         ingest: ThreadIntake,
         rounds: Rounds,
         monitor: Monitor,
+        slot: StoreSlot,
         clock: Clock | None,
         persistence: PersistenceConfig | None,
-        journal: Journal | None,
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
@@ -66,21 +59,16 @@ class Lifecycle:
         self._rounds = rounds
         self._monitor = monitor
         self._own_clock = clock
+        self._slot = slot
         self._persistence = persistence
-        self._journal = journal
         self.make_control: Callable[[Path], ControlServer] | None = None
         self._control: ControlServer | None = None
         self._starting: asyncio.Task[None] | None = None
-        self.on_journal_error: list[Callable[[JournalError], Any]] = []
-        if persistence is not None:
-            admission.open_store = self.open_store
         self._stopping: asyncio.Task[None] | None = None
         self.state = "new"
         monitor.state = lambda: self.state
-        monitor.released = lambda: dispatcher.released()  # noqa: PLW0108 - it is replaced
-        monitor.journal.store = lambda: admission.store
         self._recovering: asyncio.Task[Recovered] | None = None
-        if monitor.recovers and persistence is not None and journal is None:
+        if monitor.recovers and slot.has_file:
             monitor.journal.reopen = self.reopen_journal
 
     async def start(self) -> None:
@@ -102,39 +90,24 @@ class Lifecycle:
     def _start_is_over(self, _task: "asyncio.Task[None]") -> None:
         self._starting = None
 
-    def open_store(self) -> Store:
-        """Open the journal, if it is not open."""
-        store = self._admission.store
-        if store is None:
-            assert self._persistence is not None
-            self._set_clock(self._own_clock or clock_of(asyncio.get_running_loop()))
-            if self._journal is None:
-                finish_swap(self._persistence.path)
-            store = self._admission.store = Store(
-                self._bus, self._dispatcher, self._persistence, self._journal
-            )
-            store.on_error = self.on_journal_error
-            self._admission.plain.clear()
-        return store
-
     async def recover_journal(self) -> Recovered:
-        """Go on in a new journal, on a person's word: after that recovery may try everything anew."""
+        """Go on in a new journal, as the operator asks: after that recovery may try everything anew."""
         found = await self.reopen_journal()
         self._monitor.journal.resume()
         return found
 
     async def reopen_journal(self) -> Recovered:
         """Go on in a new journal, built from what verifies of the dead one."""
-        if self._persistence is None or self._journal is not None:
+        if not self._slot.has_file:
             raise OpenOutcryError(
                 "recover_journal is for a bus with a journal file of its own (persistence_config); a journal "
-                "that was handed in is recovered by who made it, with recover_into"
+                "that was handed in is recovered by whoever made it, with recover_into"
             )
         if self.state == "stopping":
             raise BusClosed("the bus is stopping: recover its journal when it has stopped, or start it again")
         if self._recovering is None:
             self._recovering = asyncio.get_running_loop().create_task(
-                self._recover_journal(self._persistence), name="openoutcry:recover", context=Context()
+                self._recover_journal(), name="openoutcry:recover", context=Context()
             )
             self._recovering.add_done_callback(self._recovery_is_over)
         return await asyncio.shield(self._recovering)
@@ -144,17 +117,14 @@ class Lifecycle:
         if not task.cancelled():
             task.exception()  # whoever waits for it is told
 
-    async def _recover_journal(self, config: PersistenceConfig) -> Recovered:
-        store = self._admission.store
-        if store is None:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(None, recover_file, config)
-        damage = self._monitor.journal.damage()
-        if store.commits.dead is None and not damage:
+    async def _recover_journal(self) -> Recovered:
+        store = self._slot.store
+        if store is not None and store.commits.dead is None and not self._monitor.journal.damage():
             raise OpenOutcryError("the journal is not dead, so there is nothing to recover; go on")
-        regenerating = Failover(self._bus, self._dispatcher, self._admission, config)
-        _, found = await regenerating.run(store)
-        self._monitor.forget()
+        found = await self._slot.recover()
+        if store is not None:
+            self._admission.fast_path.forget()
+            self._monitor.forget()
         return found
 
     async def recover(self) -> int:
@@ -165,12 +135,12 @@ class Lifecycle:
             raise OpenOutcryError(
                 f"the bus is {self.state}: recover_persisted_events comes before start, which does it as well"
             )
-        return await self.open_store().count_unsettled()
+        return await self._slot.open().count_unsettled()
 
     async def _start_durable(self) -> None:
         """Give the agents their memory back, then start."""
         current.set(None)
-        store = self.open_store()
+        store = self._slot.open()
         self._admission.restoring = True
         try:
             await store.restore()
@@ -181,17 +151,18 @@ class Lifecycle:
             await self._open_control(store)
 
     async def _open_control(self, store: Store) -> None:
-        """Listen for the command line, beside a journal that is a file. Under virtual time nobody comes."""
-        path = getattr(store.journal, "path", None)
-        if path is None or self.make_control is None or hasattr(asyncio.get_running_loop(), "clock"):
+        """Listen for the command line, if the journal is a file; under virtual time nobody would come."""
+        journal = store.journal
+        is_virtual = hasattr(asyncio.get_running_loop(), "clock")
+        if not isinstance(journal, FileJournal) or self.make_control is None or is_virtual:
             return
-        desk = self.make_control(path)
+        server = self.make_control(journal.path)
         try:
-            await desk.start()
+            await server.start()
         except JournalError as error:
             log.warning("the command line cannot talk to this bus: %s", error)
         else:
-            self._control = desk
+            self._control = server
 
     def _start(self) -> None:
         bus = self._bus
@@ -201,10 +172,10 @@ class Lifecycle:
                 return
             self._give_up_loop()
         bus.loop = loop
-        self._set_clock(self._own_clock or clock_of(bus.loop))
+        bus.set_clock(self._own_clock or clock_of(bus.loop))
         bus.busy = bus.control_waiting = 0
         bus.thread_waiting = False
-        store = self._admission.store
+        store = self._slot.store
         if store is not None:
             store.hand_over()
         bus.running = True
@@ -226,14 +197,6 @@ class Lifecycle:
         if not bus.busy:
             bus.rested()
 
-    def _set_clock(self, clock: Clock) -> None:
-        """Go by this clock. What was read from another one cannot be compared with it: idling starts anew."""
-        bus = self._bus
-        if clock is not bus.clock and not isinstance(clock, SystemClock):
-            for subscription in bus.router:
-                subscription.last_ns = clock.now_ns()
-        bus.clock = clock
-
     def _give_up_loop(self) -> None:
         """The loop of the last start was closed without a stop: what was in flight waits again."""
         bus = self._bus
@@ -254,7 +217,7 @@ class Lifecycle:
         check_number("timeout_s", timeout_s, 0)
         if self.state == "new":
             self._close()
-            self._close_store()
+            self._slot.close()
             return
         if self.state == "stopped":
             return
@@ -308,14 +271,9 @@ class Lifecycle:
             if self._control is not None:
                 await self._control.stop()
                 self._control = None
-            self._close_store()
+            self._slot.close()
         finally:
             bus.stopped()
-
-    def _close_store(self) -> None:
-        store, self._admission.store = self._admission.store, None
-        if store is not None:
-            store.close()
 
     def _close(self) -> None:
         self.state = "stopped"

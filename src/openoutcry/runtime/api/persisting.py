@@ -8,14 +8,15 @@ from openoutcry.errors import JournalError, NotSubscribed
 from openoutcry.journals import EventPersistence, Recovered
 from openoutcry.runtime.delivery.dead_letters import letter_filter
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.cursors import CursorReport
-from openoutcry.runtime.durability.groups import Receipt
 from openoutcry.runtime.durability.store import Store
 
 if TYPE_CHECKING:
     from openoutcry.runtime.admission.gate import Admission
     from openoutcry.runtime.api.lifecycle import Lifecycle
     from openoutcry.runtime.delivery.state import BusState
+    from openoutcry.runtime.durability.slot import StoreSlot
 
 
 class Persisting:
@@ -25,6 +26,7 @@ class Persisting:
     _admission: "Admission"
     _bus: "BusState"
     _lifecycle: "Lifecycle"
+    _slot: "StoreSlot"
 
     async def publish_receipt(
         self, event: Any, priority: bool = False, *, level: str | None = None
@@ -82,8 +84,7 @@ class Persisting:
     def persistence(self) -> EventPersistence | None:
         """The persistence layer, or None where the bus has no journal. Opens the journal."""
         self._admission.check_thread("persistence")
-        store = self._lifecycle.open_store() if self.config.persistence is not None else None
-        return None if store is None else store.face
+        return self._slot.open().face if self._slot.has_journal else None
 
     def redrive(self, subscription: str | None = None, **which: Any) -> int:
         """Hand dead letters to the subscription that gave them up, and to nobody else, once more.
@@ -162,4 +163,4 @@ class Persisting:
     def on_journal_error(self, callback: Callable[[JournalError], Any]) -> None:
         """Call `callback(error)` when the journal dies. What it raises is logged."""
         self._admission.check_thread("on_journal_error")
-        self._lifecycle.on_journal_error.append(callback)
+        self._bus.on_journal_error.append(callback)

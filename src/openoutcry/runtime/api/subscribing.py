@@ -169,7 +169,7 @@ class Subscribing:
         """Return the name that a subscription gets from its handler; a cursor needs one of its own."""
         wanted = qualified_name(handler)
         name = self._bus.router.free_name(wanted)
-        if durable and name != wanted and self._admission.open_store is not None:
+        if durable and name != wanted and self._admission.has_journal:
             raise DuplicateName(
                 f"{wanted!r} is the name of another subscription, and with a journal each needs one of its "
                 "own, the same at every start: give this one a name=..., or durable=False"

@@ -15,6 +15,7 @@ from openoutcry.core.lanes import Batch
 from openoutcry.core.overflow import SupersedingLane
 from openoutcry.core.retries import Again, DeadLetter, after_failure
 from openoutcry.events import event_type_of
+from openoutcry.ports import Marks
 from openoutcry.runtime.delivery.crew import Crew
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.delivery.worker import Worker
@@ -117,6 +118,11 @@ class Consumer:
         for worker in self._all_workers():
             if worker.marker is not None:
                 worker.marker.mark_as_beside()
+
+    def mark_in(self, marks: Marks | None) -> None:
+        """Mark the next calls here: the journal was replaced."""
+        for worker in self.active_workers():
+            worker.mark_in(marks)
 
     def wake_control(self) -> None:
         """Look at the control lane again, where there is one."""

@@ -4,9 +4,10 @@ from typing import Any, Protocol
 
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.retries import DeadLetter
-from openoutcry.ports import Clock, Marks
+from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import Cause, Tracker
-from openoutcry.runtime.delivery.outbox import Output, Post
+from openoutcry.runtime.delivery.durability import Durability
+from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.subscription import Subscription
 
 
@@ -36,8 +37,7 @@ class Crew(Protocol):
         pressured: Somebody waits for a mailbox to drain.
         alone: The subscription that has the bus to itself, since what it handles was in hand at a crash.
         reads_wait: Whether the journal cannot be read at the moment without the loop waiting for it.
-        post: Commits what a call has published, and that its event is settled.
-        marks: Where calls in hand are marked, if there is a journal.
+        durability: What the journal, if there is one, does for delivery.
 
     """
 
@@ -50,17 +50,11 @@ class Crew(Protocol):
     room_waiting: bool
     pressured: bool
     alone: Subscription | None
-    marks: Marks | None
-
-    post: Post | None
+    durability: Durability
     reads_wait: bool
 
     def forget(self, outputs: list[Output]) -> None:
         """What a failed call had published never was."""
-        ...
-
-    def refill(self, subscription: Subscription) -> None:
-        """Let the lanes of a subscription that are behind read on from the journal."""
         ...
 
     def slice_ns(self) -> int:

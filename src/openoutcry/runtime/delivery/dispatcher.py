@@ -17,7 +17,7 @@ from typing import Any
 from openoutcry.core.lanes import Lane
 from openoutcry.core.retries import DeadLetter
 from openoutcry.runtime.delivery.offsets import LaneOffsets
-from openoutcry.runtime.delivery.router import Group
+from openoutcry.runtime.delivery.router import Route
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 
@@ -34,8 +34,6 @@ class Dispatcher:
         mixed: Whether the staged events may differ in class or type.
         held_back: Events that wait for the start, kill switches not counted.
         held_in_journal: Events that wait for the start in the journal alone.
-        released: Tells up to which position of the journal everything has been released.
-        fall_behind: Lets a lane of a subscription read on from the journal instead of being handed things.
 
     """
 
@@ -47,12 +45,10 @@ class Dispatcher:
         "_noted",
         "_staged_at_ns",
         "exchange",
-        "fall_behind",
         "held_back",
         "held_in_journal",
         "hurry",
         "mixed",
-        "released",
         "renew",
         "scheduled",
         "staged",
@@ -67,13 +63,11 @@ class Dispatcher:
         self.exchange: Callable[[set[str], set[str]], None] = lambda _now, _before: None
         self.scheduled = self.mixed = False
         self._staged_at_ns = 0
-        self.released: Callable[[], int] = int
-        self.fall_behind: Callable[[Subscription, LaneOffsets], None] = lambda _subscription, _lane: None
         self._before_start: list[tuple[Any, str, int, Went]] = []
         self._for_unbooked: list[tuple[Any, str, int]] = []
         self.held_back = self.held_in_journal = 0
         self._after: int | None = None
-        self._noted: dict[int, tuple[Group, ...]] = {}
+        self._noted: dict[int, tuple[Route, ...]] = {}
 
     @property
     def held_back_all(self) -> int:
@@ -91,7 +85,7 @@ class Dispatcher:
     def hold_back(self, event: Any, lane: str) -> Went:
         """Keep an event for the start. Returns a list that will say where a kill switch went then."""
         went: Went = []
-        self._before_start.append((event, lane, self.released(), went))
+        self._before_start.append((event, lane, self._bus.durability.released, went))
         self.held_back += lane != "control"
         return went
 
@@ -148,7 +142,7 @@ class Dispatcher:
     def _deliver_mixed(self, batch: list[Any]) -> None:
         router = self._bus.router
         routes = router.routes
-        touched: dict[Group, None] = {}
+        touched: dict[Route, None] = {}
         noted, self._noted = self._noted, {}
         for event in batch:
             groups = routes.get(event.__class__)
@@ -188,7 +182,7 @@ class Dispatcher:
                 rest, events = lane.push_overflowing(events, room, at_ns), []
         offsets = None if subscription.offsets is None else subscription.offsets.of(lane.name)
         if offsets is not None and offsets.behind and lane.keeps_all:
-            after = self.released() if self._after is None else self._after
+            after = bus.durability.released if self._after is None else self._after
             offsets.held.extend((after, event, at_ns) for event in events)
             lane.held += len(events)
         elif events:
@@ -244,7 +238,7 @@ class Dispatcher:
 
     def _release_mixed(self, events: list[Any], positions: Sequence[int], at_ns: int) -> None:
         router = self._bus.router
-        parts: dict[Group, tuple[list[Any], list[int]]] = {}
+        parts: dict[Route, tuple[list[Any], list[int]]] = {}
         for event, position in zip(events, positions, strict=True):
             for group in router.route(event):
                 part = parts.get(group)
@@ -278,7 +272,7 @@ class Dispatcher:
         """Tell whether a lane need not be handed what is committed: it reads on from the journal itself."""
         mailbox = subscription.mailbox
         if not offsets.behind and mailbox.stalled and (mailbox.gates or offsets.lane is mailbox.high):
-            self.fall_behind(subscription, offsets)
+            self._bus.durability.fall_behind(subscription, offsets)
         return offsets.behind
 
     def release_high(self, event: Any, position: int) -> None:
@@ -296,7 +290,7 @@ class Dispatcher:
         for subscription in self._bus.router:
             offsets = None if subscription.offsets is None else subscription.offsets.of(lane)
             if offsets is not None and not offsets.behind:
-                self.fall_behind(subscription, offsets)
+                self._bus.durability.fall_behind(subscription, offsets)
 
     def _admit_alone(self, events: list[Any]) -> int:
         """Enter an event that is not staged in the log; return the time."""

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.positions import Positions
@@ -89,14 +89,28 @@ class LaneOffsets:
         return floor, tuple((max(low, floor + 1), high) for low, high in apart if high > floor)
 
 
+class CursorSaver(Protocol):
+    """What saves the cursors of durable subscriptions."""
+
+    def note(self, offsets: "Offsets") -> None:
+        """Have the cursors of a subscription saved with some commit soon."""
+        ...
+
+    def save_soon(self) -> None:
+        """Have everything saved in the next turn of the loop."""
+        ...
+
+    def can_save(self) -> bool:
+        """Return True if cursors will be saved soon: the journal is alive and has room."""
+        ...
+
+
 class Offsets:
     """The lanes of one durable subscription."""
 
     __slots__ = (
         "_hold",
-        "_may_hold",
-        "_note",
-        "_save_soon",
+        "_saver",
         "closed_at",
         "control",
         "high",
@@ -114,10 +128,8 @@ class Offsets:
         name: str,
         takes: tuple[str, ...],
         lanes: tuple[LaneOffsets, LaneOffsets, LaneOffsets],
-        note: Callable[["Offsets"], None],
-        save_soon: Callable[[], None],
-        hold: Callable[[bool], None] = lambda _held: None,
-        may_hold: Callable[[], bool] = lambda: False,
+        saver: CursorSaver,
+        hold: Callable[[bool], None],
     ) -> None:
         self.name = name
         self.takes = takes
@@ -126,21 +138,41 @@ class Offsets:
         self.is_noted = False
         self.closed_at = -1
         self.watch: Callable[[], None] | None = None
-        self._note = note
-        self._save_soon = save_soon
+        self._saver = saver
         self._hold = hold
-        self._may_hold = may_hold
         self.is_held = False
 
-    def rebind(
-        self,
-        note: Callable[["Offsets"], None],
-        save_soon: Callable[[], None],
-        may_hold: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Go on under another store: the bus was stopped and started again."""
-        self._note, self._save_soon, self._may_hold = note, save_soon, may_hold
+    def rebind(self, saver: CursorSaver) -> None:
+        """Go on with another saver: the journal was opened again."""
+        self._saver = saver
         self.is_noted = False
+        self.let_go()
+
+    def note(self) -> None:
+        """Have the cursors saved soon."""
+        self.is_noted = True
+        self._saver.note(self)
+
+    def note_closed(self, head: int) -> None:
+        """The journal is closed, and ends at `head`: what is remembered here holds as long as it does."""
+        self.closed_at = head
+
+    def go_on_at(self, head: int, saved: dict[str, tuple[int, Stretches]]) -> None:
+        """Go on in a journal that ends at `head` and has these cursors of the subscription, by lane."""
+        self.closed_at = head
+        for lane in self.lanes:
+            lane.saved = saved.get(lane.lane.name)
+
+    def take_unsaved(self) -> int:
+        """Return how many settled events are being saved now."""
+        count, self.unsaved = self.unsaved, 0
+        self.is_noted = False
+        return count
+
+    def give_back_unsaved(self, count: int) -> None:
+        """So many could not be saved. Handling goes on: who cannot save need not stand still."""
+        self.unsaved += count
+        self.is_noted = True
         self.let_go()
 
     @property
@@ -167,11 +199,10 @@ class Offsets:
         """Note that `count` events were settled, so that the cursors have to be saved."""
         self.unsaved += count
         if not self.is_noted:
-            self.is_noted = True
-            self._note(self)
+            self.note()
         if self.unsaved >= UNSAVED_MOST:
-            self._save_soon()
-            if self.unsaved >= 2 * UNSAVED_MOST and not self.is_held and self._may_hold():
+            self._saver.save_soon()
+            if self.unsaved >= 2 * UNSAVED_MOST and not self.is_held and self._saver.can_save():
                 self.is_held = True
                 self._hold(True)
         if self.watch is not None:

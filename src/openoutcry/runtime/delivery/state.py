@@ -1,28 +1,30 @@
-"""The floor: what the parts of a running bus share. Clock, loop, consumers, who is busy, who waits for the end.
+"""What the parts of a running bus share: clock, loop, consumers, durability, and who waits for what.
 
 It is the `Crew` that workers see, and it watches for subscriptions that have stopped moving.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
+from openoutcry.clocks import SystemClock
 from openoutcry.config import BackpressureConfig
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Pressure
 from openoutcry.core.rates import Rates
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import BusClosed
+from openoutcry.errors import BusClosed, JournalError
 from openoutcry.events import Event
-from openoutcry.ports import Clock, Marks
+from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import Cause, Tracker
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.crew import Deliverer
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
+from openoutcry.runtime.delivery.durability import Durability, NoDurability
 from openoutcry.runtime.delivery.history import History, SeenIds
-from openoutcry.runtime.delivery.outbox import Output, Post
+from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.router import Router
 from openoutcry.runtime.delivery.subscription import Subscription
 
@@ -60,6 +62,7 @@ class _NothingToDeliver:
 
 _event_id = attrgetter("event_id")
 _NOTHING_TO_DELIVER = _NothingToDeliver()
+NO_DURABILITY = NoDurability()
 
 
 class BusState:
@@ -87,14 +90,10 @@ class BusState:
         self.fullest: Mailbox | None = None
         self.on_drained: Callable[[Mailbox | None], None] = lambda _mailbox: None
         self.dead_letters = DeadLetters()
-        self.pending_ids: Callable[[], Iterable[str]] = tuple
+        self.durability: Durability = NO_DURABILITY
         self.alone: Subscription | None = None
-        self.marks: Marks | None = None
-        self.on_ended: Callable[[Subscription], None] = lambda _subscription: None
-        self.post: Post | None = None
         self.reads_wait = False
-        self.forget: Callable[[list[Output]], None] = lambda _outputs: None
-        self.refill: Callable[[Subscription], None] = lambda _subscription: None
+        self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
@@ -106,6 +105,17 @@ class BusState:
         self.rates: Rates | None = None
         self.drilled: Callable[[str], None] = lambda _name: None
         self.dispatcher: Deliverer = _NOTHING_TO_DELIVER
+
+    def set_durability(self, durability: Durability | None) -> None:
+        """Have this keep what is durable from now on; None: nothing does."""
+        self.durability = NO_DURABILITY if durability is None else durability
+
+    def set_clock(self, clock: Clock) -> None:
+        """Go by this clock. What was read from another one cannot be compared with it: idling starts anew."""
+        if clock is not self.clock and not isinstance(clock, SystemClock):
+            for subscription in self.router:
+                subscription.last_ns = clock.now_ns()
+        self.clock = clock
 
     # -- what workers ask ---------------------------------------------------------------------------
 
@@ -140,6 +150,18 @@ class BusState:
         """Tell the observers that most events of a subscription fail, or that it handles them again."""
         for callback in self.on_failing:
             guarded(callback, subscription, subscription.failing)
+
+    def journal_failed(self, error: JournalError) -> None:
+        """Tell the observers that the journal is dead, or cannot be read."""
+        for callback in self.on_journal_error:
+            guarded(callback, error)
+
+    def forget(self, outputs: list[Output]) -> None:
+        """A call has failed: what it had published never was."""
+        seen = self.seen
+        for output in outputs:
+            seen.now.discard(output.entry.event_id)
+            seen.before.discard(output.entry.event_id)
 
     def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
         """Return what a publication by the handler of `event`, admitted at `asked_ns`, inherits."""
@@ -261,7 +283,7 @@ class BusState:
 
     def in_flight_ids(self) -> set[str]:
         """Return the ids of all events that wait or are in a handler."""
-        ids: set[str] = set(self.pending_ids())
+        ids: set[str] = set(self.durability.pending_ids())
         lists: dict[int, list[Any]] = {}  # subscriptions share them: each is looked at once
         for subscription in self.router:
             for mailbox in (subscription.mailbox, subscription.control):
@@ -300,7 +322,7 @@ class BusState:
         subscription.withdraw_held()
         self.withdraw_control(subscription)
         self.router.remove(subscription)
-        self.on_ended(subscription)
+        self.durability.ended(subscription)
         subscription.let_go()
         consumer = self.consumers.pop(subscription, None)
         if consumer is not None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from openoutcry.core.lanes import Batch
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.events import Derivation
+from openoutcry.ports import Marks
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.in_flight import InFlightMarker
 from openoutcry.runtime.delivery.interrupting import Interruptible
@@ -75,12 +76,21 @@ class Worker(Interruptible):
         self._derivation: Derivation | None = None
         self.hand: HandlerThread | None = None
         self.outbox: list[Output] | None = None
-        self.marker = InFlightMarker.of(consumer.subscription, consumer.crew.marks, is_control=is_control)
+        self.marker = InFlightMarker.of(
+            consumer.subscription, consumer.crew.durability.marks, is_control=is_control
+        )
         self.task: asyncio.Task[None] = consumer.loop.create_task(
             self._run(), name=f"openoutcry:{consumer.name}"
         )
         self.task.add_done_callback(self._ended)
         consumer.crew.busy += 1
+
+    def mark_in(self, marks: Marks | None) -> None:
+        """Mark the next calls here: the journal was replaced. The current call is not marked any more."""
+        if self.marker is not None:
+            self.marker.clear()
+            self.marker.release()
+        self.marker = InFlightMarker.of(self.consumer.subscription, marks, is_control=self.is_control)
 
     def wake(self) -> bool:
         """Look at the mailbox again, if waiting. Tell whether the worker will run because of this call."""
@@ -163,7 +173,7 @@ class Worker(Interruptible):
         tracker, marker = self.consumer.crew.tracker, self.marker
         if marker is not None:
             drive = marker.drive(batch, drive, alone=self.consumer.crew.alone is not None)
-        if self.consumer.outbox and self.consumer.crew.post is not None:
+        if self.consumer.outbox:
             drive = self._posting(batch, drive)
         self.batch = batch
         tracker.calls += 1
@@ -191,16 +201,14 @@ class Worker(Interruptible):
     def _posting(self, batch: Batch, drive: Drive) -> Drive:
         """Have what the handler publishes wait for the end of its call."""
         crew, subscription = self.consumer.crew, self.consumer.subscription
-        assert crew.post is not None
 
         async def post(who: Subscription, what: Batch, outputs: list[Output]) -> None:
             if self.abandoned or self.has_swallowed_timeout:
                 crew.forget(outputs)  # its event waits again, or is buried: another call makes them
                 return
             self._silence_alarm()  # the call is over: committing is not the handler's time
-            await commit(who, what, outputs)
+            await crew.durability.post(who, what, outputs)
 
-        commit = crew.post
         return posting(drive, subscription, batch, post, crew.forget, self._open_box)
 
     def _open_box(self, outputs: list[Output] | None) -> None:
@@ -228,7 +236,7 @@ class Worker(Interruptible):
                 return None
             single = single or goes is None
         if self.mailbox.behind:
-            crew.refill(subscription)
+            crew.durability.catch_up(subscription)
         if crew.alone is not None:
             return self.mailbox.take(1, now_ns)
         if crew.room_waiting:

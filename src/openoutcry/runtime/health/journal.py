@@ -9,6 +9,7 @@ from openoutcry.config import LadderConfig
 from openoutcry.core.ladder import Action, Ladder, journal_rungs
 from openoutcry.core.vitals import JournalVitals
 from openoutcry.errors import JournalFull, JournalLocked
+from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
 
 log = logging.getLogger("openoutcry")
@@ -18,17 +19,16 @@ class JournalMonitor:
     """The health of one bus's journal.
 
     Attributes:
-        store: Returns the store of the journal, if one is open.
         reopen: Goes on in a new file; None where recovery is not to do that.
         damage: Tells what of the journal cannot be read; empty if all can.
 
     """
 
-    def __init__(self, config: LadderConfig) -> None:
+    def __init__(self, config: LadderConfig, slot: StoreSlot) -> None:
+        self._slot = slot
         self._ladder = Ladder(config, journal_rungs(config))
         self._task: asyncio.Task[None] | None = None
         self._error = ""
-        self.store: Callable[[], Store | None] = lambda: None
         self.damage: Callable[[], str] = str
         self.reopen: Callable[[], Awaitable[object]] | None = None
 
@@ -45,7 +45,7 @@ class JournalMonitor:
 
     def vitals(self, now_ns: int) -> JournalVitals | None:
         """Return the journal's vital signs, after recovery has done what it can; None without a journal."""
-        store = self.store()
+        store = self._slot.store
         if store is None:
             return None
         state, error = state_of(store, self.damage())

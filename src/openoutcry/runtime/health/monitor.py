@@ -29,6 +29,7 @@ from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vital
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.state import BusState, guarded
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.health.journal import JournalMonitor
 from openoutcry.runtime.health.loop_watchdog import Watchdog
 from openoutcry.runtime.health.readings import Readings, lag_of
@@ -52,12 +53,11 @@ class Monitor:
         leases: Agents that heartbeat.
         watchdog: The thread that watches the loop, while the bus runs on one that can be late.
         journal: Looks after the journal.
-        released: Tells up to which position of the journal everything has been released.
         state: Tells the state of the bus, a word.
 
     """
 
-    def __init__(self, bus: BusState, config: HealthCheckConfig | None) -> None:
+    def __init__(self, bus: BusState, slot: StoreSlot, config: HealthCheckConfig | None) -> None:
         self._bus = bus
         self.is_given = config is not None
         self.config = HealthCheckConfig() if config is None else config
@@ -68,9 +68,8 @@ class Monitor:
         self.leases = Leases()
         self._drills: Drills | None = None
         self.watchdog: Watchdog | None = None
-        self.journal = JournalMonitor(self.config.ladder)
+        self.journal = JournalMonitor(self.config.ladder, slot)
         self.journal.damage = lambda: next((s.read_error for s in bus.router if s.read_error), "")
-        self.released: Callable[[], int] = int
         self.state: Callable[[], str] = lambda: "new"
         self._callbacks: list[Callable[[HealthCheckResult], Any]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -174,7 +173,7 @@ class Monitor:
     def _examined(self, subscription: Subscription, now_ns: int) -> SubscriptionVitals:
         """Return the vital signs of a subscription, after recovery has done what it can about them."""
         bus, readings = self._bus, self.readings(subscription)
-        lag = lag_of(subscription, self.released())
+        lag = lag_of(subscription, bus.durability.released)
         readings.note(now_ns, lag)
         consumer = bus.consumers.get(subscription)
         vitals = readings.vitals(consumer, now_ns, bus.still_ns(subscription, now_ns), lag)
