@@ -40,9 +40,6 @@ def part_of(ids: Sequence[str]) -> Part | None:
     low = ids[0]
     if low[STEM - 1 : STEM] != "-":
         return None
-    if len(ids) == 1:
-        rank = len(low), low
-        return low[:STEM], rank, rank
     if low[:STEM] != ids[-1][:STEM]:
         return None
     ordered = sorted(ids)
@@ -93,12 +90,23 @@ class Counting:
         """Return the stems that are told apart."""
         return list(self._stems)
 
-    def is_above(self, part: Part) -> bool:
-        """Tell whether all ids of a part are above whatever was noted of their stem, and so are new."""
+    def knows(self, stem: str) -> bool:
+        """Return True if something was noted of a stem."""
+        return stem in self._stems
+
+    def part_above(self, ids: Sequence[str]) -> Part | None:
+        """Return the part that some ids are, if all are above what was noted of their stem, and so new."""
+        part: Part | None
+        if len(ids) == 1 and ids[0][STEM - 1 : STEM] == "-":
+            rank = len(ids[0]), ids[0]
+            part = rank[1][:STEM], rank, rank
+        else:
+            part = part_of(ids)
+        if part is None:
+            return None
         known = self._stems.get(part[0])
-        if known is None:
-            return len(self._stems) < STEMS
-        return part[1] > known.highest
+        is_above = len(self._stems) < STEMS if known is None else part[1] > known.highest
+        return part if is_above else None
 
     def divide(self, ids: Sequence[str]) -> tuple[list[Part], list[str]]:
         """Return the parts of some ids that are above all of their stems, and the other ids."""

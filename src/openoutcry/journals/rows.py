@@ -69,7 +69,14 @@ _decode: Final = msgspec.json.Decoder(list[_Element]).decode
 def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
     """Return the row of some entries, at least one, and the highest level that one of them asks for."""
     if isinstance(entries, Alike):
-        return _pack_alike(entries, first, before, chain), entries.level
+        size, level, first_ns = len(entries.ids), entries.level, entries.wall_ns
+        head = _HEADS[NORMAL, level]
+        if size == 1:
+            data = b"[%b%b]]" % (head, entries.payloads[0])
+        else:
+            data = _join_alike(head, entries.payloads.copy())
+        checksum = chain.link(before, first, size, first_ns, first_ns, data)
+        return Row(first, size, first_ns, first_ns, checksum, data), level
     size = len(entries)
     one = entries[0]
     level, first_ns = one.level, one.wall_ns
@@ -89,13 +96,6 @@ def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> t
     return Row(first, size, first_ns, last_ns, checksum, data, int(urgent)), level
 
 
-def _pack_alike(entries: Alike, first: int, before: bytes, chain: Chain) -> Row:
-    size, wall_ns = len(entries.ids), entries.wall_ns
-    data = _join_alike(_HEADS[NORMAL, entries.level], entries.payloads.copy())
-    checksum = chain.link(before, first, size, wall_ns, wall_ns, data)
-    return Row(first, size, wall_ns, wall_ns, checksum, data)
-
-
 def _join_alike(head: bytes, payloads: list[bytes]) -> bytes:
     """Return the array of entries that differ in nothing but the event. The list is used up."""
     payloads[0] = b"[" + head + payloads[0]
@@ -104,7 +104,7 @@ def _join_alike(head: bytes, payloads: list[bytes]) -> bytes:
 
 
 def _alike(entries: Sequence[Entry], lane: str, level: Level, wall_ns: int) -> bool:
-    """Tell whether the entries differ in nothing but the event, as those of one batch mostly do."""
+    """Return True if the entries differ in nothing but the event, as those of one batch mostly do."""
     for entry in entries:
         if (
             entry.lane != lane
@@ -174,7 +174,7 @@ _decode_lanes: Final = msgspec.json.Decoder(list[_Lane]).decode
 
 
 def is_urgent(row: Row) -> bool:
-    """Tell by the entries themselves whether some of them are of the lanes `control` and `high`."""
+    """Return True if some of the entries themselves are of the lanes `control` and `high`."""
     try:
         return any(element.lane != _NORMAL_NUMBER for element in _decode_lanes(row.data))
     except msgspec.DecodeError as problem:
@@ -213,7 +213,7 @@ def event_ids(row: Row) -> list[str]:
 
 
 def same_event(one: bytes, other: bytes) -> bool:
-    """Tell whether two events say the same, but for when.
+    """Return True if two events say the same, but for when.
 
     An event that a handler makes anew while it handles its cause again has a fresh timestamp.
     """

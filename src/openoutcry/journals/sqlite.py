@@ -114,27 +114,30 @@ class SqliteJournal:
         """
         if self._barred is not None:
             raise self._barred
-        if not entries:
+        ids = entries.ids if isinstance(entries, Alike) else [entry.event_id for entry in entries]
+        if not ids:
             self._commit(None, changes)
             return Written(())
-        ids = entries.ids if isinstance(entries, Alike) else [entry.event_id for entry in entries]
         if (len(ids) == 1 or len(set(ids)) == len(ids)) and self._register.are_new(ids):
-            level = self._append(entries, ids, changes)
+            stems = self._register.stems_to_save(ids) if self._register.ids.brings_stem else None
+            level = self._append(entries, ids, changes, stems)
             return Written(range(self.head + 1 - len(ids), self.head + 1), (), level is Level.DISK)
         sifted = self._register.sift(entries, self.head, self.synced)
         level = Level.MEMORY
         if sifted.fresh:
-            level = self._append(sifted.fresh, [entry.event_id for entry in sifted.fresh], changes)
+            ids = [entry.event_id for entry in sifted.fresh]
+            level = self._append(sifted.fresh, ids, changes, self._register.stems_to_save(ids))
         else:
             self._commit(None, changes)
         wants_sync = level is Level.DISK or sifted.unsynced
         return Written(sifted.positions, tuple(sifted.duplicates), wants_sync)
 
-    def _append(self, entries: Sequence[Entry], ids: Sequence[str], changes: Changes | None) -> Level:
+    def _append(
+        self, entries: Sequence[Entry], ids: Sequence[str], changes: Changes | None, stems: str | None
+    ) -> Level:
         row, level = pack(entries, self.head + 1, self._checksum, self._chain)
-        stems = self._register.stems_to_save(ids)
         self._commit(row, changes, stems)
-        self._register.add(ids, row.first)
+        self._register.ids.add(ids, row.first)
         if stems is not None:
             self._register.stems.saved(stems)
         return level
@@ -152,7 +155,7 @@ class SqliteJournal:
             self._refused(problem)
         self._wal_bytes += _COMMIT_BYTES
         if row is not None:
-            self.head = head = row.last
+            self.head = head = row.first + row.size - 1
             self._checksum = row.checksum
             self._wal_bytes += len(row.data)
             self.marks.reached(head)
@@ -186,7 +189,7 @@ class SqliteJournal:
         row = self._log.newest()
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
-            self._register.add(event_ids(row), row.first)
+            self._register.ids.add(event_ids(row), row.first)
             self.marks.reached(row.last)
 
     def _die(self, what: str, problem: BaseException) -> NoReturn:
