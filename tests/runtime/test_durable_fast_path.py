@@ -41,7 +41,7 @@ async def warm_bus(journal: Journal, desk: Any, **fields: Any) -> AsyncIterator[
     try:
         await bus.publish(an_order(WARM))
         await bus.join()
-        assert bus._admission.fast_path.keeps(an_order())
+        assert bus._admission.fast_path.is_durable(an_order())
         desk.begun.clear()
         desk.handled.clear()
         yield bus

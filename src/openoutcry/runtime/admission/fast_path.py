@@ -1,102 +1,239 @@
-"""The fast_path: the hot path of admission, for ordinary events within the credit that the admission has granted.
+"""The hot path of admission: events within the credit that the last look at the mailboxes has granted.
 
-An event passes here if its class is known to be low-priority, credit is left, the thread is the bus's, and
-its id is new. Whatever else it is (high-priority, a duplicate, the first of its class, one too many), the
-fast_path says "not here", has changed nothing, and the admission looks at everything. An event of a class that is
-known to be durable goes into the next commit, in the same way.
+An event passes here if its class is known, credit is left, the thread is the bus's and its id is new. An
+event of a plain class is staged for the next delivery, one of a durable class for the next commit. Whatever
+else it is (a kill switch, a duplicate, the first of its class, one too many), the answer is "not here",
+nothing has changed, and `Admission` looks at everything.
 
-The state lives in the cells of closures and not in attributes: a cell is read in a fifth of the time, and
-    with it
-`await publish` costs two thirds. So this is one function with several small ones inside, which share its
-variables.
+`publish` and `admit` are closures, and their state lives in cells: with attributes a publish takes a sixth
+longer. Everybody else reads and writes the cells through `FastPath`.
 """
 
 from asyncio import get_running_loop
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from threading import get_ident
-from typing import Any
+from types import CellType
+from typing import Any, Protocol
 
+from openoutcry.core.mailbox import Mailbox
 from openoutcry.errors import OpenOutcryError
 from openoutcry.events import encode, encode_many
 from openoutcry.ports import Level
 from openoutcry.runtime.delivery.causation import Tracker
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Commit, Committer
 
 Publish = Callable[..., Coroutine[Any, Any, bool]]
 
 
-@dataclass(frozen=True, slots=True)
+class Vote(Protocol):
+    """What belongs to the admission of a signal: its answer in a round."""
+
+    def prepare(self) -> None:
+        """Name the round in the signal, before it is written."""
+        ...
+
+    def cast(self, position: int) -> None:
+        """The signal is released, at this position of the journal: let it count."""
+        ...
+
+    def defer(self) -> None:
+        """The signal waits in an outbox: it does not count before it is released."""
+        ...
+
+
+class SlowPath(Protocol):
+    """What takes the events that the fast path does not, and is told when a mailbox has moved."""
+
+    async def publish(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
+        """Publish an event, looking at everything."""
+        ...
+
+    def stamp_cause(self, event: Any) -> None:
+        """Write the cause of a publication into an event."""
+        ...
+
+    def outbox(self) -> Any:
+        """Return where the publications of the current call wait for its end, None if they do not."""
+        ...
+
+    def drained(self, mailbox: Mailbox | None) -> None:
+        """A mailbox has moved while the bus is under pressure; None: any of them may have."""
+        ...
+
+
 class FastPath:
-    """The functions of one fast_path.
+    """Admission on credit.
 
     Attributes:
-        publish: `EventBus.publish`: lets an event through, or does it carefully.
-        admit: Lets an event through, or returns False and has changed nothing.
-        admit_many: The same for a list, all or none. The list must not change afterwards.
-        keep: Lets an event of a durable class into the next commit, or returns None and has changed nothing.
-        keep_many: The same for a list whose events are all of one level, all or none.
-        keeps: Tells whether an event's class is known to be durable; False on other threads.
-        learn: Notes that events of a class have to survive this, by these commits.
-        forget: Forgets all classes.
-        credit: Returns the credit that is left.
-        grant: Sets the credit.
-        spend: Takes from the credit for events admitted elsewhere.
-        join: Notes that an event of this class is staged by somebody else. False if the class is not plain.
-        renew: Notes that the staged batch was delivered and a new one begins.
-        exchange: Takes these generations of known ids from now on.
-        rebind: Notes on which thread the bus runs, and the tracker of its loop.
+        dispatcher: Where what is staged is delivered from.
+        durable: The classes known to be durable, with their level and lane. Only `learn_durable` adds.
+        publish: `EventBus.publish`: admits an event here, or has the slow path do it.
+        admit: Admits one event, with the vote of a signal of a durable class: True, the commit it waits for,
+            or False, and nothing has changed.
 
     """
 
-    publish: Publish
-    admit: Callable[[Any], bool]
-    admit_many: Callable[[list[Any]], int]
-    keep: Callable[[Any], Commit | None]
-    keep_many: Callable[[list[Any]], Commit | None]
-    keeps: Callable[[Any], bool]
-    learn: Callable[[type, Level, Committer], None]
-    forget: Callable[[], None]
-    credit: Callable[[], int]
-    grant: Callable[[int], None]
-    spend: Callable[[int], None]
-    join: Callable[[type], bool]
-    renew: Callable[[], None]
-    exchange: Callable[[set[str], set[str]], None]
-    rebind: Callable[[int, Tracker], None]
+    def __init__(self, bus: BusState, slow: SlowPath) -> None:
+        self._slow = slow
+        self.dispatcher = Dispatcher(bus, self)
+        self._plain: set[type] = set()
+        self.durable: dict[type, tuple[Level, str]] = {}
+        self.publish, self.admit, cells = _hot(self.dispatcher, self._plain, self.durable, slow)
+        self._batch_class, self._credit, self._high = cells["batch_class"], cells["credit"], cells["high"]
+        self._thread, self._tracker, self._commits = cells["thread"], cells["tracker"], cells["commits"]
+        self._now, self._before, self._remember = cells["now"], cells["before"], cells["remember"]
+        self._looked_at = self._granted = 0
+        self.ids_moved(bus.seen.now, bus.seen.before)
+
+    # -- credit -------------------------------------------------------------------------------------
+
+    @property
+    def credit(self) -> int:
+        """How many events may be admitted without a further look."""
+        return self._credit.cell_contents  # type: ignore[no-any-return]
+
+    def grant(self, depth: int, credit: int) -> None:
+        """Let `credit` events in; the last look has found `depth` of them waiting."""
+        self._looked_at = depth
+        self._granted = self._credit.cell_contents = credit
+
+    def spend(self, count: int) -> None:
+        """Take from the credit for events that were admitted elsewhere."""
+        self._credit.cell_contents -= count
+
+    @property
+    def depth_bound(self) -> int:
+        """The most that can wait now: what the last look has found, and what was admitted since."""
+        return self._looked_at + self._granted - self._credit.cell_contents  # type: ignore[no-any-return]
+
+    def take_high_count(self) -> int:
+        """Return how many high-priority events have passed here since the last call of this."""
+        count: int = self._high.cell_contents
+        self._high.cell_contents = 0
+        return count
+
+    # -- classes ------------------------------------------------------------------------------------
+
+    def learn_plain(self, cls: type) -> None:
+        """Note that all events of a class are low-priority and live in memory alone."""
+        self._plain.add(cls)
+
+    def learn_durable(self, cls: type, level: Level, lane: str, commits: Committer) -> None:
+        """Note the level and the lane of all events of a class, and which commits they go into."""
+        self.durable[cls] = (level, lane)
+        self._commits.cell_contents = commits
+
+    def forget_classes(self) -> None:
+        """Forget all classes, so that each is looked at anew."""
+        self._plain.clear()
+        self.durable.clear()
+
+    def is_durable(self, event: Any) -> bool:
+        """Whether an event's class is known to be durable; False on other threads."""
+        return event.__class__ in self.durable and get_ident() == self._thread.cell_contents
+
+    def run_on(self, thread: int, tracker: Tracker) -> None:
+        """Note on which thread the bus runs, and the tracker of its loop."""
+        self._thread.cell_contents = thread
+        self._tracker.cell_contents = tracker
+
+    # -- many at once -------------------------------------------------------------------------------
+
+    def admit_many(self, events: list[Any]) -> Commit | bool:
+        """Admit a list, all or none: True, the commit they wait for, or False, and nothing has changed.
+
+        The list must not change afterwards.
+        """
+        credit, now, before = self._credit.cell_contents, self._now.cell_contents, self._before.cell_contents
+        if credit < len(events) or get_ident() != self._thread.cell_contents:
+            return False
+        classes: set[Any] = set(map(type, events))
+        is_plain = classes <= self._plain
+        kinds = set() if is_plain else set(map(self.durable.get, classes))
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if not is_plain and (kind is None or kind[1] != "normal"):
+            return False
+        ids = [event.event_id for event in events]
+        if not now.isdisjoint(ids) or not before.isdisjoint(ids):
+            return False
+        known = len(now)
+        now.update(ids)
+        admitted = len(now) - known == len(ids) and self._take(events, ids, classes, kind)
+        if admitted is False:
+            now.difference_update(ids)
+        else:
+            self._credit.cell_contents -= len(events)
+        return admitted
+
+    def _take(
+        self, events: list[Any], ids: list[str], classes: set[Any], kind: tuple[Level, str] | None
+    ) -> Commit | bool:
+        """Stage events that may pass: for the next delivery, or for the next commit."""
+        if self._tracker.cell_contents.calls:
+            if kind is not None and self._slow.outbox() is not None:
+                return False
+            for event in events:
+                self._slow.stamp_cause(event)
+        if kind is None:
+            self.dispatcher.stage(events, mixed=len(classes) > 1 or not self._join(events[0].__class__))
+            return True
+        try:
+            payloads = encode_many(events)
+        except OpenOutcryError:  # the slow path says what is wrong with which
+            return False
+        commits: Committer = self._commits.cell_contents
+        return commits.stage_alike(events, ids, payloads, kind[0]) or False
+
+    def _join(self, cls: type) -> bool:
+        """Return True if what is staged is of this plain class alone, the next events of it included."""
+        batch_class = self._batch_class.cell_contents
+        if cls is batch_class:
+            return True
+        if cls not in self._plain:
+            return False
+        self._batch_class.cell_contents = cls
+        return not self.dispatcher.staged
+
+    def stage(self, event: Any) -> None:
+        """Stage an event that the slow path has admitted."""
+        self._credit.cell_contents -= 1
+        self.dispatcher.stage([event], mixed=not self._join(event.__class__))
+
+    # -- what the dispatcher tells ------------------------------------------------------------------
+
+    def batch_delivered(self) -> None:
+        """What was staged is delivered, and a new batch begins."""
+        self._batch_class.cell_contents = None
+
+    def ids_moved(self, now: set[str], before: set[str]) -> None:
+        """Take these generations of known ids from now on."""
+        self._now.cell_contents, self._before.cell_contents = now, before
+        self._remember.cell_contents = now.add
+
+    def hurry(self) -> None:
+        """A kill switch is on its way: publishers give the loop back before they go on."""
+        self.grant(self.depth_bound, 0)
+
+    def drained(self, mailbox: Mailbox | None) -> None:
+        """A mailbox has moved under pressure."""
+        self._slow.drained(mailbox)
 
 
-def make_fast_path(  # noqa: C901, PLR0915 - several small functions that share their variables
-    *,
-    plain: set[type],
-    staged: list[Any],
-    begin: Callable[[Any], None],
-    mix: Callable[[], None],
-    stamp_cause: Callable[[Any], None],
-    outbox: Callable[[], Any],
-    carefully: Publish,
-) -> FastPath:
-    """Make a fast_path.
-
-    Args:
-        plain: Classes whose events are all low-priority. The admission fills and clears the set.
-        staged: Where admitted events go. The feed empties the list; it stays the same list.
-        begin: Called with the first event of a batch, after it was staged.
-        mix: Called when the batch has more than one class.
-        stamp_cause: Writes the cause into an event that a handler publishes.
-        outbox: Returns where the publications of the call in hand wait for its end, None if they do not.
-        carefully: What `publish` awaits for all other events.
-
-    """
-    append = staged.append
+def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
+    dispatcher: Dispatcher, plain: set[type], durable: dict[type, tuple[Level, str]], slow: SlowPath
+) -> tuple[Publish, Callable[..., Commit | bool], dict[str, CellType]]:
+    """Return `publish`, `admit` and the cells that they share, by name."""
+    staged, begin, mix = dispatcher.staged, dispatcher.begin, dispatcher.mix
+    append, stamp_cause, outbox, carefully = staged.append, slow.stamp_cause, slow.outbox, slow.publish
     batch_class: Any = None
-    credit = 0
+    credit = high = 0
     thread = get_ident()
     tracker = Tracker(None)
     now: set[str] = set()
     before: set[str] = set()
     remember = now.add
-    kept: dict[Any, Level] = {}
     commits: Any = None
 
     async def publish(event: Any, priority: bool = False, level: str | None = None) -> bool:
@@ -117,174 +254,66 @@ def make_fast_path(  # noqa: C901, PLR0915 - several small functions that share 
                 append(event)
                 return True
         if not priority and level is None:
-            if admit(event):
+            admitted = admit(event)
+            if admitted is True:
                 return True
-            group = keep(event)
-            if group is not None:
+            if admitted is not False:
                 # `Commit.wait`, written out: a coroutine less.
                 future = get_running_loop().create_future()
-                group.waiters.append(future)
+                admitted.waiters.append(future)
                 await future
-                if group.error is not None:
-                    raise group.error
+                if admitted.error is not None:
+                    raise admitted.error
                 return True
         return await carefully(event, priority, level)
 
-    def admit(event: Any) -> bool:
-        nonlocal credit
-        if (
-            credit <= 0
-            or get_ident() != thread
-            or not (event.__class__ is batch_class or event.__class__ in plain)
-        ):
+    def admit(event: Any, vote: Vote | None = None) -> Commit | bool:  # noqa: C901, PLR0911, PLR0912
+        nonlocal batch_class, credit, high
+        if credit <= 0 or get_ident() != thread:
             return False
-        event_id = event.event_id
-        if event_id in now or event_id in before:
-            return False
-        remember(event_id)
-        if tracker.calls:
-            stamp_cause(event)
-        credit -= 1
-        first = not staged
-        if event.__class__ is not batch_class:
-            join(event.__class__)
-        append(event)
-        if first:
-            begin(event)
-        return True
-
-    def admit_many(events: list[Any]) -> int:
-        nonlocal credit
-        classes: set[Any] = set(map(type, events))
-        if credit < len(events) or get_ident() != thread or not classes <= plain:
-            return 0
-        ids = [event.event_id for event in events]
-        if not now.isdisjoint(ids) or not before.isdisjoint(ids):
-            return 0
-        known = len(now)
-        now.update(ids)
-        if len(now) - known != len(ids):
-            now.difference_update(ids)
-            return 0
-        if tracker.calls:
-            for event in events:
+        cls = event.__class__
+        if cls is batch_class or cls in plain:
+            event_id = event.event_id
+            if event_id in now or event_id in before:
+                return False
+            remember(event_id)
+            if tracker.calls:
                 stamp_cause(event)
-        credit -= len(events)
-        first = not staged
-        for cls in classes:
-            join(cls)
-        if len(classes) > 1:
-            mix()
-        staged.extend(events)
-        if first:
-            begin(events[0])
-        return len(events)
-
-    def keep(event: Any) -> Commit | None:
-        nonlocal credit
-        level = kept.get(event.__class__)
-        if level is None or credit <= 0 or get_ident() != thread:
-            return None
+            credit -= 1
+            first = not staged
+            if cls is not batch_class:
+                if not first:
+                    mix()
+                batch_class = cls
+            append(event)
+            if first:
+                begin(event)
+            return True
+        kind = durable.get(cls)
+        if kind is None:
+            return False
         event_id = event.event_id
         if event_id in now or event_id in before:
-            return None
+            return False
         if tracker.calls:
             if outbox() is not None:
-                return None
+                return False
             stamp_cause(event)
+        if vote is not None:
+            vote.prepare()
         try:
             payload = encode(event)
-        except OpenOutcryError:  # the admission says what is wrong with it
-            return None
-        group: Commit | None = commits.stage_one(event, event_id, payload, level)
-        if group is not None:
-            remember(event_id)
-            credit -= 1
-        return group
+        except OpenOutcryError:  # the slow path says what is wrong with it
+            return False
+        commit: Commit | None = commits.stage_one(
+            event, event_id, payload, *kind, None if vote is None else vote.cast
+        )
+        if commit is None:
+            return False
+        remember(event_id)
+        credit -= 1
+        high += kind[1] == "high"
+        return commit
 
-    def keep_many(events: list[Any]) -> Commit | None:
-        nonlocal credit
-        levels = set(map(kept.get, map(type, events)))
-        level = levels.pop()
-        if levels or level is None or credit < len(events) or get_ident() != thread:
-            return None
-        ids = [event.event_id for event in events]
-        if len(set(ids)) < len(ids) or not now.isdisjoint(ids) or not before.isdisjoint(ids):
-            return None
-        if tracker.calls:
-            if outbox() is not None:
-                return None
-            for event in events:
-                stamp_cause(event)
-        try:
-            payloads = encode_many(events)
-        except OpenOutcryError:
-            return None
-        group: Commit | None = commits.stage_alike(events, ids, payloads, level)
-        if group is not None:
-            now.update(ids)
-            credit -= len(events)
-        return group
-
-    def keeps(event: Any) -> bool:
-        return event.__class__ in kept and get_ident() == thread
-
-    def learn(cls: type, level: Level, new_commits: Committer) -> None:
-        nonlocal commits
-        kept[cls] = level
-        commits = new_commits
-
-    def forget() -> None:
-        plain.clear()
-        kept.clear()
-
-    def join(cls: type) -> bool:
-        nonlocal batch_class
-        if cls is not batch_class:
-            if cls not in plain:
-                return False
-            if staged:
-                mix()
-            batch_class = cls
-        return True
-
-    def left() -> int:
-        return credit
-
-    def grant(amount: int) -> None:
-        nonlocal credit
-        credit = amount
-
-    def spend(amount: int) -> None:
-        nonlocal credit
-        credit -= amount
-
-    def renew() -> None:
-        nonlocal batch_class
-        batch_class = None
-
-    def exchange(new_now: set[str], new_before: set[str]) -> None:
-        nonlocal now, before, remember
-        now, before, remember = new_now, new_before, new_now.add
-
-    def rebind(new_thread: int, new_tracker: Tracker) -> None:
-        nonlocal thread, tracker
-        thread, tracker = new_thread, new_tracker
-
-    return FastPath(
-        publish,
-        admit,
-        admit_many,
-        keep,
-        keep_many,
-        keeps,
-        learn,
-        forget,
-        left,
-        grant,
-        spend,
-        join,
-        renew,
-        exchange,
-        rebind,
-    )
+    cells = dict(zip(admit.__code__.co_freevars, admit.__closure__ or (), strict=True))
+    return publish, admit, cells

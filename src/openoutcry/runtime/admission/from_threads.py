@@ -11,6 +11,7 @@ from typing import Any
 
 from openoutcry.core.pressure import Refusal, Wait
 from openoutcry.errors import BusClosed, JournalError
+from openoutcry.runtime.admission.access import is_kill_switch, is_urgent
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.state import BusState
@@ -21,7 +22,7 @@ Entry = tuple[Any, bool, "Future[bool]", InThread | None]
 
 
 class ThreadQueue:
-    """A queue before the admission. Whoever has to wait is waited for, so that order holds."""
+    """Events of other threads in order: while the first of them has to wait, those behind it wait too."""
 
     def __init__(self, admission: Admission, on_empty: Callable[[], None]) -> None:
         self._admission = admission
@@ -32,12 +33,12 @@ class ThreadQueue:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def join(self, entry: Entry) -> None:
-        """Stand at the end of the line."""
+    def add(self, entry: Entry) -> None:
+        """Add an entry at the end."""
         self._entries.append(entry)
 
     def go_on(self) -> None:
-        """Let in who need not wait; for the others a task does the waiting."""
+        """Admit what need not wait; for the first that must, a task does the waiting."""
         while self._task is None and self._entries:
             if not self._let_in(self._entries[0]):
                 self._task = asyncio.get_running_loop().create_task(self._wait(), name="openoutcry:ingest")
@@ -49,10 +50,7 @@ class ThreadQueue:
         event, priority, future, who = entry
         before = None if who is None else current.set(who)
         try:
-            if not priority and self._admission.fast_path.admit(event):
-                future.set_result(True)
-                return True
-            verdict = self._admission.admit(event, priority=priority)
+            verdict = self._admission.admit_one(event, priority)
             if isinstance(verdict, Wait):
                 return False
             if isinstance(verdict, Commit):
@@ -92,7 +90,7 @@ class ThreadQueue:
             future.set_exception(error)
 
     def refuse_all(self) -> None:
-        """Tell everybody in the line that the bus has stopped."""
+        """Answer every entry: the bus has stopped."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -145,10 +143,10 @@ class ThreadIntake:
         future.set_running_or_notify_cancel()
         who = current.get()
         handler = who if isinstance(who, InThread) else None
-        kill = self._admission.is_kill_switch(event)
-        urgent = kill or self._admission.is_urgent(event, priority=priority)
+        kill = is_kill_switch(event)
+        urgent = kill or is_urgent(event, priority=priority)
         with self._lock:
-            closed = self._admission.closed
+            closed = self._admission.access.closed
             if closed and not (kill and closed == "stopping"):
                 future.set_exception(BusClosed(f"the bus is {closed}, so nothing is admitted from outside"))
                 return future
@@ -184,12 +182,12 @@ class ThreadIntake:
         admission = self._admission
         alone = ThreadQueue(admission, self._check_empty)
         for entry in entries:
-            if admission.is_kill_switch(entry[0]):
-                alone.join(entry)
+            if is_kill_switch(entry[0]):
+                alone.add(entry)
             else:
-                (self._high if admission.is_urgent(entry[0], priority=entry[1]) else self._normal).join(entry)
-        for line in (alone, self._high, self._normal):
-            line.go_on()
+                (self._high if is_urgent(entry[0], priority=entry[1]) else self._normal).add(entry)
+        for queue in (alone, self._high, self._normal):
+            queue.go_on()
         self._check_empty()
 
     def refuse_rest(self) -> None:
@@ -203,13 +201,13 @@ class ThreadIntake:
         self._check_empty()
 
 
-def _answer(group: Commit, event: Any, future: "Future[bool]", admission: Admission) -> None:
+def _answer(commit: Commit, event: Any, future: "Future[bool]", admission: Admission) -> None:
     """The commit that a thread's event belongs to is over."""
     if future.done():
         return
     try:
-        if group.error is not None:
-            admission.excuse(event, group.error)
+        if commit.error is not None:
+            admission.excuse(event, commit.error)
     except JournalError as error:
         future.set_exception(error)
     else:

@@ -1,115 +1,431 @@
-"""The door: what is let in, what is refused and why, and who has to wait.
+"""Admission: what is let in, what is refused and why, and who has to wait.
 
-Ordinary events pass the fast_path, on the credit that the door's last look at the mailboxes gave. Everything
-else goes through `admit`, which looks at everything.
+```
+  publish ──▶ FastPath.admit: a known class, within the credit ──▶ staged, or into the next commit
+                 │ not here
+                 ▼
+              Admission.admit: thread, type, authority ─▶ duplicate ─▶ kill switch: at once, beside everything
+                                                       └▶ pressure's verdict ─▶ staged, commit, refused, wait
+```
+
+`admit` is the only way in, for one event and for many, with and without a vote, for the loop's own publishers
+and for other threads. What has to wait waits in `publish`; nothing here waits for a handler.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
-from threading import get_ident
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from openoutcry.core.pressure import Admit, BackpressureLevel, Refusal, Refuse, Wait
+from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
 from openoutcry.errors import (
-    BusClosed,
+    ConfigError,
     InvalidEvent,
-    NotAuthorised,
-    PublishError,
-    WrongThread,
+    JournalError,
 )
 from openoutcry.events import (
-    HIGH_PRIORITY_EVENT_TYPES,
     Event,
-    EventType,
+    encode,
     event_type_of,
     fixed_event_type,
     stamp,
 )
-from openoutcry.ports import Level
-from openoutcry.runtime.admission.durable import DurableAdmission, Vote
-from openoutcry.runtime.admission.fast_path import make_fast_path
-from openoutcry.runtime.admission.room import Room, set_done
+from openoutcry.journals.rows import same_event
+from openoutcry.ports import Level, level_named
+from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
+from openoutcry.runtime.admission.fast_path import FastPath, Vote
+from openoutcry.runtime.admission.room import Room
 from openoutcry.runtime.delivery.causation import Tracker, current
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.committer import Commit, Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
+from openoutcry.runtime.durability.store import Store
 
 log = logging.getLogger("openoutcry")
 
+BEFORE_START = 512
+"""So many durable events share a commit before the start, when nothing drains and no credit is given."""
 YIELD_AT = 512
-IN_A_ROW_MOST = 64
-_HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
-_KILL = str(EventType.KILL_SWITCH.value)
+IN_A_ROW_MAX = 64
+"""A publisher that awaits nothing else gives the loop back after so many events."""
 _whose = current.get
 
 
-class Admission(Room, DurableAdmission):
-    """Admission to one bus.
+@dataclass(slots=True)
+class Admitted:
+    """How far some events came.
 
     Attributes:
-        fast_path: The hot path.
-        plain: Event classes whose events are all low-priority, so that the fast_path may take them.
-        refused: Refused events by reason.
-        store: What keeps events durable, if anything does. It is opened when it is first needed.
-        restoring: Whether an agent is getting its memory back, which must have no effects.
+        count: How many were admitted.
+        commits: The commits that they wait for, each with one of its events.
+        has_to_wait: Whether the next one has to wait before it can be admitted.
+        is_refused: Whether the next one was refused, and counted.
+        error: What the next one raised, where others wait for a commit already.
 
     """
 
-    def __init__(
-        self, bus: BusState, dispatcher: Dispatcher, slot: StoreSlot, releasers: frozenset[str]
-    ) -> None:
+    count: int = 0
+    commits: dict[Commit, Any] = field(default_factory=dict)
+    has_to_wait: bool = False
+    is_refused: bool = False
+    error: Exception | None = None
+
+
+class Admission:
+    """Admission to one bus.
+
+    Attributes:
+        access: Who may publish what.
+        check_thread: Raises `WrongThread` on a thread that is not the bus's.
+        fast_path: The hot path.
+        dispatcher: Where what is admitted is delivered from.
+        room: How full the mailboxes are, and who waits for room.
+        refused: Refused events by reason.
+
+    """
+
+    def __init__(self, bus: BusState, slot: StoreSlot, releasers: frozenset[str]) -> None:
         self._bus = bus
         self._slot = slot
-        self.dispatcher = dispatcher
-        self._releasers = releasers
+        self.access = Access(bus, releasers)
+        self.check_thread = self.access.check_thread
         self.seen = bus.seen
-        self.plain: set[type] = set()
-        self.fast_path = make_fast_path(
-            plain=self.plain,
-            staged=dispatcher.staged,
-            begin=dispatcher.begin,
-            mix=dispatcher.mix,
-            stamp_cause=self.stamp_cause,
-            outbox=self.outbox,
-            carefully=self.publish,
-        )
-        dispatcher.renew = self.fast_path.renew
-        dispatcher.hurry = self._hurry
-        dispatcher.exchange = self.fast_path.exchange
-        dispatcher.exchange(self.seen.now, self.seen.before)
-        self.capacity = bus.pressure.capacity
-        self._thread = get_ident()
-        self.closed = ""
-        self.callbacks: list[Callable[[BackpressureLevel], Any]] = []
-        self._looked_at = self._granted = 0
-        self._moved = True
-        self._room: list[asyncio.Future[None]] = []
+        self.fast_path = FastPath(bus, self)
+        self.dispatcher = self.fast_path.dispatcher
+        self.room = Room(bus, self.fast_path, self)
         self._in_a_row = 0
-        self.restoring = False
         self.reset()
         bus.on_drained = self.drained
+
+    @property
+    def store(self) -> Store | None:
+        """What keeps events durable, if anything does. It is opened when it is first needed."""
+        return self._slot.store
+
+    # -- counts -------------------------------------------------------------------------------------
 
     def reset(self) -> None:
         """Count from zero again."""
         self.refused: Counter[str] = Counter()
-        self.duplicates = self.high = self.control = 0
-        self.rate_limited_waits = self.room_waits = 0
-        self.level_changes = self.peak = 0
+        self.duplicates = self._high = self.control = 0
+        self.fast_path.take_high_count()
+        self.room.reset()
         self.admitted_before = self.admitted
 
     @property
     def admitted(self) -> int:
         """How many events were ever admitted, those on their way to the mailboxes included."""
-        store = self.store
-        waiting = 0 if store is None else store.commits.waiting
-        return (
-            self._bus.history.admitted + len(self.dispatcher.staged) + self.dispatcher.held_back_all + waiting
-        )
+        dispatcher = self.dispatcher
+        on_the_way = len(dispatcher.staged) + dispatcher.held_back_all + self.committing
+        return self._bus.history.admitted + on_the_way
 
-    # -- everything else ----------------------------------------------------------------------------
+    @property
+    def high(self) -> int:
+        """How many events have taken the high-priority lane."""
+        self._high += self.fast_path.take_high_count()
+        return self._high
+
+    @property
+    def committing(self) -> int:
+        """How many ordinary and high-priority events wait for a commit, or for its sync."""
+        return 0 if self.store is None else self.store.commits.waiting
+
+    def refuse(self, reason: Refusal) -> bool:
+        """Count a refused event. Always False."""
+        self.refused[reason.value] += 1
+        return False
+
+    # -- publishing ---------------------------------------------------------------------------------
+
+    async def publish(
+        self, event: Any, priority: bool = False, level: str | None = None, vote: Vote | None = None
+    ) -> bool:
+        """Publish an event that the fast path has not taken; wait for room, a token, or its commit."""
+        bus = self._bus
+        used_up = self.fast_path.credit <= 0 and len(self.dispatcher.staged) >= YIELD_AT
+        if (used_up or bus.control_waiting) and not is_urgent(event, priority=priority):
+            self.check_thread("publish")
+            await asyncio.sleep(0)
+        since_ns = bus.clock.now_ns()
+        paid = False
+        while True:
+            verdict = self._look(event, priority, level, vote, patient=True, paid=paid)
+            if isinstance(verdict, Commit):
+                return await self.committed(event, verdict)
+            if isinstance(verdict, Wait):
+                paid = verdict.reason is Refusal.RATE_LIMITED
+                if bus.running and await self.room.wait(verdict, since_ns):
+                    continue
+                verdict = self.refuse(verdict.reason)
+            self._in_a_row += 1
+            if not verdict or self._in_a_row >= IN_A_ROW_MAX:
+                # A publisher that awaits nothing else would keep the loop from every handler.
+                self._in_a_row = 0
+                await asyncio.sleep(0)
+            return verdict
+
+    def publish_nowait(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
+        """Publish without waiting for room or a turn of the loop: a durable event is committed at once."""
+        verdict = self.admit_one(event, priority, level)
+        if isinstance(verdict, Commit):
+            return self._commit_now(event, verdict)
+        return self.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
+
+    async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
+        """Publish in order, up to the first that is refused; return how many were admitted."""
+        rest, done = list(events), 0
+        while done < len(rest):
+            chunk = rest[done : done + self._chunk_size(rest[done], len(rest) - done)]
+            whole = False if priority else self.fast_path.admit_many(chunk)
+            if whole is not False:
+                if whole is not True:
+                    await whole.wait()
+                done += len(chunk)
+                continue
+            admitted = self.admit(chunk, priority=priority)
+            for commit, event in admitted.commits.items():
+                await self.committed(event, commit)
+            if admitted.error is not None:
+                raise admitted.error
+            if not admitted.commits:
+                await asyncio.sleep(0)
+            done += admitted.count
+            if admitted.is_refused:
+                return done
+            if admitted.has_to_wait and not admitted.count:
+                if not await self.publish(rest[done], priority):
+                    return done
+                done += 1
+        return done
+
+    def _chunk_size(self, event: Any, left: int) -> int:
+        """Return how many events to admit at once: what the credit allows."""
+        if not self._bus.running:
+            return BEFORE_START
+        if self.fast_path.credit < left and self.fast_path.is_durable(event):
+            self.room.look()  # what is left of an old credit would be a commit of its own
+        return max(1, self.fast_path.credit)
+
+    async def publish_receipt(self, event: Any, priority: bool, level: str | None) -> Receipt:
+        """Publish an event and tell where it stands."""
+        self.check_thread("publish_receipt")
+        survives = self._level(self.access.check(event), level)
+        store = self.store
+        duplicate = event.event_id in self.seen or (store is not None and store.knows(event.event_id))
+        accepted = await self.publish(event, priority, level)
+        found = None if store is None or not accepted else store.journal.find(event.event_id)
+        is_kept = found is not None or (store is not None and self.outbox() is not None)
+        word = (survives if is_kept else Level.MEMORY).name.lower()
+        return Receipt(accepted, event.event_id, found or 0, word, duplicate)
+
+    # -- admitting ----------------------------------------------------------------------------------
+
+    def admit(self, events: Sequence[Any], *, priority: bool = False) -> Admitted:
+        """Admit events in order, without waiting, until one has to wait or is refused.
+
+        Raises:
+            InvalidEvent, NotAuthorised, BusClosed, WrongThread, JournalError: What the first of them raises.
+
+        """
+        admitted = Admitted()
+        try:
+            for event in events:
+                verdict = self.admit_one(event, priority)
+                if verdict is False or isinstance(verdict, Wait):
+                    admitted.is_refused = verdict is False
+                    admitted.has_to_wait = not admitted.is_refused
+                    break
+                admitted.count += 1
+                if isinstance(verdict, Commit):
+                    admitted.commits[verdict] = event
+                elif admitted.count >= IN_A_ROW_MAX:
+                    break
+        except Exception as error:
+            if not admitted.commits:
+                raise
+            admitted.error = error
+        return admitted
+
+    def admit_one(self, event: Any, priority: bool = False, level: str | None = None) -> bool | Wait | Commit:
+        """Let one event in (True, or the commit it waits for), refuse it, or say that it has to wait."""
+        if not priority and level is None:
+            admitted = self.fast_path.admit(event)
+            if admitted is not False:
+                return admitted
+        return self._look(event, priority, level)
+
+    def _look(
+        self,
+        event: Any,
+        priority: bool,
+        level: str | None,
+        vote: Vote | None = None,
+        *,
+        patient: bool = False,
+        paid: bool = False,
+    ) -> bool | Wait | Commit:
+        """Look at everything: let an event in, refuse and count it, or say how long to wait.
+
+        A durable event is let in by a commit that is still to come: then that is returned. `patient` says
+        that the caller will wait: then a token of the rate limit is reserved for it, and it comes back with
+        `paid`.
+        """
+        self.check_thread("publish")
+        event_type = self.access.check(event)
+        survives = self._level(event_type, level)
+        high = priority or event_type in HIGH_TYPES
+        if event.event_id in self.seen:
+            return self._again(event, high, survives)
+        if event_type == KILL_SWITCH:
+            return self._admit_kill_switch(event, survives)
+        verdict = self._judge(event_type, high, patient=patient, paid=paid)
+        if isinstance(verdict, Admit):
+            lane = "high" if high else "normal"
+            return self._commit(event, lane, survives, vote) if survives else self._let_in(event, lane)
+        if survives and self.store is not None and self.store.has_released(event.event_id):
+            # An earlier life has accepted it: there is no room to be had for what delivers nothing new.
+            return self._again(event, high, survives)
+        return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
+
+    def _judge(self, event_type: str, high: bool, *, patient: bool, paid: bool) -> Admit | Refuse | Wait:
+        """Return pressure's verdict on an event; a publish from within a handler never waits."""
+        bus = self._bus
+        who = _whose()
+        reentrant = who is not None and who.bus is bus and who.in_call
+        depth = self.room.depth_at_most()
+        if high:
+            verdict = bus.pressure.admit_high(depth)
+        else:
+            # Before the start nothing drains, so nobody is made to wait for a token either.
+            hasty = reentrant or not bus.running
+            verdict = bus.pressure.admit_low(
+                event_type, depth, bus.clock.now_ns(), reentrant=hasty, patient=patient, paid=paid
+            )
+        return Refuse(verdict.reason) if reentrant and isinstance(verdict, Wait) else verdict
+
+    def _level(self, event_type: str, asked: str | None) -> Level:
+        """Return what an event must survive. The journal is opened when the first one has to."""
+        store = self.store
+        if store is None:
+            if not self._slot.has_journal:
+                if asked is not None and level_named(asked):
+                    raise ConfigError(
+                        f"level is {asked!r}, but this bus has no journal: make it with "
+                        "EventBus(enable_persistence=True), or leave the level out"
+                    )
+                return Level.MEMORY
+            store = self._slot.open()
+        return store.level_of(event_type, asked)
+
+    # -- what is let in -----------------------------------------------------------------------------
+
+    def _let_in(self, event: Any, lane: str) -> bool:
+        """Take an event that lives in memory alone: stage it, or deliver it at once."""
+        bus, dispatcher = self._bus, self.dispatcher
+        self.stamp_cause(event)
+        self.seen.now.add(event.event_id)
+        self._high += lane == "high"
+        if not bus.running:
+            dispatcher.hold_back(event, lane)
+        elif lane == "high":
+            self.fast_path.spend(1)
+            dispatcher.deliver_high(event)
+        else:
+            cls: type = type(event)
+            self._learn(cls)
+            if fixed_event_type(cls) is None:
+                dispatcher.note_route(event)
+            self.fast_path.stage(event)
+        return True
+
+    def _commit(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:
+        """Take a durable event into the next commit, or into the outbox of the call that publishes it."""
+        store = self.store
+        assert store is not None
+        if store.commits.dead is not None:
+            raise store.commits.dead
+        self.stamp_cause(event)
+        if vote is not None:
+            vote.prepare()
+        then = None if vote is None else vote.cast
+        outbox = self.outbox()
+        commit: Commit | bool = True
+        if outbox is None:
+            commit = store.stage(event, lane, level, then)
+        else:
+            outbox.append(Output(event, store.entry(event, lane, level), then))
+            if vote is not None:
+                vote.defer()
+        self.seen.now.add(event.event_id)
+        self._high += lane == "high"
+        self.fast_path.spend(1)
+        self._learn(type(event))
+        return commit
+
+    def _admit_kill_switch(self, event: Any, level: Level) -> bool | Commit:
+        """Deliver a kill switch at once, and have it written behind that."""
+        store, bus = self.store, self._bus
+        if store is not None and store.knows(event.event_id):
+            self.duplicates += 1
+            return True
+        self.stamp_cause(event)
+        self.seen.now.add(event.event_id)
+        self.control += 1
+        dispatcher = self.dispatcher
+        went = dispatcher.deliver_control(event) if bus.running else dispatcher.hold_back(event, "control")
+        if store is None or not level:
+            return True
+
+        def note(position: int) -> None:
+            for subscription, place in went:
+                if subscription.offsets is not None:
+                    subscription.offsets.control.positions.add(place, (position,))
+                    subscription.offsets.touched(0)
+
+        try:
+            if store.commits.dead is not None:
+                raise store.commits.dead
+            return store.stage(event, "control", level, note)
+        except (JournalError, InvalidEvent) as error:
+            log.critical(
+                "the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error
+            )
+            return True
+
+    def _again(self, event: Any, high: bool, level: Level) -> bool | Commit:
+        """An event whose id was seen: nothing new is delivered, but its level must be reached as well."""
+        self.duplicates += 1
+        store = self.store
+        if store is None or not level:
+            return True
+        pending = store.commits.pending(event.event_id)
+        if pending is not None:
+            commit, index = pending
+            if not same_event(commit.to_write()[index].payload, encode(event)):
+                store.conflict(event, 0)
+            commit.must_sync = commit.must_sync or level is Level.DISK
+            return commit
+        is_elsewhere = store.commits.dead is not None or store.journal.find(event.event_id) is None
+        if is_elsewhere or event_type_of(event) == KILL_SWITCH:
+            return True
+        return store.stage(event, "high" if high else "normal", level)
+
+    def _learn(self, cls: type) -> None:
+        """Let the fast path take a class whose events all have an id, and one type, lane and level."""
+        fixed = fixed_event_type(cls) if issubclass(cls, Event) else None
+        if fixed is None or fixed == KILL_SWITCH or self.access.closed:
+            return
+        lane = "high" if fixed in HIGH_TYPES else "normal"
+        level = Level.MEMORY if self.store is None else self.store.level_of(str(fixed))
+        if self.store is not None and level:
+            self.fast_path.learn_durable(cls, level, lane, self.store.commits)
+        elif lane == "normal":
+            self.fast_path.learn_plain(cls)
 
     def stamp_cause(self, event: Any) -> None:
         """Write the cause of a publication into the event or, for a user's own class, its envelope."""
@@ -129,220 +445,66 @@ class Admission(Room, DurableAdmission):
         else:
             self._bus.envelopes.put(event.event_id, cause)
 
-    def admit(
-        self,
-        event: Any,
-        *,
-        priority: bool = False,
-        patient: bool = False,
-        paid: bool = False,
-        level: str | None = None,
-        vote: Vote | None = None,
-    ) -> bool | Wait | Commit:
-        """Let an event in (True), refuse and count it (False), or say how long to wait before asking again.
-
-        A durable event is let in by a commit that is still to come: then that is returned. `patient` says
-        that the caller will wait: then a token of the rate limit is reserved for it, and it comes back with
-        `paid`.
-
-        Raises:
-            InvalidEvent, NotAuthorised, BusClosed, WrongThread, JournalError: Nothing was admitted.
-
-        """
-        self.check_thread("publish")
-        event_type = self._check(event)
-        survives = self._level(event_type, level)
-        if event.event_id in self.seen:
-            return self._again(event, priority or event_type in _HIGH, survives)
-        if event_type == _KILL:
-            return self._let_in_kill_switch(event, survives)
+    def outbox(self) -> list[Output] | None:
+        """Return where the publications of the current call wait for its end, if they do."""
         who = _whose()
-        reentrant = who is not None and who.bus is self._bus and who.in_call
-        high = priority or event_type in _HIGH
-        depth = self._depth_at_most()
-        pressure = self._bus.pressure
-        if high:
-            verdict = pressure.admit_high(depth)
-        else:
-            # Before the start nothing drains, so nobody is made to wait for a token either.
-            hasty = reentrant or not self._bus.running
-            verdict = pressure.admit_low(
-                event_type,
-                depth,
-                self._bus.clock.now_ns(),
-                reentrant=hasty,
-                patient=patient,
-                paid=paid,
-            )
-        if isinstance(verdict, Wait) and reentrant:
-            verdict = Refuse(verdict.reason)
-        if isinstance(verdict, Admit):
-            if survives:
-                return self._stage(event, "high" if high else "normal", survives, vote)
-            self._let_in(event, "high" if high else "normal")
-            return True
-        if survives and self.store is not None and self.store.has_released(event.event_id):
-            # An earlier life has accepted it: there is no room to be had for what delivers nothing new.
-            return self._again(event, high, survives)
-        return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
+        if who is None or who.bus is not self._bus or not who.in_call:
+            return None
+        found: list[Output] | None = who.outbox
+        return found
+
+    # -- commits ------------------------------------------------------------------------------------
+
+    async def committed(self, event: Any, commit: Commit) -> bool:
+        """Wait until a durable event has reached its level. True, or the error that kept it out."""
+        try:
+            await commit.wait()
+        except JournalError as error:
+            self.excuse(event, error)
+        return True
+
+    def _commit_now(self, event: Any, commit: Commit) -> bool:
+        """Commit a durable event here and now. True, or the error that kept it out."""
+        assert self.store is not None
+        self.store.commits.commit_now()
+        if commit.error is not None:
+            self.excuse(event, commit.error)
+        return True
+
+    def excuse(self, event: Any, error: JournalError) -> None:
+        """Raise the error, but for a kill switch: that was delivered at once, journal or no journal."""
+        if not is_kill_switch(event):
+            raise error
+        log.critical("the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error)
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether nothing waits for a commit."""
+        return self.store is None or self.store.commits.is_idle
+
+    async def wait_committed(self) -> None:
+        """Wait for the commit that is under way; its failure is its publishers' business."""
+        assert self.store is not None
+        with suppress(JournalError):
+            await self.store.commits.ask().wait()
+
+    def is_pending(self, event_id: str) -> bool:
+        """Return True if an event waits for its commit."""
+        return self.store is not None and self.store.commits.pending(event_id) is not None
+
+    # -- life ---------------------------------------------------------------------------------------
 
     def open_on(self, thread: int, tracker: Tracker) -> None:
         """The bus runs on this thread from now on."""
-        self.closed = ""
-        self._thread = thread
-        self.fast_path.rebind(thread, tracker)
+        self.access.run_on(thread)
+        self.fast_path.run_on(thread, tracker)
 
-    def close(self, state: str) -> None:
-        """Admit nothing from outside any more: the bus is in this state."""
-        self.closed = state
-        self.fast_path.forget()
-        self._granted = 0
-        self.fast_path.grant(0)
-        self._ask_again()
+    def close(self) -> None:
+        """Admit nothing on credit any more: the bus is stopping, or has stopped."""
+        self.fast_path.forget_classes()
+        self.fast_path.grant(0, 0)
+        self.room.ask_again()
 
-    def is_urgent(self, event: Any, *, priority: bool) -> bool:
-        """Tell whether this is a kill switch or takes the high lane. For any object, on any thread."""
-        try:
-            return event_type_of(event) in _HIGH or priority
-        except Exception:  # noqa: BLE001 - what is no event is refused, with its error, when it is published
-            return False
-
-    def is_kill_switch(self, event: Any) -> bool:
-        """Tell whether this is a kill switch. For any object, on any thread."""
-        try:
-            return event_type_of(event) == _KILL
-        except Exception:  # noqa: BLE001 - as above
-            return False
-
-    async def publish(
-        self, event: Any, priority: bool = False, level: str | None = None, vote: Vote | None = None
-    ) -> bool:
-        """Publish an event that the fast_path did not let through."""
-        bus = self._bus
-        used_up = self.fast_path.credit() <= 0 and len(self.dispatcher.staged) >= YIELD_AT
-        if (used_up or bus.control_waiting) and not self.is_urgent(event, priority=priority):
-            self.check_thread("publish")
-            await asyncio.sleep(0)
-        since_ns = bus.clock.now_ns()
-        paid = False
-        while True:
-            verdict = self.admit(event, priority=priority, patient=True, paid=paid, level=level, vote=vote)
-            if isinstance(verdict, Commit):
-                return await self.committed(event, verdict)
-            if isinstance(verdict, Wait):
-                paid = verdict.reason is Refusal.RATE_LIMITED
-                if bus.running and await self.wait(verdict, since_ns):
-                    continue
-                verdict = self.refuse(verdict.reason)
-            self._in_a_row += 1
-            if not verdict or self._in_a_row >= IN_A_ROW_MOST:
-                # A publisher that awaits nothing else would keep the loop from every handler.
-                self._in_a_row = 0
-                await asyncio.sleep(0)
-            return verdict
-
-    def refuse(self, reason: Refusal) -> bool:
-        """Count a refused event. Always False."""
-        self.refused[reason.value] += 1
-        return False
-
-    async def wait(self, verdict: Wait, since_ns: int) -> bool:
-        """Wait as a verdict says. False when the longest wait, counted from `since_ns`, is over."""
-        bus = self._bus
-        assert bus.loop is not None
-        left_ns = int(bus.pressure.config.cooldown_s * 1e9) - (bus.clock.now_ns() - since_ns)
-        if left_ns <= 0:
-            return False
-        if verdict.reason is Refusal.RATE_LIMITED:
-            self.rate_limited_waits += 1
-            await asyncio.sleep(verdict.wait_ns / 1e9)
-            return True
-        self.room_waits += 1
-        bus.pressured = True
-        future = bus.loop.create_future()
-        self._room.append(future)
-        bus.room_waiting = True
-        timer = bus.loop.call_later(left_ns / 1e9, set_done, future)
-        try:
-            await future
-        finally:
-            timer.cancel()
-            if future in self._room:
-                self._room.remove(future)
-                bus.room_waiting = bool(self._room)
-        return True
-
-    def check_thread(self, call: str) -> None:
-        """Raise `WrongThread` unless this is the thread of the bus. One that is stopped has none."""
-        if get_ident() != self._thread and self.closed != "stopped":
-            raise WrongThread(
-                f"{call} was called from a thread that does not own this bus; use publish_threadsafe there, "
-                "or loop.call_soon_threadsafe for anything else"
-            )
-
-    def _check(self, event: Any) -> str:
-        if self.restoring:
-            raise PublishError(
-                "an agent published while its memory was being restored, which must have no effects; "
-                "publish from a handler"
-            )
-        if self.closed:
-            who = _whose()
-            is_inside = who is not None and who.bus is self._bus
-            if self.closed == "stopped" or not (is_inside or self.is_kill_switch(event)):
-                raise BusClosed(
-                    f"the bus is {self.closed}, so nothing is admitted from outside; "
-                    "start it again, or publish before stop()"
-                )
-        event_type = event_type_of(event)
-        event_id = getattr(event, "event_id", None)
-        if not isinstance(event_id, str) or not event_id:
-            raise InvalidEvent(
-                f"{type(event).__name__}.event_id is {event_id!r}; it must be a non-empty string"
-            )
-        if event_type == _KILL and not getattr(event, "activated", True):
-            source = getattr(event, "source_agent", "")
-            if source not in self._releasers:
-                raise NotAuthorised(
-                    f"{source!r} may not release a kill switch; allowed are {sorted(self._releasers)}: "
-                    "name the source in EventBus(kill_switch_releasers=...)"
-                )
-        return event_type
-
-    def _let_in(self, event: Any, lane: str) -> None:
-        bus, dispatcher = self._bus, self.dispatcher
-        self.stamp_cause(event)
-        self.seen.now.add(event.event_id)
-        self.high += lane == "high"
-        if not bus.running:
-            dispatcher.hold_back(event, lane)
-        elif lane == "high":
-            self.fast_path.spend(1)
-            dispatcher.deliver_high(event)
-        else:
-            self._learn(type(event))
-            if not self.fast_path.join(type(event)):
-                dispatcher.mix()
-                if self._is_loose(event):
-                    dispatcher.note_route(event)
-            self.fast_path.spend(1)
-            dispatcher.staged.append(event)
-            if not dispatcher.scheduled:
-                dispatcher.begin(event)
-
-    @staticmethod
-    def _is_loose(event: Any) -> bool:
-        """Tell whether the event's class lets its type change."""
-        cls: type = type(event)
-        return fixed_event_type(cls) is None
-
-    def _learn(self, cls: type) -> None:
-        """Put a class on the hot path if all its events are low-priority and are sure to have an id."""
-        fixed = fixed_event_type(cls) if issubclass(cls, Event) else None
-        if fixed is None or fixed in _HIGH or self.closed:
-            return
-        level = Level.MEMORY if self.store is None else self.store.level_of(str(fixed))
-        if self.store is None or not level:
-            self.plain.add(cls)
-        else:
-            self.fast_path.learn(cls, level, self.store.commits)
+    def drained(self, mailbox: Mailbox | None) -> None:
+        """A mailbox has moved while the bus is under pressure; None: any of them may have."""
+        self.room.drained(mailbox)

@@ -16,7 +16,7 @@ from openoutcry.config import (
     check_flag,
     check_names,
 )
-from openoutcry.core.pressure import BackpressureLevel, Wait
+from openoutcry.core.pressure import BackpressureLevel
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import BusClosed, ConfigError, OpenOutcryError
 from openoutcry.ports import Clock, Journal
@@ -29,11 +29,9 @@ from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.causation import current
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.durability.committer import Commit
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.rounds.rounds import Rounds
@@ -118,11 +116,9 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         self._bus = BusState(
             max_queue_size, self.config.backpressure, first_clock, History(history_size), seen
         )
-        self._dispatcher = Dispatcher(self._bus)
-        self._slot = StoreSlot(self._bus, self._dispatcher, persistence_config, journal, clock)
-        self._admission = Admission(
-            self._bus, self._dispatcher, self._slot, self.config.kill_switch_releasers
-        )
+        self._slot = StoreSlot(self._bus, persistence_config, journal, clock)
+        self._admission = Admission(self._bus, self._slot, self.config.kill_switch_releasers)
+        self._dispatcher = self._admission.dispatcher
         self._signal_classes: set[type] = set()
         self._rounds = Rounds(signal_timeout_s=signal_timeout, barrier_timeout_s=barrier_timeout, clock=clock)
         self._intake = ThreadIntake(self._bus, self._admission, max_queue_size)
@@ -186,12 +182,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
         A durable event is committed, and synced if its level is `disk`, before this returns: it costs the
         loop a commit of its own. Raises as `publish`.
         """
-        if not priority and level is None and self._admission.fast_path.admit(event):
-            return True
-        verdict = self._admission.admit(event, priority=priority, level=level)
-        if isinstance(verdict, Commit):
-            return self._admission.commit_now(event, verdict)
-        return self._admission.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
+        return self._admission.publish_nowait(event, priority, level)
 
     async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
         """Publish events in order and stop at the first that is refused. Durable ones share their commits.
@@ -204,32 +195,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
             none of the events that shared it was; publishing all of them again is safe.
 
         """
-        rest = list(events)
-        done = 0
-        fast_path = self._admission.fast_path
-        while done < len(rest):
-            if fast_path.credit() < len(rest) - done and fast_path.keeps(rest[done]):
-                self._admission.look()  # what is left of an old credit would be a commit of its own
-            size = max(1, fast_path.credit()) if self._bus.running else BEFORE_START
-            chunk = rest[done : done + size]
-            if not priority:
-                if fast_path.admit_many(chunk):
-                    done += len(chunk)
-                    continue
-                group = fast_path.keep_many(chunk)
-                if group is not None:
-                    await group.wait()
-                    done += len(chunk)
-                    continue
-            taken, refused = await self._admission.publish_some(chunk, priority)
-            done += taken
-            if refused:
-                return done
-            if not taken:  # it has to wait
-                if not await self.publish(rest[done], priority):
-                    return done
-                done += 1
-        return done
+        return await self._admission.publish_many(events, priority)
 
     def publish_threadsafe(self, event: Any, priority: bool = False) -> "Future[bool]":
         """Publish from any thread.
@@ -326,7 +292,7 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
     def on_backpressure_change(self, callback: Callable[[BackpressureLevel], Any]) -> None:
         """Call `callback(level)` at each change of the backpressure level. What it raises is logged."""
         self._admission.check_thread("on_backpressure_change")
-        self._admission.callbacks.append(callback)
+        self._admission.room.callbacks.append(callback)
 
     def on_stalled(self, callback: Callable[[Subscription, bool], Any]) -> None:
         """Call `callback(subscription, True)` when a subscription stops moving, False when it moves again.
@@ -354,14 +320,14 @@ class EventBus(Subscribing, Signals, Persisting, Inspection):
     def backpressure_level(self) -> BackpressureLevel:
         """The current backpressure level."""
         self._admission.check_thread("backpressure_level")
-        self._admission.look()
+        self._admission.room.look()
         return self._bus.pressure.level
 
     @property
     def queue_size(self) -> int:
         """Events that wait in the fullest gating mailbox, those on their way to it included."""
         self._admission.check_thread("queue_size")
-        return self._admission.depth()
+        return self._admission.room.depth()
 
     def reset_metrics(self) -> None:
         """Count admissions and refusals from zero again. The ledger is not touched."""

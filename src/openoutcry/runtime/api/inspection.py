@@ -58,22 +58,22 @@ class Inspection:
         """What happened at the admission so far, as a frozen record."""
         self._admission.check_thread("metrics")
         admission, bus = self._admission, self._bus
-        depth = admission.look()
+        depth = admission.room.look()
         capacity = bus.pressure.capacity
         return BackpressureMetrics(
             level=bus.pressure.level,
             queue_size=depth,
             capacity=capacity,
             utilisation=depth / capacity,
-            peak_queue_size=max(admission.peak, depth),
+            peak_queue_size=max(admission.room.peak, depth),
             published=admission.admitted - admission.admitted_before,
             high_priority=admission.high,
             control=admission.control,
             duplicates=admission.duplicates,
             refused=dict(admission.refused),
-            rate_limited_waits=admission.rate_limited_waits,
-            room_waits=admission.room_waits,
-            level_changes=admission.level_changes,
+            rate_limited_waits=admission.room.rate_limited_waits,
+            room_waits=admission.room.room_waits,
+            level_changes=admission.room.level_changes,
             stalled=bus.stalled_names(),
         )
 

@@ -65,11 +65,15 @@ class Lifecycle:
         self._control: ControlServer | None = None
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self.state = "new"
         monitor.state = lambda: self.state
         self._recovering: asyncio.Task[Recovered] | None = None
         if monitor.recovers and slot.has_file:
             monitor.journal.reopen = self.reopen_journal
+
+    @property
+    def state(self) -> str:
+        """`new`, `running`, `stopping` or `stopped`."""
+        return self._bus.phase
 
     async def start(self) -> None:
         """Start the workers and deliver what was published before; a stop that goes on is waited for."""
@@ -123,7 +127,7 @@ class Lifecycle:
             raise OpenOutcryError("the journal is not dead, so there is nothing to recover; go on")
         found = await self._slot.recover()
         if store is not None:
-            self._admission.fast_path.forget()
+            self._admission.fast_path.forget_classes()
             self._monitor.forget()
         return found
 
@@ -141,11 +145,11 @@ class Lifecycle:
         """Give the agents their memory back, then start."""
         current.set(None)
         store = self._slot.open()
-        self._admission.restoring = True
+        self._admission.access.restoring = True
         try:
             await store.restore()
         finally:
-            self._admission.restoring = False
+            self._admission.access.restoring = False
         self._start()
         if self._persistence is not None and self._persistence.socket:
             await self._open_control(store)
@@ -179,7 +183,7 @@ class Lifecycle:
         if store is not None:
             store.hand_over()
         bus.running = True
-        self.state = "running"
+        bus.phase = "running"
         bus.tracker = install(bus.loop)
         self._admission.open_on(get_ident(), bus.tracker)
         self._rounds.reopen()
@@ -190,7 +194,7 @@ class Lifecycle:
         self._dispatcher.deliver_held_back(store.has_released if store is not None else lambda _: False)
         if store is not None:
             store.started()
-        self._admission.look()
+        self._admission.room.look()
         self._intake.take_in()
         self._monitor.begin()
         bus.watch()
@@ -226,8 +230,8 @@ class Lifecycle:
             raise WrongThread("stop was called on another event loop than the one the bus was started on")
         from_handler = self._is_called_by_handler()
         if self._stopping is None:
-            self.state = "stopping"
-            self._admission.close(self.state)
+            self._bus.phase = "stopping"
+            self._admission.close()
             self._stopping = asyncio.get_running_loop().create_task(
                 self._stop(timeout_s), name="openoutcry:stop"
             )
@@ -276,8 +280,8 @@ class Lifecycle:
             bus.stopped()
 
     def _close(self) -> None:
-        self.state = "stopped"
-        self._admission.close(self.state)
+        self._bus.phase = "stopped"
+        self._admission.close()
         self._rounds.close_all("the bus is stopping")
         self._intake.refuse_rest()
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.errors import InvalidEvent, SignalRefused
-from openoutcry.runtime.admission.durable import Vote
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.rounds.barriers import SignalBarrier, Verdict
 
@@ -16,7 +15,39 @@ if TYPE_CHECKING:
     from openoutcry.runtime.health.monitor import Monitor
     from openoutcry.runtime.rounds.rounds import Rounds
 
+
 _SIGNAL_ATTRIBUTES = ("event_id", "event_type", "source_agent", "symbol", "round_id")
+
+
+class SignalVote:
+    """How the vote of a signal reaches its round: when the signal is released, and not before, and once."""
+
+    __slots__ = ("_agent", "_asked_ns", "_is_over", "_rounds", "_signal")
+
+    def __init__(self, rounds: "Rounds", signal: Any, agent: str, asked_ns: int | None) -> None:
+        self._rounds = rounds
+        self._signal = signal
+        self._agent = agent
+        self._asked_ns = asked_ns
+        self._is_over = False
+
+    def prepare(self) -> None:
+        """Name the round in the signal, so that the journal has it."""
+        self._rounds.name_round(self._signal, self._agent, self._asked_ns)
+
+    def cast(self, _position: int = 0) -> None:
+        """The signal is released: take it to its round."""
+        self._is_over = True
+        self._rounds.arrive(self._signal, self._agent, None, self._asked_ns)
+
+    def defer(self) -> None:
+        """The signal waits in an outbox: it counts when that is committed."""
+        self._is_over = True
+
+    def settle(self) -> None:
+        """The signal was admitted: let it count, unless it has, or waits in an outbox."""
+        if not self._is_over:
+            self.cast()
 
 
 class Signals:
@@ -58,13 +89,20 @@ class Signals:
         """
         if signal.__class__ not in self._signal_classes:
             self._learn_signal_class(signal)
-        rounds = self._rounds
+        rounds, fast_path = self._rounds, self._admission.fast_path
         agent = signal.source_agent
         if agent not in rounds.critical_by_agent:
             agent = self._agent_of(signal)
-        if not self._admission.fast_path.admit(signal) and not await self._admit_signal(signal, agent):
-            return
-        rounds.arrive(signal, agent, None, self._asked_ns())
+        vote = None
+        if signal.__class__ in fast_path.durable:
+            vote = SignalVote(rounds, signal, agent, self._asked_ns())
+        admitted = fast_path.admit(signal, vote)
+        if admitted is False:
+            await self._admit_signal(signal, agent)
+        elif admitted is True:
+            rounds.arrive(signal, agent, None, self._asked_ns())
+        else:
+            await admitted.wait()
 
     def _asked_ns(self) -> int | None:
         """Return when the event being handled was admitted; None outside of handlers."""
@@ -74,34 +112,28 @@ class Signals:
         cause = None if who is None else who.cause()
         return None if cause is None else cause.asked_ns
 
-    async def _admit_signal(self, signal: Any, agent: str) -> bool:
-        """Let in a signal that the fast_path did not. False for a duplicate: it has no second vote."""
+    async def _admit_signal(self, signal: Any, agent: str) -> None:
+        """Let in a signal that the fast path did not. A duplicate has no second vote."""
         admission = self._admission
-        known = signal.event_id in admission.seen
-        asked_ns, rounds, voted = self._asked_ns(), self._rounds, False
-
-        def vote_at_release(_position: int) -> None:
-            nonlocal voted
-            voted = True
-            rounds.arrive(signal, agent, None, asked_ns)
-
-        vote = Vote(lambda: rounds.name_round(signal, agent, asked_ns), vote_at_release)
+        is_known = signal.event_id in admission.seen
+        vote = SignalVote(self._rounds, signal, agent, self._asked_ns())
         try:
-            accepted = await admission.publish(signal, vote=None if known else vote)
+            accepted = await admission.publish(signal, vote=None if is_known else vote)
         except asyncio.CancelledError:
-            is_in = not known and not voted and not vote.is_deferred and signal.event_id in admission.seen
+            is_in = not is_known and signal.event_id in admission.seen
             if is_in and not admission.is_pending(signal.event_id):
                 # It was admitted whole before the cancellation came: then it votes as well.
-                rounds.arrive(signal, agent, None, asked_ns)
+                vote.settle()
             raise
         if not accepted:
-            metrics = dict(admission.refused)
+            depth, capacity = admission.room.depth(), self._bus.pressure.capacity
             raise SignalRefused(
-                f"the signal {signal.event_id} of {agent!r} was refused: {admission.depth()} of {admission.capacity} "
-                f"wait "
-                f"(refused so far: {metrics}); publish it again when there is room, or raise max_queue_size"
+                f"the signal {signal.event_id} of {agent!r} was refused: {depth} of {capacity} wait "
+                f"(refused so far: {dict(admission.refused)}); publish it again when there is room, or raise "
+                "max_queue_size"
             )
-        return not known and not voted and not vote.is_deferred
+        if not is_known:
+            vote.settle()
 
     def _learn_signal_class(self, signal: Any) -> None:
         lacks = [name for name in _SIGNAL_ATTRIBUTES if not hasattr(signal, name)]

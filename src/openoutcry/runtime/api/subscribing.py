@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from openoutcry.runtime.admission.gate import Admission
     from openoutcry.runtime.delivery.dispatcher import Dispatcher
     from openoutcry.runtime.delivery.state import BusState
+    from openoutcry.runtime.durability.slot import StoreSlot
 
 
 class Subscribing:
@@ -32,6 +33,7 @@ class Subscribing:
     _admission: "Admission"
     _dispatcher: "Dispatcher"
     _bus: "BusState"
+    _slot: "StoreSlot"
 
     def subscribe(
         self,
@@ -169,7 +171,7 @@ class Subscribing:
         """Return the name that a subscription gets from its handler; a cursor needs one of its own."""
         wanted = qualified_name(handler)
         name = self._bus.router.free_name(wanted)
-        if durable and name != wanted and self._admission.has_journal:
+        if durable and name != wanted and self._slot.has_journal:
             raise DuplicateName(
                 f"{wanted!r} is the name of another subscription, and with a journal each needs one of its "
                 "own, the same at every start: give this one a name=..., or durable=False"

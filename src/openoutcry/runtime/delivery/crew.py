@@ -1,5 +1,6 @@
 """What the workers of a bus share, as they see it."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from openoutcry.core.mailbox import Mailbox
@@ -12,7 +13,7 @@ from openoutcry.runtime.delivery.subscription import Subscription
 
 
 class Deliverer(Protocol):
-    """The feed: what is staged may be delivered by whoever runs first.
+    """The dispatcher: it hands out what is committed, and what is staged, as soon as anybody runs.
 
     Attributes:
         scheduled: Whether a delivery is due.
@@ -23,6 +24,14 @@ class Deliverer(Protocol):
 
     def deliver(self) -> None:
         """Hand what is staged to the mailboxes."""
+        ...
+
+    def release(self, events: list[Any], positions: Sequence[int], at_ns: int) -> None:
+        """Hand committed normal-lane events to the mailboxes, after what was staged before."""
+        ...
+
+    def release_high(self, event: Any, position: int) -> None:
+        """Hand a committed high-priority event to the mailboxes at once."""
         ...
 
 

@@ -12,9 +12,10 @@
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 from openoutcry.core.lanes import Lane
+from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.retries import DeadLetter
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.router import Route
@@ -23,6 +24,26 @@ from openoutcry.runtime.delivery.subscription import Subscription
 
 Went = list[tuple[Subscription, int]]
 """The subscriptions that a kill switch went to, and its place in their control lanes."""
+
+
+class Intake(Protocol):
+    """What the dispatcher tells admission."""
+
+    def batch_delivered(self) -> None:
+        """What was staged is delivered, and a new batch begins."""
+        ...
+
+    def ids_moved(self, now: set[str], before: set[str]) -> None:
+        """The known ids are in these generations from now on."""
+        ...
+
+    def hurry(self) -> None:
+        """A kill switch is on its way: publishers give the loop back before they go on."""
+        ...
+
+    def drained(self, mailbox: Mailbox | None) -> None:
+        """A mailbox has moved while the bus is under pressure; None: any of them may have."""
+        ...
 
 
 class Dispatcher:
@@ -42,25 +63,21 @@ class Dispatcher:
         "_before_start",
         "_bus",
         "_for_unbooked",
+        "_intake",
         "_noted",
         "_staged_at_ns",
-        "exchange",
         "held_back",
         "held_in_journal",
-        "hurry",
         "mixed",
-        "renew",
         "scheduled",
         "staged",
     )
 
-    def __init__(self, bus: BusState) -> None:
+    def __init__(self, bus: BusState, intake: Intake) -> None:
         self._bus = bus
+        self._intake = intake
         bus.dispatcher = self
         self.staged: list[Any] = []
-        self.renew: Callable[[], None] = lambda: None
-        self.hurry: Callable[[], None] = lambda: None
-        self.exchange: Callable[[set[str], set[str]], None] = lambda _now, _before: None
         self.scheduled = self.mixed = False
         self._staged_at_ns = 0
         self._before_start: list[tuple[Any, str, int, Went]] = []
@@ -73,6 +90,19 @@ class Dispatcher:
     def held_back_all(self) -> int:
         """Events that wait for the start."""
         return len(self._before_start)
+
+    @property
+    def on_the_way(self) -> int:
+        """Events on their way to mailboxes, kill switches not counted."""
+        return len(self.staged) + self.held_back + self.held_in_journal
+
+    def stage(self, events: list[Any], *, mixed: bool) -> None:
+        """Take events into the next delivery; `mixed` says that what is staged then differs in class."""
+        is_first = not self.staged
+        self.mixed = self.mixed or mixed
+        self.staged.extend(events)
+        if is_first:
+            self.begin(events[0])
 
     def mix(self) -> None:
         """Note that what is staged differs in class or type."""
@@ -120,7 +150,7 @@ class Dispatcher:
         seen = bus.seen
         if len(seen.now) >= seen.window or self._staged_at_ns >= seen.until_ns:
             self._forget(batch)
-        self.renew()
+        self._intake.batch_delivered()
         if self.mixed:
             self.mixed = False
             self._deliver_mixed(batch)
@@ -137,7 +167,7 @@ class Dispatcher:
         """Forget the ids of the generation before the last, but for those in flight or in `batch`."""
         seen, bus = self._bus.seen, self._bus
         seen.forget(self._staged_at_ns, bus.in_flight_ids().union(e.event_id for e in batch))
-        self.exchange(seen.now, seen.before)
+        self._intake.ids_moved(seen.now, seen.before)
 
     def _deliver_mixed(self, batch: list[Any]) -> None:
         router = self._bus.router
@@ -348,7 +378,7 @@ class Dispatcher:
                 bus.consumers[subscription].wake_control()
         for subscription in bus.router:
             subscription.mailbox.cut_all()
-        self.hurry()
+        self._intake.hurry()
         bus.watch()
         return went
 

@@ -5,7 +5,7 @@ It is the `Crew` that workers see, and it watches for subscriptions that have st
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -57,7 +57,13 @@ class _NothingToDeliver:
     scheduled = False
 
     def deliver(self) -> None:
-        """Do nothing: the feed has not been built yet."""
+        """Do nothing: the dispatcher has not been made yet."""
+
+    def release(self, events: list[Any], positions: Sequence[int], at_ns: int) -> None:
+        """Do nothing: no journal is open yet."""
+
+    def release_high(self, event: Any, position: int) -> None:
+        """Do nothing: no journal is open yet."""
 
 
 _event_id = attrgetter("event_id")
@@ -81,6 +87,7 @@ class BusState:
         self.envelopes = Envelopes(max(10_000, history.size))
         self.pressure = Pressure(capacity, config)
         self.running = False
+        self.phase = "new"
         self.tracker = Tracker(None)
         self.busy = 0
         self.control_waiting = 0

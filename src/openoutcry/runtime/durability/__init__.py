@@ -1,7 +1,6 @@
-"""Durability: what is published survives, and who has settled it.
+"""Durability: events are committed before they are delivered, and so is how far each subscription has come.
 
-Here commits are written before anything is handed out, cursors and dead letters are saved with them, and the
-journal is opened, maintained, replaced and closed (`slot` alone does that). Lanes read on from it, and events
-that may have killed the process are tried alone. Delivery sees all of it as one `Durability`. Nothing here
-decides what is admitted, or calls a handler.
+It keeps the open journal, the current commit, the cursors to save, and the lanes that read on from the
+journal; `slot` alone opens, replaces and closes it. It never delivers before an event has reached its level,
+and never retries a journal that has failed. Delivery sees all of it as one `Durability`.
 """

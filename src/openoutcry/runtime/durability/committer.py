@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 from openoutcry.errors import JournalDead, JournalError
 from openoutcry.ports import Alike, Changes, DiskTask, Entry, Header, Journal, Level, Written
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState, guarded
 
 log = logging.getLogger("openoutcry")
@@ -219,11 +218,9 @@ class Committer:
 
     """
 
-    def __init__(
-        self, bus: BusState, dispatcher: Dispatcher, journal: Journal, extras: CommitExtras, sync: str
-    ) -> None:
+    def __init__(self, bus: BusState, journal: Journal, extras: CommitExtras, sync: str) -> None:
         self._bus = bus
-        self._dispatcher = dispatcher
+        self._dispatcher = bus.dispatcher
         self._journal = journal
         self._extras = extras
         self._extras_at = NEVER
@@ -299,18 +296,24 @@ class Committer:
         self.waiting += len(events)
         return commit
 
-    def stage_one(self, event: Any, event_id: str, payload: bytes, level: Level) -> Commit | None:
-        """Take one ordinary event into the next commit, as `stage_alike` does."""
+    def stage_one(
+        self, event: Any, event_id: str, payload: bytes, level: Level, lane: str, then: Then | None = None
+    ) -> Commit | None:
+        """Take one event into the next commit, as `stage` does. None if the journal is dead."""
         if self.dead is not None:
             return None
         commit = self._open or self._begin()
-        if commit.entries is None and (commit.level is level or not commit.ids):
+        if lane != "normal":
+            commit.add(event, Entry(event_id, payload, lane, level, commit.wall_ns))
+        elif commit.entries is None and (commit.level is level or not commit.ids):
             commit.level = level
             commit.events.append(event)
             commit.ids.append(event_id)
             commit.payloads.append(payload)
         else:
             commit.add_alike([event], [event_id], [payload], level)
+        if then is not None:
+            commit.thens[len(commit.ids) - 1] = then
         self.waiting += 1
         return commit
 

@@ -19,7 +19,6 @@ from openoutcry.errors import JournalError
 from openoutcry.journals import Recovered, SqliteJournal
 from openoutcry.journals.swapping import build_next, build_next_of_closed, check_is_there, finish_swap
 from openoutcry.ports import Clock, Journal
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.store import Store
@@ -36,7 +35,6 @@ class StoreSlot:
     def __init__(
         self,
         bus: BusState,
-        dispatcher: Dispatcher,
         config: PersistenceConfig | None,
         journal: Journal | None,
         clock: Clock | None,
@@ -45,14 +43,12 @@ class StoreSlot:
 
         Args:
             bus: The state of the bus.
-            dispatcher: Its dispatcher.
             config: The settings of the journal; None for a bus without one.
             journal: A journal to use instead of the file that the settings name. It is not closed here.
             clock: The clock to use instead of that of the running loop.
 
         """
         self._bus = bus
-        self._dispatcher = dispatcher
         self._config = config
         self._journal = journal
         self._clock = clock
@@ -93,7 +89,7 @@ class StoreSlot:
         if journal is None:
             journal = self._file = SqliteJournal(config.path, key=config.key, engine=config.engine)
         try:
-            return Store(self._bus, self._dispatcher, config, journal, before)
+            return Store(self._bus, config, journal, before)
         except BaseException:
             self._close_file(as_it_is=True)
             raise

@@ -19,7 +19,6 @@ from openoutcry.events import (
 from openoutcry.journals import EventPersistence
 from openoutcry.ports import Entry, FileJournal, Header, Journal, Level, Marks, level_named
 from openoutcry.runtime.delivery.causation import current
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
@@ -62,7 +61,6 @@ class Store:
     def __init__(
         self,
         bus: BusState,
-        dispatcher: Dispatcher,
         config: PersistenceConfig,
         journal: Journal,
         before: "Store | None" = None,
@@ -80,7 +78,7 @@ class Store:
         self.is_closed = False
         saved = SavedCursors(journal)
         letters = journal.buried()
-        self.commits = Committer(bus, dispatcher, journal, self, config.sync)
+        self.commits = Committer(bus, journal, self, config.sync)
         self.saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
         self._maintenance = Maintenance(bus, journal, self.commits, self.saving, config)
         self._suspects = CrashSuspects(bus, journal, config, self.saving)

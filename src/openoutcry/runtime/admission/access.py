@@ -1,0 +1,92 @@
+"""Access: who may publish what: the right thread, an open bus, an event, and for some the authority."""
+
+from threading import get_ident
+from typing import Any
+
+from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError, WrongThread
+from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
+from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.state import BusState
+
+HIGH_TYPES = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
+KILL_SWITCH = str(EventType.KILL_SWITCH.value)
+
+
+class Access:
+    """What keeps an event out of one bus, before anybody asks for room.
+
+    Attributes:
+        restoring: Whether an agent is getting its memory back, which must have no effects.
+
+    """
+
+    def __init__(self, bus: BusState, releasers: frozenset[str]) -> None:
+        self._bus = bus
+        self._releasers = releasers
+        self._thread = get_ident()
+        self.restoring = False
+
+    def run_on(self, thread: int) -> None:
+        """The bus runs on this thread from now on."""
+        self._thread = thread
+
+    @property
+    def closed(self) -> str:
+        """`stopping` or `stopped`, when nothing is admitted from outside; else empty."""
+        phase = self._bus.phase
+        return phase if phase in ("stopping", "stopped") else ""
+
+    def check_thread(self, call: str) -> None:
+        """Raise `WrongThread` unless this is the thread of the bus. One that is stopped has none."""
+        if get_ident() != self._thread and self._bus.phase != "stopped":
+            raise WrongThread(
+                f"{call} was called from a thread that does not own this bus; use publish_threadsafe there, "
+                "or loop.call_soon_threadsafe for anything else"
+            )
+
+    def check(self, event: Any) -> str:
+        """Return an event's type, or raise what is wrong with publishing it."""
+        if self.restoring:
+            raise PublishError(
+                "an agent published while its memory was being restored, which must have no effects; "
+                "publish from a handler"
+            )
+        closed = self.closed
+        if closed:
+            who = current.get()
+            is_inside = who is not None and who.bus is self._bus
+            if closed == "stopped" or not (is_inside or is_kill_switch(event)):
+                raise BusClosed(
+                    f"the bus is {closed}, so nothing is admitted from outside; "
+                    "start it again, or publish before stop()"
+                )
+        event_type = event_type_of(event)
+        event_id = getattr(event, "event_id", None)
+        if not isinstance(event_id, str) or not event_id:
+            raise InvalidEvent(
+                f"{type(event).__name__}.event_id is {event_id!r}; it must be a non-empty string"
+            )
+        if event_type == KILL_SWITCH and not getattr(event, "activated", True):
+            source = getattr(event, "source_agent", "")
+            if source not in self._releasers:
+                raise NotAuthorised(
+                    f"{source!r} may not release a kill switch; allowed are {sorted(self._releasers)}: "
+                    "name the source in EventBus(kill_switch_releasers=...)"
+                )
+        return event_type
+
+
+def is_urgent(event: Any, *, priority: bool) -> bool:
+    """Return True if this is a kill switch or takes the high lane. For any object, on any thread."""
+    try:
+        return event_type_of(event) in HIGH_TYPES or priority
+    except Exception:  # noqa: BLE001 - what is no event is refused, with its error, when it is published
+        return False
+
+
+def is_kill_switch(event: Any) -> bool:
+    """Return True if this is a kill switch. For any object, on any thread."""
+    try:
+        return event_type_of(event) == KILL_SWITCH
+    except Exception:  # noqa: BLE001 - as above
+        return False
