@@ -13,7 +13,7 @@ from typing import Final
 STEM: Final = 17
 """How long a stem is, with its dash."""
 STEMS: Final = 4_096
-"""How many stems are told apart; later ones are not, for somebody counts on something else."""
+"""How many stems are told apart; later ones are not, since such ids count on something else."""
 SPAN: Final = 128
 """Up to so many positions, neighbouring stretches are made one."""
 LAST_POSITION: Final = 2**63 - 1
@@ -31,7 +31,7 @@ Part = tuple[str, Rank, Rank]
 
 
 def counts(event_id: str) -> bool:
-    """Tell whether an id has the form of those that count."""
+    """Return True if an id has the form of those that count."""
     return event_id[STEM - 1 : STEM] == "-"
 
 
@@ -165,7 +165,7 @@ class Counting:
         return True
 
     def reaches_below(self, ids: Sequence[str], position: int) -> bool:
-        """Tell whether something was noted before a position of a stem that some of the ids have."""
+        """Return True if something was noted before a position of a stem that some of the ids have."""
         stems = {event_id[:STEM] for event_id in ids}
         return any(known.oldest < position for known in map(self._stems.get, stems) if known is not None)
 

@@ -198,20 +198,20 @@ def _code(problem: BaseException) -> int:
 
 
 def is_full(problem: BaseException) -> bool:
-    """Tell whether SQLite found no room on the disk."""
+    """Return True if SQLite found no room on the disk."""
     return _code(problem) == _FULL
 
 
 def is_busy(problem: BaseException) -> bool:
-    """Tell whether a stranger holds SQLite's own lock."""
+    """Return True if another program holds SQLite's own lock."""
     return _code(problem) in _BUSY
 
 
 def is_corrupt(problem: BaseException) -> bool:
-    """Tell whether the database's own structure is damaged."""
+    """Return True if the database's own structure is damaged."""
     return _code(problem) == _CORRUPT
 
 
 def is_foreign(problem: BaseException) -> bool:
-    """Tell whether the file is no SQLite database."""
+    """Return True if the file is no SQLite database."""
     return _code(problem) == _NOT_A_DATABASE

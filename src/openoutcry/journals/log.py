@@ -255,7 +255,7 @@ class Log:
             return 0, b""
 
     def _holds(self, row: Row, before: bytes) -> bool:
-        """Tell whether a batch holds; False, not an error, when it was retired while it was being read."""
+        """Return True if a batch holds; False, not an error, when it was retired while it was being read."""
         assert self._chain is not None, "only what has a chain is held against it"
         first, size, first_ns, last_ns, checksum, data, _ = row
         try:

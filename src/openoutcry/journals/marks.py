@@ -92,7 +92,7 @@ class MarksFile:
         return bytes(self._map[: len(MAGIC)]) == MAGIC and self.written > 0
 
     def belongs_to(self, generation: bytes) -> bool:
-        """Tell whether what stands here is of this database."""
+        """Return True if what stands here is of this database."""
         return bytes(self._map[:24]) == MAGIC + generation
 
     def stands_at(self, path: Path) -> bool:

@@ -279,7 +279,7 @@ class EventPersistence:
             entries, after = entries + len(page), page[-1].position
         return Verified(entries, 0, Anchor(journal.head, ""), ())
 
-    # Housekeeping
+    # Maintenance
 
     def cleanup(
         self,
@@ -315,7 +315,7 @@ class EventPersistence:
         return forgotten
 
     def _raise_floors(self) -> bool:
-        """Save how far everybody is by now, as far as that is ours to say; tell whether there is anybody."""
+        """Save how far our subscriptions have come; return False if there is no subscription at all."""
         names = {cursor.subscription for cursor in self.journal.cursors()}
         states: list[CursorState] = []
         for name in names:

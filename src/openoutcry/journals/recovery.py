@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull
-from openoutcry.journals import books, schema
+from openoutcry.journals import saved, schema
 from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, EngineName, connect, is_full
 from openoutcry.journals.log import Log
@@ -55,7 +55,7 @@ def recover_into(
     `verify`.
 
     Raises:
-        JournalLocked: Somebody writes to the old file, or to the new one.
+        JournalLocked: A process writes to the old file, or to the new one.
         JournalFull: There is no room for the new file.
         JournalError: The new file exists, or cannot be made. There is none then.
         NotAJournal, SchemaTooNew: The old file cannot be read at all.
@@ -165,20 +165,20 @@ def _build(
 
 def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left) -> tuple[str, ...]:
     """Copy entries, then what stands beside them; return what was lost of that, in words."""
-    cursors, letters, beside = _books(log, chain)
+    cursors, letters, lost = _saved(log, chain)
     copier.forwards(log)
     # no position may be given a second time to another entry: a cursor would take it for settled
     copier.backwards(log, max(left.reached, *map(_furthest, cursors), 0))
     opened.db.run("BEGIN IMMEDIATE")
     opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
-    books.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
+    saved.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
     with suppress(log.db.error):
-        suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in books.suspects(log.db)]
+        suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in saved.suspects(log.db)]
         opened.db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", suspects)
-    books.accuse(opened.db, left.in_flight)
+    saved.accuse(opened.db, left.in_flight)
     opened.db.run("COMMIT")
     opened.marks.reached(copier.at)
-    return beside
+    return lost
 
 
 def _furthest(cursor: CursorState) -> int:
@@ -265,16 +265,16 @@ class _Copier:
         self.at = last
 
 
-def _books(log: Log, chain: Chain) -> tuple[list[CursorState], list[BuriedEvent], tuple[str, ...]]:
-    beside: list[str] = []
+def _saved(log: Log, chain: Chain) -> tuple[list[CursorState], list[BuriedEvent], tuple[str, ...]]:
+    lost: list[str] = []
     cursors: list[CursorState] = []
     letters: list[BuriedEvent] = []
     try:
-        cursors = books.cursors(log.db, chain)
+        cursors = saved.cursors(log.db, chain)
     except (JournalCorrupt, ValueError, log.db.error) as problem:
-        beside.append(f"cursors: {problem}")
+        lost.append(f"cursors: {problem}")
     try:
-        letters = books.letters(log.db, chain, None)
+        letters = saved.letters(log.db, chain, None)
     except (JournalCorrupt, ValueError, log.db.error) as problem:
-        beside.append(f"dead letters: {problem}")
-    return cursors, letters, tuple(beside)
+        lost.append(f"dead letters: {problem}")
+    return cursors, letters, tuple(lost)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
-from openoutcry.journals import books, forks, reading, retention, schema
+from openoutcry.journals import forks, reading, retention, saved, schema
 from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
 from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.log import Log
@@ -146,7 +146,7 @@ class SqliteJournal:
         """Write a batch and changes, all or nothing, and note the new head."""
         try:
             if changes is not None or stems is not None:
-                books.commit(self._db, row, changes, stems, self._chain)
+                saved.commit(self._db, row, changes, stems, self._chain)
             elif row is not None:
                 self._db.run(schema.INSERT_BATCH, row)
             else:
@@ -295,15 +295,15 @@ class SqliteJournal:
 
     def cursors(self) -> list[CursorState]:
         """Return every saved cursor. Raises `JournalCorrupt` when one is not what was saved."""
-        return books.cursors(self._db, self._chain)
+        return saved.cursors(self._db, self._chain)
 
     def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
         """Return the dead letters. Raises `JournalCorrupt` when one is not what was buried."""
-        return books.letters(self._db, self._chain, subscription)
+        return saved.letters(self._db, self._chain, subscription)
 
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""
-        return books.suspects(self._db)
+        return saved.suspects(self._db)
 
     @property
     def anchor(self) -> Anchor:
@@ -314,7 +314,7 @@ class SqliteJournal:
         """Return a reader of this file, with a connection of its own: for other threads, and for `verify`."""
         return reading.JournalReader(self.path, key=self._key, engine=self._engine)
 
-    # Housekeeping
+    # Maintenance
 
     def retire(
         self,
@@ -358,7 +358,7 @@ class SqliteJournal:
         return int(schema.one(self._db.rows("PRAGMA freelist_count")))
 
     def idle(self) -> bool:
-        """Do a small piece of deferred work, a few milliseconds, and tell whether there is more."""
+        """Do a small piece of deferred work, a few milliseconds; return True if there is more."""
         if self._barred is not None:
             return False
         if self._wal_bytes >= WAL_DUE_BYTES:

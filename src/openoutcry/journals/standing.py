@@ -46,7 +46,7 @@ class Standing:
         return min(cursor.floor for cursor in self._cursors.values())
 
     def waits_for(self, entry: Stored) -> bool:
-        """Tell whether an entry is pending."""
+        """Return True if an entry is pending."""
         return not self._cursors[entry.lane].is_settled(entry.position) and self._concerns(entry)
 
     def _concerns(self, entry: Stored) -> bool:

@@ -34,7 +34,7 @@ class Stems:
         self._now = None if self._before is None else set(self._before)
 
     def are_new(self, ids: Iterable[str]) -> bool:
-        """Tell whether all these ids count, on stems that the file did not have when it was opened."""
+        """Return True if all these ids count, on stems that the file did not have when it was opened."""
         before = self._before
         if before is None:
             return False

@@ -136,7 +136,7 @@ class BusState:
         return self.running
 
     def rested(self) -> None:
-        """Everything delivered is settled, or what is left is paused: tell who waits for that."""
+        """Everything delivered is settled, or what is left is paused: wake those who wait for that."""
         if self._joiners and self.settled():
             joiners, self._joiners = self._joiners, []
             for joiner in joiners:
@@ -182,7 +182,7 @@ class BusState:
     # -- settled ------------------------------------------------------------------------------------
 
     def settled(self) -> bool:
-        """Tell whether nothing that was delivered waits or is in flight, also of ended subscriptions."""
+        """Return True if nothing that was delivered waits or is in flight, also of ended subscriptions."""
         return all(s.settled for s in self.router) and not any(r.has_call for r in self.leaving)
 
     def wait_settled(self) -> "asyncio.Future[None]":
@@ -197,7 +197,7 @@ class BusState:
             self._joiners.remove(future)
 
     def stopped(self) -> None:
-        """Tell who waits for everything to be settled that it is, or that it will not be."""
+        """Wake those who wait for everything to be settled; it is, or it will not be."""
         self.rested()
         joiners, self._joiners = self._joiners, []
         waiting = sum(s.mailbox.waiting for s in self.router)
@@ -323,7 +323,7 @@ class BusState:
         self.control_waiting -= untried - lane.untried
 
     def end(self, subscription: Subscription) -> None:
-        """End a subscription: what waits is withdrawn and counted, the calls in hand may end."""
+        """End a subscription: what waits is withdrawn and counted, the current calls may end."""
         subscription.ended = True
         subscription.mailbox.withdraw()
         subscription.withdraw_held()

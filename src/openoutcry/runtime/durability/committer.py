@@ -391,7 +391,7 @@ class Committer:
                 self._extras_at = NEVER
                 extras = self._extras.take()
             written = self._journal.write(commit.to_write(), None if extras is None else extras.changes)
-        except Exception as error:  # noqa: BLE001 - somebody's adapter: whoever waits must be told
+        except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             if extras is not None:
                 extras.refused()
             self._fail(commit, _as_journal_error(error))
