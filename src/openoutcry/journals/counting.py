@@ -90,12 +90,11 @@ class Counting:
         """Return the stems that are told apart."""
         return list(self._stems)
 
-    def knows(self, stem: str) -> bool:
-        """Return True if something was noted of a stem."""
-        return stem in self._stems
+    def part_above(self, ids: Sequence[str]) -> tuple[Part, bool] | None:
+        """Return the part that some ids are, if all are above what was noted of their stem, and so new.
 
-    def part_above(self, ids: Sequence[str]) -> Part | None:
-        """Return the part that some ids are, if all are above what was noted of their stem, and so new."""
+        With it comes whether nothing was noted of the stem at all.
+        """
         part: Part | None
         if len(ids) == 1 and ids[0][STEM - 1 : STEM] == "-":
             rank = len(ids[0]), ids[0]
@@ -105,8 +104,9 @@ class Counting:
         if part is None:
             return None
         known = self._stems.get(part[0])
-        is_above = len(self._stems) < STEMS if known is None else part[1] > known.highest
-        return part if is_above else None
+        if known is None:
+            return (part, True) if len(self._stems) < STEMS else None
+        return (part, False) if part[1] > known.highest else None
 
     def divide(self, ids: Sequence[str]) -> tuple[list[Part], list[str]]:
         """Return the parts of some ids that are above all of their stems, and the other ids."""

@@ -99,10 +99,10 @@ class IdIndex:
 
     def are_new(self, ids: Sequence[str]) -> bool:
         """Return True if none of the ids can be here."""
-        part = self._counting.part_above(ids)
-        if part is not None:
+        above = self._counting.part_above(ids)
+        if above is not None:
+            part, self.brings_stem = above
             self._plan = ids, [part], ()
-            self.brings_stem = not self._counting.knows(part[0])
             return True
         self.brings_stem = True
         self._plan = ids, *self._counting.divide(ids)
@@ -237,8 +237,8 @@ class IdIndex:
         """Return the ids, the parts of them that go on counting, and the others; remember the answer."""
         if self._plan[0] is ids:
             return self._plan
-        part = self._counting.part_above(ids)
-        self._plan = (ids, *self._counting.divide(ids)) if part is None else (ids, [part], ())
+        above = self._counting.part_above(ids)
+        self._plan = (ids, *self._counting.divide(ids)) if above is None else (ids, [above[0]], ())
         return self._plan
 
     def _in_stretch(self, event_id: str, exact_from: int) -> bool:
