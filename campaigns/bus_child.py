@@ -23,7 +23,7 @@ from campaigns.bus_load import Load, Plan
 from campaigns.crash_kit import Tell
 from openoutcry import BackpressureConfig, EventBus, PersistenceConfig, RetryPolicy
 from openoutcry.errors import BusClosed
-from openoutcry.journals import sqlite, steps
+from openoutcry.journals import disk_tasks, sqlite
 from openoutcry.runtime.delivery import offsets, worker
 from openoutcry.runtime.durability import saving
 
@@ -269,7 +269,7 @@ class _Log(logging.Handler):
         self._tell("wrong", f"{record.getMessage()} {error!r}".replace("\n", " "))
 
 
-class _SlowSync(steps.SyncStep):
+class _SlowSync(disk_tasks.SyncTask):
     """A disk that takes its time."""
 
     __slots__ = ()
@@ -288,7 +288,7 @@ def live(path: Path, plan: Plan, tell: Tell) -> None:
         vars(offsets)["UNSAVED_MOST"] = vars(saving)["SAVE_EVERY"] = SMALL_UNSAVED
         vars(worker)["BATCH_MOST"] = SMALL_BATCH
     if plan.slow_disk:
-        vars(sqlite)["SyncStep"] = _SlowSync
+        vars(sqlite)["SyncTask"] = _SlowSync
     log = logging.getLogger("openoutcry")
     log.propagate = False
     log.addHandler(_Log(tell))

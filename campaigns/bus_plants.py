@@ -12,7 +12,7 @@ from campaigns.bus_events import OUTBOX
 from openoutcry.runtime.admission import gate
 from openoutcry.runtime.delivery import dead_letters, in_flight, offsets, worker
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.durability import catch_up, groups, store
+from openoutcry.runtime.durability import catch_up, committer, store
 
 Bug = Callable[[], None]
 
@@ -25,12 +25,12 @@ def ack_before_commit() -> None:
     """Say True when an event is staged."""
     waits = count()
 
-    async def wait(self: groups.Group) -> None:
+    async def wait(self: committer.Commit) -> None:
         del self
         if next(waits) % 16 == 0:  # else nobody else would ever run
             await asyncio.sleep(0)
 
-    _plant(groups.Group, "wait", wait)
+    _plant(committer.Commit, "wait", wait)
 
 
 def cursor_before_work() -> None:
@@ -87,8 +87,8 @@ def outputs_without_cursor() -> None:
 
     async def post(self: store.Store, _subscription: Any, _batch: Any, outputs: list[Any]) -> None:
         for output in outputs:
-            group = self.commits.stage(output.event, output.entry, output.then)
-            await group.wait()
+            commit = self.commits.stage_entry(output.event, output.entry, output.then)
+            await commit.wait()
 
     _plant(store.Store, "post", post)
 

@@ -4,21 +4,21 @@ from typing import NamedTuple
 
 from campaigns.power_loss_work import Bugs
 from openoutcry.journals import SqliteJournal
+from openoutcry.journals.disk_tasks import SyncTask
 from openoutcry.journals.rows import Row
-from openoutcry.journals.steps import SyncStep
-from openoutcry.ports import Changes, Step
+from openoutcry.ports import Changes, DiskTask
 
 
 class NormalCalledDisk(SqliteJournal):
     """Calls a commit under synchronous=NORMAL `disk`: nothing waits for the disk."""
 
-    def begin_sync(self) -> SyncStep:
+    def begin_sync(self) -> SyncTask:
         """Begin nothing."""
         return _NoSync(self._wal, super().begin_sync().upto)
 
 
-class _NoSync(SyncStep):
-    """A step that does not sync."""
+class _NoSync(SyncTask):
+    """A task that does not sync."""
 
     def perform(self) -> None:
         self.performed = True
@@ -40,13 +40,13 @@ class AckBeforeCommit(SqliteJournal):
 class RetriedSync(SqliteJournal):
     """Tries a failed sync again, and takes the second answer."""
 
-    def end_sync(self, step: Step) -> int:
+    def end_sync(self, task: DiskTask) -> int:
         """Take the second answer."""
-        assert isinstance(step, SyncStep), "it was begun here"
-        if step.problem is not None:
-            step.problem = None
-            step.perform()
-        return super().end_sync(step)
+        assert isinstance(task, SyncTask), "it was begun here"
+        if task.problem is not None:
+            task.problem = None
+            task.perform()
+        return super().end_sync(task)
 
 
 class CheckpointWithoutSync(SqliteJournal):

@@ -18,18 +18,17 @@ from openoutcry.runtime.delivery.failures import Failures
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.worker import Worker
 from openoutcry.runtime.durability.catch_up import CatchUp
-from openoutcry.runtime.durability.committer import Committer
-from openoutcry.runtime.durability.groups import Group
+from openoutcry.runtime.durability.committer import Commit, Committer
 
 Patches = list[Any]
 LIMIT: Final = 1_000
 
 
 def _acknowledged_before_the_commit() -> Patches:
-    async def wait(_group: Group) -> None:
+    async def wait(_commit: Commit) -> None:
         await asyncio.sleep(0)
 
-    return [patch.object(Group, "wait", wait)]
+    return [patch.object(Commit, "wait", wait)]
 
 
 def _disk_without_a_sync() -> Patches:
@@ -102,7 +101,7 @@ def _recovery_limited() -> Patches:
         count = backlog.__dict__.setdefault("counts", {})
         begun = count.setdefault(id(book), book.read_upto)
         if book.read_upto - begun >= LIMIT:
-            book.read_upto = backlog._released()
+            book.read_upto = backlog._commits.released
         read_page(backlog, subscription, book)
 
     return [patch.object(CatchUp, "_read_page", limited)]
@@ -117,7 +116,7 @@ def _kill_switch_in_the_normal_lane() -> Patches:
             for subscription in group.subscriptions:
                 subscription.mailbox.normal.push(events, now_ns)
                 subscription.wake()
-        dispatcher._bus.watch()
+        dispatcher.stalls.look()
 
     return [patch.object(Dispatcher, "deliver_control", deliver_control)]
 

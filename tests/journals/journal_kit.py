@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from openoutcry.journals import MemoryJournal, SqliteJournal
-from openoutcry.ports import Entry, Envelope, Journal, Level
+from openoutcry.ports import Entry, Header, Journal, Level
 
 without_apsw = pytest.mark.skipif(find_spec("apsw") is None, reason="apsw is not installed")
 NOON_NS = 1_764_000_000_000_000_000
@@ -27,7 +27,7 @@ def entry(
     lane: str = "normal",
     level: Level = Level.PROCESS,
     wall_ns: int = NOON_NS,
-    envelope: Envelope | None = None,
+    header: Header | None = None,
     **fields: Any,
 ) -> Entry:
     """An entry as the bus would make it, without the cost of an event class."""
@@ -39,7 +39,7 @@ def entry(
         "event_type": "note",
         **fields,
     }
-    return Entry(event_id, json.dumps(event, separators=(",", ":")).encode(), lane, level, wall_ns, envelope)
+    return Entry(event_id, json.dumps(event, separators=(",", ":")).encode(), lane, level, wall_ns, header)
 
 
 def entries(number: int, **fields: Any) -> list[Entry]:

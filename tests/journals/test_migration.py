@@ -184,7 +184,7 @@ def test_an_older_file_can_be_recovered_from(old: Path, tmp_path: Path) -> None:
 
 # What goes wrong leaves the file as it was
 
-Steps = Mapping[int, migration.Step]
+Steps = Mapping[int, migration.Migration]
 
 
 def failing(problem: BaseException) -> Steps:

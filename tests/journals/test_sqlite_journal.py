@@ -26,10 +26,10 @@ from openoutcry.errors import (
     NotAJournal,
     SchemaTooNew,
 )
-from openoutcry.journals import Anchor, JournalReader, SqliteJournal, marks, recover_into, steps
+from openoutcry.journals import Anchor, JournalReader, SqliteJournal, disk_tasks, marks, recover_into
 from openoutcry.journals.engines import EngineName, connect
 from openoutcry.journals.sqlite import WAL_DUE_BYTES
-from openoutcry.ports import BuriedEvent, Changes, CursorState, Envelope, Level
+from openoutcry.ports import BuriedEvent, Changes, CursorState, Header, Level
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "journal.md"
 
@@ -270,10 +270,10 @@ def test_every_documented_query_answers_in_the_sqlite3_command(file: SqliteJourn
             entry(event_type="order", symbol="AAPL", source_agent="cio", correlation_id="chain-1"),
         ]
     )
-    own = Envelope(
+    own = Header(
         event_id="own-1", event_type="fill", symbol="AAPL", source_agent="cio", correlation_id="chain-1"
     )
-    file.write([entry("own-1", lane="high", level=Level.DISK, envelope=own)])
+    file.write([entry("own-1", lane="high", level=Level.DISK, header=own)])
     buried = BuriedEvent(
         subscription="r", lane="normal", position=1, payload=b"{}", reason="failed", error="E"
     )
@@ -308,8 +308,8 @@ def test_the_view_names_what_the_envelope_and_the_event_say(file: SqliteJournal)
             entry("e2", wall_ns=NOON_NS + 1_500_000_000),
         ]
     )
-    own = Envelope(event_id="own", event_type="theirs", round_id="r9")
-    file.write([entry("own", lane="control", level=Level.DISK, envelope=own, symbol="NQ")])
+    own = Header(event_id="own", event_type="theirs", round_id="r9")
+    file.write([entry("own", lane="control", level=Level.DISK, header=own, symbol="NQ")])
     with file.reader() as reader:
         columns = "position, time, event_id, event_type, symbol, round_id, lane, level"
         rows = list(reader._db.rows(f"SELECT {columns} FROM events"))
@@ -331,7 +331,7 @@ def test_a_failed_sync_ends_the_generation(file: SqliteJournal, monkeypatch: pyt
     def fails(_: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(steps.os, "fdatasync", fails)
+    monkeypatch.setattr(disk_tasks.os, "fdatasync", fails)
     with pytest.raises(JournalDead, match="Input/output error"):
         file.sync()
     monkeypatch.undo()
@@ -356,7 +356,7 @@ def test_a_dead_generation_stays_dead_over_a_restart_and_goes_on_in_a_new_file(
 ) -> None:
     written = entries(5)
     file.write(written, Changes(cursors=[CursorState(subscription="a", lane="high", floor=2)]))
-    monkeypatch.setattr(steps.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
+    monkeypatch.setattr(disk_tasks.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
     with pytest.raises(JournalDead):
         file.sync()
     monkeypatch.undo()
@@ -377,7 +377,7 @@ def test_a_failed_sync_elsewhere_is_raised_where_it_ends(
 ) -> None:
     file.write(entries(1))
     step = file.begin_sync()
-    monkeypatch.setattr(steps.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
+    monkeypatch.setattr(disk_tasks.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
     thread = threading.Thread(target=step.perform)
     thread.start()
     thread.join()
@@ -395,7 +395,7 @@ def test_a_sync_that_was_not_performed_is_not_one(file: SqliteJournal) -> None:
 def test_a_failed_sync_at_closing_is_raised(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = SqliteJournal(path)
     journal.write(entries(1))
-    monkeypatch.setattr(steps.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
+    monkeypatch.setattr(disk_tasks.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
     with pytest.raises(JournalDead):
         journal.close()
     monkeypatch.undo()

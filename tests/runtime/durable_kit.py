@@ -14,7 +14,7 @@ from bus_helpers import Desk, an_order
 from openoutcry import BackpressureConfig, EventBus, PersistenceConfig, decode
 from openoutcry.errors import JournalDead
 from openoutcry.journals import MemoryJournal, SqliteJournal
-from openoutcry.ports import Changes, CursorState, Entry, Journal, Step, Written
+from openoutcry.ports import Changes, CursorState, DiskTask, Entry, Journal, Written
 
 HUGE = 1_000_000
 
@@ -160,12 +160,12 @@ class Faulty(MemoryJournal):
         self._call("write")
         return super().write(entries, changes)
 
-    def end_sync(self, step: Step) -> int:
+    def end_sync(self, task: DiskTask) -> int:
         self._call("sync")
-        return super().end_sync(step)
+        return super().end_sync(task)
 
 
-class SlowStep:
+class SlowTask:
     def __init__(self, inner: Any, gate: ThreadEvent) -> None:
         self.inner = inner
         self._gate = gate
@@ -182,10 +182,10 @@ class SlowDisk(Faulty):
         self.gate = ThreadEvent()
 
     def begin_sync(self) -> Any:
-        return SlowStep(super().begin_sync(), self.gate)
+        return SlowTask(super().begin_sync(), self.gate)
 
-    def end_sync(self, step: Any) -> int:
-        return super().end_sync(step.inner)
+    def end_sync(self, task: Any) -> int:
+        return super().end_sync(task.inner)
 
     def let_go(self) -> None:
         self.gate.set()

@@ -401,7 +401,7 @@ async def test_other_threads_and_a_stopped_bus_are_refused_as_ever():
 
 
 @virtual
-async def test_a_bus_that_is_started_again_writes_to_its_new_keeper():
+async def test_a_bus_that_is_started_again_writes_to_its_new_store():
     journal, desk, some = MemoryJournal(), Named("risk"), orders(6)
     async with warm_bus(journal, desk) as bus:
         await bus.publish_many(some[:3])

@@ -1,6 +1,7 @@
 """A journal that dies (CONTRACT 16): the bus goes on in a new file, built from what verifies, and loses nothing."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from openoutcry import (
 from openoutcry.config import LadderConfig
 from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, JournalFull
 from openoutcry.journals import JournalReader, MemoryJournal, SqliteJournal, recover_into
-from openoutcry.runtime.api import failover as regenerating
+from openoutcry.runtime.durability import slot
 
 UNHEALTHY, RECOVERING = EventBusHealthStatus.UNHEALTHY, EventBusHealthStatus.RECOVERING
 
@@ -135,15 +136,14 @@ async def test_kill_switches_and_what_is_not_journaled_get_through_while_the_jou
     tmp_path, monkeypatch
 ):
     path, desk, slow = tmp_path / "firm.db", Named("desk"), asyncio.Event()
-    real = regenerating.recover_file
+    real = slot.build
     loop = asyncio.get_running_loop()
 
-    def held(config: Any) -> Any:
+    def held(*args: Any) -> Any:
         asyncio.run_coroutine_threadsafe(slow.wait(), loop).result(20)
-        return real(config)
+        return real(*args)
 
-    monkeypatch.setattr("openoutcry.runtime.api.lifecycle.recover_file", held)
-    monkeypatch.setattr(regenerating, "recover_file", held)
+    monkeypatch.setattr(slot, "build", held)
     async with a_bus(path) as bus:
         bus.subscribe([EventType.MARKET_DATA, EventType.KILL_SWITCH, EventType.ORDER], desk.on_event)
         await bus.publish(orders(1)[0])
@@ -240,11 +240,11 @@ async def test_with_health_checks_the_bus_recovers_its_journal_by_itself(tmp_pat
 async def test_a_journal_that_cannot_be_recovered_is_given_up_after_its_attempts(tmp_path, monkeypatch):
     attempts: list[float] = []
 
-    def full(_config: Any) -> Any:
+    def full(*_args: Any) -> Any:
         attempts.append(1)
         raise JournalFull("there is no room for the new file")
 
-    monkeypatch.setattr(regenerating, "recover_file", full)
+    monkeypatch.setattr(slot, "build", full)
     ladder = LadderConfig(reopens=2, patience_s=1.0)
     config = HealthCheckConfig(ladder=ladder)
     async with a_bus(tmp_path / "firm.db", health_check_config=config) as bus:
@@ -438,3 +438,99 @@ def test_a_journal_that_is_not_there_cannot_be_recovered_and_nothing_is_left_beh
     with pytest.raises(JournalError, match="is no file"):
         recover_into(tmp_path / "firm.db", tmp_path / "new.db")
     assert not list(tmp_path.iterdir())
+
+
+# -- the old file, the new one, and what goes wrong between them -----------------------------------------
+
+
+@virtual
+async def test_the_old_file_is_read_while_the_new_one_is_built(tmp_path, monkeypatch):
+    path, slow, real = tmp_path / "firm.db", asyncio.Event(), slot.build
+    loop = asyncio.get_running_loop()
+
+    def held(*args: Any) -> Any:
+        asyncio.run_coroutine_threadsafe(slow.wait(), loop).result(20)
+        return real(*args)
+
+    monkeypatch.setattr(slot, "build", held)
+    async with a_bus(path, history_size=1) as bus:
+        some = orders(3)
+        await bus.publish_many(some)
+        await die(bus)
+        recovery = asyncio.create_task(bus.admin.recover_journal())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert ids(bus.get_event_history()) == ids(some)
+        assert ids(bus.persistence.pending_events()) == ids(some)
+        with pytest.raises(JournalError):
+            bus.persistence.mark_completed(some[0])  # it would be lost
+        slow.set()
+        await recovery
+        assert ids(bus.get_event_history()) == ids(some)
+
+
+@pytest.mark.parametrize("at", range(4))
+@virtual
+async def test_a_swap_that_fails_beside_a_running_bus_is_ended_by_the_next_recovery(
+    tmp_path, monkeypatch, at
+):
+    path, desk, gate = tmp_path / "firm.db", Desk(), Gate()
+    real = Path.replace
+    moved = 0
+
+    def replace(self: Path, target: Any) -> Any:
+        nonlocal moved
+        if "recovering" not in str(self):
+            moved += 1
+            if moved > at:
+                raise OSError("the disk is gone")
+        return real(self, target)
+
+    async with a_bus(path) as bus:
+        bus.subscribe([EventType.ORDER, EventType.KILL_SWITCH], desk.on_event, name="desk")
+        bus.subscribe(EventType.ORDER, gate.on_event, name="gate")
+        some = orders(3)
+        await bus.publish_many(some)
+        await die(bus)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace)
+            with pytest.raises(OSError, match="the disk is gone"):
+                await bus.admin.recover_journal()
+        with pytest.raises(JournalDead):
+            await bus.publish(orders(1, first=9)[0])
+        assert await bus.publish(a_kill())  # delivered at once, journal or no journal
+        bus.get_status()
+        await bus.admin.recover_journal()
+        some += orders(1, first=4)
+        assert await bus.publish(some[-1])
+        gate.open()
+        await bus.join()
+        assert ids(gate.handled) == ids(some)
+        assert len(desk.handled) == 5
+        assert_settled(bus)
+    assert entries_of(path) == ids(some)
+
+
+@virtual
+async def test_a_file_whose_dead_letters_are_damaged_is_let_go_of_so_that_it_can_be_recovered(tmp_path):
+    path = tmp_path / "firm.db"
+
+    async def failing(_event: Any) -> None:
+        raise ValueError("no")
+
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, failing, name="desk", retry=NO_RETRY)
+        await bus.publish_many(orders(2))
+        await bus.join()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE dead_letters SET attempts = 7 WHERE position = 1")
+    db.close()
+    bus = a_bus(path)
+    bus.subscribe(EventType.ORDER, failing, name="desk", retry=NO_RETRY)
+    for _ in range(2):
+        with pytest.raises(JournalCorrupt, match="dead letter"):
+            await bus.start()
+    assert (await bus.admin.recover_journal()).beside
+    await bus.start()
+    assert await bus.publish(orders(1, first=3)[0])
+    await bus.stop()

@@ -194,7 +194,7 @@ async def test_a_kill_switch_that_is_redriven_leaves_nobody_hurrying():
         bus.subscribe("kill_switch", failing.on_event, name="failing", retry=False)
         await bus.publish(a_kill())
         await bus.join()
-        assert bus.redrive("failing") == 1
+        assert bus.admin.redrive("failing") == 1
         assert bus._bus.control_waiting == 1
         await bus.join()
         assert bus._bus.control_waiting == 0

@@ -177,7 +177,7 @@ def test_a_batch_carries_where_its_events_stand():
 def test_whoever_watches_is_called_at_every_settling():
     offsets, _ = some_offsets()
     calls: list[int] = []
-    offsets.watch = lambda: calls.append(1)
+    offsets.watch(lambda: calls.append(1))
     offsets.touched(1)
     offsets.touched(0)
     assert len(calls) == 2

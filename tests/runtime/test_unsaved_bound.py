@@ -22,9 +22,9 @@ async def test_a_subscription_begins_nothing_before_its_cursor_is_saved_when_too
         subscription = bus.subscribe("order", desk.on_event)
         subscription.pause()
         await bus.publish_many([an_order() for _ in range(20_000)])
-        keeper = bus._admission.store
-        assert keeper is not None
-        release = keeper.commits.hold_back()  # as while a checkpoint or a sync in a thread goes on
+        store = bus._admission.store
+        assert store is not None
+        release = store.commits.hold_back()  # as while a checkpoint or a sync in a thread goes on
         subscription.resume()
         await asyncio.sleep(1)
         held = len(desk.handled)

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from openoutcry.config import DrillConfig
-
-_NS_PER_S = 1_000_000_000
+from openoutcry.units import NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +56,8 @@ class Drills:
     )
 
     def __init__(self, config: DrillConfig, now_ns: int) -> None:
-        self._every_ns = int(config.every_s * _NS_PER_S)
-        self._deadline_ns = int(config.deadline_s * _NS_PER_S)
+        self._every_ns = int(config.every_s * NS_PER_S)
+        self._deadline_ns = int(config.deadline_s * NS_PER_S)
         self._due_ns = now_ns
         self.number = 0
         self._sent_ns: int | None = None

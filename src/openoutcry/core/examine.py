@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from openoutcry.core.health import DEGRADED, UNHEALTHY, EventBusHealthStatus, Finding
 from openoutcry.core.vitals import Bounds, SubscriptionVitals, Vitals
 from openoutcry.core.wording import span
-
-NS_PER_MS = 1_000_000
-NS_PER_S = 1_000_000_000
+from openoutcry.units import NS_PER_MS, NS_PER_S
 
 
 def examine(vitals: Vitals, bounds: Bounds) -> list[Finding]:

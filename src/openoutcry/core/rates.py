@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from openoutcry.sessions import Expectation, Window, window_at
+from openoutcry.units import NS_PER_S
 
 NEVER_NS = 1 << 62
 _SHARE = 16
-_NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class _Watched:
 
     def __init__(self, expectation: Expectation, source: _Source) -> None:
         self.expectation, self.source = expectation, source
-        self.every_ns = int(expectation.every_s * _NS_PER_S)
+        self.every_ns = int(expectation.every_s * NS_PER_S)
         self.window = Window(is_open=False, since_ns=0, until_ns=0)
         source.step_ns = min(source.step_ns, self.every_ns // _SHARE)
 

@@ -10,8 +10,7 @@ import msgspec
 
 from openoutcry.core.wording import span
 from openoutcry.errors import ConfigError
-
-NS_PER_S = 1_000_000_000
+from openoutcry.units import NS_PER_S
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):

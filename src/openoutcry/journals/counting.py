@@ -13,7 +13,7 @@ from typing import Final
 STEM: Final = 17
 """How long a stem is, with its dash."""
 STEMS: Final = 4_096
-"""How many stems are told apart; later ones are not, for somebody counts on something else."""
+"""How many stems are told apart; later ones are not, since such ids count on something else."""
 SPAN: Final = 128
 """Up to so many positions, neighbouring stretches are made one."""
 LAST_POSITION: Final = 2**63 - 1
@@ -40,9 +40,6 @@ def part_of(ids: Sequence[str]) -> Part | None:
     low = ids[0]
     if low[STEM - 1 : STEM] != "-":
         return None
-    if len(ids) == 1:
-        rank = len(low), low
-        return low[:STEM], rank, rank
     if low[:STEM] != ids[-1][:STEM]:
         return None
     ordered = sorted(ids)
@@ -93,12 +90,23 @@ class Counting:
         """Return the stems that are told apart."""
         return list(self._stems)
 
-    def is_above(self, part: Part) -> bool:
-        """Return True if all ids of a part are above whatever was noted of their stem, and so are new."""
+    def part_above(self, ids: Sequence[str]) -> tuple[Part, bool] | None:
+        """Return the part that some ids are, if all are above what was noted of their stem, and so new.
+
+        With it comes whether nothing was noted of the stem at all.
+        """
+        part: Part | None
+        if len(ids) == 1 and ids[0][STEM - 1 : STEM] == "-":
+            rank = len(ids[0]), ids[0]
+            part = rank[1][:STEM], rank, rank
+        else:
+            part = part_of(ids)
+        if part is None:
+            return None
         known = self._stems.get(part[0])
         if known is None:
-            return len(self._stems) < STEMS
-        return part[1] > known.highest
+            return (part, True) if len(self._stems) < STEMS else None
+        return (part, False) if part[1] > known.highest else None
 
     def divide(self, ids: Sequence[str]) -> tuple[list[Part], list[str]]:
         """Return the parts of some ids that are above all of their stems, and the other ids."""

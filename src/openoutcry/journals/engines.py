@@ -203,7 +203,7 @@ def is_full(problem: BaseException) -> bool:
 
 
 def is_busy(problem: BaseException) -> bool:
-    """Return True if a stranger holds SQLite's own lock."""
+    """Return True if another program holds SQLite's own lock."""
     return _code(problem) in _BUSY
 
 

@@ -46,7 +46,7 @@ class Glance(MarksFile):
 
     @property
     def is_written(self) -> bool:
-        """Whether somebody has the writer's lock now. Asking takes a shared lock for some microseconds."""
+        """Whether a process has the writer's lock now. Asking takes a shared lock for some microseconds."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -95,11 +95,11 @@ def is_still_of(path: Path, places: Sequence[tuple[int, int]], generation: bytes
     if (stat.st_dev, stat.st_ino) == places[0]:
         return True
     try:
-        # alone: our own write-ahead log is still beside it, and would make our pages of a stranger's
+        # alone: our own write-ahead log is still beside it, and would make our pages of another file's
         db = connect(path, engine, "ro&immutable=1")
         try:
             return bytes.fromhex(schema.settings(db, path)["generation"][0]) == generation
         finally:
             db.close()
-    except Exception:  # noqa: BLE001 - whatever SQLite says of a stranger's file
+    except Exception:  # noqa: BLE001 - whatever SQLite says of another file
         return False

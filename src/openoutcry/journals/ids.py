@@ -33,25 +33,18 @@ class _Generation:
         count: How many there are.
         first: The position of the first; everything written since has been added, to this or a later one.
         loose: Those of which there is no stretch.
+        batches: Ids with the position of the first of them, that have not been asked for yet.
 
     """
 
-    __slots__ = ("_known", "_raw", "count", "first", "loose")
+    __slots__ = ("_known", "batches", "count", "first", "loose")
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
-        self._raw: list[tuple[Sequence[str], int]] = []
+        self.batches: list[tuple[Sequence[str], int]] = []
         self.count = 0
         self.first = LAST_POSITION
         self.loose: list[str] = []
-
-    def add(self, ids: Sequence[str], first: int, loose: Sequence[str]) -> None:
-        """Note a batch."""
-        if not self.count:
-            self.first = first
-        self.count += len(ids)
-        self._raw.append((ids, first))
-        self.loose += loose
 
     def add_older(self, ids: Sequence[str], positions: Sequence[int]) -> None:
         """Note ids that have no stretch, from before the opening."""
@@ -61,12 +54,12 @@ class _Generation:
     @property
     def known(self) -> dict[str, int]:
         """The positions by id."""
-        raw = self._raw
-        if raw:
+        batches = self.batches
+        if batches:
             known = self._known
-            for ids, first in raw:
+            for ids, first in batches:
                 known.update(zip(ids, range(first, first + len(ids)), strict=True))
-            raw.clear()
+            batches.clear()
         return self._known
 
 
@@ -86,6 +79,7 @@ class IdIndex:
         "_outgoing",
         "_plan",
         "_swept",
+        "brings_stem",
         "floor",
     )
 
@@ -98,12 +92,21 @@ class IdIndex:
         self._buckets: list[bytearray] = []
         self._plan: tuple[Sequence[str], list[Part], Sequence[str]] = (), [], ()
         self._swept = 0
+        self.brings_stem = True
+        """Whether the ids that were asked about last may have a stem of which nothing was noted before."""
         self.floor = 0
         """Ids at or below this position are forgotten."""
 
     def are_new(self, ids: Sequence[str]) -> bool:
-        """Return True if none of the ids may be here."""
-        loose = self._look(ids)[2]
+        """Return True if none of the ids can be here."""
+        above = self._counting.part_above(ids)
+        if above is not None:
+            part, self.brings_stem = above
+            self._plan = ids, [part], ()
+            return True
+        self.brings_stem = True
+        self._plan = ids, *self._counting.divide(ids)
+        loose = self._plan[2]
         if not loose:
             return True
         exact_from = LAST_POSITION
@@ -119,7 +122,7 @@ class IdIndex:
 
     def parts_of(self, ids: Sequence[str]) -> list[Part]:
         """Return the parts that new ids have; one of a stem that was noted before may be left out."""
-        return self._look(ids)[1]
+        return self._planned(ids)[1]
 
     def all_stems(self) -> list[str]:
         """Return the stems of everything that was noted."""
@@ -130,11 +133,16 @@ class IdIndex:
         if self._now.count >= RECENT:
             self._older.insert(0, self._now)
             self._now = _Generation()
-        _, parts, loose = self._look(ids)
+        _, parts, loose = self._plan if self._plan[0] is ids else self._planned(ids)
         for part in parts:
             self._counting.extend(part, first, first + len(ids) - 1)
         self._plan = (), [], ()
-        self._now.add(ids, first, loose)
+        now = self._now
+        if not now.count:
+            now.first = first
+        now.count += len(ids)
+        now.batches.append((ids, first))
+        now.loose += loose
         if len(self._older) >= GENERATIONS:
             self.move(len(ids))
 
@@ -225,15 +233,12 @@ class IdIndex:
         if self._leaving is not None:
             yield self._leaving
 
-    def _look(self, ids: Sequence[str]) -> tuple[Sequence[str], list[Part], Sequence[str]]:
+    def _planned(self, ids: Sequence[str]) -> tuple[Sequence[str], list[Part], Sequence[str]]:
         """Return the ids, the parts of them that go on counting, and the others; remember the answer."""
         if self._plan[0] is ids:
             return self._plan
-        whole = part_of(ids)
-        if whole is not None and self._counting.is_above(whole):
-            self._plan = ids, [whole], ()
-        else:
-            self._plan = ids, *self._counting.divide(ids)
+        above = self._counting.part_above(ids)
+        self._plan = (ids, *self._counting.divide(ids)) if above is None else (ids, [above[0]], ())
         return self._plan
 
     def _in_stretch(self, event_id: str, exact_from: int) -> bool:

@@ -95,6 +95,13 @@ class MarksFile:
         """Return True if what stands here is of this database."""
         return bytes(self._map[:24]) == MAGIC + generation
 
+    def stands_at(self, path: Path) -> bool:
+        """Return True if the file at a path is this one, whose lock is held here."""
+        try:
+            return os.path.samestat(path.stat(), os.fstat(self._fd))
+        except OSError:
+            return False
+
     @property
     def generation(self) -> bytes:
         """Of which database it is."""

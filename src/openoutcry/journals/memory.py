@@ -12,11 +12,11 @@ from openoutcry.ports import (
     BuriedEvent,
     Changes,
     CursorState,
+    DiskTask,
     Duplicate,
     Entry,
     Filter,
     Level,
-    Step,
     Stored,
     Suspect,
     Written,
@@ -52,8 +52,8 @@ class MemoryMarks:
         return [(name, lane, position) for (name, lane), position in found if position]
 
 
-class _NoStep:
-    """A step that has nothing to wait for."""
+class _NoWait:
+    """A task with nothing to wait for."""
 
     def __init__(self, upto: int) -> None:
         self.upto = upto
@@ -65,7 +65,7 @@ class _NoStep:
 class MemoryJournal:
     """A journal that lives as long as the object; implements `openoutcry.ports.Journal`.
 
-    Nothing is on a disk: `synced` follows `sync`, so that a test sees who has forgotten to call it.
+    Nothing is on a disk: `synced` follows `sync`, so that a test sees whether it was called.
     `reopened` stands in for a restart.
 
     Attributes:
@@ -131,7 +131,7 @@ class MemoryJournal:
         return Written(positions, tuple(duplicates), wants_sync)
 
     def _place(self, entry: Entry, position: int) -> Stored:
-        stored = Stored(position, entry.payload, entry.lane, entry.level, entry.wall_ns, entry.envelope)
+        stored = Stored(position, entry.payload, entry.lane, entry.level, entry.wall_ns, entry.header)
         self._places[entry.event_id] = stored
         return stored
 
@@ -152,27 +152,17 @@ class MemoryJournal:
         """Let `synced` follow the head."""
         return self.end_sync(self.begin_sync())
 
-    def begin_sync(self) -> Step:
+    def begin_sync(self) -> DiskTask:
         """Begin a sync that has nothing to wait for."""
         self._check_open()
-        return _NoStep(self.head)
+        return _NoWait(self.head)
 
-    def end_sync(self, step: Step) -> int:
-        """Let `synced` follow the head at which the step was begun."""
+    def end_sync(self, task: DiskTask) -> int:
+        """Let `synced` follow the head at which the task was begun."""
         self._check_open()
-        assert isinstance(step, _NoStep), "the step was begun by begin_sync"
-        self.synced = max(self.synced, step.upto)
+        assert isinstance(task, _NoWait), "the task was begun by begin_sync"
+        self.synced = max(self.synced, task.upto)
         return self.synced
-
-    def look_after(self) -> None:
-        """Do nothing: there are no files."""
-
-    def begin_checkpoint(self) -> Step | None:
-        """Return None: there is nothing to tidy up."""
-        return None
-
-    def end_checkpoint(self, step: Step) -> None:
-        """Do nothing."""
 
     def read(self, after: int, limit: int, where: Filter | None = None) -> list[Stored]:
         """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more."""
@@ -245,12 +235,8 @@ class MemoryJournal:
             yield left
             left -= size
 
-    def idle(self) -> bool:
-        """Return False: nothing is deferred."""
-        return False
-
     def close(self) -> None:
-        """Sync, and take nothing more. Harmless when done twice."""
+        """Sync, and accept nothing more. Harmless when done twice."""
         if not self._closed:
             self.sync()
             self._closed = True

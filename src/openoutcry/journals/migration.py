@@ -36,12 +36,12 @@ def _all(log: Log) -> Iterator[Row]:
         last = some[-1].first
 
 
-Step = Callable[[Connection, Path], None]
-STEPS: Final[Mapping[int, Step]] = {2: _mark_urgent}
+Migration = Callable[[Connection, Path], None]
+STEPS: Final[Mapping[int, Migration]] = {2: _mark_urgent}
 """What leads to a version from the one before it, inside a transaction."""
 
 
-def migrate(db: Connection, path: Path, steps: Mapping[int, Step] = STEPS) -> None:
+def migrate(db: Connection, path: Path, steps: Mapping[int, Migration] = STEPS) -> None:
     """Bring a journal file that has been looked through to `schema.SCHEMA_VERSION`; the lock is ours.
 
     Raises `JournalCorrupt` where a batch cannot be read, `JournalFull` where there is no room for what is

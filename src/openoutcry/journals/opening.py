@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, NotAJournal
-from openoutcry.journals import books, schema
+from openoutcry.journals import saved, schema
 from openoutcry.journals.chain import KEY_BYTES_MAX, KEY_BYTES_MIN, Chain
 from openoutcry.journals.engines import Connection, EngineName, choose, connect
 from openoutcry.journals.log import Log
@@ -171,7 +171,7 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int
     head, checksum = (tail.last, tail.checksum) if tail else (floor, before)
     head = gaps_of(db).get(head + 1, head)
     lost = _compare(path, head, marks)
-    _compare_cursors(path, head, books.cursors(db, chain))
+    _compare_cursors(path, head, saved.cursors(db, chain))
     try:
         schema.take_back(db)
         migrate(db, path)
@@ -258,7 +258,7 @@ def _begin_run(
     if not marks.same_boot:  # what the power cut took is nobody's to suspect: its place goes to another event
         left = [call for call in left if call[2] <= head]
     db.run("BEGIN IMMEDIATE")
-    books.accuse(db, left)
+    saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
     db.run("COMMIT")
     try:

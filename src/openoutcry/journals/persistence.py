@@ -26,24 +26,25 @@ from openoutcry.ports import (
     Changes,
     CursorState,
     Entry,
-    Envelope,
+    FileJournal,
+    Header,
     Journal,
     Level,
     Stored,
     level_named,
 )
+from openoutcry.units import NS_PER_S
 
 DEFAULT: Final = "default"
 """The subscription that events are settled for when none is named."""
 _PAGE: Final = 2_048
-NS_PER_S: Final = 1_000_000_000
 
 
 class EventPersistence:
     """A journal for code that uses it directly: persist, mark completed or failed, ask what is pending.
 
     It opens a journal of its own (`PersistenceConfig`, or `EventPersistence.open(path)`), or stands before
-    one that somebody else has opened. `bus.persistence` is one of the latter kind: it shows what the bus
+    one that was opened elsewhere. `bus.persistence` is one of the latter kind: it shows what the bus
     keeps, but events come in by `bus.publish` alone, and what the bus's own subscriptions have settled is for
     the bus to say. A subscription is any name; what it has not settled is pending for it.
 
@@ -84,7 +85,7 @@ class EventPersistence:
     @property
     def path(self) -> Path | None:
         """The journal's file, symbolic links resolved; None for one in memory."""
-        return getattr(self.journal, "path", None)
+        return self.journal.path if isinstance(self.journal, FileJournal) else None
 
     # Keeping
 
@@ -278,7 +279,7 @@ class EventPersistence:
             entries, after = entries + len(page), page[-1].position
         return Verified(entries, 0, Anchor(journal.head, ""), ())
 
-    # Housekeeping
+    # Maintenance
 
     def cleanup(
         self,
@@ -314,7 +315,7 @@ class EventPersistence:
         return forgotten
 
     def _raise_floors(self) -> bool:
-        """Save how far everybody is by now, as far as that is ours to say; tell whether there is anybody."""
+        """Save how far our subscriptions have come; return False if there is no subscription at all."""
         names = {cursor.subscription for cursor in self.journal.cursors()}
         states: list[CursorState] = []
         for name in names:
@@ -349,13 +350,13 @@ def _entry(event: Any, lane: str | None, level: Level, wall_ns: int) -> Entry:
     if lane is None:
         lane = "high" if event_type in HIGH_PRIORITY_EVENT_TYPES else "normal"
         lane = "control" if event_type == EventType.KILL_SWITCH else lane
-    envelope = None
+    header = None
     if not isinstance(event, Event):
         names = ("source_agent", "symbol", "correlation_id", "causation_id", "round_id")
         said = {name: getattr(event, name, None) for name in names}
         texts = {name: value for name, value in said.items() if isinstance(value, str)}
-        envelope = Envelope(event_id=event.event_id, event_type=event_type, **texts)
-    return Entry(event.event_id, payload, lane, level, wall_ns, envelope)
+        header = Header(event_id=event.event_id, event_type=event_type, **texts)
+    return Entry(event.event_id, payload, lane, level, wall_ns, header)
 
 
 def _told(error: BaseException) -> tuple[str, str]:

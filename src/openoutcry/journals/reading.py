@@ -1,4 +1,4 @@
-"""Reading a journal that somebody else writes: another thread, another process, or nobody any more."""
+"""Reading a journal that another thread or process writes, or that is written no more."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal
-from openoutcry.journals import books, schema
+from openoutcry.journals import saved, schema
 from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, EngineName, connect
 from openoutcry.journals.log import Log
@@ -86,15 +86,15 @@ class JournalReader:
 
     def cursors(self) -> list[CursorState]:
         """Return every saved cursor."""
-        return books.cursors(self._db, self._chain)
+        return saved.cursors(self._db, self._chain)
 
     def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
         """Return the dead letters, oldest first."""
-        return books.letters(self._db, self._chain, subscription)
+        return saved.letters(self._db, self._chain, subscription)
 
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""
-        return books.suspects(self._db)
+        return saved.suspects(self._db)
 
     def verify(self, progress: Progress | None = None, anchor: Anchor | None = None) -> Verified:
         """Hold everything against its checksums; with `anchor`, also against a head kept elsewhere.

@@ -1,7 +1,7 @@
 """Going on in a new file: what verifies in an old one is copied, and what does not is listed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull
-from openoutcry.journals import books, schema
+from openoutcry.journals import saved, schema
 from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, EngineName, connect, is_full
 from openoutcry.journals.log import Log
@@ -55,7 +55,7 @@ def recover_into(
     `verify`.
 
     Raises:
-        JournalLocked: Somebody writes to the old file, or to the new one.
+        JournalLocked: A process writes to the old file, or to the new one.
         JournalFull: There is no room for the new file.
         JournalError: The new file exists, or cannot be made. There is none then.
         NotAJournal, SchemaTooNew: The old file cannot be read at all.
@@ -66,20 +66,42 @@ def recover_into(
         raise JournalError(f"{new} exists; name a file that does not")
     if not old.is_file():
         raise JournalError(f"{old} is no file; put the journal back, or name the one that is to be recovered")
-    chain = chain_of(key)
     guard = MarksFile(Path(f"{old}-marks"))
     try:
-        db = _connect(old, engine)
-        try:
-            if schema.is_empty(db, old):
-                raise JournalError(f"{old} is empty; there is nothing to recover")
-            schema.lend(db)
-            left = _left(db, guard)
-            return _build(Log(db, old), new, chain, key, engine, progress, left)
-        finally:
-            db.close()
+        return _recover(old, new, lambda db: _left(db, guard), key, engine, progress)
     finally:
         guard.close(remove=True)
+
+
+def recover_beside(
+    source: Path, target: Path, marks: MarksFile, *, key: bytes | None, engine: EngineName
+) -> Recovered:
+    """Do as `recover_into` does with a file that this process has open, on any thread.
+
+    Nothing may be written to it meanwhile. What is in flight goes on, so no call becomes a suspect.
+    """
+    if not marks.stands_at(Path(f"{source}-marks")):  # a copy was put in its place, whose lock is not ours
+        return recover_into(source, target, key=key, engine=engine)
+    return _recover(source, target, lambda _db: _Left(marks.written), key, engine, None)
+
+
+def _recover(
+    old: Path,
+    new: Path,
+    left: Callable[[Connection], "_Left"],
+    key: bytes | None,
+    engine: EngineName,
+    progress: Progress | None,
+) -> Recovered:
+    chain = chain_of(key)
+    db = _connect(old, engine)
+    try:
+        if schema.is_empty(db, old):
+            raise JournalError(f"{old} is empty; there is nothing to recover")
+        schema.lend(db)
+        return _build(Log(db, old), new, chain, key, engine, progress, left(db))
+    finally:
+        db.close()
 
 
 def _connect(path: Path, engine: EngineName) -> Connection:
@@ -143,20 +165,20 @@ def _build(
 
 def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left) -> tuple[str, ...]:
     """Copy entries, then what stands beside them; return what was lost of that, in words."""
-    cursors, letters, beside = _books(log, chain)
+    cursors, letters, lost = _saved(log, chain)
     copier.forwards(log)
     # no position may be given a second time to another entry: a cursor would take it for settled
     copier.backwards(log, max(left.reached, *map(_furthest, cursors), 0))
     opened.db.run("BEGIN IMMEDIATE")
     opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
-    books.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
+    saved.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
     with suppress(log.db.error):
-        suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in books.suspects(log.db)]
+        suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in saved.suspects(log.db)]
         opened.db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", suspects)
-    books.accuse(opened.db, left.in_flight)
+    saved.accuse(opened.db, left.in_flight)
     opened.db.run("COMMIT")
     opened.marks.reached(copier.at)
-    return beside
+    return lost
 
 
 def _furthest(cursor: CursorState) -> int:
@@ -243,16 +265,16 @@ class _Copier:
         self.at = last
 
 
-def _books(log: Log, chain: Chain) -> tuple[list[CursorState], list[BuriedEvent], tuple[str, ...]]:
-    beside: list[str] = []
+def _saved(log: Log, chain: Chain) -> tuple[list[CursorState], list[BuriedEvent], tuple[str, ...]]:
+    lost: list[str] = []
     cursors: list[CursorState] = []
     letters: list[BuriedEvent] = []
     try:
-        cursors = books.cursors(log.db, chain)
+        cursors = saved.cursors(log.db, chain)
     except (JournalCorrupt, ValueError, log.db.error) as problem:
-        beside.append(f"cursors: {problem}")
+        lost.append(f"cursors: {problem}")
     try:
-        letters = books.letters(log.db, chain, None)
+        letters = saved.letters(log.db, chain, None)
     except (JournalCorrupt, ValueError, log.db.error) as problem:
-        beside.append(f"dead letters: {problem}")
-    return cursors, letters, tuple(beside)
+        lost.append(f"dead letters: {problem}")
+    return cursors, letters, tuple(lost)

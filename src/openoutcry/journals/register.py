@@ -43,23 +43,24 @@ class Register:
 
     Attributes:
         stems: The stems in the file.
+        ids: Where the ids stand, as far as they have been looked up.
 
     """
 
-    __slots__ = ("_cold", "_ids", "_kept", "_log", "stems")
+    __slots__ = ("_cold", "_kept", "_log", "ids", "stems")
 
     def __init__(self, log: Log, floor: int, head: int, stems: Stems) -> None:
         self.stems = stems
         self._log = log
-        self._ids = IdIndex()
-        self._ids.forget(floor)
+        self.ids = IdIndex()
+        self.ids.forget(floor)
         self._cold = head
         self._kept: tuple[tuple[int, int], dict[str, int]] = (0, 0), {}
 
     @property
     def is_cold(self) -> bool:
         """Whether ids from before the opening have not been looked up yet."""
-        return self._cold > self._ids.floor
+        return self._cold > self.ids.floor
 
     def warm(self, count: int) -> None:
         """Look up the ids of at least `count` more entries from before the opening, newest first."""
@@ -74,32 +75,28 @@ class Register:
             ids, first = event_ids(row) + ids, row.first
         self._note_older(ids, first)
         self._cold = 0
-        self.stems.settle(self._ids.all_stems())
+        self.stems.settle(self.ids.all_stems())
 
     def _note_older(self, ids: list[str], first: int) -> None:
         if ids:
-            self._ids.add_older(ids, first)
+            self.ids.add_older(ids, first)
             self._cold = first - 1
 
     def are_new(self, ids: Sequence[str]) -> bool:
         """Return True if none of the ids, all different, can be here."""
-        if self.is_cold and not self.stems.are_new(ids):
+        if self._cold > self.ids.floor and not self.stems.are_new(ids):
             self.warm(self._cold)
-        return self._ids.are_new(ids)
+        return self.ids.are_new(ids)
 
     def stems_to_save(self, ids: Sequence[str]) -> str | None:
         """Return what the file must say of its stems when these new ids are in it; None: it does."""
-        return self.stems.to_save(self._ids.parts_of(ids))
-
-    def add(self, ids: Sequence[str], first: int) -> None:
-        """Note the ids of a batch that has been written at position `first`."""
-        self._ids.add(ids, first)
+        return self.stems.to_save(self.ids.parts_of(ids))
 
     def find(self, event_id: str) -> tuple[int, bytes] | None:
         """Return the position and the content of the entry with an id."""
         if self.is_cold and not self.stems.are_new((event_id,)):
             self.warm(self._cold)
-        for first, last in self._ids.places(event_id):
+        for first, last in self.ids.places(event_id):
             position = first if first == last else self._search(event_id, first, last)
             entry = None if position is None else self._log.entry(position)
             if entry is not None and entry.head().event_id == event_id:
@@ -138,11 +135,11 @@ class Register:
 
     def forget(self, floor: int) -> None:
         """Forget the ids of what has been retired."""
-        self._ids.forget(floor)
+        self.ids.forget(floor)
 
     def idle(self, count: int) -> bool:
         """Do about `count` ids' worth of deferred work; return True if there is more."""
         if self.is_cold:
             self.warm(count)
             return True
-        return self._ids.move(count) or self._ids.sweep()
+        return self.ids.move(count) or self.ids.sweep()

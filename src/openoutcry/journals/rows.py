@@ -1,6 +1,6 @@
 """Batches as they are stored: one row, whose entries are one JSON array.
 
-An element is `[lane, level, ns after the row's first_ns, event]`, with the envelope as a fifth member if
+An element is `[lane, level, ns after the row's first_ns, event]`, with the header as a fifth member if
 there is one. The event is copied in and out as bytes and never re-written, so that unknown types keep
 every one of theirs.
 """
@@ -12,7 +12,7 @@ import msgspec
 
 from openoutcry.errors import InvalidEvent, JournalCorrupt
 from openoutcry.journals.chain import Chain
-from openoutcry.ports import Alike, Entry, Envelope, Level, Stored
+from openoutcry.ports import Alike, Entry, Header, Level, Stored
 
 NORMAL: Final = "normal"
 LANES: Final = ("control", "high", NORMAL)
@@ -60,7 +60,7 @@ class _Element(msgspec.Struct, array_like=True, gc=False, frozen=True):
     level: int
     after_ns: int
     event: msgspec.Raw
-    envelope: Envelope | None = None
+    header: Header | None = None
 
 
 _decode: Final = msgspec.json.Decoder(list[_Element]).decode
@@ -69,12 +69,19 @@ _decode: Final = msgspec.json.Decoder(list[_Element]).decode
 def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
     """Return the row of some entries, at least one, and the highest level that one of them asks for."""
     if isinstance(entries, Alike):
-        return _pack_alike(entries, first, before, chain), entries.level
+        size, level, first_ns = len(entries.ids), entries.level, entries.wall_ns
+        head = _HEADS[NORMAL, level]
+        if size == 1:
+            data = b"[%b%b]]" % (head, entries.payloads[0])
+        else:
+            data = _join_alike(head, entries.payloads.copy())
+        checksum = chain.link(before, first, size, first_ns, first_ns, data)
+        return Row(first, size, first_ns, first_ns, checksum, data), level
     size = len(entries)
     one = entries[0]
     level, first_ns = one.level, one.wall_ns
     urgent = one.lane != NORMAL
-    if size == 1 and one.envelope is None:
+    if size == 1 and one.header is None:
         last_ns = first_ns
         data = b"[%b%b]]" % (_HEADS.get((one.lane, level)) or _head(one.lane, level, 0), one.payload)
     elif _alike(entries, one.lane, level, first_ns):
@@ -89,13 +96,6 @@ def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> t
     return Row(first, size, first_ns, last_ns, checksum, data, int(urgent)), level
 
 
-def _pack_alike(entries: Alike, first: int, before: bytes, chain: Chain) -> Row:
-    size, wall_ns = len(entries.ids), entries.wall_ns
-    data = _join_alike(_HEADS[NORMAL, entries.level], entries.payloads.copy())
-    checksum = chain.link(before, first, size, wall_ns, wall_ns, data)
-    return Row(first, size, wall_ns, wall_ns, checksum, data)
-
-
 def _join_alike(head: bytes, payloads: list[bytes]) -> bytes:
     """Return the array of entries that differ in nothing but the event. The list is used up."""
     payloads[0] = b"[" + head + payloads[0]
@@ -104,13 +104,13 @@ def _join_alike(head: bytes, payloads: list[bytes]) -> bytes:
 
 
 def _alike(entries: Sequence[Entry], lane: str, level: Level, wall_ns: int) -> bool:
-    """Tell whether the entries differ in nothing but the event, as those of one batch mostly do."""
+    """Return True if the entries differ in nothing but the event, as those of one batch mostly do."""
     for entry in entries:
         if (
             entry.lane != lane
             or entry.level is not level
             or entry.wall_ns != wall_ns
-            or entry.envelope is not None
+            or entry.header is not None
         ):
             return False
     return True
@@ -135,7 +135,7 @@ def _join(entries: Sequence[Entry], first_ns: int) -> tuple[bytes, bool]:
             head = heads[kind] = _head(entry.lane, entry.level, entry.wall_ns - first_ns)
         add(head)
         add(entry.payload)
-        add(b"]," if entry.envelope is None else b"," + _encode(entry.envelope) + b"],")
+        add(b"]," if entry.header is None else b"," + _encode(entry.header) + b"],")
     parts[-1] = parts[-1][:-1]
     return b"[" + b"".join(parts) + b"]", any(lane != NORMAL for lane, _, _ in heads)
 
@@ -157,7 +157,7 @@ def unpack(row: Row, *, all_lanes: bool = True) -> list[Stored]:
                 LANES[element.lane],
                 LEVELS[element.level],
                 first_ns + element.after_ns,
-                element.envelope,
+                element.header,
             )
             for position, element in enumerate(elements, row.first)
             if all_lanes or element.lane != _NORMAL_NUMBER
@@ -174,7 +174,7 @@ _decode_lanes: Final = msgspec.json.Decoder(list[_Lane]).decode
 
 
 def is_urgent(row: Row) -> bool:
-    """Tell by the entries themselves whether some of them are of the lanes `control` and `high`."""
+    """Return True if some of the entries themselves are of the lanes `control` and `high`."""
     try:
         return any(element.lane != _NORMAL_NUMBER for element in _decode_lanes(row.data))
     except msgspec.DecodeError as problem:
@@ -198,7 +198,7 @@ class _IdElement(msgspec.Struct, array_like=True, gc=False, frozen=True):
     level: int
     after_ns: int
     event: _Id
-    envelope: _Id = _Id()
+    header: _Id = _Id()
 
 
 _decode_ids: Final = msgspec.json.Decoder(list[_IdElement]).decode
@@ -207,13 +207,13 @@ _decode_ids: Final = msgspec.json.Decoder(list[_IdElement]).decode
 def event_ids(row: Row) -> list[str]:
     """Return the ids of a row's entries without unpacking them; one that has none gets an empty one."""
     try:
-        return [e.envelope.event_id or e.event.event_id or "" for e in _decode_ids(row.data)]
+        return [e.header.event_id or e.event.event_id or "" for e in _decode_ids(row.data)]
     except msgspec.DecodeError as problem:
         raise _damaged(row, str(problem)) from problem
 
 
 def same_event(one: bytes, other: bytes) -> bool:
-    """Tell whether two events say the same, but for when.
+    """Return True if two events say the same, but for when.
 
     An event that a handler makes anew while it handles its cause again has a fresh timestamp.
     """

@@ -1,4 +1,4 @@
-"""The tables and the view of a journal file, and the look at a file that tells whether it is one."""
+"""The tables and the view of a journal file, and how a file is recognised as one."""
 
 import json
 from collections.abc import Iterable
@@ -128,7 +128,7 @@ def check_settings(found: dict[str, tuple[str, bytes]], chain: Chain, path: Path
 
 
 def is_empty(db: Connection, path: Path) -> bool:
-    """Return False for a journal and True for a file that has nothing in it yet. Raises for anything else."""
+    """Return True if a file has nothing in it yet, False if it is a journal. Raises for anything else."""
     try:
         application_id, version = _number(db, "application_id"), _number(db, "user_version")
         tables = next(iter(db.rows("SELECT count(*) FROM sqlite_master")))[0]

@@ -16,24 +16,24 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
-from openoutcry.journals import books, forks, reading, retention, schema
+from openoutcry.journals import forks, reading, retention, saved, schema
+from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
 from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import identities, leave_alone, open_file
 from openoutcry.journals.register import Register
 from openoutcry.journals.rows import Row, event_ids, pack
 from openoutcry.journals.stems import Stems
-from openoutcry.journals.steps import CheckpointStep, SyncStep
 from openoutcry.journals.verifying import Anchor
 from openoutcry.ports import (
     Alike,
     BuriedEvent,
     Changes,
     CursorState,
+    DiskTask,
     Entry,
     Filter,
     Level,
-    Step,
     Stored,
     Suspect,
     Written,
@@ -61,6 +61,7 @@ class SqliteJournal:
         synced: Every entry up to and including this position is on the disk.
         marks: What is in flight.
         places: Which files it has opened, by device and number.
+        generation: What tells this journal from others that stood or will stand at its path.
         unsynced_lost: Entries accepted at `process` that a power cut before this opening took away.
 
     Raises:
@@ -86,6 +87,7 @@ class SqliteJournal:
         self.head = self.synced = opened.head
         self.first = opened.floor + 1
         self.marks = opened.marks
+        self.generation = opened.marks.generation
         self.unsynced_lost = opened.unsynced_lost
         self._engine: EngineName = engine
         self._key = key
@@ -112,27 +114,30 @@ class SqliteJournal:
         """
         if self._barred is not None:
             raise self._barred
-        if not entries:
+        ids = entries.ids if isinstance(entries, Alike) else [entry.event_id for entry in entries]
+        if not ids:
             self._commit(None, changes)
             return Written(())
-        ids = entries.ids if isinstance(entries, Alike) else [entry.event_id for entry in entries]
         if (len(ids) == 1 or len(set(ids)) == len(ids)) and self._register.are_new(ids):
-            level = self._append(entries, ids, changes)
+            stems = self._register.stems_to_save(ids) if self._register.ids.brings_stem else None
+            level = self._append(entries, ids, changes, stems)
             return Written(range(self.head + 1 - len(ids), self.head + 1), (), level is Level.DISK)
         sifted = self._register.sift(entries, self.head, self.synced)
         level = Level.MEMORY
         if sifted.fresh:
-            level = self._append(sifted.fresh, [entry.event_id for entry in sifted.fresh], changes)
+            ids = [entry.event_id for entry in sifted.fresh]
+            level = self._append(sifted.fresh, ids, changes, self._register.stems_to_save(ids))
         else:
             self._commit(None, changes)
         wants_sync = level is Level.DISK or sifted.unsynced
         return Written(sifted.positions, tuple(sifted.duplicates), wants_sync)
 
-    def _append(self, entries: Sequence[Entry], ids: Sequence[str], changes: Changes | None) -> Level:
+    def _append(
+        self, entries: Sequence[Entry], ids: Sequence[str], changes: Changes | None, stems: str | None
+    ) -> Level:
         row, level = pack(entries, self.head + 1, self._checksum, self._chain)
-        stems = self._register.stems_to_save(ids)
         self._commit(row, changes, stems)
-        self._register.add(ids, row.first)
+        self._register.ids.add(ids, row.first)
         if stems is not None:
             self._register.stems.saved(stems)
         return level
@@ -141,7 +146,7 @@ class SqliteJournal:
         """Write a batch and changes, all or nothing, and note the new head."""
         try:
             if changes is not None or stems is not None:
-                books.commit(self._db, row, changes, stems, self._chain)
+                saved.commit(self._db, row, changes, stems, self._chain)
             elif row is not None:
                 self._db.run(schema.INSERT_BATCH, row)
             else:
@@ -150,7 +155,7 @@ class SqliteJournal:
             self._refused(problem)
         self._wal_bytes += _COMMIT_BYTES
         if row is not None:
-            self.head = head = row.last
+            self.head = head = row.first + row.size - 1
             self._checksum = row.checksum
             self._wal_bytes += len(row.data)
             self.marks.reached(head)
@@ -184,7 +189,7 @@ class SqliteJournal:
         row = self._log.newest()
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
-            self._register.add(event_ids(row), row.first)
+            self._register.ids.add(event_ids(row), row.first)
             self.marks.reached(row.last)
 
     def _die(self, what: str, problem: BaseException) -> NoReturn:
@@ -200,15 +205,15 @@ class SqliteJournal:
 
     def sync(self) -> int:
         """Put everything that has been written on the disk, and return its last position."""
-        step = self.begin_sync()
-        step.perform()
-        return self.end_sync(step)
+        task = self.begin_sync()
+        task.perform()
+        return self.end_sync(task)
 
-    def begin_sync(self) -> SyncStep:
+    def begin_sync(self) -> SyncTask:
         """Begin a sync of all that has been written; `perform` it in any thread, `end_sync` it here."""
         if self._barred is not None:
             raise self._barred
-        return SyncStep(self._wal, self.head)
+        return SyncTask(self._wal, self.head)
 
     def look_after(self) -> None:
         """See that the files are where they were; raise `JournalDead` if they were removed or replaced.
@@ -224,42 +229,46 @@ class SqliteJournal:
             if stand != self.places:
                 self._die("its files were replaced", OSError("they are not those that were opened"))
 
-    def end_sync(self, step: Step) -> int:
+    def end_sync(self, task: DiskTask) -> int:
         """Note a performed sync. Any error of it is final: the generation is dead."""
         if self._barred is not None:
             raise self._barred
-        assert isinstance(step, SyncStep), "the step was begun by begin_sync"
-        if step.problem is not None:
-            self._die("a sync failed", step.problem)
-        if not step.performed:
+        assert isinstance(task, SyncTask), "the task was begun by begin_sync"
+        if task.problem is not None:
+            self._die("a sync failed", task.problem)
+        if not task.performed:
             raise JournalError("the sync was not performed: call perform() before end_sync()")
-        self.synced = max(self.synced, step.upto)
+        self.synced = max(self.synced, task.upto)
         self.marks.saved(self.synced)
         return self.synced
 
-    def begin_checkpoint(self) -> CheckpointStep | None:
+    def begin_checkpoint(self) -> CheckpointTask | None:
         """Begin a checkpoint, 2 to 4 ms per MB of write-ahead log; None while it has less than 1 MB."""
         if self._barred is not None or self._wal_bytes < WAL_DUE_BYTES:
             return None
-        return CheckpointStep(self._db, self.head)
+        return CheckpointTask(self._db, self.head)
 
-    def end_checkpoint(self, step: Step) -> None:
+    def end_checkpoint(self, task: DiskTask) -> None:
         """Note a performed checkpoint. One that a reader hindered is tried again later."""
-        assert isinstance(step, CheckpointStep), "the step was begun by begin_checkpoint"
-        if step.problem is not None:
-            if is_busy(step.problem) or is_full(step.problem):
+        assert isinstance(task, CheckpointTask), "the task was begun by begin_checkpoint"
+        if task.problem is not None:
+            if is_busy(task.problem) or is_full(task.problem):
                 return
-            self._die("a checkpoint failed", step.problem)
-        self._wal_bytes = step.left_bytes
-        if not step.left_bytes and self._barred is None:
-            self.synced = max(self.synced, step.upto)
+            self._die("a checkpoint failed", task.problem)
+        self._wal_bytes = task.left_bytes
+        if not task.left_bytes and self._barred is None:
+            self.synced = max(self.synced, task.upto)
             self.marks.saved(self.synced)
 
     def _checkpoint(self) -> None:
-        step = self.begin_checkpoint()
-        if step is not None:
-            step.perform()
-            self.end_checkpoint(step)
+        task = self.begin_checkpoint()
+        if task is not None:
+            task.perform()
+            self.end_checkpoint(task)
+
+    def refuse(self, error: JournalError) -> None:
+        """Take nothing more, and raise this where something is written. Reading goes on."""
+        self._barred = self._barred or error
 
     # Reading
 
@@ -286,15 +295,15 @@ class SqliteJournal:
 
     def cursors(self) -> list[CursorState]:
         """Return every saved cursor. Raises `JournalCorrupt` when one is not what was saved."""
-        return books.cursors(self._db, self._chain)
+        return saved.cursors(self._db, self._chain)
 
     def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
         """Return the dead letters. Raises `JournalCorrupt` when one is not what was buried."""
-        return books.letters(self._db, self._chain, subscription)
+        return saved.letters(self._db, self._chain, subscription)
 
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""
-        return books.suspects(self._db)
+        return saved.suspects(self._db)
 
     @property
     def anchor(self) -> Anchor:
@@ -305,7 +314,7 @@ class SqliteJournal:
         """Return a reader of this file, with a connection of its own: for other threads, and for `verify`."""
         return reading.JournalReader(self.path, key=self._key, engine=self._engine)
 
-    # Housekeeping
+    # Maintenance
 
     def retire(
         self,
@@ -349,7 +358,7 @@ class SqliteJournal:
         return int(schema.one(self._db.rows("PRAGMA freelist_count")))
 
     def idle(self) -> bool:
-        """Do a small piece of deferred work, a few milliseconds, and tell whether there is more."""
+        """Do a small piece of deferred work, a few milliseconds; return True if there is more."""
         if self._barred is not None:
             return False
         if self._wal_bytes >= WAL_DUE_BYTES:
@@ -357,19 +366,22 @@ class SqliteJournal:
             return True
         return self._register.idle(_IDLE_IDS)
 
-    def close(self) -> None:
-        """Sync, and let go of the file. Harmless when done twice. A failed sync raises `JournalDead`."""
+    def close(self, *, as_it_is: bool = False) -> None:
+        """Sync, and let go of the file. Harmless when done twice. A failed sync raises `JournalDead`.
+
+        `as_it_is`: without the sync, and without the checkpoint that is made when a file is closed.
+        """
         if self._closed:
             return
         self._closed = True
         forks.forget(self)
         try:
-            if self._barred is None:
+            if self._barred is None and not as_it_is:
                 self.sync()
         finally:
-            dead = self._barred is not None
+            is_left_alone = as_it_is or self._barred is not None
             self._barred = self._barred or JournalError(f"{self.path} is closed; open it again")
-            if dead:
+            if is_left_alone:
                 leave_alone(self._db, self.path, self._engine)
             else:
                 self._db.close()

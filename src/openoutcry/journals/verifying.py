@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from openoutcry.errors import JournalCorrupt
-from openoutcry.journals import books
+from openoutcry.journals import saved
 from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.log import Log
@@ -71,7 +71,7 @@ def gaps_of(db: Connection) -> dict[int, int]:
     Raises `JournalCorrupt` where the table is damaged.
     """
     gaps: dict[int, int] = {}
-    for first, last in books.rows_of(db, "SELECT first, last FROM gaps"):
+    for first, last in saved.rows_of(db, "SELECT first, last FROM gaps"):
         if type(first) is not int or type(last) is not int:
             raise JournalCorrupt("the list of gaps is damaged; go on in a new file with recover_into")
         gaps[first] = last
@@ -141,15 +141,15 @@ def verify(
             problems.append(Problem(at + 1, f"positions {at + 1} to {head} are missing at the end"))
     if not met and anchor is not None:
         problems.append(Problem(anchor.position, "the chain does not lead through the anchor"))
-    problems += _beside(log, chain)
+    problems += _saved(log, chain)
     return Verified(good, batches, Anchor(at, before.hex()), tuple(problems[:_PROBLEMS_MAX]))
 
 
-def _beside(log: Log, chain: Chain) -> Iterator[Problem]:
+def _saved(log: Log, chain: Chain) -> Iterator[Problem]:
     """Look at what is saved beside the log, and at SQLite's own structure."""
     try:
-        books.cursors(log.db, chain)
-        books.letters(log.db, chain, None)
+        saved.cursors(log.db, chain)
+        saved.letters(log.db, chain, None)
         for (said,) in log.db.rows("PRAGMA quick_check(10)"):
             if said != "ok":
                 yield Problem(None, said)

@@ -1,7 +1,7 @@
 """The protocols that the runtime asks of the world around it, and the records that pass through them."""
 
 from openoutcry.ports.clock import Clock
-from openoutcry.ports.journal import Journal, Marks, Step
+from openoutcry.ports.journal import DiskTask, FileJournal, Journal, Marks
 from openoutcry.ports.records import (
     Alike,
     BuriedEvent,
@@ -9,14 +9,15 @@ from openoutcry.ports.records import (
     CursorState,
     Duplicate,
     Entry,
-    Envelope,
     Filter,
+    Header,
     Level,
     Stored,
     Suspect,
     Written,
     level_named,
 )
+from openoutcry.ports.renamed import *  # noqa: F403 - `__getattr__`, for former names
 
 __all__ = [
     "Alike",
@@ -24,14 +25,15 @@ __all__ = [
     "Changes",
     "Clock",
     "CursorState",
+    "DiskTask",
     "Duplicate",
     "Entry",
-    "Envelope",
+    "FileJournal",
     "Filter",
+    "Header",
     "Journal",
     "Level",
     "Marks",
-    "Step",
     "Stored",
     "Suspect",
     "Written",

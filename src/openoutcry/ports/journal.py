@@ -1,7 +1,11 @@
-"""The journal, as the runtime asks for it."""
+"""The journal, as the runtime asks for it.
+
+`Journal` is all that a bus needs. `FileJournal` adds what a journal in a file needs done beside its writes.
+"""
 
 from collections.abc import MutableSequence, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from openoutcry.ports.records import (
     BuriedEvent,
@@ -15,11 +19,11 @@ from openoutcry.ports.records import (
 )
 
 
-class Step(Protocol):
-    """Waiting for the disk, in three steps: begun on the loop, performed anywhere, ended on the loop."""
+class DiskTask(Protocol):
+    """A wait for the disk: begun on the loop, performed on any thread, ended on the loop."""
 
     def perform(self) -> None:
-        """Wait; from any thread. Never raises: what went wrong is kept for the end of the step."""
+        """Wait. Never raises: an error is kept until the task is ended."""
         ...
 
 
@@ -32,7 +36,7 @@ class Marks(Protocol):
 
     @property
     def cells(self) -> MutableSequence[int] | memoryview:
-        """The cells, by the index that `claim` gave."""
+        """The cells, by the index that `claim` returned."""
         ...
 
     def claim(self, subscription: str, lane: str) -> int:
@@ -45,11 +49,11 @@ class Marks(Protocol):
 
 
 class Journal(Protocol):
-    """The log that everything durable is an entry of, and the cursors on it.
+    """The log that holds every durable event, and the cursors on it.
 
     A journal belongs to one thread at a time, and its calls are plain: they return when the work is done.
     Those that write raise `JournalDead` once a sync or write has failed, `JournalFull` when the disk has no
-    room, `JournalLocked` when a stranger holds the file; then nothing of the call has been written.
+    room, and `JournalLocked` when another program holds the file; then nothing of the call was written.
     """
 
     @property
@@ -77,30 +81,15 @@ class Journal(Protocol):
         ...
 
     def sync(self) -> int:
-        """Put everything that has been written on the disk, and return its last position."""
+        """Put everything that was written on the disk, and return its last position."""
         ...
 
-    def begin_sync(self) -> Step:
-        """Begin a sync of all that has been written, to be performed elsewhere and ended here."""
+    def begin_sync(self) -> DiskTask:
+        """Begin a sync of everything written so far; perform it on any thread, then call `end_sync`."""
         ...
 
-    def end_sync(self, step: Step) -> int:
-        """Note a performed sync, and return the position up to which all is on the disk."""
-        ...
-
-    def look_after(self) -> None:
-        """See that what is written goes where it went; raise `JournalDead` if not. Cheap, not free."""
-        ...
-
-    def begin_checkpoint(self) -> Step | None:
-        """Begin tidying up the write-ahead log, to be performed elsewhere; None when it is not worth it yet.
-
-        A write that comes in between waits for it, so hold writes back until it has been performed.
-        """
-        ...
-
-    def end_checkpoint(self, step: Step) -> None:
-        """Note a performed checkpoint."""
+    def end_sync(self, task: DiskTask) -> int:
+        """Note a performed sync, and return the position up to which everything is on the disk."""
         ...
 
     def read(self, after: int, limit: int, where: Filter | None = None) -> list[Stored]:
@@ -110,7 +99,8 @@ class Journal(Protocol):
     def read_urgent(self, after: int, limit: int) -> list[Stored]:
         """Return the next `limit` entries of the lanes `control` and `high` behind `after`, in order.
 
-        It costs what these cost, and what was written in one commit with them, however many others there are.
+        The cost is that of these entries and of what was written in one commit with them, however many others
+        there are.
         """
         ...
 
@@ -119,7 +109,7 @@ class Journal(Protocol):
         ...
 
     def find(self, event_id: str) -> int | None:
-        """Return the position of the entry with this id, or None when it is not kept."""
+        """Return the position of the entry with this id, or None if it is not kept."""
         ...
 
     def cursors(self) -> list[CursorState]:
@@ -144,15 +134,45 @@ class Journal(Protocol):
     ) -> int:
         """Forget old entries in whole batches, and return how many; a bounded piece per call, 0 at the end.
 
-        Retired is what was admitted before `older_than_ns`, and what is more than `keep_count` entries or
+        What was admitted before `older_than_ns` is retired, and what is more than `keep_count` entries or
         `keep_bytes` bytes. No entry that a cursor has not settled is retired, unless `past_cursors`.
         """
         ...
 
-    def idle(self) -> bool:
-        """Do a small piece of deferred work, a few milliseconds, and tell whether there is more."""
+    def close(self) -> None:
+        """Sync, and let go of what is open. Harmless when done twice."""
         ...
 
-    def close(self) -> None:
-        """Sync, and let go of the file. Harmless when done twice."""
+
+@runtime_checkable
+class FileJournal(Journal, Protocol):
+    """A journal in a file: a bus looks after the file while it runs, and tidies it up in idle moments."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    def look_after(self) -> None:
+        """Raise `JournalDead` if the files were removed or replaced. Cheap, not free."""
+        ...
+
+    def begin_checkpoint(self) -> DiskTask | None:
+        """Begin a checkpoint of the write-ahead log; None if it is not worth it yet.
+
+        Perform it on any thread, then call `end_checkpoint`. A write that comes in between waits for it, so
+        hold writes back meanwhile.
+        """
+        ...
+
+    def end_checkpoint(self, task: DiskTask) -> None:
+        """Note a performed checkpoint."""
+        ...
+
+    def idle(self) -> bool:
+        """Do a small piece of deferred work, a few milliseconds; return True if there is more."""
+        ...
+
+    def vacuum(self, pages: int = ...) -> int:
+        """Give free pages back to the disk, some per call; return how many are left."""
         ...

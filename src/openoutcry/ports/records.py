@@ -31,11 +31,11 @@ def level_named(word: str) -> Level:
     return found
 
 
-class Envelope(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
-    """What a journal can tell of an event without knowing its class.
+class Header(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """What a journal knows of an event without knowing its class.
 
-    The events of openoutcry carry these fields in their own JSON. For users' own classes the envelope stands
-    beside the event, and what it names goes before what the event's JSON says under the same name.
+    The events of openoutcry carry these fields in their own JSON. For users' own classes the header stands
+    beside the event, and goes before what the event's JSON says under the same name.
     """
 
     event_id: str | None = None
@@ -54,9 +54,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         event_id: Its id. An id that the journal holds already is not written again.
         payload: The event as `encode` wrote it: one JSON object. It is kept byte for byte.
         lane: `control`, `high` or `normal`.
-        level: What it must survive before its publisher is told `True`.
+        level: What it must survive before `publish` returns True.
         wall_ns: When it was admitted, in nanoseconds since 1970 (a label).
-        envelope: Needed for events whose JSON has no `event_id` and `event_type` of its own; None else.
+        header: Needed for events whose JSON has no `event_id` and `event_type` of its own; None else.
 
     """
 
@@ -65,14 +65,14 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     lane: str = "normal"
     level: Level = Level.PROCESS
     wall_ns: int = 0
-    envelope: Envelope | None = None
+    header: Header | None = None
 
 
 class Alike(Sequence[Entry]):
-    """Entries of the normal lane that differ in nothing but the event: an entry is made when it is asked for.
+    """Entries of the normal lane that differ in nothing but the event; each is made when it is asked for.
 
-    A journal may look at the parts instead: of a batch of five hundred, the entries alone would cost what
-    writing it costs.
+    A journal may use the parts instead: making the entries of a batch of five hundred costs as much as
+    writing it.
 
     Attributes:
         ids: The events' ids.
@@ -112,7 +112,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
         lane: `control`, `high` or `normal`.
         level: The level that it was accepted at.
         wall_ns: When it was admitted, in nanoseconds since 1970.
-        envelope: What stands beside the event, for users' own classes.
+        header: What stands beside the event, for users' own classes.
 
     """
 
@@ -121,23 +121,23 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     lane: str
     level: Level
     wall_ns: int
-    envelope: Envelope | None = None
+    header: Header | None = None
 
-    def head(self) -> Envelope:
-        """Return who, what and why, read off the JSON (a third of a microsecond) and the envelope."""
+    def head(self) -> Header:
+        """Return the header: what the event's JSON says (0.3 microseconds), and what stands beside it."""
         try:
             own = _read_head(self.payload)
         except msgspec.ValidationError:  # a user's own class, whose `symbol` may be a number
             data = msgspec.json.decode(self.payload)
-            own = Envelope(**{n: v for n in Envelope.__struct_fields__ if isinstance(v := data.get(n), str)})
-        beside = self.envelope
+            own = Header(**{n: v for n in Header.__struct_fields__ if isinstance(v := data.get(n), str)})
+        beside = self.header
         if beside is None:
             return own
-        names = Envelope.__struct_fields__
-        return Envelope(**{n: v if (v := getattr(beside, n)) is not None else getattr(own, n) for n in names})
+        names = Header.__struct_fields__
+        return Header(**{n: v if (v := getattr(beside, n)) is not None else getattr(own, n) for n in names})
 
 
-_read_head = msgspec.json.Decoder(Envelope, strict=False).decode
+_read_head = msgspec.json.Decoder(Header, strict=False).decode
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,7 +216,7 @@ class Suspect(msgspec.Struct, frozen=True):
         subscription: The subscription that handled it.
         lane: The lane that it came from.
         position: The event's position.
-        crashes: How often the process has died with it in hand.
+        crashes: How often the process died while it was handled.
 
     """
 
@@ -227,7 +227,7 @@ class Suspect(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What is saved together with entries, or by itself, in one commit.
+    """What is saved in one commit, with entries or alone.
 
     Attributes:
         cursors: Cursors to save, each in place of the one of the same subscription and lane.
@@ -246,11 +246,11 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Duplicate(msgspec.Struct, frozen=True):
-    """An entry that was not written, because the journal holds its event id.
+    """An entry that was not written, because the journal has its event id.
 
     Attributes:
         index: Its index among the entries of the call.
-        position: Where the journal holds the id.
+        position: Where the journal has the id.
         same: Whether the content is the same, timestamps aside. If not, two events share an id: report it.
 
     """
@@ -261,12 +261,12 @@ class Duplicate(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What a write has done.
+    """What a write did.
 
     Attributes:
         positions: The position of every entry of the call; of a duplicate, that of the first of its id.
-        duplicates: The entries that were not written, since their ids were there.
-        wants_sync: Whether some entry asked for `disk` and is not there yet: sync before saying `True`.
+        duplicates: The entries that were not written, because their ids were there already.
+        wants_sync: Whether an entry asked for `disk` and is not there yet: sync before telling its publisher.
 
     """
 

@@ -11,8 +11,8 @@ import click
 
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.ports import Filter
+from openoutcry.units import NS_PER_S
 
-NS_PER_S: Final = 1_000_000_000
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 

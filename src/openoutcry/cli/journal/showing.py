@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from openoutcry.ports import BuriedEvent, Envelope, Stored
+from openoutcry.ports import BuriedEvent, Header, Stored
 
 _LEFT_OUT: Final = frozenset(
     ("event_class", "schema_version", "timestamp", "event_type", "source_agent", "symbol", "event_id")
@@ -63,14 +63,14 @@ def time_of(wall_ns: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns // 1_000_000 % 1000:03d}"
 
 
-def head_of(entry: Stored | BuriedEvent) -> Envelope:
+def head_of(entry: Stored | BuriedEvent) -> Header:
     """Return the head of an event; if its JSON has none that can be read, what is stored beside it."""
     try:
         if isinstance(entry, Stored):
             return entry.head()
-        return msgspec.json.decode(entry.payload, type=Envelope, strict=False)
+        return msgspec.json.decode(entry.payload, type=Header, strict=False)
     except msgspec.MsgspecError:
-        return (entry.envelope if isinstance(entry, Stored) else None) or Envelope()
+        return (entry.header if isinstance(entry, Stored) else None) or Header()
 
 
 def row_of(entry: Stored, subscription: str | None = None) -> EventRow:

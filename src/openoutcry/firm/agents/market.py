@@ -9,10 +9,10 @@ from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.bars import Session
 from openoutcry.firm.happenings import DAILY, OPENING, MarketClosed, SessionOpened, round_name
 from openoutcry.trading import MarketDataEvent
+from openoutcry.units import NS_PER_S
 
 OPENS, CLOSES = time(14, 30, tzinfo=UTC), time(21, 0, tzinfo=UTC)
 """New York's hours in winter. They are labels on events; daylight saving time is ignored."""
-NS_PER_S = 1_000_000_000
 GLANCE_S = 0.001
 
 

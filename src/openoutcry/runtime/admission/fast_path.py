@@ -22,8 +22,7 @@ from openoutcry.ports import Level
 from openoutcry.runtime.delivery.causation import Tracker
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Committer
-from openoutcry.runtime.durability.groups import Group
+from openoutcry.runtime.durability.committer import Commit, Committer
 
 Publish = Callable[..., Coroutine[Any, Any, bool]]
 
@@ -142,7 +141,7 @@ class FastPath:
 
     # -- many at once -------------------------------------------------------------------------------
 
-    def admit_many(self, events: list[Any]) -> Group | bool:
+    def admit_many(self, events: list[Any]) -> Commit | bool:
         """Admit a list, all or none: True, the commit they wait for, or False, and nothing has changed.
 
         The list must not change afterwards.
@@ -170,7 +169,7 @@ class FastPath:
 
     def _take(
         self, events: list[Any], ids: list[str], classes: set[Any], kind: tuple[Level, str] | None
-    ) -> Group | bool:
+    ) -> Commit | bool:
         """Stage events that may pass: for the next delivery, or for the next commit."""
         if self._tracker.cell_contents.calls:
             if kind is not None and self._slow.outbox() is not None:
@@ -224,7 +223,7 @@ class FastPath:
 
 def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
     dispatcher: Dispatcher, plain: set[type], durable: dict[type, tuple[Level, str]], slow: SlowPath
-) -> tuple[Publish, Callable[..., Group | bool], dict[str, CellType]]:
+) -> tuple[Publish, Callable[..., Commit | bool], dict[str, CellType]]:
     """Return `publish`, `admit` and the cells that they share, by name."""
     staged, begin, mix = dispatcher.staged, dispatcher.begin, dispatcher.mix
     append, stamp_cause, outbox, carefully = staged.append, slow.stamp_cause, slow.outbox, slow.publish
@@ -259,7 +258,7 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
             if admitted is True:
                 return True
             if admitted is not False:
-                # `Group.wait`, written out: a coroutine less.
+                # `Commit.wait`, written out: a coroutine less.
                 future = get_running_loop().create_future()
                 admitted.waiters.append(future)
                 await future
@@ -268,7 +267,7 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
                 return True
         return await carefully(event, priority, level)
 
-    def admit(event: Any, vote: Vote | None = None) -> Group | bool:  # noqa: C901, PLR0911, PLR0912
+    def admit(event: Any, vote: Vote | None = None) -> Commit | bool:  # noqa: C901, PLR0911, PLR0912
         nonlocal batch_class, credit, high
         if credit <= 0 or get_ident() != thread:
             return False
@@ -306,7 +305,7 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
             payload = encode(event)
         except OpenOutcryError:  # the slow path says what is wrong with it
             return False
-        commit: Group | None = commits.stage_one(
+        commit: Commit | None = commits.stage_one(
             event, event_id, payload, *kind, None if vote is None else vote.cast
         )
         if commit is None:

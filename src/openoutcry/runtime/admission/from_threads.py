@@ -16,7 +16,7 @@ from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.threads import InThread
-from openoutcry.runtime.durability.groups import Group
+from openoutcry.runtime.durability.committer import Commit
 
 Entry = tuple[Any, bool, "Future[bool]", InThread | None]
 
@@ -53,7 +53,7 @@ class ThreadQueue:
             verdict = self._admission.admit_one(event, priority)
             if isinstance(verdict, Wait):
                 return False
-            if isinstance(verdict, Group):
+            if isinstance(verdict, Commit):
                 verdict.on_done.append(partial(_answer, verdict, event, future, self._admission))
             else:
                 future.set_result(verdict)
@@ -201,7 +201,7 @@ class ThreadIntake:
         self._check_empty()
 
 
-def _answer(commit: Group, event: Any, future: "Future[bool]", admission: Admission) -> None:
+def _answer(commit: Commit, event: Any, future: "Future[bool]", admission: Admission) -> None:
     """The commit that a thread's event belongs to is over."""
     if future.done():
         return

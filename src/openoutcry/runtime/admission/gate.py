@@ -40,9 +40,11 @@ from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access,
 from openoutcry.runtime.admission.fast_path import FastPath, Vote
 from openoutcry.runtime.admission.room import Room
 from openoutcry.runtime.delivery.causation import Tracker, current
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.groups import Group, Receipt
+from openoutcry.runtime.durability.committer import Commit, Receipt
+from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
 
 log = logging.getLogger("openoutcry")
@@ -69,7 +71,7 @@ class Admitted:
     """
 
     count: int = 0
-    commits: dict[Group, Any] = field(default_factory=dict)
+    commits: dict[Commit, Any] = field(default_factory=dict)
     has_to_wait: bool = False
     is_refused: bool = False
     error: Exception | None = None
@@ -83,25 +85,30 @@ class Admission:
         check_thread: Raises `WrongThread` on a thread that is not the bus's.
         fast_path: The hot path.
         dispatcher: Where what is admitted is delivered from.
+        slot: Where the journal is opened, when the first event needs it.
         room: How full the mailboxes are, and who waits for room.
         refused: Refused events by reason.
-        store: What keeps events durable, if anything does. It is opened when it is first needed.
 
     """
 
-    def __init__(self, bus: BusState, releasers: frozenset[str]) -> None:
+    def __init__(
+        self, bus: BusState, make_slot: Callable[[Dispatcher], StoreSlot], releasers: frozenset[str]
+    ) -> None:
         self._bus = bus
         self.access = Access(bus, releasers)
         self.check_thread = self.access.check_thread
         self.seen = bus.seen
         self.fast_path = FastPath(bus, self)
         self.dispatcher = self.fast_path.dispatcher
+        self.slot = make_slot(self.dispatcher)
         self.room = Room(bus, self.fast_path, self)
         self._in_a_row = 0
-        self.store: Store | None = None
-        self.open_store: Callable[[], Store] | None = None
         self.reset()
-        bus.on_drained = self.drained
+
+    @property
+    def store(self) -> Store | None:
+        """What keeps events durable, if anything does. It is opened when it is first needed."""
+        return self.slot.store
 
     # -- counts -------------------------------------------------------------------------------------
 
@@ -151,7 +158,7 @@ class Admission:
         paid = False
         while True:
             verdict = self._look(event, priority, level, vote, patient=True, paid=paid)
-            if isinstance(verdict, Group):
+            if isinstance(verdict, Commit):
                 return await self.committed(event, verdict)
             if isinstance(verdict, Wait):
                 paid = verdict.reason is Refusal.RATE_LIMITED
@@ -168,7 +175,7 @@ class Admission:
     def publish_nowait(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
         """Publish without waiting for room or a turn of the loop: a durable event is committed at once."""
         verdict = self.admit_one(event, priority, level)
-        if isinstance(verdict, Group):
+        if isinstance(verdict, Commit):
             return self._commit_now(event, verdict)
         return self.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
 
@@ -237,7 +244,7 @@ class Admission:
                     admitted.has_to_wait = not admitted.is_refused
                     break
                 admitted.count += 1
-                if isinstance(verdict, Group):
+                if isinstance(verdict, Commit):
                     admitted.commits[verdict] = event
                 elif admitted.count >= IN_A_ROW_MAX:
                     break
@@ -247,7 +254,7 @@ class Admission:
             admitted.error = error
         return admitted
 
-    def admit_one(self, event: Any, priority: bool = False, level: str | None = None) -> bool | Wait | Group:
+    def admit_one(self, event: Any, priority: bool = False, level: str | None = None) -> bool | Wait | Commit:
         """Let one event in (True, or the commit it waits for), refuse it, or say that it has to wait."""
         if not priority and level is None:
             admitted = self.fast_path.admit(event)
@@ -264,7 +271,7 @@ class Admission:
         *,
         patient: bool = False,
         paid: bool = False,
-    ) -> bool | Wait | Group:
+    ) -> bool | Wait | Commit:
         """Look at everything: let an event in, refuse and count it, or say how long to wait.
 
         A durable event is let in by a commit that is still to come: then that is returned. `patient` says
@@ -308,14 +315,14 @@ class Admission:
         """Return what an event must survive. The journal is opened when the first one has to."""
         store = self.store
         if store is None:
-            if self.open_store is None:
+            if not self.slot.has_journal:
                 if asked is not None and level_named(asked):
                     raise ConfigError(
                         f"level is {asked!r}, but this bus has no journal: make it with "
                         "EventBus(enable_persistence=True), or leave the level out"
                     )
                 return Level.MEMORY
-            store = self.open_store()
+            store = self.slot.open()
         return store.level_of(event_type, asked)
 
     # -- what is let in -----------------------------------------------------------------------------
@@ -339,7 +346,7 @@ class Admission:
             self.fast_path.stage(event)
         return True
 
-    def _commit(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Group | bool:
+    def _commit(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:
         """Take a durable event into the next commit, or into the outbox of the call that publishes it."""
         store = self.store
         assert store is not None
@@ -350,7 +357,7 @@ class Admission:
             vote.prepare()
         then = None if vote is None else vote.cast
         outbox = self.outbox()
-        commit: Group | bool = True
+        commit: Commit | bool = True
         if outbox is None:
             commit = store.stage(event, lane, level, then)
         else:
@@ -363,7 +370,7 @@ class Admission:
         self._learn(type(event))
         return commit
 
-    def _admit_kill_switch(self, event: Any, level: Level) -> bool | Group:
+    def _admit_kill_switch(self, event: Any, level: Level) -> bool | Commit:
         """Deliver a kill switch at once, and have it written behind that."""
         store, bus = self.store, self._bus
         if store is not None and store.knows(event.event_id):
@@ -398,7 +405,7 @@ class Admission:
             )
             return True
 
-    def _again(self, event: Any, high: bool, level: Level) -> bool | Group:
+    def _again(self, event: Any, high: bool, level: Level) -> bool | Commit:
         """An event whose id was seen: nothing new is delivered, but its level must be reached as well."""
         self.duplicates += 1
         store = self.store
@@ -456,7 +463,7 @@ class Admission:
 
     # -- commits ------------------------------------------------------------------------------------
 
-    async def committed(self, event: Any, commit: Group) -> bool:
+    async def committed(self, event: Any, commit: Commit) -> bool:
         """Wait until a durable event has reached its level. True, or the error that kept it out."""
         try:
             await commit.wait()
@@ -464,7 +471,7 @@ class Admission:
             self.excuse(event, error)
         return True
 
-    def _commit_now(self, event: Any, commit: Group) -> bool:
+    def _commit_now(self, event: Any, commit: Commit) -> bool:
         """Commit a durable event here and now. True, or the error that kept it out."""
         assert self.store is not None
         self.store.commits.commit_now()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
@@ -35,7 +36,8 @@ from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Handler, Subscription
-from openoutcry.runtime.durability.groups import Receipt
+from openoutcry.runtime.durability.committer import Receipt
+from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.runtime.rounds.rounds import Rounds
 
@@ -123,9 +125,10 @@ class EventBus:
         self._bus = bus = BusState(
             max_queue_size, self.config.backpressure, first_clock, History(history_size), seen
         )
-        self._consumers = consumers = Consumers(bus)
-        self._admission = admission = Admission(bus, self.config.kill_switch_releasers)
-        self._dispatcher = dispatcher = admission.dispatcher
+        make_slot = partial(StoreSlot, bus, persistence_config, journal, clock)
+        self._admission = admission = Admission(bus, make_slot, self.config.kill_switch_releasers)
+        dispatcher, slot = admission.dispatcher, admission.slot
+        self._consumers = consumers = Consumers(bus, dispatcher)
         self._rounds = rounds = _rounds(self.config, clock)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = lifecycle = Lifecycle(
@@ -136,13 +139,13 @@ class EventBus:
             admission,
             intake,
             rounds,
+            slot,
             health_check_config,
             clock,
             persistence_config,
-            journal,
         )
         self._monitor = monitor = lifecycle.monitor
-        self._subscribing = Subscribing(bus, consumers, dispatcher, admission, monitor)
+        self._subscribing = Subscribing(bus, consumers, dispatcher, admission, slot, monitor)
         self._signals = Signals(bus, admission, rounds)
         self._inspection = Inspection(bus, dispatcher, admission, rounds, monitor)
         self._admin = Admin(bus, admission, lifecycle)
@@ -553,7 +556,7 @@ class EventBus:
     def on_journal_error(self, callback: Callable[[JournalError], Any]) -> None:
         """Call `callback(error)` when the journal dies or cannot be read. What it raises is logged."""
         self._admission.check_thread("on_journal_error")
-        self._lifecycle.on_journal_error.append(callback)
+        self._bus.on_journal_error.append(callback)
 
     # -- looking at it ------------------------------------------------------------------------------
 
@@ -669,8 +672,8 @@ class EventBus:
     def persistence(self) -> EventPersistence | None:
         """The persistence layer, or None if the bus has no journal. Opens the journal."""
         self._admission.check_thread("persistence")
-        store = self._lifecycle.open_store() if self.config.persistence is not None else None
-        return None if store is None else store.face
+        slot = self._admission.slot
+        return slot.open().face if slot.has_journal else None
 
     # -- deprecated names: call bus.admin.<name> ------------------------------------------------------
 

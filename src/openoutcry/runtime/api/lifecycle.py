@@ -11,25 +11,23 @@ start.
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextvars import Context
 from threading import get_ident
-from typing import Any
 
-from openoutcry.clocks import SystemClock, clock_of_loop
+from openoutcry.clocks import clock_of_loop
 from openoutcry.config import HealthCheckConfig, PersistenceConfig, check_number
 from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, WrongThread
 from openoutcry.journals import Recovered
-from openoutcry.ports import Clock, Journal
+from openoutcry.ports import Clock, FileJournal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
-from openoutcry.runtime.api.failover import Failover, finish_swap, recover_file
 from openoutcry.runtime.control.requests import ControlledBus
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.causation import current, install, uninstall
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.rounds.rounds import Rounds
@@ -59,10 +57,10 @@ class Lifecycle:
         admission: Admission,
         intake: ThreadIntake,
         rounds: Rounds,
+        slot: StoreSlot,
         health: HealthCheckConfig | None,
         clock: Clock | None,
         persistence: PersistenceConfig | None,
-        journal: Journal | None,
     ) -> None:
         self._controlled = controlled
         self._bus = bus
@@ -72,17 +70,14 @@ class Lifecycle:
         self._intake = intake
         self._rounds = rounds
         self._own_clock = clock
+        self._slot = slot
         self._persistence = persistence
-        self._journal = journal
         self._control: ControlServer | None = None
         self._starting: asyncio.Task[None] | None = None
-        self.on_journal_error: list[Callable[[JournalError], Any]] = []
-        if persistence is not None:
-            admission.open_store = self.open_store
         self._stopping: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[Recovered] | None = None
-        self.can_recover = persistence is not None and journal is None
-        self.monitor = Monitor(bus, consumers, dispatcher, self, health)
+        self.can_recover = slot.has_file
+        self.monitor = Monitor(bus, consumers, dispatcher.stalls, self, health)
 
     @property
     def state(self) -> str:
@@ -113,21 +108,6 @@ class Lifecycle:
     def _start_is_over(self, _task: "asyncio.Task[None]") -> None:
         self._starting = None
 
-    def open_store(self) -> Store:
-        """Open the journal, if it is not open."""
-        store = self._admission.store
-        if store is None:
-            assert self._persistence is not None
-            self._set_clock(self._own_clock or clock_of_loop(asyncio.get_running_loop()))
-            if self._journal is None:
-                finish_swap(self._persistence.path)
-            store = self._admission.store = Store(
-                self._bus, self._dispatcher, self._persistence, self._journal
-            )
-            store.on_error = self.on_journal_error
-            self._admission.fast_path.forget_classes()
-        return store
-
     async def recover_journal(self) -> Recovered:
         """Go on in a new journal because the operator says so: recovery may try as often again."""
         found = await self.recover()
@@ -136,7 +116,7 @@ class Lifecycle:
 
     async def recover(self) -> Recovered:
         """Go on in a new journal, built from what verifies of the dead one."""
-        if self._persistence is None or not self.can_recover:
+        if not self.can_recover:
             raise OpenOutcryError(
                 "recover_journal is for a bus with a journal file of its own (persistence_config); a journal "
                 "that was given to the bus is recovered by its owner, with recover_into"
@@ -145,7 +125,7 @@ class Lifecycle:
             raise BusClosed("the bus is stopping: recover its journal when it has stopped, or start it again")
         if self._recovering is None:
             self._recovering = asyncio.get_running_loop().create_task(
-                self._recover_journal(self._persistence), name="openoutcry:recover", context=Context()
+                self._recover_journal(), name="openoutcry:recover", context=Context()
             )
             self._recovering.add_done_callback(self._recovery_is_over)
         return await asyncio.shield(self._recovering)
@@ -155,17 +135,14 @@ class Lifecycle:
         if not task.cancelled():
             task.exception()  # whoever waits for it is told
 
-    async def _recover_journal(self, config: PersistenceConfig) -> Recovered:
-        store = self._admission.store
-        if store is None:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(None, recover_file, config)
-        damage = self.monitor.journal.damage()
-        if store.commits.dead is None and not damage:
+    async def _recover_journal(self) -> Recovered:
+        store = self._slot.store
+        if store is not None and store.commits.dead is None and not self.monitor.journal.damage():
             raise OpenOutcryError("the journal is not dead, so there is nothing to recover; go on")
-        regenerating = Failover(self._bus, self._consumers, self._dispatcher, self._admission, config)
-        _, found = await regenerating.run(store)
-        self.monitor.forget()
+        found = await self._slot.recover()
+        if store is not None:
+            self._admission.fast_path.forget_classes()
+            self.monitor.forget()
         return found
 
     async def count_unsettled(self) -> int:
@@ -176,12 +153,12 @@ class Lifecycle:
             raise OpenOutcryError(
                 f"the bus is {self.state}: recover_persisted_events comes before start, which does it as well"
             )
-        return await self.open_store().count_unsettled()
+        return await self._slot.open().count_unsettled()
 
     async def _start_durable(self) -> None:
         """Have the agents restore their state, then start."""
         current.set(None)
-        store = self.open_store()
+        store = self._slot.open()
         self._admission.access.restoring = True
         try:
             await store.restore()
@@ -193,10 +170,10 @@ class Lifecycle:
 
     async def _open_control(self, store: Store) -> None:
         """Serve the command line beside a journal that is a file; in virtual time nobody would connect."""
-        path = getattr(store.journal, "path", None)
-        if path is None or hasattr(asyncio.get_running_loop(), "clock"):
+        journal = store.journal
+        if not isinstance(journal, FileJournal) or hasattr(asyncio.get_running_loop(), "clock"):
             return
-        control = ControlServer(self._controlled, path)
+        control = ControlServer(self._controlled, journal.path)
         try:
             await control.start()
         except JournalError as error:
@@ -212,10 +189,10 @@ class Lifecycle:
                 return
             self._give_up_loop()
         bus.loop = loop
-        self._set_clock(self._own_clock or clock_of_loop(bus.loop))
+        bus.set_clock(self._own_clock or clock_of_loop(bus.loop))
         bus.busy = bus.control_waiting = 0
         bus.thread_waiting = False
-        store = self._admission.store
+        store = self._slot.store
         if store is not None:
             store.hand_over()
         bus.running = True
@@ -233,17 +210,9 @@ class Lifecycle:
         self._admission.room.look()
         self._intake.take_in()
         self.monitor.begin()
-        bus.begin_watch(self.monitor)
+        self._dispatcher.stalls.begin(self.monitor)
         if not bus.busy:
             bus.rested()
-
-    def _set_clock(self, clock: Clock) -> None:
-        """Use this clock. Readings of another one cannot be compared with it, so idle times start anew."""
-        bus = self._bus
-        if clock is not bus.clock and not isinstance(clock, SystemClock):
-            for subscription in bus.router:
-                subscription.last_ns = clock.now_ns()
-        bus.clock = clock
 
     def _give_up_loop(self) -> None:
         """Let go of a loop that was closed without a stop: what was in flight waits again."""
@@ -257,7 +226,7 @@ class Lifecycle:
                 for batch in list(mailbox.open):
                     mailbox.release(batch)
         self._stopping = None
-        bus.stop_watching()
+        self._dispatcher.stalls.end()
         self.monitor.end()
 
     async def stop(self, timeout_s: float) -> None:
@@ -265,7 +234,7 @@ class Lifecycle:
         check_number("timeout_s", timeout_s, 0)
         if self.state == "new":
             self._close()
-            self._close_store()
+            self._slot.close()
             return
         if self.state == "stopped":
             return
@@ -326,7 +295,7 @@ class Lifecycle:
         if self._recovering is not None:
             await asyncio.wait([self._recovering])
         bus.running = False
-        bus.stop_watching()
+        self._dispatcher.stalls.end()
         await self._consumers.stop(CANCEL_GRACE_S)
         self._close()
         assert bus.loop is not None
@@ -336,14 +305,9 @@ class Lifecycle:
             if self._control is not None:
                 await self._control.stop()
                 self._control = None
-            self._close_store()
+            self._slot.close()
         finally:
             bus.stopped()
-
-    def _close_store(self) -> None:
-        store, self._admission.store = self._admission.store, None
-        if store is not None:
-            store.close()
 
     def _close(self) -> None:
         self._bus.phase = "stopped"

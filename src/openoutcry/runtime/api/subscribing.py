@@ -22,6 +22,7 @@ from openoutcry.runtime.delivery.subscription import (
     takes,
     unwrapped,
 )
+from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.health.monitor import Monitor
 
 
@@ -34,12 +35,14 @@ class Subscribing:
         consumers: Consumers,
         dispatcher: Dispatcher,
         admission: Admission,
+        slot: StoreSlot,
         monitor: Monitor,
     ) -> None:
         self._bus = bus
         self._consumers = consumers
         self._dispatcher = dispatcher
         self._admission = admission
+        self._slot = slot
         self._monitor = monitor
 
     def subscribe(
@@ -114,7 +117,7 @@ class Subscribing:
         """Return the name that a subscription gets from its handler; with a cursor it must be unique."""
         wanted = qualified_name(handler)
         name = self._bus.router.free_name(wanted)
-        if durable and name != wanted and self._admission.open_store is not None:
+        if durable and name != wanted and self._slot.has_journal:
             raise DuplicateName(
                 f"{wanted!r} is the name of another subscription, and with a journal each needs one of its "
                 "own, the same at every start: give this one a name=..., or durable=False"
@@ -139,7 +142,7 @@ class Subscribing:
         subscription.mailbox.withdraw(gone)
         subscription.withdraw_held(gone)
         self._bus.withdraw_control(subscription, gone)
-        self._bus.on_drained(None)
+        self._dispatcher.drained(None)
         subscription.wake()
 
     def end_idle(self, max_idle_seconds: float) -> int:

@@ -14,7 +14,7 @@ from openoutcry.runtime.delivery.failures import Failures, described, no_answer
 from openoutcry.runtime.delivery.in_flight import InFlightMarker
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.delivery.worker import Worker
+from openoutcry.runtime.delivery.worker import Deliverer, Worker
 
 log = logging.getLogger("openoutcry")
 
@@ -37,10 +37,17 @@ class Consumer:
 
     """
 
-    def __init__(self, subscription: Subscription, bus: BusState, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        subscription: Subscription,
+        bus: BusState,
+        dispatcher: Deliverer,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self.subscription = subscription
         self.name = subscription.name
         self._bus = bus
+        self._dispatcher = dispatcher
         self._loop = loop
         options, lane = subscription.options, subscription.mailbox.normal
         self.timeout_ns = options.timeout_ns
@@ -59,7 +66,7 @@ class Consumer:
         self.need_control()
 
     def _new_worker(self, *, is_control: bool) -> Worker:
-        return Worker(self, self.subscription, self._bus, self._loop, is_control=is_control)
+        return Worker(self, self.subscription, self._bus, self._dispatcher, self._loop, is_control=is_control)
 
     def need_control(self) -> None:
         """Have a control worker if a kill switch may come."""
@@ -207,7 +214,7 @@ class Consumer:
         """The journal is open again, in a new file: mark calls in it from the next on."""
         for worker in self.active_workers():
             worker.mark_with(
-                InFlightMarker.of(self.subscription, self._bus.marks, is_control=worker.is_control)
+                InFlightMarker.of(self.subscription, self._bus.durability.marks, is_control=worker.is_control)
             )
 
     # -- the ends of workers ------------------------------------------------------------------------

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.delivery.worker import Deliverer
 
 
 class Consumers:
     """Begins and ends the consumers of one bus."""
 
-    def __init__(self, bus: BusState) -> None:
+    def __init__(self, bus: BusState, dispatcher: Deliverer) -> None:
         self._bus = bus
+        self._dispatcher = dispatcher
         self._by_subscription: dict[Subscription, Consumer] = {}
         self._leaving: set[Consumer] = set()
 
@@ -27,7 +29,7 @@ class Consumers:
         """Start the workers of a subscription."""
         loop = self._bus.loop
         assert loop is not None
-        self._by_subscription[subscription] = Consumer(subscription, self._bus, loop)
+        self._by_subscription[subscription] = Consumer(subscription, self._bus, self._dispatcher, loop)
 
     def end(self, subscription: Subscription) -> None:
         """End a subscription: what waits is withdrawn and counted, and running calls go on to their end."""
@@ -37,13 +39,13 @@ class Consumers:
         subscription.withdraw_held()
         bus.withdraw_control(subscription)
         bus.router.remove(subscription)
-        bus.on_ended(subscription)
+        bus.durability.ended(subscription)
         consumer = self._by_subscription.pop(subscription, None)
         if consumer is not None:
             self._leaving = {other for other in self._leaving if not other.is_over} | {consumer}
             consumer.wake()
             consumer.wake_control()
-        bus.on_drained(None)
+        self._dispatcher.drained(None)
 
     async def stop(self, grace_s: float) -> None:
         """End all workers, and give the calls that are running so much time after they were cancelled."""

@@ -19,6 +19,7 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import Undecodable, decode_many, encode
 from openoutcry.ports import BuriedEvent
+from openoutcry.runtime.delivery.offsets import CursorSaver
 from openoutcry.runtime.delivery.subscription import Subscription
 
 log = logging.getLogger("openoutcry")
@@ -81,17 +82,10 @@ class Pushes(Protocol):
 
 
 class DeadLetters:
-    """The dead letters of a bus.
-
-    Attributes:
-        durable: Whether letters are to be written into a journal.
-        changed: Called when something is to be written.
-
-    """
+    """The dead letters of a bus; with a journal they are written into it."""
 
     def __init__(self) -> None:
-        self.durable = False
-        self.changed: Callable[[], None] = lambda: None
+        self._saver: CursorSaver | None = None
         self._next_id = 1
         self._buried: list[BuriedEvent] = []
         self._removed: list[int] = []
@@ -111,13 +105,13 @@ class DeadLetters:
         letter = replace(letter, letter_id=self._next_id, position=position, attempts=attempts)
         self._next_id += 1
         subscription.dead_letters.append(letter)
-        if self.durable and offsets is not None:
+        if self._saver is not None and offsets is not None:
             try:
                 self._buried.append(_to_bury(letter))
             except InvalidEvent as error:
                 log.warning("a dead letter of %s is not in the journal: %s", subscription.name, error)
             offsets.touched(1)
-            self.changed()
+            self._saver.save_soon()
         return letter
 
     def _remove(self, subscription: Subscription, letter_ids: set[int]) -> None:
@@ -126,14 +120,17 @@ class DeadLetters:
         subscription.dead_letters.extend(kept)
         pending = {letter.letter_id for letter in self._buried} & letter_ids
         self._buried = [letter for letter in self._buried if letter.letter_id not in pending]
-        if self.durable:
+        if self._saver is not None:
             self._removed += sorted(letter_ids - pending)
 
     # -- the journal's side -------------------------------------------------------------------------
 
-    def load(self, letters: Iterable[BuriedEvent]) -> None:
-        """Take over the letters of a journal; each goes to its subscription when that is made."""
-        self.durable = True
+    def load(self, letters: Iterable[BuriedEvent], saver: CursorSaver) -> None:
+        """Take over the letters of a journal; each goes to its subscription when that is made.
+
+        From now on `saver` is told when something is to be written.
+        """
+        self._saver = saver
         self._stored = {}
         for letter in letters:
             self._stored.setdefault(letter.subscription, []).append(letter)
@@ -151,7 +148,7 @@ class DeadLetters:
 
     def leave(self, subscription: Subscription) -> None:
         """Keep the letters of a subscription that was ended, for the next one of that name."""
-        if self.durable and subscription.offsets is not None:
+        if self._saver is not None and subscription.offsets is not None:
             kept: list[BuriedEvent] = []
             for letter in subscription.dead_letters:
                 with suppress(InvalidEvent):
@@ -209,7 +206,13 @@ class DeadLetters:
             _, lane = _lane(subscription, letter.lane)
             self._redriven[subscription.name, letter.lane, lane.accepted] = letter
             count += 1
+        if count:
+            self._changed()  # so that commits look for what has been handled, until all of it has
         return count
+
+    def _changed(self) -> None:
+        if self._saver is not None:
+            self._saver.save_soon()
 
     def settle(self, subscriptions: Iterable[Subscription]) -> None:
         """Remove the letters whose redriven events were settled."""
@@ -245,7 +248,7 @@ class DeadLetters:
             self._removed += sorted(gone)
             count += len(gone)
         if count:
-            self.changed()
+            self._changed()
         return count
 
     def knows(self, name: str) -> bool:
@@ -263,7 +266,7 @@ class DeadLetters:
         }
         if gone:
             self._remove(subscription, gone)
-            self.changed()
+            self._changed()
         return len(gone)
 
 

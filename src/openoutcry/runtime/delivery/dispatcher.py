@@ -20,8 +20,8 @@ from typing import Any, Protocol
 from openoutcry.core.lanes import Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.retries import DeadLetter
-from openoutcry.runtime.delivery.offsets import LaneOffsets
-from openoutcry.runtime.delivery.router import Group
+from openoutcry.runtime.delivery.router import Route
+from openoutcry.runtime.delivery.stalls import StallWatch
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 
@@ -55,8 +55,6 @@ class Dispatcher:
         mixed: Whether the staged events may differ in class or type.
         held_back: Events that wait for the start, kill switches not counted.
         held_in_journal: Events that wait for the start in the journal alone.
-        released: Returns up to which position of the journal everything has been released.
-        fall_behind: Lets a lane of a subscription read on from the journal instead of being handed things.
 
     """
 
@@ -68,29 +66,30 @@ class Dispatcher:
         "_intake",
         "_noted",
         "_staged_at_ns",
-        "fall_behind",
         "held_back",
         "held_in_journal",
         "mixed",
-        "released",
         "scheduled",
         "staged",
+        "stalls",
     )
 
     def __init__(self, bus: BusState, intake: Intake) -> None:
         self._bus = bus
         self._intake = intake
-        bus.dispatcher = self
+        self.stalls = StallWatch(bus, intake)
         self.staged: list[Any] = []
         self.scheduled = self.mixed = False
         self._staged_at_ns = 0
-        self.released: Callable[[], int] = int
-        self.fall_behind: Callable[[Subscription, LaneOffsets], None] = lambda _subscription, _lane: None
         self._before_start: list[tuple[Any, str, int, list[int] | None]] = []
         self._committed: list[tuple[Any, str, int]] = []
         self.held_back = self.held_in_journal = 0
         self._after: int | None = None
-        self._noted: dict[int, tuple[Group, ...]] = {}
+        self._noted: dict[int, tuple[Route, ...]] = {}
+
+    def drained(self, mailbox: Mailbox | None) -> None:
+        """A mailbox has moved while the bus is under pressure; None: any of them may have."""
+        self._intake.drained(mailbox)
 
     @property
     def held_back_all(self) -> int:
@@ -120,7 +119,7 @@ class Dispatcher:
 
     def hold_back(self, event: Any, lane: str, positions: list[int] | None = None) -> None:
         """Keep an event for the start. `positions` is as for `deliver_control`."""
-        self._before_start.append((event, lane, self.released(), positions))
+        self._before_start.append((event, lane, self._bus.durability.released, positions))
         self.held_back += lane != "control"
 
     def begin(self, event: Any) -> None:
@@ -162,8 +161,8 @@ class Dispatcher:
             routes = bus.router.routes
             for group in routes.get(type(batch[0])) or bus.router.route(batch[0]):
                 self.push(group.subscriptions, batch, self._staged_at_ns)
-        if not bus.watching:
-            bus.watch()
+        if not self.stalls.is_on:
+            self.stalls.look()
         if self.staged:
             self.begin(self.staged[0])
 
@@ -176,7 +175,7 @@ class Dispatcher:
     def _deliver_mixed(self, batch: list[Any]) -> None:
         router = self._bus.router
         routes = router.routes
-        touched: dict[Group, None] = {}
+        touched: dict[Route, None] = {}
         noted, self._noted = self._noted, {}
         for event in batch:
             groups = routes.get(event.__class__)
@@ -260,11 +259,13 @@ class Dispatcher:
         is_bounded = mailbox.stalled and (mailbox.gates or queue is mailbox.high)
         if positions is not None and its is not None:
             if is_bounded and not its.behind:
-                self.fall_behind(subscription, its)
+                self._bus.durability.fall_behind(subscription, its)
             return its.behind
         room = max(0, self._bus.pressure.capacity - mailbox.waiting) if is_bounded else len(events)
         if its is not None and its.behind and queue.keeps_all:
-            its.hold(events[:room], self.released() if self._after is None else self._after, at_ns)
+            its.hold(
+                events[:room], self._bus.durability.released if self._after is None else self._after, at_ns
+            )
             rest = queue.push_overflowing(events[room:], 0, at_ns)
         elif is_bounded:
             rest = queue.push_overflowing(events, room, at_ns)
@@ -301,12 +302,12 @@ class Dispatcher:
                 self.push(group.subscriptions, events, at_ns, positions)
         else:
             self._release_mixed(events, positions, at_ns)
-        if not bus.watching:
-            bus.watch()
+        if not self.stalls.is_on:
+            self.stalls.look()
 
     def _release_mixed(self, events: list[Any], positions: Sequence[int], at_ns: int) -> None:
         router = self._bus.router
-        parts: dict[Group, tuple[list[Any], list[int]]] = {}
+        parts: dict[Route, tuple[list[Any], list[int]]] = {}
         for event, position in zip(events, positions, strict=True):
             for group in router.route(event):
                 part = parts.get(group)
@@ -332,7 +333,7 @@ class Dispatcher:
         for subscription in self._bus.router:
             offsets = None if subscription.offsets is None else subscription.offsets.of(lane)
             if offsets is not None and not offsets.behind:
-                self.fall_behind(subscription, offsets)
+                self._bus.durability.fall_behind(subscription, offsets)
 
     def _note(self, events: list[Any], at_ns: int) -> None:
         """Enter events that were not staged in the history, the rates and the ids that were seen."""
@@ -352,7 +353,7 @@ class Dispatcher:
         positions = (position,) if position else None
         for group in bus.router.route(event):
             self.push(group.subscriptions, events, now_ns, positions, "high")
-        bus.watch()
+        self.stalls.look()
 
     def deliver_control(
         self, event: Any, positions: list[int] | None = None, *, is_known: bool = False
@@ -372,7 +373,7 @@ class Dispatcher:
         for subscription in bus.router:
             subscription.mailbox.cut_all()
         self._intake.hurry()
-        bus.watch()
+        self.stalls.look()
 
     def deliver_held_back(self, is_known: Callable[[str], bool] = lambda _: False) -> None:
         """The bus has started: deliver what was published before, kill switches first.

@@ -151,13 +151,13 @@ class Offsets:
         is_noted: Whether the cursors are to be saved.
         is_held: Whether nothing is begun before they are.
         closed_at: Where the journal ended when it was closed; -1 while it is open.
-        watch: Called at every settling, if set.
 
     """
 
     __slots__ = (
         "_hold",
         "_saver",
+        "_watcher",
         "closed_at",
         "control",
         "high",
@@ -167,7 +167,6 @@ class Offsets:
         "normal",
         "takes",
         "unsaved",
-        "watch",
     )
 
     def __init__(
@@ -184,14 +183,45 @@ class Offsets:
         self.unsaved = 0
         self.is_noted = self.is_held = False
         self.closed_at = -1
-        self.watch: Callable[[], None] | None = None
+        self._watcher: Callable[[], None] | None = None
         self._saver = saver
         self._hold = hold
 
     def rebind(self, saver: CursorSaver) -> None:
-        """Go on under another store: the bus was stopped and started again."""
+        """Go on with another saver: the journal was opened again."""
         self._saver = saver
         self.is_noted = False
+        self.let_go()
+
+    def watch(self, watcher: Callable[[], None] | None) -> None:
+        """Call `watcher` at every settling from now on; None: call nobody."""
+        self._watcher = watcher
+
+    def note(self) -> None:
+        """Have the cursors saved soon."""
+        self.is_noted = True
+        self._saver.note(self)
+
+    def note_closed(self, head: int) -> None:
+        """The journal is closed, and ends at `head`: what is remembered here holds as long as it does."""
+        self.closed_at = head
+
+    def go_on_at(self, head: int, saved: dict[str, tuple[int, Stretches]]) -> None:
+        """Go on in a journal that ends at `head` and has these cursors of the subscription, by lane."""
+        self.closed_at = head
+        for lane in self.lanes:
+            lane.saved = saved.get(lane.lane.name)
+
+    def take_unsaved(self) -> int:
+        """Return how many settled events are being saved now."""
+        count, self.unsaved = self.unsaved, 0
+        self.is_noted = False
+        return count
+
+    def give_back_unsaved(self, count: int) -> None:
+        """So many could not be saved. Handling goes on: who cannot save need not stand still."""
+        self.unsaved += count
+        self.is_noted = True
         self.let_go()
 
     @property
@@ -207,15 +237,14 @@ class Offsets:
         """Note that `count` events were settled, so that the cursors have to be saved."""
         self.unsaved += count
         if not self.is_noted:
-            self.is_noted = True
-            self._saver.note(self)
+            self.note()
         if self.unsaved >= UNSAVED_MOST:
             self._saver.save_soon()
             if self.unsaved >= 2 * UNSAVED_MOST and not self.is_held and self._saver.can_save():
                 self.is_held = True
                 self._hold(True)
-        if self.watch is not None:
-            self.watch()
+        if self._watcher is not None:
+            self._watcher()
 
     def let_go(self) -> None:
         """The cursors were saved, or cannot be: the subscription goes on."""

@@ -8,7 +8,7 @@
 So a crash finds both or neither: the outputs of a call are never there without its event being settled.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,21 +29,25 @@ class Output:
     then: Callable[[int], None] | None
 
 
-Post = Callable[[Subscription, Batch, list[Output]], Awaitable[None]]
-"""Commits what a call has published together with the settling of its event."""
+class Posts(Protocol):
+    """The durability of a bus, as an outbox sees it."""
+
+    async def post(self, subscription: Subscription, batch: Batch, outputs: list[Output]) -> None:
+        """Commit what a call has published together with the settling of its event."""
+        ...
 
 
 class Poster(Protocol):
-    """The bus, as an outbox sees it.
+    """The bus, as an outbox sees it."""
 
-    Attributes:
-        post: Commits outputs; None without a journal, and then they go out at once.
-        forget: Takes back what a failed call had published.
+    @property
+    def durability(self) -> Posts:
+        """What keeps the outputs; without a journal there are none."""
+        ...
 
-    """
-
-    post: Post | None
-    forget: Callable[[list[Output]], None]
+    def forget(self, outputs: list[Output]) -> None:
+        """Take back what a failed call had published."""
+        ...
 
 
 class Posting(Protocol):
@@ -68,10 +72,8 @@ def posting(drive: Drive, worker: Posting, bus: Poster) -> Drive:
     guard, lineage = worker.guard, worker.lineage
 
     async def drive_and_post(events: Any, handler: Any) -> None:
-        batch, post = worker.batch, bus.post
-        if post is None or batch is None:
-            await drive(events, handler)
-            return
+        batch = worker.batch
+        assert batch is not None, "it is called for a batch"
         outputs: list[Output] = lineage.open_outbox()
         try:
             await drive(events, handler)
@@ -84,6 +86,6 @@ def posting(drive: Drive, worker: Posting, bus: Poster) -> Drive:
             bus.forget(outputs)  # its event waits again, or is buried: another call makes them
             return
         guard.end()  # the call is over: committing is not the handler's time
-        await post(worker.subscription, batch, outputs)
+        await bus.durability.post(worker.subscription, batch, outputs)
 
     return drive_and_post

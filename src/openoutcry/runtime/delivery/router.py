@@ -15,7 +15,7 @@ from openoutcry.runtime.delivery.subscription import Handler, Selector, Subscrip
 ENDED_KEPT = 256
 
 
-class Group:
+class Route:
     """Subscriptions with the same selectors, and the list in which the feed collects events for them."""
 
     __slots__ = ("bucket", "subscriptions")
@@ -38,10 +38,10 @@ class Router:
     def __init__(self) -> None:
         self._by_handler: dict[object, Subscription] = {}
         self._by_name: dict[str, Subscription] = {}
-        self._groups: dict[frozenset[Selector], Group] = {}
+        self._groups: dict[frozenset[Selector], Route] = {}
         self._ended: list[Subscription] = []
         self._ended_rows: dict[str, list[int]] = {}
-        self.routes: dict[object, tuple[Group, ...]] = {}
+        self.routes: dict[object, tuple[Route, ...]] = {}
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._by_name.values())
@@ -102,10 +102,10 @@ class Router:
         by_selectors: dict[frozenset[Selector], list[Subscription]] = {}
         for subscription in self:
             by_selectors.setdefault(subscription.selectors, []).append(subscription)
-        self._groups = {selectors: Group(tuple(subs)) for selectors, subs in by_selectors.items()}
+        self._groups = {selectors: Route(tuple(subs)) for selectors, subs in by_selectors.items()}
         self.routes = {}
 
-    def route(self, event: Any) -> tuple[Group, ...]:
+    def route(self, event: Any) -> tuple[Route, ...]:
         """Return the groups that take an event."""
         cls: type = type(event)
         found = self.routes.get(cls)

@@ -1,29 +1,31 @@
 """The state of a running bus that its parts share: clock, loop, who is busy, and who waits for the end.
 
-It also watches for subscriptions that have stopped moving.
+It decides nothing: admission, the dispatcher and the workers read and change it.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any
 
+from openoutcry.clocks import SystemClock
 from openoutcry.config import BackpressureConfig
-from openoutcry.core.holds import Hold, SharedHolds
+from openoutcry.core.holds import SharedHolds
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Pressure
 from openoutcry.core.rates import Rates
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import BusClosed
+from openoutcry.errors import BusClosed, JournalError
 from openoutcry.events import Event
-from openoutcry.ports import Clock, Marks
+from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import Cause, Tracker
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
+from openoutcry.runtime.delivery.durability import Durability, NoDurability
 from openoutcry.runtime.delivery.history import History, SeenIds
-from openoutcry.runtime.delivery.outbox import Output, Post
+from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.router import Router
-from openoutcry.runtime.delivery.subscription import HealthObserver, Subscription
+from openoutcry.runtime.delivery.subscription import Subscription
 
 log = logging.getLogger("openoutcry")
 
@@ -50,30 +52,8 @@ class Envelopes:
         return self._known.get(event_id)
 
 
-class Deliverer(Protocol):
-    """The dispatcher: whoever runs first may deliver what is staged.
-
-    Attributes:
-        scheduled: Whether a delivery is due.
-
-    """
-
-    scheduled: bool
-
-    def deliver(self) -> None:
-        """Hand what is staged to the mailboxes."""
-        ...
-
-
-class _NothingToDeliver:
-    scheduled = False
-
-    def deliver(self) -> None:
-        """Do nothing: the dispatcher has not been made yet."""
-
-
 _event_id = attrgetter("event_id")
-_NOTHING_TO_DELIVER = _NothingToDeliver()
+NO_DURABILITY = NoDurability()
 
 
 class BusState:
@@ -115,24 +95,25 @@ class BusState:
         self.room_waiting = False
         self.pressured = False
         self.fullest: Mailbox | None = None
-        self.on_drained: Callable[[Mailbox | None], None] = lambda _mailbox: None
         self.dead_letters = DeadLetters()
-        self.pending_ids: Callable[[], Iterable[str]] = tuple
-        self.marks: Marks | None = None
-        self.on_ended: Callable[[Subscription], None] = lambda _subscription: None
-        self.post: Post | None = None
-        self.forget: Callable[[list[Output]], None] = lambda _outputs: None
-        self.refill: Callable[[Subscription], None] = lambda _subscription: None
+        self.durability: Durability = NO_DURABILITY
+        self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
         self._joiners: list[asyncio.Future[None]] = []
-        self._tick: asyncio.TimerHandle | None = None
-        self.watching = False
-        self.watched_since_ns = 0
-        self._health: HealthObserver | None = None
         self.rates: Rates | None = None
-        self.dispatcher: Deliverer = _NOTHING_TO_DELIVER
+
+    def set_durability(self, durability: Durability | None) -> None:
+        """Have this keep what is durable from now on; None: nothing does."""
+        self.durability = NO_DURABILITY if durability is None else durability
+
+    def set_clock(self, clock: Clock) -> None:
+        """Go by this clock. What was read from another one cannot be compared with it: idling starts anew."""
+        if clock is not self.clock and not isinstance(clock, SystemClock):
+            for subscription in self.router:
+                subscription.last_ns = clock.now_ns()
+        self.clock = clock
 
     # -- what workers ask ---------------------------------------------------------------------------
 
@@ -142,16 +123,12 @@ class BusState:
         return SLICE_MOST_NS if busy < 2 else max(SLICE_LEAST_NS, TURN_NS // busy)
 
     def rested(self) -> None:
-        """Everything delivered is settled, or what is left is paused: tell who waits for that."""
+        """Everything delivered is settled, or what is left is paused: wake those who wait for that."""
         if self._joiners and self.settled():
             joiners, self._joiners = self._joiners, []
             for joiner in joiners:
                 if not joiner.done():
                     joiner.set_result(None)
-
-    def drained(self, mailbox: Mailbox) -> None:
-        """A worker moved on while the bus was under pressure."""
-        self.on_drained(mailbox)
 
     def dead(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> None:
         """File a dead letter of an event with this number in its lane, and tell the observers."""
@@ -163,6 +140,18 @@ class BusState:
         """Tell the observers that most events of a subscription fail, or that it handles them again."""
         for callback in self.on_failing:
             guarded(callback, subscription, subscription.failing)
+
+    def journal_failed(self, error: JournalError) -> None:
+        """Tell the observers that the journal is dead, or cannot be read."""
+        for callback in self.on_journal_error:
+            guarded(callback, error)
+
+    def forget(self, outputs: list[Output]) -> None:
+        """A call has failed: what it had published never was."""
+        seen = self.seen
+        for output in outputs:
+            seen.now.discard(output.entry.event_id)
+            seen.before.discard(output.entry.event_id)
 
     def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
         """Return what a publication by the handler of `event`, admitted at `asked_ns`, inherits."""
@@ -191,7 +180,7 @@ class BusState:
             self._joiners.remove(future)
 
     def stopped(self) -> None:
-        """Tell who waits for everything to be settled that it is, or that it will not be."""
+        """Wake those who wait for everything to be settled; it is, or it will not be."""
         self.rested()
         joiners, self._joiners = self._joiners, []
         waiting = sum(s.mailbox.waiting for s in self.router)
@@ -201,7 +190,7 @@ class BusState:
                     BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
                 )
 
-    # -- depth and stalls ---------------------------------------------------------------------------
+    # -- depth --------------------------------------------------------------------------------------
 
     def depth(self) -> int:
         """Return how many events wait in the fullest gating mailbox."""
@@ -213,84 +202,13 @@ class BusState:
         self.fullest = fullest
         return deepest
 
-    def begin_watch(self, health: HealthObserver) -> None:
-        """The bus has started: look for stalled subscriptions, and tell `health` whenever work begins."""
-        self._health = health
-        self.watch()
-
-    def watch(self) -> None:
-        """Look for stalled subscriptions from now on, for as long as anything waits."""
-        if self._tick is None and self.loop is not None:
-            self.watched_since_ns = self.clock.now_ns()
-            self._watch_on(self.loop)
-
-    def _watch_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._tick = loop.call_later(self.pressure.config.grace_s / 2, self._look)
-        self.watching = True
-        if self._health is not None:
-            self._health.work_begins()
-
-    def stop_watching(self) -> None:
-        """Stop looking for stalled subscriptions."""
-        self._health = None
-        if self._tick is not None:
-            self._tick.cancel()
-            self._tick = None
-            self.watching = False
-
-    def _look(self) -> None:
-        self._tick = None
-        self.watching = False
-        now_ns = self.clock.now_ns()
-        grace_ns = self.pressure.config.grace_s * 1e9
-        unfinished = False
-        for subscription in tuple(self.router):  # a callback may unsubscribe
-            mailbox = subscription.mailbox
-            waiting, progress = mailbox.waiting, mailbox.progress
-            unfinished = unfinished or waiting > 0 or mailbox.stalled
-            if not waiting or progress != subscription.moved_at[0]:
-                subscription.moved_at = (progress, now_ns)
-                if mailbox.stalled and waiting < self.pressure.fall[0]:
-                    self._set_stalled(subscription, stalled=False)
-            elif self.holds.is_alone:
-                subscription.moved_at = (progress, now_ns)  # most are held: that is no standing still
-            elif not mailbox.stalled and now_ns - subscription.moved_at[1] >= grace_ns:
-                self._set_stalled(subscription, stalled=True)
-        if unfinished and self._tick is None and self.loop is not None:
-            self._watch_on(self.loop)
-
-    def _set_stalled(self, subscription: Subscription, *, stalled: bool) -> None:
-        subscription.mailbox.set_stalled(stalled)
-        waiting = subscription.mailbox.waiting
-        if stalled:
-            log.warning(
-                "%s has not moved for %s s with %d events waiting: it does not hold up the others any more",
-                subscription.name,
-                self.pressure.config.grace_s,
-                waiting,
-            )
-        else:
-            log.info("%s moves again, with %d events waiting", subscription.name, waiting)
-        for callback in self.on_stalled:
-            guarded(callback, subscription, stalled)
-        self.on_drained(None)
-
-    def still_ns(self, subscription: Subscription, now_ns: int) -> int:
-        """Return for how long a subscription has not moved with events waiting; 0 if it moves, or may not."""
-        mailbox = subscription.mailbox
-        progress, since_ns = subscription.moved_at
-        may_not = not self.running or Hold.OTHER_ALONE in subscription.holds
-        if may_not or not mailbox.waiting or progress != mailbox.progress:
-            return 0
-        return max(0, now_ns - max(since_ns, self.watched_since_ns))
-
     def stalled_names(self) -> tuple[str, ...]:
         """Return the names of the subscriptions that do not gate because they have stopped moving."""
         return tuple(s.name for s in self.router if s.mailbox.stalled)
 
     def in_flight_ids(self) -> set[str]:
         """Return the ids of all events that wait or are in a handler."""
-        ids: set[str] = set(self.pending_ids())
+        ids: set[str] = set(self.durability.pending_ids())
         lists: dict[int, list[Any]] = {}  # subscriptions share them: each is looked at once
         for subscription in self.router:
             for mailbox in (subscription.mailbox, subscription.control):

@@ -207,6 +207,14 @@ class Attached(Protocol):
         """Others are handled from now on beside the current calls."""
         ...
 
+    def leave_marks(self) -> None:
+        """The journal is closed: mark nothing in it any more, and begin nothing that was taken before."""
+        ...
+
+    def take_marks(self) -> None:
+        """The journal is open again, in a new file: mark calls in it from the next on."""
+        ...
+
 
 class _Nobody:
     """Stands in for the consumer while a subscription has none."""
@@ -217,7 +225,7 @@ class _Nobody:
     def wake_control(self) -> None:
         """Nobody looks."""
 
-    resumed = mark_as_beside = wake_control
+    resumed = mark_as_beside = leave_marks = take_marks = wake_control
 
 
 _NOBODY = _Nobody()
@@ -407,6 +415,14 @@ class Subscription:
     def mark_as_beside(self) -> None:
         """Note that others are handled from now on beside the current calls."""
         self._consumer.mark_as_beside()
+
+    def leave_marks(self) -> None:
+        """Mark no call in the journal any more: it is closed."""
+        self._consumer.leave_marks()
+
+    def take_marks(self) -> None:
+        """Mark calls in the journal from the next on: it is open again, in a new file."""
+        self._consumer.take_marks()
 
     def ledger_rows(self) -> list[LedgerRow]:
         """Return the loss ledger's rows: control (if a kill switch may come), high and normal lane."""

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
+from openoutcry.core.mailbox import Mailbox
 from openoutcry.runtime.delivery.call_guard import CallGuard
 from openoutcry.runtime.delivery.causation import Lineage, current
 from openoutcry.runtime.delivery.failures import Failures
@@ -40,6 +41,25 @@ SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 SAMPLE_MASK = 7
 GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
+
+
+class Deliverer(Protocol):
+    """The dispatcher, as workers see it: whoever runs first may deliver what is staged.
+
+    Attributes:
+        scheduled: Whether a delivery is due.
+
+    """
+
+    scheduled: bool
+
+    def deliver(self) -> None:
+        """Put what is staged into the mailboxes."""
+        ...
+
+    def drained(self, mailbox: Mailbox | None) -> None:
+        """A worker has moved on while the bus is under pressure."""
+        ...
 
 
 class Owner(Protocol):
@@ -97,6 +117,7 @@ class Worker:
 
     __slots__ = (
         "_bus",
+        "_dispatcher",
         "_drive",
         "_limit",
         "_loop",
@@ -124,6 +145,7 @@ class Worker:
         owner: Owner,
         subscription: Subscription,
         bus: BusState,
+        dispatcher: Deliverer,
         loop: asyncio.AbstractEventLoop,
         *,
         is_control: bool,
@@ -131,6 +153,7 @@ class Worker:
         options = subscription.options
         self._owner = owner
         self._bus = bus
+        self._dispatcher = dispatcher
         self._loop = loop
         self.subscription = subscription
         self.mailbox = subscription.control if is_control else subscription.mailbox
@@ -147,7 +170,7 @@ class Worker:
         self.lineage = Lineage(self, subscription, bus)
         self._thread = HandlerThread(f"openoutcry:{subscription.name}") if options.blocking else None
         self._drive = self._make_drive()
-        self.marker = InFlightMarker.of(subscription, bus.marks, is_control=is_control)
+        self.marker = InFlightMarker.of(subscription, bus.durability.marks, is_control=is_control)
         context = copy_context()
         context.run(current.set, self.lineage)
         self.task: asyncio.Task[None] = loop.create_task(
@@ -196,7 +219,7 @@ class Worker:
         """Work until the subscription ends."""
         bus, guard, mailbox, subscription = self._bus, self.guard, self.mailbox, self.subscription
         holds, latencies, options = subscription.holds, subscription.latencies, subscription.options
-        dispatcher, tracker, clock_ns = bus.dispatcher, bus.tracker, bus.clock.now_ns
+        dispatcher, tracker, clock_ns = self._dispatcher, bus.tracker, bus.clock.now_ns
         is_control, is_guarded, takes_one = self.is_control, options.is_guarded, self._takes_one
         high, normal, drive, gave_way = mailbox.high, mailbox.normal, self._drive, 0
         now_ns = slice_began_ns = clock_ns()
@@ -249,7 +272,7 @@ class Worker:
             else:
                 now_ns = clock_ns()
             if bus.pressured:
-                bus.drained(mailbox)
+                dispatcher.drained(mailbox)
             if now_ns - slice_began_ns >= SLICE_LEAST_NS and now_ns - slice_began_ns >= bus.slice_ns():
                 await asyncio.sleep(0)
                 now_ns = slice_began_ns = clock_ns()
@@ -270,12 +293,12 @@ class Worker:
         if not holds.may_begin:
             return None
         if mailbox.behind:
-            bus.refill(self.subscription)
+            bus.durability.catch_up(self.subscription)
             self._owner.end_superseded()
         takes_one = self._takes_one or holds.one_at_a_time
         if bus.room_waiting and Hold.ALONE not in holds:
             # One at a time, and told when it is begun: each makes room for somebody who waits for it.
-            self._loop.call_soon(bus.drained, mailbox)
+            self._loop.call_soon(self._dispatcher.drained, mailbox)
             takes_one = True
         return mailbox.take(1 if takes_one else self._limit, now_ns)
 
@@ -405,6 +428,6 @@ class Worker:
                 bus.rested()
         if not task.cancelled() and task.exception() is not None:
             log.critical("the worker of %s ended", self.subscription.name, exc_info=task.exception())
-        if bus.dispatcher.scheduled:
-            bus.dispatcher.deliver()  # it was woken to do so, and then cancelled
+        if self._dispatcher.scheduled:
+            self._dispatcher.deliver()  # it was woken to do so, and then cancelled
         self._owner.worker_ended(self)

@@ -19,6 +19,7 @@ from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, selects, takes
+from openoutcry.runtime.durability.committer import Committer
 
 log = logging.getLogger("openoutcry")
 
@@ -113,21 +114,19 @@ class CatchUp:
         bus: BusState,
         dispatcher: Dispatcher,
         journal: Journal,
-        released: Callable[[], int],
+        commits: Committer,
         unreadable: Callable[[Subscription, LaneOffsets, Stored, Undecodable], None],
-        failed: Callable[[JournalError], None],
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
         self.pages = Pages(journal)
-        self._released = released
+        self._commits = commits
         self._unreadable = unreadable
-        self._failed = failed
 
     def fall_behind(self, subscription: Subscription, offsets: LaneOffsets) -> None:
         """Let a live lane read on from the journal, from what it was handed last."""
         # What is being released now may have been handed to it in part.
-        offsets.read_upto = max(self._released(), offsets.newest)
+        offsets.read_upto = max(self._commits.released, offsets.newest)
         offsets.behind = True
         subscription.mailbox.fall_behind(+1)
 
@@ -146,10 +145,10 @@ class CatchUp:
             # What cannot be read is not skipped: it waits until the journal is recovered into a new file.
             subscription.read_on(error=str(error))
             log.critical("%s cannot read on from the journal: %s", subscription.name, error)
-            self._failed(error)
+            self._bus.journal_failed(error)
 
     def _read_page(self, subscription: Subscription, offsets: LaneOffsets) -> None:
-        released = self._released()
+        released = self._commits.released
         if offsets.read_upto < released:
             page, upto = self.pages.after(offsets.read_upto, released)
             self._hand(subscription, offsets, page, upto)

@@ -1,13 +1,13 @@
 """Commits: durable events are staged, written in one commit per turn of the loop, and only then released.
 
 ```
-  admission ──▶ group ──(next turn)──▶ write ──▶ sync, if any event asks for `disk` ──▶ release to the mailboxes
-             ▲                                                                └──▶ wake the publishers
+  admission ──▶ commit ──(next turn)──▶ write ──▶ sync, if an event asks for it ──▶ release to the mailboxes
+             ▲                                                             └──▶ wake the publishers
              └── everybody who publishes in the same turn, or while a sync goes on
 ```
 
-A publisher that was woken knows that its event survives; no handler has seen an event that does not. What a
-refused commit held was never admitted: it is forgotten, so that publishing it again is a fresh attempt.
+A publisher that is woken knows that its event survives; no handler has seen an event that does not. What was
+in a refused commit was never admitted: its ids are forgotten, so that publishing it again is a new attempt.
 """
 
 import asyncio
@@ -19,47 +19,199 @@ from time import perf_counter_ns
 from typing import Any, Protocol
 
 from openoutcry.errors import JournalDead, JournalError
-from openoutcry.ports import Changes, Entry, Journal, Level, Step
+from openoutcry.ports import Alike, Changes, DiskTask, Entry, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState, guarded
-from openoutcry.runtime.durability.groups import Group, Then
 
 log = logging.getLogger("openoutcry")
 
 SYNC_INLINE_NS = 2_000_000
 """A disk that takes longer than this for a sync is waited for in a thread."""
+NEVER = 2**63
+"""A position that is never reached, and a time that never comes."""
+
+Then = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """Changes to save with the next commit, and whom to tell when they are saved, or are not."""
+class Receipt:
+    """What became of a published event.
 
-    changes: Changes
-    saved: Callable[[], None]
-    undo: Callable[[], None]
+    Attributes:
+        accepted: Whether it was accepted, as `publish` says.
+        event_id: Its id.
+        position: Its position in the journal; 0 where it is not journaled, or was refused.
+        level: The level it was accepted at: `memory`, `process` or `disk`.
+        duplicate: Whether it had been accepted before, and nothing new was delivered.
+
+    """
+
+    accepted: bool
+    event_id: str
+    position: int
+    level: str
+    duplicate: bool
+
+
+class Commit:
+    """Events that are written together.
+
+    As long as its entries differ in nothing but the event, they are kept as ids and payloads.
+
+    Attributes:
+        events: The events, in order.
+        ids: Their ids.
+        level: What all of them must survive, while they are alike.
+        payloads: Their JSON, while they are alike.
+        entries: The entries, once they differ; None before.
+        thens: What to call with the position of an event when it is released, by its index.
+        began_ns: When its first event was admitted, on the bus's monotonic clock.
+        wall_ns: The same, in nanoseconds since 1970.
+        must_sync: Whether it is synced whatever its level.
+        error: Why nothing of it was admitted, if so.
+        written: What the journal has written of it, once it has.
+        head: The newest position after the write.
+        is_over: Whether it was released or refused. One that is only written may not have reached its level.
+
+    """
+
+    __slots__ = (
+        "_index",
+        "_indexed",
+        "began_ns",
+        "entries",
+        "error",
+        "events",
+        "head",
+        "ids",
+        "is_over",
+        "level",
+        "must_sync",
+        "on_done",
+        "payloads",
+        "thens",
+        "waiters",
+        "wall_ns",
+        "written",
+    )
+
+    def __init__(self, began_ns: int, wall_ns: int) -> None:
+        self.began_ns = began_ns
+        self.wall_ns = wall_ns
+        self.events: list[Any] = []
+        self.ids: list[str] = []
+        self.payloads: list[bytes] = []
+        self.level = Level.MEMORY
+        self.entries: list[Entry] | None = None
+        self._index: dict[str, int] = {}
+        self._indexed = 0
+        self.thens: dict[int, Then] = {}
+        self.waiters: list[asyncio.Future[None]] = []
+        self.on_done: list[Callable[[], None]] = []
+        self.must_sync = self.is_over = False
+        self.error: JournalError | None = None
+        self.written: Written | None = None
+        self.head = 0
+
+    def add(self, event: Any, entry: Entry) -> None:
+        """Add an event."""
+        if entry.lane == "normal" and entry.header is None and entry.wall_ns == self.wall_ns:
+            self.add_alike([event], [entry.event_id], [entry.payload], entry.level)
+            return
+        if self.entries is None:
+            self.entries = list(self.to_write()) if self.ids else []
+        self.entries.append(entry)
+        self.events.append(event)
+        self.ids.append(entry.event_id)
+
+    def add_alike(self, events: list[Any], ids: list[str], payloads: list[bytes], level: Level) -> None:
+        """Add events of the normal lane that carry everything the journal is to know of them."""
+        if self.entries is None and (self.level is level or not self.ids):
+            self.level = level
+            self.payloads += payloads
+        else:
+            if self.entries is None:
+                self.entries = list(self.to_write())
+            self.entries.extend(Alike(ids, payloads, level, self.wall_ns))
+        self.events += events
+        self.ids += ids
+
+    def to_write(self) -> Sequence[Entry]:
+        """Return the entries."""
+        if self.entries is not None:
+            return self.entries
+        return Alike(self.ids, self.payloads, self.level, self.wall_ns)
+
+    def index_of(self, event_id: str) -> int | None:
+        """Return the index of the event with an id; None if it is not in this commit."""
+        for number in range(self._indexed, len(self.ids)):
+            self._index[self.ids[number]] = number
+        self._indexed = len(self.ids)
+        return self._index.get(event_id)
+
+    async def wait(self) -> None:
+        """Wait until it is released, or raise why it was not. A cancellation leaves the commit going on."""
+        if not self.is_over:
+            future = asyncio.get_running_loop().create_future()
+            self.waiters.append(future)
+            await future
+        if self.error is not None:
+            raise self.error
+
+    def wake(self) -> None:
+        """The commit is over: wake everybody who waits for it."""
+        self.is_over = True
+        waiters, self.waiters = self.waiters, []
+        for future in waiters:
+            if not future.done():
+                future.set_result(None)
+        for call in self.on_done:
+            call()
+
+
+class Extras(Protocol):
+    """Changes that a commit brings along, and what to do when it is written or refused."""
+
+    @property
+    def changes(self) -> Changes:
+        """The changes."""
+        ...
+
+    def saved(self) -> None:
+        """They were written."""
+        ...
+
+    def refused(self) -> None:
+        """They were not: they are to be saved with the next commit."""
+        ...
 
 
 class CommitExtras(Protocol):
-    """Who knows what is to be saved beside events."""
+    """What a committer asks of the store around it, seldom: see `Committer.bring_extras`."""
 
-    def ready(self) -> Ready | None:
-        """Return what is to be saved now, or None."""
+    def take(self) -> Extras | None:
+        """Return what is to be saved with this commit, or None."""
+        ...
+
+    def look_after(self) -> None:
+        """Look after the journal's files, which are being written to. Raises `JournalDead`."""
         ...
 
     def died(self, error: JournalError) -> None:
-        """Note that the journal takes nothing more."""
+        """The journal takes nothing more."""
         ...
 
     def conflict(self, event: Any, position: int) -> None:
-        """Note that an event has the id of another one with different content."""
+        """An event has the id of another one with different content."""
         ...
 
 
 class Committer:
-    """Writes groups of events, one at a time, and releases what has reached its level.
+    """Writes one commit at a time, and releases what has reached its level.
 
     Attributes:
         released: Everything up to this position has been released.
+        born_at: The journal's head when this committer was made.
         waiting: Ordinary and high-priority events that are staged or written and not released.
         dead: The error that ended the journal, if one did.
         refused: Why the last commit was refused, if it was.
@@ -68,17 +220,19 @@ class Committer:
     """
 
     def __init__(
-        self, bus: BusState, dispatcher: Dispatcher, journal: Journal, store: CommitExtras, sync: str
+        self, bus: BusState, dispatcher: Dispatcher, journal: Journal, extras: CommitExtras, sync: str
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
         self._journal = journal
-        self._store = store
+        self._extras = extras
+        self._extras_at = NEVER
+        self._look_after_ns = 0
         self._sync = sync
         self._sync_ns = 0
-        self._group: Group | None = None
-        self._unfinished: list[Group] = []
-        self._syncing: tuple[Group, Step] | None = None
+        self._open: Commit | None = None
+        self._unfinished: list[Commit] = []
+        self._syncing: tuple[Commit, DiskTask] | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._scheduled = False
         self._held_back = 0
@@ -90,91 +244,107 @@ class Committer:
 
     # -- staging ------------------------------------------------------------------------------------
 
-    def pending(self, event_id: str) -> tuple[Group, int] | None:
-        """Return the group and the index of an event that waits for its commit."""
-        for group in self._unfinished:
-            index = group.index_of(event_id)
+    def pending(self, event_id: str) -> tuple[Commit, int] | None:
+        """Return the commit that an event waits for and its index in it; None if it waits for none."""
+        for commit in self._unfinished:
+            index = commit.index_of(event_id)
             if index is not None:
-                return group, index
+                return commit, index
         return None
 
     def pending_ids(self) -> list[str]:
         """Return the ids of everything that waits for its commit."""
-        return [event_id for group in self._unfinished for event_id in group.ids]
+        return [event_id for commit in self._unfinished for event_id in commit.ids]
 
     @property
     def began_ns(self) -> int | None:
-        """When the oldest group that waits for its commit was begun; None when none waits."""
+        """When the oldest commit that is not over was begun; None if there is none."""
         if self._syncing is not None:
             return self._syncing[0].began_ns
-        return None if self._group is None else self._group.began_ns
+        return None if self._open is None else self._open.began_ns
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits for a commit."""
-        return self._group is None and self._syncing is None
+        return self._open is None and self._syncing is None
 
-    def stage(self, event: Any, entry: Entry, then: Then | None = None, *, gates: bool = True) -> Group:
+    def stage(
+        self, event: Any, payload: bytes, lane: str, level: Level, header: Header | None, then: Then | None
+    ) -> Commit:
         """Take an event into the next commit. `then` is called with its position when it is released."""
-        group = self._open_group()
-        index = group.add(event, entry)
+        commit = self._open or self._begin()
+        commit.add(event, Entry(event.event_id, payload, lane, level, commit.wall_ns, header))
         if then is not None:
-            group.thens[index] = then
-        self.waiting += gates
-        return group
+            commit.thens[len(commit.ids) - 1] = then
+        self.waiting += lane != "control"
+        return commit
+
+    def stage_entry(self, event: Any, entry: Entry, then: Then | None) -> Commit:
+        """Take an event of which the entry was made before into the next commit, as `stage` does."""
+        commit = self._open or self._begin()
+        commit.add(event, entry)
+        if then is not None:
+            commit.thens[len(commit.ids) - 1] = then
+        self.waiting += entry.lane != "control"
+        return commit
 
     def stage_alike(
         self, events: list[Any], ids: list[str], payloads: list[bytes], level: Level
-    ) -> Group | None:
-        """Take ordinary events into the next commit. None where the journal is dead."""
+    ) -> Commit | None:
+        """Take ordinary events into the next commit. None if the journal is dead."""
         if self.dead is not None:
             return None
-        group = self._group or self._open_group()
-        group.add_alike(events, ids, payloads, level)
+        commit = self._open or self._begin()
+        commit.add_alike(events, ids, payloads, level)
         self.waiting += len(events)
-        return group
+        return commit
 
     def stage_one(
         self, event: Any, event_id: str, payload: bytes, level: Level, lane: str, then: Then | None = None
-    ) -> Group | None:
-        """Take one event into the next commit, as `stage` does. None where the journal is dead."""
+    ) -> Commit | None:
+        """Take one event into the next commit, as `stage` does. None if the journal is dead."""
         if self.dead is not None:
             return None
-        group = self._group or self._open_group()
+        commit = self._open or self._begin()
         if lane != "normal":
-            group.add(event, Entry(event_id, payload, lane, level, group.wall_ns))
-        elif group.entries is None and (group.level is level or not group.ids):
-            group.level = level
-            group.events.append(event)
-            group.ids.append(event_id)
-            group.payloads.append(payload)
+            commit.add(event, Entry(event_id, payload, lane, level, commit.wall_ns))
+        elif commit.entries is None and (commit.level is level or not commit.ids):
+            commit.level = level
+            commit.events.append(event)
+            commit.ids.append(event_id)
+            commit.payloads.append(payload)
         else:
-            group.add_alike([event], [event_id], [payload], level)
+            commit.add_alike([event], [event_id], [payload], level)
         if then is not None:
-            group.thens[len(group.events) - 1] = then
+            commit.thens[len(commit.ids) - 1] = then
         self.waiting += 1
-        return group
+        return commit
 
-    def _open_group(self) -> Group:
-        group = self._group
-        if group is None:
-            clock = self._bus.clock
-            group = self._group = Group(clock.now_ns(), clock.wall_ns())
-            self._unfinished.append(group)
+    def _begin(self) -> Commit:
+        """Begin a commit, to be written in the next turn of the loop or when the current sync is over."""
         if not self._scheduled and self._syncing is None:
+            asyncio.get_running_loop().call_soon(self._commit)
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
-        return group
+        clock = self._bus.clock
+        commit = self._open = Commit(clock.now_ns(), clock.wall_ns())
+        self._unfinished.append(commit)
+        return commit
 
-    def wall_ns(self) -> int:
-        """Return the time that the entries of the open group carry."""
-        return self._open_group().wall_ns
+    def ask(self, *, sync: bool = False) -> Commit:
+        """Return a commit that is written soon, with whatever is to be saved; `sync`: and synced."""
+        commit = self._open or self._begin()
+        commit.must_sync = commit.must_sync or sync
+        return commit
 
-    def ask(self, *, sync: bool = False) -> Group:
-        """Return a group that is committed soon, with whatever is to be saved; and synced, if asked for."""
-        group = self._open_group()
-        group.must_sync = group.must_sync or sync
-        return group
+    # -- what is asked of the store, and when ----------------------------------------------------------
+
+    def bring_extras(self, from_position: int = 0) -> None:
+        """Have the first commit after this position was released bring extras along; by default the next."""
+        self._extras_at = min(self._extras_at, from_position)
+
+    def look_after(self, from_ns: int = 0) -> None:
+        """Have commits that begin at this time or later look after the files; by default the next."""
+        self._look_after_ns = from_ns
 
     # -- committing ---------------------------------------------------------------------------------
 
@@ -185,170 +355,170 @@ class Committer:
         def go_on() -> None:
             self._held_back -= 1
             if not self._scheduled:
-                self._turn()
+                self._commit()
 
         return go_on
+
+    def refuse(self, error: JournalError) -> None:
+        """Accept nothing more, without telling anybody that the journal has died."""
+        self.dead = self.dead or error
 
     def note_error(self, error: JournalError) -> None:
         """Something else than a commit went wrong with the journal."""
         if isinstance(error, JournalDead):
             self._died(error)
 
-    def _turn(self) -> None:
-        self._scheduled = False
-        if self._syncing is None and self._group is not None and not self._held_back:
-            self._commit(inline=False)
-
     def commit_now(self) -> None:
         """Commit and release, here and now, whatever is staged."""
         if self._syncing is not None:
-            group, _ = self._syncing
+            commit, _ = self._syncing
             self._syncing = None
-            self._sync_inline(group)
-        if self._group is not None:
-            self._commit(inline=True)
+            self._sync_inline(commit)
+        self._commit(now=True)
 
-    def _commit(self, *, inline: bool) -> None:
-        group, self._group = self._group, None
-        assert group is not None
+    def _commit(self, *, now: bool = False) -> None:
+        """Write what is staged, sync it if that is asked for, and release it. `now`: wait for nothing."""
+        self._scheduled = False
+        commit = self._open
+        if commit is None or (not now and (self._syncing is not None or self._held_back)):
+            return
+        self._open = None
         if self.dead is not None:
-            self._fail(group, self.dead)
+            self._fail(commit, self.dead)
             return
-        ready = None
+        extras = None
         try:
-            ready = self._store.ready()
-            written = self._journal.write(group.to_write(), None if ready is None else ready.changes)
-        except Exception as error:  # noqa: BLE001 - an adapter of somebody's: whoever waits must be told
-            if ready is not None:
-                ready.undo()
-            self._fail(group, _as_journal_error(error))
+            if commit.began_ns >= self._look_after_ns:
+                self._extras.look_after()
+            if self.released >= self._extras_at:
+                self._extras_at = NEVER
+                extras = self._extras.take()
+            written = self._journal.write(commit.to_write(), None if extras is None else extras.changes)
+        except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
+            if extras is not None:
+                extras.refused()
+            self._fail(commit, _as_journal_error(error))
             return
-        group.written = written
-        group.head = self._journal.head
-        if ready is not None:
-            ready.saved()
-        if not (written.wants_sync or group.must_sync):
-            self._release(group)
-        elif inline or self._sync == "inline" or (self._sync == "auto" and self._sync_ns < SYNC_INLINE_NS):
-            self._sync_inline(group)
+        commit.written = written
+        commit.head = self._journal.head
+        if extras is not None:
+            extras.saved()
+        if not (written.wants_sync or commit.must_sync):
+            self._release(commit)
+        elif now or self._sync == "inline" or (self._sync == "auto" and self._sync_ns < SYNC_INLINE_NS):
+            self._sync_inline(commit)
         else:
-            self._sync_in_thread(group)
+            self._sync_in_thread(commit)
 
-    def _sync_inline(self, group: Group) -> None:
+    def _sync_inline(self, commit: Commit) -> None:
         began_ns = perf_counter_ns()
         try:
             self._journal.sync()
         except Exception as error:  # noqa: BLE001 - as above
-            self._fail(group, _as_journal_error(error))
+            self._fail(commit, _as_journal_error(error))
             return
-        self._note_sync(perf_counter_ns() - began_ns)
-        self._release(group)
-
-    def _note_sync(self, took_ns: int) -> None:
         # The usual time, not the worst: a disk that hiccups once is not slow.
-        self._sync_ns += (took_ns - self._sync_ns) // 8
+        self._sync_ns += (perf_counter_ns() - began_ns - self._sync_ns) // 8
+        self._release(commit)
 
-    def _sync_in_thread(self, group: Group) -> None:
+    def _sync_in_thread(self, commit: Commit) -> None:
         loop = asyncio.get_running_loop()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "openoutcry-sync")
-        step = self._journal.begin_sync()
+        task = self._journal.begin_sync()
         began_ns = perf_counter_ns()
-        self._syncing = (group, step)
-        future = loop.run_in_executor(self._thread, step.perform)
-        future.add_done_callback(lambda _: self._thread_synced(step, began_ns))
+        self._syncing = (commit, task)
+        future = loop.run_in_executor(self._thread, task.perform)
+        future.add_done_callback(lambda _: self._thread_synced(task, began_ns))
 
-    def _thread_synced(self, step: Step, began_ns: int) -> None:
-        group = None
-        if self._syncing is not None and self._syncing[1] is step:
-            group, self._syncing = self._syncing[0], None
+    def _thread_synced(self, task: DiskTask, began_ns: int) -> None:
+        commit = None
+        if self._syncing is not None and self._syncing[1] is task:
+            commit, self._syncing = self._syncing[0], None
         try:
-            self._journal.end_sync(step)
+            self._journal.end_sync(task)
         except JournalError as error:
-            if group is not None:
-                self._fail(group, error)
+            if commit is not None:
+                self._fail(commit, error)
             elif isinstance(error, JournalDead):
                 self._died(error)
         else:
-            self._note_sync(perf_counter_ns() - began_ns)
-            if group is not None:
-                self._release(group)
-        if self._group is not None and not self._scheduled:
-            self._turn()
+            self._sync_ns += (perf_counter_ns() - began_ns - self._sync_ns) // 8
+            if commit is not None:
+                self._release(commit)
+        if not self._scheduled:
+            self._commit()
 
-    # -- the end of a group -------------------------------------------------------------------------
+    # -- the end of a commit ------------------------------------------------------------------------
 
     def _died(self, error: JournalError) -> None:
         if self.dead is None:
             self.dead = error
-            self._store.died(error)
+            self._extras.died(error)
 
-    def _fail(self, group: Group, error: JournalError) -> None:
-        """Nothing of the group was admitted: forget its ids, so that publishing again is a new attempt."""
-        if group.written is not None and not isinstance(error, JournalDead):
+    def _fail(self, commit: Commit, error: JournalError) -> None:
+        """Nothing of the commit was admitted: forget its ids, so that publishing again is a new attempt."""
+        if commit.written is not None and not isinstance(error, JournalDead):
             error = JournalDead(f"a sync failed, so nobody knows what is on the disk: {error}")
         if isinstance(error, JournalDead):
             self._died(error)
-        group.error = self.refused = error
+        commit.error = self.refused = error
         seen = self._bus.seen
-        self._unfinished.remove(group)
-        for entry in group.to_write():
+        self._unfinished.remove(commit)
+        for entry in commit.to_write():
             if entry.lane != "control":  # a kill switch was delivered, whatever the journal says
                 self.waiting -= 1
                 seen.now.discard(entry.event_id)
                 seen.before.discard(entry.event_id)
-        # (What was written and is not known to be on the disk is not released: nobody is handed it here, not
-        # even by reading on from the journal, but perhaps by the next life.)
-        self._bus.on_drained(None)
-        group.wake()
+        # (What was written and may not be on the disk is not released: nobody is handed it here, not even by
+        # reading on from the journal, but perhaps by the next life.)
+        self._dispatcher.drained(None)
+        commit.wake()
 
-    def _release(self, group: Group) -> None:
-        assert group.written is not None
+    def _release(self, commit: Commit) -> None:
+        written = commit.written
+        assert written is not None
         self.refused = None
-        self._unfinished.remove(group)
-        positions = group.written.positions
-        if group.events:
-            duplicates = self._note_duplicates(group) if group.written.duplicates else frozenset()
-            if group.entries is None and not duplicates:
-                self.waiting -= len(group.events)
-                self._dispatcher.release(group.events, positions, group.began_ns)
+        self._unfinished.remove(commit)
+        events, positions = commit.events, written.positions
+        if events:
+            duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
+            if commit.entries is None and not duplicates:
+                self.waiting -= len(events)
+                self._dispatcher.release(events, positions, commit.began_ns)
             else:
-                self._deliver(group, positions, duplicates)
-            self.released = max(self.released, group.head)
-            for index, then in group.thens.items():
+                self._deliver(commit, positions, duplicates)
+            self.released = max(self.released, commit.head)
+            for index, then in commit.thens.items():
                 if positions[index] <= self.born_at or index not in duplicates:
                     guarded(then, positions[index])
-        group.wake()
+        commit.wake()
 
-    def _note_duplicates(self, group: Group) -> frozenset[int]:
-        assert group.written is not None
-        found = group.written.duplicates
+    def _note_duplicates(self, commit: Commit, written: Written) -> frozenset[int]:
+        found = written.duplicates
         self.duplicates += len(found)
         for duplicate in found:
             if not duplicate.same:
-                self._store.conflict(group.events[duplicate.index], duplicate.position)
+                self._extras.conflict(commit.events[duplicate.index], duplicate.position)
         return frozenset(duplicate.index for duplicate in found)
 
-    def _deliver(self, group: Group, positions: Sequence[int], duplicates: frozenset[int]) -> None:
+    def _deliver(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
+        """Hand out events of several lanes, or beside duplicates: urgent ones one by one."""
         events, places = [], []
-        for index, entry in enumerate(group.to_write()):
+        for index, entry in enumerate(commit.to_write()):
             if entry.lane == "control":
                 continue
             self.waiting -= 1
             if index in duplicates:
                 continue
             if entry.lane == "high":
-                self._dispatcher.release_high(group.events[index], positions[index])
+                self._dispatcher.release_high(commit.events[index], positions[index])
             else:
-                events.append(group.events[index])
+                events.append(commit.events[index])
                 places.append(positions[index])
         if events:
             placed = positions if len(events) == len(positions) else places
-            self._dispatcher.release(events, placed, group.began_ns)
-
-    def hand_in(self, journal: Journal) -> None:
-        """Go on with a stand-in for the journal, which was closed."""
-        self._journal = journal
+            self._dispatcher.release(events, placed, commit.began_ns)
 
     def close(self) -> None:
         """End the thread that syncs, if there is one."""
@@ -358,7 +528,7 @@ class Committer:
 
 
 def _as_journal_error(error: Exception) -> JournalError:
-    """Return the error itself or, where a journal raised something else, that the journal is dead."""
+    """Return the error itself or, if a journal raised something else, that the journal is dead."""
     if isinstance(error, JournalError):
         return error
     dead = JournalDead(

@@ -9,7 +9,7 @@ process at its end; so many crashes beside others convict as well.)
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,10 +20,9 @@ from openoutcry.runtime.delivery.in_flight import ALONE
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.durability.saving import Call, Saving
 
 log = logging.getLogger("openoutcry")
-
-Call = tuple[str, str, int]
 
 BESIDE_FACTOR = 10
 """So many times `crash_attempts` crashes beside others convict as well."""
@@ -62,16 +61,15 @@ class CrashSuspects:
     """The suspects of earlier lives.
 
     Attributes:
-        cleared: Calls that are no suspects any more, to be saved.
         quarantined: Events that were put away.
 
     """
 
-    def __init__(self, bus: BusState, journal: Journal, limits: Limits, changed: Callable[[], None]) -> None:
+    def __init__(self, bus: BusState, journal: Journal, limits: Limits, saving: Saving) -> None:
         self._bus = bus
         self._journal = journal
         self._limits = limits
-        self._changed = changed
+        self._saving = saving
         self._known: dict[str, dict[tuple[str, int], Record]] = {}
         for suspect in journal.suspects():
             lane = suspect.lane.removesuffix(ALONE)
@@ -86,7 +84,6 @@ class CrashSuspects:
         self._alone: dict[Call, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._until_ns = 0
-        self.cleared: list[Call] = []
         self.quarantined = 0
 
     def sort_out(self, subscription: Subscription) -> None:
@@ -135,7 +132,7 @@ class CrashSuspects:
         self._open.sort(key=lambda call: -self._alone.get((call[0].name, call[1].lane.name, call[2]), 0))
         for subscription, _, _ in self._open:
             if subscription.offsets is not None:
-                subscription.offsets.watch = self._look
+                subscription.offsets.watch(self._look)
         self._next()
 
     def _next(self) -> None:
@@ -161,8 +158,7 @@ class CrashSuspects:
 
     def _clear(self, subscription: Subscription, lane: LaneOffsets, position: int) -> None:
         name = lane.lane.name
-        self.cleared += [(subscription.name, name, position), (subscription.name, name + ALONE, position)]
-        self._changed()
+        self._saving.clear([(subscription.name, name, position), (subscription.name, name + ALONE, position)])
 
     def _look(self) -> None:
         """Something was settled: perhaps a suspect."""
@@ -197,7 +193,7 @@ class CrashSuspects:
         self._bus.holds.end_alone()
         for subscription in everybody:
             if subscription.offsets is not None and not self._slow:
-                subscription.offsets.watch = None
+                subscription.offsets.watch(None)
             subscription.wake()
 
     def _silence(self) -> None:
@@ -209,8 +205,3 @@ class CrashSuspects:
         """The bus stops."""
         self._silence()
         self._bus.holds.end_alone()
-
-    def take_cleared(self) -> Sequence[Call]:
-        """Return what is to be saved."""
-        cleared, self.cleared = self.cleared, []
-        return cleared

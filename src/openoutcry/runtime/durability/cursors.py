@@ -13,20 +13,17 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import NotSubscribed, SubscriptionError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
 from openoutcry.ports import CursorState, Journal, Stored
-from openoutcry.runtime.delivery.dead_letters import DeadLetters, LetterFilter
+from openoutcry.runtime.delivery.dead_letters import LetterFilter
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
-from openoutcry.runtime.delivery.offsets import CursorSaver, LaneOffsets, Offsets
+from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
 from openoutcry.runtime.durability.restore import count_waiting
+from openoutcry.runtime.durability.saving import BUS, Saving
 
 log = logging.getLogger("openoutcry")
-
-BUS = "(bus)"
-"""The name under which a bus keeps a cursor of its own."""
-STARTED = ("(started)",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +54,6 @@ class Cursors:
     """Where the durable subscriptions of a journal stand.
 
     Attributes:
-        dropped: Cursors to forget, as (subscription, lane), to be saved.
-        moved: Cursors that have another name now, to be saved.
-        fresh: Whether a subscription has no saved cursor yet, so that the next commit must bring it.
         redelivered: Urgent events that were handed out again at a start.
 
     """
@@ -70,30 +64,23 @@ class Cursors:
         dispatcher: Dispatcher,
         journal: Journal,
         commits: Committer,
-        dead_letters: DeadLetters,
+        saving: Saving,
         suspects: CrashSuspects,
-        saver: CursorSaver,
+        saved: dict[str, dict[str, CursorState]],
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
         self._journal = journal
         self._commits = commits
-        self._dead_letters = dead_letters
+        self._saving = saving
+        self._dead_letters = bus.dead_letters
         self._suspects = suspects
-        self._saver = saver
         self._put_away = unreadable(bus)
-        self._cursors: dict[str, dict[str, CursorState]] = {}
-        for state in journal.cursors():
-            self._cursors.setdefault(state.subscription, {})[state.lane] = state
-        self._begin_at = self._beginning(self._cursors.pop(BUS, {}).get("normal"))
+        self._cursors = saved
         self._urgent: list[tuple[Stored, Any]] | None = None
         self._urgent_from = 0
         self._to_redrive: list[tuple[Subscription, DeadLetter]] = []
         self._report: asyncio.Task[None] | None = None
-        self.dropped: list[tuple[str, str]] = []
-        self.moved: list[CursorState] = []
-        self.has_started = False
-        self.fresh = False
         self.redelivered = 0
 
     def adopt(self, subscription: Subscription) -> None:
@@ -103,8 +90,8 @@ class Cursors:
         saved = self._cursors.pop(subscription.name, {})
         box = subscription.mailbox
         held: list[deque[tuple[int, Any, int]]] = []
-        # Its cursors are written with the next commit, which must not drop those of a former one.
-        self.dropped = [gone for gone in self.dropped if gone[0] != subscription.name]
+        # Its cursors are written with the next commit: those of one before it must not be dropped there.
+        self._saving.keep(subscription.name)
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
             self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
             return
@@ -120,6 +107,7 @@ class Cursors:
             subscription.control.forget_positions()
         first = self._first_floor()
         made: list[LaneOffsets] = []
+        is_new = False
         for mailbox, lane in (
             (subscription.control, subscription.control.normal),
             (box, box.high),
@@ -128,18 +116,18 @@ class Cursors:
             state = saved.get(lane.name)
             if state is None:
                 offsets = LaneOffsets(mailbox, lane, first)
-                self.fresh = True
             else:
                 offsets = LaneOffsets(mailbox, lane, state.floor, state.settled)
                 offsets.saved = (state.floor, state.settled)
                 self._report_untaken(subscription, state)
             made.append(offsets)
+            is_new = is_new or state is None
         for offsets, waiting in zip(made, held, strict=False):
             offsets.held = waiting
         control, high, normal = made
         takes_types = tuple(sorted(_types(subscription)))
         subscription.offsets = Offsets(
-            subscription.name, takes_types, (control, high, normal), self._saver, subscription.save_first
+            subscription.name, takes_types, (control, high, normal), self._saving, subscription.save_first
         )
         self._suspects.sort_out(subscription)
         self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
@@ -148,7 +136,9 @@ class Cursors:
         if self._bus.running:
             self._hand_urgent(subscription)
             self._redrive()
-        self._saver.note(subscription.offsets)
+        subscription.offsets.note()
+        if is_new:
+            self._saving.save_with_next()
 
     @staticmethod
     def _report_untaken(subscription: Subscription, state: CursorState) -> None:
@@ -173,7 +163,7 @@ class Cursors:
             states.get(lane.lane.name) == lane.saved for lane in offsets.lanes
         )
         if holds:
-            offsets.rebind(self._saver)
+            offsets.rebind(self._saving)
         return holds
 
     def hand_over(self) -> None:
@@ -194,7 +184,8 @@ class Cursors:
     def _first_floor(self) -> int:
         """Return where a subscription without a cursor begins: now or, before the start, `_beginning`."""
         # (A bus that is stopping does not run any more, and has handed out everything as well.)
-        return self._commits.released if self._bus.running or self.has_started else self._begin_at
+        begin_at = self._saving.begin_at
+        return self._commits.released if self._bus.running or begin_at is None else begin_at
 
     def _hand_urgent(self, subscription: Subscription) -> None:
         """Hand a subscription the high-priority events and kill switches that it has not settled."""
@@ -227,7 +218,6 @@ class Cursors:
     def started(self) -> None:
         """Note that the bus runs: what was read for the start is not needed any more."""
         self._urgent = None
-        self.has_started = True
         if self._cursors:
             self._report = asyncio.get_running_loop().create_task(
                 self._report_missing(dict(self._cursors)), name="openoutcry:missing"
@@ -245,32 +235,10 @@ class Cursors:
                     name,
                 )
 
-    def hand_in(self, journal: Journal) -> None:
-        """Go on with a stand-in for the journal, which was closed."""
-        self._journal = journal
-        self._urgent = None
-
     def end(self) -> None:
         """Stop reporting: the bus stops."""
         if self._report is not None:
             self._report.cancel()
-
-    def _beginning(self, bus: CursorState | None) -> int:
-        """Return where a subscription without a cursor begins.
-
-        That is the end of what earlier lives have handed out; what was published by one that never started
-        belongs to whoever is there at the first start.
-        """
-        journal = self._journal
-        if bus is None:
-            return journal.head if self._cursors else journal.first - 1
-        return journal.head if bus.takes == STARTED else bus.floor
-
-    def own_cursor(self, released: int) -> CursorState:
-        """Return the bus's own cursor, which says how far events were handed out at all."""
-        if self.has_started:
-            return CursorState(subscription=BUS, lane="normal", floor=released, takes=STARTED)
-        return CursorState(subscription=BUS, lane="normal", floor=self._begin_at)
 
     # -- what the operator may do -------------------------------------------------------------------
 
@@ -305,8 +273,8 @@ class Cursors:
         states = self._absent(name)
         waiting = await count_waiting(self._journal, states.values())
         self._cursors.pop(name, None)
-        self.dropped += [(name, lane) for lane in states]
-        await self._commits.ask().wait()
+        self._saving.drop((name, lane) for lane in states)
+        await self._saving.save()
         return waiting
 
     async def reassign(self, old: str, new: str) -> int:
@@ -318,12 +286,12 @@ class Cursors:
                 "first time, or stop the bus and drop the cursor of the new name first"
             )
         renamed = {lane: msgspec.structs.replace(s, subscription=new) for lane, s in states.items()}
-        self.moved += renamed.values()
+        self._saving.rename(renamed.values())
         self._dead_letters.rename(old, new)
         del self._cursors[old]
         self._cursors[new] = renamed
-        self.dropped += [(old, lane) for lane in states]
-        await self._commits.ask().wait()
+        self._saving.drop((old, lane) for lane in states)
+        await self._saving.save()
         return await count_waiting(self._journal, renamed.values())
 
     def ended(self, subscription: Subscription) -> None:
@@ -331,8 +299,8 @@ class Cursors:
         self._dead_letters.leave(subscription)
         offsets, subscription.offsets = subscription.offsets, None
         if offsets is not None:
-            self.dropped += [(offsets.name, lane.lane.name) for lane in offsets.lanes]
-            self._saver.save_soon()
+            self._saving.drop((offsets.name, lane.lane.name) for lane in offsets.lanes)
+            self._saving.save_soon()
 
 
 def takes_type(subscription: Subscription, entry: Stored) -> bool:

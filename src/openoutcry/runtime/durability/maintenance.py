@@ -1,6 +1,6 @@
-"""Maintenance of a journal: cursors saved in time, the write-ahead log tidied up, old entries forgotten.
+"""Maintenance of a journal: checkpoints, old entries forgotten, room given back to the disk.
 
-Nothing here runs while there is nothing to do: no timer of an idle bus is left standing.
+It is done in idle moments. No timer of an idle bus is left standing.
 """
 
 import asyncio
@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from openoutcry.config import PersistenceConfig
 from openoutcry.core.holds import Hold
 from openoutcry.errors import JournalError
-from openoutcry.ports import Journal, Step
+from openoutcry.ports import DiskTask, FileJournal, Journal
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Committer
+from openoutcry.runtime.durability.committer import NEVER, Committer
+from openoutcry.runtime.durability.saving import Saving
+from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
 
@@ -26,177 +28,151 @@ RETIRE_S = 0.002
 VACUUM_PAGES = 64
 """So many pages are given back to the disk at a time."""
 LOOK_AFTER_NS = 100_000_000
-"""A journal that is written to is looked after so often."""
+"""How often the files of a journal that is written to are looked after."""
 BUSY_LOOKS = 8
 """After so many looks at a journal that is being written to, it is tidied up nevertheless."""
 
 
 class Maintenance:
-    """The timers of a journal."""
+    """Tidies up one journal while the bus runs."""
 
     def __init__(
-        self, bus: BusState, journal: Journal, commits: Committer, config: PersistenceConfig
+        self, bus: BusState, journal: Journal, commits: Committer, saving: Saving, config: PersistenceConfig
     ) -> None:
         self._bus = bus
         self._journal = journal
+        self._file = journal if isinstance(journal, FileJournal) else None
         self._commits = commits
+        self._saving = saving
         self._config = config
-        self._save: asyncio.TimerHandle | None = None
-        self._idle: asyncio.TimerHandle | None = None
-        self._overdue = False
-        self._running = False
-        self._head = journal.head
-        self._busy_looks = 0
-        self._look_after_ns = 0
-        self._freed = self._is_warm = self._has_tidied = False
-        self._step: Step | None = None
-        self._thread: ThreadPoolExecutor | None = None
         self._retains = any(
             wish is not None for wish in (config.retain_s, config.retain_count, config.retain_bytes)
         )
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_running = False
+        self._retired_at: tuple[int, int] | None = (journal.head, 0)
+        self._busy_looks = 0
+        self._looked_after_ns = -LOOK_AFTER_NS
+        self._freed = self._is_warm = self._has_tidied = False
+        self._task: DiskTask | None = None
+        self._thread: ThreadPoolExecutor | None = None
 
     def begin(self) -> None:
         """The bus runs."""
-        self._running = True
-        self.due()
-        self._arm_idle(IDLE_S)
+        self._is_running = True
+        self._looked_after_ns = -LOOK_AFTER_NS  # the clock may be another one now
+        self._commits.look_after()
+        self._arm(IDLE_S)
 
     def end(self) -> None:
         """The bus stops."""
-        self._running = False
-        for timer in (self._save, self._idle):
-            if timer is not None:
-                timer.cancel()
-        self._save = self._idle = None
+        self._is_running = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._thread is not None:
             self._thread.shutdown(wait=True)
             self._thread = None
-        if self._step is not None:
-            self._end_checkpoint(self._step)
+        if self._task is not None:
+            self._end_checkpoint(self._task)
 
-    # -- cursors ------------------------------------------------------------------------------------
+    def look_after(self) -> None:
+        """Something is being committed: there will be something to tidy up.
 
-    def due(self) -> None:
-        """Something is to be saved, at the latest in `cursor_save_s`."""
-        if self._save is None and self._running and self._bus.loop is not None:
-            self._save = self._bus.loop.call_later(self._config.cursor_save_s, self._ring)
-
-    def now_due(self) -> None:
-        """Everything is to be saved with the next commit."""
-        self._overdue = True
-
-    def is_due(self) -> bool:
-        """Tell whether the next commit has to save the cursors."""
-        return self._overdue
-
-    def saved(self) -> None:
-        """The cursors were saved."""
-        self._overdue = False
-        self._head = -1  # perhaps something may be forgotten now that somebody has caught up
-        if self._save is not None:
-            self._save.cancel()
-            self._save = None
-
-    def _ring(self) -> None:
-        self._save = None
-        self._overdue = True
-        if self._commits.dead is None:
-            self._commits.ask()
-            self._arm_idle(IDLE_S)
-
-    # -- deferred work ------------------------------------------------------------------------------
-
-    def busy(self) -> None:
-        """Something is committed: there will be something to tidy up.
-
-        Raises `JournalDead` where the journal's files are gone or replaced, so that nothing is accepted into
+        Raises `JournalDead` if the journal's files are gone or replaced, so that nothing is accepted into
         nowhere.
         """
-        self._arm_idle(IDLE_S)
+        self._arm(IDLE_S)
+        if self._file is None:
+            self._commits.look_after(NEVER if self._timer is not None else 0)
+            return
         now_ns = self._bus.clock.now_ns()
-        if now_ns >= self._look_after_ns:
-            self._look_after_ns = now_ns + LOOK_AFTER_NS
-            self._journal.look_after()
+        if now_ns >= self._looked_after_ns + LOOK_AFTER_NS:
+            self._looked_after_ns = now_ns
+            self._file.look_after()
+        self._commits.look_after(self._looked_after_ns + LOOK_AFTER_NS)
 
-    def _arm_idle(self, after_s: float) -> None:
-        if self._idle is None and self._running and self._bus.loop is not None:
-            self._idle = self._bus.loop.call_later(after_s, self._look)
+    def _arm(self, after_s: float) -> None:
+        if self._timer is None and self._is_running and self._bus.loop is not None:
+            self._timer = self._bus.loop.call_later(after_s, self._look)
 
     def _look(self) -> None:
-        self._idle = None
-        if not self._running or self._commits.dead is not None:
+        self._timer = None
+        self._commits.look_after()  # with the next commit there is something to tidy up again
+        if not self._is_running or self._commits.dead is not None:
             return
         if not self._commits.is_idle and self._busy_looks < BUSY_LOOKS:
             self._busy_looks += 1
-            self._arm_idle(QUIET_S)
+            self._arm(QUIET_S)
             return
         self._busy_looks = 0
         try:
-            # A journal that is written to always has something to tidy up: other work has every second turn.
-            step = None if self._has_tidied else self._journal.begin_checkpoint()
-            self._has_tidied = step is not None
-            if step is not None:
-                self._checkpoint(step)
-            elif self._retire():
-                self._arm_idle(RETIRE_S)
-            elif self._journal.idle():
-                self._arm_idle(QUIET_S if self._is_warm else RETIRE_S)
-            elif self._vacuum():
-                self._arm_idle(QUIET_S)
-            else:
-                self._is_warm = True
+            self._tidy_up()
         except JournalError as error:
             log.error("the journal could not be tidied up: %s", error)  # noqa: TRY400 - the message says it
             self._commits.note_error(error)
 
+    def _tidy_up(self) -> None:
+        """Do one piece of work, and come back if there may be more."""
+        file = self._file
+        # A journal that is written to always has something to checkpoint: every second turn is for the rest.
+        task = None if file is None or self._has_tidied else file.begin_checkpoint()
+        self._has_tidied = task is not None
+        if file is not None and task is not None:
+            self._checkpoint(task)
+        elif self._retire():
+            self._arm(RETIRE_S)
+        elif file is not None and file.idle():
+            self._arm(QUIET_S if self._is_warm else RETIRE_S)
+        elif file is not None and self._freed and file.vacuum(VACUUM_PAGES) > 0:
+            self._arm(QUIET_S)
+        else:
+            self._freed = False
+            self._is_warm = True
+
     def _retire(self) -> bool:
-        """Forget a piece of what is too old; tell whether there may be more."""
-        config, head = self._config, self._journal.head
-        if not self._retains or head == self._head:
+        """Forget a piece of what is too old; return True if there may be more."""
+        # Without a new entry, and without a cursor that has moved on, there is nothing more to forget.
+        here = (self._journal.head, self._saving.saves_count)
+        if not self._retains or here == self._retired_at:
             return False
-        older = None
+        config, older_than_ns = self._config, None
         if config.retain_s is not None:
-            older = self._bus.clock.wall_ns() - int(config.retain_s * 1e9)
+            older_than_ns = self._bus.clock.wall_ns() - int(config.retain_s * NS_PER_S)
         retired = self._journal.retire(
-            older_than_ns=older, keep_count=config.retain_count, keep_bytes=config.retain_bytes
+            older_than_ns=older_than_ns, keep_count=config.retain_count, keep_bytes=config.retain_bytes
         )
         if not retired:
-            self._head = head
+            self._retired_at = here
         self._freed = self._freed or retired > 0
         return retired > 0
 
-    def _vacuum(self) -> bool:
-        """Give a piece of the room of what was forgotten back to the disk; tell whether there is more."""
-        vacuum = getattr(self._journal, "vacuum", None)
-        if self._freed:
-            self._freed = vacuum is not None and vacuum(VACUUM_PAGES) > 0
-        return self._freed
-
-    def _checkpoint(self, step: Step) -> None:
-        """Tidy up the write-ahead log in a thread, while commits are held back."""
+    def _checkpoint(self, task: DiskTask) -> None:
+        """Checkpoint the write-ahead log in a thread, while commits are held back."""
         loop = self._bus.loop
         assert loop is not None
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "openoutcry-checkpoint")
-        self._step = step
+        self._task = task
         self._bus.holds.set(Hold.READS_WAIT)
         release = self._commits.hold_back()
-        future = loop.run_in_executor(self._thread, step.perform)
-        future.add_done_callback(lambda _: self._checkpointed(step, release))
+        future = loop.run_in_executor(self._thread, task.perform)
+        future.add_done_callback(lambda _: self._checkpointed(task, release))
 
-    def _checkpointed(self, step: Step, release: Callable[[], None]) -> None:
-        if self._step is step:
-            self._end_checkpoint(step)
+    def _checkpointed(self, task: DiskTask, release: Callable[[], None]) -> None:
+        if self._task is task:
+            self._end_checkpoint(task)
         release()
-        self._arm_idle(QUIET_S)
+        self._arm(QUIET_S)
 
-    def _end_checkpoint(self, step: Step) -> None:
-        self._step = None
+    def _end_checkpoint(self, task: DiskTask) -> None:
+        self._task = None
         self._bus.holds.lift(Hold.READS_WAIT)
         for subscription in self._bus.router:
             if subscription.mailbox.behind:
                 subscription.wake()
+        assert self._file is not None
         try:
-            self._journal.end_checkpoint(step)
+            self._file.end_checkpoint(task)
         except JournalError as error:
             self._commits.note_error(error)

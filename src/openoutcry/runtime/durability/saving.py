@@ -1,121 +1,255 @@
-"""Saving: cursors, dead letters and cleared suspects ride along with the commits of events."""
+"""Saving: cursors, dead letters and cleared suspects are written with the commits of events.
 
-from collections.abc import Iterable
+Whoever has something to save leaves it here. It goes with the next commit, or with one of the next few; a
+timer sees that it does not wait for longer than `cursor_save_s`.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
 
-from openoutcry.ports import Changes, CursorState
-from openoutcry.runtime.delivery.dead_letters import DeadLetters
-from openoutcry.runtime.delivery.offsets import Offsets
+from openoutcry.ports import Changes, CursorState, Journal
+from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets, Stretches
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Committer, Ready
-from openoutcry.runtime.durability.crash_suspects import CrashSuspects
-from openoutcry.runtime.durability.cursors import Cursors
-from openoutcry.runtime.durability.maintenance import Maintenance
+from openoutcry.runtime.durability.committer import Committer
 
 SAVE_EVERY = 512
-"""Cursors ride along with a commit when this many events were released since they last did."""
+"""Cursors are saved with a commit once this many events were released since they last were."""
 STALE_AFTER = 16_384
-"""With this many events released since, the cursors of those are saved who had nothing to do with them."""
+"""Once this many events were released, the cursors of subscriptions that took none of them are saved too."""
+BUS = "(bus)"
+"""The name under which a bus keeps a cursor of its own: how far events were handed out at all."""
+STARTED = ("(started)",)
+"""What the bus's own cursor takes, once the bus has been started."""
+
+Call = tuple[str, str, int]
+"""A call in flight: subscription, lane, position."""
+Moved = tuple[LaneOffsets, tuple[int, Stretches], CursorState]
+
+
+class SavedCursors:
+    """The cursors in a journal when it was opened.
+
+    Attributes:
+        by_subscription: The cursors by subscription and lane, without the bus's own.
+        begin_at: Where a subscription without a cursor begins: at the end of what earlier lives handed out.
+            What was published by one that never started belongs to those who are there at the first start.
+
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.by_subscription: dict[str, dict[str, CursorState]] = {}
+        for state in journal.cursors():
+            self.by_subscription.setdefault(state.subscription, {})[state.lane] = state
+        own = self.by_subscription.pop(BUS, {}).get("normal")
+        if own is None:
+            self.begin_at = journal.head if self.by_subscription else journal.first - 1
+        else:
+            self.begin_at = journal.head if own.takes == STARTED else own.floor
 
 
 class Saving:
-    """The part of the store that decides what a commit brings along."""
+    """What is to be saved with the next commits; the `CursorSaver` of every durable subscription.
 
-    commits: Committer
-    cursors: Cursors
-    dead_letters: DeadLetters
-    suspects: CrashSuspects
-    maintenance: Maintenance
-    _bus: BusState
-    _noted: dict[Offsets, None]
-    _saved_at: int
-    _swept_at: int
-    _is_refused: bool
+    Attributes:
+        begin_at: Where a subscription without a cursor begins; None once the bus has started: then it is at
+            what was released last.
+        saves_count: How often something was saved.
+
+    """
+
+    def __init__(self, bus: BusState, commits: Committer, save_s: float, begin_at: int) -> None:
+        self._bus = bus
+        self._commits = commits
+        self._save_s = save_s
+        self.begin_at: int | None = begin_at
+        self.saves_count = 0
+        self._noted: dict[Offsets, None] = {}
+        self._dropped: list[tuple[str, str]] = []
+        self._renamed: list[CursorState] = []
+        self._cleared: list[Call] = []
+        self._saved_at = 0
+        self._swept_at = commits.released
+        self._is_refused = self._is_running = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """The bus runs: from now on a timer saves what no commit has."""
+        self.begin_at = None
+        self._is_running = True
+        if self._noted:
+            self._arm()
+
+    def end(self) -> None:
+        """The bus stops."""
+        self._is_running = False
+        self._silence()
+
+    # -- what is to be saved ------------------------------------------------------------------------
 
     def note(self, offsets: Offsets) -> None:
         """Have the cursors of a subscription saved with some commit soon."""
-        offsets.is_noted = True
         self._noted[offsets] = None
-        self.maintenance.due()
+        self._commits.bring_extras(self._saved_at + SAVE_EVERY)
+        self._arm()
+
+    def save_with_next(self) -> None:
+        """Have everything saved with the next commit, whenever that is."""
+        self._commits.bring_extras()
 
     def can_save(self) -> bool:
-        """Tell whether the cursors will be saved soon: the journal is alive and has room."""
-        return self.commits.dead is None and not self._is_refused
+        """Return True if cursors will be saved soon: the journal is alive and has room."""
+        return self._commits.dead is None and not self._is_refused
 
     def save_soon(self) -> None:
-        """Have everything that is noted saved in the next turn of the loop."""
-        self.maintenance.now_due()
-        if self.commits.dead is None:
+        """Have everything saved in the next turn of the loop."""
+        self._commits.bring_extras()
+        if self._commits.dead is None:
             with suppress(RuntimeError):  # no loop runs: it is saved with the next commit
-                self.commits.ask()
+                self._commits.ask()
 
-    def ready(self) -> Ready | None:
-        """Return what is to be saved with this commit, or None."""
-        dead_letters = self.dead_letters
-        self.maintenance.busy()
-        dead_letters.settle(self._bus.router)
-        due = self._noted and (
-            self.cursors.fresh
-            or self.commits.released - self._saved_at >= SAVE_EVERY
-            or self.maintenance.is_due()
-            or dead_letters.waiting
-        )
-        cursors = self.cursors
-        if not (due or cursors.dropped or cursors.moved or dead_letters.waiting or self.suspects.cleared):
+    async def save(self) -> None:
+        """Save everything, and wait until that is done. Raises `JournalError`."""
+        self._commits.bring_extras()
+        await self._commits.ask().wait()
+
+    def sweep(self) -> None:
+        """Have the cursors of every subscription saved with the next commit."""
+        self._note_all()
+        self._commits.bring_extras()
+
+    def _note_all(self) -> None:
+        # A cursor that lags far behind costs the next start a long read.
+        self._swept_at = self._commits.released
+        for subscription in self._bus.router:
+            if subscription.offsets is not None:
+                self._noted[subscription.offsets] = None
+
+    def drop(self, cursors: Iterable[tuple[str, str]]) -> None:
+        """Have cursors, as (subscription, lane), forgotten with the next commit."""
+        self._dropped += cursors
+        self._commits.bring_extras()
+
+    def keep(self, name: str) -> None:
+        """Do not forget the cursors of a subscription after all: it is there again."""
+        self._dropped = [dropped for dropped in self._dropped if dropped[0] != name]
+
+    def rename(self, cursors: Iterable[CursorState]) -> None:
+        """Have cursors written that bear another name now."""
+        self._renamed += cursors
+        self._commits.bring_extras()
+
+    def clear(self, calls: Iterable[Call]) -> None:
+        """Have it saved, soon, that calls are no suspects any more."""
+        self._cleared += calls
+        self.save_soon()
+
+    def go_on_from(self, before: "Saving") -> None:
+        """Take over what another journal did not save any more."""
+        self.drop(before._dropped)  # noqa: SLF001 - of the same class
+
+    # -- saving -------------------------------------------------------------------------------------
+
+    def take(self) -> "SavedChanges | None":
+        """Return what is to be saved now, or None."""
+        letters = self._bus.dead_letters
+        letters.settle(self._bus.router)
+        if not (self._noted or self._dropped or self._renamed or self._cleared or letters.waiting):
             return None
-        cursors.fresh = False
-        released = self.commits.released
+        released = self._commits.released
         if released - self._swept_at >= STALE_AFTER:
-            self._sweep()
+            self._note_all()
         noted, self._noted = self._noted, {}
+        dropped, self._dropped = self._dropped, []
+        renamed, self._renamed = self._renamed, []
+        cleared, self._cleared = self._cleared, []
         moved = [item for offsets in noted for item in offsets.moved(released)]
-        dropped, cursors.dropped = cursors.dropped, []
-        renamed, cursors.moved = cursors.moved, []
-        buried, removed_letters = dead_letters.take()
-        cleared = self.suspects.take_cleared()
+        buried, removed_letters = letters.take()
+        if letters.waiting:  # what is being redriven: look again with every commit
+            self._commits.bring_extras()
         changes = Changes(
-            cursors=[*renamed, *(cursor for _, _, cursor in moved), cursors.own_cursor(released)],
+            cursors=[*renamed, *(cursor for _, _, cursor in moved), self._own_cursor(released)],
             dropped_cursors=dropped,
             buried=buried,
             removed_letters=removed_letters,
             cleared=cleared,
         )
-        unsaved = {offsets: offsets.unsaved for offsets in noted}
-        for offsets in noted:
-            offsets.is_noted = False
-            offsets.unsaved = 0
-        return Ready(
-            changes,
-            lambda: self._note_saved(moved, released, unsaved),
-            lambda: self._undo(changes, renamed, unsaved),
-        )
+        unsaved = {offsets: offsets.take_unsaved() for offsets in noted}
+        return SavedChanges(self, changes, renamed, moved, unsaved, released)
 
-    def _note_saved(self, moved: list[Any], released: int, books: Iterable[Offsets]) -> None:
+    def _own_cursor(self, released: int) -> CursorState:
+        if self.begin_at is None:
+            return CursorState(subscription=BUS, lane="normal", floor=released, takes=STARTED)
+        return CursorState(subscription=BUS, lane="normal", floor=self.begin_at)
+
+    def note_saved(self, released: int) -> None:
+        """Everything was saved, as it stood when `released` had been handed out."""
         self._is_refused = False
-        for offsets in books:
-            offsets.let_go()
-        for offsets, state, _ in moved:
-            offsets.saved = state
         self._saved_at = released
-        self.maintenance.saved()
+        self.saves_count += 1
+        self._silence()
 
-    def _undo(self, changes: Changes, renamed: list[CursorState], unsaved: dict[Offsets, int]) -> None:
+    def note_refused(
+        self, changes: Changes, renamed: Sequence[CursorState], noted: Iterable[Offsets]
+    ) -> None:
         """The commit was refused: all of it is to be saved with the next one."""
-        self.cursors.fresh = True  # perhaps the first cursor of somebody was among it
         self._is_refused = True
-        for offsets, count in unsaved.items():
-            offsets.unsaved += count
+        self._dropped = [*changes.dropped_cursors, *self._dropped]
+        self._renamed = [*renamed, *self._renamed]
+        self._cleared = [*changes.cleared, *self._cleared]
+        self._bus.dead_letters.give_back(changes.buried, changes.removed_letters)
+        for offsets in noted:
             self.note(offsets)
-            offsets.let_go()  # handling goes on: who cannot save need not stand still
-        self.cursors.dropped = [*changes.dropped_cursors, *self.cursors.dropped]
-        self.cursors.moved = [*renamed, *self.cursors.moved]
-        self.dead_letters.give_back(changes.buried, changes.removed_letters)
-        self.suspects.cleared = [*changes.cleared, *self.suspects.cleared]
+        self._commits.bring_extras()
 
-    def _sweep(self) -> None:
-        """Note everybody: a cursor that lags far behind would cost the next start a long read."""
-        self._swept_at = self.commits.released
-        for subscription in self._bus.router:
-            if subscription.offsets is not None:
-                self._noted[subscription.offsets] = None
+    # -- in time ------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        if self._timer is None and self._is_running and self._bus.loop is not None:
+            self._timer = self._bus.loop.call_later(self._save_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.save_soon()
+
+    def _silence(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedChanges:
+    """The changes of one commit.
+
+    Attributes:
+        saving: Where they come from.
+        changes: The changes.
+        renamed: Cursors among them that bear another name now.
+        moved: The other cursors, with their lanes.
+        unsaved: How many settled events each subscription has saved with them.
+        released: What had been released then.
+
+    """
+
+    saving: Saving
+    changes: Changes
+    renamed: Sequence[CursorState]
+    moved: Sequence[Moved]
+    unsaved: dict[Offsets, int]
+    released: int
+
+    def saved(self) -> None:
+        """They were written."""
+        for lane, state, _ in self.moved:
+            lane.saved = state
+        self.saving.note_saved(self.released)
+        for offsets in self.unsaved:
+            offsets.let_go()
+
+    def refused(self) -> None:
+        """They were not: they are to be saved with the next commit. Handling goes on meanwhile."""
+        self.saving.note_refused(self.changes, self.renamed, self.unsaved)
+        for offsets, count in self.unsaved.items():
+            offsets.give_back_unsaved(count)

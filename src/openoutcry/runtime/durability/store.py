@@ -1,8 +1,7 @@
-"""The store of the journal: opens it, knows which subscription stands where, and sees that it is saved."""
+"""The store: one open journal, what a bus writes into it, and what it asks of it."""
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,28 +16,21 @@ from openoutcry.events import (
     event_type_of,
     install_deriver,
 )
-from openoutcry.journals import EventPersistence, SqliteJournal
-from openoutcry.ports import (
-    Entry,
-    Envelope,
-    Journal,
-    Level,
-    level_named,
-)
+from openoutcry.journals import EventPersistence
+from openoutcry.ports import Entry, FileJournal, Header, Journal, Level, Marks, level_named
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
-from openoutcry.runtime.delivery.offsets import Offsets
+from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.outbox import Output
-from openoutcry.runtime.delivery.state import BusState, guarded
+from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription
 from openoutcry.runtime.durability.catch_up import CatchUp
-from openoutcry.runtime.durability.committer import Committer
+from openoutcry.runtime.durability.committer import Commit, Committer, Extras, Then
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
 from openoutcry.runtime.durability.cursors import Cursors, unreadable
-from openoutcry.runtime.durability.groups import Group, Then
 from openoutcry.runtime.durability.maintenance import Maintenance
 from openoutcry.runtime.durability.restore import count_unsettled, older, oldest_first, restore
-from openoutcry.runtime.durability.saving import Saving
+from openoutcry.runtime.durability.saving import SavedCursors, Saving
 
 log = logging.getLogger("openoutcry")
 
@@ -48,101 +40,91 @@ HISTORY_LOOK = 16_384
 
 
 def derive() -> str | None:
-    """Return the id of what is being made, if a handler of a durable subscription makes it."""
+    """Return the id of the event that is being made, if a handler of a durable subscription makes it."""
     who = current.get()
     return None if who is None else who.derive()
 
 
-class Store(Saving):
-    """What a bus keeps durable, and how.
+class Store:
+    """What a bus keeps durable, in one open journal. It is the `Durability` of that bus's delivery.
 
     Attributes:
         config: The settings.
-        journal: The open journal.
-        commits: Groups what is published into commits.
-        backlog: Lets lanes read on from the journal.
-        dead_letters: The dead letters.
+        journal: The open journal. Whoever opened it closes it, after the store.
+        commits: Writes what is published, in commits.
+        saving: What is saved beside events.
+        cursors: Which durable subscription stands where.
         conflicts: Events that had the id of another one with different content.
+        is_closed: Whether nothing goes into the journal any more.
 
     """
 
     def __init__(
-        self, bus: BusState, dispatcher: Dispatcher, config: PersistenceConfig, journal: Journal | None
+        self,
+        bus: BusState,
+        dispatcher: Dispatcher,
+        config: PersistenceConfig,
+        journal: Journal,
+        before: "Store | None" = None,
     ) -> None:
+        """Make the store of a journal; `before` is that of the journal which this one replaces."""
         self.config = config
+        self.journal = journal
         self._bus = bus
-        self._dispatcher = dispatcher
-        self.owns_journal = journal is None
-        self.journal: Journal = (
-            SqliteJournal(config.path, key=config.key, engine=config.engine) if journal is None else journal
-        )
         self._levels = {str(EventType.MARKET_DATA.value): Level.MEMORY} | {
             name: level_named(level) for name, level in config.levels.items()
         }
         self._ordinary = level_named(config.level)
         self._high = level_named(config.high_priority_level)
-        self.commits = Committer(bus, dispatcher, self.journal, self, config.sync)
-        self.backlog = CatchUp(
-            bus, dispatcher, self.journal, self._released, unreadable(bus), self.unreadable
-        )
-        self._noted: dict[Offsets, None] = {}
-        self._saved_at = 0
-        self._swept_at = self.journal.head
         self.conflicts = 0
-        self._is_refused = False
-        self.is_gone = False
-        self.on_error: list[Callable[[JournalError], Any]] = []
-        self.dead_letters = bus.dead_letters
-        self.dead_letters.load(self.journal.buried())
-        self.dead_letters.changed = self.save_soon
-        self.suspects = CrashSuspects(bus, self.journal, config, self.save_soon)
-        self.maintenance = Maintenance(bus, self.journal, self.commits, config)
-        self._uninstall = install_deriver(derive)
-        dispatcher.released = self._released
-        dispatcher.fall_behind = self.backlog.fall_behind
-        bus.pending_ids = self.commits.pending_ids
-        bus.marks = self.journal.marks
-        bus.refill = self.backlog.refill
-        bus.post = self.post
-        bus.forget = self.forget
+        self.is_closed = False
+        saved = SavedCursors(journal)
+        letters = journal.buried()
+        self.commits = Committer(bus, dispatcher, journal, self, config.sync)
+        self.saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
+        self._maintenance = Maintenance(bus, journal, self.commits, self.saving, config)
+        self._suspects = CrashSuspects(bus, journal, config, self.saving)
+        self._catch_up = CatchUp(bus, dispatcher, journal, self.commits, unreadable(bus))
         self.cursors = Cursors(
-            bus, dispatcher, self.journal, self.commits, self.dead_letters, self.suspects, self
+            bus, dispatcher, journal, self.commits, self.saving, self._suspects, saved.by_subscription
         )
-        bus.on_ended = self.cursors.ended
-        for subscription in bus.router:
-            self.cursors.adopt(subscription)
+        bus.dead_letters.load(letters, self.saving)
+        if before is not None:
+            self.conflicts = before.conflicts
+            self.saving.go_on_from(before.saving)
+        self._uninstall = install_deriver(derive)
 
     @property
     def face(self) -> EventPersistence:
-        """The journal's face for code that uses it directly."""
+        """The journal, for code that uses it directly."""
         return EventPersistence(self.journal, owned=self._owns, wall_ns=self._bus.clock.wall_ns)
 
     def _owns(self, name: str) -> bool:
         return any(s.name == name and s.offsets is not None for s in self._bus.router)
 
-    def _released(self) -> int:
+    # -- what delivery asks -------------------------------------------------------------------------
+
+    @property
+    def released(self) -> int:
+        """Everything up to this position has been handed out."""
         return self.commits.released
 
-    # -- levels and entries -------------------------------------------------------------------------
+    @property
+    def marks(self) -> Marks:
+        """Where calls are marked while they are in flight."""
+        return self.journal.marks
 
-    def level_of(self, event_type: str, asked: str | None = None) -> Level:
-        """Return what an event of a type must survive, where nothing else is asked for."""
-        if asked is not None:
-            return level_named(asked)
-        found = self._levels.get(event_type)
-        if found is None:
-            return self._high if event_type in _HIGH else self._ordinary
-        return found
+    def pending_ids(self) -> list[str]:
+        """Return the ids of the events that wait for their commit."""
+        return self.commits.pending_ids()
 
-    def stage(self, event: Any, lane: str, level: Level, then: Then | None = None) -> Group:
-        """Take an event into the next commit. Raises `InvalidEvent` where it cannot be written."""
-        return self.commits.stage(event, self.entry(event, lane, level), then, gates=lane != "control")
+    def fall_behind(self, subscription: Subscription, offsets: LaneOffsets) -> None:
+        """Let a live lane read on from the journal, from what it was handed last."""
+        self._catch_up.fall_behind(subscription, offsets)
 
-    def entry(self, event: Any, lane: str, level: Level) -> Entry:
-        """Return what is written of an event. Raises `InvalidEvent` where it cannot be written."""
-        payload = encode(event)
-        envelope = None if isinstance(event, Event) else self._envelope(event)
-        return Entry(event.event_id, payload, lane, level, self.commits.wall_ns(), envelope)
+    def catch_up(self, subscription: Subscription) -> None:
+        """Read on, for every lane of the subscription that is behind and has little left."""
+        self._catch_up.refill(subscription)
 
     async def post(self, subscription: Subscription, batch: Batch, outputs: list[Output]) -> None:
         """Commit what a call has published together with the settling of its event."""
@@ -150,37 +132,48 @@ class Store(Saving):
         if offsets is None or not outputs:
             return
         lane = offsets.of(batch.lane.name)
-        group = None
+        commit = None
         for output in outputs:
-            group = self.commits.stage(output.event, output.entry, output.then)
+            commit = self.commits.stage_entry(output.event, output.entry, output.then)
         lane.posted = batch.first
-        self.cursors.fresh = True
-        self.note(offsets)
-        assert group is not None
+        offsets.note()
+        self.saving.save_with_next()
+        assert commit is not None
         try:
-            await self._wait_regardless(group)
+            await _wait_regardless(commit)
         finally:
             lane.posted = 0
 
-    @staticmethod
-    async def _wait_regardless(group: Group) -> None:
-        """Wait for a commit that settles an event: a cancellation would leave its outputs without that."""
-        while not group.is_over:
-            with suppress(asyncio.CancelledError):
-                await group.wait()
-        if group.error is not None:
-            raise group.error
+    def ended(self, subscription: Subscription) -> None:
+        """Drop the cursors of a subscription that was ended: nothing waits for it any more."""
+        self.cursors.ended(subscription)
 
-    def forget(self, outputs: list[Output]) -> None:
-        """A call has failed: what it had published never was."""
-        seen = self._bus.seen
-        for output in outputs:
-            seen.now.discard(output.entry.event_id)
-            seen.before.discard(output.entry.event_id)
+    # -- levels and entries -------------------------------------------------------------------------
 
-    def _envelope(self, event: Any) -> Envelope:
+    def level_of(self, event_type: str, asked: str | None = None) -> Level:
+        """Return what an event must survive: what is asked for, or what the settings say of its type."""
+        if asked is not None:
+            return level_named(asked)
+        found = self._levels.get(event_type)
+        if found is None:
+            return self._high if event_type in _HIGH else self._ordinary
+        return found
+
+    def stage(self, event: Any, lane: str, level: Level, then: Then | None = None) -> Commit:
+        """Take an event into the next commit. Raises `InvalidEvent` if it cannot be written."""
+        payload = encode(event)
+        header = None if isinstance(event, Event) else self._header(event)
+        return self.commits.stage(event, payload, lane, level, header, then)
+
+    def entry(self, event: Any, lane: str, level: Level) -> Entry:
+        """Return what is written of an event. Raises `InvalidEvent` if it cannot be written."""
+        payload = encode(event)
+        header = None if isinstance(event, Event) else self._header(event)
+        return Entry(event.event_id, payload, lane, level, self._bus.clock.wall_ns(), header)
+
+    def _header(self, event: Any) -> Header:
         cause = self._bus.envelopes.get(event.event_id)
-        return Envelope(
+        return Header(
             event_id=event.event_id,
             event_type=event_type_of(event),
             source_agent=_text(getattr(event, "source_agent", None)),
@@ -191,16 +184,33 @@ class Store(Saving):
         )
 
     def knows(self, event_id: str) -> bool:
-        """Tell whether the journal has an event, or will with the next commit."""
-        return self.commits.pending(event_id) is not None or self.journal.find(event_id) is not None
+        """Return True if the journal has an event, or will have it with the next commit."""
+        return self.commits.pending(event_id) is not None or self._find(event_id) is not None
 
     def has_released(self, event_id: str) -> bool:
-        """Tell whether an event has been released, so that who has not settled it is handed it."""
-        position = self.journal.find(event_id)
+        """Return True if an event has been released: those who have not settled it are handed it."""
+        position = self._find(event_id)
         return position is not None and position <= self.commits.released
 
+    def _find(self, event_id: str) -> int | None:
+        """Return the position of an event; None as well where the journal cannot be read."""
+        try:
+            return self.journal.find(event_id)
+        except JournalError:
+            return None
+
+    # -- what commits ask ---------------------------------------------------------------------------
+
+    def take(self) -> Extras | None:
+        """Return what is to be saved with this commit, or None."""
+        return self.saving.take()
+
+    def look_after(self) -> None:
+        """Look after the journal's files. Raises `JournalDead`."""
+        self._maintenance.look_after()
+
     def conflict(self, event: Any, position: int) -> None:
-        """Two events share an id and say different things: the first stands, the second is reported."""
+        """Two events have the same id and different content: the first stands, the second is reported."""
         self.conflicts += 1
         log.error(
             "the event %s (%s) was accepted before with other content, at position %d; the first one stands: "
@@ -210,31 +220,18 @@ class Store(Saving):
             position,
         )
 
-    def unreadable(self, error: JournalError) -> None:
-        """Part of the journal cannot be read: who was to read it waits, everything else goes on."""
-        for callback in self.on_error:
-            guarded(callback, error)
-
     def died(self, error: JournalError) -> None:
         """The journal takes nothing more: durable publishes raise, everything else goes on."""
         log.critical("the journal is dead, and durable events are refused from now on: %s", error)
+        self._let_go()
+        self._bus.journal_failed(error)
+
+    def _let_go(self) -> None:
         for subscription in self._bus.router:
             if subscription.offsets is not None:
                 subscription.offsets.let_go()
-        for callback in self.on_error:
-            guarded(callback, error)
 
     # -- looking back -------------------------------------------------------------------------------
-
-    def hand_over(self) -> None:
-        """The bus is about to run: hand out what is urgent."""
-        self.cursors.hand_over()
-
-    def started(self) -> None:
-        """The bus runs."""
-        self.cursors.started()
-        self.maintenance.begin()
-        self.suspects.begin()
 
     def older(self, selectors: frozenset[Selector] | None, limit: int, newer: list[Any]) -> list[Any]:
         """Return the newest events of the journal that are not in `newer`, oldest first, if near the end."""
@@ -244,12 +241,19 @@ class Store(Saving):
         """Return the same from the whole journal, giving the loop back in between."""
         return await oldest_first(self.journal, selectors, limit, newer)
 
+    async def restore(self) -> None:
+        """Give the agents their memory back, before they handle anything."""
+        await restore(self._catch_up.pages, self.journal, self._bus.router, self.commits.released)
+
+    async def count_unsettled(self) -> int:
+        """Return how many events some subscription has not settled."""
+        return await count_unsettled(self.journal, self._bus.router, self.commits.released)
+
     def status(self) -> dict[str, Any]:
-        """Return how the journal stands, JSON-ready."""
+        """Return the state of the journal, JSON-ready."""
         journal, commits = self.journal, self.commits
-        path = getattr(journal, "path", None)
         return {
-            "path": None if path is None else str(path),
+            "path": str(journal.path) if isinstance(journal, FileJournal) else None,
             "head": journal.head,
             "first": journal.first,
             "synced": journal.synced,
@@ -260,45 +264,62 @@ class Store(Saving):
             "behind": [s.name for s in self._bus.router if s.mailbox.behind],
             "duplicates": commits.duplicates,
             "conflicts": self.conflicts,
-            "quarantined": self.suspects.quarantined,
+            "quarantined": self._suspects.quarantined,
         }
 
-    async def restore(self) -> None:
-        """Give the agents their memory back, before they handle anything."""
-        await restore(self.backlog.pages, self.journal, self._bus.router, self.commits.released)
+    # -- life ---------------------------------------------------------------------------------------
 
-    async def count_unsettled(self) -> int:
-        """Return how many events some subscription has not settled."""
-        return await count_unsettled(self.journal, self._bus.router, self.commits.released)
+    def adopt_all(self) -> None:
+        """Give every durable subscription its offsets, and what it has not settled."""
+        for subscription in self._bus.router:
+            self.cursors.adopt(subscription)
+
+    def hand_over(self) -> None:
+        """The bus is about to run: hand out what is urgent."""
+        self.cursors.hand_over()
+
+    def started(self) -> None:
+        """The bus runs."""
+        self.saving.begin()
+        self.cursors.started()
+        self._maintenance.begin()
+        self._suspects.begin()
 
     async def flush(self) -> None:
-        """Have everything on the disk: what is accepted, and how far everybody has come."""
-        self._sweep()
-        self.maintenance.now_due()
+        """Put everything on the disk: what was accepted, and every cursor."""
+        self.saving.sweep()
         await self.commits.ask(sync=True).wait()
 
-    # -- the end ------------------------------------------------------------------------------------
+    async def give_up(self) -> None:
+        """Accept nothing more, since the journal is about to be replaced. What can be saved is saved."""
+        while not self.commits.is_idle:
+            with suppress(JournalError):
+                await self.commits.ask().wait()
+        if self.commits.dead is None:
+            with suppress(JournalError):  # it is damaged; what verifies of it is carried over
+                await self.flush()
+            self.commits.refuse(JournalError("the journal is being recovered into a new file; try again"))
+            self._let_go()
 
-    def hand_in(self, journal: Journal) -> None:
-        """Go on with a stand-in for the journal, which was closed, until there is a new one."""
-        self.is_gone = True
-        self.journal = journal
-        self.commits.hand_in(journal)
-        self.cursors.hand_in(journal)
+    def abandon(self) -> None:
+        """Let go of the journal without saving anything: it could not be taken over."""
+        self.is_closed = True
+        self.commits.refuse(JournalError("the journal could not be opened; see to it, and try again"))
+        self._uninstall()
 
     def close(self) -> None:
-        """Save everything, sync, and close the journal, if it was opened here."""
-        if self.is_gone:
-            self._let_go()
+        """Save everything and sync. Harmless when done twice."""
+        if self.is_closed:
             return
-        self.suspects.end()
+        self.is_closed = True
+        self._suspects.end()
         self.cursors.end()
-        self.maintenance.end()
+        self.saving.end()
+        self._maintenance.end()
         self._uninstall()
         try:
             if self.commits.dead is None:
-                self._sweep()
-                self.maintenance.now_due()
+                self.saving.sweep()
                 last = self.commits.ask(sync=True)
                 self.commits.commit_now()
                 if last.error is not None:
@@ -307,16 +328,16 @@ class Store(Saving):
             self.commits.close()
             for subscription in self._bus.router:
                 if subscription.offsets is not None:
-                    subscription.offsets.closed_at = self.journal.head
-            self._let_go()
-            if self.owns_journal:
-                self.journal.close()
+                    subscription.offsets.note_closed(self.journal.head)
 
-    def _let_go(self) -> None:
-        self._dispatcher.released = int
-        self._bus.pending_ids = tuple
-        self._bus.marks = None
-        self._bus.on_ended = lambda _subscription: None
+
+async def _wait_regardless(commit: Commit) -> None:
+    """Wait for a commit that settles an event: a cancellation would leave its outputs without that."""
+    while not commit.is_over:
+        with suppress(asyncio.CancelledError):
+            await commit.wait()
+    if commit.error is not None:
+        raise commit.error
 
 
 def _text(value: object) -> str | None:

@@ -29,6 +29,7 @@ from typing import Any
 from openoutcry.core.vitals import LoopVitals
 from openoutcry.ports import Clock
 from openoutcry.runtime.health.gil_yield import GilYield
+from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
 
@@ -39,7 +40,6 @@ STACK_MOST = 40
 EPISODES_KEPT = 100
 UNKNOWN_EVERY = 10
 _WAITS = (("select", "selectors.py"), ("_poll", "windows_events.py"))
-_NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Watchdog:
         self._moved_ns = moved_ns
         self._on_blocked = on_blocked
         self._is_plain_loop = isinstance(loop, asyncio.BaseEventLoop)
-        self._limit_ns = int(limit_s * _NS_PER_S)
+        self._limit_ns = int(limit_s * NS_PER_S)
         self._tick_s = tick_s
         self._gil_yield = GilYield(loop) if yields_gil else None
         self._loop_thread = 0
@@ -221,7 +221,7 @@ class Watchdog:
             if self._now is None:
                 self._report(held_ns)
             return self._tick_s
-        return min(self._tick_s, (self._limit_ns - held_ns) / _NS_PER_S)
+        return min(self._tick_s, (self._limit_ns - held_ns) / NS_PER_S)
 
     def _seems_busy(self) -> bool:
         """Return True if the loop seems to run something, seen from outside: a ping would wake an idle loop.
@@ -242,7 +242,7 @@ class Watchdog:
     def _look_back(self, moved_ns: int, now_ns: int) -> None:
         """Report a call that kept the interpreter's lock: nothing moved while this thread could not run."""
         last_ns, self._looked_ns = self._looked_ns, now_ns
-        late_ns = now_ns - max(moved_ns, last_ns + int(self._tick_s * _NS_PER_S))
+        late_ns = now_ns - max(moved_ns, last_ns + int(self._tick_s * NS_PER_S))
         if not last_ns or self._now is not None or late_ns < self._limit_ns:
             return
         if asyncio.current_task(self._loop) is None:
@@ -257,7 +257,7 @@ class Watchdog:
             "%s let no other thread run for %.2f s, as a call in C does that keeps the interpreter's lock; "
             "it was at:\n%s",
             over.handler,
-            late_ns / _NS_PER_S,
+            late_ns / NS_PER_S,
             "\n".join(stack),
         )
 
@@ -278,7 +278,7 @@ class Watchdog:
             over = Blockage(handler, held_ns, is_over=True, stack=stack)
             self._note(over)
         name = handler or "an unknown callback"
-        log.warning("%s blocked the loop for %.2f s; it runs again", name, held_ns / _NS_PER_S)
+        log.warning("%s blocked the loop for %.2f s; it runs again", name, held_ns / NS_PER_S)
 
     def _tell(self, blockage: Blockage) -> None:
         if self._on_blocked is not None:
@@ -309,7 +309,7 @@ class Watchdog:
             log.error(
                 "%s has blocked the loop for %.2f s, so nothing else runs; it is at:\n%s",
                 blockage.handler,
-                held_ns / _NS_PER_S,
+                held_ns / NS_PER_S,
                 "\n".join(stack),
             )
 

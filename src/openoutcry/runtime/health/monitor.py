@@ -27,17 +27,17 @@ from openoutcry.core.rates import Rates
 from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vitals
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.consumers import Consumers
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.stalls import StallWatch
 from openoutcry.runtime.delivery.state import BusState, guarded
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.health.drills import KillLaneDrills
 from openoutcry.runtime.health.journal import JournalMonitor, JournalSlot
 from openoutcry.runtime.health.loop_watchdog import Watchdog
 from openoutcry.runtime.health.readings import Readings, lag_of
+from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
 
-NS_PER_S = 1_000_000_000
 LOOKS_AT_REST = 3
 """So many more looks at a bus that has come to rest, to see that what was wrong is over."""
 _SOON_NS = 1_000_000
@@ -62,13 +62,13 @@ class Monitor:
         self,
         bus: BusState,
         consumers: Consumers,
-        dispatcher: Dispatcher,
+        stalls: StallWatch,
         journal: JournalSlot,
         config: HealthCheckConfig | None,
     ) -> None:
         self._bus = bus
         self._consumers = consumers
-        self._dispatcher = dispatcher
+        self._stalls = stalls
         self.is_given = config is not None
         self.config = HealthCheckConfig() if config is None else config
         self.recovers = self.is_given and self.config.recover
@@ -185,7 +185,7 @@ class Monitor:
         lag = self.lag(subscription)
         readings.note(now_ns, lag)
         consumer = self._consumers.of(subscription)
-        vitals = readings.vitals(consumer, now_ns, bus.still_ns(subscription, now_ns), lag)
+        vitals = readings.vitals(consumer, now_ns, self._stalls.still_ns(subscription, now_ns), lag)
         if not self.recovers or consumer is None:
             return vitals
         trouble = trouble_of(vitals, self._bounds)
@@ -203,7 +203,7 @@ class Monitor:
 
     def lag(self, subscription: Subscription) -> int:
         """Return how many events wait for a subscription, those in the journal included."""
-        return lag_of(subscription, self._dispatcher.released())
+        return lag_of(subscription, self._bus.durability.released)
 
     def readings(self, subscription: Subscription) -> Readings:
         """Return the readings of a subscription."""

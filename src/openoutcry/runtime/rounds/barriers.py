@@ -12,11 +12,12 @@ from typing import Any, Self
 from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import Round, State, Verdict
 from openoutcry.core.outcome import LateAnswer, RoundOutcome, StandIn, Status
-from openoutcry.core.terms import NS_PER_S, agree, to_ns
+from openoutcry.core.terms import agree, to_ns
 from openoutcry.errors import ConfigError
 from openoutcry.events.sources import new_name
 from openoutcry.ports import Clock
 from openoutcry.runtime.rounds.timer import DeadlineTimer
+from openoutcry.units import NS_PER_S
 
 __all__ = [
     "LateAnswer",

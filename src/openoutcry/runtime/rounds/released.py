@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from openoutcry.core.early import belongs_to, same_cause
 from openoutcry.core.outcome import RoundOutcome
-from openoutcry.core.terms import NS_PER_S
 from openoutcry.runtime.rounds.barriers import SignalBarrier
+from openoutcry.units import NS_PER_S
 
 RECENT_MAX = 256
 """How many released rounds are remembered."""

@@ -9,7 +9,6 @@ from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
 from openoutcry.core.early import Early, EarlySignals
 from openoutcry.core.outcome import RoundOutcome, Status
-from openoutcry.core.terms import NS_PER_S
 from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
 from openoutcry.events import stamp
 from openoutcry.ports import Clock
@@ -17,6 +16,7 @@ from openoutcry.runtime.rounds.agents import Agents
 from openoutcry.runtime.rounds.barriers import SignalBarrier, check_round_id, new_round_id
 from openoutcry.runtime.rounds.released import RECENT_MAX, UNCLAIMED_MAX, Released, Stray, summary
 from openoutcry.runtime.rounds.timer import DeadlineTimer
+from openoutcry.units import NS_PER_S
 
 EARLY_MAX = 16_384
 """How many answers may wait for their round."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import MemoryJournal
-from openoutcry.ports import Changes, Entry, Step, Written
+from openoutcry.ports import Changes, DiskTask, Entry, Written
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.faults import Faults
 from openoutcry.testing.simulator.loop import SimClock
@@ -23,16 +23,16 @@ Watch = Callable[[Sequence[Entry], Changes | None, Written], None]
 Note = Callable[[str], None]
 
 
-class SimStep:
+class SimTask:
     """A sync under way.
 
     Attributes:
-        inner: The step of the journal in memory.
+        inner: The task of the journal in memory.
         count: How many of the operations of this life it syncs.
 
     """
 
-    def __init__(self, inner: Step, count: int) -> None:
+    def __init__(self, inner: DiskTask, count: int) -> None:
         self.inner = inner
         self.count = count
 
@@ -141,23 +141,23 @@ class SimJournal(MemoryJournal):
         self.on_written(entries, changes, written)
         return written
 
-    def begin_sync(self) -> Step:
+    def begin_sync(self) -> DiskTask:
         """Begin a sync of what is in the cache."""
         if self.severed or self.dead is not None:
             raise self.dead or JournalDead("the process has died: nothing it does reaches the disk")
-        return SimStep(super().begin_sync(), len(self.synced_ops) + len(self.cache))
+        return SimTask(super().begin_sync(), len(self.synced_ops) + len(self.cache))
 
-    def end_sync(self, step: Step) -> int:
+    def end_sync(self, task: DiskTask) -> int:
         """Move what was synced to the platter."""
-        assert isinstance(step, SimStep), "the step was begun by begin_sync"
+        assert isinstance(task, SimTask), "the task was begun by begin_sync"
         if self._begin("sync"):
             self.crash()
             raise JournalDead("the process has died in a sync")
         # (Syncs overlap where one waits in a thread while another is made on the loop.)
-        count = max(0, step.count - len(self.synced_ops))
+        count = max(0, task.count - len(self.synced_ops))
         self.synced_ops += self.cache[:count]
         del self.cache[:count]
-        upto = super().end_sync(step.inner)
+        upto = super().end_sync(task.inner)
         self._note(f"journal synced upto {upto}")
         return upto
 

@@ -14,7 +14,7 @@ from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
 _SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"
 _DROP_CURSOR: Final = "DELETE FROM cursors WHERE subscription = ? AND lane = ?"
 _BURY: Final = "INSERT INTO dead_letters VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
-_REMOVE_LETTER: Final = "DELETE FROM dead_letters WHERE letter_id = ?"
+_FORGET_LETTER: Final = "DELETE FROM dead_letters WHERE letter_id = ?"
 _CLEAR: Final = "DELETE FROM suspects WHERE subscription = ? AND lane = ? AND position = ?"
 _ACCUSE: Final = (
     "INSERT INTO suspects VALUES(?, ?, ?, 1) "
@@ -51,7 +51,7 @@ def save(db: Connection, changes: Changes, chain: Chain) -> None:
             _BURY, [(letter.letter_id or None, *_letter_row(letter, chain)) for letter in changes.buried]
         )
     if changes.removed_letters:
-        db.run_many(_REMOVE_LETTER, [(letter_id,) for letter_id in changes.removed_letters])
+        db.run_many(_FORGET_LETTER, [(letter_id,) for letter_id in changes.removed_letters])
     if changes.cleared:
         db.run_many(_CLEAR, changes.cleared)
 

@@ -1,4 +1,4 @@
-"""Waiting for the disk in steps, so that a runtime may wait elsewhere than on its loop."""
+"""Waits for the disk that a runtime may perform elsewhere than on its loop."""
 
 import os
 
@@ -7,7 +7,7 @@ from openoutcry.journals.engines import Connection
 _FRAME_BYTES = 4096 + 24
 
 
-class SyncStep:
+class SyncTask:
     """An `fdatasync` of the write-ahead log.
 
     Attributes:
@@ -34,7 +34,7 @@ class SyncStep:
         self.performed = True
 
 
-class CheckpointStep:
+class CheckpointTask:
     """A checkpoint: the write-ahead log is synced, copied into the database, and may then start over.
 
     It runs on the connection that writes, because in SQLite before 3.51.3 a second one could corrupt the

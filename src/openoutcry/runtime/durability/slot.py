@@ -1,0 +1,197 @@
+"""The slot of the store: the one place where a journal is opened, replaced beside a running bus, and closed.
+
+```
+  dead ──▶ <path>.next ──▶ close, swap, open, in one turn of the loop ──▶ a new store
+         in a thread            (the old file: <path>.dead-<n>)
+```
+
+While the new file is built, the old one can still be read; durable publishes are refused. Positions are kept,
+so a subscription goes on where it stands. What the old file had and nobody was handed (a failed sync leaves
+open whether it is on the disk) is handed out from the new one.
+"""
+
+import asyncio
+from contextlib import suppress
+
+from openoutcry.clocks import clock_of_loop
+from openoutcry.config import PersistenceConfig
+from openoutcry.errors import JournalError
+from openoutcry.journals import Recovered, SqliteJournal
+from openoutcry.journals.swapping import build_next, build_next_of_closed, check_is_there, finish_swap
+from openoutcry.ports import Clock, Journal
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.durability.store import Store
+
+
+class StoreSlot:
+    """The store of one bus.
+
+    Attributes:
+        store: The open store; None before the journal is first needed, after the stop, and without a journal.
+
+    """
+
+    def __init__(
+        self,
+        bus: BusState,
+        config: PersistenceConfig | None,
+        journal: Journal | None,
+        clock: Clock | None,
+        dispatcher: Dispatcher,
+    ) -> None:
+        """Make the slot of a bus.
+
+        Args:
+            bus: The state of the bus.
+            config: The settings of the journal; None for a bus without one.
+            journal: A journal to use instead of the file that the settings name. It is not closed here.
+            clock: The clock to use instead of that of the running loop.
+            dispatcher: What delivers the events of the bus.
+
+        """
+        self._bus = bus
+        self._config = config
+        self._journal = journal
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._file: SqliteJournal | None = None
+        self.store: Store | None = None
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether the bus has a journal, open or not."""
+        return self._config is not None
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the journal is a file that is opened here, so that it can be replaced."""
+        return self._config is not None and self._journal is None
+
+    def open(self) -> Store:
+        """Return the store; open the journal if it is not open. Raises what opening it raises."""
+        if self.store is None:
+            assert self._config is not None, "only a bus with a journal opens one"
+            self._bus.set_clock(self._clock or clock_of_loop(asyncio.get_running_loop()))
+            if self._journal is None:
+                finish_swap(self._config.path)
+            store = self._make_store(self._config, None)
+            self._bus.set_durability(store)
+            try:
+                store.adopt_all()
+            except BaseException:
+                self._bus.set_durability(None)
+                store.abandon()
+                self._close_file(as_it_is=True)
+                raise
+            self.store = store
+        return self.store
+
+    def _make_store(self, config: PersistenceConfig, before: Store | None) -> Store:
+        journal = self._journal
+        if journal is None:
+            journal = self._file = SqliteJournal(config.path, key=config.key, engine=config.engine)
+        try:
+            return Store(self._bus, self._dispatcher, config, journal, before)
+        except BaseException:
+            self._close_file(as_it_is=True)
+            raise
+
+    def _close_file(self, *, as_it_is: bool = False) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close(as_it_is=as_it_is)
+
+    def close(self) -> None:
+        """Save everything, sync, and close the journal if it was opened here."""
+        store, self.store = self.store, None
+        if store is None:
+            return
+        try:
+            store.close()
+        finally:
+            self._bus.set_durability(None)
+            self._close_file()
+
+    # -- replacing ----------------------------------------------------------------------------------
+
+    async def recover(self) -> Recovered:
+        """Go on in a new file, with what verifies of the old one. Raises `JournalError`: the old one stays.
+
+        On a bus whose journal is not open, the file alone is replaced.
+        """
+        config, old, file = self._config, self.store, self._file
+        assert config is not None, "only a bus with a journal file recovers it"
+        loop = asyncio.get_running_loop()
+        if file is None:
+            found = await loop.run_in_executor(None, rebuild, config)
+        else:
+            check_is_there(file, config.engine)
+            if old is not None:
+                await old.give_up()
+            file.refuse(JournalError("the journal is being recovered into a new file; try again"))
+            found = await loop.run_in_executor(None, build, file, config)
+            if old is not None:
+                self._leave(old)
+        finish_swap(config.path)
+        if old is not None:
+            self._go_on_from(old, config)
+        return found
+
+    def _leave(self, old: Store) -> None:
+        """Close the old file, with all that refers to it."""
+        for subscription in self._bus.router:
+            subscription.leave_marks()
+        with suppress(JournalError):  # it is dead: what verifies of it has been carried over
+            old.close()
+        with suppress(JournalError):
+            self._close_file()
+
+    def _go_on_from(self, old: Store, config: PersistenceConfig) -> None:
+        """Open the new file in the place of the old one, and let everybody go on where they are."""
+        bus, delivered = self._bus, old.commits.released
+        new = self._make_store(config, old)
+        saved: dict[str, dict[str, tuple[int, tuple[tuple[int, int], ...]]]] = {}
+        for cursor in new.journal.cursors():
+            saved.setdefault(cursor.subscription, {})[cursor.lane] = (cursor.floor, cursor.settled)
+        for subscription in bus.router:
+            if subscription.offsets is not None:  # nobody else has had the journal: what is remembered holds
+                subscription.offsets.go_on_at(new.journal.head, saved.get(subscription.name, {}))
+        bus.set_durability(new)
+        self.store = new
+        new.adopt_all()
+        for subscription in bus.router:
+            _read_on(subscription, delivered, new.journal.head)
+        if bus.running:
+            new.hand_over()
+            new.started()
+        for subscription in bus.router:
+            subscription.take_marks()
+        new.saving.save_soon()
+        for subscription in bus.router:
+            subscription.read_on()
+            subscription.wake_all()
+
+
+def build(file: SqliteJournal, config: PersistenceConfig) -> Recovered:
+    """In a thread: build the next file of an open one."""
+    return build_next(file, key=config.key, engine=config.engine)
+
+
+def rebuild(config: PersistenceConfig) -> Recovered:
+    """In a thread: build the next file of one that is not open."""
+    return build_next_of_closed(config.path, key=config.key, engine=config.engine)
+
+
+def _read_on(subscription: Subscription, delivered: int, head: int) -> None:
+    """Have a subscription read what the old journal had written and nobody was handed."""
+    offsets, box = subscription.offsets, subscription.mailbox
+    if offsets is None or head <= delivered:
+        return
+    for lane in offsets.lanes:
+        if not lane.behind:
+            lane.read_upto = delivered
+    # The urgent lanes are handed all of it at once, the normal one reads on.
+    box.fall_behind(int(not offsets.normal.behind) - int(offsets.high.behind))
+    offsets.control.behind = offsets.high.behind = offsets.normal.behind = True
