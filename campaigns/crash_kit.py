@@ -5,8 +5,8 @@ what it wrote there is known even if SIGKILL is the next thing that happens to i
 not ended was not told.
 
 A child is a function that is forked, which takes some milliseconds. `forked` kills it after a number of lines
-and a random moment more; `traced` lets strace kill it as it enters a chosen system call for the n-th time;
-`undisturbed` lets it come to its end.
+and a random moment more; `stepped` has it kill itself at a chosen step, on any machine the same; `traced` lets
+strace kill it as it enters a chosen system call for the n-th time; `undisturbed` lets it come to its end.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ SYSTEM_CALLS: Final = ("pwrite64", "fdatasync", "fsync", "ftruncate", "unlink", 
 """Where a journal can die; `write` is the child's own telling."""
 
 _PR_SET_PTRACER: Final = 0x59616D61
-_ATTACH_S: Final = 10
+_ATTACH_S: Final = 120
 
 
 class Life(NamedTuple):
@@ -45,6 +45,19 @@ class Life(NamedTuple):
 
     told: list[list[str]]
     killed: bool
+
+
+class Step(NamedTuple):
+    """The moment right after a child has told something.
+
+    Attributes:
+        word: The first word of the line; empty for any line.
+        nth: Which of those lines, from 1.
+
+    """
+
+    word: str
+    nth: int = 1
 
 
 def teller(fd: int) -> Tell:
@@ -83,6 +96,25 @@ def forked(work: Work, lines: int, rng: random.Random, after: str = "", mean_s: 
         os.kill(pid, signal.SIGKILL)
         told += pipe.readlines()
     return _bury(pid, told)
+
+
+def stepped(work: Work, step: Step) -> Life:
+    """Have a child that does the work kill itself at a step: no clock and no scheduler has a say in it."""
+
+    def until_the_step(tell: Tell) -> None:
+        left = step.nth
+
+        def tell_and_die(*words: object) -> None:
+            nonlocal left
+            tell(*words)
+            if step.word in ("", words[0]):
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        work(tell_and_die)
+
+    return undisturbed(until_the_step)
 
 
 def undisturbed(work: Work) -> Life:
