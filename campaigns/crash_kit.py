@@ -5,11 +5,12 @@ what it wrote there is known even if SIGKILL is the next thing that happens to i
 not ended was not told.
 
 A child is a function that is forked, which takes some milliseconds. `forked` kills it after a number of lines
-and a random moment more; `stepped` has it kill itself at a chosen step, on any machine the same; `traced` lets
-strace kill it as it enters a chosen system call for the n-th time; `undisturbed` lets it come to its end.
+and a random moment more; `stepped` has it kill itself at a chosen step, the same on any machine; `traced`
+lets strace kill it as it enters a chosen system call for the n-th time; `undisturbed` lets it come to its end.
 """
 
 import ctypes
+import inspect
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Final, NamedTuple
 
 Tell = Callable[..., None]
@@ -51,12 +53,12 @@ class Step(NamedTuple):
     """The moment right after a child has told something.
 
     Attributes:
-        word: The first word of the line; empty for any line.
+        words: The first words of the line; empty for any line.
         nth: Which of those lines, from 1.
 
     """
 
-    word: str
+    words: str
     nth: int = 1
 
 
@@ -102,12 +104,13 @@ def stepped(work: Work, step: Step) -> Life:
     """Have a child that does the work kill itself at a step: no clock and no scheduler has a say in it."""
 
     def until_the_step(tell: Tell) -> None:
+        wanted = step.words.split()
         left = step.nth
 
         def tell_and_die(*words: object) -> None:
             nonlocal left
             tell(*words)
-            if step.word in ("", words[0]):
+            if list(words[: len(wanted)]) == wanted:
                 left -= 1
                 if left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -197,6 +200,19 @@ def has_strace() -> bool:
     with suppress(RuntimeError):
         return traced(lambda _: os.sync(), "sync", 1).killed
     return False
+
+
+def set_in(module: ModuleType, name: str, value: object) -> None:
+    """Set a name that functions of a module read. Raises `LookupError` if none does: it would change nothing."""
+    code = inspect.getsource(module)
+    if name not in vars(module) or not _is_read(compile(code, module.__name__, "exec"), name):
+        raise LookupError(f"no function of {module.__name__} reads {name}: to set it there changes nothing")
+    vars(module)[name] = value
+
+
+def _is_read(code: CodeType, name: str) -> bool:
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return any(name in one.co_names or _is_read(one, name) for one in inner)
 
 
 @contextmanager

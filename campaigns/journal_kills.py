@@ -199,7 +199,7 @@ class Campaign:
 
 
 def run_to(*steps: Step, plant: Plant = HONEST) -> str | None:
-    """Kill a child at each of these steps, one after the other; return what that has found, None for nothing."""
+    """Kill a child at each of these steps, in this order; return what that has found, None for nothing."""
     with scratch("journal-kills-") as folder:
         campaign = Campaign(0, folder, plant=plant)
         try:
