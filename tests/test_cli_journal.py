@@ -33,7 +33,7 @@ from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.dead_letters import REDRIVE
 from openoutcry.trading import MarketDataEvent
 
-LIMIT_S = 30
+LIMIT_S = 300
 KEY = b"k" * 32
 START_NS = 1_764_000_000_000_000_000  # 2025-11-24T16:00Z
 SECOND = 1_000_000_000
