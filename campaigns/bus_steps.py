@@ -1,6 +1,6 @@
 """Short lives of a bus that go the same way on any machine, killed at their steps: nothing is left to luck.
 
-Each does one thing on which a bug would show. Whatever a life tells is a step; beside the words of `bus_child`
+Each does one thing on which a bug would show. Whatever a life tells is a step. Beside the words of `bus_child`
 there are `written` (the journal has committed; `written desk` where outputs of the outbox were among it) and
 `flushed` (how far everybody has come is in the file).
 

@@ -6,7 +6,7 @@ not ended was not told.
 
 A child is a function that is forked, which takes some milliseconds. `forked` kills it after a number of lines
 and a random moment more; `stepped` has it kill itself at a chosen step, the same on any machine; `traced`
-lets strace kill it as it enters a chosen system call for the n-th time; `undisturbed` lets it come to its end.
+lets strace kill it as it enters a system call for the n-th time; `undisturbed` lets it come to its end.
 """
 
 import ctypes
@@ -203,7 +203,7 @@ def has_strace() -> bool:
 
 
 def set_in(module: ModuleType, name: str, value: object) -> None:
-    """Set a name that functions of a module read. Raises `LookupError` if none does: it would change nothing."""
+    """Set a name of a module. Raises `LookupError` if no function of it reads that: nothing would change."""
     code = inspect.getsource(module)
     if name not in vars(module) or not _is_read(compile(code, module.__name__, "exec"), name):
         raise LookupError(f"no function of {module.__name__} reads {name}: to set it there changes nothing")

@@ -171,7 +171,7 @@ class SlowStep:
         self._gate = gate
 
     def perform(self) -> None:
-        self._gate.wait(10)
+        self._gate.wait(300)
 
 
 class SlowDisk(Faulty):

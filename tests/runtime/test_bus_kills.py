@@ -3,11 +3,14 @@
 Many more by hand: `python -m campaigns.bus_kills --kills 10000 --strace 1000`, `python -m campaigns.bus_steps`.
 """
 
+from functools import partial
+
 import pytest
 from campaigns import bus_child
 from campaigns.bus_child import live
-from campaigns.bus_kills import PLANTS, run_file
+from campaigns.bus_kills import run_file
 from campaigns.bus_load import Plan
+from campaigns.bus_plants import PLANTS
 from campaigns.bus_steps import LONGEST, SCRIPTS, kill_at, walk
 from campaigns.crash_kit import Step, has_strace, scratch, set_in, stepped, undisturbed
 from campaigns.power_loss_truth import Broken
@@ -56,7 +59,7 @@ def test_a_life_under_load_does_what_the_campaign_needs() -> None:
     with scratch("bus-life-") as folder:
         path = folder / "firm.db"
         for number in range(LIVES_MOST):
-            life = stepped(lambda tell, n=number: live(path, Plan(n, n), tell), Step("dead"))
+            life = stepped(partial(live, path, Plan(number, number)), Step("dead"))
             words |= {line[0] for line in life.told}
             if words >= wanted:
                 break
