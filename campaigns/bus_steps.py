@@ -1,7 +1,7 @@
 """Short lives of a bus that go the same way on any machine, killed at their steps: nothing is left to luck.
 
-Each does one thing on which a bug would show. Whatever a life tells is a step. Beside the words of `bus_child`
-there are `written` (the journal has committed; `written desk` where outputs of the outbox were among it) and
+Each does one thing on which a bug would show. Whatever a life tells is a step. Beside the words that
+`bus_child` lists there are `written` (the journal has committed; `written desk` where outputs of the outbox were among it) and
 `flushed` (how far everybody has come is in the file).
 
 python -m campaigns.bus_steps                                 a kill at every step of every life
