@@ -1,8 +1,9 @@
 """Short lives of a bus that go the same way on any machine, killed at their steps: nothing is left to luck.
 
-Each does one thing on which a bug would show. Whatever a life tells is a step. Beside the words that
-`bus_child` lists there are `written` (the journal has committed; `written desk` where outputs of the outbox were among it) and
-`flushed` (how far everybody has come is in the file).
+Each does one thing on which a bug would show. Whatever a life tells is a step; these are two more:
+
+written [desk]   the journal has committed (outputs of the outbox were among it)
+flushed          how far everybody has come is in the file
 
 python -m campaigns.bus_steps                                 a kill at every step of every life
 python -m campaigns.bus_steps --script 'a round' --nth 17     that one again

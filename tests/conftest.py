@@ -10,10 +10,13 @@ from journal_kit import Factory, without_apsw
 
 from openoutcry.journals import SqliteJournal
 from openoutcry.ports import Journal
+from openoutcry.testing import run_virtual
 
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+# (The same goes for the real seconds that a run in virtual time may take where a test does not say.)
+run_virtual.__kwdefaults__["limit_s"] = 600.0
 
 KINDS = ["memory", "sqlite", "sqlite keyed", pytest.param("sqlite apsw", marks=without_apsw)]
 

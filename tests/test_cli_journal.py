@@ -21,7 +21,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from openoutcry.cli import main
+from openoutcry.cli import doctor, main
 from openoutcry.cli.console import progress
 from openoutcry.cli.doctor import is_unsafe
 from openoutcry.cli.journal.options import AGE, INSTANT
@@ -164,6 +164,12 @@ def running(path: Path, *, with_desk: bool = True) -> Iterator[Bus]:
         finally:
             stop.set()
             thread.join()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bus in this process does answer, on a machine that may be slow."""
+    monkeypatch.setattr(doctor, "_PATIENCE_S", LIMIT_S)
 
 
 # -- tail and history --------------------------------------------------------------------------------

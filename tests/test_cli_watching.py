@@ -28,6 +28,12 @@ def tick(price: float = 1.0) -> MarketDataEvent:
     return MarketDataEvent(symbol="ES", price=price)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """The bus is in this process, on a machine that may be slow: it does answer."""
+    monkeypatch.setattr(watching, "ASK_S", LIMIT_S)
+
+
 @contextmanager
 def running(path: Path, prepare: Callable[[EventBus], Any], **settings: Any) -> Iterator[None]:
     """A bus with a journal, in a thread of its own, as the command meets it in another process."""

@@ -175,7 +175,10 @@ class SlowStep:
 
 
 class SlowDisk(Faulty):
-    """A journal whose syncs last, in their thread, until `let_go` is called."""
+    """A journal whose syncs last, in their thread, until `let_go` is called, or the loop itself syncs.
+
+    (Who syncs on the loop waits there for the thread, so that nobody could call `let_go` any more.)
+    """
 
     def __init__(self, fails: dict[tuple[str, int], Exception] | None = None) -> None:
         super().__init__(fails)
@@ -186,6 +189,10 @@ class SlowDisk(Faulty):
 
     def end_sync(self, step: Any) -> int:
         return super().end_sync(step.inner)
+
+    def sync(self) -> int:
+        self.let_go()
+        return super().sync()
 
     def let_go(self) -> None:
         self.gate.set()
