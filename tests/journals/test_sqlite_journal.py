@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from journal_kit import NOON_NS, entries, entry, payloads
+from journal_kit import NOON_NS, entries, entry, payloads, verify
 
 from openoutcry.errors import (
     ConfigError,
@@ -436,7 +436,7 @@ def test_an_interrupted_commit_is_taken_back_whole(
         file.write(entries(2), Changes(cursors=[cursor], removed_letters=[1], cleared=5))  # type: ignore[arg-type]
     assert (file.head, file.cursors()) == (1, [])
     assert list(file.write(entries(1)).positions) == [2]
-    assert file.reader().verify().intact
+    assert verify(file).intact
 
 
 # A full disk
@@ -455,7 +455,7 @@ def test_a_full_database_is_a_refusal_and_resumes_when_there_is_room(file: Sqlit
     assert list(file.write(entries(1)).positions) == [3]
     file._db.run("PRAGMA max_page_count = 100000")
     assert list(file.write(big, cursor).positions) == [4]
-    assert file.reader().verify().entries == 4
+    assert verify(file).entries == 4
 
 
 @pytest.fixture
@@ -546,7 +546,7 @@ def test_a_reader_that_holds_on_delays_the_checkpoint_and_breaks_nothing(
     slow.close()
     while file.idle():
         pass
-    assert file.reader().verify().intact
+    assert verify(file).intact
 
 
 def test_vacuum_gives_the_room_of_retired_entries_back(file: SqliteJournal) -> None:
@@ -570,7 +570,7 @@ def test_the_chain_still_holds_after_retention(file: SqliteJournal) -> None:
     for _ in range(6):
         file.write(entries(3))
     file.retire(keep_count=7)
-    verified = file.reader().verify()
+    verified = verify(file)
     assert (verified.intact, verified.entries, verified.batches) == (True, 9, 3)
 
 
@@ -581,7 +581,7 @@ def test_verify_tells_its_progress(file: SqliteJournal) -> None:
     for _ in range(3):
         file.write(entries(2))
     seen: list[tuple[int, int]] = []
-    assert file.reader().verify(lambda done, head: seen.append((done, head))).entries == 6
+    assert verify(file, lambda done, head: seen.append((done, head))).entries == 6
     assert seen == [(2, 6), (4, 6), (6, 6)]
 
 
@@ -590,13 +590,13 @@ def test_an_anchor_kept_elsewhere_shows_a_history_that_was_written_anew(path: Pa
         journal.write(entries(2))
         anchor = journal.anchor
         journal.write(entries(2))
-        assert journal.reader().verify(anchor=anchor).intact
+        assert verify(journal, anchor=anchor).intact
     for suffix in ("", "-marks"):
         Path(f"{path}{suffix}").unlink()
     with SqliteJournal(path) as forged:
         forged.write(entries(2))
         forged.write(entries(2))
-        (problem,) = forged.reader().verify(anchor=anchor).problems
+        (problem,) = verify(forged, anchor=anchor).problems
     assert problem.position == 2
     assert "anchor" in problem.what
 
@@ -605,7 +605,7 @@ def test_a_sealed_journal_needs_its_key_to_be_written_and_verified(path: Path) -
     key = b"s" * 16
     with SqliteJournal(path, key=key) as journal:
         journal.write(entries(2))
-        assert journal.reader().verify().anchor == Anchor(2, journal.anchor.checksum)
+        assert verify(journal).anchor == Anchor(2, journal.anchor.checksum)
     with pytest.raises(JournalError, match="give the key"):
         SqliteJournal(path)
     with pytest.raises(JournalCorrupt, match="not the one that it was made with"):
