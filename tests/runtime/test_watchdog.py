@@ -1,6 +1,7 @@
 """The watchdog: a handler that never yields is named, an idle loop is left alone, and threads do not starve."""
 
 import asyncio
+import itertools
 import logging
 import queue
 import socket
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from openoutcry.runtime.health import loop_watchdog
+from openoutcry.runtime.health import gil_yield, loop_watchdog
 from openoutcry.runtime.health.gil_yield import GilYield
 from openoutcry.runtime.health.loop_watchdog import Watchdog
 from openoutcry.testing import run_virtual
@@ -329,8 +330,35 @@ def test_beside_a_busy_loop_a_thread_gets_its_turn():
 
     rounds, breath = asyncio.run(main())
     assert rounds == 100
-    assert breath.count > 0
     assert not breath.is_on
+
+
+def test_a_loop_that_uses_its_processor_is_paused(monkeypatch):
+    """(A machine that gives the loop less than a tenth of a processor lets other threads in anyway.)"""
+    pauses, passed = [], itertools.count()
+    now_ns = 0
+
+    def monotonic_ns():
+        nonlocal now_ns
+        now_ns = next(passed) * 1_000_000
+        return now_ns
+
+    def used_ns():
+        return now_ns
+
+    clock = SimpleNamespace(
+        monotonic_ns=monotonic_ns, thread_time_ns=used_ns, process_time_ns=used_ns, sleep=pauses.append
+    )
+    monkeypatch.setattr(gil_yield, "time", clock)
+
+    async def main():
+        breath = GilYield(asyncio.get_running_loop())
+        breath.begin()
+        await turn_until(lambda: breath.count >= 3)
+        breath.stop()
+
+    asyncio.run(main())
+    assert set(pauses) == {gil_yield.PAUSE_S}
 
 
 def test_a_loop_with_time_to_spare_does_not_pause_and_is_left_alone_after_a_while(monkeypatch):
