@@ -17,13 +17,25 @@ from campaigns.bus_child import SLICE, SMALL_BATCH, SMALL_UNSAVED, live
 from campaigns.bus_load import Plan
 from campaigns.bus_plants import PLANTS, Bug, nothing
 from campaigns.bus_truth import Truth
-from campaigns.crash_kit import SYSTEM_CALLS, Life, Work, forked, has_strace, scratch, traced, undisturbed
+from campaigns.crash_kit import (
+    SYSTEM_CALLS,
+    Life,
+    Step,
+    Work,
+    forked,
+    has_strace,
+    scratch,
+    stepped,
+    traced,
+    undisturbed,
+)
 from campaigns.power_loss_truth import Broken
 from openoutcry.runtime.delivery.offsets import UNSAVED_MOST
 from openoutcry.runtime.delivery.worker import BATCH_MOST
 
 KILLS_PER_FILE: Final = 25
 AGAIN_MOST: Final = 20
+STEPS: Final = ("opened", "started", "offer", "yes", "<", ">", "dead", "leaving", "stopping")
 _MOMENTS: Final = (
     ("", (0, 1, 2, 3), 0.0005),  # opening and recovering
     ("started", (0, 1, 10, 50), 0.0005),  # recovering, and the first commits
@@ -82,6 +94,8 @@ class Campaign:
         return lambda tell: live(self._path, plan, tell)
 
     def _forked(self, work: Work) -> Life:
+        if self._rng.random() < 0.3:
+            return stepped(work, Step(self._rng.choice(STEPS), self._rng.choice((1, 2, 5, 20, 100))))
         after, lines, mean_s = self._rng.choice(_MOMENTS)
         return forked(work, self._rng.choice(lines), self._rng, after, mean_s)
 
@@ -115,7 +129,7 @@ class Result:
 def run_file(seed: int, kills: int = KILLS_PER_FILE, *, strace: int = 0, plant: str | None = None) -> Result:
     """Run the lives of one file."""
     with scratch("bus-kills-") as folder:
-        campaign = Campaign(seed, folder, strace=strace, plant=PLANTS[plant] if plant else nothing)
+        campaign = Campaign(seed, folder, strace=strace, plant=PLANTS[plant].bug if plant else nothing)
         failure = None
         try:
             campaign.run(kills)

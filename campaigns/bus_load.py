@@ -14,7 +14,7 @@ from openoutcry import EventBus
 from openoutcry.errors import BusClosed, SignalRefused
 
 AGENTS: Final = ("as", "bs", "cs")
-ANSWER_S: Final = 30
+ANSWER_S: Final = 300
 
 
 class Plan(NamedTuple):

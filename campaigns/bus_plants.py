@@ -6,9 +6,10 @@ Each is planted in the child alone, after it was forked.
 import asyncio
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from campaigns.bus_events import OUTBOX
+from campaigns.crash_kit import Step, set_in
 from openoutcry.runtime.admission import gate
 from openoutcry.runtime.delivery import dead_letters, in_flight, offsets, worker
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -79,7 +80,7 @@ def settled_before_return() -> None:
             task = asyncio.get_running_loop().create_task(handler(event))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    vars(in_flight)["await_each_marked"] = each
+    set_in(in_flight, "await_each_marked", each)
 
 
 def outputs_without_cursor() -> None:
@@ -95,7 +96,7 @@ def outputs_without_cursor() -> None:
 
 def fresh_ids() -> None:
     """Give what a handler publishes an id of its own each time."""
-    vars(store)["derive"] = lambda: None
+    set_in(store, "derive", lambda: None)
 
 
 def letters_unwritten() -> None:
@@ -132,18 +133,43 @@ def cursors_seldom() -> None:
 
 
 def _plant(where: type, name: str, what: Any) -> None:
+    if not hasattr(where, name):
+        raise LookupError(f"{where.__name__} has no {name}: nothing would ever call what is planted there")
     setattr(where, name, what)
 
 
-PLANTS: Final[dict[str, Bug]] = {
-    "acknowledged before the commit": ack_before_commit,
-    "the cursor saved before the handler ran": cursor_before_work,
-    "a cancelled call taken as success": cancelled_call_is_success,
-    "a cancelled publish taken as True": cancelled_publish_is_true,
-    "settled before the handler returns": settled_before_return,
-    "outbox outputs committed without the cursor": outputs_without_cursor,
-    "ids that are not derived": fresh_ids,
-    "dead letters that are not written": letters_unwritten,
-    "a backlog handed out in reverse": backlog_reversed,
-    "cursors that are hardly ever saved": cursors_seldom,
+class Plant(NamedTuple):
+    """A bug, and where it shows.
+
+    Attributes:
+        bug: Plants it.
+        script: The life of `bus_steps` on which it shows.
+        step: A kill at this step of that life gives it away.
+
+    """
+
+    bug: Bug
+    script: str
+    step: Step
+
+
+PLANTS: Final[dict[str, Plant]] = {
+    "acknowledged before the commit": Plant(ack_before_commit, "calm", Step("yes", 2)),
+    "the cursor saved before the handler ran": Plant(
+        cursor_before_work, "a call is held up", Step("flushed")
+    ),
+    "a cancelled call taken as success": Plant(
+        cancelled_call_is_success, "a call is cancelled", Step("flushed")
+    ),
+    "a cancelled publish taken as True": Plant(
+        cancelled_publish_is_true, "a publish is cancelled", Step("yes")
+    ),
+    "settled before the handler returns": Plant(settled_before_return, "a call is held up", Step("flushed")),
+    "outbox outputs committed without the cursor": Plant(
+        outputs_without_cursor, "a round", Step("written desk")
+    ),
+    "ids that are not derived": Plant(fresh_ids, "calm", Step("> hedger")),
+    "dead letters that are not written": Plant(letters_unwritten, "an event is given up", Step("flushed")),
+    "a backlog handed out in reverse": Plant(backlog_reversed, "a backlog", Step("flushed")),
+    "cursors that are hardly ever saved": Plant(cursors_seldom, "a flood", Step("flushed")),
 }

@@ -5,11 +5,12 @@ what it wrote there is known even if SIGKILL is the next thing that happens to i
 not ended was not told.
 
 A child is a function that is forked, which takes some milliseconds. `forked` kills it after a number of lines
-and a random moment more; `traced` lets strace kill it as it enters a chosen system call for the n-th time;
-`undisturbed` lets it come to its end.
+and a random moment more; `stepped` has it kill itself at a chosen step, the same on any machine; `traced`
+lets strace kill it as it enters a system call for the n-th time; `undisturbed` lets it come to its end.
 """
 
 import ctypes
+import inspect
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Final, NamedTuple
 
 Tell = Callable[..., None]
@@ -31,7 +33,7 @@ SYSTEM_CALLS: Final = ("pwrite64", "fdatasync", "fsync", "ftruncate", "unlink", 
 """Where a journal can die; `write` is the child's own telling."""
 
 _PR_SET_PTRACER: Final = 0x59616D61
-_ATTACH_S: Final = 10
+_ATTACH_S: Final = 120
 
 
 class Life(NamedTuple):
@@ -45,6 +47,19 @@ class Life(NamedTuple):
 
     told: list[list[str]]
     killed: bool
+
+
+class Step(NamedTuple):
+    """The moment right after a child has told something.
+
+    Attributes:
+        words: The first words of the line; empty for any line.
+        nth: Which of those lines, from 1.
+
+    """
+
+    words: str
+    nth: int = 1
 
 
 def teller(fd: int) -> Tell:
@@ -83,6 +98,26 @@ def forked(work: Work, lines: int, rng: random.Random, after: str = "", mean_s: 
         os.kill(pid, signal.SIGKILL)
         told += pipe.readlines()
     return _bury(pid, told)
+
+
+def stepped(work: Work, step: Step) -> Life:
+    """Have a child that does the work kill itself at a step: no clock and no scheduler has a say in it."""
+
+    def until_the_step(tell: Tell) -> None:
+        wanted = step.words.split()
+        left = step.nth
+
+        def tell_and_die(*words: object) -> None:
+            nonlocal left
+            tell(*words)
+            if list(words[: len(wanted)]) == wanted:
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        work(tell_and_die)
+
+    return undisturbed(until_the_step)
 
 
 def undisturbed(work: Work) -> Life:
@@ -165,6 +200,19 @@ def has_strace() -> bool:
     with suppress(RuntimeError):
         return traced(lambda _: os.sync(), "sync", 1).killed
     return False
+
+
+def set_in(module: ModuleType, name: str, value: object) -> None:
+    """Set a name of a module. Raises `LookupError` if no function of it reads that: nothing would change."""
+    code = inspect.getsource(module)
+    if name not in vars(module) or not _is_read(compile(code, module.__name__, "exec"), name):
+        raise LookupError(f"no function of {module.__name__} reads {name}: to set it there changes nothing")
+    vars(module)[name] = value
+
+
+def _is_read(code: CodeType, name: str) -> bool:
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return any(name in one.co_names or _is_read(one, name) for one in inner)
 
 
 @contextmanager

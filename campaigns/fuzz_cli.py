@@ -17,7 +17,7 @@ from campaigns.fuzz_files import OPERATION, damaged, laid_out, original, restore
 from campaigns.fuzz_targets import Escaped, Target
 from openoutcry.cli import main
 
-HANGS_S: Final = 20
+HANGS_S: Final = 300
 _ARGUMENTS_MOST: Final = 12
 _READERS: Final = (
     "status", "doctor", "export", "history", "pending", "stats", "tail", "verify",

@@ -13,27 +13,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from campaigns.crash_kit import SYSTEM_CALLS, Life, Work, forked, has_strace, scratch, traced
+from campaigns.crash_kit import SYSTEM_CALLS, Life, Step, Work, forked, has_strace, scratch, stepped, traced
 from campaigns.journal_kills_child import SUBSCRIPTIONS, live, nth
 from campaigns.power_loss_plants import AckBeforeCommit
 from campaigns.power_loss_truth import EVERYTHING, Broken
 from openoutcry.journals import SqliteJournal
 
 KILLS_PER_FILE: Final = 25
+STEPS: Final = ("accepted", "saved", "beginning", "begun", "done", "over", "clearing", "cleared")
 _Key = tuple[str, int]
 
 
 class Plant(NamedTuple):
-    """A planted bug."""
+    """A planted bug.
+
+    Attributes:
+        open_: Opens the journal.
+        cursor_first: Whether the child saves its cursor before it does the work.
+        shows_at: A kill at this step leaves a file that gives the bug away.
+
+    """
 
     open_: Callable[..., SqliteJournal] = SqliteJournal
     cursor_first: bool = False
+    shows_at: Step | None = None
 
 
 HONEST: Final = Plant()
 PLANTS: Final = {
-    "acknowledged before the commit": Plant(open_=AckBeforeCommit),
-    "the cursor saved before the work": Plant(cursor_first=True),
+    "acknowledged before the commit": Plant(open_=AckBeforeCommit, shows_at=Step("accepted")),
+    "the cursor saved before the work": Plant(cursor_first=True, shows_at=Step("beginning")),
 }
 
 
@@ -155,26 +164,50 @@ class Campaign:
     def run(self, kills: int = KILLS_PER_FILE) -> None:
         """Kill so many children; look at the file after most of them. Raises `Broken`."""
         for number in range(kills):
-            life = self._traced() if number < self._strace else self._forked()
-            self.kills += life.killed
-            if not life.killed and ["enough"] not in life.told:
-                raise Broken(f"the child ended by itself: {life.told[-1:]}")
-            self._ledger.hear(life)
+            self._hear(self._traced() if number < self._strace else self._forked())
             if (
                 self._rng.random() < 0.7 or number == kills - 1
             ):  # else the next child finds what this one left
                 self._ledger.audit(self._path)
+
+    def run_to(self, step: Step) -> None:
+        """Kill one child at a step, and look at the file. Raises `Broken`."""
+        life = stepped(self._work(), step)
+        self._hear(life)
+        if not life.killed:
+            raise LookupError(f"the child has never come to {step}")
+        self._ledger.audit(self._path)
+
+    def _hear(self, life: Life) -> None:
+        self.kills += life.killed
+        if not life.killed and ["enough"] not in life.told:
+            raise Broken(f"the child ended by itself: {life.told[-1:]}")
+        self._ledger.hear(life)
 
     def _work(self) -> Work:
         seed, plant = self._rng.getrandbits(32), self._plant
         return lambda tell: live(self._path, seed, tell, open_=plant.open_, cursor_first=plant.cursor_first)
 
     def _forked(self) -> Life:
+        if self._rng.random() < 0.3:
+            return stepped(self._work(), Step(self._rng.choice(STEPS), self._rng.choice((1, 2, 5, 20))))
         return forked(self._work(), self._rng.choice((0, 0, 1, 5, 20, 60)), self._rng)
 
     def _traced(self) -> Life:
         when = self._rng.randint(1, self._rng.choice((2, 12, 100)))
         return traced(self._work(), self._rng.choice(SYSTEM_CALLS), when)
+
+
+def run_to(*steps: Step, plant: Plant = HONEST) -> str | None:
+    """Kill a child at each of these steps, in this order; return what that has found, None for nothing."""
+    with scratch("journal-kills-") as folder:
+        campaign = Campaign(0, folder, plant=plant)
+        try:
+            for step in steps:
+                campaign.run_to(step)
+        except Broken as found:
+            return str(found)
+    return None
 
 
 def run_file(seed: int, kills: int = KILLS_PER_FILE, *, strace: int = 0, plant: Plant = HONEST) -> str | None:

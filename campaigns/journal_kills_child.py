@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from campaigns.crash_kit import Tell
+from campaigns.crash_kit import Tell, set_in
 from openoutcry.journals import SqliteJournal, sqlite
 from openoutcry.ports import Changes, CursorState, Entry, Level
 
@@ -99,7 +99,7 @@ def live(
     path: Path, seed: int, tell: Tell, *, open_: Open = SqliteJournal, cursor_first: bool = False
 ) -> None:
     """Open the journal and work, until somebody ends it."""
-    vars(sqlite)["WAL_DUE_BYTES"] = 64 * 1024  # checkpoints, also in a short life
+    set_in(sqlite, "WAL_DUE_BYTES", 64 * 1024)  # checkpoints, also in a short life
     journal = open_(path)
     tell("opened", journal.head)
     rng = random.Random(seed)  # noqa: S311 - a seed is wanted

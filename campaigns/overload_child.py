@@ -42,7 +42,7 @@ BURST_MOST: Final = 16
 """So many are offered at a time, by the loop's publisher and by the thread's: some 0.2 ms of a turn."""
 THREAD_SHARE: Final = 0.3
 KILL_EVERY_S: Final = 0.05
-DRAIN_S: Final = 120.0
+DRAIN_S: Final = 1200.0
 SQLITE_BYTES: Final = 16 * 2**20
 """SQLite's page cache and its index of the log, the commit in hand, and what the allocator keeps free."""
 ADDRESSES: Final = 512 * 2**20

@@ -28,7 +28,7 @@ from openoutcry.errors import BusClosed, PublishError
 
 PLANTS: Final = ("memory", "tasks", "threads", "descriptors")
 AGENTS: Final = ("momentum", "value", "carry")
-DRAIN_S: Final = 30.0
+DRAIN_S: Final = 300.0
 FAILS_ONE_IN: Final = 40
 LEAK_BYTES: Final = 64 * 1024
 LEAK_SHARE: Final = 0.05

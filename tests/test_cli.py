@@ -24,7 +24,7 @@ from openoutcry.firm.crash import CrashOptions
 from openoutcry.firm.demo import DemoOptions
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT_S = 30
+LIMIT_S = 300
 
 FIRM = """
 from openoutcry.runtime.api.bus import EventBus

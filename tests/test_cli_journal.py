@@ -21,7 +21,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from openoutcry.cli import main
+from openoutcry.cli import doctor, main
 from openoutcry.cli.console import progress
 from openoutcry.cli.doctor import is_unsafe
 from openoutcry.cli.journal.options import AGE, INSTANT
@@ -33,7 +33,7 @@ from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.dead_letters import REDRIVE
 from openoutcry.trading import MarketDataEvent
 
-LIMIT_S = 30
+LIMIT_S = 300
 KEY = b"k" * 32
 START_NS = 1_764_000_000_000_000_000  # 2025-11-24T16:00Z
 SECOND = 1_000_000_000
@@ -168,6 +168,12 @@ def running(path: Path, *, with_socket: bool = True) -> Iterator[Bus]:
         finally:
             stop.set()
             thread.join()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bus in this process does answer, on a machine that may be slow."""
+    monkeypatch.setattr(doctor, "_PATIENCE_S", LIMIT_S)
 
 
 # -- tail and history --------------------------------------------------------------------------------

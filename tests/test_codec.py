@@ -244,7 +244,7 @@ def test_data_that_the_rules_refuse_says_which_rule(changes, message):
 
 
 def test_an_illegal_transition_in_the_data_is_still_one():
-    event = trading.OrderStateChangeEvent(order_id="1", from_state="new", to_state="filled")
+    event = trading.OrderStateChangeEvent(order_id="1", from_state="new", to_state="filled")  # type: ignore[arg-type]
     with pytest.raises(IllegalTransition):
         Event.from_dict({**event.to_dict(), "from_state": "filled", "to_state": "new"})
 
@@ -282,7 +282,7 @@ class Special(SignalEvent):
 
 
 def test_a_subclass_comes_back_as_itself():
-    event = Special(strategy_name="a", symbol="b", direction="flat", edge=0.5)
+    event = Special(strategy_name="a", symbol="b", direction="flat", edge=0.5)  # type: ignore[arg-type]
     for back in (decode(encode(event)), SignalEvent.from_dict(event.to_dict())):
         assert type(back) is Special
         assert back == event
@@ -350,7 +350,7 @@ class Own(msgspec.Struct, frozen=True, rename="camel", tag="own", tag_field="kin
 
 
 class Tinted(Event):
-    event_type: Colour = Colour.RED
+    event_type: Colour = Colour.RED  # type: ignore[assignment]
     shade: Shade = Shade.DARK
 
 

@@ -75,8 +75,8 @@ WHOLE = {
     "history_size",
     "dedup_window",
 }
-IN_RANGE = [(cls, name, value) for cls, name, _, good, _ in NUMBERS for value in good]
-OUT_OF_RANGE = [(cls, name, value) for cls, name, low, _, high in NUMBERS for value in (*low, *high)]
+IN_RANGE = [(cls, name, value) for cls, name, _, good, _ in NUMBERS for value in good]  # type: ignore[attr-defined]
+OUT_OF_RANGE = [(cls, name, value) for cls, name, low, _, high in NUMBERS for value in (*low, *high)]  # type: ignore[misc]
 NO_NUMBERS = [
     (cls, name, value)
     for cls, name, *_ in NUMBERS
@@ -137,7 +137,7 @@ def test_a_config_error_is_a_value_error_too():
 
 def test_settings_cannot_be_changed_behind_the_bus_s_back():
     with pytest.raises(AttributeError):
-        BackpressureConfig().reserve = 1
+        BackpressureConfig().reserve = 1  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -222,17 +222,17 @@ def test_names_are_plain_strings_whatever_they_came_as():
 )
 def test_a_high_priority_type_cannot_be_shed(name, event_type):
     with pytest.raises(ConfigError, match=f"{name} has .*{event_type!s}.* never shed"):
-        BackpressureConfig(**{name: [event_type]})
+        BackpressureConfig(**{name: [event_type]})  # type: ignore[arg-type]
 
 
 def test_a_type_is_shed_first_or_last_and_not_both():
     with pytest.raises(ConfigError, match=r"\['order'\] are in both"):
-        BackpressureConfig(shed_first=["order"])
+        BackpressureConfig(shed_first=["order"])  # type: ignore[arg-type]
 
 
 def test_only_backpressure_settings_are_taken_for_such():
     with pytest.raises(ConfigError, match=r"backpressure is .*; it must be a BackpressureConfig"):
-        BusConfig(backpressure={"reserve": 0.1})
+        BusConfig(backpressure={"reserve": 0.1})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("key", ["symbol", len])
@@ -285,14 +285,14 @@ def test_a_number_may_be_bounded_below_exclusively():
 
 @pytest.mark.parametrize(
     "config",
-    [BusConfig(kill_switch_releasers=["b", "a"]), BackpressureConfig(), PersistenceConfig(), RetryPolicy()],
+    [BusConfig(kill_switch_releasers=["b", "a"]), BackpressureConfig(), PersistenceConfig(), RetryPolicy()],  # type: ignore[arg-type]
 )
 def test_settings_are_ready_for_json(config):
     assert json.loads(json.dumps(to_plain(config))).keys() == set(type(config).__slots__)
 
 
 def test_sets_inside_of_settings_are_sorted_lists_in_json():
-    plain = to_plain(BusConfig(kill_switch_releasers=["b", "a"]))
+    plain = to_plain(BusConfig(kill_switch_releasers=["b", "a"]))  # type: ignore[arg-type]
     assert plain["kill_switch_releasers"] == ["a", "b"]
     assert plain["backpressure"]["shed_last"] == ["decision", "order", "signal"]
 
@@ -325,7 +325,8 @@ def test_a_file_gives_the_arguments_of_the_bus(tmp_path):
     assert arguments["stand_in_max_age"] == 90
     assert arguments["kill_switch_releasers"] == {"risk"}
     assert arguments["backpressure_config"] == BackpressureConfig(
-        reserve=0.1, shed_first=["market_data", "news"]
+        reserve=0.1,
+        shed_first=["market_data", "news"],  # type: ignore[arg-type]
     )
     assert "backpressure" not in arguments
 

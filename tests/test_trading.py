@@ -182,7 +182,7 @@ def fields(table):
 
 
 def make(cls, **changes):
-    return cls(**{**LEAST[cls], **changes})
+    return cls(**{**LEAST[cls], **changes})  # type: ignore[dict-item]
 
 
 def refused(cls, field, value, limit):
@@ -266,7 +266,7 @@ def test_a_number_is_finite_and_neither_a_bool_nor_a_string(cls, field):
     for wrong in (math.nan, math.inf, -math.inf):
         with pytest.raises(InvalidEvent, match=rf"{cls.__name__}\.{field} = .*: must be a .*number"):
             make(cls, **{field: wrong})
-    for wrong in (True, False, "1.5", 1j, [1.0]):
+    for wrong in (True, False, "1.5", 1j, [1.0]):  # type: ignore[assignment]
         refused(cls, field, wrong, f"pass a float, not a {type(wrong).__name__}")
     refused(cls, field, 10**400, "number")
 
@@ -334,7 +334,7 @@ def test_a_flag_is_true_or_false_and_nothing_like_it(cls, field):
 
 @pytest.mark.parametrize(("cls", "field", "enum"), MEMBERS)
 def test_a_word_is_taken_as_member_value_or_name(cls, field, enum):
-    member = LEAST[cls].get(field) or next(iter(enum))
+    member = LEAST[cls].get(field) or next(iter(enum))  # type: ignore[attr-defined]
     for spelling in (member, member.value, member.name, member.name.title()):
         assert getattr(make(cls, **{field: spelling}), field) is member
 
@@ -474,7 +474,7 @@ def test_every_state_has_its_row_and_leads_only_to_states():
     assert set(ORDER_TRANSITIONS) == set(OrderState)
     assert all(following <= set(OrderState) for following in ORDER_TRANSITIONS.values())
     with pytest.raises(TypeError):
-        ORDER_TRANSITIONS[OrderState.FILLED] = frozenset(OrderState)
+        ORDER_TRANSITIONS[OrderState.FILLED] = frozenset(OrderState)  # type: ignore[index]
 
 
 def test_the_four_ends_are_final_and_everything_else_can_reach_one():

@@ -386,7 +386,7 @@ def test_a_stale_signal_stands_in_marked_with_its_true_age_and_without_a_vote():
     assert (outcome.status, outcome.valid, set(outcome)) == ("expired", False, {"a"})
     (stand_in,) = outcome.stand_ins
     assert stand_in == ("b", "ES", old, BARRIER_NS + 3_000, "r-0")
-    assert stand_in.signal is old
+    assert stand_in.signal is old  # type: ignore[attr-defined]
     assert outcome.with_stand_ins() == {"a": Signal("1"), "b": stand_in}
     assert set(outcome) == {"a"}
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from openoutcry.core.drills import DrillConfig, Drills
+from openoutcry.config import DrillConfig
+from openoutcry.core.drills import Drills
 from openoutcry.errors import ConfigError
 
 MS = 1_000_000

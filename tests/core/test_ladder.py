@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from openoutcry.core.ladder import Action, Ladder, LadderConfig, Step, journal_rungs
+from openoutcry.config import LadderConfig
+from openoutcry.core.ladder import Action, Ladder, Step, journal_rungs
 from openoutcry.errors import ConfigError
 
 S = 1_000_000_000

@@ -77,13 +77,13 @@ def test_the_explanation_names_signs_of_life_and_a_busy_loop():
 
 def test_the_explanation_of_an_empty_and_of_an_abstaining_round():
     terms = {"signal_timeout_ns": S, "barrier_timeout_ns": S}
-    nobody = Round("r-1", agree([], **terms), 0).outcome
+    nobody = Round("r-1", agree([], **terms), 0).outcome  # type: ignore[arg-type]
     assert nobody is not None
     assert nobody.explain() == (
         "Round r-1 opened and was released after 0 s as empty: nobody is registered, so there is nobody to "
         "wait for. No decision may rest on it."
     )
-    shy = Round("r-2", agree(["a"], **terms), 0)
+    shy = Round("r-2", agree(["a"], **terms), 0)  # type: ignore[arg-type]
     shy.abstain("a", "", 1)
     assert shy.outcome is not None
     assert shy.outcome.explain().endswith("It is valid, but all who answered abstained.")

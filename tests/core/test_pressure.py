@@ -137,7 +137,7 @@ TestPressureMachine.settings = settings(max_examples=80, stateful_step_count=40,
 
 
 def pressure(capacity: int = 100, **settings_: object) -> Pressure:
-    return Pressure(capacity, BackpressureConfig(**settings_))
+    return Pressure(capacity, BackpressureConfig(**settings_))  # type: ignore[arg-type]
 
 
 def level_at(machine: Pressure, depth: int) -> BackpressureLevel:
@@ -447,7 +447,7 @@ def test_what_was_reserved_is_not_forgiven_by_a_forced_take():
 
 
 def at_high(**settings_: object) -> Pressure:
-    machine = pressure(rate_limit_burst=1, rate_limit_per_s=10, cooldown_s=0.3, **settings_)
+    machine = pressure(rate_limit_burst=1, rate_limit_per_s=10, cooldown_s=0.3, **settings_)  # type: ignore[arg-type]
     machine.assess(80)
     return machine
 
@@ -464,7 +464,7 @@ def test_at_high_the_last_to_be_shed_are_never_refused_for_the_rate_when_they_wi
     machine = at_high()
     verdicts = [machine.admit_low(event_type, 80, 0, patient=True) for _ in range(50)]
     assert verdicts[0] is ADMIT
-    assert [v.wait_ns for v in verdicts[1:]] == [min(n, 3) * S // 10 for n in range(1, 50)]
+    assert [v.wait_ns for v in verdicts[1:]] == [min(n, 3) * S // 10 for n in range(1, 50)]  # type: ignore[union-attr]
     assert machine.admit_low("system", 80, 0, patient=True) is REFUSE_RATE_LIMITED, "the others pay for it"
 
 

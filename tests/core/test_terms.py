@@ -45,16 +45,16 @@ def test_one_is_a_count_and_one_point_nought_is_everybody():
 
 @pytest.mark.parametrize("quorum", [0, -1, 0.0, -0.5, 1.0001, 80.0, math.nan, math.inf, True, "0.8", [3]])
 def test_a_quorum_without_a_meaning_is_refused_with_its_value(quorum):
-    for refused in (lambda: check_quorum(quorum), lambda: agree(["a"], quorum=quorum, **TIMES)):
+    for refused in (lambda: check_quorum(quorum), lambda: agree(["a"], quorum=quorum, **TIMES)):  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="quorum is"):
             refused()
 
 
 def test_a_count_larger_than_the_roster_is_refused_with_the_remedy():
     with pytest.raises(ConfigError, match=r"quorum is 3, but only 2 agents are expected: lower it"):
-        agree(["a", "b"], quorum=3, **TIMES)
+        agree(["a", "b"], quorum=3, **TIMES)  # type: ignore[arg-type]
     assert agree(["a", "b"], quorum=3, critical=["c"], **TIMES).quorum_count == 3
-    assert agree([], quorum=3, **TIMES).quorum_count == 0
+    assert agree([], quorum=3, **TIMES).quorum_count == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("names", [[""], [None], [3], "abc"])
@@ -62,7 +62,7 @@ def test_names_are_strings_of_at_least_one_character(names):
     with pytest.raises(ConfigError, match="critical"):
         agree(["a"], critical=names, **TIMES)
     with pytest.raises(ConfigError, match="roster"):
-        agree(names, **TIMES)
+        agree(names, **TIMES)  # type: ignore[arg-type]
 
 
 def test_critical_agents_join_the_roster():

@@ -33,7 +33,7 @@ def run_house(history, *, mandate=None, plan=None, agents=14, timing=CALM):
     """Run a house in virtual time: nothing waits, and timers ring in their order."""
 
     async def run():
-        clock = asyncio.get_running_loop().clock
+        clock = asyncio.get_running_loop().clock  # type: ignore[attr-defined]
         house = House(
             history, recipes(agents), mandate=mandate or Mandate(), timing=timing, plan=plan, clock=clock
         )

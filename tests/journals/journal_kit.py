@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from openoutcry.journals import MemoryJournal, SqliteJournal
+from openoutcry.journals import MemoryJournal, SqliteJournal, Verified
 from openoutcry.ports import Entry, Header, Journal, Level
 
 without_apsw = pytest.mark.skipif(find_spec("apsw") is None, reason="apsw is not installed")
@@ -81,3 +81,9 @@ class Factory:
     def close_all(self) -> None:
         for journal in self.made:
             journal.close()
+
+
+def verify(journal: SqliteJournal, *arguments: Any, **options: Any) -> Verified:
+    """Verify a journal's file through a reader, which is closed."""
+    with journal.reader() as reader:
+        return reader.verify(*arguments, **options)

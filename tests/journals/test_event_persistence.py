@@ -22,7 +22,7 @@ def note(**fields: object) -> Event:
 
 
 def fill() -> FillEvent:
-    return FillEvent(order_id="1", symbol="ES", side="buy", filled_quantity=1.0, fill_price=2.0)
+    return FillEvent(order_id="1", symbol="ES", side="buy", filled_quantity=1.0, fill_price=2.0)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def test_pending_is_what_was_kept_and_not_settled_in_whatever_order(data: st.Dat
     store = EventPersistence(MemoryJournal())
     waiting: list[Event] = []
     for _ in range(data.draw(st.integers(1, 25))):
-        if waiting and data.draw(st.booleans()):
+        if waiting and data.draw(st.booleans()):  # type: ignore[arg-type]
             event = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
             if data.draw(st.booleans()):
                 store.mark_completed(event)

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from journal_kit import entries, entry, payloads
+from journal_kit import entries, entry, payloads, verify
 
 from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals import JournalReader, SqliteJournal, marks, opening, recover_into
@@ -74,7 +74,7 @@ def test_after_25_kills_everything_acknowledged_is_there_in_order(path: Path) ->
             assert len(found) <= 1 + seed
             assert {(s.subscription, s.lane) for s in found} <= {("worker", "normal")}
             assert len(set(journal.write([nth(1), nth(journal.head)]).duplicates)) == 2
-            assert journal.reader().verify().intact
+            assert verify(journal).intact
 
 
 def test_a_crash_is_counted_once_even_if_the_opening_after_it_dies_too(
@@ -293,7 +293,7 @@ def test_recovery_keeps_what_verifies_and_lists_what_is_lost(path: Path, tmp_pat
         assert new.find("e3") is None
         assert [c.floor for c in new.cursors()] == [4]
         assert list(new.write([nth(3)]).positions) == [9]
-        assert new.reader().verify().intact
+        assert verify(new).intact
 
 
 def test_positions_of_a_lost_tail_are_not_given_again(path: Path, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_positions_of_a_lost_tail_are_not_given_again(path: Path, tmp_path: Path
     assert recovered.lost == ((2, 2),)
     with SqliteJournal(recovered.path) as new:
         assert list(new.write([nth(3)]).positions) == [3]
-        assert new.reader().verify().intact
+        assert verify(new).intact
     with SqliteJournal(recovered.path) as new:
         assert [e.position for e in new.read(0, 9)] == [1, 3]
 
@@ -326,7 +326,7 @@ def test_a_damaged_page_in_the_middle_costs_only_what_stands_there(path: Path, t
         found = new.read(0, 999)
         assert len(found) == recovered.entries > 200
         assert all(json.loads(e.payload)["n"] == e.position for e in found)
-        assert new.reader().verify().intact
+        assert verify(new).intact
 
 
 def test_recovery_never_writes_over_a_file_and_never_beside_a_writer(path: Path, tmp_path: Path) -> None:
@@ -346,4 +346,4 @@ def test_opening_verifies_the_tail_and_verify_the_rest(path: Path, monkeypatch: 
     edit(path, "UPDATE batches SET last_ns = 0 WHERE first = 2")
     monkeypatch.setattr(opening, "TAIL_BATCHES", 3)
     with SqliteJournal(path) as journal:
-        assert [p.position for p in journal.reader().verify().problems] == [2]
+        assert [p.position for p in verify(journal).problems] == [2]

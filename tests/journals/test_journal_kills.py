@@ -4,12 +4,11 @@ Many more by hand: `python -m campaigns.journal_kills --kills 10000 --strace 100
 """
 
 import pytest
-from campaigns.crash_kit import has_strace, scratch, traced
-from campaigns.journal_kills import PLANTS, run_file
+from campaigns.crash_kit import Step, has_strace, scratch, traced
+from campaigns.journal_kills import PLANTS, STEPS, run_file, run_to
 from campaigns.journal_kills_child import live
 
 FILES = 4
-PLANTED_FILES = 4
 TRACED = 15
 
 
@@ -32,6 +31,16 @@ def test_strace_kills_where_it_should(call: str) -> None:
     assert life.told == [], "an opening writes, locks and syncs before it is done"
 
 
+@pytest.mark.parametrize("word", STEPS)
+def test_a_kill_at_any_step_of_the_work_loses_nothing(word: str) -> None:
+    before = (Step("begun"),) if word.startswith("clear") else ()  # which leaves a suspect to be cleared
+    for nth in (1, 2, 3) if not before else (1,):
+        assert run_to(*before, Step(word, nth)) is None
+
+
 @pytest.mark.parametrize("bug", PLANTS)
 def test_a_planted_bug_is_found(bug: str) -> None:
-    assert any(run_file(seed, plant=PLANTS[bug]) for seed in range(PLANTED_FILES))
+    planted = PLANTS[bug]
+    assert planted.shows_at is not None
+    assert run_to(planted.shows_at, plant=planted) is not None
+    assert run_to(planted.shows_at) is None, "it is the bug that was found"

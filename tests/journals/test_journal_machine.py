@@ -21,7 +21,7 @@ SMALL_RECENT = 5
 class JournalMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.recent, ids.RECENT = ids.RECENT, SMALL_RECENT  # so that ids leave the recent ones soon
+        self.recent, ids.RECENT = ids.RECENT, SMALL_RECENT  # type: ignore[misc]  # so that ids leave the recent ones soon
         self.folder = Path(tempfile.mkdtemp())
         self.journal = SqliteJournal(self.folder / "firm.db", engine="sqlite3")
         self.log: dict[int, Entry] = {}
@@ -32,7 +32,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.letters: list[str] = []
 
     def teardown(self) -> None:
-        ids.RECENT = self.recent
+        ids.RECENT = self.recent  # type: ignore[misc]
         self.journal.close()
         shutil.rmtree(self.folder)
 

@@ -45,7 +45,7 @@ FROM batches AS b, json_each(b.entries) AS e""",
     "PRAGMA application_id = 0x4F4F4331",
     "PRAGMA user_version = 1",
 ]
-FILL = FillEvent(order_id="1", symbol="ES", side="buy", filled_quantity=1.0, fill_price=2.0)
+FILL = FillEvent(order_id="1", symbol="ES", side="buy", filled_quantity=1.0, fill_price=2.0)  # type: ignore[arg-type]
 WRITTEN: list[list[Entry]] = [
     entries(3),
     [entry(), entry(lane="high"), entry()],
@@ -271,7 +271,7 @@ def test_a_kill_at_the_commit_leaves_one_version_or_the_next(old: Path, when: st
         engines.StandardConnection = Killed
         SqliteJournal({str(old)!r}, engine="sqlite3")
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=600)
     assert done.returncode == -9
     assert version(old) == (1 if when == "before" else 2)
     with SqliteJournal(old) as journal:

@@ -140,7 +140,7 @@ def test_a_recovery_takes_over_what_was_in_flight(
     journal = SqliteJournal(path)
     journal.write(entries(3))
     journal.marks.cells[journal.marks.claim("risk", "normal")] = 2
-    monkeypatch.setattr(disk_tasks.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
+    monkeypatch.setattr(disk_tasks.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))  # type: ignore[attr-defined]
     with pytest.raises(JournalDead):
         journal.sync()
     monkeypatch.undo()

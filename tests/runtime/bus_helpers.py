@@ -28,7 +28,7 @@ def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
-        run_virtual(test(*args, **kwargs), limit_s=20.0)
+        run_virtual(test(*args, **kwargs), limit_s=600.0)
 
     return run
 

@@ -139,7 +139,7 @@ async def recovering(folder: Path, _first: int) -> None:
 async def poisoned(folder: Path, first: int) -> None:
     """One event kills the process whenever it is handled; a slow one is in hand beside it."""
     files = Files(folder)
-    bus = a_bus(folder, crash_attempts=3)
+    bus = a_bus(folder, crash_attempts=3, suspect_alone_s=60)
 
     async def victim(order: Any) -> None:
         files.tell("handled", f"<victim {order.event_id}")

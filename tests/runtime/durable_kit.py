@@ -171,11 +171,14 @@ class SlowTask:
         self._gate = gate
 
     def perform(self) -> None:
-        self._gate.wait(10)
+        self._gate.wait(300)
 
 
 class SlowDisk(Faulty):
-    """A journal whose syncs last, in their thread, until `let_go` is called."""
+    """A journal whose syncs last, in their thread, until `let_go` is called, or the loop itself syncs.
+
+    (Who syncs on the loop waits there for the thread, so that nobody could call `let_go` any more.)
+    """
 
     def __init__(self, fails: dict[tuple[str, int], Exception] | None = None) -> None:
         super().__init__(fails)
@@ -186,6 +189,10 @@ class SlowDisk(Faulty):
 
     def end_sync(self, task: Any) -> int:
         return super().end_sync(task.inner)
+
+    def sync(self) -> int:
+        self.let_go()
+        return super().sync()
 
     def let_go(self) -> None:
         self.gate.set()

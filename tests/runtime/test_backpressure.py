@@ -51,7 +51,7 @@ async def test_levels_follow_utilisation(how):
     levels = {}
     for number in range(1, 96):
         event = an_order(str(number))
-        answer = {
+        answer = {  # type: ignore[operator]
             "publish": bus.publish,
             "publish_nowait": bus.publish_nowait,
             "publish_many": lambda e: bus.publish_many([e]),
@@ -120,7 +120,7 @@ async def test_the_room_is_what_waits_in_the_fullest_gating_mailbox():
     """CONTRACT 4."""
     async with EventBus(max_queue_size=100, backpressure_config=FAST_TOKENS) as bus:
         for number, overflow in enumerate(["gate", "gate", "conflate", "drop_oldest"]):
-            bus.subscribe("*", Desk().on_event, name=f"desk-{number}", overflow=overflow).pause()
+            bus.subscribe("*", Desk().on_event, name=f"desk-{number}", overflow=overflow).pause()  # type: ignore[arg-type]
         bus.subscribe("a", Desk().on_event, name="desk-a").pause()
         await bus.publish_many(ticks(20))
         for _ in range(10):

@@ -95,7 +95,7 @@ async def test_publishers_of_one_turn_share_a_commit(disk: Disk):
 
 @virtual
 async def test_what_goes_by_the_hot_path_and_what_does_not_keep_their_order():
-    class Memo(Event, frozen=True, kw_only=True):
+    class Memo(Event, frozen=True, kw_only=True):  # type: ignore[misc]
         event_type: str = "fast_path_memo"
 
     journal, desk = MemoryJournal(), Named("risk")
@@ -111,7 +111,7 @@ async def test_what_goes_by_the_hot_path_and_what_does_not_keep_their_order():
 
 @virtual
 async def test_levels_of_one_commit_are_each_kept():
-    class Memo(Event, frozen=True, kw_only=True):
+    class Memo(Event, frozen=True, kw_only=True):  # type: ignore[misc]
         event_type: str = "fast_path_disk_memo"
 
     journal, desk = Watched(), Named("risk")
@@ -308,7 +308,7 @@ async def test_a_cancelled_publisher_leaves_its_event_whole():
 
 @virtual
 async def test_an_event_of_a_list_that_cannot_be_written_raises_and_those_before_it_are_in():
-    class Note(Event, frozen=True, kw_only=True):
+    class Note(Event, frozen=True, kw_only=True):  # type: ignore[misc]
         event_type: str = "fast_path_note"
         content: Any = None
 

@@ -787,7 +787,7 @@ async def test_a_restore_hook_may_not_publish_and_its_failure_keeps_the_bus_from
 def test_a_restore_hook_must_be_a_plain_function_of_a_durable_subscription():
     bus = a_bus(MemoryJournal())
     with pytest.raises(SubscriptionError, match="plain function"):
-        bus.subscribe("order", Desk().on_event, restore=Desk().on_event)
+        bus.subscribe("order", Desk().on_event, restore=Desk().on_event)  # type: ignore[arg-type]
     with pytest.raises(SubscriptionError, match="durable=False"):
         bus.subscribe("order", Desk().on_event, restore=print, durable=False)
 

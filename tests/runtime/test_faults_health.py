@@ -202,9 +202,9 @@ def test_a_kill_switch_of_a_thread_gets_through_beside_a_loop_that_is_busy_with_
                 bus.subscribe(EventType.ORDER, Busy(bus, handled).on_event, name=f"busy-{number}")
             bus.subscribe(EventType.KILL_SWITCH, lambda _event: handled.set(), name="risk")
             await bus.publish_many(orders(20))
-            thread = threading.Thread(target=lambda: bus.publish_threadsafe(a_kill()).result(20))
+            thread = threading.Thread(target=lambda: bus.publish_threadsafe(a_kill()).result(300))
             thread.start()
-            await asyncio.get_running_loop().run_in_executor(None, thread.join, 20)
+            await asyncio.get_running_loop().run_in_executor(None, thread.join, 300)
             return handled.is_set()
 
     assert asyncio.run(main())

@@ -56,7 +56,7 @@ class Child:
         self._process.kill()
 
     def wait(self) -> int:
-        _, errors = self._process.communicate(timeout=30)
+        _, errors = self._process.communicate(timeout=600)
         code = self._process.returncode
         if code not in (0, -signal.SIGKILL):
             raise AssertionError(errors)
@@ -313,7 +313,7 @@ def test_one_connection_writes_and_a_second_writer_is_refused(tmp_path: Path):
             [sys.executable, str(CHILD), str(tmp_path), "recovering", "0"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
     assert second.returncode != 0

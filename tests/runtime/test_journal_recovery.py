@@ -33,7 +33,7 @@ def a_bus(path: Path, **fields: Any) -> EventBus:
 def kill(bus: EventBus) -> None:
     """A sync fails: nobody knows what is on the disk."""
     with pytest.raises(JournalDead):
-        bus._admission.store.journal._die("a sync failed", OSError(5, "Input/output error"))
+        bus._admission.store.journal._die("a sync failed", OSError(5, "Input/output error"))  # type: ignore[attr-defined]
 
 
 async def die(bus: EventBus) -> None:
@@ -117,7 +117,7 @@ async def test_what_a_failed_sync_left_open_is_handed_out_if_it_is_in_the_file(t
             step.problem = OSError(5, "Input/output error")
             return end_sync(step)
 
-        journal.end_sync = failing
+        journal.end_sync = failing  # type: ignore[method-assign]
         with pytest.raises(JournalDead):
             await bus.publish(unsure, level="disk")
         await asyncio.sleep(1)

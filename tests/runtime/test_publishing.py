@@ -569,7 +569,7 @@ async def test_a_subclass_that_overrides_publish_is_obeyed():
     class Counting(EventBus):
         count = 0
 
-        async def publish(self, event, priority=False):
+        async def publish(self, event, priority=False):  # type: ignore[override]
             self.count += 1
             return await super().publish(event, priority)
 

@@ -126,7 +126,7 @@ async def test_a_dead_letter_tells_everything_about_what_happened():
 async def test_the_events_before_and_after_a_failure_are_handled_once():
     """CONTRACT 10: a batch that fails in the middle settles what was done and keeps what was not."""
     for number in (1.0, 250.0, 500.0):
-        failing = Failing(lambda e, n=number: e.price == n)
+        failing = Failing(lambda e, n=number: e.price == n)  # type: ignore[misc]
         async with EventBus() as bus:
             bus.subscribe("*", failing.on_event, name="failing", retry=PLAIN)
             await bus.publish_many(ticks(500))
@@ -208,7 +208,7 @@ class NoStr(Exception):
 
 class NoNotes(Exception):
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]
         raise RuntimeError("no notes, so no traceback")
 
 

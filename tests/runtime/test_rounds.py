@@ -396,7 +396,7 @@ def test_a_signal_without_a_round_goes_to_the_oldest_one_that_has_not_heard_its_
 
 def test_a_round_whose_deadline_has_passed_unnoticed_takes_no_signal():
     async def main():
-        rounds = rounds_of("a", clock=(clock := asyncio.get_running_loop().clock))
+        rounds = rounds_of("a", clock=(clock := asyncio.get_running_loop().clock))  # type: ignore[attr-defined]
         first = rounds.open("r-1")
         clock.advance(20 * S)
         assert rounds.round_for("a") is None
@@ -587,9 +587,9 @@ def test_thousands_of_rounds_leave_at_most_one_timer_behind():
             waiting = rounds.open()
             rounds.arrive(Signal(str(number)), "a")
             await waiting.wait()
-        assert len(asyncio.get_running_loop()._scheduled) <= 1
+        assert len(asyncio.get_running_loop()._scheduled) <= 1  # type: ignore[attr-defined]
         await asyncio.sleep(60)
-        assert asyncio.get_running_loop()._scheduled == []
+        assert asyncio.get_running_loop()._scheduled == []  # type: ignore[attr-defined]
 
     run_virtual(main())
 

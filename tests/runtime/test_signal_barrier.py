@@ -244,7 +244,7 @@ def test_a_released_round_leaves_no_timer_behind():
         barrier = SignalBarrier(["a"], 10.0)
         await barrier.add_signal("a", Signal("1"))
         await asyncio.sleep(0)
-        timers = asyncio.get_running_loop()._scheduled
+        timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
         assert all(timer.cancelled() for timer in timers)
 
     run_virtual(main())
@@ -265,7 +265,7 @@ def test_a_barrier_made_outside_of_a_loop_works_inside_one():
 
 def test_the_clock_is_that_of_the_loop_if_it_owns_one():
     async def main():
-        assert clock_of_loop() is asyncio.get_running_loop().clock
+        assert clock_of_loop() is asyncio.get_running_loop().clock  # type: ignore[attr-defined]
 
     run_virtual(main())
     assert isinstance(clock_of_loop(), SystemClock)

@@ -127,7 +127,7 @@ async def test_every_kind_of_callable_is_a_handler():
     ]
     async with EventBus() as bus:
         for handler in handlers:
-            bus.subscribe("*", handler)
+            bus.subscribe("*", handler)  # type: ignore[arg-type]
         await bus.publish(a_tick())
         await bus.join()
         assert sorted(heard) == sorted(
@@ -212,10 +212,10 @@ async def test_what_cannot_be_a_handler_is_refused_at_once():
     async with EventBus() as bus:
         for thing in (None, 3, "handler", Desk()):
             with pytest.raises(SubscriptionError, match="must be a function"):
-                bus.subscribe("*", thing)
-        for thing in (generates, generates_plainly, functools.partial(generates)):
+                bus.subscribe("*", thing)  # type: ignore[arg-type]
+        for thing in (generates, generates_plainly, functools.partial(generates)):  # type: ignore[assignment]
             with pytest.raises(SubscriptionError, match="runs nothing"):
-                bus.subscribe("*", thing)
+                bus.subscribe("*", thing)  # type: ignore[arg-type]
         assert bus.subscriptions == ()
 
 
@@ -355,7 +355,7 @@ async def test_names_come_from_the_agent_and_its_method_or_are_given():
             bus.subscribe("*", Desk().on_event, name="mine")
         for bad in ("", 3):
             with pytest.raises(SubscriptionError, match="non-empty string"):
-                bus.subscribe("*", Desk().on_event, name=bad)
+                bus.subscribe("*", Desk().on_event, name=bad)  # type: ignore[arg-type]
         with pytest.raises(NotSubscribed, match="'nobody'"):
             bus.subscription("nobody")
 
@@ -516,14 +516,14 @@ async def test_on_refuses_what_names_no_event_class():
 
     def hidden(event: "OnlyForTypeCheckers"): ...
 
-    def misspelt(event: "NoSuchEvent"): ...  # noqa: F821 - that is the point
+    def misspelt(event: "NoSuchEvent"): ...  # type: ignore[name-defined]  # noqa: F821 - that is the point
 
     async with EventBus() as bus:
         for function in (bare, nothing, optional, loose, hidden, misspelt):
             with pytest.raises(SubscriptionError, match=function.__name__):
                 bus.on(function)
             with pytest.raises(SubscriptionError):
-                bus.on()(function)
+                bus.on()(function)  # type: ignore[arg-type]
         assert bus.subscriptions == ()
 
 
@@ -950,7 +950,7 @@ async def test_cleaning_up_refuses_a_time_that_is_none():
     async with EventBus() as bus:
         for bad in (-1, float("nan"), "600", None):
             with pytest.raises(ConfigError):
-                bus.cleanup_dead_handlers(bad)
+                bus.cleanup_dead_handlers(bad)  # type: ignore[arg-type]
 
 
 def test_idling_counts_from_the_start_for_a_bus_made_outside_of_a_loop():

@@ -103,7 +103,7 @@ async def test_a_thread_gets_through_while_the_loop_is_busy():
         bus.subscribe(EventType.ORDER, endless)
         bus.subscribe(EventType.FILL, lambda _event: got_in.set())
         thread = threading.Thread(
-            target=lambda: (handed_in.set(), bus.publish_threadsafe(a_fill()).result(10))
+            target=lambda: (handed_in.set(), bus.publish_threadsafe(a_fill()).result(300))
         )
         await bus.publish(an_order())
         thread.start()
@@ -468,7 +468,7 @@ async def test_many_threads_at_once_lose_and_double_nothing():
             mixed = [event for pair in zip(events, shared, strict=False) for event in pair]
             futures = [bus.publish_threadsafe(event) for event in mixed]
             futures += [bus.publish_threadsafe(event) for event in events]
-            return [future.result(20) for future in futures]
+            return [future.result(300) for future in futures]
 
         answers = await asyncio.gather(*(asyncio.to_thread(feed, events) for events in own))
         assert all(all(some) for some in answers)

@@ -19,7 +19,7 @@ def on_a_bus(test):
                 await test(bus)
             assert bus.ledger().balances
 
-        run_virtual(main(), limit_s=20)
+        run_virtual(main(), limit_s=600)
 
     run.__name__ = test.__name__
     return run
@@ -191,7 +191,7 @@ def test_after_a_crash_what_was_not_settled_comes_again_and_what_was_is_restored
         assert agents[0].seen[-2:] == ["b", "c"]
         assert again.ledger().balances
 
-    run_virtual(main(), limit_s=20)
+    run_virtual(main(), limit_s=600)
 
 
 def test_a_bus_without_a_journal_in_memory_cannot_be_crashed():

@@ -50,7 +50,7 @@ class Archive:
 def hired():
     firm = hire(recipes(14), MANDATE, CALM, None)
     for agent in firm.everybody:
-        agent.bus = Archive()
+        agent.bus = Archive()  # type: ignore[assignment]
     return firm
 
 
@@ -73,7 +73,7 @@ def lived():
 
     async def run():
         house = House(load_history(("AAPL", "IBM", "MSFT"), days=DAYS), recipes(14), mandate=MANDATE)
-        house.clock = asyncio.get_running_loop().clock
+        house.clock = asyncio.get_running_loop().clock  # type: ignore[attr-defined]
         house.firm.market = DurableMarket()
         for agent in house.firm.everybody:
             keep_diary(agent)

@@ -98,7 +98,9 @@ class CrashSuspects:
             elif record.alone + min(record.beside, 1) >= most or record.crashes >= most * BESIDE_FACTOR:
                 self._quarantine(subscription, lane, position, record.crashes)
                 self._clear(subscription, lane, position)
-            elif name != "control":
+            elif name == "control":  # a kill switch does not wait to be tried alone
+                self._slow.append((subscription, lane, position))
+            else:
                 self._alone[subscription.name, name, position] = record.alone
                 self._open.append((subscription, lane, position))
 
@@ -130,7 +132,7 @@ class CrashSuspects:
         # Who has been alone at a crash comes first; chance sees that everybody's turn comes some time.
         random.shuffle(self._open)
         self._open.sort(key=lambda call: -self._alone.get((call[0].name, call[1].lane.name, call[2]), 0))
-        for subscription, _, _ in self._open:
+        for subscription, _, _ in (*self._open, *self._slow):
             if subscription.offsets is not None:
                 subscription.offsets.watch(self._look)
         self._next()

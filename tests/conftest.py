@@ -1,15 +1,32 @@
-"""Journals of every kind, closed after the test."""
+"""Journals and disks of every kind, closed after the test; examples that may take their time."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from durable_kit import Disk
+from hypothesis import HealthCheck, settings
 from journal_kit import Factory, without_apsw
 
 from openoutcry.journals import SqliteJournal
 from openoutcry.ports import Journal
+from openoutcry.testing import run_virtual
+
+# How long an example takes says something about the machine, and nothing about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+# (The same goes for the real seconds that a run in virtual time may take where a test does not say.)
+run_virtual.__kwdefaults__["limit_s"] = 600.0
 
 KINDS = ["memory", "sqlite", "sqlite keyed", pytest.param("sqlite apsw", marks=without_apsw)]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    """A journal of each kind, with what becomes of it over crashes and restarts."""
+    found = Disk(request.param, tmp_path / "disk")
+    yield found
+    found.close()
 
 
 @pytest.fixture(params=KINDS)

@@ -82,4 +82,4 @@ def test_waits_never_shrink_and_stay_within_their_bounds(first_s, factor, spare_
 def test_a_dead_letter_cannot_be_changed():
     letter = DeadLetter("s", "normal", object(), "failed", "boom", "trace", 3, 0)
     with pytest.raises(FrozenInstanceError):
-        letter.attempts = 0
+        letter.attempts = 0  # type: ignore[misc]
