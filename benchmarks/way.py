@@ -13,7 +13,8 @@ handler and this script. Modules are the files that these frames stand in. Modul
 frames: trace the plain source.
 
 The bus has one subscription and handles some events one at a time. The first ones fill its caches, so they are left
-out. Of the others the commonest way is given: now and then a clock's sample or a saved cursor comes in between.
+out. Of the others the shortest way is given, which is the commonest too: now and then a clock's sample, a saved
+cursor or the watchdog comes in between.
 Signals vote in a round that is open. A journaled event has the level that `PersistenceConfig` gives its type by
 default: `process`, and for a fill `disk`, with its sync on the loop.
 
@@ -24,7 +25,6 @@ import argparse
 import asyncio
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -142,7 +142,7 @@ class Tracer:
 
 
 async def trace(kind: Kind, folder: Path, engine: Engine = "auto") -> Way:
-    """Return the commonest way of an event of this kind on a warm bus, whose journal uses this engine."""
+    """Return the shortest way of an event of this kind on a warm bus, whose journal uses this engine."""
     bus = EventBus(**_settings(kind, folder, engine))
     bus.register_signal_agent(_AGENT)
     tracer = Tracer()
@@ -155,7 +155,7 @@ async def trace(kind: Kind, folder: Path, engine: Engine = "auto") -> Way:
     bus.subscribe(kind.make().event_type, handler, name="subscriber")
     await bus.start()
     publish = bus.publish_signal if kind.is_signal else bus.publish
-    ways: Counter[Way] = Counter()
+    ways: list[Way] = []
     for number in range(WARM_UP_COUNT + TRACED_COUNT):
         event = kind.make()
         handled = asyncio.get_running_loop().create_future()
@@ -168,9 +168,9 @@ async def trace(kind: Kind, folder: Path, engine: Engine = "auto") -> Way:
         if kind.is_signal:
             await bus.wait_for_signals()
         if number >= WARM_UP_COUNT:
-            ways[way] += 1
+            ways.append(way)
     await bus.stop()
-    return ways.most_common(1)[0][0]
+    return min(ways, key=len)
 
 
 def _settings(kind: Kind, folder: Path, engine: Engine) -> dict[str, Any]:
