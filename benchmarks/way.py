@@ -14,9 +14,8 @@ frames: trace the plain source.
 
 The bus has one subscription and handles some events one at a time. The first ones fill its caches, so they are left
 out. Of the others the shortest way is given, which is the commonest too: now and then a clock's sample, a saved
-cursor or the watchdog comes in between.
-Signals vote in a round that is open. A journaled event has the level that `PersistenceConfig` gives its type by
-default: `process`, and for a fill `disk`, with its sync on the loop.
+cursor or the watchdog comes in between. Signals vote in a round that is open. A journaled event has the level that
+`PersistenceConfig` gives its type by default: `process`, and for a fill `disk`, with its sync on the loop.
 
 The column "at most" has the bounds that tests/test_way.py holds: a change that makes a way longer fails there.
 """
