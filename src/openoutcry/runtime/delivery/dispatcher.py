@@ -226,7 +226,7 @@ class Dispatcher:
                 if positions is not None and offsets is not None:
                     known = positions
                     if not is_owed:
-                        offsets.of(lane).newest = positions[-1]
+                        offsets.by_lane[lane].newest = positions[-1]
                 if lane == "normal":
                     mailbox.normal.push(events, at_ns, known)
                 elif lane == "high":
@@ -255,7 +255,7 @@ class Dispatcher:
         """
         mailbox, offsets = subscription.mailbox, subscription.offsets
         queue = mailbox.high if lane == "high" else mailbox.normal
-        its = None if offsets is None else offsets.of(lane)
+        its = None if offsets is None else offsets.by_lane[lane]
         is_bounded = mailbox.stalled and (mailbox.gates or queue is mailbox.high)
         if positions is not None and its is not None:
             if is_bounded and not its.behind:
@@ -293,8 +293,12 @@ class Dispatcher:
         if not bus.running:
             self._leave_in_journal("normal", events)
             return
-        self.deliver()
-        self._note(events, at_ns)
+        if self.staged:
+            self.deliver()
+        bus.history.append(events)
+        seen = bus.seen
+        if bus.rates is not None or len(seen.now) >= seen.window or at_ns >= seen.until_ns:
+            self._note(events, at_ns)
         cls = events[0].__class__
         groups = bus.router.routes.get(cls)
         if groups is not None and len(set(map(type, events))) == 1:
@@ -331,14 +335,13 @@ class Dispatcher:
         self._bus.history.admitted += len(events)
         self._committed += ((event, lane, len(self._before_start)) for event in events)
         for subscription in self._bus.router:
-            offsets = None if subscription.offsets is None else subscription.offsets.of(lane)
+            offsets = None if subscription.offsets is None else subscription.offsets.by_lane[lane]
             if offsets is not None and not offsets.behind:
                 self._bus.durability.fall_behind(subscription, offsets)
 
     def _note(self, events: list[Any], at_ns: int) -> None:
-        """Enter events that were not staged in the history, the rates and the ids that were seen."""
+        """Count events that were not staged in the rates, and forget old ids if it is time."""
         bus = self._bus
-        bus.history.append(events)
         if bus.rates is not None:
             bus.rates.look(events, at_ns)
         if len(bus.seen.now) >= bus.seen.window or at_ns >= bus.seen.until_ns:
@@ -346,14 +349,18 @@ class Dispatcher:
 
     def deliver_high(self, event: Any, position: int = 0) -> None:
         """Hand a high-priority event to the mailboxes at once, after what was admitted before it."""
-        self.deliver()
+        if self.staged:
+            self.deliver()
         bus = self._bus
-        events, now_ns = [event], bus.clock.now_ns()
-        self._note(events, now_ns)
+        events, now_ns, seen = [event], bus.clock.now_ns(), bus.seen
+        bus.history.append(events)
+        if bus.rates is not None or len(seen.now) >= seen.window or now_ns >= seen.until_ns:
+            self._note(events, now_ns)
         positions = (position,) if position else None
         for group in bus.router.route(event):
             self.push(group.subscriptions, events, now_ns, positions, "high")
-        self.stalls.look()
+        if not self.stalls.is_on:
+            self.stalls.look()
 
     def deliver_control(
         self, event: Any, positions: list[int] | None = None, *, is_known: bool = False
@@ -366,6 +373,7 @@ class Dispatcher:
         self.deliver()
         bus = self._bus
         events, now_ns = [event], bus.clock.now_ns()
+        bus.history.append(events)
         self._note(events, now_ns)
         for group in bus.router.route(event):
             who = [s for s in group.subscriptions if not is_known or s.offsets is None]
