@@ -56,7 +56,7 @@ class Signals:
             accepted = await admission.publish(signal, vote=None if is_known else ballot)
         except asyncio.CancelledError:
             is_in = not is_known and signal.event_id in admission.seen
-            if is_in and not admission.is_pending(signal.event_id):
+            if is_in and not admission.slot.is_pending(signal.event_id):
                 # It was admitted before the cancellation arrived, so its vote counts as well.
                 ballot.settle()
             raise

@@ -270,11 +270,8 @@ class Committer:
         commit = self._open
         if commit is None:
             commit = self._begin()
-        commit.add(event, Entry(event.event_id, payload, lane, level, commit.wall_ns, header))
-        if then is not None:
-            commit.thens[len(commit.ids) - 1] = then
-        self.waiting += lane != "control"
-        return commit
+        entry = Entry(event.event_id, payload, lane, level, commit.wall_ns, header)
+        return self.stage_entry(event, entry, then)
 
     def stage_entry(self, event: Any, entry: Entry, then: Then | None) -> Commit:
         """Take an event of which the entry was made before into the next commit, as `stage` does."""

@@ -181,7 +181,7 @@ class Monitor:
 
     def _examined(self, subscription: Subscription, now_ns: int) -> SubscriptionVitals:
         """Return the vital signs of a subscription, after recovery has taken its next step, if one is due."""
-        bus, readings = self._bus, self.readings(subscription)
+        readings = self.readings(subscription)
         lag = self.lag(subscription)
         readings.note(now_ns, lag)
         consumer = self._consumers.of(subscription)

@@ -77,10 +77,10 @@ class SimBus(EventBus):
     # -- publishing ---------------------------------------------------------------------------------
 
     def _begin(self, event: Any, priority: bool, level: str | None) -> Sent | None:
-        door = self._admission
+        admission = self._admission
         event_type = str(getattr(getattr(event, "event_type", ""), "value", getattr(event, "event_type", "")))
         try:
-            survives = door._level(event_type, level)  # noqa: SLF001 - the one place that knows
+            survives = admission._durable.level(event_type, level)  # noqa: SLF001 - the one place that knows
         except OpenOutcryError:
             survives = Level.MEMORY
         publisher = asyncio.current_task()
