@@ -15,7 +15,9 @@ frames: trace the plain source.
 The bus has one subscription and handles some events one at a time. The first ones fill its caches, so they are left
 out. Of the others the commonest way is given: now and then a clock's sample or a saved cursor comes in between.
 Signals vote in a round that is open. A journaled event has the level that `PersistenceConfig` gives its type by
-default: `process`, and for a fill `disk`.
+default: `process`, and for a fill `disk`, with its sync on the loop.
+
+The column "at most" has the bounds that tests/test_way.py holds: a change that makes a way longer fails there.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import openoutcry
 from openoutcry import (
@@ -36,13 +38,22 @@ from openoutcry import (
     OrderEvent,
     OrderSide,
     PersistenceConfig,
+    SignalDirection,
     SignalEvent,
 )
+
+ORDER_MOST = (30, 12)
+FILL_MOST = (45, 14)
+SIGNAL_MOST = (45, 17)
+"""The most frames, and the most modules that they stand in, on the way of a journaled event: on Python 3.11 with
+apsw. Newer Pythons, and the standard library's sqlite3, need one less here or there."""
 
 PACKAGE = Path(openoutcry.__file__).parent
 WARM_UP_COUNT = 12
 TRACED_COUNT = 15
 _AGENT = "momentum"
+
+Engine = Literal["auto", "sqlite3", "apsw"]
 
 
 class Step(NamedTuple):
@@ -57,14 +68,13 @@ Way = tuple[Step, ...]
 
 
 class Kind(NamedTuple):
-    """A kind of event, and the frames and modules that are wanted for it."""
+    """A kind of event, and the most frames and modules on its way, if that is bounded."""
 
     name: str
     make: Callable[[], Any]
     is_signal: bool = False
     is_journaled: bool = False
-    frames_wanted: int | None = None
-    modules_wanted: int | None = None
+    most: tuple[int, int] | None = None
 
 
 def tick() -> MarketDataEvent:
@@ -73,7 +83,12 @@ def tick() -> MarketDataEvent:
 
 def signal() -> SignalEvent:
     return SignalEvent(
-        source_agent=_AGENT, strategy_name=_AGENT, symbol="ES", direction="long", strength=0.5, confidence=0.5
+        source_agent=_AGENT,
+        strategy_name=_AGENT,
+        symbol="ES",
+        direction=SignalDirection.LONG,
+        strength=0.5,
+        confidence=0.5,
     )
 
 
@@ -88,9 +103,9 @@ def fill() -> FillEvent:
 KINDS = (
     Kind("tick in memory", tick),
     Kind("signal in memory", signal, is_signal=True),
-    Kind("order, journaled", order, is_journaled=True, frames_wanted=30, modules_wanted=12),
-    Kind("fill at disk", fill, is_journaled=True, frames_wanted=45, modules_wanted=14),
-    Kind("signal, journaled", signal, is_signal=True, is_journaled=True, frames_wanted=45, modules_wanted=16),
+    Kind("order, journaled", order, is_journaled=True, most=ORDER_MOST),
+    Kind("fill at disk", fill, is_journaled=True, most=FILL_MOST),
+    Kind("signal, journaled", signal, is_signal=True, is_journaled=True, most=SIGNAL_MOST),
 )
 
 
@@ -126,9 +141,9 @@ class Tracer:
         return depth
 
 
-async def trace(kind: Kind, folder: Path) -> Way:
-    """Return the commonest way of an event of this kind on a warm bus."""
-    bus = EventBus(**_settings(kind, folder))
+async def trace(kind: Kind, folder: Path, engine: Engine = "auto") -> Way:
+    """Return the commonest way of an event of this kind on a warm bus, whose journal uses this engine."""
+    bus = EventBus(**_settings(kind, folder, engine))
     bus.register_signal_agent(_AGENT)
     tracer = Tracer()
     handled: asyncio.Future[Way]
@@ -158,17 +173,23 @@ async def trace(kind: Kind, folder: Path) -> Way:
     return ways.most_common(1)[0][0]
 
 
-def _settings(kind: Kind, folder: Path) -> dict[str, Any]:
+def _settings(kind: Kind, folder: Path, engine: Engine) -> dict[str, Any]:
     if not kind.is_journaled:
         return {}
-    return {"persistence_config": PersistenceConfig(path=folder / "journal.db", socket=False)}
+    path = folder / "journal.db"
+    return {"persistence_config": PersistenceConfig(path=path, engine=engine, sync="inline", socket=False)}
+
+
+def size(way: Way) -> tuple[int, int]:
+    """Return how many frames a way has, and in how many modules they stand."""
+    return len(way), len({step.module for step in way})
 
 
 def describe(kind: Kind, way: Way) -> str:
-    """Return one line: the frames and modules of the way, and what is wanted."""
-    modules_count = len({step.module for step in way})
-    wanted = f"{kind.frames_wanted} in {kind.modules_wanted}" if kind.frames_wanted else "-"
-    return f"{kind.name:<20}{len(way):>8}{modules_count:>9}    {wanted}"
+    """Return one line: the frames and modules of the way, and how many there may be."""
+    frames_count, modules_count = size(way)
+    most = "-" if kind.most is None else f"{kind.most[0]} in {kind.most[1]}"
+    return f"{kind.name:<20}{frames_count:>8}{modules_count:>9}    {most}"
 
 
 def show(way: Way) -> str:
@@ -189,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     shown = parser.parse_args(arguments).show
     print(f"openoutcry in {PACKAGE}\n")
-    print(f"{'':<20}{'frames':>8}{'modules':>9}    wanted")
+    print(f"{'':<20}{'frames':>8}{'modules':>9}    at most")
     for kind in KINDS:
         with tempfile.TemporaryDirectory() as name:
             way = asyncio.run(trace(kind, Path(name)))

@@ -79,7 +79,7 @@ def an_order(order_id: str, **fields: Any) -> OrderEvent:
 
 
 def one_in(many: int, event_id: str, salt: str = "") -> bool:
-    """Tell whether an event is one of those, the same in every life."""
+    """Return True if an event is one of those, the same in every life."""
     return crc32(f"{salt}{event_id}".encode()) % many == 0
 
 

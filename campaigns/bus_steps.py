@@ -37,18 +37,18 @@ LONG_S: Final = 600.0
 
 
 def is_calm(event_id: str) -> bool:
-    """Tell whether nobody's handler fails on an event, is late with it or publishes nothing for it."""
+    """Return True if nobody's handler fails on an event, is late with it or publishes nothing for it."""
     fails = one_in(29, event_id) or one_in(7, event_id, "raise") or one_in(7, event_id, "fail")
     return not (fails or is_cancelled(event_id) or one_in(97, event_id, "late"))
 
 
 def is_cancelled(event_id: str) -> bool:
-    """Tell whether `failing` lets a CancelledError out, the first time that it handles an event."""
+    """Return True if `failing` lets a CancelledError out, the first time that it handles an event."""
     return one_in(11, event_id, "cancel") and not (one_in(29, event_id) or one_in(7, event_id, "raise"))
 
 
 def is_given_up(event_id: str) -> bool:
-    """Tell whether `failing` fails on an event whenever it handles it."""
+    """Return True if `failing` fails on an event whenever it handles it."""
     return one_in(29, event_id)
 
 

@@ -157,7 +157,7 @@ class Testimony:
         self.ended[name][event_id] = self.life
 
     def owes(self, name: str, position: int) -> bool:
-        """Tell whether a subscription must handle what stands at a position and it takes."""
+        """Return True if a subscription must handle what stands at a position and it takes."""
         return name != "visitor" or (self.came_at is not None and position > self.came_at)
 
 

@@ -194,7 +194,7 @@ def _wait_for_tracer(pid: int, strace: "subprocess.Popen[bytes]") -> None:
 
 @cache
 def has_strace() -> bool:
-    """Tell whether strace is here and may kill."""
+    """Return True if strace is here and may kill."""
     if shutil.which("strace") is None:
         return False
     with suppress(RuntimeError):

@@ -74,7 +74,7 @@ def _read(path: Path, engine: _Engine, entries: dict[int, Stored], *, whole: boo
 
 
 def glance_is_content(path: Path, engine: _Engine, head: int) -> bool:
-    """Tell whether the marks are there and know of nothing behind the head."""
+    """Return True if the marks are there and know of nothing behind the head."""
     try:
         seen = glance(path, engine)
     except JournalError:

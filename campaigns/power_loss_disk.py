@@ -111,7 +111,7 @@ class SimulatedDisk:
         self.now[name].ops.append((size, None))
 
     def sync(self, name: str, *, own: bool = False) -> bool:
-        """Sync a file, by a call of the journal's own or by SQLite, and tell whether it worked."""
+        """Sync a file, by a call of the journal's own or by SQLite, and return whether it worked."""
         self.step()
         self.syncs += 1
         self.own_syncs += own

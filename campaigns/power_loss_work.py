@@ -71,7 +71,7 @@ class Worker:
     # What a journal is asked for
 
     def publish(self) -> bool:
-        """Write some entries, perhaps with changes, and tell whether a sync is wanted."""
+        """Write some entries, perhaps with changes, and return whether a sync is wanted."""
         entries = [self._entry() for _ in range(self._rng.choice((1, 1, 2, 3, 8, 40)))]
         return self._commit(entries, self._settling() if self._rng.random() < 0.3 else None)
 
@@ -199,7 +199,7 @@ class Worker:
     # How it is asked
 
     def _commit(self, entries: list[Entry], changes: Changes | None) -> bool:
-        """Commit, through a full disk if need be, and tell whether a sync is wanted."""
+        """Commit, through a full disk if need be, and return whether a sync is wanted."""
         self.truth.trying(entries, changes)
         try:
             written = self._or_dead(lambda: self.journal.write(entries, changes))

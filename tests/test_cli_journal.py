@@ -26,6 +26,7 @@ from openoutcry.cli.console import progress
 from openoutcry.cli.doctor import is_unsafe
 from openoutcry.cli.journal.options import AGE, INSTANT
 from openoutcry.cli.journal.showing import time_of
+from openoutcry.core.retries import DeadLetter
 from openoutcry.events import encode
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level
@@ -130,6 +131,20 @@ class Bus:
     @property
     def admin(self) -> "Bus":
         return self
+
+    def get_status(self) -> dict[str, Any]:
+        return {}
+
+    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
+        return []
+
+    def pause(self, name: str) -> str:
+        self.calls.append(("pause", name))
+        return "paused"
+
+    def resume(self, name: str) -> str:
+        self.calls.append(("resume", name))
+        return "idle"
 
     async def cursors(self) -> list[dict[str, Any]]:
         return [{"subscription": "risk", "lane": "normal", "floor": 8, "waiting": 3, "present": True}]

@@ -17,6 +17,7 @@ import pytest
 import uvloop
 
 from openoutcry.config import PersistenceConfig
+from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import ConfigError, JournalError, JournalLocked, NotSubscribed
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes
@@ -32,15 +33,8 @@ from openoutcry.trading import FillEvent, OrderSide
 LIMIT_S = 300
 
 
-@dataclass
-class Letter:
-    """A dead letter as a bus gives it."""
-
-    letter_id: int
-    event: object = None
-
-    def to_dict(self) -> dict[str, object]:
-        return {"letter_id": self.letter_id}
+def a_letter(letter_id: int) -> DeadLetter:
+    return DeadLetter("risk", "normal", None, "failed", "", "", 1, 0, letter_id)
 
 
 @dataclass
@@ -60,8 +54,8 @@ class StandIn:
         self.calls.append(("drop", subscription, conditions))
         return 2
 
-    def dead_letters(self, subscription: str | None = None) -> list[Letter]:
-        return [Letter(number) for number in range(1, 6)]
+    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
+        return [a_letter(number) for number in range(1, 6)]
 
     @property
     def admin(self) -> "StandIn":
@@ -168,7 +162,7 @@ ASKED: list[tuple[str, dict[str, Any], Any, list[tuple[Any, ...]]]] = [
         2,
         [("drop", None, {**NOTHING, "letter_ids": [4]}), ("flush",)],
     ),
-    ("dead_letters", {"limit": 2}, [{"letter_id": 4, "event": None}, {"letter_id": 5, "event": None}], []),
+    ("dead_letters", {"limit": 2}, [{**a_letter(number).to_dict(), "event": None} for number in (4, 5)], []),
     (
         "cursors",
         {},

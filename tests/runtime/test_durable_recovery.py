@@ -558,7 +558,7 @@ async def test_a_vanished_subscription_is_reported_with_what_waits_for_it(
     journal = await disk.crash(bus)
     desk = Named("new name")
     bus = await next_life(journal, desk, takes="order")
-    assert "5 events wait for the subscription 'old name.on_event', which nobody has made" in caplog.text
+    assert "5 events wait for the subscription 'old name.on_event', which is not subscribed" in caplog.text
     assert desk.begun == [], "a new name begins now"
     await bus.publish(an_order("new"))
     await bus.join()

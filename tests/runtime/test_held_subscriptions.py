@@ -1,7 +1,7 @@
 """A subscription begins, and reads on, what none of its holds stops: seen through the bus (`core/holds.py`)."""
 
 import asyncio
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from bus_helpers import a_fill, a_kill, an_order, now_s, ticks, virtual
@@ -12,9 +12,17 @@ from openoutcry.core.breaker import BreakerConfig
 from openoutcry.core.holds import Hold
 from openoutcry.journals import MemoryJournal
 
+
+class Failing(TypedDict):
+    """What decides on a subscription whose calls fail."""
+
+    retry: RetryPolicy | bool
+    breaker: BreakerConfig
+
+
 BREAKER = BreakerConfig(window=4, least=2, first_pause_s=10.0)
-FAILING = {"retry": False, "breaker": BREAKER}
-PLAIN = {"retry": RetryPolicy(attempts=2, first_s=1.0, factor=1.0, jitter=0.0), "breaker": BREAKER}
+FAILING: Failing = {"retry": False, "breaker": BREAKER}
+PLAIN: Failing = {"retry": RetryPolicy(attempts=2, first_s=1.0, factor=1.0, jitter=0.0), "breaker": BREAKER}
 
 
 class Fails:

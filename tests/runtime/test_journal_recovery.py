@@ -21,6 +21,8 @@ from openoutcry import (
 from openoutcry.config import LadderConfig
 from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, JournalFull
 from openoutcry.journals import JournalReader, MemoryJournal, SqliteJournal, recover_into
+from openoutcry.journals.disk_tasks import SyncTask
+from openoutcry.ports import DiskTask
 from openoutcry.runtime.durability import slot
 
 UNHEALTHY, RECOVERING = EventBusHealthStatus.UNHEALTHY, EventBusHealthStatus.RECOVERING
@@ -113,9 +115,10 @@ async def test_what_a_failed_sync_left_open_is_handed_out_if_it_is_in_the_file(t
         journal = bus._admission.store.journal
         end_sync = journal.end_sync
 
-        def failing(step: Any) -> Any:
-            step.problem = OSError(5, "Input/output error")
-            return end_sync(step)
+        def failing(task: DiskTask) -> int:
+            assert isinstance(task, SyncTask)
+            task.problem = OSError(5, "Input/output error")
+            return end_sync(task)
 
         journal.end_sync = failing  # type: ignore[method-assign]
         with pytest.raises(JournalDead):

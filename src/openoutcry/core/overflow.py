@@ -133,7 +133,7 @@ class ConflatingLane(Lane):
 
 
 class SupersedingLane(ConflatingLane):
-    """A conflating lane whose newest event also counts more than older ones that a worker has had in hand."""
+    """A conflating lane where a newer event also ends the call for an older one of its key."""
 
     __slots__ = ()
 

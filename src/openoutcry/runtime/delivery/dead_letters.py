@@ -65,8 +65,8 @@ def letter_filter(conditions: dict[str, Any]) -> LetterFilter:
     )
 
 
-class Pushes(Protocol):
-    """What puts events into mailboxes: the dispatcher."""
+class LetterDispatcher(Protocol):
+    """The dispatcher, as dead letters that are redriven see it."""
 
     def push(
         self,
@@ -187,7 +187,7 @@ class DeadLetters:
         self,
         subscription: Subscription,
         which: Callable[[DeadLetter], bool],
-        dispatcher: Pushes,
+        dispatcher: LetterDispatcher,
         now_ns: int,
     ) -> int:
         """Hand the events of some letters to their subscription again; return how many. It is not woken."""

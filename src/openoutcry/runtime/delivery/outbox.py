@@ -29,7 +29,7 @@ class Output:
     then: Callable[[int], None] | None
 
 
-class Posts(Protocol):
+class OutboxDurability(Protocol):
     """The durability of a bus, as an outbox sees it."""
 
     async def post(self, subscription: Subscription, batch: Batch, outputs: list[Output]) -> None:
@@ -37,11 +37,11 @@ class Posts(Protocol):
         ...
 
 
-class Poster(Protocol):
+class OutboxBus(Protocol):
     """The bus, as an outbox sees it."""
 
     @property
-    def durability(self) -> Posts:
+    def durability(self) -> OutboxDurability:
         """What keeps the outputs; without a journal there are none."""
         ...
 
@@ -50,7 +50,7 @@ class Poster(Protocol):
         ...
 
 
-class Posting(Protocol):
+class OutboxWorker(Protocol):
     """A worker, as its outbox sees it.
 
     Attributes:
@@ -67,7 +67,7 @@ class Posting(Protocol):
     lineage: Lineage
 
 
-def posting(drive: Drive, worker: Posting, bus: Poster) -> Drive:
+def posting(drive: Drive, worker: OutboxWorker, bus: OutboxBus) -> Drive:
     """Return what calls the handler as `drive` does, and posts what it has published when it has returned."""
     guard, lineage = worker.guard, worker.lineage
 

@@ -1,4 +1,4 @@
-"""The roster of subscriptions, and the routes from an event's class and type to them.
+"""The router: who is subscribed, and the routes from an event's class and type to them.
 
 Subscriptions that take the same things form a group: for a batch of mixed types the events of a group are
 collected once, and every subscription of the group gets the same list.
@@ -16,7 +16,7 @@ ENDED_KEPT = 256
 
 
 class Route:
-    """Subscriptions with the same selectors, and the list in which the feed collects events for them."""
+    """Subscriptions with the same selectors, and the list in which their events are collected."""
 
     __slots__ = ("bucket", "subscriptions")
 
@@ -29,9 +29,8 @@ class Router:
     """Who is subscribed.
 
     Attributes:
-        routes: From an event class (if its type is fixed) or (class, type) to the groups that take it. A
-        cache:
-            ask `route`, which fills it.
+        routes: From an event class (if its type is fixed) or (class, type) to the groups that take it; a
+            cache that `route` fills.
 
     """
 
@@ -127,7 +126,7 @@ class Router:
         return rows
 
     def _fold_ended(self) -> None:
-        """Sum up the oldest ended subscriptions in one row a lane, so that the roster stays bounded."""
+        """Sum up the oldest ended subscriptions in one row a lane, so that their number stays bounded."""
         if len(self._ended) <= ENDED_KEPT:
             return
         for subscription in [s for s in self._ended[:-ENDED_KEPT] if s.settled]:

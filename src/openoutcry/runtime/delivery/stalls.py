@@ -12,7 +12,7 @@ from openoutcry.runtime.delivery.subscription import HealthObserver, Subscriptio
 log = logging.getLogger("openoutcry")
 
 
-class Drained(Protocol):
+class RoomObserver(Protocol):
     """Who is told that a mailbox may have room again."""
 
     def drained(self, mailbox: Mailbox | None) -> None:
@@ -28,7 +28,7 @@ class StallWatch:
 
     """
 
-    def __init__(self, bus: BusState, room: Drained) -> None:
+    def __init__(self, bus: BusState, room: RoomObserver) -> None:
         self._bus = bus
         self._room = room
         self._timer: asyncio.TimerHandle | None = None

@@ -50,10 +50,7 @@ class BusState:
         thread_waiting: Whether an urgent event from another thread waits for its turn of the loop: the same.
         room_waiting: Whether a publisher waits for room: workers tell of every call that they begin.
         pressured: Whether somebody waits for a mailbox to drain.
-        marks: Where running calls are marked, if there is a journal.
-        post: Commits what a call has published, and that its event is settled.
-        forget: Takes back what a failed call had published.
-        refill: Lets the lanes of a subscription that are behind read on from the journal.
+        durability: What keeps events in a journal; the null object without one.
 
     """
 

@@ -32,7 +32,7 @@ TRIED_MOST = 5
 
 @dataclass(slots=True)
 class Record:
-    """What is held against a call: crashes with it in hand, beside others or alone."""
+    """What is held against a call: crashes while it was in flight, beside others or alone."""
 
     beside: int = 0
     alone: int = 0

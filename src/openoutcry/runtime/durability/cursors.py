@@ -229,7 +229,7 @@ class Cursors:
             lag = await count_waiting(self._journal, lanes.values())
             if lag and name in self._cursors:
                 log.warning(
-                    "%d events wait for the subscription %r, which nobody has made: subscribe it, or give "
+                    "%d events wait for the subscription %r, which is not subscribed: subscribe it, or give "
                     "them up with `openoutcry cursors drop`",
                     lag,
                     name,
@@ -264,7 +264,8 @@ class Cursors:
         states = self._cursors.get(name)
         if states is None:
             raise NotSubscribed(
-                f"the journal has no cursor of {name!r}; nobody has made those of {sorted(self._cursors)}"
+                f"the journal has no cursor of {name!r} to drop or reassign; it has those of "
+                f"{sorted(self._cursors)}"
             )
         return states
 
