@@ -86,7 +86,7 @@ class Register:
             self._cold = first - 1
 
     def warm_for(self, ids: Sequence[str]) -> None:
-        """Look up whatever is needed to tell whether some ids are here: everything, or nothing."""
+        """Look up what says whether some ids are here: everything, or nothing."""
         if not self.stems.are_new(ids):
             self.warm(self._cold)
 

@@ -232,7 +232,7 @@ class Envelopes:
         return self._known.get(event_id)
 
 
-class Enveloping(Protocol):
+class EnvelopeBus(Protocol):
     """A bus that knows the causes of users' own events."""
 
     @property
@@ -241,7 +241,7 @@ class Enveloping(Protocol):
         ...
 
 
-def stamp_cause(bus: Enveloping, event: Any) -> None:
+def stamp_cause(bus: EnvelopeBus, event: Any) -> None:
     """Write the cause of a publication into the event or, for a user's own class, its envelope."""
     who = current.get()
     cause = None if who is None else who.cause()
