@@ -41,9 +41,9 @@ from openoutcry import (
     SignalEvent,
 )
 
-ORDER_MOST = (38, 20)
-FILL_MOST = (54, 22)
-SIGNAL_MOST = (56, 28)
+ORDER_MOST = (30, 12)
+FILL_MOST = (45, 14)
+SIGNAL_MOST = (45, 17)
 """The most frames, and the most modules that they stand in, on the way of a journaled event: on Python 3.11 with
 apsw. Newer Pythons, and the standard library's sqlite3, need one less here or there."""
 

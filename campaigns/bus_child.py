@@ -9,6 +9,7 @@ refused, kept out by a bus that stops, not known), `<` and `>` (a handler has be
 import asyncio
 import gc
 import logging
+import os
 import random
 import signal
 import threading
@@ -23,7 +24,7 @@ from campaigns.bus_load import Load, Plan
 from campaigns.crash_kit import Tell, set_in
 from openoutcry import BackpressureConfig, EventBus, PersistenceConfig, RetryPolicy
 from openoutcry.errors import BusClosed
-from openoutcry.journals import disk_tasks, sqlite
+from openoutcry.journals import sqlite
 from openoutcry.runtime.delivery import offsets, worker
 from openoutcry.runtime.durability import saving
 
@@ -34,6 +35,7 @@ SMALL_UNSAVED: Final = 64
 SMALL_BATCH: Final = 32
 SLICE: Final = 64
 """What may be handled beyond a batch before the loop turns: a slice of at most 250 us."""
+_sync: Final = os.fdatasync
 RETRY: Final = RetryPolicy(attempts=3, first_s=0.0005, max_s=0.002)
 
 
@@ -281,14 +283,10 @@ class _Log(logging.Handler):
         self._tell("wrong", f"{record.getMessage()} {error!r}".replace("\n", " "))
 
 
-class _SlowSync(disk_tasks.SyncTask):
-    """A disk that takes its time."""
-
-    __slots__ = ()
-
-    def perform(self) -> None:
-        sleep(0.004)
-        super().perform()
+def _slow_sync(fd: Any) -> None:
+    """Sync on a disk that takes its time."""
+    sleep(0.004)
+    _sync(fd)
 
 
 def live(path: Path, plan: Plan, tell: Tell, kind: Callable[[Path, Plan, Tell], Child] = Child) -> None:
@@ -301,7 +299,7 @@ def live(path: Path, plan: Plan, tell: Tell, kind: Callable[[Path, Plan, Tell], 
         set_in(saving, "SAVE_EVERY", SMALL_UNSAVED)
         set_in(worker, "BATCH_MOST", SMALL_BATCH)
     if plan.slow_disk:
-        set_in(sqlite, "SyncTask", _SlowSync)
+        os.fdatasync = _slow_sync
     log = logging.getLogger("openoutcry")
     log.propagate = False
     log.addHandler(_Log(tell))

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openoutcry.journals import counting, ids
+from openoutcry.journals import ids
 from openoutcry.journals.ids import IdIndex
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ids, "RECENT", 10)
-    monkeypatch.setattr(counting, "SPAN", 8)
+    monkeypatch.setattr(ids, "SPAN", 8)
 
 
 def places(index: IdIndex, event_id: str) -> list[int]:
@@ -125,7 +125,7 @@ def test_ids_that_go_on_counting_are_new_without_asking_anything_else(
 def test_ids_that_go_on_counting_take_a_stretch_for_many_and_no_bucket() -> None:
     index = counted(300)
     assert index._buckets == []
-    assert len(index._counting._stems[STEM].stretches) <= 300 // 6
+    assert len(index._counting.stems[STEM].stretches) <= 300 // 6
     assert all(n in places(index, f"{STEM}{n:x}") for n in range(1, 301))
     assert all(len(places(index, f"{STEM}{n:x}")) < 10 for n in range(1, 301))
 
@@ -165,7 +165,7 @@ def test_derived_ids_among_counting_ones_are_told_apart() -> None:
 
 
 def test_stems_beyond_the_limit_are_told_apart_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "STEMS", 3)
+    monkeypatch.setattr(ids, "STEMS", 3)
     index = IdIndex()
     for n in range(1, 60):
         some = [f"{n % 7:016x}-{n:x}"]
@@ -194,7 +194,7 @@ def test_a_forgotten_stretch_is_gone_and_its_stem_still_counts_on() -> None:
     settle(index)
     assert places(index, f"{STEM}{7:x}") == []
     assert 250 in places(index, f"{STEM}{250:x}")
-    assert index._counting._stems[STEM].stretches[0][3] > 200
+    assert index._counting.stems[STEM].stretches[0][3] > 200
     assert index.are_new([f"{STEM}fff"])
 
 

@@ -15,9 +15,8 @@ from journal_kit import entries, entry, payloads
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull, JournalLocked
 from openoutcry.events import encode
 from openoutcry.journals import JournalReader, SqliteJournal, migration, recover_into, schema
-from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, EngineName, connect
-from openoutcry.journals.rows import pack
+from openoutcry.journals.rows import Chain, pack
 from openoutcry.ports import Entry, Level
 from openoutcry.trading import FillEvent
 

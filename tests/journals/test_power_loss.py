@@ -23,7 +23,7 @@ from campaigns.power_loss_vfs import mounted
 from journal_kit import entries, entry
 
 from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, JournalFull
-from openoutcry.journals import SqliteJournal, disk_tasks, marks, recover_into
+from openoutcry.journals import SqliteJournal, marks, recover_into
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
 
 SEEDS = 250
@@ -140,7 +140,7 @@ def test_a_recovery_takes_over_what_was_in_flight(
     journal = SqliteJournal(path)
     journal.write(entries(3))
     journal.marks.cells[journal.marks.claim("risk", "normal")] = 2
-    monkeypatch.setattr(disk_tasks.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
     with pytest.raises(JournalDead):
         journal.sync()
     monkeypatch.undo()

@@ -12,6 +12,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from journal_kit import NOON_NS, entries, entry, payloads, verify
@@ -26,10 +27,11 @@ from openoutcry.errors import (
     NotAJournal,
     SchemaTooNew,
 )
-from openoutcry.journals import Anchor, JournalReader, SqliteJournal, disk_tasks, marks, recover_into
+from openoutcry.journals import Anchor, JournalReader, SqliteJournal, marks, recover_into
+from openoutcry.journals.disk_tasks import CheckpointTask
 from openoutcry.journals.engines import EngineName, connect
 from openoutcry.journals.sqlite import WAL_DUE_BYTES
-from openoutcry.ports import BuriedEvent, Changes, CursorState, Header, Level
+from openoutcry.ports import Alike, BuriedEvent, Changes, CursorState, Header, Level, Written
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "journal.md"
 
@@ -323,6 +325,26 @@ def test_the_view_names_what_the_envelope_and_the_event_say(file: SqliteJournal)
 # Errors are final
 
 
+class _OnlyParts(Alike):
+    """Entries of which nobody may make one."""
+
+    def __len__(self) -> int:
+        raise AssertionError
+
+    def __getitem__(self, index: object) -> NoReturn:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_entries_that_are_alike_are_written_by_their_parts(file: SqliteJournal, size: int) -> None:
+    some = entries(size, level=Level.DISK)
+    ids = [one.event_id for one in some]
+    written = file.write(_OnlyParts(ids, payloads(some), Level.DISK, some[0].wall_ns))
+    assert written == Written(range(1, size + 1), (), wants_sync=True)
+    assert payloads(file.read(0, 9)) == payloads(some)
+    assert file.write(some).duplicates
+
+
 def test_a_failed_sync_ends_the_generation(file: SqliteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write(entries(2))
     file.sync()
@@ -331,7 +353,7 @@ def test_a_failed_sync_ends_the_generation(file: SqliteJournal, monkeypatch: pyt
     def fails(_: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(disk_tasks.os, "fdatasync", fails)  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "fdatasync", fails)
     with pytest.raises(JournalDead, match="Input/output error"):
         file.sync()
     monkeypatch.undo()
@@ -356,7 +378,7 @@ def test_a_dead_generation_stays_dead_over_a_restart_and_goes_on_in_a_new_file(
 ) -> None:
     written = entries(5)
     file.write(written, Changes(cursors=[CursorState(subscription="a", lane="high", floor=2)]))
-    monkeypatch.setattr(disk_tasks.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
     with pytest.raises(JournalDead):
         file.sync()
     monkeypatch.undo()
@@ -377,7 +399,7 @@ def test_a_failed_sync_elsewhere_is_raised_where_it_ends(
 ) -> None:
     file.write(entries(1))
     step = file.begin_sync()
-    monkeypatch.setattr(disk_tasks.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
     thread = threading.Thread(target=step.perform)
     thread.start()
     thread.join()
@@ -395,7 +417,7 @@ def test_a_sync_that_was_not_performed_is_not_one(file: SqliteJournal) -> None:
 def test_a_failed_sync_at_closing_is_raised(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = SqliteJournal(path)
     journal.write(entries(1))
-    monkeypatch.setattr(disk_tasks.os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
     with pytest.raises(JournalDead):
         journal.close()
     monkeypatch.undo()
@@ -530,6 +552,28 @@ def test_a_checkpoint_can_be_performed_in_another_thread(file: SqliteJournal) ->
     file.end_checkpoint(step)
     assert file.synced == 120
     assert file.begin_checkpoint() is None
+
+
+def test_a_write_waits_for_a_checkpoint_in_another_thread(file: SqliteJournal) -> None:
+    problems: list[Exception | None] = []
+    is_over = threading.Event()
+
+    def checkpoint() -> None:
+        while not is_over.is_set():
+            step = CheckpointTask(file._db, 0)
+            step.perform()
+            problems.append(step.problem)
+
+    thread = threading.Thread(target=checkpoint)
+    thread.start()
+    try:
+        while len(problems) < 50 or file.head < 200:
+            file.write(entries(1, pad="x" * 50_000))
+    finally:
+        is_over.set()
+        thread.join()
+    assert set(problems) == {None}
+    assert verify(file).intact
 
 
 def test_a_reader_that_holds_on_delays_the_checkpoint_and_breaks_nothing(

@@ -8,7 +8,7 @@ from journal_kit import Factory, entry, without_apsw
 
 from openoutcry.journals import SqliteJournal, recover_into, stems
 from openoutcry.journals.stems import MANY, Stems
-from openoutcry.ports import Entry
+from openoutcry.ports import Changes, CursorState, Entry
 
 OLD, NEW = "00000000000000aa-", "00000000000000bb-"
 
@@ -43,6 +43,12 @@ def test_the_first_write_of_a_new_process_does_not_wait_for_the_old_ids(factory:
         assert journal.write(counted(NEW, 2)).duplicates[0].position == 6
         assert journal._register.is_cold
     assert said(factory.path) == f"{OLD}\n{NEW}"
+
+
+def test_saving_a_cursor_looks_nothing_up(factory: Factory) -> None:
+    with factory.open_file() as journal:
+        journal.write((), Changes(cursors=[CursorState(subscription="risk", lane="normal", floor=4)]))
+        assert journal._register.is_cold
 
 
 def test_an_id_of_a_stem_that_is_there_or_of_none_is_looked_up(factory: Factory) -> None:

@@ -21,7 +21,7 @@ from openoutcry import (
     NotAuthorised,
 )
 from openoutcry.journals import JournalReader, MemoryJournal
-from openoutcry.journals.chain import Chain
+from openoutcry.journals.rows import Chain
 
 SRC = Path(openoutcry.__file__).parent
 SICK = HealthCheckConfig(stall_s=2.0)

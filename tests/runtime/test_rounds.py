@@ -8,8 +8,7 @@ import pytest
 
 from openoutcry.core.barrier import Verdict
 from openoutcry.errors import BusClosed, ConfigError, DuplicateRound, UnknownRound
-from openoutcry.runtime.rounds.released import RECENT_MAX
-from openoutcry.runtime.rounds.rounds import EARLY_MAX, Rounds
+from openoutcry.runtime.rounds.rounds import EARLY_MAX, RECENT_MAX, Rounds
 from openoutcry.testing import run_virtual
 
 S = 1_000_000_000

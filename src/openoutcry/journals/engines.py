@@ -21,10 +21,17 @@ UNSAFE_UNTIL: Final[SafeFrom] = (3, 51, 3)
 
 
 class Connection(Protocol):
-    """One connection that begins no transaction by itself."""
+    """One connection that begins no transaction by itself.
+
+    Another thread may have a call going on, a checkpoint for instance; calls wait for each other.
+    """
 
     run: Callable[..., Any]
     """Run a statement with some values."""
+    execute: Callable[..., Any]
+    """The same by the engine itself, for whoever holds `turn`: a call less where it counts."""
+    turn: Lock
+    """What has to be held for `execute`, and for nothing else."""
     run_many: Callable[..., Any]
     """Run a statement once for each of some rows of values."""
 
@@ -59,6 +66,8 @@ class StandardConnection:
             timeout=BUSY_TIMEOUT_MS / 1000,
         )
         self.error: type[Exception] = sqlite3.Error
+        self.turn = Lock()  # nobody else takes it: the library waits by itself
+        self.execute: Callable[..., Any] = self._db.execute
         self.run: Callable[..., Any] = self._db.execute
         self.run_many: Callable[..., Any] = self._db.executemany
 
@@ -83,8 +92,7 @@ class StandardConnection:
 class ApswConnection:
     """Apsw, which brings an SQLite of its own, usually a newer one.
 
-    It refuses a call while another thread has one going on, a checkpoint for instance. The standard library
-    waits, and so does this.
+    It refuses a call while another thread has one going on. The standard library waits, and so does this.
     """
 
     def __init__(self, uri: str) -> None:
@@ -94,12 +102,13 @@ class ApswConnection:
             uri, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
         )
         self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
-        self._turn = Lock()
+        self.turn = Lock()
+        self.execute: Callable[..., Any] = self._db.execute
         self.run: Callable[..., Any] = self._alone(self._db.execute)
         self.run_many: Callable[..., Any] = self._alone(self._db.executemany)
 
     def _alone(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        turn = self._turn
+        turn = self.turn
 
         def call_alone(*values: Any) -> Any:
             with turn:
@@ -109,7 +118,7 @@ class ApswConnection:
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
         """Yield the rows of a query as tuples."""
-        turn = self._turn
+        turn = self.turn
         with turn:
             cursor = self._db.cursor()
         try:
@@ -128,7 +137,7 @@ class ApswConnection:
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
-        with self._turn:
+        with self.turn:
             return bool(self._db.in_transaction)
 
     def close(self) -> None:

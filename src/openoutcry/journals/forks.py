@@ -3,6 +3,7 @@
 import os
 import weakref
 from collections.abc import Callable, Generator, Sequence
+from threading import Lock
 from typing import Any, Final, NoReturn, Protocol
 
 from openoutcry.errors import JournalError
@@ -47,6 +48,8 @@ class Disowned:
     def __init__(self, connection: object, reason: JournalError) -> None:
         _kept.append(connection)
         self._reason = reason
+        self.turn = Lock()
+        self.execute: Callable[..., Any] = self._refuse
         self.run: Callable[..., Any] = self._refuse
         self.run_many: Callable[..., Any] = self._refuse
 

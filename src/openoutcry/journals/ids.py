@@ -2,21 +2,31 @@
 
 A unique index on random ids in the database would cost more than everything else together. So:
 
-1. Ids that go on counting (openoutcry's own) are kept as stretches, of which a batch is one or a part
-   (`counting`). A batch above the highest of its stem is new: one comparison.
+1. Ids that go on counting are kept as stretches (`Counting`): where the ids between a lowest and a highest
+   one stand. openoutcry's own are a stem, which is 16 hex digits of the process and a dash, and a counter in
+   hex. What is above the highest id of its stem is new: one comparison per batch. A few hundred ids take no
+   more memory than one.
 2. Recent ids stand in dicts, which are filled when they are first asked, a batch at a time.
 3. Other ids, when they are no longer recent, are packed into 65,536 buckets of records: six bytes of hash and
    five of position, in idle moments or when there are many.
 
-Only the dicts are exact: stretches and records say where to look, and the entry itself decides.
+Only the dicts are exact: stretches have holes and records may collide. They say where to look, and the entry
+itself decides.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Final
 
-from openoutcry.journals.counting import LAST_POSITION, Counting, Part, by_stem, counts, part_of
-
+STEM: Final = 17
+"""How long a stem is, with its dash."""
+STEMS: Final = 4_096
+"""How many stems are told apart; later ones are not, since such ids count on something else."""
+SPAN: Final = 128
+"""Up to so many positions, neighbouring stretches are made one."""
+LAST_POSITION: Final = 2**63 - 1
 RECENT: Final = 65_536
 GENERATIONS: Final = 8
 _BUCKETS: Final = 65_536
@@ -24,6 +34,166 @@ _HASH_BYTES: Final = 6
 _RECORD_BYTES: Final = 11
 _HASH_MASK: Final = (1 << 48) - 1
 _SWEEP: Final = 2_048
+
+Rank = tuple[int, str]
+"""The order of a counter without leading zeros: shorter ones first."""
+Stretch = tuple[Rank, Rank, int, int]
+"""The lowest and the highest id; the first and the last position."""
+
+Part = tuple[str, Rank, Rank]
+"""Ids of one stem, from the same batch: the stem, the lowest, the highest."""
+
+_low: Final = itemgetter(0)
+
+
+def counts(event_id: str) -> bool:
+    """Return True if an id has the form of those that count."""
+    return event_id[STEM - 1 : STEM] == "-"
+
+
+def part_of(ids: Sequence[str]) -> Part | None:
+    """Return what some ids, at least one, are a part of; None unless they count and have one stem."""
+    low = ids[0]
+    if low[STEM - 1 : STEM] != "-":
+        return None
+    if low[:STEM] != ids[-1][:STEM]:
+        return None
+    ordered = sorted(ids)
+    low, high = ordered[0], ordered[-1]
+    stem = low[:STEM]
+    if high[:STEM] != stem:  # if it is the same, so is that of everything in between
+        return None
+    lengths = set(map(len, ids))
+    if len(lengths) > 1:
+        shortest, longest = min(lengths), max(lengths)
+        low = min([event_id for event_id in ids if len(event_id) == shortest])
+        high = max([event_id for event_id in ids if len(event_id) == longest])
+    return stem, (len(low), low), (len(high), high)
+
+
+def by_stem(ids: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the ids that count, by their stems, and the others."""
+    others = [event_id for event_id in ids if event_id[STEM - 1 : STEM] != "-"]
+    counting: dict[str, list[str]] = {}
+    if len(others) < len(ids):
+        for event_id in ids:
+            if event_id[STEM - 1 : STEM] == "-":
+                counting.setdefault(event_id[:STEM], []).append(event_id)
+    return counting, others
+
+
+class _Stem:
+    __slots__ = ("highest", "oldest", "stretches")
+
+    def __init__(self, highest: Rank, first: int) -> None:
+        self.highest = highest
+        self.oldest = first
+        self.stretches: list[Stretch] = []  # ascending, not overlapping
+
+
+class Counting:
+    """Stretches of ids that count.
+
+    Attributes:
+        stems: What was noted, by stem. Ids of a stem that is not here are new, unless it has `STEMS` of them.
+
+    """
+
+    __slots__ = ("stems",)
+
+    def __init__(self) -> None:
+        self.stems: dict[str, _Stem] = {}
+
+    def part_above(self, ids: Sequence[str]) -> tuple[Part, bool] | None:
+        """Return the part that some ids are, if all are above what was noted of their stem, and so new.
+
+        With it comes whether nothing was noted of the stem at all.
+        """
+        part = part_of(ids)
+        if part is None:
+            return None
+        known = self.stems.get(part[0])
+        if known is None:
+            return (part, True) if len(self.stems) < STEMS else None
+        return (part, False) if part[1] > known.highest else None
+
+    def divide(self, ids: Sequence[str]) -> tuple[list[Part], list[str]]:
+        """Return the parts of some ids that are above all of their stems, and the other ids."""
+        counting, loose = by_stem(ids)
+        parts = []
+        for stem, some in counting.items():
+            known = self.stems.get(stem)
+            above = some
+            if known is not None:
+                above = [event_id for event_id in some if (len(event_id), event_id) > known.highest]
+                loose += [event_id for event_id in some if (len(event_id), event_id) <= known.highest]
+            elif len(self.stems) >= STEMS:
+                loose += some
+                continue
+            if above and (part := part_of(above)) is not None:
+                parts.append(part)
+        return parts, loose
+
+    def extend(self, part: Part, first: int, last: int) -> None:
+        """Note a part that is above all of its stem and stands somewhere from `first` to `last`."""
+        stem, low, high = part
+        known = self.stems.get(stem)
+        if known is None:
+            known = self.stems[stem] = _Stem(high, first)
+        known.highest = high
+        stretches = known.stretches
+        if stretches:
+            before = stretches[-1]
+            if last - before[2] < SPAN:
+                stretches[-1] = before[0], high, before[2], last
+                return
+        stretches.append((low, high, first, last))
+
+    def insert(self, part: Part, first: int, last: int) -> bool:
+        """Note a part that stands before everything that is here; False: it cannot be told apart."""
+        stem, low, high = part
+        known = self.stems.get(stem)
+        if known is None:
+            if len(self.stems) >= STEMS:
+                return False
+            known = self.stems[stem] = _Stem(high, first)
+        known.highest = max(known.highest, high)
+        known.oldest = min(known.oldest, first)
+        stretches = known.stretches
+        at = bisect_right(stretches, low, key=_low)
+        if at and stretches[at - 1][1] >= low:
+            return False
+        if at < len(stretches):
+            behind = stretches[at]
+            if behind[0] <= high:
+                return False
+            if behind[3] - first < SPAN:
+                stretches[at] = low, behind[1], first, behind[3]
+                return True
+        stretches.insert(at, (low, high, first, last))
+        return True
+
+    def reaches_below(self, ids: Sequence[str], position: int) -> bool:
+        """Return True if something was noted before a position of a stem that some of the ids have."""
+        stems = {event_id[:STEM] for event_id in ids}
+        return any(known.oldest < position for known in map(self.stems.get, stems) if known is not None)
+
+    def place(self, event_id: str) -> tuple[int, int] | None:
+        """Return the first and the last position between which an id may stand; None when it is not here."""
+        known = self.stems.get(event_id[:STEM])
+        if known is None:
+            return None
+        rank = len(event_id), event_id
+        at = bisect_right(known.stretches, rank, key=_low)
+        if at == 0 or known.stretches[at - 1][1] < rank:
+            return None
+        return known.stretches[at - 1][2:]
+
+    def forget(self, floor: int) -> None:
+        """Free the memory of what stands at or below a position. The highest of a stem is remembered."""
+        for known in self.stems.values():
+            if known.stretches and known.stretches[0][3] <= floor:
+                known.stretches = [stretch for stretch in known.stretches if stretch[3] > floor]
 
 
 class _Generation:
@@ -99,6 +269,12 @@ class IdIndex:
 
     def are_new(self, ids: Sequence[str]) -> bool:
         """Return True if none of the ids can be here."""
+        first = ids[0]
+        known = self._counting.stems.get(first[:STEM])
+        if known is not None and len(ids) == 1 and (rank := (len(first), first)) > known.highest:
+            self._plan = ids, [(first[:STEM], rank, rank)], ()
+            self.brings_stem = False
+            return True
         above = self._counting.part_above(ids)
         if above is not None:
             part, self.brings_stem = above
@@ -107,8 +283,10 @@ class IdIndex:
         self.brings_stem = True
         self._plan = ids, *self._counting.divide(ids)
         loose = self._plan[2]
-        if not loose:
-            return True
+        return not loose or self._are_loose_new(loose)
+
+    def _are_loose_new(self, loose: Sequence[str]) -> bool:
+        """Return True if none of these ids, which are above no stem, can be here."""
         exact_from = LAST_POSITION
         for generation in self._generations():
             if not generation.known.keys().isdisjoint(loose):
@@ -126,7 +304,7 @@ class IdIndex:
 
     def all_stems(self) -> list[str]:
         """Return the stems of everything that was noted."""
-        return self._counting.stems()
+        return list(self._counting.stems)
 
     def add(self, ids: Sequence[str], first: int) -> None:
         """Note the ids, all new, of a batch whose first entry stands at position `first`."""

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from openoutcry.errors import JournalCorrupt, JournalError
-from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, is_corrupt
-from openoutcry.journals.rows import NORMAL, Row, unpack
+from openoutcry.journals.rows import NORMAL, Chain, Row, unpack
 from openoutcry.journals.schema import SELECT_BATCH
 from openoutcry.ports import Filter, Stored
 

@@ -27,7 +27,11 @@ _SLOT_BYTES: Final = 512
 _SLOT_CELLS: Final = _SLOT_BYTES // 8
 _NAME_BYTES_MAX: Final = _SLOT_BYTES - 24
 _FILE_BYTES: Final = _HEADER_BYTES + SLOTS * _SLOT_BYTES
-_PID, _WRITTEN, _SYNCED, _DEAD, _RUN = 5, 6, 7, 8, 9
+WRITTEN: Final = 6
+"""The cell with the head after the last commit."""
+SYNCED: Final = 7
+"""The cell with the head after the last sync."""
+_PID, _DEAD, _RUN = 5, 8, 9
 _FIRST_CELL: Final = _HEADER_BYTES // 8
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -45,7 +49,7 @@ class MarksFile:
 
     Attributes:
         path: Where it is.
-        cells: All of it as 64-bit cells; `claim` says which one is yours.
+        cells: All of it as 64-bit cells: those that `claim` gives out, `WRITTEN` and `SYNCED`.
         found: Whether it was there and belonged to the generation named at `adopt`.
 
     """
@@ -131,25 +135,17 @@ class MarksFile:
     @property
     def written(self) -> int:
         """The last position that a writer has committed."""
-        return int(self.cells[_WRITTEN])
+        return int(self.cells[WRITTEN])
 
     @property
     def synced(self) -> int:
         """The last position of which a sync has returned."""
-        return int(self.cells[_SYNCED])
+        return int(self.cells[SYNCED])
 
     @property
     def run(self) -> int:
         """A number of the writer's run that left what is here."""
         return int(self.cells[_RUN])
-
-    def reached(self, written: int) -> None:
-        """Note the head after a commit."""
-        self.cells[_WRITTEN] = written
-
-    def saved(self, synced: int) -> None:
-        """Note the head after a sync."""
-        self.cells[_SYNCED] = synced
 
     def in_flight(self) -> list[tuple[str, str, int]]:
         """Return (subscription, lane, position) of every call that was not over."""
@@ -170,8 +166,8 @@ class MarksFile:
                 self._map[cell * 8 : cell * 8 + _SLOT_BYTES] = bytes(_SLOT_BYTES)
         self._map[24:40] = boot_id()
         self.cells[_PID] = os.getpid()
-        self.cells[_WRITTEN] = written
-        self.cells[_SYNCED] = synced
+        self.cells[WRITTEN] = written
+        self.cells[SYNCED] = synced
         self.cells[_RUN] = int.from_bytes(os.urandom(7), "little") + 1
 
     def claim(self, subscription: str, lane: str) -> int:

@@ -7,12 +7,11 @@ from typing import Final, NamedTuple
 
 from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, NotAJournal
 from openoutcry.journals import saved, schema
-from openoutcry.journals.chain import KEY_BYTES_MAX, KEY_BYTES_MIN, Chain
 from openoutcry.journals.engines import Connection, EngineName, choose, connect
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import MarksFile
 from openoutcry.journals.migration import migrate
-from openoutcry.journals.rows import Row
+from openoutcry.journals.rows import KEY_BYTES_MAX, KEY_BYTES_MIN, Chain, Row
 from openoutcry.journals.verifying import gaps_of, judge
 from openoutcry.ports import CursorState
 

@@ -7,10 +7,10 @@ from typing import Self
 
 from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal
 from openoutcry.journals import saved, schema
-from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, EngineName, connect
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import chain_of
+from openoutcry.journals.rows import Chain
 from openoutcry.journals.verifying import Anchor, Progress, Verified, verify
 from openoutcry.ports import BuriedEvent, CursorState, Filter, Stored, Suspect
 

@@ -11,12 +11,11 @@ import msgspec
 
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull
 from openoutcry.journals import saved, schema
-from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, EngineName, connect, is_full
 from openoutcry.journals.log import Log
-from openoutcry.journals.marks import MarksFile
+from openoutcry.journals.marks import WRITTEN, MarksFile
 from openoutcry.journals.opening import Opened, chain_of, open_file, sync_folder
-from openoutcry.journals.rows import Row, is_urgent
+from openoutcry.journals.rows import Chain, Row, is_urgent
 from openoutcry.journals.verifying import Progress, judge
 from openoutcry.ports import BuriedEvent, Changes, CursorState
 
@@ -177,7 +176,7 @@ def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left
         opened.db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", suspects)
     saved.accuse(opened.db, left.in_flight)
     opened.db.run("COMMIT")
-    opened.marks.reached(copier.at)
+    opened.marks.cells[WRITTEN] = copier.at
     return lost
 
 

@@ -8,7 +8,7 @@ from openoutcry.journals.ids import IdIndex
 from openoutcry.journals.log import Log
 from openoutcry.journals.rows import event_ids, same_event
 from openoutcry.journals.stems import Stems
-from openoutcry.ports import Duplicate, Entry, Level
+from openoutcry.ports import Duplicate, Entry, Level, Written
 
 _NOTED_TOGETHER: Final = 128
 """Smaller batches are collected up to this size: noting one costs as much as noting many."""
@@ -33,6 +33,10 @@ class Sifted:
         self.duplicates: list[Duplicate] = []
         self.unsynced = False
 
+    def written(self, level: Level) -> Written:
+        """Return what was done once `fresh` is written, which asks for a level."""
+        return Written(self.positions, tuple(self.duplicates), self.unsynced or level is Level.DISK)
+
 
 class Register:
     """The event ids of a journal file.
@@ -44,10 +48,12 @@ class Register:
     Attributes:
         stems: The stems in the file.
         ids: Where the ids stand, as far as they have been looked up.
+        is_cold: Whether ids from before the opening may not have been looked up yet: then `warm_for` comes
+            before any question to `ids`.
 
     """
 
-    __slots__ = ("_cold", "_kept", "_log", "ids", "stems")
+    __slots__ = ("_cold", "_kept", "_log", "ids", "is_cold", "stems")
 
     def __init__(self, log: Log, floor: int, head: int, stems: Stems) -> None:
         self.stems = stems
@@ -55,12 +61,8 @@ class Register:
         self.ids = IdIndex()
         self.ids.forget(floor)
         self._cold = head
+        self.is_cold = head > floor
         self._kept: tuple[tuple[int, int], dict[str, int]] = (0, 0), {}
-
-    @property
-    def is_cold(self) -> bool:
-        """Whether ids from before the opening have not been looked up yet."""
-        return self._cold > self.ids.floor
 
     def warm(self, count: int) -> None:
         """Look up the ids of at least `count` more entries from before the opening, newest first."""
@@ -75,6 +77,7 @@ class Register:
             ids, first = event_ids(row) + ids, row.first
         self._note_older(ids, first)
         self._cold = 0
+        self.is_cold = False
         self.stems.settle(self.ids.all_stems())
 
     def _note_older(self, ids: list[str], first: int) -> None:
@@ -82,11 +85,10 @@ class Register:
             self.ids.add_older(ids, first)
             self._cold = first - 1
 
-    def are_new(self, ids: Sequence[str]) -> bool:
-        """Return True if none of the ids, all different, can be here."""
-        if self._cold > self.ids.floor and not self.stems.are_new(ids):
+    def warm_for(self, ids: Sequence[str]) -> None:
+        """Look up what says whether some ids are here: everything, or nothing."""
+        if not self.stems.are_new(ids):
             self.warm(self._cold)
-        return self.ids.are_new(ids)
 
     def stems_to_save(self, ids: Sequence[str]) -> str | None:
         """Return what the file must say of its stems when these new ids are in it; None: it does."""
@@ -94,8 +96,8 @@ class Register:
 
     def find(self, event_id: str) -> tuple[int, bytes] | None:
         """Return the position and the content of the entry with an id."""
-        if self.is_cold and not self.stems.are_new((event_id,)):
-            self.warm(self._cold)
+        if self.is_cold:
+            self.warm_for((event_id,))
         for first, last in self.ids.places(event_id):
             position = first if first == last else self._search(event_id, first, last)
             entry = None if position is None else self._log.entry(position)
@@ -136,6 +138,7 @@ class Register:
     def forget(self, floor: int) -> None:
         """Forget the ids of what has been retired."""
         self.ids.forget(floor)
+        self.is_cold = self.is_cold and self._cold > floor
 
     def idle(self, count: int) -> bool:
         """Do about `count` ids' worth of deferred work; return True if there is more."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from openoutcry.journals import schema
-from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection
+from openoutcry.journals.rows import Chain
 from openoutcry.ports import CursorState
 
 PAGE_BYTES: Final = 4096

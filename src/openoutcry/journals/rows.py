@@ -1,17 +1,19 @@
-"""Batches as they are stored: one row, whose entries are one JSON array.
+"""Batches as they are stored: one row, whose entries are one JSON array, chained to the row before it.
 
 An element is `[lane, level, ns after the row's first_ns, event]`, with the header as a fifth member if
 there is one. The event is copied in and out as bytes and never re-written, so that unknown types keep
 every one of theirs.
 """
 
+import hashlib
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from openoutcry.errors import InvalidEvent, JournalCorrupt
-from openoutcry.journals.chain import Chain
 from openoutcry.ports import Alike, Entry, Header, Level, Stored
 
 NORMAL: Final = "normal"
@@ -24,6 +26,11 @@ _HEADS: Final = {
 }
 _NORMAL_NUMBER: Final = _LANE_NUMBER[NORMAL]
 _encode: Final = msgspec.json.Encoder().encode
+KEY_BYTES_MIN: Final = 16
+KEY_BYTES_MAX: Final = 64
+_CRC_START: Final = bytes(4)
+_KEYED_START: Final = bytes(32)
+_place: Final = struct.Struct(">QQqq").pack
 
 
 class Row(NamedTuple):
@@ -53,6 +60,43 @@ class Row(NamedTuple):
     def last(self) -> int:
         """The position of its last entry."""
         return self.first + self.size - 1
+
+
+class Chain:
+    """The chain of checksums: a batch's covers its bytes, its place and the checksum of the batch before it.
+
+    A changed bit, a batch that was replaced, taken out or moved, and a tail written by half all break it.
+    CRC-32 finds accidents, at 80 ns per event. To find *tampering*, give a key: then it is BLAKE2b keyed with
+    it, which nobody can continue or calculate again without the key.
+
+    Attributes:
+        kind: `crc32`, or `blake2b` when there is a key.
+        start: What stands before the first batch.
+
+    """
+
+    __slots__ = ("_key", "kind", "start")
+
+    def __init__(self, key: bytes | None = None) -> None:
+        self._key = key
+        self.kind = "crc32" if key is None else "blake2b"
+        self.start = _CRC_START if key is None else _KEYED_START
+
+    def link(self, before: bytes, first: int, count: int, since_ns: int, until_ns: int, data: bytes) -> bytes:
+        """Return the checksum of a batch that follows the one whose checksum is `before`."""
+        place = _place(first, count, since_ns, until_ns)
+        if self._key is None:
+            return zlib.crc32(data, zlib.crc32(before + place)).to_bytes(4, "big")
+        digest = hashlib.blake2b(before + place, digest_size=32, key=self._key)
+        digest.update(data)
+        return digest.digest()
+
+    def seal(self, text: str) -> bytes:
+        """Return the checksum of something that stands by itself: a cursor, a dead letter, a setting."""
+        data = text.encode("utf-8", "surrogatepass")
+        if self._key is None:
+            return zlib.crc32(data).to_bytes(4, "big")
+        return hashlib.blake2b(data, digest_size=32, key=self._key).digest()
 
 
 class _Element(msgspec.Struct, array_like=True, gc=False, frozen=True):

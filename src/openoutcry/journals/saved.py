@@ -6,9 +6,8 @@ from typing import Any, Final
 
 from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals import schema
-from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, is_corrupt
-from openoutcry.journals.rows import Row
+from openoutcry.journals.rows import Chain, Row
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
 
 _SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"

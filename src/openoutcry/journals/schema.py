@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal, SchemaTooNew
-from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection, is_corrupt, is_foreign
+from openoutcry.journals.rows import Chain
 
 APPLICATION_ID: Final = 0x4F4F4331
 """In SQLite's header field for this purpose: "OOC1"."""

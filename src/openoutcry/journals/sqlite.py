@@ -11,6 +11,7 @@ for elsewhere.
 
 import os
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -20,6 +21,7 @@ from openoutcry.journals import forks, reading, retention, saved, schema
 from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
 from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.log import Log
+from openoutcry.journals.marks import SYNCED, WRITTEN
 from openoutcry.journals.opening import identities, leave_alone, open_file
 from openoutcry.journals.register import Register
 from openoutcry.journals.rows import Row, event_ids, pack
@@ -45,6 +47,7 @@ WAL_MAX_BYTES: Final = 64 * 1024 * 1024
 """At this size a write does not wait for an idle moment."""
 _COMMIT_BYTES: Final = 8192
 _IDLE_IDS: Final = 4096
+_event_id: Final = attrgetter("event_id")
 
 
 class SqliteJournal:
@@ -114,33 +117,29 @@ class SqliteJournal:
         """
         if self._barred is not None:
             raise self._barred
-        ids = entries.ids if isinstance(entries, Alike) else [entry.event_id for entry in entries]
+        ids = entries.ids if isinstance(entries, Alike) else list(map(_event_id, entries))
         if not ids:
             self._commit(None, changes)
             return Written(())
-        if (len(ids) == 1 or len(set(ids)) == len(ids)) and self._register.are_new(ids):
-            stems = self._register.stems_to_save(ids) if self._register.ids.brings_stem else None
-            level = self._append(entries, ids, changes, stems)
-            return Written(range(self.head + 1 - len(ids), self.head + 1), (), level is Level.DISK)
-        sifted = self._register.sift(entries, self.head, self.synced)
-        level = Level.MEMORY
-        if sifted.fresh:
-            ids = [entry.event_id for entry in sifted.fresh]
-            level = self._append(sifted.fresh, ids, changes, self._register.stems_to_save(ids))
-        else:
-            self._commit(None, changes)
-        wants_sync = level is Level.DISK or sifted.unsynced
-        return Written(sifted.positions, tuple(sifted.duplicates), wants_sync)
-
-    def _append(
-        self, entries: Sequence[Entry], ids: Sequence[str], changes: Changes | None, stems: str | None
-    ) -> Level:
+        register = self._register
+        if register.is_cold:
+            register.warm_for(ids)
+        sifted = None
+        if (len(ids) > 1 and len(set(ids)) < len(ids)) or not register.ids.are_new(ids):
+            sifted = register.sift(entries, self.head, self.synced)
+            if not sifted.fresh:
+                self._commit(None, changes)
+                return sifted.written(Level.MEMORY)
+            entries, ids = sifted.fresh, list(map(_event_id, sifted.fresh))
         row, level = pack(entries, self.head + 1, self._checksum, self._chain)
+        stems = register.stems_to_save(ids) if sifted is not None or register.ids.brings_stem else None
         self._commit(row, changes, stems)
-        self._register.ids.add(ids, row.first)
+        register.ids.add(ids, row.first)
         if stems is not None:
-            self._register.stems.saved(stems)
-        return level
+            register.stems.saved(stems)
+        if sifted is not None:
+            return sifted.written(level)
+        return Written(range(row.first, row.first + row.size), (), level is Level.DISK)
 
     def _commit(self, row: Row | None, changes: Changes | None, stems: str | None = None) -> None:
         """Write a batch and changes, all or nothing, and note the new head."""
@@ -148,7 +147,8 @@ class SqliteJournal:
             if changes is not None or stems is not None:
                 saved.commit(self._db, row, changes, stems, self._chain)
             elif row is not None:
-                self._db.run(schema.INSERT_BATCH, row)
+                with self._db.turn:
+                    self._db.execute(schema.INSERT_BATCH, row)
             else:
                 return
         except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
@@ -158,7 +158,7 @@ class SqliteJournal:
             self.head = head = row.first + row.size - 1
             self._checksum = row.checksum
             self._wal_bytes += len(row.data)
-            self.marks.reached(head)
+            self.marks.cells[WRITTEN] = head
         if self._wal_bytes >= self._wal_max_bytes:
             self._checkpoint()
 
@@ -190,7 +190,7 @@ class SqliteJournal:
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
             self._register.ids.add(event_ids(row), row.first)
-            self.marks.reached(row.last)
+            self.marks.cells[WRITTEN] = row.last
 
     def _die(self, what: str, problem: BaseException) -> NoReturn:
         """End this generation: nothing is retried as if it had worked."""
@@ -205,9 +205,14 @@ class SqliteJournal:
 
     def sync(self) -> int:
         """Put everything that has been written on the disk, and return its last position."""
-        task = self.begin_sync()
-        task.perform()
-        return self.end_sync(task)
+        if self._barred is not None:
+            raise self._barred
+        upto = self.head
+        try:
+            os.fdatasync(self._wal)
+        except OSError as problem:
+            self._die("a sync failed", problem)
+        return self._on_disk(upto)
 
     def begin_sync(self) -> SyncTask:
         """Begin a sync of all that has been written; `perform` it in any thread, `end_sync` it here."""
@@ -238,8 +243,11 @@ class SqliteJournal:
             self._die("a sync failed", task.problem)
         if not task.performed:
             raise JournalError("the sync was not performed: call perform() before end_sync()")
-        self.synced = max(self.synced, task.upto)
-        self.marks.saved(self.synced)
+        return self._on_disk(task.upto)
+
+    def _on_disk(self, upto: int) -> int:
+        """Note that everything up to a position is on the disk; return the last such position."""
+        self.synced = self.marks.cells[SYNCED] = max(self.synced, upto)
         return self.synced
 
     def begin_checkpoint(self) -> CheckpointTask | None:
@@ -257,8 +265,7 @@ class SqliteJournal:
             self._die("a checkpoint failed", task.problem)
         self._wal_bytes = task.left_bytes
         if not task.left_bytes and self._barred is None:
-            self.synced = max(self.synced, task.upto)
-            self.marks.saved(self.synced)
+            self._on_disk(task.upto)
 
     def _checkpoint(self) -> None:
         task = self.begin_checkpoint()

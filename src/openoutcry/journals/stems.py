@@ -7,7 +7,7 @@ brings the first id of a stem; ids whose stem is not among them need no look at 
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from openoutcry.journals.counting import STEM, Part, counts
+from openoutcry.journals.ids import STEM, Part, counts
 
 STEMS_MAX: Final = 1_024
 """With more, whoever writes counts on something else, and the setting says `MANY`."""

@@ -7,10 +7,9 @@ import msgspec
 
 from openoutcry.errors import JournalCorrupt
 from openoutcry.journals import saved
-from openoutcry.journals.chain import Chain
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.log import Log
-from openoutcry.journals.rows import NORMAL, UNKNOWN, Row, unpack
+from openoutcry.journals.rows import NORMAL, UNKNOWN, Chain, Row, unpack
 
 Progress = Callable[[int, int], None]
 """Called as (positions looked at, position of the head)."""

@@ -19,7 +19,7 @@ from openoutcry.core.mailbox import Mailbox
 from openoutcry.errors import OpenOutcryError
 from openoutcry.events import encode, encode_many
 from openoutcry.ports import Level
-from openoutcry.runtime.delivery.causation import Tracker
+from openoutcry.runtime.delivery.causation import Tracker, outbox_of, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Commit, Committer
@@ -50,14 +50,6 @@ class SlowPath(Protocol):
         """Publish an event, looking at everything."""
         ...
 
-    def stamp_cause(self, event: Any) -> None:
-        """Write the cause of a publication into an event."""
-        ...
-
-    def outbox(self) -> Any:
-        """Return where the publications of the current call wait for its end, None if they do not."""
-        ...
-
     def drained(self, mailbox: Mailbox | None) -> None:
         """A mailbox has moved while the bus is under pressure; None: any of them may have."""
         ...
@@ -76,11 +68,12 @@ class FastPath:
     """
 
     def __init__(self, bus: BusState, slow: SlowPath) -> None:
+        self._bus = bus
         self._slow = slow
         self.dispatcher = Dispatcher(bus, self)
         self._plain: set[type] = set()
         self.durable: dict[type, tuple[Level, str]] = {}
-        self.publish, self.admit, cells = _hot(self.dispatcher, self._plain, self.durable, slow)
+        self.publish, self.admit, cells = _hot(bus, self.dispatcher, self._plain, self.durable, slow)
         self._batch_class, self._credit, self._high = cells["batch_class"], cells["credit"], cells["high"]
         self._thread, self._tracker, self._commits = cells["thread"], cells["tracker"], cells["commits"]
         self._now, self._before, self._remember = cells["now"], cells["before"], cells["remember"]
@@ -172,10 +165,10 @@ class FastPath:
     ) -> Commit | bool:
         """Stage events that may pass: for the next delivery, or for the next commit."""
         if self._tracker.cell_contents.calls:
-            if kind is not None and self._slow.outbox() is not None:
+            if kind is not None and outbox_of(self._bus) is not None:
                 return False
             for event in events:
-                self._slow.stamp_cause(event)
+                stamp_cause(self._bus, event)
         if kind is None:
             self.dispatcher.stage(events, mixed=len(classes) > 1 or not self._join(events[0].__class__))
             return True
@@ -222,11 +215,15 @@ class FastPath:
 
 
 def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
-    dispatcher: Dispatcher, plain: set[type], durable: dict[type, tuple[Level, str]], slow: SlowPath
+    bus: BusState,
+    dispatcher: Dispatcher,
+    plain: set[type],
+    durable: dict[type, tuple[Level, str]],
+    slow: SlowPath,
 ) -> tuple[Publish, Callable[..., Commit | bool], dict[str, CellType]]:
     """Return `publish`, `admit` and the cells that they share, by name."""
     staged, begin, mix = dispatcher.staged, dispatcher.begin, dispatcher.mix
-    append, stamp_cause, outbox, carefully = staged.append, slow.stamp_cause, slow.outbox, slow.publish
+    append, carefully = staged.append, slow.publish
     batch_class: Any = None
     credit = high = 0
     thread = get_ident()
@@ -249,7 +246,7 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
             if event_id not in now and event_id not in before:
                 remember(event_id)
                 if tracker.calls:
-                    stamp_cause(event)
+                    stamp_cause(bus, event)
                 credit -= 1
                 append(event)
                 return True
@@ -278,7 +275,7 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
                 return False
             remember(event_id)
             if tracker.calls:
-                stamp_cause(event)
+                stamp_cause(bus, event)
             credit -= 1
             first = not staged
             if cls is not batch_class:
@@ -296,9 +293,9 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
         if event_id in now or event_id in before:
             return False
         if tracker.calls:
-            if outbox() is not None:
+            if outbox_of(bus) is not None:
                 return False
-            stamp_cause(event)
+            stamp_cause(bus, event)
         if vote is not None:
             vote.prepare()
         try:

@@ -12,6 +12,7 @@ from typing import Any
 from openoutcry.core.pressure import Refusal, Wait
 from openoutcry.errors import BusClosed, JournalError
 from openoutcry.runtime.admission.access import is_kill_switch, is_urgent
+from openoutcry.runtime.admission.durable import excuse
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.state import BusState
@@ -54,7 +55,7 @@ class ThreadQueue:
             if isinstance(verdict, Wait):
                 return False
             if isinstance(verdict, Commit):
-                verdict.on_done.append(partial(_answer, verdict, event, future, self._admission))
+                verdict.on_done.append(partial(_answer, verdict, event, future))
             else:
                 future.set_result(verdict)
         except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
@@ -201,13 +202,13 @@ class ThreadIntake:
         self._check_empty()
 
 
-def _answer(commit: Commit, event: Any, future: "Future[bool]", admission: Admission) -> None:
+def _answer(commit: Commit, event: Any, future: "Future[bool]") -> None:
     """The commit that a thread's event belongs to is over."""
     if future.done():
         return
     try:
         if commit.error is not None:
-            admission.excuse(event, commit.error)
+            excuse(event, commit.error)
     except JournalError as error:
         future.set_exception(error)
     else:

@@ -16,14 +16,12 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
 from openoutcry.errors import (
-    ConfigError,
     InvalidEvent,
     JournalError,
 )
@@ -32,16 +30,15 @@ from openoutcry.events import (
     encode,
     event_type_of,
     fixed_event_type,
-    stamp,
 )
 from openoutcry.journals.rows import same_event
-from openoutcry.ports import Level, level_named
-from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
+from openoutcry.ports import Level
+from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_urgent
+from openoutcry.runtime.admission.durable import DurableAdmission
 from openoutcry.runtime.admission.fast_path import FastPath, Vote
 from openoutcry.runtime.admission.room import Room
-from openoutcry.runtime.delivery.causation import Tracker, current
+from openoutcry.runtime.delivery.causation import Tracker, current, outbox_of, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
-from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Commit, Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
@@ -101,7 +98,8 @@ class Admission:
         self.fast_path = FastPath(bus, self)
         self.dispatcher = self.fast_path.dispatcher
         self.slot = make_slot(self.dispatcher)
-        self.room = Room(bus, self.fast_path, self)
+        self.room = Room(bus, self.fast_path, self.slot)
+        self._durable = DurableAdmission(bus, self.slot)
         self._in_a_row = 0
         self.reset()
 
@@ -124,7 +122,7 @@ class Admission:
     def admitted(self) -> int:
         """How many events were ever admitted, those on their way to the mailboxes included."""
         dispatcher = self.dispatcher
-        on_the_way = len(dispatcher.staged) + dispatcher.held_back_all + self.committing
+        on_the_way = len(dispatcher.staged) + dispatcher.before_start.in_memory + self.slot.committing
         return self._bus.history.admitted + on_the_way
 
     @property
@@ -132,11 +130,6 @@ class Admission:
         """How many events have taken the high-priority lane."""
         self._high += self.fast_path.take_high_count()
         return self._high
-
-    @property
-    def committing(self) -> int:
-        """How many ordinary and high-priority events wait for a commit, or for its sync."""
-        return 0 if self.store is None else self.store.commits.waiting
 
     def refuse(self, reason: Refusal) -> bool:
         """Count a refused event. Always False."""
@@ -159,7 +152,7 @@ class Admission:
         while True:
             verdict = self._look(event, priority, level, vote, patient=True, paid=paid)
             if isinstance(verdict, Commit):
-                return await self.committed(event, verdict)
+                return await self._durable.committed(event, verdict)
             if isinstance(verdict, Wait):
                 paid = verdict.reason is Refusal.RATE_LIMITED
                 if bus.running and await self.room.wait(verdict, since_ns):
@@ -176,7 +169,7 @@ class Admission:
         """Publish without waiting for room or a turn of the loop: a durable event is committed at once."""
         verdict = self.admit_one(event, priority, level)
         if isinstance(verdict, Commit):
-            return self._commit_now(event, verdict)
+            return self._durable.commit_now(event, verdict)
         return self.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
 
     async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
@@ -192,7 +185,7 @@ class Admission:
                 continue
             admitted = self.admit(chunk, priority=priority)
             for commit, event in admitted.commits.items():
-                await self.committed(event, commit)
+                await self._durable.committed(event, commit)
             if admitted.error is not None:
                 raise admitted.error
             if not admitted.commits:
@@ -217,12 +210,12 @@ class Admission:
     async def publish_receipt(self, event: Any, priority: bool, level: str | None) -> Receipt:
         """Publish an event and tell where it stands."""
         self.check_thread("publish_receipt")
-        survives = self._level(self.access.check(event), level)
+        survives = self._durable.level(self.access.check(event), level)
         store = self.store
         duplicate = event.event_id in self.seen or (store is not None and store.knows(event.event_id))
         accepted = await self.publish(event, priority, level)
         found = None if store is None or not accepted else store.journal.find(event.event_id)
-        is_kept = found is not None or (store is not None and self.outbox() is not None)
+        is_kept = found is not None or (store is not None and outbox_of(self._bus) is not None)
         word = (survives if is_kept else Level.MEMORY).name.lower()
         return Receipt(accepted, event.event_id, found or 0, word, duplicate)
 
@@ -280,7 +273,7 @@ class Admission:
         """
         self.check_thread("publish")
         event_type = self.access.check(event)
-        survives = self._level(event_type, level)
+        survives = self._durable.level(event_type, level)
         high = priority or event_type in HIGH_TYPES
         if event.event_id in self.seen:
             return self._again(event, high, survives)
@@ -289,7 +282,7 @@ class Admission:
         verdict = self._judge(event_type, high, patient=patient, paid=paid)
         if isinstance(verdict, Admit):
             lane = "high" if high else "normal"
-            return self._commit(event, lane, survives, vote) if survives else self._let_in(event, lane)
+            return self._stage(event, lane, survives, vote) if survives else self._let_in(event, lane)
         if survives and self.store is not None and self.store.has_released(event.event_id):
             # An earlier life has accepted it: there is no room to be had for what delivers nothing new.
             return self._again(event, high, survives)
@@ -311,26 +304,12 @@ class Admission:
             )
         return Refuse(verdict.reason) if reentrant and isinstance(verdict, Wait) else verdict
 
-    def _level(self, event_type: str, asked: str | None) -> Level:
-        """Return what an event must survive. The journal is opened when the first one has to."""
-        store = self.store
-        if store is None:
-            if not self.slot.has_journal:
-                if asked is not None and level_named(asked):
-                    raise ConfigError(
-                        f"level is {asked!r}, but this bus has no journal: make it with "
-                        "EventBus(enable_persistence=True), or leave the level out"
-                    )
-                return Level.MEMORY
-            store = self.slot.open()
-        return store.level_of(event_type, asked)
-
     # -- what is let in -----------------------------------------------------------------------------
 
     def _let_in(self, event: Any, lane: str) -> bool:
         """Take an event that lives in memory alone: stage it, or deliver it at once."""
         bus, dispatcher = self._bus, self.dispatcher
-        self.stamp_cause(event)
+        stamp_cause(self._bus, event)
         self.seen.now.add(event.event_id)
         self._high += lane == "high"
         if not bus.running:
@@ -346,24 +325,9 @@ class Admission:
             self.fast_path.stage(event)
         return True
 
-    def _commit(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:
-        """Take a durable event into the next commit, or into the outbox of the call that publishes it."""
-        store = self.store
-        assert store is not None
-        if store.commits.dead is not None:
-            raise store.commits.dead
-        self.stamp_cause(event)
-        if vote is not None:
-            vote.prepare()
-        then = None if vote is None else vote.cast
-        outbox = self.outbox()
-        commit: Commit | bool = True
-        if outbox is None:
-            commit = store.stage(event, lane, level, then)
-        else:
-            outbox.append(Output(event, store.entry(event, lane, level), then))
-            if vote is not None:
-                vote.defer()
+    def _stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:
+        """Take an event into the next commit, or into the outbox of the call that publishes it."""
+        commit = self._durable.stage(event, lane, level, vote)
         self.seen.now.add(event.event_id)
         self._high += lane == "high"
         self.fast_path.spend(1)
@@ -376,7 +340,7 @@ class Admission:
         if store is not None and store.knows(event.event_id):
             self.duplicates += 1
             return True
-        self.stamp_cause(event)
+        stamp_cause(self._bus, event)
         self.seen.now.add(event.event_id)
         self.control += 1
         dispatcher = self.dispatcher
@@ -434,71 +398,6 @@ class Admission:
             self.fast_path.learn_durable(cls, level, lane, self.store.commits)
         elif lane == "normal":
             self.fast_path.learn_plain(cls)
-
-    def stamp_cause(self, event: Any) -> None:
-        """Write the cause of a publication into the event or, for a user's own class, its envelope."""
-        who = _whose()
-        cause = None if who is None else who.cause()
-        if (
-            cause is None or cause.event_id == event.event_id
-        ):  # an event that is passed on is not its own cause
-            return
-        if isinstance(event, Event):
-            stamp(
-                event,
-                causation_id=cause.event_id,
-                correlation_id=cause.correlation_id,
-                round_id=cause.round_id,
-            )
-        else:
-            self._bus.envelopes.put(event.event_id, cause)
-
-    def outbox(self) -> list[Output] | None:
-        """Return where the publications of the current call wait for its end, if they do."""
-        who = _whose()
-        if who is None or who.bus is not self._bus or not who.in_call:
-            return None
-        found: list[Output] | None = who.outbox
-        return found
-
-    # -- commits ------------------------------------------------------------------------------------
-
-    async def committed(self, event: Any, commit: Commit) -> bool:
-        """Wait until a durable event has reached its level. True, or the error that kept it out."""
-        try:
-            await commit.wait()
-        except JournalError as error:
-            self.excuse(event, error)
-        return True
-
-    def _commit_now(self, event: Any, commit: Commit) -> bool:
-        """Commit a durable event here and now. True, or the error that kept it out."""
-        assert self.store is not None
-        self.store.commits.commit_now()
-        if commit.error is not None:
-            self.excuse(event, commit.error)
-        return True
-
-    def excuse(self, event: Any, error: JournalError) -> None:
-        """Raise the error, but for a kill switch: that was delivered at once, journal or no journal."""
-        if not is_kill_switch(event):
-            raise error
-        log.critical("the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error)
-
-    @property
-    def is_committed(self) -> bool:
-        """Whether nothing waits for a commit."""
-        return self.store is None or self.store.commits.is_idle
-
-    async def wait_committed(self) -> None:
-        """Wait for the commit that is under way; its failure is its publishers' business."""
-        assert self.store is not None
-        with suppress(JournalError):
-            await self.store.commits.ask().wait()
-
-    def is_pending(self, event_id: str) -> bool:
-        """Return True if an event waits for its commit."""
-        return self.store is not None and self.store.commits.pending(event_id) is not None
 
     # -- life ---------------------------------------------------------------------------------------
 

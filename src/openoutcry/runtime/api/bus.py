@@ -40,6 +40,7 @@ from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.runtime.rounds.rounds import Rounds
+from openoutcry.units import NS_PER_S
 
 
 class EventBus:
@@ -106,8 +107,7 @@ class EventBus:
         stand_in_max_age: float | None = None,
         journal: Journal | None = None,
     ) -> None:
-        persistence_config = _persistence(enable_persistence, persistence_config, journal)
-        self.config = BusConfig(
+        self.config = config = BusConfig(
             max_queue_size=max_queue_size,
             signal_timeout=signal_timeout,
             barrier_timeout=barrier_timeout,
@@ -117,37 +117,22 @@ class EventBus:
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
             stand_in_max_age=stand_in_max_age,
-            persistence=persistence_config,
+            persistence=_persistence(enable_persistence, persistence_config, journal),
             health=health_check_config,
         )
-        seen = SeenIds(dedup_window, int(dedup_window_s * 1e9))
-        first_clock = clock or clock_of_loop()
-        self._bus = bus = BusState(
-            max_queue_size, self.config.backpressure, first_clock, History(history_size), seen
-        )
-        make_slot = partial(StoreSlot, bus, persistence_config, journal, clock)
-        self._admission = admission = Admission(bus, make_slot, self.config.kill_switch_releasers)
-        dispatcher, slot = admission.dispatcher, admission.slot
-        self._consumers = consumers = Consumers(bus, dispatcher)
-        self._rounds = rounds = _rounds(self.config, clock)
+        self._bus = bus = _state(config, clock or clock_of_loop())
+        make_slot = partial(StoreSlot, bus, config.persistence, journal, clock)
+        self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
+        self._consumers = consumers = Consumers(bus, admission.dispatcher)
+        self._rounds = rounds = _rounds(config, clock)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = lifecycle = Lifecycle(
-            self,
-            bus,
-            consumers,
-            dispatcher,
-            admission,
-            intake,
-            rounds,
-            slot,
-            health_check_config,
-            clock,
-            persistence_config,
+            self, bus, consumers, admission, intake, rounds, config, clock
         )
         self._monitor = monitor = lifecycle.monitor
-        self._subscribing = Subscribing(bus, consumers, dispatcher, admission, slot, monitor)
+        self._subscribing = Subscribing(bus, consumers, admission, monitor)
         self._signals = Signals(bus, admission, rounds)
-        self._inspection = Inspection(bus, dispatcher, admission, rounds, monitor)
+        self._inspection = Inspection(bus, admission, rounds, monitor)
         self._admin = Admin(bus, admission, lifecycle)
         # On the hot paths the instance has the parts' own functions, so that a publish is one call. The
         # override of a subclass stays in force.
@@ -697,6 +682,12 @@ def _persistence(
         )
     wanted = enabled or journal is not None
     return config or PersistenceConfig() if wanted else config
+
+
+def _state(config: BusConfig, clock: Clock) -> BusState:
+    history, window_ns = History(config.history_size), int(config.dedup_window_s * NS_PER_S)
+    seen = SeenIds(config.dedup_window, window_ns)
+    return BusState(config.max_queue_size, config.backpressure, clock, history, seen)
 
 
 def _rounds(config: BusConfig, clock: Clock | None) -> Rounds:

@@ -10,7 +10,6 @@ from openoutcry.core.pressure import BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import Event, event_type_of
 from openoutcry.runtime.admission.gate import Admission
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import selectors_of
 from openoutcry.runtime.health.monitor import Monitor
@@ -44,13 +43,12 @@ class Inspection:
     def __init__(
         self,
         bus: BusState,
-        dispatcher: Dispatcher,
         admission: Admission,
         rounds: Rounds,
         monitor: Monitor,
     ) -> None:
         self._bus = bus
-        self._dispatcher = dispatcher
+        self._dispatcher = admission.dispatcher
         self._admission = admission
         self._rounds = rounds
         self._monitor = monitor

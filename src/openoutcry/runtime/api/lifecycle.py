@@ -15,7 +15,7 @@ from contextvars import Context
 from threading import get_ident
 
 from openoutcry.clocks import clock_of_loop
-from openoutcry.config import HealthCheckConfig, PersistenceConfig, check_number
+from openoutcry.config import BusConfig, check_number
 from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, WrongThread
 from openoutcry.journals import Recovered
 from openoutcry.ports import Clock, FileJournal
@@ -25,9 +25,7 @@ from openoutcry.runtime.control.requests import ControlledBus
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.causation import current, install, uninstall
 from openoutcry.runtime.delivery.consumers import Consumers
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.rounds.rounds import Rounds
@@ -44,7 +42,6 @@ class Lifecycle:
     Attributes:
         monitor: Looks after the bus's health.
         can_recover: Whether the journal is a file of the bus's own, so that `recover` can go on in a new one.
-        on_journal_error: What to call when the journal dies.
 
     """
 
@@ -53,31 +50,28 @@ class Lifecycle:
         controlled: ControlledBus,
         bus: BusState,
         consumers: Consumers,
-        dispatcher: Dispatcher,
         admission: Admission,
         intake: ThreadIntake,
         rounds: Rounds,
-        slot: StoreSlot,
-        health: HealthCheckConfig | None,
+        config: BusConfig,
         clock: Clock | None,
-        persistence: PersistenceConfig | None,
     ) -> None:
         self._controlled = controlled
         self._bus = bus
         self._consumers = consumers
-        self._dispatcher = dispatcher
+        self._dispatcher = admission.dispatcher
         self._admission = admission
         self._intake = intake
         self._rounds = rounds
         self._own_clock = clock
-        self._slot = slot
-        self._persistence = persistence
+        self._slot = admission.slot
+        self._persistence = config.persistence
         self._control: ControlServer | None = None
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[Recovered] | None = None
-        self.can_recover = slot.has_file
-        self.monitor = Monitor(bus, consumers, dispatcher.stalls, self, health)
+        self.can_recover = self._slot.has_file
+        self.monitor = Monitor(bus, consumers, self._dispatcher.stalls, self, config.health)
 
     @property
     def state(self) -> str:
@@ -263,7 +257,7 @@ class Lifecycle:
         while True:
             if await self._wait_for_arrivals():
                 continue
-            held = dispatcher.staged or dispatcher.held_back_all or dispatcher.held_in_journal
+            held = dispatcher.staged or dispatcher.before_start
             if not held and self._bus.settled():
                 return
             if self.state == "stopped":
@@ -329,8 +323,8 @@ class Lifecycle:
         self._dispatcher.deliver()
         if not self._intake.empty:
             await self._intake.wait_empty()
-        elif not self._admission.is_committed:
-            await self._admission.wait_committed()
+        elif not self._slot.is_committed:
+            await self._slot.wait_committed()
         else:
             return False
         return True

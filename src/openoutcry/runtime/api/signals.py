@@ -7,9 +7,8 @@ from openoutcry.errors import InvalidEvent, SignalRefused
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.rounds.ballot import Ballot
 from openoutcry.runtime.rounds.barriers import Verdict
-from openoutcry.runtime.rounds.rounds import Rounds
+from openoutcry.runtime.rounds.rounds import Ballot, Rounds
 
 _SIGNAL_ATTRIBUTES = ("event_id", "event_type", "source_agent", "symbol", "round_id")
 
@@ -31,35 +30,33 @@ class Signals:
         agent = signal.source_agent
         if agent not in rounds.critical_by_agent:
             agent = self._agent_of(signal)
+        asked_ns = _asked_ns() if self._bus.tracker.calls else None
         vote = None
         if signal.__class__ in fast_path.durable:
-            vote = Ballot(rounds, signal, agent, self._asked_ns())
+            vote = Ballot(rounds, signal, agent, asked_ns)
         admitted = fast_path.admit(signal, vote)
         if admitted is False:
-            await self._admit_signal(signal, agent)
+            await self._admit_signal(signal, agent, asked_ns)
         elif admitted is True:
-            rounds.arrive(signal, agent, None, self._asked_ns())
+            rounds.arrive(signal, agent, None, asked_ns)
         else:
-            await admitted.wait()
+            # `Commit.wait`, written out: a coroutine less.
+            future = asyncio.get_running_loop().create_future()
+            admitted.waiters.append(future)
+            await future
+            if admitted.error is not None:
+                raise admitted.error
 
-    def _asked_ns(self) -> int | None:
-        """Return when the event being handled was admitted; None outside a handler."""
-        if not self._bus.tracker.calls:
-            return None
-        who = current.get()
-        cause = None if who is None else who.cause()
-        return None if cause is None else cause.asked_ns
-
-    async def _admit_signal(self, signal: Any, agent: str) -> None:
+    async def _admit_signal(self, signal: Any, agent: str, asked_ns: int | None) -> None:
         """Admit a signal that the fast path did not take. A duplicate has no second vote."""
         admission = self._admission
         is_known = signal.event_id in admission.seen
-        ballot = Ballot(self._rounds, signal, agent, self._asked_ns())
+        ballot = Ballot(self._rounds, signal, agent, asked_ns)
         try:
             accepted = await admission.publish(signal, vote=None if is_known else ballot)
         except asyncio.CancelledError:
             is_in = not is_known and signal.event_id in admission.seen
-            if is_in and not admission.is_pending(signal.event_id):
+            if is_in and not admission.slot.is_pending(signal.event_id):
                 # It was admitted before the cancellation arrived, so its vote counts as well.
                 ballot.settle()
             raise
@@ -105,3 +102,10 @@ class Signals:
         if round_id is None and cause.round_id is not None and self._rounds.knows(cause.round_id):
             round_id = cause.round_id
         return self._rounds.abstain(agent, reason, round_id, None, cause.asked_ns)
+
+
+def _asked_ns() -> int | None:
+    """Return when the event being handled was admitted; None outside a handler."""
+    who = current.get()
+    cause = None if who is None else who.cause()
+    return None if cause is None else cause.asked_ns

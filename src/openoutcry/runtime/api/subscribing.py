@@ -9,7 +9,6 @@ from openoutcry.config import check_number
 from openoutcry.errors import DuplicateName, NotSubscribed, SubscriptionError
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.consumers import Consumers
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.options import DEFAULT_OPTIONS, Options, SubscribeOptions, options_of
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import (
@@ -22,7 +21,6 @@ from openoutcry.runtime.delivery.subscription import (
     takes,
     unwrapped,
 )
-from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.health.monitor import Monitor
 
 
@@ -33,16 +31,14 @@ class Subscribing:
         self,
         bus: BusState,
         consumers: Consumers,
-        dispatcher: Dispatcher,
         admission: Admission,
-        slot: StoreSlot,
         monitor: Monitor,
     ) -> None:
         self._bus = bus
         self._consumers = consumers
-        self._dispatcher = dispatcher
+        self._dispatcher = admission.dispatcher
         self._admission = admission
-        self._slot = slot
+        self._slot = admission.slot
         self._monitor = monitor
 
     def subscribe(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from openoutcry.core.lanes import Batch
-from openoutcry.events import Derivation
+from openoutcry.events import Derivation, Event, stamp
 from openoutcry.runtime.delivery.subscription import Subscription
 
 CallId = tuple[int, int]
@@ -212,6 +212,59 @@ class Frozen:
 
 
 current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=None)
+
+
+class Envelopes:
+    """What the bus knows of users' own events, which have no fields for it: correlation, causation, round."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[str, Cause] = {}
+
+    def put(self, event_id: str, cause: Cause) -> None:
+        """Remember the cause of an event; the oldest are forgotten."""
+        self._known[event_id] = cause
+        if len(self._known) > self._most:
+            del self._known[next(iter(self._known))]
+
+    def get(self, event_id: str) -> Cause | None:
+        """Return the cause of an event, if it has one and is remembered."""
+        return self._known.get(event_id)
+
+
+class EnvelopeBus(Protocol):
+    """A bus that knows the causes of users' own events."""
+
+    @property
+    def envelopes(self) -> Envelopes:
+        """What it knows of them."""
+        ...
+
+
+def stamp_cause(bus: EnvelopeBus, event: Any) -> None:
+    """Write the cause of a publication into the event or, for a user's own class, its envelope."""
+    who = current.get()
+    cause = None if who is None else who.cause()
+    if cause is None or cause.event_id == event.event_id:  # an event that is passed on is not its own cause
+        return
+    if isinstance(event, Event):
+        stamp(
+            event,
+            causation_id=cause.event_id,
+            correlation_id=cause.correlation_id,
+            round_id=cause.round_id,
+        )
+    else:
+        bus.envelopes.put(event.event_id, cause)
+
+
+def outbox_of(bus: object) -> list[Any] | None:
+    """Return where the publications of the current call of a bus wait for its end, if they do."""
+    who = current.get()
+    if who is None or who.bus is not bus or not who.in_call:
+        return None
+    outbox: list[Any] | None = who.outbox
+    return outbox
 
 
 class Tracker:

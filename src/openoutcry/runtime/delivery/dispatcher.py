@@ -13,13 +13,12 @@ All of it ends in `push`: nothing else puts an event into a mailbox.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Protocol
 
 from openoutcry.core.lanes import Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.retries import DeadLetter
+from openoutcry.runtime.delivery.before_start import BeforeStart, Held
 from openoutcry.runtime.delivery.router import Route
 from openoutcry.runtime.delivery.stalls import StallWatch
 from openoutcry.runtime.delivery.state import BusState
@@ -53,21 +52,18 @@ class Dispatcher:
         staged: Low-priority events admitted since the last delivery.
         scheduled: Whether a delivery is on its way.
         mixed: Whether the staged events may differ in class or type.
-        held_back: Events that wait for the start, kill switches not counted.
-        held_in_journal: Events that wait for the start in the journal alone.
+        before_start: What waits for the start.
+        stalls: Watches for subscriptions that have stopped moving.
 
     """
 
     __slots__ = (
         "_after",
-        "_before_start",
         "_bus",
-        "_committed",
         "_intake",
         "_noted",
         "_staged_at_ns",
-        "held_back",
-        "held_in_journal",
+        "before_start",
         "mixed",
         "scheduled",
         "staged",
@@ -81,9 +77,7 @@ class Dispatcher:
         self.staged: list[Any] = []
         self.scheduled = self.mixed = False
         self._staged_at_ns = 0
-        self._before_start: list[tuple[Any, str, int, list[int] | None]] = []
-        self._committed: list[tuple[Any, str, int]] = []
-        self.held_back = self.held_in_journal = 0
+        self.before_start = BeforeStart()
         self._after: int | None = None
         self._noted: dict[int, tuple[Route, ...]] = {}
 
@@ -92,14 +86,9 @@ class Dispatcher:
         self._intake.drained(mailbox)
 
     @property
-    def held_back_all(self) -> int:
-        """Events that wait for the start."""
-        return len(self._before_start)
-
-    @property
     def on_the_way(self) -> int:
         """Events on their way to mailboxes, kill switches not counted."""
-        return len(self.staged) + self.held_back + self.held_in_journal
+        return len(self.staged) + self.before_start.counting
 
     def stage(self, events: list[Any], *, mixed: bool) -> None:
         """Take events into the next delivery; `mixed` says that what is staged then differs in class."""
@@ -119,8 +108,7 @@ class Dispatcher:
 
     def hold_back(self, event: Any, lane: str, positions: list[int] | None = None) -> None:
         """Keep an event for the start. `positions` is as for `deliver_control`."""
-        self._before_start.append((event, lane, self._bus.durability.released, positions))
-        self.held_back += lane != "control"
+        self.before_start.add(Held(event, lane, self._bus.durability.released, positions))
 
     def begin(self, event: Any) -> None:
         """The first event of a batch was staged: deliver in the next turn of the loop.
@@ -226,7 +214,7 @@ class Dispatcher:
                 if positions is not None and offsets is not None:
                     known = positions
                     if not is_owed:
-                        offsets.of(lane).newest = positions[-1]
+                        offsets.by_lane[lane].newest = positions[-1]
                 if lane == "normal":
                     mailbox.normal.push(events, at_ns, known)
                 elif lane == "high":
@@ -255,7 +243,7 @@ class Dispatcher:
         """
         mailbox, offsets = subscription.mailbox, subscription.offsets
         queue = mailbox.high if lane == "high" else mailbox.normal
-        its = None if offsets is None else offsets.of(lane)
+        its = None if offsets is None else offsets.by_lane[lane]
         is_bounded = mailbox.stalled and (mailbox.gates or queue is mailbox.high)
         if positions is not None and its is not None:
             if is_bounded and not its.behind:
@@ -293,8 +281,12 @@ class Dispatcher:
         if not bus.running:
             self._leave_in_journal("normal", events)
             return
-        self.deliver()
-        self._note(events, at_ns)
+        if self.staged:
+            self.deliver()
+        bus.history.append(events)
+        seen = bus.seen
+        if bus.rates is not None or len(seen.now) >= seen.window or at_ns >= seen.until_ns:
+            self._note(events, at_ns)
         cls = events[0].__class__
         groups = bus.router.routes.get(cls)
         if groups is not None and len(set(map(type, events))) == 1:
@@ -327,18 +319,17 @@ class Dispatcher:
 
     def _leave_in_journal(self, lane: str, events: list[Any]) -> None:
         """Leave what is committed while the bus does not run to the next start, also for live lanes."""
-        self.held_in_journal += len(events)
         self._bus.history.admitted += len(events)
-        self._committed += ((event, lane, len(self._before_start)) for event in events)
+        for event in events:
+            self.before_start.add(Held(event, lane, 0, is_committed=True))
         for subscription in self._bus.router:
-            offsets = None if subscription.offsets is None else subscription.offsets.of(lane)
+            offsets = None if subscription.offsets is None else subscription.offsets.by_lane[lane]
             if offsets is not None and not offsets.behind:
                 self._bus.durability.fall_behind(subscription, offsets)
 
     def _note(self, events: list[Any], at_ns: int) -> None:
-        """Enter events that were not staged in the history, the rates and the ids that were seen."""
+        """Count events that were not staged in the rates, and forget old ids if it is time."""
         bus = self._bus
-        bus.history.append(events)
         if bus.rates is not None:
             bus.rates.look(events, at_ns)
         if len(bus.seen.now) >= bus.seen.window or at_ns >= bus.seen.until_ns:
@@ -346,14 +337,18 @@ class Dispatcher:
 
     def deliver_high(self, event: Any, position: int = 0) -> None:
         """Hand a high-priority event to the mailboxes at once, after what was admitted before it."""
-        self.deliver()
+        if self.staged:
+            self.deliver()
         bus = self._bus
-        events, now_ns = [event], bus.clock.now_ns()
-        self._note(events, now_ns)
+        events, now_ns, seen = [event], bus.clock.now_ns(), bus.seen
+        bus.history.append(events)
+        if bus.rates is not None or len(seen.now) >= seen.window or now_ns >= seen.until_ns:
+            self._note(events, now_ns)
         positions = (position,) if position else None
         for group in bus.router.route(event):
             self.push(group.subscriptions, events, now_ns, positions, "high")
-        self.stalls.look()
+        if not self.stalls.is_on:
+            self.stalls.look()
 
     def deliver_control(
         self, event: Any, positions: list[int] | None = None, *, is_known: bool = False
@@ -366,6 +361,7 @@ class Dispatcher:
         self.deliver()
         bus = self._bus
         events, now_ns = [event], bus.clock.now_ns()
+        bus.history.append(events)
         self._note(events, now_ns)
         for group in bus.router.route(event):
             who = [s for s in group.subscriptions if not is_known or s.offsets is None]
@@ -380,31 +376,23 @@ class Dispatcher:
 
         `is_known` tells of an event id whether the journal has released it: then it comes from there.
         """
-        held, self._before_start = self._before_start, []
-        committed, self._committed = self._committed, []
-        self.held_back = self.held_in_journal = 0
         self._staged_at_ns = self._bus.clock.now_ns()
-        for event, lane, _, positions in held:
-            if lane == "control":
+        for event, lane, after, positions, is_committed in self.before_start.take():
+            if lane == "normal" and not is_committed:
+                if after != self._after:
+                    self.deliver()  # each batch goes in its place among what stands in the journal
+                self._after = after
+                self.mixed = True
+                self.staged.append(event)
+            elif lane == "control":
                 self.deliver_control(event, positions, is_known=is_known(event.event_id))
-        for lane in ("high", "normal"):
-            done = 0
-            for event, _, before in (h for h in committed if h[1] == lane):
-                self._deliver_held(lane, held[done:before])
-                done = before
+            elif is_committed:
+                self.deliver()
                 self._push_committed(event, lane)
-            self._deliver_held(lane, held[done:])
+            else:
+                self.deliver_high(event)
+        self.deliver()
         self._after = None
-
-    def _deliver_held(self, lane: str, held: list[tuple[Any, str, int, list[int] | None]]) -> None:
-        some = [(event, after) for event, its_lane, after, _ in held if its_lane == lane]
-        for event, _ in some if lane == "high" else ():
-            self.deliver_high(event)
-        for after, together in groupby(some if lane == "normal" else (), key=itemgetter(1)):
-            self.mixed = True
-            self.staged.extend(event for event, _ in together)
-            self._after = after
-            self.deliver()
 
     def _push_committed(self, event: Any, lane: str) -> None:
         """Hand what was committed before the start to those that do not read on from the journal."""

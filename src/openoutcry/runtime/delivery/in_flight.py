@@ -1,20 +1,52 @@
 """Marks of the events in flight, where SIGKILL does not reach them: one store before a call, one after."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from inspect import isawaitable
 from typing import Any
 
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import ConfigError
 from openoutcry.ports import Marks
-from openoutcry.runtime.delivery.loops import Drive, await_each_marked, call_each_marked, mark_each, own_copy
-from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.delivery.loops import Drive, own_copy
+from openoutcry.runtime.delivery.subscription import Handler, Subscription
 
 log = logging.getLogger("openoutcry")
 
 ALONE = " (alone)"
 """What is added to a lane's name in the mark of a call that has the bus to itself."""
+
+
+async def await_each_marked(
+    cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
+) -> None:
+    """As `await_each`; the position of the event that is being handled stands in the cell."""
+    for event, cells[cell] in zip(events, positions, strict=False):
+        await handler(event)
+
+
+async def call_each_marked(
+    cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
+) -> None:
+    """As `call_each`; the position of the event that is being handled stands in the cell."""
+    for event, cells[cell] in zip(events, positions, strict=False):
+        result = handler(event)
+        if result is not None and isawaitable(result):
+            await result
+
+
+async def mark_each(
+    drive: Drive, cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
+) -> None:
+    """As `drive`; the position of the event that is being handled stands in the cell."""
+
+    def marked() -> Iterator[Any]:
+        for event, cells[cell] in zip(events, positions, strict=False):
+            yield event
+
+    await drive(marked(), handler)
 
 
 class InFlightMarker:

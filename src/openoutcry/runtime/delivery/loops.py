@@ -30,36 +30,6 @@ async def call_each(events: Iterator[Any], handler: Handler) -> None:
             await result
 
 
-async def await_each_marked(
-    cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
-) -> None:
-    """As `await_each`; the position of the event that is being handled stands in the cell."""
-    for event, cells[cell] in zip(events, positions, strict=False):
-        await handler(event)
-
-
-async def call_each_marked(
-    cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
-) -> None:
-    """As `call_each`; the position of the event that is being handled stands in the cell."""
-    for event, cells[cell] in zip(events, positions, strict=False):
-        result = handler(event)
-        if result is not None and isawaitable(result):
-            await result
-
-
-async def mark_each(
-    drive: Drive, cells: Any, cell: int, positions: Iterator[int], events: Iterator[Any], handler: Handler
-) -> None:
-    """As `drive`; the position of the event that is being handled stands in the cell."""
-
-    def marked() -> Iterator[Any]:
-        for event, cells[cell] in zip(events, positions, strict=False):
-            yield event
-
-    await drive(marked(), handler)
-
-
 async def probe(drive: Drive, batch: Batch, handler: Handler, clock_ns: Callable[[], int]) -> None:
     """Handle a large batch: a few events first, and the rest only if these were as quick as they used to be.
 

@@ -146,6 +146,7 @@ class Offsets:
 
     Attributes:
         name: The subscription's name.
+        by_lane: The offsets of its lanes, by their names.
         takes: The types that it takes, as saved with its cursors.
         unsaved: Events that were settled since the cursors were last saved.
         is_noted: Whether the cursors are to be saved.
@@ -158,6 +159,7 @@ class Offsets:
         "_hold",
         "_saver",
         "_watcher",
+        "by_lane",
         "closed_at",
         "control",
         "high",
@@ -180,6 +182,7 @@ class Offsets:
         self.name = name
         self.takes = takes
         self.control, self.high, self.normal = lanes
+        self.by_lane = {offsets.lane.name: offsets for offsets in lanes}
         self.unsaved = 0
         self.is_noted = self.is_held = False
         self.closed_at = -1
@@ -228,10 +231,6 @@ class Offsets:
     def lanes(self) -> tuple[LaneOffsets, LaneOffsets, LaneOffsets]:
         """The lanes: control, high, normal."""
         return self.control, self.high, self.normal
-
-    def of(self, lane: str) -> LaneOffsets:
-        """Return a lane's offsets by the lane's name."""
-        return self.normal if lane == "normal" else self.high if lane == "high" else self.control
 
     def touched(self, count: int) -> None:
         """Note that `count` events were settled, so that the cursors have to be saved."""

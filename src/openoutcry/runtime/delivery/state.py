@@ -19,7 +19,7 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import BusClosed, JournalError
 from openoutcry.events import Event
 from openoutcry.ports import Clock
-from openoutcry.runtime.delivery.causation import Cause, Tracker
+from openoutcry.runtime.delivery.causation import Cause, Envelopes, Tracker
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
 from openoutcry.runtime.delivery.durability import Durability, NoDurability
 from openoutcry.runtime.delivery.history import History, SeenIds
@@ -32,24 +32,6 @@ log = logging.getLogger("openoutcry")
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 TURN_NS = 500_000
-
-
-class Envelopes:
-    """What the bus knows of users' own events, which have no fields for it: correlation, causation, round."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._known: dict[str, Cause] = {}
-
-    def put(self, event_id: str, cause: Cause) -> None:
-        """Remember the cause of an event; the oldest are forgotten."""
-        self._known[event_id] = cause
-        if len(self._known) > self._most:
-            del self._known[next(iter(self._known))]
-
-    def get(self, event_id: str) -> Cause | None:
-        """Return the cause of an event, if it has one and is remembered."""
-        return self._known.get(event_id)
 
 
 _event_id = attrgetter("event_id")

@@ -268,7 +268,7 @@ class Worker:
                     await guard.spend_cancellation()
                 subscription.last_ns = now_ns = clock_ns()
                 if count >= self._limit or now_ns - self.began_ns > SLICE_MOST_NS:
-                    self._adapt(now_ns - self.began_ns, len(batch.events))
+                    self._limit = _adapted(self._limit, now_ns - self.began_ns, len(batch.events))
             else:
                 now_ns = clock_ns()
             if bus.pressured:
@@ -310,13 +310,6 @@ class Worker:
             return False
         self.guard.begin(now_ns)
         return True
-
-    def _adapt(self, took_ns: int, count: int) -> None:
-        """Take as many events at a time as fit in a slice, by what the last batch took."""
-        if took_ns < SLICE_MOST_NS // 4:
-            self._limit = min(BATCH_MOST, self._limit * 2)
-        elif took_ns > SLICE_MOST_NS:
-            self._limit = max(1, count * SLICE_MOST_NS // took_ns)
 
     def _rest(self, now_ns: int) -> "asyncio.Future[None]":
         """Return the future to wait for, and see that it is set when a retry is due, or more may be read.
@@ -431,3 +424,10 @@ class Worker:
         if self._dispatcher.scheduled:
             self._dispatcher.deliver()  # it was woken to do so, and then cancelled
         self._owner.worker_ended(self)
+
+
+def _adapted(limit: int, took_ns: int, count: int) -> int:
+    """Return how many events to take at a time so that they fit in a slice, by what the last batch took."""
+    if took_ns < SLICE_MOST_NS // 4:
+        return min(BATCH_MOST, limit * 2)
+    return max(1, count * SLICE_MOST_NS // took_ns) if took_ns > SLICE_MOST_NS else limit

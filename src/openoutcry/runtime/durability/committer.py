@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from openoutcry.errors import JournalDead, JournalError
 from openoutcry.ports import Alike, Changes, DiskTask, Entry, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
-from openoutcry.runtime.delivery.state import BusState, guarded
+from openoutcry.runtime.delivery.state import BusState
 
 log = logging.getLogger("openoutcry")
 
@@ -53,10 +53,11 @@ class Receipt:
     duplicate: bool
 
 
-class Commit:
+class Commit(Alike):
     """Events that are written together.
 
-    As long as its entries differ in nothing but the event, they are kept as ids and payloads.
+    As long as its entries differ in nothing but the event, it is itself what the journal writes: ids and
+    payloads. An empty one is false, as any empty sequence: ask whether it `is None`.
 
     Attributes:
         events: The events, in order.
@@ -83,25 +84,21 @@ class Commit:
         "error",
         "events",
         "head",
-        "ids",
         "is_over",
-        "level",
         "must_sync",
         "on_done",
-        "payloads",
         "thens",
         "waiters",
-        "wall_ns",
         "written",
     )
 
     def __init__(self, began_ns: int, wall_ns: int) -> None:
         self.began_ns = began_ns
         self.wall_ns = wall_ns
-        self.events: list[Any] = []
-        self.ids: list[str] = []
-        self.payloads: list[bytes] = []
+        self.ids = []
+        self.payloads = []
         self.level = Level.MEMORY
+        self.events: list[Any] = []
         self.entries: list[Entry] | None = None
         self._index: dict[str, int] = {}
         self._indexed = 0
@@ -119,7 +116,7 @@ class Commit:
             self.add_alike([event], [entry.event_id], [entry.payload], entry.level)
             return
         if self.entries is None:
-            self.entries = list(self.to_write()) if self.ids else []
+            self.entries = list(self)
         self.entries.append(entry)
         self.events.append(event)
         self.ids.append(entry.event_id)
@@ -131,16 +128,14 @@ class Commit:
             self.payloads += payloads
         else:
             if self.entries is None:
-                self.entries = list(self.to_write())
+                self.entries = list(self)
             self.entries.extend(Alike(ids, payloads, level, self.wall_ns))
         self.events += events
         self.ids += ids
 
     def to_write(self) -> Sequence[Entry]:
         """Return the entries."""
-        if self.entries is not None:
-            return self.entries
-        return Alike(self.ids, self.payloads, self.level, self.wall_ns)
+        return self if self.entries is None else self.entries
 
     def index_of(self, event_id: str) -> int | None:
         """Return the index of the event with an id; None if it is not in this commit."""
@@ -272,16 +267,17 @@ class Committer:
         self, event: Any, payload: bytes, lane: str, level: Level, header: Header | None, then: Then | None
     ) -> Commit:
         """Take an event into the next commit. `then` is called with its position when it is released."""
-        commit = self._open or self._begin()
-        commit.add(event, Entry(event.event_id, payload, lane, level, commit.wall_ns, header))
-        if then is not None:
-            commit.thens[len(commit.ids) - 1] = then
-        self.waiting += lane != "control"
-        return commit
+        commit = self._open
+        if commit is None:
+            commit = self._begin()
+        entry = Entry(event.event_id, payload, lane, level, commit.wall_ns, header)
+        return self.stage_entry(event, entry, then)
 
     def stage_entry(self, event: Any, entry: Entry, then: Then | None) -> Commit:
         """Take an event of which the entry was made before into the next commit, as `stage` does."""
-        commit = self._open or self._begin()
+        commit = self._open
+        if commit is None:
+            commit = self._begin()
         commit.add(event, entry)
         if then is not None:
             commit.thens[len(commit.ids) - 1] = then
@@ -294,7 +290,9 @@ class Committer:
         """Take ordinary events into the next commit. None if the journal is dead."""
         if self.dead is not None:
             return None
-        commit = self._open or self._begin()
+        commit = self._open
+        if commit is None:
+            commit = self._begin()
         commit.add_alike(events, ids, payloads, level)
         self.waiting += len(events)
         return commit
@@ -305,7 +303,9 @@ class Committer:
         """Take one event into the next commit, as `stage` does. None if the journal is dead."""
         if self.dead is not None:
             return None
-        commit = self._open or self._begin()
+        commit = self._open
+        if commit is None:
+            commit = self._begin()
         if lane != "normal":
             commit.add(event, Entry(event_id, payload, lane, level, commit.wall_ns))
         elif commit.entries is None and (commit.level is level or not commit.ids):
@@ -332,7 +332,9 @@ class Committer:
 
     def ask(self, *, sync: bool = False) -> Commit:
         """Return a commit that is written soon, with whatever is to be saved; `sync`: and synced."""
-        commit = self._open or self._begin()
+        commit = self._open
+        if commit is None:
+            commit = self._begin()
         commit.must_sync = commit.must_sync or sync
         return commit
 
@@ -393,7 +395,8 @@ class Committer:
             if self.released >= self._extras_at:
                 self._extras_at = NEVER
                 extras = self._extras.take()
-            written = self._journal.write(commit.to_write(), None if extras is None else extras.changes)
+            entries = commit if commit.entries is None else commit.entries
+            written = self._journal.write(entries, None if extras is None else extras.changes)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             if extras is not None:
                 extras.refused()
@@ -491,7 +494,10 @@ class Committer:
             self.released = max(self.released, commit.head)
             for index, then in commit.thens.items():
                 if positions[index] <= self.born_at or index not in duplicates:
-                    guarded(then, positions[index])
+                    try:
+                        then(positions[index])
+                    except Exception:  # a vote or a kill switch is not to keep others from their release
+                        log.exception("what was to follow the release of %s failed", commit.ids[index])
         commit.wake()
 
     def _note_duplicates(self, commit: Commit, written: Written) -> frozenset[int]:
@@ -505,7 +511,7 @@ class Committer:
     def _deliver(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
         """Hand out events of several lanes, or beside duplicates: urgent ones one by one."""
         events, places = [], []
-        for index, entry in enumerate(commit.to_write()):
+        for index, entry in enumerate(commit if commit.entries is None else commit.entries):
             if entry.lane == "control":
                 continue
             self.waiting -= 1

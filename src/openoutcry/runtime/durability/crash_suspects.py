@@ -92,7 +92,7 @@ class CrashSuspects:
         assert offsets is not None
         most = self._limits.crash_attempts
         for (name, position), record in self._known.pop(subscription.name, {}).items():
-            lane = offsets.of(name)
+            lane = offsets.by_lane[name]
             if not lane.wants(position) or position > self._journal.head:
                 self._clear(subscription, lane, position)
             elif record.alone + min(record.beside, 1) >= most or record.crashes >= most * BESIDE_FACTOR:

@@ -194,7 +194,7 @@ class Cursors:
         low = min(offsets.control.read_upto, offsets.high.read_upto)
         released, now_ns = self._commits.released, bus.clock.now_ns()
         for entry, event in self._urgent_after(low):
-            lane = offsets.of(entry.lane)
+            lane = offsets.by_lane[entry.lane]
             if entry.position > released or not lane.wants(entry.position):
                 continue
             if isinstance(event, Undecodable):

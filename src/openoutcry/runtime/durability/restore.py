@@ -46,7 +46,7 @@ def _furthest(offsets: Offsets) -> int:
 def _fold(
     subscription: Subscription, offsets: Offsets, hook: Any, buried: set[int], entry: Stored, event: Any
 ) -> None:
-    lane = offsets.of(entry.lane)
+    lane = offsets.by_lane[entry.lane]
     if lane.wants(entry.position) or entry.position in buried or not takes(subscription.selectors, event):
         return
     try:
@@ -84,7 +84,7 @@ def _behind(journal: Journal, position: int) -> Iterator[list[Stored]]:
 def _is_wanted(durable: list[tuple[Subscription, Offsets]], entry: Stored) -> bool:
     event_type: str | None = None
     for _, offsets in durable:
-        if offsets.of(entry.lane).wants(entry.position):
+        if offsets.by_lane[entry.lane].wants(entry.position):
             event_type = event_type or entry.head().event_type or ""
             if "*" in offsets.takes or event_type in offsets.takes:
                 return True

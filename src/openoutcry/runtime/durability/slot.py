@@ -69,6 +69,26 @@ class StoreSlot:
         """Whether the journal is a file that is opened here, so that it can be replaced."""
         return self._config is not None and self._journal is None
 
+    @property
+    def committing(self) -> int:
+        """How many ordinary and high-priority events wait for a commit, or for its sync."""
+        return 0 if self.store is None else self.store.commits.waiting
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether nothing waits for a commit."""
+        return self.store is None or self.store.commits.is_idle
+
+    async def wait_committed(self) -> None:
+        """Wait for the commit that is under way; its failure is its publishers' business."""
+        assert self.store is not None
+        with suppress(JournalError):
+            await self.store.commits.ask().wait()
+
+    def is_pending(self, event_id: str) -> bool:
+        """Return True if an event waits for its commit."""
+        return self.store is not None and self.store.commits.pending(event_id) is not None
+
     def open(self) -> Store:
         """Return the store; open the journal if it is not open. Raises what opening it raises."""
         if self.store is None:

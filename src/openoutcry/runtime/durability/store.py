@@ -131,7 +131,7 @@ class Store:
         offsets = subscription.offsets
         if offsets is None or not outputs:
             return
-        lane = offsets.of(batch.lane.name)
+        lane = offsets.by_lane[batch.lane.name]
         commit = None
         for output in outputs:
             commit = self.commits.stage_entry(output.event, output.entry, output.then)

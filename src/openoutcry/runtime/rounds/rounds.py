@@ -1,20 +1,19 @@
 """The rounds of a bus: which are open, which signal belongs to which, and how the recent ones ended."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
-from openoutcry.core.early import Early, EarlySignals
+from openoutcry.core.early import Early, EarlySignals, belongs_to, same_cause
 from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
 from openoutcry.events import stamp
 from openoutcry.ports import Clock
 from openoutcry.runtime.rounds.agents import Agents
 from openoutcry.runtime.rounds.barriers import SignalBarrier, check_round_id, new_round_id
-from openoutcry.runtime.rounds.released import RECENT_MAX, UNCLAIMED_MAX, Released, Stray, summary
 from openoutcry.runtime.rounds.timer import DeadlineTimer
 from openoutcry.units import NS_PER_S
 
@@ -22,6 +21,78 @@ EARLY_MAX = 16_384
 """How many answers may wait for their round."""
 
 _AS_USUAL = (None, None, None, None, None)
+RECENT_MAX = 256
+"""How many released rounds are remembered."""
+UNCLAIMED_MAX = 4_096
+"""How many are remembered for as long as nobody has waited for them."""
+
+
+class Stray(NamedTuple):
+    """A signal that belongs to no known round. It votes nowhere."""
+
+    agent: str
+    round_id: str | None
+    event_id: str
+    symbol: str
+
+
+class Released:
+    """Released rounds by id, in the order of their release.
+
+    Attributes:
+        newest_ns: When the last one was released; 0 before the first.
+
+    """
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, SignalBarrier] = {}
+        self.newest_ns = 0
+
+    def __contains__(self, round_id: str) -> bool:
+        return round_id in self._by_id
+
+    def get(self, round_id: str) -> SignalBarrier | None:
+        """Return the round of this id, if it is remembered."""
+        return self._by_id.get(round_id)
+
+    def add(self, barrier: SignalBarrier, outcome: RoundOutcome) -> None:
+        """Remember a round; if there are too many, forget one that was waited for, or else the oldest."""
+        self._by_id[outcome.round_id] = barrier
+        self.newest_ns = max(self.newest_ns, outcome.released_ns)
+        if len(self._by_id) > RECENT_MAX:
+            oldest = next((name for name, b in self._by_id.items() if b.is_awaited), None)
+            if oldest is None and len(self._by_id) > UNCLAIMED_MAX:
+                oldest = next(iter(self._by_id))
+            if oldest is not None:
+                del self._by_id[oldest]
+
+    def outcomes(self) -> Iterator[RoundOutcome]:
+        """Iterate over the outcomes, newest first."""
+        for barrier in reversed(self._by_id.values()):
+            outcome = barrier.outcome
+            if outcome is not None:
+                yield outcome
+
+    def owed(self, agent: str, signal: Any, now_ns: int) -> SignalBarrier | None:
+        """Return the last round that expected an agent, if an answer that names no round is late there."""
+        for outcome in self.outcomes():
+            if agent in outcome.roster:
+                is_owed = belongs_to(outcome, agent, signal, now_ns)
+                return self._by_id[outcome.round_id] if is_owed else None
+        return None
+
+    def asked_in(self, agent: str, signal: Any, asked_ns: int, opened_ns: int) -> SignalBarrier | None:
+        """Return the round for which an answer to an event admitted at `asked_ns` is late.
+
+        It is the first one released after that and before the current round opened (at `opened_ns`), in which
+        the agent is missing or was answered by it while handling the same event.
+        """
+        found = None
+        for outcome in self.outcomes():
+            is_between = asked_ns < outcome.released_ns <= opened_ns and agent in outcome.roster
+            if is_between and (agent in outcome.missing or same_cause(outcome, agent, signal)):
+                found = self._by_id[outcome.round_id]
+        return found
 
 
 class Rounds:
@@ -373,3 +444,62 @@ class Rounds:
         self._invalid_count += not outcome.valid
         if self._on_release is not None:
             self._on_release(outcome)
+
+
+class Ballot:
+    """The vote of one signal on its way through admission: cast when the signal is released, and once.
+
+    ```
+      prepare ──▶ journal ──▶ cast                     a durable signal votes when it is released
+                     └──▶ defer ──▶ outbox ──▶ cast    one of an outbox, when that is committed
+      settle                                           any other, as soon as it is admitted
+    ```
+
+    It is the `Vote` that admission declares: admission knows these four calls, and no rounds.
+
+    Args:
+        rounds: Where it is cast.
+        signal: The signal.
+        agent: Whose it is.
+        asked_ns: When the event that it answers was admitted; None if it answers none.
+
+    """
+
+    __slots__ = ("_agent", "_asked_ns", "_is_over", "_rounds", "_signal")
+
+    def __init__(self, rounds: Rounds, signal: Any, agent: str, asked_ns: int | None) -> None:
+        self._rounds = rounds
+        self._signal = signal
+        self._agent = agent
+        self._asked_ns = asked_ns
+        self._is_over = False
+
+    def prepare(self) -> None:
+        """The signal is about to be written: name its round in it, so that the journal has it."""
+        self._rounds.name_round(self._signal, self._agent, self._asked_ns)
+
+    def cast(self, _position: int = 0) -> None:
+        """The signal is released: take it to its round."""
+        self._is_over = True
+        self._rounds.arrive(self._signal, self._agent, None, self._asked_ns)
+
+    def defer(self) -> None:
+        """The signal waits in an outbox: `cast` is called when that is committed."""
+        self._is_over = True
+
+    def settle(self) -> None:
+        """The signal was admitted: cast the vote, unless it was cast or deferred."""
+        if not self._is_over:
+            self.cast()
+
+
+def summary(outcome: RoundOutcome) -> dict[str, Any]:
+    """Return an outcome in short, JSON-ready."""
+    return {
+        "round_id": outcome.round_id,
+        "status": str(outcome.status),
+        "valid": outcome.valid,
+        "missing": sorted(outcome.missing),
+        "late_count": outcome.late_count,
+        "released_after_s": (outcome.released_ns - outcome.opened_ns) / NS_PER_S,
+    }

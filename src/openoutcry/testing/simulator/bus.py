@@ -80,7 +80,7 @@ class SimBus(EventBus):
         admission = self._admission
         event_type = str(getattr(getattr(event, "event_type", ""), "value", getattr(event, "event_type", "")))
         try:
-            survives = admission._level(event_type, level)  # noqa: SLF001 - the one place that knows
+            survives = admission._durable.level(event_type, level)  # noqa: SLF001 - the one place that knows
         except OpenOutcryError:
             survives = Level.MEMORY
         publisher = asyncio.current_task()

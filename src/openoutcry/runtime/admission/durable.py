@@ -1,0 +1,82 @@
+"""Durable admission: what an event must survive, and the commit or outbox that it goes into."""
+
+import logging
+from typing import Any
+
+from openoutcry.errors import ConfigError, JournalError
+from openoutcry.ports import Level, level_named
+from openoutcry.runtime.admission.access import is_kill_switch
+from openoutcry.runtime.admission.fast_path import Vote
+from openoutcry.runtime.delivery.causation import outbox_of, stamp_cause
+from openoutcry.runtime.delivery.outbox import Output
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.slot import StoreSlot
+
+log = logging.getLogger("openoutcry")
+
+
+class DurableAdmission:
+    """Takes the durable events of one bus into commits, once there is room for them."""
+
+    def __init__(self, bus: BusState, slot: StoreSlot) -> None:
+        self._bus = bus
+        self._slot = slot
+
+    def level(self, event_type: str, asked: str | None) -> Level:
+        """Return what an event must survive. The journal is opened when the first one has to."""
+        store = self._slot.store
+        if store is None:
+            if not self._slot.has_journal:
+                if asked is not None and level_named(asked):
+                    raise ConfigError(
+                        f"level is {asked!r}, but this bus has no journal: make it with "
+                        "EventBus(enable_persistence=True), or leave the level out"
+                    )
+                return Level.MEMORY
+            store = self._slot.open()
+        return store.level_of(event_type, asked)
+
+    def stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:
+        """Take an event into the next commit, or (True) into the outbox of the call that publishes it.
+
+        Raises what the journal has died of, and `InvalidEvent` if the event cannot be written.
+        """
+        store = self._slot.store
+        assert store is not None, "its level has opened the journal"
+        if store.commits.dead is not None:
+            raise store.commits.dead
+        stamp_cause(self._bus, event)
+        if vote is not None:
+            vote.prepare()
+        then = None if vote is None else vote.cast
+        outbox = outbox_of(self._bus)
+        if outbox is None:
+            return store.stage(event, lane, level, then)
+        outbox.append(Output(event, store.entry(event, lane, level), then))
+        if vote is not None:
+            vote.defer()
+        return True
+
+    async def committed(self, event: Any, commit: Commit) -> bool:
+        """Wait until an event has reached its level. True, or the error that kept it out."""
+        try:
+            await commit.wait()
+        except JournalError as error:
+            excuse(event, error)
+        return True
+
+    def commit_now(self, event: Any, commit: Commit) -> bool:
+        """Commit an event here and now. True, or the error that kept it out."""
+        assert self._slot.store is not None
+        self._slot.store.commits.commit_now()
+        if commit.error is not None:
+            excuse(event, commit.error)
+        return True
+
+
+def excuse(event: Any, error: JournalError) -> None:
+    """Raise the error, but for a kill switch: that was delivered at once, journal or no journal."""
+    if not is_kill_switch(event):
+        raise error
+    log.critical("the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error)

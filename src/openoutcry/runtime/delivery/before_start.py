@@ -1,0 +1,58 @@
+"""What is published while the bus does not run: kept in order, and delivered at the start."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+LANES = ("control", "high", "normal")
+"""The lanes, in the order of their delivery at the start."""
+
+
+class Held(NamedTuple):
+    """An event that waits for the start.
+
+    Attributes:
+        event: The event.
+        lane: Its lane.
+        after: The position up to which the journal was released when it was published.
+        positions: Where a kill switch will stand in the journal, if it is being committed.
+        is_committed: Whether it is in the journal, so that durable subscriptions read it there.
+
+    """
+
+    event: Any
+    lane: str
+    after: int
+    positions: list[int] | None = None
+    is_committed: bool = False
+
+
+class BeforeStart:
+    """Events that wait for the start.
+
+    Attributes:
+        in_memory: How many of them no journal has, kill switches included.
+        counting: How many count toward the bus's room: all but kill switches.
+
+    """
+
+    __slots__ = ("_held", "counting", "in_memory")
+
+    def __init__(self) -> None:
+        self._held: list[Held] = []
+        self.in_memory = self.counting = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def add(self, held: Held) -> None:
+        """Keep an event."""
+        self._held.append(held)
+        self.in_memory += not held.is_committed
+        self.counting += held.lane != "control"
+
+    def take(self) -> Iterator[Held]:
+        """Take all of them out: kill switches first, in each lane in the order in which they came."""
+        held, self._held = self._held, []
+        self.in_memory = self.counting = 0
+        for lane in LANES:
+            yield from (one for one in held if one.lane == lane)
