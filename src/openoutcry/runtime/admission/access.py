@@ -10,6 +10,7 @@ from openoutcry.runtime.delivery.state import BusState
 
 HIGH_TYPES = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 KILL_SWITCH = str(EventType.KILL_SWITCH.value)
+_CLOSED = ("stopping", "stopped")
 
 
 class Access:
@@ -34,7 +35,7 @@ class Access:
     def closed(self) -> str:
         """`stopping` or `stopped`, when nothing is admitted from outside; else empty."""
         phase = self._bus.phase
-        return phase if phase in ("stopping", "stopped") else ""
+        return phase if phase in _CLOSED else ""
 
     def check_thread(self, call: str) -> None:
         """Raise `WrongThread` unless this is the thread of the bus. One that is stopped has none."""
@@ -51,8 +52,8 @@ class Access:
                 "an agent published while its memory was being restored, which must have no effects; "
                 "publish from a handler"
             )
-        closed = self.closed
-        if closed:
+        closed = self._bus.phase
+        if closed in _CLOSED:
             who = current.get()
             is_inside = who is not None and who.bus is self._bus
             if closed == "stopped" or not (is_inside or is_kill_switch(event)):

@@ -207,7 +207,8 @@ class FastPath:
 
     def hurry(self) -> None:
         """A kill switch is on its way: publishers give the loop back before they go on."""
-        self.grant(self.depth_bound, 0)
+        self._looked_at += self._granted - self._credit.cell_contents
+        self._granted = self._credit.cell_contents = 0
 
     def drained(self, mailbox: Mailbox | None) -> None:
         """A mailbox has moved under pressure."""

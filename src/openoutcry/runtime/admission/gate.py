@@ -283,7 +283,8 @@ class Admission:
         if isinstance(verdict, Admit):
             lane = "high" if high else "normal"
             return self._stage(event, lane, survives, vote) if survives else self._let_in(event, lane)
-        if survives and self.store is not None and self.store.has_released(event.event_id):
+        store = self.slot.store
+        if survives and store is not None and store.has_released(event.event_id):
             # An earlier life has accepted it: there is no room to be had for what delivers nothing new.
             return self._again(event, high, survives)
         return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
@@ -336,7 +337,7 @@ class Admission:
 
     def _admit_kill_switch(self, event: Any, level: Level) -> bool | Commit:
         """Deliver a kill switch at once, and have it written behind that."""
-        store, bus = self.store, self._bus
+        store, bus = self.slot.store, self._bus
         if store is not None and store.knows(event.event_id):
             self.duplicates += 1
             return True

@@ -358,18 +358,23 @@ class Dispatcher:
         `positions` is a list with one 0 if it is being committed: whoever commits it writes its position into
         the list, and so tells every lane. `is_known`: the journal hands it to those who read on from there.
         """
-        self.deliver()
+        if self.staged:
+            self.deliver()
         bus = self._bus
-        events, now_ns = [event], bus.clock.now_ns()
+        events, now_ns, seen = [event], bus.clock.now_ns(), bus.seen
         bus.history.append(events)
-        self._note(events, now_ns)
+        if bus.rates is not None or len(seen.now) >= seen.window or now_ns >= seen.until_ns:
+            self._note(events, now_ns)
         for group in bus.router.route(event):
-            who = [s for s in group.subscriptions if not is_known or s.offsets is None]
+            who: Iterable[Subscription] = group.subscriptions
+            if is_known:
+                who = [subscription for subscription in who if subscription.offsets is None]
             self.push(who, events, now_ns, positions, "control")
         for subscription in bus.router:
             subscription.mailbox.cut_all()
         self._intake.hurry()
-        self.stalls.look()
+        if not self.stalls.is_on:
+            self.stalls.look()
 
     def deliver_held_back(self, is_known: Callable[[str], bool] = lambda _: False) -> None:
         """The bus has started: deliver what was published before, kill switches first.

@@ -29,6 +29,7 @@ class StoreSlot:
     """The store of one bus.
 
     Attributes:
+        has_journal: Whether the bus has a journal, open or not.
         store: The open store; None before the journal is first needed, after the stop, and without a journal.
 
     """
@@ -53,16 +54,12 @@ class StoreSlot:
         """
         self._bus = bus
         self._config = config
+        self.has_journal = config is not None
         self._journal = journal
         self._clock = clock
         self._dispatcher = dispatcher
         self._file: SqliteJournal | None = None
         self.store: Store | None = None
-
-    @property
-    def has_journal(self) -> bool:
-        """Whether the bus has a journal, open or not."""
-        return self._config is not None
 
     @property
     def has_file(self) -> bool:
