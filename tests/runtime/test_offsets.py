@@ -332,7 +332,8 @@ class OffsetsMachine(RuleBasedStateMachine):
         self.mine["control"][self.head] = 0
         self.the_cursor_counts_what_is_settled_and_nothing_else()
         self.released = self.head
-        if self.is_open("control", event):  # saved between the release and the note
+        posted = None if self.posting is None else self.posting[1].events[0]
+        if self.is_open("control", event) and event is not posted:  # saved between the release and the note
             assert self.head not in self.told("control", self.offsets["control"].state(self.released))
         event.at[0] = self.head
         self.handed["control"].add(self.head)

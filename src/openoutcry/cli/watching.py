@@ -196,7 +196,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     if dog is not None:
         episodes = dog["episodes"]
         last = f", the last by {episodes[-1]['handler']}" if episodes else ""
-        rows.append(("loop", clean(f"kept {len(episodes):,} times recently{last}")))
+        rows.append(("loop", clean(f"blocked {len(episodes):,} times recently{last}")))
     lane = found["health"]["details"].get("kill_lane")
     if lane is not None:
         ago = lane["proven_s_ago"]

@@ -1,4 +1,4 @@
-"""Access: who may publish what: the right thread, an open bus, an event, and for some the authority."""
+"""Access: who may publish what. It checks the thread, the bus's phase, the event, and who may release."""
 
 from threading import get_ident
 from typing import Any

@@ -103,9 +103,8 @@ class ThreadQueue:
 class ThreadIntake:
     """Events from feed threads.
 
-    The loop is woken once for whatever has gathered. Ordinary events keep the order in which they were handed
-    in, and so do high-priority ones among themselves, which do not queue behind the ordinary. Kill switches
-    queue behind nothing.
+    The loop is woken once for whatever has gathered. Ordinary events keep the order in which they came, and
+    so do high-priority ones, which do not queue behind ordinary ones. Kill switches queue behind nothing.
     """
 
     def __init__(self, bus: BusState, admission: Admission, most: int) -> None:

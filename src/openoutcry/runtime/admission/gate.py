@@ -47,10 +47,10 @@ from openoutcry.runtime.durability.store import Store
 log = logging.getLogger("openoutcry")
 
 BEFORE_START = 512
-"""So many durable events share a commit before the start, when nothing drains and no credit is given."""
+"""How many durable events may share a commit before the start, when nothing drains and nobody has credit."""
 YIELD_AT = 512
 IN_A_ROW_MAX = 64
-"""A publisher that awaits nothing else gives the loop back after so many events."""
+"""A publisher that awaits nothing else gives the loop back after this many events."""
 _whose = current.get
 
 

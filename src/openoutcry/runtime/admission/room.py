@@ -13,11 +13,11 @@ from openoutcry.runtime.delivery.state import BusState, guarded
 log = logging.getLogger("openoutcry")
 
 CREDIT_MAX = 1024
-"""So many events at most pass between two looks at the mailboxes."""
+"""The most events that pass between two looks at the mailboxes."""
 
 
 class Committing(Protocol):
-    """Who knows what waits for a commit."""
+    """What knows how many events wait for a commit: the slot of the store."""
 
     @property
     def committing(self) -> int:

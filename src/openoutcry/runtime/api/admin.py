@@ -1,7 +1,7 @@
 """The operator's verbs: dead letters, cursors, the journal, and subscriptions by name, on a running bus.
 
-What an agent needs every day is at `EventBus`. What somebody does to a firm that is running, from a console,
-a notebook or the command line, is here.
+What agents need every day is on `EventBus`. What an operator does to a running firm, from a console, a
+notebook or the command line, is here.
 """
 
 import warnings

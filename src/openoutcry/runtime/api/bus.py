@@ -47,7 +47,7 @@ class EventBus:
     """The central event bus of a firm of agents.
 
     Fan-out to subscriptions with a mailbox and a consumer each, fan-in of signals at a barrier, two priority
-    lanes and a control lane, backpressure at the admission, and a ledger that accounts for every accepted
+    lanes and a control lane, backpressure at admission, and a ledger that accounts for every accepted
     event.
 
     ```python
@@ -58,7 +58,7 @@ class EventBus:
     ```
 
     The bus belongs to one event loop; other threads call `publish_threadsafe` and nothing else: the other
-    methods raise `WrongThread` there. Operators' verbs are at `bus.admin`.
+    methods raise `WrongThread` there. Operators' verbs are on `bus.admin`.
 
     Args:
         max_queue_size: The most events that wait in the fullest gating mailbox.
@@ -74,7 +74,7 @@ class EventBus:
         history_size: How many events are kept for `get_event_history`.
         dedup_window: An `event_id` is recognised as a duplicate until this many further events were
             accepted, and always while its event waits or is in flight.
-        dedup_window_s: Nor is it recognised after this time, in seconds.
+        dedup_window_s: The id is forgotten after this time as well, in seconds.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
         stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round
             is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
@@ -489,7 +489,7 @@ class EventBus:
         """Note that an agent is alive. It is no answer to a round.
 
         With `lease_s` the agent has a lease: from then on health reports it missing whenever it gives no sign
-        of life for so many seconds. Later heartbeats renew the lease; 0 ends it.
+        of life for that long, in seconds. Later heartbeats renew the lease; 0 ends it.
         """
         self._admission.check_thread("heartbeat")
         self._monitor.renew(agent, lease_s)

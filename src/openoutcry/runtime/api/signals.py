@@ -1,4 +1,7 @@
-"""Publishing signals: a signal is accepted and counted in its round, both or neither."""
+"""Publishing signals: a signal is accepted and counted in its round, both or neither.
+
+Its vote goes through admission as a `Ballot` and ends in `Rounds.arrive`, which finds the round.
+"""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,8 @@
-"""What is published while the bus does not run: kept in order, and delivered at the start."""
+"""What is published before `start`: kept in order here, and delivered by `Dispatcher.deliver_held_back`.
+
+What is durable is committed at once all the same. Then it is kept here only for subscriptions without a
+cursor; the others read it from the journal.
+"""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -5,7 +5,7 @@
                           └──it does not, within a second──▶ abandoned: a new worker goes on without it
 ```
 
-A time-out costs no object per call: one timer looks whether the current call's time is up, and is set anew.
+A time-out costs no object per call: one timer checks whether the current call's time is up, and is set again.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Causes: which event's handler is running, so that what it publishes is stamped without its doing anything.
+"""Causes: which event's handler is running, so that what it publishes is stamped by the bus.
 
 A worker puts its lineage into a context variable once, when its task starts; which event is being handled
 is read off the worker's batch when somebody asks. That costs nothing per event, where setting a variable for
@@ -274,7 +274,7 @@ class Tracker:
         before: The task factory that was installed before.
         users: Buses that run on the loop.
         calls: Handler calls that are running on the loop, plus one for each task that a handler ever spawned:
-            while it is 0, no publication has a cause, and nobody need look for one.
+            while it is 0, no publication has a cause, and there is no need to look for one.
 
     """
 

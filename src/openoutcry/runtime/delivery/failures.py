@@ -1,4 +1,4 @@
-"""What becomes of failed calls: events are retried or buried, and who mostly fails is paused."""
+"""What becomes of failed calls: retries, dead letters, and a pause for a subscription that mostly fails."""
 
 import asyncio
 import logging
@@ -46,7 +46,7 @@ class Failures:
     """The failed calls of one subscription.
 
     Attributes:
-        breaker: Decides when most events fail; None if the subscription wants none.
+        breaker: Decides when so many events fail that the subscription is paused; None if it wants none.
         in_order: Whether a retry keeps its place, so that later events wait for it.
 
     """

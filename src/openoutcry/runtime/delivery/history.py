@@ -60,8 +60,8 @@ class SeenIds:
     Attributes:
         now: The younger generation, to which new ids are added.
         before: The older one.
-        window: When `now` has this many ids it is time to forget the older generation.
-        until_ns: When this time has come it is time as well.
+        window: When `now` has this many ids, the older generation is forgotten.
+        until_ns: At this time it is forgotten as well.
 
     """
 

@@ -222,7 +222,7 @@ class Offsets:
         return count
 
     def give_back_unsaved(self, count: int) -> None:
-        """So many could not be saved. Handling goes on: who cannot save need not stand still."""
+        """Count what could not be saved again. Handling goes on: a failed save must not stop it."""
         self.unsaved += count
         self.is_noted = True
         self.let_go()

@@ -33,7 +33,7 @@ DEFAULT_BREAKER = BreakerConfig()
 
 
 class SubscribeOptions(TypedDict, total=False):
-    """The keywords of `EventBus.subscribe`, as they are given. What each means is said there."""
+    """The keywords of `EventBus.subscribe`, as they are given; they are documented there."""
 
     overflow: Overflow | OverflowName
     max_age_s: float | None

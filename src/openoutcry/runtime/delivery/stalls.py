@@ -13,7 +13,7 @@ log = logging.getLogger("openoutcry")
 
 
 class RoomObserver(Protocol):
-    """Who is told that a mailbox may have room again."""
+    """What is told that a mailbox may have room again: admission."""
 
     def drained(self, mailbox: Mailbox | None) -> None:
         """A mailbox has moved while the bus is under pressure; None: any of them may have."""

@@ -1,4 +1,4 @@
-"""The state of a running bus that its parts share: clock, loop, who is busy, and who waits for the end.
+"""The state of a running bus that its parts share: clock, loop, who is busy, who waits until all is settled.
 
 It decides nothing: admission, the dispatcher and the workers read and change it.
 """
@@ -208,7 +208,7 @@ class BusState:
     def withdraw_control(
         self, subscription: Subscription, which: Callable[[Any], bool] | None = None
     ) -> None:
-        """Withdraw kill switches that wait for a subscription; nobody need hurry for them any more."""
+        """Withdraw kill switches that wait for a subscription; no worker gives way for them any more."""
         lane = subscription.control.normal
         untried = lane.untried
         subscription.control.withdraw(which)

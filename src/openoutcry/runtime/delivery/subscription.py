@@ -33,7 +33,7 @@ _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionStats:
-    """What one subscription did so far.
+    """What one subscription has done so far.
 
     Attributes:
         name: The subscription's name.

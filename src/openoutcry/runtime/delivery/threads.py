@@ -1,7 +1,7 @@
-"""Plain handlers in threads (`blocking=True`): in order, one thread to each worker, out of the loop's way.
+"""Plain handlers in threads (`blocking=True`): in order, one thread per worker, out of the loop's way.
 
-A thread cannot be stopped. So a call whose time is up goes on to its end: it is waited for a little, and then
-abandoned and named, as a coroutine is that swallows its cancellation.
+A thread cannot be stopped. So a call whose time is up goes on to its end: it gets a moment, and then is
+abandoned and named, like a coroutine that swallows its cancellation.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
 class HandlerThread(Executor):
-    """One thread that is begun when it is first needed, and that no exit of the program waits for."""
+    """A thread that is started when it is first needed, and that does not keep the program from exiting."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -13,6 +13,9 @@
 Handlers are awaited directly, one after the other: no task, no time-out object and no lock per event. The
 subscription's holds say what may be begun (`core/holds.py`). A worker has two parts: the guard of its calls,
 which ends them from outside (`call_guard`), and their lineage, which knows what they publish (`causation`).
+
+It is woken by the dispatcher (`Dispatcher.begin` when a batch is staged, `Dispatcher.push` when it is in the
+mailbox), by whatever lifts a hold or hands the lane something owed, and by its own timer when a retry is due.
 """
 
 import asyncio
@@ -44,7 +47,7 @@ GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
 
 
 class Deliverer(Protocol):
-    """The dispatcher, as workers see it: whoever runs first may deliver what is staged.
+    """The dispatcher, as workers see it: the first worker to run may deliver what is staged.
 
     Attributes:
         scheduled: Whether a delivery is due.
@@ -106,11 +109,11 @@ class Worker:
         is_control: Whether it handles kill switches.
         batch: What it is handling; None between calls.
         batches_count: How many batches it has begun.
-        began_ns: When it has begun the last.
+        began_ns: When the last of them began.
         waiter: The future that it waits for when there is nothing to do.
         marker: Marks its calls in the journal, if there is one.
         guard: Ends its current call from outside.
-        lineage: What its current call is to what that publishes.
+        lineage: Its current call, as the cause of what that call publishes.
         task: Its task.
 
     """
@@ -390,7 +393,7 @@ class Worker:
         return not cancelled_from_outside
 
     def _note_settled(self, count: int) -> None:
-        """Note for the journal that so many events were settled."""
+        """Note for the journal that `count` events were settled."""
         offsets = self.subscription.offsets
         if offsets is not None:
             offsets.touched(count)

@@ -25,7 +25,7 @@ log = logging.getLogger("openoutcry")
 
 PAGE = 256
 READ_AT_ONCE = 1024
-"""Entries are read so many at a time, since a batch is fetched whole, and decoded by the page."""
+"""How many entries are read at a time, since a batch is fetched whole; they are decoded by the page."""
 PAGES_KEPT = 64
 PAGES_AT_ONCE = 4
 LOW_WATER = 128
@@ -38,7 +38,7 @@ class Page:
         entries: The entries.
         events: The events.
         classes: One event for each class, if the page is plain: all of it is of the normal lane, can be read,
-            and has classes with a fixed type. Empty else.
+            and has classes with a fixed type. Otherwise empty.
 
     """
 

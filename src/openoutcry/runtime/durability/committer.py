@@ -182,7 +182,7 @@ class Extras(Protocol):
 
 
 class CommitExtras(Protocol):
-    """What a committer asks of the store around it, seldom: see `Committer.bring_extras`."""
+    """What a committer asks of its store now and then: see `Committer.bring_extras`."""
 
     def take(self) -> Extras | None:
         """Return what is to be saved with this commit, or None."""
@@ -203,6 +203,9 @@ class CommitExtras(Protocol):
 
 class Committer:
     """Writes one commit at a time, and releases what has reached its level.
+
+    `_commit` writes it and chooses where it is synced: on the loop (`_sync_inline`) or in a thread
+    (`_sync_in_thread`). `_release` then hands it to the dispatcher.
 
     Attributes:
         released: Everything up to this position has been released.

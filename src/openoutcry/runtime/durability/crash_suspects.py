@@ -1,9 +1,9 @@
-"""CrashSuspects: events that were in a handler when the process died, and may be why.
+"""Crash suspects: events that were in a handler when the process died, and may be why.
 
 Each is tried again while nothing else runs, and marked so, for as long as it has proved nothing: a further
 crash then has one culprit. An event that kills the process is convicted after a few crashes, and an innocent
 one that was merely busy at the time is not, however often that happens. (A hundred-minute call may kill the
-process at its end; so many crashes beside others convict as well.)
+process at its end; so enough crashes beside others convict as well.)
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from openoutcry.runtime.durability.saving import Call, Saving
 log = logging.getLogger("openoutcry")
 
 BESIDE_FACTOR = 10
-"""So many times `crash_attempts` crashes beside others convict as well."""
+"""This many times `crash_attempts` crashes beside others convict as well."""
 TRIED_MOST = 5
-"""After so many times `suspect_alone_s` the bus goes on, whatever is left to be tried alone."""
+"""After this many times `suspect_alone_s` the bus goes on, whatever is left to be tried alone."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Limits(Protocol):
 
     @property
     def crash_attempts(self) -> int:
-        """At so many crashes an event is not tried again."""
+        """After this many crashes an event is not tried again."""
         ...
 
     @property

@@ -1,6 +1,6 @@
-"""Maintenance of a journal: checkpoints, old entries forgotten, room given back to the disk.
+"""Maintenance of a journal: checkpoints, old entries forgotten, space given back to the disk.
 
-It is done in idle moments. No timer of an idle bus is left standing.
+It is done in idle moments. An idle bus has no timer.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ IDLE_S = 0.25
 RETIRE_S = 0.002
 """The pause between two pieces of work that should end soon: forgetting, and what is left of opening."""
 VACUUM_PAGES = 64
-"""So many pages are given back to the disk at a time."""
+"""How many pages are given back to the disk at a time."""
 LOOK_AFTER_NS = 100_000_000
 """How often the files of a journal that is written to are looked after."""
 BUSY_LOOKS = 8
-"""After so many looks at a journal that is being written to, it is tidied up nevertheless."""
+"""After this many looks at a journal that is being written to, it is tidied up nevertheless."""
 
 
 class Maintenance:

@@ -1,7 +1,7 @@
 """Saving: cursors, dead letters and cleared suspects are written with the commits of events.
 
-Whoever has something to save leaves it here. It goes with the next commit, or with one of the next few; a
-timer sees that it does not wait for longer than `cursor_save_s`.
+What is to be saved is left here, and goes with the next commit or one of the next few. A timer makes sure
+that it waits for no longer than `cursor_save_s`. `LaneOffsets.state` computes what a cursor says.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class SavedCursors:
     Attributes:
         by_subscription: The cursors by subscription and lane, without the bus's own.
         begin_at: Where a subscription without a cursor begins: at the end of what earlier lives handed out.
-            What was published by one that never started belongs to those who are there at the first start.
+            What a life published that never started goes to those subscribed at the first start.
 
     """
 
@@ -136,7 +136,7 @@ class Saving:
         self._dropped = [dropped for dropped in self._dropped if dropped[0] != name]
 
     def rename(self, cursors: Iterable[CursorState]) -> None:
-        """Have cursors written that bear another name now."""
+        """Have cursors written that have another name now."""
         self._renamed += cursors
         self._commits.bring_extras()
 
@@ -226,7 +226,7 @@ class SavedChanges:
     Attributes:
         saving: Where they come from.
         changes: The changes.
-        renamed: Cursors among them that bear another name now.
+        renamed: Cursors among them that have another name now.
         moved: The other cursors, with their lanes.
         unsaved: How many settled events each subscription has saved with them.
         released: What had been released then.

@@ -6,8 +6,8 @@
 ```
 
 While the new file is built, the old one can still be read; durable publishes are refused. Positions are kept,
-so a subscription goes on where it stands. What the old file had and nobody was handed (a failed sync leaves
-open whether it is on the disk) is handed out from the new one.
+so a subscription goes on where it stands. What is in the old file and was not delivered
+(after a failed sync it may be on the disk or not) is delivered from the new one.
 """
 
 import asyncio

@@ -36,7 +36,7 @@ log = logging.getLogger("openoutcry")
 
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 HISTORY_LOOK = 16_384
-"""So many entries of the journal the plain history looks at; the loop waits for it."""
+"""How many entries of the journal the plain history looks at; the loop waits for it."""
 
 
 def derive() -> str | None:
@@ -50,7 +50,7 @@ class Store:
 
     Attributes:
         config: The settings.
-        journal: The open journal. Whoever opened it closes it, after the store.
+        journal: The open journal. The store does not close it.
         commits: Writes what is published, in commits.
         saving: What is saved beside events.
         cursors: Which durable subscription stands where.

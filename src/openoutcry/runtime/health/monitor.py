@@ -39,7 +39,7 @@ from openoutcry.units import NS_PER_S
 log = logging.getLogger("openoutcry")
 
 LOOKS_AT_REST = 3
-"""So many more looks at a bus that has come to rest, to see that what was wrong is over."""
+"""How many more looks a bus gets that has come to rest, to see that what was wrong is over."""
 _SOON_NS = 1_000_000
 _LATER_NS = 1_000
 """A timer may fire a little early; set this much later it never does."""
@@ -127,7 +127,7 @@ class Monitor:
             return self._bus.clock.now_ns()
 
     def renew(self, agent: str, lease_s: float | None) -> None:
-        """Note that an agent is alive; `lease_s` gives it a lease of so many seconds, 0 ends its lease."""
+        """Note that an agent is alive; `lease_s` gives it a lease of that many seconds, 0 ends its lease."""
         if lease_s is None:
             self.leases.renew(agent, self._bus.clock.now_ns())
             return

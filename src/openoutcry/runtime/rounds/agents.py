@@ -12,7 +12,7 @@ class Agents:
 
     Attributes:
         critical_by_name: Who is registered, and whether as critical. Only `register` writes to it.
-        signal_timeout_ns: How long a round holds out for everybody.
+        signal_timeout_ns: How long a round waits for everybody.
 
     """
 

@@ -43,7 +43,7 @@ class SignalBarrier:
     outcome = await barrier.wait()
     ```
 
-    `timeout` is the hard deadline in seconds. `signal_timeout` is how long the round holds out for everybody
+    `timeout` is the hard deadline in seconds. `signal_timeout` is how long the round waits for everybody
     before the quorum suffices; by default until the deadline. `quorum` is a count (`int`), a share of the
     roster rounded up (`float`), or `None` for everybody. `critical` agents are expected too, and without
     their answer the outcome is not valid. Bad settings raise `ConfigError`.

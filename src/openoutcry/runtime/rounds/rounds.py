@@ -99,7 +99,7 @@ class Rounds:
     """Opens rounds, finds the round of a signal, remembers the newest `RECENT_MAX` that were released.
 
     Args:
-        signal_timeout_s: How long a round holds out for everybody, in seconds, unless it asks for another.
+        signal_timeout_s: How long a round waits for everybody, in seconds, unless it asks for another.
         barrier_timeout_s: Its hard deadline, likewise.
         quorum: Its quorum, likewise: a count (int), a share of the roster (float), or None for everybody.
         stand_in_max_age_s: How old a signal may be to be shown in `outcome.stand_ins` for a missing agent, in
