@@ -28,7 +28,7 @@ from campaigns.bus_truth import Truth
 from campaigns.crash_kit import Life, Step, Tell, Work, scratch, set_in, stepped, undisturbed
 from campaigns.power_loss_truth import Broken
 from openoutcry import EventBus, PersistenceConfig
-from openoutcry.journals import SqliteJournal, sqlite, steps
+from openoutcry.journals import SqliteJournal, disk_tasks, sqlite
 
 FLOOD: Final = 6 * SMALL_UNSAVED
 """More orders than may be handled again after a crash."""
@@ -161,7 +161,7 @@ class Scripted(Child):
 
     async def cancelled_publish(self) -> None:
         """Cancel a publish while a sync keeps its event from being written."""
-        set_in(sqlite, "SyncStep", _HeldSync)
+        set_in(sqlite, "SyncTask", _HeldSync)
         first, second = self.offer("o"), self.offer("o")
         syncing = asyncio.create_task(self._ask(first, self.bus.publish(made(first), level="disk")))
         await _turn_until(_HeldSync.began.is_set)
@@ -204,7 +204,7 @@ LONGEST: Final = "a flood"
 """Has thousands of steps, all alike."""
 
 
-class _HeldSync(steps.SyncStep):
+class _HeldSync(disk_tasks.SyncTask):
     """A sync that takes as long as it is to."""
 
     __slots__ = ()
