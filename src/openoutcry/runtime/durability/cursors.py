@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import NotSubscribed, SubscriptionError
+from openoutcry.errors import JournalError, NotSubscribed, SubscriptionError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
 from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.delivery.dead_letters import LetterFilter
@@ -85,9 +85,23 @@ class Cursors:
 
     def adopt(self, subscription: Subscription) -> None:
         """Give a durable subscription its offsets, and what it has not settled."""
-        if not subscription.durable:
-            return
-        saved = self._cursors.pop(subscription.name, {})
+        if subscription.durable:
+            self._adopt(subscription, self._cursors.pop(subscription.name, {}))
+
+    def adopt_new(self, subscription: Subscription) -> None:
+        """Adopt one that is just being made. Where the journal cannot be read, its cursors stay as they were."""
+        saved = self._cursors.get(subscription.name)
+        try:
+            self.adopt(subscription)
+        except JournalError:
+            self._to_redrive = [item for item in self._to_redrive if item[0] is not subscription]
+            self._dead_letters.leave(subscription)
+            subscription.offsets = None
+            if saved is not None:
+                self._cursors[subscription.name] = saved
+            raise
+
+    def _adopt(self, subscription: Subscription, saved: dict[str, CursorState]) -> None:
         box = subscription.mailbox
         held: list[deque[tuple[int, Any, int]]] = []
         # Its cursors are written with the next commit: those of one before it must not be dropped there.
