@@ -245,7 +245,9 @@ class Admission:
                     break
                 admitted.count += 1
                 if isinstance(verdict, Commit):
-                    admitted.commits[verdict] = event
+                    # (A kill switch forgives its commit everything, which is not to hold for the others.)
+                    if verdict not in admitted.commits or not is_kill_switch(event):
+                        admitted.commits[verdict] = event
                 elif admitted.count >= IN_A_ROW_MAX:
                     break
         except Exception as error:
