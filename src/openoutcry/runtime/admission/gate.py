@@ -400,12 +400,14 @@ class Admission:
         try:
             if store.commits.dead is not None:
                 raise store.commits.dead
-            return store.stage(event, "control", level, note)
+            commit = store.stage(event, "control", level, note)
         except (JournalError, InvalidEvent) as error:
             log.critical(
                 "the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error
             )
             return True
+        commit.delivered.append((event, positions))
+        return commit
 
     def _again(self, event: Any, high: bool, level: Level) -> bool | Commit:
         """An event whose id was seen: nothing new is delivered, but its level must be reached as well."""

@@ -121,6 +121,8 @@ class Dispatcher:
         """Keep an event for the start. `positions` is as for `deliver_control`."""
         self._before_start.append((event, lane, self._bus.durability.released, positions))
         self.held_back += lane != "control"
+        if positions is not None:
+            self._fall_behind(lane)  # the journal hands it to them, at this start or in another process
 
     def begin(self, event: Any) -> None:
         """The first event of a batch was staged: deliver in the next turn of the loop.
@@ -330,6 +332,10 @@ class Dispatcher:
         self.held_in_journal += len(events)
         self._bus.history.admitted += len(events)
         self._committed += ((event, lane, len(self._before_start)) for event in events)
+        self._fall_behind(lane)
+
+    def _fall_behind(self, lane: str) -> None:
+        """Have the durable subscriptions read on from the journal, in this lane."""
         for subscription in self._bus.router:
             offsets = None if subscription.offsets is None else subscription.offsets.of(lane)
             if offsets is not None and not offsets.behind:

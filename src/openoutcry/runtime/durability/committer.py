@@ -65,6 +65,8 @@ class Commit:
         payloads: Their JSON, while they are alike.
         entries: The entries, once they differ; None before.
         thens: What to call with the position of an event when it is released, by its index.
+        delivered: Kill switches among the events: they are delivered before, each with a list of one
+            position, which is filled in at the release and so tells every lane.
         began_ns: When its first event was admitted, on the bus's monotonic clock.
         wall_ns: The same, in nanoseconds since 1970.
         must_sync: Whether it is synced whatever its level.
@@ -79,6 +81,7 @@ class Commit:
         "_index",
         "_indexed",
         "began_ns",
+        "delivered",
         "entries",
         "error",
         "events",
@@ -106,6 +109,7 @@ class Commit:
         self._index: dict[str, int] = {}
         self._indexed = 0
         self.thens: dict[int, Then] = {}
+        self.delivered: list[tuple[Any, list[int]]] = []
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
         self.must_sync = self.is_over = False
@@ -255,6 +259,10 @@ class Committer:
     def pending_ids(self) -> list[str]:
         """Return the ids of everything that waits for its commit."""
         return [event_id for commit in self._unfinished for event_id in commit.ids]
+
+    def delivered(self) -> list[tuple[Any, list[int]]]:
+        """Return the kill switches that were delivered and wait for their commit, as `Commit.delivered`."""
+        return [item for commit in self._unfinished for item in commit.delivered]
 
     @property
     def began_ns(self) -> int | None:
@@ -479,7 +487,6 @@ class Committer:
         written = commit.written
         assert written is not None
         self.refused = None
-        self._unfinished.remove(commit)
         events, positions = commit.events, written.positions
         if events:
             duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
@@ -492,6 +499,7 @@ class Committer:
             for index, then in commit.thens.items():
                 if positions[index] <= self.born_at or index not in duplicates:
                     guarded(then, positions[index])
+        self._unfinished.remove(commit)
         commit.wake()
 
     def _note_duplicates(self, commit: Commit, written: Written) -> frozenset[int]:
