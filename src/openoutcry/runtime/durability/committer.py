@@ -168,7 +168,10 @@ class Commit:
         waiters, self.waiters = self.waiters, []
         for future in waiters:
             if not future.done():
-                future.set_result(None)
+                try:
+                    future.set_result(None)
+                except RuntimeError:  # its loop was closed: nobody waits there any more
+                    continue
         for call in self.on_done:
             call()
 
