@@ -6,8 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bus_helpers import Desk, Gate, a_kill, a_tick, assert_balanced, assert_settled, virtual
-from durable_kit import Named, ids, orders, settings
+from bus_helpers import (
+    Desk,
+    Failing,
+    Gate,
+    a_fill,
+    a_kill,
+    a_tick,
+    assert_balanced,
+    assert_settled,
+    ticks,
+    virtual,
+)
+from durable_kit import Named, ids, orders, quick_stall, settings
 
 from openoutcry import (
     NO_RETRY,
@@ -29,7 +40,8 @@ UNHEALTHY, RECOVERING = EventBusHealthStatus.UNHEALTHY, EventBusHealthStatus.REC
 
 
 def a_bus(path: Path, **fields: Any) -> EventBus:
-    return EventBus(persistence_config=settings(path=path, engine="sqlite3"), **fields)
+    """Its syncs are in a thread, however fast the disk is."""
+    return EventBus(persistence_config=settings(path=path, engine="sqlite3", sync="thread"), **fields)
 
 
 def kill(bus: EventBus) -> None:
@@ -215,6 +227,89 @@ async def test_dead_letters_live_on_in_the_new_file(tmp_path):
     async with a_bus(path) as bus:
         bus.subscribe(EventType.ORDER, failing, name="desk", retry=NO_RETRY)
         assert len(bus.dead_letters("desk")) == 2
+
+
+@virtual
+async def test_a_letter_that_was_redriven_while_the_journal_was_dead_does_not_come_back(tmp_path):
+    path, failing = tmp_path / "firm.db", Failing(times=1)
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, failing.on_event, name="desk", retry=NO_RETRY)
+        await bus.publish_many(orders(1))
+        await bus.join()
+        await bus.flush()
+        await die(bus)
+        assert bus.admin.redrive("desk") == 1
+        await bus.join()
+        assert bus.admin.redrive("desk") == 0
+        await bus.admin.recover_journal()
+        assert bus.admin.redrive("desk") == 0
+        await bus.join()
+        assert len(failing.handled) == 1
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, failing.on_event, name="desk", retry=NO_RETRY)
+        assert not bus.dead_letters("desk")
+
+
+@virtual
+async def test_what_waits_behind_the_journal_in_the_high_lane_goes_on_in_the_new_one(tmp_path):
+    """A stalled high lane reads on from the journal, and what is not in there waits for its turn."""
+    path, gate = tmp_path / "firm.db", Gate()
+    async with a_bus(path, max_queue_size=20, backpressure_config=quick_stall()) as bus:
+        bus.subscribe("*", gate.on_event, name="desk")
+        await bus.publish_many(orders(2))
+        await asyncio.sleep(1)
+        fills, loud = [a_fill(f"f-{n}") for n in range(3)], ticks(3)
+        for fill, tick in zip(fills, loud, strict=True):
+            await bus.publish(fill)
+            await bus.publish(tick, priority=True)
+        (unsure,) = orders(1, first=9)
+        journal = bus._admission.store.journal
+        end_sync = journal.end_sync
+
+        def failing(task: DiskTask) -> int:
+            assert isinstance(task, SyncTask)
+            task.problem = OSError(5, "Input/output error")
+            return end_sync(task)
+
+        journal.end_sync = failing  # type: ignore[method-assign]
+        with pytest.raises(JournalDead):
+            await bus.publish(unsure, level="disk")
+        await bus.admin.recover_journal()
+        gate.open()
+        async with asyncio.timeout(60):
+            await bus.join()
+        urgent = [event for pair in zip(fills, loud, strict=True) for event in pair]
+        assert [event for event in ids(gate.handled) if event in ids(urgent)] == ids(urgent)
+        assert len(gate.handled) == 2 + 6 + 1
+        assert_settled(bus)
+
+
+@virtual
+async def test_who_could_not_be_subscribed_for_the_journal_can_be_when_that_is_readable(tmp_path):
+    """It is there as if it had never been asked for, and its cursors are as they were."""
+    path, desk = tmp_path / "firm.db", Desk()
+    async with a_bus(path) as bus:
+        bus.subscribe("*", desk.on_event, name="desk")
+        await bus.publish_many(orders(2))
+    async with a_bus(path) as bus:
+        (missed,) = orders(1, first=3)
+        kill_switch = a_kill()
+        await bus.publish(missed)
+        await bus.publish(kill_switch)
+        journal = bus._admission.store.journal
+        read_urgent = journal.read_urgent
+        journal.read_urgent = _unreadable  # type: ignore[method-assign, assignment]
+        with pytest.raises(JournalCorrupt):
+            bus.subscribe("*", desk.on_event, name="desk")
+        journal.read_urgent = read_urgent  # type: ignore[method-assign]
+        bus.subscribe("*", desk.on_event, name="desk")
+        await bus.join()
+        assert ids(desk.handled[2:]) in (ids([kill_switch, missed]), ids([missed, kill_switch]))
+        assert_settled(bus)
+
+
+def _unreadable(*_: Any) -> Any:
+    raise JournalCorrupt("a page of the file cannot be read")
 
 
 # -- by itself --------------------------------------------------------------------------------------

@@ -201,6 +201,29 @@ async def test_a_kill_switch_that_is_redriven_leaves_nobody_hurrying():
         assert_settled(bus)
 
 
+@virtual
+async def test_a_kill_switch_whose_call_recovery_has_left_leaves_nobody_hurrying():
+    """CONTRACT 5: it waits again as if it had not been taken, and is taken again."""
+    begun: list[Any] = []
+
+    async def stuck_once(event: Any) -> None:
+        begun.append(event)
+        if len(begun) == 1:
+            await asyncio.sleep(1000)
+
+    async with EventBus() as bus:
+        bus.subscribe("*", stuck_once, name="stuck")
+        await bus.publish(a_kill())
+        await asyncio.sleep(0.01)
+        for consumer in bus._consumers:
+            consumer.restart()
+        assert bus._bus.control_waiting == 1
+        await bus.join()
+        assert len(begun) == 2
+        assert bus._bus.control_waiting == 0
+        assert_settled(bus)
+
+
 ONE_MORE_LATER = RetryPolicy(attempts=3, first_s=10.0, max_s=100.0)
 
 

@@ -66,18 +66,23 @@ class ThreadQueue:
         return True
 
     async def _wait(self) -> None:
+        task = self._task
         try:
             while self._entries:
                 entry = self._entries[0]
                 try:
                     await self._publish(entry)
                 finally:
-                    if self._entries and self._entries[0] is entry:
+                    if task is self._task and self._entries and self._entries[0] is entry:
                         self._entries.popleft()
         finally:
-            if self._task is asyncio.current_task():
+            if task is self._task:
                 self._task = None
             self._on_empty()
+
+    def give_up_loop(self) -> None:
+        """The loop was closed: what was about to be let in waits for the next one."""
+        self._task = None
 
     async def _publish(self, entry: Entry) -> None:
         event, priority, future, who = entry
@@ -189,6 +194,12 @@ class ThreadIntake:
         for queue in (alone, self._high, self._normal):
             queue.go_on()
         self._check_empty()
+
+    def give_up_loop(self) -> None:
+        """The loop was closed: what has no answer waits for the next one."""
+        self._joiners = []
+        self._normal.give_up_loop()
+        self._high.give_up_loop()
 
     def refuse_rest(self) -> None:
         """The bus has stopped: whatever was not let in is told so."""

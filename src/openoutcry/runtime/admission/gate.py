@@ -33,7 +33,7 @@ from openoutcry.events import (
 )
 from openoutcry.journals.rows import same_event
 from openoutcry.ports import Level
-from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_urgent
+from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
 from openoutcry.runtime.admission.durable import DurableAdmission
 from openoutcry.runtime.admission.fast_path import FastPath, Vote
 from openoutcry.runtime.admission.room import Room
@@ -238,7 +238,9 @@ class Admission:
                     break
                 admitted.count += 1
                 if isinstance(verdict, Commit):
-                    admitted.commits[verdict] = event
+                    # (A kill switch forgives its commit everything, which is not to hold for the others.)
+                    if verdict not in admitted.commits or not is_kill_switch(event):
+                        admitted.commits[verdict] = event
                 elif admitted.count >= IN_A_ROW_MAX:
                     break
         except Exception as error:
@@ -363,12 +365,14 @@ class Admission:
         try:
             if store.commits.dead is not None:
                 raise store.commits.dead
-            return store.stage(event, "control", level, note)
+            commit = store.stage(event, "control", level, note)
         except (JournalError, InvalidEvent) as error:
             log.critical(
                 "the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error
             )
             return True
+        commit.delivered.append((event, positions))
+        return commit
 
     def _again(self, event: Any, high: bool, level: Level) -> bool | Commit:
         """An event whose id was seen: nothing new is delivered, but its level must be reached as well."""

@@ -144,6 +144,11 @@ class Room:
         if self.look() < self._bus.pressure.capacity:
             self.ask_again()
 
+    def give_up_loop(self) -> None:
+        """The loop was closed: nobody waits any more."""
+        self._waiters = []
+        self._bus.room_waiting = False
+
     def ask_again(self) -> None:
         """Let those who wait for room ask again."""
         waiters, self._waiters = self._waiters, []

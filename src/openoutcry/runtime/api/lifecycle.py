@@ -85,14 +85,16 @@ class Lifecycle:
 
     async def start(self) -> None:
         """Start the workers and deliver what was published before; wait for a stop that is under way."""
-        if self._stopping is not None and self._bus.loop is asyncio.get_running_loop():
+        if self.state in ("running", "stopping") and self._bus.loop is not asyncio.get_running_loop():
+            self._give_up_loop()
+        if self._stopping is not None:
             if self._is_called_by_handler():
                 raise BusClosed("the bus is stopping, and a handler cannot wait for that; start it outside")
             await asyncio.shield(self._stopping)
         if self._persistence is None or self.state in ("running", "stopping"):
             self._start()
             return
-        if self._starting is None:
+        if self._starting is None or self._starting.get_loop().is_closed():
             self._starting = asyncio.get_running_loop().create_task(
                 self._start_durable(), name="openoutcry:start"
             )
@@ -179,9 +181,7 @@ class Lifecycle:
         bus = self._bus
         loop = asyncio.get_running_loop()
         if self.state in ("running", "stopping"):
-            if bus.loop is loop:
-                return
-            self._give_up_loop()
+            return
         bus.loop = loop
         bus.set_clock(self._own_clock or clock_of_loop(bus.loop))
         bus.busy = bus.control_waiting = 0
@@ -209,19 +209,32 @@ class Lifecycle:
             bus.rested()
 
     def _give_up_loop(self) -> None:
-        """Let go of a loop that was closed without a stop: what was in flight waits again."""
+        """Let go of a loop that was closed without a stop, as if it had come: what was in flight waits again.
+
+        Nothing of that loop goes on: no task, no timer, and nobody who waited there.
+        """
         bus = self._bus
-        if bus.loop is not None and not bus.loop.is_closed():
+        assert bus.loop is not None
+        if not bus.loop.is_closed():
             raise WrongThread(
                 "the bus is running on another event loop; stop it there before starting it here"
             )
-        for subscription in bus.router:
-            for mailbox in (subscription.mailbox, subscription.control):
-                for batch in list(mailbox.open):
-                    mailbox.release(batch)
-        self._stopping = None
+        bus.give_up_loop()
+        self._consumers.give_up()
+        self._intake.give_up_loop()
+        self._stopping = self._starting = self._recovering = self._control = None
         self._dispatcher.stalls.end()
         self.monitor.end()
+        self.monitor.journal.give_up_loop()
+        self._admission.room.give_up_loop()
+        bus.phase = "stopped"
+        self._admission.close()
+        self._rounds.close_all("the loop of the bus was closed")
+        uninstall(bus.loop)
+        try:
+            self._slot.close()
+        except JournalError:
+            log.exception("the journal could not be closed after the loop of the bus was")
 
     async def stop(self, timeout_s: float) -> None:
         """Drain until the deadline, then end. Cancelling the call does not cancel the stop."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
 from openoutcry.config import check_number
-from openoutcry.errors import DuplicateName, NotSubscribed, SubscriptionError
+from openoutcry.errors import DuplicateName, JournalError, NotSubscribed, SubscriptionError
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.options import DEFAULT_OPTIONS, Options, SubscribeOptions, options_of
@@ -104,7 +104,11 @@ class Subscribing:
                 ) from error
         self._bus.router.add(subscription, handler)
         if self._admission.store is not None:
-            self._admission.store.cursors.adopt(subscription)
+            try:
+                self._admission.store.cursors.adopt_new(subscription)
+            except JournalError:
+                self._consumers.end(subscription)  # there is none of it: it can be subscribed again
+                raise
         if self._bus.running:
             self._consumers.begin(subscription)
         return subscription

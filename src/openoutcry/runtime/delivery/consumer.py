@@ -171,6 +171,8 @@ class Consumer:
                 self.name,
                 described(worker.batch and worker.batch.current),
             )
+            if worker.is_control and worker.batch is not None and not worker.batch.attempts:
+                self._bus.control_waiting += 1  # it waits again as if it had not been taken
             worker.guard.leave_call()
             self._set_aside(worker)
         for worker in self.active_workers():

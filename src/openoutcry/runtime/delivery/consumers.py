@@ -47,6 +47,19 @@ class Consumers:
             consumer.wake_control()
         self._dispatcher.drained(None)
 
+    def give_up(self) -> None:
+        """The loop was closed: no worker goes on, and what they had begun waits again."""
+        for consumer in (*self._by_subscription.values(), *self._leaving):
+            subscription = consumer.subscription
+            subscription.detach()
+            for mailbox in (subscription.mailbox, subscription.control):
+                for batch in list(mailbox.open):
+                    mailbox.release(batch)
+                if subscription.ended:
+                    mailbox.withdraw()
+        self._by_subscription.clear()
+        self._leaving.clear()
+
     async def stop(self, grace_s: float) -> None:
         """End all workers, and give the calls that are running so much time after they were cancelled."""
         everybody = (*self._by_subscription.values(), *self._leaving)

@@ -132,9 +132,11 @@ class DeadLetters:
         """
         self._saver = saver
         self._stored = {}
+        gone = set(self._removed)  # the journal has not heard of it yet
         for letter in letters:
-            self._stored.setdefault(letter.subscription, []).append(letter)
             self._next_id = max(self._next_id, letter.letter_id + 1)
+            if letter.letter_id not in gone:
+                self._stored.setdefault(letter.subscription, []).append(letter)
 
     def rename(self, old: str, new: str) -> None:
         """Give the letters of an absent subscription to another name."""

@@ -109,6 +109,8 @@ class Dispatcher:
     def hold_back(self, event: Any, lane: str, positions: list[int] | None = None) -> None:
         """Keep an event for the start. `positions` is as for `deliver_control`."""
         self.before_start.add(Held(event, lane, self._bus.durability.released, positions))
+        if positions is not None:
+            self._fall_behind(lane)  # the journal hands it to them, at this start or in another process
 
     def begin(self, event: Any) -> None:
         """The first event of a batch was staged: deliver in the next turn of the loop.
@@ -322,6 +324,10 @@ class Dispatcher:
         self._bus.history.admitted += len(events)
         for event in events:
             self.before_start.add(Held(event, lane, 0, is_committed=True))
+        self._fall_behind(lane)
+
+    def _fall_behind(self, lane: str) -> None:
+        """Have the durable subscriptions read on from the journal, in this lane."""
         for subscription in self._bus.router:
             offsets = None if subscription.offsets is None else subscription.offsets.by_lane[lane]
             if offsets is not None and not offsets.behind:

@@ -1,7 +1,7 @@
 """The offsets of a durable subscription: where its lanes stand in the journal, and what is saved of that."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from openoutcry.core.lanes import Lane
@@ -90,6 +90,13 @@ class LaneOffsets:
         before = len(self.held)
         self.held.extend((after, event, at_ns) for event in events)
         self.lane.held += len(self.held) - before
+
+    def take_held(self, upto: int) -> Iterator[tuple[Any, int]]:
+        """Take out what was held until everything up to a position was read: (event, admission time)."""
+        while self.held and self.held[0][0] <= upto:
+            _, event, at_ns = self.held.popleft()
+            self.lane.held -= 1
+            yield event, at_ns
 
     def withdraw_held(self, which: Callable[[Any], bool] | None = None) -> None:
         """Give up what is held (or what of it `which` says), counted as withdrawn."""

@@ -158,6 +158,11 @@ class BusState:
         if future in self._joiners:  # cancelled: nobody waits any more
             self._joiners.remove(future)
 
+    def give_up_loop(self) -> None:
+        """The loop was closed: nothing runs any more, and nobody waits."""
+        self.running = False
+        self._joiners.clear()
+
     def stopped(self) -> None:
         """Wake those who wait for everything to be settled; it is, or it will not be."""
         self.rested()

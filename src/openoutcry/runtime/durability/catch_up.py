@@ -128,7 +128,8 @@ class CatchUp:
         # What is being released now may have been handed to it in part.
         offsets.read_upto = max(self._commits.released, offsets.newest)
         offsets.behind = True
-        subscription.mailbox.fall_behind(+1)
+        if offsets.lane.name != "control":
+            subscription.mailbox.fall_behind(+1)
 
     def refill(self, subscription: Subscription) -> None:
         """Read on, for every lane of the subscription that is behind and has little left."""
@@ -216,11 +217,8 @@ class CatchUp:
 
     def _give_held(self, subscription: Subscription, offsets: LaneOffsets, upto: int) -> None:
         """Hand a lane what was held until everything up to a position had been read."""
-        held, lane = offsets.held, offsets.lane
-        while held and held[0][0] <= upto:
-            _, event, at_ns = held.popleft()
-            lane.held -= 1
-            self._dispatcher.push((subscription,), [event], at_ns, lane=lane.name, is_owed=True)
+        for event, at_ns in offsets.take_held(upto):
+            self._dispatcher.push((subscription,), [event], at_ns, lane=offsets.lane.name, is_owed=True)
 
 
 def admitted_ns(bus: BusState, entry: Stored) -> int:

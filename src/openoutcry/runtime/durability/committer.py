@@ -66,6 +66,8 @@ class Commit(Alike):
         payloads: Their JSON, while they are alike.
         entries: The entries, once they differ; None before.
         thens: What to call with the position of an event when it is released, by its index.
+        delivered: Kill switches among the events: they are delivered before, each with a list of one
+            position, which is filled in at the release and so tells every lane.
         began_ns: When its first event was admitted, on the bus's monotonic clock.
         wall_ns: The same, in nanoseconds since 1970.
         must_sync: Whether it is synced whatever its level.
@@ -80,6 +82,7 @@ class Commit(Alike):
         "_index",
         "_indexed",
         "began_ns",
+        "delivered",
         "entries",
         "error",
         "events",
@@ -103,6 +106,7 @@ class Commit(Alike):
         self._index: dict[str, int] = {}
         self._indexed = 0
         self.thens: dict[int, Then] = {}
+        self.delivered: list[tuple[Any, list[int]]] = []
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
         self.must_sync = self.is_over = False
@@ -159,7 +163,10 @@ class Commit(Alike):
         waiters, self.waiters = self.waiters, []
         for future in waiters:
             if not future.done():
-                future.set_result(None)
+                try:
+                    future.set_result(None)
+                except RuntimeError:  # its loop was closed: nobody waits there any more
+                    continue
         for call in self.on_done:
             call()
 
@@ -253,6 +260,10 @@ class Committer:
     def pending_ids(self) -> list[str]:
         """Return the ids of everything that waits for its commit."""
         return [event_id for commit in self._unfinished for event_id in commit.ids]
+
+    def delivered(self) -> list[tuple[Any, list[int]]]:
+        """Return the kill switches that were delivered and wait for their commit, as `Commit.delivered`."""
+        return [item for commit in self._unfinished for item in commit.delivered]
 
     @property
     def began_ns(self) -> int | None:
@@ -485,7 +496,6 @@ class Committer:
         written = commit.written
         assert written is not None
         self.refused = None
-        self._unfinished.remove(commit)
         events, positions = commit.events, written.positions
         if events:
             duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
@@ -501,6 +511,7 @@ class Committer:
                         then(positions[index])
                     except Exception:  # a vote or a kill switch is not to keep others from their release
                         log.exception("what was to follow the release of %s failed", commit.ids[index])
+        self._unfinished.remove(commit)
         commit.wake()
 
     def _note_duplicates(self, commit: Commit, written: Written) -> frozenset[int]:

@@ -9,7 +9,6 @@ process at its end; so enough crashes beside others convict as well.)
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -156,7 +155,7 @@ class CrashSuspects:
             self._clear(*self._open.pop(0))
         self._slow += self._open
         self._open = []
-        self._let_go(bus.router)
+        self._let_go()
 
     def _clear(self, subscription: Subscription, lane: LaneOffsets, position: int) -> None:
         name = lane.lane.name
@@ -169,7 +168,7 @@ class CrashSuspects:
             self._open.pop(0)
             self._next()
         elif not self._open and not self._slow:
-            self._let_go(())
+            self._let_go()
 
     def _is_over(self, subscription: Subscription, lane: LaneOffsets, position: int) -> bool:
         if not subscription.ended and lane.is_open(position):
@@ -190,10 +189,11 @@ class CrashSuspects:
             slow[0].mark_as_beside()
         self._next()
 
-    def _let_go(self, everybody: Iterable[Subscription]) -> None:
+    def _let_go(self) -> None:
+        """Nobody has the bus alone any more; watch on only for what takes its time."""
         self._silence()
         self._bus.holds.end_alone()
-        for subscription in everybody:
+        for subscription in self._bus.router:
             if subscription.offsets is not None and not self._slow:
                 subscription.offsets.watch(None)
             subscription.wake()

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import NotSubscribed, SubscriptionError
+from openoutcry.errors import JournalError, NotSubscribed, SubscriptionError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
 from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.delivery.dead_letters import LetterFilter
@@ -85,9 +85,23 @@ class Cursors:
 
     def adopt(self, subscription: Subscription) -> None:
         """Give a durable subscription its offsets, and what it has not settled."""
-        if not subscription.durable:
-            return
-        saved = self._cursors.pop(subscription.name, {})
+        if subscription.durable:
+            self._adopt(subscription, self._cursors.pop(subscription.name, {}))
+
+    def adopt_new(self, subscription: Subscription) -> None:
+        """Adopt one that is just being made. If the journal cannot be read, its cursors stay as they were."""
+        saved = self._cursors.get(subscription.name)
+        try:
+            self.adopt(subscription)
+        except JournalError:
+            self._to_redrive = [item for item in self._to_redrive if item[0] is not subscription]
+            self._dead_letters.leave(subscription)
+            subscription.offsets = None
+            if saved is not None:
+                self._cursors[subscription.name] = saved
+            raise
+
+    def _adopt(self, subscription: Subscription, saved: dict[str, CursorState]) -> None:
         box = subscription.mailbox
         held: list[deque[tuple[int, Any, int]]] = []
         # Its cursors are written with the next commit: those of one before it must not be dropped there.
@@ -132,9 +146,10 @@ class Cursors:
         self._suspects.sort_out(subscription)
         self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
         control.behind = high.behind = normal.behind = True
-        box.fall_behind(+1)
+        box.fall_behind(+2)
         if self._bus.running:
             self._hand_urgent(subscription)
+            self._hand_pending(subscription)
             self._redrive()
         subscription.offsets.note()
         if is_new:
@@ -191,21 +206,39 @@ class Cursors:
         """Hand a subscription the high-priority events and kill switches that it has not settled."""
         offsets, bus = subscription.offsets, self._bus
         assert offsets is not None
-        low = min(offsets.control.read_upto, offsets.high.read_upto)
+        behind = [lane for lane in (offsets.control, offsets.high) if lane.behind]
         released, now_ns = self._commits.released, bus.clock.now_ns()
-        for entry, event in self._urgent_after(low):
+        for entry, event in self._urgent_after(min(lane.read_upto for lane in behind)):
             lane = offsets.by_lane[entry.lane]
-            if entry.position > released or not lane.wants(entry.position):
+            if entry.position > released or lane not in behind or not lane.wants(entry.position):
                 continue
             if isinstance(event, Undecodable):
                 if takes_type(subscription, entry):
                     self._put_away(subscription, lane, entry, event)
             elif takes(subscription.selectors, event):
+                self._give_held(subscription, lane, entry.position - 1)
                 at = (entry.position,)
                 self._dispatcher.push((subscription,), [event], now_ns, at, entry.lane, is_owed=True)
                 self.redelivered += 1
-        offsets.control.read_upto = offsets.high.read_upto = released
-        offsets.control.behind = offsets.high.behind = False
+        for lane in behind:
+            self._give_held(subscription, lane, released)
+            lane.read_upto = released
+            lane.behind = False
+        if offsets.high in behind:
+            subscription.mailbox.fall_behind(-1)
+
+    def _give_held(self, subscription: Subscription, lane: LaneOffsets, upto: int) -> None:
+        """Hand a lane what was held until everything up to a position had been handed out."""
+        for event, at_ns in lane.take_held(upto):
+            self._dispatcher.push((subscription,), [event], at_ns, lane=lane.lane.name, is_owed=True)
+
+    def _hand_pending(self, subscription: Subscription) -> None:
+        """Hand a new subscription the kill switches that the others have and the journal does not (yet)."""
+        now_ns = self._bus.clock.now_ns()
+        for event, positions in self._commits.delivered():
+            if takes(subscription.selectors, event):
+                who = (subscription,)
+                self._dispatcher.push(who, [event], now_ns, positions, "control", is_owed=True)
 
     def _urgent_after(self, position: int) -> Iterable[tuple[Stored, Any]]:
         """Return the entries of the control and high lanes behind a position, read once while starting."""

@@ -210,5 +210,5 @@ def _read_on(subscription: Subscription, delivered: int, head: int) -> None:
         if not lane.behind:
             lane.read_upto = delivered
     # The urgent lanes are handed all of it at once, the normal one reads on.
-    box.fall_behind(int(not offsets.normal.behind) - int(offsets.high.behind))
+    box.fall_behind(2 - box.behind)
     offsets.control.behind = offsets.high.behind = offsets.normal.behind = True

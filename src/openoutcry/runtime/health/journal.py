@@ -110,6 +110,10 @@ class JournalMonitor:
     def _ended(self, _task: "asyncio.Task[None]") -> None:
         self._task = None
 
+    def give_up_loop(self) -> None:
+        """The loop was closed, and a recovery in progress with it."""
+        self._task = None
+
     async def end(self) -> None:
         """The bus stops: wait for a recovery in progress, so that the file is whole."""
         if self._task is not None:

@@ -275,7 +275,7 @@ class SignalBarrier:
         self._settled = True
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            if not waiter.done():
+            if not waiter.done() and not waiter.get_loop().is_closed():
                 waiter.set_result(outcome)
         if self._on_release is None:
             self._alarm.cancel()
