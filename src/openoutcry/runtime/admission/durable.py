@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from openoutcry.errors import ConfigError, JournalError
+from openoutcry.errors import ConfigError, InvalidEvent, JournalError
 from openoutcry.ports import Level, level_named
 from openoutcry.runtime.admission.access import is_kill_switch
 from openoutcry.runtime.admission.fast_path import Vote
@@ -58,6 +58,31 @@ class DurableAdmission:
             vote.defer()
         return True
 
+    def stage_kill_switch(self, event: Any, level: Level, positions: list[int]) -> Commit | bool:
+        """Take a kill switch that was delivered into the next commit, which fills in its one position.
+
+        True: the journal does not take it, which is logged.
+        """
+        store, router = self._slot.store, self._bus.router
+        assert store is not None, "it knows that it does not have the event"
+
+        def note(position: int) -> None:
+            positions[0] = position  # wherever the event is by now, it knows where it stands
+            for group in router.route(event):
+                for subscription in group.subscriptions:
+                    if subscription.offsets is not None:
+                        subscription.offsets.touched(0)
+
+        try:
+            if store.commits.dead is not None:
+                raise store.commits.dead
+            commit = store.stage(event, "control", level, note)
+        except (JournalError, InvalidEvent) as error:
+            excuse(event, error)
+            return True
+        commit.delivered.append((event, positions))
+        return commit
+
     async def committed(self, event: Any, commit: Commit) -> bool:
         """Wait until an event has reached its level. True, or the error that kept it out."""
         try:
@@ -75,7 +100,7 @@ class DurableAdmission:
         return True
 
 
-def excuse(event: Any, error: JournalError) -> None:
+def excuse(event: Any, error: JournalError | InvalidEvent) -> None:
     """Raise the error, but for a kill switch: that was delivered at once, journal or no journal."""
     if not is_kill_switch(event):
         raise error

@@ -13,7 +13,6 @@ and for other threads. What has to wait waits in `publish`; nothing here waits f
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,16 +20,7 @@ from typing import Any
 
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
-from openoutcry.errors import (
-    InvalidEvent,
-    JournalError,
-)
-from openoutcry.events import (
-    Event,
-    encode,
-    event_type_of,
-    fixed_event_type,
-)
+from openoutcry.events import Event, encode, event_type_of, fixed_event_type
 from openoutcry.journals.rows import same_event
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
@@ -44,7 +34,6 @@ from openoutcry.runtime.durability.committer import Commit, Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
 
-log = logging.getLogger("openoutcry")
 
 BEFORE_START = 512
 """How many durable events may share a commit before the start, when nothing drains and nobody has credit."""
@@ -352,27 +341,7 @@ class Admission:
             dispatcher.deliver_control(event, positions)
         else:
             dispatcher.hold_back(event, "control", positions)
-        if store is None or positions is None:
-            return True
-
-        def note(position: int) -> None:
-            positions[0] = position  # wherever the event is by now, it knows where it stands
-            for group in bus.router.route(event):
-                for subscription in group.subscriptions:
-                    if subscription.offsets is not None:
-                        subscription.offsets.touched(0)
-
-        try:
-            if store.commits.dead is not None:
-                raise store.commits.dead
-            commit = store.stage(event, "control", level, note)
-        except (JournalError, InvalidEvent) as error:
-            log.critical(
-                "the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error
-            )
-            return True
-        commit.delivered.append((event, positions))
-        return commit
+        return True if positions is None else self._durable.stage_kill_switch(event, level, positions)
 
     def _again(self, event: Any, high: bool, level: Level) -> bool | Commit:
         """An event whose id was seen: nothing new is delivered, but its level must be reached as well."""

@@ -295,22 +295,10 @@ class Dispatcher:
             for group in groups:
                 self.push(group.subscriptions, events, at_ns, positions)
         else:
-            self._release_mixed(events, positions, at_ns)
+            for group, (some, places) in bus.router.split(events, positions):
+                self.push(group.subscriptions, some, at_ns, places)
         if not self.stalls.is_on:
             self.stalls.look()
-
-    def _release_mixed(self, events: list[Any], positions: Sequence[int], at_ns: int) -> None:
-        router = self._bus.router
-        parts: dict[Route, tuple[list[Any], list[int]]] = {}
-        for event, position in zip(events, positions, strict=True):
-            for group in router.route(event):
-                part = parts.get(group)
-                if part is None:
-                    part = parts[group] = ([], [])
-                part[0].append(event)
-                part[1].append(position)
-        for group, (some, their_positions) in parts.items():
-            self.push(group.subscriptions, some, at_ns, their_positions)
 
     def release_high(self, event: Any, position: int) -> None:
         """Hand a committed high-priority event to the mailboxes at once, after what was staged before."""

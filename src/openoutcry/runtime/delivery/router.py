@@ -4,7 +4,7 @@ Subscriptions that take the same things form a group: for a batch of mixed types
 collected once, and every subscription of the group gets the same list.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from openoutcry.core.ledger import LedgerRow
@@ -118,6 +118,20 @@ class Router:
             found = tuple(g for selectors, g in self._groups.items() if selects(selectors, cls, event_type))
             self.routes[key] = found
         return found
+
+    def split(
+        self, events: Sequence[Any], positions: Sequence[int]
+    ) -> Iterable[tuple[Route, tuple[list[Any], list[int]]]]:
+        """Return each group that takes some of the events, with these and their positions."""
+        parts: dict[Route, tuple[list[Any], list[int]]] = {}
+        for event, position in zip(events, positions, strict=True):
+            for group in self.route(event):
+                part = parts.get(group)
+                if part is None:
+                    part = parts[group] = ([], [])
+                part[0].append(event)
+                part[1].append(position)
+        return parts.items()
 
     def ledger_rows(self) -> list[LedgerRow]:
         """Return the rows of every subscription, those of ended ones after the others."""

@@ -281,17 +281,13 @@ class Committer:
         self, event: Any, payload: bytes, lane: str, level: Level, header: Header | None, then: Then | None
     ) -> Commit:
         """Take an event into the next commit. `then` is called with its position when it is released."""
-        commit = self._open
-        if commit is None:
-            commit = self._begin()
+        commit = self._begin() if self._open is None else self._open
         entry = Entry(event.event_id, payload, lane, level, commit.wall_ns, header)
         return self.stage_entry(event, entry, then)
 
     def stage_entry(self, event: Any, entry: Entry, then: Then | None) -> Commit:
         """Take an event of which the entry was made before into the next commit, as `stage` does."""
-        commit = self._open
-        if commit is None:
-            commit = self._begin()
+        commit = self._begin() if self._open is None else self._open
         commit.add(event, entry)
         if then is not None:
             commit.thens[len(commit.ids) - 1] = then
@@ -346,9 +342,7 @@ class Committer:
 
     def ask(self, *, sync: bool = False) -> Commit:
         """Return a commit that is written soon, with whatever is to be saved; `sync`: and synced."""
-        commit = self._open
-        if commit is None:
-            commit = self._begin()
+        commit = self._begin() if self._open is None else self._open
         commit.must_sync = commit.must_sync or sync
         return commit
 
