@@ -34,7 +34,6 @@ from openoutcry.runtime.durability.committer import Commit, Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
 
-
 BEFORE_START = 512
 """How many durable events may share a commit before the start, when nothing drains and nobody has credit."""
 YIELD_AT = 512
