@@ -113,7 +113,8 @@ def test_what_feed_threads_had_handed_in_is_let_in_on_the_next_loop():
         await bus.start()
         feed(20, 21)
         async with asyncio.timeout(10):
-            assert all([await asyncio.wrap_future(answer) for answer in answers])
+            for answer in answers:
+                assert await asyncio.wrap_future(answer)
         await joined_and_stopped(bus)
 
     in_turn(first, second)
