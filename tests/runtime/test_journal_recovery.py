@@ -147,6 +147,38 @@ async def test_what_a_failed_sync_left_open_is_handed_out_if_it_is_in_the_file(t
 
 
 @virtual
+async def test_what_a_failed_sync_left_open_is_handed_out_after_a_stop_and_a_repair(tmp_path):
+    """The same where the file is repaired while the bus is stopped: it goes on, but not past what it had not seen."""
+    path, desk = tmp_path / "firm.db", Named("desk")
+    bus = a_bus(path)
+    bus.subscribe([EventType.ORDER, EventType.FILL], desk.on_event)
+    await bus.start()
+    (first, unsure), fill = orders(2), a_fill()
+    await bus.publish(first)
+    await bus.join()
+    journal = bus._admission.store.journal
+    end_sync = journal.end_sync
+
+    def failing(step: Any) -> Any:
+        step.problem = OSError(5, "Input/output error")
+        return end_sync(step)
+
+    journal.end_sync = failing  # type: ignore[method-assign]
+    together = [bus.publish(unsure, level="disk"), bus.publish(fill)]
+    assert [type(e) for e in await asyncio.gather(*together, return_exceptions=True)] == [JournalDead] * 2
+    await bus.stop()
+    assert desk.ids == [first.event_id]
+    await bus.admin.recover_journal()
+    await bus.start()
+    assert await bus.publish(unsure)
+    assert await bus.publish(fill)
+    await bus.join()
+    assert sorted(desk.ids) == sorted(ids([first, unsure, fill]))
+    assert_settled(bus)
+    await bus.stop()
+
+
+@virtual
 async def test_kill_switches_and_what_is_not_journaled_get_through_while_the_journal_is_recovered(
     tmp_path, monkeypatch
 ):

@@ -158,7 +158,8 @@ class Offsets:
         unsaved: Events that were settled since the cursors were last saved.
         is_noted: Whether the cursors are to be saved.
         is_held: Whether nothing is begun before they are.
-        closed_at: Where the journal ended when it was closed; -1 while it is open.
+        closed_at: What had been released of the journal when it was closed, and its head: what was written
+            and not released may be there at the next opening, or not. Negative while it is open.
 
     """
 
@@ -192,7 +193,7 @@ class Offsets:
         self.by_lane = {offsets.lane.name: offsets for offsets in lanes}
         self.unsaved = 0
         self.is_noted = self.is_held = False
-        self.closed_at = -1
+        self.closed_at = (-1, -1)
         self._watcher: Callable[[], None] | None = None
         self._saver = saver
         self._hold = hold
@@ -212,13 +213,13 @@ class Offsets:
         self.is_noted = True
         self._saver.note(self)
 
-    def note_closed(self, head: int) -> None:
-        """The journal is closed, and ends at `head`: what is remembered here holds as long as it does."""
-        self.closed_at = head
+    def note_closed(self, at: tuple[int, int]) -> None:
+        """The journal is closed: what is remembered here holds if it ends there."""
+        self.closed_at = at
 
-    def go_on_at(self, head: int, saved: dict[str, tuple[int, Stretches]]) -> None:
-        """Go on in a journal that ends at `head` and has these cursors of the subscription, by lane."""
-        self.closed_at = head
+    def go_on_at(self, at: tuple[int, int], saved: dict[str, tuple[int, Stretches]]) -> None:
+        """Go on in a journal that ends there, and has these cursors of the subscription, by lane."""
+        self.closed_at = at
         for lane in self.lanes:
             lane.saved = saved.get(lane.lane.name)
 

@@ -107,6 +107,7 @@ class Cursors:
         # Its cursors are written with the next commit: those of one before it must not be dropped there.
         self._saving.keep(subscription.name)
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
+            self._read_on(subscription, subscription.offsets)
             self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
             return
         if subscription.offsets is not None:
@@ -174,12 +175,25 @@ class Cursors:
     def _goes_on(self, offsets: Offsets, saved: dict[str, CursorState]) -> bool:
         """Return True if the offsets of before a stop still hold: only this bus has used the journal."""
         states = {name: (state.floor, state.settled) for name, state in saved.items()}
-        holds = offsets.closed_at == self._journal.head and all(
+        released, head = offsets.closed_at
+        holds = released <= self._journal.head <= head and all(
             states.get(lane.lane.name) == lane.saved for lane in offsets.lanes
         )
         if holds:
             offsets.rebind(self._saving)
         return holds
+
+    def _read_on(self, subscription: Subscription, offsets: Offsets) -> None:
+        """Have a subscription read what a failed sync left open, if the journal has it."""
+        released, _ = offsets.closed_at
+        if self._journal.head <= released:
+            return
+        for lane in offsets.lanes:
+            if not lane.behind:
+                lane.read_upto = released
+                lane.behind = True
+        # The urgent lanes are handed all of it at once, the normal one reads on.
+        subscription.mailbox.fall_behind(2 - subscription.mailbox.behind)
 
     def hand_over(self) -> None:
         """Hand out what is urgent: the bus is about to run."""

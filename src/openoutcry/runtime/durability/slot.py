@@ -21,7 +21,6 @@ from openoutcry.journals.swapping import build_next, build_next_of_closed, check
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.store import Store
 
 
@@ -174,12 +173,12 @@ class StoreSlot:
             saved.setdefault(cursor.subscription, {})[cursor.lane] = (cursor.floor, cursor.settled)
         for subscription in bus.router:
             if subscription.offsets is not None:  # nobody else has had the journal: what is remembered holds
-                subscription.offsets.go_on_at(new.journal.head, saved.get(subscription.name, {}))
+                head = new.journal.head
+                at = (min(delivered, head), head)
+                subscription.offsets.go_on_at(at, saved.get(subscription.name, {}))
         bus.set_durability(new)
         self.store = new
         new.adopt_all()
-        for subscription in bus.router:
-            _read_on(subscription, delivered, new.journal.head)
         if bus.running:
             new.hand_over()
             new.started()
@@ -199,16 +198,3 @@ def build(file: SqliteJournal, config: PersistenceConfig) -> Recovered:
 def rebuild(config: PersistenceConfig) -> Recovered:
     """In a thread: build the next file of one that is not open."""
     return build_next_of_closed(config.path, key=config.key, engine=config.engine)
-
-
-def _read_on(subscription: Subscription, delivered: int, head: int) -> None:
-    """Have a subscription read what the old journal had written and nobody was handed."""
-    offsets, box = subscription.offsets, subscription.mailbox
-    if offsets is None or head <= delivered:
-        return
-    for lane in offsets.lanes:
-        if not lane.behind:
-            lane.read_upto = delivered
-    # The urgent lanes are handed all of it at once, the normal one reads on.
-    box.fall_behind(2 - box.behind)
-    offsets.control.behind = offsets.high.behind = offsets.normal.behind = True

@@ -326,9 +326,10 @@ class Store:
                     raise last.error
         finally:
             self.commits.close()
+            at = (self.commits.released, self.journal.head)
             for subscription in self._bus.router:
                 if subscription.offsets is not None:
-                    subscription.offsets.note_closed(self.journal.head)
+                    subscription.offsets.note_closed(at)
 
 
 async def _wait_regardless(commit: Commit) -> None:
