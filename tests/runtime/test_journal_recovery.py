@@ -50,6 +50,19 @@ def kill(bus: EventBus) -> None:
         bus._admission.store.journal._die("a sync failed", OSError(5, "Input/output error"))  # type: ignore[attr-defined]
 
 
+def let_syncs_fail(bus: EventBus) -> None:
+    """From now on what is written is in the file, and every sync of it fails."""
+    journal = bus._admission.store.journal
+    end_sync = journal.end_sync
+
+    def failing(task: DiskTask) -> int:
+        assert isinstance(task, SyncTask)
+        task.problem = OSError(5, "Input/output error")
+        return end_sync(task)
+
+    journal.end_sync = failing  # type: ignore[method-assign]
+
+
 async def die(bus: EventBus) -> None:
     """The journal is found dead by a publish that is refused for it."""
     kill(bus)
@@ -124,15 +137,7 @@ async def test_what_a_failed_sync_left_open_is_handed_out_if_it_is_in_the_file(t
         bus.subscribe([EventType.ORDER, EventType.KILL_SWITCH], desk.on_event)
         (first, unsure) = orders(2)
         await bus.publish(first)
-        journal = bus._admission.store.journal
-        end_sync = journal.end_sync
-
-        def failing(task: DiskTask) -> int:
-            assert isinstance(task, SyncTask)
-            task.problem = OSError(5, "Input/output error")
-            return end_sync(task)
-
-        journal.end_sync = failing  # type: ignore[method-assign]
+        let_syncs_fail(bus)
         with pytest.raises(JournalDead):
             await bus.publish(unsure, level="disk")
         await asyncio.sleep(1)
@@ -156,14 +161,7 @@ async def test_what_a_failed_sync_left_open_is_handed_out_after_a_stop_and_a_rep
     (first, unsure), fill = orders(2), a_fill()
     await bus.publish(first)
     await bus.join()
-    journal = bus._admission.store.journal
-    end_sync = journal.end_sync
-
-    def failing(step: Any) -> Any:
-        step.problem = OSError(5, "Input/output error")
-        return end_sync(step)
-
-    journal.end_sync = failing  # type: ignore[method-assign]
+    let_syncs_fail(bus)
     together = [bus.publish(unsure, level="disk"), bus.publish(fill)]
     assert [type(e) for e in await asyncio.gather(*together, return_exceptions=True)] == [JournalDead] * 2
     await bus.stop()
@@ -295,15 +293,7 @@ async def test_what_waits_behind_the_journal_in_the_high_lane_goes_on_in_the_new
             await bus.publish(fill)
             await bus.publish(tick, priority=True)
         (unsure,) = orders(1, first=9)
-        journal = bus._admission.store.journal
-        end_sync = journal.end_sync
-
-        def failing(task: DiskTask) -> int:
-            assert isinstance(task, SyncTask)
-            task.problem = OSError(5, "Input/output error")
-            return end_sync(task)
-
-        journal.end_sync = failing  # type: ignore[method-assign]
+        let_syncs_fail(bus)
         with pytest.raises(JournalDead):
             await bus.publish(unsure, level="disk")
         await bus.admin.recover_journal()
