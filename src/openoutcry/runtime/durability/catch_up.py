@@ -155,7 +155,7 @@ class CatchUp:
             self._hand(subscription, offsets, page, upto)
             offsets.read_upto = max(offsets.read_upto, upto)
         if offsets.read_upto >= released:
-            self._give_held(subscription, offsets, released)
+            give_held(self._dispatcher, subscription, offsets, released)
             offsets.behind = False
             subscription.mailbox.fall_behind(-1)
 
@@ -172,7 +172,7 @@ class CatchUp:
             if entry.lane != name or entry.position > upto or not offsets.wants(entry.position):
                 continue
             if isinstance(event, Undecodable):
-                if selects(selectors, object, entry.head().event_type or ""):
+                if takes_type(subscription, entry):
                     self._unreadable(subscription, offsets, entry, event)
                 continue
             if not _wants(wanted, selectors, event):
@@ -180,7 +180,7 @@ class CatchUp:
             if stale or (offsets.held and offsets.held[0][0] < entry.position):
                 self._push(subscription, offsets, events, positions, self._bus.clock.now_ns())
                 events, positions = [], []
-                self._give_held(subscription, offsets, entry.position - 1)
+                give_held(self._dispatcher, subscription, offsets, entry.position - 1)
             events.append(event)
             positions.append(entry.position)
             if stale:
@@ -215,10 +215,16 @@ class CatchUp:
             name = offsets.lane.name
             self._dispatcher.push((subscription,), events, at_ns, positions, name, is_owed=True)
 
-    def _give_held(self, subscription: Subscription, offsets: LaneOffsets, upto: int) -> None:
-        """Hand a lane what was held until everything up to a position had been read."""
-        for event, at_ns in offsets.take_held(upto):
-            self._dispatcher.push((subscription,), [event], at_ns, lane=offsets.lane.name, is_owed=True)
+
+def give_held(dispatcher: Dispatcher, subscription: Subscription, offsets: LaneOffsets, upto: int) -> None:
+    """Hand a lane what was held until everything up to a position had been read."""
+    for event, at_ns in offsets.take_held(upto):
+        dispatcher.push((subscription,), [event], at_ns, lane=offsets.lane.name, is_owed=True)
+
+
+def takes_type(subscription: Subscription, entry: Stored) -> bool:
+    """Return True if a subscription takes events of the type that an unreadable entry names."""
+    return selects(subscription.selectors, object, entry.head().event_type or "")
 
 
 def admitted_ns(bus: BusState, entry: Stored) -> int:

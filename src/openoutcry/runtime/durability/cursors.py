@@ -18,6 +18,7 @@ from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, takes
+from openoutcry.runtime.durability.catch_up import give_held, takes_type
 from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
 from openoutcry.runtime.durability.restore import count_waiting
@@ -230,21 +231,16 @@ class Cursors:
                 if takes_type(subscription, entry):
                     self._put_away(subscription, lane, entry, event)
             elif takes(subscription.selectors, event):
-                self._give_held(subscription, lane, entry.position - 1)
+                give_held(self._dispatcher, subscription, lane, entry.position - 1)
                 at = (entry.position,)
                 self._dispatcher.push((subscription,), [event], now_ns, at, entry.lane, is_owed=True)
                 self.redelivered += 1
         for lane in behind:
-            self._give_held(subscription, lane, released)
+            give_held(self._dispatcher, subscription, lane, released)
             lane.read_upto = released
             lane.behind = False
         if offsets.high in behind:
             subscription.mailbox.fall_behind(-1)
-
-    def _give_held(self, subscription: Subscription, lane: LaneOffsets, upto: int) -> None:
-        """Hand a lane what was held until everything up to a position had been handed out."""
-        for event, at_ns in lane.take_held(upto):
-            self._dispatcher.push((subscription,), [event], at_ns, lane=lane.lane.name, is_owed=True)
 
     def _hand_pending(self, subscription: Subscription) -> None:
         """Hand a new subscription the kill switches that the others have and the journal does not (yet)."""
@@ -349,12 +345,6 @@ class Cursors:
         if offsets is not None:
             self._saving.drop((offsets.name, lane.lane.name) for lane in offsets.lanes)
             self._saving.save_soon()
-
-
-def takes_type(subscription: Subscription, entry: Stored) -> bool:
-    """Return True if a subscription takes events of the type that an unreadable entry names."""
-    event_type = entry.head().event_type
-    return any(s in ("*", event_type) for s in subscription.selectors)
 
 
 def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Undecodable], None]:
