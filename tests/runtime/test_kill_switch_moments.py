@@ -196,3 +196,29 @@ async def test_a_kill_switch_does_not_forgive_the_commit_of_those_it_is_publishe
         assert await bus.publish_many(batch) == 3
         await bus.join()
     assert desk.begun == [batch[2], *batch[:2]]
+
+
+@virtual
+async def test_a_kill_switch_that_is_handled_and_committed_only_by_the_stop_is_not_handled_again():
+    """Its position is known after that commit, and so are the cursors that a proper stop leaves."""
+    disk, desk, again = SlowDisk(), Named("desk"), Named("desk")
+    disk.let_go()
+    await _life_with(disk, desk)
+    bus = a_bus(disk, sync="thread")
+    bus.subscribe(EVERYTHING, desk.on_event)
+    await bus.start()
+    disk.gate.clear()
+    kills = [a_kill(), a_kill()]
+    publishing = [asyncio.ensure_future(bus.publish(kills[0]))]
+    await asyncio.sleep(0.01)  # its sync has begun: what comes now has a commit of its own, later
+    publishing.append(asyncio.ensure_future(bus.publish(kills[1])))
+    await asyncio.sleep(0.01)
+    assert _kills(desk) == kills
+    await bus.stop(timeout_s=0)
+    assert await asyncio.gather(*publishing) == [True, True]
+    assert cursor(disk, "desk.on_event", "control").floor == disk.head
+    bus = a_bus(disk)
+    bus.subscribe(EVERYTHING, again.on_event, name="desk.on_event")
+    async with bus:
+        await bus.join()
+    assert _kills(again) == []

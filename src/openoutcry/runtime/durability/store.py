@@ -319,6 +319,7 @@ class Store:
         self._uninstall()
         try:
             if self.commits.dead is None:
+                self.commits.commit_now()  # a kill switch in it was handled, and gets its position only here
                 self.saving.sweep()
                 last = self.commits.ask(sync=True)
                 self.commits.commit_now()
