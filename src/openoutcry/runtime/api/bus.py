@@ -12,7 +12,6 @@ from openoutcry.config import (
     BusConfig,
     HealthCheckConfig,
     PersistenceConfig,
-    check_flag,
     check_names,
 )
 from openoutcry.core.barrier import Verdict
@@ -21,26 +20,23 @@ from openoutcry.core.ledger import Ledger
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.pressure import BackpressureLevel, BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import ConfigError, JournalError
+from openoutcry.errors import JournalError
 from openoutcry.journals import EventPersistence
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.api.admin import Admin, moved
+from openoutcry.runtime.api.building import persistence_of, rounds_of, state_of
 from openoutcry.runtime.api.inspection import Envelope, Inspection
 from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
 from openoutcry.runtime.delivery.consumers import Consumers
-from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
-from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Handler, Subscription
 from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.rounds.barriers import SignalBarrier
-from openoutcry.runtime.rounds.rounds import Rounds
-from openoutcry.units import NS_PER_S
 
 
 class EventBus:
@@ -117,14 +113,14 @@ class EventBus:
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
             stand_in_max_age=stand_in_max_age,
-            persistence=_persistence(enable_persistence, persistence_config, journal),
+            persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
         )
-        self._bus = bus = _state(config, clock or clock_of_loop())
+        self._bus = bus = state_of(config, clock or clock_of_loop())
         make_slot = partial(StoreSlot, bus, config.persistence, journal, clock)
         self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
-        self._rounds = rounds = _rounds(config, clock)
+        self._rounds = rounds = rounds_of(config, clock)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = lifecycle = Lifecycle(
             self, bus, consumers, admission, intake, rounds, config, clock
@@ -668,32 +664,3 @@ class EventBus:
     drop_cursor = moved(Admin.drop_cursor)
     reassign_cursor = moved(Admin.reassign_cursor)
     recover_journal = moved(Admin.recover_journal)
-
-
-def _persistence(
-    enabled: bool, config: PersistenceConfig | None, journal: Journal | None
-) -> PersistenceConfig | None:
-    """Return the settings of the journal, or None for a bus without one."""
-    check_flag("enable_persistence", enabled)
-    if journal is not None and not hasattr(journal, "write"):
-        raise ConfigError(
-            f"journal is {journal!r}; it must be a Journal such as MemoryJournal(). For a file give "
-            "persistence_config=PersistenceConfig(path=...)"
-        )
-    wanted = enabled or journal is not None
-    return config or PersistenceConfig() if wanted else config
-
-
-def _state(config: BusConfig, clock: Clock) -> BusState:
-    history, window_ns = History(config.history_size), int(config.dedup_window_s * NS_PER_S)
-    seen = SeenIds(config.dedup_window, window_ns)
-    return BusState(config.max_queue_size, config.backpressure, clock, history, seen)
-
-
-def _rounds(config: BusConfig, clock: Clock | None) -> Rounds:
-    return Rounds(
-        signal_timeout_s=config.signal_timeout,
-        barrier_timeout_s=config.barrier_timeout,
-        stand_in_max_age_s=config.stand_in_max_age,
-        clock=clock,
-    )

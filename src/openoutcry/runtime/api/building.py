@@ -1,0 +1,40 @@
+"""What the parts of a bus are made from: its checked settings."""
+
+from openoutcry.config import BusConfig, PersistenceConfig, check_flag
+from openoutcry.errors import ConfigError
+from openoutcry.ports import Clock, Journal
+from openoutcry.runtime.delivery.history import History, SeenIds
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.rounds.rounds import Rounds
+from openoutcry.units import NS_PER_S
+
+
+def persistence_of(
+    enabled: bool, config: PersistenceConfig | None, journal: Journal | None
+) -> PersistenceConfig | None:
+    """Return the settings of the journal, or None for a bus without one."""
+    check_flag("enable_persistence", enabled)
+    if journal is not None and not hasattr(journal, "write"):
+        raise ConfigError(
+            f"journal is {journal!r}; it must be a Journal such as MemoryJournal(). For a file give "
+            "persistence_config=PersistenceConfig(path=...)"
+        )
+    wanted = enabled or journal is not None
+    return config or PersistenceConfig() if wanted else config
+
+
+def state_of(config: BusConfig, clock: Clock) -> BusState:
+    """Return the state that the parts of a bus share."""
+    history, window_ns = History(config.history_size), int(config.dedup_window_s * NS_PER_S)
+    seen = SeenIds(config.dedup_window, window_ns)
+    return BusState(config.max_queue_size, config.backpressure, clock, history, seen)
+
+
+def rounds_of(config: BusConfig, clock: Clock | None) -> Rounds:
+    """Return the rounds of a bus."""
+    return Rounds(
+        signal_timeout_s=config.signal_timeout,
+        barrier_timeout_s=config.barrier_timeout,
+        stand_in_max_age_s=config.stand_in_max_age,
+        clock=clock,
+    )
