@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final, TypeVar, get_origin, overload
 import msgspec
 
 from openoutcry.errors import InvalidEvent
+from openoutcry.events.fields import sound_of
 from openoutcry.events.types import EventType, member_name, type_name
 
 _C = TypeVar("_C", bound=type)
@@ -79,6 +80,7 @@ def settle() -> None:
             continue  # its definition raised, so it does not exist
         try:
             _fix_type(cls)
+            _fix_fields(cls)
             enter(cls, _written_name(cls), own=True)
         except InvalidEvent as problem:
             refused[cls] = problem
@@ -95,6 +97,16 @@ def _fix_type(cls: Any) -> None:
     fixed = isinstance(default, str | Enum)
     cls._own_event_type = default if fixed else None
     cls._fixed_event_type = type_name(default) if fixed else None
+
+
+def _fix_fields(cls: Any) -> None:
+    """Note what is checked in added fields. A `timestamp` of its own is read as that of `Event`."""
+    is_sound = sound_of(cls)
+    cls._adds_fields = is_sound is not None
+    if is_sound is not None:
+        cls._is_sound = is_sound
+    if "timestamp" in _annotations(cls):
+        cls.__annotations__["timestamp"] = Any
 
 
 def _annotations(cls: type) -> dict[str, Any]:
