@@ -59,10 +59,12 @@ def too_deep(value: object) -> Unfit:
 class Room:
     """What is left of the bytes that an event may have, counted low: a character or a value is one."""
 
-    __slots__ = ("left",)
+    __slots__ = ("known", "left")
 
     def __init__(self) -> None:
         self.left = MAX_BYTES
+        self.known: dict[int, tuple[int, int, object]] = {}
+        """By id: the bytes and the levels of what was looked into, so that what is shared is walked once."""
 
     def take(self, count: int) -> None:
         """Note that so much was used. Raises `Unfit` if there is less."""
@@ -71,8 +73,11 @@ class Room:
             raise Unfit(f"has more than {MAX_BYTES:,} bytes; store it elsewhere, and publish where", ...)
 
 
-def look_through(value: object, room: Room, *, finite: bool, depth: int = 0) -> None:
-    """Raise `Unfit` if a value is too deep or too large or, if `finite`, has a float that JSON has not."""
+def look_through(value: object, room: Room, *, finite: bool, depth: int = 0) -> int:
+    """Return how many levels a value has; a number has none.
+
+    Raises `Unfit` if it is too deep or too large or, if `finite`, has a float that JSON does not have.
+    """
     kind = type(value)
     if kind is str or kind is bytes:
         room.take(len(value))  # type: ignore[arg-type]
@@ -85,22 +90,34 @@ def look_through(value: object, room: Room, *, finite: bool, depth: int = 0) -> 
                 value,
             )
     elif isinstance(value, Enum):
-        look_through(value.value, room, finite=finite, depth=depth)
+        return look_through(value.value, room, finite=finite, depth=depth)
     else:
-        _look_into(value, room, finite=finite, depth=depth)
+        return _look_into(value, room, finite=finite, depth=depth)
+    return 0
 
 
-def _look_into(value: object, room: Room, *, finite: bool, depth: int) -> None:
-    if depth >= MAX_DEPTH:
+def _look_into(value: object, room: Room, *, finite: bool, depth: int) -> int:
+    size_bytes, levels, _ = room.known.get(id(value), (0, 0, None))
+    if depth + max(levels, 1) > MAX_DEPTH:
         raise too_deep(value)
-    if _is_flat(value, room, finite=finite):
-        return
+    if levels:
+        room.take(size_bytes)
+        return levels
+    before = room.left
+    inner = 0 if _is_flat(value, room, finite=finite) else _deepest(value, room, finite=finite, depth=depth)
+    room.known[id(value)] = before - room.left, 1 + inner, value
+    return 1 + inner
+
+
+def _deepest(value: object, room: Room, *, finite: bool, depth: int) -> int:
+    levels = 0
     for step, inner in _parts(value):
         room.take(1)
         try:
-            look_through(inner, room, finite=finite, depth=depth + 1)
+            levels = max(levels, look_through(inner, room, finite=finite, depth=depth + 1))
         except Unfit as problem:
             raise problem.within(_step(step)) from None
+    return levels
 
 
 def _is_flat(value: Any, room: Room, *, finite: bool) -> bool:

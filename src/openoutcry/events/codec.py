@@ -120,9 +120,9 @@ def _look_at_added(event: object, cls: type) -> None:
             _look_at(cls, name, value, room)
 
 
-def _look_at(cls: type, name: str, value: object, room: Room) -> None:
+def _look_at(cls: type, name: str, value: object, room: Room, *, finite: bool = True) -> None:
     try:
-        look_through(value, room, finite=True)
+        look_through(value, room, finite=finite)
     except Unfit as problem:
         raise unfit(cls, name, problem) from None
 
@@ -158,7 +158,7 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     """Return the event that `encode` wrote, of its own class, with every field as it was.
 
     Data without an `event_class` (written by another program) is read as the class whose type is fixed to its
-    `event_type`, and is checked like a constructor's arguments: a time in another unit than nanoseconds, or an
+    `event_type`, and checked like a constructor's arguments: a time in another unit than nanoseconds, or an
     int with more digits than its field, is refused. Raises `UnknownEventType` if no class is registered for
     it, and `InvalidEvent` for malformed JSON and missing, unknown or unacceptable fields: nothing is dropped,
     nothing is rounded and nothing is made up.
@@ -172,8 +172,7 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     known = _find(head.event_class, head.event_type)
     if not known.own or head.event_class is None:
         fields = _decode_fields(data, known, head.schema_version)
-        read = from_builtins(fields, known.cls) if known.own else _foreign_from_builtins(fields, known)
-        return _with_whole_times(read, known, data)
+        return from_builtins(fields, known.cls) if known.own else _foreign_from_builtins(fields, known)
     if head.event_id is None or head.timestamp is None or head.event_type is None:
         _require(known, head.event_id, head.timestamp, head.event_type)
     decoder = _decoders.get(known.cls) or _new_decoder(known)
@@ -202,11 +201,15 @@ def _read_as_written(decoder: Callable[[Any], Any], data: Any, known: KnownClass
 
 def _with_whole_times(event: Any, known: KnownClass, data: Any) -> Any:
     """Return the event, or raise `InvalidEvent` if a datetime in it was given more digits than it has."""
-    if not has_times(known.cls):
-        return event
     text = data if isinstance(data, str) else bytes(data).decode("utf-8", "replace")
     if _FINE_TIME.search(text) is not None:
         _compare_times(known, msgspec.json.decode(text), msgspec.to_builtins(event, str_keys=True))
+    return event
+
+
+def _with_whole_fields(event: Any, known: KnownClass, fields: Any) -> Any:
+    if has_times(known.cls):
+        _compare_times(known, fields, msgspec.to_builtins(event, str_keys=True, enc_hook=_own_value))
     return event
 
 
@@ -354,24 +357,27 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
     try:
         if written:
             with as_written():
-                return msgspec.convert(fields, known.cls, str_keys=True)
-        return msgspec.convert(fields, known.cls, str_keys=True)
+                event = msgspec.convert(fields, known.cls, str_keys=True)
+        else:
+            event = msgspec.convert(fields, known.cls, str_keys=True)
     except (*_UNREADABLE, TypeError, ValueError, OverflowError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
         _refuse(known, data.get("schema_version", 1), problem)
+    return _with_whole_fields(event, known, fields)
 
 
 def _own_values(known: KnownClass, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the data with numpy's scalars as Python's own. Raises `InvalidEvent` where a float rounds."""
     fields: dict[str, Any] = {}
+    room = Room()
     for key, value in data.items():
         if not isinstance(key, str):
             raise InvalidEvent(f"{known.name}: the key {shown(key)} is no field; correct the data")
-        try:
-            fields[str.__str__(key)] = value if type(value) is str else thaw(value)
-        except Unfit as problem:
-            raise unfit(known.cls, key, problem) from None
+        if type(value) is not str:
+            _look_at(known.cls, key, value, room, finite=False)
+            value = thaw(value)  # noqa: PLW2901 - the same value
+        fields[str.__str__(key)] = value
     names = encoded_names(known.cls) or {}
     for name in float_fields(known.cls):
         _require_exact(known.cls, name, fields.get(names.get(name, name)))
@@ -389,7 +395,7 @@ def _find(name: str | None, event_type: str | None) -> KnownClass:
     known = find_by_name(name) if name is not None else find_by_type(event_type or "")
     if known is None:
         raise UnknownEventType(
-            f"{CLASS_KEY} = {name!r}, event_type = {event_type!r}: no such class is registered; "
+            f"{CLASS_KEY} = {shown(name)}, event_type = {shown(event_type)}: no such class is registered; "
             f"import the module that defines it, or register_event it, and decode again",
         )
     return known
@@ -406,7 +412,7 @@ def _refuse(known: KnownClass, version: object, problem: Exception) -> NoReturn:
         raise problem.__cause__ from None
     near = _near_field(known, problem)
     raise InvalidEvent(
-        f"{known.name} (schema_version {version!r} in the data) cannot be read: {problem}{near}; "
+        f"{known.name} (schema_version {shown(version)} in the data) cannot be read: {problem}{near}; "
         f"read it with the version of the class that wrote it, or correct the data",
     ) from problem
 
@@ -455,6 +461,7 @@ def _foreign_from_builtins(data: dict[str, Any], known: KnownClass) -> Any:
                 ValueError(f"it has no field {key!r} (= {shown(data[key])})"),
             )
     try:
-        return msgspec.convert(fields, known.cls, str_keys=True)
+        event = msgspec.convert(fields, known.cls, str_keys=True)
     except (msgspec.ValidationError, TypeError, ValueError) as problem:
         _refuse(known, data.get("schema_version"), problem)
+    return _with_whole_fields(event, known, fields)

@@ -144,7 +144,7 @@ class Event(
             settle_text(self, "event_id")
         if type(self.source_agent) is not str:
             settle_text(self, "source_agent", empty=True)
-        if type(self.schema_version) is not int or self.schema_version < _FIRST_VERSION:
+        if self.schema_version is not _FIRST_VERSION:
             settle_count(self, "schema_version", low=_FIRST_VERSION)
         for link in _LINKS:
             value = getattr(self, link)

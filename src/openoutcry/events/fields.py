@@ -1,7 +1,7 @@
 """What the fields of users' classes may hold: one plan per class, made when its first instance is.
 
-The classes of this package check every field of their own. The fields that a user's subclass of `Event` adds are
-looked at when an event is made:
+The classes of this package check every field of their own. The fields that a user's subclass of `Event` adds
+are looked at when an event is made:
 
 - a numpy scalar becomes Python's own value, and a pandas time a datetime, if that is exactly the same;
 - an int in a field for floats becomes that float, or is refused if it has more digits than a float;
@@ -197,8 +197,8 @@ def _has_fields(member: Any) -> bool:
 
 
 def _is_foreign(member: Any) -> bool:
-    known = _is_single(member) or _is_collection(member) or _has_fields(member)
-    return isinstance(member, type) and member is not object and not known
+    known = member in (Any, object) or _is_single(member) or _is_collection(member) or _has_fields(member)
+    return isinstance(member, type) and not known
 
 
 def settle_fields(event: object) -> None:

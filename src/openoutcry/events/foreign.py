@@ -5,6 +5,7 @@ do pandas' times that fit a datetime. What cannot become one stays as it is, to 
 the field's name: a longdouble with more digits, a `Timestamp` with nanoseconds, an array, not-a-time.
 """
 
+import reprlib
 from datetime import datetime, timedelta
 from numbers import Integral
 from typing import Any, Final
@@ -12,6 +13,10 @@ from typing import Any, Final
 _SHOWN_CHARACTERS: Final = 500
 _SCALAR_KINDS: Final = frozenset("biufU")
 _MISSING: Final = frozenset({"NaTType", "NAType"})
+_CONTAINERS: Final = (list, tuple, dict, set, frozenset)
+_brief: Final = reprlib.Repr()
+_brief.maxlevel = 4
+_brief.maxstring = _brief.maxother = _brief.maxlong = _SHOWN_CHARACTERS
 _OWN: Final = frozenset({bool, int, float, str})
 
 
@@ -64,10 +69,13 @@ def is_array(value: Any) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return a value's repr for a message, cut to a length that a line can bear. Never raises."""
+    """Return a value's repr for a message, cut to a length that a line can bear. Never raises.
+
+    The repr itself may be endless: a list may hold another twice, and that one a third.
+    """
     try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - too deep, too many digits, or a user's __repr__
+        text = _brief.repr(value) if isinstance(value, _CONTAINERS) else repr(value)
+    except Exception:  # noqa: BLE001 - too many digits, or a user's __repr__
         return f"<a {type(value).__name__}>"
     if len(text) <= _SHOWN_CHARACTERS:
         return text

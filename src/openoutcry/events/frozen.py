@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from itertools import repeat
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
-from openoutcry.events.bounds import MAX_BYTES, MAX_DEPTH, Room, Unfit, too_deep
+from openoutcry.events.bounds import MAX_BYTES, Room, Unfit, look_through
 from openoutcry.events.foreign import plain, shown
 
 _MOST_BYTES: Final = 24
@@ -46,19 +45,18 @@ def freeze(value: object) -> object:
     are not strings, not-a-number), and for what is beyond the bounds of an event.
     """
     room = Room()
-    frozen = _freeze(value, room, 0)
+    look_through(value, room, finite=False)
+    frozen = _freeze(value)
     if (MAX_BYTES - room.left) * _MOST_BYTES > MAX_BYTES and len(msgspec.json.encode(frozen)) > MAX_BYTES:
         room.take(MAX_BYTES + 1)
     return frozen
 
 
-def _freeze(given: object, room: Room, depth: int) -> object:
+def _freeze(given: object) -> object:
     value = given if type(given) is dict or type(given) is list else plain(given)
-    room.take(1)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        room.take(len(value))
         return value if type(value) is str else str.__str__(value)
     if isinstance(value, int):
         if -(2**63) <= value < 2**64:
@@ -69,38 +67,33 @@ def _freeze(given: object, room: Room, depth: int) -> object:
             return float(value)
         raise Unfit("is not a finite number; use None", value)
     if isinstance(value, list | tuple | Mapping):
-        if depth >= MAX_DEPTH:
-            raise too_deep(value)
-        return _freeze_inner(value, room, depth + 1)
+        return _freeze_inner(value)
     raise Unfit(f"is a {type(value).__name__}, which JSON does not have; convert it before", value)
 
 
-def _freeze_inner(value: Any, room: Room, depth: int) -> object:
+def _freeze_inner(value: Any) -> object:
     steps = value.items() if isinstance(value, Mapping) else enumerate(value)
     frozen = []
     for step, item in steps:
         try:
-            frozen.append(_freeze(item, room, depth))
+            frozen.append(_freeze(item))
         except Unfit as problem:
             raise problem.within(f"[{shown(step)}]") from None
     if not isinstance(value, Mapping):
         return tuple(frozen)
-    return FrozenDict(zip(map(_key, value, repeat(room)), frozen, strict=True))
+    return FrozenDict(zip(map(_key, value), frozen, strict=True))
 
 
-def _key(key: object, room: Room) -> str:
+def _key(key: object) -> str:
     if not isinstance(key, str):
         raise Unfit(f"the key {shown(key)} is not a string; convert it before", key)
-    room.take(len(key))
     return key if type(key) is str else str.__str__(key)
 
 
-def thaw(value: Any, depth: int = 0) -> Any:
-    """Return `value` with numpy's scalars as Python's own. Raises `Unfit` if it is too deep."""
-    if isinstance(value, Mapping | list | tuple):
-        if depth >= MAX_DEPTH:
-            raise too_deep(value)
-        if isinstance(value, Mapping):
-            return {plain(key): thaw(item, depth + 1) for key, item in value.items()}
-        return [thaw(item, depth + 1) for item in value]
+def thaw(value: Any) -> Any:
+    """Return `value` with numpy's scalars as Python's own, at every depth."""
+    if isinstance(value, Mapping):
+        return {plain(key): thaw(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [thaw(item) for item in value]
     return plain(value)

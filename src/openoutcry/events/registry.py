@@ -19,6 +19,7 @@ import msgspec
 
 from openoutcry.errors import InvalidEvent
 from openoutcry.events.fields import sound_of
+from openoutcry.events.foreign import shown
 from openoutcry.events.types import EventType, member_name, type_name
 
 _C = TypeVar("_C", bound=type)
@@ -257,7 +258,7 @@ def event_type_of(event: object) -> str:
         found = event.event_type  # type: ignore[attr-defined]
     except AttributeError:
         raise InvalidEvent(
-            f"{event!r}: a {type(event).__name__} has no event_type; "
+            f"{shown(event)}: a {type(event).__name__} has no event_type; "
             f"publish Events, or objects that have an event_id and an event_type",
         ) from None
     kind = type(found)

@@ -42,6 +42,7 @@ _NUMPY_NS: Final = {
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _S_PER_DAY: Final = 86_400
+_MISSING: Final = "is not a time; leave the event out, or give it the time when it was seen"
 _REMEDY: Final = (
     "pass an aware datetime, or an int of nanoseconds since 1970 UTC, or ISO 8601 text with a time zone; "
     "timestamp_ns(value, unit=...) converts other counts"
@@ -81,7 +82,7 @@ def point_ns(given: object) -> int:
     """Return a point in time as nanoseconds. Raises `NotATime`."""
     value = plain(given) if type(given) is not int else given
     if is_missing(value):
-        raise NotATime("is not a time; leave the event out, or give it the time when it was seen")
+        raise NotATime(_MISSING)
     if isinstance(value, datetime):
         ns = _of_datetime(value)
     elif isinstance(value, str):
@@ -221,7 +222,9 @@ def _converted(given: Any, unit: str | None) -> int:
         ns = _of_datetime64(given)
     else:
         value = given if isinstance(given, Decimal | Fraction) else plain(given)
-        if unit is None or is_missing(value) or isinstance(value, datetime):
+        if is_missing(value):
+            raise NotATime(_MISSING)
+        if unit is None or isinstance(value, datetime):
             if type(value) is int:
                 raise NotATime('a number needs its unit; add unit="s", "ms", "us" or "ns"')
             if unit is not None:
@@ -251,7 +254,7 @@ def _of_datetime64(given: Any) -> int:
     """Return the nanoseconds of numpy's time, of any unit; its own cast to nanoseconds would wrap around."""
     found = _NUMPY_UNIT.fullmatch(given.dtype.name)
     if is_missing(given) or getattr(given, "shape", None) != () or found is None:
-        raise NotATime("is not a time; leave the event out, or give it the time when it was seen")
+        raise NotATime(_MISSING)
     count, unit = int(given.astype("int64")) * int(found[1] or 1), found[2]
     if unit in "YM":
         year, month = divmod(count * (12 if unit == "Y" else 1), 12)
