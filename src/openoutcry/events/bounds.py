@@ -166,4 +166,4 @@ def _step(step: Any) -> str:
     kind, name = step
     if kind == ".":
         return f".{name}"
-    return f"[{shown(name)}]" if kind == "[]" else f" key {shown(name)}"
+    return f"[{shown(name)}]" if kind == "[]" else " key"
