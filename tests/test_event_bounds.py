@@ -13,7 +13,7 @@ import pytest
 from openoutcry.errors import InvalidEvent
 from openoutcry.events import MAX_BYTES, MAX_DEPTH, Event, decode, encode, register_event
 from openoutcry.events.codec import Undecodable, decode_many, encode_many
-from openoutcry.trading import RiskAlertEvent, SignalEvent, SurveillanceAlertEvent, SystemEvent
+from openoutcry.trading import AlertSeverity, RiskAlertEvent, SignalEvent, SurveillanceAlertEvent, SystemEvent
 
 
 class Level(msgspec.Struct):
@@ -57,6 +57,10 @@ class Own:
     cell: "Cell | None" = None
     depth: frozenset[float] = frozenset()
     anything: Any = None
+
+
+def book(**fields: Any):
+    return Book(**fields)
 
 
 def nested(levels, kind=list):
@@ -108,7 +112,9 @@ def test_details_are_taken_up_to_the_bound_and_come_back(kind):
     for levels in (MAX_DEPTH, 495, 500, 5_000, 200_000):
         for make in (
             lambda deep: SystemEvent(details={"a": deep}),
-            lambda deep: SurveillanceAlertEvent(severity="info", alert_type="x", evidence={"a": deep}),
+            lambda deep: SurveillanceAlertEvent(
+                severity=AlertSeverity.INFO, alert_type="x", evidence={"a": deep}
+            ),
             lambda deep: SystemEvent.from_dict({**SystemEvent().to_dict(), "details": {"a": deep}}),
         ):
             with pytest.raises(
@@ -120,9 +126,9 @@ def test_details_are_taken_up_to_the_bound_and_come_back(kind):
 @pytest.mark.parametrize("field", ["anything", "params", "shape"])
 @pytest.mark.parametrize("levels", [MAX_DEPTH, 495, 5_000])
 def test_a_user_s_event_is_never_made_deeper_than_the_bound(field, levels):
-    assert decode(encode(Book(**{field: {"a": nested(MAX_DEPTH - 1)}}))).event_type == "book"
+    assert decode(encode(book(**{field: {"a": nested(MAX_DEPTH - 1)}}))).event_type == "book"
     with pytest.raises(InvalidEvent, match=rf"Book\.{field}\['a'\].* = <class 'list'>: lies more than"):
-        Book(**{field: {"a": nested(levels)}})
+        book(**{field: {"a": nested(levels)}})
 
 
 def test_structures_within_structures_count_as_levels():
@@ -219,3 +225,9 @@ def test_the_field_of_data_that_a_class_does_not_have_is_named_with_the_nearest(
             read()
     with pytest.raises(InvalidEvent, match=r"Own .*'vlaue'.*did you mean 'value'\?"):
         decode('{"event_class":"Own","event_id":"1","event_type":"own","vlaue":1.5}')
+
+
+def test_a_class_made_by_a_function_may_have_a_field_of_any_name():
+    cls = msgspec.defstruct("Odd", [("class", float, 0.0), ("x", float, 0.0)], bases=(Event,), kw_only=True)
+    event = cls(**{"class": 5, "x": 7})
+    assert [type(getattr(event, name)) for name in ("class", "x")] == [float, float]

@@ -5,6 +5,7 @@ import json
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import msgspec
 import pytest
@@ -245,10 +246,17 @@ def test_every_count_is_taken_under_a_virtual_clock_that_begins_in_1970():
 
 
 def test_the_time_of_a_trade_is_judged_in_the_same_way():
-    report = {"report_id": "r", "order_id": "o", "symbol": "ES", "side": "buy", "quantity": 1.0, "price": 1.0}
+    report: dict[str, Any] = {
+        "report_id": "r",
+        "order_id": "o",
+        "symbol": "ES",
+        "side": "buy",
+        "quantity": 1.0,
+        "price": 1.0,
+    }
     with pytest.raises(InvalidEvent, match=r"executed_at_ns = 1767364200: .*looks like seconds"):
-        TransactionReportEvent(**report, executed_at_ns=1_767_364_200)  # type: ignore[arg-type]
-    assert TransactionReportEvent(**report, executed_at_ns=NOON_NS).executed_at_ns == NOON_NS  # type: ignore[arg-type]
+        TransactionReportEvent(**report, executed_at_ns=1_767_364_200)
+    assert TransactionReportEvent(**report, executed_at_ns=NOON_NS).executed_at_ns == NOON_NS
 
 
 # --- the helper

@@ -461,7 +461,7 @@ def _foreign_from_builtins(data: dict[str, Any], known: KnownClass) -> Any:
                 ValueError(f"it has no field {key!r} (= {shown(data[key])})"),
             )
     try:
-        event = msgspec.convert(fields, known.cls, str_keys=True)
+        event: Any = msgspec.convert(fields, known.cls, str_keys=True)
     except (msgspec.ValidationError, TypeError, ValueError) as problem:
         _refuse(known, data.get("schema_version"), problem)
     return _with_whole_fields(event, known, fields)

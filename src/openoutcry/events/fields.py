@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import Enum
 from functools import lru_cache
+from keyword import iskeyword
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -76,9 +77,11 @@ def sound_of(cls: type) -> Callable[[Any], bool] | None:
 
 def _test(known: _Field, names: dict[str, Any]) -> str | None:
     """Return the test of one field as Python's source, or None if any value will do."""
-    value = f"self.{known.name}"
     if known.is_foreign or not (known.is_single or known.is_endless):
         return None
+    if not known.name.isidentifier() or iskeyword(known.name):
+        return "False"  # a class made by a function may have such a field
+    value = f"self.{known.name}"
     if known.kind is None or known.is_endless:
         return f"(type({value}) in LEAVES or type({value}) is float)"
     names[f"kind_of_{known.name}"] = known.kind

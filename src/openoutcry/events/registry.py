@@ -80,8 +80,8 @@ def settle() -> None:
         if getattr(cls, "__struct_config__", None) is None:
             continue  # its definition raised, so it does not exist
         try:
-            _fix_type(cls)
             _fix_fields(cls)
+            _fix_type(cls)
             enter(cls, _written_name(cls), own=True)
         except InvalidEvent as problem:
             refused[cls] = problem
