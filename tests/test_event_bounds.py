@@ -47,7 +47,7 @@ class Book(Event, kw_only=True):
     shape: Mapping[str, Any] | None = None
 
 
-@register_event
+@register_event(name="tests.bounds.Own")
 @dataclasses.dataclass
 class Own:
     event_id: str = "1"
@@ -224,7 +224,7 @@ def test_the_field_of_data_that_a_class_does_not_have_is_named_with_the_nearest(
         with pytest.raises(InvalidEvent, match=r"SystemEvent .*`mesage`.*did you mean 'message'\?"):
             read()
     with pytest.raises(InvalidEvent, match=r"Own .*'vlaue'.*did you mean 'value'\?"):
-        decode('{"event_class":"Own","event_id":"1","event_type":"own","vlaue":1.5}')
+        decode('{"event_class":"tests.bounds.Own","event_id":"1","event_type":"own","vlaue":1.5}')
 
 
 def test_a_class_made_by_a_function_may_have_a_field_of_any_name():

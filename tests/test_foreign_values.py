@@ -58,7 +58,7 @@ class BigOrder(OrderEvent, kw_only=True):
     edge: float = 0.0
 
 
-@register_event
+@register_event(name="tests.foreign.Own")
 @dataclasses.dataclass
 class Own:
     event_id: str = "1"
