@@ -189,7 +189,9 @@ def test_a_datetime_of_six_digits_and_a_text_of_nine_are_read_as_they_are():
 
 def test_a_datetime_of_a_class_of_a_user_is_never_given_more_digits_either():
     with pytest.raises(InvalidEvent, match=r"Own\.at = .*six digits"):
-        decode('{"event_class":"tests.times.Own","event_id":"1","event_type":"own","at":"2024-11-03T05:59:59.9999998Z"}')
+        decode(
+            '{"event_class":"tests.times.Own","event_id":"1","event_type":"own","at":"2024-11-03T05:59:59.9999998Z"}'
+        )
 
 
 # --- counts of another unit

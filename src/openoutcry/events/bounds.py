@@ -13,7 +13,6 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
-from uuid import UUID
 
 from openoutcry.events.foreign import shown
 
@@ -23,7 +22,7 @@ MAX_BYTES: Final = 16 * 2**20
 """How large an event may be when it is encoded."""
 
 LEAVES: Final = frozenset(
-    {type(None), bool, int, str, bytes, datetime, date, time, timedelta, Decimal, UUID},
+    {type(None), bool, int, str, bytes, datetime, date, time, timedelta, Decimal},
 )
 """Classes whose instances hold nothing else. Floats are looked at."""
 _NUMBERS: Final = frozenset({float, bool, type(None)})
