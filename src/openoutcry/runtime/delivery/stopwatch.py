@@ -8,8 +8,8 @@ A read of the clock costs about as much as a fast call. So a worker measures
   every sixteenth counts, for sixteen.
 
 So every call of a slow handler counts by itself: retries, time-outs and abandoned calls too. What is not
-known exactly is the batch in which a handler that was fast turns slow. If its calls took over 1 ms on average,
-each counts with the average; else one of them counts with all the time that the batch took beyond the usual.
+known exactly is the batch in which a handler that was fast turns slow. If its calls took over 1 ms on
+average, each counts with that; else one of them counts with all that the batch took beyond the usual.
 """
 
 from collections.abc import Callable, Iterator

@@ -252,12 +252,8 @@ class Worker:
             count, self.began_ns = len(batch.events), now_ns
             self.batches_count = number = self.batches_count + 1
             if not is_guarded or self._still_good(batch, now_ns):
-                call, handler, marker = drive, subscription.handler, self.marker
-                if marker is not None:
-                    call = marker.drive(batch, drive, alone=bus.holds.is_alone)
-                by_call = watch.by_call
-                if by_call:
-                    call = watch.timing(call, batch)
+                by_call, handler, marker = watch.by_call, subscription.handler, self.marker
+                call = drive if marker is None and not by_call else self._call_for(batch, marker, by_call)
                 self.batch = batch
                 tracker.calls += 1
                 try:
@@ -266,10 +262,7 @@ class Worker:
                     else:
                         await call(batch.iterator, handler)
                 except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
-                    if not guard.abandoned:
-                        watch.call_failed(batch, self.began_ns, timed=by_call)
-                        by_call = True
-                    goes_on = self._after_error(batch, error)
+                    goes_on, by_call = self._call_failed(batch, error, by_call), True
                 else:
                     goes_on = self._after_success(batch)
                 finally:
@@ -294,6 +287,13 @@ class Worker:
             if now_ns - slice_began_ns >= SLICE_LEAST_NS and now_ns - slice_began_ns >= bus.slice_ns():
                 await asyncio.sleep(0)
                 now_ns = slice_began_ns = clock_ns()
+
+    def _call_for(self, batch: Batch, marker: InFlightMarker | None, by_call: bool) -> Drive:
+        """Return what calls the handler for a batch that is marked, or measured call by call."""
+        call = self._drive
+        if marker is not None:
+            call = marker.drive(batch, call, alone=self._bus.holds.is_alone)
+        return self.stopwatch.timing(call, batch) if by_call else call
 
     # -- taking -------------------------------------------------------------------------------------
 
@@ -369,6 +369,12 @@ class Worker:
         if offsets is not None and batch.positions is not None:
             offsets.touched(len(batch.events))
         return not guard.is_stopping
+
+    def _call_failed(self, batch: Batch, error: BaseException, by_call: bool) -> bool:
+        """Count a call that raised, and see to its event. False when the worker must not go on."""
+        if not self.guard.abandoned:  # else it was counted then
+            self.stopwatch.call_failed(batch, self.began_ns, timed=by_call)
+        return self._after_error(batch, error)
 
     def _after_error(self, batch: Batch, error: BaseException) -> bool:
         """Retry or bury what failed. False when the worker must not go on."""
