@@ -23,7 +23,7 @@ SLOW_NS: Final = 1_000_000
 """A call that takes longer is slow."""
 FAST_CALLS: Final = 256
 """So many fast calls in a row, and they are measured by the batch."""
-SAMPLE_MASK: Final = 15
+SAMPLED: Final = 15
 """Of fast batches of one, every sixteenth is measured, and counts for all of them."""
 
 
@@ -37,7 +37,8 @@ class Stopwatch:
         always: Whether every call is measured by itself.
 
     Attributes:
-        by_call: Whether the calls of the next batch are to be measured one by one.
+        by_call: Whether calls are to be measured one by one; for a batch of one, that is its time.
+        apart: Whether a batch takes longer than its calls, as where an outbox commits what they published.
 
     """
 
@@ -49,11 +50,18 @@ class Stopwatch:
         "_usual_ns",
         "_waits",
         "always",
+        "apart",
         "by_call",
     )
 
     def __init__(
-        self, waits: Latencies, durations: Latencies, clock_ns: Callable[[], int], *, always: bool
+        self,
+        waits: Latencies,
+        durations: Latencies,
+        clock_ns: Callable[[], int],
+        *,
+        always: bool,
+        apart: bool,
     ) -> None:
         self._waits = waits
         self._durations = durations
@@ -62,6 +70,7 @@ class Stopwatch:
         self._usual_ns = 0
         self._began_ns: int | None = None
         self.always = always
+        self.apart = apart
         self.by_call = True
 
     # -- call by call -------------------------------------------------------------------------------
@@ -87,7 +96,12 @@ class Stopwatch:
             return  # it was given up, and counted then
         took_ns = self._clock_ns() - began_ns
         self._durations.record(took_ns)
+        self._judge(took_ns)
+
+    def _judge(self, took_ns: int) -> None:
+        """Decide by a call that was measured whether the next ones are."""
         if took_ns > SLOW_NS:
+            self.by_call = True
             self._fast_left = FAST_CALLS
         elif not self.always:
             self._fast_left -= 1
@@ -96,27 +110,21 @@ class Stopwatch:
     # -- by the batch -------------------------------------------------------------------------------
 
     def batch_ended(self, batch: Batch, began_ns: int, took_ns: int, calls: int) -> None:
-        """Count a batch whose calls were not measured one by one."""
-        is_slow = took_ns > SLOW_NS
-        stands_for = calls if calls > 1 or is_slow else SAMPLE_MASK + 1
-        durations = self._durations
+        """Count a batch whose calls were not timed: of one call, or of several fast ones."""
+        is_sample = calls == 1 and not self.by_call and took_ns <= SLOW_NS
+        stands_for = SAMPLED + 1 if is_sample else calls
         if not batch.attempts:
             self._waits.record(began_ns - batch.admitted_ns, stands_for)
-        if not is_slow:
-            self._usual_ns = took_ns // calls
-            durations.record(self._usual_ns, stands_for)
-            return
-        self._measure_calls()
-        if calls == 1 or took_ns > calls * SLOW_NS:
-            durations.record(took_ns // calls, calls)
+        if took_ns <= SLOW_NS or calls == 1 or took_ns > calls * SLOW_NS:
+            self._durations.record(took_ns // calls, stands_for)
         else:
             others = calls - 1
-            durations.record(self._usual_ns, others)
-            durations.record(max(took_ns - others * self._usual_ns, took_ns // calls))
-
-    def _measure_calls(self) -> None:
-        self.by_call = True
-        self._fast_left = FAST_CALLS
+            self._durations.record(self._usual_ns, others)
+            self._durations.record(max(took_ns - others * self._usual_ns, took_ns // calls))
+        if took_ns <= SLOW_NS:
+            self._usual_ns = took_ns // calls
+        if self.by_call or took_ns > SLOW_NS:
+            self._judge(took_ns)
 
     # -- calls that did not return ------------------------------------------------------------------
 
@@ -126,10 +134,11 @@ class Stopwatch:
             self._call_ended()
         else:
             self.batch_ended(batch, began_ns, self._clock_ns() - began_ns, max(1, batch.begun))
-            self._measure_calls()
+        self._judge(SLOW_NS + 1)  # whatever it took, the next ones are worth a look
 
-    def call_given_up(self, began_ns: int) -> None:
+    def call_given_up(self, batch: Batch | None, began_ns: int) -> None:
         """The bus goes on without the current call: it counts with the time that it has taken so far."""
-        if self._began_ns is None:
-            self._began_ns = began_ns
-        self._call_ended()
+        if self._began_ns is not None:
+            self._call_ended()
+        elif batch is not None:
+            self.batch_ended(batch, began_ns, self._clock_ns() - began_ns, 1)

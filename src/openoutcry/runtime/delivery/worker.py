@@ -33,7 +33,7 @@ from openoutcry.runtime.delivery.in_flight import InFlightMarker
 from openoutcry.runtime.delivery.loops import PROBE, Drive, await_each, call_each, own_copy, probe
 from openoutcry.runtime.delivery.outbox import posting
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.stopwatch import SAMPLE_MASK, SLOW_NS, Stopwatch
+from openoutcry.runtime.delivery.stopwatch import SAMPLED, SLOW_NS, Stopwatch
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.delivery.threads import HandlerThread, in_thread
 
@@ -180,6 +180,7 @@ class Worker:
             subscription.durations,
             bus.clock.now_ns,
             always=is_control or options.blocking or options.outbox,
+            apart=options.outbox,
         )
         self.marker = InFlightMarker.of(subscription, bus.durability.marks, is_control=is_control)
         context = copy_context()
@@ -252,9 +253,9 @@ class Worker:
             count, self.began_ns = len(batch.events), now_ns
             self.batches_count = number = self.batches_count + 1
             if not is_guarded or self._still_good(batch, now_ns):
-                by_call, handler, marker = watch.by_call, subscription.handler, self.marker
+                by_call, handler = watch.by_call if count > 1 else watch.apart, subscription.handler
+                self.batch, marker = batch, self.marker
                 call = drive if marker is None and not by_call else self._call_for(batch, marker, by_call)
-                self.batch = batch
                 tracker.calls += 1
                 try:
                     if count > PROBE:
@@ -276,7 +277,7 @@ class Worker:
                     await guard.spend_cancellation()
                 subscription.last_ns = now_ns = clock_ns()
                 took_ns = now_ns - self.began_ns
-                if not by_call and (count > 1 or took_ns > SLOW_NS or not number & SAMPLE_MASK):
+                if not by_call and (count > 1 or took_ns > SLOW_NS or not number & SAMPLED or watch.by_call):
                     watch.batch_ended(batch, self.began_ns, took_ns, len(batch.events))
                 if count >= self._limit or took_ns > SLICE_MOST_NS:
                     self._limit = _adapted(self._limit, took_ns, len(batch.events))
