@@ -44,6 +44,11 @@ class Watch:
         self._truth = truth
         self._kills: dict[tuple[str, str], _Kill] = {}
 
+    def move_to(self, loop: SimLoop) -> None:
+        """The bus goes on on another loop: what was on its way is delivered again there."""
+        self._loop = loop
+        self._kills = {}
+
     # -- kill switches ------------------------------------------------------------------------------
 
     def _free_ns(self) -> int:
