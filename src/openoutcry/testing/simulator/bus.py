@@ -110,7 +110,9 @@ class SimBus(EventBus):
 
     # -- publishing ---------------------------------------------------------------------------------
 
-    def _begin(self, event: Any, priority: bool, level: str | None) -> "Publication":
+    def _begin(
+        self, event: Any, priority: bool, level: str | None, *, is_beside: bool = False
+    ) -> "Publication":
         admission = self._admission
         event_type = str(getattr(getattr(event, "event_type", ""), "value", getattr(event, "event_type", "")))
         try:
@@ -127,13 +129,15 @@ class SimBus(EventBus):
             made.differs = self._truth.differs(sent, event) and sent.level > Level.MEMORY
             if event_type == KILL:
                 made.failures = self._kills.setdefault(event.event_id, made.failures)
-                if sent.status == "new":
+                if sent.status == "new" and not is_beside:
                     self._watch.expect_kill(event)
         return made
 
     @contextmanager
-    def _publishing(self, event: Any, priority: bool, level: str | None = None) -> "Iterator[Publication]":
-        made = self._begin(event, priority, level)
+    def _publishing(
+        self, event: Any, priority: bool, level: str | None = None, *, is_beside: bool = False
+    ) -> "Iterator[Publication]":
+        made = self._begin(event, priority, level, is_beside=is_beside)
         try:
             yield made
         except BaseException as error:
@@ -191,28 +195,25 @@ class SimBus(EventBus):
         journal = self._truth.journal
         return journal is not None and journal.dead is not None
 
-    def _check_room(self, made: "Publication") -> None:
-        sent = made.sent
-        if not made.accepted and sent is not None and sent.lane == "normal" and self.is_running:
-            self._watch.check_refused(made.event, is_kept=bool(sent.level))
-
     async def publish(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
         """As `EventBus.publish`."""
         with self._publishing(event, priority, level) as made:
             made.accepted = await super().publish(event, priority, level=level)
-            self._check_room(made)
         return made.accepted
 
     def publish_nowait(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
         """As `EventBus.publish_nowait`."""
         with self._publishing(event, priority, level) as made:
             made.accepted = super().publish_nowait(event, priority, level=level)
-            self._check_room(made)
+            sent = made.sent
+            if not made.accepted and sent is not None and sent.lane == "normal" and self.is_running:
+                self._watch.check_refused(event, is_kept=bool(sent.level))
         return made.accepted
 
     async def publish_in_thread(self, event: Any, priority: bool = False) -> bool:
         """Publish by `publish_threadsafe` from a thread, which has ended when the loop goes on."""
-        with self._publishing(event, priority) as made:
+        # (Another kill switch may come before this one, and fail.)
+        with self._publishing(event, priority, is_beside=True) as made:
             future = in_thread(lambda: EventBus.publish_threadsafe(self, event, priority))
             made.accepted = await asyncio.wrap_future(future)
         return made.accepted

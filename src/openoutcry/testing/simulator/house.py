@@ -79,7 +79,7 @@ class House:
             bus.subscribe("market_data", self._tape, name="tape", overflow=DropOldest(4))
         if plan.happens(0.5):
             kinds = plan.one_of((["market_data"], ["market_data", "order", "fill"]))
-            bus.subscribe(kinds, self._ponder, name="model", **self._terms())
+            bus.subscribe(kinds, self._ponder, name="model", **(self._terms() | {"timeout_s": None}))
         if plan.happens(0.5):
             bus.subscribe(["order", "fill"], self._passing, name="passing", durable=False)
         self._trouble.subscribe()

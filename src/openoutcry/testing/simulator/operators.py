@@ -41,8 +41,10 @@ class SimAdmin(Admin):
         return count
 
     def _is_taken(self, letter: DeadLetter) -> bool:
-        taker = self._truth.takers.get(letter.subscription)
-        return taker is not None and takes(taker.made.selectors, letter.event)
+        return any(
+            made.name == letter.subscription and takes(made.selectors, letter.event)
+            for made in self._bus.router
+        )
 
 
 class SimReleases:

@@ -2,6 +2,7 @@
 
 from typing import Any, Final, NamedTuple
 
+from openoutcry.config import Gate
 from openoutcry.core.lanes import Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.runtime.api.bus import EventBus
@@ -97,16 +98,23 @@ class Watch:
     # -- room ---------------------------------------------------------------------------------------
 
     def check_refused(self, event: Any, *, is_kept: bool) -> None:
-        """An event has just been refused for lack of room: then all that take it must have little left."""
+        """An event has just been refused for lack of room: then all that take it must have little left.
+
+        Of those that gate one is enough.
+        """
         state, admission = self._bus._bus, self._bus._admission  # noqa: SLF001 - as above
-        depths = []
+        depths, gating = [], [0]
         for subscription in state.router:
             box = subscription.mailbox
-            if takes(subscription.selectors, event):
-                is_empty = not box.counts or (is_kept and box.behind)
-                depths.append(0 if is_empty else box.waiting)
+            if not takes(subscription.selectors, event):
+                continue
+            is_empty = not box.counts or (is_kept and box.behind)
+            depths.append(0 if is_empty else box.waiting)
+            if isinstance(subscription.options.overflow, Gate) and not is_empty:
+                gating.append(box.waiting)
+        met = max(min(depths, default=0), *gating)
         way = admission.dispatcher.on_the_way + admission.slot.committing
-        if min(depths, default=0) + way < state.pressure.fall[1]:
+        if met + way < state.pressure.fall[1]:
             self._truth.fail(f"{event.event_id} was refused, and in the mailboxes that take it wait {depths}")
 
     # -- everything else ----------------------------------------------------------------------------
