@@ -166,14 +166,14 @@ class SimBus(EventBus):
         if sent is None:
             return
         # False, a full disk and the like: nothing was admitted. A dead journal, a cancellation: unknown; so is
-        # a kill switch that was delivered, and not handled before the bus stopped.
-        for_sure = error is None or (
-            isinstance(error, OpenOutcryError)
-            and not isinstance(error, JournalDead)
-            and not (isinstance(error, BusClosed) and sent.lane == "control")
-        )
+        # a kill switch that was delivered while the bus stopped, and is neither written nor known as handled.
+        is_delivered = sent.lane == "control" and (made.is_stopping or isinstance(error, BusClosed))
+        is_clear = isinstance(error, OpenOutcryError) and not isinstance(error, JournalDead)
+        for_sure = error is None or (is_clear and not is_delivered)
         if error is None and sent.lane == "control":
             self._truth.fail(f"the kill switch {sent.event.event_id} was refused")
+        if sent.lane == "control":
+            self._watch.refused(sent.event.event_id)
         if isinstance(error, DecidedOtherwise):
             self._decided_otherwise(sent, error)
         self._truth.refused(sent, for_sure=for_sure)
@@ -193,7 +193,7 @@ class SimBus(EventBus):
 
     def _is_dead(self) -> bool:
         journal = self._truth.journal
-        return journal is not None and journal.dead is not None
+        return journal is not None and (journal.dead is not None or journal.severed)
 
     async def publish(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
         """As `EventBus.publish`."""

@@ -70,7 +70,7 @@ class Faults:
     clock_jumps: float = 0.02
     crashes: int = 2
     power_cuts: float = 0.4
-    restarts: float = 0.25
+    restarts: float = 0.35
     otherwise: float = 0.1
     twins: float = 0.1
     strangers: float = 0.2

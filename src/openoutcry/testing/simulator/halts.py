@@ -37,7 +37,7 @@ def _check(truth: Truth, sent: Sent, scope: str, *, is_shown: bool, releases: li
 
 def _is_meant(release: Sent, sent: Sent) -> bool:
     """Return True if a release was to end a kill switch, or may have been."""
-    if release.event.scope != sent.event.scope or release.ended < sent.began:
+    if release.event.scope != sent.event.scope or 0 <= release.ended < sent.began:
         return False
     return not release.named or sent.event.event_id in release.named
 

@@ -95,7 +95,7 @@ class Seed:
             return dict(self._setting.options)
         chance = self._chance.stream("options")
         options: dict[str, Any] = {"max_queue_size": chance.one_of((4, 16, 64, 10_000)), "history_size": 100}
-        if chance.happens(0.9):
+        if chance.happens(0.85):
             options["persistence_config"] = PersistenceConfig(
                 socket=False,
                 level=chance.one_of(("process", "process", "disk", "memory")),
@@ -104,7 +104,7 @@ class Seed:
                 sync=chance.one_of(("inline", "thread")),
                 cursor_save_s=chance.one_of((0.02, 0.25, 2.0)),
             )
-        options["dedup_window"] = chance.one_of((64, 8_192))
+        options["dedup_window"] = chance.one_of((32, 32, 8_192))
         self.truth.window = options["dedup_window"]
         return options
 
@@ -310,6 +310,8 @@ class Life:
             tasks += self._begin(publishers)
         await self._let_publish(tasks, setting.life_s)
         bus.rounds_truth.check()
+        if self.journal is not None and self.journal.dead is not None:
+            self._loses_loop = False  # a dead journal is not started again on: it is recovered first
         if self._loses_loop:
             return publishers
         await self._end(bus)

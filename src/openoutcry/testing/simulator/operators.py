@@ -25,7 +25,7 @@ class SimAdmin(Admin):
         """As `Admin.redrive`."""
         truth = self._truth.letters
         letters = self._letters_of(subscription)
-        truth.check(letters if subscription is None else self._letters_of(None))
+        self._truth.check_letters(letters if subscription is None else self._letters_of(None))
         keys, is_certain = truth.redriving(letters, which, self._is_taken)
         self._truth.redriven.update(keys)
         count = super().redrive(subscription, anew=anew, **which)

@@ -73,11 +73,13 @@ class Trouble:
             found.append(self._strangers)
         if chance.happens(faults.twins * 3):
             found.append(self._twins)
-        if chance.happens(0.3):
-            found += [self._operate, self._officer]
+        if chance.happens(0.4):
+            found.append(self._operate)
+        if chance.happens(0.4):
+            found.append(self._officer)
         if chance.happens(0.2):
             found.append(self._levels)
-        if chance.happens(0.1):
+        if chance.happens(0.15):
             found.append(self._ticks)
         return found
 

@@ -79,6 +79,10 @@ class Watch:
                 key: kill for key, kill in self._kills.items() if key[0] != name or kill.scope != scope
             }
 
+    def refused(self, event_id: str) -> None:
+        """A kill switch was not accepted."""
+        self._kills = {key: kill for key, kill in self._kills.items() if key[1] != event_id}
+
     def ended(self, name: str) -> None:
         """A subscription has ended: it gets nothing more."""
         self._kills = {key: kill for key, kill in self._kills.items() if key[0] != name}
