@@ -95,7 +95,7 @@ class SimBus(EventBus):
         self._wrapped = {}
         self._kills = {}
         self.at_start, self.at_stop = [], []
-        self.on_dead_letter(truth.letters.buried)
+        self.on_dead_letter(truth.buried)
 
     def tear_down(self) -> None:
         """Remove what a bus that was not stopped leaves in the process."""
@@ -165,8 +165,8 @@ class SimBus(EventBus):
         sent = made.sent
         if sent is None:
             return
-        # False, a full disk and the like: nothing was admitted. A dead journal, a cancellation: unknown; so is
-        # a kill switch that was delivered while the bus stopped, and is neither written nor known as handled.
+        # False, a full disk and the like: nothing was admitted. A dead journal, a cancellation: unknown; so
+        # is a kill switch that was delivered while the bus stopped, and is neither written nor handled yet.
         is_delivered = sent.lane == "control" and (made.is_stopping or isinstance(error, BusClosed))
         is_clear = isinstance(error, OpenOutcryError) and not isinstance(error, JournalDead)
         for_sure = error is None or (is_clear and not is_delivered)
@@ -233,7 +233,11 @@ class SimBus(EventBus):
             made.accepted = receipt.accepted
             found = (receipt.duplicate, receipt.conflicting, receipt.unheard)
             due = (was_known, differs, running and not is_heard)
-            if receipt.accepted and (is_new or (was_known and sent is not None and sent.level)) and found != due:
+            if (
+                receipt.accepted
+                and (is_new or (was_known and sent is not None and sent.level))
+                and found != due
+            ):
                 truth.fail(f"the receipt of {event.event_id} says {found}; true is {due}")
         return receipt
 

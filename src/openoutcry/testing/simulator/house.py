@@ -60,7 +60,9 @@ class House:
         self._number = 0
         self._swallows = self._plan.stream("otherwise").happens(0.5)
         self._remembered: list[Any] = []
-        self._trouble = Trouble(bus, Chance(chance.seed, f"{chance.name}/trouble"), self._plan.stream("trouble"))
+        self._trouble = Trouble(
+            bus, Chance(chance.seed, f"{chance.name}/trouble"), self._plan.stream("trouble")
+        )
 
     # -- who subscribes -----------------------------------------------------------------------------
 

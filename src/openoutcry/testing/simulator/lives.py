@@ -16,6 +16,7 @@ from openoutcry.testing.simulator.bus import SimBus
 from openoutcry.testing.simulator.calls import Calls
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.disk import Disk, SimJournal
+from openoutcry.testing.simulator.endings import Endings
 from openoutcry.testing.simulator.faults import Faults
 from openoutcry.testing.simulator.halts import check_halts
 from openoutcry.testing.simulator.loop import Crashed, SimClock, SimLoop
@@ -168,6 +169,7 @@ class Life:
     def __init__(self, seed: Seed, chance: Chance, clock: SimClock, faults: Faults, *, last: bool) -> None:
         self._seed = seed
         self._truth = seed.truth
+        self._endings = Endings(seed.truth)
         self._chance = chance
         self._faults = faults
         self._is_last = last
@@ -373,7 +375,7 @@ class Life:
         if late:
             self._truth.fail(f"{STOPPED_S:g} s after the stop publishers still wait for an answer")
         self._raise_failed(tasks)
-        self._truth.check_stopped(bus.subscriptions, letters)
+        self._endings.check_stopped(bus.subscriptions, letters)
 
     def _begin(self, publishers: Iterable[Publisher]) -> "list[asyncio.Task[None]]":
         return [
@@ -416,7 +418,7 @@ class Life:
         self._watch.check_rest()
         check_halts(self._truth, bus.halted)
         bus.rounds_truth.check()
-        self._truth.check_drained(bus.dead_letters(), bus.subscriptions)
+        self._endings.check_drained(bus.dead_letters(), bus.subscriptions)
         try:
             await bus.flush()
         except JournalError as error:

@@ -62,6 +62,6 @@ class SimReleases:
 
     async def release(self, event: Any) -> None:
         """As `KillSwitches.release`."""
-        with self._publishing(event, False) as made:  # noqa: FBT003 - as `publish` has it
+        with self._publishing(event, False) as made:
             await self._inner.release(event)
             made.accepted = True

@@ -16,10 +16,10 @@ PATIENCE_S: Final = 5.0
 Call = Callable[[EventBus, Any], Any]
 
 CALLS: Final[dict[str, Call]] = {
-    "publish": lambda bus, event: EventBus.publish(bus, event),
-    "publish_nowait": lambda bus, event: EventBus.publish_nowait(bus, event),
+    "publish": EventBus.publish,
+    "publish_nowait": EventBus.publish_nowait,
     "publish_many": lambda bus, event: EventBus.publish_many(bus, [event]),
-    "publish_receipt": lambda bus, event: EventBus.publish_receipt(bus, event),
+    "publish_receipt": EventBus.publish_receipt,
     "flush": lambda bus, _event: EventBus.flush(bus),
     "join": lambda bus, _event: EventBus.join(bus),
     "open_round": lambda bus, _event: EventBus.open_round(bus),
@@ -52,7 +52,8 @@ def on_another_loop(call: Call, bus: EventBus, event: Any) -> Any:
     async def awaited() -> Any:
         result = call(bus, event)
         if isinstance(result, Awaitable):
-            return await asyncio.wait_for(result, PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                return await result
         return result
 
     return in_thread(lambda: asyncio.run(awaited()))

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import OpenOutcryError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Written
@@ -18,9 +19,10 @@ from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.testing.simulator.contents import Contents, content_of
 from openoutcry.testing.simulator.disk import SimJournal
 from openoutcry.testing.simulator.letters import LetterTruth
-from openoutcry.trading import MarketDataEvent
 
 HIGH: Final = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
+TICK: Final = str(EventType.MARKET_DATA.value)
+NO_ROOM: Final = "no room"
 KILL: Final = str(EventType.KILL_SWITCH.value)
 
 
@@ -347,6 +349,18 @@ class Truth:
             taker.settled.add(event.event_id)
             taker.settled_now.add(event.event_id)
 
+    def buried(self, letter: DeadLetter) -> None:
+        """A dead letter was filed."""
+        self.letters.buried(letter)
+        sent, taker = self.sent.get(letter.event.event_id), self.takers.get(letter.subscription)
+        if letter.reason != NO_ROOM or sent is None or taker is None:
+            return
+        if _type_of(sent.event) == TICK or (sent.level and taker.made.durable and not sent.is_raised):
+            self.fail(
+                f"there was no room for {sent.event.event_id} ({sent.level.name}) at {taker.name}, which "
+                "could have let it go, or read it in the journal"
+            )
+
     # -- the journal --------------------------------------------------------------------------------
 
     def written(self, entries: Sequence[Entry], changes: Changes | None, written: Written) -> None:
@@ -388,13 +402,13 @@ class Truth:
             return
         if event_id in taker.settled or not takes(taker.made.selectors, sent.event):
             return
-        if not self._is_folded(sent):
+        if not self.is_folded(sent):
             self.fail(
                 f"the saved cursor of {taker.name} on lane {lane} says that position {position} ({event_id}) "
                 "is settled, and it was neither handled nor buried"
             )
 
-    def _is_folded(self, sent: Sent, settled: Collection[str] | None = None) -> bool:
+    def is_folded(self, sent: Sent, settled: Collection[str] | None = None) -> bool:
         """Return True if a later kill switch of the same scope may stand for one, or does (in `settled`).
 
         None does across a release.
@@ -478,56 +492,3 @@ class Truth:
     def check_letters(self, letters: Iterable[Any]) -> None:
         """Check that the dead letters are there which must be."""
         self.letters.check(letters, self.losing())
-
-    def check_stopped(self, subscriptions: Iterable[Subscription], letters: Iterable[Any]) -> None:
-        """The bus has stopped: a kill switch that it took while it stopped is handled, or in the journal."""
-        taken = [s for s in self.sent.values() if s.lane == "control" and s.is_at_stop and s.life == self.life]
-        buried = {(letter.subscription, letter.event.event_id) for letter in letters}
-        for sent in taken:
-            is_kept = self.journal is not None and self.journal.find(sent.event.event_id) is not None
-            if not sent.is_certain or is_kept:
-                continue
-            for made in subscriptions:
-                taker = self.takers.get(made.name)
-                if taker is None or not takes(made.selectors, sent.event):
-                    continue
-                over = taker.settled | {event_id for name, event_id in buried if name == made.name}
-                if sent.event.event_id not in over and not self._is_folded(sent, over):
-                    self.fail(
-                        f"the kill switch {sent.event.event_id} was accepted while the bus stopped; no journal "
-                        f"has it, and {made.name} has not handled it"
-                    )
-
-    def check_drained(self, letters: Iterable[Any], subscriptions: Iterable[Subscription]) -> None:
-        """Everything has drained: for every taker, what was accepted must be handled or a dead letter.
-
-        Market data that no journal has may have been let go by a full mailbox, which has counted it.
-        """
-        subscriptions, letters = list(subscriptions), list(letters)
-        self.check_letters(letters)
-        losing = self.losing()
-        self.letters.check_drained(made.name for made in subscriptions if made.name not in losing)
-        buried = {(letter.subscription, letter.event.event_id) for letter in letters} | self.letters.dropped
-        let_go = {s.name: s.mailbox.normal.overflowed for s in subscriptions}
-        present = [self.takers[name] for name in let_go if name in self.takers]
-        for event_id, sent in self.sent.items():
-            if sent.status != "accepted" or (not sent.level and sent.life != self.life):
-                continue
-            for taker in present:
-                if sent.began <= taker.since or taker.loses(sent.lane):
-                    continue
-                is_passing = not taker.made.durable or not sent.level
-                if is_passing and (sent.life != self.life or sent.began <= taker.since_now):
-                    continue
-                over = taker.settled | {letter_id for name, letter_id in buried if name == taker.name}
-                if event_id in over or self._is_folded(sent, over):
-                    continue
-                if takes(taker.made.selectors, sent.event):
-                    may_go = isinstance(sent.event, MarketDataEvent) and is_passing and sent.lane == "normal"
-                    if may_go and let_go[taker.name] > 0:
-                        let_go[taker.name] -= 1
-                        continue
-                    self.fail(
-                        f"{event_id} ({sent.lane} lane, {sent.level.name}) was accepted in life {sent.life}, "
-                        f"and {taker.name} has neither handled it nor a dead letter of it"
-                    )
