@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,7 +198,10 @@ class SimBus(EventBus):
     async def publish(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
         """As `EventBus.publish`."""
         with self._publishing(event, priority, level) as made:
-            made.accepted = await super().publish(event, priority, level=level)
+            sent = made.sent
+            prompt = self.is_running and not made.survives and sent is not None and sent.lane != "control"
+            with self._watch.prompt(event) if prompt else nullcontext():
+                made.accepted = await super().publish(event, priority, level=level)
         return made.accepted
 
     def publish_nowait(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:

@@ -1,5 +1,7 @@
 """What must hold at any moment of a life: the ledger balances, bounds hold, kill switches arrive."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from openoutcry.config import Gate
@@ -16,6 +18,8 @@ KILL_TURNS_MOST: Final = 16
 """A kill switch is in its handler within so many turns of the loop,"""
 KILL_NS_MOST: Final = 1_000_000
 """and within this time, not counting the time for which the loop was blocked."""
+PROMPT_TURNS_MOST: Final = 2
+"""So many turns may pass until an event for which there is room is accepted in memory."""
 
 
 def balances(lane: Lane, mailbox: Mailbox) -> bool:
@@ -106,6 +110,25 @@ class Watch:
 
         Of those that gate one is enough.
         """
+        met, depths = self._met(event, is_kept=is_kept)
+        if met < self._bus._bus.pressure.fall[1]:  # noqa: SLF001 - as above
+            self._truth.fail(f"{event.event_id} was refused, and in the mailboxes that take it wait {depths}")
+
+    @contextmanager
+    def prompt(self, event: Any) -> Iterator[None]:
+        """Check that nobody waits in the block to publish an event for memory that meets little."""
+        met, depths = self._met(event, is_kept=False)
+        has_room = met < self._bus._bus.pressure.fall[1]  # noqa: SLF001 - as above
+        turn = self._loop.turns
+        yield
+        turns = self._loop.turns - turn
+        if has_room and turns > PROMPT_TURNS_MOST:
+            self._truth.fail(
+                f"{event.event_id} waited for {turns} turns, and in the mailboxes that take it wait {depths}"
+            )
+
+    def _met(self, event: Any, *, is_kept: bool) -> tuple[int, list[int]]:
+        """Return how many events a publisher meets, and how many wait for each who takes the event."""
         state, admission = self._bus._bus, self._bus._admission  # noqa: SLF001 - as above
         depths, gating = [], [0]
         for subscription in state.router:
@@ -116,10 +139,8 @@ class Watch:
             depths.append(0 if is_empty else box.waiting)
             if isinstance(subscription.options.overflow, Gate) and not is_empty:
                 gating.append(box.waiting)
-        met = max(min(depths, default=0), *gating)
         way = admission.dispatcher.on_the_way + admission.slot.committing
-        if met + way < state.pressure.fall[1]:
-            self._truth.fail(f"{event.event_id} was refused, and in the mailboxes that take it wait {depths}")
+        return max(min(depths, default=0), *gating) + way, depths
 
     # -- everything else ----------------------------------------------------------------------------
 
