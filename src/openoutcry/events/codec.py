@@ -360,7 +360,7 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
                 event = msgspec.convert(fields, known.cls, str_keys=True)
         else:
             event = msgspec.convert(fields, known.cls, str_keys=True)
-    except (*_UNREADABLE, TypeError, ValueError, OverflowError) as problem:
+    except (*_UNREADABLE, TypeError, ValueError, OverflowError, AttributeError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
         _refuse(known, data.get("schema_version", 1), problem)
