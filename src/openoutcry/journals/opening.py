@@ -39,6 +39,7 @@ class Opened(NamedTuple):
         checksum: The checksum of the last batch.
         wal: A descriptor of the write-ahead log for syncs; it stays open as long as the connection.
         unsynced_lost: Entries at `process` that a power cut took away.
+        origin: What the file says of its origin; empty where it says nothing.
         stems: What the file says of the stems of its ids; None where it says nothing.
 
     """
@@ -52,6 +53,7 @@ class Opened(NamedTuple):
     checksum: bytes
     wal: int
     unsynced_lost: int
+    origin: str
     stems: str | None
 
 
@@ -64,8 +66,13 @@ def chain_of(key: bytes | None) -> Chain:
     return Chain(key)
 
 
-def open_file(path: str | Path, key: bytes | None, engine: EngineName, *, floor: int = 0) -> Opened:
-    """Open a file for writing, and make it if there is none; `floor` is where a new one begins."""
+def open_file(
+    path: str | Path, key: bytes | None, engine: EngineName, *, floor: int = 0, origin: str | None = None
+) -> Opened:
+    """Open a file for writing, and make it if there is none.
+
+    A new one begins at `floor`, with `origin`, or by default one of its own.
+    """
     chain = chain_of(key)
     choose(engine)
     real = Path(os.path.realpath(path))
@@ -74,7 +81,7 @@ def open_file(path: str | Path, key: bytes | None, engine: EngineName, *, floor:
     db: Connection | None = None
     try:
         db = _connect(real, engine)
-        return _open(real, db, marks, chain, floor)
+        return _open(real, db, marks, chain, _first_settings(chain, floor, origin))
     except BaseException as problem:
         if db is not None:
             leave_alone(db, real, engine)
@@ -132,7 +139,7 @@ def leave_alone(db: Connection, path: Path, engine: EngineName) -> None:
         db.close()
 
 
-def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int) -> Opened:
+def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dict[str, str]) -> Opened:
     new = schema.is_empty(db, path)
     if new and marks.tells_of_entries:
         raise JournalCorrupt(
@@ -151,7 +158,7 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int
                 f"{path} cannot use a write-ahead log (it is {mode!r}); use a local file system"
             )
         if new:
-            schema.create(db, _first_settings(chain, floor), chain)
+            schema.create(db, first, chain)
             # without its write-ahead log the file must not look like one that nobody has used
             list(db.rows("PRAGMA wal_checkpoint(TRUNCATE)"))
         db.run("PRAGMA synchronous = NORMAL")
@@ -178,12 +185,14 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
     stems = settings.get("stems", None if head else "")
-    return Opened(path, db, marks, chain, floor, head, checksum, wal, lost, stems)
+    origin = settings.get("origin", "")
+    return Opened(path, db, marks, chain, floor, head, checksum, wal, lost, origin, stems)
 
 
-def _first_settings(chain: Chain, floor: int) -> dict[str, str]:
+def _first_settings(chain: Chain, floor: int, origin: str | None) -> dict[str, str]:
     return {
         "generation": os.urandom(16).hex(),
+        "origin": os.urandom(16).hex() if origin is None else origin,
         "checksum": chain.kind,
         "floor": str(floor),
         "floor_checksum": chain.start.hex(),
