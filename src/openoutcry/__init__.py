@@ -26,6 +26,7 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import (
     BusClosed,
     ConfigError,
+    DecidedOtherwise,
     DuplicateName,
     DuplicateRound,
     IllegalTransition,
@@ -103,6 +104,7 @@ __all__ = [
     "CorrelationAlertEvent",
     "CursorReport",
     "DeadLetter",
+    "DecidedOtherwise",
     "DecisionEvent",
     "DrillConfig",
     "DropOldest",

@@ -219,6 +219,19 @@ class Mailbox:
             or lane.has_waiting(number)
         )
 
+    def place(self, lane: Lane, event_id: str) -> int:
+        """Have the settling of an event noted that was queued before it was in the journal.
+
+        Returns its number in the lane; 0 if it is settled, or was never queued there.
+        """
+        for batch in self.open:
+            if batch.lane is lane and not (batch.positions and batch.positions[0]):
+                for number, event in enumerate(batch.events, batch.first):
+                    if event.event_id == event_id:
+                        batch.positions = ()
+                        return number
+        return lane.place(event_id)
+
     def forget_positions(self) -> None:
         """Forget where what is open stands: another journal is used from now on."""
         for batch in self.open:

@@ -79,6 +79,7 @@ class SubscriptionVitals:
         exhausted: Whether the recovery ladder is at its end.
         recovering: Whether the recovery ladder is at work.
         tried: What recovery has done so far.
+        otherwise: How many of its dead letters are there because its handler decided otherwise.
 
     """
 
@@ -103,6 +104,7 @@ class SubscriptionVitals:
     exhausted: bool = False
     recovering: bool = False
     tried: tuple[str, ...] = ()
+    otherwise: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,9 @@ class Vitals:
         silences: What is expected and does not come (`Rates.silences`).
         lapses: Leases that ran out (`Leases.lapsed`).
         drill: How the kill lane did (`Drills.report`); None without drills.
+        untaken: The kill switches that were published and nobody took, in words.
+        conflict: The last id that was used again for other content, in words, if that was lately.
+        conflicts: How often that has happened.
 
     """
 
@@ -165,3 +170,6 @@ class Vitals:
     silences: tuple[Silence, ...] = ()
     lapses: tuple[Lapse, ...] = ()
     drill: DrillReport | None = None
+    untaken: tuple[str, ...] = ()
+    conflict: str = ""
+    conflicts: int = 0

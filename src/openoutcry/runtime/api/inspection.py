@@ -104,7 +104,9 @@ class Inspection:
             published=admission.admitted - admission.admitted_before,
             high_priority=admission.high,
             control=admission.control,
-            duplicates=admission.duplicates,
+            duplicates=admission.again.duplicates,
+            conflicts=bus.conflicts.total - admission.conflicts_before,
+            unheard=dict(bus.unheard.counts),
             refused=dict(admission.refused),
             rate_limited_waits=admission.room.rate_limited_waits,
             room_waits=admission.room.room_waits,
@@ -224,6 +226,7 @@ class Inspection:
             "barrier": self._rounds.get_status(),
             "ledger": {"balances": books.balance, "rows": books.rows},
             "journal": None if store is None else store.status(),
+            "unheard": dict(bus.unheard.counts),
             "dead_letters": sum(row["dead_lettered"] for row in books.rows),
             "history": {"kept": bus.history.kept, "size": bus.history.size},
         }

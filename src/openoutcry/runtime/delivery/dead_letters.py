@@ -6,7 +6,7 @@ open is asked of the mailboxes; an event is known by its number in its lane.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -70,7 +70,7 @@ class LetterDispatcher(Protocol):
 
     def push(
         self,
-        subscriptions: Iterable[Subscription],
+        subscriptions: Sequence[Subscription],
         events: list[Any],
         at_ns: int,
         *,

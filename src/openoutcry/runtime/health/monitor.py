@@ -27,6 +27,7 @@ from openoutcry.core.rates import Rates
 from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vitals
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.consumers import Consumers
+from openoutcry.runtime.delivery.failures import described
 from openoutcry.runtime.delivery.stalls import StallWatch
 from openoutcry.runtime.delivery.state import BusState, guarded
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -180,6 +181,9 @@ class Monitor:
             silences=tuple(silences) if running else (),
             lapses=tuple(self.leases.lapsed(now_ns)) if running else (),
             drill=None if self._drills is None else self._drills.report(now_ns),
+            untaken=tuple(map(_kill_switch, bus.unheard.kill_switches.values())),
+            conflict=bus.conflicts.last if bus.conflicts.is_recent(now_ns) else "",
+            conflicts=bus.conflicts.total,
         )
 
     def _examined(self, subscription: Subscription, now_ns: int) -> SubscriptionVitals:
@@ -323,8 +327,10 @@ class Monitor:
         return min(dues, default=None)
 
     def _is_needed(self) -> bool:
-        watches = self._bus.rates is not None or len(self.leases) > 0 or self.journal.is_recovering
-        if watches or any(map(self._may_move, self._bus.router)):
+        bus = self._bus
+        watches = bus.rates is not None or len(self.leases) > 0 or self.journal.is_recovering
+        watches = watches or bus.conflicts.is_recent(bus.clock.now_ns())
+        if watches or any(map(self._may_move, bus.router)):
             self._looks_at_rest = 0
             return True
         self._looks_at_rest += 1
@@ -359,3 +365,9 @@ class Monitor:
                 for e in episodes[-10:]
             ],
         }
+
+
+def _kill_switch(event: Any) -> str:
+    """Return a kill switch in words."""
+    scope, reason = getattr(event, "scope", ""), getattr(event, "reason", "")
+    return f"{described(event)}{f' of {scope}' if scope else ''}{f' ({reason})' if reason else ''}"

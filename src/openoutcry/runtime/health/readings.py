@@ -9,6 +9,7 @@ from typing import Any
 from openoutcry.config import HealthCheckConfig
 from openoutcry.core.ladder import Ladder
 from openoutcry.core.latency import Latencies
+from openoutcry.core.retries import DECIDED_OTHERWISE
 from openoutcry.core.trends import LagTrend
 from openoutcry.core.vitals import SubscriptionVitals
 from openoutcry.runtime.delivery.consumer import Consumer
@@ -69,6 +70,8 @@ class Readings:
         self._seen: tuple[Totals, int, int] | None = None
         self._said_us: tuple[Recent, Recent] = ((None, None), (None, None))
         self._calls: dict[Worker, tuple[tuple[int, int], int]] = {}
+        self._letters_counted = (0, 0, 0)
+        self._otherwise = 0
         self.is_critical = subscription.options.keep or subscription.takes_high_priority
 
     def note(self, now_ns: int, lag: int) -> None:
@@ -138,7 +141,17 @@ class Readings:
             abandoned=subscription.abandoned,
             exhausted=self.ladder.is_exhausted,
             tried=self.ladder.tried,
+            otherwise=self._count_otherwise(),
         )
+
+    def _count_otherwise(self) -> int:
+        """Return how many dead letters are there because the handler decided otherwise."""
+        letters = self.subscription.dead_letters
+        ends = (len(letters), letters[0].letter_id, letters[-1].letter_id) if letters else (0, 0, 0)
+        if ends != self._letters_counted:
+            self._letters_counted = ends
+            self._otherwise = sum(letter.reason == DECIDED_OTHERWISE for letter in letters)
+        return self._otherwise
 
     def _latency_ns(self, late_ns: int) -> float | None:
         """Return the recent latency: the p99 or, if larger, how late a current call began."""
