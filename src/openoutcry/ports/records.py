@@ -189,7 +189,7 @@ class BuriedEvent(msgspec.Struct, frozen=True, kw_only=True):
         lane: The lane that it waited in.
         position: The event's position.
         payload: The event's JSON.
-        reason: `failed`, `timed out`, `stalled` or `quarantined`.
+        reason: `failed`, `timed out`, `decided otherwise`, `stalled` or `quarantined`.
         error: The last error as text.
         traceback: The last error's traceback as text.
         attempts: How often it was tried.
