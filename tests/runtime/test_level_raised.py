@@ -84,6 +84,34 @@ async def test_an_event_in_memory_is_journaled_when_its_level_is_raised(
         assert_settled(bus)
 
 
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("is_started", [False, True])
+@virtual
+async def test_the_lane_is_that_of_the_first_whatever_the_priority_of_the_second(
+    disk: Disk, first: bool, second: bool, is_started: bool
+):
+    desk = Desk()
+    bus = a_bus(disk.journal)
+    bus.subscribe("*", desk.on_event, name="desk")
+    if is_started:
+        await bus.start()
+        bus.subscription("desk").pause()
+    await bus.publish(an_order())
+    order = an_order()
+    await bus.publish(order, priority=first, level="memory")
+    assert await bus.publish(order, priority=second, level="disk")
+    journal = await disk.crash(bus)
+    assert desk.handled == []
+    bus = a_bus(journal)
+    bus.subscribe("*", desk.on_event, name="desk")
+    async with bus:
+        await bus.join()
+        assert [e.event_id for e in desk.handled].count(order.event_id) == 1
+        assert len(desk.handled) == 2
+        assert_settled(bus)
+
+
 @virtual
 async def test_nothing_is_handed_out_twice_while_the_bus_lives(disk: Disk):
     """Between memory events and journaled ones, waiting, in flight and settled, with others around."""

@@ -107,7 +107,7 @@ class Again:
             output.entry.event_id != event.event_id for output in outputs
         )
 
-    def meet(self, event: Any, lane: str, level: Level, answer: Answer | None = None) -> bool | Commit:
+    def meet(self, event: Any, level: Level, answer: Answer | None = None) -> bool | Commit:
         """Take an event whose id is known: nothing new is delivered, but its level is reached.
 
         Raises `DecidedOtherwise`, and what the journal has died of if the level is not reached.
@@ -117,7 +117,6 @@ class Again:
         if fields:
             bus.conflicts.note(event, fields, bus.clock.now_ns())
         self.duplicates += 1
-        is_kill_switch = event_type_of(event) == KILL_SWITCH
         if event.event_id in bus.unheard.kill_switches and bus.router.is_heard(event) and not fields:
             self._dispatcher.deliver_control_again(event)
         store = self._slot.store
@@ -135,7 +134,7 @@ class Again:
             return True
         if store.has(event.event_id):
             return store.commits.ask(sync=True)
-        return store.raise_level(event, "control" if is_kill_switch else lane, level)
+        return store.raise_level(event, level)
 
     def check(self, event: Any, level: Level, answer: Answer | None = None) -> None:
         """Look at an event that is about to be let in, whose id was forgotten here and may be in the journal.

@@ -283,7 +283,7 @@ class Admission:
         high = priority or event_type in HIGH_TYPES
         lane = "high" if high else "normal"
         if event.event_id in self.seen and not self.again.is_elsewhere(event):
-            return self.again.meet(event, lane, survives, answer)
+            return self.again.meet(event, survives, answer)
         if event_type == KILL_SWITCH:
             return self._admit_kill_switch(event, survives, answer)
         verdict = self._judge(event_type, high, patient=patient, paid=paid)
@@ -295,7 +295,7 @@ class Admission:
         store = self.slot.store
         if survives and store is not None and store.has_released(event.event_id):
             # An earlier life has accepted it: there is no room to be had for what delivers nothing new.
-            return self.again.meet(event, lane, survives, answer)
+            return self.again.meet(event, survives, answer)
         return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
 
     def _judge(self, event_type: str, high: bool, *, patient: bool, paid: bool) -> Admit | Refuse | Wait:
@@ -348,7 +348,7 @@ class Admission:
         """Deliver a kill switch at once, and have it written behind that."""
         store, bus = self.slot.store, self._bus
         if store is not None and store.knows(event.event_id):
-            return self.again.meet(event, "control", level, answer)
+            return self.again.meet(event, level, answer)
         stamp_cause(self._bus, event)
         self.seen.now.add(event.event_id)
         self.control += 1

@@ -58,6 +58,10 @@ class BeforeStart:
         """Return them in the order in which they came, but for the first `after`."""
         return [held.event for held in self._held[after:]]
 
+    def lane_of(self, event_id: str) -> str | None:
+        """Return the lane of an event that waits here; None if it does not."""
+        return next((held.lane for held in self._held if held.event.event_id == event_id), None)
+
     def committed(self, event_id: str) -> bool:
         """Note that an event that was in memory alone is in the journal now. False if it is not here.
 

@@ -37,6 +37,7 @@ from openoutcry.runtime.durability.saving import SavedCursors, Saving
 log = logging.getLogger("openoutcry")
 
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
+_KILL_SWITCH = str(EventType.KILL_SWITCH.value)
 HISTORY_LOOK = 16_384
 """How many entries of the journal the plain history looks at; the loop waits for it."""
 
@@ -222,12 +223,29 @@ class Store:
         position = self._find(event_id)
         return position is not None and (level is not Level.DISK or position <= self.journal.synced)
 
-    def raise_level(self, event: Any, lane: str, level: Level) -> Commit:
+    def _lane_of(self, event: Any) -> str:
+        """Return the lane that an event took from memory, whatever `priority` is given now."""
+        event_type = str(event_type_of(event))
+        if event_type in _HIGH:
+            return "control" if event_type == _KILL_SWITCH else "high"
+        held = self._dispatcher.before_start.lane_of(event.event_id)
+        if held is not None:
+            return held
+        for subscription in self._bus.router:
+            box, offsets = subscription.mailbox, subscription.offsets
+            if box.has_open(box.high, event.event_id) or (
+                offsets is not None and any(one.event_id == event.event_id for _, one, _ in offsets.high.held)
+            ):
+                return "high"
+        return "normal"
+
+    def raise_level(self, event: Any, level: Level) -> Commit:
         """Take an event that was delivered from memory into the next commit. Raises `InvalidEvent`.
 
         Who has not settled it has it in a lane, and keeps it; for the others it is settled. So nobody is
         handed it twice, and after a crash just those are handed it who had not settled it.
         """
+        lane = self._lane_of(event)
 
         def note(position: int) -> None:
             if self._dispatcher.commit_held(event, lane):
