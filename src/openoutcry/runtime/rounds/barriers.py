@@ -16,6 +16,7 @@ from openoutcry.core.terms import agree, to_ns
 from openoutcry.errors import ConfigError
 from openoutcry.events.sources import new_name
 from openoutcry.ports import Clock
+from openoutcry.runtime.ownership import resolve
 from openoutcry.runtime.rounds.timer import DeadlineTimer
 from openoutcry.units import NS_PER_S
 
@@ -275,8 +276,7 @@ class SignalBarrier:
         self._settled = True
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            if not waiter.done() and not waiter.get_loop().is_closed():
-                waiter.set_result(outcome)
+            resolve(waiter, outcome)
         if self._on_release is None:
             self._alarm.cancel()
         else:
