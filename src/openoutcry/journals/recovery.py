@@ -15,6 +15,7 @@ from openoutcry.journals.engines import Connection, EngineName, connect, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import WRITTEN, MarksFile
 from openoutcry.journals.opening import Opened, chain_of, open_file, sync_folder
+from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.rows import Chain, Row, is_urgent
 from openoutcry.journals.verifying import Progress, judge
 from openoutcry.ports import BuriedEvent, Changes, CursorState
@@ -63,11 +64,15 @@ def recover_into(
 
     """
     old, new = Path(source).resolve(), Path(os.path.realpath(target))
-    if new.exists():
-        raise JournalError(f"{new} exists; name a file that does not")
-    if not old.is_file():
-        raise JournalError(f"{old} is no file; put the journal back, or name the one that is to be recovered")
-    guard = MarksFile(Path(f"{old}-marks"))
+    with refusals_of(new):
+        if new.exists():
+            raise JournalError(f"{new} exists; name a file that does not")
+    with refusals_of(old):
+        if not old.is_file():
+            raise JournalError(
+                f"{old} is no file; put the journal back, or name the one that is to be recovered"
+            )
+        guard = MarksFile(Path(f"{old}-marks"))
     try:
         return _recover(old, new, lambda db: _left(db, guard), key, engine, progress, placing)
     finally:

@@ -18,6 +18,7 @@ from openoutcry.errors import JournalError
 from openoutcry.journals.engines import EngineName
 from openoutcry.journals.glance import is_still_of
 from openoutcry.journals.recovery import Recovered, recover_beside, recover_into
+from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.sqlite import SqliteJournal
 
 log = logging.getLogger("openoutcry")
@@ -80,6 +81,11 @@ def _clear_next(path: Path, permit: Permit) -> None:
 
 def finish_swap(path: Path) -> None:
     """Put the next journal in the place of the old one, which nobody has open, if there is a next one."""
+    with refusals_of(path):
+        _finish_swap(path)
+
+
+def _finish_swap(path: Path) -> None:
     following = next_of(path)
     if not following.exists():
         return

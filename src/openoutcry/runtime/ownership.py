@@ -27,22 +27,33 @@ running_loop: Final = _get_running_loop
 _known: Final["weakref.WeakSet[Ownership]"] = weakref.WeakSet()
 
 
-class Running:
+class _Nowhere:
+    """Where no thread is."""
+
+    __slots__ = ()
+    _thread_id = None
+
+
+class _Place:
     """Stands in for a loop that does not tell in which thread it runs, as one in C does not."""
 
-    __slots__ = ("_thread_id",)
+    __slots__ = ("_loop", "_thread")
 
-    def __init__(self, thread: int | None) -> None:
-        self._thread_id = thread
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread = get_ident()
+
+    @property
+    def _thread_id(self) -> int | None:
+        return self._thread if self._loop.is_running() else None
 
 
-NOWHERE: Final = Running(None)
-"""No thread is this one's."""
+NOWHERE: Final = _Nowhere()
 
 
 def place_of(loop: AbstractEventLoop) -> Any:
-    """Return what has a `_thread_id` that is the current thread's only while the loop runs in it."""
-    return loop if hasattr(loop, "_thread_id") else Running(get_ident())
+    """Return what has the current thread as its `_thread_id`, but only while the loop runs."""
+    return loop if hasattr(loop, "_thread_id") else _Place(loop)
 
 
 class Ownership:
@@ -104,8 +115,8 @@ class Ownership:
         """Raise `ForkedBus` in a child that was forked when it was in use: all that a harmless look needs."""
         if self._is_forked:
             raise ForkedBus(
-                f"{call}: this process is a child that was forked while the {self._what} was in use, which is "
-                "its parent's; make one in the child, or fork before anything is published or opened"
+                f"{call}: this is a child that was forked while the {self._what} was in use, which is its "
+                "parent's; make one in the child, or fork before anything is published or opened"
             )
 
     @property

@@ -122,7 +122,7 @@ class EventBus:
         make_slot = partial(StoreSlot, bus, config.persistence, journal, clock)
         self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
-        self._rounds = rounds = rounds_of(config, clock)
+        self._rounds = rounds = rounds_of(config, clock, bus.ownership)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = lifecycle = Lifecycle(
             self, bus, consumers, admission, intake, rounds, config, clock

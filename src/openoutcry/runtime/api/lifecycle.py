@@ -339,23 +339,25 @@ class Lifecycle:
             bus.running = False
             self._dispatcher.stalls.end()
             await self._consumers.stop(min(left_s(), CANCEL_GRACE_S))
-            is_saved = await self._slot.save(left_s())
+            problem = await self._slot.save(left_s())
             self._close()
             if was_running and bus.loop is not None:
                 uninstall(bus.loop)
             control, self._control = self._control, None
             if control is not None:
                 await control.stop(MOMENT_S)
-            self._slot.close(as_it_is=not is_saved)
+            self._slot.close(as_it_is=isinstance(problem, TimeoutError))
         finally:
             self._stopping = None
             bus.ownership.release()
             bus.stopped()
-        if not is_saved:
+        if isinstance(problem, TimeoutError):
             raise JournalError(
-                f"the disk did not answer within the {timeout_s:.3g} s of the stop, so nobody knows what of the "
-                "journal survives a power cut; see to the disk, or give stop() a longer timeout_s"
+                f"the disk did not answer within the {timeout_s:.3g} s of the stop, so nobody knows what of "
+                "the journal survives a power cut; see to the disk, or give stop() a longer timeout_s"
             )
+        if problem is not None:
+            raise problem
 
     def _left_s(self, loop: asyncio.AbstractEventLoop, least_s: float = AFTERWARDS_S) -> float:
         """How long the next step of the stop may take."""

@@ -91,7 +91,7 @@ class Subscribing:
             share=share,
             now_ns=now_ns,
             health=self._monitor,
-            check_thread=self._admission.check_thread,
+            ownership=self._bus.ownership,
             shared_holds=self._bus.holds,
         )
         if owner is not None:

@@ -129,23 +129,21 @@ class StoreSlot:
         if file is not None:
             file.close(as_it_is=as_it_is)
 
-    async def save(self, timeout_s: float) -> bool:
-        """Save everything, and wait for the disk in a thread. False if that took longer than `timeout_s`.
+    async def save(self, timeout_s: float) -> JournalError | TimeoutError | None:
+        """Save everything, and wait for the disk in a thread for at most `timeout_s`. Return what went wrong.
 
         On a disk that is waited for on the loop it returns at once: `close` does it.
         """
         store = self.store
         if store is None or store.commits.dead is not None or store.config.sync == "inline":
-            return True
+            return None
         store.commits.sync_in_thread()
         try:
             async with asyncio.timeout(timeout_s):
                 await store.flush()
-        except TimeoutError:
-            return False
-        except JournalError:  # `close` meets it as well, and says so
-            return True
-        return True
+        except (JournalError, TimeoutError) as error:
+            return error
+        return None
 
     def close(self, *, as_it_is: bool = False) -> None:
         """Save everything, sync, and close the journal if it was opened here.
