@@ -71,13 +71,13 @@ class Ownership:
         self._lock = Lock()
         self._is_forked = False
         self._in_use: Callable[[], bool] = bool  # which is False
-        self._on_forked: Callable[[], None] = _nothing
+        self._on_forked: Callable[[bool], None] = _nothing
         _known.add(self)
 
-    def watch(self, in_use: Callable[[], bool], on_forked: Callable[[], None]) -> None:
+    def watch(self, in_use: Callable[[], bool], on_forked: Callable[[bool], None]) -> None:
         """In a forked child, ask `in_use` whether the copy holds anything of the parent's besides a loop.
 
-        If so, or if it has a loop, `on_forked` is called there once, and every call raises `ForkedBus`.
+        If so, or if it has a loop, every call raises `ForkedBus` there. `on_forked` is told which it is.
         """
         self._in_use, self._on_forked = in_use, on_forked
 
@@ -166,14 +166,13 @@ class Ownership:
     def forked(self) -> None:
         """Note that this process is a child that was forked a moment ago."""
         self._lock = Lock()
-        if self._is_forked or (self.loop is None and not self._in_use()):
-            return
-        self._is_forked = True
-        self.loop = None
-        self._on_forked()
+        self._is_forked = self._is_forked or self.loop is not None or self._in_use()
+        if self._is_forked:
+            self.loop = None
+        self._on_forked(self._is_forked)
 
 
-def _nothing() -> None:
+def _nothing(_is_parents: bool) -> None:
     """Do nothing."""
 
 

@@ -107,6 +107,7 @@ class Lifecycle:
         if self.state in ("running", "stopping"):
             return
         ownership.claim(loop, "start")
+        self._leave_recovery_elsewhere()
         if self._persistence is None:
             self._start()
             return
@@ -136,15 +137,20 @@ class Lifecycle:
             )
         if self.state == "stopping":
             raise BusClosed("the bus is stopping: recover its journal when it has stopped, or start it again")
-        if self._recovering is not None and self._recovering.get_loop().is_closed():
-            self._slot.give_up_recovery()  # it was begun before the start, on a loop that is gone
-            self._recovering = None
+        self._leave_recovery_elsewhere()
         if self._recovering is None:
             self._recovering = asyncio.get_running_loop().create_task(
                 self._recover_journal(), name="openoutcry:recover", context=Context()
             )
             self._recovering.add_done_callback(self._recovery_is_over)
         return await _end_of(self._recovering, "the bus was stopped before its journal was recovered")
+
+    def _leave_recovery_elsewhere(self) -> None:
+        """Give up a recovery that was begun before the start, on another loop, which may be gone."""
+        recovering = self._recovering
+        if recovering is not None and recovering.get_loop() is not asyncio.get_running_loop():
+            self._slot.give_up_recovery()
+            self._recovering = None
 
     def _recovery_is_over(self, task: "asyncio.Task[Recovered]") -> None:
         if self._recovering is task:
@@ -176,6 +182,8 @@ class Lifecycle:
     async def _start_durable(self) -> None:
         """Have the agents restore their state, then start."""
         current.set(None)
+        if self._recovering is not None:
+            await asyncio.wait([self._recovering])
         store = self._slot.open()
         self._admission.access.restoring = True
         try:
@@ -273,6 +281,7 @@ class Lifecycle:
         self._admission.check_thread("stop")
         if self.state == "stopped" and self._starting is None:
             return
+        self._leave_recovery_elsewhere()
         from_handler = self._is_called_by_handler()
         loop = asyncio.get_running_loop()
         if self._stopping is not None:
@@ -405,9 +414,11 @@ class Lifecycle:
         waits = any(s.mailbox.waiting or s.control.waiting for s in self._bus.router)
         return waits or bool(self._dispatcher.staged or self._dispatcher.before_start)
 
-    def _forked(self) -> None:
-        """In a forked child: nothing passes, and nothing begins, should the copied loop run on."""
+    def _forked(self, is_parents: bool) -> None:
+        """In a forked child: of what is the parent's nothing passes or begins, should its loop run on."""
         self._intake.forked()
+        if not is_parents:
+            return
         self._admission.fast_path.leave()
         self._bus.running = False
         self._dispatcher.staged.clear()

@@ -123,6 +123,8 @@ class ControlServer:
                 f"see to the folder, or set socket = false"
             ) from problem
         except BaseException:
+            if self._socket is not None:  # asyncio may have begun to serve it
+                asyncio.get_running_loop().remove_reader(self._socket)
             self._give_up()
             raise
 

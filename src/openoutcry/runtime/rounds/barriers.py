@@ -50,8 +50,8 @@ class SignalBarrier:
     their answer the outcome is not valid. Bad settings raise `ConfigError`.
 
     The barrier belongs to one event loop, that on which it is made or first waited for, and a bus's to the
-    loop of the bus. So it needs no lock: it raises `WrongThread` in other threads, and one of its subclasses on
-    other loops and in forked children. Once it is over it may be read in any thread. If it is made outside a
+    loop of the bus. So it needs no lock: it raises `WrongThread` in other threads, or one of its subclasses
+    on other loops and in forked children. Once it is over any thread may read it. If it is made outside a
     loop, its deadline is on the system's monotonic clock unless a `clock` is given.
     """
 
