@@ -25,6 +25,7 @@ from openoutcry import (
     EventType,
     HealthCheckConfig,
     PersistenceConfig,
+    SignalDirection,
     SignalEvent,
     register_event,
 )
@@ -77,7 +78,12 @@ class Strategy:
         self.seen.append(event)
         assert await self.bus.publish(Order(event.symbol, 1))
         await self.bus.publish_signal(
-            SignalEvent(strategy_name="momentum", source_agent="momentum", symbol=event.symbol)
+            SignalEvent(
+                strategy_name="momentum",
+                source_agent="momentum",
+                symbol=event.symbol,
+                direction=SignalDirection.LONG,
+            )
         )
 
 
@@ -94,13 +100,17 @@ class Book:
         self.orders: list[Order] = []
         self.rebalances: list[Rebalance] = []
         bus.subscribe(EventType.ORDER, self.on_order)
-        bus.subscribe(Topic.REBALANCE, self.on_rebalance)  # type: ignore[arg-type]
+        bus.subscribe(Topic.REBALANCE, self.on_rebalance)
 
     async def on_order(self, event: Order) -> None:
         self.orders.append(event)
 
     async def on_rebalance(self, event: Rebalance) -> None:
         self.rebalances.append(event)
+
+
+class LateBook(Book):
+    """One that subscribes itself when the bus runs."""
 
 
 class WebClient:
@@ -198,8 +208,8 @@ def test_a_program_for_the_published_interface_runs_unchanged(durable, ends_by, 
         assert set(deciding.result(30)) == {"momentum"}
         client.request(app.drained())
 
-        async def subscribe_later() -> Book:
-            return Book(bus)
+        async def subscribe_later() -> LateBook:
+            return LateBook(bus)
 
         late = client.request(subscribe_later())
         assert client.request(app.tick(5001.0)) is True

@@ -601,7 +601,7 @@ def test_a_barrier_belongs_to_the_loop_on_which_it_was_made_and_may_be_read_anyw
 def _outcome_of(call: Callable[[], Any]) -> Any:
     try:
         result = call()
-        return asyncio.run(result) if inspect.isawaitable(result) else result
+        return asyncio.run(_within(result)) if inspect.isawaitable(result) else result
     except Exception as error:  # noqa: BLE001 - the error is the answer
         return error
 
