@@ -404,10 +404,11 @@ def test_a_tick_on_another_loop_raises_also_in_the_middle_of_a_batch():
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["another loop", "a closed loop"])
-def test_a_loop_that_stops_with_a_batch_open_lets_nothing_more_into_it(closed):
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_a_loop_that_stops_with_a_batch_open_lets_nothing_more_into_it(kind, closed):
     desk, bus = Desk(), EventBus()
     bus.subscribe("market_data", desk.on_event)
-    loop = asyncio.new_event_loop()
+    loop = pytest.importorskip(kind).new_event_loop()
     loop.set_exception_handler(lambda *_: None)
     late = a_tick(3.0)
 
