@@ -15,6 +15,8 @@ def refusals_of(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
+        if problem.errno is None:  # it is not the system's
+            raise
         kind = JournalFull if problem.errno in (errno.ENOSPC, errno.EDQUOT) else JournalError
         which = problem.filename if isinstance(problem.filename, str) else path
         raise kind(
