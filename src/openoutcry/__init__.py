@@ -53,6 +53,7 @@ from openoutcry.events import (
     encode,
     register_event,
     stamps,
+    timestamp_ns,
 )
 from openoutcry.journals import EventPersistence
 from openoutcry.runtime.api.bus import EventBus
@@ -177,4 +178,5 @@ __all__ = [
     "load_config",
     "register_event",
     "stamps",
+    "timestamp_ns",
 ]
