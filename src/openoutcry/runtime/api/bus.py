@@ -32,8 +32,9 @@ from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
 from openoutcry.runtime.delivery.consumers import Consumers
+from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
-from openoutcry.runtime.delivery.subscription import Handler, Subscription
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.rounds.barriers import SignalBarrier
@@ -449,8 +450,8 @@ class EventBus:
             round_id: Its id; by default a fresh one.
             roster: The agents that are expected; by default the registered ones.
             quorum: A count (int), or a share of the roster, rounded up (float); by default all of it.
-            critical: Agents without whose answer the outcome is not valid; by default those registered as
-                critical.
+            critical: Agents of the roster without whose answer the outcome is not valid; by default those
+                registered as critical.
             signal_timeout: How long to wait for all agents, in seconds; by default the bus's.
             barrier_timeout: The hard deadline, in seconds; by default the bus's.
 

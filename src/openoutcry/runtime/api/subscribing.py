@@ -9,18 +9,16 @@ from openoutcry.config import check_number
 from openoutcry.errors import DuplicateName, JournalError, NotSubscribed, SubscriptionError
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.consumers import Consumers
-from openoutcry.runtime.delivery.options import DEFAULT_OPTIONS, Options, SubscribeOptions, options_of
-from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.subscription import (
+from openoutcry.runtime.delivery.handlers import (
     Handler,
-    Selector,
-    Subscription,
-    is_coroutine_handler,
+    check_handler,
     qualified_name,
-    selectors_of,
-    takes,
+    signature_of,
     unwrapped,
 )
+from openoutcry.runtime.delivery.options import DEFAULT_OPTIONS, Options, SubscribeOptions, options_of
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.delivery.subscription import Selector, Subscription, selectors_of, takes
 from openoutcry.runtime.health.monitor import Monitor
 
 
@@ -53,7 +51,7 @@ class Subscribing:
         self._admission.check_thread("subscribe")
         selectors = selectors_of(event_type)
         options = options_of(**given)
-        _check_handler(handler, blocking=options.blocking)
+        check_handler(handler, blocking=options.blocking, timeout_s=options.timeout_s)
         _check_restore(options.restore, durable=options.durable)
         return self._subscribe(selectors, handler, name, options, owner)
 
@@ -188,6 +186,13 @@ def decorator(
         subscribe(_annotated(event_types[0]), event_types[0])
         return event_types[0]
 
+    for given in event_types:
+        if isinstance(given, type) and any("__call__" in vars(base) for base in given.__mro__):
+            raise SubscriptionError(
+                f"on({given.__qualname__}) decorates a class whose instances are handlers, and subscribes "
+                "none of them; make one, and subscribe it"
+            )
+
     def decorate(handler: Handler) -> Handler:
         wanted = [t for given in event_types for t in (given if isinstance(given, list | tuple) else [given])]
         subscribe(wanted or _annotated(handler), handler, **options)
@@ -199,24 +204,6 @@ def decorator(
 def _is_handler(value: Any) -> bool:
     """Return True for a handler, False for an event type or class: `@bus.on` takes either."""
     return callable(value) and not isinstance(value, type) and get_origin(value) is None
-
-
-def _check_handler(handler: Handler, *, blocking: bool = False) -> None:
-    if not callable(handler):
-        raise SubscriptionError(
-            f"the handler is {handler!r}; it must be a function of the event, coroutine or plain"
-        )
-    function = unwrapped(handler)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise SubscriptionError(
-            f"{qualified_name(handler)} is a generator function, and calling it runs nothing; "
-            "take the yield out"
-        )
-    if blocking and is_coroutine_handler(handler):
-        raise SubscriptionError(
-            f"{qualified_name(handler)} is a coroutine function, and blocking=True is for plain ones: take "
-            "the async out, or leave blocking out"
-        )
 
 
 def _check_restore(restore: Callable[[Any], None] | None, *, durable: bool) -> None:
@@ -245,18 +232,20 @@ def _check_same(known: Subscription, name: str | None, options: Options, owner: 
 
 def _annotated(handler: Handler) -> list[Any]:
     """Return the event classes that the annotation of the handler's first parameter names."""
+    check_handler(handler)
     name = qualified_name(handler)
     function = unwrapped(handler)
     if not inspect.isroutine(function):
         function = type(function).__call__
+    signature = signature_of(handler, follows=True)
+    parameters = [] if signature is None else list(signature.parameters)
     try:
-        parameters = list(inspect.signature(handler).parameters.values())
         hints = get_type_hints(function)
     except (NameError, AttributeError, TypeError, ValueError) as error:
         raise SubscriptionError(
             f"the annotation of {name} cannot be resolved ({error}); name the type: on(...)"
         ) from error
-    hint = hints.get(parameters[0].name) if parameters else None
+    hint = hints.get(parameters[0]) if parameters else None
     found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if not all(isinstance(item, type) and item not in (Any, types.NoneType) for item in found):
         raise SubscriptionError(

@@ -1,13 +1,13 @@
 """Driving a handler over a batch: the loops that call it."""
 
 from collections.abc import Callable, Coroutine, Iterator
-from inspect import isawaitable
+from inspect import isasyncgen, isawaitable, isgenerator
 from itertools import islice
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from openoutcry.core.lanes import Batch
-from openoutcry.runtime.delivery.subscription import Handler
+from openoutcry.runtime.delivery.handlers import Handler
 
 Drive = Callable[[Iterator[Any], Handler], Coroutine[Any, Any, None]]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,8 +26,20 @@ async def call_each(events: Iterator[Any], handler: Handler) -> None:
     """Call a handler for each event, and await what it returns if that can be awaited."""
     for event in events:
         result = handler(event)
-        if result is not None and isawaitable(result):
-            await result
+        if result is not None:
+            if isawaitable(result):
+                await result
+            else:
+                check_result(result)
+
+
+def check_result(result: Any) -> None:
+    """Raise if a handler returned something that has run nothing yet, and that nobody will run."""
+    if isgenerator(result) or isasyncgen(result):
+        raise TypeError(
+            f"the handler returned the generator {result.__qualname__!r}, of which nothing has run; take the "
+            "yield out, or go through it"
+        )
 
 
 async def probe(drive: Drive, batch: Batch, handler: Handler, clock_ns: Callable[[], int]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from openoutcry.core.ledger import LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import event_type_of, fixed_event_type
-from openoutcry.runtime.delivery.subscription import Handler, Selector, Subscription, identity, selects
+from openoutcry.runtime.delivery.handlers import Handler, identity
+from openoutcry.runtime.delivery.subscription import Selector, Subscription, selects
 
 ENDED_KEPT = 256
 
