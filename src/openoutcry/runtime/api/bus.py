@@ -332,6 +332,8 @@ class EventBus:
             blocking: The handler is a plain function that blocks (a database, a model, a computation), so it
                 is called in a thread of its own, one event after the other, or `concurrency` at a time. It
                 publishes with `publish_threadsafe`. A call over its time cannot be stopped; it is abandoned.
+            isolated: Give each call a fresh copy of the context. Otherwise what one call sets in a context
+                variable is seen by the next call of the subscription.
             supersede: An attribute, such as `symbol`, or a function of the event: a newer event of the same
                 type with the same value ends the current call for the older one, which counts as conflated,
                 as do those that wait. For long calls, such as those of a language model.

@@ -83,13 +83,14 @@ class InFlightMarker:
         if marks is None or subscription.offsets is None:
             return None
         try:
+            options = subscription.options
             lanes = ("control",) if is_control else ("high", "normal")
             return cls(
                 subscription.name,
                 marks,
                 lanes,
                 is_coroutine=subscription.is_coroutine,
-                has_own_drive=subscription.options.blocking or subscription.options.outbox,
+                has_own_drive=options.blocking or options.outbox or options.isolated,
             )
         except ConfigError as error:
             log.warning("the calls of %s cannot be marked: %s", subscription.name, error)

@@ -1,6 +1,7 @@
 """Driving a handler over a batch: the loops that call it."""
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextvars import Context, copy_context
 from inspect import isasyncgen, isawaitable, isgenerator
 from itertools import islice
 from types import FunctionType
@@ -31,6 +32,50 @@ async def call_each(events: Iterator[Any], handler: Handler) -> None:
                 await result
             else:
                 check_result(result)
+
+
+async def call_each_isolated(events: Iterator[Any], handler: Handler) -> None:
+    """Call a handler for each event in a fresh copy of the context, and await what it returns in there."""
+    for event in events:
+        context = copy_context()
+        result = context.run(handler, event)
+        if result is not None:
+            if isawaitable(result):
+                await _InContext(context, result)
+            else:
+                check_result(result)
+
+
+class _InContext:
+    """Something to await that runs in a context of its own.
+
+    It runs in the same task, so that the call is still the worker's, and can be cancelled as such.
+    """
+
+    __slots__ = ("_awaitable", "_context")
+
+    def __init__(self, context: Context, awaitable: Awaitable[Any]) -> None:
+        self._context = context
+        self._awaitable = awaitable
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        run = self._context.run
+        coroutine = _awaited(self._awaitable)
+        try:
+            waits_for = run(coroutine.send, None)
+            while True:
+                try:
+                    got = yield waits_for
+                except BaseException as error:  # noqa: BLE001 - thrown in from outside, for the coroutine
+                    waits_for = run(coroutine.throw, error)
+                else:
+                    waits_for = run(coroutine.send, got)
+        except StopIteration:
+            return
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> None:
+    await awaitable
 
 
 def check_result(result: Any) -> None:
