@@ -12,6 +12,7 @@ from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
 from openoutcry.core.retries import Again, DeadLetter, after_failure
 from openoutcry.events import event_type_of
+from openoutcry.runtime.delivery.error_log import ErrorLog
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 
@@ -62,6 +63,7 @@ class Failures:
         self._bus = bus
         self._loop = loop
         self._has_call = has_call
+        self._log = ErrorLog(bus.clock.now_ns)
         options = subscription.options
         self.in_order = options.retry.in_order and options.concurrency == 1
         self.breaker = None if options.breaker is None else Breaker(options.breaker, subscription.handled)
@@ -83,11 +85,13 @@ class Failures:
         subscription.streak.failed(subscription.handled)
         subscription.timeouts += timed_out
         subscription.last_error = text
+        self._log.tell(
+            logging.WARNING, error, name, f"{reason} on %s, attempt %d: %s", described(event), attempts, text
+        )
         step = after_failure(subscription.options.retry, attempts, random.random())  # noqa: S311 - jitter
         if isinstance(step, Again):
             subscription.retries += 1
             lane.retry(batch, now_ns() + step.wait_ns, in_order=self.in_order)
-            log.warning("%s %s on %s, attempt %d: %s", name, reason, described(event), attempts, text)
             if subscription.ended:
                 lane.withdraw()  # nobody is left to try again
             if subscription.options.concurrency > 1:

@@ -28,7 +28,7 @@ from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vital
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.stalls import StallWatch
-from openoutcry.runtime.delivery.state import BusState, guarded
+from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.health.drills import KillLaneDrills
 from openoutcry.runtime.health.journal import JournalMonitor, JournalSlot
@@ -260,7 +260,7 @@ class Monitor:
             log.log(level, "health: %s: %s", result.status.value, result.message)
         self._told = told
         for callback in tuple(self._callbacks):
-            guarded(callback, result)
+            self._bus.guard(callback, result)
 
     # -- acting -------------------------------------------------------------------------------------
 
