@@ -69,6 +69,8 @@ class EventBus:
         clock: Where time comes from; by default the running loop's own clock (a virtual one), or the
             machine's.
         history_size: How many events are kept for `get_event_history`.
+        history_bytes: About how many bytes they may take in memory; by default 64 MiB or, if more, 4 KiB for
+            each of `history_size`. Beyond that the oldest go; with a journal they are read from there.
         dedup_window: An `event_id` is recognised as a duplicate until this many further events were
             accepted, and always while its event waits or is in flight.
         dedup_window_s: The id is forgotten after this time as well, in seconds.
@@ -98,6 +100,7 @@ class EventBus:
         *,
         clock: Clock | None = None,
         history_size: int = 10_000,
+        history_bytes: int | None = None,
         dedup_window: int = 8_192,
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
@@ -110,6 +113,7 @@ class EventBus:
             barrier_timeout=barrier_timeout,
             backpressure=backpressure_config or BackpressureConfig(),
             history_size=history_size,
+            history_bytes=history_bytes,
             dedup_window=dedup_window,
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
@@ -578,8 +582,9 @@ class EventBus:
     def get_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
         """Return the most recent accepted events for audit, oldest first.
 
-        The newest `history_size` are in memory. With a journal it reads on there, also after a restart, in
-        the newest 16,384 entries. It is a plain call that blocks the loop; `read_event_history` reads all.
+        The newest `history_size` are in memory, if they fit into `history_bytes`. With a journal it reads on
+        there, also after a restart, in the newest 16,384 entries. It is a plain call that blocks the loop;
+        `read_event_history` reads all.
 
         Args:
             event_type: A type, a class, or a list of these; None for all.

@@ -159,7 +159,11 @@ class Inspection:
             "ledger": ledger.to_dict(),
             "journal": None if store is None else store.status(),
             "dead_letters": sum(row.dead_lettered for row in ledger.rows),
-            "history": {"kept": self._bus.history.kept, "size": self._bus.history.size},
+            "history": {
+                "kept": self._bus.history.kept,
+                "size": self._bus.history.size,
+                "bytes": self._bus.history.bytes_kept,
+            },
         }
 
     def _handlers(self) -> dict[str, Any]:

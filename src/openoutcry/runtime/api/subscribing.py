@@ -3,6 +3,7 @@
 import inspect
 import types
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
 from openoutcry.config import check_number
@@ -12,6 +13,7 @@ from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.handlers import (
     Handler,
     check_handler,
+    is_rerun,
     qualified_name,
     signature_of,
     unwrapped,
@@ -20,6 +22,7 @@ from openoutcry.runtime.delivery.options import DEFAULT_OPTIONS, Options, Subscr
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, selectors_of, takes
 from openoutcry.runtime.health.monitor import Monitor
+from openoutcry.spelling import warn
 
 
 class Subscribing:
@@ -67,7 +70,12 @@ class Subscribing:
         self._dispatcher.deliver()
         self._end_orphans()
         known = self._bus.router.find(handler)
-        if known is not None:
+        if known is None:
+            earlier = self._earlier_run_of(handler)
+            if earlier is not None and name in (None, earlier.name):
+                _check_same_run(earlier, options, owner)
+                return self._replace(earlier, selectors, handler)
+        else:
             _check_same(known, name, options, owner)
             known.selectors |= selectors
             self._bus.router.changed()
@@ -111,6 +119,27 @@ class Subscribing:
             self._consumers.begin(subscription)
         return subscription
 
+    def _earlier_run_of(self, handler: Handler) -> Subscription | None:
+        """Return the subscription of what an earlier run of the same notebook cell has made of a function."""
+        return next((s for s in self._bus.router if is_rerun(handler, s.subscribed)), None)
+
+    def _replace(
+        self, earlier: Subscription, selectors: frozenset[Selector], handler: Handler
+    ) -> Subscription:
+        """Put a function in the place of what an earlier run of its cell has made of it.
+
+        The name and all that belongs to it stay: what waits, the cursor, the dead letters.
+        """
+        self._bus.router.rename_handler(earlier, handler)
+        earlier.selectors = selectors
+        self._bus.router.changed()
+        earlier.take_over(handler)
+        warn(
+            f"{earlier.name} was defined again: from now on the new function handles its events, those that "
+            "wait included"
+        )
+        return earlier
+
     def _own_name(self, handler: Handler, *, durable: bool) -> str:
         """Return the name that a subscription gets from its handler; with a cursor it must be unique."""
         wanted = qualified_name(handler)
@@ -125,7 +154,7 @@ class Subscribing:
     def unsubscribe(self, event_type: Any, handler: Handler) -> None:
         """Take types from the subscription of a handler, and end it with the last one."""
         self._admission.check_thread("unsubscribe")
-        subscription = self._bus.router.find(handler)
+        subscription = self._bus.router.find(handler) or self._earlier_run_of(handler)
         selectors = selectors_of(event_type)
         if subscription is None or not selectors & subscription.selectors:
             raise NotSubscribed(f"{qualified_name(handler)} is not subscribed to {event_type!r}")
@@ -227,6 +256,18 @@ def _check_same(known: Subscription, name: str | None, options: Options, owner: 
         raise SubscriptionError(
             f"this handler is subscribed as {known.name!r} with {known.options}; it has one mailbox, "
             "so give other options with its first type, or unsubscribe it first"
+        )
+
+
+def _check_same_run(earlier: Subscription, options: Options, owner: object) -> None:
+    """Raise if a cell was run again with other options: the mailbox and what waits in it stay as they are."""
+    if options != earlier.options or owner is not None:
+        was = {f.name: getattr(earlier.options, f.name) for f in fields(options)}
+        changed = [f"{k} was {v!r}" for k, v in was.items() if v != getattr(options, k)] or ["owner"]
+        raise SubscriptionError(
+            f"{earlier.name} was subscribed by an earlier run of this cell with other options "
+            f"({', '.join(changed)}): unsubscribe that first, unsubscribe({list(earlier.types)}, "
+            f"{earlier.name}), and run the cell again"
         )
 
 

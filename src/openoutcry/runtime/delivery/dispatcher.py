@@ -137,7 +137,7 @@ class Dispatcher:
         batch = self.staged.copy()
         del self.staged[: len(batch)]
         bus = self._bus
-        bus.history.append(batch)
+        bus.history.append(batch, mixed=self.mixed)
         if bus.rates is not None:
             bus.rates.look(batch, self._staged_at_ns, mixed=self.mixed)
         seen = bus.seen

@@ -41,6 +41,19 @@ def is_coroutine_handler(handler: Handler) -> bool:
     return any(map(inspect.iscoroutinefunction, _functions(handler)))
 
 
+def as_coroutine(handler: Handler) -> Handler:
+    """Return a handler as a coroutine function, whatever it is."""
+    if is_coroutine_handler(handler):
+        return handler
+
+    async def call(event: Any) -> None:
+        result = handler(event)
+        if result is not None and inspect.isawaitable(result):
+            await result
+
+    return call
+
+
 def identity(handler: Handler) -> object:
     """Return what makes two handlers the same: the function and, for a method, the instance.
 
@@ -51,6 +64,26 @@ def identity(handler: Handler) -> object:
     if owner is not None and function is not None:
         return (id(owner), function)
     return handler if inspect.isroutine(handler) else id(handler)
+
+
+def is_rerun(handler: Handler, earlier: Handler | None) -> bool:
+    """Return True if a cell of a notebook was run again, and made `handler` of what was `earlier` before.
+
+    Only for functions at the top of an interactive `__main__`. One function made several times by the same
+    run, as in a loop, has the same code each time; a run compiles it anew.
+    """
+    if not (isinstance(handler, types.FunctionType) and isinstance(earlier, types.FunctionType)):
+        return False
+    is_same_name = handler.__qualname__ == earlier.__qualname__ and handler.__name__ != "<lambda>"
+    is_at_top = "<locals>" not in handler.__qualname__ and "." not in handler.__qualname__
+    is_new = handler.__code__ is not earlier.__code__
+    return is_same_name and is_at_top and is_new and _is_interactive(handler) and _is_interactive(earlier)
+
+
+def _is_interactive(function: types.FunctionType) -> bool:
+    """Return True for a function of a notebook or a prompt; a program's `__main__` has a file."""
+    names = function.__globals__
+    return names.get("__name__") == "__main__" and ("__file__" not in names or "get_ipython" in names)
 
 
 def check_handler(handler: Handler, *, blocking: bool = False, timeout_s: float | None = None) -> None:

@@ -89,6 +89,11 @@ class Router:
         self._by_handler[identity(handler)] = subscription
         self.changed()
 
+    def rename_handler(self, subscription: Subscription, handler: Handler) -> None:
+        """Know a subscription by another handler from now on, and not by the one before."""
+        self._by_handler = {k: s for k, s in self._by_handler.items() if s is not subscription}
+        self._by_handler[identity(handler)] = subscription
+
     def remove(self, subscription: Subscription) -> None:
         """Let a subscription go; its ledger rows are kept."""
         del self._by_name[subscription.name]

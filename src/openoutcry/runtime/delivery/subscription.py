@@ -23,7 +23,7 @@ from openoutcry.events import (
     check_type_name,
     fixed_event_type,
 )
-from openoutcry.runtime.delivery.handlers import Handler, is_coroutine_handler
+from openoutcry.runtime.delivery.handlers import Handler, as_coroutine, is_coroutine_handler
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.options import Options, mailbox_of
 
@@ -238,6 +238,7 @@ class Subscription:
         self.offsets: Offsets | None = None
         self.is_coroutine = is_coroutine_handler(handler)
         self.handler = handler
+        self.subscribed: Handler | None = handler
         self.moved_at: tuple[int, int] = (-1, now_ns)
         self._health = health
         self._check_thread = check_thread
@@ -259,6 +260,7 @@ class Subscription:
         self.owner = ref(owner, lambda _: on_gone(self))
         if getattr(self.handler, "__self__", None) is owner:
             weak = WeakMethod(self.handler)
+            self.subscribed = None
 
             def call(event: Any) -> Any:
                 method = weak()
@@ -276,6 +278,7 @@ class Subscription:
         """End. The record of an ended subscription must not keep an agent alive: the handler is let go."""
         self.holds.set(Hold.ENDED)
         self.handler = _nothing
+        self.subscribed = None
         self.owner = None
         self.detach()
 
@@ -319,6 +322,17 @@ class Subscription:
         """
         self._check_thread("resume")
         self.holds.lift(Hold.PAUSED)
+        self._health.resumed(self)
+        self.holds.lift(Hold.RECOVERY)
+        self._consumer.resumed()
+        self.wake()
+
+    def take_over(self, handler: Handler) -> None:
+        """Have another function handle the events after the current calls; it counts as mended."""
+        self.subscribed = handler
+        # The workers call it as they call the one before: awaited at once, or if it gives something to await.
+        self.handler = as_coroutine(handler) if self.is_coroutine else handler
+        self.mailbox.cut_all()
         self._health.resumed(self)
         self.holds.lift(Hold.RECOVERY)
         self._consumer.resumed()
