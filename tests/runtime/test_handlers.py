@@ -220,6 +220,18 @@ async def test_a_handler_that_returns_a_generator_has_failed():
         assert all("generator" in letter.error for letter in bus.dead_letters())
 
 
+@virtual
+async def test_a_handler_that_returns_the_function_to_call_has_failed():
+    agent = Agent()
+    async with EventBus() as bus:
+        bus.subscribe("*", lambda event: agent.on_tick, name="lambda", retry=False)
+        bus.subscribe("*", lambda event: [event], name="harmless", retry=False)
+        await bus.publish(a_tick())
+        await bus.join()
+        (letter,) = bus.dead_letters()
+        assert (letter.subscription, "without calling it" in letter.error) == ("lambda", True)
+
+
 # -- time-outs -----------------------------------------------------------------------------------------------
 
 

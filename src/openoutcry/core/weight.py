@@ -100,7 +100,7 @@ class Scales:
     def weigh(self, batch: list[Any], *, mixed: bool) -> int:
         """Return about how many bytes the events of a batch take; `mixed`: they may differ in class."""
         cls = type(batch[0])
-        if not mixed or len(batch) == 1:
+        if not mixed:
             count = len(batch)
             kind = self._kinds.get(cls)
             if kind is not None and kind.left > count and not kind.heavy_left:

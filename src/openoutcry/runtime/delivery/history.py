@@ -32,10 +32,10 @@ class History:
         self._scales = Scales(size)
         self._count = 0
 
-    def append(self, batch: list[Any], *, mixed: bool = True) -> None:
+    def append(self, batch: list[Any], *, mixed: bool = False) -> None:
         """Add a batch, which must not change afterwards, and let go of what is too old.
 
-        `mixed` says that its events may differ in class.
+        `mixed` says that its events differ in class, or may.
         """
         count = len(batch)
         self.admitted += count

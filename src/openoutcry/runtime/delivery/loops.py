@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context, copy_context
-from inspect import isasyncgen, isawaitable, isgenerator
+from inspect import isasyncgen, isawaitable, isgenerator, isroutine
 from itertools import islice
 from types import FunctionType
 from typing import Any, TypeVar, cast
@@ -85,6 +85,8 @@ def check_result(result: Any) -> None:
             f"the handler returned the generator {result.__qualname__!r}, of which nothing has run; take the "
             "yield out, or go through it"
         )
+    if isroutine(result):
+        raise TypeError(f"the handler returned {result!r} without calling it; call it with the event")
 
 
 async def probe(drive: Drive, batch: Batch, handler: Handler, clock_ns: Callable[[], int]) -> None:

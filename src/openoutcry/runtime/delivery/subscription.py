@@ -238,7 +238,7 @@ class Subscription:
         self.offsets: Offsets | None = None
         self.is_coroutine = is_coroutine_handler(handler)
         self.handler = handler
-        self.subscribed: Handler | None = handler
+        self.subscribed: Handler | None = handler  # as it was given
         self.moved_at: tuple[int, int] = (-1, now_ns)
         self._health = health
         self._check_thread = check_thread
