@@ -28,6 +28,7 @@ from typing import Any
 
 from openoutcry.core.repeats import Repeats, in_between
 from openoutcry.core.vitals import LoopVitals
+from openoutcry.logs import lines
 from openoutcry.ports import Clock
 from openoutcry.runtime.health.gil_yield import GilYield
 from openoutcry.units import NS_PER_S
@@ -264,7 +265,7 @@ class Watchdog:
                 over.handler,
                 late_ns / NS_PER_S,
                 in_between(untold),
-                "\n".join(stack),
+                lines(stack),
             )
 
     def _pong(self, ping: _Ping) -> None:
@@ -321,7 +322,7 @@ class Watchdog:
                     blockage.handler,
                     held_ns / NS_PER_S,
                     in_between(untold),
-                    "\n".join(stack),
+                    lines(stack),
                 )
 
 
