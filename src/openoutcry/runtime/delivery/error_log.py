@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openoutcry.core.repeats import Repeats, in_between
+from openoutcry.logs import Lines
+from openoutcry.printable import printable, printable_traceback
 
 log = logging.getLogger("openoutcry")
 
@@ -15,27 +17,43 @@ _ASYNCIO = str(Path(asyncio.__file__).parent)
 
 
 class ErrorLog:
-    """The errors of one culprit: a subscription's handler, or the callbacks of a bus."""
+    """The errors of one culprit: a subscription's handler, or the callbacks of a bus.
 
-    def __init__(self, now_ns: Callable[[], int]) -> None:
+    `holds_errors` says whether a record may hold the error, and so all that the frames of its traceback refer
+    to. Those of handlers have the traceback as text: their agents must be able to go.
+    """
+
+    def __init__(self, now_ns: Callable[[], int], *, holds_errors: bool) -> None:
         self._now_ns = now_ns
+        self._holds_errors = holds_errors
         self._repeats = Repeats()
 
     def tell(self, level: int, error: BaseException, who: str, text: str, *args: object) -> None:
         """Log an error of `who`, unless one of the same type from the same place was logged just before."""
         untold = self._repeats.note((who, type(error), place_of(error)), self._now_ns())
-        if untold is not None:
-            shown = error if can_be_shown(error) else None
-            log.log(level, "%s %s%s", who, text % args, in_between(untold), exc_info=shown)
+        if untold is None:
+            return
+        what, more = text % args, in_between(untold)
+        if self._holds_errors:
+            log.log(level, "%s %s%s", who, what, more, exc_info=error)
+        else:
+            log.log(level, "%s %s%s\n%s", who, what, more, Lines(safe_traceback(error).rstrip()))
 
 
-def can_be_shown(error: BaseException) -> bool:
-    """Return False for an error that raises when its traceback is written."""
+def safe_repr(value: object) -> str:
+    """Return `repr(value)`, or what can be said of a value whose own `__repr__` raises."""
     try:
-        traceback.format_exception(error)
+        return repr(value)
     except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
-        return False
-    return True
+        return f"<{type(value).__qualname__}, whose repr() raises>"
+
+
+def safe_traceback(error: BaseException) -> str:
+    """Return an error's traceback as text that is safe to show, as far as it can be had."""
+    try:
+        return printable_traceback(error)
+    except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
+        return "".join(traceback.format_tb(error.__traceback__)) + printable(safe_repr(error))
 
 
 def place_of(error: BaseException) -> Place | None:

@@ -80,7 +80,7 @@ class BusState:
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
-        self._callback_errors = ErrorLog(lambda: self.clock.now_ns())  # noqa: PLW0108 - another clock may come
+        self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
         self._callbacks: set[asyncio.Task[Any]] = set()
         self._joiners: list[asyncio.Future[None]] = []
         self.rates: Rates | None = None
