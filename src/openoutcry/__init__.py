@@ -50,6 +50,7 @@ from openoutcry.events import (
     encode,
     register_event,
     stamps,
+    timestamp_ns,
 )
 from openoutcry.journals import EventPersistence
 from openoutcry.runtime.api.bus import EventBus
@@ -171,4 +172,5 @@ __all__ = [
     "load_config",
     "register_event",
     "stamps",
+    "timestamp_ns",
 ]
