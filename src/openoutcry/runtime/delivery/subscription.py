@@ -27,6 +27,7 @@ from openoutcry.events import (
 from openoutcry.runtime.delivery.handlers import Handler, as_coroutine, is_coroutine_handler
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.options import Options, mailbox_of
+from openoutcry.runtime.ownership import Ownership
 
 log = logging.getLogger("openoutcry")
 
@@ -225,7 +226,7 @@ class Subscription:
     """One handler with all the types it takes, in one mailbox, run by its own workers.
 
     Made by `EventBus.subscribe`. `pause` and `resume` stop and restart handling; what is accepted meanwhile
-    waits.
+    waits. They belong to the loop of the bus; what is read here may be read in any thread of its process.
     """
 
     def __init__(
@@ -238,7 +239,7 @@ class Subscription:
         share: int,
         now_ns: int,
         health: HealthObserver,
-        check_thread: Callable[[str], None],
+        ownership: Ownership,
         shared_holds: SharedHolds,
     ) -> None:
         self.name = name
@@ -266,7 +267,7 @@ class Subscription:
         self.subscribed: Handler | None = handler  # as it was given
         self.moved_at: tuple[int, int] = (-1, now_ns)
         self._health = health
-        self._check_thread = check_thread
+        self._ownership = ownership
         self.attach(_NOBODY)
 
     def attach(self, consumer: Attached) -> None:
@@ -341,7 +342,7 @@ class Subscription:
 
     def pause(self) -> None:
         """Handle nothing more after the current calls until `resume`. Kill switches still get through."""
-        self._check_thread("pause")
+        self._ownership.check("pause")
         self.holds.set(Hold.PAUSED)
         self.mailbox.cut_all()
 
@@ -351,7 +352,7 @@ class Subscription:
         It undoes `pause`, closes the breaker where the bus has paused it because most of its events failed,
         and ends a quarantine; recovery may try everything anew.
         """
-        self._check_thread("resume")
+        self._ownership.check("resume")
         self.holds.lift(Hold.PAUSED)
         self._health.resumed(self)
         self.holds.lift(Hold.RECOVERY)
@@ -454,6 +455,7 @@ class Subscription:
 
     def state(self) -> str:
         """Return one word for what it is doing: what holds it (`core/holds.py`), or how busy it is."""
+        self._ownership.check_process("state")
         holds = self.holds
         if self.mailbox.stalled and not holds.ended:
             return "stalled"
@@ -465,6 +467,7 @@ class Subscription:
 
     def stats(self, now_ns: int) -> SubscriptionStats:
         """Return a frozen record of what it did so far."""
+        self._ownership.check_process("stats")
         return SubscriptionStats(**{**self.plain_stats(now_ns, self.ledger_counts()), "types": self.types})
 
     def plain_stats(self, now_ns: int, lanes: list[tuple[str, Counts]]) -> dict[str, Any]:
