@@ -1135,3 +1135,11 @@ def test_everything_that_reads_works_beside_a_running_bus(firm: Path) -> None:
         for verb in READERS:
             result = on(firm, verb)
             assert result.exit_code == 0, (verb, result.output)
+
+
+@pytest.mark.parametrize("verb", [("history",), ("export", "-o", "out.jsonl"), ("dlq", "list"), ("tail",)])
+def test_an_event_type_that_is_misspelt_is_a_mistake_and_not_an_empty_answer(
+    firm: Path, verb: tuple[str, ...]
+) -> None:
+    result = call(*verb, firm, "--type", "KILL-SWITCH")
+    assert (result.exit_code, "did you mean 'kill_switch'?" in result.output) == (2, True), result.output

@@ -26,7 +26,8 @@ def persistence_of(
 
 def state_of(config: BusConfig, clock: Clock) -> BusState:
     """Return the state that the parts of a bus share."""
-    history, window_ns = History(config.history_size), int(config.dedup_window_s * NS_PER_S)
+    window_ns = int(config.dedup_window_s * NS_PER_S)
+    history = History(config.history_size, config.history_bytes_most)
     seen = SeenIds(config.dedup_window, window_ns)
     return BusState(config.max_queue_size, config.backpressure, clock, history, seen)
 

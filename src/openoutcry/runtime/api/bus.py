@@ -32,8 +32,9 @@ from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
 from openoutcry.runtime.delivery.consumers import Consumers
+from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
-from openoutcry.runtime.delivery.subscription import Handler, Subscription
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.rounds.barriers import SignalBarrier
@@ -70,6 +71,8 @@ class EventBus:
         clock: Where time comes from; by default the running loop's own clock (a virtual one), or the
             machine's.
         history_size: How many events are kept for `get_event_history`.
+        history_bytes: About how many bytes they may take in memory; by default 64 MiB or, if more, 4 KiB for
+            each of `history_size`. Beyond that the oldest go; with a journal they are read from there.
         dedup_window: An `event_id` is recognised as a duplicate until this many further events were
             accepted, and always while its event waits or is in flight.
         dedup_window_s: The id is forgotten after this time as well, in seconds.
@@ -99,6 +102,7 @@ class EventBus:
         *,
         clock: Clock | None = None,
         history_size: int = 10_000,
+        history_bytes: int | None = None,
         dedup_window: int = 8_192,
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
@@ -111,6 +115,7 @@ class EventBus:
             barrier_timeout=barrier_timeout,
             backpressure=backpressure_config or BackpressureConfig(),
             history_size=history_size,
+            history_bytes=history_bytes,
             dedup_window=dedup_window,
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
@@ -351,6 +356,8 @@ class EventBus:
             blocking: The handler is a plain function that blocks (a database, a model, a computation), so it
                 is called in a thread of its own, one event after the other, or `concurrency` at a time. It
                 publishes with `publish_threadsafe`. A call over its time cannot be stopped; it is abandoned.
+            isolated: Give each call a fresh copy of the context. Otherwise what one call sets in a context
+                variable is seen by the next call of the subscription.
             supersede: An attribute, such as `symbol`, or a function of the event: a newer event of the same
                 type with the same value ends the current call for the older one, which counts as conflated,
                 as do those that wait. For long calls, such as those of a language model.
@@ -471,8 +478,8 @@ class EventBus:
             round_id: Its id; by default a fresh one.
             roster: The agents that are expected; by default the registered ones.
             quorum: A count (int), or a share of the roster, rounded up (float); by default all of it.
-            critical: Agents without whose answer the outcome is not valid; by default those registered as
-                critical.
+            critical: Agents of the roster without whose answer the outcome is not valid; by default those
+                registered as critical.
             signal_timeout: How long to wait for all agents, in seconds; by default the bus's.
             barrier_timeout: The hard deadline, in seconds; by default the bus's.
 
@@ -601,8 +608,9 @@ class EventBus:
     def get_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
         """Return the most recent accepted events for audit, oldest first.
 
-        The newest `history_size` are in memory. With a journal it reads on there, also after a restart, in
-        the newest 16,384 entries. It is a plain call that blocks the loop; `read_event_history` reads all.
+        The newest `history_size` are in memory, if they fit into `history_bytes`. With a journal it reads on
+        there, also after a restart, in the newest 16,384 entries. It is a plain call that blocks the loop;
+        `read_event_history` reads all.
 
         Args:
             event_type: A type, a class, or a list of these; None for all.

@@ -226,7 +226,11 @@ class Inspection:
             "ledger": {"balances": books.balance, "rows": books.rows},
             "journal": None if store is None else store.status(),
             "dead_letters": sum(row["dead_lettered"] for row in books.rows),
-            "history": {"kept": bus.history.kept, "size": bus.history.size},
+            "history": {
+                "kept": bus.history.kept,
+                "size": bus.history.size,
+                "bytes": bus.history.bytes_kept,
+            },
         }
 
 

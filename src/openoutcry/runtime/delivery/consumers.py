@@ -21,6 +21,11 @@ class Consumers:
     def __iter__(self) -> Iterator[Consumer]:
         return iter(self._by_subscription.values())
 
+    @property
+    def leaving(self) -> tuple[Consumer, ...]:
+        """Those of subscriptions that have ended; their calls may go on."""
+        return tuple(self._leaving)
+
     def of(self, subscription: Subscription) -> Consumer | None:
         """Return the consumer of a subscription; None while the bus does not run."""
         return self._by_subscription.get(subscription)

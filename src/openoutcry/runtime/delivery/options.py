@@ -14,6 +14,7 @@ from openoutcry.config import (
     Overflow,
     OverflowName,
     RetryPolicy,
+    check_flag,
     check_number,
     overflow_policy,
 )
@@ -46,6 +47,7 @@ class SubscribeOptions(TypedDict, total=False):
     outbox: bool
     restore: Callable[[Any], None] | None
     blocking: bool
+    isolated: bool
     supersede: str | Callable[[Any], object] | None
 
 
@@ -64,6 +66,7 @@ class Options:
     outbox: bool = False
     restore: Callable[[Any], None] | None = None
     blocking: bool = False
+    isolated: bool = False
     supersede: str | Callable[[Any], object] | None = None
 
     @property
@@ -115,6 +118,8 @@ def options_of(**given: Unpack[SubscribeOptions]) -> Options:
     if options.timeout_s is not None:
         check_number("timeout_s", options.timeout_s, 0, above=True)
     check_number("concurrency", options.concurrency, 1, whole=True)
+    for name in ("keep", "durable", "outbox", "blocking", "isolated"):
+        check_flag(name, getattr(options, name))
     if options.outbox and (options.blocking or not options.durable or options.concurrency != 1):
         raise SubscriptionError(
             f"outbox=True with durable={options.durable}, concurrency={options.concurrency}, "
