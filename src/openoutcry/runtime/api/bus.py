@@ -332,35 +332,7 @@ class EventBus:
             name: The subscription's name; by default made from the agent's and the function's.
             owner: An object whose life the subscription shares. It is held weakly: when it is gone, the bus
                 ends the subscription.
-            overflow: `gate` (waiting events count toward the bus's room, and none is dropped), `conflate`
-                (the newest per symbol is kept), `drop_oldest`, or `Conflate(key)`, `DropOldest(limit)`.
-            max_age_s: Events that are older when their turn comes are counted as expired, and not handled.
-            timeout_s: A call that takes longer is cancelled and has failed.
-            concurrency: How many calls may run at a time. Above 1 there is no order.
-            keep: `cleanup_dead_handlers` never removes it.
-            retry: What to do with failed calls: a `RetryPolicy`, or False for none. Default: three attempts.
-            breaker: When to pause the subscription because most of its events fail, so that the rest do not
-                become dead letters too: a `BreakerConfig`, or False for never. By default when 10 and at
-                least half of its last 20 events were given up.
-            durable: With a journal, how far the subscription has come is kept under its name, and after a
-                crash it gets what it had not settled. Its name must be unique and the same at every start.
-                False for one that wants only what happens while it exists.
-            outbox: With a journal, what the handler publishes is accepted when it has returned, in one commit
-                with the settling of its event, so that after a crash both or neither are there. In the
-                handler `publish` returns True at once; if the handler fails, or the commit is refused,
-                nothing was published. Kill switches and what is not journaled go out at once. One call at a
-                time.
-            restore: With a journal, a plain function that is called at every start with each event that the
-                subscription had settled, in the order of the journal and before it handles anything, so that
-                an agent can rebuild its state. It must have no effects: publishing in it raises.
-            blocking: The handler is a plain function that blocks (a database, a model, a computation), so it
-                is called in a thread of its own, one event after the other, or `concurrency` at a time. It
-                publishes with `publish_threadsafe`. A call over its time cannot be stopped; it is abandoned.
-            isolated: Give each call a fresh copy of the context. Otherwise what one call sets in a context
-                variable is seen by the next call of the subscription.
-            supersede: An attribute, such as `symbol`, or a function of the event: a newer event of the same
-                type with the same value ends the current call for the older one, which counts as conflated,
-                as do those that wait. For long calls, such as those of a language model.
+            **options: As in `SubscribeOptions`, where each is described.
 
         Raises:
             SubscriptionError: The type, the handler or an option is not usable.
