@@ -268,7 +268,7 @@ def test_an_unknown_overflow_policy_is_refused_with_the_known_ones(given):
 
 @pytest.mark.parametrize("given", ["a.db", Path("a.db")])
 def test_a_journal_s_path_may_be_a_string(given):
-    assert PersistenceConfig(path=given).path == Path("a.db")
+    assert PersistenceConfig(path=given).path == Path("a.db").absolute()
 
 
 @pytest.mark.parametrize("given", ["", None, 5, True])

@@ -53,8 +53,10 @@ class EventBus:
         await bus.join()
     ```
 
-    The bus belongs to one event loop; other threads call `publish_threadsafe` and nothing else: the other
-    methods raise `WrongThread` there. Operators' verbs are on `bus.admin`.
+    It may be made and subscribed to in any thread, one after the other. From `start` to `stop` it belongs
+    to one event loop: other threads call `publish_threadsafe` and `is_running`, and everything else raises
+    `WrongThread` there, `WrongLoop` on another loop, `LoopClosed` when the loop was closed without a stop,
+    and `ForkedBus` in a forked child. Operators' verbs are on `bus.admin`.
 
     Args:
         max_queue_size: The most events that wait in the fullest gating mailbox.
@@ -120,7 +122,7 @@ class EventBus:
         make_slot = partial(StoreSlot, bus, config.persistence, journal, clock)
         self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
-        self._rounds = rounds = rounds_of(config, clock)
+        self._rounds = rounds = rounds_of(config, clock, bus.ownership)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = lifecycle = Lifecycle(
             self, bus, consumers, admission, intake, rounds, config, clock
@@ -168,7 +170,7 @@ class EventBus:
             InvalidEvent: It is not an event, or cannot be encoded.
             NotAuthorised: Its source may not publish it.
             BusClosed: The bus is stopping or stopped.
-            WrongThread: The call came from another thread.
+            WrongThread: Another thread or loop called it, a forked child, or the loop was closed.
             JournalFull, JournalLocked: The journal takes nothing at the moment; nothing was accepted.
             JournalDead: A write or sync has failed. Nothing was delivered. It is not known whether the event
                 is on the disk; publishing it again on the next journal is safe.
@@ -198,13 +200,18 @@ class EventBus:
         return await self._admission.publish_many(events, priority)
 
     def publish_threadsafe(self, event: Any, priority: bool = False) -> "Future[bool]":
-        """Publish from any thread.
+        """Publish from any thread of this process. Before the start it queues.
 
         Events of one thread keep their order; kill switches and high-priority events overtake the others. At
         most `max_queue_size` events wait for the loop; beyond that the answer is False at once.
 
         Returns:
-            A `concurrent.futures.Future` with what `publish` would return or raise.
+            A `concurrent.futures.Future` with what `publish` would return or raise. What was handed in before
+            the loop was closed waits for the next `start`, or for `stop`.
+
+        Raises:
+            LoopClosed: The loop of the bus was closed without a stop.
+            ForkedBus: This is a forked child.
 
         """
         return self._intake.put(event, priority=priority)
@@ -235,8 +242,9 @@ class EventBus:
         bus can be started again, also on another loop.
 
         Raises:
-            WrongThread: The bus is running on another event loop.
-            BusClosed: A handler called it while the bus is stopping.
+            WrongThread, WrongLoop: The bus is running on another event loop, which is not closed.
+            ForkedBus: This is a forked child of a process in which it was in use.
+            BusClosed: A handler called it while the bus is stopping, or `stop` came before it had started.
             JournalError: The journal cannot be opened, in one of the ways that the subclasses name.
 
         """
@@ -246,9 +254,19 @@ class EventBus:
         """Stop: accept nothing from outside, drain until the deadline, close the rounds, end the workers.
 
         While the bus drains, running handlers may still publish. What has not drained after `timeout_s`
-        seconds waits for the next start. A second call waits for the same stop; before `start` it closes the
-        bus. Called by a handler it returns at once, and the bus stops when the handler has returned.
-        Cancelled, the stop goes on in the background.
+        seconds waits for the next start: the calls are cancelled, and half a second later the stop is
+        over, whatever handlers, threads and disks do (but for a handler, or a disk under `sync="inline"`,
+        that blocks the loop).
+
+        A second call waits for the same stop, and may shorten it; before `start` it closes the bus, and a
+        start that is under way ends with `BusClosed`. Called by a handler it returns at once, and the bus
+        stops when the handler has returned. Cancelled, the stop goes on in the background. Where the loop was
+        closed without a stop, it works on any other loop: it closes the journal, and ends what is left.
+
+        Raises:
+            WrongThread, WrongLoop, ForkedBus: The bus is not this loop's, or not this process's.
+            JournalError: The journal could not be saved and closed as it should be. The bus is stopped.
+
         """
         await self._lifecycle.stop(timeout_s)
 
@@ -273,13 +291,15 @@ class EventBus:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the bus, draining it first."""
-        await self.stop()
+        """Stop the bus, draining it first. In a forked child an exception, such as an exit, passes."""
+        if kind is None or not self._bus.ownership.is_forked:
+            await self.stop()
 
     @property
     def is_running(self) -> bool:
-        """True while handlers are called: from `start` until `stop` has drained."""
-        return self._bus.running
+        """True while handlers are called: from `start` until `stop` has drained. Any thread may ask."""
+        self._bus.ownership.check_process("is_running")
+        return self._bus.running and not self._bus.ownership.is_stranded
 
     # -- subscribing --------------------------------------------------------------------------------
 
@@ -378,10 +398,12 @@ class EventBus:
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """The subscriptions, in the order in which they were made."""
+        self._admission.check_thread("subscriptions")
         return tuple(self._bus.router)
 
     def subscription(self, name: str) -> Subscription:
         """Return the subscription of that name, or raise `NotSubscribed`."""
+        self._admission.check_thread("subscription")
         return self._bus.router.named(name)
 
     # -- signals and rounds -------------------------------------------------------------------------
@@ -664,7 +686,7 @@ class EventBus:
         """The persistence layer, or None if the bus has no journal. Opens the journal."""
         self._admission.check_thread("persistence")
         slot = self._admission.slot
-        return slot.open().face if slot.has_journal else None
+        return slot.open().face if slot.has_journal else None  # which checks each call as well
 
     # -- deprecated names: call bus.admin.<name> ------------------------------------------------------
 

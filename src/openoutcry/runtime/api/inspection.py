@@ -177,6 +177,7 @@ class Inspection:
 
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event."""
+        self._admission.check_thread("envelope")
         if isinstance(event, Event):
             ids = (event.correlation_id, event.causation_id, event.round_id)
         else:

@@ -3,6 +3,7 @@
 import inspect
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
 from openoutcry.config import check_number
@@ -91,7 +92,7 @@ class Subscribing:
             share=share,
             now_ns=now_ns,
             health=self._monitor,
-            check_thread=self._admission.check_thread,
+            ownership=self._bus.ownership,
             shared_holds=self._bus.holds,
         )
         if owner is not None:
@@ -160,9 +161,12 @@ class Subscribing:
 
     def _owner_gone(self, subscription: Subscription) -> None:
         # The garbage collector may run on any thread, so the loop ends the subscription.
-        loop = self._bus.loop
+        loop, ownership = self._bus.loop, self._bus.ownership
+        if ownership.is_forked:
+            return
         if loop is not None and self._bus.running:
-            loop.call_soon_threadsafe(self._end_orphan, subscription)
+            with suppress(RuntimeError):  # it was closed: whoever subscribes next, on another, ends it
+                loop.call_soon_threadsafe(self._end_orphan, subscription)
         else:
             self._end_orphan(subscription)
 

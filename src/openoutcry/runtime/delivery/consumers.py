@@ -58,6 +58,11 @@ class Consumers:
         self._by_subscription.clear()
         self._leaving.clear()
 
+    def forked(self) -> None:
+        """In a forked child: no worker is to begin anything, should the copy of the loop run on."""
+        for consumer in (*self._by_subscription.values(), *self._leaving):
+            consumer.forked()
+
     async def stop(self, grace_s: float) -> None:
         """End all workers, and give the calls that are running so much time after they were cancelled."""
         everybody = (*self._by_subscription.values(), *self._leaving)

@@ -27,6 +27,7 @@ from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.redriving import LetterDispatcher, Redriving
 from openoutcry.runtime.delivery.router import Router
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.ownership import Ownership, resolve
 
 log = logging.getLogger("openoutcry")
 
@@ -43,6 +44,7 @@ class BusState:
     """Shared state; each attribute is read and written on the bus's loop only.
 
     Attributes:
+        ownership: Which loop the bus belongs to, and whether a call may be made where it is made.
         phase: `new`, `running`, `stopping` or `stopped`.
         running: Whether handlers are called: while it is running or stopping.
         holds: The holds that all subscriptions have together.
@@ -58,6 +60,7 @@ class BusState:
     def __init__(
         self, capacity: int, config: BackpressureConfig, clock: Clock, history: History, seen: SeenIds
     ) -> None:
+        self.ownership = Ownership()
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.router = Router()
@@ -108,8 +111,7 @@ class BusState:
         if self._joiners and self.settled():
             joiners, self._joiners = self._joiners, []
             for joiner in joiners:
-                if not joiner.done():
-                    joiner.set_result(None)
+                resolve(joiner)
 
     def dead(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> None:
         """File a dead letter of an event with this number in its lane, and tell the observers."""
@@ -177,20 +179,18 @@ class BusState:
             self._joiners.remove(future)
 
     def give_up_loop(self) -> None:
-        """The loop was closed: nothing runs any more, and nobody waits."""
+        """The loop was closed: nothing runs any more, and nobody waits there."""
         self.running = False
-        self._joiners.clear()
+        self.stopped()
 
     def stopped(self) -> None:
         """Wake those who wait for everything to be settled; it is, or it will not be."""
         self.rested()
         joiners, self._joiners = self._joiners, []
         waiting = sum(s.mailbox.waiting for s in self.router)
+        error = BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
         for joiner in joiners:
-            if not joiner.done():
-                joiner.set_exception(
-                    BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
-                )
+            resolve(joiner, error=error)
 
     # -- depth --------------------------------------------------------------------------------------
 

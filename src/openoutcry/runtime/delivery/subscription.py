@@ -20,6 +20,7 @@ from openoutcry.errors import SubscriptionError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, fixed_event_type
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.options import Options, mailbox_of
+from openoutcry.runtime.ownership import Ownership
 
 log = logging.getLogger("openoutcry")
 
@@ -255,7 +256,7 @@ class Subscription:
     """One handler with all the types it takes, in one mailbox, run by its own workers.
 
     Made by `EventBus.subscribe`. `pause` and `resume` stop and restart handling; what is accepted meanwhile
-    waits.
+    waits. They belong to the loop of the bus; what is read here may be read in any thread of its process.
     """
 
     def __init__(
@@ -268,7 +269,7 @@ class Subscription:
         share: int,
         now_ns: int,
         health: HealthObserver,
-        check_thread: Callable[[str], None],
+        ownership: Ownership,
         shared_holds: SharedHolds,
     ) -> None:
         self.name = name
@@ -294,7 +295,7 @@ class Subscription:
         self.handler = handler
         self.moved_at: tuple[int, int] = (-1, now_ns)
         self._health = health
-        self._check_thread = check_thread
+        self._ownership = ownership
         self.attach(_NOBODY)
 
     def attach(self, consumer: Attached) -> None:
@@ -367,7 +368,7 @@ class Subscription:
 
     def pause(self) -> None:
         """Handle nothing more after the current calls until `resume`. Kill switches still get through."""
-        self._check_thread("pause")
+        self._ownership.check("pause")
         self.holds.set(Hold.PAUSED)
         self.mailbox.cut_all()
 
@@ -377,7 +378,7 @@ class Subscription:
         It undoes `pause`, closes the breaker where the bus has paused it because most of its events failed,
         and ends a quarantine; recovery may try everything anew.
         """
-        self._check_thread("resume")
+        self._ownership.check("resume")
         self.holds.lift(Hold.PAUSED)
         self._health.resumed(self)
         self.holds.lift(Hold.RECOVERY)
@@ -469,6 +470,7 @@ class Subscription:
 
     def state(self) -> str:
         """Return one word for what it is doing: what holds it (`core/holds.py`), or how busy it is."""
+        self._ownership.check_process("state")
         holds = self.holds
         if self.mailbox.stalled and not holds.ended:
             return "stalled"
@@ -480,6 +482,7 @@ class Subscription:
 
     def stats(self, now_ns: int, dead_letters: int = 0) -> SubscriptionStats:
         """Return a frozen record of what it did so far; `dead_letters` are those that its name has."""
+        self._ownership.check_process("stats")
         plain = self.plain_stats(now_ns, self.ledger_counts(), dead_letters)
         return SubscriptionStats(**{**plain, "types": self.types})
 

@@ -211,6 +211,11 @@ class Worker:
             self.marker.release()
         self.marker = marker
 
+    def forked(self) -> None:
+        """In a forked child: end after the current call; the marks are the parent's."""
+        self.marker = None
+        self.guard.forked()
+
     def wake(self) -> bool:
         """Look at the mailbox again, if waiting. Return True if the worker will run because of this call."""
         waiter = self.waiter
