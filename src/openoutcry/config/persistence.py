@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Final, Literal
 
-from openoutcry.config.checks import check_number, check_word
+from openoutcry.config.checks import check_number, check_types, check_word
 from openoutcry.errors import ConfigError
 
 LEVELS: Final = ("memory", "process", "disk")
@@ -77,6 +77,7 @@ class PersistenceConfig:
         check_word("high_priority_level", self.high_priority_level, LEVELS)
         if not isinstance(self.levels, Mapping):
             raise ConfigError(f"levels is {self.levels!r}; it must map event types to {', '.join(LEVELS)}")
+        check_types("levels", self.levels)
         named = {str(getattr(t, "value", t)): level for t, level in self.levels.items()}
         for event_type, level in named.items():
             check_word(f"levels[{event_type!r}]", level, LEVELS)

@@ -186,6 +186,13 @@ def own_classes() -> tuple[type, ...]:
     return tuple(known.cls for known in _by_name.values() if known.own)
 
 
+def known_classes() -> tuple[KnownClass, ...]:
+    """Return the records of the registered classes."""
+    if _announced:
+        settle()
+    return tuple(_by_name.values())
+
+
 def find_by_name(name: str) -> KnownClass | None:
     """Return the class that writes `name` as its `event_class`."""
     if _announced:

@@ -189,6 +189,8 @@ def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left
     opened.db.run("BEGIN IMMEDIATE")
     opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
     saved.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
+    with suppress(JournalError, log.db.error):
+        saved.keep_last_letter_id(opened.db, saved.last_letter_id(log.db))
     with suppress(log.db.error):
         suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in saved.suspects(log.db)]
         opened.db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", suspects)

@@ -28,7 +28,8 @@ def persistence_of(
 
 def state_of(config: BusConfig, clock: Clock) -> BusState:
     """Return the state that the parts of a bus share."""
-    history, window_ns = History(config.history_size), int(config.dedup_window_s * NS_PER_S)
+    window_ns = int(config.dedup_window_s * NS_PER_S)
+    history = History(config.history_size, config.history_bytes_most)
     pressure = config.backpressure
     important = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES) | pressure.shed_last
     seen = SeenIds(config.dedup_window, window_ns, pressure.shed_first, important)

@@ -32,8 +32,9 @@ from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
 from openoutcry.runtime.delivery.consumers import Consumers
+from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
-from openoutcry.runtime.delivery.subscription import Handler, Subscription
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.rounds.barriers import SignalBarrier
@@ -70,6 +71,8 @@ class EventBus:
         clock: Where time comes from; by default the running loop's own clock (a virtual one), or the
             machine's.
         history_size: How many events are kept for `get_event_history`.
+        history_bytes: About how many bytes they may take in memory; by default 64 MiB or, if more, 4 KiB for
+            each of `history_size`. Beyond that the oldest go; with a journal they are read from there.
         dedup_window: An `event_id` is recognised as a duplicate until this many further events were accepted
             (of its own type, unless that is shed first), and always while its event waits or is in flight.
         dedup_window_s: The id is forgotten after this time as well, in seconds.
@@ -99,6 +102,7 @@ class EventBus:
         *,
         clock: Clock | None = None,
         history_size: int = 10_000,
+        history_bytes: int | None = None,
         dedup_window: int = 8_192,
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
@@ -111,6 +115,7 @@ class EventBus:
             barrier_timeout=barrier_timeout,
             backpressure=backpressure_config or BackpressureConfig(),
             history_size=history_size,
+            history_bytes=history_bytes,
             dedup_window=dedup_window,
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
@@ -332,33 +337,7 @@ class EventBus:
             name: The subscription's name; by default made from the agent's and the function's.
             owner: An object whose life the subscription shares. It is held weakly: when it is gone, the bus
                 ends the subscription.
-            overflow: `gate` (waiting events count toward the bus's room, and none is dropped), `conflate`
-                (the newest per symbol is kept), `drop_oldest`, or `Conflate(key)`, `DropOldest(limit)`.
-            max_age_s: Events that are older when their turn comes are counted as expired, and not handled.
-            timeout_s: A call that takes longer is cancelled and has failed.
-            concurrency: How many calls may run at a time. Above 1 there is no order.
-            keep: `cleanup_dead_handlers` never removes it.
-            retry: What to do with failed calls: a `RetryPolicy`, or False for none. Default: three attempts.
-            breaker: When to pause the subscription because most of its events fail, so that the rest do not
-                become dead letters too: a `BreakerConfig`, or False for never. By default when 10 and at
-                least half of its last 20 events were given up.
-            durable: With a journal, how far the subscription has come is kept under its name, and after a
-                crash it gets what it had not settled. Its name must be unique and the same at every start.
-                False for one that wants only what happens while it exists.
-            outbox: With a journal, what the handler publishes is accepted when it has returned, in one commit
-                with the settling of its event, so that after a crash both or neither are there. In the
-                handler `publish` returns True at once; if the handler fails, or the commit is refused,
-                nothing was published. Kill switches and what is not journaled go out at once. One call at a
-                time.
-            restore: With a journal, a plain function that is called at every start with each event that the
-                subscription had settled, in the order of the journal and before it handles anything, so that
-                an agent can rebuild its state. It must have no effects: publishing in it raises.
-            blocking: The handler is a plain function that blocks (a database, a model, a computation), so it
-                is called in a thread of its own, one event after the other, or `concurrency` at a time. It
-                publishes with `publish_threadsafe`. A call over its time cannot be stopped; it is abandoned.
-            supersede: An attribute, such as `symbol`, or a function of the event: a newer event of the same
-                type with the same value ends the current call for the older one, which counts as conflated,
-                as do those that wait. For long calls, such as those of a language model.
+            **options: As in `SubscribeOptions`, where each is described.
 
         Raises:
             SubscriptionError: The type, the handler or an option is not usable.
@@ -476,8 +455,8 @@ class EventBus:
             round_id: Its id; by default a fresh one.
             roster: The agents that are expected; by default the registered ones.
             quorum: A count (int), or a share of the roster, rounded up (float); by default all of it.
-            critical: Agents without whose answer the outcome is not valid; by default those registered as
-                critical.
+            critical: Agents of the roster without whose answer the outcome is not valid; by default those
+                registered as critical.
             signal_timeout: How long to wait for all agents, in seconds; by default the bus's.
             barrier_timeout: The hard deadline, in seconds; by default the bus's.
 
@@ -606,8 +585,9 @@ class EventBus:
     def get_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
         """Return the most recent accepted events for audit, oldest first.
 
-        The newest `history_size` are in memory. With a journal it reads on there, also after a restart, in
-        the newest 16,384 entries. It is a plain call that blocks the loop; `read_event_history` reads all.
+        The newest `history_size` are in memory, if they fit into `history_bytes`. With a journal it reads on
+        there, also after a restart, in the newest 16,384 entries. It is a plain call that blocks the loop;
+        `read_event_history` reads all.
 
         Args:
             event_type: A type, a class, or a list of these; None for all.
@@ -627,13 +607,19 @@ class EventBus:
         """Return the loss ledger: what became of every accepted event, per subscription and lane."""
         return self._inspection.ledger()
 
-    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
-        """Return the dead letters of one subscription or of all, oldest first; the newest 10,000 of each.
+    def dead_letters(
+        self, subscription: str | None = None, *, limit: int | None = None, after: int = 0
+    ) -> list[DeadLetter]:
+        """Return the dead letters of one name or of all, subscribed or not, oldest first, by `letter_id`.
 
-        Without a name, those of the subscriptions that ended lately are among them. Raises `NotSubscribed`
-        if there is no subscription of that name.
+        All of them or, with a `limit`, the next so many behind the letter id `after`. Raises `NotSubscribed`
+        if the name is not subscribed and has no letters, and `JournalError` if they cannot be read.
         """
-        return self._inspection.dead_letters(subscription)
+        return self._inspection.dead_letters(subscription, limit, after)
+
+    def dead_letter_counts(self) -> dict[str, int]:
+        """Return how many dead letters there are, by the name of their subscription."""
+        return self._inspection.dead_letter_counts()
 
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event: its cause, chain and round, also for your own classes."""

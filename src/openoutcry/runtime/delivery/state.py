@@ -6,6 +6,7 @@ It decides nothing: admission, the dispatcher and the workers read and change it
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -23,8 +24,10 @@ from openoutcry.runtime.delivery.causation import Cause, Envelopes, Tracker
 from openoutcry.runtime.delivery.conflicts import Conflicts
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
 from openoutcry.runtime.delivery.durability import Durability, NoDurability
+from openoutcry.runtime.delivery.error_log import ErrorLog
 from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.outbox import Output
+from openoutcry.runtime.delivery.redriving import LetterDispatcher, Redriving
 from openoutcry.runtime.delivery.router import Router
 from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -32,7 +35,6 @@ from openoutcry.runtime.delivery.unheard import Unheard
 from openoutcry.runtime.ownership import Ownership, resolve
 
 log = logging.getLogger("openoutcry")
-
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 TURN_NS = 500_000
@@ -87,11 +89,14 @@ class BusState:
         self.pressured = False
         self.fullest: Mailbox | None = None
         self.dead_letters = DeadLetters()
+        self.redriving = Redriving(self.dead_letters)
         self.durability: Durability = NO_DURABILITY
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
+        self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
+        self._callbacks: set[asyncio.Task[Any]] = set()
         self._joiners: list[asyncio.Future[None]] = []
         self.rates: Rates | None = None
 
@@ -124,17 +129,33 @@ class BusState:
         """File a dead letter of an event with this number in its lane, and tell the observers."""
         letter = self.dead_letters.bury(subscription, letter, number)
         for callback in self.on_dead:
-            guarded(callback, letter)
+            self.guard(callback, letter)
+
+    def catch_up(self, subscription: Subscription, dispatcher: LetterDispatcher) -> None:
+        """Hand a subscription more of what it is owed: from the journal, and letters that are redriven."""
+        self.durability.catch_up(subscription)
+        if not subscription.holds.may_read:
+            return
+        try:
+            self.redriving.hand_on(subscription, dispatcher, self.clock.now_ns(), self.pressure.capacity)
+        except JournalError as error:  # they wait until the journal is recovered into a new file
+            subscription.read_on(error=str(error))
+            log.critical("the dead letters of %s cannot be read: %s", subscription.name, error)
+            self.journal_failed(error)
+
+    def salt(self, subscription: Subscription, lane: str, number: int) -> str:
+        """Return what is mixed into ids derived from an event: something if it was redriven anew."""
+        return self.dead_letters.redrives.salt(subscription, lane, number)
 
     def failing(self, subscription: Subscription) -> None:
         """Tell the observers that most events of a subscription fail, or that it handles them again."""
         for callback in self.on_failing:
-            guarded(callback, subscription, subscription.failing)
+            self.guard(callback, subscription, subscription.failing)
 
     def journal_failed(self, error: JournalError) -> None:
         """Tell the observers that the journal is dead, or cannot be read."""
         for callback in self.on_journal_error:
-            guarded(callback, error)
+            self.guard(callback, error)
 
     def forget(self, outputs: list[Output]) -> None:
         """A call has failed: what it had published never was."""
@@ -150,6 +171,27 @@ class BusState:
         if known is None:
             return Cause(event.event_id, event.event_id, None, asked_ns)
         return Cause(event.event_id, known.correlation_id, known.round_id, asked_ns)
+
+    def guard(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Call a user's callback; what it raises is logged and stays its own."""
+        try:
+            result = callback(*args)
+            if asyncio.iscoroutine(result):
+                task = asyncio.get_running_loop().create_task(result)
+                self._callbacks.add(task)
+                task.add_done_callback(partial(self._callback_ended, callback))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a CancelledError too: `future.result()` raises it
+            self._callback_raised(callback, error)
+
+    def _callback_ended(self, callback: Callable[..., Any], task: "asyncio.Task[Any]") -> None:
+        self._callbacks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._callback_raised(callback, error)
+
+    def _callback_raised(self, callback: Callable[..., Any], error: BaseException) -> None:
+        self._callback_errors.tell(logging.ERROR, error, f"the callback {callback!r}", "raised")
 
     # -- settled ------------------------------------------------------------------------------------
 
@@ -220,36 +262,23 @@ class BusState:
         for events in lists.values():
             yield from events
 
-    # -- kill switches ------------------------------------------------------------------------------
+    # -- withdrawing --------------------------------------------------------------------------------
 
-    def withdraw_control(
-        self, subscription: Subscription, which: Callable[[Any], bool] | None = None
-    ) -> None:
-        """Withdraw kill switches that wait for a subscription; no worker gives way for them any more."""
+    def withdraw(self, subscription: Subscription, which: Callable[[Any], bool] | None = None) -> None:
+        """Give up what waits for a subscription (or what of it `which` says), counted as withdrawn.
+
+        What of it was redriven is a dead letter as before, and no worker gives way any more for its kill
+        switches. Current calls go on.
+        """
         lane = subscription.control.normal
         untried = lane.untried
-        subscription.control.withdraw(which)
+
+        def withdraw() -> None:
+            subscription.mailbox.withdraw(which)
+            subscription.withdraw_held(which)
+            subscription.control.withdraw(which)
+
+        if which is None:
+            self.dead_letters.redrives.call_off(subscription)
+        self.dead_letters.withdrawing(subscription, withdraw)
         self.control_waiting -= untried - lane.untried
-
-
-def guarded(callback: Callable[..., Any], *args: Any) -> None:
-    """Call a user's callback; what it raises is logged and stays its own."""
-    try:
-        result = callback(*args)
-        if asyncio.iscoroutine(result):
-            task = asyncio.get_running_loop().create_task(result)
-            _callbacks.add(task)
-            task.add_done_callback(_callback_ended)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a CancelledError too: `future.result()` raises it, nobody cancels a plain call
-        log.exception("the callback %r raised", callback)
-
-
-_callbacks: set["asyncio.Task[Any]"] = set()
-
-
-def _callback_ended(task: "asyncio.Task[Any]") -> None:
-    _callbacks.discard(task)
-    if not task.cancelled() and task.exception() is not None:
-        log.error("a callback raised", exc_info=task.exception())

@@ -31,8 +31,17 @@ from openoutcry.runtime.delivery.call_guard import CallGuard
 from openoutcry.runtime.delivery.causation import Lineage, current
 from openoutcry.runtime.delivery.failures import Failures
 from openoutcry.runtime.delivery.in_flight import InFlightMarker
-from openoutcry.runtime.delivery.loops import PROBE, Drive, await_each, call_each, own_copy, probe
+from openoutcry.runtime.delivery.loops import (
+    PROBE,
+    Drive,
+    await_each,
+    call_each,
+    call_each_isolated,
+    own_copy,
+    probe,
+)
 from openoutcry.runtime.delivery.outbox import posting
+from openoutcry.runtime.delivery.redriving import LetterDispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.stopwatch import SAMPLED, SLOW_NS, Stopwatch
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -41,13 +50,13 @@ from openoutcry.runtime.delivery.threads import HandlerThread, in_thread
 log = logging.getLogger("openoutcry")
 
 BATCH_MOST = 1024
-BATCH_FIRST = 16
+BATCH_FIRST = 1  # until it is known that calls are quick: nobody could tell how long one has run
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
 
 
-class Deliverer(Protocol):
+class Deliverer(LetterDispatcher, Protocol):
     """The dispatcher, as workers see it: the first worker to run may deliver what is staged.
 
     Attributes:
@@ -196,8 +205,12 @@ class Worker:
         """Return what calls the handler."""
         if self._thread is not None:
             return in_thread(self._thread, self.lineage, self.guard, self._owner.thread_left)
-        drive = own_copy(await_each if self.subscription.is_coroutine else call_each)
-        return posting(drive, self, self._bus) if self.subscription.options.outbox else drive
+        options = self.subscription.options
+        if options.isolated:
+            drive: Drive = call_each_isolated
+        else:
+            drive = own_copy(await_each if self.subscription.is_coroutine else call_each)
+        return posting(drive, self, self._bus) if options.outbox else drive
 
     @property
     def running(self) -> bool:
@@ -324,7 +337,7 @@ class Worker:
         if not holds.may_begin:
             return None
         if mailbox.behind:
-            bus.durability.catch_up(self.subscription)
+            bus.catch_up(self.subscription, self._dispatcher)
             self._owner.end_superseded()
         takes_one = self._takes_one or holds.one_at_a_time
         if bus.room_waiting and Hold.ALONE not in holds:

@@ -186,8 +186,8 @@ class Rounds:
     ) -> SignalBarrier:
         """Open a round. Whatever is `None` is as usual: a fresh id, the registered agents, the settings.
 
-        With a `roster` of its own, the critical agents are the registered ones on it; `critical` names
-        others, who are then expected as well. A usual `signal_timeout` longer than the round's own
+        With a `roster` of its own, the critical agents are the registered ones on it; `critical` names others
+        of the roster. A usual `signal_timeout` longer than the round's own
         `barrier_timeout` is cut to it. For a quorum of everybody where another one is usual, pass `1.0`.
 
         Raises `DuplicateRound` if the id belongs to an open or remembered round, `ConfigError` for settings
