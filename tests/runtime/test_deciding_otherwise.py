@@ -114,6 +114,27 @@ async def test_who_decides_otherwise_in_a_retry_is_told_and_its_event_buried(
         assert_settled(bus)
 
 
+@virtual
+async def test_redriven_anew_the_new_decision_is_published_and_health_is_well_again(disk: Disk):
+    outputs = Desk()
+    async with a_bus(disk.journal) as bus:
+        agent = Undecided(bus, an_order_of)
+        bus.subscribe("signal", agent.on_event, name="llm", retry=TWICE)
+        bus.subscribe("order", outputs.on_event, name="outputs")
+        await bus.publish(a_signal("m"))
+        await bus.join()
+        assert bus.admin.redrive("llm") == 1
+        await bus.join()
+        assert [letter.reason for letter in bus.dead_letters("llm")] == ["decided otherwise"]
+        assert not (await bus.check_health()).is_healthy
+        assert bus.admin.redrive("llm", anew=True) == 1
+        await bus.join()
+        assert bus.dead_letters("llm") == []
+        assert [order.order_id for order in outputs.handled] == ["o-1", "o-4"]
+        assert (await bus.check_health()).is_healthy
+        assert_settled(bus)
+
+
 @pytest.mark.parametrize("kind", [Undecided, Swallowing])
 @virtual
 async def test_who_decides_otherwise_after_a_crash_is_told_too(disk: Disk, kind: Any):

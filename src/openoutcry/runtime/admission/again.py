@@ -21,7 +21,8 @@ from openoutcry.runtime.admission.durable import DurableAdmission, excuse
 from openoutcry.runtime.delivery.causation import current, outbox_of
 from openoutcry.runtime.delivery.conflicts import in_words
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
-from openoutcry.runtime.delivery.failures import described, safe_repr
+from openoutcry.runtime.delivery.error_log import safe_repr
+from openoutcry.runtime.delivery.failures import described
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Commit
 from openoutcry.runtime.durability.slot import StoreSlot
