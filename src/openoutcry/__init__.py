@@ -26,6 +26,7 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import (
     BusClosed,
     ConfigError,
+    DecidedOtherwise,
     DuplicateName,
     DuplicateRound,
     ForkedBus,
@@ -106,6 +107,7 @@ __all__ = [
     "CorrelationAlertEvent",
     "CursorReport",
     "DeadLetter",
+    "DecidedOtherwise",
     "DecisionEvent",
     "DrillConfig",
     "DropOldest",
