@@ -9,6 +9,7 @@ OpenOutcryError
 ├── PublishError           an event was kept out of the bus
 │   ├── BusClosed          the bus is stopping or stopped
 │   ├── NotAuthorised      this source may not publish this event
+│   ├── DecidedOtherwise   a handler made another event than when it handled the same event before
 │   └── SignalRefused      a signal found no room, so it has no vote
 ├── SubscriptionError      a subscription could not be made, found or changed
 │   ├── DuplicateName      the name belongs to another subscription
@@ -24,6 +25,9 @@ OpenOutcryError
 │   ├── NotAJournal        the file is something else
 │   └── SchemaTooNew       the file was made by a newer version
 ├── WrongThread            a call from a thread that does not own the bus (also a RuntimeError)
+│   ├── WrongLoop          a call on another event loop than the bus's, in the same thread
+│   ├── LoopClosed         the loop on which the bus was started is closed
+│   └── ForkedBus          a call in a child that was forked while the bus was in use
 └── NotYetAvailable        a capability this version does not have (also a NotImplementedError)
 ```
 
@@ -66,6 +70,29 @@ class BusClosed(PublishError):
 
 class NotAuthorised(PublishError):
     """The source of the event may not publish it."""
+
+
+class DecidedOtherwise(PublishError):
+    """A handler that handles an event again has published another event than the first time, under its id.
+
+    The first one was accepted and stands; the second was not published. The event being handled becomes a
+    dead letter of its subscription, whatever the handler does with this error: `bus.admin.redrive` with
+    `anew=True` has it handled again with new ids, once it is clear that the first event is not enough.
+
+    Attributes:
+        event_id: The id of both.
+        subscription: Whose handler it is.
+        fields: The names of the fields in which they differ.
+
+    """
+
+    def __init__(
+        self, message: str, event_id: str = "", subscription: str = "", fields: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.event_id = event_id
+        self.subscription = subscription
+        self.fields = fields
 
 
 class SignalRefused(PublishError):
@@ -147,7 +174,25 @@ class SchemaTooNew(JournalError):
 
 
 class WrongThread(OpenOutcryError, RuntimeError):
-    """The bus belongs to one event loop and its thread. Use `publish_threadsafe` from other threads."""
+    """The bus belongs to one event loop and its thread. Use `publish_threadsafe` from other threads.
+
+    Nothing was done: no event was admitted, and nothing has changed.
+    """
+
+
+class WrongLoop(WrongThread):
+    """Another event loop runs here than the one that the bus belongs to. Make the call there."""
+
+
+class LoopClosed(WrongThread):
+    """The loop on which the bus was started was closed without a stop.
+
+    `stop` on a new loop closes the journal, and `start` on one goes on.
+    """
+
+
+class ForkedBus(WrongThread):
+    """A call in a child that was forked while the bus was in use. It is the parent's: make another there."""
 
 
 class NotYetAvailable(OpenOutcryError, NotImplementedError):

@@ -10,20 +10,45 @@ from openoutcry.units import NS_PER_MS, NS_PER_S
 
 def examine(vitals: Vitals, bounds: Bounds) -> list[Finding]:
     """Return everything that is wrong."""
-    found = [*_loop(vitals, bounds), *_journal(vitals, bounds), *_kill_lane(vitals)]
+    found = [*_unheard(vitals), *_loop(vitals, bounds), *_journal(vitals, bounds), *_kill_lane(vitals)]
     for subscription in vitals.subscriptions:
         found += examine_subscription(subscription, bounds)
-    return [*found, *_feeds(vitals), *_leases(vitals)]
+    return [*found, *_conflicts(vitals), *_letters(vitals), *_feeds(vitals), *_leases(vitals)]
 
 
 def examine_subscription(s: SubscriptionVitals, bounds: Bounds) -> list[Finding]:
     """Return everything that is wrong with one subscription."""
-    return [*_rest(s, bounds), *_errors(s, bounds), *_latency(s, bounds), *_abandoned(s), *_lag(s)]
+    return [
+        *_rest(s, bounds),
+        *_errors(s, bounds),
+        *_otherwise(s),
+        *_latency(s, bounds),
+        *_abandoned(s),
+        *_lag(s),
+    ]
 
 
 def trouble_of(s: SubscriptionVitals, bounds: Bounds) -> str | None:
     """Return the trouble that the recovery ladder is for, if there is any: `stuck` or `dead`."""
-    return next((f.check for f in _rest(s, bounds) if f.check in ("stuck", "dead")), None)
+    if s.exhausted or s.held_by_ladder:
+        return None
+    if s.call_ns is not None and s.call_ns > _patience_ns(s, bounds):
+        return "stuck"
+    return next((f.check for f in _rest(s, bounds) if f.check == "dead"), None)
+
+
+def call_limit_ns(s: SubscriptionVitals, bounds: Bounds) -> int:
+    """Return how long a call of a subscription may take until it is reported.
+
+    That is `stall_s` or, if longer, its own `timeout_s`: what goes on after that was cancelled in vain.
+    """
+    stall_ns = int(bounds.stall_s * NS_PER_S)
+    return min(_patience_ns(s, bounds), max(stall_ns, s.call_limit_ns or 0))
+
+
+def _patience_ns(s: SubscriptionVitals, bounds: Bounds) -> int:
+    """Return how long a call may take until recovery does something about it."""
+    return int(bounds.stall_s * NS_PER_S if s.call_limit_ns is None else s.call_limit_ns * bounds.overrun)
 
 
 def _of(s: SubscriptionVitals, check: str, level: EventBusHealthStatus, detail: str) -> Finding:
@@ -38,8 +63,7 @@ def _weight(s: SubscriptionVitals) -> EventBusHealthStatus:
 
 def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
     """Find why a subscription does not move: exhausted, stuck, held back by something known, or dead."""
-    stall_ns = int(bounds.stall_s * NS_PER_S)
-    limit_ns = stall_ns if s.call_limit_ns is None else int(s.call_limit_ns * bounds.overrun)
+    stall_ns, limit_ns = int(bounds.stall_s * NS_PER_S), call_limit_ns(s, bounds)
     still = f"nothing has moved for {span(s.still_ns)} with {s.waiting} events waiting"
     if s.exhausted:
         yield _of(s, "exhausted", UNHEALTHY, "recovery has tried everything; mend the handler and resume it")
@@ -54,6 +78,14 @@ def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
             _weight(s),
             f"its call{event} has not ended for {span(s.call_ns)}{limit} (limit {span(limit_ns)}); "
             f"{s.waiting} events wait behind it",
+        )
+    elif s.unproven:
+        yield _of(
+            s,
+            "stuck",
+            _weight(s),
+            f"it was stuck; nothing has been handled since recovery {s.tried[-1]}, with {s.waiting} events "
+            "waiting",
         )
     elif s.still_ns > stall_ns:
         yield from _still(s, still)
@@ -96,6 +128,17 @@ def _errors(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
         )
 
 
+def _otherwise(s: SubscriptionVitals) -> Iterator[Finding]:
+    if s.otherwise:
+        yield _of(
+            s,
+            "otherwise",
+            _weight(s),
+            f"handling {s.otherwise} of its events again, it published others than the first time: look at "
+            "its dead letters, and redrive them with anew=True or drop them",
+        )
+
+
 def _latency(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
     # Events that come during a call wait for its end: a call may take that long, so they may be that late.
     limit_ns = max(int(bounds.latency_ms_max * NS_PER_MS), s.call_limit_ns or 0)
@@ -126,6 +169,29 @@ def _lag(s: SubscriptionVitals) -> Iterator[Finding]:
             "lag",
             DEGRADED,
             f"its lag of {s.waiting} events keeps growing, by {s.lag_per_s:.3g} a second",
+        )
+
+
+def _unheard(vitals: Vitals) -> Iterator[Finding]:
+    if vitals.untaken:
+        more = f" (and {len(vitals.untaken) - 1} more)" if len(vitals.untaken) > 1 else ""
+        yield Finding(
+            check="unheard",
+            level=UNHEALTHY,
+            culprit="kill switch",
+            detail=f"nobody has taken {vitals.untaken[0]}{more}: subscribe to EventType.KILL_SWITCH and "
+            "publish it again, or release it",
+        )
+
+
+def _conflicts(vitals: Vitals) -> Iterator[Finding]:
+    if vitals.conflict:
+        yield Finding(
+            check="conflict",
+            level=DEGRADED,
+            culprit="event ids",
+            detail=f"ids were used again for other content, {vitals.conflicts} times so far, which was not "
+            f"delivered; the last: {vitals.conflict}. Give each event an id of its own",
         )
 
 
@@ -199,6 +265,17 @@ def _kill_lane(vitals: Vitals) -> Iterator[Finding]:
             level=UNHEALTHY,
             culprit=name,
             detail=f"{answer} to a drill of the kill lane ({since}): a kill switch may not get through to it",
+        )
+
+
+def _letters(vitals: Vitals) -> Iterator[Finding]:
+    for name, count in vitals.letters_let_go:
+        yield Finding(
+            check="dead letters",
+            level=DEGRADED,
+            culprit=name,
+            detail=f"{count:,} of its dead letters were let go, since memory keeps no more; mend its handler "
+            "and redrive them, or drop them; a journal keeps them all",
         )
 
 

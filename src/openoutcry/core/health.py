@@ -9,7 +9,7 @@
 | check | what it means |
 |---|---|
 | `latency` | slow: events are handled, but too late |
-| `stuck` | a call does not end, and events wait behind it or its time-out is long over |
+| `stuck` | a call does not end; or nothing was handled since recovery ended one that did not |
 | `dead` | events wait, no call is running, and nothing holds the subscription back |
 | `stalled` | no event has been handled for long, and what holds the subscription back is known |
 | `errors` | several calls in a row have failed |
@@ -21,6 +21,9 @@
 | `journal` | the journal is dead, full, locked, damaged or late |
 | `feed` | an event that is expected in this session does not come |
 | `lease` | an agent has stopped heartbeating |
+| `unheard` | a kill switch was published, and nobody took it |
+| `otherwise` | a handler published another event than when it handled the same event before |
+| `conflict` | an event id was used again for other content, lately |
 | `kill_lane` | a drill of the kill lane was not answered in time |
 """
 

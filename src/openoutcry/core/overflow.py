@@ -80,10 +80,15 @@ class ConflatingLane(Lane):
         return rest
 
     def _replaces(self, event: Any) -> bool:
+        return self.waiting_number(event) > 0
+
+    def waiting_number(self, event: Any) -> int:
+        """Return the number of the waiting event that has the key of `event`; 0 if there is none."""
         try:
-            return self._key(event) in self._newest
+            found = self._newest.get(self._key(event))
         except Exception:  # noqa: BLE001 - the key is the user's function
-            return False
+            return 0
+        return 0 if found is None else found[1]
 
     def take(self, limit: int, now_ns: int) -> Batch | None:
         """Hand over the next event alone, so that those behind it can still be replaced."""
@@ -124,6 +129,11 @@ class ConflatingLane(Lane):
     def has_waiting(self, number: int) -> bool:
         """Return True if the event with this number waits here."""
         return super().has_waiting(number) or any(item[1] == number for item in self._newest.values())
+
+    def place(self, event_id: str) -> int:
+        """Return the number of a waiting event that is in the journal now, or 0."""
+        waiting = (number for event, number, _, _ in self._newest.values() if event.event_id == event_id)
+        return super().place(event_id) or next(waiting, 0)
 
     def forget_positions(self) -> None:
         """Forget where what waits stands: another journal is used from now on."""

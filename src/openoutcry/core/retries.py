@@ -7,6 +7,8 @@ from typing import Any
 from openoutcry.config import RetryPolicy
 
 NS_PER_S = 1_000_000_000
+DECIDED_OTHERWISE = "decided otherwise"
+"""The reason of the dead letter of an event whose handler published another event than the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class DeadLetter:
         subscription: The subscription's name.
         lane: The lane it waited in.
         event: The event itself.
-        reason: `failed`, `timed out`, `stalled`, `quarantined` (it was in the handler at too many crashes) or
+        reason: `failed`, `timed out`, `decided otherwise` (its handler published another event than when it
+            handled it before), `stalled`, `quarantined` (it was in the handler at too many crashes) or
             `unreadable` (the journal has it, and no class for it is registered).
         error: The last error as text, or an empty string.
         traceback: The last error's traceback as text, or an empty string.
@@ -69,10 +72,15 @@ class DeadLetter:
     letter_id: int = 0
     position: int = 0
 
+    @property
+    def event_type(self) -> str:
+        """The type of the event; also of one that cannot be read, if its data names one."""
+        event_type = getattr(self.event, "event_type", "")
+        return str(getattr(event_type, "value", event_type))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-ready data; the event by its id and type."""
         plain = {name: getattr(self, name) for name in self.__slots__ if name != "event"}
-        event_type = getattr(self.event, "event_type", "")
         plain["event_id"] = getattr(self.event, "event_id", "")
-        plain["event_type"] = str(getattr(event_type, "value", event_type))
+        plain["event_type"] = self.event_type
         return plain

@@ -18,7 +18,7 @@ class Bounds:
     Attributes:
         latency_ms_max: The largest acceptable latency from publishing to handling (recent p99), in ms.
         stall_s: A subscription with events waiting that makes no progress for this long is stalled. A call
-            without a time-out of its own is stuck if it takes longer than this.
+            without a longer time-out of its own is stuck if it takes longer than this.
         errors_max: The largest acceptable number of failed calls in a row.
         loop_lag_ms_max: The largest acceptable lag of the loop, in ms.
         commit_ms_max: The largest acceptable time from admission to commit, in ms.
@@ -78,7 +78,9 @@ class SubscriptionVitals:
         abandoned: Calls that did not end when cancelled, and go on.
         exhausted: Whether the recovery ladder is at its end.
         recovering: Whether the recovery ladder is at work.
+        unproven: Whether it has work, and has handled nothing since the last step of recovery.
         tried: What recovery has done so far.
+        otherwise: How many of its dead letters are there because its handler decided otherwise.
 
     """
 
@@ -102,7 +104,9 @@ class SubscriptionVitals:
     abandoned: int = 0
     exhausted: bool = False
     recovering: bool = False
+    unproven: bool = False
     tried: tuple[str, ...] = ()
+    otherwise: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +160,10 @@ class Vitals:
         silences: What is expected and does not come (`Rates.silences`).
         lapses: Leases that ran out (`Leases.lapsed`).
         drill: How the kill lane did (`Drills.report`); None without drills.
+        untaken: The kill switches that were published and nobody took, in words.
+        conflict: The last id that was used again for other content, in words, if that was lately.
+        conflicts: How often that has happened.
+        letters_let_go: Dead letters that were let go, since memory keeps no more: (name, count).
 
     """
 
@@ -165,3 +173,7 @@ class Vitals:
     silences: tuple[Silence, ...] = ()
     lapses: tuple[Lapse, ...] = ()
     drill: DrillReport | None = None
+    untaken: tuple[str, ...] = ()
+    conflict: str = ""
+    conflicts: int = 0
+    letters_let_go: tuple[tuple[str, int], ...] = ()

@@ -6,15 +6,18 @@ trading firm, and users add theirs, as subclasses of `Event` or as classes of th
 
 from openoutcry.events.bounds import MAX_BYTES, MAX_DEPTH
 from openoutcry.events.codec import Undecodable, decode, decode_many, encode, encode_many
+from openoutcry.events.content import differences
 from openoutcry.events.derived import Derivation, derived_id
 from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
+from openoutcry.events.names import EVERYTHING, check_type_name
 from openoutcry.events.registry import event_type_of, fixed_event_type, register_event
 from openoutcry.events.sources import install_deriver, new_event_id, stamps
 from openoutcry.events.times import timestamp_ns
 from openoutcry.events.types import HIGH_PRIORITY_EVENT_TYPES, EventType
 
 __all__ = [
+    "EVERYTHING",
     "HIGH_PRIORITY_EVENT_TYPES",
     "MAX_BYTES",
     "MAX_DEPTH",
@@ -23,9 +26,11 @@ __all__ = [
     "EventType",
     "FrozenDict",
     "Undecodable",
+    "check_type_name",
     "decode",
     "decode_many",
     "derived_id",
+    "differences",
     "encode",
     "encode_many",
     "event_type_of",

@@ -1,11 +1,13 @@
 """The journal in memory: for tests and simulations, behaving like the others, with nothing on a disk."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import count, islice
+from itertools import islice
 
 import msgspec
 
 from openoutcry.errors import InvalidEvent, JournalError
+from openoutcry.events.sources import new_name
 from openoutcry.journals.log import take_backwards, take_forwards
 from openoutcry.journals.rows import LANES, NORMAL, same_event
 from openoutcry.ports import (
@@ -72,11 +74,14 @@ class MemoryJournal:
         head: The position of the newest entry.
         first: The oldest position that is kept.
         synced: The head at the last sync.
+        origin: What ids derived in its bus are derived from.
         marks: What is in flight.
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str | None = None) -> None:
+        """Make an empty journal, with an origin of its own unless one is given."""
+        self.origin = new_name() if origin is None else origin
         self.head = 0
         self.first = 1
         self.synced = 0
@@ -85,17 +90,17 @@ class MemoryJournal:
         self._places: dict[str, Stored] = {}
         self._cursors: dict[tuple[str, str], CursorState] = {}
         self._letters: dict[int, BuriedEvent] = {}
-        self._letter_ids = count(1)
+        self._last_letter_id = 0
         self._suspects: dict[tuple[str, str, int], Suspect] = {}
         self._closed = False
 
     def reopened(self) -> "MemoryJournal":
         """Return a journal with everything of this one, as a new process would find it after a crash."""
-        again = MemoryJournal()
+        again = MemoryJournal(self.origin)
         again.head, again.first, again.synced = self.head, self.first, self.head
         again._batches, again._places = list(self._batches), dict(self._places)
         again._cursors, again._letters = dict(self._cursors), dict(self._letters)
-        again._letter_ids = self._letter_ids
+        again._last_letter_id = self._last_letter_id
         again._suspects = dict(self._suspects)
         for name, lane, position in self.marks.in_flight():
             known = again._suspects.get((name, lane, position))
@@ -141,7 +146,8 @@ class MemoryJournal:
         for name, lane in changes.dropped_cursors:
             self._cursors.pop((name, lane), None)
         for letter in changes.buried:
-            letter_id = letter.letter_id or next(i for i in self._letter_ids if i not in self._letters)
+            letter_id = letter.letter_id or self._last_letter_id + 1
+            self._last_letter_id = max(self._last_letter_id, letter_id)
             self._letters[letter_id] = msgspec.structs.replace(letter, letter_id=letter_id)
         for letter_id in changes.removed_letters:
             self._letters.pop(letter_id, None)
@@ -188,9 +194,17 @@ class MemoryJournal:
         """Return every saved cursor, ordered by subscription and lane."""
         return [cursor for _, cursor in sorted(self._cursors.items())]
 
-    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
-        """Return the dead letters, oldest first."""
-        return [b for b in self._letters.values() if subscription is None or b.subscription == subscription]
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, oldest first: of all or of one name, the next `limit` behind `after`."""
+        ids = list(self._letters)  # in order: a letter gets a higher id than all before
+        found = (self._letters[i] for i in islice(ids, bisect_right(ids, after), None))
+        return list(islice((b for b in found if subscription in (None, b.subscription)), limit))
+
+    def last_letter_id(self) -> int:
+        """Return the highest id that a dead letter has ever had; none is given twice."""
+        return self._last_letter_id
 
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""

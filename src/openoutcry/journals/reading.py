@@ -10,6 +10,7 @@ from openoutcry.journals import saved, schema
 from openoutcry.journals.engines import Connection, EngineName, connect
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import chain_of
+from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.rows import Chain
 from openoutcry.journals.verifying import Anchor, Progress, Verified, verify
 from openoutcry.ports import BuriedEvent, CursorState, Filter, Stored, Suspect
@@ -37,7 +38,9 @@ class JournalReader:
         self, path: str | Path, *, key: bytes | None = None, engine: EngineName = "auto", held: bool = True
     ) -> None:
         self.path = Path(os.path.realpath(path))
-        if not self.path.is_file():
+        with refusals_of(self.path):
+            is_there = self.path.is_file()
+        if not is_there:
             raise NotAJournal(f"{self.path} does not exist; name the file that a bus writes to")
         try:
             self._db: Connection = connect(self.path, engine, "ro")
@@ -88,9 +91,14 @@ class JournalReader:
         """Return every saved cursor."""
         return saved.cursors(self._db, self._chain)
 
-    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
-        """Return the dead letters, oldest first."""
-        return saved.letters(self._db, self._chain, subscription)
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, oldest first: of all or of one name, the next `limit` behind `after`.
+
+        Raises `JournalCorrupt` when one of them is not what was buried.
+        """
+        return saved.letters(self._db, self._chain, subscription, after, limit)
 
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,11 +15,13 @@ from openoutcry.journals.engines import Connection, EngineName, connect, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import WRITTEN, MarksFile
 from openoutcry.journals.opening import Opened, chain_of, open_file, sync_folder
+from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.rows import Chain, Row, is_urgent
 from openoutcry.journals.verifying import Progress, judge
 from openoutcry.ports import BuriedEvent, Changes, CursorState
 
 _BATCHES_PER_COMMIT: Final = 64
+Placing = Callable[[], AbstractContextManager[None]]
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -29,7 +31,7 @@ class Recovered(msgspec.Struct, frozen=True):
         path: The new file.
         entries: Entries copied, each at the position that it had.
         lost: Stretches of positions that could not be, as (first, last): they stay empty in the new file.
-        beside: What was lost of cursors and dead letters, in words.
+        beside: What was lost of cursors, dead letters and the origin, in words.
 
     """
 
@@ -46,12 +48,13 @@ def recover_into(
     key: bytes | None = None,
     engine: EngineName = "auto",
     progress: Progress | None = None,
+    placing: Placing = nullcontext,
 ) -> Recovered:
     """Build a new journal, a new generation, from the rows of an old one that verify.
 
     Close the old one first; it stays as it is. A batch is copied if it and the checksum that stands before
     it agree, so that a damaged batch costs itself and, at worst, its neighbour. `progress` is called as in
-    `verify`.
+    `verify`; within `placing` the new file is given its name, unless that raises.
 
     Raises:
         JournalLocked: A process writes to the old file, or to the new one.
@@ -61,27 +64,38 @@ def recover_into(
 
     """
     old, new = Path(source).resolve(), Path(os.path.realpath(target))
-    if new.exists():
-        raise JournalError(f"{new} exists; name a file that does not")
-    if not old.is_file():
-        raise JournalError(f"{old} is no file; put the journal back, or name the one that is to be recovered")
-    guard = MarksFile(Path(f"{old}-marks"))
+    with refusals_of(new):
+        if new.exists():
+            raise JournalError(f"{new} exists; name a file that does not")
+    with refusals_of(old):
+        if not old.is_file():
+            raise JournalError(
+                f"{old} is no file; put the journal back, or name the one that is to be recovered"
+            )
+        guard = MarksFile(Path(f"{old}-marks"))
     try:
-        return _recover(old, new, lambda db: _left(db, guard), key, engine, progress)
+        return _recover(old, new, lambda db: _left(db, guard), key, engine, progress, placing)
     finally:
         guard.close(remove=True)
 
 
 def recover_beside(
-    source: Path, target: Path, marks: MarksFile, *, key: bytes | None, engine: EngineName
+    source: Path,
+    target: Path,
+    marks: MarksFile,
+    *,
+    key: bytes | None,
+    engine: EngineName,
+    progress: Progress | None = None,
+    placing: Placing = nullcontext,
 ) -> Recovered:
     """Do as `recover_into` does with a file that this process has open, on any thread.
 
     Nothing may be written to it meanwhile. What is in flight goes on, so no call becomes a suspect.
     """
     if not marks.stands_at(Path(f"{source}-marks")):  # a copy was put in its place, whose lock is not ours
-        return recover_into(source, target, key=key, engine=engine)
-    return _recover(source, target, lambda _db: _Left(marks.written), key, engine, None)
+        return recover_into(source, target, key=key, engine=engine, progress=progress, placing=placing)
+    return _recover(source, target, lambda _db: _Left(marks.written), key, engine, progress, placing)
 
 
 def _recover(
@@ -91,6 +105,7 @@ def _recover(
     key: bytes | None,
     engine: EngineName,
     progress: Progress | None,
+    placing: Placing,
 ) -> Recovered:
     chain = chain_of(key)
     db = _connect(old, engine)
@@ -98,7 +113,7 @@ def _recover(
         if schema.is_empty(db, old):
             raise JournalError(f"{old} is empty; there is nothing to recover")
         schema.lend(db)
-        return _build(Log(db, old), new, chain, key, engine, progress, left(db))
+        return _build(Log(db, old), new, chain, key, engine, progress, left(db), placing)
     finally:
         db.close()
 
@@ -136,16 +151,18 @@ def _build(
     engine: EngineName,
     progress: Progress | None,
     left: _Left,
+    placing: Placing,
 ) -> Recovered:
     """Build the new journal under another name, so that there is a whole one under its own, or none."""
     making = new.with_name(f"{new.name}-recovering")
     for ending in ("", "-wal", "-shm", "-journal", "-marks"):
         Path(f"{making}{ending}").unlink(missing_ok=True)
     floor, before = _floor(log, chain)
-    opened = open_file(making, key, engine, floor=floor)
+    origin, doubts = _origin(log, chain)
+    opened = open_file(making, key, engine, floor=floor, origin=origin)
     try:
         copier = _Copier(opened, floor, before, progress)
-        beside = _copy(log, opened, copier, chain, left)
+        beside = (*doubts, *_copy(log, opened, copier, chain, left))
         # at closing SQLite would swallow an error of this
         if any(busy for busy, _, _ in opened.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")):
             raise JournalError(f"{making} is being read by another program; end that, and recover again")
@@ -156,9 +173,10 @@ def _build(
         opened.db.close()
         os.close(opened.wal)
         opened.marks.close()
-    for ending in ("-marks", ""):
-        Path(f"{making}{ending}").replace(f"{new}{ending}")
-    sync_folder(new)
+    with placing():
+        for ending in ("-marks", ""):
+            Path(f"{making}{ending}").replace(f"{new}{ending}")
+        sync_folder(new)
     return Recovered(new, copier.copied, tuple(copier.lost), beside)
 
 
@@ -171,6 +189,8 @@ def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left
     opened.db.run("BEGIN IMMEDIATE")
     opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
     saved.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
+    with suppress(JournalError, log.db.error):
+        saved.keep_last_letter_id(opened.db, saved.last_letter_id(log.db))
     with suppress(log.db.error):
         suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in saved.suspects(log.db)]
         opened.db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", suspects)
@@ -193,6 +213,20 @@ def _floor(log: Log, chain: Chain) -> tuple[int, bytes]:
         for row in log.forwards():
             return row.first - 1, chain.start
     return 0, chain.start
+
+
+def _origin(log: Log, chain: Chain) -> tuple[str | None, tuple[str, ...]]:
+    """Return the origin of the old journal, None if it is lost, and what is to be said about that.
+
+    A damaged one is no worse than a new one, and may be the right one: it is the others that are damaged.
+    """
+    try:
+        value, check = schema.settings(log.db, log.path).get("origin", ("", None))
+    except JournalError as problem:
+        return None, (f"origin: {problem}; what handlers publish again gets new ids",)
+    if check is not None and check != schema.setting("origin", value, chain)[2]:
+        return value, ("origin: its checksum does not hold; what handlers publish again may get new ids",)
+    return value, ()
 
 
 class _Copier:

@@ -23,6 +23,7 @@ from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import SYNCED, WRITTEN
 from openoutcry.journals.opening import identities, leave_alone, open_file
+from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
 from openoutcry.journals.rows import Row, event_ids, pack
 from openoutcry.journals.stems import Stems
@@ -65,6 +66,8 @@ class SqliteJournal:
         marks: What is in flight.
         places: Which files it has opened, by device and number.
         generation: What tells this journal from others that stood or will stand at its path.
+        origin: What ids derived in its bus are derived from: random, and kept by every copy and recovery of
+            the file. Empty for a file of a version that had none.
         unsynced_lost: Entries accepted at `process` that a power cut before this opening took away.
 
     Raises:
@@ -91,6 +94,7 @@ class SqliteJournal:
         self.first = opened.floor + 1
         self.marks = opened.marks
         self.generation = opened.marks.generation
+        self.origin = opened.origin
         self.unsynced_lost = opened.unsynced_lost
         self._engine: EngineName = engine
         self._key = key
@@ -104,7 +108,8 @@ class SqliteJournal:
         self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems))
         self._barred: JournalError | None = None
         self._closed = False
-        self.places = identities(self.path)
+        with refusals_of(self.path):
+            self.places = identities(self.path)
         forks.watch(self)
 
     # Writing
@@ -304,9 +309,18 @@ class SqliteJournal:
         """Return every saved cursor. Raises `JournalCorrupt` when one is not what was saved."""
         return saved.cursors(self._db, self._chain)
 
-    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
-        """Return the dead letters. Raises `JournalCorrupt` when one is not what was buried."""
-        return saved.letters(self._db, self._chain, subscription)
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, oldest first: of all or of one name, the next `limit` behind `after`.
+
+        Raises `JournalCorrupt` when one of them is not what was buried.
+        """
+        return saved.letters(self._db, self._chain, subscription, after, limit)
+
+    def last_letter_id(self) -> int:
+        """Return the highest id that a dead letter has ever had; none is given twice."""
+        return saved.last_letter_id(self._db)
 
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""

@@ -72,6 +72,14 @@ class Journal(Protocol):
         ...
 
     @property
+    def origin(self) -> str:
+        """A random name that a new journal gets, and every copy of it keeps; empty for one that has none.
+
+        Ids that handlers derive from the events of this journal are derived from it as well.
+        """
+        ...
+
+    @property
     def marks(self) -> Marks:
         """What is in flight."""
         ...
@@ -116,8 +124,14 @@ class Journal(Protocol):
         """Return every saved cursor, ordered by subscription and lane."""
         ...
 
-    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
-        """Return the dead letters, oldest first."""
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, or those of one name, by their ids: the next `limit` behind `after`."""
+        ...
+
+    def last_letter_id(self) -> int:
+        """Return the highest id that a dead letter has ever had here, 0 at first: none is given twice."""
         ...
 
     def suspects(self) -> list[Suspect]:

@@ -1,9 +1,8 @@
-"""Access: who may publish what. It checks the thread, the bus's phase, the event, and who may release."""
+"""Access: who may publish what. It checks the bus's phase, the event, and who may release."""
 
-from threading import get_ident
 from typing import Any
 
-from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError, WrongThread
+from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.state import BusState
@@ -24,26 +23,13 @@ class Access:
     def __init__(self, bus: BusState, releasers: frozenset[str]) -> None:
         self._bus = bus
         self._releasers = releasers
-        self._thread = get_ident()
         self.restoring = False
-
-    def run_on(self, thread: int) -> None:
-        """The bus runs on this thread from now on."""
-        self._thread = thread
 
     @property
     def closed(self) -> str:
         """`stopping` or `stopped`, when nothing is admitted from outside; else empty."""
         phase = self._bus.phase
         return phase if phase in _CLOSED else ""
-
-    def check_thread(self, call: str) -> None:
-        """Raise `WrongThread` unless this is the thread of the bus. One that is stopped has none."""
-        if get_ident() != self._thread and self._bus.phase != "stopped":
-            raise WrongThread(
-                f"{call} was called from a thread that does not own this bus; use publish_threadsafe there, "
-                "or loop.call_soon_threadsafe for anything else"
-            )
 
     def check(self, event: Any) -> str:
         """Return an event's type, or raise what is wrong with publishing it."""

@@ -35,6 +35,8 @@ class DurableAdmission:
                     )
                 return Level.MEMORY
             store = self._slot.open()
+        if not self._bus.running:
+            store.commits.move_here()
         return store.level_of(event_type, asked)
 
     def stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:
@@ -54,6 +56,7 @@ class DurableAdmission:
         if outbox is None:
             return store.stage(event, lane, level, then)
         outbox.append(Output(event, store.entry(event, lane, level), then))
+        self._bus.outboxed[event.event_id] = event
         if vote is not None:
             vote.defer()
         return True

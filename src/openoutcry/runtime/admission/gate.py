@@ -20,10 +20,10 @@ from typing import Any
 
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
-from openoutcry.events import Event, encode, event_type_of, fixed_event_type
-from openoutcry.journals.rows import same_event
+from openoutcry.events import Event, fixed_event_type
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
+from openoutcry.runtime.admission.again import Again, Answer
 from openoutcry.runtime.admission.durable import DurableAdmission
 from openoutcry.runtime.admission.fast_path import FastPath, Vote
 from openoutcry.runtime.admission.room import Room
@@ -67,7 +67,7 @@ class Admission:
 
     Attributes:
         access: Who may publish what.
-        check_thread: Raises `WrongThread` on a thread that is not the bus's.
+        check_thread: Raises where a call may not be made: `Ownership.check` of the bus.
         fast_path: The hot path.
         dispatcher: Where what is admitted is delivered from.
         slot: Where the journal is opened, when the first event needs it.
@@ -81,13 +81,14 @@ class Admission:
     ) -> None:
         self._bus = bus
         self.access = Access(bus, releasers)
-        self.check_thread = self.access.check_thread
+        self.check_thread = bus.ownership.check
         self.seen = bus.seen
         self.fast_path = FastPath(bus, self)
         self.dispatcher = self.fast_path.dispatcher
         self.slot = make_slot(self.dispatcher)
         self.room = Room(bus, self.fast_path, self.slot)
         self._durable = DurableAdmission(bus, self.slot)
+        self.again = Again(bus, self.dispatcher, self.slot, self._durable)
         self._in_a_row = 0
         self.reset()
 
@@ -101,7 +102,9 @@ class Admission:
     def reset(self) -> None:
         """Count from zero again."""
         self.refused: Counter[str] = Counter()
-        self.duplicates = self._high = self.control = 0
+        self._high = self.control = self.again.duplicates = 0
+        self.conflicts_before = self._bus.conflicts.total
+        self._bus.unheard.counts.clear()
         self.fast_path.take_high_count()
         self.room.reset()
         self.admitted_before = self.admitted
@@ -127,7 +130,12 @@ class Admission:
     # -- publishing ---------------------------------------------------------------------------------
 
     async def publish(
-        self, event: Any, priority: bool = False, level: str | None = None, vote: Vote | None = None
+        self,
+        event: Any,
+        priority: bool = False,
+        level: str | None = None,
+        vote: Vote | None = None,
+        answer: Answer | None = None,
     ) -> bool:
         """Publish an event that the fast path has not taken; wait for room, a token, or its commit."""
         bus = self._bus
@@ -138,7 +146,7 @@ class Admission:
         since_ns = bus.clock.now_ns()
         paid = False
         while True:
-            verdict = self._look(event, priority, level, vote, patient=True, paid=paid)
+            verdict = self._look(event, priority, level, vote, answer, patient=True, paid=paid)
             if isinstance(verdict, Commit):
                 return await self._durable.committed(event, verdict)
             if isinstance(verdict, Wait):
@@ -199,13 +207,20 @@ class Admission:
         """Publish an event and tell where it stands."""
         self.check_thread("publish_receipt")
         survives = self._durable.level(self.access.check(event), level)
-        store = self.store
-        duplicate = event.event_id in self.seen or (store is not None and store.knows(event.event_id))
-        accepted = await self.publish(event, priority, level)
+        store, answer = self.store, Answer()
+        is_heard = not self._bus.running or self._bus.router.is_heard(event)
+        accepted = await self.publish(event, priority, level, None, answer)
         found = None if store is None or not accepted else store.journal.find(event.event_id)
         is_kept = found is not None or (store is not None and outbox_of(self._bus) is not None)
-        word = (survives if is_kept else Level.MEMORY).name.lower()
-        return Receipt(accepted, event.event_id, found or 0, word, duplicate)
+        return Receipt(
+            accepted,
+            event.event_id,
+            found or 0,
+            (survives if is_kept else Level.MEMORY).name.lower(),
+            answer.duplicate,
+            answer.conflicting,
+            unheard=accepted and not is_heard,
+        )
 
     # -- admitting ----------------------------------------------------------------------------------
 
@@ -251,6 +266,7 @@ class Admission:
         priority: bool,
         level: str | None,
         vote: Vote | None = None,
+        answer: Answer | None = None,
         *,
         patient: bool = False,
         paid: bool = False,
@@ -265,18 +281,21 @@ class Admission:
         event_type = self.access.check(event)
         survives = self._durable.level(event_type, level)
         high = priority or event_type in HIGH_TYPES
-        if event.event_id in self.seen:
-            return self._again(event, high, survives)
+        lane = "high" if high else "normal"
+        if event.event_id in self.seen and not self.again.is_elsewhere(event):
+            return self.again.meet(event, survives, answer)
         if event_type == KILL_SWITCH:
-            return self._admit_kill_switch(event, survives)
+            return self._admit_kill_switch(event, survives, answer)
         verdict = self._judge(event_type, high, patient=patient, paid=paid)
         if isinstance(verdict, Admit):
-            lane = "high" if high else "normal"
-            return self._stage(event, lane, survives, vote) if survives else self._let_in(event, lane)
+            if not survives:
+                return self._let_in(event, lane)
+            self.again.check(event, survives, answer)
+            return self._stage(event, lane, survives, vote)
         store = self.slot.store
         if survives and store is not None and store.has_released(event.event_id):
             # An earlier life has accepted it: there is no room to be had for what delivers nothing new.
-            return self._again(event, high, survives)
+            return self.again.meet(event, survives, answer)
         return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
 
     def _judge(self, event_type: str, high: bool, *, patient: bool, paid: bool) -> Admit | Refuse | Wait:
@@ -325,12 +344,11 @@ class Admission:
         self._learn(type(event))
         return commit
 
-    def _admit_kill_switch(self, event: Any, level: Level) -> bool | Commit:
+    def _admit_kill_switch(self, event: Any, level: Level, answer: Answer | None) -> bool | Commit:
         """Deliver a kill switch at once, and have it written behind that."""
         store, bus = self.slot.store, self._bus
         if store is not None and store.knows(event.event_id):
-            self.duplicates += 1
-            return True
+            return self.again.meet(event, level, answer)
         stamp_cause(self._bus, event)
         self.seen.now.add(event.event_id)
         self.control += 1
@@ -341,24 +359,6 @@ class Admission:
         else:
             dispatcher.hold_back(event, "control", positions)
         return True if positions is None else self._durable.stage_kill_switch(event, level, positions)
-
-    def _again(self, event: Any, high: bool, level: Level) -> bool | Commit:
-        """An event whose id was seen: nothing new is delivered, but its level must be reached as well."""
-        self.duplicates += 1
-        store = self.store
-        if store is None or not level:
-            return True
-        pending = store.commits.pending(event.event_id)
-        if pending is not None:
-            commit, index = pending
-            if not same_event(commit.to_write()[index].payload, encode(event)):
-                store.conflict(event, 0)
-            commit.must_sync = commit.must_sync or level is Level.DISK
-            return commit
-        is_elsewhere = store.commits.dead is not None or store.journal.find(event.event_id) is None
-        if is_elsewhere or event_type_of(event) == KILL_SWITCH:
-            return True
-        return store.stage(event, "high" if high else "normal", level)
 
     def _learn(self, cls: type) -> None:
         """Let the fast path take a class whose events all have an id, and one type, lane and level."""
@@ -374,15 +374,15 @@ class Admission:
 
     # -- life ---------------------------------------------------------------------------------------
 
-    def open_on(self, thread: int, tracker: Tracker) -> None:
-        """The bus runs on this thread from now on."""
-        self.access.run_on(thread)
-        self.fast_path.run_on(thread, tracker)
+    def open_on(self, loop: asyncio.AbstractEventLoop, tracker: Tracker) -> None:
+        """The bus runs on this loop from now on."""
+        self.fast_path.run_on(loop, tracker)
 
     def close(self) -> None:
         """Admit nothing on credit any more: the bus is stopping, or has stopped."""
         self.fast_path.forget_classes()
         self.fast_path.grant(0, 0)
+        self.fast_path.leave()
         self.room.ask_again()
 
     def drained(self, mailbox: Mailbox | None) -> None:

@@ -2,9 +2,12 @@
 
 from openoutcry.config import BusConfig, PersistenceConfig, check_flag
 from openoutcry.errors import ConfigError
+from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES
 from openoutcry.ports import Clock, Journal
-from openoutcry.runtime.delivery.history import History, SeenIds
+from openoutcry.runtime.delivery.history import History
+from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.rounds import Rounds
 from openoutcry.units import NS_PER_S
 
@@ -25,16 +28,20 @@ def persistence_of(
 
 def state_of(config: BusConfig, clock: Clock) -> BusState:
     """Return the state that the parts of a bus share."""
-    history, window_ns = History(config.history_size), int(config.dedup_window_s * NS_PER_S)
-    seen = SeenIds(config.dedup_window, window_ns)
+    window_ns = int(config.dedup_window_s * NS_PER_S)
+    history = History(config.history_size, config.history_bytes_most)
+    pressure = config.backpressure
+    important = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES) | pressure.shed_last
+    seen = SeenIds(config.dedup_window, window_ns, pressure.shed_first, important)
     return BusState(config.max_queue_size, config.backpressure, clock, history, seen)
 
 
-def rounds_of(config: BusConfig, clock: Clock | None) -> Rounds:
+def rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership) -> Rounds:
     """Return the rounds of a bus."""
     return Rounds(
         signal_timeout_s=config.signal_timeout,
         barrier_timeout_s=config.barrier_timeout,
         stand_in_max_age_s=config.stand_in_max_age,
         clock=clock,
+        ownership=ownership,
     )

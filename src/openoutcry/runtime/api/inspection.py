@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Generator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from openoutcry.config import check_number
@@ -10,6 +11,7 @@ from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Counts, Ledger, plain_row
 from openoutcry.core.pressure import BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
+from openoutcry.errors import JournalError
 from openoutcry.events import Event, event_type_of
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
@@ -104,7 +106,9 @@ class Inspection:
             published=admission.admitted - admission.admitted_before,
             high_priority=admission.high,
             control=admission.control,
-            duplicates=admission.duplicates,
+            duplicates=admission.again.duplicates,
+            conflicts=bus.conflicts.total - admission.conflicts_before,
+            unheard=dict(bus.unheard.counts),
             refused=dict(admission.refused),
             rate_limited_waits=admission.room.rate_limited_waits,
             room_waits=admission.room.room_waits,
@@ -139,18 +143,43 @@ class Inspection:
         self._dispatcher.deliver()
         return Ledger(tuple(self._bus.router.ledger_rows()))
 
-    def dead_letters(self, name: str | None) -> list[DeadLetter]:
-        """Return the dead letters of one subscription or of all, oldest first."""
+    def dead_letters(self, name: str | None, limit: int | None, after: int) -> list[DeadLetter]:
+        """Return the dead letters of one name or of all, oldest first, by the page if that is asked for."""
         self._admission.check_thread("dead_letters")
-        router = self._bus.router
-        self._bus.dead_letters.settle(router)
-        chosen = (*router, *router.ended) if name is None else (router.named(name),)
-        return sorted(
-            (letter for s in chosen for letter in s.dead_letters), key=lambda letter: letter.wall_ns
-        )
+        if limit is not None:
+            check_number("limit", limit, 1, whole=True)
+        check_number("after", after, 0, whole=True)
+        letters = self._bus.dead_letters
+        if name is not None and name not in letters.counts():
+            self._bus.router.named(name)
+        letters.settle()
+        return list(islice(letters.letters(name, after), limit))
+
+    def dead_letter_counts(self) -> dict[str, int]:
+        """Return how many dead letters each name has."""
+        self._admission.check_thread("dead_letter_counts")
+        return self._bus.dead_letters.counts()
+
+    def _letters(self) -> dict[str, Any] | None:
+        """Return what there is of dead letters, JSON-ready; None if they cannot be read now."""
+        letters = self._bus.dead_letters
+        try:
+            counts = letters.counts()
+        except JournalError:
+            return None
+        present = {subscription.name for subscription in self._bus.router}
+        return {
+            "total": sum(counts.values()),
+            "by_name": {
+                name: {"count": count, "subscribed": name in present} for name, count in counts.items()
+            },
+            "redriving": letters.redrives.count,
+            "let_go": dict(letters.let_go),
+        }
 
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event."""
+        self._admission.check_thread("envelope")
         if isinstance(event, Event):
             ids = (event.correlation_id, event.causation_id, event.round_id)
         else:
@@ -167,7 +196,10 @@ class Inspection:
         """Return the counts of subscriptions by type, and a record of each."""
         self._admission.check_thread("get_handler_stats")
         now_ns = self._bus.clock.now_ns()
-        return _by_type([s.plain_stats(now_ns, s.ledger_counts()) for s in self._bus.router])
+        letters = self._bus.dead_letters.open_counts()
+        return _by_type(
+            [s.plain_stats(now_ns, s.ledger_counts(), letters.get(s.name, 0)) for s in self._bus.router]
+        )
 
     def status(self) -> dict[str, Any]:
         """Return everything about the bus, JSON-ready."""
@@ -197,21 +229,21 @@ class Inspection:
         self._dispatcher.deliver()
         bus, monitor = self._bus, self._monitor
         health = monitor.current()
-        books, handlers = _Books(), []
+        books, handlers, counts = _Books(), [], bus.dead_letters.open_counts()
         for subscription in tuple(bus.router):
             now_ns = bus.clock.now_ns()
             lanes = subscription.ledger_counts()
             books.enter(subscription.name, lanes)
-            record = subscription.plain_stats(now_ns, lanes)
+            record = subscription.plain_stats(now_ns, lanes, counts.get(subscription.name, 0))
             record["lag"] = monitor.lag(subscription)
             record.update(status_of(monitor.readings(subscription), now_ns))
             handlers.append(record)
             yield
         for subscription in bus.router.ended:
             books.enter(subscription.name, subscription.ledger_counts())
-        for name, lane, counts in bus.router.folded_counts():
-            books.enter(name, [(lane, counts)])
-        store = self._admission.store
+        for name, lane, folded in bus.router.folded_counts():
+            books.enter(name, [(lane, folded)])
+        store, letters = self._admission.store, self._letters()
         return {
             "state": bus.phase,
             "is_running": bus.running,
@@ -224,8 +256,14 @@ class Inspection:
             "barrier": self._rounds.get_status(),
             "ledger": {"balances": books.balance, "rows": books.rows},
             "journal": None if store is None else store.status(),
-            "dead_letters": sum(row["dead_lettered"] for row in books.rows),
-            "history": {"kept": bus.history.kept, "size": bus.history.size},
+            "unheard": dict(bus.unheard.counts),
+            "dead_letters": None if letters is None else letters["total"],
+            "letters": letters,
+            "history": {
+                "kept": bus.history.kept,
+                "size": bus.history.size,
+                "bytes": bus.history.bytes_kept,
+            },
         }
 
 

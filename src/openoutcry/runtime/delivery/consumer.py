@@ -108,8 +108,9 @@ class Consumer:
 
     def abandon(self, worker: Worker, batch: Batch) -> None:
         """Go on without a call that did not end when cancelled; it is named, and its end is only noted."""
-        subscription = self.subscription
-        self.failures.failed(batch, TimeoutError("the call did not end when cancelled"), timed_out=True)
+        subscription, otherwise = self.subscription, worker.guard.otherwise
+        error = otherwise or TimeoutError("the call did not end when cancelled")
+        self.failures.failed(batch, error, timed_out=otherwise is None)
         log.error(
             "%s did not end its call for %s when cancelled (%s); it is abandoned, and the next begins",
             self.name,
@@ -268,6 +269,13 @@ class Consumer:
     def _all_workers(self) -> list[Worker]:
         return [*self.active_workers(), *self.side_calls]
 
+    def forked(self) -> None:
+        """In a forked child: end after the current call, and mark nothing."""
+        self.stopping = True
+        self.subscription.detach()
+        for worker in self._all_workers():
+            worker.forked()
+
     async def stop(self, grace_s: float) -> None:
         """Cancel the workers and wait for their end, at most `grace_s`; a call that goes on is abandoned."""
         self.stopping = True
@@ -285,5 +293,4 @@ class Consumer:
                 worker.guard.outlive_stop()
                 subscription.abandoned += 1
         if subscription.ended:
-            subscription.mailbox.withdraw()
-            subscription.control.withdraw()
+            self._bus.withdraw(subscription)

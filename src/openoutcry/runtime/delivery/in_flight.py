@@ -10,8 +10,9 @@ from typing import Any
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import ConfigError
 from openoutcry.ports import Marks
-from openoutcry.runtime.delivery.loops import Drive, own_copy
-from openoutcry.runtime.delivery.subscription import Handler, Subscription
+from openoutcry.runtime.delivery.handlers import Handler
+from openoutcry.runtime.delivery.loops import Drive, check_result, own_copy
+from openoutcry.runtime.delivery.subscription import Subscription
 
 log = logging.getLogger("openoutcry")
 
@@ -33,8 +34,11 @@ async def call_each_marked(
     """As `call_each`; the position of the event that is being handled stands in the cell."""
     for event, cells[cell] in zip(events, positions, strict=False):
         result = handler(event)
-        if result is not None and isawaitable(result):
-            await result
+        if result is not None:
+            if isawaitable(result):
+                await result
+            else:
+                check_result(result)
 
 
 async def mark_each(
@@ -79,13 +83,14 @@ class InFlightMarker:
         if marks is None or subscription.offsets is None:
             return None
         try:
+            options = subscription.options
             lanes = ("control",) if is_control else ("high", "normal")
             return cls(
                 subscription.name,
                 marks,
                 lanes,
                 is_coroutine=subscription.is_coroutine,
-                has_own_drive=subscription.options.blocking or subscription.options.outbox,
+                has_own_drive=options.blocking or options.outbox or options.isolated,
             )
         except ConfigError as error:
             log.warning("the calls of %s cannot be marked: %s", subscription.name, error)
@@ -94,10 +99,11 @@ class InFlightMarker:
     def drive(self, batch: Batch, drive: Drive, *, alone: bool = False) -> Drive:
         """Return what calls the handler for a batch: `drive` itself, if nothing of it is in the journal.
 
+        (One that was given its place in the journal later is not marked: it is no suspect after a crash.)
         `alone` says that nothing else is handled meanwhile, so that a crash is this call's doing.
         """
         positions = batch.positions
-        if positions is None:
+        if not positions:
             return drive
         self._used = cell = self._cell_by_lane[batch.lane.name]
         if alone and len(batch.events) == 1:

@@ -10,7 +10,8 @@ from typing import Any
 from openoutcry.core.ledger import Counts, LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import event_type_of, fixed_event_type
-from openoutcry.runtime.delivery.subscription import Handler, Selector, Subscription, identity, selects
+from openoutcry.runtime.delivery.handlers import Handler, identity
+from openoutcry.runtime.delivery.subscription import Selector, Subscription, selects
 
 ENDED_KEPT = 256
 
@@ -41,6 +42,7 @@ class Router:
         self._ended: list[Subscription] = []
         self._ended_rows: dict[str, list[int]] = {}
         self.routes: dict[object, tuple[Route, ...]] = {}
+        self._nobody = (Route(()),)
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._by_name.values())
@@ -88,6 +90,11 @@ class Router:
         self._by_handler[identity(handler)] = subscription
         self.changed()
 
+    def rename_handler(self, subscription: Subscription, handler: Handler) -> None:
+        """Know a subscription by another handler from now on, and not by the one before."""
+        self._by_handler = {k: s for k, s in self._by_handler.items() if s is not subscription}
+        self._by_handler[identity(handler)] = subscription
+
     def remove(self, subscription: Subscription) -> None:
         """Let a subscription go; its ledger rows are kept."""
         del self._by_name[subscription.name]
@@ -105,7 +112,7 @@ class Router:
         self.routes = {}
 
     def route(self, event: Any) -> tuple[Route, ...]:
-        """Return the groups that take an event."""
+        """Return the groups that take an event; if nobody does, one without subscriptions."""
         cls: type = type(event)
         found = self.routes.get(cls)
         if found is not None:
@@ -116,8 +123,12 @@ class Router:
         found = self.routes.get(key)
         if found is None:
             found = tuple(g for selectors, g in self._groups.items() if selects(selectors, cls, event_type))
-            self.routes[key] = found
+            found = self.routes[key] = found or self._nobody
         return found
+
+    def is_heard(self, event: Any) -> bool:
+        """Return True if somebody takes an event."""
+        return self.route(event) is not self._nobody
 
     def split(
         self, events: Sequence[Any], positions: Sequence[int]

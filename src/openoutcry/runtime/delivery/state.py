@@ -5,7 +5,8 @@ It decides nothing: admission, the dispatcher and the workers read and change it
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -20,15 +21,20 @@ from openoutcry.errors import BusClosed, JournalError
 from openoutcry.events import Event
 from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import Cause, Envelopes, Tracker
+from openoutcry.runtime.delivery.conflicts import Conflicts
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
 from openoutcry.runtime.delivery.durability import Durability, NoDurability
-from openoutcry.runtime.delivery.history import History, SeenIds
+from openoutcry.runtime.delivery.error_log import ErrorLog
+from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.outbox import Output
+from openoutcry.runtime.delivery.redriving import LetterDispatcher, Redriving
 from openoutcry.runtime.delivery.router import Router
+from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.delivery.unheard import Unheard
+from openoutcry.runtime.ownership import Ownership, resolve
 
 log = logging.getLogger("openoutcry")
-
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 TURN_NS = 500_000
@@ -42,6 +48,7 @@ class BusState:
     """Shared state; each attribute is read and written on the bus's loop only.
 
     Attributes:
+        ownership: Which loop the bus belongs to, and whether a call may be made where it is made.
         phase: `new`, `running`, `stopping` or `stopped`.
         running: Whether handlers are called: while it is running or stopping.
         holds: The holds that all subscriptions have together.
@@ -51,18 +58,25 @@ class BusState:
         room_waiting: Whether a publisher waits for room: workers tell of every call that they begin.
         pressured: Whether somebody waits for a mailbox to drain.
         durability: What keeps events in a journal; the null object without one.
+        conflicts: Ids that were used again for other content.
+        unheard: What nobody takes.
+        outboxed: The events that wait in an outbox, by id.
 
     """
 
     def __init__(
         self, capacity: int, config: BackpressureConfig, clock: Clock, history: History, seen: SeenIds
     ) -> None:
+        self.ownership = Ownership()
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.router = Router()
         self.holds = SharedHolds()
         self.history = history
         self.seen = seen
+        self.conflicts = Conflicts()
+        self.unheard = Unheard()
+        self.outboxed: dict[str, Any] = {}
         self.envelopes = Envelopes(max(10_000, history.size))
         self.pressure = Pressure(capacity, config)
         self.phase = "new"
@@ -75,11 +89,14 @@ class BusState:
         self.pressured = False
         self.fullest: Mailbox | None = None
         self.dead_letters = DeadLetters()
+        self.redriving = Redriving(self.dead_letters)
         self.durability: Durability = NO_DURABILITY
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
+        self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
+        self._callbacks: set[asyncio.Task[Any]] = set()
         self._joiners: list[asyncio.Future[None]] = []
         self.rates: Rates | None = None
 
@@ -106,31 +123,45 @@ class BusState:
         if self._joiners and self.settled():
             joiners, self._joiners = self._joiners, []
             for joiner in joiners:
-                if not joiner.done():
-                    joiner.set_result(None)
+                resolve(joiner)
 
     def dead(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> None:
         """File a dead letter of an event with this number in its lane, and tell the observers."""
         letter = self.dead_letters.bury(subscription, letter, number)
         for callback in self.on_dead:
-            guarded(callback, letter)
+            self.guard(callback, letter)
+
+    def catch_up(self, subscription: Subscription, dispatcher: LetterDispatcher) -> None:
+        """Hand a subscription more of what it is owed: from the journal, and letters that are redriven."""
+        self.durability.catch_up(subscription)
+        if not subscription.holds.may_read:
+            return
+        try:
+            self.redriving.hand_on(subscription, dispatcher, self.clock.now_ns(), self.pressure.capacity)
+        except JournalError as error:  # they wait until the journal is recovered into a new file
+            subscription.read_on(error=str(error))
+            log.critical("the dead letters of %s cannot be read: %s", subscription.name, error)
+            self.journal_failed(error)
+
+    def salt(self, subscription: Subscription, lane: str, number: int) -> str:
+        """Return what is mixed into ids derived from an event: something if it was redriven anew."""
+        return self.dead_letters.redrives.salt(subscription, lane, number)
 
     def failing(self, subscription: Subscription) -> None:
         """Tell the observers that most events of a subscription fail, or that it handles them again."""
         for callback in self.on_failing:
-            guarded(callback, subscription, subscription.failing)
+            self.guard(callback, subscription, subscription.failing)
 
     def journal_failed(self, error: JournalError) -> None:
         """Tell the observers that the journal is dead, or cannot be read."""
         for callback in self.on_journal_error:
-            guarded(callback, error)
+            self.guard(callback, error)
 
     def forget(self, outputs: list[Output]) -> None:
         """A call has failed: what it had published never was."""
-        seen = self.seen
         for output in outputs:
-            seen.now.discard(output.entry.event_id)
-            seen.before.discard(output.entry.event_id)
+            self.seen.discard(output.entry.event_id)
+            self.outboxed.pop(output.entry.event_id, None)
 
     def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
         """Return what a publication by the handler of `event`, admitted at `asked_ns`, inherits."""
@@ -140,6 +171,27 @@ class BusState:
         if known is None:
             return Cause(event.event_id, event.event_id, None, asked_ns)
         return Cause(event.event_id, known.correlation_id, known.round_id, asked_ns)
+
+    def guard(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Call a user's callback; what it raises is logged and stays its own."""
+        try:
+            result = callback(*args)
+            if asyncio.iscoroutine(result):
+                task = asyncio.get_running_loop().create_task(result)
+                self._callbacks.add(task)
+                task.add_done_callback(partial(self._callback_ended, callback))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a CancelledError too: `future.result()` raises it
+            self._callback_raised(callback, error)
+
+    def _callback_ended(self, callback: Callable[..., Any], task: "asyncio.Task[Any]") -> None:
+        self._callbacks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._callback_raised(callback, error)
+
+    def _callback_raised(self, callback: Callable[..., Any], error: BaseException) -> None:
+        self._callback_errors.tell(logging.ERROR, error, f"the callback {callback!r}", "raised")
 
     # -- settled ------------------------------------------------------------------------------------
 
@@ -159,20 +211,18 @@ class BusState:
             self._joiners.remove(future)
 
     def give_up_loop(self) -> None:
-        """The loop was closed: nothing runs any more, and nobody waits."""
+        """The loop was closed: nothing runs any more, and nobody waits there."""
         self.running = False
-        self._joiners.clear()
+        self.stopped()
 
     def stopped(self) -> None:
         """Wake those who wait for everything to be settled; it is, or it will not be."""
         self.rested()
         joiners, self._joiners = self._joiners, []
         waiting = sum(s.mailbox.waiting for s in self.router)
+        error = BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
         for joiner in joiners:
-            if not joiner.done():
-                joiner.set_exception(
-                    BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
-                )
+            resolve(joiner, error=error)
 
     # -- depth --------------------------------------------------------------------------------------
 
@@ -193,6 +243,11 @@ class BusState:
     def in_flight_ids(self) -> set[str]:
         """Return the ids of all events that wait or are in a handler."""
         ids: set[str] = set(self.durability.pending_ids())
+        ids.update(self.outboxed, map(_event_id, self.in_flight()))
+        return ids
+
+    def in_flight(self) -> Iterator[Any]:
+        """Iterate the events that wait for a subscription or are in a handler."""
         lists: dict[int, list[Any]] = {}  # subscriptions share them: each is looked at once
         for subscription in self.router:
             for mailbox in (subscription.mailbox, subscription.control):
@@ -203,41 +258,27 @@ class BusState:
                         lists[id(events)] = events
             if subscription.offsets is not None:
                 for offsets in subscription.offsets.lanes:
-                    ids.update(event.event_id for _, event, _ in offsets.held)
+                    yield from (event for _, event, _ in offsets.held)
         for events in lists.values():
-            ids.update(map(_event_id, events))
-        return ids
+            yield from events
 
-    # -- kill switches ------------------------------------------------------------------------------
+    # -- withdrawing --------------------------------------------------------------------------------
 
-    def withdraw_control(
-        self, subscription: Subscription, which: Callable[[Any], bool] | None = None
-    ) -> None:
-        """Withdraw kill switches that wait for a subscription; no worker gives way for them any more."""
+    def withdraw(self, subscription: Subscription, which: Callable[[Any], bool] | None = None) -> None:
+        """Give up what waits for a subscription (or what of it `which` says), counted as withdrawn.
+
+        What of it was redriven is a dead letter as before, and no worker gives way any more for its kill
+        switches. Current calls go on.
+        """
         lane = subscription.control.normal
         untried = lane.untried
-        subscription.control.withdraw(which)
+
+        def withdraw() -> None:
+            subscription.mailbox.withdraw(which)
+            subscription.withdraw_held(which)
+            subscription.control.withdraw(which)
+
+        if which is None:
+            self.dead_letters.redrives.call_off(subscription)
+        self.dead_letters.withdrawing(subscription, withdraw)
         self.control_waiting -= untried - lane.untried
-
-
-def guarded(callback: Callable[..., Any], *args: Any) -> None:
-    """Call a user's callback; what it raises is logged and stays its own."""
-    try:
-        result = callback(*args)
-        if asyncio.iscoroutine(result):
-            task = asyncio.get_running_loop().create_task(result)
-            _callbacks.add(task)
-            task.add_done_callback(_callback_ended)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a CancelledError too: `future.result()` raises it, nobody cancels a plain call
-        log.exception("the callback %r raised", callback)
-
-
-_callbacks: set["asyncio.Task[Any]"] = set()
-
-
-def _callback_ended(task: "asyncio.Task[Any]") -> None:
-    _callbacks.discard(task)
-    if not task.cancelled() and task.exception() is not None:
-        log.error("a callback raised", exc_info=task.exception())

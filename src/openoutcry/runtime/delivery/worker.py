@@ -26,12 +26,22 @@ from typing import Any, Protocol
 from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.errors import DecidedOtherwise
 from openoutcry.runtime.delivery.call_guard import CallGuard
 from openoutcry.runtime.delivery.causation import Lineage, current
 from openoutcry.runtime.delivery.failures import Failures
 from openoutcry.runtime.delivery.in_flight import InFlightMarker
-from openoutcry.runtime.delivery.loops import PROBE, Drive, await_each, call_each, own_copy, probe
+from openoutcry.runtime.delivery.loops import (
+    PROBE,
+    Drive,
+    await_each,
+    call_each,
+    call_each_isolated,
+    own_copy,
+    probe,
+)
 from openoutcry.runtime.delivery.outbox import posting
+from openoutcry.runtime.delivery.redriving import LetterDispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.stopwatch import SAMPLED, SLOW_NS, Stopwatch
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -40,13 +50,13 @@ from openoutcry.runtime.delivery.threads import HandlerThread, in_thread
 log = logging.getLogger("openoutcry")
 
 BATCH_MOST = 1024
-BATCH_FIRST = 16
+BATCH_FIRST = 1  # until it is known that calls are quick: nobody could tell how long one has run
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
 
 
-class Deliverer(Protocol):
+class Deliverer(LetterDispatcher, Protocol):
     """The dispatcher, as workers see it: the first worker to run may deliver what is staged.
 
     Attributes:
@@ -195,8 +205,12 @@ class Worker:
         """Return what calls the handler."""
         if self._thread is not None:
             return in_thread(self._thread, self.lineage, self.guard, self._owner.thread_left)
-        drive = own_copy(await_each if self.subscription.is_coroutine else call_each)
-        return posting(drive, self, self._bus) if self.subscription.options.outbox else drive
+        options = self.subscription.options
+        if options.isolated:
+            drive: Drive = call_each_isolated
+        else:
+            drive = own_copy(await_each if self.subscription.is_coroutine else call_each)
+        return posting(drive, self, self._bus) if options.outbox else drive
 
     @property
     def running(self) -> bool:
@@ -209,6 +223,17 @@ class Worker:
             self.marker.clear()
             self.marker.release()
         self.marker = marker
+
+    def decide_otherwise(self, error: DecidedOtherwise) -> None:
+        """Let the event of the current call become a dead letter at its end, and begin no other before."""
+        if self.batch is not None and self.guard.otherwise is None and not self.guard.abandoned:
+            self.guard.otherwise = error
+            self.mailbox.cut_all()
+
+    def forked(self) -> None:
+        """In a forked child: end after the current call; the marks are the parent's."""
+        self.marker = None
+        self.guard.forked()
 
     def wake(self) -> bool:
         """Look at the mailbox again, if waiting. Return True if the worker will run because of this call."""
@@ -312,7 +337,7 @@ class Worker:
         if not holds.may_begin:
             return None
         if mailbox.behind:
-            bus.durability.catch_up(self.subscription)
+            bus.catch_up(self.subscription, self._dispatcher)
             self._owner.end_superseded()
         takes_one = self._takes_one or holds.one_at_a_time
         if bus.room_waiting and Hold.ALONE not in holds:
@@ -359,9 +384,11 @@ class Worker:
     def _after_success(self, batch: Batch) -> bool:
         """Settle. False when the worker must not go on."""
         guard = self.guard
-        if guard.deadline_ns is not None or guard.abandoned:
+        if guard.deadline_ns is not None or guard.abandoned or guard.otherwise is not None:
             if guard.abandoned:
                 return False
+            if guard.otherwise is not None:
+                return self._after_error(batch, guard.otherwise)
             if guard.has_swallowed_timeout:
                 return self._after_error(batch, TimeoutError("it returned when cancelled"))
             guard.end()
@@ -401,6 +428,7 @@ class Worker:
             return True
         timed_out = guard.deadline_ns == 0 and (cancelled or isinstance(error, TimeoutError))
         cancelled_from_outside = cancelled and not timed_out and self.task.cancelling() > 0
+        otherwise = guard.otherwise
         guard.end()
         if cancelled_from_outside and batch.begun > 1:
             # An earlier handler of the batch may have cancelled the task and returned: this event is to blame
@@ -408,7 +436,7 @@ class Worker:
             mailbox.release(batch)
             return False
         mailbox.fail(batch)
-        self._owner.failures.failed(batch, error, timed_out=timed_out)
+        self._owner.failures.failed(batch, otherwise or error, timed_out=timed_out and otherwise is None)
         self._note_settled(1)
         # Whoever cancels the worker's own task wants the task to end: so it does, and a new worker goes on if
         # the loop does.

@@ -22,6 +22,7 @@ from openoutcry.errors import JournalDead, JournalError
 from openoutcry.ports import Alike, Changes, DiskTask, Entry, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.ownership import resolve, running_loop
 
 log = logging.getLogger("openoutcry")
 
@@ -35,14 +36,18 @@ Then = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a published event.
+    """What became of a published event. True in a condition only if it is new, and somebody takes it.
 
     Attributes:
-        accepted: Whether it was accepted, as `publish` says.
+        accepted: Whether it was accepted, now or before: what `publish` says.
         event_id: Its id.
         position: Its position in the journal; 0 where it is not journaled, or was refused.
         level: The level it was accepted at: `memory`, `process` or `disk`.
-        duplicate: Whether it had been accepted before, and nothing new was delivered.
+        duplicate: Whether its id had been accepted before, and nothing new was delivered.
+        conflicting: Whether that was an event with other content: the first stands, this one is lost.
+        unheard: Whether no subscription takes it now. It was accepted all the same: it is in the history and,
+            at its level, in the journal, where a subscription of an earlier life may still read it. Before
+            the start nobody can say, and it is False.
 
     """
 
@@ -51,6 +56,19 @@ class Receipt:
     position: int
     level: str
     duplicate: bool
+    conflicting: bool = False
+    unheard: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """All of it in a word: `accepted`, `duplicate`, `conflicting`, `unheard` or `refused`."""
+        if not self.accepted:
+            return "refused"
+        words = {"conflicting": self.conflicting, "duplicate": self.duplicate, "unheard": self.unheard}
+        return next((word for word, holds in words.items() if holds), "accepted")
+
+    def __bool__(self) -> bool:
+        return self.outcome == "accepted"
 
 
 class Commit(Alike):
@@ -70,6 +88,7 @@ class Commit(Alike):
             position, which is filled in at the release and so tells every lane.
         began_ns: When its first event was admitted, on the bus's monotonic clock.
         wall_ns: The same, in nanoseconds since 1970.
+        raised: Which of the events, by index, were delivered from memory before, and are only written.
         must_sync: Whether it is synced whatever its level.
         error: Why nothing of it was admitted, if so.
         written: What the journal has written of it, once it has.
@@ -90,6 +109,7 @@ class Commit(Alike):
         "is_over",
         "must_sync",
         "on_done",
+        "raised",
         "thens",
         "waiters",
         "written",
@@ -109,6 +129,7 @@ class Commit(Alike):
         self.delivered: list[tuple[Any, list[int]]] = []
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
+        self.raised: set[int] = set()
         self.must_sync = self.is_over = False
         self.error: JournalError | None = None
         self.written: Written | None = None
@@ -161,12 +182,12 @@ class Commit(Alike):
         """The commit is over: wake everybody who waits for it."""
         self.is_over = True
         waiters, self.waiters = self.waiters, []
+        here = running_loop() if waiters else None
         for future in waiters:
-            if not future.done():
-                try:
-                    future.set_result(None)
-                except RuntimeError:  # its loop was closed: nobody waits there any more
-                    continue
+            if future.get_loop() is not here:
+                resolve(future)
+            elif not future.done():
+                future.set_result(None)
         for call in self.on_done:
             call()
 
@@ -240,6 +261,7 @@ class Committer:
         self._syncing: tuple[Commit, DiskTask] | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._scheduled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._held_back = 0
         self.released = self.born_at = journal.head
         self.waiting = 0
@@ -294,6 +316,17 @@ class Committer:
         self.waiting += entry.lane != "control"
         return commit
 
+    def stage_raised(self, event: Any, entry: Entry, then: Then) -> Commit:
+        """Take an event that was delivered from memory into the next commit: it is written, and that is all.
+
+        `then` is called with its position, and what it has saved is saved before the commit is over.
+        """
+        commit = self._begin() if self._open is None else self._open
+        commit.raised.add(len(commit.ids))
+        commit.thens[len(commit.ids)] = then
+        commit.add(event, entry)
+        return commit
+
     def stage_alike(
         self, events: list[Any], ids: list[str], payloads: list[bytes], level: Level
     ) -> Commit | None:
@@ -333,12 +366,34 @@ class Committer:
     def _begin(self) -> Commit:
         """Begin a commit, to be written in the next turn of the loop or when the current sync is over."""
         if not self._scheduled and self._syncing is None:
-            asyncio.get_running_loop().call_soon(self._commit)
-            self._scheduled = True
+            self._schedule()
         clock = self._bus.clock
         commit = self._open = Commit(clock.now_ns(), clock.wall_ns())
         self._unfinished.append(commit)
         return commit
+
+    def _schedule(self) -> None:
+        """Commit in the next turn of the loop; without one, before the start, whoever stages commits."""
+        loop = self._loop = running_loop() or (self._bus.loop if self._bus.running else None)
+        if loop is not None:
+            loop.call_soon(self._commit)
+            self._scheduled = True
+
+    def move_here(self) -> None:
+        """Before the start: go on, on the running loop, with what another one has left undone.
+
+        That loop may be closed, or gone on to something else: what it was to commit, or to sync in a thread,
+        would never be over.
+        """
+        if running_loop() is self._loop:
+            return
+        if self._syncing is not None:
+            commit, _ = self._syncing
+            self._syncing = None
+            self._sync_inline(commit)
+        self._scheduled = False
+        if self._open is not None:
+            self._schedule()
 
     def ask(self, *, sync: bool = False) -> Commit:
         """Return a commit that is written soon, with whatever is to be saved; `sync`: and synced."""
@@ -373,6 +428,13 @@ class Committer:
         """Accept nothing more, without telling anybody that the journal has died."""
         self.dead = self.dead or error
 
+    def give_up(self, error: JournalError) -> None:
+        """Accept nothing more, and tell everybody who waits for a commit."""
+        self.refuse(error)
+        self._open = self._syncing = None
+        for commit in list(self._unfinished):
+            self._fail(commit, error)
+
     def note_error(self, error: JournalError) -> None:
         """Something else than a commit went wrong with the journal."""
         if isinstance(error, JournalDead):
@@ -384,7 +446,10 @@ class Committer:
             commit, _ = self._syncing
             self._syncing = None
             self._sync_inline(commit)
+        last = self._open
         self._commit(now=True)
+        if last is not None and last.raised:
+            self._commit(now=True)  # who has settled what was raised
 
     def _commit(self, *, now: bool = False) -> None:
         """Write what is staged, sync it if that is asked for, and release it. `now`: wait for nothing."""
@@ -416,10 +481,19 @@ class Committer:
             extras.saved()
         if not (written.wants_sync or commit.must_sync):
             self._release(commit)
-        elif now or self._sync == "inline" or (self._sync == "auto" and self._sync_ns < SYNC_INLINE_NS):
+        elif now or self._syncs_inline:
             self._sync_inline(commit)
         else:
             self._sync_in_thread(commit)
+
+    @property
+    def _syncs_inline(self) -> bool:
+        return self._sync == "inline" or (self._sync == "auto" and self._sync_ns < SYNC_INLINE_NS)
+
+    def sync_in_thread(self) -> None:
+        """Wait for the disk in a thread from now on, unless the settings say `inline`."""
+        if self._sync == "auto":
+            self._sync = "thread"
 
     def _sync_inline(self, commit: Commit) -> None:
         began_ns = perf_counter_ns()
@@ -433,7 +507,7 @@ class Committer:
         self._release(commit)
 
     def _sync_in_thread(self, commit: Commit) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "openoutcry-sync")
         task = self._journal.begin_sync()
@@ -476,11 +550,11 @@ class Committer:
         commit.error = self.refused = error
         seen = self._bus.seen
         self._unfinished.remove(commit)
-        for entry in commit.to_write():
-            if entry.lane != "control":  # a kill switch was delivered, whatever the journal says
+        for index, entry in enumerate(commit.to_write()):
+            # (A kill switch was delivered, whatever the journal says, and so was what is raised.)
+            if entry.lane != "control" and index not in commit.raised:
                 self.waiting -= 1
-                seen.now.discard(entry.event_id)
-                seen.before.discard(entry.event_id)
+                seen.discard(entry.event_id)
         # (What was written and may not be on the disk is not released: nobody is handed it here, not even by
         # reading on from the journal, but perhaps by the next life.)
         self._dispatcher.drained(None)
@@ -493,7 +567,7 @@ class Committer:
         events, positions = commit.events, written.positions
         if events:
             duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
-            if commit.entries is None and not duplicates:
+            if commit.entries is None and not (duplicates or commit.raised):
                 self.waiting -= len(events)
                 self._dispatcher.release(events, positions, commit.began_ns)
             else:
@@ -506,7 +580,19 @@ class Committer:
                     except Exception:  # a vote or a kill switch is not to keep others from their release
                         log.exception("what was to follow the release of %s failed", commit.ids[index])
         self._unfinished.remove(commit)
-        commit.wake()
+        if commit.raised:
+            self._wake_later(commit)
+        else:
+            commit.wake()
+
+    def _wake_later(self, commit: Commit) -> None:
+        """Let publishers go on when it is saved who has settled what was raised: no crash undoes it."""
+        assert commit.written is not None, "it was released"
+        commit.is_over = True
+        saved = self.ask(sync=commit.must_sync or commit.written.wants_sync)
+        self.bring_extras()
+        saved.waiters += commit.waiters
+        saved.on_done += commit.on_done
 
     def _note_duplicates(self, commit: Commit, written: Written) -> frozenset[int]:
         found = written.duplicates
@@ -520,7 +606,7 @@ class Committer:
         """Hand out events of several lanes, or beside duplicates: urgent ones one by one."""
         events, places = [], []
         for index, entry in enumerate(commit if commit.entries is None else commit.entries):
-            if entry.lane == "control":
+            if entry.lane == "control" or index in commit.raised:
                 continue
             self.waiting -= 1
             if index in duplicates:
@@ -534,10 +620,10 @@ class Committer:
             placed = positions if len(events) == len(positions) else places
             self._dispatcher.release(events, placed, commit.began_ns)
 
-    def close(self) -> None:
-        """End the thread that syncs, if there is one."""
+    def close(self, *, waits: bool = True) -> None:
+        """End the thread that syncs, if there is one; `waits` for a sync that it is making."""
         if self._thread is not None:
-            self._thread.shutdown(wait=True)
+            self._thread.shutdown(wait=waits)
             self._thread = None
 
 

@@ -6,7 +6,6 @@ that it waits for no longer than `cursor_save_s`. `LaneOffsets.state` computes w
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from openoutcry.ports import Changes, CursorState, Journal
@@ -106,8 +105,7 @@ class Saving:
         """Have everything saved in the next turn of the loop."""
         self._commits.bring_extras()
         if self._commits.dead is None:
-            with suppress(RuntimeError):  # no loop runs: it is saved with the next commit
-                self._commits.ask()
+            self._commits.ask()
 
     async def save(self) -> None:
         """Save everything, and wait until that is done. Raises `JournalError`."""
@@ -154,8 +152,8 @@ class Saving:
     def take(self) -> "SavedChanges | None":
         """Return what is to be saved now, or None."""
         letters = self._bus.dead_letters
-        letters.settle(self._bus.router)
-        if not (self._noted or self._dropped or self._renamed or self._cleared or letters.waiting):
+        if not self._has_changes():
+            self._look_again()
             return None
         released = self._commits.released
         if released - self._swept_at >= STALE_AFTER:
@@ -165,9 +163,7 @@ class Saving:
         renamed, self._renamed = self._renamed, []
         cleared, self._cleared = self._cleared, []
         moved = [item for offsets in noted for item in offsets.moved(released)]
-        buried, removed_letters = letters.take()
-        if letters.waiting:  # what is being redriven: look again with every commit
-            self._commits.bring_extras()
+        buried, removed_letters = letters.changes()
         changes = Changes(
             cursors=[*renamed, *(cursor for _, _, cursor in moved), self._own_cursor(released)],
             dropped_cursors=dropped,
@@ -178,17 +174,30 @@ class Saving:
         unsaved = {offsets: offsets.take_unsaved() for offsets in noted}
         return SavedChanges(self, changes, renamed, moved, unsaved, released)
 
+    def _has_changes(self) -> bool:
+        letters = self._bus.dead_letters
+        letters.settle()
+        return bool(self._noted or self._dropped or self._renamed or self._cleared or letters.has_changes)
+
+    def _look_again(self) -> None:
+        """While letters are redriven, look with every commit, and after a while, for what was handled."""
+        if self._bus.dead_letters.redrives:
+            self._commits.bring_extras()
+            self._arm()
+
     def _own_cursor(self, released: int) -> CursorState:
         if self.begin_at is None:
             return CursorState(subscription=BUS, lane="normal", floor=released, takes=STARTED)
         return CursorState(subscription=BUS, lane="normal", floor=self.begin_at)
 
-    def note_saved(self, released: int) -> None:
+    def note_saved(self, changes: Changes, released: int) -> None:
         """Everything was saved, as it stood when `released` had been handed out."""
         self._is_refused = False
         self._saved_at = released
         self.saves_count += 1
+        self._bus.dead_letters.saved(changes.buried, changes.removed_letters)
         self._silence()
+        self._look_again()
 
     def note_refused(
         self, changes: Changes, renamed: Sequence[CursorState], noted: Iterable[Offsets]
@@ -198,7 +207,6 @@ class Saving:
         self._dropped = [*changes.dropped_cursors, *self._dropped]
         self._renamed = [*renamed, *self._renamed]
         self._cleared = [*changes.cleared, *self._cleared]
-        self._bus.dead_letters.give_back(changes.buried, changes.removed_letters)
         for offsets in noted:
             self.note(offsets)
         self._commits.bring_extras()
@@ -211,7 +219,10 @@ class Saving:
 
     def _ring(self) -> None:
         self._timer = None
-        self.save_soon()
+        if self._has_changes():
+            self.save_soon()
+        else:
+            self._look_again()
 
     def _silence(self) -> None:
         if self._timer is not None:
@@ -244,7 +255,7 @@ class SavedChanges:
         """They were written."""
         for lane, state, _ in self.moved:
             lane.saved = state
-        self.saving.note_saved(self.released)
+        self.saving.note_saved(self.changes, self.released)
         for offsets in self.unsaved:
             offsets.let_go()
 

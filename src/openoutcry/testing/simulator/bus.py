@@ -12,7 +12,8 @@ from openoutcry.errors import BusClosed, DecidedOtherwise, JournalDead, OpenOutc
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.bus import EventBus
-from openoutcry.runtime.delivery.subscription import Handler, Subscription, identity, qualified_name, takes
+from openoutcry.runtime.delivery.handlers import Handler, identity, qualified_name
+from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.testing.simulator.calls import Calls, open_call
