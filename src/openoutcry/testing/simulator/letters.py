@@ -112,17 +112,17 @@ class LetterTruth:
             self._due.update(keys)
         self._called.update(keys)
 
-    def dropping(self, letters: Iterable[DeadLetter], which: dict[str, Any]) -> tuple[list[Key], bool]:
-        """Return which letters are to be dropped, and whether that is certain."""
-        meant = [key_of(letter) for letter in letters if is_meant(letter, which)]
-        return meant, not self._called.intersection(meant)
-
-    def were_dropped(self, keys: list[Key], count: int, *, is_certain: bool) -> None:
-        """A drop has returned how many letters are gone."""
-        if count > len(keys) or (is_certain and count != len(keys)):
-            self._fail(f"{len(keys)} dead letters were to be dropped, and {count} are")
-        self.dropped.update(keys)
-        self.there.difference_update(keys)
+    def were_dropped(
+        self, before: Iterable[DeadLetter], after: Iterable[DeadLetter], which: dict[str, Any], count: int
+    ) -> None:
+        """A drop has returned how many letters are gone; those that were handed over may be left."""
+        meant = {key_of(letter) for letter in before if is_meant(letter, which)}
+        gone = meant - {key_of(letter) for letter in after}
+        if count != len(gone) or meant - gone - self._called:
+            self._fail(f"{len(meant)} dead letters were to be dropped, {len(gone)} are, and it says {count}")
+        self.dropped |= gone
+        for keys in (self.there, self._due, self._called):
+            keys -= gone
 
     # -- checks -------------------------------------------------------------------------------------
 

@@ -34,10 +34,9 @@ class SimAdmin(Admin):
 
     def drop_dead_letters(self, /, subscription: str | None = None, **which: Any) -> int:
         """As `Admin.drop_dead_letters`."""
-        truth = self._truth.letters
-        keys, is_certain = truth.dropping(self._letters_of(subscription), which)
+        before = self._letters_of(subscription)
         count = super().drop_dead_letters(subscription, **which)
-        truth.were_dropped(keys, count, is_certain=is_certain)
+        self._truth.letters.were_dropped(before, self._letters_of(subscription), which, count)
         return count
 
     def _is_taken(self, letter: DeadLetter) -> bool:

@@ -54,7 +54,7 @@ class Sent:
         life: The life in which it was accepted last.
         going: How many publications of it have not returned.
         ended: When one returned last, in the count of the truth.
-        number: How many events of its type had been accepted when it was.
+        number: How often events of its type had been published when it was accepted.
         is_raised: Whether it was published again at a higher level.
         is_at_stop: Whether it was accepted while the bus was stopping.
         named: The ids that a release names.
@@ -179,6 +179,7 @@ class Truth:
             event_id, event_type = event.event_id, event_type_of(event)
         except (AttributeError, OpenOutcryError):
             return None
+        self._counts[event_type] += 1
         sent = self.sent.get(event_id)
         if sent is None:
             lane = "control" if event_type == KILL else "high" if priority or event_type in HIGH else "normal"
@@ -219,7 +220,6 @@ class Truth:
         if level > sent.level and sent.lane != "control":
             sent.level, sent.is_raised = level, True
         if sent.status != "accepted" or sent.life != self.life:
-            self._counts[_type_of(sent.event)] += 1
             sent.number = self._counts[_type_of(sent.event)]
         if sent.lane == "control" and journal_failed:
             sent.level = Level.MEMORY  # delivered at once, journal or no journal
@@ -294,8 +294,8 @@ class Truth:
         if not (is_letters or sent.contents.handed(content_of(event))):
             self.fail(f"{name} was handed {event_id} with another content than the one that was accepted")
         self.letters.begins((name, event_id))
-        is_again = event_id in taker.settled_now and not self._is_forgotten(sent)
-        if is_again and (name, event_id) not in self.redriven:
+        is_new_again = event_id in taker.settled_now and self._is_forgotten(sent)
+        if event_id in taker.settled_now and not is_new_again and (name, event_id) not in self.redriven:
             self.fail(f"{name} was handed {event_id} again, which it has handled in this life")
         if (name, event_id) in self.redriven:
             return
@@ -304,7 +304,7 @@ class Truth:
             self.fail(
                 f"{name} was handed {event_id} (position {position}), which its saved cursor has settled"
             )
-        if taker.is_ordered and not taker.loses(sent.lane):
+        if taker.is_ordered and not taker.loses(sent.lane) and not is_new_again:
             self._check_order(taker, sent, position)
         taker.begun.add(event_id)
         taker.last[sent.lane] = (event_id, position)
