@@ -186,7 +186,8 @@ class DeadLetters:
 
     def _written(self, name: str | None, after: int) -> Iterator[DeadLetter]:
         for page in self._pages(name, after):
-            left = [letter for letter in page if letter.letter_id not in self._removed]
+            # (One in memory may be there as well: if its commit has failed, nobody knows.)
+            left = [k for k in page if not (k.letter_id in self._removed or k.letter_id in self._kept)]
             yield from map(_from_journal, left, decode_many([letter.payload for letter in left]))
 
     def _pages(self, name: str | None, after: int = 0) -> Iterator[list[BuriedEvent]]:

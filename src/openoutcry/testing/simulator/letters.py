@@ -122,7 +122,7 @@ class LetterTruth:
             self._fail(f"{len(meant)} dead letters were to be dropped, {len(gone)} are, and it says {count}")
         self.dropped |= gone
         for keys in (self.there, self._due, self._called):
-            keys -= gone
+            keys.difference_update(gone)
 
     # -- checks -------------------------------------------------------------------------------------
 

@@ -190,6 +190,11 @@ class Truth:
             sent.status = "new"
             sent.contents.refused()
             sent.event, sent.level = event, level
+        elif sent.status == "accepted" and self._is_forgotten(sent):
+            sent.order = None
+            for taker in self.takers.values():  # it may be a new one to the bus
+                taker.settled_now.discard(event_id)
+                taker.begun.discard(event_id)
         if sent.order is not None and sent.order[0][1] is not publisher:
             sent.order = None  # two publish it at the same time
         sent.going += 1
@@ -294,8 +299,7 @@ class Truth:
         if not (is_letters or sent.contents.handed(content_of(event))):
             self.fail(f"{name} was handed {event_id} with another content than the one that was accepted")
         self.letters.begins((name, event_id))
-        is_new_again = event_id in taker.settled_now and self._is_forgotten(sent)
-        if event_id in taker.settled_now and not is_new_again and (name, event_id) not in self.redriven:
+        if event_id in taker.settled_now and (name, event_id) not in self.redriven:
             self.fail(f"{name} was handed {event_id} again, which it has handled in this life")
         if (name, event_id) in self.redriven:
             return
@@ -304,7 +308,7 @@ class Truth:
             self.fail(
                 f"{name} was handed {event_id} (position {position}), which its saved cursor has settled"
             )
-        if taker.is_ordered and not taker.loses(sent.lane) and not is_new_again:
+        if taker.is_ordered and not taker.loses(sent.lane):
             self._check_order(taker, sent, position)
         taker.begun.add(event_id)
         taker.last[sent.lane] = (event_id, position)
