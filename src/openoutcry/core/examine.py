@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from openoutcry.core.health import DEGRADED, UNHEALTHY, EventBusHealthStatus, Finding
 from openoutcry.core.vitals import Bounds, SubscriptionVitals, Vitals
-from openoutcry.core.wording import span
+from openoutcry.core.wording import share, span
 from openoutcry.units import NS_PER_MS, NS_PER_S
 
 
@@ -18,7 +18,8 @@ def examine(vitals: Vitals, bounds: Bounds) -> list[Finding]:
 
 def examine_subscription(s: SubscriptionVitals, bounds: Bounds) -> list[Finding]:
     """Return everything that is wrong with one subscription."""
-    return [*_rest(s, bounds), *_errors(s, bounds), *_latency(s, bounds), *_abandoned(s), *_lag(s)]
+    by_bounds = (*_rest(s, bounds), *_errors(s, bounds), *_latency(s, bounds))
+    return [*by_bounds, *_abandoned(s), *_lag(s), *_overflow(s)]
 
 
 def trouble_of(s: SubscriptionVitals, bounds: Bounds) -> str | None:
@@ -151,6 +152,28 @@ def _lag(s: SubscriptionVitals) -> Iterator[Finding]:
             "lag",
             DEGRADED,
             f"its lag of {s.waiting} events keeps growing, by {s.lag_per_s:.3g} a second",
+        )
+
+
+def _overflow(s: SubscriptionVitals) -> Iterator[Finding]:
+    when = "so far" if s.let_go_over_ns is None else f"in the last {span(s.let_go_over_ns)}"
+    gone = sum(s.let_go.values())
+    if gone:
+        yield _of(
+            s,
+            "overflow",
+            DEGRADED,
+            f"it lets go {share(gone, s.accepted)} of its events: {gone} of {s.accepted} {when} "
+            f"({', '.join(sorted(s.let_go))}), since its mailbox is full and others are faster; make it "
+            "faster, or subscribe it with overflow='conflate'",
+        )
+    if s.no_room:
+        yield _of(
+            s,
+            "overflow",
+            DEGRADED,
+            f"{share(s.no_room, s.accepted)} of its events became dead letters for lack of room, {s.no_room} "
+            f"of {s.accepted} {when}, since others are faster; redrive them when it has caught up",
         )
 
 

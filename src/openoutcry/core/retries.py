@@ -47,7 +47,7 @@ class DeadLetter:
         subscription: The subscription's name.
         lane: The lane it waited in.
         event: The event itself.
-        reason: `failed`, `timed out`, `stalled`, `quarantined` (it was in the handler at too many crashes) or
+        reason: `failed`, `timed out`, `no room`, `quarantined` (it was in the handler at too many crashes) or
             `unreadable` (the journal has it, and no class for it is registered).
         error: The last error as text, or an empty string.
         traceback: The last error's traceback as text, or an empty string.

@@ -60,7 +60,7 @@ class EventBus:
     and `ForkedBus` in a forked child. Operators' verbs are on `bus.admin`.
 
     Args:
-        max_queue_size: The most events that wait in the fullest gating mailbox.
+        max_queue_size: The most events that wait in one mailbox.
         signal_timeout: How long a round waits for all agents before the quorum is enough, in seconds.
         barrier_timeout: The hard deadline of a round, in seconds.
         backpressure_config: Thresholds, reserve, rate limit, order of shedding.
@@ -128,6 +128,7 @@ class EventBus:
         self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
         self._rounds = rounds = rounds_of(config, clock, bus.ownership)
+        bus.take_in_rounds(rounds.note_let_go)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = lifecycle = Lifecycle(
             self, bus, consumers, admission, intake, rounds, config, clock
@@ -507,7 +508,7 @@ class EventBus:
     def on_stalled(self, callback: Callable[[Subscription, bool], Any]) -> None:
         """Call `callback(subscription, True)` when a subscription stops moving, False when it moves again.
 
-        A stalled subscription has not moved for `grace_s` with events waiting. It holds up nobody any more.
+        A stalled subscription has not moved for `grace_s` with events waiting. One that gates stops gating.
         What the callback raises is logged.
         """
         self._admission.check_thread("on_stalled")
@@ -547,11 +548,11 @@ class EventBus:
         """The current backpressure level."""
         self._admission.check_thread("backpressure_level")
         self._admission.room.look()
-        return self._bus.pressure.level
+        return self._admission.room.level
 
     @property
     def queue_size(self) -> int:
-        """Events that wait in the fullest gating mailbox, those on their way to it included."""
+        """The most events that a publisher meets: in the emptiest mailbox of a type, and on their way."""
         self._admission.check_thread("queue_size")
         return self._admission.room.depth()
 

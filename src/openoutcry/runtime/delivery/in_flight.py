@@ -102,7 +102,7 @@ class InFlightMarker:
         `alone` says that nothing else is handled meanwhile, so that a crash is this call's doing.
         """
         positions = batch.positions
-        if positions is None:
+        if not positions:
             return drive
         self._used = cell = self._cell_by_lane[batch.lane.name]
         if alone and len(batch.events) == 1:

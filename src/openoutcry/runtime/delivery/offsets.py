@@ -98,6 +98,21 @@ class LaneOffsets:
             self.lane.held -= 1
             yield event, at_ns
 
+    def shed_held(self, most: int, may_go: Callable[[Any], bool]) -> list[Any]:
+        """Let up to `most` of the oldest held events go that `may_go`, counted as overflowed; return them."""
+        gone: list[Any] = []
+        kept: list[tuple[int, Any, int]] = []
+        while self.held and len(gone) < most:
+            item = self.held.popleft()
+            if may_go(item[1]):
+                gone.append(item[1])
+            else:
+                kept.append(item)
+        self.held.extendleft(reversed(kept))
+        self.lane.held -= len(gone)
+        self.lane.overflow(len(gone))
+        return gone
+
     def withdraw_held(self, which: Callable[[Any], bool] | None = None) -> None:
         """Give up what is held (or what of it `which` says), counted as withdrawn."""
         kept = [item for item in self.held if which is not None and not which(item[1])]

@@ -13,7 +13,6 @@ from typing import Any
 from openoutcry.clocks import SystemClock
 from openoutcry.config import BackpressureConfig
 from openoutcry.core.holds import SharedHolds
-from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Pressure
 from openoutcry.core.rates import Rates
 from openoutcry.core.retries import DeadLetter
@@ -54,6 +53,7 @@ class BusState:
         thread_waiting: Whether an urgent event from another thread waits for its turn of the loop: the same.
         room_waiting: Whether a publisher waits for room: workers tell of every call that they begin.
         pressured: Whether somebody waits for a mailbox to drain.
+        in_outboxes: Events that wait for the end of the calls that have published them.
         durability: What keeps events in a journal; the null object without one.
 
     """
@@ -78,7 +78,6 @@ class BusState:
         self.thread_waiting = False
         self.room_waiting = False
         self.pressured = False
-        self.fullest: Mailbox | None = None
         self.dead_letters = DeadLetters()
         self.redriving = Redriving(self.dead_letters)
         self.durability: Durability = NO_DURABILITY
@@ -86,6 +85,8 @@ class BusState:
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
+        self.on_round_let_go: Callable[[str, str], None] = _ignore
+        self.in_outboxes = 0
         self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
         self._callbacks: set[asyncio.Task[Any]] = set()
         self._joiners: list[asyncio.Future[None]] = []
@@ -148,8 +149,21 @@ class BusState:
         for callback in self.on_journal_error:
             self.guard(callback, error)
 
+    def let_go(self, subscription: Subscription, events: list[Any], at_ns: int) -> None:
+        """Note which events the full mailbox of a subscription has let go."""
+        subscription.note_let_go(events, at_ns)
+        for event in events:
+            round_id = getattr(event, "round_id", None)
+            if round_id is not None:
+                self.on_round_let_go(round_id, subscription.name)
+
+    def take_in_rounds(self, note_let_go: Callable[[str, str], None]) -> None:
+        """Tell this of each event of a round that a subscription lets go: the round's id, and its name."""
+        self.on_round_let_go = note_let_go
+
     def forget(self, outputs: list[Output]) -> None:
         """A call has failed: what it had published never was."""
+        self.in_outboxes -= len(outputs)
         seen = self.seen
         for output in outputs:
             seen.now.discard(output.entry.event_id)
@@ -216,20 +230,10 @@ class BusState:
         for joiner in joiners:
             resolve(joiner, error=error)
 
-    # -- depth --------------------------------------------------------------------------------------
-
-    def depth(self) -> int:
-        """Return how many events wait in the fullest gating mailbox."""
-        deepest, fullest = 0, None
-        for subscription in self.router:
-            depth = subscription.mailbox.gating
-            if depth > deepest:
-                deepest, fullest = depth, subscription.mailbox
-        self.fullest = fullest
-        return deepest
+    # -- what waits ---------------------------------------------------------------------------------
 
     def stalled_names(self) -> tuple[str, ...]:
-        """Return the names of the subscriptions that do not gate because they have stopped moving."""
+        """Return the names of the subscriptions that have stopped moving with events waiting."""
         return tuple(s.name for s in self.router if s.mailbox.stalled)
 
     def in_flight_ids(self) -> set[str]:
@@ -270,3 +274,7 @@ class BusState:
             self.dead_letters.redrives.call_off(subscription)
         self.dead_letters.withdrawing(subscription, withdraw)
         self.control_waiting -= untried - lane.untried
+
+
+def _ignore(_round_id: str, _subscription: str) -> None:
+    """Without rounds there is nobody to tell."""
