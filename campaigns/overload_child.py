@@ -34,6 +34,8 @@ from openoutcry import (
 from openoutcry.journals import SqliteJournal
 
 HANDLER_S: Final = 0.01
+MODEL_S: Final = 0.05
+"""How long the model takes for each event, while the overload lasts."""
 CALLS: Final = 2
 ORDER_PUBLISHERS: Final = 8
 ORDER_PAUSE_S: Final = 0.005
@@ -164,19 +166,27 @@ class Firm:
         )
         self.tally = Tally()
         self.handled: dict[str, Counter[str]] = {"desk": Counter(), "audit": Counter(), "control": Counter()}
+        self.handled["model"] = Counter()
         self.kills: dict[str, list[float]] = {"loop": [], "thread": []}
         self.rss_most = 0
         self._began: dict[str, float] = {}
         self._over = threading.Event()
-        self._target_per_s = self._waited_share = 0.0
+        self._target_per_s = self._waited_share = self._model_s = 0.0
         mix = ["market_data", "order", "fill"]
-        self.bus.subscribe(mix, self._desk, name="desk", concurrency=CALLS)
+        # Publishers wait for the desk, which is to miss nothing; the model has what it can have.
+        self.bus.subscribe(mix, self._desk, name="desk", concurrency=CALLS, overflow="gate")
         self.bus.subscribe(mix, self._audit, name="audit")
+        self.bus.subscribe(mix, self._model, name="model")
         self.bus.subscribe("kill_switch", self._control, name="control")
 
     async def _desk(self, event: Any) -> None:
         await asyncio.sleep(HANDLER_S)
         self.handled["desk"][str(event.event_type.value)] += 1
+
+    async def _model(self, event: Any) -> None:
+        if self._model_s:
+            await asyncio.sleep(self._model_s)
+        self.handled["model"][str(event.event_type.value)] += 1
 
     def _audit(self, event: Any) -> None:
         self.handled["audit"][str(event.event_type.value)] += 1
@@ -258,7 +268,7 @@ class Firm:
         """Offer too much for so long; return how many were offered per second."""
         self._target_per_s = self.terms.times * sustainable_per_s
         began, first = time.perf_counter(), self.tally.attempts
-        waited = waited_s()
+        waited, self._model_s = waited_s(), MODEL_S
         threads = [
             threading.Thread(target=self._thread, args=(began,)),
             threading.Thread(target=self._kill_from_thread),
@@ -273,6 +283,7 @@ class Firm:
             await asyncio.sleep(self.terms.seconds)
             took_s, offered = time.perf_counter() - began, self.tally.attempts - first
             self._over.set()
+            self._model_s = 0.0
         self._waited_share = (waited_s() - waited) / took_s
         for thread in threads:
             await asyncio.to_thread(thread.join)

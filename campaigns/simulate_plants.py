@@ -9,6 +9,7 @@ from typing import Any, Final
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
+from openoutcry.core.audience import Audience
 from openoutcry.core.barrier import Round, Verdict
 from openoutcry.journals import MemoryJournal
 from openoutcry.ports import Written
@@ -16,6 +17,7 @@ from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.failures import Failures
 from openoutcry.runtime.delivery.offsets import LaneOffsets
+from openoutcry.runtime.delivery.spilling import Spilling
 from openoutcry.runtime.delivery.worker import Worker
 from openoutcry.runtime.durability.catch_up import CatchUp
 from openoutcry.runtime.durability.committer import Commit, Committer
@@ -97,12 +99,12 @@ def _late_signals_vote_in_the_next_round() -> Patches:
 def _recovery_limited() -> Patches:
     read_page = CatchUp._read_page
 
-    def limited(backlog: CatchUp, subscription: Any, book: LaneOffsets) -> None:
+    def limited(backlog: CatchUp, subscription: Any, book: LaneOffsets, room: int) -> None:
         count = backlog.__dict__.setdefault("counts", {})
         begun = count.setdefault(id(book), book.read_upto)
         if book.read_upto - begun >= LIMIT:
             book.read_upto = backlog._commits.released
-        read_page(backlog, subscription, book)
+        read_page(backlog, subscription, book, room)
 
     return [patch.object(CatchUp, "_read_page", limited)]
 
@@ -152,6 +154,23 @@ def _retries_are_overtaken() -> Patches:
     return [patch.object(Failures, "__init__", overtaken)]
 
 
+def _the_fullest_mailbox_decides() -> Patches:
+    measure = Audience.measure
+
+    def fullest(audience: Audience, pressure: Any, way: int, way_rank: int) -> None:
+        measure(audience, pressure, way, way_rank)
+        for mailbox in audience.mailboxes:
+            audience.depth = max(audience.depth, mailbox.depth + way)
+            audience.rank = max(audience.rank, mailbox.rank)
+        audience.credit = pressure.credit(audience.depth, audience.rank)
+
+    return [patch.object(Audience, "measure", fullest)]
+
+
+def _a_full_mailbox_lets_anything_go() -> Patches:
+    return [patch.object(Spilling, "_may_go", lambda _spilling, _event: True)]
+
+
 PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "acknowledged before the commit": _acknowledged_before_the_commit,
     "disk without a sync": _disk_without_a_sync,
@@ -164,6 +183,8 @@ PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "duplicates known only after success": _duplicates_known_only_after_success,
     "released without room": _released_without_room,
     "retries are overtaken": _retries_are_overtaken,
+    "the fullest mailbox decides": _the_fullest_mailbox_decides,
+    "a full mailbox lets anything go": _a_full_mailbox_lets_anything_go,
 }
 
 

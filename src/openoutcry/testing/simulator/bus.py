@@ -151,6 +151,8 @@ class SimBus(EventBus):
             self._accepted(sent, failures)
         else:
             self._refused(sent, None)
+            if sent is not None and self._watch is not None and self.is_running:
+                self._watch.check_refused(event, is_kept=bool(sent.level))
         return accepted
 
     async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:

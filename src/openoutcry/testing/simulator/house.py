@@ -65,6 +65,9 @@ class House:
         if plan.happens(0.5):
             bus.subscribe("market_data", self._tape, name="tape", overflow=DropOldest(4))
         if plan.happens(0.5):
+            kinds = plan.one_of((["market_data"], ["market_data", "order", "fill"]))
+            bus.subscribe(kinds, self._ponder, name="model", **self._terms())
+        if plan.happens(0.5):
             bus.subscribe(["order", "fill"], self._passing, name="passing", durable=False)
 
     def _terms(self) -> dict[str, Any]:
@@ -93,6 +96,9 @@ class House:
 
     async def _tape(self, _event: Any) -> None:
         await asyncio.sleep(0.02)
+
+    async def _ponder(self, _event: Any) -> None:
+        await asyncio.sleep(0.2)
 
     async def _passing(self, _event: Any) -> None:
         await asyncio.sleep(0)
@@ -194,7 +200,12 @@ class House:
         for number in range(self._chance.whole(2, 15)):
             if self._chance.happens(0.3):
                 await self._pause()
-            await self._try(self._bus.publish(MarketDataEvent(symbol="ES", price=5000 + number)))
+            tick = MarketDataEvent(symbol="ES", price=5000 + number)
+            if self._chance.happens(0.3):
+                with suppress(OpenOutcryError):
+                    self._bus.publish_nowait(tick)
+            else:
+                await self._try(self._bus.publish(tick))
 
     async def _alarms(self) -> None:
         """Raise alerts, and pull the kill switch."""

@@ -269,7 +269,6 @@ class Life:
             tasks = self._begin(publishers)
             for _ in range(3):
                 await asyncio.sleep(0)
-            self._watch_loosely()
         await bus.start()
         if not early:
             tasks = self._begin(publishers)
@@ -284,10 +283,6 @@ class Life:
         else:
             with suppress(JournalError):  # a dead journal makes a stop raise this
                 await bus.stop(self._chance.one_of((0, 0.5, 5)))
-
-    def _watch_loosely(self) -> None:
-        if self._watch is not None:
-            self._watch.loosen()
 
     def _begin(self, publishers: Iterable[Publisher]) -> "list[asyncio.Task[None]]":
         return [
@@ -324,7 +319,7 @@ class Life:
         assert self._watch is not None, "the bus was made"
         self._watch.check_rest()
         bus.rounds_truth.check()
-        self._truth.check_drained(bus.dead_letters(), [s.name for s in bus.subscriptions])
+        self._truth.check_drained(bus.dead_letters(), bus.subscriptions)
         try:
             await bus.flush()
         except JournalError as error:

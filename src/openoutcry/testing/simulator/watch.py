@@ -6,7 +6,7 @@ from openoutcry.core.lanes import Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.delivery.offsets import UNSAVED_MOST
-from openoutcry.runtime.delivery.subscription import Subscription, takes
+from openoutcry.runtime.delivery.subscription import takes
 from openoutcry.runtime.delivery.worker import BATCH_MOST
 from openoutcry.testing.simulator.loop import SimLoop
 from openoutcry.testing.simulator.truth import Truth
@@ -15,8 +15,6 @@ KILL_TURNS_MOST: Final = 16
 """A kill switch is in its handler within so many turns of the loop,"""
 KILL_NS_MOST: Final = 1_000_000
 """and within this time, not counting the time for which the loop was blocked."""
-PAGES_MOST: Final = 2_048
-"""What a subscription that reads on from the journal may have in its mailbox beyond the room."""
 
 
 def balances(lane: Lane, mailbox: Mailbox) -> bool:
@@ -44,16 +42,6 @@ class Watch:
         self._loop = loop
         self._truth = truth
         self._kills: dict[tuple[str, str], _Kill] = {}
-        # Only if nothing was left from before, and no event was set aside, is the room all that may wait.
-        self._is_strict = truth.life == 0
-        bus.on_stalled(self._stalled)
-
-    def _stalled(self, _subscription: Subscription, _stalled: bool) -> None:
-        self.loosen()
-
-    def loosen(self) -> None:
-        """From now on a subscription may read events from the journal that take no room here."""
-        self._is_strict = False
 
     # -- kill switches ------------------------------------------------------------------------------
 
@@ -97,6 +85,21 @@ class Watch:
                     f"{turn - kill.turn} turns and {(free_ns - kill.free_ns) / 1e6:g} ms"
                 )
 
+    # -- room ---------------------------------------------------------------------------------------
+
+    def check_refused(self, event: Any, *, is_kept: bool) -> None:
+        """An event has just been refused for lack of room: then all that take it must have little left."""
+        state, admission = self._bus._bus, self._bus._admission  # noqa: SLF001 - as above
+        depths = []
+        for subscription in state.router:
+            box = subscription.mailbox
+            if takes(subscription.selectors, event):
+                is_empty = not box.counts or (is_kept and box.behind)
+                depths.append(0 if is_empty else box.waiting)
+        way = admission.dispatcher.on_the_way + admission.slot.committing
+        if min(depths, default=0) + way < state.pressure.fall[1]:
+            self._truth.fail(f"{event.event_id} was refused, and in the mailboxes that take it wait {depths}")
+
     # -- everything else ----------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -110,10 +113,8 @@ class Watch:
             ):
                 rows = [row.to_dict() for row in subscription.ledger_rows() if not row.balances]
                 fail(f"the ledger does not balance: {rows}")
-            most = capacity + subscription.options.concurrency
-            if not self._is_strict:
-                most += PAGES_MOST
-            waiting = box.gating
+            most = capacity + subscription.options.concurrency  # what was in flight may wait again
+            waiting = box.waiting
             if waiting > most:
                 fail(f"{waiting} events wait for {subscription.name}, and there is room for {capacity}")
             offsets = subscription.offsets
