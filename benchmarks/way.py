@@ -41,9 +41,9 @@ from openoutcry import (
     SignalEvent,
 )
 
-ORDER_MOST = (30, 12)
-FILL_MOST = (45, 14)
-SIGNAL_MOST = (45, 17)
+ORDER_MOST = (32, 13)
+FILL_MOST = (45, 15)
+SIGNAL_MOST = (47, 18)
 """The most frames, and the most modules that they stand in, on the way of a journaled event: on Python 3.11 with
 apsw. Newer Pythons, and the standard library's sqlite3, need one less here or there."""
 

@@ -18,6 +18,7 @@ from openoutcry.config import (
     HealthCheckConfig,
     PersistenceConfig,
     RetryPolicy,
+    Spill,
     check_flag,
     check_names,
     check_number,
@@ -250,6 +251,7 @@ def test_anything_else_is_no_conflation_key(key):
 @pytest.mark.parametrize(
     ("given", "policy"),
     [
+        ("spill", Spill()),
         ("gate", Gate()),
         ("conflate", Conflate("symbol")),
         ("drop_oldest", DropOldest(1_000)),
@@ -263,7 +265,7 @@ def test_an_overflow_policy_may_be_named_or_given(given, policy):
 
 @pytest.mark.parametrize("given", ["", "Gate", None, 5, DropOldest, ["gate"], b"gate"])
 def test_an_unknown_overflow_policy_is_refused_with_the_known_ones(given):
-    with pytest.raises(ConfigError, match=r"\['conflate', 'drop_oldest', 'gate'\], or Gate\(\)"):
+    with pytest.raises(ConfigError, match=r"\['conflate', 'drop_oldest', 'gate', 'spill'\], or Spill\(\)"):
         overflow_policy(given)
 
 

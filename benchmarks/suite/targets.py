@@ -91,7 +91,7 @@ def _barrier(rows: Sequence[Row]) -> list[Verdict]:
 
 def _slow_handler(rows: Sequence[Row]) -> list[Verdict]:
     found = []
-    for policy in ("gate", "drop_oldest"):
+    for policy in ("spill", "drop_oldest"):
         pair = (
             find(rows, "slow_handler", case, f"openoutcry, {policy}") for case in ("one slow", "none slow")
         )

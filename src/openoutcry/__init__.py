@@ -14,6 +14,7 @@ from openoutcry.config import (
     LadderConfig,
     PersistenceConfig,
     RetryPolicy,
+    Spill,
     load_config,
 )
 from openoutcry.core.barrier import Verdict
@@ -158,6 +159,7 @@ __all__ = [
     "SignalDirection",
     "SignalEvent",
     "SignalRefused",
+    "Spill",
     "Status",
     "StressTestResultEvent",
     "Subscription",

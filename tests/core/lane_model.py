@@ -50,6 +50,7 @@ class Model:
     fates: dict[int, str] = field(default_factory=dict)
     hands: list[Hand] = field(default_factory=list)
     placed: set[int] = field(default_factory=set)
+    never_waited: set[int] = field(default_factory=set)
     accepted: int = 0
     now_ns: int = 0
     limit: int | None = None
@@ -121,16 +122,36 @@ class LaneMachine(RuleBasedStateMachine):
         self.lane.push(list(range(first, first + count)), self.model.now_ns, positions)
         self.model.push(count, placed=placed)
 
-    @rule(count=st.integers(1, 4), room=st.integers(-1, 3))
-    def push_overflowing(self, count, room):
+    def may_go(self, number: int) -> bool:
+        return self.lane.drops_any or number % 3 == 0
+
+    @rule(most=st.integers(1, 4))
+    def shed(self, most):
+        gone = self.lane.shed(most, self.may_go)
+        free = [
+            number
+            for number in sorted(self.model.waiting)
+            if self.may_go(number) and (self.lane.drops_any or number not in self.model.placed)
+        ]
+        assert sorted(gone) == free[:most], "something else went than the oldest"
+        self.model.end(gone, "overflowed")
+
+    @rule(count=st.integers(1, 4), excess=st.integers(-1, 6))
+    def push_where_there_is_too_little_room(self, count, excess):
         first = self.model.accepted + 1
-        rest = self.lane.push_overflowing(list(range(first, first + count)), room, self.model.now_ns)
-        kept = min(count, max(0, room))
+        divided = self.lane.divide(list(range(first, first + count)), excess, self.may_go)
+        kept, gone, refused = len(divided.kept), len(divided.gone), len(divided.refused)
+        assert kept + gone + refused == count
+        assert gone + refused == min(count, max(0, excess))
+        assert not refused or not any(map(self.may_go, [*divided.kept, *divided.refused]))
+        self.lane.push(list(range(first, first + kept)), self.model.now_ns)
         self.model.push(kept)
-        self.model.accepted += count - kept
-        lost = list(range(first + kept, first + count))
-        self.model.end(lost, "dead_lettered")
-        assert rest == lost
+        self.lane.overflow(gone)
+        self.lane.refuse(refused)
+        self.model.accepted += gone + refused
+        self.model.never_waited.update(range(first + kept, first + count))
+        self.model.end(list(range(first + kept, first + kept + gone)), "overflowed")
+        self.model.end(list(range(first + kept + gone, first + count)), "dead_lettered")
 
     @rule(by=st.integers(0, 7))
     def time_passes(self, by):
@@ -254,7 +275,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_above_the_last_that_was_settled_is_settled(self):
-        ended = [n for n, fate in self.model.fates.items() if fate != "dead_lettered"]
+        ended = [n for n in self.model.fates if n not in self.model.never_waited]
         assert self.lane.settled_last >= max(ended, default=0)
         assert self.lane.settled_last <= self.model.accepted
 

@@ -273,12 +273,57 @@ def test_withdrawing_from_the_middle_keeps_the_numbers_of_the_rest():
     assert (lane.settled_last, lane.handled, lane.withdrawn) == (5, 3, 2)
 
 
-def test_what_finds_no_room_is_accepted_and_buried_at_once():
+def odd(number: int) -> bool:
+    return number % 2 == 1
+
+
+def test_of_what_waits_the_oldest_that_may_go_goes_also_from_the_middle():
+    lane = lane_of(1, 2, 3, 4, 5)
+    assert lane.shed(1, odd) == [1]
+    assert lane.shed(1, odd) == [3]
+    assert (lane.waiting, lane.overflowed) == (3, 2)
+    assert lane.shed(9, odd) == [5]
+    assert lane.shed(9, odd) == []
+    lane.push([7, 8], 0)
+    assert lane.shed(9, odd) == [7]
+    assert take(lane).events == [2]
+    assert ledger_row("s", lane, []).waiting == 2
+
+
+def test_what_comes_back_may_go_again_and_what_is_in_the_journal_never():
+    lane = lane_of(1, 2, 3)
+    batch = take(lane)
+    assert lane.shed(9, odd) == []
+    lane.give_back(batch)
+    lane.push([5, 7], 0, [1, 2])
+    assert lane.shed(9, odd) == [1, 3]
+
+
+def test_where_there_is_no_room_those_that_may_go_go_before_others_become_dead_letters():
     lane = lane_of(1)
-    assert lane.push_overflowing([2, 3, 4], 1, 0) == [3, 4]
-    assert (lane.accepted, lane.waiting, lane.dead_lettered) == (4, 2, 2)
-    assert lane.push_overflowing([5], -3, 0) == [5]
+    divided = lane.divide([2, 3, 4, 5], 3, odd)
+    assert (divided.kept, divided.gone, divided.refused) == ([2], [3, 5], [4])
+    lane.push(divided.kept, 0)
+    lane.overflow(2)
+    lane.refuse(1)
+    assert (lane.accepted, lane.waiting, lane.overflowed, lane.dead_lettered) == (5, 2, 2, 1)
     assert ledger_row("s", lane, []).balances
+    assert lane.divide([6], 9, odd).refused == [6]
+
+
+def test_thousands_of_events_that_stay_do_not_slow_down_those_that_go():
+    lane, asked = Lane("normal"), []
+
+    def may_go(number: int) -> bool:
+        asked.append(number)
+        return number % 2 == 1
+
+    for number in range(1, 4_001):
+        lane.push([number], 0)
+        if odd(number):
+            assert lane.shed(1, may_go) == [number]
+    assert lane.waiting == 2_000
+    assert len(asked) < 3 * 4_000, "each is asked once"
 
 
 @pytest.mark.parametrize("begun", [1, 2, 4])

@@ -7,10 +7,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from openoutcry.config import BackpressureConfig
 from openoutcry.core.lanes import Lane
 from openoutcry.core.ledger import ledger_row
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.overflow import BoundedLane
+from openoutcry.core.pressure import Pressure
 
 # An event is (lane, position): ("high", 3) is the third that the high lane accepted.
 
@@ -213,7 +215,7 @@ class MailboxMachine(RuleBasedStateMachine):
     def the_counts_agree(self):
         box = self.box
         rows = [ledger_row("s", lane, box.open) for lane in (box.high, box.normal)]
-        assert box.waiting == box.gating == sum(row.waiting for row in rows)
+        assert box.waiting == sum(row.waiting for row in rows)
         assert box.in_flight == sum(row.in_flight for row in rows)
         assert len(box.open) <= self.workers
 
@@ -358,32 +360,74 @@ def test_a_subscription_that_does_not_move_makes_no_progress_whatever_arrives():
     assert box.progress == before
 
 
-def test_what_gates_is_all_that_waits_and_what_is_in_flight_is_not_counted():
+ROOM = Pressure(10, BackpressureConfig())
+
+
+def depth_of(box: Mailbox) -> int:
+    box.measure(ROOM, 0, 1)
+    return box.depth
+
+
+def test_publishers_meet_all_that_waits_and_what_is_in_flight_is_not_counted():
     box = full_box(high=1, normal=3)
     batch = box.take(1, 0)
     next(batch.iterator)
-    assert (box.gating, box.waiting, box.in_flight) == (3, 3, 1)
+    assert (depth_of(box), box.waiting, box.in_flight) == (3, 3, 1)
 
 
-def test_events_in_hand_but_not_begun_still_gate():
+def test_publishers_meet_events_in_hand_that_are_not_begun():
     box = full_box(normal=3)
     box.take(9, 0)
-    assert (box.gating, box.in_flight) == (3, 0)
+    assert (depth_of(box), box.in_flight) == (3, 0)
 
 
-def test_where_the_normal_lane_does_not_gate_the_high_one_still_does():
-    box = full_box(high=2, normal=9, gates=False)
-    assert (box.gating, box.waiting) == (2, 11)
+def test_where_the_normal_lane_does_not_count_the_high_one_still_does():
+    box = full_box(high=2, normal=9, counts=False)
+    assert (depth_of(box), box.waiting) == (2, 11)
     batch = box.take(1, 0)
-    assert box.gating == 2
+    assert depth_of(box) == 2
     next(batch.iterator)
-    assert box.gating == 1
+    assert depth_of(box) == 1
 
 
-def test_a_stalled_mailbox_gates_nobody_and_loses_nothing():
-    box = full_box(high=1, normal=2)
-    box.stalled = True
-    assert (box.gating, box.waiting) == (0, 3)
+def test_a_mailbox_has_a_level_with_hysteresis():
+    box = full_box(normal=5)
+    box.measure(ROOM, 0, 1)
+    assert box.rank == 1
+    box.measure(ROOM, 4, 1)
+    assert box.rank == 3, "what is on its way counts"
+    box.take(1, 0)
+    box.measure(ROOM, 0, 1)
+    assert box.rank == 1
+
+
+@pytest.mark.parametrize(
+    ("waiting", "way", "slack", "is_aside"), [(5, 0, 4, False), (5, 0, 5, True), (3, 3, 4, True)]
+)
+def test_a_mailbox_is_looked_at_if_what_may_come_unasked_might_have_no_room(waiting, way, slack, is_aside):
+    box = full_box(normal=waiting)
+    assert box.aside, "before the first look"
+    box.measure(ROOM, way, slack)
+    assert box.aside is is_aside
+    box.tighten()
+    assert box.aside
+
+
+def test_low_priority_events_have_no_room_in_the_reserve():
+    box = full_box(high=2, normal=8)
+    assert (box.room_left(ROOM, is_high=False), box.room_left(ROOM, is_high=True)) == (0, 0)
+    box = full_box(normal=9)
+    assert (box.room_left(ROOM, is_high=False), box.room_left(ROOM, is_high=True)) == (0, 1)
+    box = full_box(high=4, normal=3)
+    assert (box.room_left(ROOM, is_high=False), box.room_left(ROOM, is_high=True)) == (3, 3)
+
+
+def test_a_mailbox_tells_when_fewer_wait_than_its_mark_says():
+    box = full_box(normal=5)
+    box.mark = 5
+    assert not box.has_fallen()
+    next(box.take(1, 0).iterator)
+    assert box.has_fallen()
 
 
 def test_a_released_batch_waits_again_without_an_attempt_counted():

@@ -245,24 +245,37 @@ def test_a_key_error_of_the_interpreter_s_own_kind_is_not_swallowed():
         lane.push(["a"], 0)
 
 
-def test_a_replacement_needs_no_room_so_a_stalled_mailbox_still_gets_the_newest():
+def nobody(_event: str) -> bool:
+    return False
+
+
+def everybody(_event: str) -> bool:
+    return True
+
+
+def test_a_replacement_needs_no_room_so_a_full_mailbox_still_gets_the_newest():
     lane = ConflatingLane("normal", by_first_letter)
     lane.push(["a1", "b1"], 0)
-    assert lane.push_overflowing(["c1", "a2", "b2"], 0, 0) == ["c1"]
-    assert (lane.waiting, lane.conflated, lane.dead_lettered) == (2, 2, 1)
-    assert drain(lane) == ["a2", "b2"]
-    assert lane.settled_last == 5
-
-
-def test_room_is_used_up_by_new_keys_alone():
-    lane = ConflatingLane("normal", by_first_letter)
-    assert lane.push_overflowing(["a1", "a2", "b1", "c1", "b2"], 2, 0) == ["c1"]
-    assert (lane.waiting, lane.conflated) == (2, 2)
+    assert lane.room_for(["c1", "a2", "b2", "c2"]) == 1
+    divided = lane.divide(["c1", "a2", "b2", "c2"], 1, nobody)
+    assert (divided.kept, divided.gone, divided.refused) == (["a2", "b2"], [], ["c1", "c2"])
+    assert lane.divide(["c1", "d1", "a2"], 1, everybody).gone == ["c1"]
 
 
 def test_a_useless_key_finds_no_room_where_there_is_none():
     lane = ConflatingLane("normal", lambda event: [event])
-    assert lane.push_overflowing(["a", "b"], 1, 0) == ["b"]
+    assert lane.room_for(["a", "b"]) == 2
+    assert len(lane.divide(["a", "b"], 1, nobody).refused) == 1
+
+
+def test_of_the_newest_events_per_key_the_oldest_goes_and_never_one_of_the_journal():
+    lane = ConflatingLane("normal", by_first_letter)
+    lane.push(["a1", "b1", "c1"], 0)
+    lane.push(["d1"], 0, [7])
+    assert lane.shed(1, everybody) == ["a1"]
+    assert lane.shed(9, lambda event: event != "b1") == ["c1"]
+    assert (lane.waiting, lane.overflowed) == (2, 2)
+    assert drain(lane) == ["b1", "d1"]
     assert ledger_row("s", lane, []).balances
 
 

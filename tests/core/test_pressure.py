@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from openoutcry.config import BackpressureConfig
 from openoutcry.core.pressure import (
     ADMIT,
+    LEVELS,
     REFUSE_NO_ROOM,
     REFUSE_RATE_LIMITED,
     REFUSE_SHED,
@@ -19,10 +20,35 @@ from openoutcry.core.pressure import (
     Pressure,
     Refusal,
     TokenBucket,
+    Verdict,
     Wait,
 )
 
 NORMAL, WARNING, HIGH, CRITICAL = BackpressureLevel
+
+
+class Door(Pressure):
+    """Pressure, with the level of the one mailbox behind it."""
+
+    def __init__(self, capacity: int, config: BackpressureConfig) -> None:
+        super().__init__(capacity, config)
+        self.rank = 0
+
+    @property
+    def level(self) -> BackpressureLevel:
+        return LEVELS[self.rank]
+
+    def assess(self, depth: int) -> bool:
+        before, self.rank = self.rank, self.rank_at(depth, self.rank)
+        return self.rank != before
+
+    def credit_at(self, depth: int) -> int:
+        return self.credit(depth, self.rank)
+
+    def ask(self, event_type: str, depth: int, now_ns: int, **how: bool) -> Verdict:
+        return self.admit_low(event_type, depth, self.rank, now_ns, **how)
+
+
 S = 1_000_000_000
 TINY = [1, 2, 3, 5, 10]
 
@@ -48,7 +74,7 @@ class PressureMachine(RuleBasedStateMachine):
             rate_limit_burst=2,
         )
         self.capacity, self.has_reserve = capacity, reserve > 0
-        self.pressure = Pressure(capacity, config)
+        self.pressure = Door(capacity, config)
         self.low = self.high = self.now_ns = 0
         self.tokens, self.level = 2.0, NORMAL
 
@@ -73,7 +99,7 @@ class PressureMachine(RuleBasedStateMachine):
     @rule(event_type=st.sampled_from(["market_data", "system", "order"]), reentrant=st.booleans())
     def a_low_priority_event(self, event_type, reentrant):
         self.look()
-        verdict = self.pressure.admit_low(event_type, self.depth, self.now_ns, reentrant=reentrant)
+        verdict = self.pressure.ask(event_type, self.depth, self.now_ns, reentrant=reentrant)
         if self.level in (NORMAL, WARNING):
             assert verdict is (ADMIT if self.depth < self.pressure.low_room else REFUSE_NO_ROOM)
         if event_type == "order":
@@ -96,7 +122,7 @@ class PressureMachine(RuleBasedStateMachine):
     @rule()
     def a_burst_on_credit(self):
         self.look()
-        credit = self.pressure.credit(self.depth)
+        credit = self.pressure.credit_at(self.depth)
         assert credit >= 0
         if self.level in (HIGH, CRITICAL):
             assert credit == 0, "at HIGH every event is looked at"
@@ -136,11 +162,11 @@ TestPressureMachine = PressureMachine.TestCase
 TestPressureMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
-def pressure(capacity: int = 100, **settings_: object) -> Pressure:
-    return Pressure(capacity, BackpressureConfig(**settings_))  # type: ignore[arg-type]
+def pressure(capacity: int = 100, **settings_: object) -> Door:
+    return Door(capacity, BackpressureConfig(**settings_))  # type: ignore[arg-type]
 
 
-def level_at(machine: Pressure, depth: int) -> BackpressureLevel:
+def level_at(machine: Door, depth: int) -> BackpressureLevel:
     machine.assess(depth)
     return machine.level
 
@@ -236,10 +262,10 @@ def test_a_mailbox_that_low_priority_events_have_filled_still_takes_a_high_prior
     depth = 0
     while True:
         machine.assess(depth)
-        if machine.admit_low("order", depth, depth * S) is not ADMIT:
+        if machine.ask("order", depth, depth * S) is not ADMIT:
             break
         depth += 1
-    assert machine.admit_low("order", depth, 0) is REFUSE_NO_ROOM
+    assert machine.ask("order", depth, 0) is REFUSE_NO_ROOM
     assert machine.admit_high(depth) is ADMIT
 
 
@@ -256,25 +282,25 @@ def test_at_normal_and_warning_everything_is_queued():
     for depth in (0, 49, 50, 74):
         machine.assess(depth)
         for event_type in ("market_data", "system", "order"):
-            assert machine.admit_low(event_type, depth, 0) is ADMIT
+            assert machine.ask(event_type, depth, 0) is ADMIT
 
 
 def test_at_high_publishers_wait_for_tokens():
     machine = pressure(rate_limit_burst=2, rate_limit_per_s=4)
     machine.assess(80)
-    assert [machine.admit_low("order", 80, 5) for _ in range(3)] == [
+    assert [machine.ask("order", 80, 5) for _ in range(3)] == [
         ADMIT,
         ADMIT,
         Wait(S // 4, Refusal.RATE_LIMITED),
     ]
-    assert machine.admit_low("order", 80, 5 + S // 4) is ADMIT
+    assert machine.ask("order", 80, 5 + S // 4) is ADMIT
 
 
 def test_at_high_a_publish_from_a_handler_never_waits_and_the_others_pay_for_it():
     machine = pressure(rate_limit_burst=2, rate_limit_per_s=1)
     machine.assess(80)
-    assert {machine.admit_low("order", 80, 0, reentrant=True) for _ in range(100)} == {ADMIT}
-    assert machine.admit_low("order", 80, 0) == Wait(3 * S, Refusal.RATE_LIMITED), "the debt is bounded"
+    assert {machine.ask("order", 80, 0, reentrant=True) for _ in range(100)} == {ADMIT}
+    assert machine.ask("order", 80, 0) == Wait(3 * S, Refusal.RATE_LIMITED), "the debt is bounded"
 
 
 @pytest.mark.parametrize(
@@ -295,22 +321,22 @@ def test_at_critical_market_data_goes_first_and_orders_last(event_type, depth, v
     machine = pressure()
     machine.assess(depth)
     assert machine.level is CRITICAL
-    assert machine.admit_low(event_type, depth, 0) is verdict
+    assert machine.ask(event_type, depth, 0) is verdict
 
 
 def test_which_types_are_shed_is_the_user_s_word():
     machine = pressure(shed_first=["news"], shed_last=["market_data"])
     machine.assess(94)
-    assert machine.admit_low("news", 94, 0) is REFUSE_SHED
-    assert machine.admit_low("market_data", 94, 0) is ADMIT
-    assert machine.admit_low("order", 94, 0) is REFUSE_SHED
+    assert machine.ask("news", 94, 0) is REFUSE_SHED
+    assert machine.ask("market_data", 94, 0) is ADMIT
+    assert machine.ask("order", 94, 0) is REFUSE_SHED
 
 
 def test_where_critical_begins_inside_the_reserve_nothing_is_shed_but_for_lack_of_room():
     machine = pressure(high_threshold=0.99, critical_threshold=1.0, reserve=0.1)
     machine.assess(89)
-    assert machine.admit_low("market_data", 89, 0) is ADMIT
-    assert machine.admit_low("order", 90, 0) is REFUSE_NO_ROOM
+    assert machine.ask("market_data", 89, 0) is ADMIT
+    assert machine.ask("order", 90, 0) is REFUSE_NO_ROOM
 
 
 @pytest.mark.parametrize(
@@ -319,15 +345,15 @@ def test_where_critical_begins_inside_the_reserve_nothing_is_shed_but_for_lack_o
 def test_credit_leads_to_the_next_level_and_no_further(depth, credit):
     machine = pressure()
     machine.assess(depth)
-    assert machine.credit(depth) == credit
+    assert machine.credit_at(depth) == credit
 
 
 def test_credit_never_leads_into_the_reserve():
     machine = pressure(
         warning_threshold=1.0, high_threshold=1.0, critical_threshold=1.0, hysteresis=0, reserve=0.2
     )
-    assert machine.credit(70) == 10
-    assert machine.credit(90) == 0
+    assert machine.credit_at(70) == 10
+    assert machine.credit_at(90) == 0
 
 
 # -- the token bucket ---------------------------------------------------------------------------------
@@ -415,6 +441,7 @@ def test_metrics_are_ready_for_json_and_sum_up_what_was_refused():
         rate_limited_waits=4,
         room_waits=5,
         level_changes=6,
+        overflowed=3,
         stalled=("slow",),
     )
     plain = metrics.to_dict()
@@ -448,7 +475,7 @@ def test_what_was_reserved_is_not_forgiven_by_a_forced_take():
     assert bucket.reserve(0, 9 * S) == 6 * S
 
 
-def at_high(**settings_: object) -> Pressure:
+def at_high(**settings_: object) -> Door:
     machine = pressure(rate_limit_burst=1, rate_limit_per_s=10, cooldown_s=0.3, **settings_)  # type: ignore[arg-type]
     machine.assess(80)
     return machine
@@ -456,7 +483,7 @@ def at_high(**settings_: object) -> Pressure:
 
 def test_at_high_those_who_will_wait_have_a_token_reserved_and_those_who_would_wait_too_long_are_refused():
     machine = at_high()
-    verdicts = [machine.admit_low("system", 80, 0, patient=True) for _ in range(6)]
+    verdicts = [machine.ask("system", 80, 0, patient=True) for _ in range(6)]
     waits = [Wait(n * S // 10, Refusal.RATE_LIMITED) for n in (1, 2, 3)]
     assert verdicts == [ADMIT, *waits, REFUSE_RATE_LIMITED, REFUSE_RATE_LIMITED]
 
@@ -464,22 +491,22 @@ def test_at_high_those_who_will_wait_have_a_token_reserved_and_those_who_would_w
 @pytest.mark.parametrize("event_type", ["signal", "decision", "order"])
 def test_at_high_the_last_to_be_shed_are_never_refused_for_the_rate_when_they_will_wait(event_type):
     machine = at_high()
-    verdicts = [machine.admit_low(event_type, 80, 0, patient=True) for _ in range(50)]
+    verdicts = [machine.ask(event_type, 80, 0, patient=True) for _ in range(50)]
     assert verdicts[0] is ADMIT
     assert [v.wait_ns for v in verdicts[1:]] == [min(n, 3) * S // 10 for n in range(1, 50)]  # type: ignore[union-attr]
-    assert machine.admit_low("system", 80, 0, patient=True) is REFUSE_RATE_LIMITED, "the others pay for it"
+    assert machine.ask("system", 80, 0, patient=True) is REFUSE_RATE_LIMITED, "the others pay for it"
 
 
 def test_who_has_waited_for_a_token_does_not_need_another_but_needs_room_like_everybody():
     machine = at_high()
-    assert machine.admit_low("system", 80, 0) is ADMIT
-    assert machine.admit_low("system", 80, 0, paid=True) is ADMIT
+    assert machine.ask("system", 80, 0) is ADMIT
+    assert machine.ask("system", 80, 0, paid=True) is ADMIT
     machine.assess(93)
-    assert machine.admit_low("system", 93, 0, paid=True) is REFUSE_SHED
-    assert machine.admit_low("order", 95, 0, paid=True) is REFUSE_NO_ROOM
+    assert machine.ask("system", 93, 0, paid=True) is REFUSE_SHED
+    assert machine.ask("order", 95, 0, paid=True) is REFUSE_NO_ROOM
 
 
 def test_at_high_a_handler_does_not_wait_however_patient_it_is():
     machine = at_high()
-    verdicts = {machine.admit_low("system", 80, 0, reentrant=True, patient=True) for _ in range(20)}
+    verdicts = {machine.ask("system", 80, 0, reentrant=True, patient=True) for _ in range(20)}
     assert verdicts == {ADMIT}

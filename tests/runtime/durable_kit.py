@@ -210,6 +210,13 @@ class SlowDisk(Faulty):
         self.gate.set()
 
 
+def others_go_on(bus: EventBus) -> Named:
+    """Subscribe one that keeps up, so that a slower one that has no room falls behind."""
+    quick = Named("quick")
+    bus.subscribe("*", quick.on_event)
+    return quick
+
+
 async def turns(count: int = 5) -> None:
     """Let the loop turn a few times without time going on."""
     for _ in range(count):

@@ -45,7 +45,7 @@ async def test_an_event_of_an_earlier_life_is_true_again_also_when_there_is_no_r
     journal = await disk.crash(bus)
     bus = a_bus(journal, max_queue_size=10, backpressure_config=BackpressureConfig(cooldown_s=0))
     slow = Named("slow", takes_s=1)
-    bus.subscribe("order", slow.on_event)
+    bus.subscribe("order", slow.on_event, durable=False)  # it does not read on, so publishers wait for it
     async with bus:
         await bus.publish_many(orders(50, first=100))
         assert not await bus.publish(an_order("new")), "there is no room"

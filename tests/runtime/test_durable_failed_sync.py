@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from bus_helpers import an_order, virtual
-from durable_kit import Faulty, a_bus, ids, orders, quick_stall
+from durable_kit import Faulty, a_bus, ids, orders, others_go_on
 
 from openoutcry.errors import JournalDead
 
@@ -23,15 +23,15 @@ class Noting:
 @virtual
 async def test_a_lane_that_reads_on_from_the_journal_is_not_handed_what_a_failed_sync_left_there():
     journal = Faulty()
-    bus = a_bus(journal, backpressure_config=quick_stall())
+    bus = a_bus(journal, max_queue_size=2)
     desk = Noting()
     subscription = bus.subscribe("order", desk.on_event)
+    others_go_on(bus)
     await bus.start()
     subscription.pause()
     some = orders(3)
     for order in some:
-        await bus.publish(order)
-        await asyncio.sleep(1)
+        assert await bus.publish(order)
     assert subscription.stats(0).behind
     journal.fail_next("sync", JournalDead("the disk is gone"))
     with pytest.raises(JournalDead):

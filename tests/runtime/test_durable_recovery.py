@@ -30,6 +30,7 @@ from durable_kit import (
     ids,
     is_settled,
     orders,
+    others_go_on,
     quick_stall,
     turns,
     written,
@@ -827,38 +828,43 @@ async def test_the_mailbox_of_a_stalled_subscription_becomes_a_cursor_and_it_cat
 
 
 @virtual
-async def test_memory_events_between_durable_ones_keep_their_order_in_a_stalled_mailbox(disk: Disk):
-    gate = Gate()
-    bus = a_bus(disk.journal, max_queue_size=1_000, backpressure_config=quick_stall())
-    bus.subscribe(["order", "market_data"], gate.on_event, name="stuck")
+async def test_memory_events_between_durable_ones_keep_their_order_in_a_mailbox_that_is_behind(disk: Disk):
+    slow = Named("slow", takes_s=0.1)
+    bus = a_bus(disk.journal, max_queue_size=300)
+    subscription = bus.subscribe(["order", "market_data"], slow.on_event)
+    others_go_on(bus)
     await bus.start()
-    batch: list[Any] = []
-    for n in range(60):
+    batch = orders(300)
+    for order in batch:
+        assert await bus.publish(order)
+    assert subscription.mailbox.behind == 1
+    await asyncio.sleep(10)
+    for n in range(20):
         batch += [an_order(f"{n}"), a_tick(float(n)), a_tick(n + 0.5)]
         for event in batch[-3:]:
             assert await bus.publish(event)
-        if n == 10:
-            await asyncio.sleep(1)
-    gate.open()
+    await turns(3)
+    assert subscription.mailbox.normal.held == 40
+    assert subscription.mailbox.behind == 1
     await bus.join()
-    assert ids(gate.handled) == ids(batch)
+    assert ids(slow.handled) == ids(batch)
     assert_settled(bus)
     await bus.stop()
 
 
 @virtual
 async def test_a_stalled_subscription_that_the_process_dies_with_gets_everything_in_the_next_life(disk: Disk):
-    bus = a_bus(disk.journal, max_queue_size=100, backpressure_config=quick_stall())
+    bus = a_bus(disk.journal, max_queue_size=30)
     bus.subscribe("*", Named("stuck", takes_s=1e6).on_event)
+    others_go_on(bus)
     await bus.start()
     batch: list[Any] = []
     for n in range(50):
         batch += [an_order(f"{n}"), a_fill(f"{n}")]
         for event in batch[-2:]:
             assert await bus.publish(event)
-        if n == 5:
-            await asyncio.sleep(1)
     await asyncio.sleep(1)
+    assert bus.subscription("stuck.on_event").mailbox.behind == 2
     journal = await disk.crash(bus)
     desk = Named("stuck")
     bus = await next_life(journal, desk)
@@ -872,12 +878,12 @@ async def test_a_stalled_subscription_that_the_process_dies_with_gets_everything
 @virtual
 async def test_a_paused_subscription_reads_on_from_the_journal_when_it_is_resumed(disk: Disk):
     desk = Named("desk")
-    bus = a_bus(disk.journal, max_queue_size=100, backpressure_config=quick_stall())
+    bus = a_bus(disk.journal, max_queue_size=100)
     subscription = bus.subscribe("order", desk.on_event)
+    others_go_on(bus)
     await bus.start()
     subscription.pause()
     await bus.publish_many(orders(10))
-    await asyncio.sleep(1)
     assert await bus.publish_many(orders(1_000, 11)) == 1_000
     subscription.resume()
     await bus.join()
@@ -888,13 +894,14 @@ async def test_a_paused_subscription_reads_on_from_the_journal_when_it_is_resume
 @virtual
 async def test_stalling_and_catching_up_again_and_again_loses_and_repeats_nothing(disk: Disk):
     desk = Named("desk")
-    bus = a_bus(disk.journal, max_queue_size=60, backpressure_config=quick_stall())
+    bus = a_bus(disk.journal, max_queue_size=6)
     subscription = bus.subscribe(["order", "fill", "market_data"], desk.on_event)
+    others_go_on(bus)
     await bus.start()
     batch: list[Any] = []
     for n in range(6):
         subscription.pause()
-        new: list[Any] = [*orders(8, n * 100), a_tick(float(n)), a_fill(f"{n}")]
+        new: list[Any] = [*orders(9, n * 100), a_fill(f"{n}")]
         for event in new[:5]:
             assert await bus.publish(event)
         await asyncio.sleep(1)

@@ -316,7 +316,8 @@ class OffsetsMachine(RuleBasedStateMachine):
         self, name: str, keys: list[int], room: int
     ) -> None:
         lane = self.offsets[name].lane
-        lane.push_overflowing([Sent(key, lane.accepted + n) for n, key in enumerate(keys, 1)], room, 0)
+        lane.push([Sent(key, lane.accepted + n) for n, key in enumerate(keys[:room], 1)], 0)
+        lane.refuse(len(keys[room:]))
 
     @precondition(lambda self: not self.offsets["control"].behind)
     @rule()

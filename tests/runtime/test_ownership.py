@@ -61,6 +61,8 @@ ANYWHERE = {
         "save_first": PARTS,
         "read_on": PARTS,
         "withdraw_held": PARTS,
+        "note_let_go": PARTS,
+        "note_no_room": PARTS,
         "wake_all": PARTS,
         "mark_as_beside": PARTS,
         "leave_marks": PARTS,

@@ -13,6 +13,7 @@ from openoutcry.config.delivery import (
     Overflow,
     OverflowName,
     RetryPolicy,
+    Spill,
     overflow_policy,
 )
 from openoutcry.config.health import DrillConfig, HealthCheckConfig, LadderConfig
@@ -36,6 +37,7 @@ __all__ = [
     "OverflowName",
     "PersistenceConfig",
     "RetryPolicy",
+    "Spill",
     "check_flag",
     "check_names",
     "check_number",

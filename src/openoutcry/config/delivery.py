@@ -46,8 +46,20 @@ NO_RETRY = RetryPolicy(attempts=1)
 
 
 @dataclass(frozen=True, slots=True)
+class Spill:
+    """The default: a full mailbox sees to itself as long as another one that takes the event is emptier.
+
+    What is in the journal is read from there later. Of the types that are shed first (market data) the oldest
+    go, and are counted. Anything else becomes a dead letter of this subscription, which can be redriven.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
-    """The subscription gates: its waiting events count toward the bus's room, and none is ever dropped."""
+    """Publishers wait for this subscription too, however empty the others are, for as long as it moves.
+
+    For backtests, where no event may be missed and nobody is in a hurry.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +95,24 @@ class DropOldest:
         check_number("DropOldest.limit", self.limit, 1, whole=True)
 
 
-Overflow = Gate | Conflate | DropOldest
-OverflowName = Literal["gate", "conflate", "drop_oldest"]
-_OVERFLOWS: dict[str, Overflow] = {"gate": Gate(), "conflate": Conflate(), "drop_oldest": DropOldest()}
+Overflow = Spill | Gate | Conflate | DropOldest
+OverflowName = Literal["spill", "gate", "conflate", "drop_oldest"]
+_OVERFLOWS: dict[str, Overflow] = {
+    "spill": Spill(),
+    "gate": Gate(),
+    "conflate": Conflate(),
+    "drop_oldest": DropOldest(),
+}
 
 
 def overflow_policy(value: Overflow | str) -> Overflow:
     """Return the policy that `value` names, or `value` itself if it is one."""
-    if isinstance(value, Gate | Conflate | DropOldest):
+    if isinstance(value, Spill | Gate | Conflate | DropOldest):
         return value
     policy = _OVERFLOWS.get(value) if isinstance(value, str) else None
     if policy is None:
         raise ConfigError(
             f"overflow is {value!r}; it must be one of {sorted(_OVERFLOWS)}, "
-            "or Gate(), Conflate(key), DropOldest(limit)"
+            "or Spill(), Gate(), Conflate(key), DropOldest(limit)"
         )
     return policy

@@ -12,7 +12,7 @@ RATE_LEAST = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackpressureConfig:
-    """What the bus does as its fullest gating mailbox fills.
+    """What publishers meet as the emptiest mailbox that takes their events fills.
 
     Attributes:
         warning_threshold: Share of `max_queue_size` from which the level is WARNING (logged once).
@@ -25,10 +25,12 @@ class BackpressureConfig:
         rate_limit_per_s: Low-priority events admitted per second at HIGH, over all publishers.
         rate_limit_burst: Events that the token bucket of the rate limit holds when full.
         cooldown_s: The longest that `publish` waits for a token or for room before it refuses, in seconds.
-        grace_s: A gating subscription with events waiting that has not moved for this long, in seconds, is
-            stalled: it stops gating until its mailbox has drained below the warning threshold.
+        grace_s: A subscription with events waiting that has not moved for this long, in seconds, is reported
+            as stalled until it moves and its mailbox has drained below the warning threshold. With
+            `overflow="gate"` publishers do not wait for it meanwhile.
         high_per_normal: One normal event is handled after this many high-priority ones in a row.
-        shed_first: Event types that are shed as soon as the level is CRITICAL.
+        shed_first: Event types that are shed as soon as the level is CRITICAL. They are also what a mailbox
+            lets go, the oldest first, when it is full and another one is emptier.
         shed_last: Event types that are not shed: they are refused only if there is no room left outside the
             reserve or, at HIGH, no token in time. All other low-priority types are shed half-way between the
             beginning of CRITICAL and that.

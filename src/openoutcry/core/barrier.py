@@ -142,6 +142,7 @@ class Round:
         "_heard_max",
         "_heartbeats",
         "_late_ids",
+        "_let_go",
         "_opinions",
         "_quorum_count",
         "_recall",
@@ -182,6 +183,7 @@ class Round:
         self._abstained: dict[str, str] = {}
         self._heartbeats: dict[str, int] = {}
         self._strangers: dict[str, int] = {}
+        self._let_go: dict[str, int] = {}
         if not terms.roster:
             self._step(Input.NOBODY_EXPECTED, opened_ns, opened_ns)
 
@@ -259,6 +261,10 @@ class Round:
             return Verdict.LATE
         self._heartbeats[agent] = now_ns
         return Verdict.ALIVE
+
+    def note_let_go(self, subscription: str) -> None:
+        """Note that a subscription has let go an event of this round; the outcome shows it."""
+        self._let_go[subscription] = self._let_go.get(subscription, 0) + 1
 
     def tick(self, now_ns: int) -> RoundOutcome | None:
         """Let time pass: release the round if it is due, and return its outcome if it has one.
@@ -339,6 +345,7 @@ class Round:
         outcome.abstained = self._abstained
         outcome.heartbeats = self._heartbeats
         outcome.strangers = self._strangers
+        outcome.let_go = self._let_go
         outcome.late = []
         outcome.late_count = 0
         if status is _COMPLETE:

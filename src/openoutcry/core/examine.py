@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from openoutcry.core.health import DEGRADED, UNHEALTHY, EventBusHealthStatus, Finding
 from openoutcry.core.vitals import Bounds, SubscriptionVitals, Vitals
-from openoutcry.core.wording import span
+from openoutcry.core.wording import share, span
 from openoutcry.units import NS_PER_MS, NS_PER_S
 
 
@@ -25,6 +25,7 @@ def examine_subscription(s: SubscriptionVitals, bounds: Bounds) -> list[Finding]
         *_latency(s, bounds),
         *_abandoned(s),
         *_lag(s),
+        *_overflow(s),
     ]
 
 
@@ -192,6 +193,28 @@ def _conflicts(vitals: Vitals) -> Iterator[Finding]:
             culprit="event ids",
             detail=f"ids were used again for other content, {vitals.conflicts} times so far, which was not "
             f"delivered; the last: {vitals.conflict}. Give each event an id of its own",
+        )
+
+
+def _overflow(s: SubscriptionVitals) -> Iterator[Finding]:
+    when = "so far" if s.let_go_over_ns is None else f"in the last {span(s.let_go_over_ns)}"
+    gone = sum(s.let_go.values())
+    if gone:
+        yield _of(
+            s,
+            "overflow",
+            DEGRADED,
+            f"it lets go {share(gone, s.accepted)} of its events: {gone} of {s.accepted} {when} "
+            f"({', '.join(sorted(s.let_go))}), since its mailbox is full and others are faster; make it "
+            "faster, or subscribe it with overflow='conflate'",
+        )
+    if s.no_room:
+        yield _of(
+            s,
+            "overflow",
+            DEGRADED,
+            f"{share(s.no_room, s.accepted)} of its events became dead letters for lack of room, {s.no_room} "
+            f"of {s.accepted} {when}, since others are faster; redrive them when it has caught up",
         )
 
 

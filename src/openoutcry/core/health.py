@@ -17,6 +17,7 @@
 | `abandoned` | calls that did not end when cancelled go on beside the subscription |
 | `exhausted` | the recovery ladder is at its end; the operator must resume the subscription |
 | `lag` | more and more events wait |
+| `overflow` | a full mailbox lets events go, or they become dead letters for lack of room |
 | `loop` | the event loop is blocked, or late |
 | `journal` | the journal is dead, full, locked, damaged or late |
 | `feed` | an event that is expected in this session does not come |

@@ -12,10 +12,16 @@ batches; nothing else keeps count of it. A lane also numbers what it accepted, f
 events. The counts are the loss ledger's. Lanes that let events go as the subscriber asked are in `overflow`.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any
+
+NOWHERE: tuple[int, ...] = ()
+"""The positions of events that are owed to one subscription and stand nowhere: unlike others they stay."""
+LAST = 2**63
+"""Above every number of an event."""
 
 
 class Batch:
@@ -122,6 +128,28 @@ class Stretch:
         self.attempts = attempts
 
 
+class Divided:
+    """What becomes of events for which there is too little room.
+
+    Attributes:
+        kept: Those that are queued.
+        gone: Those that are let go.
+        refused: Those that may not be, and have no room either.
+
+    """
+
+    __slots__ = ("gone", "kept", "refused")
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+        self.gone: list[Any] = []
+        self.refused: list[Any] = []
+
+
+def _last_number(s: Stretch) -> int:
+    return s.first + len(s.events) - 1
+
+
 class Lane:
     """A first-in first-out lane. What ends in it is counted under exactly one of the ledger's words.
 
@@ -129,7 +157,7 @@ class Lane:
         name: `control`, `high` or `normal`.
         waiting: Events that no worker has taken.
         accepted: Events that were ever accepted into the lane; also the number of the newest.
-        retried: How often a failed event was queued again.
+        retried: How often an event that had been begun was queued again.
         held: Events accepted for the lane that wait outside of it, behind what comes from the journal.
         settled_last: The highest number of an event that was settled after it had waited here.
 
@@ -137,9 +165,12 @@ class Lane:
 
     keeps_all = True
     """Whether the lane never lets an event go: the subscriber asked for none of that."""
+    drops_any = False
+    """Whether it would let any event go, in the journal or not, rather than have no room for a newer one."""
 
     __slots__ = (
         "_parked",
+        "_spared",
         "_stretches",
         "accepted",
         "conflated",
@@ -162,6 +193,7 @@ class Lane:
         self.overflowed = self.expired = self.withdrawn = 0
         self._stretches: deque[Stretch] = deque()
         self._parked: list[tuple[int, int, Stretch]] = []
+        self._spared = 0
 
     def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Accept `events`, in order. The list is shared and must not change afterwards.
@@ -173,18 +205,6 @@ class Lane:
             self._stretches.append(Stretch(events, self.accepted + 1, at_ns, positions))
         self.accepted += count
         self.waiting += count
-
-    def push_overflowing(self, events: list[Any], room: int, at_ns: int) -> list[Any]:
-        """Accept `events`, queue the first `room` of them and return the rest, counted as dead letters.
-
-        None of them is in the journal: what is there need not be queued, it is read from there later.
-        """
-        kept, rest = events[: max(0, room)], events[max(0, room) :]
-        if kept:
-            self.push(kept, at_ns)
-        self.accepted += len(rest)
-        self.dead_lettered += len(rest)
-        return rest
 
     def take(self, limit: int, now_ns: int) -> Batch | None:
         """Hand over up to `limit` of the next events, or None when nothing may start now."""
@@ -262,6 +282,8 @@ class Lane:
             first = batch.first + begun
             stretch = Stretch(rest, first, batch.admitted_ns, positions, attempts)
             stretches = self._stretches
+            if first <= self._spared:
+                self._spared = first - 1
             if not stretches or first < stretches[0].first + stretches[0].start:
                 stretches.appendleft(stretch)
             else:
@@ -270,6 +292,7 @@ class Lane:
 
     def _put_back(self, stretch: Stretch) -> None:
         """Insert a stretch at its place in the order: not the head, if other workers gave back before."""
+        self._spared = min(self._spared, stretch.first - 1)
         behind = (n for n, s in enumerate(self._stretches) if s.first + s.start > stretch.first)
         self._stretches.insert(next(behind, len(self._stretches)), stretch)
 
@@ -335,6 +358,115 @@ class Lane:
                 part = None if s.positions is None else s.positions[begin:end]
                 yield Stretch(s.events[begin:end], s.first + begin, s.admitted_ns, part, s.attempts, s.due_ns)
             begin = end + 1
+
+    # -- where there is too little room -------------------------------------------------------------
+
+    def room_for(self, events: list[Any]) -> int:
+        """Return how many places `events` would take."""
+        return len(events)
+
+    def shed(self, most: int, may_go: Callable[[Any], bool]) -> list[Any]:
+        """Let up to `most` of the oldest waiting events go that `may_go`; count them as overflowed.
+
+        What stands in the journal stays, but in a lane that drops any. `may_go` is the same at each call: it
+        is asked once of an event that stays where it is.
+        """
+        gone: list[Any] = []
+        stretches = self._stretches
+        index = bisect_right(stretches, self._spared, key=_last_number) if self._spared else 0
+        while len(gone) < most and index < len(stretches):
+            s = stretches[index]
+            begin, end = self._next_to_go(s, most - len(gone), may_go)
+            if self._parked and (parked := self._oldest_parked(s.first + begin, may_go)) is not None:
+                gone += parked.events
+                continue
+            if begin < end:
+                gone += s.events[begin:end]
+                index += self._cut_out(index, begin, end)
+            else:
+                index += 1
+        next_stretch = stretches[index] if index < len(stretches) else None
+        self._spared = self.accepted if next_stretch is None else next_stretch.first + next_stretch.start - 1
+        while self._parked and len(gone) < most and (parked := self._oldest_parked(LAST, may_go)) is not None:
+            gone += parked.events
+        self.overflowed += len(gone)
+        self.waiting -= len(gone)
+        return gone
+
+    def _may_go(self, s: Stretch) -> bool:
+        return s.positions is None or self.drops_any
+
+    def _next_to_go(self, s: Stretch, most: int, may_go: Callable[[Any], bool]) -> tuple[int, int]:
+        """Return from where to where the first events of `s` stand that may go: its end, if none may."""
+        events, count = s.events, len(s.events)
+        begin = s.start if self._may_go(s) else count
+        while begin < count and not may_go(events[begin]):
+            begin += 1
+        end, limit = begin, min(count, begin + most)
+        while end < limit and may_go(events[end]):
+            end += 1
+        return begin, end
+
+    def _cut_out(self, index: int, begin: int, end: int) -> bool:
+        """Take events out of the stretch at `index`. True if something of it is left before them."""
+        s, stretches = self._stretches[index], self._stretches
+        self._note_settled(s.first + end - 1)
+        is_split = begin > s.start
+        if is_split and end < len(s.events):
+            places = None if s.positions is None else s.positions[end:]
+            rest = Stretch(s.events[end:], s.first + end, s.admitted_ns, places, s.attempts, s.due_ns)
+            stretches.insert(index + 1, rest)
+        if is_split:
+            s.events = s.events[:begin]
+            s.positions = None if s.positions is None else s.positions[:begin]
+        else:
+            s.start = end
+            if end >= len(s.events):
+                del stretches[index]
+        return is_split
+
+    def _oldest_parked(self, before: int, may_go: Callable[[Any], bool]) -> Stretch | None:
+        """Take out the oldest parked retry that may go, if it is older than the event with this number."""
+        found = [p for p in self._parked if p[1] < before and self._may_go(p[2]) and may_go(p[2].events[0])]
+        if not found:
+            return None
+        oldest = min(found, key=lambda parked: parked[1])
+        self._parked.remove(oldest)
+        heapify(self._parked)
+        self._note_settled(oldest[1])
+        return oldest[2]
+
+    def divide(
+        self, events: list[Any], excess: int, may_go: Callable[[Any], bool], to_go: int = 0
+    ) -> "Divided":
+        """Say which of `events` to take if there are `excess` places too few: first those go that may.
+
+        Of these, `to_go` are to go anyway. What is not taken is to be counted with `overflow` and `refuse`,
+        since it never waits.
+        """
+        divided = Divided()
+        for event in events:
+            if (excess > 0 or to_go > 0) and may_go(event):
+                excess -= 1
+                to_go -= 1
+                divided.gone.append(event)
+            else:
+                divided.kept.append(event)
+        if excess > 0:
+            at = max(0, len(divided.kept) - excess)
+            divided.refused = divided.kept[at:]
+            del divided.kept[at:]
+        return divided
+
+    def overflow(self, count: int) -> None:
+        """Count events as accepted and let go."""
+        self.accepted += count
+        self.overflowed += count
+
+    def refuse(self, count: int) -> None:
+        """Count events as accepted and as dead letters."""
+        self.accepted += count
+        self.dead_lettered += count
 
     # -- what is open -------------------------------------------------------------------------------
 

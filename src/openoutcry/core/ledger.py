@@ -23,9 +23,9 @@ class LedgerRow:
         lane: `control`, `high` or `normal`.
         accepted: Events accepted for this subscription.
         handled: Its handler returned.
-        dead_lettered: Every attempt failed, or a stalled mailbox had no room.
+        dead_lettered: Every attempt failed, or a full mailbox had no room for it.
         conflated: Replaced by a newer event with the same key, as the subscriber asked.
-        overflowed: Dropped as the oldest, as the subscriber asked.
+        overflowed: Let go as the oldest, by a full mailbox or as the subscriber asked.
         expired: Older than `max_age_s`, as the subscriber asked.
         withdrawn: Still waiting when the subscription ended.
         waiting: Not begun yet, retries included.

@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Any
 
 from openoutcry.core.lanes import Batch, Lane
+from openoutcry.core.pressure import Pressure
 
 
 class Mailbox:
@@ -25,26 +26,48 @@ class Mailbox:
     Args:
         normal: The normal lane, with whatever overflow policy it has.
         share: One normal event is handled after this many high-priority ones in a row.
-        gates: Whether the normal lane counts toward the bus's room.
+        counts: Whether what waits in the normal lane is met by publishers.
+        gates: Whether publishers wait for this mailbox also where another one is emptier.
 
     Attributes:
-        stalled: Whether it has stopped moving, and gates no longer.
+        stalled: Whether it has stopped moving, with events waiting. Then it gates no longer.
         behind: How many of its lanes read on from the journal.
-        aside: Whether it is either, so that it is not simply handed what is new.
+        aside: Whether it is not simply handed what is new: it is behind, or may have too little room.
+        depth: How many events publishers have met here at the last look.
+        rank: The rank of the level that this means.
+        mark: As long as at least this many wait, no publisher that is held up meets fewer than at that look.
 
     """
 
-    __slots__ = ("_streak", "aside", "behind", "gates", "high", "normal", "open", "share", "stalled")
+    __slots__ = (
+        "_is_tight",
+        "_returned_before",
+        "_streak",
+        "aside",
+        "behind",
+        "counts",
+        "depth",
+        "gates",
+        "high",
+        "mark",
+        "normal",
+        "open",
+        "rank",
+        "share",
+        "stalled",
+    )
 
-    def __init__(self, normal: Lane, *, share: int = 16, gates: bool = True) -> None:
+    def __init__(self, normal: Lane, *, share: int = 16, counts: bool = True, gates: bool = False) -> None:
         self.high = Lane("high")
         self.normal = normal
         self.share = share
+        self.counts = counts
         self.gates = gates
-        self.stalled = self.aside = False
-        self.behind = 0
+        self.stalled = False
+        self.aside = self._is_tight = True  # until the first look
+        self.behind = self.depth = self.rank = self.mark = 0
         self.open: list[Batch] = []
-        self._streak = 0
+        self._streak = self._returned_before = 0
 
     @property
     def waiting(self) -> int:
@@ -56,13 +79,9 @@ class Mailbox:
         return waiting
 
     @property
-    def gating(self) -> int:
-        """Events that count toward the bus's room."""
-        if self.stalled:
-            return 0
-        if self.gates:
-            return self.waiting
-        return self.high.waiting + self.high.held + sum(b.waiting for b in self.open if b.lane is self.high)
+    def returned(self) -> int:
+        """How often an event that was begun has come back to wait again since the last look."""
+        return self.high.retried + self.normal.retried - self._returned_before
 
     @property
     def in_flight(self) -> int:
@@ -78,15 +97,45 @@ class Mailbox:
         done += high.retried + normal.retried
         return done + high.expired + normal.expired + sum(batch.begun for batch in self.open)
 
-    def set_stalled(self, stalled: bool) -> None:
-        """Note that it has stopped moving, or moves again."""
-        self.stalled = stalled
-        self.aside = stalled or self.behind > 0
+    # -- room ---------------------------------------------------------------------------------------
+
+    def measure(self, pressure: Pressure, way: int, slack: int) -> None:
+        """Look at what waits. `way` events are on their way, and up to `slack` more may follow unasked."""
+        waiting = self.waiting
+        self.depth = depth = waiting if self.counts else self._high_waiting()
+        self.rank = pressure.rank_at(depth + way, self.rank)
+        self.mark = 0
+        self._returned_before = self.high.retried + self.normal.retried
+        self._is_tight = pressure.low_room - waiting < slack + way
+        self.aside = self._is_tight or self.behind > 0
+
+    def _high_waiting(self) -> int:
+        high = self.high
+        return high.waiting + high.held + sum(b.waiting for b in self.open if b.lane is high)
+
+    def room_left(self, pressure: Pressure, *, is_high: bool) -> int:
+        """Return how many more events a lane has room for; negative if there are too many.
+
+        High-priority events may fill all of it, the others never what is reserved for those.
+        """
+        waiting = self.waiting
+        room = pressure.capacity - waiting
+        return room if is_high else min(room, pressure.low_room - waiting + self._high_waiting())
+
+    def has_fallen(self) -> bool:
+        """Return True if fewer events wait than its mark says."""
+        return (self.waiting if self.counts else self._high_waiting()) < self.mark
+
+    def tighten(self) -> None:
+        """Until the next look, hand it nothing new without looking whether it has room."""
+        self._is_tight = self.aside = True
 
     def fall_behind(self, lanes: int) -> None:
         """Note that so many more (or fewer) of its lanes read on from the journal."""
         self.behind += lanes
-        self.aside = self.stalled or self.behind > 0
+        self.aside = self._is_tight or self.behind > 0
+
+    # -- what comes, and what is taken --------------------------------------------------------------
 
     def push_high(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Queue high-priority events and cut the normal batches short."""
@@ -172,6 +221,7 @@ class Mailbox:
         batch.lane.settle_before_current(batch)
         self.open.remove(batch)
         batch.iterator = iter(batch.events)
+        batch.lane.retried += 1
         batch.lane.give_back(batch)
 
     def due_ns(self) -> int | None:

@@ -68,6 +68,7 @@ class RoundOutcome(dict[str, Any]):
         "heartbeats",
         "late",
         "late_count",
+        "let_go",
         "missing",
         "noticed_ns",
         "opened_ns",
@@ -106,6 +107,8 @@ class RoundOutcome(dict[str, Any]):
     """Reasons by agent."""
     heartbeats: dict[str, int]
     """The last sign of life by agent, on the monotonic clock. It is not an answer."""
+    let_go: dict[str, int]
+    """How many events of this round a subscription has let go for lack of room, by its name."""
     strangers: dict[str, int]
     """How many signals came from agents that are not on the roster. They did not count."""
     stand_ins: tuple[StandIn, ...]
@@ -136,6 +139,13 @@ class RoundOutcome(dict[str, Any]):
     def votes(self) -> dict[tuple[str, str], Any]:
         """The newest signal by (agent, symbol)."""
         return {(agent, symbol): signal for agent, symbol, signal, _ in self.heard.values()}
+
+    def let_go_by(self, agent: str) -> int:
+        """Return how many events of this round the subscriptions of an agent have let go.
+
+        A subscription belongs to the agent whose name it has, alone or before a dot: `momentum.on_tick`.
+        """
+        return sum(n for name, n in self.let_go.items() if name == agent or name.startswith(f"{agent}."))
 
     def standing(self) -> list[Answer]:
         """Return the signals that stand (the newest per agent and symbol) with their arrival."""
@@ -175,6 +185,7 @@ class RoundOutcome(dict[str, Any]):
             "missing_critical": sorted(self.missing_critical),
             "abstained": dict(self.abstained),
             "heartbeats_after_ns": {agent: at_ns - opened_ns for agent, at_ns in self.heartbeats.items()},
+            "let_go": dict(self.let_go),
             "strangers": dict(self.strangers),
             "votes": [
                 {"agent": agent, "symbol": symbol, "after_ns": at_ns - opened_ns, "signal": _plain(signal)}
@@ -285,9 +296,10 @@ def _who_answered(outcome: RoundOutcome) -> str:
 
 def _sign_of_life(outcome: RoundOutcome, agent: str) -> str:
     beat_ns = outcome.heartbeats.get(agent)
-    if beat_ns is None:
-        return f"{agent} (silent)"
-    return f"{agent} (alive {span(outcome.released_ns - beat_ns)} before the release)"
+    alive = "silent" if beat_ns is None else f"alive {span(outcome.released_ns - beat_ns)} before the release"
+    gone = outcome.let_go_by(agent)
+    lacked = f"; {gone} of the round's events let go for lack of room in its mailbox" if gone else ""
+    return f"{agent} ({alive}{lacked})"
 
 
 def _who_did_not_count(outcome: RoundOutcome) -> Iterable[str]:

@@ -9,7 +9,7 @@ from heapq import heapify
 from itertools import repeat
 from typing import Any
 
-from openoutcry.core.lanes import Batch, Lane
+from openoutcry.core.lanes import Batch, Divided, Lane
 
 
 class ConflatingLane(Lane):
@@ -41,7 +41,7 @@ class ConflatingLane(Lane):
     def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Accept `events`; each replaces the waiting one with the same key."""
         newest, key_of, number, last = self._newest, self._key, self.accepted, 0
-        for event, position in zip(events, repeat(0) if positions is None else positions, strict=False):
+        for event, position in zip(events, positions or repeat(0), strict=False):
             number += 1
             try:
                 key = key_of(event)
@@ -67,17 +67,55 @@ class ConflatingLane(Lane):
         )
         return object()
 
-    def push_overflowing(self, events: list[Any], room: int, at_ns: int) -> list[Any]:
-        """Accept `events`, queue what finds room; the rest are dead letters. A replacement needs no room."""
-        rest: list[Any] = []
+    def room_for(self, events: list[Any]) -> int:
+        """Return how many places `events` would take: a replacement takes none."""
+        return len(self._new_keys(events))
+
+    def _new_keys(self, events: list[Any]) -> dict[object, list[Any]]:
+        """Return the events that replace none that waits, by key."""
+        found: dict[object, list[Any]] = {}
         for event in events:
-            if room > 0 or self._replaces(event):
-                room += self.waiting
-                self.push([event], at_ns)
-                room -= self.waiting
-            else:
-                rest += super().push_overflowing([event], 0, at_ns)
-        return rest
+            if not self._replaces(event):
+                found.setdefault(self.key_of(event), []).append(event)
+        return found
+
+    def key_of(self, event: Any) -> object:
+        """Return the key of an event; one that nothing else has, where it has none."""
+        try:
+            key = self._key(event)
+            hash(key)
+        except Exception:  # noqa: BLE001 - the key is the user's function
+            return object()
+        return key
+
+    def shed(self, most: int, may_go: Callable[[Any], bool]) -> list[Any]:
+        """Let up to `most` of the oldest waiting events go that `may_go`; count them as overflowed."""
+        gone = super().shed(most, may_go)
+        if len(gone) < most:
+            newest = self._newest
+            keys = [key for key, (event, _, _, at) in newest.items() if not at and may_go(event)]
+            found = [newest.pop(key) for key in keys[: most - len(gone)]]
+            for _, number, _, _ in found:
+                self._note_settled(number)
+            self.overflowed += len(found)
+            self.waiting -= len(found)
+            gone += [event for event, *_ in found]
+        return gone
+
+    def divide(
+        self, events: list[Any], excess: int, may_go: Callable[[Any], bool], to_go: int = 0
+    ) -> Divided:
+        """Say which of `events` to take if there are `excess` places too few: all of a new key, or none."""
+        divided = Divided()
+        new = self._new_keys(events)
+        goes = {key: all(map(may_go, some)) for key, some in new.items()}
+        going = [key for key in new if goes[key]][: max(0, excess, to_go)]
+        refused = [key for key in reversed(new) if not goes[key]][: max(0, excess - len(going))]
+        out = {id(event): goes[key] for key in (*going, *refused) for event in new[key]}
+        for event in events:
+            fate = out.get(id(event))
+            (divided.kept if fate is None else divided.gone if fate else divided.refused).append(event)
+        return divided
 
     def _replaces(self, event: Any) -> bool:
         return self.waiting_number(event) > 0
@@ -151,15 +189,6 @@ class SupersedingLane(ConflatingLane):
         """Return True if an event with the same key waits, so that a call for this one is to be ended."""
         return self._replaces(event)
 
-    def key_of(self, event: Any) -> object:
-        """Return the key of an event; one that nothing else has, where it has none."""
-        try:
-            key = self._key(event)
-            hash(key)
-        except Exception as error:  # noqa: BLE001 - the key is the user's function
-            return self._alone(event, error)
-        return key
-
     def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Accept `events`; each replaces whatever is older with the same key, retries included."""
         if self._stretches or self._parked:
@@ -198,6 +227,7 @@ class BoundedLane(Lane):
     """
 
     keeps_all = False
+    drops_any = True
     __slots__ = ("_held", "_limit")
 
     def __init__(self, name: str, limit: int) -> None:
@@ -246,30 +276,12 @@ class BoundedLane(Lane):
         excess = self.waiting - self._limit
         for batch in self._held:
             excess += batch.waiting
-        if excess <= 0:
-            return
-        for batch in self._held:
-            super().give_back(batch)
-        self._held.clear()
-        while excess > 0:
-            excess -= self._drop_oldest(excess)
+        if excess > 0:
+            for batch in self._held:
+                super().give_back(batch)
+            self._held.clear()
+            self.shed(excess, _any)
 
-    def _drop_oldest(self, most: int) -> int:
-        """Drop up to `most` of the oldest events, and return how many."""
-        stretches, parked = self._stretches, self._parked
-        oldest = min(parked, key=lambda entry: entry[1], default=None)
-        if oldest is not None and not (stretches and stretches[0].first + stretches[0].start < oldest[1]):
-            parked.remove(oldest)
-            heapify(parked)
-            first, count = oldest[1], 1
-        else:
-            stretch = stretches[0]
-            first = stretch.first + stretch.start
-            count = min(most, len(stretch.events) - stretch.start)
-            stretch.start += count
-            if stretch.start >= len(stretch.events):
-                stretches.popleft()
-        self._note_settled(first + count - 1)
-        self.overflowed += count
-        self.waiting -= count
-        return count
+
+def _any(_event: Any) -> bool:
+    return True

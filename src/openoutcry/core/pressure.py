@@ -9,8 +9,9 @@
  high-priority types       │ queue  │ queue   │ queue   │ queue          │ queue   │ wait, then refuse
 ```
 
-Levels rise at their thresholds and fall only below threshold minus hysteresis, so they do not flap. The
-machine has no clock: `now_ns` is passed in, and the verdict says what the shell must do.
+Levels rise at their thresholds and fall only below threshold minus hysteresis, so they do not flap. Each
+mailbox has a level; which of them a publisher meets is said in `audience`. Nothing here has a clock or keeps
+a level: `now_ns` and the level's rank are passed in, and the verdict says what the shell must do.
 """
 
 import enum
@@ -24,7 +25,7 @@ FOREVER_NS = 2**63 - 1
 
 
 class BackpressureLevel(enum.Enum):
-    """Backpressure severity, by the utilisation of the fullest gating mailbox."""
+    """Backpressure severity, by the utilisation of the emptiest mailbox that takes an event."""
 
     NORMAL = "normal"
     WARNING = "warning"
@@ -38,8 +39,10 @@ class BackpressureLevel(enum.Enum):
 
 
 _RANKS = {level: rank for rank, level in enumerate(BackpressureLevel)}
-_LEVELS = tuple(BackpressureLevel)
+LEVELS = tuple(BackpressureLevel)
+"""The levels by rank: an Enum member's hash, which its rank needs, is computed in Python."""
 HIGH_RANK = BackpressureLevel.HIGH.rank
+CRITICAL_RANK = BackpressureLevel.CRITICAL.rank
 
 
 class Refusal(enum.StrEnum):
@@ -121,33 +124,36 @@ class TokenBucket:
 
 
 class Pressure:
-    """The level machine and the verdicts.
+    """The thresholds, and the verdicts.
 
     Args:
-        capacity: `max_queue_size`, the most events that wait in the fullest gating mailbox.
+        capacity: `max_queue_size`, the most events that wait in a mailbox.
         config: Thresholds, reserve, rate limit and the order of shedding.
+
+    Attributes:
+        rise: The depth at which WARNING, HIGH and CRITICAL begin.
+        fall: The depth below which they end.
+        low_room: How many events may wait in a mailbox before it takes high-priority ones only.
+        shed_room: How many may wait before it takes nothing more that is shed first.
 
     """
 
     __slots__ = (
         "_bucket",
         "_mid_room",
-        "_rank",
         "_shed_first",
         "_shed_last",
         "capacity",
         "config",
         "fall",
-        "level",
         "low_room",
         "rise",
+        "shed_room",
     )
 
     def __init__(self, capacity: int, config: BackpressureConfig) -> None:
         self.capacity = capacity
         self.config = config
-        self.level = BackpressureLevel.NORMAL
-        self._rank = 0  # an Enum member's rank costs a hash computed in Python
         shares = (config.warning_threshold, config.high_threshold, config.critical_threshold)
         # Depths are whole numbers: the first depth at or above a share begins its level.
         self.rise = tuple(max(1, _ceil(share * capacity)) for share in shares)
@@ -157,29 +163,25 @@ class Pressure:
         )
         reserve = min(max(1, _floor(config.reserve * capacity)), capacity // 2) if config.reserve else 0
         self.low_room = capacity - reserve
+        self.shed_room = min(self.rise[2], self.low_room)
         self._mid_room = min(self.low_room, max(self.rise[2], (self.rise[2] + self.low_room + 1) // 2))
         self._bucket = TokenBucket(config.rate_limit_per_s, config.rate_limit_burst)
         self._shed_first = config.shed_first
         self._shed_last = config.shed_last
 
-    def assess(self, depth: int) -> bool:
-        """Set the level that `depth` waiting events mean. Return True if it changed."""
-        rank = self._rank
+    def rank_at(self, depth: int, rank: int) -> int:
+        """Return the rank of the level that `depth` waiting events mean after the level of `rank`."""
         while rank < len(self.rise) and depth >= self.rise[rank]:
             rank += 1
         while rank > 0 and depth < self.fall[rank - 1]:
             rank -= 1
-        if rank == self._rank:
-            return False
-        self._rank = rank
-        self.level = _LEVELS[rank]
-        return True
+        return rank
 
-    def credit(self, depth: int) -> int:
+    def credit(self, depth: int, rank: int) -> int:
         """Return how many low-priority events can be queued without asking again, with `depth` waiting."""
-        if self._rank >= HIGH_RANK:
+        if rank >= HIGH_RANK:
             return 0
-        return max(0, min(self.rise[self._rank], self.low_room) - depth)
+        return max(0, min(self.rise[rank], self.low_room) - depth)
 
     def admit_high(self, depth: int) -> Verdict:
         """Decide on a high-priority event: never shed, but the mailboxes are bounded."""
@@ -202,13 +204,14 @@ class Pressure:
         self,
         event_type: str,
         depth: int,
+        rank: int,
         now_ns: int,
         *,
         reentrant: bool = False,
         patient: bool = False,
         paid: bool = False,
     ) -> Verdict:
-        """Decide on a low-priority event.
+        """Decide on a low-priority event whose publisher meets `depth` events and the level of this rank.
 
         `reentrant` marks a publish from inside a handler: it does not wait for a token, but runs the rate
         limit into debt. A `patient` caller has a token reserved, waits until it is due, and asks again as
@@ -216,10 +219,10 @@ class Pressure:
         """
         if depth >= self.low_room:
             return REFUSE_NO_ROOM
-        if self.level is BackpressureLevel.CRITICAL and event_type not in self._shed_last:
+        if rank == CRITICAL_RANK and event_type not in self._shed_last:
             if event_type in self._shed_first or depth >= self._mid_room:
                 return REFUSE_SHED
-        elif self.level is BackpressureLevel.HIGH and not paid:
+        elif rank == HIGH_RANK and not paid:
             wait_ns = self._wait_for_token(event_type, now_ns, reentrant=reentrant, patient=patient)
             if wait_ns is None:
                 return REFUSE_RATE_LIMITED
@@ -251,8 +254,9 @@ class BackpressureMetrics:
     """What happened at admission, counted since the start or the last `reset_metrics`.
 
     Attributes:
-        level: The current level.
-        queue_size: Events that wait in the fullest gating mailbox or, before `start`, all that wait.
+        level: The highest level that a publisher of any type in use meets.
+        queue_size: The most events that one of them meets: those that wait in the emptiest mailbox that takes
+            the type and those on their way; before `start`, all that wait.
         capacity: `max_queue_size`.
         utilisation: `queue_size / capacity`, 0 to 1.
         peak_queue_size: The largest `queue_size` seen at a level check.
@@ -266,7 +270,8 @@ class BackpressureMetrics:
         rate_limited_waits: Publications that waited for a token.
         room_waits: High-priority publications that waited for room.
         level_changes: Transitions between levels.
-        stalled: Names of subscriptions that do not gate because they have stopped moving.
+        overflowed: Accepted events that a subscription has let go for lack of room, as the oldest ones.
+        stalled: Names of subscriptions that have stopped moving with events waiting.
 
     """
 
@@ -285,6 +290,7 @@ class BackpressureMetrics:
     rate_limited_waits: int
     room_waits: int
     level_changes: int
+    overflowed: int
     stalled: tuple[str, ...]
 
     @property

@@ -50,7 +50,7 @@ class DeadLetter:
         lane: The lane it waited in.
         event: The event itself.
         reason: `failed`, `timed out`, `decided otherwise` (its handler published another event than when it
-            handled it before), `stalled`, `quarantined` (it was in the handler at too many crashes) or
+            handled it before), `no room`, `quarantined` (it was in the handler at too many crashes) or
             `unreadable` (the journal has it, and no class for it is registered).
         error: The last error as text, or an empty string.
         traceback: The last error's traceback as text, or an empty string.

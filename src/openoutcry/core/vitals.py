@@ -73,8 +73,12 @@ class SubscriptionVitals:
         paused: Whether the operator has paused it.
         breaker_in_ns: In how long the breaker probes it; None if the breaker is closed.
         breaker_pauses: How often the breaker has paused it since it last proved itself.
+        let_go: Events that its full mailbox has let go lately, by type.
+        no_room: Events that became dead letters lately since its mailbox was full.
+        accepted: Events that were accepted for it meanwhile.
+        let_go_over_ns: How long that is; None if it is all since the subscription was made.
         held_by_ladder: Whether the recovery ladder holds it back now.
-        stalled: Whether it has stopped gating because it does not move.
+        stalled: Whether it has stopped moving with events waiting.
         abandoned: Calls that did not end when cancelled, and go on.
         exhausted: Whether the recovery ladder is at its end.
         recovering: Whether the recovery ladder is at work.
@@ -99,6 +103,10 @@ class SubscriptionVitals:
     paused: bool = False
     breaker_in_ns: int | None = None
     breaker_pauses: int = 0
+    let_go: dict[str, int] = field(default_factory=dict)
+    no_room: int = 0
+    accepted: int = 0
+    let_go_over_ns: int | None = None
     held_by_ladder: bool = False
     stalled: bool = False
     abandoned: int = 0

@@ -15,6 +15,12 @@ def span(duration_ns: int) -> str:
     return "0 s"
 
 
+def share(part: int, whole: int) -> str:
+    """Return a share in words: 96 %, or 0.4 % where less than one."""
+    percent = 100 * part / max(part, whole, 1)
+    return f"{percent:.0f} %" if percent >= 1 else f"{percent:.2g} %"
+
+
 def listed(words: Iterable[str]) -> str:
     """Join words as in a sentence: a, b and c."""
     parts = list(words)

@@ -73,7 +73,7 @@ class KillReport:
     Attributes:
         day: The trading day.
         accepted: Whether the bus took it.
-        queue_size: Events that waited in the fullest mailbox at that moment.
+        queue_size: The most events that a publisher met at that moment.
         level: The backpressure level at that moment.
         heard_ns: From publishing to each handler, by agent.
         orders_before: Orders sent until all agents had heard.

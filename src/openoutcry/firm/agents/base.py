@@ -74,7 +74,15 @@ class Agent:
     ) -> None:
         """Subscribe to the bus. A reaction that takes longer than `timeout_s` is cancelled and has failed."""
         self.bus, self.clock = bus, clock
-        bus.subscribe(list(self._reactions), self.receive, name=self.name, timeout_s=timeout_s, retry=retry)
+        # A replay of history is in no hurry: whoever publishes waits for all, and nobody misses a bar.
+        bus.subscribe(
+            list(self._reactions),
+            self.receive,
+            name=self.name,
+            timeout_s=timeout_s,
+            retry=retry,
+            overflow="gate",
+        )
 
     def attach_durably(self, bus: EventBus, clock: Clock) -> None:
         """Subscribe to a bus with a journal, with a cursor of its own and `remember` for the past."""

@@ -57,6 +57,7 @@ class DurableAdmission:
             return store.stage(event, lane, level, then)
         outbox.append(Output(event, store.entry(event, lane, level), then))
         self._bus.outboxed[event.event_id] = event
+        self._bus.in_outboxes += 1
         if vote is not None:
             vote.defer()
         return True

@@ -10,7 +10,7 @@ longer. Everybody else reads and writes the cells through `FastPath`.
 """
 
 from asyncio import AbstractEventLoop, get_running_loop
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from threading import get_ident
 from types import CellType
 from typing import Any, Protocol
@@ -78,7 +78,7 @@ class FastPath:
         self._batch_class, self._credit, self._high = cells["batch_class"], cells["credit"], cells["high"]
         self._place, self._tracker, self._commits = cells["place"], cells["tracker"], cells["commits"]
         self._now, self._before, self._remember = cells["now"], cells["before"], cells["remember"]
-        self._looked_at = self._granted = 0
+        self._spent = self._granted = 0
         self.ids_moved(bus.seen.now, bus.seen.before)
 
     # -- credit -------------------------------------------------------------------------------------
@@ -88,19 +88,24 @@ class FastPath:
         """How many events may be admitted without a further look."""
         return self._credit.cell_contents  # type: ignore[no-any-return]
 
-    def grant(self, depth: int, credit: int) -> None:
-        """Let `credit` events in; the last look has found `depth` of them waiting."""
-        self._looked_at = depth
-        self._granted = self._credit.cell_contents = credit
+    def grant(self, credit: int) -> None:
+        """Let `credit` events in, from the look on that has just been taken."""
+        self._credit.cell_contents = credit
+        self.count_anew()
+
+    def count_anew(self) -> None:
+        """A look has just been taken: count what is admitted from now on."""
+        self._spent = 0
+        self._granted = self._credit.cell_contents
 
     def spend(self, count: int) -> None:
         """Take from the credit for events that were admitted elsewhere."""
         self._credit.cell_contents -= count
 
     @property
-    def depth_bound(self) -> int:
-        """The most that can wait now: what the last look has found, and what was admitted since."""
-        return self._looked_at + self._granted - self._credit.cell_contents  # type: ignore[no-any-return]
+    def admitted_since(self) -> int:
+        """How many events have been admitted since the last look."""
+        return self._spent + self._granted - self._credit.cell_contents  # type: ignore[no-any-return]
 
     def take_high_count(self) -> int:
         """Return how many high-priority events have passed here since the last call of this."""
@@ -123,6 +128,19 @@ class FastPath:
         """Forget all classes, so that each is looked at anew."""
         self._plain.clear()
         self.durable.clear()
+
+    def known(self) -> Iterable[type]:
+        """Return the classes that are known."""
+        return *self._plain, *self.durable
+
+    def forget(self, cls: type) -> None:
+        """Forget a class: its events are looked at, one by one."""
+        self._plain.discard(cls)
+        self.durable.pop(cls, None)
+        if self._batch_class.cell_contents is cls:
+            self._batch_class.cell_contents = None
+            if self.dispatcher.staged:
+                self.dispatcher.mix()
 
     def is_durable(self, event: Any) -> bool:
         """Whether an event's class is known to be durable; False on other threads and loops."""
@@ -217,7 +235,7 @@ class FastPath:
 
     def hurry(self) -> None:
         """A kill switch is on its way: publishers give the loop back before they go on."""
-        self._looked_at += self._granted - self._credit.cell_contents
+        self._spent = self.admitted_since
         self._granted = self._credit.cell_contents = 0
 
     def drained(self, mailbox: Mailbox | None) -> None:

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from openoutcry.core.audience import Audience
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
-from openoutcry.events import Event, fixed_event_type
+from openoutcry.events import Event, event_type_of, fixed_event_type
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
 from openoutcry.runtime.admission.again import Again, Answer
@@ -39,6 +40,7 @@ BEFORE_START = 512
 YIELD_AT = 512
 IN_A_ROW_MAX = 64
 """A publisher that awaits nothing else gives the loop back after this many events."""
+RATE_LIMITED = Refusal.RATE_LIMITED
 _whose = current.get
 
 
@@ -73,6 +75,8 @@ class Admission:
         slot: Where the journal is opened, when the first event needs it.
         room: How full the mailboxes are, and who waits for room.
         refused: Refused events by reason.
+        admitted_before: How many events had been admitted at the last reset.
+        overflowed_before: How many had been let go by then.
 
     """
 
@@ -107,7 +111,7 @@ class Admission:
         self._bus.unheard.counts.clear()
         self.fast_path.take_high_count()
         self.room.reset()
-        self.admitted_before = self.admitted
+        self.admitted_before, self.overflowed_before = self.admitted, self._bus.router.overflowed
 
     @property
     def admitted(self) -> int:
@@ -151,7 +155,9 @@ class Admission:
                 return await self._durable.committed(event, verdict)
             if isinstance(verdict, Wait):
                 paid = verdict.reason is Refusal.RATE_LIMITED
-                if bus.running and await self.room.wait(verdict, since_ns):
+                survives = self._durable.level(event_type_of(event), level)
+                audience = bus.router.audience(event, is_kept=bool(survives))
+                if bus.running and await self.room.wait(verdict, audience, since_ns):
                     continue
                 verdict = self.refuse(verdict.reason)
             self._in_a_row += 1
@@ -286,7 +292,13 @@ class Admission:
             return self.again.meet(event, survives, answer)
         if event_type == KILL_SWITCH:
             return self._admit_kill_switch(event, survives, answer)
-        verdict = self._judge(event_type, high, patient=patient, paid=paid)
+        audience, depth = self.room.met_by(event, is_kept=bool(survives))
+        verdict = self._judge(audience, depth, event_type, high, patient=patient, paid=paid)
+        is_bound = depth > audience.depth
+        if is_bound and not isinstance(verdict, Admit) and verdict.reason is not RATE_LIMITED:
+            # Nobody is refused on a bound.
+            audience, depth = self.room.met_now(event, is_kept=bool(survives))
+            verdict = self._judge(audience, depth, event_type, high, patient=patient, paid=paid)
         if isinstance(verdict, Admit):
             if not survives:
                 return self._let_in(event, lane)
@@ -298,19 +310,21 @@ class Admission:
             return self.again.meet(event, survives, answer)
         return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
 
-    def _judge(self, event_type: str, high: bool, *, patient: bool, paid: bool) -> Admit | Refuse | Wait:
+    def _judge(
+        self, audience: Audience, depth: int, event_type: str, high: bool, *, patient: bool, paid: bool
+    ) -> Admit | Refuse | Wait:
         """Return pressure's verdict on an event; a publish from within a handler never waits."""
         bus = self._bus
         who = _whose()
         reentrant = who is not None and who.bus is bus and who.in_call
-        depth = self.room.depth_at_most()
         if high:
             verdict = bus.pressure.admit_high(depth)
         else:
             # Before the start nothing drains, so nobody is made to wait for a token either.
             hasty = reentrant or not bus.running
+            now_ns, rank = bus.clock.now_ns(), audience.rank
             verdict = bus.pressure.admit_low(
-                event_type, depth, bus.clock.now_ns(), reentrant=hasty, patient=patient, paid=paid
+                event_type, depth, rank, now_ns, reentrant=hasty, patient=patient, paid=paid
             )
         return Refuse(verdict.reason) if reentrant and isinstance(verdict, Wait) else verdict
 
@@ -361,12 +375,18 @@ class Admission:
         return True if positions is None else self._durable.stage_kill_switch(event, level, positions)
 
     def _learn(self, cls: type) -> None:
-        """Let the fast path take a class whose events all have an id, and one type, lane and level."""
+        """Let the fast path take a class whose events all have an id, and one type, lane and level.
+
+        Not as long as their publishers meet HIGH: then each is looked at.
+        """
         fixed = fixed_event_type(cls) if issubclass(cls, Event) else None
         if fixed is None or fixed == KILL_SWITCH or self.access.closed:
             return
         lane = "high" if fixed in HIGH_TYPES else "normal"
         level = Level.MEMORY if self.store is None else self.store.level_of(str(fixed))
+        audience = self._bus.router.audience_of(cls, is_kept=bool(level))
+        if audience is None or not audience.credit:
+            return
         if self.store is not None and level:
             self.fast_path.learn_durable(cls, level, lane, self.store.commits)
         elif lane == "normal":
@@ -381,7 +401,7 @@ class Admission:
     def close(self) -> None:
         """Admit nothing on credit any more: the bus is stopping, or has stopped."""
         self.fast_path.forget_classes()
-        self.fast_path.grant(0, 0)
+        self.fast_path.grant(0)
         self.fast_path.leave()
         self.room.ask_again()
 

@@ -26,14 +26,14 @@ def persistence_of(
     return config or PersistenceConfig() if wanted else config
 
 
-def state_of(config: BusConfig, clock: Clock) -> BusState:
+def state_of(config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rounds) -> BusState:
     """Return the state that the parts of a bus share."""
     window_ns = int(config.dedup_window_s * NS_PER_S)
     history = History(config.history_size, config.history_bytes_most)
     pressure = config.backpressure
     important = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES) | pressure.shed_last
     seen = SeenIds(config.dedup_window, window_ns, pressure.shed_first, important)
-    return BusState(config.max_queue_size, config.backpressure, clock, history, seen)
+    return BusState(config.max_queue_size, pressure, clock, history, seen, ownership, rounds)
 
 
 def rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership) -> Rounds:

@@ -37,6 +37,7 @@ from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_opt
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
+from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 
 
@@ -60,7 +61,7 @@ class EventBus:
     and `ForkedBus` in a forked child. Operators' verbs are on `bus.admin`.
 
     Args:
-        max_queue_size: The most events that wait in the fullest gating mailbox.
+        max_queue_size: The most events that wait in one mailbox.
         signal_timeout: How long a round waits for all agents before the quorum is enough, in seconds.
         barrier_timeout: The hard deadline of a round, in seconds.
         backpressure_config: Thresholds, reserve, rate limit, order of shedding.
@@ -123,11 +124,12 @@ class EventBus:
             persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
         )
-        self._bus = bus = state_of(config, clock or clock_of_loop())
+        ownership = Ownership()
+        self._rounds = rounds = rounds_of(config, clock, ownership)
+        self._bus = bus = state_of(config, clock or clock_of_loop(), ownership, rounds)
         make_slot = partial(StoreSlot, bus, config.persistence, journal, clock)
         self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
-        self._rounds = rounds = rounds_of(config, clock, bus.ownership)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = lifecycle = Lifecycle(
             self, bus, consumers, admission, intake, rounds, config, clock
@@ -512,7 +514,7 @@ class EventBus:
     def on_stalled(self, callback: Callable[[Subscription, bool], Any]) -> None:
         """Call `callback(subscription, True)` when a subscription stops moving, False when it moves again.
 
-        A stalled subscription has not moved for `grace_s` with events waiting. It holds up nobody any more.
+        A stalled subscription has not moved for `grace_s` with events waiting. One that gates stops gating.
         What the callback raises is logged.
         """
         self._admission.check_thread("on_stalled")
@@ -552,11 +554,11 @@ class EventBus:
         """The current backpressure level."""
         self._admission.check_thread("backpressure_level")
         self._admission.room.look()
-        return self._bus.pressure.level
+        return self._admission.room.level
 
     @property
     def queue_size(self) -> int:
-        """Events that wait in the fullest gating mailbox, those on their way to it included."""
+        """The most events that a publisher meets: in the emptiest mailbox of a type, and on their way."""
         self._admission.check_thread("queue_size")
         return self._admission.room.depth()
 

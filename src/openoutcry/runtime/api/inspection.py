@@ -98,7 +98,7 @@ class Inspection:
         depth = admission.room.look()
         capacity = bus.pressure.capacity
         return BackpressureMetrics(
-            level=bus.pressure.level,
+            level=admission.room.level,
             queue_size=depth,
             capacity=capacity,
             utilisation=depth / capacity,
@@ -113,6 +113,7 @@ class Inspection:
             rate_limited_waits=admission.room.rate_limited_waits,
             room_waits=admission.room.room_waits,
             level_changes=admission.room.level_changes,
+            overflowed=bus.router.overflowed - admission.overflowed_before,
             stalled=bus.stalled_names(),
         )
 

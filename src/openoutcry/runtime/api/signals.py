@@ -64,7 +64,9 @@ class Signals:
                 ballot.settle()
             raise
         if not accepted:
-            depth, capacity = admission.room.depth(), self._bus.pressure.capacity
+            is_kept = signal.__class__ in admission.fast_path.durable
+            _, depth = admission.room.met_by(signal, is_kept=is_kept)
+            capacity = self._bus.pressure.capacity
             raise SignalRefused(
                 f"the signal {signal.event_id} of {agent!r} was refused: {depth} of {capacity} wait "
                 f"(refused so far: {dict(admission.refused)}); publish it again when there is room, or raise "

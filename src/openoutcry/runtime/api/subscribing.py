@@ -80,6 +80,7 @@ class Subscribing:
             _check_same(known, name, options, owner)
             known.selectors |= selectors
             self._bus.router.changed()
+            self._dispatcher.drained(None)  # who publishes these types meets its level from now on
             known.wake_control()
             return known
         if name is None:

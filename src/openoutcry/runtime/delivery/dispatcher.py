@@ -15,11 +15,11 @@ All of it ends in `push`: nothing else puts an event into a mailbox.
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from openoutcry.core.lanes import Lane
+from openoutcry.core.lanes import NOWHERE
 from openoutcry.core.mailbox import Mailbox
-from openoutcry.core.retries import DeadLetter
 from openoutcry.runtime.delivery.before_start import BeforeStart, Held
 from openoutcry.runtime.delivery.router import Route
+from openoutcry.runtime.delivery.spilling import Spilling
 from openoutcry.runtime.delivery.stalls import StallWatch
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -62,6 +62,7 @@ class Dispatcher:
         "_bus",
         "_intake",
         "_noted",
+        "_spilling",
         "_staged_at_ns",
         "before_start",
         "mixed",
@@ -73,6 +74,7 @@ class Dispatcher:
     def __init__(self, bus: BusState, intake: Intake) -> None:
         self._bus = bus
         self._intake = intake
+        self._spilling = Spilling(bus)
         self.stalls = StallWatch(bus, intake)
         self.staged: list[Any] = []
         self.scheduled = self.mixed = False
@@ -88,7 +90,7 @@ class Dispatcher:
     @property
     def on_the_way(self) -> int:
         """Events on their way to mailboxes, kill switches not counted."""
-        return len(self.staged) + self.before_start.counting
+        return len(self.staged) + self.before_start.counting + self._bus.in_outboxes
 
     def stage(self, events: list[Any], *, mixed: bool) -> None:
         """Take events into the next delivery; `mixed` says that what is staged then differs in class."""
@@ -182,7 +184,7 @@ class Dispatcher:
 
     # -- into the mailboxes -------------------------------------------------------------------------
 
-    def push(  # noqa: C901 - all ways into a mailbox, side by side
+    def push(
         self,
         subscriptions: Sequence[Subscription],
         events: list[Any],
@@ -199,7 +201,7 @@ class Dispatcher:
             events: The events, in one list for all, which nobody changes afterwards.
             at_ns: When they were admitted, on the bus's monotonic clock.
             positions: Where they stand in the journal, for the durable among the subscriptions; None for
-                events that are not there.
+                events that are not there, `NOWHERE` if they may not be let go either.
             lane: `normal`, `high` or `control`.
             is_owed: Whether they are not new but owed to the subscription, which may read on from the
                 journal: they go into its lane, whatever state it is in, and the caller wakes it.
@@ -215,28 +217,43 @@ class Dispatcher:
                 mailbox.normal.push(events, at_ns)
                 subscription.wake()
                 continue
-            may_be_aside = mailbox.aside and lane != "control" and not is_owed
-            if not may_be_aside or not self._put_aside(subscription, events, at_ns, positions, lane):
-                known, offsets = None, subscription.offsets
-                if positions is not None and offsets is not None:
-                    known = positions
-                    if not is_owed:
-                        offsets.by_lane[lane].newest = positions[-1]
-                if lane == "normal":
-                    mailbox.normal.push(events, at_ns, known)
-                elif lane == "high":
-                    mailbox.push_high(events, at_ns, known)
-                else:
-                    subscription.control.normal.push(events, at_ns, known)
-                    self._bus.unheard.taken(events[0])
-                    self._bus.control_waiting += self._bus.running
-            if not is_owed:
-                if lane == "control":
-                    subscription.wake_control()
-                else:
-                    subscription.wake()
+            if is_owed:
+                mailbox.tighten()
+                self._queue(subscription, events, at_ns, positions, lane)
+            elif lane == "control":
+                self._queue(subscription, events, at_ns, positions, lane, is_new=True)
+                subscription.wake_control()
+            else:
+                if not (mailbox.aside and self._see_to(subscription, events, at_ns, positions, lane)):
+                    self._queue(subscription, events, at_ns, positions, lane, is_new=True)
+                subscription.wake()
 
-    def _put_aside(
+    def _queue(
+        self,
+        subscription: Subscription,
+        events: list[Any],
+        at_ns: int,
+        positions: Sequence[int] | None,
+        lane: str,
+        *,
+        is_new: bool = False,
+    ) -> None:
+        """Put events into a lane. Where they stand in the journal is for durable subscriptions alone."""
+        mailbox, offsets, known = subscription.mailbox, subscription.offsets, None
+        if positions is not None and (offsets is not None or positions is NOWHERE):
+            known = positions
+        if is_new and known and offsets is not None:
+            offsets.by_lane[lane].newest = known[-1]
+        if lane == "normal":
+            mailbox.normal.push(events, at_ns, known)
+        elif lane == "high":
+            mailbox.push_high(events, at_ns, known)
+        else:
+            subscription.control.normal.push(events, at_ns, known)
+            self._bus.unheard.taken(events[0])
+            self._bus.control_waiting += self._bus.running
+
+    def _see_to(
         self,
         subscription: Subscription,
         events: list[Any],
@@ -244,42 +261,13 @@ class Dispatcher:
         positions: Sequence[int] | None,
         lane: str,
     ) -> bool:
-        """See to new events for a mailbox that is stalled or reads on from the journal.
+        """See to new events for a mailbox that is behind or may have too little room. False: queue them."""
+        after = self._bus.durability.released if self._after is None else self._after
+        return self._spilling.see_to(subscription, events, at_ns, positions, lane, after)
 
-        False: they are to be queued as usual. What is in the journal may stay there. Of the rest a stalled
-        mailbox holds what it may; what it has no room for are its own dead letters, not everybody's wait.
-        """
-        mailbox, offsets = subscription.mailbox, subscription.offsets
-        queue = mailbox.high if lane == "high" else mailbox.normal
-        its = None if offsets is None else offsets.by_lane[lane]
-        is_bounded = mailbox.stalled and (mailbox.gates or queue is mailbox.high)
-        if positions is not None and its is not None:
-            if is_bounded and not its.behind:
-                self._bus.durability.fall_behind(subscription, its)
-            return its.behind
-        room = max(0, self._bus.pressure.capacity - mailbox.waiting) if is_bounded else len(events)
-        if its is not None and its.behind and queue.keeps_all:
-            its.hold(
-                events[:room], self._bus.durability.released if self._after is None else self._after, at_ns
-            )
-            rest = queue.push_overflowing(events[room:], 0, at_ns)
-        elif is_bounded:
-            rest = queue.push_overflowing(events, room, at_ns)
-        else:
-            return False
-        if queue is mailbox.high:
-            mailbox.cut()
-        if rest:
-            self._overflow(subscription, queue, rest)
-        return True
-
-    def _overflow(self, subscription: Subscription, lane: Lane, events: list[Any]) -> None:
-        wall_ns = self._bus.clock.wall_ns()
-        for event in events:
-            letter = DeadLetter(
-                subscription.name, lane.name, event, "stalled", "its mailbox is full", "", 0, wall_ns
-            )
-            self._bus.dead(subscription, letter)
+    def room_left(self, subscription: Subscription, lane: str) -> int:
+        """Return how many more events a lane of a subscription may be handed."""
+        return max(0, subscription.mailbox.room_left(self._bus.pressure, is_high=lane == "high"))
 
     # -- what the journal has -----------------------------------------------------------------------
 

@@ -119,6 +119,21 @@ class LaneOffsets:
             self.lane.held -= 1
             yield event, at_ns
 
+    def shed_held(self, most: int, may_go: Callable[[Any], bool]) -> list[Any]:
+        """Let up to `most` of the oldest held events go that `may_go`, counted as overflowed; return them."""
+        gone: list[Any] = []
+        kept: list[tuple[int, Any, int]] = []
+        while self.held and len(gone) < most:
+            item = self.held.popleft()
+            if may_go(item[1]):
+                gone.append(item[1])
+            else:
+                kept.append(item)
+        self.held.extendleft(reversed(kept))
+        self.lane.held -= len(gone)
+        self.lane.overflow(len(gone))
+        return gone
+
     def withdraw_held(self, which: Callable[[Any], bool] | None = None) -> None:
         """Give up what is held (or what of it `which` says), counted as withdrawn."""
         kept = [item for item in self.held if which is not None and not which(item[1])]
@@ -170,7 +185,7 @@ class LaneOffsets:
 
     def _beside_the_lane(self, floor: int, apart: list[tuple[int, int]]) -> tuple[int, list[tuple[int, int]]]:
         """Return what is settled: also what the lane was not handed, but not what was placed and is open."""
-        open_placed = self._open_placed()
+        open_placed = [place for place in self._open_placed() if self.placed[place] != self.posted]
         if self.skip and self.skip[-1][1] <= floor and not open_placed:
             self.skip = []
         apart = merged([*apart, *self.skip])

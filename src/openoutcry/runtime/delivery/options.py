@@ -15,6 +15,7 @@ from openoutcry.config import (
     Overflow,
     OverflowName,
     RetryPolicy,
+    Spill,
     check_flag,
     check_number,
     overflow_policy,
@@ -29,7 +30,7 @@ from openoutcry.events import event_type_of
 log = logging.getLogger("openoutcry")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-DEFAULT_OVERFLOW = Gate()
+DEFAULT_OVERFLOW = Spill()
 DEFAULT_RETRY = RetryPolicy()
 DEFAULT_BREAKER = BreakerConfig()
 
@@ -39,8 +40,8 @@ class SubscribeOptions(TypedDict, total=False):
 
     overflow: Annotated[
         Overflow | OverflowName,
-        "`gate` (waiting events count toward the bus's room, and none is dropped), `conflate` (the newest "
-        "per symbol is kept), `drop_oldest`, or `Conflate(key)`, `DropOldest(limit)`.",
+        "`spill` (a full mailbox sees to itself while others are faster), `gate` (publishers wait for it), "
+        "`conflate` (the newest per symbol is kept), `drop_oldest`, or `Conflate(key)`, `DropOldest(limit)`.",
     ]
     max_age_s: Annotated[
         float | None,
@@ -239,7 +240,7 @@ def _superseding(overflow: Overflow, key: str | Callable[[Any], object], *, bloc
             "coroutine handler, or only overflow=Conflate(key)"
         )
     wanted = Conflate(key)
-    if overflow not in (Gate(), wanted):
+    if overflow not in (DEFAULT_OVERFLOW, wanted):
         raise SubscriptionError(
             f"supersede={key!r} with overflow={overflow!r}: of the waiting events, too, the newest per key "
             "is kept, so leave overflow out"
@@ -252,11 +253,11 @@ def mailbox_of(options: Options, share: int) -> Mailbox:
     match options.overflow:
         case Conflate(key):
             lane = ConflatingLane if options.supersede is None else SupersedingLane
-            return Mailbox(lane("normal", _conflation_key(key)), share=share)
+            return Mailbox(lane("normal", _conflation_key(key)), share=share, counts=False)
         case DropOldest(limit):
-            return Mailbox(BoundedLane("normal", limit), share=share, gates=False)
-        case _:
-            return Mailbox(Lane("normal"), share=share)
+            return Mailbox(BoundedLane("normal", limit), share=share, counts=False)
+        case policy:
+            return Mailbox(Lane("normal"), share=share, gates=isinstance(policy, Gate))
 
 
 def _conflation_key(key: str | Callable[[Any], object]) -> Callable[[Any], object]:

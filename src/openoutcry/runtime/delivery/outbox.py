@@ -45,6 +45,8 @@ class OutboxBus(Protocol):
         """What keeps the outputs; without a journal there are none."""
         ...
 
+    in_outboxes: int
+
     def forget(self, outputs: list[Output]) -> None:
         """Take back what a failed call had published."""
         ...
@@ -86,6 +88,7 @@ def posting(drive: Drive, worker: OutboxWorker, bus: OutboxBus) -> Drive:
             bus.forget(outputs)  # its event waits again, or is buried: another call makes them
             return
         guard.end()  # the call is over: committing is not the handler's time
+        bus.in_outboxes -= len(outputs)  # from here on they are counted as being committed
         await bus.durability.post(worker.subscription, batch, outputs)
 
     return drive_and_post

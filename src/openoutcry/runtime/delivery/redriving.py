@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Protocol
 
-from openoutcry.core.lanes import Lane
+from openoutcry.core.lanes import NOWHERE, Lane
 from openoutcry.core.letters import LetterFilter
 from openoutcry.core.overflow import ConflatingLane, SupersedingLane
 from openoutcry.core.retries import DeadLetter
@@ -28,9 +28,10 @@ class LetterDispatcher(Protocol):
         subscriptions: Sequence[Subscription],
         events: list[Any],
         at_ns: int,
+        positions: Sequence[int] | None = None,
+        lane: str = "normal",
         *,
-        lane: str,
-        is_owed: bool,
+        is_owed: bool = False,
     ) -> None:
         """Put events into a lane of every subscription."""
         ...
@@ -130,7 +131,7 @@ class Redriving:
                 note = Redriven(letter.letter_id, letter.subscription, letter.attempts, letter.position, salt)
                 self._redrives.note(subscription, lane_name, number, note)
             events = [letter.event for letter in some]
-            dispatcher.push((subscription,), events, now_ns, lane=lane_name, is_owed=True)
+            dispatcher.push((subscription,), events, now_ns, NOWHERE, lane_name, is_owed=True)
 
     def _is_outdated(self, subscription: Subscription, lane: Lane, letter: DeadLetter) -> bool:
         """Where only the newest of a key counts, conflate a letter that has a newer event in its lane.

@@ -4,9 +4,10 @@ Subscriptions that take the same things form a group: for a batch of mixed types
 collected once, and every subscription of the group gets the same list.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from openoutcry.core.audience import Audience
 from openoutcry.core.ledger import Counts, LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import event_type_of, fixed_event_type
@@ -14,6 +15,8 @@ from openoutcry.runtime.delivery.handlers import Handler, identity
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, selects
 
 ENDED_KEPT = 256
+IN_USE_MOST = 1_024
+"""How many kinds of events are remembered while subscriptions change."""
 
 
 class Route:
@@ -35,6 +38,9 @@ class Router:
 
     """
 
+    # A kind of events: class, type, and whether the journal has them.
+    _in_use: set[tuple[type, str, bool]]
+
     def __init__(self) -> None:
         self._by_handler: dict[object, Subscription] = {}
         self._by_name: dict[str, Subscription] = {}
@@ -43,6 +49,9 @@ class Router:
         self._ended_rows: dict[str, list[int]] = {}
         self.routes: dict[object, tuple[Route, ...]] = {}
         self._nobody = (Route(()),)
+        self._audiences: dict[tuple[tuple[Route, ...], bool], Audience] = {}
+        self._in_use = set()
+        self._overflowed_folded = 0
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._by_name.values())
@@ -108,16 +117,18 @@ class Router:
         by_selectors: dict[frozenset[Selector], list[Subscription]] = {}
         for subscription in self:
             by_selectors.setdefault(subscription.selectors, []).append(subscription)
+        self._note_use()
         self._groups = {selectors: Route(tuple(subs)) for selectors, subs in by_selectors.items()}
         self.routes = {}
+        self._audiences = {}
 
     def route(self, event: Any) -> tuple[Route, ...]:
         """Return the groups that take an event; if nobody does, one without subscriptions."""
         cls: type = type(event)
         found = self.routes.get(cls)
-        if found is not None:
-            return found
-        event_type = event_type_of(event)
+        return self._route(cls, event_type_of(event)) if found is None else found
+
+    def _route(self, cls: type, event_type: str) -> tuple[Route, ...]:
         fixed = fixed_event_type(cls) is not None
         key: object = cls if fixed else (cls, event_type)
         found = self.routes.get(key)
@@ -129,6 +140,39 @@ class Router:
     def is_heard(self, event: Any) -> bool:
         """Return True if somebody takes an event."""
         return self.route(event) is not self._nobody
+
+    # -- what publishers meet -----------------------------------------------------------------------
+
+    def audience(self, event: Any, *, is_kept: bool) -> Audience:
+        """Return everybody who takes an event; `is_kept` says whether the journal has it."""
+        return self._audience(self.route(event), is_kept)
+
+    def _audience(self, groups: tuple[Route, ...], is_kept: bool) -> Audience:
+        found = self._audiences.get((groups, is_kept))
+        if found is None:
+            mailboxes = (s.mailbox for group in groups for s in group.subscriptions)
+            found = self._audiences[groups, is_kept] = Audience(mailboxes, is_kept=is_kept)
+        return found
+
+    def audiences(self) -> Collection[Audience]:
+        """Return the audiences of all events that have been published so far."""
+        in_use, self._in_use = self._in_use, set()
+        for cls, event_type, is_kept in in_use:
+            self._audience(self._route(cls, event_type), is_kept)
+        return self._audiences.values()
+
+    def audience_of(self, cls: type, *, is_kept: bool) -> Audience | None:
+        """Return the audience of a class whose type is fixed, if it is in use."""
+        return self._audiences.get((self.routes.get(cls, ()), is_kept))
+
+    def _note_use(self) -> None:
+        """Remember which kinds of events have been published: their audiences are about to change."""
+        for key, groups in self.routes.items():
+            if len(self._in_use) >= IN_USE_MOST:
+                break
+            cls, event_type = key if isinstance(key, tuple) else (key, fixed_event_type(key))
+            kept = (is_kept for is_kept in (False, True) if (groups, is_kept) in self._audiences)
+            self._in_use |= {(cls, event_type, is_kept) for is_kept in kept}
 
     def split(
         self, events: Sequence[Any], positions: Sequence[int]
@@ -143,6 +187,13 @@ class Router:
                 part[0].append(event)
                 part[1].append(position)
         return parts.items()
+
+    @property
+    def overflowed(self) -> int:
+        """How many accepted events all subscriptions have let go for lack of room, ended ones included."""
+        lanes = (lane for s in (*self, *self._ended) for lane in (s.mailbox.high, s.mailbox.normal))
+        found: int = self._overflowed_folded + sum(lane.overflowed for lane in lanes)
+        return found
 
     def ledger_rows(self) -> list[LedgerRow]:
         """Return the rows of every subscription, those of ended ones after the others."""
@@ -160,6 +211,7 @@ class Router:
         for subscription in [s for s in self._ended[:-ENDED_KEPT] if s.settled]:
             self._ended.remove(subscription)
             for row in subscription.ledger_rows():
+                self._overflowed_folded += row.overflowed
                 counts = [v for v in row.to_dict().values() if isinstance(v, int)]
                 old = self._ended_rows.get(row.lane, [0] * len(counts))
                 self._ended_rows[row.lane] = [a + b for a, b in zip(old, counts, strict=True)]

@@ -1,4 +1,7 @@
-"""Stalls: a subscription that has stopped moving, with events waiting, holds up nobody else any more."""
+"""Stalls: a subscription that has stopped moving, with events waiting, is reported, and gates no longer.
+
+So is one whose full mailbox lets events go.
+"""
 
 import asyncio
 import logging
@@ -35,6 +38,8 @@ class StallWatch:
         self._since_ns = 0
         self._health: HealthObserver | None = None
         self.is_on = False
+        self._gone: dict[Subscription, int] = {}
+        self._without_room: set[Subscription] = set()
 
     def begin(self, health: HealthObserver) -> None:
         """The bus has started: tell `health` whenever work begins, from now on."""
@@ -69,6 +74,7 @@ class StallWatch:
         unfinished = False
         for subscription in tuple(bus.router):  # a callback may unsubscribe
             mailbox = subscription.mailbox
+            self._report_gone(subscription)
             waiting, progress = mailbox.waiting, mailbox.progress
             unfinished = unfinished or waiting > 0 or mailbox.stalled
             if not waiting or progress != subscription.moved_at[0]:
@@ -82,12 +88,33 @@ class StallWatch:
         if unfinished and self._timer is None and bus.loop is not None:
             self._look_later(bus.loop)
 
+    def _report_gone(self, subscription: Subscription) -> None:
+        """Log when a subscription begins to have no room for events, and when that is over."""
+        gone = subscription.let_go.total() + subscription.no_room
+        if gone == self._gone.get(subscription, 0):
+            if subscription in self._without_room and subscription.mailbox.rank == 0:
+                self._without_room.discard(subscription)
+                log.info("%s has room again, after %d events that it had none for", subscription.name, gone)
+            return
+        if len(self._gone) > 2 * len(self._bus.router) + 8:
+            self._gone = {s: count for s, count in self._gone.items() if not s.ended}
+            self._without_room = {s for s in self._without_room if not s.ended}
+        self._gone[subscription] = gone
+        if subscription not in self._without_room:
+            self._without_room.add(subscription)
+            log.warning(
+                "%s is too slow and its mailbox is full: it lets events go, or they become its dead letters "
+                "(%d so far), while others keep up",
+                subscription.name,
+                gone,
+            )
+
     def _set_stalled(self, subscription: Subscription, *, stalled: bool) -> None:
-        subscription.mailbox.set_stalled(stalled)
+        subscription.mailbox.stalled = stalled
         waiting = subscription.mailbox.waiting
         if stalled:
             log.warning(
-                "%s has not moved for %s s with %d events waiting: it does not hold up the others any more",
+                "%s has not moved for %s s with %d events waiting",
                 subscription.name,
                 self._bus.pressure.config.grace_s,
                 waiting,

@@ -8,12 +8,11 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 from openoutcry.clocks import SystemClock
 from openoutcry.config import BackpressureConfig
 from openoutcry.core.holds import SharedHolds
-from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Pressure
 from openoutcry.core.rates import Rates
 from openoutcry.core.retries import DeadLetter
@@ -44,6 +43,14 @@ _event_id = attrgetter("event_id")
 NO_DURABILITY = NoDurability()
 
 
+class RoundObserver(Protocol):
+    """What wants to know which events of a round did not reach an agent: the rounds."""
+
+    def note_let_go(self, round_id: str, subscription: str) -> None:
+        """Note that a subscription has let go an event of a round."""
+        ...
+
+
 class BusState:
     """Shared state; each attribute is read and written on the bus's loop only.
 
@@ -57,6 +64,7 @@ class BusState:
         thread_waiting: Whether an urgent event from another thread waits for its turn of the loop: the same.
         room_waiting: Whether a publisher waits for room: workers tell of every call that they begin.
         pressured: Whether somebody waits for a mailbox to drain.
+        in_outboxes: Events that wait for the end of the calls that have published them.
         durability: What keeps events in a journal; the null object without one.
         conflicts: Ids that were used again for other content.
         unheard: What nobody takes.
@@ -65,9 +73,17 @@ class BusState:
     """
 
     def __init__(
-        self, capacity: int, config: BackpressureConfig, clock: Clock, history: History, seen: SeenIds
+        self,
+        capacity: int,
+        config: BackpressureConfig,
+        clock: Clock,
+        history: History,
+        seen: SeenIds,
+        ownership: Ownership,
+        rounds: RoundObserver,
     ) -> None:
-        self.ownership = Ownership()
+        self.ownership = ownership
+        self._rounds = rounds
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.router = Router()
@@ -87,7 +103,6 @@ class BusState:
         self.thread_waiting = False
         self.room_waiting = False
         self.pressured = False
-        self.fullest: Mailbox | None = None
         self.dead_letters = DeadLetters()
         self.redriving = Redriving(self.dead_letters)
         self.durability: Durability = NO_DURABILITY
@@ -95,6 +110,7 @@ class BusState:
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
+        self.in_outboxes = 0
         self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
         self._callbacks: set[asyncio.Task[Any]] = set()
         self._joiners: list[asyncio.Future[None]] = []
@@ -157,8 +173,17 @@ class BusState:
         for callback in self.on_journal_error:
             self.guard(callback, error)
 
+    def let_go(self, subscription: Subscription, events: list[Any], at_ns: int) -> None:
+        """Note which events the full mailbox of a subscription has let go."""
+        subscription.note_let_go(events, at_ns)
+        for event in events:
+            round_id = getattr(event, "round_id", None)
+            if round_id is not None:
+                self._rounds.note_let_go(round_id, subscription.name)
+
     def forget(self, outputs: list[Output]) -> None:
         """A call has failed: what it had published never was."""
+        self.in_outboxes -= len(outputs)
         for output in outputs:
             self.seen.discard(output.entry.event_id)
             self.outboxed.pop(output.entry.event_id, None)
@@ -224,20 +249,10 @@ class BusState:
         for joiner in joiners:
             resolve(joiner, error=error)
 
-    # -- depth --------------------------------------------------------------------------------------
-
-    def depth(self) -> int:
-        """Return how many events wait in the fullest gating mailbox."""
-        deepest, fullest = 0, None
-        for subscription in self.router:
-            depth = subscription.mailbox.gating
-            if depth > deepest:
-                deepest, fullest = depth, subscription.mailbox
-        self.fullest = fullest
-        return deepest
+    # -- what waits ---------------------------------------------------------------------------------
 
     def stalled_names(self) -> tuple[str, ...]:
-        """Return the names of the subscriptions that do not gate because they have stopped moving."""
+        """Return the names of the subscriptions that have stopped moving with events waiting."""
         return tuple(s.name for s in self.router if s.mailbox.stalled)
 
     def in_flight_ids(self) -> set[str]:

@@ -1,6 +1,7 @@
 """Subscriptions: a name, the types it takes, its handler, its mailbox, and what happened to its events."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -48,6 +49,7 @@ class SubscriptionStats:
         retries: Calls that were made again after a failure.
         timeouts: Calls that ran longer than `timeout_s`.
         dead_letters: The dead letters that its name has now.
+        overflowed: Events let go for lack of room, as the oldest ones.
         waiting: Events that wait.
         in_flight: Events in its handler now.
         abandoned: Calls that did not end when cancelled and go on beside the subscription.
@@ -71,6 +73,7 @@ class SubscriptionStats:
     retries: int
     timeouts: int
     dead_letters: int
+    overflowed: int
     waiting: int
     in_flight: int
     abandoned: int
@@ -244,11 +247,13 @@ class Subscription:
         self._selected = _Selected.of(selectors)
         self.options = options
         self.mailbox = mailbox_of(options, share)
-        self.control = Mailbox(Lane("control"), gates=False)
+        self.control = Mailbox(Lane("control"))
         self.latencies = Latencies()
         self.durations = Latencies()
         self.errors = self.retries = self.timeouts = 0
-        self.abandoned = 0
+        self.abandoned = self.no_room = 0
+        self.let_go: Counter[str] = Counter()
+        self.let_go_ns: int | None = None
         self.last_error = ""
         self.pauses = 0
         self.read_error = ""
@@ -405,6 +410,18 @@ class Subscription:
         else:
             self.holds.lift(Hold.UNREADABLE)
 
+    def note_let_go(self, events: list[Any], at_ns: int) -> None:
+        """Note which events its full mailbox has let go, and when."""
+        if events:
+            self.let_go_ns = at_ns
+            self.let_go.update(str(getattr(e.event_type, "value", e.event_type)) for e in events)
+
+    def note_no_room(self, count: int, at_ns: int) -> None:
+        """Note how many events became dead letters since its mailbox was full, and when."""
+        if count:
+            self.let_go_ns = at_ns
+            self.no_room += count
+
     @property
     def handled(self) -> int:
         """Calls that returned, but for those of batches that are being handled."""
@@ -470,7 +487,7 @@ class Subscription:
     def plain_stats(self, now_ns: int, lanes: list[tuple[str, Counts]], dead_letters: int) -> dict[str, Any]:
         """Return the same as JSON-ready data, from the ledger's counts; cheaper than by way of the record."""
         used = [counts for _, counts in lanes if counts[0]] or [lanes[0][1]]
-        accepted, handled, _, _, _, _, _, waiting, in_flight = (
+        accepted, handled, _, _, overflowed, _, _, waiting, in_flight = (
             used[0] if len(used) == 1 else map(sum, zip(*used, strict=True))
         )
         box = self.mailbox
@@ -486,6 +503,7 @@ class Subscription:
             "retries": self.retries,
             "timeouts": self.timeouts,
             "dead_letters": dead_letters,
+            "overflowed": overflowed,
             "waiting": waiting,
             "in_flight": in_flight,
             "abandoned": self.abandoned,

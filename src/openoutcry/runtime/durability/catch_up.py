@@ -137,10 +137,14 @@ class CatchUp:
         if offsets is None or not subscription.holds.may_read:
             return
         try:
+            low_water = max(1, min(LOW_WATER, self._bus.pressure.low_room // 4))
             for lane in (offsets.high, offsets.normal):
                 pages = 0
-                while lane.behind and lane.lane.waiting < LOW_WATER and pages < PAGES_AT_ONCE:
-                    self._read_page(subscription, lane)
+                while lane.behind and lane.lane.waiting < low_water and pages < PAGES_AT_ONCE:
+                    room = self._dispatcher.room_left(subscription, lane.lane.name)
+                    if not room:
+                        break
+                    self._read_page(subscription, lane, room)
                     pages += 1
         except JournalError as error:
             # What cannot be read is not skipped: it waits until the journal is recovered into a new file.
@@ -148,27 +152,33 @@ class CatchUp:
             log.critical("%s cannot read on from the journal: %s", subscription.name, error)
             self._bus.journal_failed(error)
 
-    def _read_page(self, subscription: Subscription, offsets: LaneOffsets) -> None:
+    def _read_page(self, subscription: Subscription, offsets: LaneOffsets, room: int) -> None:
         released = self._commits.released
         if offsets.read_upto < released:
             page, upto = self.pages.after(offsets.read_upto, released)
-            self._hand(subscription, offsets, page, upto)
+            upto = self._hand(subscription, offsets, page, upto, room)
             offsets.read_upto = max(offsets.read_upto, upto)
         if offsets.read_upto >= released:
             give_held(self._dispatcher, subscription, offsets, released)
             offsets.behind = False
             subscription.mailbox.fall_behind(-1)
 
-    def _hand(self, subscription: Subscription, offsets: LaneOffsets, page: Page, upto: int) -> None:
-        """Hand a lane what it wants of a page, and what was held for its turn in between."""
-        if self._hand_plain(subscription, offsets, page, upto):
-            return
+    def _hand(
+        self, subscription: Subscription, offsets: LaneOffsets, page: Page, upto: int, room: int
+    ) -> int:
+        """Hand a lane what it wants of a page, and what was held for its turn in between.
+
+        Return up to which position: no more than `room` events are handed.
+        """
+        if self._is_plain(subscription, offsets, page):
+            return self._hand_plain(subscription, offsets, page, upto, room)
         name, selectors = offsets.lane.name, subscription.selectors
         wanted: dict[type, bool] = {}
         events: list[Any] = []
         positions: list[int] = []
         stale = subscription.options.max_age_s is not None
-        for entry, event in zip(page.entries, page.events, strict=True):
+        begin = bisect_right(page.entries, offsets.read_upto, key=_position)
+        for entry, event in zip(page.entries[begin:], page.events[begin:], strict=True):
             if entry.lane != name or entry.position > upto or not offsets.wants(entry.position):
                 continue
             if isinstance(event, Undecodable):
@@ -177,6 +187,10 @@ class CatchUp:
                 continue
             if not _wants(wanted, selectors, event):
                 continue
+            if not room:
+                upto = entry.position - 1
+                break
+            room -= 1
             if stale or (offsets.held and offsets.held[0][0] < entry.position):
                 self._push(subscription, offsets, events, positions, self._bus.clock.now_ns())
                 events, positions = [], []
@@ -187,21 +201,29 @@ class CatchUp:
                 self._push(subscription, offsets, events, positions, admitted_ns(self._bus, entry))
                 events, positions = [], []
         self._push(subscription, offsets, events, positions, self._bus.clock.now_ns())
+        return upto
 
-    def _hand_plain(self, subscription: Subscription, offsets: LaneOffsets, page: Page, upto: int) -> bool:
-        """Hand a lane all of a page at once. False: each entry has to be looked at."""
-        if (
-            not page.classes
-            or offsets.skip
-            or offsets.held
-            or subscription.options.max_age_s is not None
-            or offsets.lane is not subscription.mailbox.normal
-            or not all(takes(subscription.selectors, event) for event in page.classes)
-        ):
-            return False
+    @staticmethod
+    def _is_plain(subscription: Subscription, offsets: LaneOffsets, page: Page) -> bool:
+        """Return True if a lane wants all of a page. False: each entry has to be looked at."""
+        return (
+            bool(page.classes)
+            and not (offsets.skip or offsets.held)
+            and subscription.options.max_age_s is None
+            and offsets.lane is subscription.mailbox.normal
+            and all(takes(subscription.selectors, event) for event in page.classes)
+        )
+
+    def _hand_plain(
+        self, subscription: Subscription, offsets: LaneOffsets, page: Page, upto: int, room: int
+    ) -> int:
+        """Hand a lane all of a page at once, as far as there is room; return up to which position."""
         events, positions = page.part(offsets.read_upto, upto)
+        if len(events) > room:
+            events, positions = events[:room], positions[:room]
+            upto = positions[-1]
         self._push(subscription, offsets, events, positions, self._bus.clock.now_ns())
-        return True
+        return upto
 
     def _push(
         self,

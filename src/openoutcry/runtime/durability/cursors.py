@@ -203,28 +203,39 @@ class Cursors:
         return self._commits.released if self._bus.running or begin_at is None else begin_at
 
     def _hand_urgent(self, subscription: Subscription) -> None:
-        """Hand a subscription the high-priority events and kill switches that it has not settled."""
+        """Hand a subscription the high-priority events and kill switches that it has not settled.
+
+        High-priority events for which there is no room are read on from the journal.
+        """
         offsets, bus = subscription.offsets, self._bus
         assert offsets is not None
         behind = [lane for lane in (offsets.control, offsets.high) if lane.behind]
         released, now_ns = self._commits.released, bus.clock.now_ns()
+        room = self._dispatcher.room_left(subscription, "high")
+        high_upto = released
         for entry, event in self._urgent_after(min(lane.read_upto for lane in behind)):
             lane = offsets.by_lane[entry.lane]
-            if entry.position > released or lane not in behind or not lane.wants(entry.position):
+            is_left = lane is offsets.high and high_upto < released
+            if entry.position > released or is_left or lane not in behind or not lane.wants(entry.position):
                 continue
             if isinstance(event, Undecodable):
                 if takes_type(subscription, entry):
                     self._put_away(subscription, lane, entry, event)
             elif takes(subscription.selectors, event):
+                if lane is offsets.high and not room:
+                    high_upto = entry.position - 1
+                    continue
+                room -= lane is offsets.high
                 give_held(self._dispatcher, subscription, lane, entry.position - 1)
                 at = (entry.position,)
                 self._dispatcher.push((subscription,), [event], now_ns, at, entry.lane, is_owed=True)
                 self.redelivered += 1
         for lane in behind:
-            give_held(self._dispatcher, subscription, lane, released)
-            lane.read_upto = released
-            lane.behind = False
-        if offsets.high in behind:
+            upto = high_upto if lane is offsets.high else released
+            give_held(self._dispatcher, subscription, lane, upto)
+            lane.read_upto = max(lane.read_upto, upto)
+            lane.behind = upto < released
+        if offsets.high in behind and not offsets.high.behind:
             subscription.mailbox.fall_behind(-1)
 
     def _hand_pending(self, subscription: Subscription) -> None:

@@ -3,7 +3,8 @@
 Only counters that are kept anyway are read, so a subscription that nobody looks at costs nothing.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 from openoutcry.config import HealthCheckConfig
@@ -17,6 +18,9 @@ from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.failures import described
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.delivery.worker import Worker
+
+GONE_WINDOW_NS = 10_000_000_000
+"""What a subscription has had no room for is told for one or two times as long, in nanoseconds."""
 
 Recent = tuple[float | None, float | None]
 
@@ -49,6 +53,32 @@ class Totals:
             latencies=subscription.latencies.copy(),
             durations=subscription.durations.copy(),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Overflowed:
+    """What a subscription had accepted, and had no room for, by a point in time; None: before the first."""
+
+    at_ns: int | None = None
+    accepted: int = 0
+    let_go: Counter[str] = field(default_factory=Counter)
+    no_room: int = 0
+
+    @classmethod
+    def of(cls, subscription: Subscription, now_ns: int) -> "Overflowed":
+        """Return the current totals."""
+        box = subscription.mailbox
+        accepted = box.high.accepted + box.normal.accepted
+        return cls(now_ns, accepted, subscription.let_go.copy(), subscription.no_room)
+
+    def since(self, before: "Overflowed") -> "Overflowed":
+        """Return what has come since then; `at_ns` is then the time between, None if that is all time."""
+        over_ns = None if before.at_ns is None or self.at_ns is None else self.at_ns - before.at_ns
+        let_go, no_room = self.let_go - before.let_go, self.no_room - before.no_room
+        return Overflowed(over_ns, self.accepted - before.accepted, let_go, no_room)
+
+
+_NOTHING = Overflowed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +118,7 @@ class Readings:
         self.ladder = Ladder(config.ladder)
         self._window_ns = int(config.check_s * 1e9)
         self._trend = LagTrend(config.lag_window_s, now_ns)
+        self._gone_before = self._gone_newer = Overflowed()
         self._before = self._newer = since
         self._seen: tuple[Totals, int, int] | None = None
         self._said_us: tuple[Recent, Recent] = ((None, None), (None, None))
@@ -114,6 +145,16 @@ class Readings:
         self._trend.note(lag, now_ns)
         if now_ns - self._newer.at_ns >= self._window_ns:
             self._before, self._newer = self._newer, Totals.of(self.subscription, now_ns)
+        newest_ns = self._gone_newer.at_ns
+        if newest_ns is None or now_ns - newest_ns >= GONE_WINDOW_NS:
+            self._gone_before, self._gone_newer = self._gone_newer, Overflowed.of(self.subscription, now_ns)
+
+    def gone(self, now_ns: int) -> Overflowed:
+        """Return what the subscription has lately had no room for; nothing, if that is over."""
+        last_ns = self.subscription.let_go_ns
+        if last_ns is None or now_ns - last_ns > 2 * GONE_WINDOW_NS:
+            return _NOTHING
+        return Overflowed.of(self.subscription, now_ns).since(self._gone_before)
 
     def recent(self, now_ns: int) -> dict[str, float | None]:
         """Return recent rates per second, latencies and durations of calls in microseconds, JSON-ready."""
@@ -155,6 +196,7 @@ class Readings:
         breaker_in_ns = None
         if breaker is not None and not breaker.is_closed:
             breaker_in_ns = 0 if breaker.until_ns is None else max(0, breaker.until_ns - now_ns)
+        gone = self.gone(now_ns)
         return SubscriptionVitals(
             name=subscription.name,
             critical=self.is_critical,
@@ -171,6 +213,10 @@ class Readings:
             paused=subscription.paused,
             breaker_in_ns=breaker_in_ns,
             breaker_pauses=0 if breaker is None else breaker.trips,
+            let_go=dict(gone.let_go),
+            no_room=gone.no_room,
+            accepted=gone.accepted,
+            let_go_over_ns=gone.at_ns,
             held_by_ladder=self.ladder.is_holding,
             stalled=subscription.mailbox.stalled,
             abandoned=subscription.abandoned,
@@ -206,9 +252,14 @@ class Readings:
 
 def status_of(readings: Readings, now_ns: int) -> dict[str, Any]:
     """Return what the readings add to the statistics of their subscription, JSON-ready."""
-    ladder = readings.ladder
+    ladder, gone = readings.ladder, readings.gone(now_ns)
     return {
         "recent": readings.recent(now_ns),
+        "let_go": {
+            "by_type": dict(readings.subscription.let_go),
+            "no_room": readings.subscription.no_room,
+            "recent_share": (sum(gone.let_go.values()) + gone.no_room) / max(1, gone.accepted),
+        },
         "error_streak": readings.subscription.streak.now(readings.subscription.handled),
         "recovery": {
             "tried": list(ladder.tried),

@@ -229,6 +229,12 @@ class Rounds:
         """Whether a round of this id is open or remembered."""
         return round_id in self._open or round_id in self._released
 
+    def note_let_go(self, round_id: str, subscription: str) -> None:
+        """Note that a subscription has let go an event of a round, if that is open or remembered."""
+        barrier = self._open.get(round_id) or self._released.get(round_id)
+        if barrier is not None:
+            barrier.round.note_let_go(subscription)
+
     def round_for(self, agent: str, now_ns: int | None = None) -> SignalBarrier | None:
         """Return the open round that an agent's signal belongs to if it names none; None if there is none.
 
