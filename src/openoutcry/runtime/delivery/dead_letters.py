@@ -147,7 +147,10 @@ class DeadLetters:
         if not self._counts[name]:
             del self._counts[name]
         self._otherwise.pop(letter_id, None)
-        if self._kept.pop(letter_id, None) is None:
+        is_kept = self._kept.pop(letter_id, None) is not None
+        if (
+            not is_kept or letter_id in self._unsaved
+        ):  # which may be written: its commit is under way, or failed
             self._removed[letter_id] = None
         self._unsaved.pop(letter_id, None)
 

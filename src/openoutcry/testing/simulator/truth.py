@@ -54,7 +54,7 @@ class Sent:
         life: The life in which it was accepted last.
         going: How many publications of it have not returned.
         ended: When one returned last, in the count of the truth.
-        number: How often events of its type had been published when it was accepted.
+        number: How often events of its type had been published when this one was, as a new one.
         is_raised: Whether it was published again at a higher level.
         is_at_stop: Whether it was accepted while the bus was stopping.
         named: The ids that a release names.
@@ -195,6 +195,9 @@ class Truth:
             for taker in self.takers.values():  # it may be a new one to the bus
                 taker.settled_now.discard(event_id)
                 taker.begun.discard(event_id)
+        is_known = sent.status == "accepted" and sent.life == self.life and not self._is_forgotten(sent)
+        if not sent.going and not is_known:
+            sent.number = self._counts[event_type]
         if sent.order is not None and sent.order[0][1] is not publisher:
             sent.order = None  # two publish it at the same time
         sent.going += 1
@@ -224,8 +227,6 @@ class Truth:
         sent.ended = self.ticks
         if level > sent.level and sent.lane != "control":
             sent.level, sent.is_raised = level, True
-        if sent.status != "accepted" or sent.life != self.life:
-            sent.number = self._counts[_type_of(sent.event)]
         if sent.lane == "control" and journal_failed:
             sent.level = Level.MEMORY  # delivered at once, journal or no journal
         if sent.level and journal is not None:
