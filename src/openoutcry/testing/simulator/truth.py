@@ -195,6 +195,7 @@ class Truth:
             for taker in self.takers.values():  # it may be a new one to the bus
                 taker.settled_now.discard(event_id)
                 taker.begun.discard(event_id)
+                self.letters.there.discard((taker.name, event_id))
         is_known = sent.status == "accepted" and sent.life == self.life and not self._is_forgotten(sent)
         if not sent.going and not is_known:
             sent.number = self._counts[event_type]
