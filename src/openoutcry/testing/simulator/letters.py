@@ -8,6 +8,7 @@ from openoutcry.core.retries import DeadLetter
 Key = tuple[str, str]
 """A subscription's name and an event's id."""
 OTHERWISE = "decided otherwise"
+NO_ROOM = "no room"
 
 
 def key_of(letter: DeadLetter) -> Key:
@@ -64,8 +65,9 @@ class LetterTruth:
         """A letter was filed."""
         key = key_of(letter)
         self.there.add(key)
-        self._due.discard(key)
-        self._called.discard(key)
+        if letter.reason != NO_ROOM:  # else an older letter of an event that came again may be under way
+            self._due.discard(key)
+            self._called.discard(key)
         expected = self._otherwise.pop(key, None)
         if (letter.reason == OTHERWISE) != (expected is not None):
             self._fail(
@@ -116,10 +118,13 @@ class LetterTruth:
         self, before: Iterable[DeadLetter], after: Iterable[DeadLetter], which: dict[str, Any], count: int
     ) -> None:
         """A drop has returned how many letters are gone; those that were handed over may be left."""
-        meant = {key_of(letter) for letter in before if is_meant(letter, which)}
-        gone = meant - {key_of(letter) for letter in after}
-        if count != len(gone) or meant - gone - self._called:
-            self._fail(f"{len(meant)} dead letters were to be dropped, {len(gone)} are, and it says {count}")
+        meant = {letter.letter_id: key_of(letter) for letter in before if is_meant(letter, which)}
+        left = {letter.letter_id for letter in after}
+        ids = meant.keys() - left
+        kept = {meant[letter_id] for letter_id in meant.keys() & left}
+        if count != len(ids) or kept - self._called:
+            self._fail(f"{len(meant)} dead letters were to be dropped, {len(ids)} are, and it says {count}")
+        gone = {meant[letter_id] for letter_id in ids} - kept
         self.dropped |= gone
         for keys in (self.there, self._due, self._called):
             keys.difference_update(gone)

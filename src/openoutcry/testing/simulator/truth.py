@@ -18,11 +18,10 @@ from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Wr
 from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.testing.simulator.contents import Contents, content_of
 from openoutcry.testing.simulator.disk import SimJournal
-from openoutcry.testing.simulator.letters import LetterTruth
+from openoutcry.testing.simulator.letters import NO_ROOM, LetterTruth
 
 HIGH: Final = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 TICK: Final = str(EventType.MARKET_DATA.value)
-NO_ROOM: Final = "no room"
 KILL: Final = str(EventType.KILL_SWITCH.value)
 
 
@@ -404,7 +403,8 @@ class Truth:
     def _check_settled(self, taker: Taker, lane: str, position: int) -> None:
         event_id, its_lane = self.positions.get(position, ("", ""))
         sent = self.sent.get(event_id)
-        if its_lane != lane or sent is None or sent.began <= taker.since or event_id in taker.buried:
+        is_buried = event_id in taker.buried or (taker.name, event_id) in self.letters.dropped
+        if its_lane != lane or sent is None or sent.began <= taker.since or is_buried:
             return
         if event_id in taker.settled or not takes(taker.made.selectors, sent.event):
             return
