@@ -278,7 +278,8 @@ class SimBus(EventBus):
     def releaser(self, name: str) -> Releaser:
         """As `EventBus.releaser`."""
         super().releaser(name)
-        return Releaser(name, SimReleases(self._admission.kill_switches, self._publishing))
+        reported: Any = SimReleases(self._admission.kill_switches, self._publishing)
+        return Releaser(name, reported)
 
     # -- rounds -------------------------------------------------------------------------------------
 
