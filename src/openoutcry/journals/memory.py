@@ -5,6 +5,7 @@ from itertools import count, islice
 
 import msgspec
 
+from openoutcry.core.halts import Halt
 from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.journals.log import take_backwards, take_forwards
 from openoutcry.journals.rows import LANES, NORMAL, same_event
@@ -87,6 +88,7 @@ class MemoryJournal:
         self._letters: dict[int, BuriedEvent] = {}
         self._letter_ids = count(1)
         self._suspects: dict[tuple[str, str, int], Suspect] = {}
+        self._halts: dict[tuple[str, str], Halt] = {}
         self._closed = False
 
     def reopened(self) -> "MemoryJournal":
@@ -96,7 +98,7 @@ class MemoryJournal:
         again._batches, again._places = list(self._batches), dict(self._places)
         again._cursors, again._letters = dict(self._cursors), dict(self._letters)
         again._letter_ids = self._letter_ids
-        again._suspects = dict(self._suspects)
+        again._suspects, again._halts = dict(self._suspects), dict(self._halts)
         for name, lane, position in self.marks.in_flight():
             known = again._suspects.get((name, lane, position))
             crashes = 1 if known is None else known.crashes + 1
@@ -147,6 +149,10 @@ class MemoryJournal:
             self._letters.pop(letter_id, None)
         for call in changes.cleared:
             self._suspects.pop(call, None)
+        for place in changes.released:
+            self._halts.pop(place, None)
+        for halt in changes.halts:
+            self._halts[halt.scope, halt.event_id] = halt
 
     def sync(self) -> int:
         """Let `synced` follow the head."""
@@ -195,6 +201,10 @@ class MemoryJournal:
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""
         return [suspect for _, suspect in sorted(self._suspects.items())]
+
+    def halts(self) -> list[Halt]:
+        """Return the active kill switches."""
+        return [halt for _, halt in sorted(self._halts.items())]
 
     def retire(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -29,7 +29,7 @@ class Recovered(msgspec.Struct, frozen=True):
         path: The new file.
         entries: Entries copied, each at the position that it had.
         lost: Stretches of positions that could not be, as (first, last): they stay empty in the new file.
-        beside: What was lost of cursors and dead letters, in words.
+        beside: What was lost of cursors, dead letters and the rest beside the log, in words.
 
     """
 
@@ -165,19 +165,24 @@ def _build(
 def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left) -> tuple[str, ...]:
     """Copy entries, then what stands beside them; return what was lost of that, in words."""
     cursors, letters, lost = _saved(log, chain)
+    rows, lost_rows = _sealed(log, chain)
     copier.forwards(log)
     # no position may be given a second time to another entry: a cursor would take it for settled
     copier.backwards(log, max(left.reached, *map(_furthest, cursors), 0))
     opened.db.run("BEGIN IMMEDIATE")
     opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
     saved.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
+    for table, some in rows.items():
+        marks = ", ".join("?" * len(some[0])) if some else ""
+        if some:
+            opened.db.run_many(f"INSERT INTO {table} VALUES({marks})", some)
     with suppress(log.db.error):
         suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in saved.suspects(log.db)]
         opened.db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", suspects)
     saved.accuse(opened.db, left.in_flight)
     opened.db.run("COMMIT")
     opened.marks.cells[WRITTEN] = copier.at
-    return lost
+    return lost + lost_rows
 
 
 def _furthest(cursor: CursorState) -> int:
@@ -277,3 +282,20 @@ def _saved(log: Log, chain: Chain) -> tuple[list[CursorState], list[BuriedEvent]
     except (JournalCorrupt, ValueError, log.db.error) as problem:
         lost.append(f"dead letters: {problem}")
     return cursors, letters, tuple(lost)
+
+
+def _sealed(log: Log, chain: Chain) -> tuple[dict[str, list[tuple[Any, ...]]], tuple[str, ...]]:
+    """Return the rows to carry over, by table, and what was lost of them, in words."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    lost: list[str] = []
+    for table in schema.CARRIED:
+        rows = found[table] = list[tuple[Any, ...]]()
+        try:
+            for row, is_whole in saved.rows_judged(log.db, chain, table):
+                if is_whole:
+                    rows.append(row)
+                else:
+                    lost.append(f"{table}: the row {row[:2]!r} is damaged")
+        except (JournalError, ValueError, log.db.error) as problem:
+            lost.append(f"{table}: {problem}")
+    return found, tuple(lost)
