@@ -17,6 +17,7 @@ from openoutcry.config import (
 )
 from openoutcry.core.barrier import Verdict
 from openoutcry.core.breaker import BreakerConfig
+from openoutcry.core.halts import Halt
 from openoutcry.core.health import EventBusHealthStatus, Finding, HealthCheckResult
 from openoutcry.core.ledger import Ledger, LedgerRow
 from openoutcry.core.outcome import RoundOutcome, Status
@@ -51,6 +52,7 @@ from openoutcry.events import (
     stamps,
 )
 from openoutcry.journals import EventPersistence
+from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.api.inspection import Envelope
 from openoutcry.runtime.delivery.subscription import Subscription, SubscriptionStats
@@ -117,6 +119,7 @@ __all__ = [
     "Finding",
     "Gate",
     "GreeksUpdateEvent",
+    "Halt",
     "HealthCheckConfig",
     "HealthCheckResult",
     "IllegalTransition",
@@ -138,6 +141,7 @@ __all__ = [
     "PersistenceConfig",
     "PublishError",
     "Receipt",
+    "Releaser",
     "RetryPolicy",
     "RiskAlertEvent",
     "RollCompleteEvent",

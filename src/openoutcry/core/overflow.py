@@ -1,6 +1,6 @@
-"""Lanes whose subscriber would rather lose events than fall behind: the newest per key, or the newest few.
+"""Lanes that let waiting events go, and keep the newest per key, the newest few, the newest kill switches.
 
-Both drop only what waits, oldest first, and count each event. What all lanes share is in `lanes`.
+All of them drop only what waits, oldest first, and count each event. What all lanes share is in `lanes`.
 """
 
 from collections import OrderedDict, deque
@@ -9,7 +9,8 @@ from heapq import heapify
 from itertools import repeat
 from typing import Any
 
-from openoutcry.core.lanes import Batch, Lane
+from openoutcry.core.halts import is_release, scope_of
+from openoutcry.core.lanes import Batch, Lane, Stretch
 
 
 class ConflatingLane(Lane):
@@ -263,3 +264,80 @@ class BoundedLane(Lane):
         self.overflowed += count
         self.waiting -= count
         return count
+
+
+class WaitingSwitch(Stretch):
+    """A kill switch that waits in a control lane.
+
+    Attributes:
+        stand_in: The newer one of its scope that it was folded into; None while it stands for itself.
+
+    """
+
+    __slots__ = ("stand_in",)
+
+    stand_in: "WaitingSwitch | None"
+
+    def final(self) -> "WaitingSwitch":
+        """Return the one that stands for it now: itself, or what it was folded into."""
+        final = self
+        while final.stand_in is not None:
+            final = final.stand_in
+        return final
+
+
+class ControlLane(Lane):
+    """The lane of kill switches: of those that wait for their first call, the newest stands for its scope.
+
+    What it replaces counts as conflated, so that a subscription that is hung holds one per scope, however
+    many are published. None is folded across a release, whatever the scope of that: a release may name any
+    id, and whoever sees both must see them in order. Releases are not folded.
+
+    Attributes:
+        newest: The one that was pushed last.
+
+    """
+
+    __slots__ = ("_foldable", "newest")
+
+    def __init__(self, name: str = "control") -> None:
+        super().__init__(name)
+        self._foldable: dict[str, WaitingSwitch] = {}
+        self.newest: WaitingSwitch | None = None
+
+    def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
+        """Accept `events`; each stands for the waiting kill switch of its scope, if there is one."""
+        for index, event in enumerate(events):
+            # (The list of one position is the committer's, who will fill it in.)
+            place = positions if positions is None or len(events) == 1 else positions[index : index + 1]
+            switch = WaitingSwitch(events if len(events) == 1 else [event], self.accepted + 1, at_ns, place)
+            switch.stand_in = None
+            self._fold(event, switch)
+            self._stretches.append(switch)
+            self.newest = switch
+            self.accepted += 1
+            self.waiting += 1
+
+    def _fold(self, event: Any, switch: WaitingSwitch) -> None:
+        if is_release(event):
+            self._foldable.clear()
+            return
+        scope = scope_of(event)
+        old = self._foldable.get(scope)
+        self._foldable[scope] = switch
+        if old is None:
+            return
+        try:
+            self._stretches.remove(old)
+        except ValueError:  # a worker has taken it, or it was withdrawn
+            return
+        old.stand_in = switch
+        self.conflated += 1
+        self.waiting -= 1
+        self._note_settled(old.first)
+
+    def count_folded(self, count: int) -> None:
+        """Count kill switches that were folded before they came here, while the bus did not run."""
+        self.accepted += count
+        self.conflated += count
+        self._note_settled(self.accepted)

@@ -3,9 +3,10 @@
 from threading import get_ident
 from typing import Any
 
+from openoutcry.core.halts import is_release
 from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError, WrongThread
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
-from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.causation import current, restored
 from openoutcry.runtime.delivery.state import BusState
 
 HIGH_TYPES = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
@@ -17,7 +18,7 @@ class Access:
     """What keeps an event out of one bus, before anybody asks for room.
 
     Attributes:
-        restoring: Whether an agent is getting its memory back, which must have no effects.
+        taken: The names whose releases come through a `Releaser` alone.
 
     """
 
@@ -25,7 +26,7 @@ class Access:
         self._bus = bus
         self._releasers = releasers
         self._thread = get_ident()
-        self.restoring = False
+        self.taken: set[str] = set()
 
     def run_on(self, thread: int) -> None:
         """The bus runs on this thread from now on."""
@@ -45,13 +46,21 @@ class Access:
                 "or loop.call_soon_threadsafe for anything else"
             )
 
-    def check(self, event: Any) -> str:
-        """Return an event's type, or raise what is wrong with publishing it."""
-        if self.restoring:
+    def check_effects(self) -> None:
+        """Raise `PublishError` inside of what restores an agent's memory, and in the tasks that it spawns."""
+        name = restored.get()
+        if name is not None:
             raise PublishError(
-                "an agent published while its memory was being restored, which must have no effects; "
+                f"{name} published while its memory was being restored, which must have no effects; "
                 "publish from a handler"
             )
+
+    def check(self, event: Any, *, is_authorised: bool = False) -> str:
+        """Return an event's type, or raise what is wrong with publishing it.
+
+        `is_authorised` says that its source publishes it: a release comes from its releaser.
+        """
+        self.check_effects()
         closed = self._bus.phase
         if closed in _CLOSED:
             who = current.get()
@@ -67,14 +76,21 @@ class Access:
             raise InvalidEvent(
                 f"{type(event).__name__}.event_id is {event_id!r}; it must be a non-empty string"
             )
-        if event_type == KILL_SWITCH and not getattr(event, "activated", True):
-            source = getattr(event, "source_agent", "")
-            if source not in self._releasers:
-                raise NotAuthorised(
-                    f"{source!r} may not release a kill switch; allowed are {sorted(self._releasers)}: "
-                    "name the source in EventBus(kill_switch_releasers=...)"
-                )
+        if event_type == KILL_SWITCH and is_release(event) and not is_authorised:
+            self._check_release(getattr(event, "source_agent", ""))
         return event_type
+
+    def _check_release(self, source: object) -> None:
+        if not isinstance(source, str) or source in self.taken:
+            raise NotAuthorised(
+                f"a release in the name of {source!r} goes through the releaser that was taken under it, and "
+                "through no event that somebody else publishes: await releaser.release(...)"
+            )
+        if source not in self._releasers:
+            raise NotAuthorised(
+                f"{source!r} may not release a kill switch; take bus.releaser({source!r}) before the start, "
+                f"and release through that (allowed by kill_switch_releasers: {sorted(self._releasers)})"
+            )
 
 
 def is_urgent(event: Any, *, priority: bool) -> bool:

@@ -15,6 +15,7 @@ from openoutcry.config import (
     check_names,
 )
 from openoutcry.core.barrier import Verdict
+from openoutcry.core.halts import Halt
 from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
 from openoutcry.core.ledger import Ledger
 from openoutcry.core.outcome import RoundOutcome
@@ -25,6 +26,7 @@ from openoutcry.journals import EventPersistence
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.admin import Admin, moved
 from openoutcry.runtime.api.building import persistence_of, rounds_of, state_of
 from openoutcry.runtime.api.inspection import Envelope, Inspection
@@ -72,6 +74,9 @@ class EventBus:
             accepted, and always while its event waits or is in flight.
         dedup_window_s: The id is forgotten after this time as well, in seconds.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
+            Deprecated: take a `releaser`.
+        control_releaser: The name under which the operator releases kill switches at the control socket, with
+            `openoutcry halts`; by default that is refused.
         stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round
             is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
         journal: A journal to use instead of the file that `persistence_config` names. The bus does not close
@@ -100,6 +105,7 @@ class EventBus:
         dedup_window: int = 8_192,
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
+        control_releaser: str | None = None,
         stand_in_max_age: float | None = None,
         journal: Journal | None = None,
     ) -> None:
@@ -112,6 +118,7 @@ class EventBus:
             dedup_window=dedup_window,
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
+            control_releaser=control_releaser,
             stand_in_max_age=stand_in_max_age,
             persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
@@ -214,6 +221,21 @@ class EventBus:
     ) -> Receipt:
         """Publish as `publish` does, and return the position in the journal and the level reached as well."""
         return await self._admission.publish_receipt(event, priority, level)
+
+    def releaser(self, name: str) -> Releaser:
+        """Return what releases kill switches under a name: once per name, before the start.
+
+        From then on an event that claims this name as the source of a release is refused with
+        `NotAuthorised`, whatever it says. Raises that for a name that was taken, and after the start.
+        """
+        return self._admission.kill_switches.releaser(name)
+
+    def halted(self, scope: str = "firm") -> tuple[Halt, ...]:
+        """Return the active kill switches that concern a scope, those of the whole firm included.
+
+        Empty, and so false, if there are none. It informs: the bus itself blocks nothing. Opens the journal.
+        """
+        return self._inspection.halted(scope)
 
     async def flush(self) -> None:
         """Wait until everything accepted so far, and how far each subscription has come, is on the disk.

@@ -1,9 +1,11 @@
 """Looking at a bus: metrics, history, ledger, dead letters, status. Reading changes nothing."""
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from openoutcry.config import check_number
+from openoutcry.core.halts import Halt
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Ledger
 from openoutcry.core.pressure import BackpressureMetrics
@@ -15,6 +17,9 @@ from openoutcry.runtime.delivery.subscription import selectors_of
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.health.readings import status_of
 from openoutcry.runtime.rounds.rounds import Rounds
+
+HALTS_SHOWN = 100
+"""So many active kill switches are in the status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,20 @@ class Inspection:
             (letter for s in chosen for letter in s.dead_letters), key=lambda letter: letter.wall_ns
         )
 
+    def halted(self, scope: str) -> tuple[Halt, ...]:
+        """Return the active kill switches that concern a scope."""
+        self._admission.check_thread("halted")
+        self._admission.slot.open_if_any()
+        return self._bus.halts.of(scope)
+
+    def _halts(self) -> dict[str, Any] | None:
+        """Return the active kill switches; None if a journal that is not open yet may know of some."""
+        slot, halts = self._admission.slot, self._bus.halts
+        if slot.has_journal and slot.store is None and self._bus.phase == "new":
+            return None
+        active = [halt.to_dict() for halt in islice(halts.all(), HALTS_SHOWN)]
+        return {"count": len(halts), "active": active}
+
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event."""
         if isinstance(event, Event):
@@ -157,6 +176,7 @@ class Inspection:
             "handlers": self._handlers(),
             "barrier": self._rounds.get_status(),
             "ledger": ledger.to_dict(),
+            "halts": self._halts(),
             "journal": None if store is None else store.status(),
             "dead_letters": sum(row.dead_lettered for row in ledger.rows),
             "history": {"kept": self._bus.history.kept, "size": self._bus.history.size},

@@ -21,7 +21,7 @@ from openoutcry.journals import Recovered
 from openoutcry.ports import Clock, FileJournal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
-from openoutcry.runtime.control.requests import ControlledBus
+from openoutcry.runtime.control.requests import ControlledBus, releasing
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.causation import current, install, uninstall
 from openoutcry.runtime.delivery.consumers import Consumers
@@ -34,6 +34,9 @@ log = logging.getLogger("openoutcry")
 
 CANCEL_GRACE_S = 1.0
 """How long a call may take to end after it was cancelled, before it is abandoned."""
+
+CONTROL_TURNS = 4
+"""So many turns of the loop a kill switch has to be begun before the workers end."""
 
 
 class Lifecycle:
@@ -67,6 +70,8 @@ class Lifecycle:
         self._slot = admission.slot
         self._persistence = config.persistence
         self._control: ControlServer | None = None
+        name, kill_switches = config.control_releaser, admission.kill_switches
+        self._releaser = None if name is None else kill_switches.releaser(name)
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[Recovered] | None = None
@@ -155,11 +160,7 @@ class Lifecycle:
         """Have the agents restore their state, then start."""
         current.set(None)
         store = self._slot.open()
-        self._admission.access.restoring = True
-        try:
-            await store.restore()
-        finally:
-            self._admission.access.restoring = False
+        await store.restore()
         self._start()
         if self._persistence is not None and self._persistence.socket:
             await self._open_control(store)
@@ -170,6 +171,8 @@ class Lifecycle:
         if not isinstance(journal, FileJournal) or hasattr(asyncio.get_running_loop(), "clock"):
             return
         control = ControlServer(self._controlled, journal.path)
+        if self._releaser is not None:
+            control.verbs["release"] = releasing(self._releaser)
         try:
             await control.start()
         except JournalError as error:
@@ -301,6 +304,7 @@ class Lifecycle:
         await self.monitor.journal.end()
         if self._recovering is not None:
             await asyncio.wait([self._recovering])
+        await self._begin_kill_switches()
         bus.running = False
         self._dispatcher.stalls.end()
         await self._consumers.stop(CANCEL_GRACE_S)
@@ -315,6 +319,13 @@ class Lifecycle:
             self._slot.close()
         finally:
             bus.stopped()
+
+    async def _begin_kill_switches(self) -> None:
+        """Let the control workers that are free begin what came last, whatever the deadline."""
+        for _ in range(CONTROL_TURNS):
+            if not self._bus.control_waiting:
+                return
+            await asyncio.sleep(0)
 
     def _close(self) -> None:
         self._bus.phase = "stopped"

@@ -7,6 +7,8 @@ cursor; the others read it from the journal.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from openoutcry.core.halts import is_release, scope_of
+
 LANES = ("control", "high", "normal")
 """The lanes, in the order of their delivery at the start."""
 
@@ -20,6 +22,7 @@ class Held(NamedTuple):
         after: The position up to which the journal was released when it was published.
         positions: Where a kill switch will stand in the journal, if it is being committed.
         is_committed: Whether it is in the journal, so that durable subscriptions read it there.
+        folded: How many older kill switches of its scope it stands for.
 
     """
 
@@ -28,10 +31,13 @@ class Held(NamedTuple):
     after: int
     positions: list[int] | None = None
     is_committed: bool = False
+    folded: int = 0
 
 
 class BeforeStart:
     """Events that wait for the start.
+
+    Of kill switches the newest of a scope stands for those before it, as in `core.overflow.ControlLane`.
 
     Attributes:
         in_memory: How many of them no journal has, kill switches included.
@@ -39,24 +45,56 @@ class BeforeStart:
 
     """
 
-    __slots__ = ("_held", "counting", "in_memory")
+    __slots__ = ("_control", "_foldable", "_held", "_numbers", "counting", "in_memory")
 
     def __init__(self) -> None:
         self._held: list[Held] = []
+        self._control: dict[int, Held] = {}
+        self._foldable: dict[str, int] = {}
+        self._numbers = 0
         self.in_memory = self.counting = 0
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._held) + len(self._control)
 
     def add(self, held: Held) -> None:
         """Keep an event."""
-        self._held.append(held)
         self.in_memory += not held.is_committed
-        self.counting += held.lane != "control"
+        if held.lane == "control":
+            self._add_control(held)
+        else:
+            self.counting += 1
+            self._held.append(held)
+
+    def _add_control(self, held: Held) -> None:
+        self._numbers += 1
+        if is_release(held.event):
+            self._foldable.clear()
+        else:
+            scope = scope_of(held.event)
+            old = self._control.pop(self._foldable.get(scope, 0), None)
+            if old is not None:
+                held = held._replace(folded=old.folded + 1)
+            self._foldable[scope] = self._numbers
+        self._control[self._numbers] = held
+
+    def take_back(self, event: Any) -> bool:
+        """Let go of a kill switch whose commit has failed; return False if it is not here any more.
+
+        One that stands for others stays, in their place.
+        """
+        for number, held in self._control.items():
+            if held.event is event:
+                if not held.folded:
+                    del self._control[number]
+                    self.in_memory -= 1
+                return True
+        return False
 
     def take(self) -> Iterator[Held]:
         """Take all of them out: kill switches first, in each lane in the order in which they came."""
-        held, self._held = self._held, []
+        held, self._held = [*self._control.values(), *self._held], []
+        self._control, self._foldable = {}, {}
         self.in_memory = self.counting = 0
         for lane in LANES:
             yield from (one for one in held if one.lane == lane)

@@ -63,6 +63,11 @@ class Publisher(Protocol):
         """Whether the call that publishes, or that spawned the task that does, has not ended."""
         ...
 
+    @property
+    def handles_control(self) -> Subscription | None:
+        """Whose kill switch that call is handling; None if it handles something else, or has ended."""
+        ...
+
     def cause(self) -> Cause | None:
         """Return the cause of a publication made now."""
         ...
@@ -86,12 +91,14 @@ class Caller(Protocol):
     Attributes:
         batch: What it is handling; None between calls.
         batches_count: How many batches it has begun.
+        is_control: Whether it handles kill switches.
         task: Its task.
 
     """
 
     batch: Batch | None
     batches_count: int
+    is_control: bool
     task: "asyncio.Task[None]"
 
 
@@ -131,6 +138,11 @@ class Lineage:
         return self.worker.batch is not None
 
     in_call = running
+
+    @property
+    def handles_control(self) -> Subscription | None:
+        """Whose kill switch is being handled, if the worker handles those."""
+        return self._subscription if self.worker.is_control and self.running else None
 
     @property
     def call(self) -> CallId:
@@ -202,6 +214,11 @@ class Frozen:
         """Whether the handler that spawned the task has not returned."""
         return self._lineage.running and self._lineage.call == self._call
 
+    @property
+    def handles_control(self) -> Subscription | None:
+        """Whose kill switch the handler that spawned the task is handling, until it returns."""
+        return self._lineage.handles_control if self.in_call else None
+
     def cause(self) -> Cause | None:
         """Return the cause as it was when the task was spawned."""
         return self._cause
@@ -212,6 +229,8 @@ class Frozen:
 
 
 current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=None)
+restored: ContextVar[str | None] = ContextVar("openoutcry_restored", default=None)
+"""The name of the subscription whose memory is being restored here, which must have no effects."""
 
 
 class Envelopes:

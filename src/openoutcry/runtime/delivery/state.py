@@ -11,6 +11,7 @@ from typing import Any
 
 from openoutcry.clocks import SystemClock
 from openoutcry.config import BackpressureConfig
+from openoutcry.core.halts import Halts
 from openoutcry.core.holds import SharedHolds
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Pressure
@@ -51,6 +52,7 @@ class BusState:
         room_waiting: Whether a publisher waits for room: workers tell of every call that they begin.
         pressured: Whether somebody waits for a mailbox to drain.
         durability: What keeps events in a journal; the null object without one.
+        halts: The active kill switches.
 
     """
 
@@ -76,6 +78,7 @@ class BusState:
         self.fullest: Mailbox | None = None
         self.dead_letters = DeadLetters()
         self.durability: Durability = NO_DURABILITY
+        self.halts = Halts()
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from weakref import ReferenceType, WeakMethod, ref
 
 from openoutcry.core.holds import Hold, Holds, SharedHolds
-from openoutcry.core.lanes import Lane
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import LedgerRow, ledger_row
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.overflow import ControlLane
 from openoutcry.core.retries import DeadLetter
 from openoutcry.core.trends import ErrorStreak
 from openoutcry.errors import SubscriptionError
@@ -255,7 +255,8 @@ class Subscription:
         self.selectors = selectors
         self.options = options
         self.mailbox = mailbox_of(options, share)
-        self.control = Mailbox(Lane("control"), gates=False)
+        self.control_lane = ControlLane()
+        self.control = Mailbox(self.control_lane, gates=False)
         self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
         self.latencies = Latencies()
         self.errors = self.retries = self.timeouts = 0

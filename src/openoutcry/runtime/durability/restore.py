@@ -7,6 +7,7 @@ from typing import Any
 from openoutcry.errors import SubscriptionError
 from openoutcry.events import Undecodable, decode_many
 from openoutcry.ports import CursorState, Journal, Stored
+from openoutcry.runtime.delivery.causation import restored
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
 from openoutcry.runtime.durability.catch_up import Pages
@@ -49,6 +50,7 @@ def _fold(
     lane = offsets.by_lane[entry.lane]
     if lane.wants(entry.position) or entry.position in buried or not takes(subscription.selectors, event):
         return
+    token = restored.set(subscription.name)
     try:
         hook(event)
     except Exception as error:
@@ -56,6 +58,8 @@ def _fold(
             f"the restore hook of {subscription.name} failed at position {entry.position} "
             f"({entry.head().event_type}): {error!r}; the bus was not started"
         ) from error
+    finally:
+        restored.reset(token)
 
 
 async def count_unsettled(journal: Journal, subscriptions: Iterable[Subscription], upto: int) -> int:

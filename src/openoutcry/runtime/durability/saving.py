@@ -1,4 +1,4 @@
-"""Saving: cursors, dead letters and cleared suspects are written with the commits of events.
+"""Saving: cursors, dead letters, halts and cleared suspects are written with the commits of events.
 
 What is to be saved is left here, and goes with the next commit or one of the next few. A timer makes sure
 that it waits for no longer than `cursor_save_s`. `LaneOffsets.state` computes what a cursor says.
@@ -155,7 +155,9 @@ class Saving:
         """Return what is to be saved now, or None."""
         letters = self._bus.dead_letters
         letters.settle(self._bus.router)
-        if not (self._noted or self._dropped or self._renamed or self._cleared or letters.waiting):
+        halts = self._bus.halts
+        waiting = self._noted or self._dropped or self._renamed or self._cleared or letters.waiting
+        if not (waiting or halts.has_unsaved):
             return None
         released = self._commits.released
         if released - self._swept_at >= STALE_AFTER:
@@ -168,7 +170,10 @@ class Saving:
         buried, removed_letters = letters.take()
         if letters.waiting:  # what is being redriven: look again with every commit
             self._commits.bring_extras()
+        unsaved_halts = halts.take_unsaved()
         changes = Changes(
+            halts=[halt for halt in unsaved_halts.values() if halt is not None],
+            released=[place for place, halt in unsaved_halts.items() if halt is None],
             cursors=[*renamed, *(cursor for _, _, cursor in moved), self._own_cursor(released)],
             dropped_cursors=dropped,
             buried=buried,
@@ -199,6 +204,7 @@ class Saving:
         self._renamed = [*renamed, *self._renamed]
         self._cleared = [*changes.cleared, *self._cleared]
         self._bus.dead_letters.give_back(changes.buried, changes.removed_letters)
+        self._bus.halts.give_back(changes.halts, changes.released)
         for offsets in noted:
             self.note(offsets)
         self._commits.bring_extras()

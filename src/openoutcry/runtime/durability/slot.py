@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.config import PersistenceConfig
-from openoutcry.errors import JournalError
+from openoutcry.errors import JournalError, OpenOutcryError
 from openoutcry.journals import Recovered, SqliteJournal
 from openoutcry.journals.swapping import build_next, build_next_of_closed, check_is_there, finish_swap
 from openoutcry.ports import Clock, Journal
@@ -103,6 +103,17 @@ class StoreSlot:
                 raise
             self.store = store
         return self.store
+
+    def open_if_any(self) -> None:
+        """Open the journal, if there is one that was not open yet. Raises what opening it raises."""
+        if self.has_journal and self.store is None and self._bus.phase == "new":
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                raise OpenOutcryError(
+                    "the journal is not open yet, and is opened on the loop: ask there, or after the start"
+                ) from None
+            self.open()
 
     def _make_store(self, config: PersistenceConfig, before: Store | None) -> Store:
         journal = self._journal
