@@ -136,10 +136,11 @@ def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
     _check_there(path)
     with reading(path, key_file) as reader:
         waiting = count_waiting(reader, lambda _at: None)
-        letters = len(list(reader.buried()))
+        letters, halts = len(list(reader.buried())), reader.halts()
         first, head = reader.first, reader.head
     if as_json:
         said = {"state": "no bus", "first": first, "head": head, "dead_letters": letters}
+        said["halts"] = [halt.to_dict() for halt in halts]
         print_lines([json_line({**said, "subscriptions": waiting})])
         return
     facts(
@@ -148,6 +149,7 @@ def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
             ("bus", "none listens here"),
             ("events", f"positions {first:,} to {head:,}"),
             ("dead letters", f"{letters:,}" if letters else "none"),
+            ("halted", clean(", ".join(dict.fromkeys(halt.scope for halt in halts))) or "nothing"),
         ],
     )
     if waiting:
@@ -189,6 +191,10 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("queue", f"{room}, {sum(pressure['refused'].values()):,} refused"),
         ("published", f"{pressure['published']:,}, {found['dead_letters']:,} dead letters"),
     ]
+    halts = found.get("halts") or {"count": 0, "active": []}
+    if halts["count"]:
+        scopes = ", ".join(dict.fromkeys(clean(halt["scope"]) for halt in halts["active"]))
+        rows.append(("halted", f"{scopes}: {halts['count']:,} kill switches active (`openoutcry halts`)"))
     if journal:
         state = f"dead: {journal['dead']}" if journal.get("dead") else f"head {journal['head']:,}"
         rows.append(("journal", clean(f"{state}, {journal['waiting']:,} wait for their commit")))
