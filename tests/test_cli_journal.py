@@ -134,7 +134,7 @@ class Bus:
     def admin(self) -> "Bus":
         return self
 
-    def get_status(self) -> dict[str, Any]:
+    async def read_status(self) -> dict[str, Any]:
         return {}
 
     def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:

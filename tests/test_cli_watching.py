@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from openoutcry import EventBus, HealthCheckConfig, MarketDataEvent, PersistenceConfig
 from openoutcry.cli import main, watching
 from openoutcry.config import DrillConfig
+from openoutcry.printable import is_obeyed
 
 LIMIT_S = 300
 
@@ -116,6 +117,32 @@ def test_the_status_names_the_culprit_ends_with_1_and_does_nothing_to_a_terminal
     assert r"bro\x1b[31mken" in said.stdout
     assert "most of its events fail" in said.stdout
     assert "failing" in said.stdout
+
+
+def test_top_and_status_show_hostile_names_and_errors_safely(tmp_path):
+    with running(tmp_path / "firm.db", failing):
+        shown = [
+            call("status", tmp_path / "firm.db").stdout,
+            call("status", tmp_path / "firm.db", "--json").stdout,
+            call("top", tmp_path / "firm.db", "--every", "0.1", "--count", "2").stdout,
+        ]
+    for text in shown:
+        assert {c for c in text if is_obeyed(c)} <= {"\n"}
+        assert "bro" in text
+    records = {r["name"]: r for r in json.loads(shown[1])["handlers"]["handlers"]}
+    assert "bro\x1b[31mken" in records
+
+
+def test_top_and_status_show_how_long_events_waited_and_how_long_calls_took(tmp_path):
+    with running(tmp_path / "firm.db", at_work):
+        shown = [
+            call("status", tmp_path / "firm.db").stdout,
+            call("top", tmp_path / "firm.db", "--count", "1").stdout,
+        ]
+    for text in shown:
+        assert "wait p50  wait p99  call p50  call p99" in text
+        (momentum,) = (line for line in text.splitlines() if line.startswith("momentum"))
+        assert momentum.count(" us") + momentum.count(" ms") + momentum.count(" s ") == 4
 
 
 def test_without_a_bus_the_status_says_what_the_journal_tells_and_ends_with_3(tmp_path):

@@ -1,5 +1,6 @@
 """An event bus for firms of trading agents: fan-out, a signal barrier, priority, backpressure, a ledger."""
 
+import openoutcry.logs  # noqa: F401 - makes the records of the package's logger safe to show
 from openoutcry.clocks import SystemClock, VirtualClock
 from openoutcry.config import (
     NO_RETRY,

@@ -30,9 +30,14 @@ OpenOutcryError
 A refusal for lack of room is not an error: `publish` returns `False` and counts it under a reason.
 """
 
+from openoutcry.printable import printable
+
 
 class OpenOutcryError(Exception):
-    """The root of every error that openoutcry raises on purpose."""
+    """The root of every error that openoutcry raises on purpose. Its text is safe to show."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(OpenOutcryError, ValueError):

@@ -18,7 +18,14 @@ def counted(*values_ns: int) -> Latencies:
 def test_before_the_first_there_is_no_percentile():
     latencies = Latencies()
     assert latencies.percentile(50) is None
-    assert latencies.to_dict() == {"count": 0, "p50_us": None, "p99_us": None, "p99.9_us": None}
+    assert latencies.to_dict() == {
+        "count": 0,
+        "p50_us": None,
+        "p99_us": None,
+        "p99.9_us": None,
+        "max_us": None,
+    }
+    assert latencies.recent_us(Latencies()) == (None, None)
 
 
 @given(
@@ -78,9 +85,37 @@ def test_a_percentile_that_is_none_is_refused_with_value_and_limit(percent):
 
 @given(st.lists(st.integers(0, 10**10)), st.lists(st.integers(0, 10**10)))
 def test_merging_is_the_same_as_counting_together(first, second):
-    merged, together = counted(*first), counted(*first, *second)
-    merged.merge(counted(*second))
-    assert merged.to_dict() == together.to_dict()
+    merged = Latencies.merged([counted(*first), counted(*second)])
+    assert merged.to_dict() == counted(*first, *second).to_dict()
+
+
+@given(st.lists(st.integers(0, 10**10), min_size=1, max_size=40))
+def test_what_is_summed_up_are_the_percentiles_one_by_one(values_ns):
+    latencies = counted(*values_ns)
+    percentiles = {f"p{p:g}_us": latencies.percentile(p) / 1_000 for p in (50, 99, 99.9)}
+    assert latencies.to_dict() == {"count": len(values_ns), **percentiles, "max_us": max(values_ns) / 1_000}
+
+
+@given(
+    st.lists(st.integers(0, 10**10), max_size=40), st.lists(st.integers(0, 10**10), min_size=1, max_size=40)
+)
+def test_what_is_recent_is_what_was_counted_since(before, since):
+    latencies = counted(*before)
+    then = latencies.copy()
+    for value_ns in since:
+        latencies.record(value_ns)
+    alone = counted(*since)
+    assert latencies.recent_us(then) == (alone.percentile(50) / 1_000, alone.percentile(99) / 1_000)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**10), st.integers(1, 9)), min_size=1, max_size=20))
+def test_one_that_stands_for_several_is_the_same_as_counting_it_so_often(values):
+    latencies = Latencies()
+    for value_ns, times in values:
+        latencies.record(value_ns, times)
+        latencies.to_dict()
+    every = [value_ns for value_ns, times in values for _ in range(times)]
+    assert latencies.to_dict() == counted(*every).to_dict()
 
 
 def test_percentiles_are_given_in_microseconds():

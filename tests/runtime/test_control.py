@@ -43,7 +43,7 @@ class StandIn:
 
     calls: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def get_status(self) -> dict[str, object]:
+    async def read_status(self) -> dict[str, object]:
         return {"state": "running", "odd": Path("x")}
 
     def redrive(self, subscription: str | None = None, **conditions: Any) -> int:

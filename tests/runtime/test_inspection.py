@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import sys
 from typing import Any
 
 import pytest
 from bus_helpers import Desk, Failing, Gate, a_fill, a_kill, a_signal, a_tick, assert_balanced, ticks, virtual
 
 from openoutcry import NO_RETRY, ConfigError, EventBus, EventType
+from openoutcry.testing import run_virtual
 
 
 @virtual
@@ -182,3 +184,80 @@ async def test_stalls_and_dead_letters_are_told_to_who_asked():
     assert told[0] == ("slow", True)
     assert ("slow", 2.0) in told
     assert told[-1] == ("slow", False)
+
+
+def _a_firm(count: int) -> EventBus:
+    bus = EventBus()
+    for number in range(count):
+        bus.subscribe([EventType.MARKET_DATA, "fill"], Desk().on_event, name=f"desk-{number}")
+    return bus
+
+
+@virtual
+async def test_a_status_read_in_pieces_is_the_same_and_lets_others_run_in_between():
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with _a_firm(200) as bus:
+        await bus.publish_many(ticks(10))
+        await bus.join()
+        running = asyncio.create_task(others())
+        await asyncio.sleep(0)
+        before = turns
+        found = await bus.read_status()
+        running.cancel()
+        assert turns - before >= 200 // 16
+        assert found == bus.get_status()
+
+
+@virtual
+async def test_subscriptions_may_come_and_go_while_a_status_is_read_in_pieces():
+    async with _a_firm(100) as bus:
+        reading = asyncio.create_task(bus.read_status())
+        await asyncio.sleep(0)
+        for subscription in bus.subscriptions[-50:]:
+            bus.unsubscribe(
+                "*" if "*" in subscription.types else list(subscription.types), subscription.handler
+            )
+        bus.subscribe("*", Desk().on_event, name="new")
+        found = await reading
+        assert found["handlers"]["total_handlers"] == 100
+        assert found["ledger"]["balances"] is True
+        json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("look", "calls_most"),
+    [("get_status", 60), ("get_handler_stats", 30), ("ledger", 25), ("check_health", 90)],
+)
+def test_looking_costs_few_calls_per_subscription(look, calls_most):
+    """Counted in calls of Python functions, which no machine's speed changes."""
+    counted = 0
+
+    def count(_frame: object, event: str, _arg: object) -> None:
+        nonlocal counted
+        counted += event == "call"
+
+    async def main() -> None:
+        async with _a_firm(100) as bus:
+            await bus.publish_many(ticks(10))
+            await bus.join()
+            bus.get_status()
+            await bus.publish_many(ticks(10))
+            await bus.join()
+            ask = getattr(bus, look)
+            sys.setprofile(count)
+            try:
+                found = ask()
+                if asyncio.iscoroutine(found):
+                    await found
+            finally:
+                sys.setprofile(None)
+
+    run_virtual(main())
+    assert counted / 100 <= calls_most

@@ -399,6 +399,7 @@ async def test_every_other_call_from_a_foreign_thread_is_a_clear_error_and_chang
             "backpressure_level": lambda: bus.backpressure_level,
             "ledger": bus.ledger,
             "get_status": bus.get_status,
+            "read_status": lambda: asyncio.run(bus.read_status()),
             "get_handler_stats": bus.get_handler_stats,
             "get_event_history": bus.get_event_history,
             "dead_letters": bus.dead_letters,

@@ -1,5 +1,7 @@
 """The `openoutcry` command: gathers the subcommands, and turns errors into one helpful line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -12,18 +14,35 @@ from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.run import run
 from openoutcry.cli.watching import status, top
 from openoutcry.errors import JournalCorrupt, JournalDead, OpenOutcryError
+from openoutcry.printable import printable
 
 _SIGINT = 2
 _NEED_A_NEW_FILE = (JournalCorrupt, JournalDead)
 
 
+@contextmanager
+def _safe_to_show() -> Iterator[None]:
+    """Make what click quotes of the command line safe to show."""
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)  # some versions of click declare it as final
+        raise
+
+
 class _Shell(click.Group):
     """A group whose commands may raise the library's errors, and may be interrupted."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line."""
+        with _safe_to_show():
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. A typed error is one line and exit code 2, Ctrl-C is a silent 130."""
         try:
-            return super().invoke(ctx)
+            with _safe_to_show():
+                return super().invoke(ctx)
         except OpenOutcryError as error:
             remedy = "  (openoutcry recover OLD NEW)" if isinstance(error, _NEED_A_NEW_FILE) else ""
             raise Mistake(f"{type(error).__name__}: {error}{remedy}") from error

@@ -1,4 +1,7 @@
-"""Prints for people: with rich on a terminal if it is installed, as aligned plain text otherwise."""
+"""Prints for people: with rich on a terminal if it is installed, as aligned plain text otherwise.
+
+Everything that a verb prints goes through here, and is made safe to show.
+"""
 
 import importlib.util
 import sys
@@ -9,6 +12,7 @@ from typing import Any
 import click
 
 from openoutcry.cli.mistakes import Mistake
+from openoutcry.printable import printable
 
 _LINES_PER_WRITE = 256
 
@@ -19,8 +23,14 @@ def can_be_rich(stream: object = None) -> bool:
     return bool(getattr(stream, "isatty", bool)()) and importlib.util.find_spec("rich") is not None
 
 
+def say(line: str = "", *, err: bool = False) -> None:
+    """Print a line."""
+    click.echo(printable(line), err=err)
+
+
 def facts(title: str, rows: list[tuple[str, str]]) -> None:
     """Print a title and a two-column table."""
+    title, rows = printable(title), [(name, printable(value)) for name, value in rows]
     if can_be_rich():
         _rich_facts(title, rows)
         return
@@ -60,7 +70,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if is_number else printable(str(value))
 
 
 def _rich_table(heads: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
@@ -85,7 +96,7 @@ def print_lines(lines: Iterable[str]) -> None:
     held: list[str] = []
     try:
         for line in lines:
-            held.append(line)
+            held.append(printable(line))
             if len(held) == _LINES_PER_WRITE:
                 _write(held)
         _write(held)

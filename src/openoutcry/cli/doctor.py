@@ -21,7 +21,7 @@ from openoutcry.cli.console import print_lines, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import database_errors, plainly
 from openoutcry.cli.journal.options import read_key
-from openoutcry.cli.journal.showing import clean, json_line
+from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader
@@ -69,7 +69,7 @@ def doctor(path: Path | None, as_json: bool, key_file: Path | None) -> None:
     if as_json:
         print_lines(map(json_line, findings))
     else:
-        table(("", "", ""), [(f.verdict, f.what, clean(f.said)) for f in findings])
+        table(("", "", ""), [(f.verdict, f.what, f.said) for f in findings])
     if any(finding.verdict == "FAIL" for finding in findings):
         sys.exit(FAILED)
 

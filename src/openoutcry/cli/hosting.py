@@ -5,9 +5,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import click
-
 from openoutcry.cli.assembling import assemble
+from openoutcry.cli.console import say
 from openoutcry.cli.stopping import StopRequest, stop_signals
 from openoutcry.config import BusConfig
 from openoutcry.core.ledger import Ledger
@@ -52,7 +51,7 @@ async def host(app: object, target: str, config: BusConfig | None, drain_timeout
         main = asyncio.ensure_future(program) if program is not None else None
         count = len(bus.subscriptions)
         agents = f"{count} subscription{'' if count == 1 else 's'}" if count else "no agent subscribed yet"
-        click.echo(f"{target} is running, {agents}; Ctrl-C stops it", err=True)
+        say(f"{target} is running, {agents}; Ctrl-C stops it", err=True)
         await _until_it_ends(bus, main, request)
         why = _reason(request, main)
         await _end(bus, main, drain_timeout_s)

@@ -1,10 +1,11 @@
 """How the commands report failures: a line for a mistake of the user, a traceback for a bug."""
 
-import traceback
 from pathlib import Path
 from types import TracebackType
 
 import click
+
+from openoutcry.printable import printable, printable_traceback
 
 FAILED = 1
 MISTAKE = 2
@@ -20,7 +21,7 @@ class Mistake(click.ClickException):
     exit_code = MISTAKE
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
 
 
 class AppFailed(click.ClickException):
@@ -29,14 +30,14 @@ class AppFailed(click.ClickException):
     exit_code = FAILED
 
     def __init__(self, what: str, error: BaseException) -> None:
-        super().__init__(what)
+        super().__init__(printable(what))
         self.error = error
 
     def show(self, file: object = None) -> None:
         """Print the user's part of the traceback, then what failed."""
         del file
         shown = self.error.with_traceback(_from_the_app_on(self.error.__traceback__))
-        click.echo("".join(traceback.format_exception(shown)), err=True, nl=False)
+        click.echo(printable_traceback(shown), err=True, nl=False)
         click.echo(f"Error: {self.message}", err=True)
 
 

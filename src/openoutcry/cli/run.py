@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openoutcry.cli.console import facts
+from openoutcry.cli.console import facts, say
 from openoutcry.cli.loading import load_app
 from openoutcry.cli.mistakes import FAILED, NOT_DRAINED, AppFailed, Mistake
 from openoutcry.config import load_config
@@ -68,7 +68,7 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str) 
     if not ending.ledger.balances:
         sys.exit(FAILED)
     if ending.left_count:
-        click.echo(f"Error: {ending.left_count:,} deliveries were left: raise --drain-timeout", err=True)
+        say(f"Error: {ending.left_count:,} deliveries were left: raise --drain-timeout", err=True)
         sys.exit(NOT_DRAINED)
 
 

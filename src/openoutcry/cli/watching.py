@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import click
 
-from openoutcry.cli.console import can_be_rich, facts, print_lines, table
+from openoutcry.cli.console import can_be_rich, facts, print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.pending import count_waiting, show_waiting
-from openoutcry.cli.journal.showing import clean, json_line
+from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.errors import NotAJournal
+from openoutcry.printable import printable
 from openoutcry.runtime.control.client import Answer, ask
 
 NO_BUS: Final = 3
@@ -25,8 +26,10 @@ _HEADS: Final = (
     "lag",
     "in/s",
     "out/s",
-    "p50",
-    "p99",
+    "wait p50",
+    "wait p99",
+    "call p50",
+    "call p99",
     "errors",
     "retries",
     "dead",
@@ -80,7 +83,7 @@ def top(path: Path, every_s: float, count: int | None) -> None:
         for found in looks:
             print_lines([*_head_lines(path, found), "", *_grid(_rows(found)), ""])
     if count is None:
-        click.echo(f"no bus listens beside {path}", err=True)
+        say(f"no bus listens beside {path}", err=True)
         raise click.exceptions.Exit(NO_BUS)
 
 
@@ -144,16 +147,16 @@ def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
         print_lines([json_line({**said, "subscriptions": waiting})])
         return
     facts(
-        clean(str(path)),
+        str(path),
         [
             ("bus", "none listens here"),
             ("events", f"positions {first:,} to {head:,}"),
             ("dead letters", f"{letters:,}" if letters else "none"),
-            ("halted", clean(", ".join(dict.fromkeys(halt.scope for halt in halts))) or "nothing"),
+            ("halted", ", ".join(dict.fromkeys(halt.scope for halt in halts)) or "nothing"),
         ],
     )
     if waiting:
-        click.echo()
+        say()
         show_waiting(waiting)
 
 
@@ -161,48 +164,48 @@ def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
 
 
 def _show(path: Path, found: dict[str, Any]) -> None:
-    facts(clean(str(path)), _facts(found))
+    facts(str(path), _facts(found))
     wrong = found["health"]["findings"]
     if wrong:
-        click.echo()
+        say()
         rows = [
             (
                 f["level"],
-                clean(f["check"]),
-                clean(f["culprit"]),
-                clean(f["detail"]),
-                clean(", ".join(f["tried"])),
+                f["check"],
+                f["culprit"],
+                f["detail"],
+                ", ".join(f["tried"]),
             )
             for f in wrong
         ]
         table(("level", "check", "culprit", "what is wrong", "tried"), rows)
     subscriptions = _rows(found)
     if subscriptions:
-        click.echo()
+        say()
         print_lines(_grid(subscriptions))
 
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     pressure, journal = found["backpressure"], found["journal"] or {}
-    room = f"{pressure['queue_size']:,} of {pressure['capacity']:,} ({clean(pressure['level'])})"
+    room = f"{pressure['queue_size']:,} of {pressure['capacity']:,} ({pressure['level']})"
     rows = [
-        ("bus", clean(found["state"])),
-        ("health", clean(f"{found['health']['status']}: {found['health']['message']}")),
+        ("bus", found["state"]),
+        ("health", f"{found['health']['status']}: {found['health']['message']}"),
         ("queue", f"{room}, {sum(pressure['refused'].values()):,} refused"),
         ("published", f"{pressure['published']:,}, {found['dead_letters']:,} dead letters"),
     ]
     halts = found.get("halts") or {"count": 0, "active": []}
     if halts["count"]:
-        scopes = ", ".join(dict.fromkeys(clean(halt["scope"]) for halt in halts["active"]))
+        scopes = ", ".join(dict.fromkeys(halt["scope"] for halt in halts["active"]))
         rows.append(("halted", f"{scopes}: {halts['count']:,} kill switches active (`openoutcry halts`)"))
     if journal:
         state = f"dead: {journal['dead']}" if journal.get("dead") else f"head {journal['head']:,}"
-        rows.append(("journal", clean(f"{state}, {journal['waiting']:,} wait for their commit")))
+        rows.append(("journal", f"{state}, {journal['waiting']:,} wait for their commit"))
     dog = found.get("watchdog")
     if dog is not None:
         episodes = dog["episodes"]
         last = f", the last by {episodes[-1]['handler']}" if episodes else ""
-        rows.append(("loop", clean(f"blocked {len(episodes):,} times recently{last}")))
+        rows.append(("loop", f"blocked {len(episodes):,} times recently{last}"))
     lane = found["health"]["details"].get("kill_lane")
     if lane is not None:
         ago = lane["proven_s_ago"]
@@ -213,7 +216,8 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
 def _head_lines(path: Path, found: dict[str, Any]) -> list[str]:
     rows = _facts(found)
     width = max(len(name) for name, _ in rows)
-    return [clean(str(path)), *(f"  {name:<{width}}  {value}" for name, value in rows)]
+    lines = [str(path), *(f"  {name:<{width}}  {value}" for name, value in rows)]
+    return [printable(line) for line in lines]
 
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -224,13 +228,15 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
     )
     return [
         (
-            clean(r["name"]),
-            clean(r["state"]),
+            printable(r["name"]),
+            r["state"],
             f"{r['lag']:,}",
             _rate(r["recent"]["accepted_per_s"]),
             _rate(r["recent"]["handled_per_s"]),
             _span(r["recent"]["p50_us"]),
             _span(r["recent"]["p99_us"]),
+            _span(r["recent"]["call_p50_us"]),
+            _span(r["recent"]["call_p99_us"]),
             f"{r['errors']:,}",
             f"{r['retries']:,}",
             f"{r['dead_letters']:,}",

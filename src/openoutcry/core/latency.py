@@ -1,16 +1,18 @@
 """A histogram of latencies in log-scaled buckets.
 
 There are four buckets per doubling, so a percentile is within 12 % of the truth. Recording takes two integer
-operations and an increment, and the memory is fixed. The scheme is that of HdrHistogram with two significant
-bits.
+operations and an increment, and there are at most 256 buckets, of which only those in use take room. The
+scheme is that of HdrHistogram with two significant bits.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
 from math import ceil
+from typing import Final
 
 from openoutcry.config import check_number
 
 _BITS = 2
-_SIZE = 64 << _BITS
 _LARGEST = (1 << 63) - 1
 
 
@@ -27,21 +29,44 @@ def _middle(bucket: int) -> float:
     return low + ((1 << shift) - 1) / 2
 
 
-class Latencies:
-    """Counts of latencies, in nanoseconds."""
+_MIDDLES_US: Final = [_middle(bucket) / 1_000 for bucket in range(64 << _BITS)]
+_NONE: Final[dict[str, float | int | None]] = {
+    "count": 0,
+    "p50_us": None,
+    "p99_us": None,
+    "p99.9_us": None,
+    "max_us": None,
+}
 
-    __slots__ = ("_counts", "count")
+
+class Latencies:
+    """Counts of latencies, or of other durations, in nanoseconds.
+
+    Attributes:
+        count: How many were counted.
+        largest_ns: The largest of them, exactly; 0 before the first.
+
+    """
+
+    __slots__ = ("_counts", "_order", "_said", "count", "largest_ns")
 
     def __init__(self) -> None:
-        self._counts = [0] * _SIZE
-        self.count = 0
+        self._counts: defaultdict[int, int] = defaultdict(int)
+        self._order: list[int] = []
+        self._said = _NONE
+        self.count = self.largest_ns = 0
 
-    def record(self, value_ns: int) -> None:
-        """Count one latency. Negative values count as zero, those of more than 292 years as 292 years."""
+    def record(self, value_ns: int, times: int = 1) -> None:
+        """Count one latency, or one that stands for several.
+
+        Negative values count as zero, those of more than 292 years as 292 years.
+        """
         if not 0 <= value_ns <= _LARGEST:
             value_ns = 0 if value_ns < 0 else _LARGEST
-        self._counts[_bucket(value_ns)] += 1
-        self.count += 1
+        self._counts[_bucket(value_ns)] += times
+        self.count += times
+        if value_ns > self.largest_ns:  # noqa: PLR1730 - half the time
+            self.largest_ns = value_ns
 
     def percentile(self, percent: float) -> float | None:
         """Return the latency in ns at or below which `percent` of those counted lie; None before the first.
@@ -56,35 +81,81 @@ class Latencies:
         if not self.count:
             return None
         # Clamped, since the float product may round past the last one.
-        wanted = min(max(1, ceil(round(self.count * percent / 100, 6))), self.count)
-        seen = 0
-        for bucket, count in enumerate(self._counts):
-            seen += count
-            if seen >= wanted:
+        rank = min(max(1, ceil(round(self.count * percent / 100, 6))), self.count)
+        below = 0
+        for bucket in self._in_order():
+            below += self._counts[bucket]
+            if below >= rank:
                 return _middle(bucket)
         raise AssertionError("the counts do not add up")
 
-    def merge(self, other: "Latencies") -> None:
-        """Add the counts of `other`."""
-        self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]  # noqa: SLF001 - of the same class
-        self.count += other.count
+    def recent_us(self, before: "Latencies") -> tuple[float | None, float | None]:
+        """Return median and p99, in us, of what was counted since `before`, an earlier copy."""
+        below = count = self.count - before.count
+        if not count:
+            return None, None
+        counts, seen = self._counts, before._counts  # noqa: SLF001 - of the same class
+        downwards, rank = reversed(self._in_order()), -(-count * 99 // 100)
+        while below >= rank:
+            bucket = next(downwards)
+            below -= counts[bucket] - seen.get(bucket, 0)
+        p99_us, rank = _MIDDLES_US[bucket], (count + 1) // 2
+        while below >= rank:
+            bucket = next(downwards)
+            below -= counts[bucket] - seen.get(bucket, 0)
+        return _MIDDLES_US[bucket], p99_us
 
-    def since(self, before: "Latencies") -> "Latencies":
-        """Return what was counted since `before`, an earlier copy of these counts."""
-        late = Latencies()
-        if self.count > before.count:
-            late._counts = [a - b for a, b in zip(self._counts, before._counts, strict=True)]  # noqa: SLF001 - of the same class
-            late.count = self.count - before.count
-        return late
+    def _in_order(self) -> list[int]:
+        if len(self._order) != len(self._counts):  # none ever goes out of use
+            self._order = sorted(self._counts)
+        return self._order
+
+    @classmethod
+    def merged(cls, parts: Iterable["Latencies"]) -> "Latencies":
+        """Return the counts of several together."""
+        sums = [0] * len(_MIDDLES_US)
+        together = cls()
+        for part in parts:
+            for bucket, count in part._counts.items():  # noqa: SLF001 - of the same class
+                sums[bucket] += count
+            together.count += part.count
+            together.largest_ns = max(together.largest_ns, part.largest_ns)
+        together._counts.update((bucket, count) for bucket, count in enumerate(sums) if count)
+        return together
 
     def copy(self) -> "Latencies":
         """Return a copy of the counts."""
         same = Latencies()
         same._counts = self._counts.copy()
-        same.count = self.count
+        same.count, same.largest_ns = self.count, self.largest_ns
         return same
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Return count and percentiles in microseconds, JSON-ready."""
-        us = {f"p{p:g}_us": None if (v := self.percentile(p)) is None else v / 1000 for p in (50, 99, 99.9)}
-        return {"count": self.count, **us}
+        """Return count, percentiles and the largest in microseconds, JSON-ready."""
+        said = self._said
+        if said["count"] != self.count:  # asked for often, and most have not changed
+            said = self._said = self._summed_up()
+        return said.copy()
+
+    def _summed_up(self) -> dict[str, float | int | None]:
+        below = count = self.count
+        counts, downwards = self._counts, reversed(self._in_order())
+        rank = -(-count * 999 // 1000)
+        while below >= rank:
+            bucket = next(downwards)
+            below -= counts[bucket]
+        p999_us, rank = _MIDDLES_US[bucket], -(-count * 99 // 100)
+        while below >= rank:
+            bucket = next(downwards)
+            below -= counts[bucket]
+        p99_us, rank = _MIDDLES_US[bucket], (count + 1) // 2
+        while below >= rank:
+            bucket = next(downwards)
+            below -= counts[bucket]
+        return {
+            "count": count,
+            "p50_us": _MIDDLES_US[bucket],
+            "p99_us": p99_us,
+            "p99.9_us": p999_us,
+            "max_us": self.largest_ns / 1_000,
+        }

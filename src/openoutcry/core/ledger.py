@@ -4,9 +4,14 @@ accepted = handled + dead-lettered + conflated + overflowed + expired + withdraw
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any, Final
 
 from openoutcry.core.lanes import Batch, Lane
+
+Counts = tuple[int, ...]
+"""What a lane accepted, and then the fates of that, in the order of `LedgerRow`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +57,18 @@ class LedgerRow:
 
     def to_dict(self) -> dict[str, str | int]:
         """Return the row as JSON-ready data."""
-        return asdict(self)
+        return dict(zip(_COLUMNS, _cells(self), strict=True))
 
 
-def ledger_row(subscription: str, lane: Lane, open_batches: Iterable[Batch]) -> LedgerRow:
-    """Return the row of a lane, read from its counters and from the batches of it that workers hold."""
+_COLUMNS: Final = tuple(f.name for f in fields(LedgerRow))
+_cells: Final = attrgetter(*_COLUMNS)
+_NOTHING: Final[Counts] = (0,) * len(_COLUMNS[2:])
+
+
+def ledger_counts(lane: Lane, open_batches: Iterable[Batch]) -> Counts:
+    """Return the counts of a lane, read from its counters and from the batches of it that workers hold."""
+    if not lane.accepted and not lane.held:
+        return _NOTHING
     handled = waiting = in_flight = 0
     for batch in open_batches:
         if batch.lane is lane:
@@ -64,19 +76,50 @@ def ledger_row(subscription: str, lane: Lane, open_batches: Iterable[Batch]) -> 
             handled += max(0, begun - 1)
             in_flight += begun > 0
             waiting += batch.waiting
-    return LedgerRow(
-        subscription=subscription,
-        lane=lane.name,
-        accepted=lane.accepted + lane.held,
-        handled=lane.handled + handled,
-        dead_lettered=lane.dead_lettered,
-        conflated=lane.conflated,
-        overflowed=lane.overflowed,
-        expired=lane.expired,
-        withdrawn=lane.withdrawn,
-        waiting=lane.waiting + lane.held + waiting,
-        in_flight=in_flight,
+    return (
+        lane.accepted + lane.held,
+        lane.handled + handled,
+        lane.dead_lettered,
+        lane.conflated,
+        lane.overflowed,
+        lane.expired,
+        lane.withdrawn,
+        lane.waiting + lane.held + waiting,
+        in_flight,
     )
+
+
+def ledger_row(subscription: str, lane: Lane, open_batches: Iterable[Batch]) -> LedgerRow:
+    """Return the row of a lane."""
+    return LedgerRow(subscription, lane.name, *ledger_counts(lane, open_batches))
+
+
+def plain_row(subscription: str, lane: str, counts: Counts) -> dict[str, Any]:
+    """Return a row as JSON-ready data; cheaper than by way of `LedgerRow`."""
+    (
+        accepted,
+        handled,
+        dead_lettered,
+        conflated,
+        overflowed,
+        expired,
+        withdrawn,
+        waiting,
+        in_flight,
+    ) = counts
+    return {
+        "subscription": subscription,
+        "lane": lane,
+        "accepted": accepted,
+        "handled": handled,
+        "dead_lettered": dead_lettered,
+        "conflated": conflated,
+        "overflowed": overflowed,
+        "expired": expired,
+        "withdrawn": withdrawn,
+        "waiting": waiting,
+        "in_flight": in_flight,
+    }
 
 
 @dataclass(frozen=True, slots=True)

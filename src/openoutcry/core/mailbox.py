@@ -175,7 +175,8 @@ class Mailbox:
 
     def due_ns(self) -> int | None:
         """Return when the next retry may start, or None when no retry waits for its time."""
-        dues = [due for lane in (self.high, self.normal) if (due := lane.due_ns()) is not None]
+        waiting = [lane for lane in (self.high, self.normal) if lane.waiting]
+        dues = [due for lane in waiting if (due := lane.due_ns()) is not None]
         return min(dues, default=None)
 
     def withdraw(self, which: Callable[[Any], bool] | None = None) -> list[Any]:

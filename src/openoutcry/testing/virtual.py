@@ -37,6 +37,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from openoutcry.clocks import VIRTUAL_START_NS, VirtualClock
 from openoutcry.errors import ConfigError, OpenOutcryError
+from openoutcry.printable import printable, printable_lines
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -49,6 +50,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 class Deadlock(OpenOutcryError, RuntimeError):
     """The program can never continue, or has used up its real time. Lists who waits, and where."""
+
+    def __str__(self) -> str:
+        return printable_lines(str(self.args[0]))
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -206,7 +210,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._work_outside():
             lines.append(f"  {self._jobs} executor jobs, {len(self._children)} child processes are running")
         lines.append("Set what these tasks wait for, or cancel them, before the coroutine awaits them.")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 def _where(task: asyncio.Task[Any]) -> str:

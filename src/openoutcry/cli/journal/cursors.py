@@ -6,12 +6,12 @@ from typing import Any
 import click
 import msgspec
 
-from openoutcry.cli.console import print_lines, progress, table
+from openoutcry.cli.console import print_lines, progress, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import change, plainly, reading
 from openoutcry.cli.journal.amending import drop_cursor, reassign_cursor
 from openoutcry.cli.journal.pending import count_waiting
-from openoutcry.cli.journal.showing import clean, json_line
+from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import Changes
@@ -57,9 +57,9 @@ def list_cursors(path: Path, as_json: bool, key_file: Path | None) -> None:
     elif found:
         words = {True: "yes", False: "no", None: "-"}
         heads = ("subscription", "lane", "floor", "waiting", "present")
-        table(heads, [(clean(s.subscription), s.lane, s.floor, s.waiting, words[s.present]) for s in found])
+        table(heads, [(s.subscription, s.lane, s.floor, s.waiting, words[s.present]) for s in found])
     else:
-        click.echo("no subscription has a cursor here")
+        say("no subscription has a cursor here")
 
 
 def _from_bus(path: Path) -> list[Standing] | None:
@@ -98,7 +98,7 @@ def drop(path: Path, name: str, key_file: Path | None) -> None:
         return waiting
 
     count, _ = change(path, key_file, "drop_cursor", {"subscription": name}, offline)
-    click.echo(f"{name}: dropped; {_events(count)} that waited for it given up")
+    say(f"{name}: dropped; {_events(count)} that waited for it given up")
 
 
 @cursors.command()
@@ -119,7 +119,7 @@ def reassign(path: Path, old: str, new: str, key_file: Path | None) -> None:
 
     arguments: dict[str, Any] = {"old": old, "new": new}
     count, _ = change(path, key_file, "reassign_cursor", arguments, offline)
-    click.echo(f"{old} is {new} now; {_events(count)} wait for it")
+    say(f"{old} is {new} now; {_events(count)} wait for it")
 
 
 def _save(journal: SqliteJournal, changes: Changes) -> None:

@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 import click
 import msgspec
 
-from openoutcry.cli.console import print_lines, progress
+from openoutcry.cli.console import print_lines, progress, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
 from openoutcry.cli.journal.options import filter_of
@@ -23,6 +23,7 @@ from openoutcry.cli.journal.showing import json_line, row_of
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.journals import JournalReader
 from openoutcry.ports import Filter, Stored
+from openoutcry.printable import no_formula, printable, printable_json
 
 _COLUMNS: Final = (
     "position",
@@ -86,7 +87,7 @@ def export(
             return
         _check_target(output, reader.path, force)
         count = _write(reader, where, output, kind)
-    click.echo(f"{count:,} events written to {output}")
+    say(f"{count:,} events written to {output}")
 
 
 def _lines(kind: str, found: Pages) -> Iterator[str]:
@@ -94,7 +95,7 @@ def _lines(kind: str, found: Pages) -> Iterator[str]:
         yield ",".join(_COLUMNS)
     for page in found:
         if kind == "csv":
-            yield _csv(page).rstrip("\n")
+            yield from _csv(page).rstrip("\n").split("\n")
         else:
             for entry in page:
                 yield json_line(row_of(entry))
@@ -156,10 +157,18 @@ def _values(entry: Stored) -> dict[str, Any]:
     return {**msgspec.structs.asdict(row), "event": entry.payload.decode("utf-8", "replace")}
 
 
+def _cells(entry: Stored) -> dict[str, Any]:
+    """Return the values of a row of a spreadsheet: safe to show, and none of them a formula."""
+    values = _values(entry)
+    event = printable_json(values.pop("event"))
+    shown = {name: no_formula(printable(v)) if isinstance(v, str) else v for name, v in values.items()}
+    return {**shown, "event": no_formula(event)}
+
+
 def _csv(page: list[Stored]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writerows(map(_values, page))
+    writer.writerows(map(_cells, page))
     return text.getvalue()
 
 

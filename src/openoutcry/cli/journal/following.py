@@ -6,8 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import click
-
+from openoutcry.cli.console import say
 from openoutcry.cli.journal.access import database_errors
 from openoutcry.errors import JournalCorrupt, JournalError, SchemaTooNew
 from openoutcry.journals import JournalReader
@@ -103,7 +102,7 @@ def _open_again(path: Path, key: bytes | None, old: _Watch | None, after: int) -
         old.close()
     try:
         if new.reader.head < after:
-            click.echo(f"{path} is a new journal; continuing from its beginning", err=True)
+            say(f"{path} is a new journal; continuing from its beginning", err=True)
             after = 0
     except BaseException:
         new.close()

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from openoutcry.cli.console import print_lines, table
+from openoutcry.cli.console import print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import change, reading
 from openoutcry.cli.journal.amending import release_halts
-from openoutcry.cli.journal.showing import clean, json_line, time_of
+from openoutcry.cli.journal.showing import json_line, time_of
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.core.halts import Halt
 from openoutcry.journals import SqliteJournal
@@ -46,12 +46,12 @@ def halts(
     elif found:
         table(("scope", "since", "id", "by", "reason"), [_columns(halt) for halt in found])
     else:
-        click.echo("no kill switch is active")
+        say("no kill switch is active")
 
 
 def _columns(halt: Halt) -> tuple[object, ...]:
     name = halt.event_id or f"({halt.count:,} more)"
-    return clean(halt.scope), time_of(halt.since_ns), clean(name), clean(halt.by), clean(halt.reason)
+    return halt.scope, time_of(halt.since_ns), name, halt.by, halt.reason
 
 
 def _release(
@@ -69,4 +69,4 @@ def _release(
     arguments = {"scope": scope, "ids": list(ids) or None, "reason": reason}
     count, online = change(path, key_file, "release", arguments, offline)
     done = "by the running bus" if online else "in the journal: the next start delivers it"
-    click.echo(f"{count:,} kill switch{'' if count == 1 else 'es'} released {done}")
+    say(f"{count:,} kill switch{'' if count == 1 else 'es'} released {done}")

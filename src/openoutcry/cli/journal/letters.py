@@ -8,14 +8,15 @@ from typing import Any
 import click
 import msgspec
 
-from openoutcry.cli.console import facts, print_lines, table
+from openoutcry.cli.console import facts, print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import change, reading
 from openoutcry.cli.journal.amending import drop_letters, mark_for_redrive
-from openoutcry.cli.journal.showing import clean, head_of, json_line, letter_row, time_of
+from openoutcry.cli.journal.showing import head_of, json_line, letter_row, time_of
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.journals import SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes
+from openoutcry.printable import printable
 
 _ERROR_WIDTH = 60
 
@@ -86,17 +87,17 @@ def list_letters(path: Path, as_json: bool, key_file: Path | None, **given: Any)
         heads = ("id", "subscription", "position", "type", "reason", "attempts", "buried", "error")
         table(heads, [_columns(letter) for letter in letters])
     else:
-        click.echo("no dead letters")
+        say("no dead letters")
 
 
 def _columns(letter: BuriedEvent) -> tuple[object, ...]:
-    error = clean(letter.error)
+    error = printable(letter.error)
     return (
         letter.letter_id,
-        clean(letter.subscription),
+        letter.subscription,
         letter.position,
-        clean(head_of(letter).event_type or "-"),
-        clean(letter.reason),
+        head_of(letter).event_type or "-",
+        letter.reason,
         letter.attempts,
         time_of(letter.wall_ns),
         error if len(error) <= _ERROR_WIDTH else f"{error[:_ERROR_WIDTH]}...",
@@ -129,14 +130,15 @@ def show(path: Path, letter_id: int, as_json: bool, key_file: Path | None) -> No
         ("buried", time_of(letter.wall_ns)),
         ("error", letter.error),
     ]
-    facts(f"dead letter {letter_id}", [(name, clean(value)) for name, value in rows])
-    print_lines(map(clean, ["", *_pretty(letter.payload), "", *letter.traceback.splitlines()]))
+    facts(f"dead letter {letter_id}", rows)
+    traceback = (f"  {line}" for line in letter.traceback.rstrip("\n").split("\n"))
+    print_lines(["", *_pretty(letter.payload), "", *traceback])
 
 
 def _pretty(payload: bytes) -> list[str]:
     with suppress(msgspec.DecodeError):
         payload = msgspec.json.format(payload, indent=2)
-    return payload.decode("utf-8", "replace").splitlines()
+    return payload.decode("utf-8", "replace").split("\n")
 
 
 _ALL = click.option("--all", "everything", is_flag=True, help="All of them; needed if no condition is given.")
@@ -157,7 +159,7 @@ def redrive(path: Path, everything: bool, key_file: Path | None, **given: Any) -
         path, key_file, "redrive", which.arguments(), lambda journal: _amend(journal, which, mark_for_redrive)
     )
     done = "redriven by the running bus" if online else "marked: the next start of the bus redrives them"
-    click.echo(f"{_letters(count)} {done}")
+    say(f"{_letters(count)} {done}")
 
 
 @dlq.command()
@@ -175,7 +177,7 @@ def drop(path: Path, everything: bool, key_file: Path | None, **given: Any) -> N
         which.arguments(),
         lambda journal: _amend(journal, which, drop_letters),
     )
-    click.echo(f"{_letters(count)} dropped")
+    say(f"{_letters(count)} dropped")
 
 
 def _which(given: dict[str, Any], everything: bool) -> Which:

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from openoutcry.cli.console import print_lines, progress, table
+from openoutcry.cli.console import print_lines, progress, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
 from openoutcry.cli.journal.scanning import Seen, pages
-from openoutcry.cli.journal.showing import clean, head_of, json_line, line_of, row_of, time_of
+from openoutcry.cli.journal.showing import head_of, json_line, line_of, row_of, time_of
 from openoutcry.journals import JournalReader
 from openoutcry.journals.log import LAST_POSITION
 from openoutcry.ports import CursorState, Stored
@@ -118,7 +118,7 @@ def show_waiting(counts: list[Waiting]) -> None:
     """Print the counts as a table."""
     table(
         ("subscription", "lane", "floor", "waiting", "oldest"),
-        [(clean(c.subscription), c.lane, c.floor, c.waiting, c.oldest or "-") for c in counts],
+        [(c.subscription, c.lane, c.floor, c.waiting, c.oldest or "-") for c in counts],
     )
 
 
@@ -148,12 +148,10 @@ def pending(
     elif counts:
         show_waiting(counts)
     else:
-        click.echo(
-            "no subscription has a cursor here" if subscription is None else f"no cursor: {subscription}"
-        )
+        say("no subscription has a cursor here" if subscription is None else f"no cursor: {subscription}")
 
 
 def _listed(reader: JournalReader, subscription: str | None, as_json: bool) -> Iterator[str]:
     cursors = [c for c in reader.cursors() if subscription in (None, c.subscription)]
     for entry, name in unsettled(reader, cursors):
-        yield json_line(row_of(entry, name)) if as_json else f"{clean(name)}  {line_of(entry)}"
+        yield json_line(row_of(entry, name)) if as_json else f"{name}  {line_of(entry)}"

@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from openoutcry.cli.console import facts, print_lines, progress, table
+from openoutcry.cli.console import facts, print_lines, progress, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.journal.pending import Waiting, count_waiting, show_waiting
-from openoutcry.cli.journal.showing import clean, json_line
+from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.config import PersistenceConfig
 from openoutcry.errors import JournalError
@@ -147,20 +147,21 @@ def _show(found: Outlook) -> None:
     ]
     facts("What a start of the bus would find", rows)
     if found.waiting:
-        click.echo()
+        say()
         show_waiting(found.waiting)
     if found.suspects:
-        click.echo()
+        say()
         heads = ("suspect of", "lane", "position", "crashes")
-        table(heads, [(clean(s.subscription), s.lane, s.position, s.crashes) for s in found.suspects])
+        table(heads, [(s.subscription, s.lane, s.position, s.crashes) for s in found.suspects])
     if found.damage or found.dead:
-        click.echo("\ncontinue in a new file with `openoutcry recover OLD NEW`")
+        say()
+        say("continue in a new file with `openoutcry recover OLD NEW`")
 
 
 def _words(damage: list[Problem] | None) -> str:
     if damage is None:
         return "not looked for: give --key-file"
-    return "; ".join(clean(problem.what) for problem in damage[:3]) or "none"
+    return "; ".join(problem.what for problem in damage[:3]) or "none"
 
 
 def _plain(made: Recovered) -> dict[str, object]:
@@ -171,5 +172,5 @@ def _show_made(made: Recovered) -> None:
     lost = sum(last - first + 1 for first, last in made.lost)
     rows = [("events copied", f"{made.entries:,}"), ("positions lost", f"{lost:,}")]
     rows += [("", f"{first} to {last}") for first, last in made.lost]
-    rows += [("beside", clean(said)) for said in made.beside]
+    rows += [("beside", said) for said in made.beside]
     facts(f"{made.path} is a new journal", rows)

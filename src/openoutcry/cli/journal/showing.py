@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from openoutcry.ports import BuriedEvent, Header, Stored
+from openoutcry.printable import printable, printable_json
 
 _LEFT_OUT: Final = frozenset(
     ("event_class", "schema_version", "timestamp", "event_type", "source_agent", "symbol", "event_id")
@@ -108,15 +109,8 @@ def letter_row(letter: BuriedEvent) -> LetterRow:
 
 
 def json_line(row: object) -> str:
-    """Return a row as one line of JSON."""
-    return _encode(row).decode("utf-8", "replace")
-
-
-def clean(text: str) -> str:
-    """Return text that is safe for a terminal: what is not printable is escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+    """Return a row as one line of JSON that is safe to show."""
+    return printable_json(_encode(row).decode("utf-8", "replace"))
 
 
 def line_of(entry: Stored) -> str:
@@ -129,7 +123,7 @@ def line_of(entry: Stored) -> str:
 
 
 def _fit(text: str | None, width: int) -> str:
-    return f"{clean(text or '-'):<{width}}"
+    return f"{printable(text or '-'):<{width}}"
 
 
 def details(payload: bytes) -> str:
@@ -137,11 +131,11 @@ def details(payload: bytes) -> str:
     try:
         fields = _decode(payload)
     except msgspec.DecodeError:
-        return clean(payload.decode("utf-8", "replace"))
+        return printable(payload.decode("utf-8", "replace"))
     if not isinstance(fields, dict):
-        return clean(str(fields))
+        return printable(str(fields))
     shown = ((k, v) for k, v in fields.items() if k not in _LEFT_OUT and v not in (None, "", [], {}))
-    return "  ".join(f"{clean(str(name))}={clean(_short(value))}" for name, value in shown)
+    return "  ".join(f"{printable(str(name))}={printable(_short(value))}" for name, value in shown)
 
 
 def _short(value: Any) -> str:

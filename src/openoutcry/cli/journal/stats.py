@@ -7,12 +7,12 @@ from typing import Any
 import click
 import msgspec
 
-from openoutcry.cli.console import facts, print_lines, progress, table
+from openoutcry.cli.console import facts, print_lines, progress, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
 from openoutcry.cli.journal.pending import Waiting, count_waiting, show_waiting
 from openoutcry.cli.journal.scanning import pages
-from openoutcry.cli.journal.showing import clean, head_of, json_line, time_of
+from openoutcry.cli.journal.showing import head_of, json_line, time_of
 from openoutcry.journals import JournalReader
 from openoutcry.journals.glance import glance
 
@@ -119,7 +119,7 @@ def _writer_of(path: Path) -> int | None:
 
 
 def _show(found: Stats) -> None:
-    letters: list[Any] = [f"{clean(name)} {count:,}" for name, count in found.letters.items()]
+    letters: list[Any] = [f"{name} {count:,}" for name, count in found.letters.items()]
     rows = [
         ("written by", f"process {found.running}" if found.running else "nobody now"),
         ("events", f"{found.entries:,}, positions {found.first:,} to {found.head:,}"),
@@ -133,8 +133,8 @@ def _show(found: Stats) -> None:
     ]
     facts(found.path, rows)
     if found.types:
-        click.echo()
-        table(("event type", "events"), [(clean(name or "-"), count) for name, count in found.types.items()])
+        say()
+        table(("event type", "events"), [(name or "-", count) for name, count in found.types.items()])
     if found.subscriptions:
-        click.echo()
+        say()
         show_waiting(found.subscriptions)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from openoutcry.cli.console import progress
+from openoutcry.cli.console import progress, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import writing
 from openoutcry.cli.journal.options import AGE
@@ -51,7 +51,7 @@ def retire(
             retired += count
             tell(retired, entries)
             journal.idle()
-    click.echo(f"{retired:,} events retired; `openoutcry vacuum {path}` gives their space back to the disk")
+    say(f"{retired:,} events retired; `openoutcry vacuum {path}` gives their space back to the disk")
 
 
 @click.command()
@@ -67,4 +67,4 @@ def vacuum(path: Path, key_file: Path | None) -> None:
             journal.idle()
             left = journal.vacuum(_PAGES)
         where = journal.path
-    click.echo(f"{max(0, before - where.stat().st_size):,} bytes given back to the disk")
+    say(f"{max(0, before - where.stat().st_size):,} bytes given back to the disk")

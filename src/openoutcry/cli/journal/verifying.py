@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from openoutcry.cli.console import print_lines, progress
+from openoutcry.cli.console import print_lines, progress, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
-from openoutcry.cli.journal.showing import clean, json_line
+from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED
 from openoutcry.journals import Anchor, Verified
 
@@ -53,11 +53,11 @@ def verify(path: Path, anchor: Anchor | None, as_json: bool, key_file: Path | No
 
 def _show(found: Verified) -> None:
     head = f"{found.anchor.position}:{found.anchor.checksum}"
-    click.echo(f"{found.entries:,} events in {found.batches:,} batches are what was written")
+    say(f"{found.entries:,} events in {found.batches:,} batches are what was written")
     for problem in found.problems:
         where = "" if problem.position is None else f"position {problem.position}: "
-        click.echo(f"  {where}{clean(problem.what)}")
+        say(f"  {where}{problem.what}")
     if found.intact:
-        click.echo(f"intact; the head to keep elsewhere, for --anchor: {head}")
+        say(f"intact; the head to keep elsewhere, for --anchor: {head}")
     else:
-        click.echo("DAMAGED: continue in a new file with `openoutcry recover OLD NEW`")
+        say("DAMAGED: continue in a new file with `openoutcry recover OLD NEW`")

@@ -591,8 +591,12 @@ class EventBus:
         return self._inspection.handler_stats()
 
     def get_status(self) -> dict[str, Any]:
-        """Return a comprehensive status for monitoring, JSON-ready. Cheap enough to ask for every second."""
+        """Return a comprehensive status for monitoring, JSON-ready; 10 us of the loop a subscription."""
         return self._inspection.status()
+
+    async def read_status(self) -> dict[str, Any]:
+        """Return what `get_status` does, and let others run in between. Cancelling it is harmless."""
+        return await self._inspection.read_status()
 
     def get_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
         """Return the most recent accepted events for audit, oldest first.

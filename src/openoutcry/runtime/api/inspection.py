@@ -1,13 +1,15 @@
 """Looking at a bus: metrics, history, ledger, dead letters, status. Reading changes nothing."""
 
+import asyncio
+from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from openoutcry.config import check_number
 from openoutcry.core.halts import Halt
 from openoutcry.core.latency import Latencies
-from openoutcry.core.ledger import Ledger
+from openoutcry.core.ledger import Counts, Ledger, plain_row
 from openoutcry.core.pressure import BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import Event, event_type_of
@@ -18,8 +20,10 @@ from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.health.readings import status_of
 from openoutcry.runtime.rounds.rounds import Rounds
 
-HALTS_SHOWN = 100
+HALTS_SHOWN: Final = 100
 """So many active kill switches are in the status."""
+PIECE: Final = 16
+"""A status that is collected in pieces gives the loop back after so many subscriptions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,36 @@ class Envelope:
     round_id: str | None
 
 
+class _Merged:
+    """The latencies of all subscriptions together, added up anew when any of them has changed."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[Latencies, int]] = []
+        self._said = Latencies().to_dict()
+
+    def of(self, parts: list[Latencies]) -> dict[str, float | int | None]:
+        """Return count, percentiles and the largest of all."""
+        seen = [(part, part.count) for part in parts]
+        if seen != self._seen:
+            self._seen, self._said = seen, Latencies.merged(parts).to_dict()
+        return self._said.copy()
+
+
+class _Books:
+    """The loss ledger as JSON-ready data, entered subscription by subscription."""
+
+    def __init__(self) -> None:
+        self.balance = True
+        self.rows: list[dict[str, Any]] = []
+
+    def enter(self, name: str, lanes: list[tuple[str, Counts]]) -> None:
+        """Enter the lanes of a subscription."""
+        for lane, counts in lanes:
+            self.rows.append(plain_row(name, lane, counts))
+            if counts[0] != sum(counts[1:]):
+                self.balance = False
+
+
 class Inspection:
     """Collects what the parts of one bus know. The methods are documented at `EventBus`."""
 
@@ -57,6 +91,7 @@ class Inspection:
         self._admission = admission
         self._rounds = rounds
         self._monitor = monitor
+        self._latencies, self._durations = _Merged(), _Merged()
 
     def metrics(self) -> BackpressureMetrics:
         """Return what has happened at the admission so far."""
@@ -150,43 +185,73 @@ class Inspection:
         """Return the counts of subscriptions by type, and a record of each."""
         self._admission.check_thread("get_handler_stats")
         now_ns = self._bus.clock.now_ns()
-        handlers = [s.stats(now_ns).to_dict() for s in self._bus.router]
-        by_type: dict[str, int] = {}
-        for subscription in self._bus.router:
-            for name in subscription.types:
-                by_type[name] = by_type.get(name, 0) + 1
-        return {"total_handlers": len(handlers), "by_event_type": by_type, "handlers": handlers}
+        return _by_type([s.plain_stats(now_ns, s.ledger_counts()) for s in self._bus.router])
 
     def status(self) -> dict[str, Any]:
         """Return everything about the bus, JSON-ready."""
+        pieces = self._status()
+        try:
+            while True:
+                next(pieces)
+        except StopIteration as done:
+            found: dict[str, Any] = done.value
+            return found
+
+    async def read_status(self) -> dict[str, Any]:
+        """Return everything about the bus, JSON-ready, and let others run after every few subscriptions."""
+        pieces = self._status()
+        try:
+            while True:
+                for _ in range(PIECE):
+                    next(pieces)
+                await asyncio.sleep(0)
+        except StopIteration as done:
+            found: dict[str, Any] = done.value
+            return found
+
+    def _status(self) -> Generator[None, None, dict[str, Any]]:
+        """Collect everything about the bus; yields after each subscription."""
         self._admission.check_thread("get_status")
-        latencies = Latencies()
-        for subscription in self._bus.router:
-            latencies.merge(subscription.latencies)
-        ledger = self.ledger()
-        store, monitor = self._admission.store, self._monitor
+        self._dispatcher.deliver()
+        bus, monitor = self._bus, self._monitor
         health = monitor.current()
+        books, handlers = _Books(), []
+        for subscription in tuple(bus.router):
+            now_ns = bus.clock.now_ns()
+            lanes = subscription.ledger_counts()
+            books.enter(subscription.name, lanes)
+            record = subscription.plain_stats(now_ns, lanes)
+            record["lag"] = monitor.lag(subscription)
+            record.update(status_of(monitor.readings(subscription), now_ns))
+            handlers.append(record)
+            yield
+        for subscription in bus.router.ended:
+            books.enter(subscription.name, subscription.ledger_counts())
+        for name, lane, counts in bus.router.folded_counts():
+            books.enter(name, [(lane, counts)])
+        store = self._admission.store
         return {
-            "state": self._bus.phase,
-            "is_running": self._bus.running,
+            "state": bus.phase,
+            "is_running": bus.running,
             "health": health.to_dict(),
             "watchdog": monitor.watchdog_status(),
             "backpressure": self.metrics().to_dict(),
-            "latency": latencies.to_dict(),
-            "handlers": self._handlers(),
+            "latency": self._latencies.of([s.latencies for s in bus.router]),
+            "duration": self._durations.of([s.durations for s in bus.router]),
+            "handlers": _by_type(handlers),
             "barrier": self._rounds.get_status(),
-            "ledger": ledger.to_dict(),
+            "ledger": {"balances": books.balance, "rows": books.rows},
             "halts": self._halts(),
             "journal": None if store is None else store.status(),
-            "dead_letters": sum(row.dead_lettered for row in ledger.rows),
-            "history": {"kept": self._bus.history.kept, "size": self._bus.history.size},
+            "dead_letters": sum(row["dead_lettered"] for row in books.rows),
+            "history": {"kept": bus.history.kept, "size": bus.history.size},
         }
 
-    def _handlers(self) -> dict[str, Any]:
-        """Return the statistics of the subscriptions, and what the monitor has read of each lately."""
-        stats, monitor = self.handler_stats(), self._monitor
-        now_ns = self._bus.clock.now_ns()
-        for record, subscription in zip(stats["handlers"], self._bus.router, strict=True):
-            record["lag"] = monitor.lag(subscription)
-            record.update(status_of(monitor.readings(subscription), now_ns))
-        return stats
+
+def _by_type(handlers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return records of subscriptions, and how many there are of each type."""
+    by_type: dict[str, int] = {}
+    for record in handlers:
+        for name in record["types"]:
+            by_type[name] = by_type.get(name, 0) + 1
+    return {"total_handlers": len(handlers), "by_event_type": by_type, "handlers": handlers}

@@ -57,8 +57,8 @@ class ControlledBus(Protocol):
     def admin(self) -> Operations:
         """The operator's verbs."""
 
-    def get_status(self) -> dict[str, Any]:
-        """Return everything about the bus."""
+    def read_status(self) -> Awaitable[dict[str, Any]]:
+        """Return everything about the bus, without keeping its loop."""
 
     def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
         """Return the dead letters, oldest first."""
@@ -190,7 +190,7 @@ def _saved(do: Callable[[ControlledBus, Any], Any]) -> Callable[[ControlledBus, 
 VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
     {
         "ping": Verb(Plain, lambda _bus, _asked: "pong"),
-        "status": Verb(Plain, lambda bus, _asked: bus.get_status()),
+        "status": Verb(Plain, lambda bus, _asked: bus.read_status()),
         "redrive": Verb(Letters, lambda bus, asked: bus.admin.redrive(**asked.conditions())),
         "drop_dead_letters": Verb(
             Letters, _saved(lambda bus, asked: bus.admin.drop_dead_letters(**asked.conditions()))

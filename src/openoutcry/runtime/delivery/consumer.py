@@ -132,6 +132,7 @@ class Consumer:
 
     def _set_aside(self, worker: Worker) -> None:
         """Let a call go on beside the subscription, and another worker take the place."""
+        worker.stopwatch.call_given_up(worker.batch, worker.began_ns)
         self.subscription.abandoned += 1
         self.side_calls.add(worker)
         self._replace(worker)

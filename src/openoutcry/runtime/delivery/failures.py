@@ -12,6 +12,7 @@ from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
 from openoutcry.core.retries import Again, DeadLetter, after_failure
 from openoutcry.events import event_type_of
+from openoutcry.printable import printable, printable_traceback
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 
@@ -27,11 +28,11 @@ def safe_repr(value: object) -> str:
 
 
 def safe_traceback(error: BaseException) -> str:
-    """Return an error's traceback as text, as far as it can be had."""
+    """Return an error's traceback as text that is safe to show, as far as it can be had."""
     try:
-        return "".join(traceback.format_exception(error))
+        return printable_traceback(error)
     except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
-        return "".join(traceback.format_tb(error.__traceback__)) + safe_repr(error)
+        return "".join(traceback.format_tb(error.__traceback__)) + printable(safe_repr(error))
 
 
 def described(event: Any) -> str:

@@ -7,7 +7,7 @@ collected once, and every subscription of the group gets the same list.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from openoutcry.core.ledger import LedgerRow
+from openoutcry.core.ledger import Counts, LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import event_type_of, fixed_event_type
 from openoutcry.runtime.delivery.subscription import Handler, Selector, Subscription, identity, selects
@@ -135,9 +135,12 @@ class Router:
 
     def ledger_rows(self) -> list[LedgerRow]:
         """Return the rows of every subscription, those of ended ones after the others."""
-        rows = [row for s in (*self, *self._ended) for row in s.ledger_rows()]
-        rows += [LedgerRow("(ended)", lane, *counts) for lane, counts in self._ended_rows.items()]
-        return rows
+        rows = [(s.name, lane, counts) for s in (*self, *self._ended) for lane, counts in s.ledger_counts()]
+        return [LedgerRow(name, lane, *counts) for name, lane, counts in (*rows, *self.folded_counts())]
+
+    def folded_counts(self) -> list[tuple[str, str, Counts]]:
+        """Return the sums of the oldest ended subscriptions: a name for all of them, the lane, its counts."""
+        return [("(ended)", lane, tuple(counts)) for lane, counts in self._ended_rows.items()]
 
     def _fold_ended(self) -> None:
         """Sum up the oldest ended subscriptions in one row a lane, so that their number stays bounded."""

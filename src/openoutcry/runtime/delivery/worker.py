@@ -33,6 +33,7 @@ from openoutcry.runtime.delivery.in_flight import InFlightMarker
 from openoutcry.runtime.delivery.loops import PROBE, Drive, await_each, call_each, own_copy, probe
 from openoutcry.runtime.delivery.outbox import posting
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.delivery.stopwatch import SAMPLED, SLOW_NS, Stopwatch
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.delivery.threads import HandlerThread, in_thread
 
@@ -42,7 +43,6 @@ BATCH_MOST = 1024
 BATCH_FIRST = 16
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
-SAMPLE_MASK = 7
 GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
 
 
@@ -114,6 +114,7 @@ class Worker:
         marker: Marks its calls in the journal, if there is one.
         guard: Ends its current call from outside.
         lineage: Its current call, as the cause of what that call publishes.
+        stopwatch: Measures its calls.
         task: Its task.
 
     """
@@ -138,6 +139,7 @@ class Worker:
         "lineage",
         "mailbox",
         "marker",
+        "stopwatch",
         "subscription",
         "task",
         "waiter",
@@ -173,6 +175,13 @@ class Worker:
         self.lineage = Lineage(self, subscription, bus)
         self._thread = HandlerThread(f"openoutcry:{subscription.name}") if options.blocking else None
         self._drive = self._make_drive()
+        self.stopwatch = Stopwatch(
+            subscription.latencies,
+            subscription.durations,
+            bus.clock.now_ns,
+            always=is_control or options.blocking or options.outbox,
+            apart=options.outbox,
+        )
         self.marker = InFlightMarker.of(subscription, bus.durability.marks, is_control=is_control)
         context = copy_context()
         context.run(current.set, self.lineage)
@@ -221,7 +230,7 @@ class Worker:
     async def _run(self) -> None:  # noqa: C901, PLR0912, PLR0915 - what is done for every batch is written out
         """Work until the subscription ends."""
         bus, guard, mailbox, subscription = self._bus, self.guard, self.mailbox, self.subscription
-        holds, latencies, options = subscription.holds, subscription.latencies, subscription.options
+        holds, watch, options = subscription.holds, self.stopwatch, subscription.options
         dispatcher, tracker, clock_ns = self._dispatcher, bus.tracker, bus.clock.now_ns
         is_control, is_guarded, takes_one = self.is_control, options.is_guarded, self._takes_one
         high, normal, drive, gave_way = mailbox.high, mailbox.normal, self._drive, 0
@@ -243,13 +252,10 @@ class Worker:
                 continue
             count, self.began_ns = len(batch.events), now_ns
             self.batches_count = number = self.batches_count + 1
-            if count > 1 or not number & SAMPLE_MASK:
-                latencies.record(now_ns - batch.admitted_ns)
             if not is_guarded or self._still_good(batch, now_ns):
-                call, handler, marker = drive, subscription.handler, self.marker
-                if marker is not None:
-                    call = marker.drive(batch, drive, alone=bus.holds.is_alone)
-                self.batch = batch
+                by_call, handler = watch.by_call if count > 1 else watch.apart, subscription.handler
+                self.batch, marker = batch, self.marker
+                call = drive if marker is None and not by_call else self._call_for(batch, marker, by_call)
                 tracker.calls += 1
                 try:
                     if count > PROBE:
@@ -257,7 +263,7 @@ class Worker:
                     else:
                         await call(batch.iterator, handler)
                 except BaseException as error:  # noqa: BLE001 - whatever a handler lets out is its failure
-                    goes_on = self._after_error(batch, error)
+                    goes_on, by_call = self._call_failed(batch, error, by_call), True
                 else:
                     goes_on = self._after_success(batch)
                 finally:
@@ -270,8 +276,11 @@ class Worker:
                 if self.task.cancelling():
                     await guard.spend_cancellation()
                 subscription.last_ns = now_ns = clock_ns()
-                if count >= self._limit or now_ns - self.began_ns > SLICE_MOST_NS:
-                    self._limit = _adapted(self._limit, now_ns - self.began_ns, len(batch.events))
+                took_ns = now_ns - self.began_ns
+                if not by_call and (count > 1 or took_ns > SLOW_NS or not number & SAMPLED or watch.by_call):
+                    watch.batch_ended(batch, self.began_ns, took_ns, len(batch.events))
+                if count >= self._limit or took_ns > SLICE_MOST_NS:
+                    self._limit = _adapted(self._limit, took_ns, len(batch.events))
             else:
                 now_ns = clock_ns()
             if bus.pressured:
@@ -279,6 +288,13 @@ class Worker:
             if now_ns - slice_began_ns >= SLICE_LEAST_NS and now_ns - slice_began_ns >= bus.slice_ns():
                 await asyncio.sleep(0)
                 now_ns = slice_began_ns = clock_ns()
+
+    def _call_for(self, batch: Batch, marker: InFlightMarker | None, by_call: bool) -> Drive:
+        """Return what calls the handler for a batch that is marked, or measured call by call."""
+        call = self._drive
+        if marker is not None:
+            call = marker.drive(batch, call, alone=self._bus.holds.is_alone)
+        return self.stopwatch.timing(call, batch) if by_call else call
 
     # -- taking -------------------------------------------------------------------------------------
 
@@ -354,6 +370,12 @@ class Worker:
         if offsets is not None and batch.positions is not None:
             offsets.touched(len(batch.events))
         return not guard.is_stopping
+
+    def _call_failed(self, batch: Batch, error: BaseException, by_call: bool) -> bool:
+        """Count a call that raised, and see to its event. False when the worker must not go on."""
+        if not self.guard.abandoned:  # else it was counted then
+            self.stopwatch.call_failed(batch, self.began_ns, timed=by_call)
+        return self._after_error(batch, error)
 
     def _after_error(self, batch: Batch, error: BaseException) -> bool:
         """Retry or bury what failed. False when the worker must not go on."""

@@ -27,6 +27,7 @@ from types import FrameType
 from typing import Any
 
 from openoutcry.core.vitals import LoopVitals
+from openoutcry.logs import lines
 from openoutcry.ports import Clock
 from openoutcry.runtime.health.gil_yield import GilYield
 from openoutcry.units import NS_PER_S
@@ -258,7 +259,7 @@ class Watchdog:
             "it was at:\n%s",
             over.handler,
             late_ns / NS_PER_S,
-            "\n".join(stack),
+            lines(stack),
         )
 
     def _pong(self, ping: _Ping) -> None:
@@ -310,7 +311,7 @@ class Watchdog:
                 "%s has blocked the loop for %.2f s, so nothing else runs; it is at:\n%s",
                 blockage.handler,
                 held_ns / NS_PER_S,
-                "\n".join(stack),
+                lines(stack),
             )
 
 

@@ -33,7 +33,7 @@ from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.health.drills import KillLaneDrills
 from openoutcry.runtime.health.journal import JournalMonitor, JournalSlot
 from openoutcry.runtime.health.loop_watchdog import Watchdog
-from openoutcry.runtime.health.readings import Readings, lag_of
+from openoutcry.runtime.health.readings import Readings, Totals, lag_of
 from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
@@ -84,6 +84,7 @@ class Monitor:
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at_rest = 0
         self._result: HealthCheckResult | None = None
+        self._began_ns = bus.clock.now_ns()
         self._looked_ns = 0
         self._told: object = None
 
@@ -92,8 +93,10 @@ class Monitor:
     def begin(self) -> None:
         """The bus has started, on the running loop."""
         bus, config = self._bus, self.config
-        now_ns = bus.clock.now_ns()
+        now_ns = self._began_ns = bus.clock.now_ns()
         self._readings.clear()
+        for subscription in bus.router:
+            self._new_readings(subscription, Totals.of(subscription, now_ns))
         self.leases.restart(now_ns)
         if config.expectations:
             bus.rates = Rates(config.expectations, now_ns)
@@ -211,9 +214,12 @@ class Monitor:
         if readings is None:
             if len(self._readings) > 2 * len(tuple(self._bus.router)) + 8:
                 self._readings = {s: c for s, c in self._readings.items() if not s.ended}
-            readings = self._readings[subscription] = Readings(
-                subscription, self.config, self._bus.clock.now_ns()
-            )
+            readings = self._new_readings(subscription, Totals.none(self._began_ns))
+        return readings
+
+    def _new_readings(self, subscription: Subscription, since: Totals) -> Readings:
+        readings = Readings(subscription, self.config, since, self._bus.clock.now_ns())
+        self._readings[subscription] = readings
         return readings
 
     def _details(self, vitals: Vitals) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from openoutcry.runtime.delivery.failures import described
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.delivery.worker import Worker
 
+Recent = tuple[float | None, float | None]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Totals:
     """What a subscription had done by a point in time."""
 
@@ -26,6 +28,12 @@ class Totals:
     handled: int
     errors: int
     latencies: Latencies
+    durations: Latencies
+
+    @classmethod
+    def none(cls, at_ns: int) -> "Totals":
+        """Return the totals of a subscription that has done nothing by then."""
+        return cls(at_ns=at_ns, accepted=0, handled=0, errors=0, latencies=Latencies(), durations=Latencies())
 
     @classmethod
     def of(cls, subscription: Subscription, now_ns: int) -> "Totals":
@@ -37,11 +45,12 @@ class Totals:
             handled=subscription.handled + control.handled,
             errors=subscription.errors,
             latencies=subscription.latencies.copy(),
+            durations=subscription.durations.copy(),
         )
 
 
 class Readings:
-    """The readings of one subscription.
+    """The readings of one subscription. What has happened `since` counts as recent at first.
 
     Attributes:
         ladder: What recovery has tried.
@@ -49,12 +58,16 @@ class Readings:
 
     """
 
-    def __init__(self, subscription: Subscription, config: HealthCheckConfig, now_ns: int) -> None:
+    def __init__(
+        self, subscription: Subscription, config: HealthCheckConfig, since: Totals, now_ns: int
+    ) -> None:
         self.subscription = subscription
         self.ladder = Ladder(config.ladder)
         self._window_ns = int(config.check_s * 1e9)
         self._trend = LagTrend(config.lag_window_s, now_ns)
-        self._before = self._newer = Totals.of(subscription, now_ns)
+        self._before = self._newer = since
+        self._seen: tuple[Totals, int, int] | None = None
+        self._said_us: tuple[Recent, Recent] = ((None, None), (None, None))
         self._calls: dict[Worker, tuple[tuple[int, int], int]] = {}
         self.is_critical = subscription.options.keep or subscription.takes_high_priority
 
@@ -65,18 +78,35 @@ class Readings:
             self._before, self._newer = self._newer, Totals.of(self.subscription, now_ns)
 
     def recent(self, now_ns: int) -> dict[str, float | None]:
-        """Return recent rates per second and latencies in microseconds, JSON-ready."""
-        now, before = Totals.of(self.subscription, now_ns), self._before
+        """Return recent rates per second, latencies and durations of calls in microseconds, JSON-ready."""
+        subscription, before = self.subscription, self._before
+        box, control = subscription.mailbox, subscription.control.normal
+        accepted = box.high.accepted + box.normal.accepted + control.accepted - before.accepted
+        handled = box.high.handled + box.normal.handled + control.handled - before.handled
+        errors = subscription.errors - before.errors
         over_s = max(now_ns - before.at_ns, 1) / 1e9
-        latencies = now.latencies.since(before.latencies)
-        found: dict[str, float | None] = {
-            f"{name}_per_s": round((getattr(now, name) - getattr(before, name)) / over_s, 3)
-            for name in ("accepted", "handled", "errors")
+        (p50_us, p99_us), (call_p50_us, call_p99_us) = self._recent_us()
+        return {
+            "accepted_per_s": round(accepted / over_s, 3) if accepted else 0.0,
+            "handled_per_s": round(handled / over_s, 3) if handled else 0.0,
+            "errors_per_s": round(errors / over_s, 3) if errors else 0.0,
+            "p50_us": p50_us,
+            "p99_us": p99_us,
+            "call_p50_us": call_p50_us,
+            "call_p99_us": call_p99_us,
         }
-        for percent in (50, 99):
-            value = latencies.percentile(percent)
-            found[f"p{percent}_us"] = None if value is None else value / 1000
-        return found
+
+    def _recent_us(self) -> tuple[Recent, Recent]:
+        """Return median and p99 of the recent latencies and durations."""
+        latencies, durations, before = self.subscription.latencies, self.subscription.durations, self._before
+        seen = (before, latencies.count, durations.count)
+        if seen != self._seen:  # asked for often, and most have not changed
+            self._seen = seen
+            self._said_us = (
+                latencies.recent_us(before.latencies),
+                durations.recent_us(before.durations),
+            )
+        return self._said_us
 
     def vitals(self, consumer: Consumer | None, now_ns: int, still_ns: int, lag: int) -> SubscriptionVitals:
         """Return the vital signs; `lag` is how many events wait, those in the journal included."""
@@ -112,7 +142,8 @@ class Readings:
 
     def _latency_ns(self, late_ns: int) -> float | None:
         """Return the recent latency: the p99 or, if larger, how late a current call began."""
-        counted = self.subscription.latencies.since(self._before.latencies).percentile(99)
+        (_, p99_us), _ = self._recent_us()
+        counted = None if p99_us is None else p99_us * 1_000
         if late_ns <= 0:
             return counted
         return late_ns if counted is None else max(counted, late_ns)
