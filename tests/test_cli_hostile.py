@@ -82,6 +82,7 @@ READ = [
     ["pending", "--list"],
     ["dlq", "list"],
     ["cursors", "list"],
+    ["halts"],
     ["recover", "--dry-run"],
     ["verify"],
     ["stats"],
@@ -93,6 +94,7 @@ CHANGE = [
     ["cursors", "reassign", f"sub {EVIL}", f"new {EVIL}"],
     ["cursors", "drop", f"sub {EVIL}"],
     ["dlq", "drop", "--all"],
+    ["halts", "--release-scope", f"scope {EVIL}", "--reason", f"why {EVIL}"],
     ["retire", "--keep-count", "1"],
     ["vacuum"],
 ]

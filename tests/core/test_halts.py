@@ -84,7 +84,17 @@ def test_what_another_process_has_released_is_active_no_more():
     halts.load([a_halt("1")])
     halts.load([])
     assert not halts.all()
-    assert not halts.has("1")
+    assert not halts.has_pulled("1")
+
+
+def test_what_was_pulled_here_is_told_apart_from_what_an_earlier_life_has_left():
+    halts = Halts()
+    halts.load([a_halt("1"), a_halt("2")])
+    halts.pull(a_halt("2"))
+    halts.pull(a_halt("3"))
+    assert [halts.has_pulled(one) for one in "1234"] == [False, True, True, False]
+    halts.release("firm", ["3"])
+    assert not halts.has_pulled("3")
 
 
 def test_changes_that_could_not_be_saved_are_saved_later_but_for_what_has_changed_since():

@@ -179,6 +179,44 @@ async def test_a_halt_that_a_full_disk_kept_out_is_saved_with_the_next_commit():
 
 
 @virtual
+async def test_a_kill_switch_that_only_its_halt_has_survived_is_delivered_when_it_is_published_again():
+    """CONTRACT 2: a duplicate is what was accepted at its level; this one was never in the journal."""
+    journal, gate, desk, kill = Faulty(), Gate(), Desk(), a_kill()
+    bus = a_bus(journal)
+    bus.subscribe("kill_switch", gate.on_event, name="desk")
+    await bus.start()
+    journal.fail_next("write", JournalFull("no room"))
+    await bus.publish(kill)
+    await bus.publish(an_order())
+    again = a_bus(journal.reopened())
+    await bus.stop(timeout_s=0)
+    again.subscribe("kill_switch", desk.on_event, name="desk")
+    async with again:
+        assert active(again) == [kill.event_id]
+        assert await again.publish(kill)
+        await again.join()
+        assert desk.handled == [kill]
+        assert active(again) == [kill.event_id]
+
+
+@virtual
+async def test_a_commit_that_fails_before_the_start_leaves_what_was_folded_into_it_where_it_was():
+    journal, desk = Faulty(), Desk()
+    bus = a_bus(journal)
+    bus.subscribe("kill_switch", desk.on_event, name="desk", durable=False)
+    first, second, third = a_kill(), a_kill(), a_kill()
+    await bus.publish(first)
+    journal.fail_next("write", JournalFull("no room"))
+    outcomes = await asyncio.gather(*(outcome_of(bus.publish(one)) for one in (second, third)))
+    assert all(isinstance(error, JournalFull) for error in outcomes)
+    assert active(bus) == [first.event_id]
+    async with bus:
+        await bus.join()
+        assert desk.handled == [first]
+        assert_settled(bus)
+
+
+@virtual
 async def test_without_a_journal_the_state_lives_as_long_as_the_bus():
     bus = EventBus()
     releaser = bus.releaser("risk")

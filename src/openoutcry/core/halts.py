@@ -73,15 +73,19 @@ class Halts:
     def __init__(self) -> None:
         self._by_scope: dict[str, dict[str, Halt]] = {}
         self._scopes: dict[str, str] = {}
+        self._pulled: set[str] = set()
         self._unsaved: dict[Place, Halt | None] = {}
         self.is_saved = False
 
     def __len__(self) -> int:
         return sum(halt.count for halts in self._by_scope.values() for halt in halts.values())
 
-    def has(self, event_id: str) -> bool:
-        """Return True if the kill switch with this id is active."""
-        return event_id in self._scopes
+    def has_pulled(self, event_id: str) -> bool:
+        """Return True if the kill switch with this id is active, and was pulled here, not in an earlier life.
+
+        What an earlier life has delivered of one is the journal's to know.
+        """
+        return event_id in self._pulled
 
     def all(self) -> tuple[Halt, ...]:
         """Return every active halt, in the order in which their scopes were first stopped."""
@@ -99,6 +103,7 @@ class Halts:
     def pull(self, halt: Halt) -> None:
         """Note that a kill switch is active. One that is active already stays as it is."""
         if halt.event_id in self._scopes:
+            self._pulled.add(halt.event_id)
             return
         its = self._by_scope.setdefault(halt.scope, {})
         if len(its) >= NAMED_MOST:
@@ -114,6 +119,7 @@ class Halts:
             )
         else:
             self._scopes[halt.event_id] = halt.scope
+            self._pulled.add(halt.event_id)
         its[halt.event_id] = halt
         self._note(halt.scope, halt.event_id, halt)
 
@@ -124,6 +130,7 @@ class Halts:
         for halt in ended:
             del its[halt.event_id]
             self._scopes.pop(halt.event_id, None)
+            self._pulled.discard(halt.event_id)
             self._note(scope, halt.event_id, None)
         if not its:
             self._by_scope.pop(scope, None)

@@ -71,7 +71,7 @@ class KillSwitches:
     def knows(self, event: Any) -> bool:
         """Return True if an event is active, or the journal has it: there is nothing new to deliver."""
         store = self._slot.store
-        if self._bus.halts.has(event.event_id) and not is_release(event):
+        if self._bus.halts.has_pulled(event.event_id) and not is_release(event):
             return True
         return store is not None and store.knows(event.event_id)
 
@@ -131,7 +131,10 @@ class KillSwitches:
 
     def _committed(self, commit: Commit, event: Any, ended: tuple[Halt, ...]) -> None:
         """The commit of one that was held is over. If it failed before the start, nothing was accepted."""
-        if commit.error is None or not self._dispatcher.before_start.take_back(event):
+        held = self._dispatcher.before_start
+        if commit.error is None:
+            held.confirm(event)
+        if commit.error is None or not held.take_back(event):
             return
         commit.undelivered.add(event.event_id)
         bus = self._bus

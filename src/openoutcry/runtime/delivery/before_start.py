@@ -37,7 +37,8 @@ class Held(NamedTuple):
 class BeforeStart:
     """Events that wait for the start.
 
-    Of kill switches the newest of a scope stands for those before it, as in `core.overflow.ControlLane`.
+    Of kill switches the newest of a scope stands for those before it, as in `core.overflow.ControlLane`, once
+    it is sure to stay: one that is being committed may be taken back.
 
     Attributes:
         in_memory: How many of them no journal has, kill switches included.
@@ -45,13 +46,14 @@ class BeforeStart:
 
     """
 
-    __slots__ = ("_control", "_foldable", "_held", "_numbers", "counting", "in_memory")
+    __slots__ = ("_barrier", "_control", "_foldable", "_held", "_numbers", "_unsure", "counting", "in_memory")
 
     def __init__(self) -> None:
         self._held: list[Held] = []
         self._control: dict[int, Held] = {}
         self._foldable: dict[str, int] = {}
-        self._numbers = 0
+        self._unsure: dict[int, int] = {}
+        self._numbers = self._barrier = 0
         self.in_memory = self.counting = 0
 
     def __len__(self) -> int:
@@ -68,33 +70,45 @@ class BeforeStart:
 
     def _add_control(self, held: Held) -> None:
         self._numbers += 1
+        self._control[self._numbers] = held
         if is_release(held.event):
             self._foldable.clear()
+            self._barrier = self._numbers
+        if held.positions is None:
+            self._fold(self._numbers)
         else:
-            scope = scope_of(held.event)
-            old = self._control.pop(self._foldable.get(scope, 0), None)
-            if old is not None:
-                held = held._replace(folded=old.folded + 1)
-            self._foldable[scope] = self._numbers
-        self._control[self._numbers] = held
+            self._unsure[id(held.event)] = self._numbers
+
+    def _fold(self, number: int) -> None:
+        """Let a kill switch that stays stand for the one of its scope that stayed before it."""
+        held = self._control[number]
+        if number <= self._barrier:
+            return
+        scope = scope_of(held.event)
+        old = self._control.pop(self._foldable.get(scope, 0), None)
+        if old is not None:
+            self._control[number] = held._replace(folded=old.folded + 1)
+        self._foldable[scope] = number
+
+    def confirm(self, event: Any) -> None:
+        """Note that the commit of a kill switch has succeeded."""
+        number = self._unsure.pop(id(event), None)
+        if number is not None:
+            self._fold(number)
 
     def take_back(self, event: Any) -> bool:
-        """Let go of a kill switch whose commit has failed; return False if it is not here any more.
-
-        One that stands for others stays, in their place.
-        """
-        for number, held in self._control.items():
-            if held.event is event:
-                if not held.folded:
-                    del self._control[number]
-                    self.in_memory -= 1
-                return True
-        return False
+        """Let go of a kill switch whose commit has failed; return False if it is not here any more."""
+        number = self._unsure.pop(id(event), None)
+        if number is None:
+            return False
+        del self._control[number]
+        self.in_memory -= 1
+        return True
 
     def take(self) -> Iterator[Held]:
         """Take all of them out: kill switches first, in each lane in the order in which they came."""
         held, self._held = [*self._control.values(), *self._held], []
-        self._control, self._foldable = {}, {}
+        self._control, self._foldable, self._unsure = {}, {}, {}
         self.in_memory = self.counting = 0
         for lane in LANES:
             yield from (one for one in held if one.lane == lane)
