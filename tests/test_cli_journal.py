@@ -1246,3 +1246,11 @@ def test_a_running_bus_releases_only_with_a_control_releaser(halted: Path, name:
     else:
         assert result.stdout == "2 kill switches released by the running bus\n"
         assert left == 1
+
+
+@pytest.mark.parametrize("verb", [("history",), ("export", "-o", "out.jsonl"), ("dlq", "list"), ("tail",)])
+def test_an_event_type_that_is_misspelt_is_a_mistake_and_not_an_empty_answer(
+    firm: Path, verb: tuple[str, ...]
+) -> None:
+    result = call(*verb, firm, "--type", "KILL-SWITCH")
+    assert (result.exit_code, "did you mean 'kill_switch'?" in result.output) == (2, True), result.output

@@ -1,7 +1,7 @@
 """Settings: what is in range is kept, what is not says so with value, limit and remedy, from code and from a file."""
 
 import json
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from openoutcry.config import (
 )
 from openoutcry.errors import ConfigError, OpenOutcryError
 from openoutcry.events import EventType
+from openoutcry.sessions import Expectation
 
 TINY = 5e-324
 EPS = 1e-9
@@ -268,7 +269,7 @@ def test_an_unknown_overflow_policy_is_refused_with_the_known_ones(given):
 
 @pytest.mark.parametrize("given", ["a.db", Path("a.db")])
 def test_a_journal_s_path_may_be_a_string(given):
-    assert PersistenceConfig(path=given).path == Path("a.db")
+    assert PersistenceConfig(path=given).path == Path("a.db").absolute()
 
 
 @pytest.mark.parametrize("given", ["", None, 5, True])
@@ -389,3 +390,31 @@ def test_a_folder_is_no_settings_file(tmp_path):
 def test_a_path_that_cannot_be_one_is_refused_like_a_bad_file():
     with pytest.raises(ConfigError, match="null"):
         load_config("a\0b")
+
+
+@pytest.mark.parametrize("name", ["ORDER", "kill-switch", "OrderEvent", "order.*", "*"])
+def test_an_event_type_that_is_misspelt_in_a_setting_is_refused(name):
+    for make in (
+        lambda: PersistenceConfig(levels={name: "disk"}),
+        lambda: BackpressureConfig(shed_first=frozenset({name})),
+        lambda: BackpressureConfig(shed_last=frozenset({name})),
+        lambda: Expectation(event_type=name, every_s=1),
+    ):
+        with pytest.raises(ConfigError, match=r"did you mean|give the class itself|in a list"):
+            make()
+
+
+def test_an_event_type_that_is_like_a_known_one_is_warned_of_in_a_setting():
+    with pytest.warns(UserWarning, match="levels 'oder': did you mean 'order'"):
+        assert PersistenceConfig(levels={"oder": "disk"}).levels == {"oder": "disk"}
+    with pytest.warns(UserWarning, match="shed_last 'signals': did you mean 'signal'"):
+        BackpressureConfig(shed_last=frozenset({"signals"}))
+
+
+def test_a_type_of_an_enum_of_ones_own_is_never_refused():
+    class Kind(StrEnum):
+        ORDER = "ORDER"
+        NEWS = "news"
+
+    with pytest.warns(UserWarning, match="levels 'ORDER': did you mean 'order'"):
+        assert PersistenceConfig(levels={Kind.ORDER: "disk", Kind.NEWS: "disk"}).levels["ORDER"] == "disk"

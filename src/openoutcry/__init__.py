@@ -29,8 +29,10 @@ from openoutcry.errors import (
     ConfigError,
     DuplicateName,
     DuplicateRound,
+    ForkedBus,
     IllegalTransition,
     InvalidEvent,
+    LoopClosed,
     NotAuthorised,
     NotSubscribed,
     NotYetAvailable,
@@ -41,6 +43,7 @@ from openoutcry.errors import (
     SubscriptionError,
     UnknownEventType,
     UnknownRound,
+    WrongLoop,
     WrongThread,
 )
 from openoutcry.events import (
@@ -51,6 +54,7 @@ from openoutcry.events import (
     encode,
     register_event,
     stamps,
+    timestamp_ns,
 )
 from openoutcry.journals import EventPersistence
 from openoutcry.runtime.admission.kill_switches import Releaser
@@ -118,6 +122,7 @@ __all__ = [
     "Expectation",
     "FillEvent",
     "Finding",
+    "ForkedBus",
     "Gate",
     "GreeksUpdateEvent",
     "Halt",
@@ -129,6 +134,7 @@ __all__ = [
     "LadderConfig",
     "Ledger",
     "LedgerRow",
+    "LoopClosed",
     "MarketDataEvent",
     "NotAuthorised",
     "NotSubscribed",
@@ -169,10 +175,12 @@ __all__ = [
     "ValidatedDecisionEvent",
     "Verdict",
     "VirtualClock",
+    "WrongLoop",
     "WrongThread",
     "decode",
     "encode",
     "load_config",
     "register_event",
     "stamps",
+    "timestamp_ns",
 ]

@@ -24,6 +24,9 @@ OpenOutcryError
 │   ├── NotAJournal        the file is something else
 │   └── SchemaTooNew       the file was made by a newer version
 ├── WrongThread            a call from a thread that does not own the bus (also a RuntimeError)
+│   ├── WrongLoop          a call on another event loop than the bus's, in the same thread
+│   ├── LoopClosed         the loop on which the bus was started is closed
+│   └── ForkedBus          a call in a child that was forked while the bus was in use
 └── NotYetAvailable        a capability this version does not have (also a NotImplementedError)
 ```
 
@@ -147,7 +150,25 @@ class SchemaTooNew(JournalError):
 
 
 class WrongThread(OpenOutcryError, RuntimeError):
-    """The bus belongs to one event loop and its thread. Use `publish_threadsafe` from other threads."""
+    """The bus belongs to one event loop and its thread. Use `publish_threadsafe` from other threads.
+
+    Nothing was done: no event was admitted, and nothing has changed.
+    """
+
+
+class WrongLoop(WrongThread):
+    """Another event loop runs here than the one that the bus belongs to. Make the call there."""
+
+
+class LoopClosed(WrongThread):
+    """The loop on which the bus was started was closed without a stop.
+
+    `stop` on a new loop closes the journal, and `start` on one goes on.
+    """
+
+
+class ForkedBus(WrongThread):
+    """A call in a child that was forked while the bus was in use. It is the parent's: make another there."""
 
 
 class NotYetAvailable(OpenOutcryError, NotImplementedError):

@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from openoutcry.errors import ConfigError
+from openoutcry.events import check_type_name
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MINUTES_PER_DAY = 24 * 60
@@ -152,6 +153,7 @@ class Expectation:
         kind = self.event_type.value if isinstance(self.event_type, Enum) else self.event_type
         if not isinstance(kind, str) or not kind:
             raise ConfigError(f"event_type is {self.event_type!r}; it must be an event type, such as 'fill'")
+        check_type_name(str(kind), ConfigError, "event_type", is_own=isinstance(self.event_type, Enum))
         object.__setattr__(self, "event_type", str(kind))
         if self.agent is not None and not (isinstance(self.agent, str) and self.agent):
             raise ConfigError(f"agent is {self.agent!r}; it must be an agent's name, or None for any agent")

@@ -18,6 +18,7 @@ from bus_helpers import (
 from openoutcry import (
     BackpressureConfig,
     BusClosed,
+    ConfigError,
     EventBus,
     EventType,
     InvalidEvent,
@@ -53,10 +54,12 @@ async def test_waiting_with_no_round_open_and_nobody_answering_is_never_valid():
 
 
 @virtual
-async def test_a_critical_agent_that_nobody_registered_is_expected_all_the_same():
+async def test_a_critical_agent_that_nobody_expects_is_refused_and_one_on_the_roster_is_expected():
     """Elsewhere: it was never expected, so that "critical" was vacuous."""
     async with a_bus("a", "b") as bus:
-        bus.open_round("r-1", quorum=1, critical=["risk"])
+        with pytest.raises(ConfigError, match="critical has 'risk', who is not among the agents"):
+            bus.open_round("r-1", quorum=1, critical=["risk"])
+        bus.open_round("r-1", roster=["a", "b", "risk"], quorum=1, critical=["risk"])
         await bus.publish_signal(a_signal("a"))
         await bus.publish_signal(a_signal("b"))
         outcome = await bus.wait_for_signals("r-1")

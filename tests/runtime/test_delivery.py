@@ -212,12 +212,15 @@ async def test_a_handler_that_cancels_its_own_task_fails_and_the_subscription_go
 
     async with EventBus() as bus:
         bus.subscribe("*", handler, name="desk", retry=OFTEN)
+        await bus.publish_many(ticks(7, first=11))
+        await bus.join()
+        seen.clear()  # its calls are known to be quick, so that it gets many events at a time
         await bus.publish_many(ticks(4))
         await bus.join()
         # Three attempts are counted; the first one is not, since an earlier call of the batch might be to blame.
         assert seen == [1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 4.0]
         found = row(bus, "desk")
-        assert (found.handled, found.dead_lettered) == (3, 1)
+        assert (found.handled, found.dead_lettered) == (7 + 3, 1)
         assert_settled(bus)
 
 

@@ -5,14 +5,21 @@ from dataclasses import dataclass
 
 import pytest
 from bus_helpers import a_fill, a_kill, a_tick, an_order, ticks, virtual
+from durable_kit import a_bus
 
 from openoutcry import ConfigError, Event, EventBus, EventType, FillEvent, SubscriptionError
+from openoutcry.journals import MemoryJournal
 
 
 @dataclass
 class Note:
     event_id: str
     event_type: str = "note"
+
+
+class Report(Event, kw_only=True):
+    event_type: str = "report.of.history"
+    text: str
 
 
 @virtual
@@ -71,7 +78,8 @@ async def test_the_newest_are_kept_up_to_the_size_whatever_the_batches(size):
             await asyncio.sleep(0)
         await bus.join()
         assert bus.get_event_history(limit=1_000) == (events[-size:] if size else [])
-        assert bus.get_status()["history"] == {"kept": size, "size": size}
+        status = bus.get_status()["history"]
+        assert (status["kept"], status["size"]) == (size, size)
 
 
 @virtual
@@ -123,3 +131,58 @@ async def test_reading_the_history_inside_a_handler_disturbs_nothing():
 def test_a_size_out_of_range_is_refused(bad):
     with pytest.raises(ConfigError, match="history_size"):
         EventBus(history_size=bad)
+
+
+@virtual
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_the_history_is_bounded_in_bytes_too(at_once):
+    """Elsewhere: 300 events of 1 MB kept 300 MB."""
+    async with EventBus(history_bytes=10_000_000) as bus:
+        some = [Report(text=str(n) + "x" * 1_000_000) for n in range(300)]
+        for tick in some:
+            await bus.publish(tick)
+            if not at_once:
+                await asyncio.sleep(0)
+        await bus.join()
+        assert bus.get_event_history(limit=1_000) == some[-9:]
+        assert bus.get_status()["history"]["bytes"] <= 10_000_000
+        small = ticks(100)
+        await bus.publish_many(small)
+        assert bus.get_event_history(limit=1_000) == [*some[-9:], *small]
+
+
+@virtual
+async def test_an_event_that_is_larger_than_the_history_is_not_kept_there_and_is_read_from_the_journal():
+    async with a_bus(MemoryJournal(), history_bytes=100_000) as bus:
+        some = [Report(text=str(n) + "x" * 1_000_000) for n in range(3)]
+        await bus.publish_many(some)
+        assert bus.get_status()["history"]["kept"] == 0
+        assert bus.get_event_history() == some
+
+
+@virtual
+async def test_large_events_among_small_ones_are_found(monkeypatch):
+    async with EventBus(history_bytes=20_000_000) as bus:
+        for n in range(3_000):
+            text = str(n) + "x" * 1_000_000 if n % 100 == 0 else ""
+            await bus.publish(Report(text=text) if n % 2 == 0 else a_tick(float(n)))
+            if n % 7 == 0:
+                await asyncio.sleep(0)
+        await bus.join()
+        kept = bus.get_event_history(limit=10_000)
+        assert 1_000 <= len(kept) <= 2_000
+        assert 10 <= sum(isinstance(e, Report) and e.text != "" for e in kept) <= 20
+
+
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [({}, 64 * 2**20), ({"history_size": 1_000_000}, 4_096_000_000), ({"history_bytes": 5}, 5)],
+)
+def test_the_bytes_are_by_default_several_times_what_ordinary_events_take(given, most):
+    assert EventBus(**given).config.history_bytes_most == most
+
+
+@pytest.mark.parametrize("bad", [-1, 1.5, True, "64"])
+def test_a_history_of_so_many_bytes_is_refused(bad):
+    with pytest.raises(ConfigError, match="history_bytes"):
+        EventBus(history_bytes=bad)

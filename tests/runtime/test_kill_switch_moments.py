@@ -214,6 +214,7 @@ async def test_a_kill_switch_that_is_handled_and_committed_only_by_the_stop_is_n
     publishing.append(asyncio.ensure_future(bus.publish(kills[1])))
     await asyncio.sleep(0.01)
     assert _kills(desk) == kills
+    asyncio.get_running_loop().call_soon(disk.let_go)
     await bus.stop(timeout_s=0)
     assert await asyncio.gather(*publishing) == [True, True]
     assert cursor(disk, "desk.on_event", "control").floor == disk.head

@@ -381,7 +381,7 @@ async def test_a_handler_that_swallows_its_cancellation_does_not_hold_up_the_sto
     events = ticks(3)
     await bus.publish_many(events)
     await bus.stop(timeout_s=5)
-    assert now_s() == 6
+    assert 5 < now_s() <= 5.5
     assert row(bus, "desk").waiting == 3
     await bus.start()
     await bus.join()
@@ -566,8 +566,8 @@ def test_a_loop_that_was_closed_without_a_stop_loses_nothing(busy):
         await bus.stop()
 
     run_virtual(first())
-    assert_balanced(bus)
     run_virtual(second())
+    assert_balanced(bus)
 
 
 def test_a_running_bus_cannot_be_started_on_another_loop():

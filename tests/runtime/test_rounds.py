@@ -176,7 +176,7 @@ def test_a_round_may_have_its_own_roster_quorum_critical_agents_and_deadlines():
         own = rounds.open(roster=["a", "b"], quorum=1, signal_timeout_s=1, barrier_timeout_s=2)
         assert (own.roster, own.round.terms.critical) == ({"a", "b"}, set())
         assert rounds.open(roster=["a", "risk"]).round.terms.critical == {"risk"}
-        named = rounds.open(roster=["a"], critical=["cio"])
+        named = rounds.open(roster=["a", "cio"], critical=["cio"])
         assert (named.roster, named.round.terms.critical) == ({"a", "cio"}, {"cio"})
         assert rounds.open(critical=[]).round.terms.critical == set()
         own.arrive("a", Signal("1"))
@@ -599,5 +599,36 @@ def test_rounds_may_be_made_before_there_is_a_loop():
     async def main():
         outcome = await rounds.wait()
         assert (now_s(), outcome.status) == (10, "expired")
+
+    run_virtual(main())
+
+
+def test_a_critical_agent_whom_the_round_does_not_expect_is_refused():
+    """Elsewhere: it was expected, never answered, and every outcome was invalid."""
+
+    async def main():
+        rounds = rounds_of("trend", "value")
+        for name, told in (
+            ("treend", r"did you mean 'trend'\?"),
+            ("cio", r"not among the agents .*'trend', 'value'"),
+        ):
+            with pytest.raises(ConfigError, match=told):
+                rounds.open(critical=[name])
+            with pytest.raises(ConfigError, match=told):
+                rounds.open(roster=["trend", "value"], critical=[name])
+        assert rounds.open(roster=["trend", "cio"], critical=["cio"]).roster == {"trend", "cio"}
+
+    run_virtual(main())
+
+
+def test_an_agent_on_the_roster_whose_name_is_nearly_a_registered_one_is_told():
+    async def main():
+        rounds = rounds_of("trend", "value")
+        with pytest.raises(ConfigError, match=r"roster has 'Trend': did you mean 'trend'\?"):
+            rounds.open(roster=["Trend", "value"])
+        with pytest.warns(
+            UserWarning, match=r"roster has 'treend', whom nobody expects: did you mean 'trend'\?"
+        ):
+            rounds.open(roster=["treend", "value"])
 
     run_virtual(main())

@@ -430,7 +430,7 @@ async def test_on_takes_the_types_from_the_annotation():
             heard.append(("union", str(event.event_type)))
 
         @bus.on(timeout_s=5)
-        def old_union(event: Union[OrderEvent, FillEvent]) -> None:  # noqa: UP007 - the older spelling
+        async def old_union(event: Union[OrderEvent, FillEvent]) -> None:  # noqa: UP007 - the older spelling
             heard.append(("old union", str(event.event_type)))
 
         @bus.on

@@ -94,6 +94,26 @@ def test_a_handler_that_never_yields_is_named_with_its_stack_while_it_holds_the_
     assert report.held_ns >= 0.18e9
 
 
+def test_many_blockages_by_one_handler_make_as_many_reports_and_one_stack_in_the_log(caplog, monkeypatch):
+    async def main():
+        dog = ByHand(monkeypatch, limit_s=0.02)
+
+        async def handler():
+            for _ in range(20):
+                dog.look_after(0.002)
+
+        for _ in range(15):
+            await in_task(handler())
+            await asyncio.sleep(0)
+            dog.look_after(0.002)
+        assert (dog.reports.qsize(), len(dog.episodes)) == (15, 15)
+
+    with caplog.at_level(logging.WARNING, "openoutcry"):
+        asyncio.run(main())
+    assert len([record for record in caplog.records if "has blocked the loop" in record.message]) == 1
+    assert len([record for record in caplog.records if "it runs again" in record.message]) == 1
+
+
 def test_one_blockage_makes_one_report_and_one_line_however_long_it_lasts(caplog, monkeypatch):
     async def main():
         dog = ByHand(monkeypatch, limit_s=0.02)

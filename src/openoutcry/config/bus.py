@@ -12,6 +12,10 @@ from openoutcry.config.persistence import PersistenceConfig
 from openoutcry.config.pressure import BackpressureConfig
 from openoutcry.errors import ConfigError
 
+HISTORY_BYTES = 64 * 2**20
+HISTORY_BYTES_PER_EVENT = 4_096
+"""Several times what an ordinary event takes, so that the bytes only limit a history of large ones."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BusConfig:
@@ -22,6 +26,7 @@ class BusConfig:
     barrier_timeout: float = 10.0
     backpressure: BackpressureConfig = field(default_factory=BackpressureConfig)
     history_size: int = 10_000
+    history_bytes: int | None = None
     dedup_window: int = 8_192
     dedup_window_s: float = 600.0
     kill_switch_releasers: frozenset[str] = frozenset()
@@ -45,6 +50,8 @@ class BusConfig:
         if not isinstance(self.backpressure, BackpressureConfig):
             raise ConfigError(f"backpressure is {self.backpressure!r}; it must be a BackpressureConfig")
         check_number("history_size", self.history_size, 0, whole=True)
+        if self.history_bytes is not None:
+            check_number("history_bytes", self.history_bytes, 0, whole=True)
         check_number("dedup_window", self.dedup_window, 1, whole=True)
         check_number("dedup_window_s", self.dedup_window_s, 0, above=True)
         releasers = check_names("kill_switch_releasers", self.kill_switch_releasers)
@@ -58,6 +65,13 @@ class BusConfig:
             raise ConfigError(f"persistence is {self.persistence!r}; it must be a PersistenceConfig")
         if not (self.health is None or isinstance(self.health, HealthCheckConfig)):
             raise ConfigError(f"health_check_config is {self.health!r}; it must be a HealthCheckConfig")
+
+    @property
+    def history_bytes_most(self) -> int:
+        """The most bytes that the history takes: by default 64 MiB or, if more, 4 KiB for each event."""
+        if self.history_bytes is not None:
+            return self.history_bytes
+        return max(HISTORY_BYTES, HISTORY_BYTES_PER_EVENT * self.history_size)
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments for `EventBus`."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from openoutcry.errors import ConfigError
+from openoutcry.events import check_type_name
 
 MOST = 10**12
 """The largest value of a setting that has no other limit: a trillion of anything is a mistake, and beyond it
@@ -51,6 +52,15 @@ def check_names(name: str, value: object) -> frozenset[str]:
     if not is_collection or not all(isinstance(item, str) and item for item in names):
         raise ConfigError(f"{name} is {value!r}; it must be a list of strings, none of them empty")
     return frozenset(map(str, names))
+
+
+def check_types(name: str, value: object) -> frozenset[str]:
+    """Return a collection of event types as `check_names` does; a slip in one of them is told, or refused."""
+    types = check_names(name, value)
+    own = {str(item.value) for item in value if isinstance(item, Enum)} if isinstance(value, Iterable) else ()
+    for event_type in types:
+        check_type_name(event_type, ConfigError, name, is_own=event_type in own)
+    return types
 
 
 def check_word(name: str, value: object, words: tuple[str, ...]) -> None:

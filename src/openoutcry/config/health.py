@@ -77,8 +77,8 @@ class HealthCheckConfig:
             milliseconds. For a subscription with a longer `timeout_s` it is that, since events that come
             during a call wait for its end.
         stall_s: A subscription with events waiting that makes no progress for this long, in seconds, is
-            stalled. A call without a `timeout_s` of its own is stuck if it takes longer than this, and
-            recovery cancels it.
+            stalled. A call without a longer `timeout_s` of its own is stuck if it takes longer than this:
+            from then until it ends the bus is not HEALTHY, and recovery cancels it.
         errors_max: The largest acceptable number of failed calls in a row.
         loop_lag_ms_max: The largest acceptable lag of the event loop, in milliseconds.
         commit_ms_max: The largest acceptable time from admission to commit, in milliseconds.

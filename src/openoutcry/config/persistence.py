@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Final, Literal
 
-from openoutcry.config.checks import check_number, check_word
+from openoutcry.config.checks import check_number, check_types, check_word
 from openoutcry.errors import ConfigError
 
 LEVELS: Final = ("memory", "process", "disk")
@@ -18,8 +18,9 @@ class PersistenceConfig:
     """Where the journal is, and what is kept in it.
 
     Attributes:
-        path: The journal's file. Beside it are its write-ahead log, its marks and, while a bus runs, the
-            socket over which the command line talks to that bus.
+        path: The journal's file. A relative path is taken from the directory that is current when these
+            settings are made, whatever becomes of that later. Beside the file are its write-ahead log, its
+            marks and, while a bus runs, the socket over which the command line talks to that bus.
         key: 16 to 64 secret bytes that make the journal's chain of checksums a keyed one.
         engine: `sqlite3` (the standard library's), `apsw` (the `speed` extra), or `auto`: apsw if installed.
         level: What ordinary events survive: `memory` nothing (they are not journaled), `process` kill -9,
@@ -61,7 +62,13 @@ class PersistenceConfig:
         """Check every setting."""
         if not isinstance(self.path, str | PathLike) or not str(self.path):
             raise ConfigError(f"path is {self.path!r}; it must be the path of a file")
-        object.__setattr__(self, "path", Path(self.path))
+        try:
+            object.__setattr__(self, "path", Path(self.path).absolute())
+        except OSError as problem:
+            raise ConfigError(
+                f"path is {str(self.path)!r}, and there is no current directory that it could start from "
+                f"({problem.strerror}): give the whole path"
+            ) from problem
         if self.key is not None and not (isinstance(self.key, bytes) and 16 <= len(self.key) <= 64):
             raise ConfigError("key must be 16 to 64 bytes; secrets.token_bytes(32) makes one")
         check_word("engine", self.engine, ("auto", "sqlite3", "apsw"))
@@ -70,6 +77,7 @@ class PersistenceConfig:
         check_word("high_priority_level", self.high_priority_level, LEVELS)
         if not isinstance(self.levels, Mapping):
             raise ConfigError(f"levels is {self.levels!r}; it must map event types to {', '.join(LEVELS)}")
+        check_types("levels", self.levels)
         named = {str(getattr(t, "value", t)): level for t, level in self.levels.items()}
         for event_type, level in named.items():
             check_word(f"levels[{event_type!r}]", level, LEVELS)

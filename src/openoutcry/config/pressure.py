@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from openoutcry.config.checks import check_names, check_number
+from openoutcry.config.checks import check_number, check_types
 from openoutcry.errors import ConfigError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType
 
@@ -86,7 +86,7 @@ class BackpressureConfig:
 
     def _check_shedding(self) -> None:
         for name in ("shed_first", "shed_last"):
-            types = check_names(name, getattr(self, name))
+            types = check_types(name, getattr(self, name))
             object.__setattr__(self, name, types)
             urgent = types & HIGH_PRIORITY_EVENT_TYPES
             if urgent:

@@ -23,7 +23,25 @@ def examine_subscription(s: SubscriptionVitals, bounds: Bounds) -> list[Finding]
 
 def trouble_of(s: SubscriptionVitals, bounds: Bounds) -> str | None:
     """Return the trouble that the recovery ladder is for, if there is any: `stuck` or `dead`."""
-    return next((f.check for f in _rest(s, bounds) if f.check in ("stuck", "dead")), None)
+    if s.exhausted or s.held_by_ladder:
+        return None
+    if s.call_ns is not None and s.call_ns > _patience_ns(s, bounds):
+        return "stuck"
+    return next((f.check for f in _rest(s, bounds) if f.check == "dead"), None)
+
+
+def call_limit_ns(s: SubscriptionVitals, bounds: Bounds) -> int:
+    """Return how long a call of a subscription may take until it is reported.
+
+    That is `stall_s` or, if longer, its own `timeout_s`: what goes on after that was cancelled in vain.
+    """
+    stall_ns = int(bounds.stall_s * NS_PER_S)
+    return min(_patience_ns(s, bounds), max(stall_ns, s.call_limit_ns or 0))
+
+
+def _patience_ns(s: SubscriptionVitals, bounds: Bounds) -> int:
+    """Return how long a call may take until recovery does something about it."""
+    return int(bounds.stall_s * NS_PER_S if s.call_limit_ns is None else s.call_limit_ns * bounds.overrun)
 
 
 def _of(s: SubscriptionVitals, check: str, level: EventBusHealthStatus, detail: str) -> Finding:
@@ -38,8 +56,7 @@ def _weight(s: SubscriptionVitals) -> EventBusHealthStatus:
 
 def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
     """Find why a subscription does not move: exhausted, stuck, held back by something known, or dead."""
-    stall_ns = int(bounds.stall_s * NS_PER_S)
-    limit_ns = stall_ns if s.call_limit_ns is None else int(s.call_limit_ns * bounds.overrun)
+    stall_ns, limit_ns = int(bounds.stall_s * NS_PER_S), call_limit_ns(s, bounds)
     still = f"nothing has moved for {span(s.still_ns)} with {s.waiting} events waiting"
     if s.exhausted:
         yield _of(s, "exhausted", UNHEALTHY, "recovery has tried everything; mend the handler and resume it")
@@ -54,6 +71,14 @@ def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
             _weight(s),
             f"its call{event} has not ended for {span(s.call_ns)}{limit} (limit {span(limit_ns)}); "
             f"{s.waiting} events wait behind it",
+        )
+    elif s.unproven:
+        yield _of(
+            s,
+            "stuck",
+            _weight(s),
+            f"it was stuck; nothing has been handled since recovery {s.tried[-1]}, with {s.waiting} events "
+            "waiting",
         )
     elif s.still_ns > stall_ns:
         yield from _still(s, still)

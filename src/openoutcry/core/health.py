@@ -9,7 +9,7 @@
 | check | what it means |
 |---|---|
 | `latency` | slow: events are handled, but too late |
-| `stuck` | a call does not end, and events wait behind it or its time-out is long over |
+| `stuck` | a call does not end; or nothing was handled since recovery ended one that did not |
 | `dead` | events wait, no call is running, and nothing holds the subscription back |
 | `stalled` | no event has been handled for long, and what holds the subscription back is known |
 | `errors` | several calls in a row have failed |

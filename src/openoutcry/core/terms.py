@@ -10,6 +10,7 @@ import msgspec
 
 from openoutcry.core.wording import span
 from openoutcry.errors import ConfigError
+from openoutcry.spelling import nearest, same_form, warn
 from openoutcry.units import NS_PER_S
 
 
@@ -47,8 +48,9 @@ def agree(
     everybody; `1` is one agent and `1.0` is all of them. Critical agents join the roster.
     """
     check_quorum(quorum)
-    must = names("critical", critical)
-    expected = names("roster", roster) | must
+    must, expected = names("critical", critical), names("roster", roster)
+    check_slips("critical", must, expected)
+    expected |= must
     _positive("signal_timeout_ns", signal_timeout_ns)
     _positive("barrier_timeout_ns", barrier_timeout_ns)
     if stand_in_max_age_ns is not None:
@@ -119,6 +121,22 @@ def names(setting: str, given: Iterable[str]) -> frozenset[str]:
                 f"{setting} holds {name!r}: an agent's name is a string of at least one character"
             )
     return frozen
+
+
+def check_slips(setting: str, given: frozenset[str], known: frozenset[str]) -> None:
+    """Refuse an agent who is known but for case or separators; warn of one whose name is like a known one.
+
+    Each would be expected, and never answer.
+    """
+    for name in sorted(given - known):
+        same = same_form(name, known - given)
+        if same is not None:
+            raise ConfigError(
+                f"{setting} has {name!r}: did you mean {same!r}? Names are compared as they are"
+            )
+        like = nearest(name, known - given)
+        if like is not None:
+            warn(f"{setting} has {name!r}, whom nobody expects: did you mean {like!r}?")
 
 
 def to_ns(setting: str, seconds: float) -> int:

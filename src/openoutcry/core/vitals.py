@@ -18,7 +18,7 @@ class Bounds:
     Attributes:
         latency_ms_max: The largest acceptable latency from publishing to handling (recent p99), in ms.
         stall_s: A subscription with events waiting that makes no progress for this long is stalled. A call
-            without a time-out of its own is stuck if it takes longer than this.
+            without a longer time-out of its own is stuck if it takes longer than this.
         errors_max: The largest acceptable number of failed calls in a row.
         loop_lag_ms_max: The largest acceptable lag of the loop, in ms.
         commit_ms_max: The largest acceptable time from admission to commit, in ms.
@@ -78,6 +78,7 @@ class SubscriptionVitals:
         abandoned: Calls that did not end when cancelled, and go on.
         exhausted: Whether the recovery ladder is at its end.
         recovering: Whether the recovery ladder is at work.
+        unproven: Whether it has work, and has handled nothing since the last step of recovery.
         tried: What recovery has done so far.
 
     """
@@ -102,6 +103,7 @@ class SubscriptionVitals:
     abandoned: int = 0
     exhausted: bool = False
     recovering: bool = False
+    unproven: bool = False
     tried: tuple[str, ...] = ()
 
 

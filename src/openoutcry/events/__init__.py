@@ -4,21 +4,28 @@
 trading firm, and users add theirs, as subclasses of `Event` or as classes of their own (`register_event`).
 """
 
+from openoutcry.events.bounds import MAX_BYTES, MAX_DEPTH
 from openoutcry.events.codec import Undecodable, decode, decode_many, encode, encode_many
 from openoutcry.events.derived import Derivation, derived_id
 from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
+from openoutcry.events.names import EVERYTHING, check_type_name
 from openoutcry.events.registry import event_type_of, fixed_event_type, register_event
 from openoutcry.events.sources import install_deriver, new_event_id, stamps
+from openoutcry.events.times import timestamp_ns
 from openoutcry.events.types import HIGH_PRIORITY_EVENT_TYPES, EventType
 
 __all__ = [
+    "EVERYTHING",
     "HIGH_PRIORITY_EVENT_TYPES",
+    "MAX_BYTES",
+    "MAX_DEPTH",
     "Derivation",
     "Event",
     "EventType",
     "FrozenDict",
     "Undecodable",
+    "check_type_name",
     "decode",
     "decode_many",
     "derived_id",
@@ -31,4 +38,5 @@ __all__ = [
     "register_event",
     "stamp",
     "stamps",
+    "timestamp_ns",
 ]

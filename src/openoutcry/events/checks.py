@@ -12,16 +12,29 @@ from numbers import Integral, Real
 from typing import Any, Final, NoReturn
 
 from openoutcry.errors import InvalidEvent
+from openoutcry.events.bounds import MAX_BYTES, Unfit
+from openoutcry.events.foreign import plain, shown, whole
 from openoutcry.events.frozen import freeze
+from openoutcry.events.times import NotATime, check_unit
 
 INF: Final = float("inf")
+NO_TEXTS: Final[tuple[str, ...]] = ()
+"""The empty tuple: a field that is this one needs no look, and no comparison, which arrays answer oddly."""
 _STR: Final = frozenset({str})
+_TOO_LARGE: Final = f"must have at most {MAX_BYTES:,} bytes"
+_ELSEWHERE: Final = "store it elsewhere, and publish where"
 
 
 def refuse(event: object, field: str, limit: str, remedy: str) -> NoReturn:
     """Raise `InvalidEvent` with the class, the field, its value, the limit and the remedy."""
     value = getattr(event, "timestamp_ns" if field == "timestamp" else field)
-    raise InvalidEvent(f"{type(event).__name__}.{field} = {value!r}: {limit}; {remedy}")
+    raise InvalidEvent(f"{type(event).__name__}.{field} = {shown(value)}: {limit}; {remedy}")
+
+
+def unfit(cls: type, field: str, problem: Unfit) -> InvalidEvent:
+    """Return the error that says where in a field a value lies that an event cannot have."""
+    value = "" if problem.value is ... else f" = {shown(problem.value)}"
+    return InvalidEvent(f"{cls.__name__}.{field}{problem.path}{value}: {problem}")
 
 
 def put(event: object, field: str, value: object) -> None:
@@ -43,17 +56,41 @@ def settle_number(
     kind = type(value)
     if (value is None and none) or (kind is float and above < value < INF and low <= value <= high):
         return
-    if kind is not int and kind is not float and (kind is bool or not isinstance(value, Real)):
-        refuse(event, field, _limit(above, low, high, none=none), f"pass a float, not a {kind.__name__}")
     try:
-        number = float(value)
-    except OverflowError:
-        number = INF
+        number = exact_float(value)
+    except NotExact:
+        refuse(event, field, "must fit a float exactly", "use a coarser unit")
+    if number is None:
+        refuse(event, field, _limit(above, low, high, none=none), f"pass a float, not a {kind.__name__}")
     if not (above < number < INF and low <= number <= high):
         refuse(event, field, _limit(above, low, high, none=none), "correct the number")
-    if number != value and isinstance(value, Integral):
-        refuse(event, field, "must fit a float exactly", "use a coarser unit")
     put(event, field, number)
+
+
+class NotExact(ValueError):
+    """A number has more digits than a float."""
+
+
+def exact_float(value: Any) -> float | None:
+    """Return the float that equals a number, or None if it is no real number; bools and Decimals are none.
+
+    An int beyond what a float can be is infinite. Raises `NotExact` if a float would lose digits.
+    """
+    number = plain(value)
+    if type(number) is float:
+        return number
+    count = whole(number)
+    if count is not None:
+        number = count
+    elif isinstance(number, bool | Integral) or not isinstance(number, Real):
+        return None  # numpy's durations call themselves Integral
+    try:
+        near = float(number)
+    except OverflowError:
+        return INF
+    if near != number:
+        raise NotExact
+    return near
 
 
 def _limit(above: float, low: float, high: float, *, none: bool) -> str:
@@ -75,36 +112,55 @@ def settle_count(event: object, field: str, *, low: int = 0, none: bool = False)
     value: Any = getattr(event, field)
     if value is None and none:
         return
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) < 2**63:
+    count = value if type(value) is int else whole(value)
+    if count is None or not low <= count < 2**63:
         refuse(event, field, f"must be a whole number of at least {low}", "pass an int")
-    put(event, field, int(value))
+    put(event, field, count)
+
+
+def settle_moment(event: object, field: str) -> None:
+    """Store the field as nanoseconds since 1970 UTC, or None."""
+    settle_count(event, field, none=True)
+    value = getattr(event, field)
+    if value is not None:
+        try:
+            check_unit(value)
+        except NotATime as problem:
+            raise InvalidEvent(f"{type(event).__name__}.{field} = {value}: {problem}") from None
 
 
 def settle_text(event: object, field: str, *, empty: bool = False, none: bool = False) -> None:
     """Store the field as a plain str, not empty unless `empty`, and perhaps None."""
     value: Any = getattr(event, field)
-    if (type(value) is str and (value or empty)) or (value is None and none):
+    if (type(value) is str and (value or empty) and len(value) <= MAX_BYTES) or (value is None and none):
         return
     if not isinstance(value, str) or not (value or empty):
         kind = "a string" if empty else "a non-empty string"
         refuse(event, field, f"must be {kind}" + (" or None" if none else ""), "pass a str")
-    put(event, field, str(value.value) if isinstance(value, StrEnum) else str(value))
+    if len(value) > MAX_BYTES:
+        refuse(event, field, _TOO_LARGE, _ELSEWHERE)
+    put(event, field, str.__str__(value))
 
 
 def settle_texts(event: object, field: str) -> None:
     """Store the field as a tuple of plain strings."""
     value: Any = getattr(event, field)
-    if type(value) is tuple and set(map(type, value)) <= _STR:
-        return
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         refuse(event, field, "must be a tuple of strings", 'pass ("...", "...")')
-    put(event, field, tuple(str(item) for item in value))
+    if sum(map(len, value)) + len(value) > MAX_BYTES:
+        refuse(event, field, _TOO_LARGE, _ELSEWHERE)
+    if type(value) is not tuple or not set(map(type, value)) <= _STR:
+        put(event, field, tuple(map(str.__str__, value)))
 
 
 def settle_flag(event: object, field: str) -> None:
-    """Accept only True and False."""
-    if not isinstance(getattr(event, field), bool):
-        refuse(event, field, "must be True or False", "pass a bool")
+    """Accept only True and False, numpy's as well."""
+    value: Any = getattr(event, field)
+    if type(value) is not bool:
+        flag = plain(value)
+        if type(flag) is not bool:
+            refuse(event, field, "must be True or False", "pass a bool")
+        put(event, field, flag)
 
 
 def settle_member(event: object, field: str, enum: type[StrEnum]) -> None:
@@ -127,11 +183,16 @@ def settle_figures(event: object, field: str) -> None:
     limit, remedy = "must be a mapping from strings to finite numbers", 'pass {"name": 1.5}'
     if not isinstance(value, Mapping):
         refuse(event, field, limit, remedy)
-    for key, number in value.items():
-        sound = isinstance(key, str) and isinstance(number, Real) and not isinstance(number, bool)
-        if not sound or not -INF < number < INF:
-            refuse(event, field, f"{limit}, and {key!r} is {number!r}", remedy)
-    put(event, field, freeze({str(key): float(number) for key, number in value.items()}))
+    figures = {}
+    for key, given in value.items():
+        try:
+            number = exact_float(given)
+        except NotExact:
+            number = None
+        if not isinstance(key, str) or number is None or not -INF < number < INF:
+            refuse(event, field, f"{limit}, and {shown(key)} is {shown(given)}", remedy)
+        figures[key] = number
+    _put_frozen(event, field, figures)
 
 
 def settle_json(event: object, field: str) -> None:
@@ -139,9 +200,13 @@ def settle_json(event: object, field: str) -> None:
     value: Any = getattr(event, field)
     if not isinstance(value, Mapping):
         refuse(event, field, "must be a mapping from strings to JSON values", 'pass {"name": value}')
+    _put_frozen(event, field, value)
+
+
+def _put_frozen(event: object, field: str, value: Mapping[Any, Any]) -> None:
     try:
         put(event, field, freeze(value))
-    except ValueError as problem:
-        raise InvalidEvent(
-            f"{type(event).__name__}.{field}: must hold JSON values only, and {problem}; convert it before",
-        ) from None
+    except Unfit as problem:
+        raise unfit(type(event), field, problem) from None
+    except UnicodeEncodeError as problem:
+        raise InvalidEvent(f"{type(event).__name__}.{field}: {problem}; correct the text") from None

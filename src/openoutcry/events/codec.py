@@ -4,6 +4,8 @@ The encoded form is one flat object: `event_class` first, then every field under
 nanoseconds. So it can be filtered by type, agent, symbol and time with plain SQL or jq.
 """
 
+import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
@@ -13,9 +15,15 @@ from typing import Any, Final, NoReturn, Union
 import msgspec
 
 from openoutcry.errors import InvalidEvent, UnknownEventType
+from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, look_through
+from openoutcry.events.checks import unfit
+from openoutcry.events.fields import added_fields, float_fields, has_times
+from openoutcry.events.foreign import plain, shown
+from openoutcry.events.frozen import thaw
 from openoutcry.events.registry import (
     CLASS_KEY,
     KnownClass,
+    encoded_names,
     find_by_class,
     find_by_name,
     find_by_type,
@@ -24,8 +32,20 @@ from openoutcry.events.registry import (
     refused,
 )
 from openoutcry.events.sources import watch
+from openoutcry.events.times import as_written
 
-_encode_json: Final = msgspec.json.Encoder().encode
+
+def _own_value(value: object) -> object:
+    """Return what is written for a value of a class that msgspec does not know: one of numpy or pandas."""
+    own = plain(value)
+    if own is value:
+        raise TypeError(f"a {type(value).__name__} is no JSON value")
+    if isinstance(own, float) and own - own != 0:
+        raise ValueError("JSON has no such number")
+    return own
+
+
+_encode_json: Final = msgspec.json.Encoder(enc_hook=_own_value).encode
 _decoders: Final[dict[type, Callable[[Any], Any]]] = {}
 
 
@@ -42,6 +62,11 @@ class _Head(msgspec.Struct, gc=False):
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
 
 
+_FINE_TIME: Final = re.compile(r':[0-9]{2}[.,][0-9]{6}[0-9]*[1-9]|[.,][0-9]{6}[0-9]*[1-9][Ss]"')
+"""A time of day, or a duration, with digits below the microsecond, which a datetime would round."""
+
+_UNKNOWN_FIELD: Final = re.compile(r"(?:unknown field `|it has no field ')(\w+)[`']")
+
 _UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
 """What msgspec raises for data that it cannot read. Too deep nesting and a broken character are not among
 its own errors."""
@@ -51,28 +76,14 @@ _CHECKED: Final = "openoutcry."
 """The event classes in this package check their numbers when they are made."""
 
 
-def _require_finite(cls: type, name: str, value: object) -> None:
-    """Raise `InvalidEvent` if a value, or one inside it, is a float that JSON does not have."""
-    if type(value) is float:
-        if value - value != 0:
-            raise InvalidEvent(
-                f"{cls.__name__}.{name} = {value!r}: JSON has no such number, so it could not be read back; "
-                "use None, or leave the event out"
-            )
-    elif type(value) is dict:
-        for inner in value.values():
-            _require_finite(cls, name, inner)
-    elif type(value) is list or type(value) is tuple:
-        for inner in value:
-            _require_finite(cls, name, inner)
-
-
 def encode(event: object) -> bytes:
     """Return the event, a registered class's instance, as JSON with its class's name.
 
     JSON has no NaN and no infinity, and msgspec would write null for them, which could not be read back, so
-    such an event is refused. (The trading events refuse them when they are made.) Raises `InvalidEvent` if a
-    field holds what JSON cannot, or the class is not registered.
+    such an event is refused, wherever in it they are. (The trading events refuse them when they are made.)
+    Numpy's scalars are written as the numbers, bools and strings that they are. Raises `InvalidEvent` if a
+    field holds what JSON cannot, lies deeper than `MAX_DEPTH` levels, or the encoded event has more than
+    `MAX_BYTES`, and `UnknownEventType` if the class is not registered.
     """
     cls = type(event)
     try:
@@ -80,19 +91,54 @@ def encode(event: object) -> bytes:
             if cls in refused:
                 raise refused[cls]
             if not cls.__module__.startswith(_CHECKED):
-                for name in cls.__struct_fields__:  # type: ignore[attr-defined]
-                    _require_finite(cls, name, getattr(event, name))
-            return _encode_json(event)
-        fields = _foreign_to_builtins(event, cls)
-        for name, value in fields.items():
-            _require_finite(cls, name, value)
-        return _encode_json(fields)
+                _look_at_added(event, cls)
+            data = _encode_json(event)
+        else:
+            data = _encode_json(_foreign_to_builtins(event, cls))
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
+        raise _unwritable(event, cls, problem) from problem
+    if len(data) > MAX_BYTES:
         raise InvalidEvent(
-            f"{cls.__name__} cannot be written as JSON: {problem}; convert that field before"
-        ) from problem
+            f"{cls.__name__} has {len(data):,} bytes as JSON: an event has at most {MAX_BYTES:,}; "
+            "store the contents elsewhere, and publish where"
+        )
+    return data
+
+
+def _look_at_added(event: object, cls: type) -> None:
+    """Raise `InvalidEvent` if a field that the user's class adds to `Event` holds what JSON would lose."""
+    room = Room()
+    for name in added_fields(cls):
+        value = getattr(event, name)
+        kind = type(value)
+        if kind is float:
+            if value - value != 0:
+                _look_at(cls, name, value, room)
+        elif kind not in LEAVES:
+            _look_at(cls, name, value, room)
+
+
+def _look_at(cls: type, name: str, value: object, room: Room, *, finite: bool = True) -> None:
+    try:
+        look_through(value, room, finite=finite)
+    except Unfit as problem:
+        raise unfit(cls, name, problem) from None
+
+
+def _unwritable(event: object, cls: type, problem: Exception) -> InvalidEvent:
+    """Return the error that names the field which cannot be written."""
+    for name in encoded_names(cls) or ():
+        value = getattr(event, name, None)
+        try:
+            _encode_json(value)
+        except Exception as found:  # noqa: BLE001 - whatever it is, this is the field
+            return InvalidEvent(
+                f"{cls.__name__}.{name} = {shown(value)}: cannot be written as JSON: {found}; "
+                "convert it before"
+            )
+    return InvalidEvent(f"{cls.__name__} cannot be written as JSON: {problem}; convert that field before")
 
 
 def encode_many(events: Sequence[object]) -> list[bytes]:
@@ -102,7 +148,9 @@ def encode_many(events: Sequence[object]) -> list[bytes]:
         for cls in set(map(type, events))
     ):
         with suppress(TypeError, ValueError, OverflowError):  # `encode` tells of which event
-            return list(map(_encode_json, events))
+            encoded = list(map(_encode_json, events))
+            if not encoded or max(map(len, encoded)) <= MAX_BYTES:
+                return encoded
     return list(map(encode, events))
 
 
@@ -110,8 +158,10 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     """Return the event that `encode` wrote, of its own class, with every field as it was.
 
     Data without an `event_class` (written by another program) is read as the class whose type is fixed to its
-    `event_type`. Raises `UnknownEventType` if no class is registered for it, and `InvalidEvent` for malformed
-    JSON and missing, unknown or unacceptable fields: nothing is dropped and nothing is made up.
+    `event_type`, and checked like a constructor's arguments: a time in another unit than nanoseconds, or an
+    int with more digits than its field, is refused. Raises `UnknownEventType` if no class is registered for
+    it, and `InvalidEvent` for malformed JSON and missing, unknown or unacceptable fields: nothing is dropped,
+    nothing is rounded and nothing is made up.
     """
     try:
         head = _decode_head(data)
@@ -120,28 +170,84 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
             f"not an event: {problem}; the data is cut off or damaged, or not JSON of an event",
         ) from problem
     known = _find(head.event_class, head.event_type)
-    if not known.own:
-        try:
-            fields = msgspec.json.decode(data)
-        except _UNREADABLE as problem:
-            _refuse(known, head.schema_version, problem)
-        return _foreign_from_builtins(fields, known)
+    if not known.own or head.event_class is None:
+        fields = _decode_fields(data, known, head.schema_version)
+        return from_builtins(fields, known.cls) if known.own else _foreign_from_builtins(fields, known)
     if head.event_id is None or head.timestamp is None or head.event_type is None:
         _require(known, head.event_id, head.timestamp, head.event_type)
     decoder = _decoders.get(known.cls) or _new_decoder(known)
     try:
         return decoder(data)
+    except _UNREADABLE:
+        return _read_as_written(decoder, data, known, head.schema_version)
+
+
+def _decode_fields(data: Any, known: KnownClass, version: object) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = msgspec.json.decode(data)
     except _UNREADABLE as problem:
-        _refuse(known, head.schema_version, problem)
+        _refuse(known, version, problem)
+    return fields
+
+
+def _read_as_written(decoder: Callable[[Any], Any], data: Any, known: KnownClass, version: object) -> Any:
+    """Read what could not be read once more, trusting its times: they may be those of a virtual clock."""
+    try:
+        with as_written():
+            return decoder(data)
+    except _UNREADABLE as problem:
+        _refuse(known, version, problem)
+
+
+def _with_whole_times(event: Any, known: KnownClass, data: Any) -> Any:
+    """Return the event, or raise `InvalidEvent` if a datetime in it was given more digits than it has."""
+    text = data if isinstance(data, str) else bytes(data).decode("utf-8", "replace")
+    if _FINE_TIME.search(text) is not None:
+        _compare_times(known, msgspec.json.decode(text), msgspec.to_builtins(event, str_keys=True))
+    return event
+
+
+def _with_whole_fields(event: Any, known: KnownClass, fields: Any) -> Any:
+    if has_times(known.cls):
+        _compare_times(known, fields, msgspec.to_builtins(event, str_keys=True, enc_hook=_own_value))
+    return event
+
+
+def _compare_times(known: KnownClass, given: Any, kept: Any, path: str = "") -> None:
+    """Raise `InvalidEvent` if a time in the data and the one that was made of it differ."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for key in given.keys() & kept.keys():
+            _compare_times(known, given[key], kept[key], f"{path}.{key}")
+    elif isinstance(given, list) and isinstance(kept, list | tuple):
+        for index, pair in enumerate(zip(given, kept, strict=False)):
+            _compare_times(known, *pair, f"{path}[{index}]")
+    elif isinstance(given, str) and isinstance(kept, str) and given != kept and _is_fine(given):
+        raise InvalidEvent(
+            f"{known.name}{path} = {shown(given)}: has more than the six digits after the second that a "
+            "datetime holds; keep it as text or as an int of nanoseconds (timestamp_ns)"
+        )
+
+
+def _is_fine(text: str) -> bool:
+    """Return True for a time or a duration, as JSON writes it, with digits below the microsecond."""
+    return _FINE_TIME.search(f'"{text}"') is not None
 
 
 def _new_decoder(known: KnownClass) -> Callable[[Any], Any]:
     try:
-        _decoders[known.cls] = msgspec.json.Decoder(known.cls).decode
+        decoder: Callable[[Any], Any] = msgspec.json.Decoder(known.cls).decode
     except Exception as problem:  # evaluates the user's annotations
         raise InvalidEvent(
             f"{known.name} cannot be read: {problem}; correct the annotations of its fields"
         ) from problem
+    if has_times(known.cls):
+
+        def decode_whole_times(data: Any) -> Any:
+            return _with_whole_times(decoder(data), known, data)
+
+        _decoders[known.cls] = decode_whole_times
+    else:
+        _decoders[known.cls] = decoder
     return _decoders[known.cls]
 
 
@@ -175,6 +281,10 @@ def decode_many(payloads: Sequence[bytes]) -> list[Any]:
             except Exception:  # noqa: BLE001 - `decode` tells what it is; a user's __post_init__ raises anything
                 events.append(_decode_or_not(payloads[len(events)]))
     free = {cls for cls in set(map(type, events)) if getattr(cls, "_fixed_event_type", "") is None}
+    timed = {cls for cls in set(map(type, events)) if has_times(cls)}
+    for index, event in enumerate(events) if timed else ():
+        if type(event) in timed and _FINE_TIME.search(payloads[index].decode("utf-8", "replace")):
+            events[index] = _decode_or_not(payloads[index])
     if made_up or free:
         for index, event in enumerate(events):
             cls = type(event)
@@ -227,10 +337,13 @@ def _require(known: KnownClass, event_id: object, timestamp: object, event_type:
 
 def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
     """Return the event that a JSON-like mapping describes; behind `Event.from_dict`."""
+    if not isinstance(data, Mapping):
+        raise InvalidEvent(f"{shown(data)}: describes no event; pass a mapping from field names to values")
     name, event_type = data.get(CLASS_KEY), data.get("event_type")
     for key, value in ((CLASS_KEY, name), ("event_type", event_type)):
         if not (value is None or isinstance(value, str | Enum)):
-            raise InvalidEvent(f"{key} = {value!r}: must be text; correct the data")
+            raise InvalidEvent(f"{key} = {shown(value)}: must be text; correct the data")
+    written = name is not None
     if name is None and (cls is not _find("Event", None).cls or event_type is None):
         name = cls.__struct_config__.tag  # type: ignore[attr-defined]
     known = _find(name, event_type)
@@ -240,17 +353,49 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
             f"call from_dict on Event, or on {known.cls.__name__}",
         )
     _require(known, data.get("event_id"), data.get("timestamp"), event_type)
+    fields = _own_values(known, data)
     try:
-        return msgspec.convert(data, known.cls, str_keys=True)
-    except _UNREADABLE as problem:
+        if written:
+            with as_written():
+                event = msgspec.convert(fields, known.cls, str_keys=True)
+        else:
+            event = msgspec.convert(fields, known.cls, str_keys=True)
+    except (*_UNREADABLE, TypeError, ValueError, OverflowError, AttributeError) as problem:
+        if isinstance(problem, InvalidEvent):
+            raise
         _refuse(known, data.get("schema_version", 1), problem)
+    return _with_whole_fields(event, known, fields)
+
+
+def _own_values(known: KnownClass, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data with numpy's scalars as Python's own. Raises `InvalidEvent` where a float rounds."""
+    fields: dict[str, Any] = {}
+    room = Room()
+    for key, value in data.items():
+        if not isinstance(key, str):
+            raise InvalidEvent(f"{known.name}: the key {shown(key)} is no field; correct the data")
+        if type(value) is not str:
+            _look_at(known.cls, key, value, room, finite=False)
+            value = thaw(value)  # noqa: PLW2901 - the same value
+        fields[str.__str__(key)] = value
+    names = encoded_names(known.cls) or {}
+    for name in float_fields(known.cls):
+        _require_exact(known.cls, name, fields.get(names.get(name, name)))
+    return fields
+
+
+def _require_exact(cls: type, name: str, value: object) -> None:
+    if type(value) is int:
+        with suppress(OverflowError):  # too large for a float at all, which is said later
+            if float(value) != value:
+                raise unfit(cls, name, Unfit("must fit a float exactly; use a coarser unit", value))
 
 
 def _find(name: str | None, event_type: str | None) -> KnownClass:
     known = find_by_name(name) if name is not None else find_by_type(event_type or "")
     if known is None:
         raise UnknownEventType(
-            f"{CLASS_KEY} = {name!r}, event_type = {event_type!r}: no such class is registered; "
+            f"{CLASS_KEY} = {shown(name)}, event_type = {shown(event_type)}: no such class is registered; "
             f"import the module that defines it, or register_event it, and decode again",
         )
     return known
@@ -265,19 +410,32 @@ def _refuse_missing(known: KnownClass, key: str) -> NoReturn:
 def _refuse(known: KnownClass, version: object, problem: Exception) -> NoReturn:
     if isinstance(problem.__cause__, InvalidEvent):
         raise problem.__cause__ from None
+    near = _near_field(known, problem)
     raise InvalidEvent(
-        f"{known.name} (schema_version {version!r} in the data) cannot be read: {problem}; "
+        f"{known.name} (schema_version {shown(version)} in the data) cannot be read: {problem}{near}; "
         f"read it with the version of the class that wrote it, or correct the data",
     ) from problem
 
 
+def _near_field(known: KnownClass, problem: Exception) -> str:
+    """Return the hint at the field that is probably meant by one that the class does not have."""
+    found = _UNKNOWN_FIELD.search(str(problem))
+    near = difflib.get_close_matches(found[1], known.keys, n=1) if found else ()
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
 def _foreign_to_builtins(event: object, cls: type) -> dict[str, Any]:
     known = _registered(cls)
+    room = Room()
+    for name in encoded_names(cls) or ():
+        _look_at(cls, name, getattr(event, name, None), room)
+    for name in float_fields(cls):
+        _require_exact(cls, name, getattr(event, name, None))
     written: dict[str, Any] = {CLASS_KEY: known.name}
     fixed = fixed_event_type(cls)
     if fixed is not None:
         written["event_type"] = fixed
-    written.update(msgspec.to_builtins(event, str_keys=True))
+    written.update(msgspec.to_builtins(event, str_keys=True, enc_hook=_own_value))
     return written
 
 
@@ -298,9 +456,12 @@ def _foreign_from_builtins(data: dict[str, Any], known: KnownClass) -> Any:
     for key in data.keys() - known.keys - {CLASS_KEY}:
         if key != "event_type" or data[key] != fixed_event_type(known.cls):
             _refuse(
-                known, data.get("schema_version"), ValueError(f"it has no field {key!r} (= {data[key]!r})")
+                known,
+                data.get("schema_version"),
+                ValueError(f"it has no field {key!r} (= {shown(data[key])})"),
             )
     try:
-        return msgspec.convert(fields, known.cls, str_keys=True)
+        event: Any = msgspec.convert(fields, known.cls, str_keys=True)
     except (msgspec.ValidationError, TypeError, ValueError) as problem:
         _refuse(known, data.get("schema_version"), problem)
+    return _with_whole_fields(event, known, fields)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
 import msgspec
@@ -11,11 +10,13 @@ import msgspec
 from openoutcry.errors import InvalidEvent
 from openoutcry.events import codec, registry
 from openoutcry.events.checks import put, refuse, settle_count, settle_text
+from openoutcry.events.fields import settle_fields
+from openoutcry.events.foreign import shown
 from openoutcry.events.sources import new_event_id, new_timestamp_ns
+from openoutcry.events.times import CERTAIN_NS, FURTHEST_NS, NotATime, iso_text, point_ns
 from openoutcry.events.types import EventType, is_foreign_name, type_name
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FURTHEST_NS: Final = 2**63 - 1
 _FIRST_VERSION: Final = 1
 _LINKS: Final = ("correlation_id", "causation_id", "round_id")
 
@@ -23,14 +24,14 @@ _LINKS: Final = ("correlation_id", "causation_id", "round_id")
 if TYPE_CHECKING:
 
     class _Timestamp:
-        """What a type checker sees: set as a datetime or an int of ns, read as a datetime."""
+        """What a type checker sees: set as a datetime, an int of ns or ISO text, read as a datetime."""
 
         @overload
         def __get__(self, event: None, owner: Any = None) -> Self: ...
         @overload
         def __get__(self, event: object, owner: Any = None) -> datetime: ...
         def __get__(self, event: object | None, owner: Any = None) -> datetime | Self: ...
-        def __set__(self, event: object, value: datetime | int) -> None: ...
+        def __set__(self, event: object, value: datetime | int | str) -> None: ...
 
     _Frozen = msgspec.Struct
 else:
@@ -69,8 +70,12 @@ class Event(
     if TYPE_CHECKING:
         timestamp: _Timestamp = _Timestamp()
     else:
-        timestamp: int | datetime = msgspec.field(default_factory=new_timestamp_ns)
-    """When it happened: an aware datetime (UTC when read), kept to the nanosecond in `timestamp_ns`."""
+        timestamp: Any = msgspec.field(default_factory=new_timestamp_ns)
+    """When it happened: an aware datetime (UTC when read), kept to the nanosecond in `timestamp_ns`.
+
+    Also taken: an int of nanoseconds since 1970 UTC, and ISO 8601 text with a time zone and up to nine digits
+    after the second. `openoutcry.timestamp_ns` converts counts of other units.
+    """
     event_type: str = EventType.SYSTEM
     """What the bus routes by: an EventType, or any string or str-valued Enum member (kept as its value)."""
     source_agent: str = ""
@@ -86,6 +91,8 @@ class Event(
 
     _own_event_type: ClassVar[object] = EventType.SYSTEM
     _fixed_event_type: ClassVar[str | None] = None
+    _adds_fields: ClassVar[bool] = False
+    """Whether it is a user's class with fields to look at. The classes of this package check their own."""
     if TYPE_CHECKING:
 
         @property
@@ -105,7 +112,7 @@ class Event(
     def __post_init__(self) -> None:
         if not (
             type(self.timestamp_ns) is int
-            and -_FURTHEST_NS <= self.timestamp_ns <= _FURTHEST_NS
+            and CERTAIN_NS <= self.timestamp_ns <= FURTHEST_NS
             and type(self.event_id) is str
             and self.event_id
             and type(self.source_agent) is str
@@ -117,16 +124,27 @@ class Event(
             self._settle_envelope()
         if self.event_type is not self._own_event_type:
             self._settle_type()
+        if self._adds_fields and not self._is_sound():
+            settle_fields(self)
+
+    def _is_sound(self) -> bool:
+        """Return True if the fields that a user's class adds need no look; each class has its own."""
+        return True
 
     def _settle_envelope(self) -> None:
         """Bring the fields into the form in which they are kept, or raise `InvalidEvent`."""
-        if type(self.timestamp_ns) is not int or not -_FURTHEST_NS <= self.timestamp_ns <= _FURTHEST_NS:
-            put(self, "timestamp_ns", _nanoseconds(self, self.timestamp_ns))
+        given = self.timestamp_ns
+        if type(given) is not int or not CERTAIN_NS <= given <= FURTHEST_NS:
+            try:
+                put(self, "timestamp_ns", point_ns(given))
+            except NotATime as problem:
+                message = f"{type(self).__name__}.timestamp = {shown(given)}: {problem}"
+                raise InvalidEvent(message) from None
         if type(self.event_id) is not str or not self.event_id:
             settle_text(self, "event_id")
         if type(self.source_agent) is not str:
             settle_text(self, "source_agent", empty=True)
-        if type(self.schema_version) is not int or self.schema_version < _FIRST_VERSION:
+        if self.schema_version is not _FIRST_VERSION:
             settle_count(self, "schema_version", low=_FIRST_VERSION)
         for link in _LINKS:
             value = getattr(self, link)
@@ -141,7 +159,9 @@ class Event(
             return
         if fixed is None:
             put(self, "event_type", type_name(self.event_type))
-        elif self.event_type == fixed or type_name(self.event_type) == fixed:
+        elif (type(self.event_type) is str and self.event_type == fixed) or type_name(
+            self.event_type
+        ) == fixed:
             put(self, "event_type", self._own_event_type)
         else:
             limit = f"every {type(self).__name__} is of type {str(fixed)!r}"
@@ -176,8 +196,8 @@ class Event(
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         shown = []
         for name in self.__struct_fields__:
-            value = self.timestamp.isoformat() if name == "timestamp" else getattr(self, name)
-            if value is not None and value != "":
+            value = iso_text(self.timestamp_ns) if name == "timestamp" else getattr(self, name)
+            if value is not None and not (type(value) is str and not value):
                 shown.append((name, value))
         return shown
 
@@ -192,24 +212,6 @@ if not TYPE_CHECKING:
     # a view of it. C code (equality, copying, encoding) uses the slot's offset and sees the int.
     Event.timestamp_ns = Event.__dict__["timestamp"]
     Event.timestamp = property(_timestamp, doc="When it happened, as an aware datetime in UTC.")
-
-
-def _nanoseconds(event: Event, given: object) -> int:
-    remedy = "pass an aware datetime, or an int of nanoseconds since 1970 UTC"
-    if isinstance(given, datetime):
-        if given.utcoffset() is None:
-            refuse(event, "timestamp", "must have a time zone", "add one, as in datetime.now(UTC)")
-        since = given - _EPOCH
-        seconds = since.days * 86_400 + since.seconds
-        # pandas timestamps are datetimes with the last three digits in an attribute of their own
-        ns = seconds * 1_000_000_000 + since.microseconds * 1000 + int(getattr(given, "nanosecond", 0))
-    elif isinstance(given, bool) or not isinstance(given, Integral):
-        refuse(event, "timestamp", "must be a point in time", remedy)
-    else:
-        ns = int(given)
-    if not -_FURTHEST_NS <= ns <= _FURTHEST_NS:
-        refuse(event, "timestamp", "must lie between the years 1677 and 2262", remedy)
-    return ns
 
 
 _set_causation: Final = Event.__dict__["causation_id"].__set__

@@ -2,7 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
+
+import msgspec
+
+from openoutcry.events.bounds import MAX_BYTES, Room, Unfit, look_through
+from openoutcry.events.foreign import plain, shown
+
+_MOST_BYTES: Final = 24
+"""A float has up to 24 characters, and a character of text up to six."""
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -33,23 +41,59 @@ class FrozenDict(dict[_K, _V]):
 def freeze(value: object) -> object:
     """Return `value` as immutable JSON: dicts become `FrozenDict` and lists become tuples, at every depth.
 
-    Raises `ValueError` for what JSON does not have: other types, keys that are not strings, not-a-number.
+    Numpy's scalars become Python's own. Raises `Unfit` for what JSON does not have (other types, keys that
+    are not strings, not-a-number), and for what is beyond the bounds of an event.
     """
-    if value is None or isinstance(value, str | bool):
+    room = Room()
+    look_through(value, room, finite=False)
+    frozen = _freeze(value)
+    if (MAX_BYTES - room.left) * _MOST_BYTES > MAX_BYTES and len(msgspec.json.encode(frozen)) > MAX_BYTES:
+        room.take(MAX_BYTES + 1)
+    return frozen
+
+
+def _freeze(given: object) -> object:
+    value = given if type(given) is dict or type(given) is list else plain(given)
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return value if type(value) is str else str.__str__(value)
     if isinstance(value, int):
         if -(2**63) <= value < 2**64:
-            return value
-        raise ValueError(f"{value!r} does not fit 64 bits")
+            return value if type(value) is int else int.__int__(value)
+        raise Unfit("does not fit 64 bits; convert it before", value)
     if isinstance(value, float):
         if math.isfinite(value):
             return float(value)
-        raise ValueError(f"{value!r} is not a finite number")
-    if isinstance(value, list | tuple):
-        return tuple(freeze(item) for item in value)
+        raise Unfit("is not a finite number; use None", value)
+    if isinstance(value, list | tuple | Mapping):
+        return _freeze_inner(value)
+    raise Unfit(f"is a {type(value).__name__}, which JSON does not have; convert it before", value)
+
+
+def _freeze_inner(value: Any) -> object:
+    steps = value.items() if isinstance(value, Mapping) else enumerate(value)
+    frozen = []
+    for step, item in steps:
+        try:
+            frozen.append(_freeze(item))
+        except Unfit as problem:
+            raise problem.within(f"[{shown(step)}]") from None
+    if not isinstance(value, Mapping):
+        return tuple(frozen)
+    return FrozenDict(zip(map(_key, value), frozen, strict=True))
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise Unfit(f"the key {shown(key)} is not a string; convert it before", key)
+    return key if type(key) is str else str.__str__(key)
+
+
+def thaw(value: Any) -> Any:
+    """Return `value` with numpy's scalars as Python's own, at every depth."""
     if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError(f"the key {key!r} is not a string")  # noqa: TRY004 - one kind of refusal
-        return FrozenDict({key: freeze(item) for key, item in value.items()})
-    raise ValueError(f"{value!r} is a {type(value).__name__}, which JSON does not have")
+        return {plain(key): thaw(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [thaw(item) for item in value]
+    return plain(value)

@@ -18,6 +18,8 @@ from typing import Any, ClassVar, Final, TypeVar, get_origin, overload
 import msgspec
 
 from openoutcry.errors import InvalidEvent
+from openoutcry.events.fields import sound_of
+from openoutcry.events.foreign import shown
 from openoutcry.events.types import EventType, member_name, type_name
 
 _C = TypeVar("_C", bound=type)
@@ -78,6 +80,7 @@ def settle() -> None:
         if getattr(cls, "__struct_config__", None) is None:
             continue  # its definition raised, so it does not exist
         try:
+            _fix_fields(cls)
             _fix_type(cls)
             enter(cls, _written_name(cls), own=True)
         except InvalidEvent as problem:
@@ -95,6 +98,16 @@ def _fix_type(cls: Any) -> None:
     fixed = isinstance(default, str | Enum)
     cls._own_event_type = default if fixed else None
     cls._fixed_event_type = type_name(default) if fixed else None
+
+
+def _fix_fields(cls: Any) -> None:
+    """Note what is checked in added fields. A `timestamp` of its own is read as that of `Event`."""
+    is_sound = sound_of(cls)
+    cls._adds_fields = is_sound is not None
+    if is_sound is not None:
+        cls._is_sound = is_sound
+    if "timestamp" in _annotations(cls):
+        cls.__annotations__["timestamp"] = Any
 
 
 def _annotations(cls: type) -> dict[str, Any]:
@@ -155,6 +168,13 @@ def own_classes() -> tuple[type, ...]:
     if _announced:
         settle()
     return tuple(known.cls for known in _by_name.values() if known.own)
+
+
+def known_classes() -> tuple[KnownClass, ...]:
+    """Return the records of the registered classes."""
+    if _announced:
+        settle()
+    return tuple(_by_name.values())
 
 
 def find_by_name(name: str) -> KnownClass | None:
@@ -245,7 +265,7 @@ def event_type_of(event: object) -> str:
         found = event.event_type  # type: ignore[attr-defined]
     except AttributeError:
         raise InvalidEvent(
-            f"{event!r}: a {type(event).__name__} has no event_type; "
+            f"{shown(event)}: a {type(event).__name__} has no event_type; "
             f"publish Events, or objects that have an event_id and an event_type",
         ) from None
     kind = type(found)

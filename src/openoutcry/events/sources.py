@@ -112,6 +112,11 @@ def new_timestamp_ns() -> int:
     return _sources.now_ns()
 
 
+def source_ns() -> int:
+    """Return the time that the source of timestamps reads now, without making a timestamp."""
+    return _sources.fresh_ns()
+
+
 def new_name() -> str:
     """Return a fresh unique name that is not an event id: never derived, not even in a handler."""
     try:

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 from openoutcry.errors import InvalidEvent
+from openoutcry.events.foreign import shown
 
 
 class EventType(StrEnum):
@@ -46,7 +47,7 @@ def type_name(value: object) -> str:
     plain = value.value if isinstance(value, Enum) else value
     if not isinstance(plain, str) or not plain:
         raise InvalidEvent(
-            f"event_type = {value!r}: must be a non-empty string or an Enum member whose value is one; "
+            f"event_type = {shown(value)}: must be a non-empty string or an Enum member whose value is one; "
             f"use a member of EventType or a string of your own",
         )
     return _MEMBERS.get(plain) or str(plain)

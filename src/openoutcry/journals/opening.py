@@ -11,6 +11,7 @@ from openoutcry.journals.engines import Connection, EngineName, choose, connect
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import MarksFile
 from openoutcry.journals.migration import migrate
+from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.rows import KEY_BYTES_MAX, KEY_BYTES_MIN, Chain, Row
 from openoutcry.journals.verifying import gaps_of, judge
 from openoutcry.ports import CursorState
@@ -69,6 +70,12 @@ def open_file(path: str | Path, key: bytes | None, engine: EngineName, *, floor:
     chain = chain_of(key)
     choose(engine)
     real = Path(os.path.realpath(path))
+    with refusals_of(real):
+        return _open_file(real, chain, engine, floor)
+
+
+def _open_file(real: Path, chain: Chain, engine: EngineName, floor: int) -> Opened:
+    Path(f"{real}-marks").exists()  # a name that is too long for that makes no file
     _make(real)
     marks = MarksFile(Path(f"{real}-marks"))
     db: Connection | None = None
@@ -91,10 +98,6 @@ def _make(path: Path) -> None:
     except FileExistsError:
         if not path.is_file():
             raise NotAJournal(f"{path} is no file; give the journal a file of its own") from None
-    except OSError as problem:
-        raise JournalError(
-            f"{path} cannot be made: {problem.strerror}; see that its folder exists"
-        ) from problem
     else:
         sync_folder(path)
 

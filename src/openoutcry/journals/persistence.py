@@ -55,10 +55,8 @@ class EventPersistence:
         source: The settings of a journal to open, or an open journal. None is `PersistenceConfig()`.
         owned: Tells of a bus that uses the journal which subscriptions are its own. With it, nothing can be
             persisted here, and those subscriptions are read only.
+        check: Raises where a call of that name may not be made: the journal of a bus belongs to its loop.
         wall_ns: Where the time of admission comes from, in nanoseconds since 1970.
-
-    Attributes:
-        journal: The journal.
 
     """
 
@@ -67,20 +65,28 @@ class EventPersistence:
         source: PersistenceConfig | Journal | None = None,
         *,
         owned: Callable[[str], bool] | None = None,
+        check: Callable[[str], None] | None = None,
         wall_ns: Callable[[], int] = new_timestamp_ns,
     ) -> None:
         self._opened_here = source is None or isinstance(source, PersistenceConfig)
         if source is None or isinstance(source, PersistenceConfig):
             settings = source or PersistenceConfig()
             source = SqliteJournal(settings.path, key=settings.key, engine=settings.engine)
-        self.journal: Journal = source
+        self._journal: Journal = source
         self._owned = owned
+        self._check = check or _anywhere
         self._wall_ns = wall_ns
 
     @classmethod
     def open(cls, path: str | Path, *, key: bytes | None = None) -> Self:
         """Open a journal file, and make it if there is none."""
         return cls(PersistenceConfig(path=Path(path), key=key))
+
+    @property
+    def journal(self) -> Journal:
+        """The journal."""
+        self._check("persistence")
+        return self._journal
 
     @property
     def path(self) -> Path | None:
@@ -103,6 +109,7 @@ class EventPersistence:
         self, events: Iterable[Any], level: str = "process", lane: str | None = None
     ) -> list[int]:
         """Keep some events in one commit, all or none, and return their positions. See `persist`."""
+        self._check("persist")
         if self._owned is not None:
             raise JournalError(
                 "this journal is a bus's: publish the event on the bus, which then persists it"
@@ -171,6 +178,7 @@ class EventPersistence:
         return self._settle(event, subscription, letter)
 
     def _check_own(self, subscription: str) -> None:
+        self._check("persistence")
         if self._owned is not None and self._owned(subscription):
             raise JournalError(
                 f"{subscription!r} is a subscription of the running bus, which settles its events itself: "
@@ -294,6 +302,7 @@ class EventPersistence:
         not settled, unless `past_cursors`; before the journal of a bus, never. As long as nobody has settled
         anything, everything is pending. Dead letters keep their events.
         """
+        self._check("cleanup")
         if older_than_s is None and keep_count is None:
             raise ConfigError(
                 "cleanup: neither older_than_s nor keep_count is given; say what is to be forgotten"
@@ -330,7 +339,7 @@ class EventPersistence:
     def close(self) -> None:
         """Sync and close the journal, if it was opened here; one that was handed in stays with its owner."""
         if self._opened_here:
-            self.journal.close()
+            self._journal.close()
 
     def __enter__(self) -> Self:
         return self
@@ -341,7 +350,7 @@ class EventPersistence:
         self.close()
 
     def __repr__(self) -> str:
-        return f"EventPersistence({self.journal!r})"
+        return f"EventPersistence({self._journal!r})"
 
 
 def _entry(event: Any, lane: str | None, level: Level, wall_ns: int) -> Entry:
@@ -357,6 +366,10 @@ def _entry(event: Any, lane: str | None, level: Level, wall_ns: int) -> Entry:
         texts = {name: value for name, value in said.items() if isinstance(value, str)}
         header = Header(event_id=event.event_id, event_type=event_type, **texts)
     return Entry(event.event_id, payload, lane, level, wall_ns, header)
+
+
+def _anywhere(_call: str) -> None:
+    """Let every call pass."""
 
 
 def _told(error: BaseException) -> tuple[str, str]:

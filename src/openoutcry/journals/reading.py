@@ -11,6 +11,7 @@ from openoutcry.journals import saved, schema
 from openoutcry.journals.engines import Connection, EngineName, connect
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import chain_of
+from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.rows import Chain
 from openoutcry.journals.verifying import Anchor, Progress, Verified, verify
 from openoutcry.ports import BuriedEvent, CursorState, Filter, Stored, Suspect
@@ -38,7 +39,9 @@ class JournalReader:
         self, path: str | Path, *, key: bytes | None = None, engine: EngineName = "auto", held: bool = True
     ) -> None:
         self.path = Path(os.path.realpath(path))
-        if not self.path.is_file():
+        with refusals_of(self.path):
+            is_there = self.path.is_file()
+        if not is_there:
             raise NotAJournal(f"{self.path} does not exist; name the file that a bus writes to")
         try:
             self._db: Connection = connect(self.path, engine, "ro")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,11 +15,13 @@ from openoutcry.journals.engines import Connection, EngineName, connect, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import WRITTEN, MarksFile
 from openoutcry.journals.opening import Opened, chain_of, open_file, sync_folder
+from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.rows import Chain, Row, is_urgent
 from openoutcry.journals.verifying import Progress, judge
 from openoutcry.ports import BuriedEvent, Changes, CursorState
 
 _BATCHES_PER_COMMIT: Final = 64
+Placing = Callable[[], AbstractContextManager[None]]
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -46,12 +48,13 @@ def recover_into(
     key: bytes | None = None,
     engine: EngineName = "auto",
     progress: Progress | None = None,
+    placing: Placing = nullcontext,
 ) -> Recovered:
     """Build a new journal, a new generation, from the rows of an old one that verify.
 
     Close the old one first; it stays as it is. A batch is copied if it and the checksum that stands before
     it agree, so that a damaged batch costs itself and, at worst, its neighbour. `progress` is called as in
-    `verify`.
+    `verify`; within `placing` the new file is given its name, unless that raises.
 
     Raises:
         JournalLocked: A process writes to the old file, or to the new one.
@@ -61,27 +64,38 @@ def recover_into(
 
     """
     old, new = Path(source).resolve(), Path(os.path.realpath(target))
-    if new.exists():
-        raise JournalError(f"{new} exists; name a file that does not")
-    if not old.is_file():
-        raise JournalError(f"{old} is no file; put the journal back, or name the one that is to be recovered")
-    guard = MarksFile(Path(f"{old}-marks"))
+    with refusals_of(new):
+        if new.exists():
+            raise JournalError(f"{new} exists; name a file that does not")
+    with refusals_of(old):
+        if not old.is_file():
+            raise JournalError(
+                f"{old} is no file; put the journal back, or name the one that is to be recovered"
+            )
+        guard = MarksFile(Path(f"{old}-marks"))
     try:
-        return _recover(old, new, lambda db: _left(db, guard), key, engine, progress)
+        return _recover(old, new, lambda db: _left(db, guard), key, engine, progress, placing)
     finally:
         guard.close(remove=True)
 
 
 def recover_beside(
-    source: Path, target: Path, marks: MarksFile, *, key: bytes | None, engine: EngineName
+    source: Path,
+    target: Path,
+    marks: MarksFile,
+    *,
+    key: bytes | None,
+    engine: EngineName,
+    progress: Progress | None = None,
+    placing: Placing = nullcontext,
 ) -> Recovered:
     """Do as `recover_into` does with a file that this process has open, on any thread.
 
     Nothing may be written to it meanwhile. What is in flight goes on, so no call becomes a suspect.
     """
     if not marks.stands_at(Path(f"{source}-marks")):  # a copy was put in its place, whose lock is not ours
-        return recover_into(source, target, key=key, engine=engine)
-    return _recover(source, target, lambda _db: _Left(marks.written), key, engine, None)
+        return recover_into(source, target, key=key, engine=engine, progress=progress, placing=placing)
+    return _recover(source, target, lambda _db: _Left(marks.written), key, engine, progress, placing)
 
 
 def _recover(
@@ -91,6 +105,7 @@ def _recover(
     key: bytes | None,
     engine: EngineName,
     progress: Progress | None,
+    placing: Placing,
 ) -> Recovered:
     chain = chain_of(key)
     db = _connect(old, engine)
@@ -98,7 +113,7 @@ def _recover(
         if schema.is_empty(db, old):
             raise JournalError(f"{old} is empty; there is nothing to recover")
         schema.lend(db)
-        return _build(Log(db, old), new, chain, key, engine, progress, left(db))
+        return _build(Log(db, old), new, chain, key, engine, progress, left(db), placing)
     finally:
         db.close()
 
@@ -136,6 +151,7 @@ def _build(
     engine: EngineName,
     progress: Progress | None,
     left: _Left,
+    placing: Placing,
 ) -> Recovered:
     """Build the new journal under another name, so that there is a whole one under its own, or none."""
     making = new.with_name(f"{new.name}-recovering")
@@ -156,9 +172,10 @@ def _build(
         opened.db.close()
         os.close(opened.wal)
         opened.marks.close()
-    for ending in ("-marks", ""):
-        Path(f"{making}{ending}").replace(f"{new}{ending}")
-    sync_folder(new)
+    with placing():
+        for ending in ("-marks", ""):
+            Path(f"{making}{ending}").replace(f"{new}{ending}")
+        sync_folder(new)
     return Recovered(new, copier.copied, tuple(copier.lost), beside)
 
 

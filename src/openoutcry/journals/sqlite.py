@@ -24,6 +24,7 @@ from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import SYNCED, WRITTEN
 from openoutcry.journals.opening import identities, leave_alone, open_file
+from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
 from openoutcry.journals.rows import Row, event_ids, pack
 from openoutcry.journals.stems import Stems
@@ -105,7 +106,8 @@ class SqliteJournal:
         self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems))
         self._barred: JournalError | None = None
         self._closed = False
-        self.places = identities(self.path)
+        with refusals_of(self.path):
+            self.places = identities(self.path)
         forks.watch(self)
 
     # Writing

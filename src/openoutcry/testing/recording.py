@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from openoutcry import EventBus
-from openoutcry.runtime.delivery.subscription import EVERYTHING, selectors_of, takes
+from openoutcry.events import EVERYTHING
+from openoutcry.runtime.delivery.subscription import selectors_of, takes
 
 NAME = "openoutcry.testing"
 LINE_MOST = 120

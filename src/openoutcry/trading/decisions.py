@@ -6,6 +6,7 @@ from typing import Final
 from openoutcry.events import Event, EventType, FrozenDict
 from openoutcry.events.checks import (
     INF,
+    NO_TEXTS,
     refuse,
     settle_figures,
     settle_flag,
@@ -34,7 +35,7 @@ class SignalEvent(Event, kw_only=True):
     target_price: float | None = None
     stop_loss: float | None = None
     rationale: str = ""
-    data_sources: tuple[str, ...] = ()
+    data_sources: tuple[str, ...] = NO_TEXTS
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
@@ -51,7 +52,7 @@ class SignalEvent(Event, kw_only=True):
             and type(self.rationale) is str
         ):
             self._settle()
-        if self.data_sources != ():
+        if self.data_sources is not NO_TEXTS:
             settle_texts(self, "data_sources")
         if self.target_price is not None and not (
             type(self.target_price) is float and -INF < self.target_price < INF
@@ -80,7 +81,7 @@ class DecisionEvent(Event, kw_only=True):
     limit_price: float | None = None
     stop_price: float | None = None
     rationale: str = ""
-    contributing_signals: tuple[str, ...] = ()
+    contributing_signals: tuple[str, ...] = NO_TEXTS
     """The event ids of the signals that led to it."""
     conviction_score: float = 0.0
     """From 0 to 1."""
@@ -102,7 +103,7 @@ class DecisionEvent(Event, kw_only=True):
             settle_number(self, "quantity", above=0.0)
             settle_number(self, "conviction_score", low=0.0, high=1.0)
             settle_text(self, "rationale", empty=True)
-        if self.contributing_signals != ():
+        if self.contributing_signals is not NO_TEXTS:
             settle_texts(self, "contributing_signals")
         check_order_terms(self)
 
@@ -118,7 +119,7 @@ class ValidatedDecisionEvent(Event, kw_only=True):
     """The quantity that may be traded; None for that of the decision."""
     side: OrderSide | None = None
     risk_metrics: Mapping[str, float] = _NO_FIGURES
-    compliance_checks: tuple[str, ...] = ()
+    compliance_checks: tuple[str, ...] = NO_TEXTS
     """The names of the checks that were made."""
     rejection_reason: str | None = None
 
@@ -132,7 +133,7 @@ class ValidatedDecisionEvent(Event, kw_only=True):
             settle_member(self, "side", OrderSide)
         if self.risk_metrics is not _NO_FIGURES:
             settle_figures(self, "risk_metrics")
-        if self.compliance_checks != ():
+        if self.compliance_checks is not NO_TEXTS:
             settle_texts(self, "compliance_checks")
         settle_text(self, "rejection_reason", none=True)
         self._check_verdict()

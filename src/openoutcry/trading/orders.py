@@ -2,7 +2,7 @@
 
 from openoutcry.errors import IllegalTransition
 from openoutcry.events import Event, EventType
-from openoutcry.events.checks import INF, settle_count, settle_member, settle_number, settle_text
+from openoutcry.events.checks import INF, settle_member, settle_moment, settle_number, settle_text
 from openoutcry.trading.pricing import check_order_terms
 from openoutcry.trading.words import ORDER_TRANSITIONS, OrderSide, OrderState, OrderType, TimeInForce
 
@@ -151,4 +151,4 @@ class TransactionReportEvent(Event, kw_only=True):
         settle_member(self, "side", OrderSide)
         settle_number(self, "quantity", above=0.0)
         settle_number(self, "price")
-        settle_count(self, "executed_at_ns", none=True)
+        settle_moment(self, "executed_at_ns")

@@ -48,7 +48,13 @@ class Which(msgspec.Struct, frozen=True, kw_only=True):
 _CONDITIONS = (
     click.option("--id", "letter_ids", type=int, multiple=True, metavar="ID", help="This letter; repeat it."),
     click.option("--subscription", metavar="NAME", help="Of this subscription."),
-    click.option("--type", "event_type", metavar="TYPE", help="Of this event type."),
+    click.option(
+        "--type",
+        "event_type",
+        metavar="TYPE",
+        callback=lambda _context, _parameter, name: name and options.type_name(name),
+        help="Of this event type.",
+    ),
     click.option(
         "--since",
         "since_ns",

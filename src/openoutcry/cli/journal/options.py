@@ -10,6 +10,8 @@ from typing import Any, Final
 import click
 
 from openoutcry.cli.mistakes import Mistake
+from openoutcry.errors import ConfigError
+from openoutcry.events import check_type_name
 from openoutcry.ports import Filter
 from openoutcry.units import NS_PER_S
 
@@ -77,7 +79,18 @@ until = click.option("--until", "until_ns", type=INSTANT, metavar="TIME", help="
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """Accept `--type fill,order` and a repeated option."""
-    return tuple(dict.fromkeys(name.strip() for part in value for name in part.split(",") if name.strip()))
+    return tuple(
+        dict.fromkeys(type_name(name.strip()) for part in value for name in part.split(",") if name.strip())
+    )
+
+
+def type_name(name: str) -> str:
+    """Return the name of an event type, or raise `Mistake` for one that is misspelt."""
+    try:
+        check_type_name(name, ConfigError, "--type")
+    except ConfigError as problem:
+        raise Mistake(str(problem)) from problem
+    return name
 
 
 _FILTERS: Final = (

@@ -1,10 +1,9 @@
-"""Access: who may publish what. It checks the thread, the bus's phase, the event, and who may release."""
+"""Access: who may publish what. It checks the bus's phase, the event, and who may release."""
 
-from threading import get_ident
 from typing import Any
 
 from openoutcry.core.halts import is_release
-from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError, WrongThread
+from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
 from openoutcry.runtime.delivery.causation import current, restored
 from openoutcry.runtime.delivery.state import BusState
@@ -25,26 +24,13 @@ class Access:
     def __init__(self, bus: BusState, releasers: frozenset[str]) -> None:
         self._bus = bus
         self._releasers = releasers
-        self._thread = get_ident()
         self.taken: set[str] = set()
-
-    def run_on(self, thread: int) -> None:
-        """The bus runs on this thread from now on."""
-        self._thread = thread
 
     @property
     def closed(self) -> str:
         """`stopping` or `stopped`, when nothing is admitted from outside; else empty."""
         phase = self._bus.phase
         return phase if phase in _CLOSED else ""
-
-    def check_thread(self, call: str) -> None:
-        """Raise `WrongThread` unless this is the thread of the bus. One that is stopped has none."""
-        if get_ident() != self._thread and self._bus.phase != "stopped":
-            raise WrongThread(
-                f"{call} was called from a thread that does not own this bus; use publish_threadsafe there, "
-                "or loop.call_soon_threadsafe for anything else"
-            )
 
     def check_effects(self) -> None:
         """Raise `PublishError` inside of what restores an agent's memory, and in the tasks that it spawns."""

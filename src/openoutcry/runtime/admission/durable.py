@@ -35,6 +35,8 @@ class DurableAdmission:
                     )
                 return Level.MEMORY
             store = self._slot.open()
+        if not self._bus.running:
+            store.commits.move_here()
         return store.level_of(event_type, asked)
 
     def stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:

@@ -1,6 +1,6 @@
 """The hot path of admission: events within the credit that the last look at the mailboxes has granted.
 
-An event passes here if its class is known, credit is left, the thread is the bus's and its id is new. An
+An event passes here if its class is known, credit is left, its loop runs in this thread and its id is new. An
 event of a plain class is staged for the next delivery, one of a durable class for the next commit. Whatever
 else it is (a kill switch, a duplicate, the first of its class, one too many), the answer is "not here",
 nothing has changed, and `Admission` looks at everything.
@@ -9,7 +9,7 @@ nothing has changed, and `Admission` looks at everything.
 longer. Everybody else reads and writes the cells through `FastPath`.
 """
 
-from asyncio import get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable, Coroutine
 from threading import get_ident
 from types import CellType
@@ -23,6 +23,7 @@ from openoutcry.runtime.delivery.causation import Tracker, outbox_of, stamp_caus
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Commit, Committer
+from openoutcry.runtime.ownership import NOWHERE, place_of
 
 Publish = Callable[..., Coroutine[Any, Any, bool]]
 
@@ -75,7 +76,7 @@ class FastPath:
         self.durable: dict[type, tuple[Level, str]] = {}
         self.publish, self.admit, cells = _hot(bus, self.dispatcher, self._plain, self.durable, slow)
         self._batch_class, self._credit, self._high = cells["batch_class"], cells["credit"], cells["high"]
-        self._thread, self._tracker, self._commits = cells["thread"], cells["tracker"], cells["commits"]
+        self._place, self._tracker, self._commits = cells["place"], cells["tracker"], cells["commits"]
         self._now, self._before, self._remember = cells["now"], cells["before"], cells["remember"]
         self._looked_at = self._granted = 0
         self.ids_moved(bus.seen.now, bus.seen.before)
@@ -124,12 +125,21 @@ class FastPath:
         self.durable.clear()
 
     def is_durable(self, event: Any) -> bool:
-        """Whether an event's class is known to be durable; False on other threads."""
-        return event.__class__ in self.durable and get_ident() == self._thread.cell_contents
+        """Whether an event's class is known to be durable; False on other threads and loops."""
+        return event.__class__ in self.durable and get_ident() == self._here
 
-    def run_on(self, thread: int, tracker: Tracker) -> None:
-        """Note on which thread the bus runs, and the tracker of its loop."""
-        self._thread.cell_contents = thread
+    @property
+    def _here(self) -> int | None:
+        """In which thread the loop of the bus runs at this moment."""
+        return self._place.cell_contents._thread_id  # type: ignore[no-any-return]  # noqa: SLF001 - see `ownership`
+
+    def leave(self) -> None:
+        """Let nothing pass here any more: the bus has no loop."""
+        self._place.cell_contents = NOWHERE
+
+    def run_on(self, loop: AbstractEventLoop, tracker: Tracker) -> None:
+        """Note on which loop the bus runs, and the tracker of that loop."""
+        self._place.cell_contents = place_of(loop)
         self._tracker.cell_contents = tracker
 
     # -- many at once -------------------------------------------------------------------------------
@@ -140,7 +150,7 @@ class FastPath:
         The list must not change afterwards.
         """
         credit, now, before = self._credit.cell_contents, self._now.cell_contents, self._before.cell_contents
-        if credit < len(events) or get_ident() != self._thread.cell_contents:
+        if credit < len(events) or get_ident() != self._here:
             return False
         classes: set[Any] = set(map(type, events))
         is_plain = classes <= self._plain
@@ -227,7 +237,7 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
     append, carefully = staged.append, slow.publish
     batch_class: Any = None
     credit = high = 0
-    thread = get_ident()
+    place: Any = NOWHERE
     tracker = Tracker(None)
     now: set[str] = set()
     before: set[str] = set()
@@ -241,7 +251,7 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
             and credit > 0
             and not priority
             and level is None
-            and get_ident() == thread
+            and get_ident() == place._thread_id  # noqa: SLF001 - see `ownership`
         ):
             event_id = event.event_id
             if event_id not in now and event_id not in before:
@@ -267,7 +277,7 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
 
     def admit(event: Any, vote: Vote | None = None) -> Commit | bool:  # noqa: C901, PLR0911, PLR0912
         nonlocal batch_class, credit, high
-        if credit <= 0 or get_ident() != thread:
+        if credit <= 0 or get_ident() != place._thread_id:  # noqa: SLF001 - as above
             return False
         cls = event.__class__
         if cls is batch_class or cls in plain:

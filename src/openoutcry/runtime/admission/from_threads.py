@@ -147,7 +147,14 @@ class ThreadIntake:
                     joiner.set_result(None)
 
     def put(self, event: Any, *, priority: bool) -> "Future[bool]":
-        """Hand in an event from any thread. The future has the answer that `publish` would give."""
+        """Hand in an event from any thread. The future has the answer that `publish` would give.
+
+        Raises `ForkedBus` in a forked child, and `LoopClosed` where the loop was closed without a stop.
+        """
+        ownership = self._bus.ownership
+        ownership.check_process("publish_threadsafe")
+        if ownership.is_stranded:
+            ownership.check("publish_threadsafe")
         future: Future[bool] = Future()
         future.set_running_or_notify_cancel()
         try:
@@ -185,7 +192,7 @@ class ThreadIntake:
         try:
             # In a context of its own: what gathered is of many threads, and nobody's handler published it.
             self._bus.loop.call_soon_threadsafe(self.take_in, context=Context())
-        except RuntimeError:  # the loop was closed without a stop: what gathers waits for the next start
+        except RuntimeError:  # it was closed a moment ago: what has gathered waits for the next start
             self._notified = False
 
     def take_in(self) -> None:
@@ -204,6 +211,10 @@ class ThreadIntake:
         for queue in (alone, self._high, self._normal):
             queue.go_on()
         self._check_empty()
+
+    def forked(self) -> None:
+        """In a forked child: another thread may have held the lock at that moment."""
+        self._lock = Lock()
 
     def give_up_loop(self) -> None:
         """The loop was closed: what has no answer waits for the next one."""

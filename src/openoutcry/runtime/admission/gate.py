@@ -71,7 +71,7 @@ class Admission:
 
     Attributes:
         access: Who may publish what.
-        check_thread: Raises `WrongThread` on a thread that is not the bus's.
+        check_thread: Raises where a call may not be made: `Ownership.check` of the bus.
         fast_path: The hot path.
         dispatcher: Where what is admitted is delivered from.
         slot: Where the journal is opened, when the first event needs it.
@@ -86,7 +86,7 @@ class Admission:
     ) -> None:
         self._bus = bus
         self.access = Access(bus, releasers)
-        self.check_thread = self.access.check_thread
+        self.check_thread = bus.ownership.check
         self.seen = bus.seen
         self.fast_path = FastPath(bus, self)
         self.dispatcher = self.fast_path.dispatcher
@@ -402,15 +402,15 @@ class Admission:
 
     # -- life ---------------------------------------------------------------------------------------
 
-    def open_on(self, thread: int, tracker: Tracker) -> None:
-        """The bus runs on this thread from now on."""
-        self.access.run_on(thread)
-        self.fast_path.run_on(thread, tracker)
+    def open_on(self, loop: asyncio.AbstractEventLoop, tracker: Tracker) -> None:
+        """The bus runs on this loop from now on."""
+        self.fast_path.run_on(loop, tracker)
 
     def close(self) -> None:
         """Admit nothing on credit any more: the bus is stopping, or has stopped."""
         self.fast_path.forget_classes()
         self.fast_path.grant(0, 0)
+        self.fast_path.leave()
         self.room.ask_again()
         if self.access.closed == "stopped":
             self.kill_switches.stopped()

@@ -238,7 +238,7 @@ class KillSwitches:
             self._timer = None
         for waiting, future in self._unhandled:
             names = sorted({s.name for s, switch in waiting if not _is_over(s, switch)})
-            if future.done():
+            if future.done() or future.get_loop().is_closed():  # nobody waits there any more
                 continue
             if names:
                 future.set_exception(
@@ -281,7 +281,7 @@ class KillSwitches:
 
     async def release(self, event: KillSwitchEvent) -> None:
         """Publish a release with the authority of its source, whose releaser this was called by."""
-        self._access.check_thread("release")
+        self._bus.ownership.check("release")
         event_type = self._access.check(event, is_authorised=True)
         level = self._durable.level(event_type, None)
         verdict = self.admit(event, level)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import BackpressureLevel, Refusal, Wait
 from openoutcry.runtime.admission.fast_path import FastPath
-from openoutcry.runtime.delivery.state import BusState, guarded
+from openoutcry.runtime.delivery.state import BusState
 
 log = logging.getLogger("openoutcry")
 
@@ -105,7 +105,7 @@ class Room:
             fullest,
         )
         for callback in self.callbacks:
-            guarded(callback, level)
+            self._bus.guard(callback, level)
 
     # -- waiting for it -----------------------------------------------------------------------------
 

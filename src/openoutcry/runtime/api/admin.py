@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 class Admin:
     """What an operator can do to a bus. It is `bus.admin`.
 
-    Like the bus, it belongs to one event loop: called on another thread, every verb raises `WrongThread`.
+    Like the bus it belongs to one event loop: every verb raises as `publish` does where it may not be called.
     """
 
     def __init__(self, bus: BusState, admission: Admission, lifecycle: Lifecycle) -> None:
@@ -47,6 +47,7 @@ class Admin:
             NotSubscribed: No subscription has this name.
 
         """
+        self._admission.check_thread("pause")
         subscription = self._bus.router.named(name)
         subscription.pause()
         return subscription.state()
@@ -63,6 +64,7 @@ class Admin:
             NotSubscribed: No subscription has this name.
 
         """
+        self._admission.check_thread("resume")
         subscription = self._bus.router.named(name)
         subscription.resume()
         return subscription.state()

@@ -5,6 +5,7 @@ from openoutcry.errors import ConfigError
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.rounds import Rounds
 from openoutcry.units import NS_PER_S
 
@@ -25,16 +26,18 @@ def persistence_of(
 
 def state_of(config: BusConfig, clock: Clock) -> BusState:
     """Return the state that the parts of a bus share."""
-    history, window_ns = History(config.history_size), int(config.dedup_window_s * NS_PER_S)
+    window_ns = int(config.dedup_window_s * NS_PER_S)
+    history = History(config.history_size, config.history_bytes_most)
     seen = SeenIds(config.dedup_window, window_ns)
     return BusState(config.max_queue_size, config.backpressure, clock, history, seen)
 
 
-def rounds_of(config: BusConfig, clock: Clock | None) -> Rounds:
+def rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership) -> Rounds:
     """Return the rounds of a bus."""
     return Rounds(
         signal_timeout_s=config.signal_timeout,
         barrier_timeout_s=config.barrier_timeout,
         stand_in_max_age_s=config.stand_in_max_age,
         clock=clock,
+        ownership=ownership,
     )

@@ -34,8 +34,9 @@ from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
 from openoutcry.runtime.delivery.consumers import Consumers
+from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
-from openoutcry.runtime.delivery.subscription import Handler, Subscription
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.rounds.barriers import SignalBarrier
@@ -55,8 +56,10 @@ class EventBus:
         await bus.join()
     ```
 
-    The bus belongs to one event loop; other threads call `publish_threadsafe` and nothing else: the other
-    methods raise `WrongThread` there. Operators' verbs are on `bus.admin`.
+    It may be made and subscribed to in any thread, one after the other. From `start` to `stop` it belongs
+    to one event loop: other threads call `publish_threadsafe` and `is_running`, and everything else raises
+    `WrongThread` there, `WrongLoop` on another loop, `LoopClosed` when the loop was closed without a stop,
+    and `ForkedBus` in a forked child. Operators' verbs are on `bus.admin`.
 
     Args:
         max_queue_size: The most events that wait in the fullest gating mailbox.
@@ -70,6 +73,8 @@ class EventBus:
         clock: Where time comes from; by default the running loop's own clock (a virtual one), or the
             machine's.
         history_size: How many events are kept for `get_event_history`.
+        history_bytes: About how many bytes they may take in memory; by default 64 MiB or, if more, 4 KiB for
+            each of `history_size`. Beyond that the oldest go; with a journal they are read from there.
         dedup_window: An `event_id` is recognised as a duplicate until this many further events were
             accepted, and always while its event waits or is in flight.
         dedup_window_s: The id is forgotten after this time as well, in seconds.
@@ -102,6 +107,7 @@ class EventBus:
         *,
         clock: Clock | None = None,
         history_size: int = 10_000,
+        history_bytes: int | None = None,
         dedup_window: int = 8_192,
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
@@ -115,6 +121,7 @@ class EventBus:
             barrier_timeout=barrier_timeout,
             backpressure=backpressure_config or BackpressureConfig(),
             history_size=history_size,
+            history_bytes=history_bytes,
             dedup_window=dedup_window,
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
@@ -127,7 +134,7 @@ class EventBus:
         make_slot = partial(StoreSlot, bus, config.persistence, journal, clock)
         self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
-        self._rounds = rounds = rounds_of(config, clock)
+        self._rounds = rounds = rounds_of(config, clock, bus.ownership)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = lifecycle = Lifecycle(
             self, bus, consumers, admission, intake, rounds, config, clock
@@ -175,7 +182,7 @@ class EventBus:
             InvalidEvent: It is not an event, or cannot be encoded.
             NotAuthorised: Its source may not publish it.
             BusClosed: The bus is stopping or stopped.
-            WrongThread: The call came from another thread.
+            WrongThread: Another thread or loop called it, a forked child, or the loop was closed.
             JournalFull, JournalLocked: The journal takes nothing at the moment; nothing was accepted.
             JournalDead: A write or sync has failed. Nothing was delivered. It is not known whether the event
                 is on the disk; publishing it again on the next journal is safe.
@@ -205,13 +212,18 @@ class EventBus:
         return await self._admission.publish_many(events, priority)
 
     def publish_threadsafe(self, event: Any, priority: bool = False) -> "Future[bool]":
-        """Publish from any thread.
+        """Publish from any thread of this process. Before the start it queues.
 
         Events of one thread keep their order; kill switches and high-priority events overtake the others. At
         most `max_queue_size` events wait for the loop; beyond that the answer is False at once.
 
         Returns:
-            A `concurrent.futures.Future` with what `publish` would return or raise.
+            A `concurrent.futures.Future` with what `publish` would return or raise. What was handed in before
+            the loop was closed waits for the next `start`, or for `stop`.
+
+        Raises:
+            LoopClosed: The loop of the bus was closed without a stop.
+            ForkedBus: This is a forked child.
 
         """
         return self._intake.put(event, priority=priority)
@@ -257,8 +269,9 @@ class EventBus:
         bus can be started again, also on another loop.
 
         Raises:
-            WrongThread: The bus is running on another event loop.
-            BusClosed: A handler called it while the bus is stopping.
+            WrongThread, WrongLoop: The bus is running on another event loop, which is not closed.
+            ForkedBus: This is a forked child of a process in which it was in use.
+            BusClosed: A handler called it while the bus is stopping, or `stop` came before it had started.
             JournalError: The journal cannot be opened, in one of the ways that the subclasses name.
 
         """
@@ -268,9 +281,19 @@ class EventBus:
         """Stop: accept nothing from outside, drain until the deadline, close the rounds, end the workers.
 
         While the bus drains, running handlers may still publish. What has not drained after `timeout_s`
-        seconds waits for the next start. A second call waits for the same stop; before `start` it closes the
-        bus. Called by a handler it returns at once, and the bus stops when the handler has returned.
-        Cancelled, the stop goes on in the background.
+        seconds waits for the next start: the calls are cancelled, and half a second later the stop is
+        over, whatever handlers, threads and disks do (but for a handler, or a disk under `sync="inline"`,
+        that blocks the loop).
+
+        A second call waits for the same stop, and may shorten it; before `start` it closes the bus, and a
+        start that is under way ends with `BusClosed`. Called by a handler it returns at once, and the bus
+        stops when the handler has returned. Cancelled, the stop goes on in the background. Where the loop was
+        closed without a stop, it works on any other loop: it closes the journal, and ends what is left.
+
+        Raises:
+            WrongThread, WrongLoop, ForkedBus: The bus is not this loop's, or not this process's.
+            JournalError: The journal could not be saved and closed as it should be. The bus is stopped.
+
         """
         await self._lifecycle.stop(timeout_s)
 
@@ -295,13 +318,15 @@ class EventBus:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the bus, draining it first."""
-        await self.stop()
+        """Stop the bus, draining it first. In a forked child an exception, such as an exit, passes."""
+        if kind is None or not self._bus.ownership.is_forked:
+            await self.stop()
 
     @property
     def is_running(self) -> bool:
-        """True while handlers are called: from `start` until `stop` has drained."""
-        return self._bus.running
+        """True while handlers are called: from `start` until `stop` has drained. Any thread may ask."""
+        self._bus.ownership.check_process("is_running")
+        return self._bus.running and not self._bus.ownership.is_stranded
 
     # -- subscribing --------------------------------------------------------------------------------
 
@@ -329,33 +354,7 @@ class EventBus:
             name: The subscription's name; by default made from the agent's and the function's.
             owner: An object whose life the subscription shares. It is held weakly: when it is gone, the bus
                 ends the subscription.
-            overflow: `gate` (waiting events count toward the bus's room, and none is dropped), `conflate`
-                (the newest per symbol is kept), `drop_oldest`, or `Conflate(key)`, `DropOldest(limit)`.
-            max_age_s: Events that are older when their turn comes are counted as expired, and not handled.
-            timeout_s: A call that takes longer is cancelled and has failed.
-            concurrency: How many calls may run at a time. Above 1 there is no order.
-            keep: `cleanup_dead_handlers` never removes it.
-            retry: What to do with failed calls: a `RetryPolicy`, or False for none. Default: three attempts.
-            breaker: When to pause the subscription because most of its events fail, so that the rest do not
-                become dead letters too: a `BreakerConfig`, or False for never. By default when 10 and at
-                least half of its last 20 events were given up.
-            durable: With a journal, how far the subscription has come is kept under its name, and after a
-                crash it gets what it had not settled. Its name must be unique and the same at every start.
-                False for one that wants only what happens while it exists.
-            outbox: With a journal, what the handler publishes is accepted when it has returned, in one commit
-                with the settling of its event, so that after a crash both or neither are there. In the
-                handler `publish` returns True at once; if the handler fails, or the commit is refused,
-                nothing was published. Kill switches and what is not journaled go out at once. One call at a
-                time.
-            restore: With a journal, a plain function that is called at every start with each event that the
-                subscription had settled, in the order of the journal and before it handles anything, so that
-                an agent can rebuild its state. It must have no effects: publishing in it raises.
-            blocking: The handler is a plain function that blocks (a database, a model, a computation), so it
-                is called in a thread of its own, one event after the other, or `concurrency` at a time. It
-                publishes with `publish_threadsafe`. A call over its time cannot be stopped; it is abandoned.
-            supersede: An attribute, such as `symbol`, or a function of the event: a newer event of the same
-                type with the same value ends the current call for the older one, which counts as conflated,
-                as do those that wait. For long calls, such as those of a language model.
+            **options: As in `SubscribeOptions`, where each is described.
 
         Raises:
             SubscriptionError: The type, the handler or an option is not usable.
@@ -400,10 +399,12 @@ class EventBus:
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """The subscriptions, in the order in which they were made."""
+        self._admission.check_thread("subscriptions")
         return tuple(self._bus.router)
 
     def subscription(self, name: str) -> Subscription:
         """Return the subscription of that name, or raise `NotSubscribed`."""
+        self._admission.check_thread("subscription")
         return self._bus.router.named(name)
 
     # -- signals and rounds -------------------------------------------------------------------------
@@ -471,8 +472,8 @@ class EventBus:
             round_id: Its id; by default a fresh one.
             roster: The agents that are expected; by default the registered ones.
             quorum: A count (int), or a share of the roster, rounded up (float); by default all of it.
-            critical: Agents without whose answer the outcome is not valid; by default those registered as
-                critical.
+            critical: Agents of the roster without whose answer the outcome is not valid; by default those
+                registered as critical.
             signal_timeout: How long to wait for all agents, in seconds; by default the bus's.
             barrier_timeout: The hard deadline, in seconds; by default the bus's.
 
@@ -601,8 +602,9 @@ class EventBus:
     def get_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
         """Return the most recent accepted events for audit, oldest first.
 
-        The newest `history_size` are in memory. With a journal it reads on there, also after a restart, in
-        the newest 16,384 entries. It is a plain call that blocks the loop; `read_event_history` reads all.
+        The newest `history_size` are in memory, if they fit into `history_bytes`. With a journal it reads on
+        there, also after a restart, in the newest 16,384 entries. It is a plain call that blocks the loop;
+        `read_event_history` reads all.
 
         Args:
             event_type: A type, a class, or a list of these; None for all.
@@ -680,7 +682,7 @@ class EventBus:
         """The persistence layer, or None if the bus has no journal. Opens the journal."""
         self._admission.check_thread("persistence")
         slot = self._admission.slot
-        return slot.open().face if slot.has_journal else None
+        return slot.open().face if slot.has_journal else None  # which checks each call as well
 
     # -- deprecated names: call bus.admin.<name> ------------------------------------------------------
 

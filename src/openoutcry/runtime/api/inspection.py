@@ -169,6 +169,7 @@ class Inspection:
 
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event."""
+        self._admission.check_thread("envelope")
         if isinstance(event, Event):
             ids = (event.correlation_id, event.causation_id, event.round_id)
         else:
@@ -244,7 +245,11 @@ class Inspection:
             "halts": self._halts(),
             "journal": None if store is None else store.status(),
             "dead_letters": sum(row["dead_lettered"] for row in books.rows),
-            "history": {"kept": bus.history.kept, "size": bus.history.size},
+            "history": {
+                "kept": bus.history.kept,
+                "size": bus.history.size,
+                "bytes": bus.history.bytes_kept,
+            },
         }
 
 

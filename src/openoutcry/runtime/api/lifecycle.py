@@ -12,11 +12,12 @@ start.
 import asyncio
 import logging
 from contextvars import Context
-from threading import get_ident
+from functools import partial
+from typing import Any, TypeVar
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.config import BusConfig, check_number
-from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, WrongThread
+from openoutcry.errors import BusClosed, JournalError, OpenOutcryError
 from openoutcry.journals import Recovered
 from openoutcry.ports import Clock, FileJournal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
@@ -31,9 +32,14 @@ from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.rounds.rounds import Rounds
 
 log = logging.getLogger("openoutcry")
+Result = TypeVar("Result")
 
 CANCEL_GRACE_S = 1.0
-"""How long a call may take to end after it was cancelled, before it is abandoned."""
+"""How long a call may take to end after it was cancelled, before it is abandoned, if there is time for it."""
+AFTERWARDS_S = 0.2
+"""What the cancelled calls, and after them the disk, have beyond the deadline of a stop."""
+MOMENT_S = 0.05
+"""The same for a start or a recovery that is ended, and for the control socket."""
 
 CONTROL_TURNS = 4
 """So many turns of the loop a kill switch has to be begun before the workers end."""
@@ -75,8 +81,11 @@ class Lifecycle:
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[Recovered] | None = None
+        self._draining: asyncio.Timeout | None = None
+        self._ends_s = 0.0
         self.can_recover = self._slot.has_file
         self.monitor = Monitor(bus, consumers, self._dispatcher.stalls, self, config.health)
+        bus.ownership.watch(self._has_something, self._forked)
 
     @property
     def state(self) -> str:
@@ -90,24 +99,33 @@ class Lifecycle:
 
     async def start(self) -> None:
         """Start the workers and deliver what was published before; wait for a stop that is under way."""
-        if self.state in ("running", "stopping") and self._bus.loop is not asyncio.get_running_loop():
-            self._give_up_loop()
+        loop, ownership = asyncio.get_running_loop(), self._bus.ownership
+        if ownership.is_stranded:
+            error = self._give_up_loop()
+            if error is not None:
+                log.error("the journal could not be closed after the loop of the bus was: %s", error)
+        ownership.check("start")
         if self._stopping is not None:
             if self._is_called_by_handler():
                 raise BusClosed("the bus is stopping, and a handler cannot wait for that; start it outside")
             await asyncio.shield(self._stopping)
-        if self._persistence is None or self.state in ("running", "stopping"):
+        if self.state in ("running", "stopping"):
+            return
+        ownership.claim(loop, "start")
+        self._leave_recovery_elsewhere()
+        if self._persistence is None:
             self._start()
             return
-        if self._starting is None or self._starting.get_loop().is_closed():
-            self._starting = asyncio.get_running_loop().create_task(
-                self._start_durable(), name="openoutcry:start"
-            )
+        if self._starting is None:
+            self._starting = loop.create_task(self._start_durable(), name="openoutcry:start")
             self._starting.add_done_callback(self._start_is_over)
-        await asyncio.shield(self._starting)
+        await _end_of(self._starting, "the bus was stopped before it had started")
 
-    def _start_is_over(self, _task: "asyncio.Task[None]") -> None:
-        self._starting = None
+    def _start_is_over(self, task: "asyncio.Task[None]") -> None:
+        if self._starting is task:
+            self._starting = None
+            if self.state in ("new", "stopped"):
+                self._bus.ownership.release()
 
     async def recover_journal(self) -> Recovered:
         """Go on in a new journal because the operator says so: recovery may try as often again."""
@@ -124,15 +142,24 @@ class Lifecycle:
             )
         if self.state == "stopping":
             raise BusClosed("the bus is stopping: recover its journal when it has stopped, or start it again")
+        self._leave_recovery_elsewhere()
         if self._recovering is None:
             self._recovering = asyncio.get_running_loop().create_task(
                 self._recover_journal(), name="openoutcry:recover", context=Context()
             )
             self._recovering.add_done_callback(self._recovery_is_over)
-        return await asyncio.shield(self._recovering)
+        return await _end_of(self._recovering, "the bus was stopped before its journal was recovered")
+
+    def _leave_recovery_elsewhere(self) -> None:
+        """Give up a recovery that was begun before the start, on another loop, which may be gone."""
+        recovering = self._recovering
+        if recovering is not None and recovering.get_loop() is not asyncio.get_running_loop():
+            self._slot.give_up_recovery()
+            self._recovering = None
 
     def _recovery_is_over(self, task: "asyncio.Task[Recovered]") -> None:
-        self._recovering = None
+        if self._recovering is task:
+            self._recovering = None
         if not task.cancelled():
             task.exception()  # whoever waits for it is told
 
@@ -148,6 +175,7 @@ class Lifecycle:
 
     async def count_unsettled(self) -> int:
         """Open the journal before the start, and return how many events some subscription has not settled."""
+        self._admission.check_thread("recover_persisted_events")
         if self._persistence is None:
             return 0
         if self.state in ("running", "stopping"):
@@ -159,6 +187,8 @@ class Lifecycle:
     async def _start_durable(self) -> None:
         """Have the agents restore their state, then start."""
         current.set(None)
+        if self._recovering is not None:
+            await asyncio.wait([self._recovering])
         store = self._slot.open()
         await store.restore()
         self._start()
@@ -182,11 +212,8 @@ class Lifecycle:
 
     def _start(self) -> None:
         bus = self._bus
-        loop = asyncio.get_running_loop()
-        if self.state in ("running", "stopping"):
-            return
-        bus.loop = loop
-        bus.set_clock(self._own_clock or clock_of_loop(bus.loop))
+        bus.loop = loop = asyncio.get_running_loop()
+        bus.set_clock(self._own_clock or clock_of_loop(loop))
         bus.busy = bus.control_waiting = 0
         bus.thread_waiting = False
         store = self._slot.store
@@ -194,8 +221,8 @@ class Lifecycle:
             store.hand_over()
         bus.running = True
         bus.phase = "running"
-        bus.tracker = install(bus.loop)
-        self._admission.open_on(get_ident(), bus.tracker)
+        bus.tracker = install(loop)
+        self._admission.open_on(loop, bus.tracker)
         self._rounds.reopen()
         for subscription in bus.router:
             subscription.moved_at = (-1, bus.clock.now_ns())
@@ -211,66 +238,85 @@ class Lifecycle:
         if not bus.busy:
             bus.rested()
 
-    def _give_up_loop(self) -> None:
+    def _give_up_loop(self) -> JournalError | None:
         """Let go of a loop that was closed without a stop, as if it had come: what was in flight waits again.
 
-        Nothing of that loop goes on: no task, no timer, and nobody who waited there.
+        Nothing of that loop goes on: no task, no timer, and nobody who waited there. Returns why the journal
+        could not be closed as it should be, if so; the rest is done.
         """
         bus = self._bus
-        assert bus.loop is not None
-        if not bus.loop.is_closed():
-            raise WrongThread(
-                "the bus is running on another event loop; stop it there before starting it here"
-            )
+        self._slot.give_up_recovery()
+        was_running = self.state in ("running", "stopping")
         bus.give_up_loop()
         self._consumers.give_up()
         self._intake.give_up_loop()
-        self._stopping = self._starting = self._recovering = self._control = None
+        self._stopping = self._starting = self._recovering = self._draining = None
+        control, self._control = self._control, None
+        if control is not None:
+            control.give_up_loop()
         self._dispatcher.stalls.end()
         self.monitor.end()
         self.monitor.journal.give_up_loop()
         self._admission.room.give_up_loop()
-        bus.phase = "stopped"
+        if was_running:
+            bus.phase = "stopped"
         self._admission.close()
         self._rounds.close_all("the loop of the bus was closed")
-        uninstall(bus.loop)
+        if was_running and bus.loop is not None:
+            uninstall(bus.loop)
+        bus.ownership.release()
         try:
             self._slot.close()
-        except JournalError:
-            log.exception("the journal could not be closed after the loop of the bus was")
+        except JournalError as error:
+            return error
+        return None
 
     async def stop(self, timeout_s: float) -> None:
         """Drain until the deadline, then end. Cancelling the call does not cancel the stop."""
         check_number("timeout_s", timeout_s, 0)
-        if self.state == "new":
+        if self._bus.ownership.is_stranded:
+            error = self._give_up_loop()
             self._close()
-            self._slot.close()
-            return
-        if self.state == "stopped":
+            if error is not None:
+                raise error
             return
         self._admission.check_thread("stop")
-        if asyncio.get_running_loop() is not self._bus.loop:
-            raise WrongThread("stop was called on another event loop than the one the bus was started on")
+        if self.state == "stopped" and self._starting is None:
+            return
+        self._leave_recovery_elsewhere()
         from_handler = self._is_called_by_handler()
-        if self._stopping is None:
-            self._bus.phase = "stopping"
-            self._admission.close()
-            self._stopping = asyncio.get_running_loop().create_task(
-                self._stop(timeout_s), name="openoutcry:stop"
-            )
+        loop = asyncio.get_running_loop()
+        if self._stopping is not None:
+            self._hurry(loop.time() + timeout_s)
+        else:
+            self._ends_s = loop.time() + timeout_s
+            self._begin_stopping()
+            self._stopping = loop.create_task(self._stop(timeout_s), name="openoutcry:stop")
         if not from_handler:
             await asyncio.shield(self._stopping)
         # A handler that stops the bus is itself in flight: the stop ends after it has returned.
 
+    def _begin_stopping(self) -> None:
+        if self.state == "running":
+            self._bus.phase = "stopping"
+            self._admission.close()
+
+    def _hurry(self, ends_s: float) -> None:
+        """Somebody else stops the bus as well, and may have less time."""
+        if ends_s < self._ends_s:
+            self._ends_s = ends_s
+            if self._draining is not None:
+                self._draining.reschedule(ends_s)
+
     async def join(self) -> None:
         """Wait until everything accepted is settled; see `EventBus.join`."""
-        self._admission.check_thread("join")
         if self._is_called_by_handler():
             raise OpenOutcryError(
                 "join was called by a handler, whose own event it would wait for; call it outside"
             )
         dispatcher = self._dispatcher
         while True:
+            self._admission.check_thread("join")  # it may have been started elsewhere meanwhile
             if await self._wait_for_arrivals():
                 continue
             held = dispatcher.staged or dispatcher.before_start
@@ -287,38 +333,73 @@ class Lifecycle:
         return who is not None and who.bus is self._bus and who.running
 
     async def _stop(self, timeout_s: float) -> None:
+        """Stop, by half a second after `_ends_s`, whatever handlers and disks do."""
         bus = self._bus
+        left_s = partial(self._left_s, asyncio.get_running_loop())
         current.set(None)
+        try:
+            await self._end_task(self._starting, 0)
+            self._begin_stopping()  # it may have started a moment ago
+            was_running = self.state == "stopping"
+            if was_running:
+                await self._drain_within(timeout_s)
+            self.monitor.end()
+            await self._end_task(self._recovering, left_s(0))
+            await self.monitor.journal.end()
+            await self._begin_kill_switches()
+            bus.running = False
+            self._dispatcher.stalls.end()
+            await self._consumers.stop(min(left_s(), CANCEL_GRACE_S))
+            problem = await self._slot.save(left_s())
+            self._close()
+            if was_running and bus.loop is not None:
+                uninstall(bus.loop)
+            control, self._control = self._control, None
+            if control is not None:
+                await control.stop(MOMENT_S)
+            self._slot.close(as_it_is=isinstance(problem, TimeoutError))
+        finally:
+            self._stopping = None
+            bus.ownership.release()
+            bus.stopped()
+        if isinstance(problem, TimeoutError):
+            raise JournalError(
+                f"the disk did not answer within the {timeout_s:.3g} s of the stop, so nobody knows what of "
+                "the journal survives a power cut; see to the disk, or give stop() a longer timeout_s"
+            )
+        if problem is not None:
+            raise problem
+
+    def _left_s(self, loop: asyncio.AbstractEventLoop, least_s: float = AFTERWARDS_S) -> float:
+        """How long the next step of the stop may take."""
+        return max(self._ends_s - loop.time(), least_s)
+
+    async def _drain_within(self, timeout_s: float) -> None:
         self._rounds.close_all("the bus is stopping")  # a handler may be waiting for one
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(self._ends_s) as self._draining:
                 await self._drain()
         except TimeoutError:
-            left = sum(s.mailbox.waiting + s.mailbox.in_flight for s in bus.router)
+            left = sum(s.mailbox.waiting + s.mailbox.in_flight for s in self._bus.router)
             log.warning(
                 "the bus stops after %.3g s with %d deliveries not ended; they wait for the next start",
                 timeout_s,
                 left,
             )
-        self.monitor.end()
-        await self.monitor.journal.end()
-        if self._recovering is not None:
-            await asyncio.wait([self._recovering])
-        await self._begin_kill_switches()
-        bus.running = False
-        self._dispatcher.stalls.end()
-        await self._consumers.stop(CANCEL_GRACE_S)
-        self._close()
-        assert bus.loop is not None
-        uninstall(bus.loop)
-        self._stopping = None
-        try:
-            if self._control is not None:
-                await self._control.stop()
-                self._control = None
-            self._slot.close()
         finally:
-            bus.stopped()
+            self._draining = None
+
+    async def _end_task(self, task: "asyncio.Task[Any] | None", patience_s: float) -> None:
+        """Wait for a start or a recovery that is under way, then end it."""
+        if task is None or task.done():
+            return
+        if patience_s:
+            await asyncio.wait([task], timeout=patience_s)
+        if not task.done():
+            if task is self._recovering:
+                self._slot.give_up_recovery()
+            task.cancel()
+            await asyncio.wait([task], timeout=MOMENT_S)
 
     async def _begin_kill_switches(self) -> None:
         """Let the control workers that are free begin what came last, whatever the deadline."""
@@ -332,6 +413,25 @@ class Lifecycle:
         self._admission.close()
         self._rounds.close_all("the bus is stopping")
         self._intake.refuse_rest()
+
+    # -- forked ------------------------------------------------------------------------------------
+
+    def _has_something(self) -> bool:
+        """Whether a copy of the bus would hold what is not its own: an open journal, or events that wait."""
+        if self._slot.store is not None or self._starting is not None or not self._intake.empty:
+            return True
+        waits = any(s.mailbox.waiting or s.control.waiting for s in self._bus.router)
+        return waits or bool(self._dispatcher.staged or self._dispatcher.before_start)
+
+    def _forked(self, is_parents: bool) -> None:
+        """In a forked child: of what is the parent's nothing passes or begins, should its loop run on."""
+        self._intake.forked()
+        if not is_parents:
+            return
+        self._admission.fast_path.leave()
+        self._bus.running = False
+        self._dispatcher.staged.clear()
+        self._consumers.forked()
 
     async def _drain(self) -> None:
         while True:
@@ -352,3 +452,14 @@ class Lifecycle:
         else:
             return False
         return True
+
+
+async def _end_of(task: "asyncio.Task[Result]", otherwise: str) -> Result:
+    """Wait for a task that a stop may cancel: then raise `BusClosed`. A cancelled wait leaves it going on."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        waiter = asyncio.current_task()
+        if task.cancelled() and not (waiter is not None and waiter.cancelling()):
+            raise BusClosed(otherwise) from None
+        raise

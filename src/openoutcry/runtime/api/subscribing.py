@@ -3,25 +3,27 @@
 import inspect
 import types
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import fields
 from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
 from openoutcry.config import check_number
 from openoutcry.errors import DuplicateName, JournalError, NotSubscribed, SubscriptionError
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.consumers import Consumers
-from openoutcry.runtime.delivery.options import DEFAULT_OPTIONS, Options, SubscribeOptions, options_of
-from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.subscription import (
+from openoutcry.runtime.delivery.handlers import (
     Handler,
-    Selector,
-    Subscription,
-    is_coroutine_handler,
+    check_handler,
+    is_rerun,
     qualified_name,
-    selectors_of,
-    takes,
+    signature_of,
     unwrapped,
 )
+from openoutcry.runtime.delivery.options import DEFAULT_OPTIONS, Options, SubscribeOptions, options_of
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.delivery.subscription import Selector, Subscription, selectors_of, takes
 from openoutcry.runtime.health.monitor import Monitor
+from openoutcry.spelling import warn
 
 
 class Subscribing:
@@ -53,7 +55,7 @@ class Subscribing:
         self._admission.check_thread("subscribe")
         selectors = selectors_of(event_type)
         options = options_of(**given)
-        _check_handler(handler, blocking=options.blocking)
+        check_handler(handler, blocking=options.blocking, timeout_s=options.timeout_s)
         _check_restore(options.restore, durable=options.durable)
         return self._subscribe(selectors, handler, name, options, owner)
 
@@ -69,7 +71,12 @@ class Subscribing:
         self._dispatcher.deliver()
         self._end_orphans()
         known = self._bus.router.find(handler)
-        if known is not None:
+        if known is None:
+            earlier = self._earlier_run_of(handler)
+            if earlier is not None and name in (None, earlier.name):
+                _check_same_run(earlier, options, owner)
+                return self._replace(earlier, selectors, handler)
+        else:
             _check_same(known, name, options, owner)
             known.selectors |= selectors
             self._bus.router.changed()
@@ -91,7 +98,7 @@ class Subscribing:
             share=share,
             now_ns=now_ns,
             health=self._monitor,
-            check_thread=self._admission.check_thread,
+            ownership=self._bus.ownership,
             shared_holds=self._bus.holds,
         )
         if owner is not None:
@@ -113,6 +120,27 @@ class Subscribing:
             self._consumers.begin(subscription)
         return subscription
 
+    def _earlier_run_of(self, handler: Handler) -> Subscription | None:
+        """Return the subscription of what an earlier run of the same notebook cell has made of a function."""
+        return next((s for s in self._bus.router if is_rerun(handler, s.subscribed)), None)
+
+    def _replace(
+        self, earlier: Subscription, selectors: frozenset[Selector], handler: Handler
+    ) -> Subscription:
+        """Put a function in the place of what an earlier run of its cell has made of it.
+
+        The name and all that belongs to it stay: what waits, the cursor, the dead letters.
+        """
+        self._bus.router.rename_handler(earlier, handler)
+        earlier.selectors = selectors
+        self._bus.router.changed()
+        earlier.take_over(handler)
+        warn(
+            f"{earlier.name} was defined again: from now on the new function handles its events, those that "
+            "wait included"
+        )
+        return earlier
+
     def _own_name(self, handler: Handler, *, durable: bool) -> str:
         """Return the name that a subscription gets from its handler; with a cursor it must be unique."""
         wanted = qualified_name(handler)
@@ -127,7 +155,7 @@ class Subscribing:
     def unsubscribe(self, event_type: Any, handler: Handler) -> None:
         """Take types from the subscription of a handler, and end it with the last one."""
         self._admission.check_thread("unsubscribe")
-        subscription = self._bus.router.find(handler)
+        subscription = self._bus.router.find(handler) or self._earlier_run_of(handler)
         selectors = selectors_of(event_type)
         if subscription is None or not selectors & subscription.selectors:
             raise NotSubscribed(f"{qualified_name(handler)} is not subscribed to {event_type!r}")
@@ -162,9 +190,12 @@ class Subscribing:
 
     def _owner_gone(self, subscription: Subscription) -> None:
         # The garbage collector may run on any thread, so the loop ends the subscription.
-        loop = self._bus.loop
+        loop, ownership = self._bus.loop, self._bus.ownership
+        if ownership.is_forked:
+            return
         if loop is not None and self._bus.running:
-            loop.call_soon_threadsafe(self._end_orphan, subscription)
+            with suppress(RuntimeError):  # it was closed: whoever subscribes next, on another, ends it
+                loop.call_soon_threadsafe(self._end_orphan, subscription)
         else:
             self._end_orphan(subscription)
 
@@ -188,6 +219,13 @@ def decorator(
         subscribe(_annotated(event_types[0]), event_types[0])
         return event_types[0]
 
+    for given in event_types:
+        if isinstance(given, type) and any("__call__" in vars(base) for base in given.__mro__):
+            raise SubscriptionError(
+                f"on({given.__qualname__}) decorates a class whose instances are handlers, and subscribes "
+                "none of them; make one, and subscribe it"
+            )
+
     def decorate(handler: Handler) -> Handler:
         wanted = [t for given in event_types for t in (given if isinstance(given, list | tuple) else [given])]
         subscribe(wanted or _annotated(handler), handler, **options)
@@ -199,24 +237,6 @@ def decorator(
 def _is_handler(value: Any) -> bool:
     """Return True for a handler, False for an event type or class: `@bus.on` takes either."""
     return callable(value) and not isinstance(value, type) and get_origin(value) is None
-
-
-def _check_handler(handler: Handler, *, blocking: bool = False) -> None:
-    if not callable(handler):
-        raise SubscriptionError(
-            f"the handler is {handler!r}; it must be a function of the event, coroutine or plain"
-        )
-    function = unwrapped(handler)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise SubscriptionError(
-            f"{qualified_name(handler)} is a generator function, and calling it runs nothing; "
-            "take the yield out"
-        )
-    if blocking and is_coroutine_handler(handler):
-        raise SubscriptionError(
-            f"{qualified_name(handler)} is a coroutine function, and blocking=True is for plain ones: take "
-            "the async out, or leave blocking out"
-        )
 
 
 def _check_restore(restore: Callable[[Any], None] | None, *, durable: bool) -> None:
@@ -243,20 +263,34 @@ def _check_same(known: Subscription, name: str | None, options: Options, owner: 
         )
 
 
+def _check_same_run(earlier: Subscription, options: Options, owner: object) -> None:
+    """Raise if a cell was run again with other options: the mailbox and what waits in it stay as they are."""
+    if options != earlier.options or owner is not None:
+        was = {f.name: getattr(earlier.options, f.name) for f in fields(options)}
+        changed = [f"{k} was {v!r}" for k, v in was.items() if v != getattr(options, k)] or ["owner"]
+        raise SubscriptionError(
+            f"{earlier.name} was subscribed by an earlier run of this cell with other options "
+            f"({', '.join(changed)}): unsubscribe that first, unsubscribe({list(earlier.types)}, "
+            f"{earlier.name}), and run the cell again"
+        )
+
+
 def _annotated(handler: Handler) -> list[Any]:
     """Return the event classes that the annotation of the handler's first parameter names."""
+    check_handler(handler)
     name = qualified_name(handler)
     function = unwrapped(handler)
     if not inspect.isroutine(function):
         function = type(function).__call__
+    signature = signature_of(handler, follows=True)
+    parameters = [] if signature is None else list(signature.parameters)
     try:
-        parameters = list(inspect.signature(handler).parameters.values())
         hints = get_type_hints(function)
     except (NameError, AttributeError, TypeError, ValueError) as error:
         raise SubscriptionError(
             f"the annotation of {name} cannot be resolved ({error}); name the type: on(...)"
         ) from error
-    hint = hints.get(parameters[0].name) if parameters else None
+    hint = hints.get(parameters[0]) if parameters else None
     found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if not all(isinstance(item, type) and item not in (Any, types.NoneType) for item in found):
         raise SubscriptionError(

@@ -123,11 +123,16 @@ class ControlServer:
                 f"see to the folder, or set socket = false"
             ) from problem
         except BaseException:
+            if self._socket is not None:  # asyncio may have begun to serve it
+                asyncio.get_running_loop().remove_reader(self._socket)
             self._give_up()
             raise
 
-    async def stop(self) -> None:
-        """Close the socket and disconnect all clients. Does nothing if it is not open."""
+    async def stop(self, timeout_s: float | None = None) -> None:
+        """Close the socket and disconnect all clients. Does nothing if it is not open.
+
+        What a verb does goes on to its end, but nobody waits for that longer than `timeout_s`.
+        """
         server, self._server = self._server, None
         if server is None:
             return
@@ -139,7 +144,14 @@ class ControlServer:
         others = self._talks - {asyncio.current_task()}
         for talk in others:
             talk.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        if others:
+            await asyncio.wait(others, timeout=timeout_s)
+
+    def give_up_loop(self) -> None:
+        """The loop was closed, and everything that went on there with it: remove the socket."""
+        self._server = None
+        forks.forget(self)
+        self._give_up()
 
     def disown(self) -> None:
         """Close the socket in a forked child, so that it ends with the parent."""

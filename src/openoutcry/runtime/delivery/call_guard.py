@@ -191,6 +191,10 @@ class CallGuard:
         self.is_stopping = True
         self._worker.task.cancel("the bus is stopping")
 
+    def forked(self) -> None:
+        """In a forked child: end after the current call. What becomes of that is the parent's business."""
+        self.is_stopping = True
+
     async def spend_cancellation(self) -> None:
         """Let a cancellation that came during a call, of the handler's or the timer's, hit no later event."""
         task = self._worker.task

@@ -268,6 +268,13 @@ class Consumer:
     def _all_workers(self) -> list[Worker]:
         return [*self.active_workers(), *self.side_calls]
 
+    def forked(self) -> None:
+        """In a forked child: end after the current call, and mark nothing."""
+        self.stopping = True
+        self.subscription.detach()
+        for worker in self._all_workers():
+            worker.forked()
+
     async def stop(self, grace_s: float) -> None:
         """Cancel the workers and wait for their end, at most `grace_s`; a call that goes on is abandoned."""
         self.stopping = True

@@ -21,6 +21,11 @@ class Consumers:
     def __iter__(self) -> Iterator[Consumer]:
         return iter(self._by_subscription.values())
 
+    @property
+    def leaving(self) -> tuple[Consumer, ...]:
+        """Those of subscriptions that have ended; their calls may go on."""
+        return tuple(self._leaving)
+
     def of(self, subscription: Subscription) -> Consumer | None:
         """Return the consumer of a subscription; None while the bus does not run."""
         return self._by_subscription.get(subscription)
@@ -59,6 +64,11 @@ class Consumers:
                     mailbox.withdraw()
         self._by_subscription.clear()
         self._leaving.clear()
+
+    def forked(self) -> None:
+        """In a forked child: no worker is to begin anything, should the copy of the loop run on."""
+        for consumer in (*self._by_subscription.values(), *self._leaving):
+            consumer.forked()
 
     async def stop(self, grace_s: float) -> None:
         """End all workers, and give the calls that are running so much time after they were cancelled."""

@@ -137,7 +137,7 @@ class Dispatcher:
         batch = self.staged.copy()
         del self.staged[: len(batch)]
         bus = self._bus
-        bus.history.append(batch)
+        bus.history.append(batch, mixed=self.mixed)
         if bus.rates is not None:
             bus.rates.look(batch, self._staged_at_ns, mixed=self.mixed)
         seen = bus.seen
@@ -292,13 +292,13 @@ class Dispatcher:
             return
         if self.staged:
             self.deliver()
-        bus.history.append(events)
+        mixed = len(set(map(type, events))) > 1
+        bus.history.append(events, mixed=mixed)
         seen = bus.seen
         if bus.rates is not None or len(seen.now) >= seen.window or at_ns >= seen.until_ns:
             self._note(events, at_ns)
-        cls = events[0].__class__
-        groups = bus.router.routes.get(cls)
-        if groups is not None and len(set(map(type, events))) == 1:
+        groups = bus.router.routes.get(events[0].__class__)
+        if groups is not None and not mixed:
             for group in groups:
                 self.push(group.subscriptions, events, at_ns, positions)
         else:

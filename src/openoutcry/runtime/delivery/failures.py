@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -12,27 +11,11 @@ from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
 from openoutcry.core.retries import Again, DeadLetter, after_failure
 from openoutcry.events import event_type_of
-from openoutcry.printable import printable, printable_traceback
+from openoutcry.runtime.delivery.error_log import ErrorLog, safe_repr, safe_traceback
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 
 log = logging.getLogger("openoutcry")
-
-
-def safe_repr(value: object) -> str:
-    """Return `repr(value)`, or what can be said of a value whose own `__repr__` raises."""
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
-        return f"<{type(value).__qualname__}, whose repr() raises>"
-
-
-def safe_traceback(error: BaseException) -> str:
-    """Return an error's traceback as text that is safe to show, as far as it can be had."""
-    try:
-        return printable_traceback(error)
-    except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
-        return "".join(traceback.format_tb(error.__traceback__)) + printable(safe_repr(error))
 
 
 def described(event: Any) -> str:
@@ -63,6 +46,7 @@ class Failures:
         self._bus = bus
         self._loop = loop
         self._has_call = has_call
+        self._log = ErrorLog(bus.clock.now_ns, holds_errors=False)
         options = subscription.options
         self.in_order = options.retry.in_order and options.concurrency == 1
         self.breaker = None if options.breaker is None else Breaker(options.breaker, subscription.handled)
@@ -84,11 +68,13 @@ class Failures:
         subscription.streak.failed(subscription.handled)
         subscription.timeouts += timed_out
         subscription.last_error = text
+        self._log.tell(
+            logging.WARNING, error, name, f"{reason} on %s, attempt %d: %s", described(event), attempts, text
+        )
         step = after_failure(subscription.options.retry, attempts, random.random())  # noqa: S311 - jitter
         if isinstance(step, Again):
             subscription.retries += 1
             lane.retry(batch, now_ns() + step.wait_ns, in_order=self.in_order)
-            log.warning("%s %s on %s, attempt %d: %s", name, reason, described(event), attempts, text)
             if subscription.ended:
                 lane.withdraw()  # nobody is left to try again
             if subscription.options.concurrency > 1:

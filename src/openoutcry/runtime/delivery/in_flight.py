@@ -10,8 +10,9 @@ from typing import Any
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import ConfigError
 from openoutcry.ports import Marks
-from openoutcry.runtime.delivery.loops import Drive, own_copy
-from openoutcry.runtime.delivery.subscription import Handler, Subscription
+from openoutcry.runtime.delivery.handlers import Handler
+from openoutcry.runtime.delivery.loops import Drive, check_result, own_copy
+from openoutcry.runtime.delivery.subscription import Subscription
 
 log = logging.getLogger("openoutcry")
 
@@ -33,8 +34,11 @@ async def call_each_marked(
     """As `call_each`; the position of the event that is being handled stands in the cell."""
     for event, cells[cell] in zip(events, positions, strict=False):
         result = handler(event)
-        if result is not None and isawaitable(result):
-            await result
+        if result is not None:
+            if isawaitable(result):
+                await result
+            else:
+                check_result(result)
 
 
 async def mark_each(
@@ -79,13 +83,14 @@ class InFlightMarker:
         if marks is None or subscription.offsets is None:
             return None
         try:
+            options = subscription.options
             lanes = ("control",) if is_control else ("high", "normal")
             return cls(
                 subscription.name,
                 marks,
                 lanes,
                 is_coroutine=subscription.is_coroutine,
-                has_own_drive=subscription.options.blocking or subscription.options.outbox,
+                has_own_drive=options.blocking or options.outbox or options.isolated,
             )
         except ConfigError as error:
             log.warning("the calls of %s cannot be marked: %s", subscription.name, error)

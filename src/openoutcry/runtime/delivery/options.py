@@ -4,7 +4,8 @@ import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypedDict, TypeVar, Unpack
+from textwrap import fill
+from typing import Annotated, Any, TypedDict, TypeVar, Unpack
 
 from openoutcry.config import (
     NO_RETRY,
@@ -14,6 +15,7 @@ from openoutcry.config import (
     Overflow,
     OverflowName,
     RetryPolicy,
+    check_flag,
     check_number,
     overflow_policy,
 )
@@ -33,20 +35,75 @@ DEFAULT_BREAKER = BreakerConfig()
 
 
 class SubscribeOptions(TypedDict, total=False):
-    """The keywords of `EventBus.subscribe`, as they are given; they are documented there."""
+    """The keywords of `EventBus.subscribe`, each with what it asks for."""
 
-    overflow: Overflow | OverflowName
-    max_age_s: float | None
-    timeout_s: float | None
-    concurrency: int
-    keep: bool
-    retry: RetryPolicy | bool | None
-    breaker: BreakerConfig | bool | None
-    durable: bool
-    outbox: bool
-    restore: Callable[[Any], None] | None
-    blocking: bool
-    supersede: str | Callable[[Any], object] | None
+    overflow: Annotated[
+        Overflow | OverflowName,
+        "`gate` (waiting events count toward the bus's room, and none is dropped), `conflate` (the newest "
+        "per symbol is kept), `drop_oldest`, or `Conflate(key)`, `DropOldest(limit)`.",
+    ]
+    max_age_s: Annotated[
+        float | None,
+        "Events that are older when their turn comes are counted as expired, and not handled.",
+    ]
+    timeout_s: Annotated[
+        float | None,
+        "A call that takes longer is cancelled and has failed. A plain function needs `blocking=True`.",
+    ]
+    concurrency: Annotated[
+        int,
+        "How many calls may run at a time. Above 1 there is no order.",
+    ]
+    keep: Annotated[
+        bool,
+        "`cleanup_dead_handlers` never removes it.",
+    ]
+    retry: Annotated[
+        RetryPolicy | bool | None,
+        "What to do with failed calls: a `RetryPolicy`, or False for none. Default: three attempts.",
+    ]
+    breaker: Annotated[
+        BreakerConfig | bool | None,
+        "When to pause the subscription because most of its events fail, so that the rest do not become "
+        "dead letters too: a `BreakerConfig`, or False for never. By default when 10 and at least half of "
+        "its last 20 events were given up.",
+    ]
+    durable: Annotated[
+        bool,
+        "With a journal, how far the subscription has come is kept under its name, and after a crash it "
+        "gets what it had not settled. Its name must be unique and the same at every start. False for one "
+        "that wants only what happens while it exists.",
+    ]
+    outbox: Annotated[
+        bool,
+        "With a journal, what the handler publishes is accepted when it has returned, in one commit with "
+        "the settling of its event, so that after a crash both or neither are there. In the handler "
+        "`publish` returns True at once; if the handler fails, or the commit is refused, nothing was "
+        "published. Kill switches and what is not journaled go out at once. One call at a time.",
+    ]
+    restore: Annotated[
+        Callable[[Any], None] | None,
+        "With a journal, a plain function that is called at every start with each event that the "
+        "subscription had settled, in the order of the journal and before it handles anything, so that an "
+        "agent can rebuild its state. It must have no effects: publishing in it raises.",
+    ]
+    blocking: Annotated[
+        bool,
+        "The handler is a plain function that blocks (a database, a model, a computation), so it is "
+        "called in a thread of its own, one event after the other, or `concurrency` at a time. It "
+        "publishes with `publish_threadsafe`. A call over its time cannot be stopped; it is abandoned.",
+    ]
+    isolated: Annotated[
+        bool,
+        "Give each call a fresh copy of the context. Otherwise what one call sets in a context variable "
+        "is seen by the next call of the subscription.",
+    ]
+    supersede: Annotated[
+        str | Callable[[Any], object] | None,
+        "An attribute, such as `symbol`, or a function of the event: a newer event of the same type with "
+        "the same value ends the current call for the older one, which counts as conflated, as do those "
+        "that wait. For long calls, such as those of a language model.",
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +121,7 @@ class Options:
     outbox: bool = False
     restore: Callable[[Any], None] | None = None
     blocking: bool = False
+    isolated: bool = False
     supersede: str | Callable[[Any], object] | None = None
 
     @property
@@ -115,6 +173,8 @@ def options_of(**given: Unpack[SubscribeOptions]) -> Options:
     if options.timeout_s is not None:
         check_number("timeout_s", options.timeout_s, 0, above=True)
     check_number("concurrency", options.concurrency, 1, whole=True)
+    for name in ("keep", "durable", "outbox", "blocking", "isolated"):
+        check_flag(name, getattr(options, name))
     if options.outbox and (options.blocking or not options.durable or options.concurrency != 1):
         raise SubscriptionError(
             f"outbox=True with durable={options.durable}, concurrency={options.concurrency}, "
@@ -131,17 +191,23 @@ def spells_out_options(function: Function) -> Function:
     """Have `help()` show the options of a function that takes `**options: Unpack[SubscribeOptions]`."""
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    asked: dict[str, Any] = SubscribeOptions.__annotations__
     options = (
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=field.default,
-            annotation=SubscribeOptions.__annotations__[field.name],
+            annotation=asked[field.name].__origin__,
         )
         for field in fields(Options)
     )
     spelt_out = signature.replace(parameters=[*own, *options])
     setattr(function, "__signature__", spelt_out)  # noqa: B010 - functions do not declare it
+    doc = inspect.getdoc(function) or ""
+    place = "    **options: As in `SubscribeOptions`, where each is described.\n"
+    described = (f"{name}: {asked[name].__metadata__[0]}" for name in asked)
+    lines = (fill(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8) for text in described)
+    function.__doc__ = doc.replace(place, "\n".join(lines) + "\n")
     return function
 
 

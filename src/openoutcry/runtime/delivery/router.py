@@ -10,7 +10,8 @@ from typing import Any
 from openoutcry.core.ledger import Counts, LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import event_type_of, fixed_event_type
-from openoutcry.runtime.delivery.subscription import Handler, Selector, Subscription, identity, selects
+from openoutcry.runtime.delivery.handlers import Handler, identity
+from openoutcry.runtime.delivery.subscription import Selector, Subscription, selects
 
 ENDED_KEPT = 256
 
@@ -87,6 +88,11 @@ class Router:
         self._by_name[subscription.name] = subscription
         self._by_handler[identity(handler)] = subscription
         self.changed()
+
+    def rename_handler(self, subscription: Subscription, handler: Handler) -> None:
+        """Know a subscription by another handler from now on, and not by the one before."""
+        self._by_handler = {k: s for k, s in self._by_handler.items() if s is not subscription}
+        self._by_handler[identity(handler)] = subscription
 
     def remove(self, subscription: Subscription) -> None:
         """Let a subscription go; its ledger rows are kept."""

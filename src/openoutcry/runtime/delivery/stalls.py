@@ -6,7 +6,7 @@ from typing import Protocol
 
 from openoutcry.core.holds import Hold
 from openoutcry.core.mailbox import Mailbox
-from openoutcry.runtime.delivery.state import BusState, guarded
+from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import HealthObserver, Subscription
 
 log = logging.getLogger("openoutcry")
@@ -95,7 +95,7 @@ class StallWatch:
         else:
             log.info("%s moves again, with %d events waiting", subscription.name, waiting)
         for callback in self._bus.on_stalled:
-            guarded(callback, subscription, stalled)
+            self._bus.guard(callback, subscription, stalled)
         self._room.drained(None)
 
     def still_ns(self, subscription: Subscription, now_ns: int) -> int:

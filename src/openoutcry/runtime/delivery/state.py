@@ -6,6 +6,7 @@ It decides nothing: admission, the dispatcher and the workers read and change it
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -23,12 +24,12 @@ from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import Cause, Envelopes, Tracker
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
 from openoutcry.runtime.delivery.durability import Durability, NoDurability
+from openoutcry.runtime.delivery.error_log import ErrorLog
 from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.router import Router
 from openoutcry.runtime.delivery.subscription import Subscription
-
-log = logging.getLogger("openoutcry")
+from openoutcry.runtime.ownership import Ownership, resolve
 
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
@@ -43,6 +44,7 @@ class BusState:
     """Shared state; each attribute is read and written on the bus's loop only.
 
     Attributes:
+        ownership: Which loop the bus belongs to, and whether a call may be made where it is made.
         phase: `new`, `running`, `stopping` or `stopped`.
         running: Whether handlers are called: while it is running or stopping.
         holds: The holds that all subscriptions have together.
@@ -59,6 +61,7 @@ class BusState:
     def __init__(
         self, capacity: int, config: BackpressureConfig, clock: Clock, history: History, seen: SeenIds
     ) -> None:
+        self.ownership = Ownership()
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.router = Router()
@@ -83,6 +86,8 @@ class BusState:
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
+        self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
+        self._callbacks: set[asyncio.Task[Any]] = set()
         self._joiners: list[asyncio.Future[None]] = []
         self.rates: Rates | None = None
 
@@ -109,24 +114,23 @@ class BusState:
         if self._joiners and self.settled():
             joiners, self._joiners = self._joiners, []
             for joiner in joiners:
-                if not joiner.done():
-                    joiner.set_result(None)
+                resolve(joiner)
 
     def dead(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> None:
         """File a dead letter of an event with this number in its lane, and tell the observers."""
         letter = self.dead_letters.bury(subscription, letter, number)
         for callback in self.on_dead:
-            guarded(callback, letter)
+            self.guard(callback, letter)
 
     def failing(self, subscription: Subscription) -> None:
         """Tell the observers that most events of a subscription fail, or that it handles them again."""
         for callback in self.on_failing:
-            guarded(callback, subscription, subscription.failing)
+            self.guard(callback, subscription, subscription.failing)
 
     def journal_failed(self, error: JournalError) -> None:
         """Tell the observers that the journal is dead, or cannot be read."""
         for callback in self.on_journal_error:
-            guarded(callback, error)
+            self.guard(callback, error)
 
     def forget(self, outputs: list[Output]) -> None:
         """A call has failed: what it had published never was."""
@@ -143,6 +147,27 @@ class BusState:
         if known is None:
             return Cause(event.event_id, event.event_id, None, asked_ns)
         return Cause(event.event_id, known.correlation_id, known.round_id, asked_ns)
+
+    def guard(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Call a user's callback; what it raises is logged and stays its own."""
+        try:
+            result = callback(*args)
+            if asyncio.iscoroutine(result):
+                task = asyncio.get_running_loop().create_task(result)
+                self._callbacks.add(task)
+                task.add_done_callback(partial(self._callback_ended, callback))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a CancelledError too: `future.result()` raises it
+            self._callback_raised(callback, error)
+
+    def _callback_ended(self, callback: Callable[..., Any], task: "asyncio.Task[Any]") -> None:
+        self._callbacks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._callback_raised(callback, error)
+
+    def _callback_raised(self, callback: Callable[..., Any], error: BaseException) -> None:
+        self._callback_errors.tell(logging.ERROR, error, f"the callback {callback!r}", "raised")
 
     # -- settled ------------------------------------------------------------------------------------
 
@@ -162,20 +187,18 @@ class BusState:
             self._joiners.remove(future)
 
     def give_up_loop(self) -> None:
-        """The loop was closed: nothing runs any more, and nobody waits."""
+        """The loop was closed: nothing runs any more, and nobody waits there."""
         self.running = False
-        self._joiners.clear()
+        self.stopped()
 
     def stopped(self) -> None:
         """Wake those who wait for everything to be settled; it is, or it will not be."""
         self.rested()
         joiners, self._joiners = self._joiners, []
         waiting = sum(s.mailbox.waiting for s in self.router)
+        error = BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
         for joiner in joiners:
-            if not joiner.done():
-                joiner.set_exception(
-                    BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
-                )
+            resolve(joiner, error=error)
 
     # -- depth --------------------------------------------------------------------------------------
 
@@ -221,26 +244,3 @@ class BusState:
         untried = lane.untried
         subscription.control.withdraw(which)
         self.control_waiting -= untried - lane.untried
-
-
-def guarded(callback: Callable[..., Any], *args: Any) -> None:
-    """Call a user's callback; what it raises is logged and stays its own."""
-    try:
-        result = callback(*args)
-        if asyncio.iscoroutine(result):
-            task = asyncio.get_running_loop().create_task(result)
-            _callbacks.add(task)
-            task.add_done_callback(_callback_ended)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a CancelledError too: `future.result()` raises it, nobody cancels a plain call
-        log.exception("the callback %r raised", callback)
-
-
-_callbacks: set["asyncio.Task[Any]"] = set()
-
-
-def _callback_ended(task: "asyncio.Task[Any]") -> None:
-    _callbacks.discard(task)
-    if not task.cancelled() and task.exception() is not None:
-        log.error("a callback raised", exc_info=task.exception())

@@ -1,12 +1,10 @@
 """Subscriptions: a name, the types it takes, its handler, its mailbox, and what happened to its events."""
 
-import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import Enum
-from functools import partial
 from operator import attrgetter
 from typing import Any, Final, Protocol
 from weakref import ReferenceType, WeakMethod, ref
@@ -19,15 +17,21 @@ from openoutcry.core.overflow import ControlLane
 from openoutcry.core.retries import DeadLetter
 from openoutcry.core.trends import ErrorStreak
 from openoutcry.errors import SubscriptionError
-from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, fixed_event_type
+from openoutcry.events import (
+    EVERYTHING,
+    HIGH_PRIORITY_EVENT_TYPES,
+    EventType,
+    check_type_name,
+    fixed_event_type,
+)
+from openoutcry.runtime.delivery.handlers import Handler, as_coroutine, is_coroutine_handler
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.options import Options, mailbox_of
+from openoutcry.runtime.ownership import Ownership
 
 log = logging.getLogger("openoutcry")
 
-Handler = Callable[[Any], Any]
 Selector = str | type
-EVERYTHING = "*"
 DEAD_LETTERS_KEPT = 10_000
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 
@@ -100,12 +104,14 @@ def selector_of(value: Any) -> Selector:
         except TypeError as error:  # a protocol that cannot be asked
             raise SubscriptionError(f"cannot subscribe to {value.__qualname__}: {error}") from error
         return value
-    if isinstance(value, Enum):
-        value = value.value
-    if isinstance(value, str) and value:
-        return str(value)
+    plain = value.value if isinstance(value, Enum) else value
+    if isinstance(plain, str) and plain:
+        name = str(plain)
+        if name != EVERYTHING:
+            check_type_name(name, SubscriptionError, "the event type", is_own=isinstance(value, Enum))
+        return name
     raise SubscriptionError(
-        f"cannot subscribe to {value!r}: give an event type (a string or a str-valued Enum member), "
+        f"the event type is {value!r}: give an event type (a string or a str-valued Enum member), "
         "an event class, '*' for everything, or a list of these"
     )
 
@@ -138,44 +144,6 @@ def may_take(selector: Selector, event_type: str) -> bool:
         return selector in (event_type, EVERYTHING)
     fixed = fixed_event_type(selector)
     return fixed is None or fixed == event_type
-
-
-def unwrapped(handler: Handler) -> Handler:
-    """Return the function inside a `functools.partial`, however often it was wrapped; else the handler."""
-    while isinstance(handler, partial):
-        handler = handler.func
-    return handler
-
-
-def qualified_name(handler: Handler) -> str:
-    """Return the name a subscription gets from its handler: the agent's class or name, and the function's."""
-    target = unwrapped(handler)
-    owner = getattr(target, "__self__", None)
-    function = getattr(target, "__name__", None)
-    if owner is not None and function is not None and not inspect.ismodule(owner):
-        agent = getattr(owner, "name", None) or getattr(owner, "agent_name", None)
-        return f"{agent if isinstance(agent, str) else type(owner).__qualname__}.{function}"
-    name = getattr(target, "__qualname__", None) or type(target).__qualname__
-    return str(name).replace("<locals>.", "")
-
-
-def is_coroutine_handler(handler: Handler) -> bool:
-    """Return True if calling the handler gives a coroutine."""
-    target = unwrapped(handler)
-    call = getattr(target, "__call__", None)  # noqa: B004 - what a callable object would run
-    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
-
-
-def identity(handler: Handler) -> object:
-    """Return what makes two handlers the same: the function and, for a method, the instance.
-
-    Any other callable object is itself alone, whatever it is equal to, and need not be hashable.
-    """
-    owner = getattr(handler, "__self__", None)
-    function = getattr(handler, "__func__", None)
-    if owner is not None and function is not None:
-        return (id(owner), function)
-    return handler if inspect.isroutine(handler) else id(handler)
 
 
 def _nothing(_event: Any) -> None:
@@ -258,7 +226,7 @@ class Subscription:
     """One handler with all the types it takes, in one mailbox, run by its own workers.
 
     Made by `EventBus.subscribe`. `pause` and `resume` stop and restart handling; what is accepted meanwhile
-    waits.
+    waits. They belong to the loop of the bus; what is read here may be read in any thread of its process.
     """
 
     def __init__(
@@ -271,7 +239,7 @@ class Subscription:
         share: int,
         now_ns: int,
         health: HealthObserver,
-        check_thread: Callable[[str], None],
+        ownership: Ownership,
         shared_holds: SharedHolds,
     ) -> None:
         self.name = name
@@ -297,9 +265,10 @@ class Subscription:
         self.offsets: Offsets | None = None
         self.is_coroutine = is_coroutine_handler(handler)
         self.handler = handler
+        self.subscribed: Handler | None = handler  # as it was given
         self.moved_at: tuple[int, int] = (-1, now_ns)
         self._health = health
-        self._check_thread = check_thread
+        self._ownership = ownership
         self.attach(_NOBODY)
 
     def attach(self, consumer: Attached) -> None:
@@ -318,6 +287,7 @@ class Subscription:
         self.owner = ref(owner, lambda _: on_gone(self))
         if getattr(self.handler, "__self__", None) is owner:
             weak = WeakMethod(self.handler)
+            self.subscribed = None
 
             def call(event: Any) -> Any:
                 method = weak()
@@ -335,6 +305,7 @@ class Subscription:
         """End. The record of an ended subscription must not keep an agent alive: the handler is let go."""
         self.holds.set(Hold.ENDED)
         self.handler = _nothing
+        self.subscribed = None
         self.owner = None
         self.detach()
 
@@ -372,7 +343,7 @@ class Subscription:
 
     def pause(self) -> None:
         """Handle nothing more after the current calls until `resume`. Kill switches still get through."""
-        self._check_thread("pause")
+        self._ownership.check("pause")
         self.holds.set(Hold.PAUSED)
         self.mailbox.cut_all()
 
@@ -382,8 +353,19 @@ class Subscription:
         It undoes `pause`, closes the breaker where the bus has paused it because most of its events failed,
         and ends a quarantine; recovery may try everything anew.
         """
-        self._check_thread("resume")
+        self._ownership.check("resume")
         self.holds.lift(Hold.PAUSED)
+        self._health.resumed(self)
+        self.holds.lift(Hold.RECOVERY)
+        self._consumer.resumed()
+        self.wake()
+
+    def take_over(self, handler: Handler) -> None:
+        """Have another function handle the events after the current calls; it counts as mended."""
+        self.subscribed = handler
+        # The workers call it as they call the one before: awaited at once, or if it gives something to await.
+        self.handler = as_coroutine(handler) if self.is_coroutine else handler
+        self.mailbox.cut_all()
         self._health.resumed(self)
         self.holds.lift(Hold.RECOVERY)
         self._consumer.resumed()
@@ -474,6 +456,7 @@ class Subscription:
 
     def state(self) -> str:
         """Return one word for what it is doing: what holds it (`core/holds.py`), or how busy it is."""
+        self._ownership.check_process("state")
         holds = self.holds
         if self.mailbox.stalled and not holds.ended:
             return "stalled"
@@ -485,6 +468,7 @@ class Subscription:
 
     def stats(self, now_ns: int) -> SubscriptionStats:
         """Return a frozen record of what it did so far."""
+        self._ownership.check_process("stats")
         return SubscriptionStats(**{**self.plain_stats(now_ns, self.ledger_counts()), "types": self.types})
 
     def plain_stats(self, now_ns: int, lanes: list[tuple[str, Counts]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from openoutcry.runtime.delivery.causation import Frozen, Lineage, current
-from openoutcry.runtime.delivery.loops import Drive
+from openoutcry.runtime.delivery.loops import Drive, check_result
 
 Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
@@ -93,8 +93,11 @@ def in_thread(
             error, result = await _end_of(future, guard, on_left)
             if error is not None:
                 raise error
-            if result is not None and isawaitable(result):
-                await result
+            if result is not None:
+                if isawaitable(result):
+                    await result
+                else:
+                    check_result(result)
 
     return call_each
 

@@ -30,7 +30,15 @@ from openoutcry.runtime.delivery.call_guard import CallGuard
 from openoutcry.runtime.delivery.causation import Lineage, current
 from openoutcry.runtime.delivery.failures import Failures
 from openoutcry.runtime.delivery.in_flight import InFlightMarker
-from openoutcry.runtime.delivery.loops import PROBE, Drive, await_each, call_each, own_copy, probe
+from openoutcry.runtime.delivery.loops import (
+    PROBE,
+    Drive,
+    await_each,
+    call_each,
+    call_each_isolated,
+    own_copy,
+    probe,
+)
 from openoutcry.runtime.delivery.outbox import posting
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.stopwatch import SAMPLED, SLOW_NS, Stopwatch
@@ -40,7 +48,7 @@ from openoutcry.runtime.delivery.threads import HandlerThread, in_thread
 log = logging.getLogger("openoutcry")
 
 BATCH_MOST = 1024
-BATCH_FIRST = 16
+BATCH_FIRST = 1  # until it is known that calls are quick: nobody could tell how long one has run
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
@@ -195,8 +203,12 @@ class Worker:
         """Return what calls the handler."""
         if self._thread is not None:
             return in_thread(self._thread, self.lineage, self.guard, self._owner.thread_left)
-        drive = own_copy(await_each if self.subscription.is_coroutine else call_each)
-        return posting(drive, self, self._bus) if self.subscription.options.outbox else drive
+        options = self.subscription.options
+        if options.isolated:
+            drive: Drive = call_each_isolated
+        else:
+            drive = own_copy(await_each if self.subscription.is_coroutine else call_each)
+        return posting(drive, self, self._bus) if options.outbox else drive
 
     @property
     def running(self) -> bool:
@@ -209,6 +221,11 @@ class Worker:
             self.marker.clear()
             self.marker.release()
         self.marker = marker
+
+    def forked(self) -> None:
+        """In a forked child: end after the current call; the marks are the parent's."""
+        self.marker = None
+        self.guard.forked()
 
     def wake(self) -> bool:
         """Look at the mailbox again, if waiting. Return True if the worker will run because of this call."""

@@ -22,6 +22,7 @@ from openoutcry.errors import JournalDead, JournalError
 from openoutcry.ports import Alike, Changes, DiskTask, Entry, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.ownership import resolve, running_loop
 
 log = logging.getLogger("openoutcry")
 
@@ -164,12 +165,12 @@ class Commit(Alike):
         """The commit is over: wake everybody who waits for it."""
         self.is_over = True
         waiters, self.waiters = self.waiters, []
+        here = running_loop() if waiters else None
         for future in waiters:
-            if not future.done():
-                try:
-                    future.set_result(None)
-                except RuntimeError:  # its loop was closed: nobody waits there any more
-                    continue
+            if future.get_loop() is not here:
+                resolve(future)
+            elif not future.done():
+                future.set_result(None)
         for call in self.on_done:
             call()
 
@@ -243,6 +244,7 @@ class Committer:
         self._syncing: tuple[Commit, DiskTask] | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._scheduled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._held_back = 0
         self.released = self.born_at = journal.head
         self.waiting = 0
@@ -336,12 +338,34 @@ class Committer:
     def _begin(self) -> Commit:
         """Begin a commit, to be written in the next turn of the loop or when the current sync is over."""
         if not self._scheduled and self._syncing is None:
-            asyncio.get_running_loop().call_soon(self._commit)
-            self._scheduled = True
+            self._schedule()
         clock = self._bus.clock
         commit = self._open = Commit(clock.now_ns(), clock.wall_ns())
         self._unfinished.append(commit)
         return commit
+
+    def _schedule(self) -> None:
+        """Commit in the next turn of the loop; without one, before the start, whoever stages commits."""
+        loop = self._loop = running_loop() or (self._bus.loop if self._bus.running else None)
+        if loop is not None:
+            loop.call_soon(self._commit)
+            self._scheduled = True
+
+    def move_here(self) -> None:
+        """Before the start: go on, on the running loop, with what another one has left undone.
+
+        That loop may be closed, or gone on to something else: what it was to commit, or to sync in a thread,
+        would never be over.
+        """
+        if running_loop() is self._loop:
+            return
+        if self._syncing is not None:
+            commit, _ = self._syncing
+            self._syncing = None
+            self._sync_inline(commit)
+        self._scheduled = False
+        if self._open is not None:
+            self._schedule()
 
     def ask(self, *, sync: bool = False) -> Commit:
         """Return a commit that is written soon, with whatever is to be saved; `sync`: and synced."""
@@ -375,6 +399,13 @@ class Committer:
     def refuse(self, error: JournalError) -> None:
         """Accept nothing more, without telling anybody that the journal has died."""
         self.dead = self.dead or error
+
+    def give_up(self, error: JournalError) -> None:
+        """Accept nothing more, and tell everybody who waits for a commit."""
+        self.refuse(error)
+        self._open = self._syncing = None
+        for commit in list(self._unfinished):
+            self._fail(commit, error)
 
     def note_error(self, error: JournalError) -> None:
         """Something else than a commit went wrong with the journal."""
@@ -419,10 +450,19 @@ class Committer:
             extras.saved()
         if not (written.wants_sync or commit.must_sync):
             self._release(commit)
-        elif now or self._sync == "inline" or (self._sync == "auto" and self._sync_ns < SYNC_INLINE_NS):
+        elif now or self._syncs_inline:
             self._sync_inline(commit)
         else:
             self._sync_in_thread(commit)
+
+    @property
+    def _syncs_inline(self) -> bool:
+        return self._sync == "inline" or (self._sync == "auto" and self._sync_ns < SYNC_INLINE_NS)
+
+    def sync_in_thread(self) -> None:
+        """Wait for the disk in a thread from now on, unless the settings say `inline`."""
+        if self._sync == "auto":
+            self._sync = "thread"
 
     def _sync_inline(self, commit: Commit) -> None:
         began_ns = perf_counter_ns()
@@ -436,7 +476,7 @@ class Committer:
         self._release(commit)
 
     def _sync_in_thread(self, commit: Commit) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "openoutcry-sync")
         task = self._journal.begin_sync()
@@ -537,10 +577,10 @@ class Committer:
             placed = positions if len(events) == len(positions) else places
             self._dispatcher.release(events, placed, commit.began_ns)
 
-    def close(self) -> None:
-        """End the thread that syncs, if there is one."""
+    def close(self, *, waits: bool = True) -> None:
+        """End the thread that syncs, if there is one; `waits` for a sync that it is making."""
         if self._thread is not None:
-            self._thread.shutdown(wait=True)
+            self._thread.shutdown(wait=waits)
             self._thread = None
 
 

@@ -64,16 +64,16 @@ class Maintenance:
         self._commits.look_after()
         self._arm(IDLE_S)
 
-    def end(self) -> None:
-        """The bus stops."""
+    def end(self, *, waits: bool = True) -> None:
+        """The bus stops; `waits` for a checkpoint that is being made."""
         self._is_running = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._thread is not None:
-            self._thread.shutdown(wait=True)
+            self._thread.shutdown(wait=waits)
             self._thread = None
-        if self._task is not None:
+        if self._task is not None and waits:
             self._end_checkpoint(self._task)
 
     def look_after(self) -> None:

@@ -6,7 +6,6 @@ that it waits for no longer than `cursor_save_s`. `LaneOffsets.state` computes w
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from openoutcry.ports import Changes, CursorState, Journal
@@ -106,8 +105,7 @@ class Saving:
         """Have everything saved in the next turn of the loop."""
         self._commits.bring_extras()
         if self._commits.dead is None:
-            with suppress(RuntimeError):  # no loop runs: it is saved with the next commit
-                self._commits.ask()
+            self._commits.ask()
 
     async def save(self) -> None:
         """Save everything, and wait until that is done. Raises `JournalError`."""

@@ -17,11 +17,18 @@ from openoutcry.clocks import clock_of_loop
 from openoutcry.config import PersistenceConfig
 from openoutcry.errors import JournalError, OpenOutcryError
 from openoutcry.journals import Recovered, SqliteJournal
-from openoutcry.journals.swapping import build_next, build_next_of_closed, check_is_there, finish_swap
+from openoutcry.journals.swapping import (
+    Permit,
+    build_next,
+    build_next_of_closed,
+    check_is_there,
+    finish_swap,
+)
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
+from openoutcry.runtime.ownership import running_loop
 
 
 class StoreSlot:
@@ -58,6 +65,7 @@ class StoreSlot:
         self._clock = clock
         self._dispatcher = dispatcher
         self._file: SqliteJournal | None = None
+        self._permit: Permit | None = None
         self.store: Store | None = None
 
     @property
@@ -89,7 +97,7 @@ class StoreSlot:
         """Return the store; open the journal if it is not open. Raises what opening it raises."""
         if self.store is None:
             assert self._config is not None, "only a bus with a journal opens one"
-            self._bus.set_clock(self._clock or clock_of_loop(asyncio.get_running_loop()))
+            self._bus.set_clock(self._clock or clock_of_loop(running_loop()))
             if self._journal is None:
                 finish_swap(self._config.path)
             store = self._make_store(self._config, None)
@@ -102,6 +110,8 @@ class StoreSlot:
                 self._close_file(as_it_is=True)
                 raise
             self.store = store
+        elif not self._bus.running:
+            self.store.commits.move_here()
         return self.store
 
     def open_if_any(self) -> None:
@@ -130,16 +140,42 @@ class StoreSlot:
         if file is not None:
             file.close(as_it_is=as_it_is)
 
-    def close(self) -> None:
-        """Save everything, sync, and close the journal if it was opened here."""
+    async def save(self, timeout_s: float) -> JournalError | TimeoutError | None:
+        """Save everything, and wait for the disk in a thread for at most `timeout_s`. Return what went wrong.
+
+        On a disk that is waited for on the loop it returns at once: `close` does it.
+        """
+        store = self.store
+        if store is None or store.commits.dead is not None or store.config.sync == "inline":
+            return None
+        store.commits.sync_in_thread()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await store.flush()
+        except (JournalError, TimeoutError) as error:
+            return error
+        return None
+
+    def close(self, *, as_it_is: bool = False) -> None:
+        """Save everything, sync, and close the journal if it was opened here.
+
+        `as_it_is`: only close it, since the disk does not answer. What it has written may not be synced.
+        """
         store, self.store = self.store, None
+        self.give_up_recovery()
         if store is None:
             return
         try:
-            store.close()
+            store.close(as_it_is=as_it_is)
         finally:
             self._bus.set_durability(None)
-            self._close_file()
+            self._close_file(as_it_is=as_it_is)
+
+    def give_up_recovery(self) -> None:
+        """Let a thread that is building the next file put it nowhere: the old one is gone on with."""
+        if self._permit is not None:
+            self._permit.revoke()
+            self._permit = None
 
     # -- replacing ----------------------------------------------------------------------------------
 
@@ -151,16 +187,18 @@ class StoreSlot:
         config, old, file = self._config, self.store, self._file
         assert config is not None, "only a bus with a journal file recovers it"
         loop = asyncio.get_running_loop()
+        permit = self._permit = Permit()
         if file is None:
-            found = await loop.run_in_executor(None, rebuild, config)
+            found = await loop.run_in_executor(None, rebuild, config, permit)
         else:
             check_is_there(file, config.engine)
             if old is not None:
                 await old.give_up()
             file.refuse(JournalError("the journal is being recovered into a new file; try again"))
-            found = await loop.run_in_executor(None, build, file, config)
+            found = await loop.run_in_executor(None, build, file, config, permit)
             if old is not None:
                 self._leave(old)
+        self._permit = None
         finish_swap(config.path)
         if old is not None:
             self._go_on_from(old, config)
@@ -201,11 +239,11 @@ class StoreSlot:
             subscription.wake_all()
 
 
-def build(file: SqliteJournal, config: PersistenceConfig) -> Recovered:
+def build(file: SqliteJournal, config: PersistenceConfig, permit: Permit) -> Recovered:
     """In a thread: build the next file of an open one."""
-    return build_next(file, key=config.key, engine=config.engine)
+    return build_next(file, permit, key=config.key, engine=config.engine)
 
 
-def rebuild(config: PersistenceConfig) -> Recovered:
+def rebuild(config: PersistenceConfig, permit: Permit) -> Recovered:
     """In a thread: build the next file of one that is not open."""
-    return build_next_of_closed(config.path, key=config.key, engine=config.engine)
+    return build_next_of_closed(config.path, permit, key=config.key, engine=config.engine)

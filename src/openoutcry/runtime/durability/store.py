@@ -100,7 +100,10 @@ class Store:
     @property
     def face(self) -> EventPersistence:
         """The journal, for code that uses it directly."""
-        return EventPersistence(self.journal, owned=self._owns, wall_ns=self._bus.clock.wall_ns)
+        bus = self._bus
+        return EventPersistence(
+            self.journal, owned=self._owns, check=bus.ownership.check, wall_ns=bus.clock.wall_ns
+        )
 
     def _owns(self, name: str) -> bool:
         return any(s.name == name and s.offsets is not None for s in self._bus.router)
@@ -310,18 +313,20 @@ class Store:
         self.commits.refuse(JournalError("the journal could not be opened; see to it, and try again"))
         self._uninstall()
 
-    def close(self) -> None:
-        """Save everything and sync. Harmless when done twice."""
+    def close(self, *, as_it_is: bool = False) -> None:
+        """Save everything and sync; `as_it_is`: neither, and wait for no thread. Harmless when done twice."""
         if self.is_closed:
             return
         self.is_closed = True
         self._suspects.end()
         self.cursors.end()
         self.saving.end()
-        self._maintenance.end()
+        self._maintenance.end(waits=not as_it_is)
         self._uninstall()
         try:
-            if self.commits.dead is None:
+            if as_it_is:
+                self.commits.give_up(JournalError("the disk did not answer before the bus had to stop"))
+            elif self.commits.dead is None:
                 self.commits.commit_now()  # a kill switch in it was handled, and gets its position only here
                 self.saving.sweep()
                 last = self.commits.ask(sync=True)
@@ -329,7 +334,7 @@ class Store:
                 if last.error is not None:
                     raise last.error
         finally:
-            self.commits.close()
+            self.commits.close(waits=not as_it_is)
             at = (self.commits.released, self.journal.head)
             for subscription in self._bus.router:
                 if subscription.offsets is not None:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from openoutcry.core.repeats import Repeats, in_between
 from openoutcry.core.vitals import LoopVitals
 from openoutcry.logs import lines
 from openoutcry.ports import Clock
@@ -114,6 +115,8 @@ class Watchdog:
         self._episodes: deque[Blockage] = deque(maxlen=EPISODES_KEPT)
         self._fresh: list[Blockage] = []
         self._lag_ns = 0
+        self._repeats = Repeats()
+        self._is_logged = False
 
     # -- life ---------------------------------------------------------------------------------------
 
@@ -254,13 +257,16 @@ class Watchdog:
             self._ping = None  # it was answered late for the same reason
             self._note(over)
         self._tell(over)
-        log.error(
-            "%s let no other thread run for %.2f s, as a call in C does that keeps the interpreter's lock; "
-            "it was at:\n%s",
-            over.handler,
-            late_ns / NS_PER_S,
-            lines(stack),
-        )
+        untold = self._repeats.note(over.handler, now_ns)
+        if untold is not None:
+            log.error(
+                "%s let no other thread run for %.2f s, as a call in C does that keeps the interpreter's "
+                "lock%s; it was at:\n%s",
+                over.handler,
+                late_ns / NS_PER_S,
+                in_between(untold),
+                lines(stack),
+            )
 
     def _pong(self, ping: _Ping) -> None:
         """On the loop: it runs."""
@@ -279,7 +285,8 @@ class Watchdog:
             over = Blockage(handler, held_ns, is_over=True, stack=stack)
             self._note(over)
         name = handler or "an unknown callback"
-        log.warning("%s blocked the loop for %.2f s; it runs again", name, held_ns / NS_PER_S)
+        if self._is_logged if handler else self._repeats.note(name, answered_ns) is not None:
+            log.warning("%s blocked the loop for %.2f s; it runs again", name, held_ns / NS_PER_S)
 
     def _tell(self, blockage: Blockage) -> None:
         if self._on_blocked is not None:
@@ -307,12 +314,16 @@ class Watchdog:
         try:
             self._tell(blockage)
         finally:
-            log.error(
-                "%s has blocked the loop for %.2f s, so nothing else runs; it is at:\n%s",
-                blockage.handler,
-                held_ns / NS_PER_S,
-                lines(stack),
-            )
+            untold = self._repeats.note(blockage.handler, time.monotonic_ns())
+            self._is_logged = untold is not None
+            if untold is not None:
+                log.error(
+                    "%s has blocked the loop for %.2f s, so nothing else runs%s; it is at:\n%s",
+                    blockage.handler,
+                    held_ns / NS_PER_S,
+                    in_between(untold),
+                    lines(stack),
+                )
 
 
 def _waits_for_sockets(frame: FrameType) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 from openoutcry.clocks import SystemClock
 from openoutcry.config import HealthCheckConfig, check_number
-from openoutcry.core.examine import examine, trouble_of
+from openoutcry.core.examine import call_limit_ns, examine, trouble_of
 from openoutcry.core.health import HealthCheckResult, verdict
 from openoutcry.core.ladder import Action, Step
 from openoutcry.core.leases import Leases
@@ -28,7 +28,7 @@ from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vital
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.stalls import StallWatch
-from openoutcry.runtime.delivery.state import BusState, guarded
+from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.health.drills import KillLaneDrills
 from openoutcry.runtime.health.journal import JournalMonitor, JournalSlot
@@ -84,8 +84,8 @@ class Monitor:
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at_rest = 0
         self._result: HealthCheckResult | None = None
+        self._valid_until_ns = 0
         self._began_ns = bus.clock.now_ns()
-        self._looked_ns = 0
         self._told: object = None
 
     # -- life ---------------------------------------------------------------------------------------
@@ -155,16 +155,17 @@ class Monitor:
         self.work_begins()
 
     def current(self) -> HealthCheckResult:
-        """Return the last result, or look again if it is older than `check_s`."""
+        """Return the last result, or look again after `check_s`, or when a call has become too long."""
         result = self._result
-        if result is None or self._bus.clock.now_ns() - self._looked_ns >= self._check_ns:
+        if result is None or self._bus.clock.now_ns() >= self._valid_until_ns:
             result = self.look()
         return result
 
     def look(self) -> HealthCheckResult:
         """Look at everything, recover what needs it if that is wanted, and tell the listeners."""
-        now_ns = self._looked_ns = self._bus.clock.now_ns()
+        now_ns = self._bus.clock.now_ns()
         vitals = self._vitals(now_ns)
+        self._valid_until_ns = now_ns + self._valid_for_ns(vitals)
         self._result = result = verdict(examine(vitals, self._bounds), self._details(vitals))
         self._tell(result)
         return result
@@ -174,7 +175,7 @@ class Monitor:
         silences = [] if bus.rates is None else bus.rates.silences(now_ns, bus.clock.wall_ns())
         running = bus.running
         return Vitals(
-            subscriptions=tuple(self._examined(s, now_ns) for s in tuple(bus.router)),
+            subscriptions=(*(self._examined(s, now_ns) for s in tuple(bus.router)), *self._left()),
             loop=LoopVitals() if self.watchdog is None else self.watchdog.vitals(),
             journal=self.journal.vitals(now_ns),
             silences=tuple(silences) if running else (),
@@ -195,14 +196,23 @@ class Monitor:
         step = readings.ladder.look(trouble, now_ns)
         if step is not None:
             self._act(readings, consumer, step, trouble)
-        ladder = readings.ladder
+            readings.note_step()
+        ladder, unproven = readings.ladder, readings.is_unproven
+        is_at_work = step is not None or ladder.is_holding or trouble is not None or unproven
         return replace(
             vitals,
             held_by_ladder=ladder.is_holding,
             exhausted=ladder.is_exhausted,
-            recovering=ladder.is_climbing and (step is not None or ladder.is_holding or trouble is not None),
+            recovering=ladder.is_climbing and is_at_work,
+            unproven=unproven,
             tried=ladder.tried,
         )
+
+    def _left(self) -> list[SubscriptionVitals]:
+        """Return the vital signs of subscriptions that have ended with a call that goes on."""
+        now_ns = self._bus.clock.now_ns()
+        found = [(c, self.readings(c.subscription)) for c in self._consumers.leaving if not c.is_over]
+        return [readings.vitals(consumer, now_ns, 0, 0) for consumer, readings in found]
 
     def lag(self, subscription: Subscription) -> int:
         """Return how many events wait for a subscription, those in the journal included."""
@@ -222,12 +232,19 @@ class Monitor:
         self._readings[subscription] = readings
         return readings
 
+    def _valid_for_ns(self, vitals: Vitals) -> int:
+        """Return how long a result holds: `check_s`, but not beyond the end of what a call may take."""
+        bounds = self._bounds
+        calls = ((s.call_ns, call_limit_ns(s, bounds)) for s in vitals.subscriptions if s.call_ns is not None)
+        left_ns = [limit_ns - call_ns + 1 for call_ns, limit_ns in calls if call_ns <= limit_ns]
+        return min(self._check_ns, int(bounds.stall_s * NS_PER_S), *left_ns)
+
     def _details(self, vitals: Vitals) -> dict[str, Any]:
         drill, journal = vitals.drill, vitals.journal
         return {
             "state": self._bus.phase,
             "checked_ns": self._bus.clock.wall_ns(),
-            "subscriptions": len(vitals.subscriptions),
+            "subscriptions": len(self._bus.router),
             "waiting": sum(s.waiting for s in vitals.subscriptions),
             "loop_lag_ms": round(vitals.loop.lag_ns / 1e6, 3),
             "journal": None if journal is None else journal.state,
@@ -249,7 +266,7 @@ class Monitor:
             log.log(level, "health: %s: %s", result.status.value, result.message)
         self._told = told
         for callback in tuple(self._callbacks):
-            guarded(callback, result)
+            self._bus.guard(callback, result)
 
     # -- acting -------------------------------------------------------------------------------------
 
@@ -324,6 +341,7 @@ class Monitor:
 
     def _is_needed(self) -> bool:
         watches = self._bus.rates is not None or len(self.leases) > 0 or self.journal.is_recovering
+        watches = watches or any(not consumer.is_over for consumer in self._consumers.leaving)
         if watches or any(map(self._may_move, self._bus.router)):
             self._looks_at_rest = 0
             return True

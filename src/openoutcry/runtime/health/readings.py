@@ -8,9 +8,11 @@ from typing import Any
 
 from openoutcry.config import HealthCheckConfig
 from openoutcry.core.ladder import Ladder
+from openoutcry.core.lanes import Batch
 from openoutcry.core.latency import Latencies
 from openoutcry.core.trends import LagTrend
 from openoutcry.core.vitals import SubscriptionVitals
+from openoutcry.runtime.delivery.causation import CallId
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.failures import described
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -49,6 +51,27 @@ class Totals:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that was running at a look: its id, when it began at the earliest, and when the look was."""
+
+    call_id: CallId
+    since_ns: int
+    looked_ns: int
+
+
+def _call_of(worker: Worker, batch: Batch, before: _Call | None, now_ns: int) -> _Call:
+    """Return the current call of a worker.
+
+    Only when its batch began is known. So the call has run since then, or since a look that saw the call
+    before it; a batch has many events only where calls are quick, so that this is when the call began.
+    """
+    call_id, since_ns = worker.lineage.call, worker.began_ns
+    if before is not None and batch.begun > 1:
+        since_ns = before.since_ns if before.call_id == call_id else max(since_ns, before.looked_ns)
+    return _Call(call_id, since_ns, now_ns)
+
+
 class Readings:
     """The readings of one subscription. What has happened `since` counts as recent at first.
 
@@ -68,8 +91,23 @@ class Readings:
         self._before = self._newer = since
         self._seen: tuple[Totals, int, int] | None = None
         self._said_us: tuple[Recent, Recent] = ((None, None), (None, None))
-        self._calls: dict[Worker, tuple[tuple[int, int], int]] = {}
+        self._calls: dict[Worker, _Call] = {}
+        self._handled_before = 0
         self.is_critical = subscription.options.keep or subscription.takes_high_priority
+
+    def note_step(self) -> None:
+        """Recovery has taken a step: what is handled from now on proves it right."""
+        self._handled_before = self._handled
+
+    @property
+    def _handled(self) -> int:
+        return self.subscription.handled + self.subscription.control.normal.handled
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether recovery has begun, and nothing has been handled since its last step, with work to do."""
+        is_idle = self.subscription.settled
+        return self.ladder.is_climbing and not is_idle and self._handled == self._handled_before
 
     def note(self, now_ns: int, lag: int) -> None:
         """Take a reading. What counts as recent begins one or two check intervals ago."""
@@ -149,7 +187,7 @@ class Readings:
         return late_ns if counted is None else max(counted, late_ns)
 
     def _oldest_call(self, consumer: Consumer, now_ns: int) -> tuple[int, str, int] | None:
-        """Return the age of the oldest current call (at least), what it handles, and how late calls began."""
+        """Return the age of the oldest current call (at most), what it handles, and how late calls began."""
         oldest: tuple[int, str] | None = None
         late_ns = 0
         seen, self._calls = self._calls, {}
@@ -157,12 +195,8 @@ class Readings:
             batch = worker.batch
             if batch is None:
                 continue
-            age_ns = now_ns - worker.began_ns
-            if batch.begun > 1:  # began_ns is when the batch began; this call began some time later
-                call, first_ns = seen.get(worker, ((0, 0), now_ns))
-                first_ns = first_ns if call == worker.lineage.call else now_ns
-                self._calls[worker] = (worker.lineage.call, first_ns)
-                age_ns = now_ns - first_ns
+            call = self._calls[worker] = _call_of(worker, batch, seen.get(worker), now_ns)
+            age_ns = now_ns - call.since_ns
             if not batch.attempts:
                 late_ns = max(late_ns, now_ns - age_ns - batch.admitted_ns)
             if oldest is None or age_ns > oldest[0]:

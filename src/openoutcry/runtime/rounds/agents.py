@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
-from openoutcry.core.terms import Terms, agree, check_quorum, names, to_ns
+from openoutcry.core.terms import Terms, agree, check_quorum, check_slips, names, to_ns
+from openoutcry.errors import ConfigError
+from openoutcry.spelling import nearest, same_form
 
 
 class Agents:
@@ -70,6 +72,9 @@ class Agents:
         A usual `signal_timeout` longer than the round's own `barrier_timeout` is cut to it.
         """
         expected = self.registered if roster is None else names("roster", roster)
+        check_slips("roster", expected, self.registered)
+        must = self.critical & expected if critical is None else names("critical", critical)
+        _check_expected(must, expected)
         barrier_timeout_ns = (
             self._barrier_timeout_ns
             if barrier_timeout_s is None
@@ -83,8 +88,19 @@ class Agents:
         return agree(
             expected,
             quorum=self._quorum if quorum is None else quorum,
-            critical=self.critical & expected if critical is None else critical,
+            critical=must,
             signal_timeout_ns=signal_timeout_ns,
             barrier_timeout_ns=barrier_timeout_ns,
             stand_in_max_age_ns=self._stand_in_max_age_ns,
+        )
+
+
+def _check_expected(critical: frozenset[str], roster: frozenset[str]) -> None:
+    """Refuse a critical agent whom the round does not expect: no outcome would ever be valid."""
+    for name in sorted(critical - roster):
+        meant = same_form(name, roster) or nearest(name, roster)
+        hint = "" if meant is None else f"; did you mean {meant!r}?"
+        raise ConfigError(
+            f"critical has {name!r}, who is not among the agents of the round, {sorted(roster)}{hint} "
+            "Register the agent, or name it in the roster too"
         )

@@ -16,6 +16,7 @@ from openoutcry.core.terms import agree, to_ns
 from openoutcry.errors import ConfigError
 from openoutcry.events.sources import new_name
 from openoutcry.ports import Clock
+from openoutcry.runtime.ownership import Ownership, resolve, running_loop
 from openoutcry.runtime.rounds.timer import DeadlineTimer
 from openoutcry.units import NS_PER_S
 
@@ -48,17 +49,29 @@ class SignalBarrier:
     roster rounded up (`float`), or `None` for everybody. `critical` agents are expected too, and without
     their answer the outcome is not valid. Bad settings raise `ConfigError`.
 
-    The barrier belongs to one event loop: it needs no lock, and other threads must not call it. If it is made
-    outside a loop, its deadline is on the system's monotonic clock unless a `clock` is given.
+    The barrier belongs to one event loop, that on which it is made or first waited for, and a bus's to the
+    loop of the bus. So it needs no lock: it raises `WrongThread` in other threads, or one of its subclasses
+    on other loops and in forked children. Once it is over any thread may read it. If it is made outside a
+    loop, its deadline is on the system's monotonic clock unless a `clock` is given.
     """
 
-    __slots__ = ("_alarm", "_clock", "_on_release", "_settled", "_waiters", "is_awaited", "round")
+    __slots__ = (
+        "_alarm",
+        "_clock",
+        "_on_release",
+        "_ownership",
+        "_settled",
+        "_waiters",
+        "is_awaited",
+        "round",
+    )
 
     round: Round
     """The state machine. After calling it directly, call `settle` if it has its outcome."""
     _alarm: DeadlineTimer
     _clock: Clock
     _on_release: Callable[[RoundOutcome], None] | None
+    _ownership: Ownership
     _settled: bool
     _waiters: list[asyncio.Future[RoundOutcome]]
     is_awaited: bool
@@ -88,7 +101,11 @@ class SignalBarrier:
         clock = clock_of_loop() if clock is None else clock
         name = new_round_id() if round_id is None else check_round_id(round_id)
         opened = Round(name, terms, clock.now_ns(), clock.wall_ns())
-        self._attach(opened, clock, DeadlineTimer(clock.now_ns, self._ring), None)
+        ownership = Ownership("barrier")
+        loop = running_loop()
+        if loop is not None:
+            ownership.claim(loop, "SignalBarrier")
+        self._attach(opened, clock, DeadlineTimer(clock.now_ns, self._ring), None, ownership)
         if opened.outcome is None:
             self._alarm.by(opened.due_ns)
 
@@ -99,10 +116,14 @@ class SignalBarrier:
         clock: Clock,
         alarm: DeadlineTimer,
         on_release: Callable[[RoundOutcome], None],
+        ownership: Ownership,
     ) -> Self:
-        """Make the shell of a round whose owner runs the timer and is told once of the release."""
+        """Make the shell of a round whose owner runs the timer and is told once of the release.
+
+        `ownership` says where it may be called.
+        """
         barrier = cls.__new__(cls)
-        barrier._attach(opened, clock, alarm, on_release)  # noqa: SLF001 - a second constructor
+        barrier._attach(opened, clock, alarm, on_release, ownership)  # noqa: SLF001 - a second constructor
         return barrier
 
     def _attach(
@@ -111,7 +132,9 @@ class SignalBarrier:
         clock: Clock,
         alarm: DeadlineTimer,
         on_release: Callable[[RoundOutcome], None] | None,
+        ownership: Ownership,
     ) -> None:
+        self._ownership = ownership
         self.round = opened
         self._clock = clock
         self._alarm = alarm
@@ -134,6 +157,7 @@ class SignalBarrier:
 
     def arrive(self, agent: str, signal: Any, now_ns: int | None = None) -> Verdict:
         """Take an agent's opinion, and return what became of it. `now_ns` is on the barrier's clock."""
+        self._ownership.check("arrive")
         opened = self.round
         verdict = opened.arrive(agent, signal, self._clock.now_ns() if now_ns is None else now_ns)
         if opened.outcome is not None:
@@ -142,12 +166,14 @@ class SignalBarrier:
 
     def abstain(self, agent: str, reason: str = "", now_ns: int | None = None) -> Verdict:
         """Take an answer without an opinion: it counts toward the quorum and is no signal."""
+        self._ownership.check("abstain")
         verdict = self.round.abstain(agent, reason, self._now_ns(now_ns))
         self.settle()
         return verdict
 
     def heartbeat(self, agent: str, now_ns: int | None = None) -> Verdict:
         """Note that an agent is alive. That is not an answer: the outcome shows it beside the missing."""
+        self._ownership.check("heartbeat")
         verdict = self.round.heartbeat(agent, self._now_ns(now_ns))
         self.settle()
         return verdict
@@ -160,6 +186,9 @@ class SignalBarrier:
         It never raises for lack of answers: check `outcome.valid`. Cancelling leaves the round and its other
         waiters as they were; a later call gets the same outcome.
         """
+        self._look("wait")
+        if self._on_release is None and self._ownership.loop is None:
+            self._ownership.claim(asyncio.get_running_loop(), "wait")
         self.is_awaited = True
         opened = self.round
         if opened.outcome is None and self._clock.now_ns() >= opened.due_ns:
@@ -179,12 +208,14 @@ class SignalBarrier:
 
     def close(self, reason: str = "the round was closed", now_ns: int | None = None) -> RoundOutcome:
         """End the round now, as expired for this reason, unless it already has its outcome."""
+        self._ownership.check("close")
         outcome = self.round.close(reason, self._now_ns(now_ns))
         self.settle()
         return outcome
 
     def tick(self, now_ns: int | None = None) -> RoundOutcome | None:
         """Release the round if its deadline has passed; return the outcome if there is one."""
+        self._look("tick")
         outcome = self.round.tick(self._now_ns(now_ns))
         self.settle()
         return outcome
@@ -193,14 +224,17 @@ class SignalBarrier:
 
     async def is_complete(self) -> bool:
         """Return True if everybody expected has answered, by opinion or abstention; never suspends."""
+        self._look("is_complete")
         return self.round.answers_count == len(self.round.terms.roster)
 
     async def get_signals_copy(self) -> dict[str, Any]:
         """Return a copy of each agent's newest signal; never suspends."""
+        self._look("get_signals_copy")
         return self.round.opinions
 
     async def get_received_count(self) -> int:
         """Return how many agents have given an opinion; never suspends."""
+        self._look("get_received_count")
         return len(self.round.opinions)
 
     @property
@@ -211,11 +245,13 @@ class SignalBarrier:
     @property
     def round_id(self) -> str:
         """The id of the round, which its signals carry."""
+        self._ownership.check_process("round_id")
         return self.round.round_id
 
     @property
     def roster(self) -> frozenset[str]:
         """Everybody who is expected, frozen at the opening."""
+        self._ownership.check_process("roster")
         return self.round.terms.roster
 
     @property
@@ -226,14 +262,17 @@ class SignalBarrier:
     @property
     def due_ns(self) -> int:
         """When the round next changes by itself, on its clock; `core.barrier.NEVER_NS` after the release."""
+        self._look("due_ns")
         return self.round.due_ns
 
     def expects(self, agent: str) -> bool:
         """Return True if an agent is on the roster and has not answered yet."""
+        self._look("expects")
         return self.round.expects(agent)
 
     def get_status(self) -> dict[str, Any]:
         """Return the state of the round, JSON-ready."""
+        self._look("get_status")
         self.tick()
         opened, terms, now_ns = self.round, self.round.terms, self._clock.now_ns()
         missing = opened.missing
@@ -260,11 +299,19 @@ class SignalBarrier:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _look(self, call: str) -> None:
+        """Raise unless the round may be looked at here: once it is over, anywhere."""
+        if self._settled:
+            self._ownership.check_process(call)
+        else:
+            self._ownership.check(call)
+
     def _now_ns(self, now_ns: int | None) -> int:
         return self._clock.now_ns() if now_ns is None else now_ns
 
     def _ring(self, now_ns: int) -> int:
-        self.tick(now_ns)
+        self.round.tick(now_ns)
+        self.settle()
         return self.round.due_ns
 
     def settle(self) -> None:
@@ -275,8 +322,7 @@ class SignalBarrier:
         self._settled = True
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            if not waiter.done() and not waiter.get_loop().is_closed():
-                waiter.set_result(outcome)
+            resolve(waiter, outcome)
         if self._on_release is None:
             self._alarm.cancel()
         else:

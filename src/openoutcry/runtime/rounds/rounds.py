@@ -12,6 +12,7 @@ from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
 from openoutcry.events import stamp
 from openoutcry.ports import Clock
+from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.agents import Agents
 from openoutcry.runtime.rounds.barriers import SignalBarrier, check_round_id, new_round_id
 from openoutcry.runtime.rounds.timer import DeadlineTimer
@@ -106,6 +107,7 @@ class Rounds:
             seconds; None for no stand-ins.
         clock: By default that of the loop on which it is first used.
         on_release: Called with each outcome before its waiters wake. It must not raise.
+        ownership: Says where the barriers of these rounds may be called; by default anywhere.
 
     Raises:
         ConfigError: A setting is out of range.
@@ -124,6 +126,7 @@ class Rounds:
         stand_in_max_age_s: float | None = None,
         clock: Clock | None = None,
         on_release: Callable[[RoundOutcome], None] | None = None,
+        ownership: Ownership | None = None,
     ) -> None:
         self._agents = Agents(
             signal_timeout_s=signal_timeout_s,
@@ -135,6 +138,7 @@ class Rounds:
         self._clock = self._given_clock = clock
         self._read_ns: Callable[[], int] = self._first_reading
         self._on_release = on_release
+        self._ownership = ownership or Ownership()
         self._alarm = DeadlineTimer(self._now_ns, self._ring)
         self._open: dict[str, SignalBarrier] = {}
         self._released = Released()
@@ -182,8 +186,8 @@ class Rounds:
     ) -> SignalBarrier:
         """Open a round. Whatever is `None` is as usual: a fresh id, the registered agents, the settings.
 
-        With a `roster` of its own, the critical agents are the registered ones on it; `critical` names
-        others, who are then expected as well. A usual `signal_timeout` longer than the round's own
+        With a `roster` of its own, the critical agents are the registered ones on it; `critical` names others
+        of the roster. A usual `signal_timeout` longer than the round's own
         `barrier_timeout` is cut to it. For a quorum of everybody where another one is usual, pass `1.0`.
 
         Raises `DuplicateRound` if the id belongs to an open or remembered round, `ConfigError` for settings
@@ -200,7 +204,7 @@ class Rounds:
         opened_ns = self._read_ns() if now_ns is None else now_ns
         clock = self._clock or self._find_clock()
         opened = Round(round_id, terms, opened_ns, clock.wall_ns(), self._released.outcomes)
-        barrier = SignalBarrier.over(opened, clock, self._alarm, self._note_release)
+        barrier = SignalBarrier.over(opened, clock, self._alarm, self._note_release, self._ownership)
         self._open[round_id] = barrier
         self._unclaimed.append(barrier)
         if opened.outcome is None:
@@ -276,12 +280,15 @@ class Rounds:
             self._clock = self._given_clock
             self._read_ns = self._first_reading
             self._alarm = DeadlineTimer(self._now_ns, self._ring)
+        else:
+            self._alarm.move_here()
 
     def close_all(self, reason: str = "the bus stopped") -> None:
         """End every open round as expired, which wakes its waiters, and open no more. May be repeated."""
         self._closed_because = self._closed_because or reason
         for barrier in list(self._open.values()):
-            barrier.close(reason)
+            barrier.round.close(reason, self._read_ns())
+            barrier.settle()
         self._alarm.cancel()
         self._add_strays(self._early.clear())
 
@@ -419,9 +426,10 @@ class Rounds:
     def _ring(self, now_ns: int) -> int:
         """Release what is due; return when to look again."""
         for barrier in list(self._open.values()):
-            if now_ns >= barrier.due_ns:
-                barrier.tick(now_ns)
-        return min((barrier.due_ns for barrier in self._open.values()), default=NEVER_NS)
+            if now_ns >= barrier.round.due_ns:
+                barrier.round.tick(now_ns)
+                barrier.settle()
+        return min((barrier.round.due_ns for barrier in self._open.values()), default=NEVER_NS)
 
     def _let_in(self, barrier: SignalBarrier, opened_ns: int) -> None:
         """Count the answers that came shortly before the round, as of its opening."""

@@ -45,6 +45,12 @@ class DeadlineTimer:
         if self.due_ns < self._set_ns:
             self._set()
 
+    def move_here(self) -> None:
+        """Go on, on the running loop, if the timer was set on another one, which may be closed."""
+        self._drop_timer()
+        if self.due_ns != NEVER_NS:
+            self._set()
+
     def look(self, now_ns: int) -> None:
         """Call `ring` now if a deadline has passed that the timer has not noticed yet."""
         if now_ns >= self.due_ns:

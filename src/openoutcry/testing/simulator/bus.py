@@ -11,7 +11,8 @@ from openoutcry.errors import JournalDead, OpenOutcryError
 from openoutcry.ports import Level
 from openoutcry.runtime.api.admin import Admin
 from openoutcry.runtime.api.bus import EventBus
-from openoutcry.runtime.delivery.subscription import Handler, Subscription, identity, qualified_name
+from openoutcry.runtime.delivery.handlers import Handler, identity, qualified_name
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.testing.simulator.calls import Calls
 from openoutcry.testing.simulator.faults import Faults

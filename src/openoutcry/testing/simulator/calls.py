@@ -6,7 +6,7 @@ from inspect import isawaitable
 from typing import Any, Final
 
 from openoutcry.runtime.delivery.causation import current
-from openoutcry.runtime.delivery.subscription import Handler, is_coroutine_handler
+from openoutcry.runtime.delivery.handlers import Handler, is_coroutine_handler
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.faults import OF_HANDLERS, Faults
 from openoutcry.testing.simulator.loop import SimClock
