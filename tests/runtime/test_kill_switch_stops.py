@@ -421,3 +421,27 @@ async def test_a_fold_has_no_effects_also_not_in_the_tasks_and_threads_that_it_s
         await asyncio.gather(*spawned)
         assert ["book published while its memory was being restored" in str(e) for e in outcomes] == [True]
         assert not bus.halted()
+
+
+@virtual
+async def test_a_task_that_a_fold_has_spawned_may_publish_once_the_memory_is_restored():
+    journal = MemoryJournal()
+    bus, book = a_bus(journal), Named("book")
+    bus.subscribe("order", book.on_event, name="book")
+    async with bus:
+        await bus.publish(an_order())
+        await bus.join()
+    bus, spawned = a_bus(journal.reopened()), []
+
+    async def publish() -> bool:
+        await asyncio.sleep(1)
+        return await bus.publish(a_kill())
+
+    bus.subscribe(
+        "order",
+        book.on_event,
+        name="book",
+        restore=lambda _: spawned.append(asyncio.ensure_future(publish())),
+    )
+    async with bus:
+        assert await spawned[0]

@@ -5,7 +5,7 @@ from typing import Any
 from openoutcry.core.halts import is_release
 from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
-from openoutcry.runtime.delivery.causation import current, restored
+from openoutcry.runtime.delivery.causation import current, restoring
 from openoutcry.runtime.delivery.state import BusState
 
 HIGH_TYPES = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
@@ -34,10 +34,10 @@ class Access:
 
     def check_effects(self) -> None:
         """Raise `PublishError` inside of what restores an agent's memory, and in the tasks that it spawns."""
-        name = restored.get()
-        if name is not None:
+        state = restoring.get()
+        if state is not None and not state.is_over:
             raise PublishError(
-                f"{name} published while its memory was being restored, which must have no effects; "
+                f"{state.name} published while its memory was being restored, which must have no effects; "
                 "publish from a handler"
             )
 

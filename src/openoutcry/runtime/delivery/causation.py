@@ -229,8 +229,24 @@ class Frozen:
 
 
 current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=None)
-restored: ContextVar[str | None] = ContextVar("openoutcry_restored", default=None)
-"""The name of the subscription whose memory is being restored here, which must have no effects."""
+
+
+@dataclass(slots=True)
+class Restoring:
+    """An agent's memory is being restored, which must have no effects until it is over.
+
+    Attributes:
+        name: The subscription's name.
+        is_over: Whether it is: what was spawned meanwhile may publish then.
+
+    """
+
+    name: str
+    is_over: bool = False
+
+
+restoring: ContextVar[Restoring | None] = ContextVar("openoutcry_restoring", default=None)
+"""What is being restored by the code that runs, or by what has spawned it."""
 
 
 class Envelopes:
