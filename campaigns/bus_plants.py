@@ -101,7 +101,7 @@ def fresh_ids() -> None:
 
 def letters_unwritten() -> None:
     """Settle what was given up, and never write its dead letter."""
-    _plant(dead_letters.DeadLetters, "take", lambda _: ([], []))
+    _plant(dead_letters.DeadLetters, "changes", lambda _: ([], []))
 
 
 def backlog_reversed() -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -33,7 +34,7 @@ from openoutcry.events import decode, encode
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level
 from openoutcry.runtime.control.server import ControlServer
-from openoutcry.runtime.delivery.dead_letters import REDRIVE
+from openoutcry.runtime.delivery.dead_letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.trading import KillSwitchEvent, MarketDataEvent
 
 LIMIT_S = 300
@@ -122,8 +123,8 @@ class Bus:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def redrive(self, subscription: str | None = None, **conditions: Any) -> int:
-        self.calls.append(("redrive", subscription, conditions))
+    def redrive(self, subscription: str | None = None, *, anew: bool = False, **conditions: Any) -> int:
+        self.calls.append(("redrive", subscription, anew, conditions))
         return 1
 
     def drop_dead_letters(self, subscription: str | None = None, **conditions: Any) -> int:
@@ -137,8 +138,17 @@ class Bus:
     async def read_status(self) -> dict[str, Any]:
         return {}
 
-    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
+    def dead_letters(
+        self, subscription: str | None = None, *, limit: int | None = None, after: int = 0
+    ) -> list[DeadLetter]:
         return []
+
+    def dead_letter_counts(self) -> dict[str, int]:
+        return {"risk": 1, "book": 1}
+
+    @property
+    def subscriptions(self) -> Any:
+        return (SimpleNamespace(name="risk"),)
 
     def pause(self, name: str) -> str:
         self.calls.append(("pause", name))
@@ -545,6 +555,37 @@ def test_dead_letters_are_listed_by_every_condition(firm: Path, options: str, ex
     assert [row["letter_id"] for row in rows] == expected
 
 
+def test_dead_letters_are_listed_by_the_page(firm: Path) -> None:
+    (first,) = rows_of(done("dlq", "list", firm, "--json", "--limit", "1"))
+    (second,) = rows_of(done("dlq", "list", firm, "--json", "--after", str(first["letter_id"])))
+    assert [first["letter_id"], second["letter_id"]] == [1, 2]
+    assert done("dlq", "list", firm, "--limit", "1").splitlines()[-1] == "1 more: --after 1"
+    assert "more" not in done("dlq", "list", firm)
+
+
+def test_letters_of_names_that_are_not_subscribed_are_marked_while_a_bus_runs(firm: Path) -> None:
+    assert {row["subscribed"] for row in rows_of(done("dlq", "list", firm, "--json"))} == {None}
+    with running(firm):
+        out = done("dlq", "list", firm)
+        assert "book (not subscribed)" in out
+        assert "risk (not subscribed)" not in out
+        rows = rows_of(done("dlq", "list", firm, "--json"))
+        assert {row["subscription"]: row["subscribed"] for row in rows} == {"risk": True, "book": False}
+        said = done("dlq", "redrive", firm, "--all")
+        assert "1 letter of names that are not subscribed now stay" in said
+
+
+def test_letters_can_be_marked_to_be_redriven_anew(firm: Path) -> None:
+    assert done("dlq", "redrive", firm, "--all").startswith("2 letters marked")
+    assert done("dlq", "redrive", firm, "--all", "--anew").startswith("2 letters marked")
+    assert {found.reason for found in letters_of(firm)} == {REDRIVE_ANEW}
+    (row,) = rows_of(done("recover", firm, "--dry-run", "--json"))
+    assert (row["letters"], row["redriven"]) == (2, 2)
+    with running(firm) as bus:
+        done("dlq", "redrive", firm, "--id", "3", "--anew")
+    assert [call[:3] for call in bus.calls] == [("redrive", None, True)]
+
+
 def test_dead_letters_are_a_table_for_people(firm: Path) -> None:
     out = done("dlq", "list", firm)
     assert out.splitlines()[0].split() == [
@@ -606,7 +647,7 @@ def test_a_running_bus_redrives_and_drops_itself_and_nobody_else_writes(firm: Pa
         assert letters_of(firm) == before
     nothing = {"letter_ids": None, "event_type": None, "since_ns": None, "until_ns": None}
     some = {"letter_ids": [1], "event_type": "market_data", "since_ns": START_NS, "until_ns": None}
-    assert bus.calls == [("redrive", "risk", some), ("drop", None, nothing)]
+    assert bus.calls == [("redrive", "risk", False, some), ("drop", None, nothing)]
 
 
 @pytest.mark.parametrize(

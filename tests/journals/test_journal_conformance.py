@@ -331,6 +331,25 @@ def test_dead_letters_keep_the_event_and_the_reason(factory: Factory) -> None:
     assert again.buried("risk") == []
 
 
+def test_dead_letters_are_read_by_the_page(factory: Factory) -> None:
+    journal = factory.open()
+    assert journal.last_letter_id() == 0
+    names = ["risk", "audit"] * 5
+    journal.write((), Changes(buried=[letter(subscription=name) for name in names]))
+    whole = journal.buried()
+    assert [b.letter_id for b in journal.buried(limit=3)] == [1, 2, 3]
+    assert [b.letter_id for b in journal.buried(after=8)] == [9, 10]
+    assert [b.letter_id for b in journal.buried("audit", after=2, limit=2)] == [4, 6]
+    assert journal.buried(after=10) == []
+    found: list[BuriedEvent] = []
+    while page := journal.buried(after=found[-1].letter_id if found else 0, limit=4):
+        found += page
+    assert found == whole
+    journal.write((), Changes(removed_letters=[b.letter_id for b in whole]))
+    again = factory.reopen(journal)
+    assert (again.buried(), again.last_letter_id()) == ([], 10)
+
+
 def test_ids_of_dead_letters_are_never_given_again(journal: Journal) -> None:
     journal.write((), Changes(buried=[letter()]))
     (first,) = journal.buried()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -46,16 +47,25 @@ class StandIn:
     async def read_status(self) -> dict[str, object]:
         return {"state": "running", "odd": Path("x")}
 
-    def redrive(self, subscription: str | None = None, **conditions: Any) -> int:
-        self.calls.append(("redrive", subscription, conditions))
+    def redrive(self, subscription: str | None = None, *, anew: bool = False, **conditions: Any) -> int:
+        self.calls.append(("redrive", subscription, anew, conditions))
         return 3
 
     def drop_dead_letters(self, subscription: str | None = None, **conditions: Any) -> int:
         self.calls.append(("drop", subscription, conditions))
         return 2
 
-    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
-        return [a_letter(number) for number in range(1, 6)]
+    def dead_letters(
+        self, subscription: str | None = None, *, limit: int | None = None, after: int = 0
+    ) -> list[DeadLetter]:
+        return [a_letter(number) for number in range(after + 1, 6)][:limit]
+
+    def dead_letter_counts(self) -> dict[str, int]:
+        return {"risk": 5, "gone": 2}
+
+    @property
+    def subscriptions(self) -> Any:
+        return (SimpleNamespace(name="risk"),)
 
     @property
     def admin(self) -> "StandIn":
@@ -149,12 +159,20 @@ NOTHING = {"letter_ids": None, "event_type": None, "since_ns": None, "until_ns":
 ASKED: list[tuple[str, dict[str, Any], Any, list[tuple[Any, ...]]]] = [
     ("ping", {}, "pong", []),
     ("status", {}, {"state": "running", "odd": "x"}, []),
-    ("redrive", {}, 3, [("redrive", None, NOTHING)]),
+    ("redrive", {}, 3, [("redrive", None, False, NOTHING)]),
+    ("redrive", {"anew": True}, 3, [("redrive", None, True, NOTHING)]),
     (
         "redrive",
         {"subscription": "risk", "letter_ids": [1, 2], "event_type": "fill", "since_ns": 5, "until_ns": 6},
         3,
-        [("redrive", "risk", {"letter_ids": [1, 2], "event_type": "fill", "since_ns": 5, "until_ns": 6})],
+        [
+            (
+                "redrive",
+                "risk",
+                False,
+                {"letter_ids": [1, 2], "event_type": "fill", "since_ns": 5, "until_ns": 6},
+            )
+        ],
     ),
     (
         "drop_dead_letters",
@@ -162,7 +180,28 @@ ASKED: list[tuple[str, dict[str, Any], Any, list[tuple[Any, ...]]]] = [
         2,
         [("drop", None, {**NOTHING, "letter_ids": [4]}), ("flush",)],
     ),
-    ("dead_letters", {"limit": 2}, [{**a_letter(number).to_dict(), "event": None} for number in (4, 5)], []),
+    (
+        "dead_letters",
+        {"limit": 2, "after": 1},
+        {
+            "letters": [{**a_letter(number).to_dict(), "event": None} for number in (2, 3)],
+            "total": 7,
+            "next_after": 3,
+        },
+        [],
+    ),
+    (
+        "dead_letters",
+        {"subscription": "risk", "after": 4},
+        {"letters": [{**a_letter(5).to_dict(), "event": None}], "total": 5, "next_after": None},
+        [],
+    ),
+    (
+        "dead_letter_counts",
+        {},
+        {"risk": {"count": 5, "subscribed": True}, "gone": {"count": 2, "subscribed": False}},
+        [],
+    ),
     (
         "cursors",
         {},
@@ -646,7 +685,7 @@ def test_letters_of_a_real_bus_are_listed_redriven_and_dropped_for_good(journal:
 
         async with firm(journal, risk) as bus:
             await publish_fills(bus, "o1", "o2", "o3")
-            letters = await asked("dead_letters")
+            letters = (await asked("dead_letters"))["letters"]
             assert [letter["event"]["order_id"] for letter in letters] == ["o1", "o2", "o3"]
             risk.is_mended = True
             assert await asked("redrive", letter_ids=[letters[0]["letter_id"]]) == 1

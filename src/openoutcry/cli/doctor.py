@@ -21,6 +21,7 @@ from openoutcry.cli.console import print_lines, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import database_errors, plainly
 from openoutcry.cli.journal.options import read_key
+from openoutcry.cli.journal.scanning import letters_of
 from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED
 from openoutcry.errors import JournalError
@@ -141,7 +142,7 @@ def _journal(path: Path, key: bytes | None) -> Iterator[Finding]:
     try:
         with JournalReader(real, key=key) as reader:
             head, first = reader.head, reader.first
-            letters, suspects = len(reader.buried()), len(reader.suspects())
+            letters, suspects = sum(1 for _ in letters_of(reader)), len(reader.suspects())
             reader.cursors()
         side = glance(real)
     except unreadable as problem:

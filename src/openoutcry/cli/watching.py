@@ -1,7 +1,8 @@
 """`openoutcry status` and `openoutcry top`: the state of a running bus, over the socket of its journal."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count as counting
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from openoutcry.cli.console import can_be_rich, facts, print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.pending import count_waiting, show_waiting
+from openoutcry.cli.journal.scanning import letters_of
 from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.errors import NotAJournal
@@ -34,6 +36,8 @@ _HEADS: Final = (
     "retries",
     "dead",
 )
+NAMES_SHOWN: Final = 3
+"""How many names are shown of those that have dead letters."""
 _WORDS: Final = 2
 """How many of the columns are words, aligned to the left."""
 
@@ -139,10 +143,10 @@ def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
     _check_there(path)
     with reading(path, key_file) as reader:
         waiting = count_waiting(reader, lambda _at: None)
-        letters, halts = len(list(reader.buried())), reader.halts()
+        letters, halts = Counter(letter.subscription for letter in letters_of(reader)), reader.halts()
         first, head = reader.first, reader.head
     if as_json:
-        said = {"state": "no bus", "first": first, "head": head, "dead_letters": letters}
+        said = {"state": "no bus", "first": first, "head": head, "dead_letters": letters.total()}
         said["halts"] = [halt.to_dict() for halt in halts]
         print_lines([json_line({**said, "subscriptions": waiting})])
         return
@@ -151,7 +155,7 @@ def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
         [
             ("bus", "none listens here"),
             ("events", f"positions {first:,} to {head:,}"),
-            ("dead letters", f"{letters:,}" if letters else "none"),
+            ("dead letters", _by_name(letters)),
             ("halted", ", ".join(dict.fromkeys(halt.scope for halt in halts)) or "nothing"),
         ],
     )
@@ -192,7 +196,8 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("bus", found["state"]),
         ("health", f"{found['health']['status']}: {found['health']['message']}"),
         ("queue", f"{room}, {sum(pressure['refused'].values()):,} refused"),
-        ("published", f"{pressure['published']:,}, {found['dead_letters']:,} dead letters"),
+        ("published", f"{pressure['published']:,}"),
+        ("dead letters", _letters(found["letters"])),
     ]
     halts = found.get("halts") or {"count": 0, "active": []}
     if halts["count"]:
@@ -211,6 +216,32 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ago = lane["proven_s_ago"]
         rows.append(("kill lane", "never proven" if ago is None else f"proven {ago:.0f} s ago"))
     return rows
+
+
+def _by_name(counts: Mapping[str, int]) -> str:
+    """Return how many dead letters there are, and of which names most of them are."""
+    if not counts:
+        return "none"
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{name} {count:,}" for name, count in most[:NAMES_SHOWN])
+    return f"{sum(counts.values()):,}: {named}{', ...' if len(most) > NAMES_SHOWN else ''}"
+
+
+def _letters(letters: dict[str, Any] | None) -> str:
+    """Return what a bus says of its dead letters, in words."""
+    if letters is None:
+        return "they cannot be read"
+    said = _by_name(
+        {
+            f"{name}{'' if its['subscribed'] else ' (not subscribed)'}": its["count"]
+            for name, its in letters["by_name"].items()
+        }
+    )
+    if letters["redriving"]:
+        said += f"; {letters['redriving']:,} are being redriven"
+    if letters["let_go"]:
+        said += f"; {sum(letters['let_go'].values()):,} were let go"
+    return said
 
 
 def _head_lines(path: Path, found: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ def examine(vitals: Vitals, bounds: Bounds) -> list[Finding]:
     found = [*_loop(vitals, bounds), *_journal(vitals, bounds), *_kill_lane(vitals)]
     for subscription in vitals.subscriptions:
         found += examine_subscription(subscription, bounds)
-    return [*found, *_feeds(vitals), *_leases(vitals)]
+    return [*found, *_letters(vitals), *_feeds(vitals), *_leases(vitals)]
 
 
 def examine_subscription(s: SubscriptionVitals, bounds: Bounds) -> list[Finding]:
@@ -224,6 +224,17 @@ def _kill_lane(vitals: Vitals) -> Iterator[Finding]:
             level=UNHEALTHY,
             culprit=name,
             detail=f"{answer} to a drill of the kill lane ({since}): a kill switch may not get through to it",
+        )
+
+
+def _letters(vitals: Vitals) -> Iterator[Finding]:
+    for name, count in vitals.letters_let_go:
+        yield Finding(
+            check="dead letters",
+            level=DEGRADED,
+            culprit=name,
+            detail=f"{count:,} of its dead letters were let go, since memory keeps no more; mend its handler "
+            "and redrive them, or drop them; a journal keeps them all",
         )
 
 

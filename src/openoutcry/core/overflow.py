@@ -81,10 +81,15 @@ class ConflatingLane(Lane):
         return rest
 
     def _replaces(self, event: Any) -> bool:
+        return self.waiting_number(event) > 0
+
+    def waiting_number(self, event: Any) -> int:
+        """Return the number of the waiting event that has the key of `event`; 0 if there is none."""
         try:
-            return self._key(event) in self._newest
+            found = self._newest.get(self._key(event))
         except Exception:  # noqa: BLE001 - the key is the user's function
-            return False
+            return 0
+        return 0 if found is None else found[1]
 
     def take(self, limit: int, now_ns: int) -> Batch | None:
         """Hand over the next event alone, so that those behind it can still be replaced."""

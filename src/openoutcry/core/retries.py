@@ -69,10 +69,15 @@ class DeadLetter:
     letter_id: int = 0
     position: int = 0
 
+    @property
+    def event_type(self) -> str:
+        """The type of the event; also of one that cannot be read, if its data names one."""
+        event_type = getattr(self.event, "event_type", "")
+        return str(getattr(event_type, "value", event_type))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-ready data; the event by its id and type."""
         plain = {name: getattr(self, name) for name in self.__slots__ if name != "event"}
-        event_type = getattr(self.event, "event_type", "")
         plain["event_id"] = getattr(self.event, "event_id", "")
-        plain["event_type"] = str(getattr(event_type, "value", event_type))
+        plain["event_type"] = self.event_type
         return plain

@@ -158,6 +158,7 @@ class Vitals:
         silences: What is expected and does not come (`Rates.silences`).
         lapses: Leases that ran out (`Leases.lapsed`).
         drill: How the kill lane did (`Drills.report`); None without drills.
+        letters_let_go: Dead letters that were let go, since memory keeps no more: (name, count).
 
     """
 
@@ -167,3 +168,4 @@ class Vitals:
     silences: tuple[Silence, ...] = ()
     lapses: tuple[Lapse, ...] = ()
     drill: DrillReport | None = None
+    letters_let_go: tuple[tuple[str, int], ...] = ()

@@ -264,6 +264,23 @@ class Undecodable(msgspec.Struct, frozen=True):
     payload: bytes
     error: Exception
 
+    @property
+    def event_id(self) -> str:
+        """The id that the data names; empty where that cannot be read."""
+        return self._text("event_id")
+
+    @property
+    def event_type(self) -> str:
+        """The type that the data names; empty where that cannot be read."""
+        return self._text("event_type")
+
+    def _text(self, name: str) -> str:
+        try:
+            found = getattr(_decode_head(self.payload), name)
+        except _UNREADABLE:
+            return ""
+        return found if isinstance(found, str) else ""
+
 
 def decode_many(payloads: Sequence[bytes]) -> list[Any]:
     """Return what `decode` returns for each payload, in order, or an `Undecodable` where it would raise.

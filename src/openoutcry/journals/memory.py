@@ -1,7 +1,8 @@
 """The journal in memory: for tests and simulations, behaving like the others, with nothing on a disk."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import count, islice
+from itertools import islice
 
 import msgspec
 
@@ -86,7 +87,7 @@ class MemoryJournal:
         self._places: dict[str, Stored] = {}
         self._cursors: dict[tuple[str, str], CursorState] = {}
         self._letters: dict[int, BuriedEvent] = {}
-        self._letter_ids = count(1)
+        self._last_letter_id = 0
         self._suspects: dict[tuple[str, str, int], Suspect] = {}
         self._halts: dict[tuple[str, str], Halt] = {}
         self._closed = False
@@ -97,7 +98,7 @@ class MemoryJournal:
         again.head, again.first, again.synced = self.head, self.first, self.head
         again._batches, again._places = list(self._batches), dict(self._places)
         again._cursors, again._letters = dict(self._cursors), dict(self._letters)
-        again._letter_ids = self._letter_ids
+        again._last_letter_id = self._last_letter_id
         again._suspects, again._halts = dict(self._suspects), dict(self._halts)
         for name, lane, position in self.marks.in_flight():
             known = again._suspects.get((name, lane, position))
@@ -143,7 +144,8 @@ class MemoryJournal:
         for name, lane in changes.dropped_cursors:
             self._cursors.pop((name, lane), None)
         for letter in changes.buried:
-            letter_id = letter.letter_id or next(i for i in self._letter_ids if i not in self._letters)
+            letter_id = letter.letter_id or self._last_letter_id + 1
+            self._last_letter_id = max(self._last_letter_id, letter_id)
             self._letters[letter_id] = msgspec.structs.replace(letter, letter_id=letter_id)
         for letter_id in changes.removed_letters:
             self._letters.pop(letter_id, None)
@@ -194,9 +196,17 @@ class MemoryJournal:
         """Return every saved cursor, ordered by subscription and lane."""
         return [cursor for _, cursor in sorted(self._cursors.items())]
 
-    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
-        """Return the dead letters, oldest first."""
-        return [b for b in self._letters.values() if subscription is None or b.subscription == subscription]
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, oldest first: of all or of one name, the next `limit` behind `after`."""
+        ids = list(self._letters)  # in order: a letter gets a higher id than all before
+        found = (self._letters[i] for i in islice(ids, bisect_right(ids, after), None))
+        return list(islice((b for b in found if subscription in (None, b.subscription)), limit))
+
+    def last_letter_id(self) -> int:
+        """Return the highest id that a dead letter has ever had; none is given twice."""
+        return self._last_letter_id
 
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""

@@ -92,9 +92,14 @@ class JournalReader:
         """Return every saved cursor."""
         return saved.cursors(self._db, self._chain)
 
-    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
-        """Return the dead letters, oldest first."""
-        return saved.letters(self._db, self._chain, subscription)
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, oldest first: of all or of one name, the next `limit` behind `after`.
+
+        Raises `JournalCorrupt` when one of them is not what was buried.
+        """
+        return saved.letters(self._db, self._chain, subscription, after, limit)
 
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""

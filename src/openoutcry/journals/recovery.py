@@ -193,6 +193,8 @@ def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left
         marks = ", ".join("?" * len(some[0])) if some else ""
         if some:
             opened.db.run_many(f"INSERT INTO {table} VALUES({marks})", some)
+    with suppress(JournalError, log.db.error):
+        saved.keep_last_letter_id(opened.db, saved.last_letter_id(log.db))
     with suppress(log.db.error):
         suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in saved.suspects(log.db)]
         opened.db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", suspects)

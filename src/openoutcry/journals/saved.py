@@ -28,8 +28,12 @@ _ACCUSE: Final = (
 _CURSORS: Final = "SELECT * FROM cursors ORDER BY subscription, lane"
 _LETTERS: Final = (
     "SELECT letter_id, subscription, lane, position, reason, error, traceback, attempts, wall_ns, "
-    "CAST(event AS BLOB), checksum FROM dead_letters WHERE ? IS NULL OR subscription = ? ORDER BY letter_id"
+    "CAST(event AS BLOB), checksum FROM dead_letters "
+    "WHERE letter_id > ? AND (? IS NULL OR subscription = ?) ORDER BY letter_id LIMIT ?"
 )
+_LAST_LETTER: Final = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'dead_letters'"
+_FORGET_LAST: Final = "DELETE FROM sqlite_sequence WHERE name = 'dead_letters'"
+_KEEP_LAST: Final = "INSERT INTO sqlite_sequence(name, seq) VALUES('dead_letters', ?)"
 _SUSPECTS: Final = "SELECT * FROM suspects ORDER BY subscription, lane, position"
 
 
@@ -150,10 +154,25 @@ def cursors(db: Connection, chain: Chain | None) -> list[CursorState]:
     return found
 
 
-def letters(db: Connection, chain: Chain | None, subscription: str | None) -> list[BuriedEvent]:
+def last_letter_id(db: Connection) -> int:
+    """Return the highest id that a dead letter has ever had."""
+    return next((last or 0 for (last,) in rows_of(db, _LAST_LETTER)), 0)
+
+
+def keep_last_letter_id(db: Connection, last: int) -> None:
+    """Give no dead letter an id up to this one, inside the transaction that is open."""
+    if last > last_letter_id(db):
+        db.run(_FORGET_LAST)
+        db.run(_KEEP_LAST, (last,))
+
+
+def letters(
+    db: Connection, chain: Chain | None, subscription: str | None, after: int = 0, limit: int | None = None
+) -> list[BuriedEvent]:
     """Return the dead letters; with a chain, raise `JournalCorrupt` where one is not what was saved."""
     found = []
-    for letter_id, *values, payload, checksum in rows_of(db, _LETTERS, (subscription, subscription)):
+    which = after, subscription, subscription, -1 if limit is None else limit
+    for letter_id, *values, payload, checksum in rows_of(db, _LETTERS, which):
         text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else None
         if chain is not None and not _holds(chain, [*values, text], checksum):
             raise JournalCorrupt(

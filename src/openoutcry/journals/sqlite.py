@@ -307,9 +307,18 @@ class SqliteJournal:
         """Return every saved cursor. Raises `JournalCorrupt` when one is not what was saved."""
         return saved.cursors(self._db, self._chain)
 
-    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
-        """Return the dead letters. Raises `JournalCorrupt` when one is not what was buried."""
-        return saved.letters(self._db, self._chain, subscription)
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, oldest first: of all or of one name, the next `limit` behind `after`.
+
+        Raises `JournalCorrupt` when one of them is not what was buried.
+        """
+        return saved.letters(self._db, self._chain, subscription, after, limit)
+
+    def last_letter_id(self) -> int:
+        """Return the highest id that a dead letter has ever had; none is given twice."""
+        return saved.last_letter_id(self._db)
 
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""

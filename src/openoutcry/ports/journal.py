@@ -117,8 +117,14 @@ class Journal(Protocol):
         """Return every saved cursor, ordered by subscription and lane."""
         ...
 
-    def buried(self, subscription: str | None = None) -> list[BuriedEvent]:
-        """Return the dead letters, oldest first."""
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, or those of one name, by their ids: the next `limit` behind `after`."""
+        ...
+
+    def last_letter_id(self) -> int:
+        """Return the highest id that a dead letter has ever had here, 0 at first: none is given twice."""
         ...
 
     def suspects(self) -> list[Suspect]:

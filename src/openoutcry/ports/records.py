@@ -141,6 +141,13 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 _read_head = msgspec.json.Decoder(Header, strict=False).decode
 
 
+class _Type(msgspec.Struct, frozen=True, gc=False):
+    event_type: object = None
+
+
+_read_type = msgspec.json.Decoder(_Type).decode
+
+
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries a reader wants: those that meet every condition that is given.
 
@@ -190,7 +197,7 @@ class BuriedEvent(msgspec.Struct, frozen=True, kw_only=True):
         lane: The lane that it waited in.
         position: The event's position.
         payload: The event's JSON.
-        reason: `failed`, `timed out`, `stalled` or `quarantined`.
+        reason: As in `DeadLetter`, or that the next start is to redrive it.
         error: The last error as text.
         traceback: The last error's traceback as text.
         attempts: How often it was tried.
@@ -208,6 +215,15 @@ class BuriedEvent(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 1
     wall_ns: int = 0
     letter_id: int = 0
+
+    @property
+    def event_type(self) -> str:
+        """The type that the event's JSON names; empty where that cannot be read."""
+        try:
+            found = _read_type(self.payload).event_type
+        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            return ""
+        return found if isinstance(found, str) else ""
 
 
 class Suspect(msgspec.Struct, frozen=True):

@@ -11,21 +11,22 @@ from openoutcry.core.halts import Halts
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import encode
 from openoutcry.ports import BuriedEvent, Changes, Entry, Journal, Level
-from openoutcry.runtime.delivery.dead_letters import REDRIVE
+from openoutcry.runtime.delivery.dead_letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.trading import KillSwitchEvent
 
 OPERATOR: Final = "operator"
 """The `source_agent` of a release that the owner of a stopped journal writes."""
 
 
-def mark_for_redrive(letters: Sequence[BuriedEvent]) -> Changes:
+def mark_for_redrive(letters: Sequence[BuriedEvent], *, anew: bool = False) -> Changes:
     """Return the change that makes the next start deliver these letters again.
 
-    Each is replaced by one with the reason `redrive`; error and attempts are kept.
+    Each is replaced by one with the reason `redrive`, or `redrive anew`; error and attempts are kept.
     """
-    due = [letter for letter in letters if letter.reason != REDRIVE]
+    reason = REDRIVE_ANEW if anew else REDRIVE
+    due = [letter for letter in letters if letter.reason != reason]
     return Changes(
-        buried=[msgspec.structs.replace(letter, reason=REDRIVE, letter_id=0) for letter in due],
+        buried=[msgspec.structs.replace(letter, reason=reason, letter_id=0) for letter in due],
         removed_letters=[letter.letter_id for letter in due],
     )
 

@@ -1,7 +1,9 @@
 """`openoutcry dlq`: lists, shows, redrives and drops the dead letters of a journal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,18 @@ import msgspec
 
 from openoutcry.cli.console import facts, print_lines, say, table
 from openoutcry.cli.journal import options
-from openoutcry.cli.journal.access import change, reading
+from openoutcry.cli.journal.access import change, plainly, reading
 from openoutcry.cli.journal.amending import drop_letters, mark_for_redrive
+from openoutcry.cli.journal.scanning import Letters, letters_of
 from openoutcry.cli.journal.showing import head_of, json_line, letter_row, time_of
 from openoutcry.cli.mistakes import Mistake
+from openoutcry.core.letters import letter_filter
 from openoutcry.journals import SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes
 from openoutcry.printable import printable
+from openoutcry.runtime.control.client import ask
 
+PAGE = 1_024
 _ERROR_WIDTH = 60
 
 
@@ -30,19 +36,15 @@ class Which(msgspec.Struct, frozen=True, kw_only=True):
     since_ns: int | None = None
     until_ns: int | None = None
 
-    def takes(self, letter: BuriedEvent) -> bool:
-        """Return True if a letter is one of them."""
-        return (
-            (not self.letter_ids or letter.letter_id in self.letter_ids)
-            and self.subscription in (None, letter.subscription)
-            and self.event_type in (None, head_of(letter).event_type)
-            and (self.since_ns is None or letter.wall_ns >= self.since_ns)
-            and (self.until_ns is None or letter.wall_ns < self.until_ns)
-        )
-
     def arguments(self) -> dict[str, Any]:
         """Return the conditions in the form that the bus takes."""
         return {**msgspec.structs.asdict(self), "letter_ids": list(self.letter_ids) or None}
+
+    def chosen(self, source: Letters, after: int = 0) -> Iterator[BuriedEvent]:
+        """Yield the letters behind an id that are meant, oldest first."""
+        conditions = self.arguments()
+        subscription = conditions.pop("subscription")
+        return filter(letter_filter(conditions), letters_of(source, subscription, after))
 
 
 _CONDITIONS = (
@@ -80,29 +82,53 @@ def dlq() -> None:
 @dlq.command("list")
 @options.journal
 @_chosen
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
+@click.option("--after", type=click.IntRange(min=0), default=0, metavar="ID", help="Those with higher ids.")
 @options.as_json
 @options.key_file
-def list_letters(path: Path, as_json: bool, key_file: Path | None, **given: Any) -> None:
+def list_letters(
+    path: Path, limit: int | None, after: int, as_json: bool, key_file: Path | None, **given: Any
+) -> None:
     """List the dead letters, oldest first."""
-    which = Which(**given)
+    which, subscribed = Which(**given), _subscribed(path)
     with reading(path, key_file) as reader:
-        letters = [letter for letter in reader.buried(which.subscription) if which.takes(letter)]
-    if as_json:
-        print_lines(json_line(letter_row(letter)) for letter in letters)
-    elif letters:
-        heads = ("id", "subscription", "position", "type", "reason", "attempts", "buried", "error")
-        table(heads, [_columns(letter) for letter in letters])
-    else:
+        found = which.chosen(reader, after)
+        if as_json:
+            rows = islice(found, limit)
+            print_lines(json_line(letter_row(row, _is_subscribed(row, subscribed))) for row in rows)
+            return
+        rows_shown = [(row.letter_id, _columns(row, subscribed)) for row in islice(found, limit)]
+        more = sum(1 for _ in found)
+    if not rows_shown:
         say("no dead letters")
+        return
+    heads = ("id", "subscription", "position", "type", "reason", "attempts", "buried", "error")
+    table(heads, [columns for _, columns in rows_shown])
+    if more:
+        say(f"{more:,} more: --after {rows_shown[-1][0]}")
 
 
-def _columns(letter: BuriedEvent) -> tuple[object, ...]:
+def _subscribed(path: Path) -> dict[str, bool] | None:
+    """Ask the running bus which names with letters are subscribed now; None if none runs, or cannot say."""
+    with plainly(path):
+        answer = ask(path, "dead_letter_counts")
+    if answer is None or not answer.ok:
+        return None
+    return {name: bool(count["subscribed"]) for name, count in answer.result.items()}
+
+
+def _is_subscribed(letter: BuriedEvent, subscribed: dict[str, bool] | None) -> bool | None:
+    return None if subscribed is None else subscribed.get(letter.subscription)
+
+
+def _columns(letter: BuriedEvent, subscribed: dict[str, bool] | None) -> tuple[object, ...]:
     error = printable(letter.error)
+    absent = " (not subscribed)" if _is_subscribed(letter, subscribed) is False else ""
     return (
         letter.letter_id,
-        letter.subscription,
+        f"{letter.subscription}{absent}",
         letter.position,
-        head_of(letter).event_type or "-",
+        letter.event_type or "-",
         letter.reason,
         letter.attempts,
         time_of(letter.wall_ns),
@@ -118,19 +144,19 @@ def _columns(letter: BuriedEvent) -> tuple[object, ...]:
 def show(path: Path, letter_id: int, as_json: bool, key_file: Path | None) -> None:
     """Show one dead letter completely: the event, the error and its traceback."""
     with reading(path, key_file) as reader:
-        found = [letter for letter in reader.buried() if letter.letter_id == letter_id]
-    if not found:
+        found = reader.buried(after=letter_id - 1, limit=1)
+    if not found or found[0].letter_id != letter_id:
         raise Mistake(f"there is no dead letter {letter_id} here; see `openoutcry dlq list {path}`")
     letter = found[0]
     if as_json:
-        print_lines([json_line(letter_row(letter))])
+        print_lines([json_line(letter_row(letter, _is_subscribed(letter, _subscribed(path))))])
         return
     head = head_of(letter)
     rows = [
         ("subscription", letter.subscription),
         ("lane", letter.lane),
         ("position", f"{letter.position}"),
-        ("event", f"{head.event_type or '-'}  {head.event_id or '-'}"),
+        ("event", f"{letter.event_type or '-'}  {head.event_id or '-'}"),
         ("reason", letter.reason),
         ("attempts", f"{letter.attempts}"),
         ("buried", time_of(letter.wall_ns)),
@@ -154,18 +180,32 @@ _ALL = click.option("--all", "everything", is_flag=True, help="All of them; need
 @options.journal
 @_chosen
 @_ALL
+@click.option("--anew", is_flag=True, help="What the handler publishes gets fresh ids.")
 @options.key_file
-def redrive(path: Path, everything: bool, key_file: Path | None, **given: Any) -> None:
+def redrive(path: Path, everything: bool, anew: bool, key_file: Path | None, **given: Any) -> None:
     """Deliver dead letters again, each only to the subscription that could not handle it.
 
-    A running bus does it at once. Otherwise the letters are marked, and the next start delivers them.
+    A running bus does it as the subscriptions have room. Otherwise the letters are marked, and the next start
+    delivers them. What the handlers publish has the ids of the first time, so that what was published then is
+    not published twice; with --anew it has fresh ones.
     """
     which = _which(given, everything)
-    count, online = change(
-        path, key_file, "redrive", which.arguments(), lambda journal: _amend(journal, which, mark_for_redrive)
-    )
+    asked = {**which.arguments(), "anew": anew or None}
+    mark = partial(mark_for_redrive, anew=anew)
+    count, online = change(path, key_file, "redrive", asked, lambda journal: _amend(journal, which, mark))
     done = "redriven by the running bus" if online else "marked: the next start of the bus redrives them"
     say(f"{_letters(count)} {done}")
+    if online:
+        _tell_left(path, key_file, which)
+
+
+def _tell_left(path: Path, key_file: Path | None, which: Which) -> None:
+    """Print how many of the letters belong to names that are not subscribed, so that they stay."""
+    subscribed = _subscribed(path)
+    with reading(path, key_file) as reader:
+        left = sum(_is_subscribed(letter, subscribed) is False for letter in which.chosen(reader))
+    if left:
+        say(f"{_letters(left)} of names that are not subscribed now stay: see `openoutcry dlq list`")
 
 
 @dlq.command()
@@ -198,12 +238,15 @@ def _which(given: dict[str, Any], everything: bool) -> Which:
 
 
 def _amend(journal: SqliteJournal, which: Which, how: Callable[[list[BuriedEvent]], Changes]) -> int:
-    """Change the letters in one synced commit, and return how many they are."""
-    changes = how([letter for letter in journal.buried(which.subscription) if which.takes(letter)])
-    if changes.removed_letters:
+    """Change the letters, in synced commits, and return how many they are."""
+    count, last = 0, journal.last_letter_id()
+    letters = takewhile(lambda letter: letter.letter_id <= last, which.chosen(journal))
+    while some := list(islice(letters, PAGE)):
+        changes = how(some)
         journal.write((), changes)
-        journal.sync()
-    return len(changes.removed_letters)
+        count += len(changes.removed_letters)
+    journal.sync()
+    return count
 
 
 def _letters(count: int) -> str:

@@ -1,6 +1,7 @@
 """`openoutcry recover`: what a start would redeliver, or a new file from what verifies in a damaged one."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.journal.pending import Waiting, count_waiting, show_waiting
+from openoutcry.cli.journal.scanning import letters_of
 from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.config import PersistenceConfig
@@ -18,7 +20,7 @@ from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader, Problem, Recovered, recover_into
 from openoutcry.journals.glance import glance
 from openoutcry.ports import Suspect
-from openoutcry.runtime.delivery.dead_letters import REDRIVE
+from openoutcry.runtime.delivery.dead_letters import REDRIVE, REDRIVE_ANEW
 
 _CRASHES = PersistenceConfig().crash_attempts
 
@@ -95,7 +97,7 @@ def _look(path: Path, key_file: Path | None, crash_attempts: int) -> Outlook:
         head = reader.head
         with progress("counting") as tell:
             waiting = count_waiting(reader, lambda at: tell(at, head))
-        letters = reader.buried()
+        reasons = Counter(letter.reason for letter in letters_of(reader))
         suspects = {(s.subscription, s.lane, s.position): s.crashes for s in reader.suspects()}
         damage = _damage(reader, has_key=key_file is not None)
         running, dead = None, False
@@ -117,8 +119,8 @@ def _look(path: Path, key_file: Path | None, crash_attempts: int) -> Outlook:
         waiting=[count for count in waiting if count.waiting],
         suspects=[Suspect(*call, crashes) for call, crashes in sorted(suspects.items())],
         quarantined=sum(crashes >= crash_attempts for crashes in suspects.values()),
-        redriven=sum(letter.reason == REDRIVE for letter in letters),
-        letters=len(letters),
+        redriven=reasons[REDRIVE] + reasons[REDRIVE_ANEW],
+        letters=reasons.total(),
         damage=damage,
     )
 

@@ -1,14 +1,32 @@
 """Reading a journal through a filter, from one end to the head that it had at the start."""
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from openoutcry.journals import JournalReader
 from openoutcry.journals.log import matching
-from openoutcry.ports import Filter, Stored
+from openoutcry.ports import BuriedEvent, Filter, Stored
 
 PAGE: int = 2_048
+LETTERS: int = 256
 Seen = Callable[[int], None]
 """Called with the position that was reached."""
+
+
+class Letters(Protocol):
+    """A journal that is open for reading or writing."""
+
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, or those of one name, by their ids: the next `limit` behind `after`."""
+
+
+def letters_of(source: Letters, subscription: str | None = None, after: int = 0) -> Iterator[BuriedEvent]:
+    """Yield the dead letters of a name or of all behind an id, oldest first, read by the page."""
+    while page := source.buried(subscription, after, LETTERS):
+        yield from page
+        after = page[-1].letter_id
 
 
 def pages(

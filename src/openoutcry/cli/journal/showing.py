@@ -51,6 +51,7 @@ class LetterRow(msgspec.Struct, kw_only=True):
     error: str
     traceback: str
     event: msgspec.Raw
+    subscribed: bool | None = None
 
 
 def time_of(wall_ns: int) -> str:
@@ -88,8 +89,8 @@ def row_of(entry: Stored, subscription: str | None = None) -> EventRow:
     )
 
 
-def letter_row(letter: BuriedEvent) -> LetterRow:
-    """Return the JSON row of a dead letter."""
+def letter_row(letter: BuriedEvent, subscribed: bool | None = None) -> LetterRow:
+    """Return the JSON row of a dead letter, and whether its name is subscribed now, if that is known."""
     head = head_of(letter)
     return LetterRow(
         letter_id=letter.letter_id,
@@ -99,12 +100,13 @@ def letter_row(letter: BuriedEvent) -> LetterRow:
         time=time_of(letter.wall_ns),
         wall_ns=letter.wall_ns,
         event_id=head.event_id,
-        event_type=head.event_type,
+        event_type=letter.event_type or None,
         reason=letter.reason,
         attempts=letter.attempts,
         error=letter.error,
         traceback=letter.traceback,
         event=msgspec.Raw(letter.payload),
+        subscribed=subscribed,
     )
 
 

@@ -11,7 +11,7 @@ from openoutcry.cli.console import facts, print_lines, progress, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
 from openoutcry.cli.journal.pending import Waiting, count_waiting, show_waiting
-from openoutcry.cli.journal.scanning import pages
+from openoutcry.cli.journal.scanning import letters_of, pages
 from openoutcry.cli.journal.showing import head_of, json_line, time_of
 from openoutcry.journals import JournalReader
 from openoutcry.journals.glance import glance
@@ -83,7 +83,7 @@ def _gather(reader: JournalReader) -> Stats:
             payload_bytes += sum(len(entry.payload) for entry in page)
             times = [times[0] if times else page[0].wall_ns, page[-1].wall_ns]
         waiting = count_waiting(reader, lambda at: tell(head + at, 2 * head))
-    letters = Counter(letter.subscription for letter in reader.buried())
+    letters = Counter(letter.subscription for letter in letters_of(reader))
     return Stats(
         path=str(reader.path),
         running=_writer_of(reader.path),

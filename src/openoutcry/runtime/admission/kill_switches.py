@@ -266,6 +266,7 @@ class KillSwitches:
 
     def releaser(self, name: str) -> "Releaser":
         """Return the one object that releases under a name. See `EventBus.releaser`."""
+        self._bus.ownership.check("releaser")
         if not isinstance(name, str) or not name:
             raise ConfigError(f"releaser({name!r}): the name must be a string that is not empty")
         if self._bus.phase != "new":

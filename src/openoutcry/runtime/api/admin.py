@@ -4,19 +4,23 @@ What agents need every day is on `EventBus`. What an operator does to a running 
 notebook or the command line, is here.
 """
 
+import logging
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from openoutcry.errors import NotSubscribed
+from openoutcry.core.letters import LetterFilter, letter_filter
+from openoutcry.errors import JournalError, NotSubscribed
 from openoutcry.journals import Recovered
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.api.lifecycle import Lifecycle
-from openoutcry.runtime.delivery.dead_letters import letter_filter
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.cursors import CursorReport, Cursors
+
+log = logging.getLogger("openoutcry")
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -71,55 +75,95 @@ class Admin:
 
     # -- dead letters -------------------------------------------------------------------------------
 
-    def redrive(self, /, subscription: str | None = None, **which: Any) -> int:
-        """Deliver dead letters once more, each to the subscription that gave it up and to no other.
+    def redrive(self, /, subscription: str | None = None, *, anew: bool = False, **which: Any) -> int:
+        """Deliver dead letters once more, each to the subscription of their name and to no other.
 
-        A letter is removed when its event has been handled. If that fails again it stays, with the attempts
-        of both.
+        They are handed over as the subscription has room for them. A letter is removed when its event is
+        settled. If that fails again it is buried anew, with the attempts of both.
 
         Args:
-            subscription: The subscription's name; by default all subscriptions.
-            **which: `letter_ids` (any of these), `event_type`, `since_ns`, `until_ns` (when it was given up,
-                in nanoseconds since 1970). A letter must meet all conditions that are given; by default all
+            subscription: The subscription's name; by default all that are subscribed.
+            anew: What the handler publishes gets fresh ids. By default they are those of the first time, so
+                that what was published then is a duplicate.
+            **which: `letter_ids` (any of these), `event_type`, `since_ns`, `until_ns` (when it was buried, in
+                nanoseconds since 1970). A letter must meet all conditions that are given; by default all
                 letters are meant.
 
         Returns:
-            How many were delivered. Letters that cannot be decoded are left alone.
+            How many are delivered. Left alone, and reported in the log, are letters that cannot be decoded,
+            those whose type the subscription does not take and, without a name, those of names that are not
+            subscribed now.
 
         Raises:
-            NotSubscribed: No subscription has this name.
-            ConfigError: There is no such condition.
+            NotSubscribed: The name is not subscribed now.
+            ConfigError: There is no such condition, or it has a wrong type.
+            JournalError: The journal is not open, or cannot be read.
 
         """
-        self._admission.check_thread("redrive")
+        self._check_letters("redrive")
         chosen = letter_filter(which)
-        now_ns = self._bus.clock.now_ns()
+        dispatcher = self._admission.dispatcher
         count = 0
-        for one in self._subscriptions(subscription):
-            count += self._bus.dead_letters.redrive(one, chosen, self._admission.dispatcher, now_ns)
+        for one in self._redriven(subscription):
+            count += self._bus.redriving.redrive(one, chosen, dispatcher, self._bus.clock.now_ns(), anew=anew)
             one.wake_all()
+        if subscription is None:
+            self._report_absent(chosen)
         return count
 
     def drop_dead_letters(self, /, subscription: str | None = None, **which: Any) -> int:
-        """Remove dead letters for good; arguments and errors as for `redrive`.
+        """Remove dead letters for good, whether their name is subscribed or not.
 
-        Letters of subscriptions that are in the journal and not subscribed now are among them.
+        Args:
+            subscription: The name that they belong to; by default all names.
+            **which: As for `redrive`.
 
         Returns:
-            How many were removed. Letters that are being redriven are left alone.
+            How many were removed. Those whose redriven events were handed over already are left alone.
+
+        Raises:
+            NotSubscribed: The name is not subscribed, and has no letters.
+            ConfigError, JournalError: As for `redrive`.
 
         """
-        self._admission.check_thread("drop_dead_letters")
-        chosen = letter_filter(which)
-        dead_letters = self._bus.dead_letters
-        if subscription is not None and dead_letters.knows(subscription):
-            return dead_letters.drop_absent(subscription, chosen)
-        count = dead_letters.drop_absent(None, chosen) if subscription is None else 0
-        return count + sum(dead_letters.drop(one, chosen) for one in self._subscriptions(subscription))
+        self._check_letters("drop_dead_letters")
+        chosen, letters = letter_filter(which), self._bus.dead_letters
+        if subscription is not None and subscription not in letters.counts():
+            self._bus.router.named(subscription)
+        return letters.drop(subscription, chosen)
 
-    def _subscriptions(self, name: str | None) -> tuple[Subscription, ...]:
-        router = self._bus.router
-        return tuple(router) if name is None else (router.named(name),)
+    def _check_letters(self, verb: str) -> None:
+        self._admission.check_thread(verb)
+        if not self._bus.dead_letters.can_change:
+            raise JournalError(
+                f"{verb}: the journal with the dead letters is not open; start the bus first, or use "
+                "`openoutcry dlq`"
+            )
+
+    def _redriven(self, name: str | None) -> tuple[Subscription, ...]:
+        router, counts = self._bus.router, self._bus.dead_letters.counts()
+        if name is None:
+            return tuple(s for s in router if s.name in counts)
+        if name in counts and all(s.name != name for s in router):
+            raise NotSubscribed(
+                f"{name!r} is not subscribed now, and has {counts[name]} dead letters: subscribe a handler "
+                "under that name and redrive them, or drop them"
+            )
+        return (router.named(name),)
+
+    def _report_absent(self, which: LetterFilter) -> None:
+        """Report the letters that are meant and whose names are not subscribed, so that they are left."""
+        present = {s.name for s in self._bus.router}
+        absent = sorted(self._bus.dead_letters.counts().keys() - present)
+        letters = (k for name in absent for k in self._bus.dead_letters.letters(name))
+        left = Counter(letter.subscription for letter in letters if which(letter))
+        if left:
+            log.warning(
+                "%d dead letters belong to names that are not subscribed now, and stay: %s; subscribe "
+                "handlers under these names, or drop the letters",
+                left.total(),
+                ", ".join(f"{name} ({some})" for name, some in left.items()),
+            )
 
     # -- cursors ------------------------------------------------------------------------------------
 

@@ -624,13 +624,19 @@ class EventBus:
         """Return the loss ledger: what became of every accepted event, per subscription and lane."""
         return self._inspection.ledger()
 
-    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
-        """Return the dead letters of one subscription or of all, oldest first; the newest 10,000 of each.
+    def dead_letters(
+        self, subscription: str | None = None, *, limit: int | None = None, after: int = 0
+    ) -> list[DeadLetter]:
+        """Return the dead letters of one name or of all, subscribed or not, oldest first, by `letter_id`.
 
-        Without a name, those of the subscriptions that ended lately are among them. Raises `NotSubscribed`
-        if there is no subscription of that name.
+        All of them or, with a `limit`, the next so many behind the letter id `after`. Raises `NotSubscribed`
+        if the name is not subscribed and has no letters, and `JournalError` if they cannot be read.
         """
-        return self._inspection.dead_letters(subscription)
+        return self._inspection.dead_letters(subscription, limit, after)
+
+    def dead_letter_counts(self) -> dict[str, int]:
+        """Return how many dead letters there are, by the name of their subscription."""
+        return self._inspection.dead_letter_counts()
 
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event: its cause, chain and round, also for your own classes."""

@@ -12,6 +12,7 @@ from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Counts, Ledger, plain_row
 from openoutcry.core.pressure import BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
+from openoutcry.errors import JournalError
 from openoutcry.events import Event, event_type_of
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
@@ -143,15 +144,39 @@ class Inspection:
         self._dispatcher.deliver()
         return Ledger(tuple(self._bus.router.ledger_rows()))
 
-    def dead_letters(self, name: str | None) -> list[DeadLetter]:
-        """Return the dead letters of one subscription or of all, oldest first."""
+    def dead_letters(self, name: str | None, limit: int | None, after: int) -> list[DeadLetter]:
+        """Return the dead letters of one name or of all, oldest first, by the page if that is asked for."""
         self._admission.check_thread("dead_letters")
-        router = self._bus.router
-        self._bus.dead_letters.settle(router)
-        chosen = (*router, *router.ended) if name is None else (router.named(name),)
-        return sorted(
-            (letter for s in chosen for letter in s.dead_letters), key=lambda letter: letter.wall_ns
-        )
+        if limit is not None:
+            check_number("limit", limit, 1, whole=True)
+        check_number("after", after, 0, whole=True)
+        letters = self._bus.dead_letters
+        if name is not None and name not in letters.counts():
+            self._bus.router.named(name)
+        letters.settle()
+        return list(islice(letters.letters(name, after), limit))
+
+    def dead_letter_counts(self) -> dict[str, int]:
+        """Return how many dead letters each name has."""
+        self._admission.check_thread("dead_letter_counts")
+        return self._bus.dead_letters.counts()
+
+    def _letters(self) -> dict[str, Any] | None:
+        """Return what there is of dead letters, JSON-ready; None if they cannot be read now."""
+        letters = self._bus.dead_letters
+        try:
+            counts = letters.counts()
+        except JournalError:
+            return None
+        present = {subscription.name for subscription in self._bus.router}
+        return {
+            "total": sum(counts.values()),
+            "by_name": {
+                name: {"count": count, "subscribed": name in present} for name, count in counts.items()
+            },
+            "redriving": letters.redrives.count,
+            "let_go": dict(letters.let_go),
+        }
 
     def halted(self, scope: str) -> tuple[Halt, ...]:
         """Return the active kill switches that concern a scope."""
@@ -186,7 +211,10 @@ class Inspection:
         """Return the counts of subscriptions by type, and a record of each."""
         self._admission.check_thread("get_handler_stats")
         now_ns = self._bus.clock.now_ns()
-        return _by_type([s.plain_stats(now_ns, s.ledger_counts()) for s in self._bus.router])
+        letters = self._bus.dead_letters.open_counts()
+        return _by_type(
+            [s.plain_stats(now_ns, s.ledger_counts(), letters.get(s.name, 0)) for s in self._bus.router]
+        )
 
     def status(self) -> dict[str, Any]:
         """Return everything about the bus, JSON-ready."""
@@ -216,21 +244,21 @@ class Inspection:
         self._dispatcher.deliver()
         bus, monitor = self._bus, self._monitor
         health = monitor.current()
-        books, handlers = _Books(), []
+        books, handlers, counts = _Books(), [], bus.dead_letters.open_counts()
         for subscription in tuple(bus.router):
             now_ns = bus.clock.now_ns()
             lanes = subscription.ledger_counts()
             books.enter(subscription.name, lanes)
-            record = subscription.plain_stats(now_ns, lanes)
+            record = subscription.plain_stats(now_ns, lanes, counts.get(subscription.name, 0))
             record["lag"] = monitor.lag(subscription)
             record.update(status_of(monitor.readings(subscription), now_ns))
             handlers.append(record)
             yield
         for subscription in bus.router.ended:
             books.enter(subscription.name, subscription.ledger_counts())
-        for name, lane, counts in bus.router.folded_counts():
-            books.enter(name, [(lane, counts)])
-        store = self._admission.store
+        for name, lane, folded in bus.router.folded_counts():
+            books.enter(name, [(lane, folded)])
+        store, letters = self._admission.store, self._letters()
         return {
             "state": bus.phase,
             "is_running": bus.running,
@@ -244,7 +272,8 @@ class Inspection:
             "ledger": {"balances": books.balance, "rows": books.rows},
             "halts": self._halts(),
             "journal": None if store is None else store.status(),
-            "dead_letters": sum(row["dead_lettered"] for row in books.rows),
+            "dead_letters": None if letters is None else letters["total"],
+            "letters": letters,
             "history": {
                 "kept": bus.history.kept,
                 "size": bus.history.size,

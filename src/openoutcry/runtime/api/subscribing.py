@@ -167,9 +167,7 @@ class Subscribing:
         subscription.selectors = left
         self._bus.router.changed()
         gone = lambda event: not takes(left, event)  # noqa: E731
-        subscription.mailbox.withdraw(gone)
-        subscription.withdraw_held(gone)
-        self._bus.withdraw_control(subscription, gone)
+        self._bus.withdraw(subscription, gone)
         self._dispatcher.drained(None)
         subscription.wake()
 

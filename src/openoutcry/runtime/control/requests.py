@@ -25,7 +25,7 @@ class Operations(Protocol):
     def resume(self, name: str) -> str:
         """Resume a subscription, and return its state."""
 
-    def redrive(self, subscription: str | None = None, **which: Any) -> int:
+    def redrive(self, subscription: str | None = None, *, anew: bool = False, **which: Any) -> int:
         """Deliver dead letters once more, and return how many."""
 
     def drop_dead_letters(self, subscription: str | None = None, **which: Any) -> int:
@@ -50,6 +50,17 @@ class Releasing(Protocol):
         """Release kill switches, and return the event that says so."""
 
 
+class ControlledSubscription(Protocol):
+    """A subscription, as the control socket sees it.
+
+    Attributes:
+        name: Its name.
+
+    """
+
+    name: str
+
+
 class ControlledBus(Protocol):
     """What the control socket asks of a bus."""
 
@@ -60,8 +71,17 @@ class ControlledBus(Protocol):
     def read_status(self) -> Awaitable[dict[str, Any]]:
         """Return everything about the bus, without keeping its loop."""
 
-    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
-        """Return the dead letters, oldest first."""
+    def dead_letters(
+        self, subscription: str | None = None, *, limit: int | None = None, after: int = 0
+    ) -> list[DeadLetter]:
+        """Return the next dead letters behind an id, oldest first."""
+
+    def dead_letter_counts(self) -> dict[str, int]:
+        """Return how many dead letters each name has."""
+
+    @property
+    def subscriptions(self) -> tuple[ControlledSubscription, ...]:
+        """The subscriptions."""
 
     def flush(self) -> Awaitable[None]:
         """Wait until everything accepted and settled so far is on the disk."""
@@ -82,7 +102,7 @@ class Plain(_Head, forbid_unknown_fields=True):
 
 
 class Letters(_Head, forbid_unknown_fields=True, kw_only=True):
-    """Some dead letters: those that meet every condition that is given. See `Admin.redrive`."""
+    """Some dead letters: those that meet every condition that is given. See `Admin.drop_dead_letters`."""
 
     subscription: str | None = None
     letter_ids: list[int] | None = None
@@ -95,11 +115,18 @@ class Letters(_Head, forbid_unknown_fields=True, kw_only=True):
         return {name: getattr(self, name) for name in self.__struct_fields__ if name != "verb"}
 
 
+class Redrive(Letters, forbid_unknown_fields=True, kw_only=True):
+    """Some dead letters, and whether what they lead to gets fresh ids. See `Admin.redrive`."""
+
+    anew: bool = False
+
+
 class Listing(_Head, forbid_unknown_fields=True, kw_only=True):
-    """Whose dead letters, and how many of the newest."""
+    """Whose dead letters, and which page of them: the next `limit` behind an id."""
 
     subscription: str | None = None
     limit: int = 1_000
+    after: int = 0
 
 
 class Named(_Head, forbid_unknown_fields=True, kw_only=True):
@@ -136,10 +163,23 @@ class Verb(NamedTuple):
     do: Callable[[ControlledBus, Any], Any]
 
 
-def _dead_letters(bus: ControlledBus, asked: Listing) -> list[dict[str, Any]]:
+def _dead_letters(bus: ControlledBus, asked: Listing) -> dict[str, Any]:
+    """Return a page of letters, how many there are in all, and the id behind which the next page begins."""
     if asked.limit < 1:
         raise ConfigError(f"limit = {asked.limit}: ask for 1 or more")
-    return [_plain_letter(letter) for letter in bus.dead_letters(asked.subscription)[-asked.limit :]]
+    found = bus.dead_letters(asked.subscription, limit=asked.limit + 1, after=asked.after)
+    page, counts = found[: asked.limit], bus.dead_letter_counts()
+    return {
+        "letters": [_plain_letter(letter) for letter in page],
+        "total": sum(counts.values()) if asked.subscription is None else counts.get(asked.subscription, 0),
+        "next_after": page[-1].letter_id if len(found) > len(page) else None,
+    }
+
+
+def _counts(bus: ControlledBus, _asked: Plain) -> dict[str, dict[str, Any]]:
+    present = {subscription.name for subscription in bus.subscriptions}
+    counts = bus.dead_letter_counts()
+    return {name: {"count": count, "subscribed": name in present} for name, count in counts.items()}
 
 
 def _plain_letter(letter: DeadLetter) -> dict[str, Any]:
@@ -191,11 +231,12 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
     {
         "ping": Verb(Plain, lambda _bus, _asked: "pong"),
         "status": Verb(Plain, lambda bus, _asked: bus.read_status()),
-        "redrive": Verb(Letters, lambda bus, asked: bus.admin.redrive(**asked.conditions())),
+        "redrive": Verb(Redrive, lambda bus, asked: bus.admin.redrive(**asked.conditions())),
         "drop_dead_letters": Verb(
             Letters, _saved(lambda bus, asked: bus.admin.drop_dead_letters(**asked.conditions()))
         ),
         "dead_letters": Verb(Listing, _dead_letters),
+        "dead_letter_counts": Verb(Plain, _counts),
         "cursors": Verb(Plain, lambda bus, _asked: bus.admin.cursors()),
         "drop_cursor": Verb(Named, _saved(lambda bus, asked: bus.admin.drop_cursor(asked.subscription))),
         "reassign_cursor": Verb(

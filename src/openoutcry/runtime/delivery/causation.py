@@ -84,6 +84,10 @@ class Bus(Protocol):
         """Return what a publication by the handler of `event`, admitted at `asked_ns`, inherits."""
         ...
 
+    def salt(self, subscription: Subscription, lane: str, number: int) -> str:
+        """Return what is mixed into ids derived from an event: something if it was redriven anew."""
+        ...
+
 
 class Caller(Protocol):
     """A worker, as its lineage sees it.
@@ -186,8 +190,12 @@ class Lineage:
         if call != self._derived_for:
             event = batch.current
             self._derived_for = call
-            self._derivation = None if event is None else Derivation(event.event_id, self._subscription.name)
+            self._derivation = None if event is None else self._derivation_of(batch, event.event_id)
         return self._derivation
+
+    def _derivation_of(self, batch: Batch, cause_id: str) -> Derivation:
+        salt = self.bus.salt(self._subscription, batch.lane.name, batch.first + batch.begun - 1)
+        return Derivation(f"{cause_id} anew {salt}" if salt else cause_id, self._subscription.name)
 
 
 class Frozen:

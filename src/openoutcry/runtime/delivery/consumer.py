@@ -292,5 +292,4 @@ class Consumer:
                 worker.guard.outlive_stop()
                 subscription.abandoned += 1
         if subscription.ended:
-            subscription.mailbox.withdraw()
-            subscription.control.withdraw()
+            self._bus.withdraw(subscription)

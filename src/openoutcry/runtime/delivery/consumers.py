@@ -40,9 +40,7 @@ class Consumers:
         """End a subscription: what waits is withdrawn and counted, and running calls go on to their end."""
         bus = self._bus
         subscription.end()
-        subscription.mailbox.withdraw()
-        subscription.withdraw_held()
-        bus.withdraw_control(subscription)
+        bus.withdraw(subscription)
         bus.router.remove(subscription)
         bus.durability.ended(subscription)
         consumer = self._by_subscription.pop(subscription, None)
@@ -60,8 +58,8 @@ class Consumers:
             for mailbox in (subscription.mailbox, subscription.control):
                 for batch in list(mailbox.open):
                     mailbox.release(batch)
-                if subscription.ended:
-                    mailbox.withdraw()
+            if subscription.ended:
+                self._bus.withdraw(subscription)
         self._by_subscription.clear()
         self._leaving.clear()
 

@@ -1,287 +1,346 @@
-"""Dead letters: filed per subscription, redriven to that subscription alone, or dropped.
+"""Dead letters: filed under the name of a subscription, read by the page, redriven or dropped.
 
-A letter stays where it is until its redriven event is settled: a crash in between loses nothing. One that
-fails again takes the place of the old one, with the attempts of both. Which of the redriven events are still
-open is asked of the mailboxes; an event is known by its number in its lane.
+```
+  bury ─▶ in memory ─(the next commit)─▶ in the journal       without a journal, or if it cannot be written:
+             │                               │                in memory, up to `KEPT_MOST`
+             └───── read by the page ────────┘
+                          │ redrive
+                          ▼
+          due ─(its subscription has room)─▶ handed over ─(settled)─▶ gone
+                                                  └─(failed)─▶ buried again, with the attempts of both
+```
+
+A letter belongs to a name, whether a subscription of that name is there or not: whoever is subscribed under
+it next can have it redriven. A letter that is written is in the journal alone, so that memory holds few,
+however many there are.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
 from typing import Any, Protocol
 
-import msgspec
-
-from openoutcry.core.lanes import Lane
-from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.letters import LetterFilter
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import ConfigError, InvalidEvent
+from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.events import Undecodable, decode_many, encode
 from openoutcry.ports import BuriedEvent
 from openoutcry.runtime.delivery.offsets import CursorSaver
+from openoutcry.runtime.delivery.redrives import Due, Redrives
 from openoutcry.runtime.delivery.subscription import Subscription
 
 log = logging.getLogger("openoutcry")
 
 REDRIVE = "redrive"
 """The reason of a letter that the next start is to redrive: how the command line asks for it."""
+REDRIVE_ANEW = "redrive anew"
+"""The same, with fresh ids for what its event leads to."""
+KEPT_MOST = 100_000
+"""So many letters are kept in memory: a few hundred megabytes, and an hour of a handler that fails 28 times a
+second. Beyond that the oldest are let go, counted, and health says so."""
+PAGE = 128
+"""How many letters are read, or handed over, at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LetterFilter:
-    """Which dead letters are meant: those that meet every condition that is given."""
+class LetterSource(Protocol):
+    """Where written letters are read from: the journal, open or not."""
 
-    letter_ids: frozenset[int] | None = None
-    event_type: str | None = None
-    since_ns: int | None = None
-    until_ns: int | None = None
-
-    def __call__(self, letter: DeadLetter) -> bool:
-        """Return True if a letter is meant."""
-        return (
-            (self.letter_ids is None or letter.letter_id in self.letter_ids)
-            and (self.since_ns is None or letter.wall_ns >= self.since_ns)
-            and (self.until_ns is None or letter.wall_ns < self.until_ns)
-            and (self.event_type is None or letter.to_dict()["event_type"] == self.event_type)
-        )
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, or those of one name, by their ids: the next `limit` behind `after`."""
+        ...
 
 
-def letter_filter(conditions: dict[str, Any]) -> LetterFilter:
-    """Return the filter that some keyword arguments describe."""
-    unknown = sorted(conditions.keys() - set(LetterFilter.__dataclass_fields__))
-    if unknown:
-        raise ConfigError(
-            f"unknown conditions {unknown}; dead letters are chosen by "
-            f"{', '.join(LetterFilter.__dataclass_fields__)}"
-        )
-    ids = conditions.get("letter_ids")
-    event_type = conditions.get("event_type")
-    return LetterFilter(
-        letter_ids=None if ids is None else frozenset(ids),
-        event_type=None if event_type is None else str(getattr(event_type, "value", event_type)),
-        since_ns=conditions.get("since_ns"),
-        until_ns=conditions.get("until_ns"),
-    )
+class LetterJournal(LetterSource, Protocol):
+    """The open journal, as its dead letters see it."""
 
-
-class LetterDispatcher(Protocol):
-    """The dispatcher, as dead letters that are redriven see it."""
-
-    def push(
-        self,
-        subscriptions: Iterable[Subscription],
-        events: list[Any],
-        at_ns: int,
-        *,
-        lane: str,
-        is_owed: bool,
-    ) -> None:
-        """Put events into a lane of every subscription."""
+    def last_letter_id(self) -> int:
+        """Return the highest id that a dead letter has ever had."""
         ...
 
 
 class DeadLetters:
-    """The dead letters of a bus; with a journal they are written into it."""
+    """The dead letters of a bus, by the name of their subscription; with a journal they are written into it.
+
+    Attributes:
+        redrives: What is being redriven.
+        let_go: How many letters of each name were let go, because memory keeps no more.
+
+    """
 
     def __init__(self) -> None:
+        self.redrives = Redrives()
+        self.let_go: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._last_id = 0
+        self._kept: dict[int, DeadLetter] = {}
+        self._unsaved: dict[int, None] = {}
+        self._removed: dict[int, None] = {}
         self._saver: CursorSaver | None = None
-        self._next_id = 1
-        self._buried: list[BuriedEvent] = []
-        self._removed: list[int] = []
-        self._redriven: dict[tuple[str, str, int], DeadLetter] = {}
-        self._stored: dict[str, list[BuriedEvent]] = {}
+        self._at_rest: LetterSource | None = None
+        self._journal: LetterJournal | None = None
+        self._marked: dict[str, list[Due]] = {}
 
     # -- filing -------------------------------------------------------------------------------------
 
     def bury(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> DeadLetter:
         """File a letter about the event with this number in its lane, and return it with its id."""
-        offsets, position, attempts = subscription.offsets, letter.position, letter.attempts
-        before = self._redriven.pop((subscription.name, letter.lane, number), None) if number else None
+        offsets, before = subscription.offsets, None
+        if number:
+            before = self.redrives.forget(subscription, letter.lane, number)
         if before is not None:
-            attempts += before.attempts
-            position = position or before.position
-            self._remove(subscription, {before.letter_id})
-        letter = replace(letter, letter_id=self._next_id, position=position, attempts=attempts)
-        self._next_id += 1
-        subscription.dead_letters.append(letter)
-        if self._saver is not None and offsets is not None:
-            try:
-                self._buried.append(_to_bury(letter))
-            except InvalidEvent as error:
-                log.warning("a dead letter of %s is not in the journal: %s", subscription.name, error)
+            self.remove(before.name, before.letter_id)
+            position, attempts = letter.position or before.position, letter.attempts + before.attempts
+            letter = replace(letter, subscription=before.name, position=position, attempts=attempts)
+        letter = self._file(letter, is_durable=self._saver is not None and subscription.durable)
+        if offsets is not None:
             offsets.touched(1)
-            self._saver.save_soon()
+        self.changed()
         return letter
 
-    def _remove(self, subscription: Subscription, letter_ids: set[int]) -> None:
-        kept = [letter for letter in subscription.dead_letters if letter.letter_id not in letter_ids]
-        subscription.dead_letters.clear()
-        subscription.dead_letters.extend(kept)
-        pending = {letter.letter_id for letter in self._buried} & letter_ids
-        self._buried = [letter for letter in self._buried if letter.letter_id not in pending]
+    def _file(self, letter: DeadLetter, *, is_durable: bool) -> DeadLetter:
+        letter = replace(letter, letter_id=self._new_id())
+        self._kept[letter.letter_id] = letter
+        self._counts[letter.subscription] += 1
+        if is_durable:
+            self._unsaved[letter.letter_id] = None
+        if len(self._kept) > KEPT_MOST:
+            self._let_go()
+        return letter
+
+    def _new_id(self) -> int:
+        if self._journal is not None:
+            with suppress(JournalError):  # somebody may have buried something in it beside the bus
+                self._last_id = max(self._last_id, self._journal.last_letter_id())
+        self._last_id += 1
+        return self._last_id
+
+    def _let_go(self) -> None:
+        """Give up the oldest letter in memory, but for those whose events were handed over."""
+        oldest = next((i for i in self._kept if not self.redrives.is_open(i)), None)
+        if oldest is None:
+            return
+        name = self._kept[oldest].subscription
+        self.remove(name, oldest)
+        self.let_go[name] += 1
+        if self.let_go.total() % 1_000 == 1:
+            log.error(
+                "%d dead letters were let go, the last of %s: %d are kept in memory; redrive or drop them, "
+                "or give the bus a journal that works",
+                self.let_go.total(),
+                name,
+                KEPT_MOST,
+            )
+
+    def remove(self, name: str, letter_id: int) -> None:
+        """Forget a letter that its name has."""
+        self._counts[name] -= 1
+        if not self._counts[name]:
+            del self._counts[name]
+        if self._kept.pop(letter_id, None) is None:
+            self._removed[letter_id] = None
+        self._unsaved.pop(letter_id, None)
+
+    def changed(self) -> None:
+        """Have it saved soon what became of letters."""
         if self._saver is not None:
-            self._removed += sorted(letter_ids - pending)
+            self._saver.save_soon()
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def letters(self, name: str | None = None, after: int = 0) -> Iterator[DeadLetter]:
+        """Yield the letters of a name or of all behind an id, oldest first. Raises `JournalError`.
+
+        They are read by the page, so that what is buried meanwhile may be among them.
+        """
+        kept = [k for i, k in self._kept.items() if i > after and name in (None, k.subscription)]
+        return merge(self._written(name, after), map(_read_again, kept), key=attrgetter("letter_id"))
+
+    def chosen(self, name: str | None, which: LetterFilter) -> Iterator[DeadLetter]:
+        """Yield the letters of a name or of all that are meant, oldest first. Raises `JournalError`."""
+        if name is None or which.letter_ids is None:
+            return filter(which, self.letters(name))
+        return filter(which, self.read(name, sorted(which.letter_ids)))  # a page of many is read alone
+
+    def read(self, name: str, letter_ids: list[int]) -> list[DeadLetter]:
+        """Return letters of a name by their ids, which ascend; those that are gone are left out."""
+        kept = [k for i in letter_ids if (k := self._kept.get(i)) is not None and k.subscription == name]
+        found = {k.letter_id: _read_again(k) for k in kept}
+        left = {i for i in letter_ids if i not in found}
+        for letter in self._written(name, min(left) - 1) if left else ():
+            if letter.letter_id in left:
+                found[letter.letter_id] = letter
+            if letter.letter_id >= letter_ids[-1]:
+                break
+        return [found[i] for i in letter_ids if i in found]
+
+    def _written(self, name: str | None, after: int) -> Iterator[DeadLetter]:
+        for page in self._pages(name, after):
+            left = [letter for letter in page if letter.letter_id not in self._removed]
+            yield from map(_from_journal, left, decode_many([letter.payload for letter in left]))
+
+    def _pages(self, name: str | None, after: int = 0) -> Iterator[list[BuriedEvent]]:
+        source: LetterSource | None = self._journal or self._at_rest
+        while source is not None and (page := source.buried(name, after, PAGE)):
+            yield page
+            after = page[-1].letter_id
+
+    def positions(self, name: str) -> set[int]:
+        """Return where the events of the letters of a name stand in the journal."""
+        found = {letter.position for letter in self._kept.values() if letter.subscription == name}
+        for page in self._pages(name):
+            found.update(letter.position for letter in page if letter.letter_id not in self._removed)
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Return how many letters each name has. Raises `JournalError`."""
+        if self.can_change:
+            return self.open_counts()
+        return dict(Counter(letter.subscription for letter in self.letters()))
+
+    def open_counts(self) -> dict[str, int]:
+        """Return how many letters each name has or, if the journal is closed, had when that was closed."""
+        self.settle()
+        return dict(self._counts)
 
     # -- the journal's side -------------------------------------------------------------------------
 
-    def load(self, letters: Iterable[BuriedEvent], saver: CursorSaver) -> None:
-        """Take over the letters of a journal; each goes to its subscription when that is made.
+    def read_from(self, source: LetterSource) -> None:
+        """Read written letters from here, as long as the journal is not open."""
+        self._at_rest = source
 
-        From now on `saver` is told when something is to be written.
+    def load(self, journal: LetterJournal, saver: CursorSaver) -> None:
+        """Go on with the letters of a journal that was opened: they are counted, and stay there.
+
+        From now on `saver` is told when something is to be written. Raises `JournalError`.
         """
-        self._saver = saver
-        self._stored = {}
-        gone = set(self._removed)  # the journal has not heard of it yet
-        for letter in letters:
-            self._next_id = max(self._next_id, letter.letter_id + 1)
-            if letter.letter_id not in gone:
-                self._stored.setdefault(letter.subscription, []).append(letter)
+        counts: Counter[str] = Counter()
+        marked: dict[str, list[Due]] = {}
+        taken: list[int] = []
+        self._journal, before = journal, self._journal
+        try:
+            for page in self._pages(None):
+                for letter in page:
+                    if letter.letter_id in self._removed:
+                        continue
+                    counts[letter.subscription] += 1
+                    if letter.letter_id in self._kept:
+                        taken.append(letter.letter_id)
+                    if letter.reason in (REDRIVE, REDRIVE_ANEW):
+                        due = letter.letter_id, letter.reason == REDRIVE_ANEW
+                        marked.setdefault(letter.subscription, []).append(due)
+        except JournalError:
+            self._journal = before
+            raise
+        self._saver, self._marked = saver, marked
+        self._counts = counts + Counter(letter.subscription for letter in self._kept.values())
+        for letter_id in taken:  # another bus has given these ids meanwhile
+            self._give_new_id(letter_id)
 
-    def rename(self, old: str, new: str) -> None:
-        """Give the letters of an absent subscription to another name."""
-        letters = self._stored.pop(old, [])
-        for letter in letters:
-            moved = msgspec.structs.replace(letter, subscription=new, letter_id=self._next_id)
-            self._next_id += 1
-            self._stored.setdefault(new, []).append(moved)
-            self._buried.append(moved)
-            self._removed.append(letter.letter_id)
+    def _give_new_id(self, letter_id: int) -> None:
+        letter = self._kept.pop(letter_id)
+        new = replace(letter, letter_id=self._new_id())
+        self._kept[new.letter_id] = new
+        if letter_id in self._unsaved:
+            del self._unsaved[letter_id]
+            self._unsaved[new.letter_id] = None
+        self.redrives.rename(letter_id, new.letter_id, new.subscription)
 
-    def leave(self, subscription: Subscription) -> None:
-        """Keep the letters of a subscription that was ended, for the next one of that name."""
-        if self._saver is not None and subscription.offsets is not None:
-            kept: list[BuriedEvent] = []
-            for letter in subscription.dead_letters:
-                with suppress(InvalidEvent):
-                    kept.append(_to_bury(letter))
-            self._stored.setdefault(subscription.name, []).extend(kept)
-
-    def adopt(self, subscription: Subscription) -> list[DeadLetter]:
-        """Give a subscription its letters of an earlier life; return those that are to be redriven."""
-        stored = self._stored.pop(subscription.name, [])
-        known = {letter.letter_id for letter in subscription.dead_letters}
-        stored = [letter for letter in stored if letter.letter_id not in known]
-        events = decode_many([letter.payload for letter in stored])
-        letters = [_from_journal(b, event) for b, event in zip(stored, events, strict=True)]
-        subscription.dead_letters.extend(letters)
-        return [letter for letter in letters if letter.reason == REDRIVE]
+    def closed(self) -> None:
+        """The journal is closed."""
+        self._journal = None
 
     @property
-    def waiting(self) -> bool:
+    def can_change(self) -> bool:
+        """Whether letters can be redriven and dropped: those in a journal only while that is open."""
+        return self._at_rest is None or self._journal is not None
+
+    def adopt(self, subscription: Subscription) -> None:
+        """Have a subscription that was made redrive what was marked for that while no bus ran."""
+        self.redrives.begin(subscription, self._marked.pop(subscription.name, ()))
+
+    @property
+    def has_changes(self) -> bool:
         """Whether something is to be written."""
-        return bool(self._buried or self._removed or self._redriven)
+        return bool(self._unsaved or self._removed or (self.redrives and self.redrives.posted()))
 
-    def take(self) -> tuple[list[BuriedEvent], list[int]]:
+    def changes(self) -> tuple[list[BuriedEvent], list[int]]:
         """Return what is to be written now: new letters, and the ids of those that are gone."""
-        buried, self._buried = self._buried, []
-        removed_letters, self._removed = self._removed, []
-        return buried, removed_letters
+        buried = []
+        for letter_id in list(self._unsaved):
+            try:
+                buried.append(_to_bury(self._kept[letter_id]))
+            except InvalidEvent as error:
+                del self._unsaved[letter_id]
+                name = self._kept[letter_id].subscription
+                log.warning("a dead letter of %s is in memory alone, not in the journal: %s", name, error)
+        return buried, [*self._removed, *self.redrives.posted()]
 
-    def give_back(self, buried: Iterable[BuriedEvent], removed_letters: Iterable[int]) -> None:
-        """What `take` returned was not written."""
-        self._buried = [*buried, *self._buried]
-        self._removed = [*removed_letters, *self._removed]
+    def saved(self, buried: Iterable[BuriedEvent], removed: Iterable[int]) -> None:
+        """What `changes` returned was written."""
+        for letter in buried:
+            self._kept.pop(letter.letter_id, None)
+            self._unsaved.pop(letter.letter_id, None)
+        for letter_id in removed:
+            self._removed.pop(letter_id, None)
 
-    # -- redriving ----------------------------------------------------------------------------------
+    def rename(self, old: str, new: str) -> bool:
+        """Give the next page of a name's letters to another one; return True if there may be more."""
+        letters = list(islice(self.letters(old), PAGE))
+        for letter in letters:
+            is_durable = letter.letter_id in self._unsaved or letter.letter_id not in self._kept
+            moved = self._file(replace(letter, subscription=new), is_durable=is_durable)
+            self.redrives.rename(letter.letter_id, moved.letter_id, new)
+            if letter.reason in (REDRIVE, REDRIVE_ANEW):
+                self._marked.setdefault(new, []).append((moved.letter_id, letter.reason == REDRIVE_ANEW))
+            self.remove(old, letter.letter_id)
+        return len(letters) == PAGE
 
-    def redrive(
-        self,
-        subscription: Subscription,
-        which: Callable[[DeadLetter], bool],
-        dispatcher: LetterDispatcher,
-        now_ns: int,
-    ) -> int:
-        """Hand the events of some letters to their subscription again; return how many. It is not woken."""
-        self.settle([subscription])
-        under_way = {letter.letter_id for letter in self._redriven.values()}
-        count = 0
-        for letter in list(subscription.dead_letters):
-            if letter.letter_id in under_way or not which(letter):
-                continue
-            event = letter.event
-            if isinstance(event, Undecodable):
-                event = decode_many([event.payload])[0]
-                if isinstance(event, Undecodable):
-                    continue
-            dispatcher.push((subscription,), [event], now_ns, lane=letter.lane, is_owed=True)
-            _, lane = _lane(subscription, letter.lane)
-            self._redriven[subscription.name, letter.lane, lane.accepted] = letter
-            count += 1
-        if count:
-            self._changed()  # so that commits look for what has been handled, until all of it has
-        return count
+    # -- redriven ------------------------------------------------------------------------------------
 
-    def _changed(self) -> None:
-        if self._saver is not None:
-            self._saver.save_soon()
-
-    def settle(self, subscriptions: Iterable[Subscription]) -> None:
+    def settle(self, only: Subscription | None = None) -> None:
         """Remove the letters whose redriven events were settled."""
-        if not self._redriven:
-            return
-        for subscription in subscriptions:
-            done = []
-            for name, lane_name, number in self._redriven:
-                if name == subscription.name:
-                    mailbox, lane = _lane(subscription, lane_name)
-                    if not mailbox.is_open(lane, number):
-                        done.append((name, lane_name, number))
-            if done:
-                self._remove(subscription, {self._redriven.pop(key).letter_id for key in done})
+        if self.redrives:
+            for redriven in self.redrives.take_settled(only):
+                self.remove(redriven.name, redriven.letter_id)
 
-    def interrupt(self, subscription: Subscription) -> None:
-        """Keep the letters that are being redriven: their events are about to be taken back."""
-        self.settle([subscription])
-        self._redriven = {k: letter for k, letter in self._redriven.items() if k[0] != subscription.name}
+    def withdrawing(self, subscription: Subscription, withdraw: Callable[[], object]) -> None:
+        """Have what waits for a subscription withdrawn; what of it was redriven is a letter as before."""
+        self.settle(subscription)
+        withdraw()
+        if self.redrives:
+            for _ in self.redrives.take_settled(subscription):
+                pass
 
-    def drop_absent(self, name: str | None, which: Callable[[DeadLetter], bool]) -> int:
-        """Forget letters of subscriptions that are absent: of this name, or of all; return how many."""
-        count = 0
-        for absent in [name] if name is not None else list(self._stored):
-            stored = self._stored.get(absent, [])
-            events = decode_many([letter.payload for letter in stored])
-            gone = {
-                letter.letter_id
-                for letter, event in zip(stored, events, strict=True)
-                if which(_from_journal(letter, event))
-            }
-            self._stored[absent] = [letter for letter in stored if letter.letter_id not in gone]
-            self._removed += sorted(gone)
-            count += len(gone)
-        if count:
-            self._changed()
-        return count
+    # -- dropping -----------------------------------------------------------------------------------
 
-    def knows(self, name: str) -> bool:
-        """Return True if there are letters of an absent subscription of this name."""
-        return bool(self._stored.get(name))
-
-    def drop(self, subscription: Subscription, which: Callable[[DeadLetter], bool]) -> int:
-        """Forget some letters; return how many. Those that are being redriven are not among them."""
-        self.settle([subscription])
-        under_way = {letter.letter_id for letter in self._redriven.values()}
-        gone = {
-            letter.letter_id
-            for letter in subscription.dead_letters
-            if which(letter) and letter.letter_id not in under_way
-        }
+    def drop(self, name: str | None, which: LetterFilter) -> int:
+        """Forget some letters of a name or of all; return how many. Those handed over are not among them."""
+        self.settle()
+        gone = [
+            (letter.subscription, letter.letter_id)
+            for letter in self.chosen(name, which)
+            if not self.redrives.is_open(letter.letter_id)
+        ]
+        for owner, letter_id in gone:
+            self.remove(owner, letter_id)
+            self.let_go.pop(owner, None)
         if gone:
-            self._remove(subscription, gone)
-            self._changed()
+            self.changed()
         return len(gone)
 
 
-def _lane(subscription: Subscription, lane: str) -> tuple[Mailbox, Lane]:
-    """Return a lane by its name, with the mailbox that it is in."""
-    box, control = subscription.mailbox, subscription.control
-    return (
-        (box, box.normal)
-        if lane == "normal"
-        else (box, box.high)
-        if lane == "high"
-        else (control, control.normal)
-    )
+def _read_again(letter: DeadLetter) -> DeadLetter:
+    """Return a letter whose event could not be read with the event, if it can be read by now."""
+    if not isinstance(letter.event, Undecodable):
+        return letter
+    return replace(letter, event=decode_many([letter.event.payload])[0])
 
 
 def _to_bury(letter: DeadLetter) -> BuriedEvent:

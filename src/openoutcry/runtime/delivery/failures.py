@@ -76,7 +76,7 @@ class Failures:
             subscription.retries += 1
             lane.retry(batch, now_ns() + step.wait_ns, in_order=self.in_order)
             if subscription.ended:
-                lane.withdraw()  # nobody is left to try again
+                self._bus.withdraw(subscription)  # nobody is left to try again
             if subscription.options.concurrency > 1:
                 subscription.wake()  # so that one of the workers at rest waits for the retry's time
             return

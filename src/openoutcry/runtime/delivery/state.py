@@ -27,10 +27,12 @@ from openoutcry.runtime.delivery.durability import Durability, NoDurability
 from openoutcry.runtime.delivery.error_log import ErrorLog
 from openoutcry.runtime.delivery.history import History, SeenIds
 from openoutcry.runtime.delivery.outbox import Output
+from openoutcry.runtime.delivery.redriving import LetterDispatcher, Redriving
 from openoutcry.runtime.delivery.router import Router
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.ownership import Ownership, resolve
 
+log = logging.getLogger("openoutcry")
 SLICE_LEAST_NS = 25_000
 SLICE_MOST_NS = 250_000
 TURN_NS = 500_000
@@ -80,6 +82,7 @@ class BusState:
         self.pressured = False
         self.fullest: Mailbox | None = None
         self.dead_letters = DeadLetters()
+        self.redriving = Redriving(self.dead_letters)
         self.durability: Durability = NO_DURABILITY
         self.halts = Halts()
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
@@ -121,6 +124,22 @@ class BusState:
         letter = self.dead_letters.bury(subscription, letter, number)
         for callback in self.on_dead:
             self.guard(callback, letter)
+
+    def catch_up(self, subscription: Subscription, dispatcher: LetterDispatcher) -> None:
+        """Hand a subscription more of what it is owed: from the journal, and letters that are redriven."""
+        self.durability.catch_up(subscription)
+        if not subscription.holds.may_read:
+            return
+        try:
+            self.redriving.hand_on(subscription, dispatcher, self.clock.now_ns(), self.pressure.capacity)
+        except JournalError as error:  # they wait until the journal is recovered into a new file
+            subscription.read_on(error=str(error))
+            log.critical("the dead letters of %s cannot be read: %s", subscription.name, error)
+            self.journal_failed(error)
+
+    def salt(self, subscription: Subscription, lane: str, number: int) -> str:
+        """Return what is mixed into ids derived from an event: something if it was redriven anew."""
+        return self.dead_letters.redrives.salt(subscription, lane, number)
 
     def failing(self, subscription: Subscription) -> None:
         """Tell the observers that most events of a subscription fail, or that it handles them again."""
@@ -234,13 +253,23 @@ class BusState:
             ids.update(map(_event_id, events))
         return ids
 
-    # -- kill switches ------------------------------------------------------------------------------
+    # -- withdrawing --------------------------------------------------------------------------------
 
-    def withdraw_control(
-        self, subscription: Subscription, which: Callable[[Any], bool] | None = None
-    ) -> None:
-        """Withdraw kill switches that wait for a subscription; no worker gives way for them any more."""
+    def withdraw(self, subscription: Subscription, which: Callable[[Any], bool] | None = None) -> None:
+        """Give up what waits for a subscription (or what of it `which` says), counted as withdrawn.
+
+        What of it was redriven is a dead letter as before, and no worker gives way any more for its kill
+        switches. Current calls go on.
+        """
         lane = subscription.control.normal
         untried = lane.untried
-        subscription.control.withdraw(which)
+
+        def withdraw() -> None:
+            subscription.mailbox.withdraw(which)
+            subscription.withdraw_held(which)
+            subscription.control.withdraw(which)
+
+        if which is None:
+            self.dead_letters.redrives.call_off(subscription)
+        self.dead_letters.withdrawing(subscription, withdraw)
         self.control_waiting -= untried - lane.untried

@@ -1,7 +1,6 @@
 """Subscriptions: a name, the types it takes, its handler, its mailbox, and what happened to its events."""
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -14,7 +13,6 @@ from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Counts, LedgerRow, ledger_counts
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.overflow import ControlLane
-from openoutcry.core.retries import DeadLetter
 from openoutcry.core.trends import ErrorStreak
 from openoutcry.errors import SubscriptionError
 from openoutcry.events import (
@@ -32,7 +30,6 @@ from openoutcry.runtime.ownership import Ownership
 log = logging.getLogger("openoutcry")
 
 Selector = str | type
-DEAD_LETTERS_KEPT = 10_000
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 
 
@@ -50,7 +47,7 @@ class SubscriptionStats:
         errors: Calls that failed, time-outs included.
         retries: Calls that were made again after a failure.
         timeouts: Calls that ran longer than `timeout_s`.
-        dead_letters: Events given up after the last attempt.
+        dead_letters: The dead letters that its name has now.
         waiting: Events that wait.
         in_flight: Events in its handler now.
         abandoned: Calls that did not end when cancelled and go on beside the subscription.
@@ -249,7 +246,6 @@ class Subscription:
         self.mailbox = mailbox_of(options, share)
         self.control_lane = ControlLane()
         self.control = Mailbox(self.control_lane, gates=False)
-        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
         self.latencies = Latencies()
         self.durations = Latencies()
         self.errors = self.retries = self.timeouts = 0
@@ -466,15 +462,16 @@ class Subscription:
             return "busy"
         return "retrying" if self.mailbox.due_ns() is not None else "idle"
 
-    def stats(self, now_ns: int) -> SubscriptionStats:
-        """Return a frozen record of what it did so far."""
+    def stats(self, now_ns: int, dead_letters: int = 0) -> SubscriptionStats:
+        """Return a frozen record of what it did so far; `dead_letters` are those that its name has."""
         self._ownership.check_process("stats")
-        return SubscriptionStats(**{**self.plain_stats(now_ns, self.ledger_counts()), "types": self.types})
+        plain = self.plain_stats(now_ns, self.ledger_counts(), dead_letters)
+        return SubscriptionStats(**{**plain, "types": self.types})
 
-    def plain_stats(self, now_ns: int, lanes: list[tuple[str, Counts]]) -> dict[str, Any]:
+    def plain_stats(self, now_ns: int, lanes: list[tuple[str, Counts]], dead_letters: int) -> dict[str, Any]:
         """Return the same as JSON-ready data, from the ledger's counts; cheaper than by way of the record."""
         used = [counts for _, counts in lanes if counts[0]] or [lanes[0][1]]
-        accepted, handled, dead, _, _, _, _, waiting, in_flight = (
+        accepted, handled, _, _, _, _, _, waiting, in_flight = (
             used[0] if len(used) == 1 else map(sum, zip(*used, strict=True))
         )
         box = self.mailbox
@@ -489,7 +486,7 @@ class Subscription:
             "errors": self.errors,
             "retries": self.retries,
             "timeouts": self.timeouts,
-            "dead_letters": dead,
+            "dead_letters": dead_letters,
             "waiting": waiting,
             "in_flight": in_flight,
             "abandoned": self.abandoned,

@@ -40,6 +40,7 @@ from openoutcry.runtime.delivery.loops import (
     probe,
 )
 from openoutcry.runtime.delivery.outbox import posting
+from openoutcry.runtime.delivery.redriving import LetterDispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.stopwatch import SAMPLED, SLOW_NS, Stopwatch
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -54,7 +55,7 @@ SLICE_MOST_NS = 250_000
 GIVE_WAY_MOST = 2  # once for the thread's event to get in, once for its worker
 
 
-class Deliverer(Protocol):
+class Deliverer(LetterDispatcher, Protocol):
     """The dispatcher, as workers see it: the first worker to run may deliver what is staged.
 
     Attributes:
@@ -329,7 +330,7 @@ class Worker:
         if not holds.may_begin:
             return None
         if mailbox.behind:
-            bus.durability.catch_up(self.subscription)
+            bus.catch_up(self.subscription, self._dispatcher)
             self._owner.end_superseded()
         takes_one = self._takes_one or holds.one_at_a_time
         if bus.room_waiting and Hold.ALONE not in holds:

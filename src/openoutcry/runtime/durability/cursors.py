@@ -13,7 +13,6 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError, NotSubscribed, SubscriptionError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
 from openoutcry.ports import CursorState, Journal, Stored
-from openoutcry.runtime.delivery.dead_letters import LetterFilter
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
 from openoutcry.runtime.delivery.state import BusState
@@ -81,7 +80,6 @@ class Cursors:
         self._suspects = suspects
         self._put_away = unreadable(bus)
         self._cursors = saved
-        self._to_redrive: list[tuple[Subscription, DeadLetter]] = []
         self._report: asyncio.Task[None] | None = None
         self.redelivered = 0
 
@@ -89,6 +87,7 @@ class Cursors:
         """Give a durable subscription its offsets, and what it has not settled."""
         if subscription.durable:
             self._adopt(subscription, self._cursors.pop(subscription.name, {}))
+        self._dead_letters.adopt(subscription)
 
     def adopt_new(self, subscription: Subscription) -> None:
         """Adopt one that is just being made. If the journal cannot be read, its cursors stay as they were."""
@@ -96,8 +95,6 @@ class Cursors:
         try:
             self.adopt(subscription)
         except JournalError:
-            self._to_redrive = [item for item in self._to_redrive if item[0] is not subscription]
-            self._dead_letters.leave(subscription)
             subscription.offsets = None
             if saved is not None:
                 self._cursors[subscription.name] = saved
@@ -110,16 +107,13 @@ class Cursors:
         self._saving.keep(subscription.name)
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
             self._read_on(subscription, subscription.offsets)
-            self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
             return
         if subscription.offsets is not None:
             # The journal was written by another bus meanwhile: what it says goes before what is known here.
-            self._dead_letters.interrupt(subscription)
-            box.withdraw(self._is_kept)
-            subscription.withdraw_held(self._is_kept)
+            self._dead_letters.redrives.call_off(subscription)
+            self._bus.withdraw(subscription, self._is_kept)
             held = [lane.held for lane in subscription.offsets.lanes]
             box.fall_behind(-box.behind)
-            self._bus.withdraw_control(subscription, self._is_kept)
             box.forget_positions()
             subscription.control.forget_positions()
         first = self._first_floor()
@@ -147,13 +141,11 @@ class Cursors:
             subscription.name, takes_types, (control, high, normal), self._saving, subscription.save_first
         )
         self._suspects.sort_out(subscription)
-        self._to_redrive += [(subscription, letter) for letter in self._dead_letters.adopt(subscription)]
         control.behind = high.behind = normal.behind = True
         box.fall_behind(+2)
         if self._bus.running:
             self._hand_urgent([(subscription, subscription.offsets)])
             self._hand_pending(subscription)
-            self._redrive()
         subscription.offsets.note()
         if is_new:
             self._saving.save_with_next()
@@ -191,11 +183,12 @@ class Cursors:
         if self._journal.head <= released:
             return
         for lane in offsets.lanes:
+            # The urgent lanes are handed all of it at once, the normal one reads on.
             if not lane.behind:
                 lane.read_upto = released
                 lane.behind = True
-        # The urgent lanes are handed all of it at once, the normal one reads on.
-        subscription.mailbox.fall_behind(2 - subscription.mailbox.behind)
+                if lane is not offsets.control:
+                    subscription.mailbox.fall_behind(+1)
 
     def hand_over(self) -> None:
         """Hand out what is urgent: the bus is about to run."""
@@ -205,14 +198,6 @@ class Cursors:
         ]
         if behind:
             self._hand_urgent(behind)
-        self._redrive()
-
-    def _redrive(self) -> None:
-        letters, self._to_redrive = self._to_redrive, []
-        for subscription, letter in letters:
-            chosen = frozenset({letter.letter_id})
-            which, now_ns = LetterFilter(letter_ids=chosen), self._bus.clock.now_ns()
-            self._dead_letters.redrive(subscription, which, self._dispatcher, now_ns)
 
     def _first_floor(self) -> int:
         """Return where a subscription without a cursor begins: now or, before the start, `_beginning`."""
@@ -335,24 +320,30 @@ class Cursors:
 
     async def reassign(self, old: str, new: str) -> int:
         """Give the cursors and dead letters of an absent subscription to a name that has none."""
+        self._check_new(old, new)
+        while self._dead_letters.rename(old, new):  # by the page: there may be many
+            await self._saving.save()
+            self._check_new(old, new)
         states = self._absent(old)
-        if not new or new in self._cursors or any(s.name == new for s in self._bus.router):
-            raise SubscriptionError(
-                f"{new!r} has a cursor of its own; reassign {old!r} before {new!r} is subscribed for the "
-                "first time, or stop the bus and drop the cursor of the new name first"
-            )
         renamed = {lane: msgspec.structs.replace(s, subscription=new) for lane, s in states.items()}
         self._saving.rename(renamed.values())
-        self._dead_letters.rename(old, new)
         del self._cursors[old]
         self._cursors[new] = renamed
         self._saving.drop((old, lane) for lane in states)
         await self._saving.save()
         return await count_waiting(self._journal, renamed.values())
 
+    def _check_new(self, old: str, new: str) -> None:
+        """Raise unless the cursors of one name can be given to another."""
+        self._absent(old)
+        if not new or new in self._cursors or any(s.name == new for s in self._bus.router):
+            raise SubscriptionError(
+                f"{new!r} has a cursor of its own; reassign {old!r} before {new!r} is subscribed for the "
+                "first time, or stop the bus and drop the cursor of the new name first"
+            )
+
     def ended(self, subscription: Subscription) -> None:
         """Drop the cursors of a subscription that was ended: nothing waits for it any more."""
-        self._dead_letters.leave(subscription)
         offsets, subscription.offsets = subscription.offsets, None
         if offsets is not None:
             self._saving.drop((offsets.name, lane.lane.name) for lane in offsets.lanes)

@@ -9,22 +9,23 @@ from openoutcry.events import Undecodable, decode_many
 from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.delivery.causation import Restoring, restoring
 from openoutcry.runtime.delivery.offsets import Offsets
+from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
 from openoutcry.runtime.durability.catch_up import Pages
 
 READ_MOST = 1_024
 
 
-async def restore(pages: Pages, journal: Journal, subscriptions: Iterable[Subscription], upto: int) -> None:
+async def restore(pages: Pages, journal: Journal, bus: BusState, upto: int) -> None:
     """Call every `restore` hook with what its subscription had settled, in the order of the journal.
 
     What became a dead letter was not handled, so it is left out. Gives the loop back between pages.
     """
     folds, states = [], []
-    for subscription in subscriptions:
+    for subscription in bus.router:
         offsets, hook = subscription.offsets, subscription.options.restore
         if offsets is not None and hook is not None:
-            buried = {letter.position for letter in subscription.dead_letters}
+            buried = bus.dead_letters.positions(subscription.name)
             states.append(Restoring(subscription.name))
             folds.append((subscription, offsets, _marked(hook, states[-1]), buried))
     if not folds:

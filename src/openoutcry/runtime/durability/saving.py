@@ -152,10 +152,8 @@ class Saving:
     def take(self) -> "SavedChanges | None":
         """Return what is to be saved now, or None."""
         letters = self._bus.dead_letters
-        letters.settle(self._bus.router)
-        halts = self._bus.halts
-        waiting = self._noted or self._dropped or self._renamed or self._cleared or letters.waiting
-        if not (waiting or halts.has_unsaved):
+        if not self._has_changes():
+            self._look_again()
             return None
         released = self._commits.released
         if released - self._swept_at >= STALE_AFTER:
@@ -165,10 +163,8 @@ class Saving:
         renamed, self._renamed = self._renamed, []
         cleared, self._cleared = self._cleared, []
         moved = [item for offsets in noted for item in offsets.moved(released)]
-        buried, removed_letters = letters.take()
-        if letters.waiting:  # what is being redriven: look again with every commit
-            self._commits.bring_extras()
-        unsaved_halts = halts.take_unsaved()
+        buried, removed_letters = letters.changes()
+        unsaved_halts = self._bus.halts.take_unsaved()
         changes = Changes(
             halts=[halt for halt in unsaved_halts.values() if halt is not None],
             released=[place for place, halt in unsaved_halts.items() if halt is None],
@@ -181,17 +177,31 @@ class Saving:
         unsaved = {offsets: offsets.take_unsaved() for offsets in noted}
         return SavedChanges(self, changes, renamed, moved, unsaved, released)
 
+    def _has_changes(self) -> bool:
+        letters = self._bus.dead_letters
+        letters.settle()
+        own = self._noted or self._dropped or self._renamed or self._cleared
+        return bool(own or letters.has_changes or self._bus.halts.has_unsaved)
+
+    def _look_again(self) -> None:
+        """While letters are redriven, look with every commit, and after a while, for what was handled."""
+        if self._bus.dead_letters.redrives:
+            self._commits.bring_extras()
+            self._arm()
+
     def _own_cursor(self, released: int) -> CursorState:
         if self.begin_at is None:
             return CursorState(subscription=BUS, lane="normal", floor=released, takes=STARTED)
         return CursorState(subscription=BUS, lane="normal", floor=self.begin_at)
 
-    def note_saved(self, released: int) -> None:
+    def note_saved(self, changes: Changes, released: int) -> None:
         """Everything was saved, as it stood when `released` had been handed out."""
         self._is_refused = False
         self._saved_at = released
         self.saves_count += 1
+        self._bus.dead_letters.saved(changes.buried, changes.removed_letters)
         self._silence()
+        self._look_again()
 
     def note_refused(
         self, changes: Changes, renamed: Sequence[CursorState], noted: Iterable[Offsets]
@@ -201,7 +211,6 @@ class Saving:
         self._dropped = [*changes.dropped_cursors, *self._dropped]
         self._renamed = [*renamed, *self._renamed]
         self._cleared = [*changes.cleared, *self._cleared]
-        self._bus.dead_letters.give_back(changes.buried, changes.removed_letters)
         self._bus.halts.give_back(changes.halts, changes.released)
         for offsets in noted:
             self.note(offsets)
@@ -215,7 +224,10 @@ class Saving:
 
     def _ring(self) -> None:
         self._timer = None
-        self.save_soon()
+        if self._has_changes():
+            self.save_soon()
+        else:
+            self._look_again()
 
     def _silence(self) -> None:
         if self._timer is not None:
@@ -248,7 +260,7 @@ class SavedChanges:
         """They were written."""
         for lane, state, _ in self.moved:
             lane.saved = state
-        self.saving.note_saved(self.released)
+        self.saving.note_saved(self.changes, self.released)
         for offsets in self.unsaved:
             offsets.let_go()
 

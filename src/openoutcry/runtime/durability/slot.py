@@ -12,11 +12,12 @@ so a subscription goes on where it stands. What is in the old file and was not d
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.config import PersistenceConfig
 from openoutcry.errors import JournalError, OpenOutcryError
-from openoutcry.journals import Recovered, SqliteJournal
+from openoutcry.journals import JournalReader, Recovered, SqliteJournal
 from openoutcry.journals.swapping import (
     Permit,
     build_next,
@@ -24,7 +25,7 @@ from openoutcry.journals.swapping import (
     check_is_there,
     finish_swap,
 )
-from openoutcry.ports import Clock, Journal
+from openoutcry.ports import BuriedEvent, Clock, Journal
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
@@ -67,6 +68,8 @@ class StoreSlot:
         self._file: SqliteJournal | None = None
         self._permit: Permit | None = None
         self.store: Store | None = None
+        if config is not None:
+            bus.dead_letters.read_from(ClosedFile(config) if journal is None else journal)
 
     @property
     def has_file(self) -> bool:
@@ -237,6 +240,23 @@ class StoreSlot:
         for subscription in bus.router:
             subscription.read_on()
             subscription.wake_all()
+
+
+class ClosedFile:
+    """The dead letters in a journal file that is not open: before the first start, and after the stop."""
+
+    def __init__(self, config: PersistenceConfig) -> None:
+        self._config = config
+
+    def buried(
+        self, subscription: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[BuriedEvent]:
+        """Return the dead letters, as a journal does; none where there is no file yet."""
+        config = self._config
+        if not Path(config.path).is_file():
+            return []
+        with JournalReader(config.path, key=config.key, engine=config.engine) as reader:
+            return reader.buried(subscription, after, limit)
 
 
 def build(file: SqliteJournal, config: PersistenceConfig, permit: Permit) -> Recovered:

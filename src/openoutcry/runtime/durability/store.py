@@ -79,7 +79,7 @@ class Store:
         self.conflicts = 0
         self.is_closed = False
         saved = SavedCursors(journal)
-        letters, halts = journal.buried(), journal.halts()
+        halts = journal.halts()
         self.commits = Committer(bus, dispatcher, journal, self, config.sync)
         self.saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
         self._maintenance = Maintenance(bus, journal, self.commits, self.saving, config)
@@ -88,7 +88,7 @@ class Store:
         self.cursors = Cursors(
             bus, dispatcher, journal, self.commits, self.saving, self._suspects, saved.by_subscription
         )
-        bus.dead_letters.load(letters, self.saving)
+        bus.dead_letters.load(journal, self.saving)
         if before is None:
             bus.halts.load(halts)
         else:
@@ -249,7 +249,7 @@ class Store:
 
     async def restore(self) -> None:
         """Give the agents their memory back, before they handle anything."""
-        await restore(self._catch_up.pages, self.journal, self._bus.router, self.commits.released)
+        await restore(self._catch_up.pages, self.journal, self._bus, self.commits.released)
 
     async def count_unsettled(self) -> int:
         """Return how many events some subscription has not settled."""
@@ -310,6 +310,7 @@ class Store:
     def abandon(self) -> None:
         """Let go of the journal without saving anything: it could not be taken over."""
         self.is_closed = True
+        self._bus.dead_letters.closed()
         self.commits.refuse(JournalError("the journal could not be opened; see to it, and try again"))
         self._uninstall()
 
@@ -335,6 +336,7 @@ class Store:
                     raise last.error
         finally:
             self.commits.close(waits=not as_it_is)
+            self._bus.dead_letters.closed()
             at = (self.commits.released, self.journal.head)
             for subscription in self._bus.router:
                 if subscription.offsets is not None:

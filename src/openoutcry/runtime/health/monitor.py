@@ -180,6 +180,7 @@ class Monitor:
             journal=self.journal.vitals(now_ns),
             silences=tuple(silences) if running else (),
             lapses=tuple(self.leases.lapsed(now_ns)) if running else (),
+            letters_let_go=tuple(bus.dead_letters.let_go.items()),
             drill=None if self._drills is None else self._drills.report(now_ns),
         )
 
