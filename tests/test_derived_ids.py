@@ -16,49 +16,49 @@ anything = st.text(st.characters(), max_size=60)  # half surrogate pairs include
 
 
 def test_the_same_call_gets_the_same_ids_again():
-    first, again = Derivation("cause", "risk"), Derivation("cause", "risk")
+    first, again = Derivation("", "cause", "risk"), Derivation("", "cause", "risk")
     assert [first.next() for _ in range(300)] == [again.next() for _ in range(300)]
 
 
 def test_the_format_is_the_documented_one_and_stays_so_between_versions():
     digest = blake2b(b"4:riskcause", digest_size=13, person=b"openoutcry id").hexdigest()
-    assert derived_id("cause", "risk", 0) == f"{digest}-0" == "10e1e20737a356c649b4be633e-0"
-    assert derived_id("cause", "risk", 1_000_000) == f"{digest}-f4240"
+    assert derived_id("", "cause", "risk", 0) == f"{digest}-0" == "10e1e20737a356c649b4be633e-0"
+    assert derived_id("", "cause", "risk", 1_000_000) == f"{digest}-f4240"
 
 
 @given(anything, anything, st.integers(0, 0xFFFFF))
 def test_an_id_is_short_and_plain_whatever_it_is_derived_from(cause, subscription, ordinal):
-    made = derived_id(cause, subscription, ordinal)
+    made = derived_id("", cause, subscription, ordinal)
     assert len(made) <= 32
     assert set(made) <= set("0123456789abcdef-")
 
 
 @given(st.lists(st.tuples(anything, anything), unique=True, max_size=20))
 def test_no_two_pairs_of_cause_and_subscription_share_an_id(pairs):
-    assert len({derived_id(cause, subscription, 0) for cause, subscription in pairs}) == len(pairs)
+    assert len({derived_id("", cause, subscription, 0) for cause, subscription in pairs}) == len(pairs)
 
 
 def test_where_the_cause_ends_and_the_subscription_begins_makes_a_difference():
-    assert derived_id("ab", "c", 0) != derived_id("a", "bc", 0) != derived_id("", "abc", 0)
-    assert derived_id("1:xa", "x", 0) != derived_id("a", "x1:x", 0)
+    assert derived_id("", "ab", "c", 0) != derived_id("", "a", "bc", 0) != derived_id("", "", "abc", 0)
+    assert derived_id("", "1:xa", "x", 0) != derived_id("", "a", "x1:x", 0)
 
 
 def test_a_derivation_counts_as_the_function_does():
-    made = Derivation("cause", "risk")
-    assert [made.next() for _ in range(600)] == [derived_id("cause", "risk", n) for n in range(600)]
+    made = Derivation("", "cause", "risk")
+    assert [made.next() for _ in range(600)] == [derived_id("", "cause", "risk", n) for n in range(600)]
 
 
 def test_another_process_derives_the_same():
-    program = "from openoutcry.events import derived_id; print(derived_id('cause', 'risk', 7))"
+    program = "from openoutcry.events import derived_id; print(derived_id('', 'cause', 'risk', 7))"
     told = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=600
     ).stdout
-    assert told.strip() == derived_id("cause", "risk", 7)
+    assert told.strip() == derived_id("", "cause", "risk", 7)
 
 
 def test_branches_do_not_depend_on_who_asks_first():
     def ids(order):
-        call = Derivation("cause", "risk")
+        call = Derivation("", "cause", "risk")
         branches = [call.branch(), call.branch()]
         found = {number: [] for number in order}
         for number in order:
@@ -68,8 +68,8 @@ def test_branches_do_not_depend_on_who_asks_first():
     one = ids([0, 0, 1, 1])
     assert one == ids([1, 0, 1, 0])
     assert len({*one[0], *one[1], one[2]}) == 5
-    inner = Derivation("cause", "risk").branch().branch().next()
-    assert inner not in {*one[0], *one[1], one[2], Derivation("cause", "risk").branch().next()}
+    inner = Derivation("", "cause", "risk").branch().branch().next()
+    assert inner not in {*one[0], *one[1], one[2], Derivation("", "cause", "risk").branch().next()}
 
 
 # --- in force
@@ -93,7 +93,7 @@ def call():
 
 def test_what_a_handler_makes_gets_derived_ids_and_the_rest_fresh_ones(call):
     before = Event()
-    call.current = Derivation("cause", "risk")
+    call.current = Derivation("", "cause", "risk")
     inside = [
         MarketDataEvent(symbol="ES", price=1.0),
         Event(event_id="mine"),
@@ -102,16 +102,16 @@ def test_what_a_handler_makes_gets_derived_ids_and_the_rest_fresh_ones(call):
     call.current = None
     after = Event()
     assert [event.event_id for event in inside] == [
-        derived_id("cause", "risk", 0),
+        derived_id("", "cause", "risk", 0),
         "mine",
-        derived_id("cause", "risk", 1),
+        derived_id("", "cause", "risk", 1),
     ]
     assert before.event_id.partition("-")[0] == after.event_id.partition("-")[0]
 
 
 def test_a_second_delivery_makes_equal_ids(call):
     def handle():
-        call.current = Derivation("fill-1", "book")
+        call.current = Derivation("", "fill-1", "book")
         made = [new_event_id(), Event().event_id]
         call.current = None
         return made
@@ -121,8 +121,8 @@ def test_a_second_delivery_makes_equal_ids(call):
 
 def test_a_test_s_source_gives_the_fresh_ids_and_derived_ones_stay_derived(call):
     with stamps(ids="run"):
-        call.current = Derivation("cause", "risk")
-        assert Event().event_id == derived_id("cause", "risk", 0)
+        call.current = Derivation("", "cause", "risk")
+        assert Event().event_id == derived_id("", "cause", "risk", 0)
         call.current = None
         assert [Event().event_id, Event().event_id] == ["run-1", "run-2"]
         with stamps(ids="inner"):

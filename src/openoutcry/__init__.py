@@ -27,6 +27,7 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import (
     BusClosed,
     ConfigError,
+    DecidedOtherwise,
     DuplicateName,
     DuplicateRound,
     ForkedBus,
@@ -108,6 +109,7 @@ __all__ = [
     "CorrelationAlertEvent",
     "CursorReport",
     "DeadLetter",
+    "DecidedOtherwise",
     "DecisionEvent",
     "DrillConfig",
     "DropOldest",

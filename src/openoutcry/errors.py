@@ -9,6 +9,7 @@ OpenOutcryError
 ├── PublishError           an event was kept out of the bus
 │   ├── BusClosed          the bus is stopping or stopped
 │   ├── NotAuthorised      this source may not publish this event
+│   ├── DecidedOtherwise   a handler made another event than when it handled the same event before
 │   └── SignalRefused      a signal found no room, so it has no vote
 ├── SubscriptionError      a subscription could not be made, found or changed
 │   ├── DuplicateName      the name belongs to another subscription
@@ -69,6 +70,29 @@ class BusClosed(PublishError):
 
 class NotAuthorised(PublishError):
     """The source of the event may not publish it."""
+
+
+class DecidedOtherwise(PublishError):
+    """A handler that handles an event again has published another event than the first time, under its id.
+
+    The first one was accepted and stands; the second was not published. The event being handled becomes a
+    dead letter of its subscription, whatever the handler does with this error: `bus.admin.redrive` with
+    `anew=True` has it handled again with new ids, once it is clear that the first event is not enough.
+
+    Attributes:
+        event_id: The id of both.
+        subscription: Whose handler it is.
+        fields: The names of the fields in which they differ.
+
+    """
+
+    def __init__(
+        self, message: str, event_id: str = "", subscription: str = "", fields: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.event_id = event_id
+        self.subscription = subscription
+        self.fields = fields
 
 
 class SignalRefused(PublishError):

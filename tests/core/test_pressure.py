@@ -409,6 +409,8 @@ def test_metrics_are_ready_for_json_and_sum_up_what_was_refused():
         high_priority=3,
         control=1,
         duplicates=2,
+        conflicts=1,
+        unheard={"order": 1},
         refused={"shed": 2, "no_room": 1},
         rate_limited_waits=4,
         room_waits=5,

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as ThreadEvent
 from typing import Any
 
 from bus_helpers import Desk, an_order
 
-from openoutcry import BackpressureConfig, EventBus, PersistenceConfig, decode
+from openoutcry import BackpressureConfig, EventBus, PersistenceConfig, decode, register_event
 from openoutcry.errors import JournalDead
 from openoutcry.journals import MemoryJournal, SqliteJournal
 from openoutcry.ports import Changes, CursorState, DiskTask, Entry, Journal, Written
@@ -66,6 +67,17 @@ class Named(Desk):
     def __init__(self, name: str, takes_s: float = 0.0) -> None:
         super().__init__(takes_s)
         self.name = name
+
+
+@register_event
+@dataclass
+class DeskNote:
+    """A user's own class, and mutable at that."""
+
+    event_id: str
+    text: str
+    event_type: str = "note"
+    latency: Any = None
 
 
 class Disk:

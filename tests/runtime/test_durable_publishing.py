@@ -435,11 +435,11 @@ async def test_the_same_id_with_other_content_is_flagged_and_the_first_stands(
         assert await bus.publish(first)
         assert await bus.publish(other)
         await bus.join()
-        assert "with other content, at position 1" in caplog.text
+        assert "with other content" in caplog.text
     caplog.clear()
     async with a_bus(disk.restarted()) as bus:
         assert await bus.publish(other)
-        assert "with other content, at position 1" in caplog.text
+        assert "with other content" in caplog.text
     assert [event.order_id for event in written(disk.journal)] == ["o-1"]
     assert [event.order_id for event in desk.handled] == ["o-1"]
 

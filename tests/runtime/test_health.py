@@ -331,6 +331,7 @@ async def test_high_priority_and_control_events_are_heard_too():
     kinds = (EventType.FILL, EventType.KILL_SWITCH, EventType.MARKET_DATA)
     expected = tuple(Expectation(event_type=kind, every_s=1.0) for kind in kinds)
     async with EventBus(health_check_config=HealthCheckConfig(expectations=expected)) as bus:
+        bus.subscribe(EventType.KILL_SWITCH, lambda _: None, name="risk")
         for _ in range(5):
             await bus.publish(a_fill())
             await bus.publish(a_kill())

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.overflow import BoundedLane, ConflatingLane, SupersedingLane
-from openoutcry.runtime.delivery.offsets import LAST, UNSAVED_MOST, LaneOffsets, Offsets, merged
+from openoutcry.runtime.delivery.offsets import LAST, UNSAVED_MOST, LaneOffsets, Offsets, merged, without
 
 
 class Watched:
@@ -190,6 +190,11 @@ class Sent:
     key: int
     number: int
     at: list[int] | None = None
+    raised: int = 0
+
+    @property
+    def event_id(self) -> str:
+        return str(id(self))
 
     @property
     def position(self) -> int:
@@ -363,6 +368,24 @@ class OffsetsMachine(RuleBasedStateMachine):
             rest = {p for p in self.mine[name] if p <= self.released} - self.told_before[name]
             assert self.handed[name] >= rest, "an event is lost"
 
+    @rule(name=st.sampled_from(["control", "high", "normal"]), data=st.data())
+    def the_level_of_an_event_is_raised(self, name: str, data: Any) -> None:
+        """It was handed out from memory, and gets into the journal now, whatever has become of it."""
+        offsets, settled = self.offsets[name], Sent(0, 0)
+        posted = None if self.posting is None else self.posting[1].events[0]
+        held = [event for _, event, _ in offsets.held]
+        waits = [e for e in self.open_events(name) if e.at is None and not e.raised and e is not posted]
+        event = data.draw(st.sampled_from([*waits, *held, settled]))
+        self.head += 1
+        self.released = self.head
+        self.mine[name][self.head] = event.key
+        offsets.place(event.event_id, self.head)
+        if event in held:
+            assert event not in [event for _, event, _ in offsets.held], "it comes from the journal"
+        else:
+            event.raised = self.head
+            self.handed[name].add(self.head)
+
     # -- what workers do ----------------------------------------------------------------------------
 
     def batches(self, choose: Callable[[Batch], Any] = lambda _: True) -> list[tuple[str, Batch]]:
@@ -475,7 +498,7 @@ class OffsetsMachine(RuleBasedStateMachine):
             posted = self.posting[1].events[0]
         for name, offsets in self.offsets.items():
             open_ = [event for event in self.open_events(name) if event is not posted]
-            settled = self.handed[name].difference(event.position for event in open_)
+            settled = self.handed[name].difference(event.raised or event.position for event in open_)
             settled |= self.told_before[name]
             told = self.told(name, offsets.state(self.released))
             if any(event.at == [0] for event in open_):
@@ -504,7 +527,7 @@ class OffsetsMachine(RuleBasedStateMachine):
             open_ = self.open_events(name)
             for position in self.handed[name]:
                 found = offsets.is_open(position)
-                assert found == (position in {event.position for event in open_})
+                assert found == (position in {event.raised or event.position for event in open_})
             numbers = {event.number for event in open_}
             mailbox, last = self.mailboxes[name], offsets.lane.settled_last
             placed = sorted((event.number, event.position) for event in open_ if event.at)
@@ -516,3 +539,21 @@ class OffsetsMachine(RuleBasedStateMachine):
 
 OffsetsMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
 TestOffsetsMachine = OffsetsMachine.TestCase
+
+
+# -- what is placed later -----------------------------------------------------------------------------
+
+
+@given(
+    floor=st.integers(0, 8),
+    apart=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 4)), max_size=4),
+    place=st.integers(1, 24),
+)
+def test_without_takes_one_position_out_of_what_is_settled_and_no_other(floor, apart, place):
+    stretches = merged([(low, low + size) for low, size in apart])
+
+    def settled(floor: int, stretches: list[tuple[int, int]]) -> set[int]:
+        return {n for n in range(1, 40) if n <= floor or any(low <= n <= high for low, high in stretches)}
+
+    after = without(floor, stretches, place)
+    assert settled(*after) == settled(floor, stretches) - {place}

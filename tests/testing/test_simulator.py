@@ -124,7 +124,7 @@ def entries(*names: str, level: Level = Level.PROCESS) -> list[Entry]:
 def test_a_killed_process_leaves_what_it_has_written_and_a_power_cut_what_was_synced() -> None:
     kept = set()
     for seed in range(20):
-        disk, clock = Disk(), SimClock()
+        disk, clock = Disk(""), SimClock()
         journal = disk.opened(Chance(seed), clock, lambda _line: None)
         journal.write(entries("a"))
         journal.sync()
@@ -133,7 +133,7 @@ def test_a_killed_process_leaves_what_it_has_written_and_a_power_cut_what_was_sy
         disk.lose(Chance(seed), power=True)
         kept.add("".join(name for name in "abc" if disk.platter.find(name)))
     assert kept == {"a", "ab", "abc"}
-    disk = Disk()
+    disk = Disk("")
     disk.opened(Chance(0), clock, lambda _line: None).write(entries("a"))
     assert disk.lose(Chance(0), power=False) == 0
     again = disk.opened(Chance(0), clock, lambda _line: None)
@@ -141,7 +141,7 @@ def test_a_killed_process_leaves_what_it_has_written_and_a_power_cut_what_was_sy
 
 
 def test_what_was_in_hand_is_suspected_in_the_next_life() -> None:
-    disk = Disk()
+    disk = Disk("")
     journal = disk.opened(Chance(0), SimClock(), lambda _line: None)
     journal.write(entries("a"))
     journal.marks.cells[journal.marks.claim("desk", "normal")] = 1
@@ -151,7 +151,7 @@ def test_what_was_in_hand_is_suspected_in_the_next_life() -> None:
 
 
 def test_a_journal_refuses_or_dies_as_it_is_told() -> None:
-    journal = Disk().opened(Chance(0), SimClock(), lambda _line: None)
+    journal = Disk("").opened(Chance(0), SimClock(), lambda _line: None)
     journal.faults = Faults(**{**dict.fromkeys(Faults.__dataclass_fields__, 0), "journal_full": 1.0})  # type: ignore[arg-type]
     with pytest.raises(JournalFull):
         journal.write(entries("a"))

@@ -10,15 +10,22 @@ from openoutcry.units import NS_PER_MS, NS_PER_S
 
 def examine(vitals: Vitals, bounds: Bounds) -> list[Finding]:
     """Return everything that is wrong."""
-    found = [*_loop(vitals, bounds), *_journal(vitals, bounds), *_kill_lane(vitals)]
+    found = [*_unheard(vitals), *_loop(vitals, bounds), *_journal(vitals, bounds), *_kill_lane(vitals)]
     for subscription in vitals.subscriptions:
         found += examine_subscription(subscription, bounds)
-    return [*found, *_letters(vitals), *_feeds(vitals), *_leases(vitals)]
+    return [*found, *_conflicts(vitals), *_letters(vitals), *_feeds(vitals), *_leases(vitals)]
 
 
 def examine_subscription(s: SubscriptionVitals, bounds: Bounds) -> list[Finding]:
     """Return everything that is wrong with one subscription."""
-    return [*_rest(s, bounds), *_errors(s, bounds), *_latency(s, bounds), *_abandoned(s), *_lag(s)]
+    return [
+        *_rest(s, bounds),
+        *_errors(s, bounds),
+        *_otherwise(s),
+        *_latency(s, bounds),
+        *_abandoned(s),
+        *_lag(s),
+    ]
 
 
 def trouble_of(s: SubscriptionVitals, bounds: Bounds) -> str | None:
@@ -121,6 +128,17 @@ def _errors(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
         )
 
 
+def _otherwise(s: SubscriptionVitals) -> Iterator[Finding]:
+    if s.otherwise:
+        yield _of(
+            s,
+            "otherwise",
+            _weight(s),
+            f"handling {s.otherwise} of its events again, it published others than the first time: look at "
+            "its dead letters, and redrive them with anew=True or drop them",
+        )
+
+
 def _latency(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
     # Events that come during a call wait for its end: a call may take that long, so they may be that late.
     limit_ns = max(int(bounds.latency_ms_max * NS_PER_MS), s.call_limit_ns or 0)
@@ -151,6 +169,29 @@ def _lag(s: SubscriptionVitals) -> Iterator[Finding]:
             "lag",
             DEGRADED,
             f"its lag of {s.waiting} events keeps growing, by {s.lag_per_s:.3g} a second",
+        )
+
+
+def _unheard(vitals: Vitals) -> Iterator[Finding]:
+    if vitals.untaken:
+        more = f" (and {len(vitals.untaken) - 1} more)" if len(vitals.untaken) > 1 else ""
+        yield Finding(
+            check="unheard",
+            level=UNHEALTHY,
+            culprit="kill switch",
+            detail=f"nobody has taken {vitals.untaken[0]}{more}: subscribe to EventType.KILL_SWITCH and "
+            "publish it again, or release it",
+        )
+
+
+def _conflicts(vitals: Vitals) -> Iterator[Finding]:
+    if vitals.conflict:
+        yield Finding(
+            check="conflict",
+            level=DEGRADED,
+            culprit="event ids",
+            detail=f"ids were used again for other content, {vitals.conflicts} times so far, which was not "
+            f"delivered; the last: {vitals.conflict}. Give each event an id of its own",
         )
 
 

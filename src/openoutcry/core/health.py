@@ -21,6 +21,9 @@
 | `journal` | the journal is dead, full, locked, damaged or late |
 | `feed` | an event that is expected in this session does not come |
 | `lease` | an agent has stopped heartbeating |
+| `unheard` | a kill switch was published, and nobody took it |
+| `otherwise` | a handler published another event than when it handled the same event before |
+| `conflict` | an event id was used again for other content, lately |
 | `kill_lane` | a drill of the kill lane was not answered in time |
 """
 

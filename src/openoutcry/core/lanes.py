@@ -30,7 +30,8 @@ class Batch:
         admitted_ns: When the events were admitted, on the bus's monotonic clock.
         attempts: How often `events[0]` was tried before and failed. Above 0 the batch has one event.
         positions: Where each of the events stands in the journal, 0 for one that is not there (yet); None if
-            none of them does.
+            none of them does. Empty: none of them did when it was queued, and one does now, so that their
+            settling has to be noted.
 
     """
 
@@ -348,7 +349,7 @@ class Lane:
                 yield s.first, s.positions
         for s in self._stretches:
             positions = s.positions
-            if positions is not None:
+            if positions:
                 yield s.first + s.start, positions[s.start :] if s.start else positions
                 if positions[-1] and s.first + len(positions) > upto + 1:
                     return
@@ -361,6 +362,16 @@ class Lane:
             if number < s.first + len(s.events):
                 return True
         return any(s.first == number for _, _, s in self._parked)
+
+    def place(self, event_id: str) -> int:
+        """Have the settling of a waiting event noted that is in the journal now; return its number, or 0."""
+        for s in (*self._stretches, *(p[2] for p in self._parked)):
+            if not (s.positions and s.positions[0]):
+                for index in range(s.start, len(s.events)):
+                    if s.events[index].event_id == event_id:
+                        s.positions = ()
+                        return s.first + index
+        return 0
 
     def forget_positions(self) -> None:
         """Forget where what waits stands: another journal is used from now on."""

@@ -13,6 +13,7 @@ arrives.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from openoutcry.core.lanes import Batch, Lane
@@ -218,6 +219,25 @@ class Mailbox:
             or any(b.lane is lane and b.first <= number < b.first + len(b.events) for b in self.open)
             or lane.has_waiting(number)
         )
+
+    def has_open(self, lane: Lane, event_id: str) -> bool:
+        """Return True if an event of a lane is not settled."""
+        batches = (batch.events for batch in self.open if batch.lane is lane)
+        events = chain(lane.waiting_events(), chain.from_iterable(batches))
+        return any(event.event_id == event_id for event in events)
+
+    def place(self, lane: Lane, event_id: str) -> int:
+        """Have the settling of an event noted that was queued before it was in the journal.
+
+        Returns its number in the lane; 0 if it is settled, or was never queued there.
+        """
+        for batch in self.open:
+            if batch.lane is lane and not (batch.positions and batch.positions[0]):
+                for number, event in enumerate(batch.events, batch.first):
+                    if event.event_id == event_id:
+                        batch.positions = ()
+                        return number
+        return lane.place(event_id)
 
     def forget_positions(self) -> None:
         """Forget where what is open stands: another journal is used from now on."""

@@ -131,6 +131,11 @@ class ConflatingLane(Lane):
         """Return True if the event with this number waits here."""
         return super().has_waiting(number) or any(item[1] == number for item in self._newest.values())
 
+    def place(self, event_id: str) -> int:
+        """Return the number of a waiting event that is in the journal now, or 0."""
+        waiting = (number for event, number, _, _ in self._newest.values() if event.event_id == event_id)
+        return super().place(event_id) or next(waiting, 0)
+
     def forget_positions(self) -> None:
         """Forget where what waits stands: another journal is used from now on."""
         super().forget_positions()

@@ -260,6 +260,8 @@ class BackpressureMetrics:
         high_priority: Accepted ones that took the high-priority lane.
         control: Accepted ones that took the control lane (kill switches).
         duplicates: Publications of an `event_id` that had already been accepted.
+        conflicts: Those among them that had other content: the first stands, and they were not delivered.
+        unheard: Accepted events that no subscription took, by type.
         refused: Refused events by reason: `shed`, `no_room`, `rate_limited`.
         rate_limited_waits: Publications that waited for a token.
         room_waits: High-priority publications that waited for room.
@@ -277,6 +279,8 @@ class BackpressureMetrics:
     high_priority: int
     control: int
     duplicates: int
+    conflicts: int
+    unheard: dict[str, int]
     refused: dict[str, int]
     rate_limited_waits: int
     room_waits: int

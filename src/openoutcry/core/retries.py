@@ -7,6 +7,8 @@ from typing import Any
 from openoutcry.config import RetryPolicy
 
 NS_PER_S = 1_000_000_000
+DECIDED_OTHERWISE = "decided otherwise"
+"""The reason of the dead letter of an event whose handler published another event than the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class DeadLetter:
         subscription: The subscription's name.
         lane: The lane it waited in.
         event: The event itself.
-        reason: `failed`, `timed out`, `stalled`, `quarantined` (it was in the handler at too many crashes) or
+        reason: `failed`, `timed out`, `decided otherwise` (its handler published another event than when it
+            handled it before), `stalled`, `quarantined` (it was in the handler at too many crashes) or
             `unreadable` (the journal has it, and no class for it is registered).
         error: The last error as text, or an empty string.
         traceback: The last error's traceback as text, or an empty string.

@@ -80,6 +80,7 @@ class SubscriptionVitals:
         recovering: Whether the recovery ladder is at work.
         unproven: Whether it has work, and has handled nothing since the last step of recovery.
         tried: What recovery has done so far.
+        otherwise: How many of its dead letters are there because its handler decided otherwise.
 
     """
 
@@ -105,6 +106,7 @@ class SubscriptionVitals:
     recovering: bool = False
     unproven: bool = False
     tried: tuple[str, ...] = ()
+    otherwise: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,9 @@ class Vitals:
         silences: What is expected and does not come (`Rates.silences`).
         lapses: Leases that ran out (`Leases.lapsed`).
         drill: How the kill lane did (`Drills.report`); None without drills.
+        untaken: The kill switches that were published and nobody took, in words.
+        conflict: The last id that was used again for other content, in words, if that was lately.
+        conflicts: How often that has happened.
         letters_let_go: Dead letters that were let go, since memory keeps no more: (name, count).
 
     """
@@ -168,4 +173,7 @@ class Vitals:
     silences: tuple[Silence, ...] = ()
     lapses: tuple[Lapse, ...] = ()
     drill: DrillReport | None = None
+    untaken: tuple[str, ...] = ()
+    conflict: str = ""
+    conflicts: int = 0
     letters_let_go: tuple[tuple[str, int], ...] = ()

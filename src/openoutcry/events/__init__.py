@@ -6,6 +6,7 @@ trading firm, and users add theirs, as subclasses of `Event` or as classes of th
 
 from openoutcry.events.bounds import MAX_BYTES, MAX_DEPTH
 from openoutcry.events.codec import Undecodable, decode, decode_many, encode, encode_many
+from openoutcry.events.content import differences
 from openoutcry.events.derived import Derivation, derived_id
 from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
@@ -29,6 +30,7 @@ __all__ = [
     "decode",
     "decode_many",
     "derived_id",
+    "differences",
     "encode",
     "encode_many",
     "event_type_of",

@@ -19,6 +19,7 @@ from openoutcry.events.types import EventType, is_foreign_name, type_name
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_VERSION: Final = 1
 _LINKS: Final = ("correlation_id", "causation_id", "round_id")
+_OF_ONE_EVENT: Final = frozenset({"event_id", *_LINKS})
 
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ class Event(
     """The id of the event that was being handled when this one was published; stamped by the bus."""
     round_id: str | None = None
     """The round of the signal barrier that it belongs to; stamped by the bus."""
+
+    volatile_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that may differ when a handler makes the event again for the same cause, such as a latency.
+
+    A class of your own that is no `Event` may have this attribute as well.
+    """
 
     _own_event_type: ClassVar[object] = EventType.SYSTEM
     _fixed_event_type: ClassVar[str | None] = None
@@ -169,6 +176,21 @@ class Event(
                 self, "event_type", limit, "leave event_type out, or make a subclass with a type of its own"
             )
 
+    def amended(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, as an event of its own: with a fresh id.
+
+        Inside a handler the id is derived, as that of any new event. The timestamp is kept; what the bus
+        stamps (causation, correlation, round) is not: the copy is stamped when it is published. Everything is
+        checked as in construction, and raises the same errors. (`msgspec.structs.replace` keeps the id: a
+        copy made with it is a duplicate of this event, and checks nothing.)
+        """
+        if changes.get("event_id") == self.event_id:
+            refuse(self, "event_id", "is that of the event to be amended", "leave event_id out")
+        kept = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _OF_ONE_EVENT}
+        kept["timestamp"] = self.timestamp_ns
+        kept["schema_version"] = max(self.schema_version, _version_of(type(self)))
+        return type(self)(**{**kept, **changes})
+
     def to_dict(self) -> dict[str, Any]:
         """Return every field as JSON values, with `event_class` and the timestamp in nanoseconds."""
         written: dict[str, Any] = msgspec.json.decode(codec.encode(self))
@@ -200,6 +222,13 @@ class Event(
             if value is not None and not (type(value) is str and not value):
                 shown.append((name, value))
         return shown
+
+
+def _version_of(cls: type[Event]) -> int:
+    """Return the version that new events of a class have."""
+    backwards = zip(reversed(cls.__struct_fields__), reversed(cls.__struct_defaults__), strict=False)
+    version = dict(backwards).get("schema_version")
+    return version if isinstance(version, int) else _FIRST_VERSION
 
 
 def _timestamp(self: Event) -> datetime:

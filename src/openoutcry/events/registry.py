@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -144,6 +144,7 @@ def enter(cls: type, name: str, *, own: bool) -> None:
             f'rename the class or give it a name of its own by {remedy}="..."',
         )
     names = encoded_names(cls) or {}
+    _check_volatile(cls, names)
     keys = set(names.values())
     config = getattr(cls, "__struct_config__", None)
     if config is not None and config.tag_field is not None:
@@ -155,6 +156,21 @@ def enter(cls: type, name: str, *, own: bool) -> None:
     fixed = cls._fixed_event_type if own else fixed_event_type(cls)  # type: ignore[attr-defined]
     if fixed is not None and (fixed not in _by_type or _by_type[fixed].name == name):
         _by_type[fixed] = known
+
+
+def _check_volatile(cls: type, names: dict[str, str]) -> None:
+    """Raise `InvalidEvent` if a class declares something volatile that is no field of it."""
+    declared = getattr(cls, "volatile_fields", ())
+    if isinstance(declared, str) or not isinstance(declared, Collection):
+        raise InvalidEvent(
+            f"{cls.__name__}.volatile_fields = {declared!r}: must be a set of field names; "
+            'write frozenset({"..."})'
+        )
+    unknown = sorted(str(name) for name in declared if name not in names)
+    if unknown:
+        raise InvalidEvent(
+            f"{cls.__name__}.volatile_fields has {unknown}: no such fields; it has {sorted(names)}"
+        )
 
 
 def _distinct(one: type, other: type) -> bool:

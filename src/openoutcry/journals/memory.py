@@ -8,6 +8,7 @@ import msgspec
 
 from openoutcry.core.halts import Halt
 from openoutcry.errors import InvalidEvent, JournalError
+from openoutcry.events.sources import new_name
 from openoutcry.journals.log import take_backwards, take_forwards
 from openoutcry.journals.rows import LANES, NORMAL, same_event
 from openoutcry.ports import (
@@ -74,11 +75,14 @@ class MemoryJournal:
         head: The position of the newest entry.
         first: The oldest position that is kept.
         synced: The head at the last sync.
+        origin: What ids derived in its bus are derived from.
         marks: What is in flight.
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str | None = None) -> None:
+        """Make an empty journal, with an origin of its own unless one is given."""
+        self.origin = new_name() if origin is None else origin
         self.head = 0
         self.first = 1
         self.synced = 0
@@ -94,7 +98,7 @@ class MemoryJournal:
 
     def reopened(self) -> "MemoryJournal":
         """Return a journal with everything of this one, as a new process would find it after a crash."""
-        again = MemoryJournal()
+        again = MemoryJournal(self.origin)
         again.head, again.first, again.synced = self.head, self.first, self.head
         again._batches, again._places = list(self._batches), dict(self._places)
         again._cursors, again._letters = dict(self._cursors), dict(self._letters)

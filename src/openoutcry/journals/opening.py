@@ -40,6 +40,7 @@ class Opened(NamedTuple):
         checksum: The checksum of the last batch.
         wal: A descriptor of the write-ahead log for syncs; it stays open as long as the connection.
         unsynced_lost: Entries at `process` that a power cut took away.
+        origin: What the file says of its origin; empty where it says nothing.
         stems: What the file says of the stems of its ids; None where it says nothing.
 
     """
@@ -53,6 +54,7 @@ class Opened(NamedTuple):
     checksum: bytes
     wal: int
     unsynced_lost: int
+    origin: str
     stems: str | None
 
 
@@ -65,23 +67,28 @@ def chain_of(key: bytes | None) -> Chain:
     return Chain(key)
 
 
-def open_file(path: str | Path, key: bytes | None, engine: EngineName, *, floor: int = 0) -> Opened:
-    """Open a file for writing, and make it if there is none; `floor` is where a new one begins."""
+def open_file(
+    path: str | Path, key: bytes | None, engine: EngineName, *, floor: int = 0, origin: str | None = None
+) -> Opened:
+    """Open a file for writing, and make it if there is none.
+
+    A new one begins at `floor`, with `origin`, or by default one of its own.
+    """
     chain = chain_of(key)
     choose(engine)
     real = Path(os.path.realpath(path))
     with refusals_of(real):
-        return _open_file(real, chain, engine, floor)
+        return _open_file(real, chain, engine, _first_settings(chain, floor, origin))
 
 
-def _open_file(real: Path, chain: Chain, engine: EngineName, floor: int) -> Opened:
+def _open_file(real: Path, chain: Chain, engine: EngineName, first: dict[str, str]) -> Opened:
     Path(f"{real}-marks").exists()  # a name that is too long for that makes no file
     _make(real)
     marks = MarksFile(Path(f"{real}-marks"))
     db: Connection | None = None
     try:
         db = _connect(real, engine)
-        return _open(real, db, marks, chain, floor)
+        return _open(real, db, marks, chain, first)
     except BaseException as problem:
         if db is not None:
             leave_alone(db, real, engine)
@@ -135,7 +142,7 @@ def leave_alone(db: Connection, path: Path, engine: EngineName) -> None:
         db.close()
 
 
-def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int) -> Opened:
+def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dict[str, str]) -> Opened:
     new = schema.is_empty(db, path)
     if new and marks.tells_of_entries:
         raise JournalCorrupt(
@@ -154,7 +161,7 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int
                 f"{path} cannot use a write-ahead log (it is {mode!r}); use a local file system"
             )
         if new:
-            schema.create(db, _first_settings(chain, floor), chain)
+            schema.create(db, first, chain)
             # without its write-ahead log the file must not look like one that nobody has used
             list(db.rows("PRAGMA wal_checkpoint(TRUNCATE)"))
         db.run("PRAGMA synchronous = NORMAL")
@@ -181,12 +188,14 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, floor: int
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
     stems = settings.get("stems", None if head else "")
-    return Opened(path, db, marks, chain, floor, head, checksum, wal, lost, stems)
+    origin = settings.get("origin", "")
+    return Opened(path, db, marks, chain, floor, head, checksum, wal, lost, origin, stems)
 
 
-def _first_settings(chain: Chain, floor: int) -> dict[str, str]:
+def _first_settings(chain: Chain, floor: int, origin: str | None) -> dict[str, str]:
     return {
         "generation": os.urandom(16).hex(),
+        "origin": os.urandom(16).hex() if origin is None else origin,
         "checksum": chain.kind,
         "floor": str(floor),
         "floor_checksum": chain.start.hex(),

@@ -31,7 +31,7 @@ class Recovered(msgspec.Struct, frozen=True):
         path: The new file.
         entries: Entries copied, each at the position that it had.
         lost: Stretches of positions that could not be, as (first, last): they stay empty in the new file.
-        beside: What was lost of cursors, dead letters and the rest beside the log, in words.
+        beside: What was lost of cursors, dead letters, the origin and the rest beside the log, in words.
 
     """
 
@@ -158,10 +158,11 @@ def _build(
     for ending in ("", "-wal", "-shm", "-journal", "-marks"):
         Path(f"{making}{ending}").unlink(missing_ok=True)
     floor, before = _floor(log, chain)
-    opened = open_file(making, key, engine, floor=floor)
+    origin, doubts = _origin(log, chain)
+    opened = open_file(making, key, engine, floor=floor, origin=origin)
     try:
         copier = _Copier(opened, floor, before, progress)
-        beside = _copy(log, opened, copier, chain, left)
+        beside = (*doubts, *_copy(log, opened, copier, chain, left))
         # at closing SQLite would swallow an error of this
         if any(busy for busy, _, _ in opened.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")):
             raise JournalError(f"{making} is being read by another program; end that, and recover again")
@@ -217,6 +218,20 @@ def _floor(log: Log, chain: Chain) -> tuple[int, bytes]:
         for row in log.forwards():
             return row.first - 1, chain.start
     return 0, chain.start
+
+
+def _origin(log: Log, chain: Chain) -> tuple[str | None, tuple[str, ...]]:
+    """Return the origin of the old journal, None if it is lost, and what is to be said about that.
+
+    A damaged one is no worse than a new one, and may be the right one: it is the others that are damaged.
+    """
+    try:
+        value, check = schema.settings(log.db, log.path).get("origin", ("", None))
+    except JournalError as problem:
+        return None, (f"origin: {problem}; what handlers publish again gets new ids",)
+    if check is not None and check != schema.setting("origin", value, chain)[2]:
+        return value, ("origin: its checksum does not hold; what handlers publish again may get new ids",)
+    return value, ()
 
 
 class _Copier:

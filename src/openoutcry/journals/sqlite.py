@@ -67,6 +67,8 @@ class SqliteJournal:
         marks: What is in flight.
         places: Which files it has opened, by device and number.
         generation: What tells this journal from others that stood or will stand at its path.
+        origin: What ids derived in its bus are derived from: random, and kept by every copy and recovery of
+            the file. Empty for a file of a version that had none.
         unsynced_lost: Entries accepted at `process` that a power cut before this opening took away.
 
     Raises:
@@ -93,6 +95,7 @@ class SqliteJournal:
         self.first = opened.floor + 1
         self.marks = opened.marks
         self.generation = opened.marks.generation
+        self.origin = opened.origin
         self.unsynced_lost = opened.unsynced_lost
         self._engine: EngineName = engine
         self._key = key

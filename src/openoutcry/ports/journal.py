@@ -73,6 +73,14 @@ class Journal(Protocol):
         ...
 
     @property
+    def origin(self) -> str:
+        """A random name that a new journal gets, and every copy of it keeps; empty for one that has none.
+
+        Ids that handlers derive from the events of this journal are derived from it as well.
+        """
+        ...
+
+    @property
     def marks(self) -> Marks:
         """What is in flight."""
         ...

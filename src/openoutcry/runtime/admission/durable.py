@@ -56,6 +56,7 @@ class DurableAdmission:
         if outbox is None:
             return store.stage(event, lane, level, then)
         outbox.append(Output(event, store.entry(event, lane, level), then))
+        self._bus.outboxed[event.event_id] = event
         if vote is not None:
             vote.defer()
         return True

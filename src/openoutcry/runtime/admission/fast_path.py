@@ -19,7 +19,7 @@ from openoutcry.core.mailbox import Mailbox
 from openoutcry.errors import OpenOutcryError
 from openoutcry.events import encode, encode_many
 from openoutcry.ports import Level
-from openoutcry.runtime.delivery.causation import Tracker, outbox_of, stamp_cause
+from openoutcry.runtime.delivery.causation import Tracker, needs_care, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Commit, Committer
@@ -175,7 +175,7 @@ class FastPath:
     ) -> Commit | bool:
         """Stage events that may pass: for the next delivery, or for the next commit."""
         if self._tracker.cell_contents.calls:
-            if kind is not None and outbox_of(self._bus) is not None:
+            if kind is not None and needs_care(self._bus, *ids):
                 return False
             for event in events:
                 stamp_cause(self._bus, event)
@@ -304,7 +304,7 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
         if event_id in now or event_id in before:
             return False
         if tracker.calls:
-            if outbox_of(bus) is not None:
+            if needs_care(bus, event_id):
                 return False
             stamp_cause(bus, event)
         if vote is not None:

@@ -15,12 +15,11 @@ from openoutcry.runtime.admission.access import is_kill_switch, is_urgent
 from openoutcry.runtime.admission.durable import excuse
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
-from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.causation import Frozen, current
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.threads import InThread
 from openoutcry.runtime.durability.committer import Commit
 
-Entry = tuple[Any, bool, "Future[bool]", InThread | None]
+Entry = tuple[Any, bool, "Future[bool]", Frozen | None]
 
 
 class ThreadQueue:
@@ -163,7 +162,7 @@ class ThreadIntake:
             future.set_exception(error)
             return future
         who = current.get()
-        handler = who if isinstance(who, InThread) else None
+        handler = who if isinstance(who, Frozen) else None
         kill = is_kill_switch(event)
         urgent = kill or is_urgent(event, priority=priority)
         with self._lock:

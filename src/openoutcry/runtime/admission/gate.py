@@ -21,10 +21,10 @@ from typing import Any
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
 from openoutcry.errors import BusClosed
-from openoutcry.events import Event, encode, event_type_of, fixed_event_type
-from openoutcry.journals.rows import same_event
+from openoutcry.events import Event, fixed_event_type
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
+from openoutcry.runtime.admission.again import Again, Answer
 from openoutcry.runtime.admission.durable import DurableAdmission
 from openoutcry.runtime.admission.fast_path import FastPath, Vote
 from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
@@ -93,6 +93,7 @@ class Admission:
         self.slot = make_slot(self.dispatcher)
         self.room = Room(bus, self.fast_path, self.slot)
         self._durable = durable = DurableAdmission(bus, self.slot)
+        self.again = Again(bus, self.dispatcher, self.slot, durable)
         self.kill_switches = KillSwitches(bus, self.access, self.slot, durable, self.dispatcher)
         self._in_a_row = 0
         self.reset()
@@ -107,7 +108,9 @@ class Admission:
     def reset(self) -> None:
         """Count from zero again."""
         self.refused: Counter[str] = Counter()
-        self.duplicates = self._high = self.kill_switches.count = 0
+        self._high = self.kill_switches.count = self.again.duplicates = 0
+        self.conflicts_before = self._bus.conflicts.total
+        self._bus.unheard.counts.clear()
         self.fast_path.take_high_count()
         self.room.reset()
         self.admitted_before = self.admitted
@@ -138,7 +141,12 @@ class Admission:
     # -- publishing ---------------------------------------------------------------------------------
 
     async def publish(
-        self, event: Any, priority: bool = False, level: str | None = None, vote: Vote | None = None
+        self,
+        event: Any,
+        priority: bool = False,
+        level: str | None = None,
+        vote: Vote | None = None,
+        answer: Answer | None = None,
     ) -> bool:
         """Publish an event that the fast path has not taken; wait for room, a token, or its commit."""
         bus = self._bus
@@ -149,7 +157,7 @@ class Admission:
         since_ns = bus.clock.now_ns()
         paid = False
         while True:
-            verdict = self._look(event, priority, level, vote, patient=True, paid=paid)
+            verdict = self._look(event, priority, level, vote, answer, patient=True, paid=paid)
             if isinstance(verdict, Commit):
                 return await self.committed(event, verdict)
             if isinstance(verdict, asyncio.Future):
@@ -235,13 +243,20 @@ class Admission:
         """Publish an event and tell where it stands."""
         self.check_thread("publish_receipt")
         survives = self._durable.level(self.access.check(event), level)
-        store = self.store
-        duplicate = event.event_id in self.seen or (store is not None and store.knows(event.event_id))
-        accepted = await self.publish(event, priority, level)
+        store, answer = self.store, Answer()
+        is_heard = not self._bus.running or self._bus.router.is_heard(event)
+        accepted = await self.publish(event, priority, level, None, answer)
         found = None if store is None or not accepted else store.journal.find(event.event_id)
         is_kept = found is not None or (store is not None and outbox_of(self._bus) is not None)
-        word = (survives if is_kept else Level.MEMORY).name.lower()
-        return Receipt(accepted, event.event_id, found or 0, word, duplicate)
+        return Receipt(
+            accepted,
+            event.event_id,
+            found or 0,
+            (survives if is_kept else Level.MEMORY).name.lower(),
+            answer.duplicate,
+            answer.conflicting,
+            unheard=accepted and not is_heard,
+        )
 
     # -- admitting ----------------------------------------------------------------------------------
 
@@ -291,6 +306,7 @@ class Admission:
         priority: bool,
         level: str | None,
         vote: Vote | None = None,
+        answer: Answer | None = None,
         *,
         patient: bool = False,
         paid: bool = False,
@@ -305,21 +321,23 @@ class Admission:
         event_type = self.access.check(event)
         survives = self._durable.level(event_type, level)
         high = priority or event_type in HIGH_TYPES
-        if event.event_id in self.seen:
-            return self._again(event, high, survives)
-        if event_type == KILL_SWITCH:
-            if self.kill_switches.knows(event):
-                self.duplicates += 1
-                return True
+        lane = "high" if high else "normal"
+        is_control = event_type == KILL_SWITCH
+        is_known = event.event_id in self.seen and not self.again.is_elsewhere(event)
+        if is_known or (is_control and self.kill_switches.knows(event)):
+            return self._meet(event, survives, answer)
+        if is_control:
             return self.kill_switches.admit(event, survives)
         verdict = self._judge(event_type, high, patient=patient, paid=paid)
         if isinstance(verdict, Admit):
-            lane = "high" if high else "normal"
-            return self._stage(event, lane, survives, vote) if survives else self._let_in(event, lane)
+            if not survives:
+                return self._let_in(event, lane)
+            self.again.check(event, survives, answer)
+            return self._stage(event, lane, survives, vote)
         store = self.slot.store
         if survives and store is not None and store.has_released(event.event_id):
             # An earlier life has accepted it: there is no room to be had for what delivers nothing new.
-            return self._again(event, high, survives)
+            return self.again.meet(event, survives, answer)
         return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
 
     def _judge(self, event_type: str, high: bool, *, patient: bool, paid: bool) -> Admit | Refuse | Wait:
@@ -368,25 +386,12 @@ class Admission:
         self._learn(type(event))
         return commit
 
-    def _again(self, event: Any, high: bool, level: Level) -> bool | Commit | Handled:
-        """An event whose id was seen: nothing new is delivered, but its level must be reached as well."""
-        self.duplicates += 1
-        store = self.store
-        if store is None or not level:
-            return (is_kill_switch(event) and self.kill_switches.handled(event)) or True
-        pending = store.commits.pending(event.event_id)
-        if pending is not None:
-            commit, index = pending
-            if not same_event(commit.to_write()[index].payload, encode(event)):
-                store.conflict(event, 0)
-            commit.must_sync = commit.must_sync or level is Level.DISK
-            return commit
-        is_elsewhere = store.commits.dead is not None or store.journal.find(event.event_id) is None
-        if event_type_of(event) == KILL_SWITCH:
+    def _meet(self, event: Any, level: Level, answer: Answer | None) -> bool | Commit | Handled:
+        """Take an event whose id is known; a kill switch promises no more than it did the first time."""
+        found = self.again.meet(event, level, answer)
+        if found is True and is_kill_switch(event):
             return self.kill_switches.handled(event) or True
-        if is_elsewhere:
-            return True
-        return store.stage(event, "high" if high else "normal", level)
+        return found
 
     def _learn(self, cls: type) -> None:
         """Let the fast path take a class whose events all have an id, and one type, lane and level."""

@@ -138,8 +138,7 @@ class KillSwitches:
             return
         commit.undelivered.add(event.event_id)
         bus = self._bus
-        bus.seen.now.discard(event.event_id)
-        bus.seen.before.discard(event.event_id)
+        bus.seen.discard(event.event_id)
         self.count -= 1
         if is_release(event):
             bus.halts.restore(ended)

@@ -2,8 +2,10 @@
 
 from openoutcry.config import BusConfig, PersistenceConfig, check_flag
 from openoutcry.errors import ConfigError
+from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES
 from openoutcry.ports import Clock, Journal
-from openoutcry.runtime.delivery.history import History, SeenIds
+from openoutcry.runtime.delivery.history import History
+from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.rounds import Rounds
@@ -28,7 +30,9 @@ def state_of(config: BusConfig, clock: Clock) -> BusState:
     """Return the state that the parts of a bus share."""
     window_ns = int(config.dedup_window_s * NS_PER_S)
     history = History(config.history_size, config.history_bytes_most)
-    seen = SeenIds(config.dedup_window, window_ns)
+    pressure = config.backpressure
+    important = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES) | pressure.shed_last
+    seen = SeenIds(config.dedup_window, window_ns, pressure.shed_first, important)
     return BusState(config.max_queue_size, config.backpressure, clock, history, seen)
 
 

@@ -75,13 +75,12 @@ class EventBus:
         history_size: How many events are kept for `get_event_history`.
         history_bytes: About how many bytes they may take in memory; by default 64 MiB or, if more, 4 KiB for
             each of `history_size`. Beyond that the oldest go; with a journal they are read from there.
-        dedup_window: An `event_id` is recognised as a duplicate until this many further events were
-            accepted, and always while its event waits or is in flight.
+        dedup_window: An `event_id` is recognised as a duplicate until this many further events were accepted
+            (of its own type, unless that is shed first), and always while its event waits or is in flight.
         dedup_window_s: The id is forgotten after this time as well, in seconds.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
             Deprecated: take a `releaser`.
-        control_releaser: The name under which the operator releases kill switches at the control socket, with
-            `openoutcry halts`; by default that is refused.
+        control_releaser: The name under which `openoutcry halts` releases at the control socket, or nobody.
         stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round
             is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
         journal: A journal to use instead of the file that `persistence_config` names. The bus does not close
@@ -162,25 +161,27 @@ class EventBus:
         """Publish an event, and return whether it was accepted.
 
         True: every matching subscription will handle it, or it ends in that subscription's dead letters. An
-        `event_id` that was accepted before is True as well and delivers nothing new. False: there was no
+        `event_id` that was accepted before is True as well and delivers nothing new; with other content it is
+        a conflict, counted in `metrics`. False: there was no
         room, or backpressure shed it; nobody gets it, and it is counted in `metrics.refused`.
 
         At HIGH a low-priority event may wait for a token of the rate limit; a high-priority one waits for
         room; both wait at most `cooldown_s`. A publish from inside a handler never waits. What is published
         before `start` is queued.
 
-        Cancelled: either nothing was accepted, or the event was accepted whole; publishing it again is safe.
+        Cancelled: either nothing was accepted, or the event was accepted whole; publish it again to be sure.
 
         Args:
             event: An `Event`, or an object of your own class with `event_id` and `event_type`.
             priority: Take the high-priority lane whatever the type.
             level: What the event must survive before this returns: `memory`, `process` or `disk`; by default
                 what the bus's `PersistenceConfig` says of its type. Without a journal everything is `memory`.
-                An id that was accepted at `memory` before stays so.
+                An event that was accepted before is brought to that level, and delivered to nobody again.
 
         Raises:
             InvalidEvent: It is not an event, or cannot be encoded.
             NotAuthorised: Its source may not publish it.
+            DecidedOtherwise: A handler has published another event when it handled the same event before.
             BusClosed: The bus is stopping or stopped.
             WrongThread: Another thread or loop called it, a forked child, or the loop was closed.
             JournalFull, JournalLocked: The journal takes nothing at the moment; nothing was accepted.
@@ -231,22 +232,21 @@ class EventBus:
     async def publish_receipt(
         self, event: Any, priority: bool = False, *, level: str | None = None
     ) -> Receipt:
-        """Publish as `publish` does, and return the position in the journal and the level reached as well."""
+        """Publish as `publish` does, and return position, level and outcome: see `Receipt`.
+
+        It is true in a condition only if the event is new and somebody takes it.
+        """
         return await self._admission.publish_receipt(event, priority, level)
 
     def releaser(self, name: str) -> Releaser:
-        """Return what releases kill switches under a name: once per name, before the start.
+        """Return what releases kill switches under a name: once per name, before the start (`NotAuthorised`).
 
-        From then on an event that claims this name as the source of a release is refused with
-        `NotAuthorised`, whatever it says. Raises that for a name that was taken, and after the start.
+        From then on an event that claims this name as the source of a release is refused.
         """
         return self._admission.kill_switches.releaser(name)
 
     def halted(self, scope: str = "firm") -> tuple[Halt, ...]:
-        """Return the active kill switches that concern a scope, those of the whole firm included.
-
-        Empty, and so false, if there are none. It informs: the bus itself blocks nothing. Opens the journal.
-        """
+        """Return the active kill switches that concern a scope, the firm's included. It blocks nothing."""
         return self._inspection.halted(scope)
 
     async def flush(self) -> None:

@@ -109,7 +109,9 @@ class Inspection:
             published=admission.admitted - admission.admitted_before,
             high_priority=admission.high,
             control=admission.control,
-            duplicates=admission.duplicates,
+            duplicates=admission.again.duplicates,
+            conflicts=bus.conflicts.total - admission.conflicts_before,
+            unheard=dict(bus.unheard.counts),
             refused=dict(admission.refused),
             rate_limited_waits=admission.room.rate_limited_waits,
             room_waits=admission.room.room_waits,
@@ -272,6 +274,7 @@ class Inspection:
             "ledger": {"balances": books.balance, "rows": books.rows},
             "halts": self._halts(),
             "journal": None if store is None else store.status(),
+            "unheard": dict(bus.unheard.counts),
             "dead_letters": None if letters is None else letters["total"],
             "letters": letters,
             "history": {

@@ -105,6 +105,28 @@ class BeforeStart:
         self.in_memory -= 1
         return True
 
+    def events(self, after: int) -> list[Any]:
+        """Return them in the order in which they came, but for the first `after`; kill switches always."""
+        control = [held.event for held in self._control.values()]
+        return control + [held.event for held in self._held[max(0, after - len(control)) :]]
+
+    def lane_of(self, event_id: str) -> str | None:
+        """Return the lane of an event that waits here; None if it does not."""
+        waiting = (*self._control.values(), *self._held)
+        return next((held.lane for held in waiting if held.event.event_id == event_id), None)
+
+    def committed(self, event_id: str) -> bool:
+        """Note that an event that was in memory alone is in the journal now. False if it is not here.
+
+        Of a kill switch nothing is noted: the journal is asked about it when it is delivered.
+        """
+        for index, held in enumerate(self._held):
+            if held.event.event_id == event_id and not held.is_committed:
+                self._held[index] = held._replace(is_committed=True)
+                self.in_memory -= 1
+                return True
+        return any(held.event.event_id == event_id for held in self._control.values())
+
     def take(self) -> Iterator[Held]:
         """Take all of them out: kill switches first, in each lane in the order in which they came."""
         held, self._held = [*self._control.values(), *self._held], []

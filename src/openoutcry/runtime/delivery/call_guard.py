@@ -14,6 +14,7 @@ from typing import Protocol
 
 from openoutcry.core.lanes import Batch
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.errors import DecidedOtherwise
 from openoutcry.ports import Clock
 
 ABANDON_S = 1.0
@@ -47,6 +48,7 @@ class CallGuard:
         superseded: Whether the current call was ended for a newer event.
         deadline_ns: When the current call's time is up; 0 after it was cancelled; None if neither is so.
         is_stopping: Whether the worker is to end.
+        otherwise: What the current call has raised by publishing another event than the first time.
 
     """
 
@@ -60,6 +62,7 @@ class CallGuard:
         "abandoned",
         "deadline_ns",
         "is_stopping",
+        "otherwise",
         "superseded",
     )
 
@@ -79,6 +82,7 @@ class CallGuard:
         self._blocks = blocks  # a thread cannot be cancelled
         self._timer: asyncio.TimerHandle | None = None
         self.deadline_ns: int | None = None
+        self.otherwise: DecidedOtherwise | None = None
         self.abandoned = self.superseded = self.is_stopping = False
 
     # -- time-outs ----------------------------------------------------------------------------------
@@ -106,7 +110,7 @@ class CallGuard:
         """The call is over: if it was cancelled, nothing waits for its end any more."""
         if self.deadline_ns == 0:
             self.close()
-        self.deadline_ns = None
+        self.deadline_ns = self.otherwise = None
         self.superseded = False
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from openoutcry.core.lanes import Batch
+from openoutcry.errors import DecidedOtherwise
 from openoutcry.events import Derivation, Event, stamp
 from openoutcry.runtime.delivery.subscription import Subscription
 
@@ -49,6 +50,11 @@ class Publisher(Protocol):
     bus: "Bus"
 
     @property
+    def subscription(self) -> str:
+        """The name of the subscription whose handler publishes."""
+        ...
+
+    @property
     def outbox(self) -> list[Any] | None:
         """Where publications wait for the end of the call, if they do."""
         ...
@@ -76,9 +82,35 @@ class Publisher(Protocol):
         """Return the id of an event that is made now; None if it is not derived from its cause."""
         ...
 
+    def has_made(self, event_id: str) -> bool:
+        """Return True if an id was derived in the call that publishes, or in one of its tasks."""
+        ...
+
+    def decide_otherwise(self, error: DecidedOtherwise) -> None:
+        """The call has made another event than the first time: let its event become a dead letter."""
+        ...
+
+
+class CauseDurability(Protocol):
+    """What keeps events in a journal, as far as it is asked here."""
+
+    @property
+    def origin(self) -> str:
+        """What ids derived from its events are derived from as well."""
+        ...
+
+    def has(self, event_id: str) -> bool:
+        """Return True if the journal has an event."""
+        ...
+
 
 class Bus(Protocol):
     """What is asked of the bus."""
+
+    @property
+    def durability(self) -> CauseDurability:
+        """What keeps its events in a journal."""
+        ...
 
     def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
         """Return what a publication by the handler of `event`, admitted at `asked_ns`, inherits."""
@@ -104,6 +136,10 @@ class Caller(Protocol):
     batches_count: int
     is_control: bool
     task: "asyncio.Task[None]"
+
+    def decide_otherwise(self, error: DecidedOtherwise) -> None:
+        """Let the event of the current call become a dead letter when the call ends."""
+        ...
 
 
 class Lineage:
@@ -135,6 +171,11 @@ class Lineage:
     def close_outbox(self) -> None:
         """The call has ended."""
         self.outbox = None
+
+    @property
+    def subscription(self) -> str:
+        """The name of the worker's subscription."""
+        return self._subscription.name
 
     @property
     def running(self) -> bool:
@@ -170,6 +211,17 @@ class Lineage:
         found = self.derivation() if self._is_current() else None
         return None if found is None else found.next()
 
+    def has_made(self, event_id: str) -> bool:
+        """Return True if an id was derived in the current call, or in one of its tasks."""
+        found = self._derivation
+        if found is None or not found.has_made(event_id):
+            return False
+        return self.call == self._derived_for and self._is_current()
+
+    def decide_otherwise(self, error: DecidedOtherwise) -> None:
+        """The call has made another event than the first time: let its event become a dead letter."""
+        self.worker.decide_otherwise(error)
+
     def _is_current(self) -> bool:
         try:
             return asyncio.current_task() is self.worker.task
@@ -195,7 +247,8 @@ class Lineage:
 
     def _derivation_of(self, batch: Batch, cause_id: str) -> Derivation:
         salt = self.bus.salt(self._subscription, batch.lane.name, batch.first + batch.begun - 1)
-        return Derivation(f"{cause_id} anew {salt}" if salt else cause_id, self._subscription.name)
+        cause = f"{cause_id} anew {salt}" if salt else cause_id
+        return Derivation(self.bus.durability.origin, cause, self._subscription.name)
 
 
 class Frozen:
@@ -211,6 +264,11 @@ class Frozen:
         self._call = lineage.call
         self._derivation = lineage.branch()
         self.bus = lineage.bus
+
+    @property
+    def subscription(self) -> str:
+        """The name of the subscription whose handler spawned the task."""
+        return self._lineage.subscription
 
     @property
     def outbox(self) -> list[Any] | None:
@@ -234,6 +292,22 @@ class Frozen:
     def derive(self) -> str | None:
         """Return the id of an event that the task makes now."""
         return None if self._derivation is None else self._derivation.next()
+
+    def has_made(self, event_id: str) -> bool:
+        """Return True if an id was derived in the call that spawned the task, or in one of its tasks."""
+        return self._derivation is not None and self._derivation.has_made(event_id)
+
+    def decide_otherwise(self, error: DecidedOtherwise) -> None:
+        """Let the event of the call become a dead letter; not if it has ended, then it is settled."""
+        loop = self._lineage.worker.task.get_loop()
+        if loop is not asyncio.get_running_loop():  # it has published on a bus of another thread
+            loop.call_soon_threadsafe(self._decide_otherwise, error)
+        else:
+            self._decide_otherwise(error)
+
+    def _decide_otherwise(self, error: DecidedOtherwise) -> None:
+        if self.in_call:
+            self._lineage.decide_otherwise(error)
 
 
 current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=None)
@@ -308,6 +382,16 @@ def outbox_of(bus: object) -> list[Any] | None:
         return None
     outbox: list[Any] | None = who.outbox
     return outbox
+
+
+def needs_care(bus: Bus, *event_ids: str) -> bool:
+    """Return True for publications that wait in an outbox, or have a derived id that the journal has."""
+    who = current.get()
+    if who is None:
+        return False
+    if who.bus is bus and who.in_call and who.outbox is not None:
+        return True
+    return any(who.has_made(event_id) and bus.durability.has(event_id) for event_id in event_ids)
 
 
 class Tracker:

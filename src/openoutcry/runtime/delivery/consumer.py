@@ -108,8 +108,9 @@ class Consumer:
 
     def abandon(self, worker: Worker, batch: Batch) -> None:
         """Go on without a call that did not end when cancelled; it is named, and its end is only noted."""
-        subscription = self.subscription
-        self.failures.failed(batch, TimeoutError("the call did not end when cancelled"), timed_out=True)
+        subscription, otherwise = self.subscription, worker.guard.otherwise
+        error = otherwise or TimeoutError("the call did not end when cancelled")
+        self.failures.failed(batch, error, timed_out=otherwise is None)
         log.error(
             "%s did not end its call for %s when cancelled (%s); it is abandoned, and the next begins",
             self.name,

@@ -26,7 +26,7 @@ from operator import attrgetter
 from typing import Any, Protocol
 
 from openoutcry.core.letters import LetterFilter
-from openoutcry.core.retries import DeadLetter
+from openoutcry.core.retries import DECIDED_OTHERWISE, DeadLetter
 from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.events import Undecodable, decode_many, encode
 from openoutcry.ports import BuriedEvent
@@ -78,6 +78,7 @@ class DeadLetters:
         self.redrives = Redrives()
         self.let_go: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
+        self._otherwise: dict[int, str] = {}
         self._last_id = 0
         self._kept: dict[int, DeadLetter] = {}
         self._unsaved: dict[int, None] = {}
@@ -108,6 +109,8 @@ class DeadLetters:
         letter = replace(letter, letter_id=self._new_id())
         self._kept[letter.letter_id] = letter
         self._counts[letter.subscription] += 1
+        if letter.reason == DECIDED_OTHERWISE:
+            self._otherwise[letter.letter_id] = letter.subscription
         if is_durable:
             self._unsaved[letter.letter_id] = None
         if len(self._kept) > KEPT_MOST:
@@ -143,6 +146,7 @@ class DeadLetters:
         self._counts[name] -= 1
         if not self._counts[name]:
             del self._counts[name]
+        self._otherwise.pop(letter_id, None)
         if self._kept.pop(letter_id, None) is None:
             self._removed[letter_id] = None
         self._unsaved.pop(letter_id, None)
@@ -209,6 +213,10 @@ class DeadLetters:
         self.settle()
         return dict(self._counts)
 
+    def count_otherwise(self, name: str) -> int:
+        """Return how many letters a name has because its handler decided otherwise."""
+        return sum(its == name for its in self._otherwise.values()) if self._otherwise else 0
+
     # -- the journal's side -------------------------------------------------------------------------
 
     def read_from(self, source: LetterSource) -> None:
@@ -230,6 +238,8 @@ class DeadLetters:
                     if letter.letter_id in self._removed:
                         continue
                     counts[letter.subscription] += 1
+                    if letter.reason == DECIDED_OTHERWISE:
+                        self._otherwise[letter.letter_id] = letter.subscription
                     if letter.letter_id in self._kept:
                         taken.append(letter.letter_id)
                     if letter.reason in (REDRIVE, REDRIVE_ANEW):
@@ -246,6 +256,8 @@ class DeadLetters:
     def _give_new_id(self, letter_id: int) -> None:
         letter = self._kept.pop(letter_id)
         new = replace(letter, letter_id=self._new_id())
+        if letter.reason == DECIDED_OTHERWISE:
+            self._otherwise[new.letter_id] = new.subscription
         self._kept[new.letter_id] = new
         if letter_id in self._unsaved:
             del self._unsaved[letter_id]

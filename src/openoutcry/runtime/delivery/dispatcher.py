@@ -12,7 +12,7 @@
 All of it ends in `push`: nothing else puts an event into a mailbox.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from openoutcry.core.lanes import Lane
@@ -141,7 +141,9 @@ class Dispatcher:
         if bus.rates is not None:
             bus.rates.look(batch, self._staged_at_ns, mixed=self.mixed)
         seen = bus.seen
-        if len(seen.now) >= seen.window or self._staged_at_ns >= seen.until_ns:
+        if self.mixed or batch[0].__class__ not in seen.passing:
+            seen.keep(batch, self._staged_at_ns)
+        if len(seen.now) >= seen.room or self._staged_at_ns >= seen.until_ns:
             self._forget(batch, self._staged_at_ns)
         self._intake.batch_delivered()
         if self.mixed:
@@ -180,9 +182,9 @@ class Dispatcher:
 
     # -- into the mailboxes -------------------------------------------------------------------------
 
-    def push(
+    def push(  # noqa: C901 - all ways into a mailbox, side by side
         self,
-        subscriptions: Iterable[Subscription],
+        subscriptions: Sequence[Subscription],
         events: list[Any],
         at_ns: int,
         positions: Sequence[int] | None = None,
@@ -193,7 +195,7 @@ class Dispatcher:
         """Put events that were admitted at `at_ns` into a lane of every subscription.
 
         Args:
-            subscriptions: Who is handed them.
+            subscriptions: Who is handed them; if there are none, that is noted.
             events: The events, in one list for all, which nobody changes afterwards.
             at_ns: When they were admitted, on the bus's monotonic clock.
             positions: Where they stand in the journal, for the durable among the subscriptions; None for
@@ -203,6 +205,9 @@ class Dispatcher:
                 journal: they go into its lane, whatever state it is in, and the caller wakes it.
 
         """
+        if not subscriptions:
+            self._bus.unheard.note(events, lane)
+            return
         is_plain = positions is None and lane == "normal" and not is_owed
         for subscription in subscriptions:
             mailbox = subscription.mailbox
@@ -222,6 +227,7 @@ class Dispatcher:
                 elif lane == "high":
                     mailbox.push_high(events, at_ns, known)
                 else:
+                    self._bus.unheard.taken(events[0])
                     self._push_control(subscription, events, at_ns, known)
             if not is_owed:
                 if lane == "control":
@@ -295,7 +301,7 @@ class Dispatcher:
         mixed = len(set(map(type, events))) > 1
         bus.history.append(events, mixed=mixed)
         seen = bus.seen
-        if bus.rates is not None or len(seen.now) >= seen.window or at_ns >= seen.until_ns:
+        if bus.rates is not None or len(seen.now) >= seen.room or at_ns >= seen.until_ns:
             self._note(events, at_ns)
         groups = bus.router.routes.get(events[0].__class__)
         if groups is not None and not mixed:
@@ -313,6 +319,14 @@ class Dispatcher:
             self._leave_in_journal("high", [event])
             return
         self.deliver_high(event, position)
+
+    def commit_held(self, event: Any, lane: str) -> bool:
+        """An event that waits for the start has got into the journal. False: it does not wait here."""
+        if not self.before_start.committed(event.event_id):
+            return False
+        self._bus.history.admitted += lane != "control"
+        self._fall_behind(lane)
+        return True
 
     def _leave_in_journal(self, lane: str, events: list[Any]) -> None:
         """Leave what is committed while the bus does not run to the next start, also for live lanes."""
@@ -333,7 +347,7 @@ class Dispatcher:
         bus = self._bus
         if bus.rates is not None:
             bus.rates.look(events, at_ns)
-        if len(bus.seen.now) >= bus.seen.window or at_ns >= bus.seen.until_ns:
+        if len(bus.seen.now) >= bus.seen.room or at_ns >= bus.seen.until_ns:
             self._forget(events, at_ns)
 
     def deliver_high(self, event: Any, position: int = 0) -> None:
@@ -343,7 +357,9 @@ class Dispatcher:
         bus = self._bus
         events, now_ns, seen = [event], bus.clock.now_ns(), bus.seen
         bus.history.append(events)
-        if bus.rates is not None or len(seen.now) >= seen.window or now_ns >= seen.until_ns:
+        if not position:
+            seen.keep(events, now_ns)
+        if bus.rates is not None or len(seen.now) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
         positions = (position,) if position else None
         for group in bus.router.route(event):
@@ -365,12 +381,15 @@ class Dispatcher:
         bus = self._bus
         events, now_ns, seen = [event], bus.clock.now_ns(), bus.seen
         bus.history.append(events)
-        if bus.rates is not None or len(seen.now) >= seen.window or now_ns >= seen.until_ns:
+        seen.keep(events, now_ns)
+        if bus.rates is not None or len(seen.now) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
         for group in bus.router.route(event):
-            who: Iterable[Subscription] = group.subscriptions
-            if is_known:
-                who = [subscription for subscription in who if subscription.offsets is None]
+            who = group.subscriptions
+            if is_known and who:
+                who = tuple(subscription for subscription in who if subscription.offsets is None)
+                if not who:
+                    continue
             if folded:
                 for subscription in who:
                     subscription.control_lane.count_folded(folded)
@@ -380,6 +399,12 @@ class Dispatcher:
         self._intake.hurry()
         if not self.stalls.is_on:
             self.stalls.look()
+
+    def deliver_control_again(self, event: Any) -> None:
+        """Hand a kill switch that nobody took when it was published to those that do now."""
+        for group in self._bus.router.route(event):
+            self.push(group.subscriptions, [event], self._bus.clock.now_ns(), lane="control")
+        self._intake.hurry()
 
     def deliver_held_back(self, is_known: Callable[[str], bool] = lambda _: False) -> None:
         """The bus has started: deliver what was published before, kill switches first.
@@ -410,4 +435,5 @@ class Dispatcher:
         """Hand what was committed before the start to those that do not read on from the journal."""
         for group in self._bus.router.route(event):
             who = [s for s in group.subscriptions if s.offsets is None]
-            self.push(who, [event], self._staged_at_ns, lane=lane)
+            if who or not group.subscriptions:
+                self.push(who, [event], self._staged_at_ns, lane=lane)

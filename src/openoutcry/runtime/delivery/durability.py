@@ -1,7 +1,7 @@
 """What durability does for delivery: one protocol, and the null object of a bus without an open journal."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from openoutcry.core.lanes import Batch
 from openoutcry.ports import Marks
@@ -23,8 +23,21 @@ class Durability(Protocol):
         """Where calls are marked while they are in flight; None without a journal."""
         ...
 
+    @property
+    def origin(self) -> str:
+        """What ids derived from its events are derived from as well."""
+        ...
+
     def pending_ids(self) -> Iterable[str]:
         """Return the ids of the events that wait for their commit."""
+        ...
+
+    def has(self, event_id: str) -> bool:
+        """Return True if the journal has an event."""
+        ...
+
+    def first_version(self, event_id: str) -> Any:
+        """Return the event that has this id, waiting for its commit or in the journal; None if none has."""
         ...
 
     def fall_behind(self, subscription: Subscription, offsets: LaneOffsets) -> None:
@@ -48,11 +61,19 @@ class NoDurability:
     """The durability of a bus without an open journal."""
 
     released = 0
+    origin = ""
     marks: Marks | None = None
 
     def pending_ids(self) -> Iterable[str]:
         """Return nothing."""
         return ()
+
+    def has(self, event_id: str) -> bool:  # noqa: ARG002 - as it is called
+        """Return False."""
+        return False
+
+    def first_version(self, event_id: str) -> None:
+        """Return None."""
 
     def fall_behind(self, subscription: Subscription, offsets: LaneOffsets) -> None:
         """Do nothing: no lane reads on."""

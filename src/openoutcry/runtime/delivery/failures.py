@@ -9,7 +9,8 @@ from typing import Any
 from openoutcry.core.breaker import Breaker, Go, Pause
 from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
-from openoutcry.core.retries import Again, DeadLetter, after_failure
+from openoutcry.core.retries import DECIDED_OTHERWISE, Again, Dead, DeadLetter, after_failure
+from openoutcry.errors import DecidedOtherwise
 from openoutcry.events import event_type_of
 from openoutcry.runtime.delivery.error_log import ErrorLog, safe_repr, safe_traceback
 from openoutcry.runtime.delivery.state import BusState
@@ -62,7 +63,8 @@ class Failures:
             self._bus.clock.now_ns,
         )
         name, attempts = subscription.name, batch.attempts + 1
-        reason = "timed out" if timed_out else "failed"
+        has_decided_otherwise = isinstance(error, DecidedOtherwise)
+        reason = DECIDED_OTHERWISE if has_decided_otherwise else "timed out" if timed_out else "failed"
         text = no_answer(subscription) if timed_out else safe_repr(error)
         subscription.errors += 1
         subscription.streak.failed(subscription.handled)
@@ -71,7 +73,9 @@ class Failures:
         self._log.tell(
             logging.WARNING, error, name, f"{reason} on %s, attempt %d: %s", described(event), attempts, text
         )
-        step = after_failure(subscription.options.retry, attempts, random.random())  # noqa: S311 - jitter
+        step: Again | Dead = Dead(attempts)  # who decides otherwise would do so again
+        if not has_decided_otherwise:
+            step = after_failure(subscription.options.retry, attempts, random.random())  # noqa: S311 - jitter
         if isinstance(step, Again):
             subscription.retries += 1
             lane.retry(batch, now_ns() + step.wait_ns, in_order=self.in_order)

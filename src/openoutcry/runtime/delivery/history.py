@@ -1,7 +1,7 @@
-"""The log's tail in memory: the most recent events, for the audit history and for recognising duplicates."""
+"""The log's tail in memory: the most recent events, for the audit history."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from openoutcry.core.weight import SMALL_BYTES, Scales, weight_of
@@ -79,6 +79,14 @@ class History:
         """Events that can be read back."""
         return min(self._count, self.size)
 
+    def newest(self, count: int) -> Iterator[Any]:
+        """Iterate the newest events, newest first: `count` of them, or all that are kept."""
+        for batch in reversed(self._batches):
+            if count <= 0:
+                return
+            yield from reversed(batch[-count:])
+            count -= len(batch)
+
     def recent(self, selectors: frozenset[Selector] | None, limit: int) -> list[Any]:
         """Return the newest `limit` events that `selectors` take (all if None), oldest first."""
         found: list[Any] = []
@@ -91,38 +99,3 @@ class History:
                 if selectors is None or takes(selectors, event):
                     found.append(event)
         return found[::-1]
-
-
-class SeenIds:
-    """The ids of the events accepted lately, in two generations, so that forgetting costs nothing per event.
-
-    An id is remembered until `window` further ids have come or the window's time has passed, and for as
-    long as its event waits or is in flight. At most two windows and what is in flight are held.
-
-    Attributes:
-        now: The younger generation, to which new ids are added.
-        before: The older one.
-        window: When `now` has this many ids, the older generation is forgotten.
-        until_ns: At this time it is forgotten as well.
-
-    """
-
-    __slots__ = ("_window_ns", "before", "now", "until_ns", "window")
-
-    def __init__(self, window: int, window_ns: int) -> None:
-        self.window = window
-        self._window_ns = window_ns
-        self.until_ns = 0
-        self.now: set[str] = set()
-        self.before: set[str] = set()
-
-    def __contains__(self, event_id: str) -> bool:
-        return event_id in self.now or event_id in self.before
-
-    def forget(self, now_ns: int, in_flight: Iterable[str]) -> None:
-        """Forget the older generation, except for the ids that are still in flight."""
-        kept = self.before.intersection(in_flight)
-        self.before = self.now
-        self.before |= kept
-        self.now = set()
-        self.until_ns = now_ns + self._window_ns

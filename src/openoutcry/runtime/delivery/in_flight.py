@@ -99,10 +99,11 @@ class InFlightMarker:
     def drive(self, batch: Batch, drive: Drive, *, alone: bool = False) -> Drive:
         """Return what calls the handler for a batch: `drive` itself, if nothing of it is in the journal.
 
+        (One that was given its place in the journal later is not marked: it is no suspect after a crash.)
         `alone` says that nothing else is handled meanwhile, so that a crash is this call's doing.
         """
         positions = batch.positions
-        if positions is None:
+        if not positions:
             return drive
         self._used = cell = self._cell_by_lane[batch.lane.name]
         if alone and len(batch.events) == 1:

@@ -48,6 +48,7 @@ class LaneOffsets:
         newest: The highest position that was handed to the lane while it was live.
         skip: Stretches above the first floor that were settled in an earlier life.
         posted: The lane's number of an event whose outputs are being committed, which settles it.
+        placed: What was queued before it was in the journal: its number in the lane, by its position.
         held: Events that are not in the journal and wait behind what is: (position, event, admission time).
         saved: The state that was saved last.
 
@@ -60,6 +61,7 @@ class LaneOffsets:
         "held",
         "lane",
         "newest",
+        "placed",
         "posted",
         "read_upto",
         "saved",
@@ -75,6 +77,7 @@ class LaneOffsets:
         self.skip: list[tuple[int, int]] = sorted(skip)
         self._first = (floor, tuple(self.skip))
         self.held: deque[tuple[int, Any, int]] = deque()
+        self.placed: dict[int, int] = {}
         self.saved: tuple[int, Stretches] | None = None
 
     def wants(self, position: int) -> bool:
@@ -84,6 +87,24 @@ class LaneOffsets:
     def note_settled(self, position: int) -> None:
         """Leave out what stands at `position`, which was not handed to the lane."""
         self.skip = merged([*self.skip, (position, position)])
+
+    def place(self, event_id: str, position: int) -> None:
+        """An event that the lane was handed, or holds, without a position has got this one."""
+        for item in self.held:
+            if item[1].event_id == event_id and position > self.read_upto:
+                self.held.remove(item)  # it comes from the journal
+                self.lane.held -= 1
+                return
+        self.note_settled(position)
+        number = self._mailbox.place(self.lane, event_id)
+        if number:
+            self.placed[position] = number
+
+    def _open_placed(self) -> list[int]:
+        """Return the positions of what was placed and is not settled, ascending."""
+        is_open = self._mailbox.is_open
+        self.placed = {at: number for at, number in self.placed.items() if is_open(self.lane, number)}
+        return sorted(self.placed)
 
     def hold(self, events: Iterable[Any], after: int, at_ns: int) -> None:
         """Let events that are not in the journal wait until everything up to `after` was read from there."""
@@ -108,6 +129,8 @@ class LaneOffsets:
 
     def is_open(self, position: int) -> bool:
         """Return True if what stands there was not settled, as far as the lane has come."""
+        if self.placed and position in self._open_placed():
+            return True
         if self.behind and position > self.read_upto:
             return self.wants(position)
         return any(position in positions for _, positions in self._mailbox.open_runs(self.lane, LAST))
@@ -139,13 +162,21 @@ class LaneOffsets:
         else:
             if before is not None and before[0] < last:
                 apart.append((before[1] + 1, upto))
-        if self.skip and self.skip[-1][1] <= floor:
-            self.skip = []
-        if self.skip:
-            apart = merged([*apart, *self.skip])
+        if self.skip or self.placed:
+            floor, apart = self._beside_the_lane(floor, apart)
         return floor, tuple(
             (max(low, floor + 1), high) for low, high in apart if high > floor and low <= high
         )
+
+    def _beside_the_lane(self, floor: int, apart: list[tuple[int, int]]) -> tuple[int, list[tuple[int, int]]]:
+        """Return what is settled: also what the lane was not handed, but not what was placed and is open."""
+        open_placed = self._open_placed()
+        if self.skip and self.skip[-1][1] <= floor and not open_placed:
+            self.skip = []
+        apart = merged([*apart, *self.skip])
+        for place in open_placed:
+            floor, apart = without(floor, apart, place)
+        return floor, apart
 
 
 class Offsets:
@@ -274,6 +305,15 @@ class Offsets:
                 )
                 found.append((offsets, state, cursor))
         return found
+
+
+def without(floor: int, apart: list[tuple[int, int]], place: int) -> tuple[int, list[tuple[int, int]]]:
+    """Return what is settled without one position of it, as a floor and the stretches above it."""
+    cut = [part for low, high in apart for part in ((low, min(high, place - 1)), (max(low, place + 1), high))]
+    if place <= floor:
+        cut.append((place + 1, floor))
+        floor = place - 1
+    return floor, merged([(low, high) for low, high in cut if low <= high])
 
 
 def merged(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:

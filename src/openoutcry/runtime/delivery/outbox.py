@@ -82,7 +82,7 @@ def posting(drive: Drive, worker: OutboxWorker, bus: OutboxBus) -> Drive:
             raise
         finally:
             lineage.close_outbox()
-        if guard.abandoned or guard.has_swallowed_timeout:
+        if guard.abandoned or guard.has_swallowed_timeout or guard.otherwise is not None:
             bus.forget(outputs)  # its event waits again, or is buried: another call makes them
             return
         guard.end()  # the call is over: committing is not the handler's time

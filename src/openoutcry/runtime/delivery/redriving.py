@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ class LetterDispatcher(Protocol):
 
     def push(
         self,
-        subscriptions: Iterable[Subscription],
+        subscriptions: Sequence[Subscription],
         events: list[Any],
         at_ns: int,
         *,

@@ -42,6 +42,7 @@ class Router:
         self._ended: list[Subscription] = []
         self._ended_rows: dict[str, list[int]] = {}
         self.routes: dict[object, tuple[Route, ...]] = {}
+        self._nobody = (Route(()),)
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._by_name.values())
@@ -111,7 +112,7 @@ class Router:
         self.routes = {}
 
     def route(self, event: Any) -> tuple[Route, ...]:
-        """Return the groups that take an event."""
+        """Return the groups that take an event; if nobody does, one without subscriptions."""
         cls: type = type(event)
         found = self.routes.get(cls)
         if found is not None:
@@ -122,8 +123,12 @@ class Router:
         found = self.routes.get(key)
         if found is None:
             found = tuple(g for selectors, g in self._groups.items() if selects(selectors, cls, event_type))
-            self.routes[key] = found
+            found = self.routes[key] = found or self._nobody
         return found
+
+    def is_heard(self, event: Any) -> bool:
+        """Return True if somebody takes an event."""
+        return self.route(event) is not self._nobody
 
     def split(
         self, events: Sequence[Any], positions: Sequence[int]

@@ -5,7 +5,7 @@ It decides nothing: admission, the dispatcher and the workers read and change it
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -22,14 +22,17 @@ from openoutcry.errors import BusClosed, JournalError
 from openoutcry.events import Event
 from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import Cause, Envelopes, Tracker
+from openoutcry.runtime.delivery.conflicts import Conflicts
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
 from openoutcry.runtime.delivery.durability import Durability, NoDurability
 from openoutcry.runtime.delivery.error_log import ErrorLog
-from openoutcry.runtime.delivery.history import History, SeenIds
+from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.redriving import LetterDispatcher, Redriving
 from openoutcry.runtime.delivery.router import Router
+from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.delivery.unheard import Unheard
 from openoutcry.runtime.ownership import Ownership, resolve
 
 log = logging.getLogger("openoutcry")
@@ -57,6 +60,9 @@ class BusState:
         pressured: Whether somebody waits for a mailbox to drain.
         durability: What keeps events in a journal; the null object without one.
         halts: The active kill switches.
+        conflicts: Ids that were used again for other content.
+        unheard: What nobody takes.
+        outboxed: The events that wait in an outbox, by id.
 
     """
 
@@ -70,6 +76,9 @@ class BusState:
         self.holds = SharedHolds()
         self.history = history
         self.seen = seen
+        self.conflicts = Conflicts()
+        self.unheard = Unheard()
+        self.outboxed: dict[str, Any] = {}
         self.envelopes = Envelopes(max(10_000, history.size))
         self.pressure = Pressure(capacity, config)
         self.phase = "new"
@@ -153,10 +162,9 @@ class BusState:
 
     def forget(self, outputs: list[Output]) -> None:
         """A call has failed: what it had published never was."""
-        seen = self.seen
         for output in outputs:
-            seen.now.discard(output.entry.event_id)
-            seen.before.discard(output.entry.event_id)
+            self.seen.discard(output.entry.event_id)
+            self.outboxed.pop(output.entry.event_id, None)
 
     def envelope_cause(self, event: Any, asked_ns: int) -> Cause:
         """Return what a publication by the handler of `event`, admitted at `asked_ns`, inherits."""
@@ -238,6 +246,11 @@ class BusState:
     def in_flight_ids(self) -> set[str]:
         """Return the ids of all events that wait or are in a handler."""
         ids: set[str] = set(self.durability.pending_ids())
+        ids.update(self.outboxed, map(_event_id, self.in_flight()))
+        return ids
+
+    def in_flight(self) -> Iterator[Any]:
+        """Iterate the events that wait for a subscription or are in a handler."""
         lists: dict[int, list[Any]] = {}  # subscriptions share them: each is looked at once
         for subscription in self.router:
             for mailbox in (subscription.mailbox, subscription.control):
@@ -248,10 +261,9 @@ class BusState:
                         lists[id(events)] = events
             if subscription.offsets is not None:
                 for offsets in subscription.offsets.lanes:
-                    ids.update(event.event_id for _, event, _ in offsets.held)
+                    yield from (event for _, event, _ in offsets.held)
         for events in lists.values():
-            ids.update(map(_event_id, events))
-        return ids
+            yield from events
 
     # -- withdrawing --------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.errors import DecidedOtherwise
 from openoutcry.runtime.delivery.call_guard import CallGuard
 from openoutcry.runtime.delivery.causation import Lineage, current
 from openoutcry.runtime.delivery.failures import Failures
@@ -223,6 +224,12 @@ class Worker:
             self.marker.release()
         self.marker = marker
 
+    def decide_otherwise(self, error: DecidedOtherwise) -> None:
+        """Let the event of the current call become a dead letter at its end, and begin no other before."""
+        if self.batch is not None and self.guard.otherwise is None and not self.guard.abandoned:
+            self.guard.otherwise = error
+            self.mailbox.cut_all()
+
     def forked(self) -> None:
         """In a forked child: end after the current call; the marks are the parent's."""
         self.marker = None
@@ -377,9 +384,11 @@ class Worker:
     def _after_success(self, batch: Batch) -> bool:
         """Settle. False when the worker must not go on."""
         guard = self.guard
-        if guard.deadline_ns is not None or guard.abandoned:
+        if guard.deadline_ns is not None or guard.abandoned or guard.otherwise is not None:
             if guard.abandoned:
                 return False
+            if guard.otherwise is not None:
+                return self._after_error(batch, guard.otherwise)
             if guard.has_swallowed_timeout:
                 return self._after_error(batch, TimeoutError("it returned when cancelled"))
             guard.end()
@@ -419,6 +428,7 @@ class Worker:
             return True
         timed_out = guard.deadline_ns == 0 and (cancelled or isinstance(error, TimeoutError))
         cancelled_from_outside = cancelled and not timed_out and self.task.cancelling() > 0
+        otherwise = guard.otherwise
         guard.end()
         if cancelled_from_outside and batch.begun > 1:
             # An earlier handler of the batch may have cancelled the task and returned: this event is to blame
@@ -426,7 +436,7 @@ class Worker:
             mailbox.release(batch)
             return False
         mailbox.fail(batch)
-        self._owner.failures.failed(batch, error, timed_out=timed_out)
+        self._owner.failures.failed(batch, otherwise or error, timed_out=timed_out and otherwise is None)
         self._note_settled(1)
         # Whoever cancels the worker's own task wants the task to end: so it does, and a new worker goes on if
         # the loop does.

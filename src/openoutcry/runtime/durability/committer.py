@@ -36,14 +36,18 @@ Then = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a published event.
+    """What became of a published event. True in a condition only if it is new, and somebody takes it.
 
     Attributes:
-        accepted: Whether it was accepted, as `publish` says.
+        accepted: Whether it was accepted, now or before: what `publish` says.
         event_id: Its id.
         position: Its position in the journal; 0 where it is not journaled, or was refused.
         level: The level it was accepted at: `memory`, `process` or `disk`.
-        duplicate: Whether it had been accepted before, and nothing new was delivered.
+        duplicate: Whether its id had been accepted before, and nothing new was delivered.
+        conflicting: Whether that was an event with other content: the first stands, this one is lost.
+        unheard: Whether no subscription takes it now. It was accepted all the same: it is in the history and,
+            at its level, in the journal, where a subscription of an earlier life may still read it. Before
+            the start nobody can say, and it is False.
 
     """
 
@@ -52,6 +56,19 @@ class Receipt:
     position: int
     level: str
     duplicate: bool
+    conflicting: bool = False
+    unheard: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """All of it in a word: `accepted`, `duplicate`, `conflicting`, `unheard` or `refused`."""
+        if not self.accepted:
+            return "refused"
+        words = {"conflicting": self.conflicting, "duplicate": self.duplicate, "unheard": self.unheard}
+        return next((word for word, holds in words.items() if holds), "accepted")
+
+    def __bool__(self) -> bool:
+        return self.outcome == "accepted"
 
 
 class Commit(Alike):
@@ -72,6 +89,7 @@ class Commit(Alike):
         undelivered: Ids of those that were not, since no handler was called: its failure has kept them out.
         began_ns: When its first event was admitted, on the bus's monotonic clock.
         wall_ns: The same, in nanoseconds since 1970.
+        raised: Which of the events, by index, were delivered from memory before, and are only written.
         must_sync: Whether it is synced whatever its level.
         error: Why nothing of it was admitted, if so.
         written: What the journal has written of it, once it has.
@@ -92,6 +110,7 @@ class Commit(Alike):
         "is_over",
         "must_sync",
         "on_done",
+        "raised",
         "thens",
         "undelivered",
         "waiters",
@@ -113,6 +132,7 @@ class Commit(Alike):
         self.undelivered: set[str] = set()
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
+        self.raised: set[int] = set()
         self.must_sync = self.is_over = False
         self.error: JournalError | None = None
         self.written: Written | None = None
@@ -299,6 +319,17 @@ class Committer:
         self.waiting += entry.lane != "control"
         return commit
 
+    def stage_raised(self, event: Any, entry: Entry, then: Then) -> Commit:
+        """Take an event that was delivered from memory into the next commit: it is written, and that is all.
+
+        `then` is called with its position, and what it has saved is saved before the commit is over.
+        """
+        commit = self._begin() if self._open is None else self._open
+        commit.raised.add(len(commit.ids))
+        commit.thens[len(commit.ids)] = then
+        commit.add(event, entry)
+        return commit
+
     def stage_alike(
         self, events: list[Any], ids: list[str], payloads: list[bytes], level: Level
     ) -> Commit | None:
@@ -418,7 +449,10 @@ class Committer:
             commit, _ = self._syncing
             self._syncing = None
             self._sync_inline(commit)
+        last = self._open
         self._commit(now=True)
+        if last is not None and last.raised:
+            self._commit(now=True)  # who has settled what was raised
 
     def _commit(self, *, now: bool = False) -> None:
         """Write what is staged, sync it if that is asked for, and release it. `now`: wait for nothing."""
@@ -519,11 +553,11 @@ class Committer:
         commit.error = self.refused = error
         seen = self._bus.seen
         self._unfinished.remove(commit)
-        for entry in commit.to_write():
-            if entry.lane != "control":  # a kill switch was delivered, whatever the journal says
+        for index, entry in enumerate(commit.to_write()):
+            # (A kill switch was delivered, whatever the journal says, and so was what is raised.)
+            if entry.lane != "control" and index not in commit.raised:
                 self.waiting -= 1
-                seen.now.discard(entry.event_id)
-                seen.before.discard(entry.event_id)
+                seen.discard(entry.event_id)
         # (What was written and may not be on the disk is not released: nobody is handed it here, not even by
         # reading on from the journal, but perhaps by the next life.)
         self._dispatcher.drained(None)
@@ -536,7 +570,7 @@ class Committer:
         events, positions = commit.events, written.positions
         if events:
             duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
-            if commit.entries is None and not duplicates:
+            if commit.entries is None and not (duplicates or commit.raised):
                 self.waiting -= len(events)
                 self._dispatcher.release(events, positions, commit.began_ns)
             else:
@@ -549,7 +583,19 @@ class Committer:
                     except Exception:  # a vote or a kill switch is not to keep others from their release
                         log.exception("what was to follow the release of %s failed", commit.ids[index])
         self._unfinished.remove(commit)
-        commit.wake()
+        if commit.raised:
+            self._wake_later(commit)
+        else:
+            commit.wake()
+
+    def _wake_later(self, commit: Commit) -> None:
+        """Let publishers go on when it is saved who has settled what was raised: no crash undoes it."""
+        assert commit.written is not None, "it was released"
+        commit.is_over = True
+        saved = self.ask(sync=commit.must_sync or commit.written.wants_sync)
+        self.bring_extras()
+        saved.waiters += commit.waiters
+        saved.on_done += commit.on_done
 
     def _note_duplicates(self, commit: Commit, written: Written) -> frozenset[int]:
         found = written.duplicates
@@ -563,7 +609,7 @@ class Committer:
         """Hand out events of several lanes, or beside duplicates: urgent ones one by one."""
         events, places = [], []
         for index, entry in enumerate(commit if commit.entries is None else commit.entries):
-            if entry.lane == "control":
+            if entry.lane == "control" or index in commit.raised:
                 continue
             self.waiting -= 1
             if index in duplicates:

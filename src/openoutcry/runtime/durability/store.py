@@ -12,6 +12,8 @@ from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
     Event,
     EventType,
+    decode_many,
+    differences,
     encode,
     event_type_of,
     install_deriver,
@@ -23,7 +25,7 @@ from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.subscription import Selector, Subscription
+from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
 from openoutcry.runtime.durability.catch_up import CatchUp
 from openoutcry.runtime.durability.committer import Commit, Committer, Extras, Then
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
@@ -35,6 +37,7 @@ from openoutcry.runtime.durability.saving import SavedCursors, Saving
 log = logging.getLogger("openoutcry")
 
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
+_KILL_SWITCH = str(EventType.KILL_SWITCH.value)
 HISTORY_LOOK = 16_384
 """How many entries of the journal the plain history looks at; the loop waits for it."""
 
@@ -54,7 +57,6 @@ class Store:
         commits: Writes what is published, in commits.
         saving: What is saved beside events.
         cursors: Which durable subscription stands where.
-        conflicts: Events that had the id of another one with different content.
         is_closed: Whether nothing goes into the journal any more.
 
     """
@@ -71,12 +73,12 @@ class Store:
         self.config = config
         self.journal = journal
         self._bus = bus
+        self._dispatcher = dispatcher
         self._levels = {str(EventType.MARKET_DATA.value): Level.MEMORY} | {
             name: level_named(level) for name, level in config.levels.items()
         }
         self._ordinary = level_named(config.level)
         self._high = level_named(config.high_priority_level)
-        self.conflicts = 0
         self.is_closed = False
         saved = SavedCursors(journal)
         halts = journal.halts()
@@ -93,7 +95,6 @@ class Store:
             bus.halts.load(halts)
         else:
             bus.halts.save_all()
-            self.conflicts = before.conflicts
             self.saving.go_on_from(before.saving)
         self._uninstall = install_deriver(derive)
 
@@ -120,6 +121,11 @@ class Store:
         """Where calls are marked while they are in flight."""
         return self.journal.marks
 
+    @property
+    def origin(self) -> str:
+        """What ids derived in the bus's handlers are derived from."""
+        return self.journal.origin
+
     def pending_ids(self) -> list[str]:
         """Return the ids of the events that wait for their commit."""
         return self.commits.pending_ids()
@@ -141,6 +147,7 @@ class Store:
         commit = None
         for output in outputs:
             commit = self.commits.stage_entry(output.event, output.entry, output.then)
+            self._bus.outboxed.pop(output.entry.event_id, None)
         lane.posted = batch.first
         offsets.note()
         self.saving.save_with_next()
@@ -193,6 +200,71 @@ class Store:
         """Return True if the journal has an event, or will have it with the next commit."""
         return self.commits.pending(event_id) is not None or self._find(event_id) is not None
 
+    def has(self, event_id: str) -> bool:
+        """Return True if the journal has an event."""
+        return self._find(event_id) is not None
+
+    def first_version(self, event_id: str) -> Any:
+        """Return the event that has this id, waiting for its commit or in the journal; None if none has.
+
+        One whose class cannot be read any more is returned as `Undecodable`.
+        """
+        pending = self.commits.pending(event_id)
+        if pending is not None:
+            commit, index = pending
+            return commit.events[index]
+        position = self._find(event_id)
+        return None if position is None else self._at(position)
+
+    def _at(self, position: int) -> Any:
+        """Return the event at a position; None if it cannot be read."""
+        try:
+            found = self.journal.read(position - 1, 1)
+        except JournalError:
+            return None
+        return decode_many([found[0].payload])[0] if found and found[0].position == position else None
+
+    def holds_at(self, event_id: str, level: Level) -> bool:
+        """Return True if the journal has an event, and it has reached this level there."""
+        position = self._find(event_id)
+        return position is not None and (level is not Level.DISK or position <= self.journal.synced)
+
+    def _lane_of(self, event: Any) -> str:
+        """Return the lane that an event took from memory, whatever `priority` is given now."""
+        event_type = str(event_type_of(event))
+        if event_type in _HIGH:
+            return "control" if event_type == _KILL_SWITCH else "high"
+        held = self._dispatcher.before_start.lane_of(event.event_id)
+        if held is not None:
+            return held
+        for subscription in self._bus.router:
+            box, offsets = subscription.mailbox, subscription.offsets
+            if box.has_open(box.high, event.event_id) or (
+                offsets is not None and any(one.event_id == event.event_id for _, one, _ in offsets.high.held)
+            ):
+                return "high"
+        return "normal"
+
+    def raise_level(self, event: Any, level: Level) -> Commit:
+        """Take an event that was delivered from memory into the next commit. Raises `InvalidEvent`.
+
+        Who has not settled it has it in a lane, and keeps it; for the others it is settled. So nobody is
+        handed it twice, and after a crash just those are handed it who had not settled it.
+        """
+        lane = self._lane_of(event)
+
+        def note(position: int) -> None:
+            if self._dispatcher.commit_held(event, lane):
+                return
+            if self._bus.running:
+                self._dispatcher.deliver()
+            for subscription in self._bus.router:
+                if subscription.offsets is not None and takes(subscription.selectors, event):
+                    subscription.offsets.by_lane[lane].place(event.event_id, position)
+                    subscription.offsets.note()
+
+        return self.commits.stage_raised(event, self.entry(event, lane, level), note)
+
     def has_released(self, event_id: str) -> bool:
         """Return True if an event has been released: those who have not settled it are handed it."""
         position = self._find(event_id)
@@ -216,15 +288,11 @@ class Store:
         self._maintenance.look_after()
 
     def conflict(self, event: Any, position: int) -> None:
-        """Two events have the same id and different content: the first stands, the second is reported."""
-        self.conflicts += 1
-        log.error(
-            "the event %s (%s) was accepted before with other content, at position %d; the first one stands: "
-            "give each event an id of its own",
-            event.event_id,
-            event_type_of(event),
-            position,
-        )
+        """Note that an event has the id of one in the journal, if it differs. The first one stands."""
+        first = self._at(position)
+        fields = ("*",) if first is None else differences(first, event)
+        if fields:
+            self._bus.conflicts.note(event, fields, self._bus.clock.now_ns())
 
     def died(self, error: JournalError) -> None:
         """The journal takes nothing more: durable publishes raise, everything else goes on."""
@@ -269,7 +337,7 @@ class Store:
             "unsaved": sum(s.offsets.unsaved for s in self._bus.router if s.offsets is not None),
             "behind": [s.name for s in self._bus.router if s.mailbox.behind],
             "duplicates": commits.duplicates,
-            "conflicts": self.conflicts,
+            "conflicts": self._bus.conflicts.total,
             "quarantined": self._suspects.quarantined,
         }
 

@@ -27,6 +27,7 @@ from openoutcry.core.rates import Rates
 from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vitals
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.consumers import Consumers
+from openoutcry.runtime.delivery.failures import described
 from openoutcry.runtime.delivery.stalls import StallWatch
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -182,6 +183,9 @@ class Monitor:
             lapses=tuple(self.leases.lapsed(now_ns)) if running else (),
             letters_let_go=tuple(bus.dead_letters.let_go.items()),
             drill=None if self._drills is None else self._drills.report(now_ns),
+            untaken=tuple(map(_kill_switch, bus.unheard.kill_switches.values())),
+            conflict=bus.conflicts.last if bus.conflicts.is_recent(now_ns) else "",
+            conflicts=bus.conflicts.total,
         )
 
     def _examined(self, subscription: Subscription, now_ns: int) -> SubscriptionVitals:
@@ -190,7 +194,10 @@ class Monitor:
         lag = self.lag(subscription)
         readings.note(now_ns, lag)
         consumer = self._consumers.of(subscription)
-        vitals = readings.vitals(consumer, now_ns, self._stalls.still_ns(subscription, now_ns), lag)
+        vitals = replace(
+            readings.vitals(consumer, now_ns, self._stalls.still_ns(subscription, now_ns), lag),
+            otherwise=self._bus.dead_letters.count_otherwise(subscription.name),
+        )
         if not self.recovers or consumer is None:
             return vitals
         trouble = trouble_of(vitals, self._bounds)
@@ -342,6 +349,7 @@ class Monitor:
 
     def _is_needed(self) -> bool:
         watches = self._bus.rates is not None or len(self.leases) > 0 or self.journal.is_recovering
+        watches = watches or self._bus.conflicts.is_recent(self._bus.clock.now_ns())
         watches = watches or any(not consumer.is_over for consumer in self._consumers.leaving)
         if watches or any(map(self._may_move, self._bus.router)):
             self._looks_at_rest = 0
@@ -378,3 +386,9 @@ class Monitor:
                 for e in episodes[-10:]
             ],
         }
+
+
+def _kill_switch(event: Any) -> str:
+    """Return a kill switch in words."""
+    scope, reason = getattr(event, "scope", ""), getattr(event, "reason", "")
+    return f"{described(event)}{f' of {scope}' if scope else ''}{f' ({reason})' if reason else ''}"

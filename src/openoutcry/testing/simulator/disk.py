@@ -181,8 +181,8 @@ class Disk:
 
     """
 
-    def __init__(self) -> None:
-        self.platter = MemoryJournal()
+    def __init__(self, origin: str) -> None:
+        self.platter = MemoryJournal(origin)
         self.journal: SimJournal | None = None
 
     def opened(self, chance: Chance, clock: SimClock, note: Note) -> SimJournal:

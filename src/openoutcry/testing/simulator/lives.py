@@ -67,7 +67,7 @@ class Seed:
         self._setting = setting
         self._chance = Chance(number)
         self._faults = setting.faults.drawn(self._chance.stream("faults"))
-        self._disk = Disk()
+        self._disk = Disk(f"seed {number}")
         self.truth = Truth()
         self._world: dict[str, Any] = {}
         self._wall_ns = 0

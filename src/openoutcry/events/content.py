@@ -1,0 +1,108 @@
+"""Content: what two events with one id say differently.
+
+An event that a handler makes anew while it handles its cause again has a fresh timestamp, so that is never
+compared; nor are the fields that its class declares volatile, in the class attribute `volatile_fields`. What
+the bus stamps (causation, correlation, round) counts only where both have it.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from openoutcry.errors import InvalidEvent
+from openoutcry.events.codec import Undecodable, encode
+from openoutcry.events.registry import encoded_names
+
+_NOT_COMPARED: Final = frozenset({"event_id", "timestamp", "schema_version"})
+_STAMPED: Final = ("causation_id", "correlation_id", "round_id")
+
+
+def differences(first: Any, second: Any) -> tuple[str, ...]:
+    """Return the names of the fields in which two events with one id differ; `*` for all of them.
+
+    `first` may be an `Undecodable` from the journal: then the JSON is compared.
+    """
+    if first is second:
+        return ()
+    if isinstance(first, Undecodable):
+        return _in_json(first.payload, second)
+    if not _is_one_class(type(first), type(second)):
+        return ("*",)
+    classes: Any = (type(first), type(second))
+    found = []
+    for name in _compared(*classes) or _compared_fields(first, second):
+        one, other = getattr(first, name, None), getattr(second, name, None)
+        if not (name in _STAMPED and (one is None or other is None)) and not _are_equal(one, other):
+            found.append(name)
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _compared(one: type, other: type) -> tuple[str, ...]:
+    """Return what is compared of instances of two classes; nothing if their fields are not declared."""
+    ones, others = encoded_names(one), encoded_names(other)
+    if ones is None or others is None:
+        return ()
+    return tuple(sorted((ones.keys() | others.keys()) - _NOT_COMPARED - _volatile(other)))
+
+
+def _compared_fields(first: object, second: object) -> tuple[str, ...]:
+    names = set(_field_names(first)) | set(_field_names(second))
+    return tuple(sorted(names - _NOT_COMPARED - _volatile(type(second))))
+
+
+def _volatile(cls: type) -> frozenset[str]:
+    declared = getattr(cls, "volatile_fields", ())
+    return frozenset(declared) if isinstance(declared, Iterable) else frozenset()
+
+
+def _is_one_class(one: type, other: type) -> bool:
+    """Return True for a class and itself, also as it was defined before (in a notebook, by a reload)."""
+    return one is other or (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def _field_names(event: object) -> Iterable[str]:
+    slots = [name for cls in type(event).__mro__ for name in _texts(cls.__dict__.get("__slots__", ()))]
+    return [*getattr(event, "__dict__", ()), *(name for name in slots if not name.startswith("__"))]
+
+
+def _texts(slots: str | Iterable[str]) -> Iterable[str]:
+    return (slots,) if isinstance(slots, str) else slots
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Return True if two values are equal, or nobody can say that they are not."""
+    if one is other:
+        return True
+    try:
+        if one == other:
+            return True
+        if one != one and other != other:  # noqa: PLR0124 - not a number
+            return True
+    except Exception:  # noqa: BLE001 - arrays and other values of the user's, whose truth is not defined
+        return repr(one) == repr(other)
+    try:  # a tuple that was read back as a list, NaN inside a list
+        return msgspec.json.encode(one) == msgspec.json.encode(other)
+    except Exception:  # noqa: BLE001 - a value that JSON does not have
+        return type(one) is type(other) and _has_no_equality(type(one))
+
+
+def _has_no_equality(cls: type) -> bool:
+    return not any("__eq__" in base.__dict__ for base in cls.__mro__ if base is not object)
+
+
+def _in_json(payload: bytes, event: object) -> tuple[str, ...]:
+    try:
+        first, second = msgspec.json.decode(payload), msgspec.json.decode(encode(event))
+    except (msgspec.DecodeError, InvalidEvent):
+        return ("*",)
+    leave_out = _NOT_COMPARED | _volatile(type(event))
+    names = sorted((first.keys() | second.keys()) - leave_out)
+    return tuple(
+        name
+        for name in names
+        if first.get(name) != second.get(name)
+        and not (name in _STAMPED and (first.get(name) is None or second.get(name) is None))
+    )
