@@ -319,10 +319,9 @@ class Life:
         await self._end(bus)
         return []
 
-    async def _start(self, bus: SimBus, tasks: "list[asyncio.Task[None]]") -> None:
+    async def _start(self, bus: SimBus, tasks: "list[asyncio.Task[None]]", *, is_lost: bool = False) -> None:
         """Start the bus, with the publishers that it has for that moment; what it says is halted is true."""
-        before = self._chance.stream("halts").happens(0.5)
-        if before:
+        if not is_lost and self._chance.stream("halts").happens(0.5):
             check_halts(self._truth, bus.halted)
         tasks += self._begin(bus.at_start)
         await bus.start()
@@ -333,11 +332,12 @@ class Life:
         bus = self._bus
         assert bus is not None, "it was made on the loop before"
         self._check_lost(bus)
-        if self._chance.stream("lost").happens(0.5):
+        stops = self._chance.stream("lost").happens(0.5)
+        if stops:
             with suppress(JournalError):
                 await bus.stop()
         tasks: list[asyncio.Task[None]] = []
-        await self._start(bus, tasks)
+        await self._start(bus, tasks, is_lost=not stops)
         await self._let_publish(tasks + self._begin(publishers), life_s)
         await self._end(bus)
 

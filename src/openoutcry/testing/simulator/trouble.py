@@ -116,9 +116,10 @@ class Trouble:
         """Release a scope, or the first of its kill switches."""
         releaser, scope = self._releaser, self._chance.one_of(SCOPES)
         assert releaser is not None, "it was taken when the firm was assembled"
-        ids = [halt.event_id for halt in self._bus.halted(scope) if halt.scope == scope and halt.event_id]
-        named = ids[:1] if ids and self._chance.happens(0.5) else None
+        names_one = self._chance.happens(0.5)
         with suppress(OpenOutcryError):
+            halts = [halt for halt in self._bus.halted(scope) if halt.scope == scope and halt.event_id]
+            named = [halts[0].event_id] if halts and names_one else None
             await releaser.release(scope=scope, ids=named, reason="simulated")
 
     async def _officer(self) -> None:
