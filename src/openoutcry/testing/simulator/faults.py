@@ -71,7 +71,7 @@ class Faults:
     crashes: int = 2
     power_cuts: float = 0.4
     restarts: float = 0.35
-    otherwise: float = 0.1
+    otherwise: float = 0.2
     twins: float = 0.1
     strangers: float = 0.2
     lost_loops: float = 0.1

@@ -123,14 +123,17 @@ class House:
         await asyncio.sleep(0)
 
     async def _decided(self, decision: DecisionEvent) -> None:
-        name = f"of {decision.event_id}"
-        quantity = 1 + (self._chance.whole(0, 3) if self._chance.happens(self._bus.faults.otherwise) else 0)
+        chance = self._chance
+        wavers = chance.happens(self._bus.faults.otherwise)
+        name, quantity = f"of {decision.event_id}", 1 + (chance.whole(0, 3) if wavers else 0)
         order = OrderEvent(order_id=name, symbol="ES", side=OrderSide.BUY, quantity=quantity)
         try:
             await self._bus.publish(order)
         except DecidedOtherwise:
             if not self._swallows:
                 raise
+        if wavers and chance.happens(0.5):
+            raise RuntimeError("the desk has second thoughts")
 
     async def _ordered(self, order: Any) -> None:
         if isinstance(order, OrderEvent):

@@ -88,6 +88,12 @@ class LetterTruth:
         elif key in self.there and key not in self._called:
             self._fail(f"{key[0]} was handed {key[1]}, its dead letter, which nobody has redriven")
 
+    def check_buried(self, name: str) -> None:
+        """A subscription that makes one call at a time begins another: what decided otherwise is buried."""
+        left = [key for key in self._otherwise if key[0] == name]
+        if left:
+            self._fail(f"{left[0]} decided otherwise, and is no dead letter when the next call begins")
+
     def ends(self, key: Key) -> bool:
         """A call has returned. Return True if its event is settled."""
         if key in self._otherwise:

@@ -12,7 +12,14 @@ from openoutcry.testing.simulator.bus import SimBus
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.lives import Publisher
 from openoutcry.testing.simulator.strangers import CALLS, on_another_loop
-from openoutcry.trading import KillSwitchEvent, MarketDataEvent, OrderEvent, OrderSide, SystemEvent
+from openoutcry.trading import (
+    DecisionEvent,
+    KillSwitchEvent,
+    MarketDataEvent,
+    OrderEvent,
+    OrderSide,
+    SystemEvent,
+)
 
 SCOPES = ("firm", "ES", "NQ")
 OFFICER = "risk-officer"
@@ -47,6 +54,7 @@ class Trouble:
         self._plan = plan
         self._releaser: Releaser | None = None
         self._number = 0
+        self._has_halter = False
         self._late = self._first_late
 
     # -- who is there -------------------------------------------------------------------------------
@@ -62,6 +70,9 @@ class Trouble:
                 terms["durable"] = False
             agent = SlowAgent(plan.one_of((0.1, 0.2, 0.5, 2.0)))
             bus.subscribe(kinds, agent.handle, name=f"slow-{number}", **terms)
+        self._has_halter = plan.happens(0.4)
+        if self._has_halter:
+            bus.subscribe("kill_switch", SlowAgent(plan.one_of((0.05, 0.5))).handle, name="halter")
         bus.at_start += [self._at_edge] * chance.one_of((0, 0, 1, 2))
         bus.at_stop += [self._at_edge] * chance.one_of((0, 1, 2))
 
@@ -77,6 +88,10 @@ class Trouble:
             found.append(self._operate)
         if chance.happens(0.4):
             found.append(self._officer)
+        if self._has_halter and chance.happens(0.1):
+            found.append(self._siege)
+        if chance.happens(faults.otherwise * 3):
+            found.append(self._decisions)
         if chance.happens(0.2):
             found.append(self._levels)
         if chance.happens(0.15):
@@ -101,7 +116,7 @@ class Trouble:
 
     async def _pull(self) -> None:
         bus, chance = self._bus, self._chance
-        scope = chance.one_of(SCOPES)
+        scope = chance.one_of(SCOPES[:2])
         event = KillSwitchEvent(reason="simulated", triggered_by="the simulator", scope=scope)
         with suppress(OpenOutcryError):
             way = chance.whole(0, 2)
@@ -124,9 +139,22 @@ class Trouble:
 
     async def _officer(self) -> None:
         """Pull and release, one after the other."""
-        for _ in range(self._chance.whole(1, 5)):
-            await asyncio.sleep(self._chance.one_of((0, 0.01, 0.3)))
-            await (self._release() if self._chance.happens(0.5) else self._pull())
+        chance = self._chance
+        for _ in range(chance.whole(1, 8)):
+            await asyncio.sleep(chance.one_of((0, 0, 0, 0.01, 0.3)))
+            await (self._release() if chance.happens(0.4) else self._pull())
+
+    async def _siege(self) -> None:
+        """Pull more kill switches of one scope than wait one by one, with a release between them."""
+        releaser, chance = self._releaser, self._chance
+        assert releaser is not None, "it was taken when the firm was assembled"
+        for count in (chance.whole(2, 12), chance.whole(50, 90)):
+            for _ in range(count):
+                event = KillSwitchEvent(reason="siege", triggered_by="the simulator", scope="ES")
+                with suppress(OpenOutcryError):
+                    self._bus.publish_nowait(event)
+            with suppress(OpenOutcryError):
+                await releaser.release(scope="ES", reason="siege")
 
     # -- events that are published again -------------------------------------------------------------
 
@@ -142,6 +170,13 @@ class Trouble:
                 event = msgspec.structs.replace(event, quantity=event.quantity + chance.whole(0, 2))
             with suppress(OpenOutcryError):
                 await (bus.publish_receipt(event) if chance.happens(0.7) else bus.publish(event))
+
+    async def _decisions(self) -> None:
+        """Publish what the desk may have second thoughts about."""
+        for _ in range(self._chance.whole(2, 8)):
+            await asyncio.sleep(self._chance.one_of((0, 0.01, 0.2)))
+            with suppress(OpenOutcryError):
+                await self._bus.publish(DecisionEvent(symbol="ES", action=OrderSide.BUY, quantity=1))
 
     async def _levels(self) -> None:
         """Publish events at one level, and again at a higher one."""

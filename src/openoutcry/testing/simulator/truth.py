@@ -300,6 +300,8 @@ class Truth:
         if not (is_letters or sent.contents.handed(content_of(event))):
             self.fail(f"{name} was handed {event_id} with another content than the one that was accepted")
         self.letters.begins((name, event_id))
+        if taker.made.options.concurrency == 1 and sent.lane != "control":
+            self.letters.check_buried(name)
         if event_id in taker.settled_now and (name, event_id) not in self.redriven:
             self.fail(f"{name} was handed {event_id} again, which it has handled in this life")
         if (name, event_id) in self.redriven:
