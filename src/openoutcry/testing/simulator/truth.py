@@ -430,7 +430,7 @@ class Truth:
             and other.event.activated
             and other.event.scope == sent.event.scope
             and (settled is None or other.event.event_id in settled)
-            and not any(sent.ended < one.began and one.ended < other.began for one in releases)
+            and not any(0 <= sent.ended < one.began and one.ended < other.began for one in releases)
             for other in control
         )
 
