@@ -29,7 +29,7 @@ def _check(truth: Truth, sent: Sent, scope: str, *, is_shown: bool, releases: li
     its = [release for release in releases if _is_meant(release, sent)]
     if is_shown and sent.status == "refused":
         truth.fail(f"the kill switch {event_id} was refused, and is active in {scope}")
-    if is_shown and any(_is_known(truth, one) and sent.ended < one.began for one in its):
+    if is_shown and any(_is_known(truth, one) and 0 <= sent.ended < one.began for one in its):
         truth.fail(f"the kill switch {event_id} was released, and is active in {scope}")
     if not is_shown and _is_known(truth, sent) and all(one.status == "refused" for one in its):
         truth.fail(f"the kill switch {event_id} was accepted and never released, and {scope} is not halted")

@@ -195,8 +195,7 @@ class Truth:
                 taker.settled_now.discard(event_id)
                 taker.begun.discard(event_id)
                 self.letters.there.discard((taker.name, event_id))
-        is_known = sent.status == "accepted" and sent.life == self.life and not self._is_forgotten(sent)
-        if not sent.going and not is_known:
+        if not sent.going and (sent.status != "accepted" or sent.life != self.life):
             sent.number = self._counts[event_type]
         if sent.order is not None and sent.order[0][1] is not publisher:
             sent.order = None  # two publish it at the same time
@@ -405,6 +404,8 @@ class Truth:
     def _check_settled(self, taker: Taker, lane: str, position: int) -> None:
         event_id, its_lane = self.positions.get(position, ("", ""))
         sent = self.sent.get(event_id)
+        if sent is not None and (sent.is_raised or not sent.level):
+            return  # it was delivered from memory, and is settled for whoever was not there
         is_buried = event_id in taker.buried or (taker.name, event_id) in self.letters.dropped
         if its_lane != lane or sent is None or sent.began <= taker.since or is_buried:
             return
