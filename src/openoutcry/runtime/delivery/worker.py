@@ -394,7 +394,7 @@ class Worker:
             guard.end()
         self.mailbox.settle(batch)
         offsets = self.subscription.offsets
-        if offsets is not None and batch.positions:
+        if offsets is not None and batch.positions is not None:
             offsets.touched(len(batch.events))
         return not guard.is_stopping
 

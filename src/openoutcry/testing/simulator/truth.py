@@ -225,7 +225,7 @@ class Truth:
         self.ticks += 1
         sent.ended = self.ticks
         if level > sent.level and sent.lane != "control":
-            sent.level, sent.is_raised = level, True
+            sent.level, sent.is_raised, sent.order = level, True, None
         if sent.lane == "control" and journal_failed:
             sent.level = Level.MEMORY  # delivered at once, journal or no journal
         if sent.level and journal is not None:
