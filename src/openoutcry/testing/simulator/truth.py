@@ -404,8 +404,8 @@ class Truth:
     def _check_settled(self, taker: Taker, lane: str, position: int) -> None:
         event_id, its_lane = self.positions.get(position, ("", ""))
         sent = self.sent.get(event_id)
-        if sent is not None and (sent.is_raised or not sent.level):
-            return  # it was delivered from memory, and is settled for whoever was not there
+        if sent is not None and not sent.level:
+            return
         is_buried = event_id in taker.buried or (taker.name, event_id) in self.letters.dropped
         if its_lane != lane or sent is None or sent.began <= taker.since or is_buried:
             return
