@@ -146,7 +146,7 @@ class Spilling:
         """
         mailbox = subscription.mailbox
         room = mailbox.room_left(self._bus.pressure, is_high=queue is mailbox.high)
-        return room + min(mailbox.returned, subscription.options.concurrency) - (holds is not None)
+        return room + mailbox.returned - (holds is not None)
 
     def _to_go(self, mailbox: Mailbox, queue: Lane, events: list[Any], excess: int) -> int:
         """Return how many events that are shed first there would be too many after the last of `events`."""
