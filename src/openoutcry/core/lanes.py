@@ -231,6 +231,11 @@ class Lane:
         return Batch(self, part, s.first + start, s.admitted_ns, s.attempts, False, positions)
 
     @property
+    def left(self) -> int:
+        """How many more events may wait before the lane lets the oldest go."""
+        return LAST
+
+    @property
     def untried(self) -> int:
         """How many of the waiting events were never tried."""
         return self.waiting - len(self._parked) - sum(s.attempts > 0 for s in self._stretches)

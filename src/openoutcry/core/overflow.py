@@ -117,6 +117,11 @@ class ConflatingLane(Lane):
             (divided.kept if fate is None else divided.gone if fate else divided.refused).append(event)
         return divided
 
+    def outdated(self) -> None:
+        """Count an event as accepted and conflated: something newer waits, so that it never does."""
+        self.accepted += 1
+        self.conflated += 1
+
     def _replaces(self, event: Any) -> bool:
         return self.waiting_number(event) > 0
 
@@ -234,6 +239,11 @@ class BoundedLane(Lane):
         super().__init__(name)
         self._limit = limit
         self._held: list[Batch] = []
+
+    @property
+    def left(self) -> int:
+        """How many more events may wait before the lane lets the oldest go."""
+        return self._limit - self.waiting - sum(batch.waiting for batch in self._held)
 
     def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Accept `events`; drop the oldest beyond the limit."""

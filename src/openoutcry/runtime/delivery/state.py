@@ -153,7 +153,7 @@ class BusState:
         if not subscription.holds.may_read:
             return
         try:
-            self.redriving.hand_on(subscription, dispatcher, self.clock.now_ns(), self.pressure.capacity)
+            self.redriving.hand_on(subscription, dispatcher, self.clock.now_ns())
         except JournalError as error:  # they wait until the journal is recovered into a new file
             subscription.read_on(error=str(error))
             log.critical("the dead letters of %s cannot be read: %s", subscription.name, error)

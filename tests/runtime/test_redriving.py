@@ -1,0 +1,75 @@
+"""Redriving keeps to the room that there is, and to what the subscriber asked for (CONTRACT 4, 10)."""
+
+import asyncio
+
+from bus_helpers import Desk, Failing, Gate, a_fill, a_tick, an_order, assert_settled, pause_until, virtual
+
+from openoutcry import BackpressureConfig, DropOldest, EventBus
+
+
+async def buried(bus: EventBus, count: int) -> list[str]:
+    """Leave `risk` with so many dead letters, and without a handler; return the ids of their events."""
+    broken = Failing()
+    bus.subscribe("order", broken.on_event, name="risk", retry=False, breaker=False)
+    for number in range(count):
+        await bus.publish(an_order(f"o-{number}"))
+        await bus.join()
+    bus.unsubscribe("order", broken.on_event)
+    return [letter.event.event_id for letter in bus.dead_letters("risk")]
+
+
+@virtual
+async def test_redriven_events_leave_the_reserve_to_high_priority_ones():
+    async with EventBus(20, backpressure_config=BackpressureConfig(reserve=0.3)) as bus:
+        ids, gate, desk = await buried(bus, 40), Gate(), Desk()
+        bus.subscribe("*", gate.on_event, name="risk")
+        bus.subscribe("*", desk.on_event, name="book")
+        assert bus.admin.redrive("risk") == 40
+        await pause_until(lambda: len(gate.begun) == 1)
+        risk = bus.subscription("risk")
+        assert 0 < risk.mailbox.waiting <= 14
+        for number in range(20 - 14):
+            assert await bus.publish(a_fill(f"f-{number}"))
+        assert bus.dead_letter_counts() == {"risk": 40}, "all of the fills wait"
+        gate.open()
+        await bus.join()
+        assert [e.event_id for e in gate.handled if e.event_type == "order"] == ids
+        assert not bus.dead_letters()
+        assert_settled(bus)
+
+
+@virtual
+async def test_whatever_the_limit_of_those_that_wait_all_letters_can_be_redriven():
+    async with EventBus() as bus:
+        ids, gate = await buried(bus, 10), Gate()
+        bus.subscribe("order", gate.on_event, name="risk", overflow=DropOldest(3))
+        assert bus.admin.redrive("risk") == 10
+        await asyncio.sleep(1)
+        gate.open()
+        await bus.join()
+        assert [e.event_id for e in gate.handled] == ids
+        assert sum(row.overflowed for row in bus.subscription("risk").ledger_rows()) == 0
+        assert_settled(bus)
+
+
+@virtual
+async def test_a_letter_that_something_newer_has_replaced_is_counted_as_conflated():
+    async with EventBus() as bus:
+        broken, gate = Failing(), Gate()
+        bus.subscribe("market_data", broken.on_event, name="risk", retry=False, breaker=False)
+        await bus.publish(a_tick(1.0))
+        await bus.join()
+        bus.unsubscribe("market_data", broken.on_event)
+        bus.subscribe("market_data", gate.on_event, name="risk", overflow="conflate")
+        await bus.publish(a_tick(2.0, "NQ"))
+        await pause_until(lambda: len(gate.begun) == 1)
+        await bus.publish(a_tick(3.0))
+        await asyncio.sleep(0.1)
+        assert bus.admin.redrive("risk") == 1
+        await asyncio.sleep(1)
+        gate.open()
+        await bus.join()
+        (normal,) = (row for row in bus.subscription("risk").ledger_rows() if row.lane == "normal")
+        assert (normal.accepted, normal.handled, normal.conflated) == (3, 2, 1)
+        assert not bus.dead_letters()
+        assert_settled(bus)
