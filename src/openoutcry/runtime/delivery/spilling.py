@@ -142,11 +142,13 @@ class Spilling:
         """Return how many events there is room for; negative if there are too many.
 
         A place is left for what has to be read from the journal before anything that is held for its turn.
-        What came back from a handler since the last look was not there when the events were accepted.
+        What came back from a handler since the last look was not there when the events were accepted; what is
+        in a handler may still come back.
         """
         mailbox = subscription.mailbox
         room = mailbox.room_left(self._bus.pressure, is_high=queue is mailbox.high)
-        return room + min(mailbox.returned, subscription.options.concurrency) - (holds is not None)
+        beyond = min(mailbox.returned, subscription.options.concurrency - mailbox.in_flight)
+        return room + max(0, beyond) - (holds is not None)
 
     def _to_go(self, mailbox: Mailbox, queue: Lane, events: list[Any], excess: int) -> int:
         """Return how many events that are shed first there would be too many after the last of `events`."""

@@ -1,10 +1,12 @@
-"""Redriving keeps to the room that there is, and to what the subscriber asked for (CONTRACT 4, 10)."""
+"""Retries and redriven events keep to the room that there is, and to what was asked for (CONTRACT 4, 10)."""
 
 import asyncio
+from typing import Any
 
+import pytest
 from bus_helpers import Desk, Failing, Gate, a_fill, a_tick, an_order, assert_settled, pause_until, virtual
 
-from openoutcry import BackpressureConfig, DropOldest, EventBus
+from openoutcry import BackpressureConfig, DropOldest, EventBus, RetryPolicy
 
 
 async def buried(bus: EventBus, count: int) -> list[str]:
@@ -72,4 +74,28 @@ async def test_a_letter_that_something_newer_has_replaced_is_counted_as_conflate
         (normal,) = (row for row in bus.subscription("risk").ledger_rows() if row.lane == "normal")
         assert (normal.accepted, normal.handled, normal.conflated) == (3, 2, 1)
         assert not bus.dead_letters()
+        assert_settled(bus)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@virtual
+async def test_retries_take_at_most_one_place_each_worker_beyond_the_bound(concurrency):
+    policy = RetryPolicy(attempts=3, first_s=1.0, in_order=False)
+    async with EventBus(20) as bus:
+        fast, slow = Desk(), Failing()
+        bus.subscribe("order", fast.on_event, name="fast")
+
+        async def slow_and_failing(event: Any) -> None:
+            await asyncio.sleep(0.3)
+            await slow.on_event(event)
+
+        bus.subscribe(
+            "order", slow_and_failing, name="slow", retry=policy, breaker=False, concurrency=concurrency
+        )
+        for number in range(600):
+            assert await bus.publish(an_order(f"o-{number}"))
+            await asyncio.sleep(0.01)
+            assert bus.subscription("slow").mailbox.waiting <= 20 + concurrency
+        await bus.join()
+        assert len(fast.handled) == 600 == bus.dead_letter_counts()["slow"]
         assert_settled(bus)
