@@ -7,6 +7,7 @@ import pytest
 from bus_helpers import Desk, Failing, Gate, a_fill, a_tick, an_order, assert_settled, pause_until, virtual
 
 from openoutcry import BackpressureConfig, DropOldest, EventBus, RetryPolicy
+from openoutcry.journals import MemoryJournal
 
 
 async def buried(bus: EventBus, count: int) -> list[str]:
@@ -98,4 +99,34 @@ async def test_retries_take_at_most_one_place_each_worker_beyond_the_bound(concu
             assert bus.subscription("slow").mailbox.waiting <= 20 + concurrency
         await bus.join()
         assert len(fast.handled) == 600 == bus.dead_letter_counts()["slow"]
+        assert_settled(bus)
+
+
+@virtual
+async def test_what_is_held_leaves_a_place_for_what_comes_first_also_beside_a_retry():
+    """Or the lane could never read on, and what is held would wait for ever."""
+    calls, done, fast = asyncio.Semaphore(0), Failing(times=1), Desk()
+
+    async def slow(event: Any) -> None:
+        await calls.acquire()
+        await done.on_event(event)
+
+    config, policy = BackpressureConfig(reserve=0), RetryPolicy(first_s=0)
+    async with EventBus(1, journal=MemoryJournal(), backpressure_config=config) as bus:
+        bus.subscribe("*", fast.on_event, name="fast")
+        bus.subscribe("*", slow, name="slow", retry=policy)
+        for number in range(3):
+            assert await bus.publish(an_order(f"o-{number}"))
+            await asyncio.sleep(0.01)
+        assert bus.subscription("slow").mailbox.behind
+        for number in range(10):
+            calls.release()
+            await asyncio.sleep(0.01)
+            assert bus.publish_nowait(a_tick(float(number)))
+            await asyncio.sleep(0.01)
+            assert bus.subscription("slow").mailbox.normal.held == 0, "there is a single place"
+        for _ in range(10):
+            calls.release()
+        await bus.join()
+        assert [e.order_id for e in done.handled if e.event_type == "order"] == ["o-0", "o-1", "o-2"]
         assert_settled(bus)

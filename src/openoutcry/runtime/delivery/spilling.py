@@ -141,14 +141,15 @@ class Spilling:
     def _places(self, subscription: Subscription, queue: Lane, holds: LaneOffsets | None) -> int:
         """Return how many events there is room for; negative if there are too many.
 
-        A place is left for what has to be read from the journal before anything that is held for its turn.
-        What came back from a handler since the last look was not there when the events were accepted; what is
-        in a handler may still come back.
+        Of those that are held, one place is left for what has to be read from the journal before them: or
+        they would wait for ever. What came back from a handler since the last look was not there when the
+        events were accepted; what is in a handler may still come back.
         """
         mailbox = subscription.mailbox
         room = mailbox.room_left(self._bus.pressure, is_high=queue is mailbox.high)
-        beyond = min(mailbox.returned, subscription.options.concurrency - mailbox.in_flight)
-        return room + max(0, beyond) - (holds is not None)
+        if holds is not None:
+            return room - 1
+        return room + max(0, min(mailbox.returned, subscription.options.concurrency - mailbox.in_flight))
 
     def _to_go(self, mailbox: Mailbox, queue: Lane, events: list[Any], excess: int) -> int:
         """Return how many events that are shed first there would be too many after the last of `events`."""
