@@ -135,3 +135,39 @@ async def test_what_is_held_leaves_a_place_for_what_comes_first_also_beside_a_re
         orders = [e.order_id for e in done.handled if e.event_type == "order"]
         assert orders == [f"o-{number}" for number in range(15)]
         assert_settled(bus)
+
+
+@virtual
+async def test_what_an_observer_of_dead_letters_publishes_overtakes_nothing():
+    async with EventBus(4) as bus:
+        slow, fast = Gate(), Desk()
+        bus.subscribe("*", slow.on_event, name="slow")
+        bus.subscribe("*", fast.on_event, name="fast")
+        bus.on_dead_letter(
+            lambda letter: bus.publish_nowait(a_fill("alert")) if len(fast.handled) < 20 else None
+        )
+        for number in range(8):
+            assert await bus.publish(a_fill(f"f-{number}"))
+            await asyncio.sleep(0)
+        slow.open()
+        await bus.join()
+        assert fast.ids == [event.event_id for event in bus.get_event_history()]
+        assert fast.handled[5].order_id == "f-5", "which the first alert is about"
+
+
+@virtual
+async def test_a_subscription_that_an_observer_of_dead_letters_ends_is_handed_nothing_more():
+    async with EventBus(4) as bus:
+        slow, other, fast = Gate(), Desk(), Desk()
+        bus.subscribe("*", slow.on_event, name="slow")
+        bus.subscribe("*", other.on_event, name="other")
+        bus.subscribe("*", fast.on_event, name="fast")
+        bus.on_dead_letter(
+            lambda _: bus.unsubscribe("*", other.on_event) if len(bus.subscriptions) > 2 else None
+        )
+        for number in range(8):
+            assert await bus.publish(an_order(f"o-{number}"))
+            await asyncio.sleep(0)
+        slow.open()
+        await bus.join()
+        assert_settled(bus)

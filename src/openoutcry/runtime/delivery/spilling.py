@@ -34,8 +34,8 @@ class SpillingBus(Protocol):
     durability: Durability
     pressure: Pressure
 
-    def dead(self, subscription: Subscription, letter: DeadLetter) -> None:
-        """File a dead letter, and tell the observers."""
+    def dead_of_no_room(self, subscription: Subscription, letter: DeadLetter) -> None:
+        """File a dead letter, and tell the observers when the delivery is over."""
         ...
 
     def let_go(self, subscription: Subscription, events: list[Any], at_ns: int) -> None:
@@ -135,7 +135,7 @@ class Spilling:
             queue.push(events, at_ns, None)
         if queue is mailbox.high:
             mailbox.cut()
-        self._bury(subscription, queue, refused, at_ns)  # last: observers of dead letters may publish
+        self._bury(subscription, queue, refused, at_ns)
         return True
 
     def _places(self, subscription: Subscription, queue: Lane, holds: LaneOffsets | None) -> int:
@@ -205,4 +205,4 @@ class Spilling:
         for event in events:
             error = f"{subscription.mailbox.waiting} of {bus.pressure.capacity} events wait in its mailbox"
             letter = DeadLetter(subscription.name, lane.name, event, NO_ROOM, error, "", 0, wall_ns)
-            bus.dead(subscription, letter)
+            bus.dead_of_no_room(subscription, letter)
