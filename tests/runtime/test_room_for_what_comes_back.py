@@ -171,3 +171,25 @@ async def test_a_subscription_that_an_observer_of_dead_letters_ends_is_handed_no
         slow.open()
         await bus.join()
         assert_settled(bus)
+
+
+@pytest.mark.parametrize("how", [{"overflow": "conflate"}, {"supersede": "symbol"}])
+@virtual
+async def test_a_conflating_mailbox_keeps_its_bound_also_if_a_burst_replaces_what_is_oldest(how):
+    gate, fast, sent = Gate(), Desk(), 0
+    async with EventBus(40) as bus:
+        bus.subscribe("market_data", fast.on_event, name="fast")
+        slow = bus.subscribe("market_data", gate.on_event, name="slow", **how)
+        slow.pause()
+        for number in range(200):
+            oldest = [event.symbol for event in slow.mailbox.normal.waiting_events()][:12]
+            for symbol in [f"S{number}", *oldest]:
+                assert await bus.publish(a_tick(float(number), symbol))
+                sent += 1
+            await asyncio.sleep(0.01)
+            assert slow.mailbox.waiting <= 40
+        assert len(fast.handled) == sent
+        slow.resume()
+        gate.open()
+        await bus.join()
+        assert_settled(bus)

@@ -89,12 +89,14 @@ class ConflatingLane(Lane):
             return object()
         return key
 
-    def shed(self, most: int, may_go: Callable[[Any], bool]) -> list[Any]:
+    def shed(self, most: int, may_go: Callable[[Any], bool], newer: Sequence[Any] = ()) -> list[Any]:
         """Let up to `most` of the oldest waiting events go that `may_go`; count them as overflowed."""
         gone = super().shed(most, may_go)
         if len(gone) < most:
-            newest = self._newest
-            keys = [key for key, (event, _, _, at) in newest.items() if not at and may_go(event)]
+            newest, stay = self._newest, set(map(self.key_of, newer))
+            keys = [
+                key for key, (event, _, _, at) in newest.items() if not (at or key in stay) and may_go(event)
+            ]
             found = [newest.pop(key) for key in keys[: most - len(gone)]]
             for _, number, _, _ in found:
                 self._note_settled(number)

@@ -118,7 +118,8 @@ class Spilling:
         # Of what is shed first so many are to go that the last of them finds the level below CRITICAL.
         to_go = max(excess, 0 if kept is not None else self._to_go(mailbox, queue, events, excess))
         if to_go > 0:
-            gone = self._make_room(subscription, to_go, holds, at_ns)
+            newer = events if queue is mailbox.normal else []
+            gone = self._make_room(subscription, to_go, newer, holds, at_ns)
             excess -= gone
             to_go -= gone
         if excess > 0 and kept is not None:
@@ -172,11 +173,18 @@ class Spilling:
         mailbox.cut()
         mailbox.normal.shed(-mailbox.room_left(self._bus.pressure, is_high=False), _any)
 
-    def _make_room(self, subscription: Subscription, most: int, holds: LaneOffsets | None, at_ns: int) -> int:
-        """Let the oldest events go that may; return how many."""
+    def _make_room(
+        self,
+        subscription: Subscription,
+        most: int,
+        newer: list[Any],
+        holds: LaneOffsets | None,
+        at_ns: int,
+    ) -> int:
+        """Let the oldest events go that may, for `newer` ones of the normal lane; return how many."""
         mailbox = subscription.mailbox
         mailbox.cut()  # what a worker has taken and not begun waits as well, and is the oldest
-        gone = mailbox.normal.shed(most, _any if mailbox.normal.drops_any else self._may_go)
+        gone = mailbox.normal.shed(most, _any if mailbox.normal.drops_any else self._may_go, newer)
         if holds is not None and holds.lane is mailbox.normal and len(gone) < most:
             gone += holds.shed_held(most - len(gone), self._may_go)
         self._bus.let_go(subscription, gone, at_ns)
