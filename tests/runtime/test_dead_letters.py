@@ -511,7 +511,7 @@ async def test_a_redriven_event_that_ends_as_its_subscriber_asked_leaves_no_lett
         gate.open()
         await bus.join()
         rows = [r for r in bus.ledger().rows if r.subscription == "risk"]
-        assert sum(r.conflated + r.expired for r in rows) >= (ends != "conflated")
+        assert sum(r.conflated + r.expired for r in rows) >= 1, "also one that something newer had replaced"
         assert counts(bus, "risk") == {0}
         assert_settled(bus)
 
