@@ -51,6 +51,12 @@ def check_type_name(name: str, error: type[OpenOutcryError], what: str, *, is_ow
     return None
 
 
+def resembled(name: str) -> str | None:
+    """Return the member of `EventType` that a published type equals but for case or separators, if any."""
+    meant = same_form(name, map(str, EventType))
+    return None if meant == name else meant
+
+
 def _mistake(name: str, known: frozenset[str]) -> str | None:
     """Return what is wrong with a name that cannot be meant as it is."""
     if _PATTERN.search(name):

@@ -4,15 +4,18 @@ Subscriptions that take the same things form a group: for a batch of mixed types
 collected once, and every subscription of the group gets the same list.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from openoutcry.core.audience import Audience
 from openoutcry.core.ledger import Counts, LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
-from openoutcry.events import event_type_of, fixed_event_type
+from openoutcry.events import event_type_of, fixed_event_type, resembled
 from openoutcry.runtime.delivery.handlers import Handler, identity
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, selects
+
+log = logging.getLogger("openoutcry")
 
 ENDED_KEPT = 256
 IN_USE_MOST = 1_024
@@ -52,6 +55,7 @@ class Router:
         self._audiences: dict[tuple[tuple[Route, ...], bool], Audience] = {}
         self._in_use = set()
         self._overflowed_folded = 0
+        self._told: set[str] = set()
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._by_name.values())
@@ -135,7 +139,22 @@ class Router:
         if found is None:
             found = tuple(g for selectors, g in self._groups.items() if selects(selectors, cls, event_type))
             found = self.routes[key] = found or self._nobody
+            self._tell_if_misspelt(cls, event_type)
         return found
+
+    def _tell_if_misspelt(self, cls: type, event_type: str) -> None:
+        """Warn of a published type that looks like one of the firm's, and is another: once for each."""
+        meant = resembled(event_type)
+        if meant is not None and event_type not in self._told and len(self._told) < IN_USE_MOST:
+            self._told.add(event_type)
+            log.warning(
+                "a %s of type %r is published: did you mean %r? Event types are compared as they are, so "
+                "whoever takes %r does not get it",
+                cls.__name__,
+                event_type,
+                meant,
+                meant,
+            )
 
     def is_heard(self, event: Any) -> bool:
         """Return True if somebody takes an event."""
