@@ -291,6 +291,8 @@ def event_type_of(event: object) -> str:
     kind = type(found)
     if found and (kind is EventType or kind is str):
         return found  # type: ignore[no-any-return]
+    if isinstance(event, type):
+        raise InvalidEvent(f"{event.__name__} is a class, not an event; publish {event.__name__}(...)")
     return member_name(found) if isinstance(found, Enum) else type_name(found)
 
 
