@@ -326,6 +326,9 @@ async def test_letters_are_chosen_by_every_condition_together(kind: Kind):
         assert broken.ids == [letter.event.event_id for letter in letters if letter.event_type == "fill"]
         assert counts(bus, "risk") == {2}
         for wrong in (
+            {"event_type": "FILL"},
+            {"event_type": "FillEvent"},
+            {"event_type": "fill,order"},
             {"colour": "red"},
             {"letter_ids": 5},
             {"letter_ids": ["a"]},
