@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import permutations
 from typing import Any, ClassVar
 
 import msgspec
@@ -135,3 +136,21 @@ def test_declaring_volatile_what_is_no_field_is_refused():
 
     with pytest.raises(InvalidEvent, match="set of field names"):
         register_event(Text)
+
+
+def test_the_order_in_a_set_is_no_content_where_no_type_is_declared():
+    """Another process has the words of a set in another order; a list it was read back as has that of the first."""
+    words = ["alpha", "beta", "gamma"]
+
+    def memo(extra: Any) -> ContentMemo:
+        return ContentMemo("m", extra={"tags": extra, "at": datetime(2026, 1, 1, tzinfo=UTC)})
+
+    for order in permutations(words):
+        for made in (set(words), frozenset(words)):
+            assert differences(decode(encode(memo(list(order)))), memo(made)) == ()
+            assert differences(decode(encode(memo([[*order], 1]))), memo((made, 1))) == ()
+            assert differences(memo({"in": [*order]}), memo({"in": made})) == ()
+        assert differences(memo(list(order)), memo({*words, "delta"})) == ("extra",)
+    assert differences(memo(["b", "a"]), memo(["a", "b"])) == ("extra",), "in a list it is"
+    assert differences(memo({"k": 1}), memo({"k": 2})) == ("extra",)
+    assert differences(memo({"1": {"x"}}), memo({1: ["x"]})) == ()
