@@ -258,9 +258,14 @@ class Admission:
             admitted.error = error
         return admitted
 
-    def admit_one(self, event: Any, priority: bool = False, level: str | None = None) -> bool | Wait | Commit:
-        """Let one event in (True, or the commit it waits for), refuse it, or say that it has to wait."""
-        if not priority and level is None:
+    def admit_one(
+        self, event: Any, priority: bool = False, level: str | None = None, *, is_caused: bool = False
+    ) -> bool | Wait | Commit:
+        """Let one event in (True, or the commit it waits for), refuse it, or say that it has to wait.
+
+        `is_caused`: a handler has published it, which may be one of another loop, or may have returned.
+        """
+        if not priority and level is None and not is_caused:
             admitted = self.fast_path.admit(event)
             if admitted is not False:
                 return admitted
@@ -288,7 +293,7 @@ class Admission:
         survives = self._durable.level(event_type, level)
         high = priority or event_type in HIGH_TYPES
         lane = "high" if high else "normal"
-        if event.event_id in self.seen and not self.again.is_elsewhere(event):
+        if self.again.is_known(event, survives):
             return self.again.meet(event, survives, answer)
         if event_type == KILL_SWITCH:
             return self._admit_kill_switch(event, survives, answer)
