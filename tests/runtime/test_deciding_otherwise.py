@@ -5,6 +5,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -631,3 +632,95 @@ def test_after_a_real_crash_the_order_of_the_first_life_stands_and_the_other_is_
         )
     else:
         assert found.stdout.splitlines()[-1] == "['life 2', 'life 2'] [] 0"
+
+
+@pytest.mark.parametrize("is_other_life", [False, True])
+def test_a_handler_that_hands_in_like_a_thread_is_told_on_its_own_bus_and_on_another_loops(
+    is_other_life: bool, tmp_path: Path
+):
+    """`publish_threadsafe` is how a handler reaches a bus that runs in another thread."""
+    told: list[str] = []
+    firm, gateway = MemoryJournal(), MemoryJournal()
+    there: list[EventBus] = []
+    ready, over = threading.Event(), threading.Event()
+
+    def run_gateway() -> None:
+        async def main() -> None:
+            journal = gateway.reopened() if there else gateway
+            async with a_bus(journal) as bus:
+                there.append(bus)
+                await bus.publish(Plan(size=0))  # its class is known from here on
+                ready.set()
+                await asyncio.to_thread(over.wait, 60)
+
+        asyncio.run(main())
+
+    async def decide(journal: Any, sizes: list[int], *, fails: bool) -> None:
+        async with a_bus(journal) as bus:
+
+            async def agent(_event: Any) -> None:
+                for target in (there[-1], bus):
+                    plan = Plan(size=sizes[0])
+                    try:
+                        assert await asyncio.wrap_future(target.publish_threadsafe(plan))
+                        assert plan.causation_id == "cause"
+                    except DecidedOtherwise:
+                        told.append("there" if target is not bus else "here")
+                sizes.pop(0)
+                if fails and len(sizes) == 1:
+                    raise ValueError("later")
+
+            bus.subscribe("signal", agent, name="llm", retry=TWICE)
+            await bus.publish(a_signal("m", event_id="cause"), level="memory")
+            await bus.join()
+            assert [letter.reason for letter in bus.dead_letters("llm")] == ["decided otherwise"][: len(told)]
+
+    def live(journal: Any, sizes: list[int], *, fails: bool) -> None:
+        ready.clear()
+        over.clear()
+        thread = threading.Thread(target=run_gateway)
+        thread.start()
+        assert ready.wait(60)
+        try:
+            asyncio.run(decide(journal, sizes, fails=fails))
+        finally:
+            over.set()
+            thread.join()
+
+    if is_other_life:
+        live(firm, [1], fails=False)
+        live(firm.reopened(), [2], fails=False)
+    else:
+        live(firm, [1, 2], fails=True)
+    assert told == ["there", "here"]
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+@virtual
+async def test_a_decision_of_a_call_that_has_ended_is_a_finding_whatever_becomes_of_the_error(
+    disk: Disk, swallows: bool
+):
+    sizes = iter((1, 2))
+    tasks: list[Any] = []
+    async with a_bus(disk.journal) as bus:
+
+        async def late() -> None:
+            await asyncio.sleep(10)
+            try:
+                await bus.publish(Plan(size=next(sizes)))
+            except DecidedOtherwise:
+                if not swallows:
+                    raise
+
+        async def agent(_event: Any) -> None:
+            tasks.append(asyncio.create_task(late()))
+            if len(tasks) == 1:
+                raise ValueError("later")
+
+        bus.subscribe("signal", agent, name="llm", retry=TWICE)
+        await bus.publish(a_signal("m"))
+        await asyncio.gather(asyncio.sleep(30), return_exceptions=True)
+        assert isinstance(tasks[1].exception(), type(None) if swallows else DecidedOtherwise)
+        assert bus.metrics.conflicts == 1
+        health = await bus.check_health()
+        assert health.status is EventBusHealthStatus.DEGRADED

@@ -81,8 +81,11 @@ class Publisher(Protocol):
         """Return True if an id was derived in the call that publishes, or in one of its tasks."""
         ...
 
-    def decide_otherwise(self, error: DecidedOtherwise) -> None:
-        """The call has made another event than the first time: let its event become a dead letter."""
+    def decide_otherwise(self, error: DecidedOtherwise) -> bool:
+        """The call has made another event than the first time: let its event become a dead letter.
+
+        False: it is too late for that, the call has ended.
+        """
         ...
 
 
@@ -130,8 +133,8 @@ class Caller(Protocol):
     batches_count: int
     task: "asyncio.Task[None]"
 
-    def decide_otherwise(self, error: DecidedOtherwise) -> None:
-        """Let the event of the current call become a dead letter when the call ends."""
+    def decide_otherwise(self, error: DecidedOtherwise) -> bool:
+        """Let the event of the current call become a dead letter when the call ends; False if it has."""
         ...
 
 
@@ -206,9 +209,13 @@ class Lineage:
             return False
         return self.call == self._derived_for and self._is_current()
 
-    def decide_otherwise(self, error: DecidedOtherwise) -> None:
+    def decide_otherwise(self, error: DecidedOtherwise) -> bool:
         """The call has made another event than the first time: let its event become a dead letter."""
-        self.worker.decide_otherwise(error)
+        return self.worker.decide_otherwise(error)
+
+    def freeze(self) -> "Frozen | None":
+        """Return the cause of what the handler hands in from here; None if it does not run here."""
+        return Frozen(self, branches=False) if self.running and self._is_current() else None
 
     def _is_current(self) -> bool:
         try:
@@ -240,17 +247,20 @@ class Lineage:
 
 
 class Frozen:
-    """The cause of what a spawned task publishes, fixed when it was spawned."""
+    """The cause of what a spawned task or a thread publishes, fixed when it was spawned.
+
+    A task has a branch of the ids that the call derives; what has none (`branches`) is the call itself.
+    """
 
     __slots__ = ("_call", "_cause", "_derivation", "_lineage", "bus")
 
     running = False
 
-    def __init__(self, lineage: Lineage) -> None:
+    def __init__(self, lineage: Lineage, *, branches: bool = True) -> None:
         self._cause = lineage.cause()
         self._lineage = lineage
         self._call = lineage.call
-        self._derivation = lineage.branch()
+        self._derivation = lineage.branch() if branches else lineage.derivation()
         self.bus = lineage.bus
 
     @property
@@ -280,17 +290,17 @@ class Frozen:
         """Return True if an id was derived in the call that spawned the task, or in one of its tasks."""
         return self._derivation is not None and self._derivation.has_made(event_id)
 
-    def decide_otherwise(self, error: DecidedOtherwise) -> None:
+    def decide_otherwise(self, error: DecidedOtherwise) -> bool:
         """Let the event of the call become a dead letter; not if it has ended, then it is settled."""
         loop = self._lineage.worker.task.get_loop()
-        if loop is not asyncio.get_running_loop():  # it has published on a bus of another thread
-            loop.call_soon_threadsafe(self._decide_otherwise, error)
-        else:
-            self._decide_otherwise(error)
+        if loop is asyncio.get_running_loop():
+            return self._decide_otherwise(error)
+        # It has published on a bus of another thread.
+        loop.call_soon_threadsafe(self._decide_otherwise, error)
+        return self.in_call
 
-    def _decide_otherwise(self, error: DecidedOtherwise) -> None:
-        if self.in_call:
-            self._lineage.decide_otherwise(error)
+    def _decide_otherwise(self, error: DecidedOtherwise) -> bool:
+        return self.in_call and self._lineage.decide_otherwise(error)
 
 
 current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=None)
