@@ -724,3 +724,54 @@ async def test_a_decision_of_a_call_that_has_ended_is_a_finding_whatever_becomes
         assert bus.metrics.conflicts == 1
         health = await bus.check_health()
         assert health.status is EventBusHealthStatus.DEGRADED
+
+
+@virtual
+async def test_tasks_of_tasks_have_ids_of_their_own_whichever_comes_first(disk: Disk):
+    """`asyncio.wait_for` makes a task of what it waits for, and that starts some together."""
+    outputs, delays_s = Desk(), [{"A": 1.0, "B": 2.0}, {"A": 2.0, "B": 1.0}]
+    async with a_bus(disk.journal) as bus:
+
+        async def order(symbol: str, delay_s: float) -> None:
+            await asyncio.sleep(delay_s)
+            await bus.publish(an_order(symbol))
+
+        async def decide() -> None:
+            await asyncio.gather(*(order(*item) for item in delays_s[0].items()))
+
+        async def agent(_event: Any) -> None:
+            await asyncio.wait_for(asyncio.create_task(decide()), 60)
+            delays_s.pop(0)
+            if delays_s:
+                raise ValueError("later")
+
+        bus.subscribe("signal", agent, name="llm", retry=TWICE)
+        bus.subscribe("order", outputs.on_event, name="outputs")
+        await bus.publish(a_signal("m"))
+        await bus.join()
+        assert bus.dead_letters("llm") == []
+        assert [event.order_id for event in outputs.handled] == ["A", "B"]
+
+
+@virtual
+async def test_a_task_that_a_callback_of_an_earlier_call_starts_is_of_no_call(disk: Disk):
+    """It would have the cause of whatever is handled by then, and shift the ids of that."""
+    outputs, tasks = Desk(), list[Any]()
+    async with a_bus(disk.journal) as bus:
+
+        async def stray() -> None:
+            await bus.publish(an_order("stray"))
+
+        async def agent(signal: Any) -> None:
+            loop = asyncio.get_running_loop()
+            if signal.source_agent == "first":
+                loop.call_later(5, lambda: tasks.append(loop.create_task(stray())))
+                return
+            await asyncio.sleep(10)
+
+        bus.subscribe("signal", agent, name="llm")
+        bus.subscribe("order", outputs.on_event, name="outputs")
+        await bus.publish_many([a_signal("first"), a_signal("second")])
+        await bus.join()
+        (order,) = outputs.handled
+        assert order.causation_id is None

@@ -69,6 +69,10 @@ class Publisher(Protocol):
         """Whether the call that publishes, or that spawned the task that does, has not ended."""
         ...
 
+    def fork(self) -> "Frozen | None":
+        """Return the cause of what is spawned now, with a branch of the ids that are derived."""
+        ...
+
     def cause(self) -> Cause | None:
         """Return the cause of a publication made now."""
         ...
@@ -214,19 +218,21 @@ class Lineage:
         return self.worker.decide_otherwise(error)
 
     def freeze(self) -> "Frozen | None":
-        """Return the cause of what the handler hands in from here; None if it does not run here."""
-        return Frozen(self, branches=False) if self.running and self._is_current() else None
+        """Return the call as a cause that stays what it is; None for code that does not run in it."""
+        if not (self.running and self._is_current()):
+            return None
+        return Frozen(self, self.cause(), self.call, self.derivation())
+
+    def fork(self) -> "Frozen | None":
+        """Return the cause of what is spawned now, with a branch of the call's ids; None as for `freeze`."""
+        frozen = self.freeze()
+        return None if frozen is None else frozen.fork()
 
     def _is_current(self) -> bool:
         try:
             return asyncio.current_task() is self.worker.task
         except RuntimeError:  # another thread
             return False
-
-    def branch(self) -> Derivation | None:
-        """Return what derives the ids of a task that the handler spawns now."""
-        found = self.derivation()
-        return None if found is None else found.branch()
 
     def derivation(self) -> Derivation | None:
         """Return what derives ids in the current call; None if they are not to be derived."""
@@ -247,21 +253,29 @@ class Lineage:
 
 
 class Frozen:
-    """The cause of what a spawned task or a thread publishes, fixed when it was spawned.
-
-    A task has a branch of the ids that the call derives; what has none (`branches`) is the call itself.
-    """
+    """The cause of what a spawned task or a thread publishes, fixed when it was spawned."""
 
     __slots__ = ("_call", "_cause", "_derivation", "_lineage", "bus")
 
     running = False
 
-    def __init__(self, lineage: Lineage, *, branches: bool = True) -> None:
-        self._cause = lineage.cause()
+    def __init__(
+        self, lineage: Lineage, cause: Cause | None, call: CallId, derivation: Derivation | None
+    ) -> None:
+        self._cause = cause
         self._lineage = lineage
-        self._call = lineage.call
-        self._derivation = lineage.branch() if branches else lineage.derivation()
+        self._call = call
+        self._derivation = derivation
         self.bus = lineage.bus
+
+    def fork(self) -> "Frozen":
+        """Return the cause of what is spawned now, with a branch of the ids.
+
+        Once the call has ended ids are branched no more: what goes on for ever would have ever more branches.
+        """
+        if self._derivation is None or not self.in_call:
+            return self
+        return Frozen(self._lineage, self._cause, self._call, self._derivation.branch())
 
     @property
     def subscription(self) -> str:
@@ -390,11 +404,12 @@ class Tracker:
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
         """Make a task."""
         who = current.get()
-        if isinstance(who, Lineage) and who.running and options.get("context") is None:
+        if who is not None and options.get("context") is None:
+            forked = who.fork()
             context = copy_context()
-            context.run(current.set, Frozen(who))
+            context.run(current.set, forked)
             options["context"] = context
-            self.calls += 1
+            self.calls += forked is not None
         if self.before is not None:
             return self.before(loop, coro, **options)
         return asyncio.Task(coro, loop=loop, **options)

@@ -13,7 +13,7 @@ from inspect import isawaitable
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from openoutcry.runtime.delivery.causation import Frozen, Lineage, current
+from openoutcry.runtime.delivery.causation import Lineage, current
 from openoutcry.runtime.delivery.loops import Drive, check_result
 
 Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
@@ -77,7 +77,7 @@ def in_thread(
         loop = asyncio.get_running_loop()
         for event in events:
             context = copy_context()
-            context.run(current.set, Frozen(lineage, branches=False))
+            context.run(current.set, lineage.freeze())
             future = loop.run_in_executor(thread, _call, context, handler, event)
             error, result = await _end_of(future, guard, on_left)
             if error is not None:
