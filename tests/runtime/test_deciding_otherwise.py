@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -574,6 +575,7 @@ CHILD = """
 import asyncio, os, sys
 from openoutcry import *
 from openoutcry.events import new_event_id
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ClassVar
 life, path, outbox = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "outbox"
@@ -728,7 +730,7 @@ async def test_a_decision_of_a_call_that_has_ended_is_a_finding_whatever_becomes
 
 @virtual
 async def test_tasks_of_tasks_have_ids_of_their_own_whichever_comes_first(disk: Disk):
-    """`asyncio.wait_for` makes a task of what it waits for, and that starts some together."""
+    """On 3.11 `asyncio.wait_for` makes a task of what it waits for, which may start some together."""
     outputs, delays_s = Desk(), [{"A": 1.0, "B": 2.0}, {"A": 2.0, "B": 1.0}]
     async with a_bus(disk.journal) as bus:
 
@@ -740,7 +742,7 @@ async def test_tasks_of_tasks_have_ids_of_their_own_whichever_comes_first(disk: 
             await asyncio.gather(*(order(*item) for item in delays_s[0].items()))
 
         async def agent(_event: Any) -> None:
-            await asyncio.wait_for(asyncio.create_task(decide()), 60)
+            await asyncio.create_task(decide())
             delays_s.pop(0)
             if delays_s:
                 raise ValueError("later")
@@ -775,3 +777,92 @@ async def test_a_task_that_a_callback_of_an_earlier_call_starts_is_of_no_call(di
         await bus.join()
         (order,) = outputs.handled
         assert order.causation_id is None
+        assert len(order.event_id.partition("-")[0]) == 16, "a derived one has 26 digits there"
+
+
+OWN_POOL = ThreadPoolExecutor(2)
+
+
+async def by_to_thread(make: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.to_thread(make, *arguments)
+
+
+async def by_default_pool(make: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, make, *arguments)
+
+
+async def by_own_pool(make: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(OWN_POOL, make, *arguments)
+
+
+@pytest.mark.parametrize("way", [by_to_thread, by_default_pool, by_own_pool])
+@pytest.mark.parametrize("together", [False, True])
+def test_what_a_handler_has_made_in_threads_is_published_once(way: Any, together: bool):
+    """CONTRACT 12, 18: an agent computes beside the loop, and the second time the threads end in another order."""
+    outputs, calls = Desk(), list[int]()
+    first, second = threading.Event(), threading.Event()
+
+    def make(symbol: str, after: threading.Event | None, then: threading.Event | None) -> Any:
+        if after is not None:
+            assert after.wait(60)
+        made = an_order(symbol)
+        if then is not None:
+            then.set()
+        return made
+
+    async def main() -> None:
+        async with a_bus(MemoryJournal()) as bus:
+
+            async def agent(_event: Any) -> None:
+                calls.append(1)
+                if not together:
+                    made: Any = [await way(make, symbol, None, None) for symbol in ("A", "B")]
+                elif len(calls) == 1:
+                    made = await asyncio.gather(way(make, "A", None, first), way(make, "B", first, None))
+                else:
+                    made = await asyncio.gather(way(make, "A", second, None), way(make, "B", None, second))
+                for order in made:
+                    assert await bus.publish(order)
+                if len(calls) == 1:
+                    raise ValueError("later")
+
+            bus.subscribe("signal", agent, name="llm", retry=TWICE)
+            bus.subscribe("order", outputs.on_event, name="outputs")
+            await bus.publish(a_signal("m", event_id="cause"))
+            await bus.join()
+            assert bus.dead_letters("llm") == []
+
+    asyncio.run(main())
+    assert [(order.order_id, order.causation_id) for order in outputs.handled] == [
+        ("A", "cause"),
+        ("B", "cause"),
+    ]
+    assert len(calls) == 2
+
+
+def test_the_loops_own_way_to_threads_is_back_after_the_stop_and_processes_get_what_they_can_read():
+    handed: list[Any] = []
+
+    class Pool(Executor):
+        def submit(self, function: Any, /, *arguments: Any, **_options: Any) -> Any:
+            handed.append(function)
+            future: Future[Any] = Future()
+            future.set_result(function(*arguments))
+            return future
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.run_in_executor
+        async with a_bus(MemoryJournal()) as bus:
+
+            async def agent(_event: Any) -> None:
+                assert await loop.run_in_executor(Pool(), len, "abc") == 3
+
+            bus.subscribe("signal", agent, name="llm", retry=RetryPolicy(attempts=1))
+            await bus.publish(a_signal("m"))
+            await bus.join()
+            assert bus.dead_letters("llm") == []
+        assert handed == [len]
+        assert loop.run_in_executor == before
+
+    asyncio.run(main())

@@ -8,14 +8,19 @@ factory that it finds.
 """
 
 import asyncio
-from contextvars import ContextVar, copy_context
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import DecidedOtherwise
 from openoutcry.events import Derivation, Event, stamp
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.ownership import running_loop
+
+_TO_POOL: Final = "run_in_executor"
 
 CallId = tuple[int, int]
 """Differs from call to call of a worker: how many batches it has begun, and the event's place in its lane."""
@@ -386,18 +391,22 @@ def needs_care(bus: Bus, *event_ids: str) -> bool:
 class Tracker:
     """The task factory of a loop: freezes the cause for spawned tasks, then does what the one before did.
 
+    It does the same for what is handed to a pool of threads.
+
     Attributes:
         before: The task factory that was installed before.
+        pool_before: The loop's own `run_in_executor`.
         users: Buses that run on the loop.
         calls: Handler calls that are running on the loop, plus one for each task that a handler ever spawned:
             while it is 0, no publication has a cause, and there is no need to look for one.
 
     """
 
-    __slots__ = ("before", "calls", "users")
+    __slots__ = ("before", "calls", "pool_before", "users")
 
-    def __init__(self, before: Any) -> None:
+    def __init__(self, before: Any, pool_before: Any = None) -> None:
         self.before = before
+        self.pool_before = pool_before
         self.users = 0
         self.calls = 0
 
@@ -414,13 +423,38 @@ class Tracker:
             return self.before(loop, coro, **options)
         return asyncio.Task(coro, loop=loop, **options)
 
+    def to_pool(self, executor: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Do what `run_in_executor` of the loop does, for `asyncio.to_thread` and others."""
+        who = current.get()
+        is_in_threads = executor is None or isinstance(executor, ThreadPoolExecutor)
+        is_asked = who is not None and is_in_threads and running_loop() and asyncio.current_task()
+        forked = who.fork() if who is not None and is_asked else None
+        if forked is None:
+            return self.pool_before(executor, function, *arguments)
+        return self.pool_before(executor, _caused, forked, function, *arguments)
+
+
+def _caused(who: Frozen, function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a thread: call a function that a handler has handed in. `to_thread` has it run in a context."""
+    context = getattr(getattr(function, "func", None), "__self__", None)
+    if isinstance(context, Context):
+        context.run(current.set, who)
+        return function(*arguments)
+    before = current.set(who)
+    try:
+        return function(*arguments)
+    finally:
+        current.reset(before)
+
 
 def install(loop: asyncio.AbstractEventLoop) -> Tracker:
     """Freeze causes for the tasks that handlers spawn on `loop`. Counted: each call needs its `uninstall`."""
     factory = loop.get_task_factory()
-    tracker = factory if isinstance(factory, Tracker) else Tracker(factory)
+    tracker = factory if isinstance(factory, Tracker) else Tracker(factory, loop.run_in_executor)
     if tracker is not factory:
         loop.set_task_factory(tracker)
+        if hasattr(loop, "__dict__"):
+            vars(loop)[_TO_POOL] = tracker.to_pool
     tracker.users += 1
     return tracker
 
@@ -432,3 +466,5 @@ def uninstall(loop: asyncio.AbstractEventLoop) -> None:
         factory.users -= 1
         if not factory.users:
             loop.set_task_factory(factory.before)
+            if getattr(loop, _TO_POOL) == factory.to_pool:
+                vars(loop)[_TO_POOL] = factory.pool_before
