@@ -62,7 +62,7 @@ def made(event_id: str) -> Any:
             round_id=round_id,
         )
     if kind == "kill_switch":
-        return KillSwitchEvent(event_id=event_id)
+        return KillSwitchEvent(event_id=event_id, scope=event_id)  # so that none stands for another
     return MarketDataEvent(event_id=event_id, symbol="ES", price=1.0)
 
 

@@ -17,6 +17,7 @@ import tracemalloc
 from collections import Counter
 from concurrent.futures import Future
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -170,6 +171,7 @@ class Firm:
         self.kills: dict[str, list[float]] = {"loop": [], "thread": []}
         self.rss_most = 0
         self._began: dict[str, float] = {}
+        self._drills = count()
         self._over = threading.Event()
         self._target_per_s = self._waited_share = self._model_s = 0.0
         mix = ["market_data", "order", "fill"]
@@ -243,7 +245,8 @@ class Firm:
 
     def _kill(self, source: str) -> KillSwitchEvent:
         self.tally.asked()
-        event = KillSwitchEvent(triggered_by=source, reason="drill")
+        scope = f"drill-{next(self._drills)}"  # one of its own, so that none stands for another
+        event = KillSwitchEvent(triggered_by=source, reason="drill", scope=scope)
         self._began[event.event_id] = time.perf_counter()
         return event
 

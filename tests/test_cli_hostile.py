@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from openoutcry.cli import console, main, watching
+from openoutcry.core.halts import Halt
 from openoutcry.events import encode
 from openoutcry.journals import SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level
@@ -62,7 +63,8 @@ def fill(path: Path) -> None:
         for position, entry in enumerate(entries, 1)
     ]
     cursors = [CursorState(subscription=name, lane="normal", floor=0, takes=("*", EVIL))]
-    changes = Changes(cursors=cursors, buried=letters)
+    halt = Halt(scope=f"scope {EVIL}", event_id=f"k {EVIL}", by=EVIL, reason=EVIL, since_ns=START_NS)
+    changes = Changes(cursors=cursors, buried=letters, halts=[halt])
     with SqliteJournal(path) as journal:
         journal.write(entries, changes)
         journal.sync()
@@ -82,6 +84,7 @@ READ = [
     ["pending", "--list"],
     ["dlq", "list"],
     ["cursors", "list"],
+    ["halts"],
     ["recover", "--dry-run"],
     ["verify"],
     ["stats"],
@@ -93,6 +96,7 @@ CHANGE = [
     ["cursors", "reassign", f"sub {EVIL}", f"new {EVIL}"],
     ["cursors", "drop", f"sub {EVIL}"],
     ["dlq", "drop", "--all"],
+    ["halts", "--release-scope", f"scope {EVIL}", "--reason", f"why {EVIL}"],
     ["retire", "--keep-count", "1"],
     ["vacuum"],
 ]

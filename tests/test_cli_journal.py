@@ -22,18 +22,20 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from openoutcry import EventBus, PersistenceConfig
 from openoutcry.cli import doctor, main
 from openoutcry.cli.console import progress
 from openoutcry.cli.doctor import is_unsafe
 from openoutcry.cli.journal.options import AGE, INSTANT
 from openoutcry.cli.journal.showing import time_of
+from openoutcry.core.halts import Halt
 from openoutcry.core.retries import DeadLetter
-from openoutcry.events import encode
+from openoutcry.events import decode, encode
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.dead_letters import REDRIVE, REDRIVE_ANEW
-from openoutcry.trading import MarketDataEvent
+from openoutcry.trading import KillSwitchEvent, MarketDataEvent
 
 LIMIT_S = 300
 KEY = b"k" * 32
@@ -654,6 +656,7 @@ def test_a_running_bus_redrives_and_drops_itself_and_nobody_else_writes(firm: Pa
         ["dlq", "redrive", "--all"],
         ["dlq", "drop", "--all"],
         ["cursors", "drop", "risk"],
+        ["halts", "--release-scope", "firm", "--reason", "over"],
         ["cursors", "reassign", "risk", "r"],
         ["retire", "--keep-count", "1"],
         ["vacuum"],
@@ -1020,6 +1023,7 @@ READERS = [
     ["recover", "--dry-run"],
     ["dlq", "list"],
     ["cursors", "list"],
+    ["halts"],
 ]
 WRITERS = [
     ["dlq", "redrive", "--all"],
@@ -1176,6 +1180,113 @@ def test_everything_that_reads_works_beside_a_running_bus(firm: Path) -> None:
         for verb in READERS:
             result = on(firm, verb)
             assert result.exit_code == 0, (verb, result.output)
+
+
+# -- kill switches -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def halted(firm: Path) -> Path:
+    """Three active kill switches: two of ES, one of the firm."""
+    kills = [
+        KillSwitchEvent(event_id=f"k-{n}", scope=scope, source_agent="risk", reason="loss \x1b[31mlimit")
+        for n, scope in enumerate(["ES", "ES", "firm"])
+    ]
+    entries = [Entry(kill.event_id, encode(kill), lane="control", wall_ns=START_NS) for kill in kills]
+    halts = [
+        Halt(scope=k.scope, event_id=k.event_id, by=k.source_agent, reason=k.reason, since_ns=START_NS)
+        for k in kills
+    ]
+    with SqliteJournal(firm) as journal:
+        book = CursorState(subscription="book", lane="control", floor=14, takes=("*",))
+        journal.write(entries, Changes(halts=halts, cursors=[book]))
+    return firm
+
+
+def ids_in(path: Path) -> list[str]:
+    with JournalReader(path) as reader:
+        return [halt.event_id for halt in reader.halts()]
+
+
+def test_halts_lists_what_is_active_and_does_nothing_to_a_terminal(halted: Path) -> None:
+    said = done("halts", halted)
+    assert "\x1b" not in said
+    assert "2025-11-24T16:00:00.000" in said
+    assert [line.split()[0] for line in said.splitlines()[-3:]] == ["ES", "ES", "firm"]
+    found = rows_of(done("halts", halted, "--json"))
+    assert [row["event_id"] for row in found] == ["k-0", "k-1", "k-2"]
+    assert found[0]["since_ns"] == START_NS
+    assert "halted        ES, firm" in call("status", halted).stdout
+    assert len(json.loads(call("status", halted, "--json").stdout)["halts"]) == 3
+
+
+def test_nothing_active_is_said(firm: Path) -> None:
+    assert done("halts", firm) == "no kill switch is active\n"
+
+
+def test_the_owner_of_a_stopped_journal_releases_with_an_event_that_the_next_start_delivers(
+    halted: Path,
+) -> None:
+    said = done("halts", halted, "--release", "k-1", "--reason", "reviewed")
+    assert said == "1 kill switch released in the journal: the next start delivers it\n"
+    assert ids_in(halted) == ["k-0", "k-2"]
+    with JournalReader(halted) as reader:
+        (entry,) = reader.tail(1)
+        assert reader.verify().intact
+    event = decode(entry.payload)
+    assert (entry.lane, event.activated, event.scope, event.releases) == ("control", False, "ES", ("k-1",))
+    assert (event.reason, event.source_agent) == ("reviewed", "operator")
+    done("halts", halted, "--release-scope", "ES", "--reason", "all of it")
+    assert ids_in(halted) == ["k-2"]
+
+    async def start() -> list[Any]:
+        bus, seen = EventBus(persistence_config=PersistenceConfig(path=halted, socket=False)), []
+        bus.subscribe("kill_switch", seen.append, name="book")
+        async with bus:
+            assert [halt.event_id for halt in bus.halted("ES")] == ["k-2"]
+            await bus.join()
+        return seen
+
+    seen = asyncio.run(start())
+    assert [e.releases for e in seen if not e.activated] == [("k-1",), ("k-0",)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--release", "k-9", "--reason", "x"], "k-9"),
+        (["--release", "k-0", "--release", "k-2", "--reason", "x"], "not of one scope"),
+        (["--release", "k-2", "--release-scope", "ES", "--reason", "x"], "k-2"),
+        (["--release-scope", "NQ", "--reason", "x"], "'NQ'"),
+        (["--release-scope", "ES"], "--reason"),
+        (["--release-scope", "ES", "--reason", ""], "--reason"),
+        (["--reason", "x"], "what to release"),
+    ],
+)
+def test_a_release_that_makes_no_sense_is_one_line_and_releases_nothing(
+    halted: Path, options: list[str], said: str
+) -> None:
+    assert said in one_line(call("halts", halted, *options))
+    assert len(ids_in(halted)) == 3
+
+
+@pytest.mark.parametrize("name", [None, "operator"])
+def test_a_running_bus_releases_only_with_a_control_releaser(halted: Path, name: str | None) -> None:
+    async def scene() -> tuple[Result, int]:
+        config = PersistenceConfig(path=halted)
+        async with EventBus(persistence_config=config, control_releaser=name) as bus:
+            result = await asyncio.to_thread(
+                call, "halts", halted, "--release-scope", "ES", "--reason", "reviewed"
+            )
+            return result, len(bus.halted("ES"))
+
+    result, left = asyncio.run(scene())
+    if name is None:
+        assert "control_releaser" in one_line(result)
+        assert left == 3
+    else:
+        assert result.stdout == "2 kill switches released by the running bus\n"
+        assert left == 1
 
 
 @pytest.mark.parametrize("verb", [("history",), ("export", "-o", "out.jsonl"), ("dlq", "list"), ("tail",)])

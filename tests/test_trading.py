@@ -152,6 +152,7 @@ LISTS = [
     (ValidatedDecisionEvent, ["compliance_checks"]),
     (RiskAlertEvent, ["affected_positions"]),
     (SurveillanceAlertEvent, ["order_ids"]),
+    (KillSwitchEvent, ["releases"]),
 ]
 FLAGS = [
     (ValidatedDecisionEvent, ["approved"]),

@@ -19,6 +19,7 @@ from openoutcry.config import (
 )
 from openoutcry.core.barrier import Verdict
 from openoutcry.core.breaker import BreakerConfig
+from openoutcry.core.halts import Halt
 from openoutcry.core.health import EventBusHealthStatus, Finding, HealthCheckResult
 from openoutcry.core.ledger import Ledger, LedgerRow
 from openoutcry.core.outcome import RoundOutcome, Status
@@ -58,6 +59,7 @@ from openoutcry.events import (
     timestamp_ns,
 )
 from openoutcry.journals import EventPersistence
+from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.api.inspection import Envelope
 from openoutcry.runtime.delivery.subscription import Subscription, SubscriptionStats
@@ -126,6 +128,7 @@ __all__ = [
     "ForkedBus",
     "Gate",
     "GreeksUpdateEvent",
+    "Halt",
     "HealthCheckConfig",
     "HealthCheckResult",
     "IllegalTransition",
@@ -148,6 +151,7 @@ __all__ = [
     "PersistenceConfig",
     "PublishError",
     "Receipt",
+    "Releaser",
     "RetryPolicy",
     "RiskAlertEvent",
     "RollCompleteEvent",

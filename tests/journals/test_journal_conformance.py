@@ -5,6 +5,7 @@ import json
 import pytest
 from journal_kit import NOON_NS, Factory, entries, entry, payloads
 
+from openoutcry.core.halts import Halt
 from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.events import decode, encode
 from openoutcry.ports import (
@@ -447,3 +448,39 @@ def test_idle_work_comes_to_an_end(factory: Factory) -> None:
     if isinstance(journal, FileJournal):
         assert sum(1 for _ in iter(journal.idle, False)) < 1000
     assert json.loads(journal.tail(1)[0].payload)["event_type"] == "note"
+
+
+# Active kill switches
+
+
+def test_halts_are_saved_with_the_entries_of_the_commit_and_replaced_and_released(journal: Journal) -> None:
+    firm = Halt(scope="firm", event_id="k-1", by="risk", reason="drawdown \u20ac", since_ns=NOON_NS)
+    others = Halt(scope="ES", event_id="", by="desk", since_ns=NOON_NS, count=7)
+    journal.write([entry("k-1", lane="control")], Changes(halts=[firm, others]))
+    assert journal.halts() == [others, firm]
+    more = Halt(scope="ES", event_id="", by="desk", since_ns=NOON_NS, count=8)
+    journal.write((), Changes(halts=[more], released=[("firm", "k-1"), ("ES", "unknown")]))
+    assert journal.halts() == [more]
+
+
+def test_a_halt_that_is_released_and_begun_in_one_commit_is_active(journal: Journal) -> None:
+    halt = Halt(scope="ES", event_id="k-1")
+    journal.write((), Changes(halts=[halt], released=[("ES", "k-1")]))
+    assert journal.halts() == [halt]
+
+
+def test_retention_does_not_touch_halts(journal: Journal) -> None:
+    halt = Halt(scope="firm", event_id="k-1")
+    journal.write([entry("k-1", lane="control")], Changes(halts=[halt]))
+    journal.write(entries(3))
+    while journal.retire(keep_count=1):
+        pass
+    assert journal.first > 1
+    assert journal.halts() == [halt]
+
+
+def test_text_that_no_database_takes_does_not_keep_a_halt_out(journal: Journal) -> None:
+    journal.write((), Changes(halts=[Halt(scope="firm", event_id="k-1", reason="half \ud800")]))
+    (found,) = journal.halts()
+    assert found.event_id == "k-1"
+    assert "half" in found.reason

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from journal_kit import entries, entry, payloads
 
+from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull, JournalLocked
 from openoutcry.events import encode
-from openoutcry.journals import JournalReader, SqliteJournal, migration, recover_into, schema
+from openoutcry.journals import JournalReader, SqliteJournal, migration, recover_into, saved, schema
 from openoutcry.journals.engines import Connection, EngineName, connect
 from openoutcry.journals.rows import Chain, pack
-from openoutcry.ports import Entry, Level
+from openoutcry.ports import Changes, Entry, Level
 from openoutcry.trading import FillEvent
 
 VERSION_1 = [
@@ -53,8 +54,22 @@ WRITTEN: list[list[Entry]] = [
     [entry(lane="control"), entry(lane="high")],
     entries(2),
 ]
+HALT = Halt(scope="firm", event_id="k-1", by="risk", reason="drawdown", since_ns=12)
+OTHER = Halt(scope="ES", event_id="k-2", by="risk")
 URGENT = [5, 47, 48, 49]
 """Where the entries of the lanes control and high stand."""
+
+
+def make_version_2(path: Path) -> Path:
+    """Write a file as version 2 did: one of version 1, brought up by one step."""
+    make_version_1(path)
+    db = connect(path, "sqlite3", "rw")
+    db.run("BEGIN")
+    migration.STEPS[2](db, path)
+    db.run("PRAGMA user_version = 2")
+    db.run("COMMIT")
+    db.close()
+    return path
 
 
 def make_version_1(path: Path, key: bytes | None = None) -> Path:
@@ -154,6 +169,97 @@ def test_a_migrated_file_has_the_tables_of_a_new_one(old: Path, tmp_path: Path) 
         return found
 
     assert columns(old) == columns(tmp_path / "new.db")
+
+
+def test_a_file_of_version_2_gets_the_tables_of_version_3_when_it_is_opened_for_writing(
+    path: Path, engine: EngineName
+) -> None:
+    make_version_2(path)
+    before = dump(path)
+    with JournalReader(path, engine=engine) as reader:
+        assert reader.halts() == []
+        assert reader.verify().intact
+    assert (dump(path), version(path)) == (before, 2)
+    with SqliteJournal(path, engine=engine) as journal:
+        assert journal.halts() == []
+        journal.write([entry(lane="control")], Changes(halts=[HALT]))
+        assert [e.position for e in journal.read_urgent(0, 100)] == [*URGENT, 52]
+    assert version(path) == schema.SCHEMA_VERSION
+    with JournalReader(path, engine=engine) as reader:
+        assert reader.halts() == [HALT]
+        assert reader.verify().intact
+
+
+def test_a_file_of_version_2_can_be_recovered_from(path: Path, tmp_path: Path) -> None:
+    recovered = recover_into(make_version_2(path), tmp_path / "new.db")
+    assert (recovered.entries, recovered.lost, recovered.beside) == (51, (), ())
+    assert version(tmp_path / "new.db") == schema.SCHEMA_VERSION
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 32])
+def test_what_stands_in_the_new_tables_is_verified_and_carried_by_a_recovery(
+    path: Path, tmp_path: Path, key: bytes | None
+) -> None:
+    """Tombstones and snapshots are not written yet; whoever reads such a file keeps them."""
+    new = tmp_path / "new.db"
+    with SqliteJournal(path, key=key) as journal:
+        journal.write(entries(3), Changes(halts=[HALT]))
+    db, chain = sqlite3.connect(path, isolation_level=None), Chain(key)
+    tombstone = saved.sealed(("book", 2), chain)
+    snapshot = saved.sealed(("book", '{"normal":[2,[]]}', 5, "bytes", b"\x00state\xff"), chain)
+    db.execute("INSERT INTO tombstones VALUES(?, ?, ?)", tombstone)
+    db.execute("INSERT INTO snapshots VALUES(?, ?, ?, ?, ?, ?)", snapshot)
+    db.close()
+    with JournalReader(path, key=key) as reader:
+        assert reader.verify().intact
+    assert recover_into(path, new, key=key).beside == ()
+    with SqliteJournal(new, key=key) as journal:
+        assert journal.halts() == [HALT]
+    db = sqlite3.connect(new)
+    assert db.execute("SELECT * FROM tombstones").fetchall() == [tombstone]
+    assert db.execute("SELECT * FROM snapshots").fetchall() == [snapshot]
+    db.close()
+
+
+@pytest.mark.parametrize("table", ["halts", "tombstones", "snapshots"])
+def test_a_damaged_row_of_the_new_tables_is_found_and_the_others_are_carried(
+    path: Path, tmp_path: Path, table: str
+) -> None:
+    with SqliteJournal(path) as journal:
+        journal.write(entries(1), Changes(halts=[HALT, OTHER]))
+    db = sqlite3.connect(path, isolation_level=None)
+    for name in ("one", "two"):
+        db.execute("INSERT INTO tombstones VALUES(?, ?, ?)", saved.sealed((name, 2), Chain()))
+        snapshot = saved.sealed((name, "{}", 5, "json", b"1"), Chain())
+        db.execute("INSERT INTO snapshots VALUES(?, ?, ?, ?, ?, ?)", snapshot)
+    first = db.execute(
+        f"SELECT min({'scope' if table == 'halts' else 'subscription'}) FROM {table}"
+    ).fetchone()
+    column = {"halts": "reason", "tombstones": "position", "snapshots": "state"}[table]
+    key = "scope" if table == "halts" else "subscription"
+    db.execute(f"UPDATE {table} SET {column} = 17 WHERE {key} = ?", first)
+    db.close()
+    with JournalReader(path) as reader:
+        told = [problem.what for problem in reader.verify().problems]
+    assert len(told) == 1
+    assert f"a row of {table} ({first[0]!r}) is damaged" in told[0]
+    recovered = recover_into(path, tmp_path / "new.db")
+    assert recovered.entries == 1
+    assert [what.split(":")[0] for what in recovered.beside] == [table]
+    db = sqlite3.connect(tmp_path / "new.db")
+    counts = {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in schema.CARRIED}
+    db.close()
+    assert counts == {name: 2 - (name == table) for name in schema.CARRIED}
+
+
+def test_a_damaged_halt_is_an_error_and_never_fewer_halts(path: Path) -> None:
+    with SqliteJournal(path) as journal:
+        journal.write(entries(1), Changes(halts=[HALT]))
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("UPDATE halts SET scope = 'other'")
+    db.close()
+    with SqliteJournal(path) as journal, pytest.raises(JournalCorrupt, match="a row of halts"):
+        journal.halts()
 
 
 def test_a_file_is_migrated_once(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:

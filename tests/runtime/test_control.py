@@ -19,17 +19,17 @@ import uvloop
 
 from openoutcry.config import PersistenceConfig
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import ConfigError, JournalError, JournalLocked, NotSubscribed
+from openoutcry.errors import ConfigError, JournalError, JournalLocked, NotAuthorised, NotSubscribed
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.control import server as server_module
 from openoutcry.runtime.control.client import Answer, ask
-from openoutcry.runtime.control.requests import VERBS, Plain, Verb
+from openoutcry.runtime.control.requests import VERBS, Plain, Verb, releasing
 from openoutcry.runtime.control.server import CLIENTS_MAX, REQUEST_BYTES_MAX, ControlServer, socket_path
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.dead_letters import REDRIVE
-from openoutcry.trading import FillEvent, OrderSide
+from openoutcry.trading import FillEvent, KillSwitchEvent, OrderSide
 
 LIMIT_S = 300
 
@@ -228,7 +228,34 @@ def test_a_request_reaches_the_bus_and_its_result_comes_back(
 
 
 def test_every_verb_is_tried_here() -> None:
-    assert {verb for verb, *_ in ASKED} | {"drop_cursor"} == set(VERBS)
+    assert {verb for verb, *_ in ASKED} | {"drop_cursor", "release"} == set(VERBS)
+
+
+def test_kill_switches_are_released_only_by_the_releaser_that_the_bus_was_given(journal: Path) -> None:
+    """CONTRACT 36."""
+    bus = EventBus(control_releaser="operator")
+    with pytest.raises(NotAuthorised):
+        bus.releaser("operator")
+
+    async def scene(at: Open) -> None:
+        asked = {"scope": "ES", "reason": "reviewed"}
+        answer = await at.ask("release", **asked)
+        assert answer is not None
+        assert "control_releaser" in answer.error
+        async with bus:
+            await bus.publish(KillSwitchEvent(scope="ES"))
+            await bus.publish(KillSwitchEvent(scope="ES", event_id="k-2"))
+            at.server.verbs["release"] = releasing(bus._lifecycle._releaser)
+            assert await at.ask("release", ids=["k-2"], reason="reviewed") == Answer(ok=True, result=1)
+            assert len(bus.halted("ES")) == 1
+            assert await at.ask("release", **asked) == Answer(ok=True, result=1)
+            assert not bus.halted("ES")
+            for wrong in ({"scope": "ES", "reason": ""}, {"ids": ["k-9"], "reason": "x"}, {"scope": "ES"}):
+                answer = await at.ask("release", **wrong)
+                assert answer is not None
+                assert not answer.ok
+
+    play(journal, scene)
 
 
 def test_what_the_bus_refuses_comes_back_as_class_and_message(journal: Path) -> None:

@@ -122,8 +122,8 @@ async def test_an_abandoned_call_counts_once_when_it_is_abandoned():
 async def test_a_call_for_a_kill_switch_counts():
     async with EventBus() as bus:
         bus.subscribe(EventType.KILL_SWITCH, slow, name="agent")
-        for _ in range(3):
-            await bus.publish(a_kill())
+        for scope in ("ES", "NQ", "YM"):
+            await bus.publish(a_kill(scope=scope))
         await bus.join()
         assert of(bus)["duration"]["count"] == of(bus)["latency"]["count"] == 3
         assert of(bus)["duration"]["p50_us"] == pytest.approx(20 * MS_US, rel=0.13)

@@ -243,4 +243,5 @@ async def test_not_any_agent_may_take_the_kill_switch_back():
     async with EventBus(kill_switch_releasers={"risk-officer"}) as bus:
         with pytest.raises(NotAuthorised):
             await bus.publish(a_kill(activated=False, source_agent="momentum"))
-        assert await bus.publish(a_kill(activated=False, source_agent="risk-officer"))
+        with pytest.warns(DeprecationWarning, match="take bus.releaser"):
+            assert await bus.publish(a_kill(activated=False, source_agent="risk-officer"))

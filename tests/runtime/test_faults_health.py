@@ -189,7 +189,8 @@ async def test_only_who_may_can_release_a_kill_switch():
         assert await bus.publish(a_kill(source_agent="anybody"))
         with pytest.raises(NotAuthorised):
             await bus.publish(a_kill(activated=False, source_agent="momentum"))
-        assert await bus.publish(a_kill(activated=False, source_agent="risk"))
+        with pytest.warns(DeprecationWarning, match="take bus.releaser"):
+            assert await bus.publish(a_kill(activated=False, source_agent="risk"))
 
 
 def test_a_kill_switch_of_a_thread_gets_through_beside_a_loop_that_is_busy_with_short_slices():

@@ -146,7 +146,8 @@ async def test_kill_switches_arrive_in_their_order_one_at_a_time():
     async with EventBus(kill_switch_releasers={"risk"}) as bus:
         bus.subscribe("kill_switch", desk.on_event)
         events = [a_kill(), a_kill(activated=False, source_agent="risk"), a_kill(scope="ES")]
-        await bus.publish_many(events)
+        with pytest.warns(DeprecationWarning, match="take bus.releaser"):
+            await bus.publish_many(events)
         await bus.join()
         assert desk.handled == events
         assert desk.most_at_once == 1
@@ -297,7 +298,7 @@ async def test_a_kill_switch_is_never_too_old():
     desk = Desk(takes_s=10)
     async with EventBus() as bus:
         bus.subscribe("kill_switch", desk.on_event, max_age_s=1, overflow="conflate")
-        await bus.publish_many([a_kill() for _ in range(3)])
+        await bus.publish_many([a_kill(scope=scope) for scope in ("ES", "NQ", "YM")])
         await bus.join()
         assert len(desk.handled) == 3
 
@@ -321,7 +322,8 @@ async def test_only_named_sources_may_release_the_kill_switch(source):
             await asyncio.wrap_future(bus.publish_threadsafe(release))
         with pytest.raises(NotAuthorised):
             await bus.publish(release, True)
-        assert await bus.publish(a_kill(activated=False, source_agent="risk"))
+        with pytest.warns(DeprecationWarning, match="take bus.releaser"):
+            assert await bus.publish(a_kill(activated=False, source_agent="risk"))
         await bus.join()
         assert [(e.activated, e.source_agent) for e in desk.handled] == [(False, "risk")]
 
@@ -350,7 +352,8 @@ async def test_a_release_of_the_users_own_class_needs_leave_too():
         assert await bus.publish(Halt("1"))
         with pytest.raises(NotAuthorised):
             await bus.publish(Halt("2", activated=False))
-        assert await bus.publish(Halt("3", activated=False, source_agent="risk"))
+        with pytest.warns(DeprecationWarning, match="take bus.releaser"):
+            assert await bus.publish(Halt("3", activated=False, source_agent="risk"))
         await bus.join()
         assert [e.event_id for e in desk.handled] == ["1", "3"]
 

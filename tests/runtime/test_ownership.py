@@ -147,6 +147,8 @@ class Firm:
                 "reset_metrics": bus.reset_metrics,
                 "get_handler_stats": bus.get_handler_stats,
                 "get_status": bus.get_status,
+                "halted": bus.halted,
+                "releaser": lambda: bus.releaser("risk"),
                 "read_status": bus.read_status,
                 "get_event_history": bus.get_event_history,
                 "read_event_history": bus.read_event_history,

@@ -335,14 +335,20 @@ async def test_ids_are_forgotten_after_the_stated_time():
         assert desk.prices.count(99.0) == 2
 
 
-@pytest.mark.parametrize("event_of", [a_fill, a_kill], ids=["high-priority", "kill switches"])
+def _a_release():
+    return a_kill(activated=False, source_agent="risk")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("event_of", [a_fill, _a_release], ids=["high-priority", "kill switches"])
 @pytest.mark.parametrize("bound", ["entries", "time"])
 @virtual
 async def test_the_window_is_bounded_also_where_nothing_but_urgent_events_come(event_of, bound):
     """CONTRACT 2."""
     desk = Desk()
     window = {"entries": (100, 1e6), "time": (100_000, 60.0)}[bound]
-    async with EventBus(dedup_window=window[0], dedup_window_s=window[1]) as bus:
+    bus = EventBus(dedup_window=window[0], dedup_window_s=window[1], kill_switch_releasers={"risk"})
+    async with bus:
         bus.subscribe("*", desk.on_event)
         first = event_of()
         await bus.publish(first)

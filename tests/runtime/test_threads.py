@@ -478,7 +478,7 @@ async def test_many_threads_at_once_lose_and_double_nothing():
         bus.subscribe("*", desk.on_event)
         bus.subscribe(EventType.ORDER, gate.on_event)
         shared = ticks(200)
-        own = [[*ticks(200), a_fill(), a_kill(), an_order()] for _ in range(6)]
+        own = [[*ticks(200), a_fill(), a_kill(scope=f"s-{n}"), an_order()] for n in range(6)]
 
         def feed(events: list[Any]) -> list[bool]:
             mixed = [event for pair in zip(events, shared, strict=False) for event in pair]

@@ -46,8 +46,8 @@ async def test_a_time_out_ends_a_stuck_kill_handler_too():
     gate = Gate()
     async with EventBus() as bus:
         bus.subscribe("kill_switch", gate.on_event, name="stuck", timeout_s=2, retry=NO_RETRY)
-        await bus.publish(a_kill())
-        await bus.publish(a_kill())
+        await bus.publish(a_kill(scope="ES"))
+        await bus.publish(a_kill(scope="NQ"))
         await bus.join()
         assert now_s() == 4
         assert [letter.reason for letter in bus.dead_letters("stuck")] == ["timed out"] * 2

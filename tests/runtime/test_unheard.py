@@ -75,6 +75,7 @@ async def test_types_without_end_are_counted_together():
         assert sum(bus.metrics.unheard.values()) == 1_500
 
 
+@pytest.mark.filterwarnings("ignore:.*take bus.releaser:DeprecationWarning")
 @pytest.mark.parametrize("journaled", [False, True])
 @pytest.mark.parametrize("end", ["taken", "the same again", "released", "released by id", "not"])
 @virtual

@@ -143,10 +143,11 @@ def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
     _check_there(path)
     with reading(path, key_file) as reader:
         waiting = count_waiting(reader, lambda _at: None)
-        letters = Counter(letter.subscription for letter in letters_of(reader))
+        letters, halts = Counter(letter.subscription for letter in letters_of(reader)), reader.halts()
         first, head = reader.first, reader.head
     if as_json:
         said = {"state": "no bus", "first": first, "head": head, "dead_letters": letters.total()}
+        said["halts"] = [halt.to_dict() for halt in halts]
         print_lines([json_line({**said, "subscriptions": waiting})])
         return
     facts(
@@ -155,6 +156,7 @@ def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
             ("bus", "none listens here"),
             ("events", f"positions {first:,} to {head:,}"),
             ("dead letters", _by_name(letters)),
+            ("halted", ", ".join(dict.fromkeys(halt.scope for halt in halts)) or "nothing"),
         ],
     )
     if waiting:
@@ -197,6 +199,10 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("published", f"{pressure['published']:,}"),
         ("dead letters", _letters(found["letters"])),
     ]
+    halts = found.get("halts") or {"count": 0, "active": []}
+    if halts["count"]:
+        scopes = ", ".join(dict.fromkeys(halt["scope"] for halt in halts["active"]))
+        rows.append(("halted", f"{scopes}: {halts['count']:,} kill switches active (`openoutcry halts`)"))
     if journal:
         state = f"dead: {journal['dead']}" if journal.get("dead") else f"head {journal['head']:,}"
         rows.append(("journal", f"{state}, {journal['waiting']:,} wait for their commit"))

@@ -30,6 +30,7 @@ class BusConfig:
     dedup_window: int = 8_192
     dedup_window_s: float = 600.0
     kill_switch_releasers: frozenset[str] = frozenset()
+    control_releaser: str | None = None
     stand_in_max_age: float | None = None
     persistence: PersistenceConfig | None = None
     health: HealthCheckConfig | None = None
@@ -55,6 +56,9 @@ class BusConfig:
         check_number("dedup_window_s", self.dedup_window_s, 0, above=True)
         releasers = check_names("kill_switch_releasers", self.kill_switch_releasers)
         object.__setattr__(self, "kill_switch_releasers", releasers)
+        name = self.control_releaser
+        if not (name is None or (isinstance(name, str) and name)):
+            raise ConfigError(f"control_releaser is {name!r}; it must be a name, or None")
         if self.stand_in_max_age is not None:
             check_number("stand_in_max_age", self.stand_in_max_age, 0, above=True)
         if not (self.persistence is None or isinstance(self.persistence, PersistenceConfig)):

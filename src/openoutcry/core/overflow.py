@@ -1,6 +1,6 @@
-"""Lanes whose subscriber would rather lose events than fall behind: the newest per key, or the newest few.
+"""Lanes that let waiting events go, and keep the newest per key, the newest few, the newest kill switches.
 
-Both drop only what waits, oldest first, and count each event. What all lanes share is in `lanes`.
+All of them drop only what waits, oldest first, and count each event. What all lanes share is in `lanes`.
 """
 
 from collections import OrderedDict, deque
@@ -9,7 +9,8 @@ from heapq import heapify
 from itertools import repeat
 from typing import Any
 
-from openoutcry.core.lanes import Batch, Divided, Lane
+from openoutcry.core.halts import is_release, scope_of
+from openoutcry.core.lanes import Batch, Divided, Lane, Stretch
 
 
 class ConflatingLane(Lane):
@@ -285,3 +286,88 @@ class BoundedLane(Lane):
 
 def _any(_event: Any) -> bool:
     return True
+
+
+EACH_MOST = 64
+"""So many kill switches of one scope wait each by itself."""
+
+
+class WaitingSwitch(Stretch):
+    """A kill switch that waits in a control lane.
+
+    Attributes:
+        stand_in: The newer one of its scope that it was folded into; None while it stands for itself.
+
+    """
+
+    __slots__ = ("stand_in",)
+
+    stand_in: "WaitingSwitch | None"
+
+    def final(self) -> "WaitingSwitch":
+        """Return the one that stands for it now: itself, or what it was folded into."""
+        final = self
+        while final.stand_in is not None:
+            final = final.stand_in
+        switch = self
+        while switch.stand_in is not None:
+            switch.stand_in, switch = final, switch.stand_in
+        return final
+
+
+class ControlLane(Lane):
+    """The lane of kill switches: of those of one scope that wait, an older one is folded into the next.
+
+    That happens from the `EACH_MOST`th on, so that a subscription that is hung holds a bounded number per
+    scope, however many are published; what is folded counts as conflated. None is folded across a release,
+    whatever the scope of that: a release may name any id, and whoever sees both must see them in order.
+    Releases are not folded.
+
+    Attributes:
+        newest: The one that was pushed last.
+
+    """
+
+    __slots__ = ("_foldable", "newest")
+
+    def __init__(self, name: str = "control") -> None:
+        super().__init__(name)
+        self._foldable: dict[str, deque[WaitingSwitch]] = {}
+        self.newest: WaitingSwitch | None = None
+
+    def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
+        """Accept `events`; where too many of a scope wait, the oldest of them is folded into the next."""
+        for index, event in enumerate(events):
+            # (The list of one position is the committer's, who will fill it in.)
+            place = positions if positions is None or len(events) == 1 else positions[index : index + 1]
+            switch = WaitingSwitch(events if len(events) == 1 else [event], self.accepted + 1, at_ns, place)
+            switch.stand_in = None
+            self._fold(event, switch)
+            self._stretches.append(switch)
+            self.newest = switch
+            self.accepted += 1
+            self.waiting += 1
+
+    def _fold(self, event: Any, switch: WaitingSwitch) -> None:
+        if is_release(event):
+            self._foldable.clear()
+            return
+        waiting = self._foldable.setdefault(scope_of(event), deque())
+        waiting.append(switch)
+        if len(waiting) <= EACH_MOST:
+            return
+        old = waiting.popleft()
+        try:
+            self._stretches.remove(old)
+        except ValueError:  # a worker has taken it, or it was withdrawn
+            return
+        old.stand_in = waiting[0]
+        self.conflated += 1
+        self.waiting -= 1
+        self._note_settled(old.first)
+
+    def count_folded(self, count: int) -> None:
+        """Count kill switches that were folded before they came here, while the bus did not run."""
+        self.accepted += count
+        self.conflated += count
+        self._note_settled(self.accepted)

@@ -6,6 +6,7 @@ from itertools import islice
 
 import msgspec
 
+from openoutcry.core.halts import Halt
 from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.events.sources import new_name
 from openoutcry.journals.log import take_backwards, take_forwards
@@ -92,6 +93,7 @@ class MemoryJournal:
         self._letters: dict[int, BuriedEvent] = {}
         self._last_letter_id = 0
         self._suspects: dict[tuple[str, str, int], Suspect] = {}
+        self._halts: dict[tuple[str, str], Halt] = {}
         self._closed = False
 
     def reopened(self) -> "MemoryJournal":
@@ -101,7 +103,7 @@ class MemoryJournal:
         again._batches, again._places = list(self._batches), dict(self._places)
         again._cursors, again._letters = dict(self._cursors), dict(self._letters)
         again._last_letter_id = self._last_letter_id
-        again._suspects = dict(self._suspects)
+        again._suspects, again._halts = dict(self._suspects), dict(self._halts)
         for name, lane, position in self.marks.in_flight():
             known = again._suspects.get((name, lane, position))
             crashes = 1 if known is None else known.crashes + 1
@@ -153,6 +155,10 @@ class MemoryJournal:
             self._letters.pop(letter_id, None)
         for call in changes.cleared:
             self._suspects.pop(call, None)
+        for place in changes.released:
+            self._halts.pop(place, None)
+        for halt in changes.halts:
+            self._halts[halt.scope, halt.event_id] = halt
 
     def sync(self) -> int:
         """Let `synced` follow the head."""
@@ -209,6 +215,10 @@ class MemoryJournal:
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""
         return [suspect for _, suspect in sorted(self._suspects.items())]
+
+    def halts(self) -> list[Halt]:
+        """Return the active kill switches."""
+        return [halt for _, halt in sorted(self._halts.items())]
 
     def retire(
         self,

@@ -28,6 +28,12 @@ def _mark_urgent(db: Connection, path: Path) -> None:
             db.run("UPDATE batches SET urgent = 1 WHERE first = ?", (row.first,))
 
 
+def _add_tables(db: Connection, _path: Path) -> None:
+    """Add the tables of active kill switches, tombstones, snapshots and seals, all of them empty."""
+    for statement in schema.BESIDE:
+        db.run(statement)
+
+
 def _all(log: Log) -> Iterator[Row]:
     """Yield every batch, with no query open while one is looked at: it may then be changed."""
     last = 0
@@ -37,7 +43,7 @@ def _all(log: Log) -> Iterator[Row]:
 
 
 Migration = Callable[[Connection, Path], None]
-STEPS: Final[Mapping[int, Migration]] = {2: _mark_urgent}
+STEPS: Final[Mapping[int, Migration]] = {2: _mark_urgent, 3: _add_tables}
 """What leads to a version from the one before it, inside a transaction."""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal
 from openoutcry.journals import saved, schema
 from openoutcry.journals.engines import Connection, EngineName, connect
@@ -103,6 +104,10 @@ class JournalReader:
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""
         return saved.suspects(self._db)
+
+    def halts(self) -> list[Halt]:
+        """Return the active kill switches."""
+        return saved.halts(self._db, self._chain)
 
     def verify(self, progress: Progress | None = None, anchor: Anchor | None = None) -> Verified:
         """Hold everything against its checksums; with `anchor`, also against a head kept elsewhere.

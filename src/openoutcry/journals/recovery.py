@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -31,7 +31,7 @@ class Recovered(msgspec.Struct, frozen=True):
         path: The new file.
         entries: Entries copied, each at the position that it had.
         lost: Stretches of positions that could not be, as (first, last): they stay empty in the new file.
-        beside: What was lost of cursors, dead letters and the origin, in words.
+        beside: What was lost of cursors, dead letters, the origin and the rest beside the log, in words.
 
     """
 
@@ -183,12 +183,17 @@ def _build(
 def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left) -> tuple[str, ...]:
     """Copy entries, then what stands beside them; return what was lost of that, in words."""
     cursors, letters, lost = _saved(log, chain)
+    rows, lost_rows = _sealed(log, chain)
     copier.forwards(log)
     # no position may be given a second time to another entry: a cursor would take it for settled
     copier.backwards(log, max(left.reached, *map(_furthest, cursors), 0))
     opened.db.run("BEGIN IMMEDIATE")
     opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
     saved.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
+    for table, some in rows.items():
+        marks = ", ".join("?" * len(some[0])) if some else ""
+        if some:
+            opened.db.run_many(f"INSERT INTO {table} VALUES({marks})", some)
     with suppress(JournalError, log.db.error):
         saved.keep_last_letter_id(opened.db, saved.last_letter_id(log.db))
     with suppress(log.db.error):
@@ -197,7 +202,7 @@ def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left
     saved.accuse(opened.db, left.in_flight)
     opened.db.run("COMMIT")
     opened.marks.cells[WRITTEN] = copier.at
-    return lost
+    return lost + lost_rows
 
 
 def _furthest(cursor: CursorState) -> int:
@@ -311,3 +316,20 @@ def _saved(log: Log, chain: Chain) -> tuple[list[CursorState], list[BuriedEvent]
     except (JournalCorrupt, ValueError, log.db.error) as problem:
         lost.append(f"dead letters: {problem}")
     return cursors, letters, tuple(lost)
+
+
+def _sealed(log: Log, chain: Chain) -> tuple[dict[str, list[tuple[Any, ...]]], tuple[str, ...]]:
+    """Return the rows to carry over, by table, and what was lost of them, in words."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    lost: list[str] = []
+    for table in schema.CARRIED:
+        rows = found[table] = list[tuple[Any, ...]]()
+        try:
+            for row, is_whole in saved.rows_judged(log.db, chain, table):
+                if is_whole:
+                    rows.append(row)
+                else:
+                    lost.append(f"{table}: the row {row[:2]!r} is damaged")
+        except (JournalError, ValueError, log.db.error) as problem:
+            lost.append(f"{table}: {problem}")
+    return found, tuple(lost)

@@ -1,9 +1,13 @@
-"""What is saved beside the log: cursors, dead letters and suspects, each row with a checksum of its own."""
+"""What is saved beside the log: cursors, dead letters, suspects, active kill switches.
+
+Each row has a checksum of its own, but for suspects, which a wrong bit can only make too many or too few.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals import schema
 from openoutcry.journals.engines import Connection, is_corrupt
@@ -14,6 +18,8 @@ _SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"
 _DROP_CURSOR: Final = "DELETE FROM cursors WHERE subscription = ? AND lane = ?"
 _BURY: Final = "INSERT INTO dead_letters VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
 _FORGET_LETTER: Final = "DELETE FROM dead_letters WHERE letter_id = ?"
+_HALT: Final = "INSERT OR REPLACE INTO halts VALUES(?, ?, ?, ?, ?, ?, ?)"
+_RELEASE: Final = "DELETE FROM halts WHERE scope = ? AND event_id = ?"
 _CLEAR: Final = "DELETE FROM suspects WHERE subscription = ? AND lane = ? AND position = ?"
 _ACCUSE: Final = (
     "INSERT INTO suspects VALUES(?, ?, ?, 1) "
@@ -57,6 +63,10 @@ def save(db: Connection, changes: Changes, chain: Chain) -> None:
         db.run_many(_FORGET_LETTER, [(letter_id,) for letter_id in changes.removed_letters])
     if changes.cleared:
         db.run_many(_CLEAR, changes.cleared)
+    if changes.released:
+        db.run_many(_RELEASE, changes.released)
+    if changes.halts:
+        db.run_many(_HALT, [_halt_row(halt, chain) for halt in changes.halts])
 
 
 def accuse(db: Connection, calls: Iterable[tuple[str, str, int]]) -> None:
@@ -79,6 +89,20 @@ def _letter_row(letter: BuriedEvent, chain: Chain) -> tuple[Any, ...]:
     texts = (letter.reason, _storable(letter.error), _storable(letter.traceback))
     values = (letter.subscription, letter.lane, letter.position, *texts, letter.attempts, letter.wall_ns)
     return *values, letter.payload, chain.seal(json.dumps([*values, letter.payload.decode()]))
+
+
+def _halt_row(halt: Halt, chain: Chain) -> tuple[Any, ...]:
+    texts = (_storable(text) for text in (halt.scope, halt.event_id, halt.by, halt.reason))
+    return sealed((*texts, halt.since_ns, halt.count), chain)
+
+
+def sealed(values: Sequence[Any], chain: Chain) -> tuple[Any, ...]:
+    """Return values with their checksum: a row of the tables in `schema.SEALED`."""
+    return *values, chain.seal(_as_text(values))
+
+
+def _as_text(values: Sequence[Any]) -> str:
+    return json.dumps([value.hex() if isinstance(value, bytes) else value for value in values])
 
 
 def _storable(text: str) -> str:
@@ -176,3 +200,32 @@ def letters(
 def suspects(db: Connection) -> list[Suspect]:
     """Return the suspects."""
     return [Suspect(*row) for row in rows_of(db, _SUSPECTS)]
+
+
+def halts(db: Connection, chain: Chain | None) -> list[Halt]:
+    """Return the active kill switches; with a chain, raise `JournalCorrupt` at a damaged one."""
+    found = []
+    for *values, _ in rows_sealed(db, chain, "halts"):
+        scope, event_id, by, reason, since_ns, count = values
+        found.append(
+            Halt(scope=scope, event_id=event_id, by=by, reason=reason, since_ns=since_ns, count=count)
+        )
+    return found
+
+
+def rows_sealed(db: Connection, chain: Chain | None, table: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a table in `schema.SEALED`; with a chain, raise `JournalCorrupt` at a damaged one."""
+    for row, is_whole in rows_judged(db, chain, table):
+        if not is_whole:
+            raise JournalCorrupt(
+                f"a row of {table} ({row[0]!r}) is damaged; go on in a new file with recover_into"
+            )
+        yield row
+
+
+def rows_judged(db: Connection, chain: Chain | None, table: str) -> Iterator[tuple[tuple[Any, ...], bool]]:
+    """Yield the rows of a table in `schema.SEALED`, each with whether it is what was saved."""
+    assert table in schema.SEALED, "a table with checksums by row"
+    for *values, checksum in rows_of(db, f"SELECT * FROM {table}"):  # noqa: S608 - one of our own names
+        is_whole = chain is None or (isinstance(checksum, bytes) and chain.seal(_as_text(values)) == checksum)
+        yield (*values, checksum), is_whole

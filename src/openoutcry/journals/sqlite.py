@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
+from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import forks, reading, retention, saved, schema
 from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
@@ -325,6 +326,10 @@ class SqliteJournal:
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""
         return saved.suspects(self._db)
+
+    def halts(self) -> list[Halt]:
+        """Return the active kill switches. Raises `JournalCorrupt` when one is not what was saved."""
+        return saved.halts(self._db, self._chain)
 
     @property
     def anchor(self) -> Anchor:

@@ -1,4 +1,4 @@
-"""Verifying a journal: batches against the chain, cursors and dead letters against checksums of their own."""
+"""Verifying a journal: batches against the chain, what is saved beside them against checksums of its own."""
 
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from openoutcry.errors import JournalCorrupt
-from openoutcry.journals import saved
+from openoutcry.journals import saved, schema
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.log import Log
 from openoutcry.journals.rows import NORMAL, UNKNOWN, Chain, Row, unpack
@@ -149,6 +149,9 @@ def _saved(log: Log, chain: Chain) -> Iterator[Problem]:
     try:
         saved.cursors(log.db, chain)
         saved.letters(log.db, chain, None)
+        for table in schema.SEALED:
+            for _ in saved.rows_sealed(log.db, chain, table):
+                pass
         for (said,) in log.db.rows("PRAGMA quick_check(10)"):
             if said != "ok":
                 yield Problem(None, said)

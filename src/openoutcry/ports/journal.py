@@ -7,6 +7,7 @@ from collections.abc import MutableSequence, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from openoutcry.core.halts import Halt
 from openoutcry.ports.records import (
     BuriedEvent,
     Changes,
@@ -136,6 +137,10 @@ class Journal(Protocol):
 
     def suspects(self) -> list[Suspect]:
         """Return what was in flight when a process died, and has not been cleared since."""
+        ...
+
+    def halts(self) -> list[Halt]:
+        """Return the active kill switches by scope and id. Retention does not touch them."""
         ...
 
     def retire(

@@ -6,6 +6,7 @@ from typing import overload
 
 import msgspec
 
+from openoutcry.core.halts import Halt
 from openoutcry.errors import ConfigError
 
 
@@ -251,6 +252,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
         buried: New dead letters.
         removed_letters: Ids of dead letters to forget.
         cleared: Suspects that are settled or buried, as (subscription, lane, position).
+        halts: Active kill switches, each in place of the one of the same scope and id.
+        released: Kill switches that are active no more, as (scope, event id).
 
     """
 
@@ -259,6 +262,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     buried: Sequence[BuriedEvent] = ()
     removed_letters: Sequence[int] = ()
     cleared: Sequence[tuple[str, str, int]] = ()
+    halts: Sequence[Halt] = ()
+    released: Sequence[tuple[str, str]] = ()
 
 
 class Duplicate(msgspec.Struct, frozen=True):

@@ -1,7 +1,9 @@
 """Oversight: risk, surveillance, the kill switch, the system itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+import msgspec
 
 from openoutcry.events import Event, EventType, FrozenDict
 from openoutcry.events.checks import (
@@ -46,7 +48,7 @@ class RiskAlertEvent(Event, kw_only=True):
 
 
 class KillSwitchEvent(Event, kw_only=True):
-    """Stop trading, now. `activated=False` releases it, which only authorised sources may do.
+    """Stop trading, now. `activated=False` releases it, which only the owner of a releaser may do.
 
     Only the scope is required: a kill switch without a reason is still a kill switch.
     """
@@ -58,13 +60,26 @@ class KillSwitchEvent(Event, kw_only=True):
     """What stops: "firm" for everything, or the name of a symbol, strategy or agent."""
     triggered_by: str = ""
     """The person or rule that pulled it."""
+    releases: tuple[str, ...] = ()
+    """The ids of the kill switches that a release ends. Empty: all that are active in its scope at that
+    moment, which the bus writes here."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
         settle_flag(self, "activated")
+        settle_texts(self, "releases")
         settle_text(self, "reason", empty=True)
         settle_text(self, "scope")
         settle_text(self, "triggered_by", empty=True)
+
+
+def stamp_releases(event: object, ids: Iterable[str]) -> None:
+    """Write into a release what it has released. Only the bus calls this, at admission.
+
+    Objects that are no `KillSwitchEvent` are left alone.
+    """
+    if isinstance(event, KillSwitchEvent):
+        msgspec.structs.force_setattr(event, "releases", tuple(ids))
 
 
 class SurveillanceAlertEvent(Event, kw_only=True):

@@ -2,6 +2,7 @@
 
 from openoutcry.cli.journal.cursors import cursors
 from openoutcry.cli.journal.exporting import export
+from openoutcry.cli.journal.halts import halts
 from openoutcry.cli.journal.letters import dlq
 from openoutcry.cli.journal.log import history, tail
 from openoutcry.cli.journal.pending import pending
@@ -14,6 +15,7 @@ __all__ = [
     "cursors",
     "dlq",
     "export",
+    "halts",
     "history",
     "pending",
     "recover",

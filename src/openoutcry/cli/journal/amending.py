@@ -1,12 +1,21 @@
-"""Changes that operators make to a journal: dead letters to redrive or drop, cursors to drop or move."""
+"""Changes that operators make to a journal: to dead letters, cursors and active kill switches."""
 
+import time
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
+from openoutcry.cli.mistakes import Mistake
+from openoutcry.core.halts import Halts
 from openoutcry.errors import DuplicateName, NotSubscribed
-from openoutcry.ports import BuriedEvent, Changes, Journal
+from openoutcry.events import encode
+from openoutcry.ports import BuriedEvent, Changes, Entry, Journal, Level
 from openoutcry.runtime.delivery.dead_letters import REDRIVE, REDRIVE_ANEW
+from openoutcry.trading import KillSwitchEvent
+
+OPERATOR: Final = "operator"
+"""The `source_agent` of a release that the owner of a stopped journal writes."""
 
 
 def mark_for_redrive(letters: Sequence[BuriedEvent], *, anew: bool = False) -> Changes:
@@ -54,6 +63,36 @@ def reassign_cursor(journal: Journal, old: str, new: str) -> Changes:
         removed_letters=[letter.letter_id for letter in letters],
         cleared=[(s.subscription, s.lane, s.position) for s in journal.suspects() if s.subscription == old],
     )
+
+
+def release_halts(
+    journal: Journal, scope: str | None, ids: Sequence[str], reason: str
+) -> tuple[Entry, Changes]:
+    """Return the entry and the change that release kill switches: these ids, or all of a scope.
+
+    Raises `Mistake` where one is not active, or they are of several scopes.
+    """
+    halts = Halts()
+    halts.restore(journal.halts())
+    scopes = {halt.event_id: halt.scope for halt in halts.all() if halt.event_id}
+    found = {scope} if scope is not None else {scopes.get(one) for one in ids}
+    unknown = [one for one in ids if scopes.get(one) not in found - {None}]
+    if unknown or len(found) > 1:
+        raise Mistake(f"not active, or not of one scope: {', '.join(unknown or ids)}; see `openoutcry halts`")
+    its_scope = str(found.pop())
+    ended = halts.release(its_scope, ids)
+    if not ended:
+        raise Mistake(f"no kill switch is active in the scope {its_scope!r}; see `openoutcry halts`")
+    event = KillSwitchEvent(
+        activated=False,
+        scope=its_scope,
+        releases=tuple(halt.event_id for halt in ended if halt.event_id),
+        reason=reason,
+        source_agent=OPERATOR,
+        triggered_by=OPERATOR,
+    )
+    entry = Entry(event.event_id, encode(event), "control", Level.DISK, time.time_ns())
+    return entry, Changes(released=[(halt.scope, halt.event_id) for halt in ended])
 
 
 def _lanes_of(journal: Journal, name: str) -> list[str]:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from openoutcry.core.halts import is_release
 from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
-from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.causation import current, restoring
 from openoutcry.runtime.delivery.state import BusState
 
 HIGH_TYPES = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
@@ -16,14 +17,14 @@ class Access:
     """What keeps an event out of one bus, before anybody asks for room.
 
     Attributes:
-        restoring: Whether an agent is getting its memory back, which must have no effects.
+        taken: The names whose releases come through a `Releaser` alone.
 
     """
 
     def __init__(self, bus: BusState, releasers: frozenset[str]) -> None:
         self._bus = bus
         self._releasers = releasers
-        self.restoring = False
+        self.taken: set[str] = set()
 
     @property
     def closed(self) -> str:
@@ -31,13 +32,21 @@ class Access:
         phase = self._bus.phase
         return phase if phase in _CLOSED else ""
 
-    def check(self, event: Any) -> str:
-        """Return an event's type, or raise what is wrong with publishing it."""
-        if self.restoring:
+    def check_effects(self) -> None:
+        """Raise `PublishError` inside of what restores an agent's memory, and in the tasks that it spawns."""
+        state = restoring.get()
+        if state is not None and not state.is_over:
             raise PublishError(
-                "an agent published while its memory was being restored, which must have no effects; "
+                f"{state.name} published while its memory was being restored, which must have no effects; "
                 "publish from a handler"
             )
+
+    def check(self, event: Any, *, is_authorised: bool = False) -> str:
+        """Return an event's type, or raise what is wrong with publishing it.
+
+        `is_authorised` says that its source publishes it: a release comes from its releaser.
+        """
+        self.check_effects()
         closed = self._bus.phase
         if closed in _CLOSED:
             who = current.get()
@@ -53,14 +62,21 @@ class Access:
             raise InvalidEvent(
                 f"{type(event).__name__}.event_id is {event_id!r}; it must be a non-empty string"
             )
-        if event_type == KILL_SWITCH and not getattr(event, "activated", True):
-            source = getattr(event, "source_agent", "")
-            if source not in self._releasers:
-                raise NotAuthorised(
-                    f"{source!r} may not release a kill switch; allowed are {sorted(self._releasers)}: "
-                    "name the source in EventBus(kill_switch_releasers=...)"
-                )
+        if event_type == KILL_SWITCH and is_release(event) and not is_authorised:
+            self._check_release(getattr(event, "source_agent", ""))
         return event_type
+
+    def _check_release(self, source: object) -> None:
+        if not isinstance(source, str) or source in self.taken:
+            raise NotAuthorised(
+                f"a release in the name of {source!r} goes through the releaser that was taken under it, and "
+                "through no event that somebody else publishes: await releaser.release(...)"
+            )
+        if source not in self._releasers:
+            raise NotAuthorised(
+                f"{source!r} may not release a kill switch; take bus.releaser({source!r}) before the start, "
+                f"and release through that (allowed by kill_switch_releasers: {sorted(self._releasers)})"
+            )
 
 
 def is_urgent(event: Any, *, priority: bool) -> bool:

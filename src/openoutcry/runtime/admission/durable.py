@@ -67,6 +67,14 @@ class DurableAdmission:
 
         True: the journal does not take it, which is logged.
         """
+        try:
+            return self.stage_for_control(event, level, positions)
+        except (JournalError, InvalidEvent) as error:
+            excuse(event, error)
+            return True
+
+    def stage_for_control(self, event: Any, level: Level, positions: list[int]) -> Commit:
+        """Do as `stage_kill_switch`; raise why the journal does not take it."""
         store, router = self._slot.store, self._bus.router
         assert store is not None, "it knows that it does not have the event"
 
@@ -77,13 +85,9 @@ class DurableAdmission:
                     if subscription.offsets is not None:
                         subscription.offsets.touched(0)
 
-        try:
-            if store.commits.dead is not None:
-                raise store.commits.dead
-            commit = store.stage(event, "control", level, note)
-        except (JournalError, InvalidEvent) as error:
-            excuse(event, error)
-            return True
+        if store.commits.dead is not None:
+            raise store.commits.dead
+        commit = store.stage(event, "control", level, note)
         commit.delivered.append((event, positions))
         return commit
 
@@ -92,7 +96,7 @@ class DurableAdmission:
         try:
             await commit.wait()
         except JournalError as error:
-            excuse(event, error)
+            excuse(event, error, commit)
         return True
 
     def commit_now(self, event: Any, commit: Commit) -> bool:
@@ -100,12 +104,12 @@ class DurableAdmission:
         assert self._slot.store is not None
         self._slot.store.commits.commit_now()
         if commit.error is not None:
-            excuse(event, commit.error)
+            excuse(event, commit.error, commit)
         return True
 
 
-def excuse(event: Any, error: JournalError | InvalidEvent) -> None:
-    """Raise the error, but for a kill switch: that was delivered at once, journal or no journal."""
-    if not is_kill_switch(event):
+def excuse(event: Any, error: JournalError | InvalidEvent, commit: Commit | None = None) -> None:
+    """Raise the error, but for a kill switch that was delivered at once, journal or no journal."""
+    if not is_kill_switch(event) or (commit is not None and event.event_id in commit.undelivered):
         raise error
     log.critical("the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error)

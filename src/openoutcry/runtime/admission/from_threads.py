@@ -10,10 +10,11 @@ from threading import Lock
 from typing import Any
 
 from openoutcry.core.pressure import Refusal, Wait
-from openoutcry.errors import BusClosed, JournalError
+from openoutcry.errors import BusClosed, JournalError, PublishError
 from openoutcry.runtime.admission.access import is_kill_switch, is_urgent
 from openoutcry.runtime.admission.durable import excuse
 from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
 from openoutcry.runtime.delivery.causation import Lineage, Publisher, current
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Commit
@@ -54,7 +55,10 @@ class ThreadQueue:
             if isinstance(verdict, Wait):
                 return False
             if isinstance(verdict, Commit):
-                verdict.on_done.append(partial(_answer, verdict, event, future))
+                kill_switches = self._admission.kill_switches
+                verdict.on_done.append(partial(_answer, verdict, event, future, kill_switches))
+            elif isinstance(verdict, asyncio.Future):
+                verdict.add_done_callback(partial(_pass_on, future))
             else:
                 future.set_result(verdict)
         except Exception as error:  # noqa: BLE001 - whatever publishing raises is the answer
@@ -152,6 +156,11 @@ class ThreadIntake:
             ownership.check("publish_threadsafe")
         future: Future[bool] = Future()
         future.set_running_or_notify_cancel()
+        try:
+            self._admission.access.check_effects()
+        except PublishError as error:
+            future.set_exception(error)
+            return future
         who = current.get()
         handler = who.freeze() if isinstance(who, Lineage) else who
         kill = is_kill_switch(event)
@@ -168,7 +177,8 @@ class ThreadIntake:
                 future.set_result(False)
                 return future
             self._entries.append((event, priority, future, handler))
-            notify = not self._notified and self._bus.running
+            has_loop = self._bus.running or closed == "stopping"  # where only kill switches come this far
+            notify = not self._notified and has_loop
             self._notified = self._notified or notify
             if urgent and self._bus.running:
                 self._bus.thread_waiting = True
@@ -222,14 +232,33 @@ class ThreadIntake:
         self._check_empty()
 
 
-def _answer(commit: Commit, event: Any, future: "Future[bool]") -> None:
+def _answer(commit: Commit, event: Any, future: "Future[bool]", kill_switches: KillSwitches) -> None:
     """The commit that a thread's event belongs to is over."""
     if future.done():
         return
+    handled = None
     try:
         if commit.error is not None:
-            excuse(event, commit.error)
+            excuse(event, commit.error, commit)
+            handled = kill_switches.handled(event)
     except JournalError as error:
+        future.set_exception(error)
+    else:
+        if handled is None:
+            future.set_result(True)
+        else:
+            handled.add_done_callback(partial(_pass_on, future))
+
+
+def _pass_on(future: "Future[bool]", handled: Handled) -> None:
+    """Answer a thread with what has become of its kill switch."""
+    if handled.cancelled():
+        _tell_stopped(future)
+        return
+    error = handled.exception()
+    if future.done():
+        return
+    if error is not None:
         future.set_exception(error)
     else:
         future.set_result(True)

@@ -21,12 +21,14 @@ from typing import Any
 from openoutcry.core.audience import Audience
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
+from openoutcry.errors import BusClosed
 from openoutcry.events import Event, event_type_of, fixed_event_type
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
 from openoutcry.runtime.admission.again import Again, Answer
 from openoutcry.runtime.admission.durable import DurableAdmission
 from openoutcry.runtime.admission.fast_path import FastPath, Vote
+from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
 from openoutcry.runtime.admission.room import Room
 from openoutcry.runtime.delivery.causation import Tracker, current, outbox_of, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
@@ -51,6 +53,7 @@ class Admitted:
     Attributes:
         count: How many were admitted.
         commits: The commits that they wait for, each with one of its events.
+        handled: What is done when kill switches that no journal keeps were handled, while the bus stops.
         has_to_wait: Whether the next one has to wait before it can be admitted.
         is_refused: Whether the next one was refused, and counted.
         error: What the next one raised, where others wait for a commit already.
@@ -59,6 +62,7 @@ class Admitted:
 
     count: int = 0
     commits: dict[Commit, Any] = field(default_factory=dict)
+    handled: list[Handled] = field(default_factory=list)
     has_to_wait: bool = False
     is_refused: bool = False
     error: Exception | None = None
@@ -74,6 +78,7 @@ class Admission:
         dispatcher: Where what is admitted is delivered from.
         slot: Where the journal is opened, when the first event needs it.
         room: How full the mailboxes are, and who waits for room.
+        kill_switches: What is done about kill switches, and who may release them.
         refused: Refused events by reason.
         admitted_before: How many events had been admitted at the last reset.
         overflowed_before: How many had been let go by then.
@@ -91,8 +96,9 @@ class Admission:
         self.dispatcher = self.fast_path.dispatcher
         self.slot = make_slot(self.dispatcher)
         self.room = Room(bus, self.fast_path, self.slot)
-        self._durable = DurableAdmission(bus, self.slot)
-        self.again = Again(bus, self.dispatcher, self.slot, self._durable)
+        self._durable = durable = DurableAdmission(bus, self.slot)
+        self.again = Again(bus, self.dispatcher, self.slot, durable)
+        self.kill_switches = KillSwitches(bus, self.access, self.slot, durable, self.dispatcher)
         self._in_a_row = 0
         self.reset()
 
@@ -106,7 +112,7 @@ class Admission:
     def reset(self) -> None:
         """Count from zero again."""
         self.refused: Counter[str] = Counter()
-        self._high = self.control = self.again.duplicates = 0
+        self._high = self.kill_switches.count = self.again.duplicates = 0
         self.conflicts_before = self._bus.conflicts.total
         self._bus.unheard.counts.clear()
         self.fast_path.take_high_count()
@@ -119,6 +125,11 @@ class Admission:
         dispatcher = self.dispatcher
         on_the_way = len(dispatcher.staged) + dispatcher.before_start.in_memory + self.slot.committing
         return self._bus.history.admitted + on_the_way
+
+    @property
+    def control(self) -> int:
+        """How many kill switches were admitted."""
+        return self.kill_switches.count
 
     @property
     def high(self) -> int:
@@ -152,7 +163,9 @@ class Admission:
         while True:
             verdict = self._look(event, priority, level, vote, answer, patient=True, paid=paid)
             if isinstance(verdict, Commit):
-                return await self._durable.committed(event, verdict)
+                return await self.committed(event, verdict)
+            if isinstance(verdict, asyncio.Future):
+                return await verdict
             if isinstance(verdict, Wait):
                 paid = verdict.reason is Refusal.RATE_LIMITED
                 survives = self._durable.level(event_type_of(event), level)
@@ -169,9 +182,17 @@ class Admission:
 
     def publish_nowait(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
         """Publish without waiting for room or a turn of the loop: a durable event is committed at once."""
+        if self.access.closed and is_kill_switch(event):
+            self.kill_switches.check_is_kept(self._durable.level(KILL_SWITCH, level))
         verdict = self.admit_one(event, priority, level)
         if isinstance(verdict, Commit):
-            return self._durable.commit_now(event, verdict)
+            self._durable.commit_now(event, verdict)
+            if verdict.error is not None and self.access.closed:
+                raise verdict.error  # it was delivered, and nobody can know yet whether it is handled
+            return True
+        if isinstance(verdict, asyncio.Future):
+            verdict.cancel()
+            raise BusClosed("the bus is stopping, and nobody can know yet that the kill switch is handled")
         return self.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
 
     async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
@@ -186,8 +207,7 @@ class Admission:
                 done += len(chunk)
                 continue
             admitted = self.admit(chunk, priority=priority)
-            for commit, event in admitted.commits.items():
-                await self._durable.committed(event, commit)
+            await self._accepted(admitted)
             if admitted.error is not None:
                 raise admitted.error
             if not admitted.commits:
@@ -200,6 +220,22 @@ class Admission:
                     return done
                 done += 1
         return done
+
+    async def _accepted(self, admitted: Admitted) -> None:
+        """Wait until what was admitted is accepted. Raises the error that kept something out."""
+        for commit, event in admitted.commits.items():
+            await self.committed(event, commit)
+        for handled in admitted.handled:
+            await handled
+
+    async def committed(self, event: Any, commit: Commit) -> bool:
+        """Wait until an event has reached its level: True. Raises the error that kept it out."""
+        await self._durable.committed(event, commit)
+        if commit.error is not None:  # a kill switch that was delivered
+            handled = self.kill_switches.handled(event)
+            if handled is not None:
+                return await handled
+        return True
 
     def _chunk_size(self, event: Any, left: int) -> int:
         """Return how many events to admit at once: what the credit allows."""
@@ -246,22 +282,24 @@ class Admission:
                     admitted.has_to_wait = not admitted.is_refused
                     break
                 admitted.count += 1
-                if isinstance(verdict, Commit):
+                if isinstance(verdict, asyncio.Future):
+                    admitted.handled.append(verdict)
+                elif isinstance(verdict, Commit):
                     # (A kill switch forgives its commit everything, which is not to hold for the others.)
                     if verdict not in admitted.commits or not is_kill_switch(event):
                         admitted.commits[verdict] = event
                 elif admitted.count >= IN_A_ROW_MAX:
                     break
         except Exception as error:
-            if not admitted.commits:
+            if not (admitted.commits or admitted.handled):
                 raise
             admitted.error = error
         return admitted
 
     def admit_one(
         self, event: Any, priority: bool = False, level: str | None = None, *, is_caused: bool = False
-    ) -> bool | Wait | Commit:
-        """Let one event in (True, or the commit it waits for), refuse it, or say that it has to wait.
+    ) -> bool | Wait | Commit | Handled:
+        """Let one event in (True, or what it waits for), refuse it, or say that it has to wait.
 
         `is_caused`: a handler has published it, which may be one of another loop, or may have returned.
         """
@@ -281,7 +319,7 @@ class Admission:
         *,
         patient: bool = False,
         paid: bool = False,
-    ) -> bool | Wait | Commit:
+    ) -> bool | Wait | Commit | Handled:
         """Look at everything: let an event in, refuse and count it, or say how long to wait.
 
         A durable event is let in by a commit that is still to come: then that is returned. `patient` says
@@ -293,10 +331,11 @@ class Admission:
         survives = self._durable.level(event_type, level)
         high = priority or event_type in HIGH_TYPES
         lane = "high" if high else "normal"
-        if self.again.is_known(event, survives):
-            return self.again.meet(event, survives, answer)
-        if event_type == KILL_SWITCH:
-            return self._admit_kill_switch(event, survives, answer)
+        is_control = event_type == KILL_SWITCH
+        if self.again.is_known(event, survives) or (is_control and self.kill_switches.knows(event)):
+            return self._meet(event, survives, answer)
+        if is_control:
+            return self.kill_switches.admit(event, survives)
         audience, depth = self.room.met_by(event, is_kept=bool(survives))
         verdict = self._judge(audience, depth, event_type, high, patient=patient, paid=paid)
         is_bound = depth > audience.depth
@@ -363,21 +402,12 @@ class Admission:
         self._learn(type(event))
         return commit
 
-    def _admit_kill_switch(self, event: Any, level: Level, answer: Answer | None) -> bool | Commit:
-        """Deliver a kill switch at once, and have it written behind that."""
-        store, bus = self.slot.store, self._bus
-        if store is not None and store.knows(event.event_id):
-            return self.again.meet(event, level, answer)
-        stamp_cause(self._bus, event)
-        self.seen.now.add(event.event_id)
-        self.control += 1
-        dispatcher = self.dispatcher
-        positions = [0] if store is not None and level else None
-        if bus.running:
-            dispatcher.deliver_control(event, positions)
-        else:
-            dispatcher.hold_back(event, "control", positions)
-        return True if positions is None else self._durable.stage_kill_switch(event, level, positions)
+    def _meet(self, event: Any, level: Level, answer: Answer | None) -> bool | Commit | Handled:
+        """Take an event whose id is known; a kill switch promises no more than it did the first time."""
+        found = self.again.meet(event, level, answer)
+        if found is True and is_kill_switch(event):
+            return self.kill_switches.handled(event) or True
+        return found
 
     def _learn(self, cls: type) -> None:
         """Let the fast path take a class whose events all have an id, and one type, lane and level.
@@ -409,6 +439,8 @@ class Admission:
         self.fast_path.grant(0)
         self.fast_path.leave()
         self.room.ask_again()
+        if self.access.closed == "stopped":
+            self.kill_switches.stopped()
 
     def drained(self, mailbox: Mailbox | None) -> None:
         """A mailbox has moved while the bus is under pressure; None: any of them may have."""

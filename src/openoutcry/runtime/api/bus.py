@@ -15,6 +15,7 @@ from openoutcry.config import (
     check_names,
 )
 from openoutcry.core.barrier import Verdict
+from openoutcry.core.halts import Halt
 from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
 from openoutcry.core.ledger import Ledger
 from openoutcry.core.outcome import RoundOutcome
@@ -25,6 +26,7 @@ from openoutcry.journals import EventPersistence
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.admin import Admin, moved
 from openoutcry.runtime.api.building import persistence_of, rounds_of, state_of
 from openoutcry.runtime.api.inspection import Envelope, Inspection
@@ -45,8 +47,7 @@ class EventBus:
     """The central event bus of a firm of agents.
 
     Fan-out to subscriptions with a mailbox and a consumer each, fan-in of signals at a barrier, two priority
-    lanes and a control lane, backpressure at admission, and a ledger that accounts for every accepted
-    event.
+    lanes and a control lane, backpressure at admission, and a ledger of every accepted event.
 
     ```python
     async with EventBus() as bus:
@@ -69,19 +70,19 @@ class EventBus:
         persistence_config: Where and how; giving one enables persistence.
         health_check_config: What is healthy, and what to do about the rest. With one the bus checks itself
             and recovers; without one it judges by the defaults when it is asked, and acts on nothing.
-        clock: Where time comes from; by default the running loop's own clock (a virtual one), or the
-            machine's.
+        clock: Where time comes from; by default the running loop's clock (a virtual one) or the machine's.
         history_size: How many events are kept for `get_event_history`.
-        history_bytes: About how many bytes they may take in memory; by default 64 MiB or, if more, 4 KiB for
-            each of `history_size`. Beyond that the oldest go; with a journal they are read from there.
+        history_bytes: About how many bytes they may take; by default 64 MiB or, if more, 4 KiB for each of
+            `history_size`. Beyond that the oldest go; with a journal they are read from there.
         dedup_window: An `event_id` is recognised as a duplicate until this many further events were accepted
             (of its own type, unless that is shed first), and always while its event waits or is in flight.
         dedup_window_s: The id is forgotten after this time as well, in seconds.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
+            Deprecated: take a `releaser`.
+        control_releaser: The name under which `openoutcry halts` releases at the control socket, or nobody.
         stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round
             is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
-        journal: A journal to use instead of the file that `persistence_config` names. The bus does not close
-            it.
+        journal: A journal to use instead of a file. The bus does not close it.
 
     The journal is opened when it is first needed, by a publish, `recover_persisted_events` or `start` at the
     latest; they raise what opening it raises (`JournalLocked`, `JournalCorrupt`, ...). `stop` closes it.
@@ -107,6 +108,7 @@ class EventBus:
         dedup_window: int = 8_192,
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
+        control_releaser: str | None = None,
         stand_in_max_age: float | None = None,
         journal: Journal | None = None,
     ) -> None:
@@ -120,6 +122,7 @@ class EventBus:
             dedup_window=dedup_window,
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
+            control_releaser=control_releaser,
             stand_in_max_age=stand_in_max_age,
             persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
@@ -233,6 +236,17 @@ class EventBus:
         It is true in a condition only if the event is new and somebody takes it.
         """
         return await self._admission.publish_receipt(event, priority, level)
+
+    def releaser(self, name: str) -> Releaser:
+        """Return what releases kill switches under a name: once per name, before the start (`NotAuthorised`).
+
+        From then on an event that claims this name as the source of a release is refused.
+        """
+        return self._admission.kill_switches.releaser(name)
+
+    def halted(self, scope: str = "firm") -> tuple[Halt, ...]:
+        """Return the active kill switches that concern a scope, the firm's included. It blocks nothing."""
+        return self._inspection.halted(scope)
 
     async def flush(self) -> None:
         """Wait until everything accepted so far, and how far each subscription has come, is on the disk.

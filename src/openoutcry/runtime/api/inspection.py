@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Final
 
 from openoutcry.config import check_number
+from openoutcry.core.halts import Halt
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Counts, Ledger, plain_row
 from openoutcry.core.pressure import BackpressureMetrics
@@ -20,6 +21,8 @@ from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.health.readings import status_of
 from openoutcry.runtime.rounds.rounds import Rounds
 
+HALTS_SHOWN: Final = 100
+"""So many active kill switches are in the status."""
 PIECE: Final = 16
 """A status that is collected in pieces gives the loop back after so many subscriptions."""
 
@@ -178,6 +181,20 @@ class Inspection:
             "let_go": dict(letters.let_go),
         }
 
+    def halted(self, scope: str) -> tuple[Halt, ...]:
+        """Return the active kill switches that concern a scope."""
+        self._admission.check_thread("halted")
+        self._admission.slot.open_if_any()
+        return self._bus.halts.of(scope)
+
+    def _halts(self) -> dict[str, Any] | None:
+        """Return the active kill switches; None if a journal that is not open yet may know of some."""
+        slot, halts = self._admission.slot, self._bus.halts
+        if slot.has_journal and slot.store is None and self._bus.phase == "new":
+            return None
+        active = [halt.to_dict() for halt in islice(halts.all(), HALTS_SHOWN)]
+        return {"count": len(halts), "active": active}
+
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event."""
         self._admission.check_thread("envelope")
@@ -256,6 +273,7 @@ class Inspection:
             "handlers": _by_type(handlers),
             "barrier": self._rounds.get_status(),
             "ledger": {"balances": books.balance, "rows": books.rows},
+            "halts": self._halts(),
             "journal": None if store is None else store.status(),
             "unheard": dict(bus.unheard.counts),
             "dead_letters": None if letters is None else letters["total"],

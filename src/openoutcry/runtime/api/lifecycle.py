@@ -22,7 +22,7 @@ from openoutcry.journals import Recovered
 from openoutcry.ports import Clock, FileJournal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
-from openoutcry.runtime.control.requests import ControlledBus
+from openoutcry.runtime.control.requests import ControlledBus, releasing
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.causation import current, install, uninstall
 from openoutcry.runtime.delivery.consumers import Consumers
@@ -40,6 +40,9 @@ AFTERWARDS_S = 0.2
 """What the cancelled calls, and after them the disk, have beyond the deadline of a stop."""
 MOMENT_S = 0.05
 """The same for a start or a recovery that is ended, and for the control socket."""
+
+CONTROL_TURNS = 4
+"""So many turns of the loop a kill switch has to be begun before the workers end."""
 
 
 class Lifecycle:
@@ -73,6 +76,8 @@ class Lifecycle:
         self._slot = admission.slot
         self._persistence = config.persistence
         self._control: ControlServer | None = None
+        name, kill_switches = config.control_releaser, admission.kill_switches
+        self._releaser = None if name is None else kill_switches.releaser(name)
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[Recovered] | None = None
@@ -185,11 +190,7 @@ class Lifecycle:
         if self._recovering is not None:
             await asyncio.wait([self._recovering])
         store = self._slot.open()
-        self._admission.access.restoring = True
-        try:
-            await store.restore()
-        finally:
-            self._admission.access.restoring = False
+        await store.restore()
         self._start()
         if self._persistence is not None and self._persistence.socket:
             await self._open_control(store)
@@ -200,6 +201,8 @@ class Lifecycle:
         if not isinstance(journal, FileJournal) or hasattr(asyncio.get_running_loop(), "clock"):
             return
         control = ControlServer(self._controlled, journal.path)
+        if self._releaser is not None:
+            control.verbs["release"] = releasing(self._releaser)
         try:
             await control.start()
         except JournalError as error:
@@ -251,7 +254,6 @@ class Lifecycle:
         control, self._control = self._control, None
         if control is not None:
             control.give_up_loop()
-        self._admission.access.restoring = False
         self._dispatcher.stalls.end()
         self.monitor.end()
         self.monitor.journal.give_up_loop()
@@ -344,6 +346,7 @@ class Lifecycle:
             self.monitor.end()
             await self._end_task(self._recovering, left_s(0))
             await self.monitor.journal.end()
+            await self._begin_kill_switches()
             bus.running = False
             self._dispatcher.stalls.end()
             await self._consumers.stop(min(left_s(), CANCEL_GRACE_S))
@@ -397,6 +400,13 @@ class Lifecycle:
                 self._slot.give_up_recovery()
             task.cancel()
             await asyncio.wait([task], timeout=MOMENT_S)
+
+    async def _begin_kill_switches(self) -> None:
+        """Let the control workers that are free begin what came last, whatever the deadline."""
+        for _ in range(CONTROL_TURNS):
+            if not self._bus.control_waiting:
+                return
+            await asyncio.sleep(0)
 
     def _close(self) -> None:
         self._bus.phase = "stopped"

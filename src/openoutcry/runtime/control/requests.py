@@ -4,15 +4,16 @@ The verbs act on a `ControlledBus`, which is all that this room knows of a bus.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import ConfigError, InvalidEvent
+from openoutcry.errors import ConfigError, InvalidEvent, NotAuthorised
 from openoutcry.events import encode
+from openoutcry.trading import KillSwitchEvent
 
 
 class Operations(Protocol):
@@ -38,6 +39,15 @@ class Operations(Protocol):
 
     def reassign_cursor(self, old: str, new: str) -> Awaitable[int]:
         """Give a cursor another name, and return how many events wait behind it."""
+
+
+class Releasing(Protocol):
+    """What releases kill switches for the operator: a `Releaser`."""
+
+    def release(
+        self, *, scope: str | None = None, ids: Iterable[str] | None = None, reason: str
+    ) -> Awaitable[KillSwitchEvent]:
+        """Release kill switches, and return the event that says so."""
 
 
 class ControlledSubscription(Protocol):
@@ -132,6 +142,14 @@ class Renamed(_Head, forbid_unknown_fields=True, kw_only=True):
     new: str
 
 
+class Release(_Head, forbid_unknown_fields=True, kw_only=True):
+    """Which kill switches are to be released, and why. See `Releaser.release`."""
+
+    reason: str
+    scope: str | None = None
+    ids: list[str] | None = None
+
+
 class Verb(NamedTuple):
     """One thing that can be asked.
 
@@ -178,6 +196,24 @@ async def _flush(bus: ControlledBus, _asked: Plain) -> bool:
     return True
 
 
+def _refuse_release(_bus: ControlledBus, _asked: Release) -> int:
+    raise NotAuthorised(
+        "this bus releases no kill switch at its control socket: allow it with EventBus(control_releaser=...)"
+    )
+
+
+def releasing(releaser: Releasing) -> Verb:
+    """Return the verb that releases kill switches; it is answered with how many it has named."""
+
+    async def release(_bus: ControlledBus, asked: Release) -> int:
+        if not asked.reason:
+            raise ConfigError("reason is empty: say why the kill switch is released")
+        event = await releaser.release(scope=asked.scope, ids=asked.ids, reason=asked.reason)
+        return len(event.releases)
+
+    return Verb(Release, release)
+
+
 def _saved(do: Callable[[ControlledBus, Any], Any]) -> Callable[[ControlledBus, Any], Any]:
     """Return a verb that is answered when what it did is on the disk."""
 
@@ -208,6 +244,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         ),
         "pause": Verb(Named, lambda bus, asked: bus.admin.pause(asked.subscription)),
         "resume": Verb(Named, lambda bus, asked: bus.admin.resume(asked.subscription)),
+        "release": Verb(Release, _refuse_release),
         "flush": Verb(Plain, _flush),
     }
 )

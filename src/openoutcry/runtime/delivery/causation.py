@@ -74,6 +74,11 @@ class Publisher(Protocol):
         """Whether the call that publishes, or that spawned the task that does, has not ended."""
         ...
 
+    @property
+    def handles_control(self) -> Subscription | None:
+        """Whose kill switch that call is handling; None if it handles something else, or has ended."""
+        ...
+
     def fork(self) -> "Frozen | None":
         """Return the cause of what is spawned now, with a branch of the ids that are derived."""
         ...
@@ -134,12 +139,14 @@ class Caller(Protocol):
     Attributes:
         batch: What it is handling; None between calls.
         batches_count: How many batches it has begun.
+        is_control: Whether it handles kill switches.
         task: Its task.
 
     """
 
     batch: Batch | None
     batches_count: int
+    is_control: bool
     task: "asyncio.Task[None]"
 
     def decide_otherwise(self, error: DecidedOtherwise) -> bool:
@@ -188,6 +195,11 @@ class Lineage:
         return self.worker.batch is not None
 
     in_call = running
+
+    @property
+    def handles_control(self) -> Subscription | None:
+        """Whose kill switch is being handled, if the worker handles those."""
+        return self._subscription if self.worker.is_control and self.running else None
 
     @property
     def call(self) -> CallId:
@@ -297,6 +309,11 @@ class Frozen:
         """Whether the handler that spawned the task has not returned."""
         return self._lineage.running and self._lineage.call == self._call
 
+    @property
+    def handles_control(self) -> Subscription | None:
+        """Whose kill switch the handler that spawned the task is handling, until it returns."""
+        return self._lineage.handles_control if self.in_call else None
+
     def cause(self) -> Cause | None:
         """Return the cause as it was when the task was spawned."""
         return self._cause
@@ -323,6 +340,24 @@ class Frozen:
 
 
 current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=None)
+
+
+@dataclass(slots=True)
+class Restoring:
+    """An agent's memory is being restored, which must have no effects until it is over.
+
+    Attributes:
+        name: The subscription's name.
+        is_over: Whether it is: what was spawned meanwhile may publish then.
+
+    """
+
+    name: str
+    is_over: bool = False
+
+
+restoring: ContextVar[Restoring | None] = ContextVar("openoutcry_restoring", default=None)
+"""What is being restored by the code that runs, or by what has spawned it."""
 
 
 class Envelopes:

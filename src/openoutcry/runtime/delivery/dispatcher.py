@@ -249,9 +249,16 @@ class Dispatcher:
         elif lane == "high":
             mailbox.push_high(events, at_ns, known)
         else:
-            subscription.control.normal.push(events, at_ns, known)
             self._bus.unheard.taken(events[0])
-            self._bus.control_waiting += self._bus.running
+            self._push_control(subscription, events, at_ns, known)
+
+    def _push_control(
+        self, subscription: Subscription, events: list[Any], at_ns: int, known: Sequence[int] | None
+    ) -> None:
+        lane = subscription.control_lane
+        waited = lane.waiting
+        lane.push(events, at_ns, known)
+        self._bus.control_waiting += (lane.waiting - waited) * self._bus.running
 
     def _see_to(
         self,
@@ -349,12 +356,13 @@ class Dispatcher:
             self.stalls.look()
 
     def deliver_control(
-        self, event: Any, positions: list[int] | None = None, *, is_known: bool = False
+        self, event: Any, positions: list[int] | None = None, *, is_known: bool = False, folded: int = 0
     ) -> None:
         """Hand a kill switch to the control workers at once, before anything that waits anywhere.
 
         `positions` is a list with one 0 if it is being committed: whoever commits it writes its position into
         the list, and so tells every lane. `is_known`: the journal hands it to those who read on from there.
+        `folded`: for how many older ones it stands.
         """
         if self.staged:
             self.deliver()
@@ -370,6 +378,9 @@ class Dispatcher:
                 who = tuple(subscription for subscription in who if subscription.offsets is None)
                 if not who:
                     continue
+            if folded:
+                for subscription in who:
+                    subscription.control_lane.count_folded(folded)
             self.push(who, events, now_ns, positions, "control")
         for subscription in bus.router:
             subscription.mailbox.cut_all()
@@ -389,7 +400,7 @@ class Dispatcher:
         `is_known` tells of an event id whether the journal has released it: then it comes from there.
         """
         self._staged_at_ns = self._bus.clock.now_ns()
-        for event, lane, after, positions, is_committed in self.before_start.take():
+        for event, lane, after, positions, is_committed, folded in self.before_start.take():
             if lane == "normal" and not is_committed:
                 if after != self._after:
                     self.deliver()  # each batch goes in its place among what stands in the journal
@@ -397,7 +408,9 @@ class Dispatcher:
                 self.mixed = True
                 self.staged.append(event)
             elif lane == "control":
-                self.deliver_control(event, positions, is_known=is_known(event.event_id))
+                is_read = is_known(event.event_id)
+                self._bus.history.admitted += folded
+                self.deliver_control(event, positions, is_known=is_read, folded=folded)
             elif is_committed:
                 self.deliver()
                 self._push_committed(event, lane)

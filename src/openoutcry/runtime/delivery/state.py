@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from openoutcry.clocks import SystemClock
 from openoutcry.config import BackpressureConfig
+from openoutcry.core.halts import Halts
 from openoutcry.core.holds import SharedHolds
 from openoutcry.core.pressure import Pressure
 from openoutcry.core.rates import Rates
@@ -66,6 +67,7 @@ class BusState:
         pressured: Whether somebody waits for a mailbox to drain.
         in_outboxes: Events that wait for the end of the calls that have published them.
         durability: What keeps events in a journal; the null object without one.
+        halts: The active kill switches.
         conflicts: Ids that were used again for other content.
         unheard: What nobody takes.
         outboxed: The events that wait in an outbox, by id.
@@ -106,6 +108,7 @@ class BusState:
         self.dead_letters = DeadLetters()
         self.redriving = Redriving(self.dead_letters)
         self.durability: Durability = NO_DURABILITY
+        self.halts = Halts()
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []

@@ -10,10 +10,10 @@ from typing import Any, Final, Protocol
 from weakref import ReferenceType, WeakMethod, ref
 
 from openoutcry.core.holds import Hold, Holds, SharedHolds
-from openoutcry.core.lanes import Lane
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Counts, LedgerRow, ledger_counts
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.overflow import ControlLane
 from openoutcry.core.trends import ErrorStreak
 from openoutcry.errors import SubscriptionError
 from openoutcry.events import (
@@ -247,7 +247,8 @@ class Subscription:
         self._selected = _Selected.of(selectors)
         self.options = options
         self.mailbox = mailbox_of(options, share)
-        self.control = Mailbox(Lane("control"))
+        self.control_lane = ControlLane()
+        self.control = Mailbox(self.control_lane)
         self.latencies = Latencies()
         self.durations = Latencies()
         self.errors = self.retries = self.timeouts = 0

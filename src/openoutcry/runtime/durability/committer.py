@@ -87,6 +87,7 @@ class Commit(Alike):
         thens: What to call with the position of an event when it is released, by its index.
         delivered: Kill switches among the events: they are delivered before, each with a list of one
             position, which is filled in at the release and so tells every lane.
+        undelivered: Ids of those that were not, since no handler was called: its failure has kept them out.
         began_ns: When its first event was admitted, on the bus's monotonic clock.
         wall_ns: The same, in nanoseconds since 1970.
         raised: Which of the events, by index, were delivered from memory before, and are only written.
@@ -112,6 +113,7 @@ class Commit(Alike):
         "on_done",
         "raised",
         "thens",
+        "undelivered",
         "waiters",
         "written",
     )
@@ -128,6 +130,7 @@ class Commit(Alike):
         self._indexed = 0
         self.thens: dict[int, Then] = {}
         self.delivered: list[tuple[Any, list[int]]] = []
+        self.undelivered: set[str] = set()
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
         self.raised: set[int] = set()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,23 @@ from openoutcry.runtime.durability.restore import count_waiting
 from openoutcry.runtime.durability.saving import BUS, Saving
 
 log = logging.getLogger("openoutcry")
+
+URGENT_PAGE = 4_096
+"""So many urgent entries are in memory at a time while they are handed out."""
+
+
+@dataclass(slots=True)
+class _Owed:
+    """A lane that is handed what is urgent: up to which position, and how many events its mailbox takes."""
+
+    subscription: Subscription
+    lane: LaneOffsets
+    upto: int
+    room: int
+
+    @property
+    def is_high(self) -> bool:
+        return self.lane.lane.name == "high"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +94,6 @@ class Cursors:
         self._suspects = suspects
         self._put_away = unreadable(bus)
         self._cursors = saved
-        self._urgent: list[tuple[Stored, Any]] | None = None
-        self._urgent_from = 0
         self._report: asyncio.Task[None] | None = None
         self.redelivered = 0
 
@@ -143,7 +158,7 @@ class Cursors:
         control.behind = high.behind = normal.behind = True
         box.fall_behind(+2)
         if self._bus.running:
-            self._hand_urgent(subscription)
+            self._hand_urgent([(subscription, subscription.offsets)])
             self._hand_pending(subscription)
         subscription.offsets.note()
         if is_new:
@@ -191,10 +206,12 @@ class Cursors:
 
     def hand_over(self) -> None:
         """Hand out what is urgent: the bus is about to run."""
-        for subscription in self._bus.router:
-            # (A high lane alone that is behind has stalled before the last stop: it reads on by itself.)
-            if subscription.offsets is not None and subscription.offsets.control.behind:
-                self._hand_urgent(subscription)
+        # (A high lane alone that is behind has stalled before the last stop: it reads on by itself.)
+        behind = [
+            (s, s.offsets) for s in self._bus.router if s.offsets is not None and s.offsets.control.behind
+        ]
+        if behind:
+            self._hand_urgent(behind)
 
     def _first_floor(self) -> int:
         """Return where a subscription without a cursor begins: now or, before the start, `_beginning`."""
@@ -202,41 +219,46 @@ class Cursors:
         begin_at = self._saving.begin_at
         return self._commits.released if self._bus.running or begin_at is None else begin_at
 
-    def _hand_urgent(self, subscription: Subscription) -> None:
-        """Hand a subscription the high-priority events and kill switches that it has not settled.
+    def _hand_urgent(self, subscriptions: list[tuple[Subscription, Offsets]]) -> None:
+        """Hand subscriptions the high-priority events and kill switches that they have not settled.
 
         High-priority events for which there is no room are read on from the journal.
         """
-        offsets, bus = subscription.offsets, self._bus
-        assert offsets is not None
-        behind = [lane for lane in (offsets.control, offsets.high) if lane.behind]
-        released, now_ns = self._commits.released, bus.clock.now_ns()
-        room = self._dispatcher.room_left(subscription, "high")
-        high_upto = released
-        for entry, event in self._urgent_after(min(lane.read_upto for lane in behind)):
-            lane = offsets.by_lane[entry.lane]
-            is_left = lane is offsets.high and high_upto < released
-            if entry.position > released or is_left or lane not in behind or not lane.wants(entry.position):
-                continue
-            if isinstance(event, Undecodable):
-                if takes_type(subscription, entry):
-                    self._put_away(subscription, lane, entry, event)
-            elif takes(subscription.selectors, event):
-                if lane is offsets.high and not room:
-                    high_upto = entry.position - 1
-                    continue
-                room -= lane is offsets.high
-                give_held(self._dispatcher, subscription, lane, entry.position - 1)
-                at = (entry.position,)
-                self._dispatcher.push((subscription,), [event], now_ns, at, entry.lane, is_owed=True)
-                self.redelivered += 1
-        for lane in behind:
-            upto = high_upto if lane is offsets.high else released
-            give_held(self._dispatcher, subscription, lane, upto)
+        released, now_ns = self._commits.released, self._bus.clock.now_ns()
+        owed = [
+            _Owed(subscription, lane, released, self._dispatcher.room_left(subscription, "high"))
+            for subscription, offsets in subscriptions
+            for lane in (offsets.control, offsets.high)
+            if lane.behind
+        ]
+        for entry, event in self._urgent_after(min(one.lane.read_upto for one in owed), released):
+            for one in owed:
+                if one.lane.lane.name == entry.lane and one.lane.wants(entry.position):
+                    self._hand_one(one, entry, event, now_ns)
+        for one in owed:
+            lane, upto = one.lane, one.upto
+            give_held(self._dispatcher, one.subscription, lane, upto)
             lane.read_upto = max(lane.read_upto, upto)
             lane.behind = upto < released
-        if offsets.high in behind and not offsets.high.behind:
-            subscription.mailbox.fall_behind(-1)
+            if one.is_high and not lane.behind:
+                one.subscription.mailbox.fall_behind(-1)
+
+    def _hand_one(self, one: _Owed, entry: Stored, event: Any, now_ns: int) -> None:
+        subscription, lane = one.subscription, one.lane
+        if entry.position > one.upto:
+            return
+        if isinstance(event, Undecodable):
+            if takes_type(subscription, entry):
+                self._put_away(subscription, lane, entry, event)
+        elif takes(subscription.selectors, event):
+            if one.is_high and not one.room:
+                one.upto = entry.position - 1
+                return
+            one.room -= one.is_high
+            give_held(self._dispatcher, subscription, lane, entry.position - 1)
+            at = (entry.position,)
+            self._dispatcher.push((subscription,), [event], now_ns, at, entry.lane, is_owed=True)
+            self.redelivered += 1
 
     def _hand_pending(self, subscription: Subscription) -> None:
         """Hand a new subscription the kill switches that the others have and the journal does not (yet)."""
@@ -246,17 +268,19 @@ class Cursors:
                 who = (subscription,)
                 self._dispatcher.push(who, [event], now_ns, positions, "control", is_owed=True)
 
-    def _urgent_after(self, position: int) -> Iterable[tuple[Stored, Any]]:
-        """Return the entries of the control and high lanes behind a position, read once while starting."""
-        if self._urgent is None or self._urgent_from > position or self._bus.running:
-            found = self._journal.read_urgent(position, 2**31)
-            self._urgent = list(zip(found, decode_many([e.payload for e in found]), strict=True))
-            self._urgent_from = position
-        return (pair for pair in self._urgent if pair[0].position > position)
+    def _urgent_after(self, position: int, upto: int) -> Iterator[tuple[Stored, Any]]:
+        """Yield the entries of the control and high lanes between two positions, reading some at a time."""
+        while found := self._journal.read_urgent(position, URGENT_PAGE):
+            for entry, event in zip(found, decode_many([e.payload for e in found]), strict=True):
+                if entry.position > upto:
+                    return
+                yield entry, event
+            if len(found) < URGENT_PAGE:
+                return
+            position = found[-1].position
 
     def started(self) -> None:
-        """Note that the bus runs: what was read for the start is not needed any more."""
-        self._urgent = None
+        """Note that the bus runs: report whom events wait for that is absent."""
         if self._cursors:
             self._report = asyncio.get_running_loop().create_task(
                 self._report_missing(dict(self._cursors)), name="openoutcry:missing"

@@ -1,12 +1,13 @@
 """Looking back into the journal: what was settled restores agents' memory, what was not is counted."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from openoutcry.errors import SubscriptionError
 from openoutcry.events import Undecodable, decode_many
 from openoutcry.ports import CursorState, Journal, Stored
+from openoutcry.runtime.delivery.causation import Restoring, restoring
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
@@ -20,24 +21,42 @@ async def restore(pages: Pages, journal: Journal, bus: BusState, upto: int) -> N
 
     What became a dead letter was not handled, so it is left out. Gives the loop back between pages.
     """
-    folds = []
+    folds, states = [], []
     for subscription in bus.router:
         offsets, hook = subscription.offsets, subscription.options.restore
         if offsets is not None and hook is not None:
             buried = bus.dead_letters.positions(subscription.name)
-            folds.append((subscription, offsets, hook, buried))
+            states.append(Restoring(subscription.name))
+            folds.append((subscription, offsets, _marked(hook, states[-1]), buried))
     if not folds:
         return
     last = min(upto, max(_furthest(offsets) for _, offsets, _, _ in folds))
     at = journal.first - 1
-    while at < last:
-        page, covered = pages.after(at, upto)
-        for entry, event in zip(page.entries, page.events, strict=True):
-            if at < entry.position <= covered and not isinstance(event, Undecodable):
-                for subscription, offsets, hook, buried in folds:
-                    _fold(subscription, offsets, hook, buried, entry, event)
-        at = covered
-        await asyncio.sleep(0)
+    try:
+        while at < last:
+            page, covered = pages.after(at, upto)
+            for entry, event in zip(page.entries, page.events, strict=True):
+                if at < entry.position <= covered and not isinstance(event, Undecodable):
+                    for subscription, offsets, hook, buried in folds:
+                        _fold(subscription, offsets, hook, buried, entry, event)
+            at = covered
+            await asyncio.sleep(0)
+    finally:
+        for state in states:
+            state.is_over = True
+
+
+def _marked(hook: Callable[[Any], Any], state: Restoring) -> Callable[[Any], None]:
+    """Return the hook, marked while it runs as one that must have no effects."""
+
+    def call(event: Any) -> None:
+        token = restoring.set(state)
+        try:
+            hook(event)
+        finally:
+            restoring.reset(token)
+
+    return call
 
 
 def _furthest(offsets: Offsets) -> int:

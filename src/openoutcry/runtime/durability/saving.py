@@ -1,4 +1,4 @@
-"""Saving: cursors, dead letters and cleared suspects are written with the commits of events.
+"""Saving: cursors, dead letters, halts and cleared suspects are written with the commits of events.
 
 What is to be saved is left here, and goes with the next commit or one of the next few. A timer makes sure
 that it waits for no longer than `cursor_save_s`. `LaneOffsets.state` computes what a cursor says.
@@ -164,7 +164,10 @@ class Saving:
         cleared, self._cleared = self._cleared, []
         moved = [item for offsets in noted for item in offsets.moved(released)]
         buried, removed_letters = letters.changes()
+        unsaved_halts = self._bus.halts.take_unsaved()
         changes = Changes(
+            halts=[halt for halt in unsaved_halts.values() if halt is not None],
+            released=[place for place, halt in unsaved_halts.items() if halt is None],
             cursors=[*renamed, *(cursor for _, _, cursor in moved), self._own_cursor(released)],
             dropped_cursors=dropped,
             buried=buried,
@@ -177,7 +180,8 @@ class Saving:
     def _has_changes(self) -> bool:
         letters = self._bus.dead_letters
         letters.settle()
-        return bool(self._noted or self._dropped or self._renamed or self._cleared or letters.has_changes)
+        own = self._noted or self._dropped or self._renamed or self._cleared
+        return bool(own or letters.has_changes or self._bus.halts.has_unsaved)
 
     def _look_again(self) -> None:
         """While letters are redriven, look with every commit, and after a while, for what was handled."""
@@ -207,6 +211,7 @@ class Saving:
         self._dropped = [*changes.dropped_cursors, *self._dropped]
         self._renamed = [*renamed, *self._renamed]
         self._cleared = [*changes.cleared, *self._cleared]
+        self._bus.halts.give_back(changes.halts, changes.released)
         for offsets in noted:
             self.note(offsets)
         self._commits.bring_extras()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.config import PersistenceConfig
-from openoutcry.errors import JournalError
+from openoutcry.errors import JournalError, OpenOutcryError
 from openoutcry.journals import JournalReader, Recovered, SqliteJournal
 from openoutcry.journals.swapping import (
     Permit,
@@ -116,6 +116,17 @@ class StoreSlot:
         elif not self._bus.running:
             self.store.commits.move_here()
         return self.store
+
+    def open_if_any(self) -> None:
+        """Open the journal, if there is one that was not open yet. Raises what opening it raises."""
+        if self.has_journal and self.store is None and self._bus.phase == "new":
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                raise OpenOutcryError(
+                    "the journal is not open yet, and is opened on the loop: ask there, or after the start"
+                ) from None
+            self.open()
 
     def _make_store(self, config: PersistenceConfig, before: Store | None) -> Store:
         journal = self._journal

@@ -81,6 +81,7 @@ class Store:
         self._high = level_named(config.high_priority_level)
         self.is_closed = False
         saved = SavedCursors(journal)
+        halts = journal.halts()
         self.commits = Committer(bus, dispatcher, journal, self, config.sync)
         self.saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
         self._maintenance = Maintenance(bus, journal, self.commits, self.saving, config)
@@ -90,7 +91,10 @@ class Store:
             bus, dispatcher, journal, self.commits, self.saving, self._suspects, saved.by_subscription
         )
         bus.dead_letters.load(journal, self.saving)
-        if before is not None:
+        if before is None:
+            bus.halts.load(halts)
+        else:
+            bus.halts.save_all()
             self.saving.go_on_from(before.saving)
         self._uninstall = install_deriver(derive)
 

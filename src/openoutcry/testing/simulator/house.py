@@ -214,7 +214,8 @@ class House:
             await self._pause()
             event: Any = RiskAlertEvent(severity=AlertSeverity.WARNING, alert_type="drawdown")
             if chance.happens(0.5):
-                event = KillSwitchEvent(reason="simulated", triggered_by="the simulator")
+                scope = chance.one_of(("firm", "ES", "NQ"))
+                event = KillSwitchEvent(reason="simulated", triggered_by="the simulator", scope=scope)
             elif chance.happens(0.2):
                 event = self._order()
                 await self._try(bus.publish(event, priority=True))

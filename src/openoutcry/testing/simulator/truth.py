@@ -4,7 +4,7 @@ It sees every publication and every call of a handler, over all lives, and knows
 bus. A promise that is broken is a `Violation`; the first one ends the run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -321,11 +321,26 @@ class Truth:
         sent = self.sent.get(event_id)
         if its_lane != lane or sent is None or sent.began <= taker.since or event_id in taker.buried:
             return
-        if event_id not in taker.settled and takes(taker.made.selectors, sent.event):
+        if event_id in taker.settled or not takes(taker.made.selectors, sent.event):
+            return
+        if not self._is_folded(sent):
             self.fail(
                 f"the saved cursor of {taker.name} on lane {lane} says that position {position} ({event_id}) "
                 "is settled, and it was neither handled nor buried"
             )
+
+    def _is_folded(self, sent: Sent, settled: Collection[str] | None = None) -> bool:
+        """Return True if a later kill switch of the same scope may stand for one, or does (in `settled`)."""
+        if sent.lane != "control":
+            return False
+        scope = sent.event.scope
+        return any(
+            other.lane == "control"
+            and other.began > sent.began
+            and other.event.scope == scope
+            and (settled is None or event_id in settled)
+            for event_id, other in self.sent.items()
+        )
 
     # -- lives --------------------------------------------------------------------------------------
 
@@ -393,7 +408,8 @@ class Truth:
                 is_passing = not taker.made.durable or not sent.level
                 if is_passing and (sent.life != self.life or sent.began <= taker.since_now):
                     continue
-                if event_id in taker.settled or (taker.name, event_id) in buried:
+                over = taker.settled | {letter_id for name, letter_id in buried if name == taker.name}
+                if event_id in over or self._is_folded(sent, over):
                     continue
                 if takes(taker.made.selectors, sent.event):
                     may_go = isinstance(sent.event, MarketDataEvent) and is_passing and sent.lane == "normal"

@@ -32,6 +32,7 @@ class _Kill(NamedTuple):
 
     turn: int
     free_ns: int
+    scope: str
 
 
 class Watch:
@@ -62,12 +63,15 @@ class Watch:
                 and takes(subscription.selectors, event)
             ):
                 key = (subscription.name, event.event_id)
-                self._kills[key] = _Kill(self._loop.turns, self._free_ns())
+                self._kills[key] = _Kill(self._loop.turns, self._free_ns(), event.scope)
 
     def begun(self, name: str, event: Any) -> None:
         """A call has begun."""
-        if self._kills:
-            self._kills.pop((name, event.event_id), None)
+        scope = getattr(event, "scope", None)
+        if self._kills and scope is not None:  # the newest stands for those of its scope
+            self._kills = {
+                key: kill for key, kill in self._kills.items() if key[0] != name or kill.scope != scope
+            }
 
     def ended(self, name: str) -> None:
         """A subscription has ended: it gets nothing more."""
