@@ -11,16 +11,27 @@ from weakref import WeakKeyDictionary
 
 from openoutcry.core.audience import Audience
 from openoutcry.core.barrier import Round, Verdict
+from openoutcry.core.halts import Halts
+from openoutcry.core.letters import LetterFilter
+from openoutcry.core.overflow import ControlLane
 from openoutcry.journals import MemoryJournal
 from openoutcry.ports import Written
+from openoutcry.runtime.admission.kill_switches import KillSwitches
 from openoutcry.runtime.api.bus import EventBus
+from openoutcry.runtime.delivery.before_start import BeforeStart
+from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.failures import Failures
 from openoutcry.runtime.delivery.offsets import LaneOffsets
+from openoutcry.runtime.delivery.redrives import Redrives
+from openoutcry.runtime.delivery.redriving import Redriving
+from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.spilling import Spilling
 from openoutcry.runtime.delivery.worker import Worker
 from openoutcry.runtime.durability.catch_up import CatchUp
 from openoutcry.runtime.durability.committer import Commit, Committer
+from openoutcry.runtime.durability.store import Store
+from openoutcry.runtime.ownership import Ownership
 
 Patches = list[Any]
 LIMIT: Final = 1_000
@@ -171,6 +182,97 @@ def _a_full_mailbox_lets_anything_go() -> Patches:
     return [patch.object(Spilling, "_may_go", lambda _spilling, _event: True)]
 
 
+def _a_kill_switch_at_the_stop_is_only_delivered() -> Patches:
+    admit = KillSwitches.admit
+
+    def delivered(kill_switches: KillSwitches, event: Any, level: Any) -> Any:
+        if kill_switches._bus.phase != "stopping":
+            return admit(kill_switches, event, level)
+        kill_switches._note(event)
+        kill_switches._dispatcher.deliver_control(event, None)
+        return True
+
+    return [patch.object(KillSwitches, "admit", delivered)]
+
+
+def _a_kill_switch_before_the_start_is_forgotten() -> Patches:
+    return [patch.object(BeforeStart, "_add_control", lambda *_args: None)]
+
+
+def _kill_switches_are_folded_across_a_release() -> Patches:
+    fold = ControlLane._fold
+
+    def folded(lane: ControlLane, event: Any, switch: Any) -> None:
+        if event.activated:
+            fold(lane, event, switch)
+
+    return [patch.object(ControlLane, "_fold", folded)]
+
+
+def _a_release_ends_what_it_does_not_name() -> Patches:
+    release = Halts.release
+
+    def ends_all(halts: Halts, scope: str, _ids: Any = ()) -> Any:
+        return release(halts, scope, ())
+
+    return [patch.object(Halts, "release", ends_all)]
+
+
+def _halts_are_forgotten_at_a_crash() -> Patches:
+    return [patch.object(MemoryJournal, "halts", lambda _journal: [])]
+
+
+def _a_redrive_takes_a_part() -> Patches:
+    redrive = Redriving.redrive
+
+    def some(redriving: Redriving, subscription: Any, which: Any, *args: Any, **options: Any) -> int:
+        first = next((k.letter_id for k in redriving._letters.letters(subscription.name) if which(k)), 0)
+        return redrive(redriving, subscription, LetterFilter(letter_ids=frozenset({first})), *args, **options)
+
+    return [patch.object(Redriving, "redrive", some)]
+
+
+def _a_redriven_letter_is_lost() -> Patches:
+    begin = Redrives.begin
+
+    def loses(redrives: Redrives, subscription: Any, letters: Any) -> None:
+        begin(redrives, subscription, list(letters)[1:])
+
+    return [patch.object(Redrives, "begin", loses)]
+
+
+def _deciding_otherwise_is_a_duplicate() -> Patches:
+    return [patch("openoutcry.runtime.admission.again.differences", lambda _first, _second: ())]
+
+
+def _deciding_otherwise_is_retried() -> Patches:
+    return [patch.object(Worker, "decide_otherwise", lambda _worker, _error: None)]
+
+
+def _another_loop_is_let_in() -> Patches:
+    return [patch.object(Ownership, "check", lambda _ownership, _call: None)]
+
+
+def _a_level_is_not_raised() -> Patches:
+    return [patch.object(Store, "holds_at", lambda *_args: True)]
+
+
+def _ticks_push_out_ids() -> Patches:
+    return [patch.object(SeenIds, "keep", lambda *_args: None)]
+
+
+def _a_lost_loop_takes_what_was_in_flight() -> Patches:
+    give_up = Consumers.give_up
+
+    def settles(consumers: Consumers) -> None:
+        for subscription in consumers._bus.router:
+            for batch in tuple(subscription.mailbox.open):
+                subscription.mailbox.settle(batch)
+        give_up(consumers)
+
+    return [patch.object(Consumers, "give_up", settles)]
+
+
 PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "acknowledged before the commit": _acknowledged_before_the_commit,
     "disk without a sync": _disk_without_a_sync,
@@ -185,6 +287,19 @@ PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "retries are overtaken": _retries_are_overtaken,
     "the fullest mailbox decides": _the_fullest_mailbox_decides,
     "a full mailbox lets anything go": _a_full_mailbox_lets_anything_go,
+    "a kill switch at the stop is only delivered": _a_kill_switch_at_the_stop_is_only_delivered,
+    "a kill switch before the start is forgotten": _a_kill_switch_before_the_start_is_forgotten,
+    "kill switches are folded across a release": _kill_switches_are_folded_across_a_release,
+    "a release ends what it does not name": _a_release_ends_what_it_does_not_name,
+    "halts are forgotten at a crash": _halts_are_forgotten_at_a_crash,
+    "a redrive takes a part": _a_redrive_takes_a_part,
+    "a redriven letter is lost": _a_redriven_letter_is_lost,
+    "deciding otherwise is a duplicate": _deciding_otherwise_is_a_duplicate,
+    "deciding otherwise is retried": _deciding_otherwise_is_retried,
+    "another loop is let in": _another_loop_is_let_in,
+    "a level is not raised": _a_level_is_not_raised,
+    "ticks push out ids": _ticks_push_out_ids,
+    "a lost loop takes what was in flight": _a_lost_loop_takes_what_was_in_flight,
 }
 
 

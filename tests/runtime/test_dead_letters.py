@@ -33,7 +33,7 @@ from openoutcry import (
     RetryPolicy,
     decode,
 )
-from openoutcry.errors import JournalError
+from openoutcry.errors import JournalDead, JournalError
 from openoutcry.journals import JournalReader, MemoryJournal
 from openoutcry.runtime.delivery import dead_letters as module
 
@@ -584,6 +584,38 @@ async def test_letters_move_with_a_cursor_that_is_reassigned_however_many_there_
         assert len(desk.handled) == 600
         assert bus.dead_letters() == []
     assert journal.buried() == []
+
+
+class Unsure(MemoryJournal):
+    """A journal whose writes reach the disk, and can fail all the same."""
+
+    fails = False
+
+    def write(self, entries: Any, changes: Any = None) -> Any:
+        written = super().write(entries, changes)
+        if self.fails:
+            raise JournalDead("nobody knows whether this was written")
+        return written
+
+
+@virtual
+async def test_a_letter_whose_commit_failed_is_one_letter_also_if_it_was_written():
+    journal = Unsure()
+    bus = a_bus(journal)
+
+    async def handle(_order: Any) -> None:
+        journal.fails = True
+        raise ValueError
+
+    bus.subscribe("order", handle, name="risk", retry=False)
+    await bus.start()
+    await bus.publish(an_order())
+    await asyncio.sleep(2)
+    assert len(journal.buried()) == len(bus.dead_letters("risk")) == 1
+    assert bus.admin.drop_dead_letters("risk") == 1
+    assert bus.dead_letters("risk") == []
+    assert bus.dead_letter_counts() == {}
+    await bus.stop()
 
 
 @virtual

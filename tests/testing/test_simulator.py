@@ -1,6 +1,7 @@
 """The simulator: it finds planted bugs, finds nothing else, and takes the same path each time."""
 
 import asyncio
+import dataclasses
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from campaigns.simulate import main as campaign
 from campaigns.simulate_plants import PLANTS, planted
 
-from openoutcry import EventBus, OrderEvent, OrderSide, PersistenceConfig
+from openoutcry import EventBus, KillSwitchEvent, OrderEvent, OrderSide, PersistenceConfig, WrongThread
 from openoutcry.errors import ConfigError, JournalDead, JournalFull
 from openoutcry.ports import Entry, Level
 from openoutcry.testing import Faults, SimulationFailed, simulate
@@ -20,6 +21,7 @@ from openoutcry.testing.simulator.__main__ import main
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.disk import Disk
 from openoutcry.testing.simulator.loop import SimClock, SimLoop
+from openoutcry.testing.simulator.strangers import CALLS, on_another_loop
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = int(os.environ.get("OPENOUTCRY_SIMULATED_SEEDS", "150"))
@@ -188,6 +190,68 @@ def test_a_firm_of_ones_own_is_run_in_every_life_and_drains() -> None:
     simulate(make_firm, seeds=range(20), options=options)
     assert max(lives) == Faults().crashes
     assert any(name.startswith("19-") and name.endswith("-last") for name in handled)
+
+
+def test_publishers_run_beside_the_start_and_the_stop() -> None:
+    asked: list[str] = []
+    handled: set[str] = set()
+
+    def make_firm(bus, _chance):
+        async def on_kill(event):
+            handled.add(event.event_id)
+
+        async def pull():
+            event = KillSwitchEvent(reason="simulated", scope=f"{bus.life}-{len(asked)}")
+            asked.append(event.event_id)
+            assert await bus.publish_in_thread(event)
+
+        bus.subscribe("kill_switch", on_kill, name="desk")
+        bus.at_start.append(pull)
+        bus.at_stop.append(pull)
+
+    faults = dataclasses.replace(Faults.none(), crashes=1, restarts=1.0)
+    simulate(make_firm, seeds=range(10), faults=faults)
+    assert len(asked) > 20
+    assert handled == set(asked)
+
+
+def test_a_bus_goes_on_when_its_loop_was_closed_without_a_stop() -> None:
+    begun: list[str] = []
+    handled: set[str] = set()
+
+    def make_firm(bus, chance):
+        runs = 0
+
+        async def on_order(order):
+            if order.order_id.endswith("-1"):
+                await asyncio.sleep(chance.one_of((0, 100)))  # it may be in flight when the loop is closed
+            handled.add(order.order_id)
+
+        async def trade():
+            nonlocal runs
+            runs += 1
+            begun.append(f"{chance.seed}-{runs}")
+            await bus.publish(an_order(begun[-1]))
+
+        bus.subscribe("order", on_order, name="desk")
+        return [trade]
+
+    simulate(make_firm, seeds=range(12), faults=dataclasses.replace(Faults.none(), lost_loops=0.25))
+    assert 12 < len(begun) < 24, "some loops are closed and others are not"
+    assert handled == set(begun)
+
+
+@pytest.mark.parametrize("verb", CALLS)
+def test_a_stranger_is_told_so_whatever_it_calls(verb: str) -> None:
+    def make_firm(bus, _chance):
+        async def trade():
+            answer = on_another_loop(CALLS[verb], bus, an_order("o"))
+            assert isinstance(answer, WrongThread), answer
+
+        bus.subscribe("order", lambda _order: None, name="desk")
+        return [trade]
+
+    simulate(make_firm, seeds=[1], faults=dataclasses.replace(Faults.none(), restarts=1.0))
 
 
 def test_an_assertion_of_a_publisher_fails_the_seed() -> None:

@@ -147,7 +147,10 @@ class DeadLetters:
         if not self._counts[name]:
             del self._counts[name]
         self._otherwise.pop(letter_id, None)
-        if self._kept.pop(letter_id, None) is None:
+        is_kept = self._kept.pop(letter_id, None) is not None
+        if (
+            not is_kept or letter_id in self._unsaved
+        ):  # which may be written: its commit is under way, or failed
             self._removed[letter_id] = None
         self._unsaved.pop(letter_id, None)
 
@@ -186,7 +189,8 @@ class DeadLetters:
 
     def _written(self, name: str | None, after: int) -> Iterator[DeadLetter]:
         for page in self._pages(name, after):
-            left = [letter for letter in page if letter.letter_id not in self._removed]
+            # (One in memory may be there as well: if its commit has failed, nobody knows.)
+            left = [k for k in page if not (k.letter_id in self._removed or k.letter_id in self._kept)]
             yield from map(_from_journal, left, decode_many([letter.payload for letter in left]))
 
     def _pages(self, name: str | None, after: int = 0) -> Iterator[list[BuriedEvent]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from inspect import isawaitable
 from typing import Any, Final
 
@@ -12,6 +13,18 @@ from openoutcry.testing.simulator.faults import OF_HANDLERS, Faults
 from openoutcry.testing.simulator.loop import SimClock
 
 FOREVER_S: Final = 1e6
+STEM: Final = 26
+"""So many characters before the dash has an id that was derived in a call."""
+calling: ContextVar[tuple[str, str] | None] = ContextVar("openoutcry_simulated_call", default=None)
+"""The subscription and the id of the event of the current call."""
+
+
+def open_call(event_id: str) -> tuple[str, str] | None:
+    """Return which call publishes an event whose id it has derived: its subscription, and its event's id."""
+    guard = getattr(getattr(current.get(), "worker", None), "guard", None)
+    if len(event_id.rpartition("-")[0]) != STEM or getattr(guard, "abandoned", True):
+        return None
+    return calling.get()
 
 
 class Simulated(Exception):
@@ -98,6 +111,7 @@ class Calls:
         return plain_call
 
     def _begin(self, name: str, event: Any) -> str:
+        calling.set((name, event.event_id))
         self.begins(name, event)
         kind = self._draw()
         self.note(f"{name} begins {event.event_id} {kind}")

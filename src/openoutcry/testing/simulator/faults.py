@@ -46,6 +46,10 @@ class Faults:
         crashes: The most crashes of one seed. In the last life nothing goes wrong: it must drain.
         power_cuts: A crash loses what was not synced.
         restarts: A life ends with `stop` instead of a crash.
+        otherwise: A call decides otherwise than the call before it that handled the same event.
+        twins: A publisher gives another event an id that was used before.
+        strangers: The bus is called on the loop of another thread.
+        lost_loops: The loop is closed without a `stop`, and the bus is started again on a new one.
 
     """
 
@@ -66,7 +70,11 @@ class Faults:
     clock_jumps: float = 0.02
     crashes: int = 2
     power_cuts: float = 0.4
-    restarts: float = 0.25
+    restarts: float = 0.35
+    otherwise: float = 0.2
+    twins: float = 0.1
+    strangers: float = 0.2
+    lost_loops: float = 0.1
 
     def __post_init__(self) -> None:
         """Check every range."""

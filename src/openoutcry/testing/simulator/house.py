@@ -10,10 +10,18 @@ from contextlib import suppress
 from typing import Any
 
 from openoutcry.config import Conflate, DropOldest, RetryPolicy
-from openoutcry.errors import BusClosed, JournalError, NotSubscribed, OpenOutcryError, SignalRefused
+from openoutcry.errors import (
+    BusClosed,
+    DecidedOtherwise,
+    JournalError,
+    NotSubscribed,
+    OpenOutcryError,
+    SignalRefused,
+)
 from openoutcry.testing.simulator.bus import SimBus
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.lives import Publisher
+from openoutcry.testing.simulator.trouble import Trouble
 from openoutcry.trading import (
     AlertSeverity,
     DecisionEvent,
@@ -28,6 +36,8 @@ from openoutcry.trading import (
     SystemEvent,
 )
 
+HEARD = ["decision", "order", "fill", "risk_alert", "signal"]
+"""What the auditor takes where it does not take everything."""
 AGENTS = ("momentum", "value", "carry", "risk")
 BULK = 1_100
 """More events at once than any page, window or limit inside a bus."""
@@ -48,6 +58,11 @@ class House:
         self._chance = chance
         self._plan = Chance(chance.seed, "house")  # the same in every life
         self._number = 0
+        self._swallows = self._plan.stream("otherwise").happens(0.5)
+        self._remembered: list[Any] = []
+        self._trouble = Trouble(
+            bus, Chance(chance.seed, f"{chance.name}/trouble"), self._plan.stream("trouble")
+        )
 
     # -- who subscribes -----------------------------------------------------------------------------
 
@@ -56,7 +71,7 @@ class House:
         bus, plan = self._bus, self._plan
         for agent in AGENTS:
             bus.register_signal_agent(agent, critical=agent == "risk")
-        bus.subscribe("*", self._nothing, name="audit")
+        bus.subscribe(plan.one_of(("*", "*", HEARD)), self._nothing, name="audit")
         bus.subscribe("decision", self._decided, name="desk", **self._terms())
         bus.subscribe(["order", "kill_switch"], self._ordered, name="broker", **self._terms())
         bus.subscribe(["fill", "risk_alert", "kill_switch"], self._filled, name="risk", **self._terms())
@@ -66,9 +81,10 @@ class House:
             bus.subscribe("market_data", self._tape, name="tape", overflow=DropOldest(4))
         if plan.happens(0.5):
             kinds = plan.one_of((["market_data"], ["market_data", "order", "fill"]))
-            bus.subscribe(kinds, self._ponder, name="model", **self._terms())
+            bus.subscribe(kinds, self._ponder, name="model", **(self._terms() | {"timeout_s": None}))
         if plan.happens(0.5):
             bus.subscribe(["order", "fill"], self._passing, name="passing", durable=False)
+        self._trouble.subscribe()
 
     def _terms(self) -> dict[str, Any]:
         plan = self._plan
@@ -83,6 +99,9 @@ class House:
             )
         if plan.happens(0.3):
             terms["breaker"] = False
+        persistence = self._bus.config.persistence
+        if plan.happens(0.3) and persistence is not None and persistence.level != "memory":
+            terms["restore"] = self._remembered.append
         return terms
 
     async def _nothing(self, _event: Any) -> None:
@@ -104,8 +123,17 @@ class House:
         await asyncio.sleep(0)
 
     async def _decided(self, decision: DecisionEvent) -> None:
-        order = OrderEvent(order_id=f"of {decision.event_id}", symbol="ES", side=OrderSide.BUY, quantity=1)
-        await self._bus.publish(order)
+        chance = self._chance
+        wavers = chance.happens(self._bus.faults.otherwise)
+        name, quantity = f"of {decision.event_id}", 1 + (chance.whole(0, 3) if wavers else 0)
+        order = OrderEvent(order_id=name, symbol="ES", side=OrderSide.BUY, quantity=quantity)
+        try:
+            await self._bus.publish(order)
+        except DecidedOtherwise:
+            if not self._swallows:
+                raise
+        if wavers and chance.happens(0.5):
+            raise RuntimeError("the desk has second thoughts")
 
     async def _ordered(self, order: Any) -> None:
         if isinstance(order, OrderEvent):
@@ -117,9 +145,6 @@ class House:
 
     async def _filled(self, _event: Any) -> None:
         await asyncio.sleep(0)
-
-    async def _late(self, _event: Any) -> None:
-        pass
 
     # -- who publishes ------------------------------------------------------------------------------
 
@@ -135,7 +160,7 @@ class House:
             found.append(self._trade)
         if self._bus.life == 0 and self._plan.happens(0.015):
             found.append(self._flood)
-        return found
+        return found + self._trouble.publishers()
 
     def _order(self) -> OrderEvent:
         self._number += 1
@@ -301,14 +326,14 @@ class House:
     async def _one_thing(self, which: int) -> None:
         bus, chance = self._bus, self._chance
         if which == 0:
-            bus.subscribe("order", self._late, name="late")
+            self._trouble.meddle_late()
         elif which == 1:
             try:
-                bus.unsubscribe("order", self._late)
+                self._trouble.leave_late()
             except NotSubscribed:
                 return
             if chance.happens(0.5):
-                bus.subscribe("order", self._late, name="late")
+                self._trouble.meddle_late()
         elif which == 2:
             await bus.flush()
         elif which == 3:

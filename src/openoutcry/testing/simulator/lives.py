@@ -6,25 +6,32 @@ import random
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from openoutcry.config import PersistenceConfig
 from openoutcry.errors import JournalError, OpenOutcryError
 from openoutcry.events import stamps
+from openoutcry.runtime.api.bus import EventBus
 from openoutcry.testing.simulator.bus import SimBus
 from openoutcry.testing.simulator.calls import Calls
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.disk import Disk, SimJournal
+from openoutcry.testing.simulator.endings import Endings
 from openoutcry.testing.simulator.faults import Faults
+from openoutcry.testing.simulator.halts import check_halts
 from openoutcry.testing.simulator.loop import Crashed, SimClock, SimLoop
 from openoutcry.testing.simulator.rounds import RoundTruth
 from openoutcry.testing.simulator.trace import Trace
 from openoutcry.testing.simulator.truth import Truth, Violation
 from openoutcry.testing.simulator.watch import Watch
+from openoutcry.trading import SystemEvent
 
+T = TypeVar("T")
 Publisher = Callable[[], Coroutine[Any, Any, None]]
 MakeFirm = Callable[[SimBus, Chance], Iterable[Publisher] | None]
 
+STOPPED_S: Final = 10.0
+"""So long after a stop everybody who published has had an answer."""
 DRAIN_S: Final = 3_600.0
 """When nothing goes wrong, a firm has drained within this time, including breakers and retries."""
 STEPS_TO_CRASH: Final = (3, 30, 100, 300, 1_000, 3_000)
@@ -85,10 +92,11 @@ class Seed:
 
     def _drawn_options(self) -> dict[str, Any]:
         if self._setting.options is not None:
+            self.truth.window = self._setting.options.get("dedup_window", 8_192)
             return dict(self._setting.options)
         chance = self._chance.stream("options")
         options: dict[str, Any] = {"max_queue_size": chance.one_of((4, 16, 64, 10_000)), "history_size": 100}
-        if chance.happens(0.9):
+        if chance.happens(0.85):
             options["persistence_config"] = PersistenceConfig(
                 socket=False,
                 level=chance.one_of(("process", "process", "disk", "memory")),
@@ -97,6 +105,8 @@ class Seed:
                 sync=chance.one_of(("inline", "thread")),
                 cursor_save_s=chance.one_of((0.02, 0.25, 2.0)),
             )
+        options["dedup_window"] = chance.one_of((32, 32, 8_192))
+        self.truth.window = options["dedup_window"]
         return options
 
     def run(self) -> None:
@@ -136,6 +146,11 @@ class Seed:
         return power
 
     @property
+    def faults(self) -> Faults:
+        """What goes wrong in this seed."""
+        return self._faults
+
+    @property
     def setting(self) -> Setting:
         """The setting of the lives."""
         return self._setting
@@ -154,12 +169,15 @@ class Life:
     def __init__(self, seed: Seed, chance: Chance, clock: SimClock, faults: Faults, *, last: bool) -> None:
         self._seed = seed
         self._truth = seed.truth
+        self._endings = Endings(seed.truth)
         self._chance = chance
         self._faults = faults
         self._is_last = last
         self.loop = SimLoop(clock, chance.stream("loop"), shuffles=seed.setting.shuffles)
         self.journal: SimJournal | None = None
         self.crashed = False
+        self._loses_loop = chance.stream("loops").happens(seed.faults.lost_loops)
+        self._lost: list[tuple[SimLoop, set[asyncio.Task[Any]]]] = []
         self._crash_at: int | None = None
         self._bus: SimBus | None = None
         self._watch: Watch | None = None
@@ -253,13 +271,33 @@ class Life:
         self.loop.on_step = self._on_step
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_until_complete(self.loop.create_task(self._main(setting), name="main"))
+            publishers = self._run(self._main(setting))
+            if self._loses_loop:
+                self._lose_loop()
+                self._run(self._go_on(publishers, setting.life_s))
         except Crashed:
             self.crashed = True
         finally:
             asyncio.set_event_loop(None)
 
-    async def _main(self, setting: Setting) -> None:
+    def _run(self, main: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(self.loop.create_task(main, name="main"))
+
+    def _lose_loop(self) -> None:
+        """Close the loop with everything that runs on it, and have a new one."""
+        self.note("the loop is closed")
+        old = self.loop
+        self._lost.append((old, asyncio.all_tasks(old)))
+        old.close()
+        chance = self._chance.stream("new loop")
+        self.loop = SimLoop(old.clock, chance, shuffles=self._seed.setting.shuffles, steps=old.steps)
+        self.loop.on_step = self._on_step
+        asyncio.set_event_loop(self.loop)
+        assert self._watch is not None, "the bus was made"
+        self._watch.move_to(self.loop)
+        self._truth.moved()
+
+    async def _main(self, setting: Setting) -> list[Publisher]:
         bus = self._make_bus()
         firm = setting.make_firm(bus, self._chance.stream("firm")) or ()
         publishers = list(firm)
@@ -269,11 +307,52 @@ class Life:
             tasks = self._begin(publishers)
             for _ in range(3):
                 await asyncio.sleep(0)
-        await bus.start()
+        await self._start(bus, tasks)
         if not early:
-            tasks = self._begin(publishers)
+            tasks += self._begin(publishers)
         await self._let_publish(tasks, setting.life_s)
         bus.rounds_truth.check()
+        if self.journal is not None and self.journal.dead is not None:
+            self._loses_loop = False  # a dead journal is not started again on: it is recovered first
+        if self._loses_loop:
+            return publishers
+        await self._end(bus)
+        return []
+
+    async def _start(self, bus: SimBus, tasks: "list[asyncio.Task[None]]", *, is_lost: bool = False) -> None:
+        """Start the bus, with the publishers that it has for that moment; what it says is halted is true."""
+        if not is_lost and self._chance.stream("halts").happens(0.5):
+            check_halts(self._truth, bus.halted)
+        tasks += self._begin(bus.at_start)
+        await bus.start()
+        check_halts(self._truth, bus.halted)
+
+    async def _go_on(self, publishers: list[Publisher], life_s: float) -> None:
+        """The bus goes on on a new loop."""
+        bus = self._bus
+        assert bus is not None, "it was made on the loop before"
+        self._check_lost(bus)
+        stops = self._chance.stream("lost").happens(0.5)
+        if stops:
+            with suppress(JournalError):
+                await bus.stop()
+        tasks: list[asyncio.Task[None]] = []
+        await self._start(bus, tasks, is_lost=not stops)
+        await self._let_publish(tasks + self._begin(publishers), life_s)
+        await self._end(bus)
+
+    def _check_lost(self, bus: SimBus) -> None:
+        """A call on another loop than that of the bus must raise, also if that was closed."""
+        event = SystemEvent(component="sim", status="on another loop")
+        try:
+            EventBus.publish_nowait(bus, event)
+        except OpenOutcryError as error:
+            self.note(f"on another loop: {type(error).__name__}")
+        else:
+            self._truth.fail("the bus was called on another loop than its own, and took an event")
+
+    async def _end(self, bus: SimBus) -> None:
+        """End the life as it is to end."""
         if self._is_last:
             await self._put_right(bus)
         elif self._crash_at is not None or (self.journal is not None and self.journal.crash_at_call):
@@ -281,8 +360,22 @@ class Life:
             self.crash()
             await asyncio.sleep(0)
         else:
-            with suppress(JournalError):  # a dead journal makes a stop raise this
-                await bus.stop(self._chance.one_of((0, 0.5, 5)))
+            await self._stop(bus)
+
+    async def _stop(self, bus: SimBus) -> None:
+        """Stop the bus, with the publishers that it has for that moment."""
+        tasks = self._begin(bus.at_stop)
+        letters: list[Any] = []
+        bus.on_dead_letter(letters.append)
+        with suppress(JournalError):  # a dead journal makes a stop raise this
+            await bus.stop(self._chance.one_of((0, 0.5, 5)))
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=STOPPED_S)
+        if late:
+            self._truth.fail(f"{STOPPED_S:g} s after the stop publishers still wait for an answer")
+        self._raise_failed(tasks)
+        self._endings.check_stopped(bus.subscriptions, letters)
 
     def _begin(self, publishers: Iterable[Publisher]) -> "list[asyncio.Task[None]]":
         return [
@@ -297,11 +390,16 @@ class Life:
         _, late = await asyncio.wait(tasks, timeout=life_s)
         for task in late:
             task.cancel()
-        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._raise_failed(tasks)
+
+    def _raise_failed(self, tasks: "list[asyncio.Task[None]]") -> None:
+        for task in tasks:
+            ended = task.exception() if task.done() and not task.cancelled() else None
+            # (A publisher is right to fail because the journal is full or dead.)
             refused = isinstance(ended, OpenOutcryError) and not self._is_last
             if isinstance(ended, Exception) and not refused:
                 self._truth.fail(f"a publisher failed: {ended!r}")
-        # (A publisher is right to fail because the journal is full or dead.)
 
     async def _put_right(self, bus: SimBus) -> None:
         """Nothing goes wrong any more, so everything must drain, and nothing may be missing."""
@@ -318,8 +416,9 @@ class Life:
         await asyncio.sleep(1 + (0 if persistence is None else persistence.cursor_save_s))
         assert self._watch is not None, "the bus was made"
         self._watch.check_rest()
+        check_halts(self._truth, bus.halted)
         bus.rounds_truth.check()
-        self._truth.check_drained(bus.dead_letters(), bus.subscriptions)
+        self._endings.check_drained(bus.dead_letters(), bus.subscriptions)
         try:
             await bus.flush()
         except JournalError as error:
@@ -330,6 +429,8 @@ class Life:
         """Release everything, as the end of the process does."""
         self.crashed = True
         bus = self._bus
+        for loop, tasks in self._lost:
+            loop.drop(tasks)
         self.loop.drop()
         if bus is not None:
             bus.tear_down()

@@ -11,7 +11,7 @@ the number of awaits behind each, which changes with every edit. `shuffles=False
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -77,13 +77,12 @@ class SimLoop(VirtualLoop):
 
     clock: SimClock
 
-    def __init__(self, clock: SimClock, chance: Chance, *, shuffles: bool = True) -> None:
+    def __init__(self, clock: SimClock, chance: Chance, *, shuffles: bool = True, steps: int = 0) -> None:
         super().__init__(clock, patience_s=0, limit_s=None)
         self._chance = chance
         self._shuffles = shuffles
         self._shuffled_at = -1
-        self.steps = 0
-        self._still_since = 0
+        self.steps = self._still_since = steps
         self.on_step: Callable[[], None] = lambda: None
         ready = _Ready(self._ready)
         ready.loop = self
@@ -142,15 +141,15 @@ class SimLoop(VirtualLoop):
         self.call_later(self._chance.between(0, 0.02), work)
         return future
 
-    def drop(self) -> None:
-        """Drop everything that is running, as the end of the process does.
+    def drop(self, tasks: "Iterable[asyncio.Task[Any]] | None" = None) -> None:
+        """Drop everything that is running, as the end of the process does; `tasks` if it was closed before.
 
         The coroutines must be closed at some time, and then their clean-up runs: the caller must make sure
         that nothing they still do has an effect.
         """
         self.set_exception_handler(lambda _loop, _context: None)
         self.on_step = lambda: None
-        for task in asyncio.all_tasks(self):
+        for task in asyncio.all_tasks(self) if tasks is None else tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
             coro: Any = task.get_coro()
             with suppress(BaseException):

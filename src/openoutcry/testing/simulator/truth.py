@@ -4,25 +4,33 @@ It sees every publication and every call of a handler, over all lives, and knows
 bus. A promise that is broken is a `Violation`; the first one ends the run.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
+from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import OpenOutcryError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Written
 from openoutcry.runtime.delivery.subscription import Subscription, takes
+from openoutcry.testing.simulator.contents import Contents, content_of
 from openoutcry.testing.simulator.disk import SimJournal
-from openoutcry.trading import MarketDataEvent
+from openoutcry.testing.simulator.letters import NO_ROOM, LetterTruth
 
 HIGH: Final = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
+TICK: Final = str(EventType.MARKET_DATA.value)
 KILL: Final = str(EventType.KILL_SWITCH.value)
 
 
 class Violation(Exception):
     """The bus has broken a promise."""
+
+
+def _type_of(event: Any) -> str:
+    return str(getattr(event.event_type, "value", event.event_type))
 
 
 def id_of(letter: BuriedEvent) -> str:
@@ -44,6 +52,12 @@ class Sent:
             allows).
         life: The life in which it was accepted last.
         going: How many publications of it have not returned.
+        ended: When one returned last, in the count of the truth.
+        number: How often events of its type had been published when this one was, as a new one.
+        is_raised: Whether it was published again at a higher level.
+        is_at_stop: Whether it was accepted while the bus was stopping.
+        named: The ids that a release names.
+        contents: What its publications say.
 
     """
 
@@ -55,6 +69,17 @@ class Sent:
     status: str = "new"
     life: int = -1
     going: int = 0
+    ended: int = -1
+    number: int = 0
+    is_raised: bool = False
+    is_at_stop: bool = False
+    named: tuple[str, ...] = ()
+    contents: Contents = field(default_factory=Contents)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it was accepted, and nothing that has happened since leaves a doubt."""
+        return self.status == "accepted"
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +142,8 @@ class Truth:
         takers: Every subscription, by its name.
         life: The number of the current life.
         redriven: Events that were redriven, as (subscription, event id).
+        letters: The dead letters.
+        window: How many ids of a type the bus remembers without a journal.
         violation: The first broken promise, if there is one.
 
     """
@@ -129,6 +156,9 @@ class Truth:
         self.positions: dict[int, tuple[str, str]] = {}
         self._retired: set[str] = set()
         self.redriven: set[tuple[str, str]] = set()
+        self.letters = LetterTruth(self.fail)
+        self.window = 0
+        self._counts: Counter[str] = Counter()
         self.violation: Violation | None = None
         self.ticks = 0
 
@@ -148,21 +178,54 @@ class Truth:
             event_id, event_type = event.event_id, event_type_of(event)
         except (AttributeError, OpenOutcryError):
             return None
+        self._counts[event_type] += 1
         sent = self.sent.get(event_id)
         if sent is None:
             lane = "control" if event_type == KILL else "high" if priority or event_type in HIGH else "normal"
             order = ((self.life, publisher), self.ticks) if running or level or lane != "high" else None
             sent = self.sent[event_id] = Sent(event, level, lane, self.ticks, order)
+            sent.named = tuple(getattr(event, "releases", ()))
         elif sent.status == "refused":
             sent.status = "new"
+            sent.contents.refused()
+            sent.event, sent.level = event, level
+        elif sent.status == "accepted" and self._is_forgotten(sent):
+            sent.order = None
+            for taker in self.takers.values():  # it may be a new one to the bus
+                taker.settled_now.discard(event_id)
+                taker.begun.discard(event_id)
+                self.letters.there.discard((taker.name, event_id))
+        if not sent.going and (sent.status != "accepted" or sent.life != self.life):
+            sent.number = self._counts[event_type]
         if sent.order is not None and sent.order[0][1] is not publisher:
             sent.order = None  # two publish it at the same time
         sent.going += 1
         return sent
 
-    def accepted(self, sent: Sent, *, journal_failed: bool) -> None:
+    def differs(self, sent: Sent, event: Any) -> bool:
+        """Note what a publication says. Return True if another content surely stands for its id."""
+        is_here = bool(sent.level) or sent.life == self.life
+        certain = sent.is_certain and is_here and not self._is_forgotten(sent)
+        return sent.contents.publishing(content_of(event), is_certain=certain)
+
+    def surely_knows(self, sent: Sent) -> bool:
+        """Return True if the bus must know the id of an event, and all that was published under it."""
+        is_here = sent.level > Level.MEMORY or sent.life == self.life
+        is_kept = is_here and not self._is_forgotten(sent) and not self._is_retired(sent.event.event_id)
+        return sent.is_certain and is_kept and sent.going == 1
+
+    def _is_forgotten(self, sent: Sent) -> bool:
+        """Return True if the bus need not know an id any more: so many of its type have come since."""
+        is_kept = sent.level and self.journal is not None
+        return not is_kept and self._counts[_type_of(sent.event)] - sent.number >= self.window
+
+    def accepted(self, sent: Sent, *, journal_failed: bool, level: Level = Level.MEMORY) -> None:
         """`True` was returned: compare with the journal."""
         event_id, journal = sent.event.event_id, self.journal
+        self.ticks += 1
+        sent.ended = self.ticks
+        if level > sent.level and sent.lane != "control":
+            sent.level, sent.is_raised = level, True
         if sent.lane == "control" and journal_failed:
             sent.level = Level.MEMORY  # delivered at once, journal or no journal
         if sent.level and journal is not None:
@@ -181,6 +244,8 @@ class Truth:
 
     def refused(self, sent: Sent, *, for_sure: bool) -> None:
         """It was not accepted, or that is unknown."""
+        self.ticks += 1
+        sent.ended = self.ticks
         sent.order = None
         sent.going -= 1
         if not for_sure and sent.status in ("new", "lost"):
@@ -213,6 +278,7 @@ class Truth:
         known = self.takers.get(made.name)
         if known is not None and known.made is made:
             del self.takers[made.name]
+            self.letters.forget(made.name)
 
     # -- calls --------------------------------------------------------------------------------------
 
@@ -228,6 +294,13 @@ class Truth:
         event_id = event.event_id
         if sent.status == "refused":
             self.fail(f"{name} was handed {event_id}, which was refused")
+        # (A dead letter keeps an event that the process has lost, whose id has come again for another one.)
+        is_letters = (name, event_id) in self.redriven and content_of(event) in sent.contents.asked
+        if not (is_letters or sent.contents.handed(content_of(event))):
+            self.fail(f"{name} was handed {event_id} with another content than the one that was accepted")
+        self.letters.begins((name, event_id))
+        if taker.made.options.concurrency == 1 and sent.lane != "control":
+            self.letters.check_buried(name)
         if event_id in taker.settled_now and (name, event_id) not in self.redriven:
             self.fail(f"{name} was handed {event_id} again, which it has handled in this life")
         if (name, event_id) in self.redriven:
@@ -245,7 +318,7 @@ class Truth:
     def _position_of(self, name: str, sent: Sent) -> int:
         """Return the position of a durable event, which must be in the journal before it is delivered."""
         journal = self.journal
-        if journal is None or not sent.level or sent.lane == "control":
+        if journal is None or not sent.level or sent.lane == "control" or sent.is_raised:
             return 0
         position = journal.find(sent.event.event_id)
         if position is None:
@@ -278,9 +351,21 @@ class Truth:
         """A call has returned: the event is handled."""
         self.ticks += 1
         taker = self.takers.get(name)
-        if taker is not None:
+        if taker is not None and self.letters.ends((name, event.event_id)):
             taker.settled.add(event.event_id)
             taker.settled_now.add(event.event_id)
+
+    def buried(self, letter: DeadLetter) -> None:
+        """A dead letter was filed."""
+        self.letters.buried(letter)
+        sent, taker = self.sent.get(letter.event.event_id), self.takers.get(letter.subscription)
+        if letter.reason != NO_ROOM or sent is None or taker is None:
+            return
+        if _type_of(sent.event) == TICK or (sent.level and taker.made.durable and not sent.is_raised):
+            self.fail(
+                f"there was no room for {sent.event.event_id} ({sent.level.name}) at {taker.name}, which "
+                "could have let it go, or read it in the journal"
+            )
 
     # -- the journal --------------------------------------------------------------------------------
 
@@ -319,34 +404,52 @@ class Truth:
     def _check_settled(self, taker: Taker, lane: str, position: int) -> None:
         event_id, its_lane = self.positions.get(position, ("", ""))
         sent = self.sent.get(event_id)
-        if its_lane != lane or sent is None or sent.began <= taker.since or event_id in taker.buried:
+        if sent is not None and (sent.is_raised or not sent.level):
+            return  # it was delivered from memory, and is settled for whoever was not there
+        is_buried = event_id in taker.buried or (taker.name, event_id) in self.letters.dropped
+        if its_lane != lane or sent is None or sent.began <= taker.since or is_buried:
             return
         if event_id in taker.settled or not takes(taker.made.selectors, sent.event):
             return
-        if not self._is_folded(sent):
+        if not self.is_folded(sent):
             self.fail(
                 f"the saved cursor of {taker.name} on lane {lane} says that position {position} ({event_id}) "
                 "is settled, and it was neither handled nor buried"
             )
 
-    def _is_folded(self, sent: Sent, settled: Collection[str] | None = None) -> bool:
-        """Return True if a later kill switch of the same scope may stand for one, or does (in `settled`)."""
-        if sent.lane != "control":
+    def is_folded(self, sent: Sent, settled: Collection[str] | None = None) -> bool:
+        """Return True if a later kill switch of the same scope may stand for one, or does (in `settled`).
+
+        None does across a release.
+        """
+        if sent.lane != "control" or not sent.event.activated:
             return False
-        scope = sent.event.scope
+        control = [other for other in self.sent.values() if other.lane == "control"]
+        releases = [other for other in control if not other.event.activated and other.is_certain]
         return any(
-            other.lane == "control"
-            and other.began > sent.began
-            and other.event.scope == scope
-            and (settled is None or event_id in settled)
-            for event_id, other in self.sent.items()
+            other.began > sent.began
+            and other.event.activated
+            and other.event.scope == sent.event.scope
+            and (settled is None or other.event.event_id in settled)
+            and not any(0 <= sent.ended < one.began and one.ended < other.began for one in releases)
+            for other in control
         )
 
     # -- lives --------------------------------------------------------------------------------------
 
+    def moved(self) -> None:
+        """The loop was closed, and the bus goes on on another one: publishers there have had no answer."""
+        for sent in self.sent.values():
+            if sent.going:
+                sent.status = "unknown" if sent.status == "new" else sent.status
+                sent.going, sent.order = 0, None
+        for taker in self.takers.values():
+            taker.begun, taker.last, taker.newest = set(), {}, {}
+
     def opened(self, journal: SimJournal | None, *, power: bool) -> None:
         """A new life begins: what was accepted must be in the journal, as its level promises."""
         self.journal = journal
+        self.letters.begin()
         for taker in self.takers.values():
             taker.settled_now, taker.begun = set(), set()
             taker.last, taker.newest, taker.saved, taker.buried = {}, {}, {}, set()
@@ -391,32 +494,10 @@ class Truth:
             if letter.subscription in self.takers:
                 self.takers[letter.subscription].buried.add(id_of(letter))
 
-    def check_drained(self, letters: Iterable[Any], subscriptions: Iterable[Subscription]) -> None:
-        """Everything has drained: for every taker, what was accepted must be handled or a dead letter.
+    def losing(self) -> set[str]:
+        """Return the names of those who ask to lose some events."""
+        return {name for name, taker in self.takers.items() if taker.loses("normal") or taker.loses("high")}
 
-        Market data that no journal has may have been let go by a full mailbox, which has counted it.
-        """
-        buried = {(letter.subscription, letter.event.event_id) for letter in letters}
-        let_go = {s.name: s.mailbox.normal.overflowed for s in subscriptions}
-        present = [self.takers[name] for name in let_go if name in self.takers]
-        for event_id, sent in self.sent.items():
-            if sent.status != "accepted" or (not sent.level and sent.life != self.life):
-                continue
-            for taker in present:
-                if sent.began <= taker.since or taker.loses(sent.lane):
-                    continue
-                is_passing = not taker.made.durable or not sent.level
-                if is_passing and (sent.life != self.life or sent.began <= taker.since_now):
-                    continue
-                over = taker.settled | {letter_id for name, letter_id in buried if name == taker.name}
-                if event_id in over or self._is_folded(sent, over):
-                    continue
-                if takes(taker.made.selectors, sent.event):
-                    may_go = isinstance(sent.event, MarketDataEvent) and is_passing and sent.lane == "normal"
-                    if may_go and let_go[taker.name] > 0:
-                        let_go[taker.name] -= 1
-                        continue
-                    self.fail(
-                        f"{event_id} ({sent.lane} lane, {sent.level.name}) was accepted in life {sent.life}, "
-                        f"and {taker.name} has neither handled it nor a dead letter of it"
-                    )
+    def check_letters(self, letters: Iterable[Any]) -> None:
+        """Check that the dead letters are there which must be."""
+        self.letters.check(letters, self.losing())

@@ -1,7 +1,10 @@
 """What must hold at any moment of a life: the ledger balances, bounds hold, kill switches arrive."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
+from openoutcry.config import Gate
 from openoutcry.core.lanes import Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.runtime.api.bus import EventBus
@@ -15,6 +18,8 @@ KILL_TURNS_MOST: Final = 16
 """A kill switch is in its handler within so many turns of the loop,"""
 KILL_NS_MOST: Final = 1_000_000
 """and within this time, not counting the time for which the loop was blocked."""
+PROMPT_TURNS_MOST: Final = 2
+"""So many turns may pass until an event for which there is room is accepted in memory."""
 
 
 def balances(lane: Lane, mailbox: Mailbox) -> bool:
@@ -43,6 +48,11 @@ class Watch:
         self._loop = loop
         self._truth = truth
         self._kills: dict[tuple[str, str], _Kill] = {}
+
+    def move_to(self, loop: SimLoop) -> None:
+        """The bus goes on on another loop: what was on its way is delivered again there."""
+        self._loop = loop
+        self._kills = {}
 
     # -- kill switches ------------------------------------------------------------------------------
 
@@ -73,6 +83,10 @@ class Watch:
                 key: kill for key, kill in self._kills.items() if key[0] != name or kill.scope != scope
             }
 
+    def refused(self, event_id: str) -> None:
+        """A kill switch was not accepted."""
+        self._kills = {key: kill for key, kill in self._kills.items() if key[1] != event_id}
+
     def ended(self, name: str) -> None:
         """A subscription has ended: it gets nothing more."""
         self._kills = {key: kill for key, kill in self._kills.items() if key[0] != name}
@@ -80,6 +94,9 @@ class Watch:
     def check_kills(self) -> None:
         """Check whether a kill switch is overdue."""
         if not self._kills:
+            return
+        if not self._bus._bus.running:  # noqa: SLF001 - what a stop has overtaken comes at the next start
+            self._kills.clear()
             return
         turn, free_ns = self._loop.turns, self._free_ns()
         for (name, event_id), kill in self._kills.items():
@@ -92,17 +109,41 @@ class Watch:
     # -- room ---------------------------------------------------------------------------------------
 
     def check_refused(self, event: Any, *, is_kept: bool) -> None:
-        """An event has just been refused for lack of room: then all that take it must have little left."""
+        """An event has just been refused for lack of room: then all that take it must have little left.
+
+        Of those that gate one is enough.
+        """
+        met, depths = self._met(event, is_kept=is_kept)
+        if met < self._bus._bus.pressure.fall[1]:  # noqa: SLF001 - as above
+            self._truth.fail(f"{event.event_id} was refused, and in the mailboxes that take it wait {depths}")
+
+    @contextmanager
+    def prompt(self, event: Any) -> Iterator[None]:
+        """Check that nobody waits in the block to publish an event for memory that meets little."""
+        met, depths = self._met(event, is_kept=False)
+        has_room = met < self._bus._bus.pressure.fall[1]  # noqa: SLF001 - as above
+        turn = self._loop.turns
+        yield
+        turns = self._loop.turns - turn
+        if has_room and turns > PROMPT_TURNS_MOST:
+            self._truth.fail(
+                f"{event.event_id} waited for {turns} turns, and in the mailboxes that take it wait {depths}"
+            )
+
+    def _met(self, event: Any, *, is_kept: bool) -> tuple[int, list[int]]:
+        """Return how many events a publisher meets, and how many wait for each who takes the event."""
         state, admission = self._bus._bus, self._bus._admission  # noqa: SLF001 - as above
-        depths = []
+        depths, gating = [], [0]
         for subscription in state.router:
             box = subscription.mailbox
-            if takes(subscription.selectors, event):
-                is_empty = not box.counts or (is_kept and box.behind)
-                depths.append(0 if is_empty else box.waiting)
+            if not takes(subscription.selectors, event):
+                continue
+            is_empty = not box.counts or (is_kept and box.behind)
+            depths.append(0 if is_empty else box.waiting)
+            if isinstance(subscription.options.overflow, Gate) and not is_empty:
+                gating.append(box.waiting)
         way = admission.dispatcher.on_the_way + admission.slot.committing
-        if min(depths, default=0) + way < state.pressure.fall[1]:
-            self._truth.fail(f"{event.event_id} was refused, and in the mailboxes that take it wait {depths}")
+        return max(min(depths, default=0), *gating) + way, depths
 
     # -- everything else ----------------------------------------------------------------------------
 
@@ -117,12 +158,13 @@ class Watch:
             ):
                 rows = [row.to_dict() for row in subscription.ledger_rows() if not row.balances]
                 fail(f"the ledger does not balance: {rows}")
-            most = capacity + subscription.options.concurrency  # what was in flight may wait again
+            # What was in flight may wait again, and once more before anybody looks.
+            most = capacity + 2 * subscription.options.concurrency
             waiting = box.waiting
             if waiting > most:
                 fail(f"{waiting} events wait for {subscription.name}, and there is room for {capacity}")
             offsets = subscription.offsets
-            if offsets is not None and offsets.unsaved > UNSAVED_MOST + BATCH_MOST:
+            if offsets is not None and offsets.unsaved > 2 * UNSAVED_MOST + BATCH_MOST:
                 fail(f"{subscription.name} has {offsets.unsaved} events settled and not saved")
 
     def check_rest(self) -> None:
