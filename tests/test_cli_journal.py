@@ -1295,3 +1295,11 @@ def test_an_event_type_that_is_misspelt_is_a_mistake_and_not_an_empty_answer(
 ) -> None:
     result = call(*verb, firm, "--type", "KILL-SWITCH")
     assert (result.exit_code, "did you mean 'kill_switch'?" in result.output) == (2, True), result.output
+
+
+def test_an_event_type_that_only_resembles_one_is_told_once(
+    firm: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = call("history", firm, "--type", "kill_swich")  # a warning would be an error here
+    assert result.exit_code == 0, result.output
+    assert sum("did you mean 'kill_switch'?" in record.getMessage() for record in caplog.records) == 1

@@ -215,3 +215,21 @@ def test_a_bus_that_gives_no_answer_is_one_line(tmp_path, monkeypatch):
         said = call("status", tmp_path / "firm.db")
     assert said.exit_code == 2
     assert "did not answer within 0.2 s" in said.stderr
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_on_a_terminal_the_lines_fit_and_names_stay_apart(width):
+    names = [f"agent_{number}_with_a_long_name_{'x' * 60}.on_event" for number in (1, 2)]
+    rows = [(name, "stalled", "614", "93", "0.7", *["4.83 s"] * 4, "1,120", "33", "7") for name in names]
+    heads, *lines = watching._grid(rows, width)
+    assert max(map(len, (heads, *lines))) <= width
+    assert all(
+        head in heads for head in ("state", "lag", "in/s", "out/s", "wait p99", "call p99", "errors", "dead")
+    )
+    assert len(set(lines)) == 2
+    assert watching._grid(rows)[1].startswith(names[0])
+
+
+def test_lines_that_fit_are_whole():
+    rows = [("momentum", "idle", "0", "93", "93", *["4.83 ms"] * 4, "0", "0", "0")]
+    assert watching._grid(rows, 140) == watching._grid(rows)

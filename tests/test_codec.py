@@ -3,9 +3,9 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import Enum, StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import attrs
 import msgspec
@@ -15,8 +15,16 @@ from hypothesis import strategies as st
 
 from openoutcry import trading
 from openoutcry.errors import IllegalTransition, InvalidEvent, UnknownEventType
-from openoutcry.events import Event, EventType, decode, encode, register_event
-from openoutcry.trading import ORDER_TRANSITIONS, MarketDataEvent, OrderType, SignalDirection, SignalEvent
+from openoutcry.events import Event, EventType, decode, encode, encode_many, register_event
+from openoutcry.trading import (
+    ORDER_TRANSITIONS,
+    MarketDataEvent,
+    OrderEvent,
+    OrderSide,
+    OrderType,
+    SignalDirection,
+    SignalEvent,
+)
 
 # --- every class of the firm, with anything that it takes
 
@@ -430,3 +438,78 @@ def test_the_encoded_form_can_be_asked_by_plain_json_tools():
         "feed",
     )
     assert decode(encode(event)).event_type is EventType.MARKET_DATA
+
+
+class Picky(Event, kw_only=True):
+    event_type: str = "picky"
+    count: int = 0
+    share: float | None = None
+    sure: bool = False
+    name: str = ""
+    day: date | None = None
+    few: Annotated[int, msgspec.Meta(ge=0)] = 0
+    mood: Literal["calm", "wild"] = "calm"
+    series: list[float] = []
+
+
+WRONG = [
+    ("count", "5"),
+    ("count", 3.5),
+    ("count", True),
+    ("share", "0.5"),
+    ("sure", 1),
+    ("name", 5),
+    ("name", None),
+    ("day", datetime(2026, 1, 1, tzinfo=UTC)),
+    ("few", -1),
+    ("mood", "sad"),
+    ("series", ["a"]),
+    ("series", None),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG)
+def test_what_could_not_be_read_back_is_refused_when_writing(field, value):
+    with pytest.raises(InvalidEvent, match=rf"Picky\.{field} = .*could not be read back"):
+        encode(Picky(**{field: value}))
+    with pytest.raises(InvalidEvent, match="could not be read back"):
+        encode_many([Picky(), Picky(**{field: value})])
+
+
+def test_a_value_of_another_class_than_a_dataclass_says_is_refused_when_writing():
+    with pytest.raises(InvalidEvent, match=r"Typed\.pair = .*could not be read back"):
+        encode(Typed("1", ("b", 2)))  # type: ignore[arg-type]
+
+
+def test_an_event_whose_own_check_refuses_it_later_is_refused_when_writing():
+    with pytest.raises(InvalidEvent, match="Forgetful: could not be read back from a journal: 'only once'"):
+        encode(Forgetful())
+
+
+class Forgetful(Event):
+    event_type: str = "forgetful"
+    series: list[int] = []
+    made: ClassVar[list[object]] = []
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.made.append(1)
+        if len(self.made) > 1:
+            raise KeyError("only once")
+
+
+@pytest.mark.parametrize(("field", "meant"), [("quantitiy", "quantity"), ("limitprice", "limit_price")])
+def test_a_field_that_a_class_does_not_have_is_told_with_the_nearest(field, meant):
+    order = OrderEvent(order_id="1", symbol="ES", side=OrderSide.BUY, quantity=1)
+    with pytest.raises(InvalidEvent, match=f"OrderEvent has no field '{field}'; did you mean '{meant}'"):
+        order.amended(**{field: 2})
+    with pytest.raises(InvalidEvent, match=f"OrderEvent .*`{field}`, did you mean '{meant}'"):
+        OrderEvent.from_dict({**order.to_dict(), field: 2})
+    with pytest.raises(InvalidEvent, match=r"OrderEvent has no field 'colour'; it has .*order_id"):
+        order.amended(colour="red")
+
+
+@pytest.mark.parametrize("wrong", [5, "Order", Typed("1")])
+def test_only_a_class_can_be_registered(wrong):
+    with pytest.raises(InvalidEvent, match="is no class"):
+        register_event(name="x")(wrong)

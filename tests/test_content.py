@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import permutations
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,7 +13,7 @@ from openoutcry import Event, InvalidEvent, MarketDataEvent, OrderEvent, OrderSi
 from openoutcry.events import Undecodable, decode, differences, encode
 
 
-class Report(Event, kw_only=True):
+class ContentReport(Event, kw_only=True):
     event_type: str = "content_report"
     volatile_fields: ClassVar[frozenset[str]] = frozenset({"took_ms"})
     text: str = ""
@@ -48,15 +49,15 @@ def test_the_fields_that_differ_are_named():
 
 
 def test_timestamp_version_id_and_volatile_fields_do_not_count():
-    first = Report(event_id="1", timestamp=5, took_ms=1.0, schema_version=1)
-    assert differences(first, Report(event_id="2", timestamp=6, took_ms=2.0, schema_version=2)) == ()
+    first = ContentReport(event_id="1", timestamp=5, took_ms=1.0, schema_version=1)
+    assert differences(first, ContentReport(event_id="2", timestamp=6, took_ms=2.0, schema_version=2)) == ()
     assert differences(ContentMemo("1", took_ms=1.0), ContentMemo("1", timestamp=9, took_ms=2.0)) == ()
     assert differences(ContentMemo("1", pages=(1,)), ContentMemo("1", pages=(2,))) == ("pages",)
 
 
 @pytest.mark.parametrize("link", ["causation_id", "correlation_id", "round_id"])
 def test_what_the_bus_stamps_counts_where_both_have_it(link: str):
-    plain = Report()
+    plain = ContentReport()
     one, other = (msgspec.structs.replace(plain, **{link: value}) for value in ("a", "b"))
     assert differences(one, plain) == differences(plain, one) == ()
     assert differences(one, other) == (link,)
@@ -101,7 +102,9 @@ def test_values_whose_comparison_raises_are_compared_as_they_are_shown():
 @pytest.mark.parametrize(
     "event",
     [
-        Report(text="x", words=frozenset({"a", "b", "c"}), price=Decimal("1.10"), details=(1, {"k": (2,)})),
+        ContentReport(
+            text="x", words=frozenset({"a", "b", "c"}), price=Decimal("1.10"), details=(1, {"k": (2,)})
+        ),
         ContentMemo("1", pages=(1, 2), extra={"k": (1, 2)}),
     ],
 )
@@ -110,7 +113,7 @@ def test_an_event_that_was_read_back_is_the_same(event: Any):
 
 
 def test_what_cannot_be_read_any_more_is_compared_as_json():
-    event = Report(text="x", took_ms=1.0, correlation_id="chain")
+    event = ContentReport(text="x", took_ms=1.0, correlation_id="chain")
     payload = encode(msgspec.structs.replace(event, timestamp=5, took_ms=2.0, correlation_id=None))
     lost = Undecodable(payload, ValueError("its class is gone"))
     assert differences(lost, event) == ()
@@ -135,3 +138,21 @@ def test_declaring_volatile_what_is_no_field_is_refused():
 
     with pytest.raises(InvalidEvent, match="set of field names"):
         register_event(Text)
+
+
+def test_the_order_in_a_set_is_no_content_where_no_type_is_declared():
+    """Another process has the words of a set in another order; a list it was read back as has that of the first."""
+    words = ["alpha", "beta", "gamma"]
+
+    def memo(extra: Any) -> ContentMemo:
+        return ContentMemo("m", extra={"tags": extra, "at": datetime(2026, 1, 1, tzinfo=UTC)})
+
+    for order in permutations(words):
+        for made in (set(words), frozenset(words)):
+            assert differences(decode(encode(memo(list(order)))), memo(made)) == ()
+            assert differences(decode(encode(memo([[*order], 1]))), memo((made, 1))) == ()
+            assert differences(memo({"in": [*order]}), memo({"in": made})) == ()
+        assert differences(memo(list(order)), memo({*words, "delta"})) == ("extra",)
+    assert differences(memo(["b", "a"]), memo(["a", "b"])) == ("extra",), "in a list it is"
+    assert differences(memo({"k": 1}), memo({"k": 2})) == ("extra",)
+    assert differences(memo({"1": {"x"}}), memo({1: ["x"]})) == ()

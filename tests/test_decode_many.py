@@ -8,6 +8,7 @@ import threading
 import weakref
 from typing import ClassVar
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -181,12 +182,17 @@ def test_a_class_whose_annotations_mean_nothing_hurts_only_its_own():
         event_type: str = "broken"
         thing: "NoSuchThing" = None  # type: ignore[name-defined] # noqa: F821
 
-    [bad, good] = decode_many([encode(Broken()), PAYLOADS[0]])
+    written = msgspec.json.encode(Broken())  # as before its annotation was broken
+    [bad, good] = decode_many([written, PAYLOADS[0]])
     assert isinstance(bad.error, InvalidEvent)
     assert "Broken cannot be read" in str(bad.error)
     assert good == EVENTS[0]
     with pytest.raises(InvalidEvent, match="correct the annotations"):
-        decode(encode(Broken()))
+        decode(written)
+    with pytest.raises(
+        InvalidEvent, match=r"Broken: could not be read back .*NoSuchThing.*correct the annotation"
+    ):
+        encode(Broken())
 
 
 def test_a_class_that_is_defined_later_is_read():

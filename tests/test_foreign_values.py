@@ -312,3 +312,25 @@ def test_the_helper_takes_what_numpy_and_pandas_have_and_refuses_what_is_no_time
             timestamp_ns(wrong, unit)
     with pytest.raises(InvalidEvent, match="beyond the nanosecond"):
         timestamp_ns(np.datetime64(1, "ps"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.ma.masked, np.ma.array(7, mask=True), np.ma.array([1.5], mask=[True])[0]]
+)
+def test_what_numpy_has_masked_is_no_value(wrong):
+    with pytest.raises(InvalidEvent, match=r"MarketDataEvent\.price"):
+        MarketDataEvent(symbol="ES", price=wrong)
+    with pytest.raises(InvalidEvent, match=r"Feature\.count = .*stands for no value"):
+        Feature(count=wrong)
+    with pytest.raises(InvalidEvent, match=r"masked|Masked"):
+        encode(Feature(series=[wrong]))
+    with pytest.raises(InvalidEvent, match=r"timestamp_ns\("):
+        timestamp_ns(wrong, "s")
+    assert MarketDataEvent(symbol="ES", price=np.ma.array([1.5, 2.5], mask=[True, False])[1]).price == 2.5
+
+
+@pytest.mark.parametrize("number", [3.0, np.float64(3), np.float32(3), np.ma.array(3.0)])
+def test_a_whole_float_in_a_field_for_ints_becomes_that_int(number):
+    event = Feature(count=number)
+    assert (type(event.count), event.count) == (int, 3)
+    assert decode(encode(event)) == event

@@ -53,7 +53,7 @@ def test_slow_stuck_and_dead_are_told_apart():
 def test_a_stuck_call_is_named_with_its_event_and_its_age():
     (finding,) = examine_subscription(of(call_ns=45 * S, call_event="order o-17", waiting=3), BOUNDS)
     assert (finding.culprit, finding.check) == ("risk.on_order", "stuck")
-    assert "order o-17 has not ended for 45 s (limit 30 s); 3 events wait" in finding.detail
+    assert "order o-17 has not ended for 45 s (limit 30 s), with 3 events waiting" in finding.detail
 
 
 def test_a_call_that_may_take_minutes_is_not_stuck_within_its_own_limit():

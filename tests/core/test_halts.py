@@ -1,6 +1,7 @@
 """Which kill switches are active (CONTRACT 36), and the lane where those that wait are folded."""
 
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -219,9 +220,15 @@ def test_however_many_are_published_a_bounded_number_per_scope_waits(count):
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["push", "take", "settle", "give back", "retry"]), st.integers(0, 3)))
+    st.lists(st.tuples(st.sampled_from(["push", "take", "settle", "give back", "retry"]), st.integers(0, 3))),
+    st.integers(1, 3),
 )
-def test_the_lane_balances_and_every_switch_is_handled_or_stood_for(steps):
+def test_the_lane_balances_and_every_switch_is_handled_or_stood_for(steps, each_most):
+    with patch("openoutcry.core.overflow.EACH_MOST", each_most):
+        check_lane(steps, each_most)
+
+
+def check_lane(steps, each_most):
     lane = ControlLane()
     box = Mailbox(lane)
     pushed, handled, number, batch = [], [], 0, None
@@ -249,7 +256,7 @@ def test_the_lane_balances_and_every_switch_is_handled_or_stood_for(steps):
         assert ledger_row("x", lane, box.open).balances
         scopes = [e.scope for e in lane.waiting_events() if e.activated]
         releases = sum(not e.activated for e in lane.waiting_events())
-        assert len(scopes) <= 2 * (releases + 1) + 1
+        assert len(scopes) <= 2 * each_most * (releases + 1) + 1
     left = [*lane.waiting_events(), *(batch.events if batch else ())]
     for event, switch in pushed:
         final = next(e for e, other in pushed if other is switch.final())

@@ -482,22 +482,3 @@ def test_an_open_batch_counts_as_a_whole_until_it_is_settled():
     assert box.open_positions(box.normal, 2) == [(3, 30)]
     box.forget_positions()
     assert box.open_positions(box.normal, 2) == []
-
-
-def test_what_a_worker_has_taken_again_does_not_count_as_returned():
-    box = Mailbox(Lane("normal"))
-    box.normal.push([1, 2], 0)
-    batch = box.take(1, 0)
-    next(batch.iterator)
-    box.measure(ROOM, 0, 1)
-    for _ in range(3):
-        assert box.returned == 0
-        box.fail(batch)
-        box.normal.retry(batch, 0, in_order=True)
-        assert box.returned == 1
-        batch = box.take(1, 0)
-        next(batch.iterator)
-    box.release(batch)
-    assert box.returned == 1
-    box.measure(ROOM, 0, 1)
-    assert box.returned == 0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openoutcry.core.wording import listed, span, wall_label
+from openoutcry.core.wording import counted, listed, span, wall_label
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,12 @@ def test_a_wall_label_agrees_with_the_calendar_of_the_standard_library(moment, n
     since = moment.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     wall_ns = since // timedelta(microseconds=1) * 1000 + ns
     assert wall_label(wall_ns) == moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + f"{ns:03}Z"
+
+
+def test_a_count_is_said_with_its_noun():
+    assert [counted(n, "event") for n in (0, 1, 2, 1_200)] == [
+        "0 events",
+        "1 event",
+        "2 events",
+        "1,200 events",
+    ]

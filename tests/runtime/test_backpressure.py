@@ -573,3 +573,46 @@ async def test_what_no_gating_mailbox_takes_needs_no_room(taker):
         assert all(bus.publish_nowait(tick) for tick in ticks(5_000))
         assert bus.metrics.refused == {}
         await bus.join()
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 32])
+@virtual
+async def test_what_idle_workers_have_taken_is_room_again_while_their_calls_go_on(concurrency):
+    desk = Desk(600.0)
+    async with EventBus(100) as bus:
+        bus.subscribe("order", desk.on_event, name="llm", concurrency=concurrency)
+        for number in range(200):
+            bus.publish_nowait(an_order(f"o-{number}"))
+        await asyncio.sleep(0.5)
+        assert len(desk.begun) == concurrency
+        accepted = [bus.publish_nowait(an_order(f"p-{number}")) for number in range(50)]
+        assert accepted == [True] * concurrency + [False] * (50 - concurrency)
+        desk.takes_s = 0
+        await bus.stop(0.1)
+
+
+@virtual
+async def test_a_handler_that_turns_slow_in_the_middle_of_a_burst_makes_room_call_by_call():
+    handled = 0
+
+    async def handle(event: Any) -> None:
+        nonlocal handled
+        handled += 1
+        if handled > 500:
+            await asyncio.sleep(0.5)
+
+    async with EventBus(100) as bus:
+        bus.subscribe("order", handle, name="llm")
+        for number in range(490):
+            assert await bus.publish(an_order(f"o-{number}"))
+            if number % 40 == 39:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(1)
+        for number in range(200):
+            bus.publish_nowait(an_order(f"p-{number}"))
+        for step in range(10):
+            await asyncio.sleep(0.5)
+            while bus.subscription("llm").mailbox.waiting < 95:
+                assert bus.publish_nowait(an_order(f"q-{step}-{number}")), "there is room"
+                number += 1
+                await asyncio.sleep(0)

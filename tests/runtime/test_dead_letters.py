@@ -326,6 +326,9 @@ async def test_letters_are_chosen_by_every_condition_together(kind: Kind):
         assert broken.ids == [letter.event.event_id for letter in letters if letter.event_type == "fill"]
         assert counts(bus, "risk") == {2}
         for wrong in (
+            {"event_type": "FILL"},
+            {"event_type": "FillEvent"},
+            {"event_type": "fill,order"},
             {"colour": "red"},
             {"letter_ids": 5},
             {"letter_ids": ["a"]},
@@ -511,7 +514,7 @@ async def test_a_redriven_event_that_ends_as_its_subscriber_asked_leaves_no_lett
         gate.open()
         await bus.join()
         rows = [r for r in bus.ledger().rows if r.subscription == "risk"]
-        assert sum(r.conflated + r.expired for r in rows) >= (ends != "conflated")
+        assert sum(r.conflated + r.expired for r in rows) >= 1, "also one that something newer had replaced"
         assert counts(bus, "risk") == {0}
         assert_settled(bus)
 

@@ -5,7 +5,9 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -573,6 +575,7 @@ CHILD = """
 import asyncio, os, sys
 from openoutcry import *
 from openoutcry.events import new_event_id
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ClassVar
 life, path, outbox = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "outbox"
@@ -631,3 +634,235 @@ def test_after_a_real_crash_the_order_of_the_first_life_stands_and_the_other_is_
         )
     else:
         assert found.stdout.splitlines()[-1] == "['life 2', 'life 2'] [] 0"
+
+
+@pytest.mark.parametrize("is_other_life", [False, True])
+def test_a_handler_that_hands_in_like_a_thread_is_told_on_its_own_bus_and_on_another_loops(
+    is_other_life: bool, tmp_path: Path
+):
+    """`publish_threadsafe` is how a handler reaches a bus that runs in another thread."""
+    told: list[str] = []
+    firm, gateway = MemoryJournal(), MemoryJournal()
+    there: list[EventBus] = []
+    ready, over = threading.Event(), threading.Event()
+
+    def run_gateway() -> None:
+        async def main() -> None:
+            journal = gateway.reopened() if there else gateway
+            async with a_bus(journal) as bus:
+                there.append(bus)
+                await bus.publish(Plan(size=0))  # its class is known from here on
+                ready.set()
+                await asyncio.to_thread(over.wait, 60)
+
+        asyncio.run(main())
+
+    async def decide(journal: Any, sizes: list[int], *, fails: bool) -> None:
+        async with a_bus(journal) as bus:
+
+            async def agent(_event: Any) -> None:
+                for target in (there[-1], bus):
+                    plan = Plan(size=sizes[0])
+                    try:
+                        assert await asyncio.wrap_future(target.publish_threadsafe(plan))
+                        assert plan.causation_id == "cause"
+                    except DecidedOtherwise:
+                        told.append("there" if target is not bus else "here")
+                sizes.pop(0)
+                if fails and len(sizes) == 1:
+                    raise ValueError("later")
+
+            bus.subscribe("signal", agent, name="llm", retry=TWICE)
+            await bus.publish(a_signal("m", event_id="cause"), level="memory")
+            await bus.join()
+            assert [letter.reason for letter in bus.dead_letters("llm")] == ["decided otherwise"][: len(told)]
+
+    def live(journal: Any, sizes: list[int], *, fails: bool) -> None:
+        ready.clear()
+        over.clear()
+        thread = threading.Thread(target=run_gateway)
+        thread.start()
+        assert ready.wait(60)
+        try:
+            asyncio.run(decide(journal, sizes, fails=fails))
+        finally:
+            over.set()
+            thread.join()
+
+    if is_other_life:
+        live(firm, [1], fails=False)
+        live(firm.reopened(), [2], fails=False)
+    else:
+        live(firm, [1, 2], fails=True)
+    assert told == ["there", "here"]
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+@virtual
+async def test_a_decision_of_a_call_that_has_ended_is_a_finding_whatever_becomes_of_the_error(
+    disk: Disk, swallows: bool
+):
+    sizes = iter((1, 2))
+    tasks: list[Any] = []
+    async with a_bus(disk.journal) as bus:
+
+        async def late() -> None:
+            await asyncio.sleep(10)
+            try:
+                await bus.publish(Plan(size=next(sizes)))
+            except DecidedOtherwise:
+                if not swallows:
+                    raise
+
+        async def agent(_event: Any) -> None:
+            tasks.append(asyncio.create_task(late()))
+            if len(tasks) == 1:
+                raise ValueError("later")
+
+        bus.subscribe("signal", agent, name="llm", retry=TWICE)
+        await bus.publish(a_signal("m"))
+        await asyncio.gather(asyncio.sleep(30), return_exceptions=True)
+        assert isinstance(tasks[1].exception(), type(None) if swallows else DecidedOtherwise)
+        assert bus.metrics.conflicts == 1
+        health = await bus.check_health()
+        assert health.status is EventBusHealthStatus.DEGRADED
+
+
+@virtual
+async def test_tasks_of_tasks_have_ids_of_their_own_whichever_comes_first(disk: Disk):
+    """On 3.11 `asyncio.wait_for` makes a task of what it waits for, which may start some together."""
+    outputs, delays_s = Desk(), [{"A": 1.0, "B": 2.0}, {"A": 2.0, "B": 1.0}]
+    async with a_bus(disk.journal) as bus:
+
+        async def order(symbol: str, delay_s: float) -> None:
+            await asyncio.sleep(delay_s)
+            await bus.publish(an_order(symbol))
+
+        async def decide() -> None:
+            await asyncio.gather(*(order(*item) for item in delays_s[0].items()))
+
+        async def agent(_event: Any) -> None:
+            await asyncio.create_task(decide())
+            delays_s.pop(0)
+            if delays_s:
+                raise ValueError("later")
+
+        bus.subscribe("signal", agent, name="llm", retry=TWICE)
+        bus.subscribe("order", outputs.on_event, name="outputs")
+        await bus.publish(a_signal("m"))
+        await bus.join()
+        assert bus.dead_letters("llm") == []
+        assert [event.order_id for event in outputs.handled] == ["A", "B"]
+
+
+@virtual
+async def test_a_task_that_a_callback_of_an_earlier_call_starts_is_of_no_call(disk: Disk):
+    """It would have the cause of whatever is handled by then, and shift the ids of that."""
+    outputs, tasks = Desk(), list[Any]()
+    async with a_bus(disk.journal) as bus:
+
+        async def stray() -> None:
+            await bus.publish(an_order("stray"))
+
+        async def agent(signal: Any) -> None:
+            loop = asyncio.get_running_loop()
+            if signal.source_agent == "first":
+                loop.call_later(5, lambda: tasks.append(loop.create_task(stray())))
+                return
+            await asyncio.sleep(10)
+
+        bus.subscribe("signal", agent, name="llm")
+        bus.subscribe("order", outputs.on_event, name="outputs")
+        await bus.publish_many([a_signal("first"), a_signal("second")])
+        await bus.join()
+        (order,) = outputs.handled
+        assert order.causation_id is None
+        assert len(order.event_id.partition("-")[0]) == 16, "a derived one has 26 digits there"
+
+
+OWN_POOL = ThreadPoolExecutor(2)
+
+
+async def by_to_thread(make: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.to_thread(make, *arguments)
+
+
+async def by_default_pool(make: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, make, *arguments)
+
+
+async def by_own_pool(make: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(OWN_POOL, make, *arguments)
+
+
+@pytest.mark.parametrize("way", [by_to_thread, by_default_pool, by_own_pool])
+@pytest.mark.parametrize("together", [False, True])
+def test_what_a_handler_has_made_in_threads_is_published_once(way: Any, together: bool):
+    """CONTRACT 12, 18: an agent computes beside the loop, and the second time the threads end in another order."""
+    outputs, calls = Desk(), list[int]()
+    first, second = threading.Event(), threading.Event()
+
+    def make(symbol: str, after: threading.Event | None, then: threading.Event | None) -> Any:
+        if after is not None:
+            assert after.wait(60)
+        made = an_order(symbol)
+        if then is not None:
+            then.set()
+        return made
+
+    async def main() -> None:
+        async with a_bus(MemoryJournal()) as bus:
+
+            async def agent(_event: Any) -> None:
+                calls.append(1)
+                if not together:
+                    made: Any = [await way(make, symbol, None, None) for symbol in ("A", "B")]
+                elif len(calls) == 1:
+                    made = await asyncio.gather(way(make, "A", None, first), way(make, "B", first, None))
+                else:
+                    made = await asyncio.gather(way(make, "A", second, None), way(make, "B", None, second))
+                for order in made:
+                    assert await bus.publish(order)
+                if len(calls) == 1:
+                    raise ValueError("later")
+
+            bus.subscribe("signal", agent, name="llm", retry=TWICE)
+            bus.subscribe("order", outputs.on_event, name="outputs")
+            await bus.publish(a_signal("m", event_id="cause"))
+            await bus.join()
+            assert bus.dead_letters("llm") == []
+
+    asyncio.run(main())
+    assert [(order.order_id, order.causation_id) for order in outputs.handled] == [
+        ("A", "cause"),
+        ("B", "cause"),
+    ]
+    assert len(calls) == 2
+
+
+def test_the_loops_own_way_to_threads_is_back_after_the_stop_and_processes_get_what_they_can_read():
+    handed: list[Any] = []
+
+    class Pool(Executor):
+        def submit(self, function: Any, /, *arguments: Any, **_options: Any) -> Any:
+            handed.append(function)
+            future: Future[Any] = Future()
+            future.set_result(function(*arguments))
+            return future
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.run_in_executor
+        async with a_bus(MemoryJournal()) as bus:
+
+            async def agent(_event: Any) -> None:
+                assert await loop.run_in_executor(Pool(), len, "abc") == 3
+
+            bus.subscribe("signal", agent, name="llm", retry=RetryPolicy(attempts=1))
+            await bus.publish(a_signal("m"))
+            await bus.join()
+            assert bus.dead_letters("llm") == []
+        assert handed == [len]
+        assert loop.run_in_executor == before
+
+    asyncio.run(main())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from bus_helpers import (
@@ -40,6 +40,7 @@ from durable_kit import (
 from openoutcry import (
     Conflate,
     DropOldest,
+    Event,
     EventBus,
     OpenOutcryError,
     RetryPolicy,
@@ -759,6 +760,39 @@ async def test_a_restore_hook_gets_no_dead_letters(disk: Disk):
     await bus.start()
     assert [event.order_id for event in book.restored] == ["o-1", "o-3"]
     await bus.stop()
+
+
+@virtual
+async def test_memory_that_is_restored_without_an_event_that_cannot_be_read_is_told(disk: Disk, caplog):
+    book = Book()
+    async with a_bus(disk.journal) as bus:
+        bus.subscribe("moody", book.on_event, restore=book.fold)
+        bus.subscribe("order", Named("other").on_event, restore=lambda order: None)
+        await bus.publish_many([Moody(mood="good"), Moody(mood="bad"), an_order()])
+        await bus.join()
+    again = Book()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Moody, "refused", "bad")
+        bus = a_bus(disk.restarted())
+        bus.subscribe("moody", again.on_event, restore=again.fold)
+        bus.subscribe("order", Named("other").on_event, restore=lambda order: None)
+        async with bus:
+            await bus.join()
+    assert [event.mood for event in again.restored] == ["good"]
+    [told] = [r.getMessage() for r in caplog.records if "memory of" in r.getMessage()]
+    assert "position 2 " in told
+    assert "book.on_event" in told
+
+
+class Moody(Event, kw_only=True):
+    event_type: str = "moody"
+    mood: str
+    refused: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mood == self.refused:
+            raise ValueError(f"the mood is {self.mood}")
 
 
 @virtual

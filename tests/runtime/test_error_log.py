@@ -132,3 +132,22 @@ def test_a_callback_before_the_start_has_no_loop_and_is_logged_all_the_same(capl
 
     asyncio.run(main())
     assert "in raises_one" in caplog.text
+
+
+@virtual
+async def test_an_error_with_the_whole_answer_of_a_server_fills_neither_log_nor_dead_letters(caplog):
+    def model(event: Any) -> None:
+        raise ConnectionError(f"status 502: <html>{'x' * 1_000_000}</html>")
+
+    async with EventBus() as bus:
+        bus.subscribe("*", model, name="model", retry=OFTEN, breaker=False)
+        await bus.publish(a_tick())
+        await bus.join()
+        (letter,) = bus.dead_letters("model")
+        (shown,) = bus.get_handler_stats()["handlers"]
+    assert max(len(record.getMessage()) for record in caplog.records) < 30_000
+    for text in (letter.error, letter.traceback, shown["last_error"]):
+        assert "status 502: <html>xx" in text
+        assert "characters left out" in text
+        assert text.rstrip().endswith(("</html>", "</html>')"))
+        assert len(text) < 25_000

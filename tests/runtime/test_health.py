@@ -64,7 +64,7 @@ async def test_a_stuck_call_is_found_by_the_bus_itself_with_its_event_and_the_ot
         result = told[-1]
         assert checks(result) == [("stuck", "stuck")]
         assert first.event_id in result.findings[0].detail
-        assert "1 events wait behind it" in result.findings[0].detail
+        assert "with 1 event waiting behind it" in result.findings[0].detail
         assert len(desk.handled) == 2
         gate.open()
         await bus.join()

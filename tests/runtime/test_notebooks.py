@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from bus_helpers import a_kill, assert_settled, ticks, virtual
-from durable_kit import a_bus
+from durable_kit import Named, a_bus
 
-from openoutcry import EventBus, MarketDataEvent, OrderEvent, SubscriptionError
+from openoutcry import Event, EventBus, MarketDataEvent, OrderEvent, SubscriptionError
 from openoutcry.journals import MemoryJournal
 
 CELL = """
@@ -180,3 +180,31 @@ def test_the_warning_is_seen_at_a_real_prompt():
     )
     assert done.stdout.strip() == "['momentum']"
     assert "momentum was defined again" in done.stderr
+
+
+NEWS = """
+class News(Event, kw_only=True):
+    event_type: str = "news"
+"""
+
+
+@pytest.mark.parametrize("journaled", [False, True])
+@virtual
+async def test_who_took_a_class_that_is_defined_again_is_named_once(caplog, journaled: bool):
+    async with a_bus(MemoryJournal()) if journaled else EventBus() as bus:
+        names: dict[str, Any] = {"__name__": "__main__", "Event": Event}
+        exec(NEWS, names)
+        desk, audit = Named("desk"), Named("audit")
+        bus.subscribe(names["News"], desk.on_event)
+        bus.subscribe("news", audit.on_event)
+        await bus.publish(names["News"]())
+        await bus.join()
+        assert "defined again" not in caplog.text
+        exec(NEWS, names)
+        await bus.publish(names["News"]())
+        await bus.publish_many([names["News"](), names["News"]()])
+        await bus.join()
+        assert (len(desk.handled), len(audit.handled)) == (1, 4)
+    [told] = [r.getMessage() for r in caplog.records if "defined again" in r.getMessage()]
+    assert "the class News was defined again" in told
+    assert "its events: desk.on_event; subscribe again" in told

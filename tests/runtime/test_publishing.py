@@ -23,7 +23,16 @@ from bus_helpers import (
     virtual,
 )
 
-from openoutcry import BackpressureConfig, BusClosed, Event, EventBus, EventType, InvalidEvent, NotAuthorised
+from openoutcry import (
+    BackpressureConfig,
+    BusClosed,
+    Event,
+    EventBus,
+    EventType,
+    InvalidEvent,
+    NotAuthorised,
+    OrderEvent,
+)
 
 TIGHT = BackpressureConfig(rate_limit_per_s=1.0, rate_limit_burst=1, cooldown_s=2.0, grace_s=1e6)
 
@@ -583,3 +592,12 @@ async def test_a_subclass_that_overrides_publish_is_obeyed():
         assert await bus.publish(a_tick())
         assert await bus.publish(a_tick())
         assert (bus.count, bus.metrics.published) == (2, 2)
+
+
+@virtual
+async def test_a_class_in_place_of_an_event_is_told():
+    async with EventBus() as bus:
+        with pytest.raises(
+            InvalidEvent, match=r"OrderEvent is a class, not an event; publish OrderEvent\(\.\.\.\)"
+        ):
+            await bus.publish(OrderEvent)

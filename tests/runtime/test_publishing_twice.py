@@ -460,3 +460,29 @@ def test_with_the_defaults_an_order_is_recognised_after_a_hundred_thousand_ticks
         check=True,
     )
     assert found.stdout.strip() == "['1']"
+
+
+@pytest.mark.parametrize("is_same_life", [True, False])
+@pytest.mark.parametrize("make", [lambda: an_order("o", event_id="x"), lambda: DeskNote("x", "text")])
+@virtual
+async def test_what_the_journal_has_is_a_duplicate_at_memory_too(disk: Disk, make: Any, is_same_life: bool):
+    """CONTRACT 2: de-duplication lasts as long as the journal keeps the event."""
+    desk = Desk()
+    bus = a_bus(disk.journal, dedup_window=5)
+    bus.subscribe("*", desk.on_event, name="desk")
+    await bus.start()
+    await bus.publish(make())
+    await bus.publish_many([an_order(f"o-{number}") for number in range(50)])
+    await bus.join()
+    if not is_same_life:
+        await bus.stop()
+        bus = a_bus(disk.restarted())
+        bus.subscribe("*", desk.on_event, name="desk")
+        await bus.start()
+    assert await bus.publish(make(), level="memory")
+    assert bus.publish_nowait(make(), level="memory")
+    assert (await bus.publish_receipt(make(), level="memory")).outcome == "duplicate"
+    await bus.join()
+    assert bus.metrics.duplicates == 3
+    assert [event.event_id for event in desk.handled].count("x") == 1
+    await bus.stop()

@@ -646,7 +646,9 @@ async def test_an_observer_of_dead_letters_may_publish_and_unsubscribe():
             assert await bus.publish(order)
             await asyncio.sleep(0)
         await bus.join()
-        assert told == ["o-4", "o-5", "letter-2"], "the first fill has a place in the reserve"
+        assert told[:2] == ["o-4", "o-5"]
+        assert "letter-1" not in told, "the first fill has a place in the reserve"
+        assert "letter-2" in told
         assert_balanced(bus)
 
 

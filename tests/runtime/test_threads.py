@@ -361,8 +361,8 @@ def test_a_loop_that_was_closed_without_a_stop_is_told_to_threads_until_the_next
 
 
 @virtual
-async def test_a_publish_by_a_thread_that_a_handler_started_is_nobodys_handlers():
-    """CONTRACT 12, 6: it waits its turn like any other, and claims no cause."""
+async def test_a_publish_by_a_thread_that_a_handler_started_has_its_cause():
+    """CONTRACT 12: as that of a task has."""
     async with EventBus() as bus:
         made: list[Any] = []
 
@@ -373,9 +373,10 @@ async def test_a_publish_by_a_thread_that_a_handler_started_is_nobodys_handlers(
             assert await asyncio.wrap_future(future)
 
         bus.subscribe(EventType.MARKET_DATA, handler)
-        await bus.publish(a_tick())
+        tick = a_tick()
+        await bus.publish(tick)
         await bus.join()
-        assert made[0].causation_id is None
+        assert made[0].causation_id == tick.event_id
 
 
 # -- everything else -----------------------------------------------------------------------------------------

@@ -123,3 +123,17 @@ async def test_a_kill_switch_that_somebody_takes_is_no_finding():
         await bus.publish(a_kill())
         await bus.join()
         assert bus.is_healthy
+
+
+@pytest.mark.parametrize("name", ["KILL_SWITCH", "killswitch", "Market-Data"])
+@virtual
+async def test_a_published_type_that_looks_like_one_of_the_firm_s_is_told_once(caplog, name: str):
+    async with EventBus() as bus:
+        bus.subscribe("*", Desk().on_event, name="audit")
+        await bus.publish_many([Event(event_type=name), Event(event_type="note"), Event(event_type="orders")])
+        bus.subscribe("order", Desk().on_event, name="desk")
+        await bus.publish(Event(event_type=name))
+        await bus.publish(an_order())
+        await bus.join()
+    [told] = [r.getMessage() for r in caplog.records if "did you mean" in r.getMessage()]
+    assert repr(name) in told

@@ -1,5 +1,7 @@
 """`openoutcry status` and `openoutcry top`: the state of a running bus, over the socket of its journal."""
 
+import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +38,11 @@ _HEADS: Final = (
     "retries",
     "dead",
 )
+_LEFT_OUT: Final = ("retries", "wait p50", "call p50")
+"""The columns that a narrow terminal does without, in this order."""
+_NAME_LEAST: Final = 16
+"""To so many characters a name is shortened at most."""
+_CUT: Final = "..."
 NAMES_SHOWN: Final = 3
 """How many names are shown of those that have dead letters."""
 _WORDS: Final = 2
@@ -85,7 +92,7 @@ def top(path: Path, every_s: float, count: int | None) -> None:
         _watch_richly(path, looks)
     else:
         for found in looks:
-            print_lines([*_head_lines(path, found), "", *_grid(_rows(found)), ""])
+            print_lines([*_head_lines(path, found), "", *_grid(_rows(found), _terminal_width()), ""])
     if count is None:
         say(f"no bus listens beside {path}", err=True)
         raise click.exceptions.Exit(NO_BUS)
@@ -186,7 +193,7 @@ def _show(path: Path, found: dict[str, Any]) -> None:
     subscriptions = _rows(found)
     if subscriptions:
         say()
-        print_lines(_grid(subscriptions))
+        print_lines(_grid(subscriptions, _terminal_width()))
 
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -289,16 +296,53 @@ def _span(us: float | None) -> str:
     return f"{us:.3g} us"
 
 
-def _grid(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows under their heads, aligned: words to the left, figures to the right."""
-    widths = [max(len(head), *(len(row[i]) for row in rows), 0) for i, head in enumerate(_HEADS)]
+def _grid(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+    """Return the rows under their heads, aligned: words to the left, figures to the right.
+
+    If they are wider than the terminal, some columns are left out, and long names lose their middle.
+    """
+    lines = [tuple(row) for row in (_HEADS, *rows)]
+    if width is not None:
+        lines = _fitted(lines, width)
+    widths = _widths(lines)
     return [
         "  ".join(
             f"{cell:<{width}}" if i < _WORDS else f"{cell:>{width}}"
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in (_HEADS, *rows)
+        for row in lines
     ]
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
+def _fitted(lines: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
+    names = _widths(lines)[0]
+    for head in _LEFT_OUT:
+        if min(names, _NAME_LEAST) + _beside_names(lines) <= width:
+            break
+        at = lines[0].index(head)
+        lines = [(*row[:at], *row[at + 1 :]) for row in lines]
+    most = max(_NAME_LEAST, width - _beside_names(lines))
+    return [(_shortened(row[0], most), *row[1:]) for row in lines]
+
+
+def _beside_names(lines: Sequence[Sequence[str]]) -> int:
+    return sum(2 + width for width in _widths(lines)[1:])
+
+
+def _shortened(name: str, most: int) -> str:
+    if len(name) <= most:
+        return name
+    end = (most - len(_CUT)) // 2
+    return f"{name[: most - len(_CUT) - end]}{_CUT}{name[-end:]}"
+
+
+def _terminal_width() -> int | None:
+    """Return how many characters a line of the terminal has; None if the output is piped."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _watch_richly(path: Path, looks: Iterator[dict[str, Any]]) -> None:
@@ -307,7 +351,7 @@ def _watch_richly(path: Path, looks: Iterator[dict[str, Any]]) -> None:
 
     with Live(auto_refresh=False, screen=False) as live:
         for found in looks:
-            text = Text("\n".join([*_head_lines(path, found), "", *_grid(_rows(found))]))
+            text = Text("\n".join([*_head_lines(path, found), "", *_grid(_rows(found), live.console.width)]))
             colour = {"healthy": "green", "unhealthy": "bold red"}.get(found["health"]["status"], "yellow")
             text.highlight_words([found["health"]["status"]], colour)
             live.update(text, refresh=True)

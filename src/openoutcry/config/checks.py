@@ -1,6 +1,6 @@
 """Checks of settings. Every error names the setting, its value, the limit and the remedy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from openoutcry.errors import ConfigError
@@ -50,7 +50,8 @@ def check_names(name: str, value: object) -> frozenset[str]:
     if isinstance(value, Iterable) and is_collection:
         names = [item.value if isinstance(item, Enum) else item for item in value]
     if not is_collection or not all(isinstance(item, str) and item for item in names):
-        raise ConfigError(f"{name} is {value!r}; it must be a list of strings, none of them empty")
+        what = "its keys must be strings" if isinstance(value, Mapping) else "it must be a list of strings"
+        raise ConfigError(f"{name} is {value!r}; {what}, none of them empty")
     return frozenset(map(str, names))
 
 

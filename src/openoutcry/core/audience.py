@@ -68,3 +68,7 @@ class Audience:
         least = self.depth - way
         for mailbox in self.mailboxes:
             mailbox.mark = max(mailbox.mark, mailbox.depth if mailbox.gates else least)
+
+    def has_fallen(self) -> bool:
+        """Return True if a publisher that was held up at the last look may meet less by now."""
+        return any(mailbox.has_fallen() for mailbox in self.mailboxes)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from openoutcry.core.health import DEGRADED, UNHEALTHY, EventBusHealthStatus, Finding
 from openoutcry.core.vitals import Bounds, SubscriptionVitals, Vitals
-from openoutcry.core.wording import share, span
+from openoutcry.core.wording import counted, share, span
 from openoutcry.units import NS_PER_MS, NS_PER_S
 
 
@@ -65,11 +65,13 @@ def _weight(s: SubscriptionVitals) -> EventBusHealthStatus:
 def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
     """Find why a subscription does not move: exhausted, stuck, held back by something known, or dead."""
     stall_ns, limit_ns = int(bounds.stall_s * NS_PER_S), call_limit_ns(s, bounds)
-    still = f"nothing has moved for {span(s.still_ns)} with {s.waiting} events waiting"
+    still = f"nothing has moved for {span(s.still_ns)} with {counted(s.waiting, 'event')} waiting"
     if s.exhausted:
         yield _of(s, "exhausted", UNHEALTHY, "recovery has tried everything; mend the handler and resume it")
     elif s.held_by_ladder:
-        yield _of(s, "stalled", _weight(s), f"recovery holds it back, with {s.waiting} events waiting")
+        yield _of(
+            s, "stalled", _weight(s), f"recovery holds it back, with {counted(s.waiting, 'event')} waiting"
+        )
     elif s.call_ns is not None and s.call_ns > limit_ns:
         event = f" for {s.call_event}" if s.call_event else ""
         limit = "" if s.call_limit_ns is None else f", with a timeout_s of {span(s.call_limit_ns)}"
@@ -77,16 +79,16 @@ def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
             s,
             "stuck",
             _weight(s),
-            f"its call{event} has not ended for {span(s.call_ns)}{limit} (limit {span(limit_ns)}); "
-            f"{s.waiting} events wait behind it",
+            f"its call{event} has not ended for {span(s.call_ns)}{limit} (limit {span(limit_ns)}), "
+            f"with {counted(s.waiting, 'event')} waiting behind it",
         )
     elif s.unproven:
         yield _of(
             s,
             "stuck",
             _weight(s),
-            f"it was stuck; nothing has been handled since recovery {s.tried[-1]}, with {s.waiting} events "
-            "waiting",
+            f"it was stuck; nothing has been handled since recovery {s.tried[-1]}, with "
+            f"{counted(s.waiting, 'event')} waiting",
         )
     elif s.still_ns > stall_ns:
         yield from _still(s, still)
@@ -94,7 +96,9 @@ def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
 
 def _still(s: SubscriptionVitals, still: str) -> Iterator[Finding]:
     if s.paused:
-        yield _of(s, "stalled", DEGRADED, f"it is paused, and {s.waiting} events wait; resume it")
+        yield _of(
+            s, "stalled", DEGRADED, f"it is paused, with {counted(s.waiting, 'event')} waiting; resume it"
+        )
     elif s.breaker_in_ns is not None:
         return  # reported as failing
     elif s.call_ns is not None:
@@ -117,8 +121,8 @@ def _errors(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
             s,
             "failing",
             _weight(s),
-            f"most of its events fail, so it is paused (for the {s.breaker_pauses}. time) and probed in "
-            f"{span(max(0, s.breaker_in_ns))}, with {s.waiting} events waiting{last}",
+            f"most of its events fail, so it is paused (pause no. {s.breaker_pauses}) and probed in "
+            f"{span(max(0, s.breaker_in_ns))}, with {counted(s.waiting, 'event')} waiting{last}",
         )
     elif s.error_streak >= bounds.errors_max:
         yield _of(
@@ -149,7 +153,7 @@ def _latency(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
             "latency",
             DEGRADED,
             f"slow: from publishing to handling takes {span(int(s.latency_ns))} at p99 (limit "
-            f"{span(limit_ns)}), with {s.waiting} events waiting; conflate, or set max_age_s",
+            f"{span(limit_ns)}), with {counted(s.waiting, 'event')} waiting; conflate, or set max_age_s",
         )
 
 
@@ -159,7 +163,8 @@ def _abandoned(s: SubscriptionVitals) -> Iterator[Finding]:
             s,
             "abandoned",
             DEGRADED,
-            f"{s.abandoned} of its calls did not end when cancelled and go on; do not catch CancelledError",
+            f"{s.abandoned} of its calls did not end when cancelled, and may go on: do not catch "
+            "CancelledError; what waits in a thread needs a time limit of its own",
         )
 
 
@@ -169,7 +174,7 @@ def _lag(s: SubscriptionVitals) -> Iterator[Finding]:
             s,
             "lag",
             DEGRADED,
-            f"its lag of {s.waiting} events keeps growing, by {s.lag_per_s:.3g} a second",
+            f"its lag of {counted(s.waiting, 'event')} keeps growing, by {s.lag_per_s:.3g} a second",
         )
 
 
@@ -191,8 +196,8 @@ def _conflicts(vitals: Vitals) -> Iterator[Finding]:
             check="conflict",
             level=DEGRADED,
             culprit="event ids",
-            detail=f"ids were used again for other content, {vitals.conflicts} times so far, which was not "
-            f"delivered; the last: {vitals.conflict}. Give each event an id of its own",
+            detail=f"ids were used again for other content, {counted(vitals.conflicts, 'time')} so far, "
+            f"which was not delivered; the last: {vitals.conflict}. Give each event an id of its own",
         )
 
 
@@ -235,7 +240,7 @@ def _loop(vitals: Vitals, bounds: Bounds) -> Iterator[Finding]:
             level=DEGRADED,
             culprit=who,
             detail=f"it blocked the loop for {span(loop.longest_ns)} (limit {span(limit_ns)}; "
-            f"{loop.blockages} times since the last check); await something, or do it in a thread",
+            f"{counted(loop.blockages, 'time')} since the last check); await something, or do it in a thread",
         )
     elif loop.lag_ns > limit_ns:
         yield Finding(

@@ -231,6 +231,11 @@ class Lane:
         return Batch(self, part, s.first + start, s.admitted_ns, s.attempts, False, positions)
 
     @property
+    def left(self) -> int:
+        """How many more events may wait before the lane lets the oldest go."""
+        return LAST
+
+    @property
     def untried(self) -> int:
         """How many of the waiting events were never tried."""
         return self.waiting - len(self._parked) - sum(s.attempts > 0 for s in self._stretches)
@@ -365,8 +370,15 @@ class Lane:
         """Return how many places `events` would take."""
         return len(events)
 
-    def shed(self, most: int, may_go: Callable[[Any], bool]) -> list[Any]:
+    def shed(
+        self,
+        most: int,
+        may_go: Callable[[Any], bool],
+        newer: Sequence[Any] = (),  # noqa: ARG002 - for lanes where they replace others
+    ) -> list[Any]:
         """Let up to `most` of the oldest waiting events go that `may_go`; count them as overflowed.
+
+        `newer` are events that are about to come: what they replace makes no room by going before.
 
         What stands in the journal stays, but in a lane that drops any. `may_go` is the same at each call: it
         is asked once of an event that stays where it is.

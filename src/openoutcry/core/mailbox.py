@@ -40,7 +40,6 @@ class Mailbox:
     """
 
     __slots__ = (
-        "_in_flight_before",
         "_is_tight",
         "_returned_before",
         "_streak",
@@ -68,7 +67,7 @@ class Mailbox:
         self.aside = self._is_tight = True  # until the first look
         self.behind = self.depth = self.rank = self.mark = 0
         self.open: list[Batch] = []
-        self._streak = self._returned_before = self._in_flight_before = 0
+        self._streak = self._returned_before = 0
 
     @property
     def waiting(self) -> int:
@@ -81,12 +80,8 @@ class Mailbox:
 
     @property
     def returned(self) -> int:
-        """How many events that were in flight at the last look may wait again now; an upper bound.
-
-        Those that workers have taken again are not among them.
-        """
-        returned = self.high.retried + self.normal.retried - self._returned_before
-        return max(0, min(returned, self._in_flight_before - self.in_flight)) if returned else 0
+        """How often an event that was begun has come back to wait again since the last look."""
+        return self.high.retried + self.normal.retried - self._returned_before
 
     @property
     def in_flight(self) -> int:
@@ -106,17 +101,11 @@ class Mailbox:
 
     def measure(self, pressure: Pressure, way: int, slack: int) -> None:
         """Look at what waits. `way` events are on their way, and up to `slack` more may follow unasked."""
-        high, normal, in_flight = self.high, self.normal, 0
-        waiting = high.waiting + normal.waiting + high.held + normal.held
-        for batch in self.open:
-            left = batch.waiting
-            waiting += left
-            in_flight += left < len(batch.events)
-        self._in_flight_before = in_flight
+        waiting = self.waiting
         self.depth = depth = waiting if self.counts else self._high_waiting()
         self.rank = pressure.rank_at(depth + way, self.rank)
         self.mark = 0
-        self._returned_before = high.retried + normal.retried
+        self._returned_before = self.high.retried + self.normal.retried
         self._is_tight = pressure.low_room - waiting < slack + way
         self.aside = self._is_tight or self.behind > 0
 

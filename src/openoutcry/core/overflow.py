@@ -89,12 +89,14 @@ class ConflatingLane(Lane):
             return object()
         return key
 
-    def shed(self, most: int, may_go: Callable[[Any], bool]) -> list[Any]:
+    def shed(self, most: int, may_go: Callable[[Any], bool], newer: Sequence[Any] = ()) -> list[Any]:
         """Let up to `most` of the oldest waiting events go that `may_go`; count them as overflowed."""
         gone = super().shed(most, may_go)
         if len(gone) < most:
-            newest = self._newest
-            keys = [key for key, (event, _, _, at) in newest.items() if not at and may_go(event)]
+            newest, stay = self._newest, set(map(self.key_of, newer))
+            keys = [
+                key for key, (event, _, _, at) in newest.items() if not (at or key in stay) and may_go(event)
+            ]
             found = [newest.pop(key) for key in keys[: most - len(gone)]]
             for _, number, _, _ in found:
                 self._note_settled(number)
@@ -117,6 +119,11 @@ class ConflatingLane(Lane):
             fate = out.get(id(event))
             (divided.kept if fate is None else divided.gone if fate else divided.refused).append(event)
         return divided
+
+    def outdated(self) -> None:
+        """Count an event as accepted and conflated: something newer waits, so that it never does."""
+        self.accepted += 1
+        self.conflated += 1
 
     def _replaces(self, event: Any) -> bool:
         return self.waiting_number(event) > 0
@@ -235,6 +242,11 @@ class BoundedLane(Lane):
         super().__init__(name)
         self._limit = limit
         self._held: list[Batch] = []
+
+    @property
+    def left(self) -> int:
+        """How many more events may wait before the lane lets the oldest go."""
+        return self._limit - self.waiting - sum(batch.waiting for batch in self._held)
 
     def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Accept `events`; drop the oldest beyond the limit."""

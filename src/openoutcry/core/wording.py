@@ -21,6 +21,11 @@ def share(part: int, whole: int) -> str:
     return f"{percent:.0f} %" if percent >= 1 else f"{percent:.2g} %"
 
 
+def counted(count: int, what: str) -> str:
+    """Return a count with its noun: 1 event, 1,200 events."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def listed(words: Iterable[str]) -> str:
     """Join words as in a sentence: a, b and c."""
     parts = list(words)

@@ -10,7 +10,7 @@ from openoutcry.events.content import differences
 from openoutcry.events.derived import Derivation, derived_id
 from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
-from openoutcry.events.names import EVERYTHING, check_type_name
+from openoutcry.events.names import EVERYTHING, check_type_name, resembled
 from openoutcry.events.registry import event_type_of, fixed_event_type, register_event
 from openoutcry.events.sources import install_deriver, new_event_id, stamps
 from openoutcry.events.times import timestamp_ns
@@ -38,6 +38,7 @@ __all__ = [
     "install_deriver",
     "new_event_id",
     "register_event",
+    "resembled",
     "stamp",
     "stamps",
     "timestamp_ns",

@@ -4,7 +4,6 @@ The encoded form is one flat object: `event_class` first, then every field under
 nanoseconds. So it can be filtered by type, agent, symbol and time with plain SQL or jq.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ import msgspec
 from openoutcry.errors import InvalidEvent, UnknownEventType
 from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, look_through
 from openoutcry.events.checks import unfit
-from openoutcry.events.fields import added_fields, float_fields, has_times
+from openoutcry.events.fields import added_fields, float_fields, has_times, is_plain
 from openoutcry.events.foreign import plain, shown
 from openoutcry.events.frozen import thaw
 from openoutcry.events.registry import (
@@ -33,13 +32,14 @@ from openoutcry.events.registry import (
 )
 from openoutcry.events.sources import watch
 from openoutcry.events.times import as_written
+from openoutcry.spelling import nearest
 
 
 def _own_value(value: object) -> object:
     """Return what is written for a value of a class that msgspec does not know: one of numpy or pandas."""
     own = plain(value)
     if own is value:
-        raise TypeError(f"a {type(value).__name__} is no JSON value")
+        raise TypeError(f"{type(value).__name__} is no JSON value")
     if isinstance(own, float) and own - own != 0:
         raise ValueError("JSON has no such number")
     return own
@@ -65,6 +65,9 @@ _decode_head: Final = msgspec.json.Decoder(_Head).decode
 _FINE_TIME: Final = re.compile(r':[0-9]{2}[.,][0-9]{6}[0-9]*[1-9]|[.,][0-9]{6}[0-9]*[1-9][Ss]"')
 """A time of day, or a duration, with digits below the microsecond, which a datetime would round."""
 
+_PLACE: Final = re.compile(r"`\$\.(\w+)")
+"""The field that msgspec names in what it cannot read."""
+
 _UNKNOWN_FIELD: Final = re.compile(r"(?:unknown field `|it has no field ')(\w+)[`']")
 
 _UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
@@ -82,19 +85,23 @@ def encode(event: object) -> bytes:
     JSON has no NaN and no infinity, and msgspec would write null for them, which could not be read back, so
     such an event is refused, wherever in it they are. (The trading events refuse them when they are made.)
     Numpy's scalars are written as the numbers, bools and strings that they are. Raises `InvalidEvent` if a
-    field holds what JSON cannot, lies deeper than `MAX_DEPTH` levels, or the encoded event has more than
-    `MAX_BYTES`, and `UnknownEventType` if the class is not registered.
+    field holds what JSON cannot, or what could not be read back as its annotation says, if it lies deeper
+    than `MAX_DEPTH` levels, or if the encoded event has more than `MAX_BYTES`; and `UnknownEventType` if the
+    class is not registered.
     """
     cls = type(event)
     try:
         if hasattr(cls, "_fixed_event_type"):
             if cls in refused:
                 raise refused[cls]
-            if not cls.__module__.startswith(_CHECKED):
+            is_ours = cls.__module__.startswith(_CHECKED)
+            if not is_ours:
                 _look_at_added(event, cls)
             data = _encode_json(event)
+            is_certain = is_ours or _is_certain(event, cls)
         else:
             data = _encode_json(_foreign_to_builtins(event, cls))
+            is_certain = False
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
@@ -104,7 +111,30 @@ def encode(event: object) -> bytes:
             f"{cls.__name__} has {len(data):,} bytes as JSON: an event has at most {MAX_BYTES:,}; "
             "store the contents elsewhere, and publish where"
         )
+    if not is_certain:
+        _read_back(event, cls, data)
     return data
+
+
+def _is_certain(event: Any, cls: type) -> bool:
+    """Return True if an event of a user's class can be read back for sure, so that it need not be tried."""
+    return is_plain(cls) and bool(event._is_sound())  # noqa: SLF001 - what its class was given here
+
+
+def _read_back(event: object, cls: type, data: bytes) -> None:
+    """Raise `InvalidEvent` if what was written of an event of a user's class could not be read again."""
+    try:
+        decode(data)
+    except Exception as found:
+        problem = str(found.__cause__ or found)
+        place = _PLACE.search(problem)
+        names = {key: name for name, key in (encoded_names(cls) or {}).items()}
+        name = names.get(place[1]) if place else None
+        where = "" if name is None else f".{name} = {shown(getattr(event, name, None))}"
+        raise InvalidEvent(
+            f"{cls.__name__}{where}: could not be read back from a journal: {problem}; "
+            "give the field what its annotation says, or correct the annotation"
+        ) from found
 
 
 def _look_at_added(event: object, cls: type) -> None:
@@ -437,8 +467,8 @@ def _refuse(known: KnownClass, version: object, problem: Exception) -> NoReturn:
 def _near_field(known: KnownClass, problem: Exception) -> str:
     """Return the hint at the field that is probably meant by one that the class does not have."""
     found = _UNKNOWN_FIELD.search(str(problem))
-    near = difflib.get_close_matches(found[1], known.keys, n=1) if found else ()
-    return f", did you mean {near[0]!r}?" if near else ""
+    near = nearest(found[1], known.keys) if found else None
+    return "" if near is None else f", did you mean {near!r}?"
 
 
 def _foreign_to_builtins(event: object, cls: type) -> dict[str, Any]:

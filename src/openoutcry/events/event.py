@@ -15,6 +15,7 @@ from openoutcry.events.foreign import shown
 from openoutcry.events.sources import new_event_id, new_timestamp_ns
 from openoutcry.events.times import CERTAIN_NS, FURTHEST_NS, NotATime, iso_text, point_ns
 from openoutcry.events.types import EventType, is_foreign_name, type_name
+from openoutcry.spelling import nearest
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_VERSION: Final = 1
@@ -181,9 +182,14 @@ class Event(
 
         Inside a handler the id is derived, as that of any new event. The timestamp is kept; what the bus
         stamps (causation, correlation, round) is not: the copy is stamped when it is published. Everything is
-        checked as in construction, and raises the same errors. (`msgspec.structs.replace` keeps the id: a
-        copy made with it is a duplicate of this event, and checks nothing.)
+        checked as in construction, and raises the same errors; a field that the class does not have is an
+        `InvalidEvent`. (`msgspec.structs.replace` keeps the id: a copy made with it is a duplicate of this
+        event, and checks nothing.)
         """
+        for name in changes.keys() - set(self.__struct_fields__):
+            near = nearest(name, self.__struct_fields__)
+            remedy = f"did you mean {near!r}?" if near else f"it has {', '.join(self.__struct_fields__)}"
+            raise InvalidEvent(f"{type(self).__name__} has no field {name!r}; {remedy}")
         if changes.get("event_id") == self.event_id:
             refuse(self, "event_id", "is that of the event to be amended", "leave event_id out")
         kept = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _OF_ONE_EVENT}

@@ -4,7 +4,8 @@ The classes of this package check every field of their own. The fields that a us
 are looked at when an event is made:
 
 - a numpy scalar becomes Python's own value, and a pandas time a datetime, if that is exactly the same;
-- an int in a field for floats becomes that float, or is refused if it has more digits than a float;
+- an int in a field for floats becomes that float, or is refused if it has more digits than a float, and a
+  whole float in a field for ints becomes that int;
 - not-a-time, pandas' NA, times with more digits than a datetime, and arrays where one value is expected are
   refused;
 - where the annotation sets no limit (`dict`, `list`, `Any`), contents too deep or too large are refused.
@@ -105,6 +106,22 @@ def hints_of(cls: type) -> dict[str, Any]:
     except Exception:  # noqa: BLE001 - evaluates the user's annotations
         return {}
     return {name: hint for name, hint in hints.items() if ClassVar not in (hint, get_origin(hint))}
+
+
+@lru_cache(maxsize=4096)
+def is_plain(cls: type) -> bool:
+    """Return True if an instance whose added fields need no look can be read back for sure.
+
+    So it is where every added field is for one value, or for None as well: of one class, without constraints.
+    """
+    hints = hints_of(cls)
+    return all(_is_plain(hints.get(name, Any)) for name in added_fields(cls))
+
+
+def _is_plain(hint: Any) -> bool:
+    is_union = get_origin(hint) in (Union, UnionType)
+    kinds = [kind for kind in (get_args(hint) if is_union else (hint,)) if kind is not NoneType]
+    return len(kinds) == 1 and isinstance(kinds[0], type) and _is_single(kinds[0])
 
 
 def float_fields(cls: type) -> tuple[str, ...]:
@@ -210,7 +227,8 @@ def settle_fields(event: object) -> None:
     for known in _plan_of(type(event)):
         value = getattr(event, known.name)
         kind = type(value)
-        is_leaf = kind is float or (kind in LEAVES and not (kind is int and known.is_float))
+        is_other = (kind is int and known.is_float) or (kind is float and known.kind is int)
+        is_leaf = kind in _ONE_VALUE and not is_other
         if not (is_leaf or known.is_foreign):
             _settle_one(event, known, value, room)
 
@@ -232,6 +250,8 @@ def _own_value(known: _Field, value: Any) -> Any:
     problem = _problem(known, own)
     if problem is not None:
         raise Unfit(problem, value)
+    if known.kind is int and type(own) is float and own.is_integer():
+        return int(own)
     if not known.is_float or isinstance(own, bool) or not isinstance(own, int | float):
         return own
     try:

@@ -26,7 +26,7 @@ def plain(value: Any) -> Any:
         return value
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if kind in _SCALAR_KINDS and getattr(value, "shape", None) == ():
-        return _scalar(value)
+        return value if _is_masked(value) else _scalar(value)
     if isinstance(value, datetime) and getattr(value, "nanosecond", None) == 0 and not is_missing(value):
         return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
     if isinstance(value, timedelta) and getattr(value, "nanoseconds", None) == 0:
@@ -42,6 +42,12 @@ def _scalar(value: Any) -> Any:
     return number if number == item else value
 
 
+def _is_masked(value: Any) -> bool:
+    """Return True for one value of numpy's masked arrays that is masked: what lies behind it is no value."""
+    mask = getattr(value, "mask", None)
+    return getattr(mask, "shape", None) == () and bool(mask)
+
+
 def whole(value: Any) -> int | None:
     """Return a whole number as an int, or None if the value is none. Bools are not numbers."""
     found = plain(value)
@@ -54,8 +60,8 @@ def whole(value: Any) -> int | None:
 
 
 def is_missing(value: Any) -> bool:
-    """Return True for what stands for no value: NaN, NaT and pandas' NA."""
-    if type(value).__name__ in _MISSING:
+    """Return True for what stands for no value: NaN, NaT, pandas' NA, and what numpy has masked."""
+    if type(value).__name__ in _MISSING or _is_masked(value):
         return True
     try:
         return bool(value != value)  # noqa: PLR0124 - what is not equal to itself

@@ -6,6 +6,7 @@ of the user's own; what only resembles a known one gets a warning.
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from openoutcry.errors import OpenOutcryError
 from openoutcry.events.registry import KnownClass, fixed_event_type, known_classes
@@ -49,6 +50,13 @@ def check_type_name(name: str, error: type[OpenOutcryError], what: str, *, is_ow
     if like is not None:
         warn(f"{what} {name!r}: did you mean {like!r}? ({_REGISTER}, and it is known)")
     return None
+
+
+@lru_cache(maxsize=4096)
+def resembled(name: str) -> str | None:
+    """Return the member of `EventType` that a published type equals but for case or separators, if any."""
+    meant = same_form(name, map(str, EventType))
+    return None if meant == name else meant
 
 
 def _mistake(name: str, known: frozenset[str]) -> str | None:

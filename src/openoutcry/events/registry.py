@@ -240,6 +240,10 @@ def register_event(cls: _C | None = None, /, *, name: str | None = None) -> _C |
 
 
 def _check_foreign(cls: type) -> None:
+    if not isinstance(cls, type):
+        raise InvalidEvent(
+            f"{shown(cls)} is no class; give the class of the events, or use it as a decorator"
+        )
     names = encoded_names(cls)
     config = getattr(cls, "__struct_config__", None)
     if names is None or (config is not None and config.array_like):
@@ -287,6 +291,8 @@ def event_type_of(event: object) -> str:
     kind = type(found)
     if found and (kind is EventType or kind is str):
         return found  # type: ignore[no-any-return]
+    if isinstance(event, type):
+        raise InvalidEvent(f"{event.__name__} is a class, not an event; publish {event.__name__}(...)")
     return member_name(found) if isinstance(found, Enum) else type_name(found)
 
 

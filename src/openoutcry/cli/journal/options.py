@@ -2,6 +2,7 @@
 
 import re
 import time
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +88,8 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: tuple[st
 def type_name(name: str) -> str:
     """Return the name of an event type, or raise `Mistake` for one that is misspelt."""
     try:
-        check_type_name(name, ConfigError, "--type")
+        with warnings.catch_warnings(action="ignore"):  # it is in the log as well, which is shown
+            check_type_name(name, ConfigError, "--type")
     except ConfigError as problem:
         raise Mistake(str(problem)) from problem
     return name

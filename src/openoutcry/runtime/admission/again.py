@@ -101,7 +101,13 @@ class Again:
         self._in_memory = InMemory(bus, dispatcher)
         self.duplicates = 0
 
-    def is_elsewhere(self, event: Any) -> bool:
+    def is_known(self, event: Any, level: Level) -> bool:
+        """Return True if an id was accepted before, but for what the journal will find as it is written."""
+        if event.event_id in self._bus.seen:
+            return not self._is_elsewhere(event)
+        return not level and self._bus.durability.has(event.event_id)
+
+    def _is_elsewhere(self, event: Any) -> bool:
         """Return True if a known id only waits in another call's outbox, and may never be accepted there."""
         outputs = outbox_of(self._bus) or ()
         return event.event_id in self._bus.outboxed and all(
@@ -161,7 +167,8 @@ class Again:
         who = current.get() if fields and level else None
         if who is not None and who.has_made(event.event_id) and event_type_of(event) != KILL_SWITCH:
             error = _otherwise(who.subscription, first, event, fields)
-            who.decide_otherwise(error)
+            if not who.decide_otherwise(error):  # nobody else would tell of it
+                self._bus.conflicts.note(event, fields, self._bus.clock.now_ns())
             raise error
         return fields
 

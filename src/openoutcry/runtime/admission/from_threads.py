@@ -15,11 +15,11 @@ from openoutcry.runtime.admission.access import is_kill_switch, is_urgent
 from openoutcry.runtime.admission.durable import excuse
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
-from openoutcry.runtime.delivery.causation import Frozen, current
+from openoutcry.runtime.delivery.causation import Lineage, Publisher, current
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Commit
 
-Entry = tuple[Any, bool, "Future[bool]", Frozen | None]
+Entry = tuple[Any, bool, "Future[bool]", Publisher | None]
 
 
 class ThreadQueue:
@@ -51,7 +51,7 @@ class ThreadQueue:
         event, priority, future, who = entry
         before = None if who is None else current.set(who)
         try:
-            verdict = self._admission.admit_one(event, priority)
+            verdict = self._admission.admit_one(event, priority, is_caused=who is not None)
             if isinstance(verdict, Wait):
                 return False
             if isinstance(verdict, Commit):
@@ -162,7 +162,7 @@ class ThreadIntake:
             future.set_exception(error)
             return future
         who = current.get()
-        handler = who if isinstance(who, Frozen) else None
+        handler = who.freeze() if isinstance(who, Lineage) else who
         kill = is_kill_switch(event)
         urgent = kill or is_urgent(event, priority=priority)
         with self._lock:

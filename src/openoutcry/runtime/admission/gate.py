@@ -297,10 +297,13 @@ class Admission:
         return admitted
 
     def admit_one(
-        self, event: Any, priority: bool = False, level: str | None = None
+        self, event: Any, priority: bool = False, level: str | None = None, *, is_caused: bool = False
     ) -> bool | Wait | Commit | Handled:
-        """Let one event in (True, or what it waits for), refuse it, or say that it has to wait."""
-        if not priority and level is None:
+        """Let one event in (True, or what it waits for), refuse it, or say that it has to wait.
+
+        `is_caused`: a handler has published it, which may be one of another loop, or may have returned.
+        """
+        if not priority and level is None and not is_caused:
             admitted = self.fast_path.admit(event)
             if admitted is not False:
                 return admitted
@@ -329,8 +332,7 @@ class Admission:
         high = priority or event_type in HIGH_TYPES
         lane = "high" if high else "normal"
         is_control = event_type == KILL_SWITCH
-        is_known = event.event_id in self.seen and not self.again.is_elsewhere(event)
-        if is_known or (is_control and self.kill_switches.knows(event)):
+        if self.again.is_known(event, survives) or (is_control and self.kill_switches.knows(event)):
             return self._meet(event, survives, answer)
         if is_control:
             return self.kill_switches.admit(event, survives)

@@ -114,7 +114,8 @@ class Room:
 
         The bound is what the last look has found and what was admitted since. It serves below the first
         threshold, and under pressure for as long as no mailbox has moved and no level begins: a flood of
-        refusals must not look at everything each time.
+        refusals must not look at everything each time. (A mailbox falls also while a worker goes through what
+        it has taken, without telling.)
         """
         bus, fast = self._bus, self._fast
         audience = bus.router.audience(event, is_kept=is_kept)
@@ -125,7 +126,8 @@ class Room:
                 return audience, bound
             rises = rank < len(rise) and bound >= rise[rank]
             holds = since < self._credit_most and self._on_the_way() >= self._way
-            if bus.pressured and bus.running and holds and not (rises or self._has_moved):
+            may_differ = rises or self._has_moved or audience.has_fallen()
+            if bus.pressured and bus.running and holds and not may_differ:
                 return audience, bound
         return self.met_now(event, is_kept=is_kept)
 

@@ -8,11 +8,13 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from enum import Enum
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from openoutcry.core.letters import LetterFilter, letter_filter
-from openoutcry.errors import JournalError, NotSubscribed
+from openoutcry.errors import ConfigError, JournalError, NotSubscribed
+from openoutcry.events import check_type_name
 from openoutcry.journals import Recovered
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.api.lifecycle import Lifecycle
@@ -96,12 +98,12 @@ class Admin:
 
         Raises:
             NotSubscribed: The name is not subscribed now.
-            ConfigError: There is no such condition, or it has a wrong type.
+            ConfigError: There is no such condition, it has a wrong type, or the event type is misspelt.
             JournalError: The journal is not open, or cannot be read.
 
         """
         self._check_letters("redrive")
-        chosen = letter_filter(which)
+        chosen = _meant(which)
         dispatcher = self._admission.dispatcher
         count = 0
         for one in self._redriven(subscription):
@@ -127,7 +129,7 @@ class Admin:
 
         """
         self._check_letters("drop_dead_letters")
-        chosen, letters = letter_filter(which), self._bus.dead_letters
+        chosen, letters = _meant(which), self._bus.dead_letters
         if subscription is not None and subscription not in letters.counts():
             self._bus.router.named(subscription)
         return letters.drop(subscription, chosen)
@@ -237,6 +239,14 @@ class Admin:
         """
         self._admission.check_thread("recover_journal")
         return await self._lifecycle.recover_journal()
+
+
+def _meant(conditions: dict[str, Any]) -> LetterFilter:
+    """Return the filter that some keyword arguments describe; a misspelt event type is refused."""
+    chosen, event_type = letter_filter(conditions), conditions.get("event_type")
+    if chosen.event_type is not None:
+        check_type_name(chosen.event_type, ConfigError, "event_type", is_own=isinstance(event_type, Enum))
+    return chosen
 
 
 def moved(

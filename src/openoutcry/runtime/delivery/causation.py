@@ -8,14 +8,19 @@ factory that it finds.
 """
 
 import asyncio
-from contextvars import ContextVar, copy_context
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import DecidedOtherwise
 from openoutcry.events import Derivation, Event, stamp
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.ownership import running_loop
+
+_TO_POOL: Final = "run_in_executor"
 
 CallId = tuple[int, int]
 """Differs from call to call of a worker: how many batches it has begun, and the event's place in its lane."""
@@ -74,6 +79,10 @@ class Publisher(Protocol):
         """Whose kill switch that call is handling; None if it handles something else, or has ended."""
         ...
 
+    def fork(self) -> "Frozen | None":
+        """Return the cause of what is spawned now, with a branch of the ids that are derived."""
+        ...
+
     def cause(self) -> Cause | None:
         """Return the cause of a publication made now."""
         ...
@@ -86,8 +95,11 @@ class Publisher(Protocol):
         """Return True if an id was derived in the call that publishes, or in one of its tasks."""
         ...
 
-    def decide_otherwise(self, error: DecidedOtherwise) -> None:
-        """The call has made another event than the first time: let its event become a dead letter."""
+    def decide_otherwise(self, error: DecidedOtherwise) -> bool:
+        """The call has made another event than the first time: let its event become a dead letter.
+
+        False: it is too late for that, the call has ended.
+        """
         ...
 
 
@@ -137,8 +149,8 @@ class Caller(Protocol):
     is_control: bool
     task: "asyncio.Task[None]"
 
-    def decide_otherwise(self, error: DecidedOtherwise) -> None:
-        """Let the event of the current call become a dead letter when the call ends."""
+    def decide_otherwise(self, error: DecidedOtherwise) -> bool:
+        """Let the event of the current call become a dead letter when the call ends; False if it has."""
         ...
 
 
@@ -218,20 +230,26 @@ class Lineage:
             return False
         return self.call == self._derived_for and self._is_current()
 
-    def decide_otherwise(self, error: DecidedOtherwise) -> None:
+    def decide_otherwise(self, error: DecidedOtherwise) -> bool:
         """The call has made another event than the first time: let its event become a dead letter."""
-        self.worker.decide_otherwise(error)
+        return self.worker.decide_otherwise(error)
+
+    def freeze(self) -> "Frozen | None":
+        """Return the call as a cause that stays what it is; None for code that does not run in it."""
+        if not (self.running and self._is_current()):
+            return None
+        return Frozen(self, self.cause(), self.call, self.derivation())
+
+    def fork(self) -> "Frozen | None":
+        """Return the cause of what is spawned now, with a branch of the call's ids; None as for `freeze`."""
+        frozen = self.freeze()
+        return None if frozen is None else frozen.fork()
 
     def _is_current(self) -> bool:
         try:
             return asyncio.current_task() is self.worker.task
         except RuntimeError:  # another thread
             return False
-
-    def branch(self) -> Derivation | None:
-        """Return what derives the ids of a task that the handler spawns now."""
-        found = self.derivation()
-        return None if found is None else found.branch()
 
     def derivation(self) -> Derivation | None:
         """Return what derives ids in the current call; None if they are not to be derived."""
@@ -252,18 +270,29 @@ class Lineage:
 
 
 class Frozen:
-    """The cause of what a spawned task publishes, fixed when it was spawned."""
+    """The cause of what a spawned task or a thread publishes, fixed when it was spawned."""
 
     __slots__ = ("_call", "_cause", "_derivation", "_lineage", "bus")
 
     running = False
 
-    def __init__(self, lineage: Lineage) -> None:
-        self._cause = lineage.cause()
+    def __init__(
+        self, lineage: Lineage, cause: Cause | None, call: CallId, derivation: Derivation | None
+    ) -> None:
+        self._cause = cause
         self._lineage = lineage
-        self._call = lineage.call
-        self._derivation = lineage.branch()
+        self._call = call
+        self._derivation = derivation
         self.bus = lineage.bus
+
+    def fork(self) -> "Frozen":
+        """Return the cause of what is spawned now, with a branch of the ids.
+
+        Once the call has ended ids are branched no more: what goes on for ever would have ever more branches.
+        """
+        if self._derivation is None or not self.in_call:
+            return self
+        return Frozen(self._lineage, self._cause, self._call, self._derivation.branch())
 
     @property
     def subscription(self) -> str:
@@ -297,17 +326,17 @@ class Frozen:
         """Return True if an id was derived in the call that spawned the task, or in one of its tasks."""
         return self._derivation is not None and self._derivation.has_made(event_id)
 
-    def decide_otherwise(self, error: DecidedOtherwise) -> None:
+    def decide_otherwise(self, error: DecidedOtherwise) -> bool:
         """Let the event of the call become a dead letter; not if it has ended, then it is settled."""
         loop = self._lineage.worker.task.get_loop()
-        if loop is not asyncio.get_running_loop():  # it has published on a bus of another thread
-            loop.call_soon_threadsafe(self._decide_otherwise, error)
-        else:
-            self._decide_otherwise(error)
+        if loop is asyncio.get_running_loop():
+            return self._decide_otherwise(error)
+        # It has published on a bus of another thread.
+        loop.call_soon_threadsafe(self._decide_otherwise, error)
+        return self.in_call
 
-    def _decide_otherwise(self, error: DecidedOtherwise) -> None:
-        if self.in_call:
-            self._lineage.decide_otherwise(error)
+    def _decide_otherwise(self, error: DecidedOtherwise) -> bool:
+        return self.in_call and self._lineage.decide_otherwise(error)
 
 
 current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=None)
@@ -397,40 +426,70 @@ def needs_care(bus: Bus, *event_ids: str) -> bool:
 class Tracker:
     """The task factory of a loop: freezes the cause for spawned tasks, then does what the one before did.
 
+    It does the same for what is handed to a pool of threads.
+
     Attributes:
         before: The task factory that was installed before.
+        pool_before: The loop's own `run_in_executor`.
         users: Buses that run on the loop.
         calls: Handler calls that are running on the loop, plus one for each task that a handler ever spawned:
             while it is 0, no publication has a cause, and there is no need to look for one.
 
     """
 
-    __slots__ = ("before", "calls", "users")
+    __slots__ = ("before", "calls", "pool_before", "users")
 
-    def __init__(self, before: Any) -> None:
+    def __init__(self, before: Any, pool_before: Any = None) -> None:
         self.before = before
+        self.pool_before = pool_before
         self.users = 0
         self.calls = 0
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
         """Make a task."""
         who = current.get()
-        if isinstance(who, Lineage) and who.running and options.get("context") is None:
+        if who is not None and options.get("context") is None:
+            forked = who.fork()
             context = copy_context()
-            context.run(current.set, Frozen(who))
+            context.run(current.set, forked)
             options["context"] = context
-            self.calls += 1
+            self.calls += forked is not None
         if self.before is not None:
             return self.before(loop, coro, **options)
         return asyncio.Task(coro, loop=loop, **options)
+
+    def to_pool(self, executor: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Do what `run_in_executor` of the loop does, for `asyncio.to_thread` and others."""
+        who = current.get()
+        is_in_threads = executor is None or isinstance(executor, ThreadPoolExecutor)
+        is_asked = who is not None and is_in_threads and running_loop() and asyncio.current_task()
+        forked = who.fork() if who is not None and is_asked else None
+        if forked is None:
+            return self.pool_before(executor, function, *arguments)
+        return self.pool_before(executor, _caused, forked, function, *arguments)
+
+
+def _caused(who: Frozen, function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a thread: call a function that a handler has handed in. `to_thread` has it run in a context."""
+    context = getattr(getattr(function, "func", None), "__self__", None)
+    if isinstance(context, Context):
+        context.run(current.set, who)
+        return function(*arguments)
+    before = current.set(who)
+    try:
+        return function(*arguments)
+    finally:
+        current.reset(before)
 
 
 def install(loop: asyncio.AbstractEventLoop) -> Tracker:
     """Freeze causes for the tasks that handlers spawn on `loop`. Counted: each call needs its `uninstall`."""
     factory = loop.get_task_factory()
-    tracker = factory if isinstance(factory, Tracker) else Tracker(factory)
+    tracker = factory if isinstance(factory, Tracker) else Tracker(factory, loop.run_in_executor)
     if tracker is not factory:
         loop.set_task_factory(tracker)
+        if hasattr(loop, "__dict__"):
+            vars(loop)[_TO_POOL] = tracker.to_pool
     tracker.users += 1
     return tracker
 
@@ -442,3 +501,5 @@ def uninstall(loop: asyncio.AbstractEventLoop) -> None:
         factory.users -= 1
         if not factory.users:
             loop.set_task_factory(factory.before)
+            if getattr(loop, _TO_POOL) == factory.to_pool:
+                vars(loop)[_TO_POOL] = factory.pool_before

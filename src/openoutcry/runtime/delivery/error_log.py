@@ -13,6 +13,9 @@ from openoutcry.printable import printable, printable_traceback
 log = logging.getLogger("openoutcry")
 
 Place = tuple[str, int]
+REPR_MOST = 2_000
+TRACEBACK_MOST = 20_000
+"""In characters: dead letters keep both, and so does the log, for every event that fails."""
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 
 
@@ -41,19 +44,27 @@ class ErrorLog:
 
 
 def safe_repr(value: object) -> str:
-    """Return `repr(value)`, or what can be said of a value whose own `__repr__` raises."""
+    """Return `repr(value)`, shortened, or what can be said of a value whose own `__repr__` raises."""
     try:
-        return repr(value)
+        return _shortened(repr(value), REPR_MOST)
     except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
         return f"<{type(value).__qualname__}, whose repr() raises>"
 
 
 def safe_traceback(error: BaseException) -> str:
-    """Return an error's traceback as text that is safe to show, as far as it can be had."""
+    """Return an error's traceback as text that is safe to show, shortened, as far as it can be had."""
     try:
-        return printable_traceback(error)
+        return _shortened(printable_traceback(error), TRACEBACK_MOST)
     except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
         return "".join(traceback.format_tb(error.__traceback__)) + printable(safe_repr(error))
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return a text without its middle if it is long: an error may hold the whole answer of a server."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}... ({len(text) - 2 * half:,} characters left out) ...{text[-half:]}"
 
 
 def place_of(error: BaseException) -> Place | None:

@@ -10,6 +10,7 @@ from openoutcry.core.breaker import Breaker, Go, Pause
 from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
 from openoutcry.core.retries import DECIDED_OTHERWISE, Again, Dead, DeadLetter, after_failure
+from openoutcry.core.wording import counted
 from openoutcry.errors import DecidedOtherwise
 from openoutcry.events import event_type_of
 from openoutcry.runtime.delivery.error_log import ErrorLog, safe_repr, safe_traceback
@@ -88,7 +89,7 @@ class Failures:
         trace = safe_traceback(error)
         wall_ns, position = self._bus.clock.wall_ns(), batch.position
         letter = DeadLetter(name, lane.name, event, reason, text, trace, attempts, wall_ns, position=position)
-        log.error("%s gave up %s after %d attempts: %s", name, described(event), attempts, text)
+        log.error("%s gave up %s after %s: %s", name, described(event), counted(attempts, "attempt"), text)
         self._bus.dead(subscription, letter, batch.first)
         if self.breaker is not None and lane.name != "control":
             self._judge(self.breaker)

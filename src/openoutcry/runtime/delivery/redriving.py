@@ -36,6 +36,10 @@ class LetterDispatcher(Protocol):
         """Put events into a lane of every subscription."""
         ...
 
+    def room_left(self, subscription: Subscription, lane: str) -> int:
+        """Return how many more events a lane of a subscription may be handed."""
+        ...
+
 
 class Redriving:
     """Redrives the dead letters of a bus."""
@@ -78,9 +82,7 @@ class Redriving:
         _tell_left(subscription, left)
         return len(due) + len(urgent)
 
-    def hand_on(
-        self, subscription: Subscription, dispatcher: LetterDispatcher, now_ns: int, capacity: int
-    ) -> None:
+    def hand_on(self, subscription: Subscription, dispatcher: LetterDispatcher, now_ns: int) -> None:
         """Hand a subscription the next letters that are due, if it has room for them.
 
         Raises `JournalError`; then all of them are due as before.
@@ -88,9 +90,10 @@ class Redriving:
         if not self._redrives.has_due(subscription):
             return
         self._letters.settle(subscription)
-        waiting, most = subscription.mailbox.waiting, min(PAGE, capacity)
-        room = min(most - self._redrives.open_count(subscription) if waiting else most, capacity - waiting)
-        if room <= 0 or (waiting and room < most // 2):
+        box = subscription.mailbox
+        left = min(dispatcher.room_left(subscription, "normal"), box.normal.left)
+        room = min(PAGE - self._redrives.open_count(subscription) if box.waiting else PAGE, left)
+        if room <= 0 or (box.waiting and room < min(PAGE, box.waiting + left) // 2):
             return  # (a page is read for a few letters as well: so it waits until there is room for many)
         due = self._redrives.take_due(subscription, room)
         try:
@@ -151,6 +154,7 @@ class Redriving:
         if all(number == 0 or self._redrives.knows(subscription, lane.name, number) for number in newer):
             return False
         log.info("%s has something newer than its dead letter %d", subscription.name, letter.letter_id)
+        lane.outdated()
         self._letters.remove(letter.subscription, letter.letter_id)
         return True
 

@@ -4,15 +4,18 @@ Subscriptions that take the same things form a group: for a batch of mixed types
 collected once, and every subscription of the group gets the same list.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from openoutcry.core.audience import Audience
 from openoutcry.core.ledger import Counts, LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
-from openoutcry.events import event_type_of, fixed_event_type
+from openoutcry.events import event_type_of, fixed_event_type, resembled
 from openoutcry.runtime.delivery.handlers import Handler, identity
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, selects
+
+log = logging.getLogger("openoutcry")
 
 ENDED_KEPT = 256
 IN_USE_MOST = 1_024
@@ -52,6 +55,7 @@ class Router:
         self._audiences: dict[tuple[tuple[Route, ...], bool], Audience] = {}
         self._in_use = set()
         self._overflowed_folded = 0
+        self._told: set[object] = set()
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._by_name.values())
@@ -135,7 +139,36 @@ class Router:
         if found is None:
             found = tuple(g for selectors, g in self._groups.items() if selects(selectors, cls, event_type))
             found = self.routes[key] = found or self._nobody
+            self._tell_of_slips(cls, event_type)
         return found
+
+    def _tell_of_slips(self, cls: type, event_type: str) -> None:
+        """Warn, once, of a type that looks like one of the firm's, and of who took an earlier class."""
+        meant = resembled(event_type)
+        if meant is not None and self._is_new(event_type):
+            log.warning(
+                "a %s of type %r is published: did you mean %r? Event types are compared as they are, so "
+                "whoever takes %r does not get it",
+                cls.__name__,
+                event_type,
+                meant,
+                meant,
+            )
+        earlier = [g for selectors, g in self._groups.items() if any(_was(each, cls) for each in selectors)]
+        if earlier and self._is_new(cls):
+            log.warning(
+                "the class %s was defined again: who took the earlier one does not get its events: %s; "
+                "subscribe again, or to the type %r",
+                cls.__name__,
+                ", ".join(sorted(s.name for group in earlier for s in group.subscriptions)),
+                event_type,
+            )
+
+    def _is_new(self, told: object) -> bool:
+        is_new = told not in self._told and len(self._told) < IN_USE_MOST
+        if is_new:
+            self._told.add(told)
+        return is_new
 
     def is_heard(self, event: Any) -> bool:
         """Return True if somebody takes an event."""
@@ -215,3 +248,13 @@ class Router:
                 counts = [v for v in row.to_dict().values() if isinstance(v, int)]
                 old = self._ended_rows.get(row.lane, [0] * len(counts))
                 self._ended_rows[row.lane] = [a + b for a, b in zip(old, counts, strict=True)]
+
+
+def _was(selector: Selector, cls: type) -> bool:
+    """Return True if a selector is an earlier definition of a class: of a cell or a module that ran again."""
+    return (
+        isinstance(selector, type)
+        and selector not in cls.__mro__
+        and (selector.__module__, selector.__qualname__) == (cls.__module__, cls.__qualname__)
+        and "<locals>" not in cls.__qualname__
+    )

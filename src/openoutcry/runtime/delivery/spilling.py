@@ -34,8 +34,8 @@ class SpillingBus(Protocol):
     durability: Durability
     pressure: Pressure
 
-    def dead(self, subscription: Subscription, letter: DeadLetter) -> None:
-        """File a dead letter, and tell the observers."""
+    def dead_of_no_room(self, subscription: Subscription, letter: DeadLetter) -> None:
+        """File a dead letter, and tell the observers when the delivery is over."""
         ...
 
     def let_go(self, subscription: Subscription, events: list[Any], at_ns: int) -> None:
@@ -118,7 +118,8 @@ class Spilling:
         # Of what is shed first so many are to go that the last of them finds the level below CRITICAL.
         to_go = max(excess, 0 if kept is not None else self._to_go(mailbox, queue, events, excess))
         if to_go > 0:
-            gone = self._make_room(subscription, to_go, holds, at_ns)
+            newer = events if queue is mailbox.normal else []
+            gone = self._make_room(subscription, to_go, newer, holds, at_ns)
             excess -= gone
             to_go -= gone
         if excess > 0 and kept is not None:
@@ -135,18 +136,21 @@ class Spilling:
             queue.push(events, at_ns, None)
         if queue is mailbox.high:
             mailbox.cut()
-        self._bury(subscription, queue, refused, at_ns)  # last: observers of dead letters may publish
+        self._bury(subscription, queue, refused, at_ns)
         return True
 
     def _places(self, subscription: Subscription, queue: Lane, holds: LaneOffsets | None) -> int:
         """Return how many events there is room for; negative if there are too many.
 
-        A place is left for what has to be read from the journal before anything that is held for its turn.
-        What came back from a handler since the last look was not there when the events were accepted.
+        Of those that are held, one place is left for what has to be read from the journal before them: or
+        they would wait for ever. What came back from a handler since the last look was not there when the
+        events were accepted; what is in a handler may still come back.
         """
         mailbox = subscription.mailbox
         room = mailbox.room_left(self._bus.pressure, is_high=queue is mailbox.high)
-        return room + mailbox.returned - (holds is not None)
+        if holds is not None:
+            return room - 1
+        return room + max(0, min(mailbox.returned, subscription.options.concurrency - mailbox.in_flight))
 
     def _to_go(self, mailbox: Mailbox, queue: Lane, events: list[Any], excess: int) -> int:
         """Return how many events that are shed first there would be too many after the last of `events`."""
@@ -169,11 +173,18 @@ class Spilling:
         mailbox.cut()
         mailbox.normal.shed(-mailbox.room_left(self._bus.pressure, is_high=False), _any)
 
-    def _make_room(self, subscription: Subscription, most: int, holds: LaneOffsets | None, at_ns: int) -> int:
-        """Let the oldest events go that may; return how many."""
+    def _make_room(
+        self,
+        subscription: Subscription,
+        most: int,
+        newer: list[Any],
+        holds: LaneOffsets | None,
+        at_ns: int,
+    ) -> int:
+        """Let the oldest events go that may, for `newer` ones of the normal lane; return how many."""
         mailbox = subscription.mailbox
         mailbox.cut()  # what a worker has taken and not begun waits as well, and is the oldest
-        gone = mailbox.normal.shed(most, _any if mailbox.normal.drops_any else self._may_go)
+        gone = mailbox.normal.shed(most, _any if mailbox.normal.drops_any else self._may_go, newer)
         if holds is not None and holds.lane is mailbox.normal and len(gone) < most:
             gone += holds.shed_held(most - len(gone), self._may_go)
         self._bus.let_go(subscription, gone, at_ns)
@@ -202,4 +213,4 @@ class Spilling:
         for event in events:
             error = f"{subscription.mailbox.waiting} of {bus.pressure.capacity} events wait in its mailbox"
             letter = DeadLetter(subscription.name, lane.name, event, NO_ROOM, error, "", 0, wall_ns)
-            bus.dead(subscription, letter)
+            bus.dead_of_no_room(subscription, letter)

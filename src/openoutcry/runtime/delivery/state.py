@@ -146,7 +146,20 @@ class BusState:
 
     def dead(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> None:
         """File a dead letter of an event with this number in its lane, and tell the observers."""
-        letter = self.dead_letters.bury(subscription, letter, number)
+        self._tell_dead(self.dead_letters.bury(subscription, letter, number))
+
+    def dead_of_no_room(self, subscription: Subscription, letter: DeadLetter) -> None:
+        """File a dead letter while events are delivered, and tell the observers when that is over.
+
+        What they publish must not get to anybody before what is being delivered, nor must their publishing
+        lead to the next letter, and so on, in a single turn of the loop.
+        """
+        letter = self.dead_letters.bury(subscription, letter)
+        if self.on_dead:
+            assert self.loop is not None
+            self.loop.call_soon(self._tell_dead, letter)
+
+    def _tell_dead(self, letter: DeadLetter) -> None:
         for callback in self.on_dead:
             self.guard(callback, letter)
 
@@ -156,7 +169,7 @@ class BusState:
         if not subscription.holds.may_read:
             return
         try:
-            self.redriving.hand_on(subscription, dispatcher, self.clock.now_ns(), self.pressure.capacity)
+            self.redriving.hand_on(subscription, dispatcher, self.clock.now_ns())
         except JournalError as error:  # they wait until the journal is recovered into a new file
             subscription.read_on(error=str(error))
             log.critical("the dead letters of %s cannot be read: %s", subscription.name, error)

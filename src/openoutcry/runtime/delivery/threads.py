@@ -13,7 +13,7 @@ from inspect import isawaitable
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from openoutcry.runtime.delivery.causation import Frozen, Lineage, current
+from openoutcry.runtime.delivery.causation import Lineage, current
 from openoutcry.runtime.delivery.loops import Drive, check_result
 
 Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
@@ -53,17 +53,6 @@ def _work(jobs: "SimpleQueue[Job | None]") -> None:
         del job, future, call, arguments  # a thread at rest holds no event
 
 
-class InThread(Frozen):
-    """The cause of what a handler publishes from its thread, fixed when the call is begun on the loop."""
-
-    __slots__ = ()
-
-    def __init__(self, lineage: Lineage) -> None:
-        super().__init__(lineage)
-        if self._derivation is not None:  # it is the call itself, and no branch of it
-            self._derivation = lineage.derivation()
-
-
 class Interrupted(Protocol):
     """The guard of the calls, as the thread that makes them sees it."""
 
@@ -88,7 +77,7 @@ def in_thread(
         loop = asyncio.get_running_loop()
         for event in events:
             context = copy_context()
-            context.run(current.set, InThread(lineage))
+            context.run(current.set, lineage.freeze())
             future = loop.run_in_executor(thread, _call, context, handler, event)
             error, result = await _end_of(future, guard, on_left)
             if error is not None:

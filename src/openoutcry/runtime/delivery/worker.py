@@ -224,11 +224,17 @@ class Worker:
             self.marker.release()
         self.marker = marker
 
-    def decide_otherwise(self, error: DecidedOtherwise) -> None:
-        """Let the event of the current call become a dead letter at its end, and begin no other before."""
-        if self.batch is not None and self.guard.otherwise is None and not self.guard.abandoned:
+    def decide_otherwise(self, error: DecidedOtherwise) -> bool:
+        """Let the event of the current call become a dead letter at its end, and begin no other before.
+
+        False if the call has ended, or was abandoned.
+        """
+        if self.batch is None or self.guard.abandoned:
+            return False
+        if self.guard.otherwise is None:
             self.guard.otherwise = error
             self.mailbox.cut_all()
+        return True
 
     def forked(self) -> None:
         """In a forked child: end after the current call; the marks are the parent's."""

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any, Protocol
@@ -518,7 +519,7 @@ class Committer:
         task = self._journal.begin_sync()
         began_ns = perf_counter_ns()
         self._syncing = (commit, task)
-        future = loop.run_in_executor(self._thread, task.perform)
+        future = Context().run(loop.run_in_executor, self._thread, task.perform)  # on no handler's behalf
         future.add_done_callback(lambda _: self._thread_synced(task, began_ns))
 
     def _thread_synced(self, task: DiskTask, began_ns: int) -> None:

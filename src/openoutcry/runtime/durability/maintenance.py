@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 
 from openoutcry.config import PersistenceConfig
 from openoutcry.core.holds import Hold
@@ -156,7 +157,7 @@ class Maintenance:
         self._task = task
         self._bus.holds.set(Hold.READS_WAIT)
         release = self._commits.hold_back()
-        future = loop.run_in_executor(self._thread, task.perform)
+        future = Context().run(loop.run_in_executor, self._thread, task.perform)  # on no handler's behalf
         future.add_done_callback(lambda _: self._checkpointed(task, release))
 
     def _checkpointed(self, task: DiskTask, release: Callable[[], None]) -> None:

@@ -1,6 +1,7 @@
 """Looking back into the journal: what was settled restores agents' memory, what was not is counted."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,7 +12,9 @@ from openoutcry.runtime.delivery.causation import Restoring, restoring
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
-from openoutcry.runtime.durability.catch_up import Pages
+from openoutcry.runtime.durability.catch_up import Pages, takes_type
+
+log = logging.getLogger("openoutcry")
 
 READ_MOST = 1_024
 
@@ -36,8 +39,12 @@ async def restore(pages: Pages, journal: Journal, bus: BusState, upto: int) -> N
         while at < last:
             page, covered = pages.after(at, upto)
             for entry, event in zip(page.entries, page.events, strict=True):
-                if at < entry.position <= covered and not isinstance(event, Undecodable):
-                    for subscription, offsets, hook, buried in folds:
+                if not at < entry.position <= covered:
+                    continue
+                for subscription, offsets, hook, buried in folds:
+                    if isinstance(event, Undecodable):
+                        _report(subscription, offsets, buried, entry, event)
+                    else:
                         _fold(subscription, offsets, hook, buried, entry, event)
             at = covered
             await asyncio.sleep(0)
@@ -57,6 +64,20 @@ def _marked(hook: Callable[[Any], Any], state: Restoring) -> Callable[[Any], Non
             restoring.reset(token)
 
     return call
+
+
+def _report(
+    subscription: Subscription, offsets: Offsets, buried: set[int], entry: Stored, event: Undecodable
+) -> None:
+    """Say that the memory of an agent lacks an event that it had handled."""
+    is_settled = not offsets.by_lane[entry.lane].wants(entry.position) and entry.position not in buried
+    if is_settled and takes_type(subscription, entry):
+        log.error(
+            "position %d of the journal cannot be read, so the memory of %s is restored without it: %s",
+            entry.position,
+            subscription.name,
+            event.error,
+        )
 
 
 def _furthest(offsets: Offsets) -> int:

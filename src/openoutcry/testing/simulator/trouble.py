@@ -172,7 +172,7 @@ class Trouble:
                 await (bus.publish_receipt(event) if chance.happens(0.7) else bus.publish(event))
 
     async def _decisions(self) -> None:
-        """Publish what the desk may have second thoughts about."""
+        """Publish decisions, about which an agent may have second thoughts."""
         for _ in range(self._chance.whole(2, 8)):
             await asyncio.sleep(self._chance.one_of((0, 0.01, 0.2)))
             with suppress(OpenOutcryError):
