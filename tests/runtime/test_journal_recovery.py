@@ -276,7 +276,7 @@ async def test_a_letter_whose_write_failed_and_is_in_the_file_all_the_same_is_on
                 raise JournalDead("the write has failed")
             return written
 
-        journal.write = in_doubt
+        journal.write = in_doubt  # type: ignore[method-assign, assignment]
         await bus.publish_many(orders(2))
         await bus.join()
         await asyncio.sleep(1)
