@@ -21,13 +21,29 @@ PARTS_MOST = 4_096
 """So many parts of an event are looked into; what is left then is counted as it lies there."""
 CLASSES_MOST = 1_024
 
+NUMBER_BYTES = 48
+"""About the most that a number or a time takes."""
+_NUMBERS = frozenset({float, int, bool, type(None)})
 _LEAVES = (str, bytes, bytearray, int, float, complex, bool, type(None), type, range)
 
 
 def weight_of(event: Any) -> int:
     """Return about how many bytes an event takes, with all that it refers to."""
     total, looked = 0.0, 0
-    stack: list[tuple[Any, float]] = [(event, 1.0)]
+    stack: list[tuple[Any, float]] = []
+    names = getattr(event.__class__, "__struct_fields__", None)
+    if names is None:
+        stack.append((event, 1.0))
+    else:  # most events are flat: numbers and short text
+        total += sys.getsizeof(event)
+        for name in names:
+            value = getattr(event, name, None)
+            if value.__class__ in _NUMBERS or name == "timestamp":
+                total += NUMBER_BYTES
+            elif isinstance(value, str):
+                total += sys.getsizeof(value)
+            else:
+                stack.append((value, 1.0))
     while stack:
         value, share = stack.pop()
         total += share * _own_bytes(value)
@@ -99,38 +115,36 @@ class Scales:
 
     def weigh(self, batch: list[Any], *, mixed: bool) -> int:
         """Return about how many bytes the events of a batch take; `mixed`: they may differ in class."""
-        cls = type(batch[0])
         if not mixed:
-            count = len(batch)
-            kind = self._kinds.get(cls)
-            if kind is not None and kind.left > count and not kind.heavy_left:
-                kind.left -= count
-                return count * kind.mean
-            return self._weigh_some(cls, batch)
-        by_class = Counter(map(type, batch))
-        total = 0
-        for cls, count in by_class.items():
-            kind = self._kinds.get(cls)
-            if kind is not None and kind.left > count and not kind.heavy_left:
-                kind.left -= count
-                total += count * kind.mean
-            else:
-                total += self._weigh_some(cls, [event for event in batch if type(event) is cls])
-        return total
+            return self._weigh(type(batch[0]), len(batch), batch[0], batch)
+        samples = dict(zip(map(type, batch), batch, strict=True))
+        if len(samples) == 1:
+            return self._weigh(type(batch[0]), len(batch), batch[0], batch)
+        counts = Counter(map(type, batch))
+        return sum(self._weigh(cls, counts[cls], sample, batch) for cls, sample in samples.items())
 
-    def _weigh_some(self, cls: type, events: list[Any]) -> int:
-        """Measure one event and, if it or one before it was heavy, all of them."""
+    def _weigh(self, cls: type, count: int, sample: Any, batch: list[Any]) -> int:
+        """Weigh the `count` events of a class in a batch, one of which is `sample`."""
         kind = self._kinds.get(cls)
         if kind is None:
             if len(self._kinds) >= CLASSES_MOST:
                 self._kinds.clear()
             kind = self._kinds[cls] = _Kind()
+        if not kind.heavy_left:
+            if kind.left > count:
+                kind.left -= count
+                return count * kind.mean
+            kind.left = EVERY
+            found = weight_of(sample)
+            if found < SMALL_BYTES:
+                kind.mean = found if not kind.mean else (3 * kind.mean + found) // 4
+                return kind.mean * count
+        return self._weigh_each(kind, [event for event in batch if event.__class__ is cls])
+
+    def _weigh_each(self, kind: _Kind, events: list[Any]) -> int:
+        """Measure all events of a class, since one of them, or one before them, was heavy."""
+        weights = list(map(weight_of, events))
         kind.left = EVERY
-        first = weight_of(events[0])
-        if first < SMALL_BYTES and not kind.heavy_left:
-            kind.mean = first if not kind.mean else (3 * kind.mean + first) // 4
-            return kind.mean * len(events)
-        weights = [first, *map(weight_of, events[1:])]
         kind.heavy_left = max(0, kind.heavy_left - len(events))
         if max(weights) >= SMALL_BYTES:
             kind.heavy_left = self._window

@@ -140,15 +140,15 @@ class SeenIds:
     def keep(self, events: Sequence[Any], at_ns: int) -> None:
         """Keep the ids of delivered events apart, but for those that are shed first."""
         classes: set[Any] = set(map(type, events))
-        for cls in classes:
-            if cls in self.passing:
-                continue
-            its = events if len(classes) == 1 else [event for event in events if event.__class__ is cls]
+        is_mixed = len(classes) > 1
+        for cls in classes - self.passing:
             apart = self._by_class.get(cls)
-            if apart is not None:
-                apart.add([event.event_id for event in its], at_ns)
+            if apart is None:
+                self._keep_by_type(cls, [event for event in events if event.__class__ is cls], at_ns)
+            elif is_mixed:
+                apart.add([event.event_id for event in events if event.__class__ is cls], at_ns)
             else:
-                self._keep_by_type(cls, its, at_ns)
+                apart.add([event.event_id for event in events], at_ns)
 
     def _keep_by_type(self, cls: type, events: Sequence[Any], at_ns: int) -> None:
         """Keep events of a class whose type varies, or is not known yet."""
