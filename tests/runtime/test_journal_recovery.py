@@ -259,6 +259,46 @@ async def test_dead_letters_live_on_in_the_new_file(tmp_path):
         assert len(bus.dead_letters("desk")) == 2
 
 
+@pytest.mark.parametrize("then", ["nothing", "redriven", "dropped"])
+@virtual
+async def test_a_letter_whose_write_failed_and_is_in_the_file_all_the_same_is_one(tmp_path, then):
+    """Of a commit that ends in an error nobody knows whether it is there."""
+    path, failing = tmp_path / "firm.db", Failing(times=1)
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, failing.on_event, name="desk", retry=NO_RETRY)
+        journal = bus._admission.store.journal
+        write = journal.write
+
+        def in_doubt(*given: Any) -> Any:
+            written = write(*given)
+            if given[1] is not None and given[1].buried:
+                kill(bus)
+                raise JournalDead("the write has failed")
+            return written
+
+        journal.write = in_doubt  # type: ignore[method-assign, assignment]
+        await bus.publish_many(orders(2))
+        await bus.join()
+        await asyncio.sleep(1)
+        assert bus._admission.store.commits.dead is not None
+        before = bus.dead_letters("desk")
+        assert len(before) == 2
+        await bus.admin.recover_journal()
+        assert bus.dead_letters("desk") == before
+        assert bus.dead_letter_counts() == {"desk": 2}
+        if then == "redriven":
+            assert bus.admin.redrive("desk") == 2
+            await bus.join()
+            assert ids(failing.handled) == ids(letter.event for letter in before)
+        elif then == "dropped":
+            assert bus.admin.drop_dead_letters("desk") == 2
+        left = before if then == "nothing" else []
+        assert bus.dead_letters("desk") == left
+    async with a_bus(path) as bus:
+        bus.subscribe(EventType.ORDER, failing.on_event, name="desk", retry=NO_RETRY)
+        assert bus.dead_letters("desk") == left
+
+
 @virtual
 async def test_a_letter_that_was_redriven_while_the_journal_was_dead_does_not_come_back(tmp_path):
     path, failing = tmp_path / "firm.db", Failing(times=1)

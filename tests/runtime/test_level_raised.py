@@ -304,6 +304,158 @@ async def test_an_id_that_only_waits_in_somebodys_outbox_is_accepted_on_its_own(
         assert desk.handled == [order]
 
 
+async def after_a_life(disk: Disk, **fields: Any) -> EventBus:
+    """A bus that runs, on a journal that knows `late`, which is absent."""
+    async with a_bus(disk.journal) as bus:
+        bus.subscribe("*", Desk().on_event, name="late")
+    bus = a_bus(disk.restarted(), **fields)
+    bus.subscribe("*", Desk().on_event, name="quick")
+    await bus.start()
+    return bus
+
+
+@WAYS
+@EVENTS
+@pytest.mark.parametrize("moment", ["live", "behind", "between", "absent"])
+@virtual
+async def test_who_was_absent_and_has_come_back_is_handed_what_is_raised(
+    disk: Disk, make: Callable[[], Any], way: Any, moment: str
+):
+    """Whether it comes back before the level is raised, in between or afterwards."""
+    bus, late, event = await after_a_life(disk), Desk(), make()
+    assert await bus.publish(event, level="memory")
+    await asyncio.sleep(1)
+    before, after = orders(3), orders(3, 4)
+    await bus.publish_many(before)
+    if moment in ("live", "behind"):
+        bus.subscribe("*", late.on_event, name="late")
+    if moment == "behind":
+        bus.subscription("late").pause()
+    elif moment == "live":
+        await bus.join()
+    raising = asyncio.create_task(way(bus, event))
+    if moment == "between":
+        await asyncio.sleep(0)
+        bus.subscribe("*", late.on_event, name="late")
+    assert await raising
+    await bus.publish_many(after)
+    if moment == "absent":
+        bus.subscribe("*", late.on_event, name="late")
+    bus.subscription("late").resume()
+    await bus.join()
+    assert sorted(late.ids) == sorted(e.event_id for e in (event, *before, *after))
+    assert_settled(bus)
+    await asyncio.sleep(1)  # an idle bus saves its cursors
+    journal, again = await disk.crash(bus), Desk()
+    async with a_bus(journal) as bus:
+        bus.subscribe("*", again.on_event, name="late")
+        await bus.join()
+        assert again.handled == []
+
+
+@EVENTS
+@virtual
+async def test_what_was_missed_and_is_raised_survives_a_crash(disk: Disk, make: Callable[[], Any]):
+    """Also beside others of its commit, which may stand before and after it."""
+    bus, late, event = await after_a_life(disk), Desk(), make()
+    is_kill = event.event_type == "kill_switch"
+    assert await bus.publish(event, level="memory")
+    bus.subscribe("*", late.on_event, name="late")
+    await bus.join()
+    bus.subscription("late").pause()
+    some = orders(4)
+    assert all(
+        await asyncio.gather(
+            *map(bus.publish, some[:2]), bus.publish(event, level="disk"), *map(bus.publish, some[2:])
+        )
+    )
+    await asyncio.sleep(1)
+    assert late.ids == ([event.event_id] if is_kill else [])
+    journal, again = await disk.crash(bus), Desk()
+    async with a_bus(journal) as bus:
+        bus.subscribe("*", again.on_event, name="late")
+        await bus.join()
+        assert sorted(late.ids + again.ids) == sorted(e.event_id for e in (event, *some))
+
+
+@virtual
+async def test_many_that_were_missed_take_no_more_room_than_there_is(disk: Disk):
+    bus, late = await after_a_life(disk, max_queue_size=50), Desk()
+    missed = [a_tick(float(number)) for number in range(200)]
+    for tick in missed:
+        assert await bus.publish(tick)
+        await asyncio.sleep(0.01)
+    bus.subscribe("*", late.on_event, name="late")
+    await bus.join()
+    late_one = bus.subscription("late")
+    late_one.pause()
+    for tick in missed:
+        assert await bus.publish(tick, level="disk")
+        assert late_one.mailbox.waiting <= 50
+    late_one.resume()
+    await bus.join()
+    assert late.ids == [tick.event_id for tick in missed]
+    assert_settled(bus)
+    await bus.stop()
+
+
+@virtual
+async def test_a_subscription_is_not_handed_what_was_accepted_before_it_was_made(disk: Disk):
+    """A new name, or one that was given up and has begun anew."""
+    bus, made, anew, event = await after_a_life(disk), Desk(), Desk(), an_order()
+    assert await bus.publish(event, level="memory")
+    given_up = Desk()
+    bus.subscribe("*", given_up.on_event, name="late")
+    bus.unsubscribe("*", given_up.on_event)
+    bus.subscribe("*", anew.on_event, name="late")
+    bus.subscribe("*", made.on_event, name="made")
+    assert await bus.publish(event, level="disk")
+    await bus.join()
+    assert (made.handled, anew.handled, given_up.handled) == ([], [], [])
+    await bus.stop()
+
+
+@pytest.mark.parametrize("how", ["after the return", "forgotten", "refused", "a kill switch"])
+@virtual
+async def test_who_has_got_it_after_all_is_not_handed_it_again(how: str):
+    """An id that is forgotten, or was refused, may come again as a new one; a kill switch nobody took does."""
+    journal = Faulty()
+    async with a_bus(journal) as bus:
+        bus.subscribe("*", Desk().on_event, name="late")
+    bus, late = a_bus(journal.reopened(), dedup_window=10), Desk()
+    event = a_kill() if how == "a kill switch" else a_tick()
+    await bus.start()
+    if how != "after the return":
+        assert await bus.publish(event, level="memory")
+    bus.subscribe("*", late.on_event, name="late")
+    if how == "forgotten":
+        for tick in ticks(100):
+            await bus.publish(tick)
+            await asyncio.sleep(0)
+    if how == "refused":
+        bus._bus.seen.discard(event.event_id)
+    assert await bus.publish(event, level="memory")
+    await bus.join()
+    assert late.ids.count(event.event_id) == 1
+    assert await bus.publish(event, level="disk")
+    await bus.join()
+    assert late.ids.count(event.event_id) == 1
+    await bus.stop()
+
+
+@virtual
+async def test_where_only_the_newest_counts_nothing_older_is_handed_out(disk: Disk):
+    bus, late = await after_a_life(disk), Desk()
+    old, new = a_tick(1.0), a_tick(2.0)
+    assert await bus.publish(old)
+    bus.subscribe("*", late.on_event, name="late", overflow=Conflate())
+    await bus.publish(new)
+    assert await bus.publish(old, level="disk")
+    await bus.join()
+    assert late.handled == [new]
+    await bus.stop()
+
+
 CHILD = """
 import asyncio, os, sys
 from openoutcry import *

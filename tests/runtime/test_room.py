@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -421,6 +422,36 @@ async def test_retries_in_a_mailbox_that_spills(concurrency, in_order):
         assert len(fast.handled) == 1_000
         assert failing.prices[-1] >= 990
         assert_settled(bus)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("in_order", [True, False])
+@pytest.mark.parametrize("is_alone", [True, False])
+@virtual
+async def test_what_comes_back_takes_its_place_once_however_often_it_comes_back(
+    concurrency, in_order, is_alone
+):
+    """Whoever publishes meets what waited at the last look: what has come back since has room beside it."""
+    chance = random.Random(1)
+    async with EventBus(max_queue_size=5) as bus:
+
+        async def failing(_event: Any) -> None:
+            await asyncio.sleep(0.001)
+            raise ValueError("no")
+
+        retry = RetryPolicy(attempts=20, first_s=0.0001, in_order=in_order)
+        slow = bus.subscribe("*", failing, name="slow", retry=retry, concurrency=concurrency, breaker=False)
+        if not is_alone:
+            bus.subscribe("*", Desk().on_event, name="fast")
+        for number in range(1_000):
+            bus.publish_nowait(a_fill(f"{number}"))
+            for _ in range(2):
+                assert slow.mailbox.waiting <= 5 + concurrency, "what was in flight may wait again"
+                await asyncio.sleep(0.001 * chance.random())
+        assert_balanced(bus)
+        if is_alone:
+            assert "no room" not in {letter.reason for letter in bus.dead_letters()}
+        await bus.stop(timeout_s=0)
 
 
 @pytest.mark.parametrize("journal", ["none", "memory"])

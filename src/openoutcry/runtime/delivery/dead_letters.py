@@ -230,11 +230,13 @@ class DeadLetters:
     def load(self, journal: LetterJournal, saver: CursorSaver) -> None:
         """Go on with the letters of a journal that was opened: they are counted, and stay there.
 
-        From now on `saver` is told when something is to be written. Raises `JournalError`.
+        From now on `saver` is told when something is to be written. Raises `JournalError`. A letter in memory
+        whose write has failed may be there all the same: then it is one, and stays there as well.
         """
         counts: Counter[str] = Counter()
         marked: dict[str, list[Due]] = {}
         taken: list[int] = []
+        written: list[int] = []
         self._journal, before = journal, self._journal
         try:
             for page in self._pages(None):
@@ -245,7 +247,7 @@ class DeadLetters:
                     if letter.reason == DECIDED_OTHERWISE:
                         self._otherwise[letter.letter_id] = letter.subscription
                     if letter.letter_id in self._kept:
-                        taken.append(letter.letter_id)
+                        (written if self._is_written(letter) else taken).append(letter.letter_id)
                     if letter.reason in (REDRIVE, REDRIVE_ANEW):
                         due = letter.letter_id, letter.reason == REDRIVE_ANEW
                         marked.setdefault(letter.subscription, []).append(due)
@@ -253,9 +255,20 @@ class DeadLetters:
             self._journal = before
             raise
         self._saver, self._marked = saver, marked
+        for letter_id in written:
+            del self._kept[letter_id], self._unsaved[letter_id]
         self._counts = counts + Counter(letter.subscription for letter in self._kept.values())
         for letter_id in taken:  # another bus has given these ids meanwhile
             self._give_new_id(letter_id)
+
+    def _is_written(self, letter: BuriedEvent) -> bool:
+        """Return True if a letter in the journal is the one that memory has under its id."""
+        if letter.letter_id not in self._unsaved:
+            return False
+        try:
+            return _what(_to_bury(self._kept[letter.letter_id])) == _what(letter)
+        except InvalidEvent:  # it cannot be written at all
+            return False
 
     def _give_new_id(self, letter_id: int) -> None:
         letter = self._kept.pop(letter_id)
@@ -373,6 +386,11 @@ def _to_bury(letter: DeadLetter) -> BuriedEvent:
         wall_ns=letter.wall_ns,
         letter_id=letter.letter_id,
     )
+
+
+def _what(letter: BuriedEvent) -> tuple[object, ...]:
+    """Return what tells letters with the same id apart."""
+    return letter.subscription, letter.lane, letter.position, letter.wall_ns, letter.attempts, letter.payload
 
 
 def _from_journal(letter: BuriedEvent, event: Any) -> DeadLetter:

@@ -390,6 +390,7 @@ class Dispatcher:
 
     def deliver_control_again(self, event: Any) -> None:
         """Hand a kill switch that nobody took when it was published to those that do now."""
+        self._bus.seen.delivered_to_all(event.event_id)
         for group in self._bus.router.route(event):
             self.push(group.subscriptions, [event], self._bus.clock.now_ns(), lane="control")
         self._intake.hurry()

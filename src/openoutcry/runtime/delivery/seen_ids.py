@@ -75,6 +75,7 @@ class SeenIds:
         "_apart",
         "_by_class",
         "_important",
+        "_missed",
         "_shed_first",
         "_window",
         "_window_ns",
@@ -94,6 +95,7 @@ class SeenIds:
         self._important = important
         self._apart: dict[str, _Window] = {}
         self._by_class: dict[type, _Window] = {}
+        self._missed: dict[str, set[str]] = {}
         self.until_ns = 0
         self.now: set[str] = set()
         self.before: set[str] = set()
@@ -106,6 +108,32 @@ class SeenIds:
         """Forget an event that was not accepted after all."""
         self.now.discard(event_id)
         self.before.discard(event_id)
+        self.delivered_to_all(event_id)
+
+    # -- who has missed them ------------------------------------------------------------------------
+
+    def came_back(self, name: str, coming: Iterable[str]) -> None:
+        """Note that a subscription was absent when what is known by now was delivered: all but `coming`."""
+        missed = (self.now | self.before).difference(coming)
+        if missed:
+            self._missed[name] = missed
+
+    def has_missed(self, name: str, event_id: str) -> bool:
+        """Return True if a subscription was absent when an event was delivered from memory."""
+        return event_id in self._missed.get(name, ())
+
+    def delivered_to(self, name: str, event_id: str) -> None:
+        """Note that a subscription has got an event after all."""
+        self._missed.get(name, set()).discard(event_id)
+
+    def delivered_to_all(self, event_id: str) -> None:
+        """Note that whoever takes an event has got it after all, or that it was not accepted."""
+        for missed in self._missed.values():
+            missed.discard(event_id)
+
+    def ended(self, name: str) -> None:
+        """Forget what a subscription has missed: it was ended."""
+        self._missed.pop(name, None)
 
     # -- what is kept apart -------------------------------------------------------------------------
 
@@ -156,6 +184,9 @@ class SeenIds:
             for _, ids in apart.lists:
                 before.update(ids)
         self.now, self.before = set(), before
+        if self._missed:
+            left = {name: missed & before for name, missed in self._missed.items()}
+            self._missed = {name: missed for name, missed in left.items() if missed}
         # What is kept apart is put back each time: with more of it, that is done less often.
         self.room = self._window + len(before) - own
         self.until_ns = now_ns + self._window_ns

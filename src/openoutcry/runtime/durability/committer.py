@@ -90,7 +90,8 @@ class Commit(Alike):
         undelivered: Ids of those that were not, since no handler was called: its failure has kept them out.
         began_ns: When its first event was admitted, on the bus's monotonic clock.
         wall_ns: The same, in nanoseconds since 1970.
-        raised: Which of the events, by index, were delivered from memory before, and are only written.
+        raised: Which of the events, by index, were delivered from memory before, and are only written; with
+            what to call before the others are released.
         must_sync: Whether it is synced whatever its level.
         error: Why nothing of it was admitted, if so.
         written: What the journal has written of it, once it has.
@@ -133,7 +134,7 @@ class Commit(Alike):
         self.undelivered: set[str] = set()
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
-        self.raised: set[int] = set()
+        self.raised: dict[int, Callable[[], None]] = {}
         self.must_sync = self.is_over = False
         self.error: JournalError | None = None
         self.written: Written | None = None
@@ -320,13 +321,14 @@ class Committer:
         self.waiting += entry.lane != "control"
         return commit
 
-    def stage_raised(self, event: Any, entry: Entry, then: Then) -> Commit:
+    def stage_raised(self, event: Any, entry: Entry, before: Callable[[], None], then: Then) -> Commit:
         """Take an event that was delivered from memory into the next commit: it is written, and that is all.
 
-        `then` is called with its position, and what it has saved is saved before the commit is over.
+        `before` is called before anything of the commit is released. `then` is called with its position, and
+        what it has saved is saved before the commit is over.
         """
         commit = self._begin() if self._open is None else self._open
-        commit.raised.add(len(commit.ids))
+        commit.raised[len(commit.ids)] = before
         commit.thens[len(commit.ids)] = then
         commit.add(event, entry)
         return commit
@@ -570,6 +572,8 @@ class Committer:
         self.refused = None
         events, positions = commit.events, written.positions
         if events:
+            for before in commit.raised.values():
+                before()
             duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
             if commit.entries is None and not (duplicates or commit.raised):
                 self.waiting -= len(events)

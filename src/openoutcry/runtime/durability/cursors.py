@@ -122,7 +122,11 @@ class Cursors:
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
             self._read_on(subscription, subscription.offsets)
             return
-        if subscription.offsets is not None:
+        if subscription.offsets is None:
+            if saved:
+                coming = self._dispatcher.before_start.events(0)
+                self._bus.seen.came_back(subscription.name, [event.event_id for event in coming])
+        else:
             # The journal was written by another bus meanwhile: what it says goes before what is known here.
             self._dead_letters.redrives.call_off(subscription)
             self._bus.withdraw(subscription, self._is_kept)
@@ -368,6 +372,7 @@ class Cursors:
     def ended(self, subscription: Subscription) -> None:
         """Drop the cursors of a subscription that was ended: nothing waits for it any more."""
         offsets, subscription.offsets = subscription.offsets, None
+        self._bus.seen.ended(subscription.name)
         if offsets is not None:
             self._saving.drop((offsets.name, lane.lane.name) for lane in offsets.lanes)
             self._saving.save_soon()

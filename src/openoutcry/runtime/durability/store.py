@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 from openoutcry.config import PersistenceConfig
-from openoutcry.core.lanes import Batch
+from openoutcry.core.lanes import NOWHERE, Batch
+from openoutcry.core.overflow import ConflatingLane
 from openoutcry.errors import JournalError
 from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
@@ -22,7 +23,7 @@ from openoutcry.journals import EventPersistence
 from openoutcry.ports import Entry, FileJournal, Header, Journal, Level, Marks, level_named
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
-from openoutcry.runtime.delivery.offsets import LaneOffsets
+from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
@@ -249,21 +250,57 @@ class Store:
         """Take an event that was delivered from memory into the next commit. Raises `InvalidEvent`.
 
         Who has not settled it has it in a lane, and keeps it; for the others it is settled. So nobody is
-        handed it twice, and after a crash just those are handed it who had not settled it.
+        handed it twice, and after a crash just those are handed it who had not settled it. A subscription of
+        an earlier life that was absent when it was delivered, and has come back since, is handed it now.
         """
         lane = self._lane_of(event)
+
+        def takers() -> list[tuple[Subscription, Offsets]]:
+            return [
+                (s, s.offsets)
+                for s in self._bus.router
+                if s.offsets is not None and takes(s.selectors, event)
+            ]
+
+        def leave_in_journal() -> None:
+            for subscription, offsets in takers():
+                its = offsets.by_lane[lane]
+                if self._has_missed(subscription, event, its) and lane != "control" and not its.behind:
+                    self._catch_up.fall_behind(subscription, its)
 
         def note(position: int) -> None:
             if self._dispatcher.commit_held(event, lane):
                 return
             if self._bus.running:
                 self._dispatcher.deliver()
-            for subscription in self._bus.router:
-                if subscription.offsets is not None and takes(subscription.selectors, event):
-                    subscription.offsets.by_lane[lane].place(event.event_id, position)
-                    subscription.offsets.note()
+            for subscription, offsets in takers():
+                if not self._hand_missed(subscription, event, offsets.by_lane[lane], position):
+                    offsets.by_lane[lane].place(event.event_id, position)
+                offsets.note()
 
-        return self.commits.stage_raised(event, self.entry(event, lane, level), note)
+        return self.commits.stage_raised(event, self.entry(event, lane, level), leave_in_journal, note)
+
+    def _has_missed(self, subscription: Subscription, event: Any, offsets: LaneOffsets) -> bool:
+        """Return True if a subscription was absent when an event was delivered, and is to get it yet.
+
+        Where only the newest of a key counts, it came too early.
+        """
+        is_owed = not isinstance(offsets.lane, ConflatingLane)
+        return is_owed and self._bus.seen.has_missed(subscription.name, event.event_id)
+
+    def _hand_missed(
+        self, subscription: Subscription, event: Any, offsets: LaneOffsets, position: int
+    ) -> bool:
+        """Hand a subscription an event that it has missed. True: it reads it in the journal."""
+        if not self._has_missed(subscription, event, offsets):
+            return False
+        self._bus.seen.delivered_to(subscription.name, event.event_id)
+        is_read = offsets.behind and offsets.wants(position)
+        if not is_read:
+            now_ns, name = self._bus.clock.now_ns(), offsets.lane.name
+            self._dispatcher.push((subscription,), [event], now_ns, NOWHERE, name, is_owed=True)
+        subscription.wake_all()
+        return is_read
 
     def has_released(self, event_id: str) -> bool:
         """Return True if an event has been released: those who have not settled it are handed it."""

@@ -225,7 +225,7 @@ class Truth:
         self.ticks += 1
         sent.ended = self.ticks
         if level > sent.level and sent.lane != "control":
-            sent.level, sent.is_raised = level, True
+            sent.level, sent.is_raised, sent.order = level, True, None
         if sent.lane == "control" and journal_failed:
             sent.level = Level.MEMORY  # delivered at once, journal or no journal
         if sent.level and journal is not None:
@@ -404,8 +404,8 @@ class Truth:
     def _check_settled(self, taker: Taker, lane: str, position: int) -> None:
         event_id, its_lane = self.positions.get(position, ("", ""))
         sent = self.sent.get(event_id)
-        if sent is not None and (sent.is_raised or not sent.level):
-            return  # it was delivered from memory, and is settled for whoever was not there
+        if sent is not None and not sent.level:
+            return
         is_buried = event_id in taker.buried or (taker.name, event_id) in self.letters.dropped
         if its_lane != lane or sent is None or sent.began <= taker.since or is_buried:
             return

@@ -158,8 +158,7 @@ class Watch:
             ):
                 rows = [row.to_dict() for row in subscription.ledger_rows() if not row.balances]
                 fail(f"the ledger does not balance: {rows}")
-            # What was in flight may wait again, and once more before anybody looks.
-            most = capacity + 2 * subscription.options.concurrency
+            most = capacity + subscription.options.concurrency  # what was in flight may wait again
             waiting = box.waiting
             if waiting > most:
                 fail(f"{waiting} events wait for {subscription.name}, and there is room for {capacity}")
