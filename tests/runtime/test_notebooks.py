@@ -183,7 +183,7 @@ def test_the_warning_is_seen_at_a_real_prompt():
 
 
 NEWS = """
-class News(Event, kw_only=True):
+class NewsOfACell(Event, kw_only=True):
     event_type: str = "news"
 """
 
@@ -195,16 +195,16 @@ async def test_who_took_a_class_that_is_defined_again_is_named_once(caplog, jour
         names: dict[str, Any] = {"__name__": "__main__", "Event": Event}
         exec(NEWS, names)
         desk, audit = Named("desk"), Named("audit")
-        bus.subscribe(names["News"], desk.on_event)
+        bus.subscribe(names["NewsOfACell"], desk.on_event)
         bus.subscribe("news", audit.on_event)
-        await bus.publish(names["News"]())
+        await bus.publish(names["NewsOfACell"]())
         await bus.join()
         assert "defined again" not in caplog.text
         exec(NEWS, names)
-        await bus.publish(names["News"]())
-        await bus.publish_many([names["News"](), names["News"]()])
+        await bus.publish(names["NewsOfACell"]())
+        await bus.publish_many([names["NewsOfACell"](), names["NewsOfACell"]()])
         await bus.join()
         assert (len(desk.handled), len(audit.handled)) == (1, 4)
     [told] = [r.getMessage() for r in caplog.records if "defined again" in r.getMessage()]
-    assert "the class News was defined again" in told
+    assert "the class NewsOfACell was defined again" in told
     assert "its events: desk.on_event; subscribe again" in told

@@ -116,7 +116,11 @@ class Scales:
     def weigh(self, batch: list[Any], *, mixed: bool) -> int:
         """Return about how many bytes the events of a batch take; `mixed`: they may differ in class."""
         if not mixed:
-            return self._weigh(type(batch[0]), len(batch), batch[0], batch)
+            kind, count = self._kinds.get(type(batch[0])), len(batch)
+            if kind is not None and kind.left > count and not kind.heavy_left:
+                kind.left -= count
+                return count * kind.mean
+            return self._weigh(type(batch[0]), count, batch[0], batch)
         samples = dict(zip(map(type, batch), batch, strict=True))
         if len(samples) == 1:
             return self._weigh(type(batch[0]), len(batch), batch[0], batch)

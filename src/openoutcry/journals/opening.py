@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, NotAJournal
+from openoutcry.events.sources import new_name
 from openoutcry.journals import saved, schema
 from openoutcry.journals.engines import Connection, EngineName, choose, connect
 from openoutcry.journals.log import Log
@@ -195,7 +196,7 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
 def _first_settings(chain: Chain, floor: int, origin: str | None) -> dict[str, str]:
     return {
         "generation": os.urandom(16).hex(),
-        "origin": os.urandom(16).hex() if origin is None else origin,
+        "origin": new_name() if origin is None else origin,
         "checksum": chain.kind,
         "floor": str(floor),
         "floor_checksum": chain.start.hex(),
