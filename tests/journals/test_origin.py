@@ -29,12 +29,11 @@ def change(path: Path, statement: str) -> None:
 def test_a_new_file_has_one_of_its_own_and_keeps_it(tmp_path: Path, key: bytes | None):
     with SqliteJournal(tmp_path / "one.db", key=key) as one, SqliteJournal(tmp_path / "two.db") as two:
         origin = one.origin
-        assert len(origin) == 32
+        assert origin
         assert origin != two.origin
         one.write([an_entry(1)])
     with SqliteJournal(tmp_path / "one.db", key=key) as one:
         assert one.origin == origin
-        assert one.generation.hex() != origin
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "keyed"])
