@@ -168,7 +168,7 @@ def test_details_take_numpy_s_scalars_at_every_depth():
 
 
 @pytest.mark.parametrize(
-    "wrong", [Decimal("1.5"), Decimal("NaN"), np.complex128(1), np.timedelta64(5, "s"), np.timedelta64("NaT")]
+    "wrong", [Decimal("1.5"), Decimal("NaN"), np.complex128(1), np.timedelta64(5, "s"), np.timedelta64("NaT", "s")]
 )
 def test_what_is_no_float_is_never_made_one(wrong):
     for make in (
@@ -186,7 +186,7 @@ def test_what_is_no_float_is_never_made_one(wrong):
 # --- no value, many values
 
 
-MISSING = [pd.NaT, pd.NA, np.datetime64("NaT")]
+MISSING = [pd.NaT, pd.NA, np.datetime64("NaT", "s")]
 MANY = [
     np.array([1.5]),
     np.array([]),
@@ -303,7 +303,7 @@ def test_the_helper_takes_what_numpy_and_pandas_have_and_refuses_what_is_no_time
     for wrong, unit in (
         (pd.NaT, None),
         (pd.NA, "s"),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "s"), None),
         (far, None),
         (np.array([1]), "s"),
         (np.timedelta64(1, "s"), None),
