@@ -197,7 +197,9 @@ class Truth:
                 self.letters.there.discard((taker.name, event_id))
         if not sent.going and (sent.status != "accepted" or sent.life != self.life):
             # What is under way may be admitted after it, however long before it began.
-            under_way = sum(other.going for other in self.sent.values() if _type_of(other.event) == event_type)
+            under_way = sum(
+                other.going for other in self.sent.values() if _type_of(other.event) == event_type
+            )
             sent.number = self._counts[event_type] - under_way
         if sent.order is not None and sent.order[0][1] is not publisher:
             sent.order = None  # two publish it at the same time
