@@ -168,7 +168,8 @@ def test_details_take_numpy_s_scalars_at_every_depth():
 
 
 @pytest.mark.parametrize(
-    "wrong", [Decimal("1.5"), Decimal("NaN"), np.complex128(1), np.timedelta64(5, "s"), np.timedelta64("NaT", "s")]
+    "wrong",
+    [Decimal("1.5"), Decimal("NaN"), np.complex128(1), np.timedelta64(5, "s"), np.timedelta64("NaT", "s")],
 )
 def test_what_is_no_float_is_never_made_one(wrong):
     for make in (
