@@ -10,7 +10,7 @@ import pytest
 from bus_helpers import Desk, Gate, a_kill, an_order, assert_balanced, now_s, outcome_of, virtual
 from durable_kit import Faulty, Named, a_bus, orders
 
-from openoutcry import BusClosed, Event, EventBus, OpenOutcryError
+from openoutcry import BusClosed, Event, EventBus, OpenOutcryError, PersistenceConfig
 from openoutcry.errors import JournalDead, JournalError, JournalFull
 from openoutcry.journals import MemoryJournal
 
@@ -331,6 +331,9 @@ async def test_before_the_start_a_journal_that_takes_nothing_is_told_to_the_publ
         async with bus:
             await bus.join()
         assert desk.handled == [kill]
+    else:
+        with suppress(JournalError):
+            await bus.stop()
 
 
 @virtual
@@ -445,3 +448,16 @@ async def test_a_task_that_a_fold_has_spawned_may_publish_once_the_memory_is_res
     )
     async with bus:
         assert await spawned[0]
+
+
+@virtual
+async def test_a_kill_switch_after_the_stop_does_not_open_the_journal_again(tmp_path):
+    path = tmp_path / "firm.db"
+    bus = EventBus(persistence_config=PersistenceConfig(path=path, socket=False))
+    async with bus:
+        pass
+    for way in WAYS.values():
+        with pytest.raises(BusClosed):
+            await way(bus, a_kill())
+    async with EventBus(persistence_config=PersistenceConfig(path=path, socket=False)) as other:
+        assert other.is_running, "the file is not locked"

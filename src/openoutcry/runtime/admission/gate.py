@@ -183,6 +183,8 @@ class Admission:
     def publish_nowait(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
         """Publish without waiting for room or a turn of the loop: a durable event is committed at once."""
         if self.access.closed and is_kill_switch(event):
+            self.check_thread("publish")
+            self.access.check(event)  # a bus that is stopped opens its journal for nobody
             self.kill_switches.check_is_kept(self._durable.level(KILL_SWITCH, level))
         verdict = self.admit_one(event, priority, level)
         if isinstance(verdict, Commit):
