@@ -122,8 +122,6 @@ class Scales:
                 return count * kind.mean
             return self._weigh(type(batch[0]), count, batch[0], batch)
         samples = dict(zip(map(type, batch), batch, strict=True))
-        if len(samples) == 1:
-            return self._weigh(type(batch[0]), len(batch), batch[0], batch)
         counts = Counter(map(type, batch))
         return sum(self._weigh(cls, counts[cls], sample, batch) for cls, sample in samples.items())
 

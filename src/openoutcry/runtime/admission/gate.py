@@ -184,8 +184,8 @@ class Admission:
         """Publish without waiting for room or a turn of the loop: a durable event is committed at once."""
         if self.access.closed and is_kill_switch(event):
             self.check_thread("publish")
-            self.access.check(event)  # a bus that is stopped opens its journal for nobody
-            self.kill_switches.check_is_kept(self._durable.level(KILL_SWITCH, level))
+            # (Checked before its level is asked for: a bus that is stopped opens its journal for nobody.)
+            self.kill_switches.check_is_kept(self._durable.level(self.access.check(event), level))
         verdict = self.admit_one(event, priority, level)
         if isinstance(verdict, Commit):
             self._durable.commit_now(event, verdict)
