@@ -35,7 +35,12 @@ BUSY_LOOKS = 8
 
 
 class Maintenance:
-    """Tidies up one journal while the bus runs."""
+    """Tidies up one journal while the bus runs.
+
+    Attributes:
+        held_back: What keeps retention from going on: a name, why, and how many entries; None if nothing does.
+
+    """
 
     def __init__(
         self, bus: BusState, journal: Journal, commits: Committer, saving: Saving, config: PersistenceConfig
@@ -57,6 +62,7 @@ class Maintenance:
         self._freed = self._is_warm = self._has_tidied = False
         self._task: DiskTask | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self.held_back: tuple[str, str, int] | None = None
 
     def begin(self) -> None:
         """The bus runs."""
@@ -145,8 +151,30 @@ class Maintenance:
         )
         if not retired:
             self._retired_at = here
+            self.held_back = self._held_back(older_than_ns)
         self._freed = self._freed or retired > 0
         return retired > 0
+
+    def _held_back(self, older_than_ns: int | None) -> tuple[str, str, int] | None:
+        """Return who keeps retention from going on, why, and how many entries there are; None if nobody does."""
+        journal, config = self._journal, self._config
+        holder = next(iter(journal.held_by()), None)
+        if holder is None or holder.position >= journal.head:
+            return None
+        kept = journal.head - max(holder.position, journal.first - 1)
+        oldest = journal.read(max(holder.position, journal.first - 1), 1)
+        is_old = older_than_ns is not None and bool(oldest) and oldest[0].wall_ns < older_than_ns
+        is_many = config.retain_count is not None and kept > config.retain_count
+        is_much = config.retain_bytes is not None and self._file is not None
+        is_much = is_much and self._size_bytes() > (config.retain_bytes or 0)
+        return (holder.subscription, holder.why, kept) if is_old or is_many or is_much else None
+
+    def _size_bytes(self) -> int:
+        assert self._file is not None, "only a file has a size"
+        try:
+            return self._file.path.stat().st_size
+        except OSError:  # it was taken away, which is found elsewhere
+            return 0
 
     def _checkpoint(self, task: DiskTask) -> None:
         """Checkpoint the write-ahead log in a thread, while commits are held back."""
