@@ -13,8 +13,8 @@ def holders(
     Args:
         cursors: The cursors.
         snapshots: Where each memory begins.
-        letters: The lowest position of the dead letters of each subscription. A letter has a copy of its
-            event; but if it is handled yet, a memory needs the event itself.
+        letters: The lowest position of the dead letters of each subscription that has some. A letter has
+            a copy of its event; but if it is handled yet, a memory needs the event itself.
 
     """
     floors: dict[tuple[str, str], int] = {}
@@ -25,7 +25,7 @@ def holders(
         name = snapshot.subscription
         if snapshot.is_needed:
             floors[name, "memory"] = snapshot.floor
-            if letters.get(name, 0) > 0:
+            if name in letters:
                 floors[name, "dead letter"] = letters[name] - 1
     found = [Holder(subscription=name, why=why, position=floor) for (name, why), floor in floors.items()]
     return sorted(found, key=lambda holder: (holder.position, holder.subscription, holder.why))

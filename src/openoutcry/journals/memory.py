@@ -170,11 +170,11 @@ class MemoryJournal:
 
     def _save_memories(self, changes: Changes) -> None:
         for old, new in changes.renamed:
-            if old in self._snapshots:
-                moved = msgspec.structs.replace(self._snapshots.pop(old), subscription=new)
-                self._snapshots[new] = moved
-            if old in self._tombstones:
-                self._tombstones[new] = self._tombstones.pop(old)
+            found, places = self._snapshots.pop(old, None), self._tombstones.pop(old, set())
+            self._snapshots.pop(new, None)
+            self._tombstones[new] = places
+            if found is not None:
+                self._snapshots[new] = msgspec.structs.replace(found, subscription=new)
         for name in changes.forgotten:
             self._snapshots.pop(name, None)
             self._tombstones.pop(name, None)
@@ -248,8 +248,13 @@ class MemoryJournal:
         return self._snapshots.get(subscription)
 
     def snapshots(self) -> list[Snapshot]:
-        """Return all of these, by subscription."""
-        return [snapshot for _, snapshot in sorted(self._snapshots.items())]
+        """Return all of these by subscription, without their states."""
+        found = (snapshot for _, snapshot in sorted(self._snapshots.items()))
+        return [msgspec.structs.replace(snapshot, state=b"") for snapshot in found]
+
+    def snapshot_sizes(self) -> dict[str, int]:
+        """Return how many bytes the states have, by subscription."""
+        return {name: len(snapshot.state) for name, snapshot in sorted(self._snapshots.items())}
 
     def tombstones(self, subscription: str) -> list[int]:
         """Return the positions that a subscription has settled and will never handle."""
@@ -257,7 +262,11 @@ class MemoryJournal:
 
     def held_by(self) -> list[Holder]:
         """Return what keeps retention from going on, the lowest position first."""
-        letters = {letter.subscription: letter.position for letter in reversed(self._letters.values())}
+        letters: dict[str, int] = {}
+        for letter in self._letters.values():
+            if letter.position > 0:
+                name = letter.subscription
+                letters[name] = min(letter.position, letters.get(name, letter.position))
         return holders(self._cursors.values(), self._snapshots.values(), letters)
 
     def retire(

@@ -153,7 +153,11 @@ class Journal(Protocol):
         ...
 
     def snapshots(self) -> list[Snapshot]:
-        """Return all of these, by subscription."""
+        """Return all of these by subscription, without their states: these may be large, and are not read."""
+        ...
+
+    def snapshot_sizes(self) -> dict[str, int]:
+        """Return how many bytes the states have, by subscription."""
         ...
 
     def tombstones(self, subscription: str) -> list[int]:
@@ -178,7 +182,7 @@ class Journal(Protocol):
         ...
 
     def held_by(self) -> list[Holder]:
-        """Return what keeps retention from going on, the lowest position first; one for each name and reason."""
+        """Return what keeps retention from going on, the lowest position first; one per name and reason."""
         ...
 
     def close(self) -> None:

@@ -251,7 +251,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         subscription: The subscription's name.
-        form: How the state is written: `bytes`, `json`, or `none`, which is no state.
+        form: How the state is written: `bytes`, `json`, or `none`, which is no state. `lost`: there was one,
+            which was damaged, or so was something else that the memory is rebuilt from; a recovery of the
+            journal writes it, so that no smaller memory is taken for the whole.
         is_needed: Whether the memory is rebuilt from the log, so that retention must not pass `lanes`.
         lanes: What was settled then.
         open: What was settled then and not handled, as stretches: the positions of dead letters.
@@ -320,7 +322,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
         cleared: Suspects that are settled or buried, as (subscription, lane, position).
         halts: Active kill switches, each in place of the one of the same scope and id.
         released: Kill switches that are active no more, as (scope, event id).
-        renamed: Subscriptions whose snapshot and tombstones go to another name, as (old, new).
+        renamed: Subscriptions whose snapshot and tombstones go to another name, in place of what that has, as
+            (old, new).
         forgotten: Subscriptions whose snapshot and tombstones go; before those that are new.
         snapshots: New snapshots, each in place of the one of the same subscription.
         tombstones: What was settled and will never be handled, as (subscription, position).
