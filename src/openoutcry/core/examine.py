@@ -115,9 +115,9 @@ def _memory(s: SubscriptionVitals) -> Iterator[Finding]:
 
 
 _HOLDS_BACK = {
-    "cursor": "has not settled it; make it faster, or give its cursor up with `openoutcry cursors drop`",
-    "memory": "has its memory rebuilt from it; give it Memory(fold, save, load), so that a saved state does",
-    "dead letter": "has a dead letter there, which its memory would need; redrive or drop it",
+    "cursor": "has not settled them and is not subscribed; subscribe it, or give it up with `openoutcry cursors drop`",
+    "memory": "has its memory rebuilt from them; give it Memory(fold, save, load), so that a saved state does",
+    "dead letter": "has a dead letter among them, which its memory would need; redrive or drop it",
 }
 
 

@@ -15,6 +15,7 @@ from openoutcry.errors import JournalError
 from openoutcry.ports import DiskTask, FileJournal, Journal
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import NEVER, Committer
+from openoutcry.runtime.durability.memories import Memories
 from openoutcry.runtime.durability.saving import Saving
 from openoutcry.units import NS_PER_S
 
@@ -43,13 +44,20 @@ class Maintenance:
     """
 
     def __init__(
-        self, bus: BusState, journal: Journal, commits: Committer, saving: Saving, config: PersistenceConfig
+        self,
+        bus: BusState,
+        journal: Journal,
+        commits: Committer,
+        saving: Saving,
+        memories: Memories,
+        config: PersistenceConfig,
     ) -> None:
         self._bus = bus
         self._journal = journal
         self._file = journal if isinstance(journal, FileJournal) else None
         self._commits = commits
         self._saving = saving
+        self._memories = memories
         self._config = config
         self._retains = any(
             wish is not None for wish in (config.retain_s, config.retain_count, config.retain_bytes)
@@ -159,7 +167,7 @@ class Maintenance:
         """Return who keeps retention from going on, why, and how many entries there are; None if nobody does."""
         journal, config = self._journal, self._config
         holder = next(iter(journal.held_by()), None)
-        if holder is None or holder.position >= journal.head:
+        if holder is None or holder.position >= journal.head or self._memories.goes_on(holder):
             return None
         kept = journal.head - max(holder.position, journal.first - 1)
         oldest = journal.read(max(holder.position, journal.first - 1), 1)

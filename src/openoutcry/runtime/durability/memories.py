@@ -26,7 +26,7 @@ import msgspec
 from openoutcry.core.holds import Hold
 from openoutcry.core.recall import Recall, stretches_of
 from openoutcry.errors import BusClosed, JournalCorrupt, JournalError, RestoreFailed
-from openoutcry.ports import CursorState, Era, Journal, Places, Snapshot
+from openoutcry.ports import CursorState, Era, Holder, Journal, Places, Snapshot
 from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.state import BusState
@@ -442,6 +442,19 @@ class Memories:
         for saved in self._saved():
             if saved.base is not None and released - saved.base.floor >= MOVE_AFTER:
                 saved.move()
+
+    def goes_on(self, holder: Holder) -> bool:
+        """Return True if what holds retention back will do so no more before long, without the operator."""
+        subscription = self._bus.router.get(holder.subscription)
+        if subscription is None:
+            return False
+        saved = None if subscription.offsets is None else subscription.offsets.memory
+        if holder.why == "cursor":
+            return True  # it lags, which is found elsewhere
+        if holder.why == "dead letter" or not isinstance(saved, SavedMemory):
+            return False
+        is_late = self._commits.released - holder.position > 2 * MOVE_AFTER
+        return saved.memory.save is not None and not (saved.save_error or is_late)
 
     def _saved(self) -> list[SavedMemory]:
         found = (s.offsets.memory for s in self._bus.router if s.offsets is not None)

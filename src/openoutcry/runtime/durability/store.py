@@ -85,10 +85,10 @@ class Store:
         halts = journal.halts()
         self.commits = Committer(bus, dispatcher, journal, self, config.sync)
         self.saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
-        self._maintenance = Maintenance(bus, journal, self.commits, self.saving, config)
         self._suspects = CrashSuspects(bus, journal, config, self.saving)
         self._catch_up = CatchUp(bus, dispatcher, journal, self.commits, unreadable(bus))
         self.memories = Memories(bus, journal, self.commits, self.saving, self._suspects.restored)
+        self._maintenance = Maintenance(bus, journal, self.commits, self.saving, self.memories, config)
         self.cursors = Cursors(
             bus, dispatcher, journal, self.commits, self.saving, self._suspects, self.memories, saved
         )
