@@ -114,7 +114,7 @@ class Folding:
             if isawaitable(result):
                 getattr(result, "close", bool)()
                 raise TypeError("fold returned something to await; it must be a plain function")  # noqa: TRY301
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the agent's own function
             failed = RestoreFailed(
                 f"{self.subscription.name} did not get its memory back: fold raised {error!r} at position "
                 f"{entry.position} ({entry.head().event_type}); mend it, and start again"
@@ -137,8 +137,8 @@ class Folding:
         self._missing_count += count
         if self._memory.on_missing == "raise" and self.error is None:
             self.error = RestoreFailed(
-                f"{self.subscription.name} did not get its memory back: {what}; bring that back, save states with "
-                "Memory(fold, save, load) in future, or say Memory(on_missing='warn') to begin without it"
+                f"{self.subscription.name} did not get its memory back: {what}; bring that back (with save and "
+                "load it would not be needed), or say Memory(on_missing='warn') to begin without it"
             )
         elif len(self._missing) < SHOWN_MOST:
             self._missing.append(what)
@@ -149,7 +149,7 @@ class Folding:
         self.error.__cause__ = error
 
     def report(self) -> None:
-        """Say what the memory lacks, if somebody has said that it may; what `fold` spawned may publish now."""
+        """Say what the memory lacks, if it may lack something; what `fold` has spawned may publish now."""
         self._bar.is_over = True
         if self._missing_count:
             log.error(
@@ -160,60 +160,67 @@ class Folding:
             )
 
 
-async def fold_all(
-    foldings: list[Folding], pages: Pages, journal: Journal, bus: BusState
-) -> AsyncIterator[Folding]:
-    """Read the journal once for several subscriptions, and yield each when it is over.
+class Pass:
+    """Reads the journal once, and folds for several subscriptions.
 
     The loop is given back after every page, and whenever folding has taken as long as a worker may.
     """
-    left = list(foldings)
-    at = min(folding.at for folding in left)
-    if at < journal.first - 1:
-        for folding in left:
-            folding.lack(at + 1, journal.first - 1, "were retired from the journal")
-        at = journal.first - 1
-    began_ns = bus.clock.now_ns()
-    while True:
-        for folding in [folding for folding in left if folding.is_over]:
-            left.remove(folding)
-            yield folding
-        if not left:
-            return
-        last = max(folding.last for folding in left)
-        try:
-            page, covered = pages.after(at, last)
-        except JournalError as error:
-            for folding in left:
-                folding.fail(error)
-            continue
+
+    def __init__(self, foldings: list[Folding], pages: Pages, journal: Journal, bus: BusState) -> None:
+        self._left = list(foldings)
+        self._pages = pages
+        self._journal = journal
+        self._bus = bus
+        self._began_ns = 0
+
+    async def run(self) -> AsyncIterator[Folding]:
+        """Fold, and yield each subscription's as it is over."""
+        at = self._begin()
+        self._began_ns = self._bus.clock.now_ns()
+        while True:
+            for folding in [folding for folding in self._left if folding.is_over]:
+                self._left.remove(folding)
+                yield folding
+            if not self._left:
+                return
+            try:
+                at = await self._fold_page(at)
+            except JournalError as error:
+                for folding in self._left:
+                    folding.fail(error)
+
+    def _begin(self) -> int:
+        """Return where to begin, having told those who need more what was retired of it."""
+        at, first = min(folding.at for folding in self._left), self._journal.first
+        self._lack(at + 1, first - 1, "were retired from the journal")
+        return max(at, first - 1)
+
+    async def _fold_page(self, at: int) -> int:
+        """Fold what follows a position; return up to which."""
+        page, covered = self._pages.after(at, max(folding.last for folding in self._left))
         expected = at + 1
         for entry, event in zip(page.entries, page.events, strict=True):
             position = entry.position
             if not at < position <= covered:
                 continue
-            if position > expected:
-                _lack(left, expected, position - 1)
+            self._lack(expected, position - 1, "were lost from the journal")
             expected = position + 1
-            for folding in left:
+            for folding in self._left:
                 folding.take(entry, event)
-            if bus.clock.now_ns() - began_ns > bus.slice_ns():
-                _note(left, position)
-                await asyncio.sleep(0)
-                began_ns = bus.clock.now_ns()
-        _lack(left, expected, covered)
-        at = covered
-        _note(left, at)
+            if self._bus.clock.now_ns() - self._began_ns > self._bus.slice_ns():
+                await self._give_way(position)
+        self._lack(expected, covered, "were lost from the journal")
+        await self._give_way(covered)
+        return covered
+
+    async def _give_way(self, at: int) -> None:
+        """Give the loop back. Should the bus stop meanwhile, folding goes on from here."""
+        for folding in self._left:
+            folding.at = max(folding.at, at)
         await asyncio.sleep(0)
+        self._began_ns = self._bus.clock.now_ns()
 
-
-def _lack(foldings: list[Folding], first: int, last: int) -> None:
-    if first <= last:
-        for folding in foldings:
-            folding.lack(first, last, "were lost from the journal")
-
-
-def _note(foldings: list[Folding], at: int) -> None:
-    """Note how far all have come: should the bus stop here, they go on from there."""
-    for folding in foldings:
-        folding.at = max(folding.at, at)
+    def _lack(self, first: int, last: int, what: str) -> None:
+        if first <= last:
+            for folding in self._left:
+                folding.lack(first, last, what)
