@@ -137,7 +137,7 @@ class Folding:
         self._missing_count += count
         if self._memory.on_missing == "raise" and self.error is None:
             self.error = RestoreFailed(
-                f"{self.subscription.name} did not get its memory back: {what}; bring that back (with save and "
+                f"{self.subscription.name} did not get its memory back: {what}; bring it back (with save and "
                 "load it would not be needed), or say Memory(on_missing='warn') to begin without it"
             )
         elif len(self._missing) < SHOWN_MOST:
