@@ -92,7 +92,7 @@ class Folding:
         found = self._fixed.get(cls)
         if found is None:
             found = takes(self.subscription.selectors, event)
-            if fixed_event_type(cls) is not None:
+            if fixed_event_type(cls) is not None:  # type: ignore[arg-type]
                 self._fixed[cls] = found
         return found
 
