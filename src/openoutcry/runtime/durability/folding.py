@@ -52,6 +52,8 @@ class Folding:
     def __init__(self, subscription: Subscription, memory: Memory, recall: Recall) -> None:
         self.subscription = subscription
         self.at = recall.after
+        self._selectors = subscription.selectors
+        self._types = _types_of(subscription)
         self.count = 0
         self.is_loaded = False
         self.error: RestoreFailed | None = None
@@ -91,7 +93,7 @@ class Folding:
         cls = type(event)
         found = self._fixed.get(cls)
         if found is None:
-            found = takes(self.subscription.selectors, event)
+            found = takes(self._selectors, event)
             if fixed_event_type(cls) is not None:  # type: ignore[arg-type]
                 self._fixed[cls] = found
         return found
@@ -99,10 +101,8 @@ class Folding:
     def _takes_type(self, entry: Stored) -> bool:
         """Return True if an entry that cannot be read may be of such a type."""
         event_type = entry.head().event_type
-        offsets = self.subscription.offsets
         then = self._recall.types_at(entry.lane, entry.position)
-        if then is None:
-            then = frozenset() if offsets is None else frozenset(offsets.takes)
+        then = self._types if then is None else then
         return "*" in then or event_type is None or event_type in then
 
     def _fold(self, entry: Stored, event: Any) -> None:
@@ -158,6 +158,10 @@ class Folding:
                 counted(self._missing_count, "event"),
                 "; ".join(self._missing),
             )
+
+
+def _types_of(subscription: Subscription) -> frozenset[str]:
+    return frozenset() if subscription.offsets is None else frozenset(subscription.offsets.takes)
 
 
 class Pass:
