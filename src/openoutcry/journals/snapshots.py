@@ -28,7 +28,7 @@ _FORGET: Final = (
 _ONE: Final = (
     "SELECT subscription, cursors, wall_ns, form, state, checksum FROM snapshots WHERE subscription = ?"
 )
-_HEADS: Final = "SELECT subscription, cursors, wall_ns, form, length(state) FROM snapshots NOT INDEXED"
+_HEADS: Final = "SELECT subscription, cursors, wall_ns, form FROM snapshots NOT INDEXED"
 _TOMBSTONES: Final = (
     "SELECT subscription, position, checksum FROM tombstones WHERE subscription = ? ORDER BY position"
 )
@@ -124,7 +124,7 @@ def snapshot(db: Connection, chain: Chain | None, name: str) -> Snapshot | None:
     Raises `JournalCorrupt` if it is damaged, or may be one that is damaged.
     """
     for *values, state, checksum in rows_of(db, _ONE, (name,)):
-        head = _judge((*values, None), None)
+        head = _judge(tuple(values), None)
         is_whole = head.is_whole and isinstance(state, bytes)
         if not is_whole or (chain is not None and not is_sealed((*values, state), checksum, chain)):
             raise _damaged(name)
@@ -161,7 +161,7 @@ def _whole(db: Connection, chain: Chain | None) -> list[Head]:
 
 def _judge(row: tuple[Any, ...], chain: Chain | None) -> Head:
     """Hold a row against the checksum in its `cursors`, without a chain only against its form."""
-    name, text, wall_ns, form, size_bytes = row
+    name, text, wall_ns, form = row
     try:
         said = json.loads(text)
         seal = said.pop("checksum")
@@ -175,10 +175,7 @@ def _judge(row: tuple[Any, ...], chain: Chain | None) -> Head:
             eras=where.eras,
             wall_ns=wall_ns,
         )
-        is_whole = chain is None or (
-            chain.seal(json.dumps([name, said, wall_ns, form])).hex() == seal
-            and where.size_bytes == size_bytes
-        )
+        is_whole = chain is None or chain.seal(json.dumps([name, said, wall_ns, form])).hex() == seal
         return Head(found, where.size_bytes, is_whole)
     except (msgspec.MsgspecError, TypeError, ValueError, KeyError, AttributeError, RecursionError):
         return Head(Snapshot(subscription=str(name), form=LOST, is_needed=False, lanes={}), 0, False)
