@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from inspect import isawaitable
+from operator import attrgetter
 from typing import Any
 
 from openoutcry.core.recall import Recall
@@ -16,12 +18,14 @@ from openoutcry.runtime.delivery.causation import Restoring, restoring
 from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, takes
-from openoutcry.runtime.durability.catch_up import Pages
+from openoutcry.runtime.durability.catch_up import Page, Pages
 
 log = logging.getLogger("openoutcry")
 
 SHOWN_MOST = 5
 """So many of the gaps in a memory are described."""
+
+_position = attrgetter("position")
 
 
 @contextmanager
@@ -72,14 +76,29 @@ class Folding:
         """Whether there is no more to fold."""
         return self.error is not None or self.at >= self.last or self.subscription.ended
 
-    def take(self, entry: Stored, event: Any) -> None:
-        """Fold an event, if it was handled and is not in the state yet."""
-        position = entry.position
-        if position <= self.at or self.error is not None or not self._recall.wants(entry.lane, position):
-            return
+    def take(self, page: Page, covered: int, turn: "Turn") -> bool:
+        """Fold what was handled of a page and is not in the state yet. False: its turn is over before."""
+        entries, wants = page.entries, self._recall.wants
+        token = restoring.set(self._bar)
+        try:
+            for index in range(bisect_right(entries, self.at, key=_position), len(entries)):
+                entry = entries[index]
+                if entry.position > covered or self.is_over:
+                    break
+                if wants(entry.lane, entry.position):
+                    self._take(entry, page.events[index])
+                self.at = entry.position
+                if turn.is_over():
+                    return False
+        finally:
+            restoring.reset(token)
+        self.at = max(self.at, covered)
+        return True
+
+    def _take(self, entry: Stored, event: Any) -> None:
         if isinstance(event, Undecodable):
             if self._takes_type(entry):
-                self._miss(f"position {position} cannot be read: {event.error}")
+                self._miss(f"position {entry.position} cannot be read: {event.error}")
         elif self._takes(entry, event):
             self._fold(entry, event)
 
@@ -108,10 +127,9 @@ class Folding:
     def _fold(self, entry: Stored, event: Any) -> None:
         fold = self._memory.fold
         assert fold is not None, "without it nothing is wanted"
-        token = restoring.set(self._bar)
         try:
             result = fold(event)
-            if isawaitable(result):
+            if result is not None and isawaitable(result):
                 getattr(result, "close", bool)()
                 raise TypeError("fold returned something to await; it must be a plain function")  # noqa: TRY301
         except Exception as error:
@@ -123,8 +141,6 @@ class Folding:
             self.error = failed
         else:
             self.count += 1
-        finally:
-            restoring.reset(token)
 
     def lack(self, first: int, last: int, what: str) -> None:
         """Note that the entries of these positions are not there any more."""
@@ -160,6 +176,27 @@ class Folding:
             )
 
 
+class Turn:
+    """How long the loop is held at most: as long as a worker may."""
+
+    def __init__(self, bus: BusState) -> None:
+        self._bus = bus
+        self._now_ns = bus.clock.now_ns
+        self._begin()
+
+    def _begin(self) -> None:
+        self._ends_ns = self._now_ns() + self._bus.slice_ns()
+
+    def is_over(self) -> bool:
+        """Return True if the loop is to be given back."""
+        return self._now_ns() > self._ends_ns
+
+    async def give_back(self) -> None:
+        """Let everything else run."""
+        await asyncio.sleep(0)
+        self._begin()
+
+
 async def fold_all(
     foldings: list[Folding], pages: Pages, journal: Journal, bus: BusState
 ) -> AsyncIterator[Folding]:
@@ -170,10 +207,9 @@ async def fold_all(
     left = list(foldings)
     at = min(folding.at for folding in left)
     if at < journal.first - 1:
-        for folding in left:
-            folding.lack(at + 1, journal.first - 1, "were retired from the journal")
+        _lack(left, at + 1, journal.first - 1, "were retired from the journal")
         at = journal.first - 1
-    began_ns = bus.clock.now_ns()
+    turn = Turn(bus)
     while True:
         for folding in [folding for folding in left if folding.is_over]:
             left.remove(folding)
@@ -187,33 +223,27 @@ async def fold_all(
             for folding in left:
                 folding.fail(error)
             continue
-        expected = at + 1
-        for entry, event in zip(page.entries, page.events, strict=True):
-            position = entry.position
-            if not at < position <= covered:
-                continue
-            if position > expected:
-                _lack(left, expected, position - 1)
-            expected = position + 1
-            for folding in left:
-                folding.take(entry, event)
-            if bus.clock.now_ns() - began_ns > bus.slice_ns():
-                _note(left, position)
-                await asyncio.sleep(0)
-                began_ns = bus.clock.now_ns()
-        _lack(left, expected, covered)
+        for first, upto in _gaps(page, at, covered):
+            _lack(left, first, upto, "were lost from the journal")
+        for folding in left:
+            while not folding.take(page, covered, turn):
+                await turn.give_back()
         at = covered
-        _note(left, at)
-        await asyncio.sleep(0)
+        await turn.give_back()
 
 
-def _lack(foldings: list[Folding], first: int, last: int) -> None:
-    if first <= last:
-        for folding in foldings:
-            folding.lack(first, last, "were lost from the journal")
+def _gaps(page: Page, after: int, covered: int) -> Iterator[tuple[int, int]]:
+    """Yield the stretches between two positions of which a page has nothing."""
+    expected = after + 1
+    for entry in page.entries:
+        position = entry.position
+        if expected < position <= covered:
+            yield expected, position - 1
+        expected = max(expected, position + 1)
+    if expected <= covered:
+        yield expected, covered
 
 
-def _note(foldings: list[Folding], at: int) -> None:
-    """Note how far all have come: should the bus stop here, they go on from there."""
+def _lack(foldings: list[Folding], first: int, last: int, what: str) -> None:
     for folding in foldings:
-        folding.at = max(folding.at, at)
+        folding.lack(first, last, what)
