@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from inspect import isawaitable
 from operator import attrgetter
@@ -76,8 +76,8 @@ class Folding:
         """Whether there is no more to fold."""
         return self.error is not None or self.at >= self.last or self.subscription.ended
 
-    def take(self, page: Page, covered: int, turn: "Turn") -> bool:
-        """Fold what was handled of a page and is not in the state yet. False: its turn is over before."""
+    def take(self, page: Page, covered: int, is_late: Callable[[], bool]) -> bool:
+        """Fold what was handled of a page and is not in the state. False: it is late before the end."""
         entries, wants = page.entries, self._recall.wants
         token = restoring.set(self._bar)
         try:
@@ -88,7 +88,7 @@ class Folding:
                 if wants(entry.lane, entry.position):
                     self._take(entry, page.events[index])
                 self.at = entry.position
-                if turn.is_over():
+                if is_late():
                     return False
         finally:
             restoring.reset(token)
@@ -111,7 +111,7 @@ class Folding:
         found = self._fixed.get(cls)
         if found is None:
             found = takes(self.subscription.selectors, event)
-            if fixed_event_type(cls) is not None:
+            if fixed_event_type(cls) is not None:  # type: ignore[arg-type]
                 self._fixed[cls] = found
         return found
 
@@ -132,7 +132,7 @@ class Folding:
             if result is not None and isawaitable(result):
                 getattr(result, "close", bool)()
                 raise TypeError("fold returned something to await; it must be a plain function")  # noqa: TRY301
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the agent's own function
             failed = RestoreFailed(
                 f"{self.subscription.name} did not get its memory back: fold raised {error!r} at position "
                 f"{entry.position} ({entry.head().event_type}); mend it, and start again"
@@ -153,8 +153,8 @@ class Folding:
         self._missing_count += count
         if self._memory.on_missing == "raise" and self.error is None:
             self.error = RestoreFailed(
-                f"{self.subscription.name} did not get its memory back: {what}; bring that back, save states with "
-                "Memory(fold, save, load) in future, or say Memory(on_missing='warn') to begin without it"
+                f"{self.subscription.name} did not get its memory back: {what}; bring it back (with save and "
+                "load it would not be needed), or say Memory(on_missing='warn') to begin without it"
             )
         elif len(self._missing) < SHOWN_MOST:
             self._missing.append(what)
@@ -165,7 +165,7 @@ class Folding:
         self.error.__cause__ = error
 
     def report(self) -> None:
-        """Say what the memory lacks, if somebody has said that it may; what `fold` spawned may publish now."""
+        """Say what the memory lacks, if it may lack something; what `fold` has spawned may publish now."""
         self._bar.is_over = True
         if self._missing_count:
             log.error(
@@ -176,64 +176,72 @@ class Folding:
             )
 
 
-class Turn:
-    """How long the loop is held at most: as long as a worker may."""
-
-    def __init__(self, bus: BusState) -> None:
-        self._bus = bus
-        self._now_ns = bus.clock.now_ns
-        self._begin()
-
-    def _begin(self) -> None:
-        self._ends_ns = self._now_ns() + self._bus.slice_ns()
-
-    def is_over(self) -> bool:
-        """Return True if the loop is to be given back."""
-        return self._now_ns() > self._ends_ns
-
-    async def give_back(self) -> None:
-        """Let everything else run."""
-        await asyncio.sleep(0)
-        self._begin()
-
-
-async def fold_all(
-    foldings: list[Folding], pages: Pages, journal: Journal, bus: BusState
-) -> AsyncIterator[Folding]:
-    """Read the journal once for several subscriptions, and yield each when it is over.
+class Pass:
+    """Reads the journal once, and folds for several subscriptions.
 
     The loop is given back after every page, and whenever folding has taken as long as a worker may.
     """
-    left = list(foldings)
-    at = min(folding.at for folding in left)
-    if at < journal.first - 1:
-        _lack(left, at + 1, journal.first - 1, "were retired from the journal")
-        at = journal.first - 1
-    turn = Turn(bus)
-    while True:
-        for folding in [folding for folding in left if folding.is_over]:
-            left.remove(folding)
-            yield folding
-        if not left:
-            return
-        last = max(folding.last for folding in left)
-        try:
-            page, covered = pages.after(at, last)
-        except JournalError as error:
-            for folding in left:
-                folding.fail(error)
-            continue
-        for first, upto in _gaps(page, at, covered):
-            _lack(left, first, upto, "were lost from the journal")
-        for folding in left:
-            while not folding.take(page, covered, turn):
-                await turn.give_back()
-        at = covered
-        await turn.give_back()
+
+    def __init__(self, foldings: list[Folding], pages: Pages, journal: Journal, bus: BusState) -> None:
+        self._left = list(foldings)
+        self._pages = pages
+        self._journal = journal
+        self._bus = bus
+        self._now_ns = bus.clock.now_ns
+        self._late_ns = 0
+
+    async def run(self) -> AsyncIterator[Folding]:
+        """Fold, and yield each subscription's as it is over."""
+        at = self._begin()
+        self._begin_turn()
+        while True:
+            for folding in [folding for folding in self._left if folding.is_over]:
+                self._left.remove(folding)
+                yield folding
+            if not self._left:
+                return
+            try:
+                at = await self._fold_page(at)
+            except JournalError as error:
+                for folding in self._left:
+                    folding.fail(error)
+
+    def _begin(self) -> int:
+        """Return where to begin, having told those who need more what was retired of it."""
+        at, first = min(folding.at for folding in self._left), self._journal.first
+        if at < first - 1:
+            self._lack(at + 1, first - 1, "were retired from the journal")
+        return max(at, first - 1)
+
+    async def _fold_page(self, at: int) -> int:
+        """Fold what follows a position; return up to which."""
+        page, covered = self._pages.after(at, max(folding.last for folding in self._left))
+        for first, last in _gaps(page, at, covered):
+            self._lack(first, last, "were lost from the journal")
+        for folding in self._left:
+            while not folding.take(page, covered, self._is_late):
+                await self._give_way()
+        await self._give_way()
+        return covered
+
+    def _lack(self, first: int, last: int, what: str) -> None:
+        for folding in self._left:
+            folding.lack(first, last, what)
+
+    def _is_late(self) -> bool:
+        return self._now_ns() > self._late_ns
+
+    def _begin_turn(self) -> None:
+        self._late_ns = self._now_ns() + self._bus.slice_ns()
+
+    async def _give_way(self) -> None:
+        """Give the loop back."""
+        await asyncio.sleep(0)
+        self._begin_turn()
 
 
 def _gaps(page: Page, after: int, covered: int) -> Iterator[tuple[int, int]]:
-    """Yield the stretches between two positions of which a page has nothing."""
+    """Yield the stretches behind a position, up to what is covered, of which a page has nothing."""
     expected = after + 1
     for entry in page.entries:
         position = entry.position
@@ -242,8 +250,3 @@ def _gaps(page: Page, after: int, covered: int) -> Iterator[tuple[int, int]]:
         expected = max(expected, position + 1)
     if expected <= covered:
         yield expected, covered
-
-
-def _lack(foldings: list[Folding], first: int, last: int, what: str) -> None:
-    for folding in foldings:
-        folding.lack(first, last, what)

@@ -7,13 +7,13 @@
                                    not restored (UNHEALTHY)
 ```
 
-The journal has a snapshot for every durable name: where its memory begins, with a state or with nothing. A name
-that is new begins with nothing at the place where it was made. From there on the memory is what the name has
-handled (`core/recall.py`).
+The journal has a snapshot for every durable name: where its memory begins, with a state or with nothing. A
+name that is new begins with nothing at the place where it was made. From there on the memory is what the name
+has handled (`core/recall.py`).
 
-A state is saved at the end of a call, when nothing else of the subscription is open. It stands for exactly what
-is settled at that instant, which is written with it. Cursors that are saved later may be ahead of it: what is
-between is folded. They are never behind it.
+A state is saved at the end of a call, when nothing else of the subscription is open. It stands for exactly
+what is settled at that instant, which is written with it. Cursors that are saved later may be ahead of it:
+what is between is folded. They are never behind it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.catch_up import Pages
 from openoutcry.runtime.durability.committer import Committer
-from openoutcry.runtime.durability.folding import Folding, fold_all, without_effects
+from openoutcry.runtime.durability.folding import Folding, Pass, without_effects
 from openoutcry.runtime.durability.saving import Saving
 from openoutcry.runtime.durability.states import read_state, written_state
 
@@ -278,7 +278,7 @@ class Memories:
             self._cannot(
                 subscription,
                 memory,
-                "what was saved of it is lost: it was damaged, and dropped by a recovery",
+                "its saved state was damaged, and lost in a recovery",
             )
         elif (
             subscription.readiness.is_over and not is_new and base.form == "none" and memory.fold is not None
@@ -286,7 +286,7 @@ class Memories:
             self._cannot(
                 subscription,
                 memory,
-                "another bus has written to the journal meanwhile, and it remembers more than that",
+                "another bus has written to the journal, and it cannot unlearn",
             )
         elif not is_new and (memory.fold is not None or base.form != "none"):
             name = subscription.name
@@ -332,7 +332,7 @@ class Memories:
             self._begin_pending()
 
     def go_on(self, subscription: Subscription) -> None:
-        """A subscription goes on in the journal where it was: it remembers what it knew, or goes on folding."""
+        """A subscription goes on where it was in the journal: with its memory, or with folding."""
         saved = None if subscription.offsets is None else subscription.offsets.memory
         if not isinstance(saved, SavedMemory):
             return
@@ -372,15 +372,13 @@ class Memories:
             name = folding.subscription.name
             load = saved.memory.load
             if load is None:
-                self._cannot(
-                    folding.subscription, saved.memory, "it has a saved state, and no load to take it over"
-                )
+                self._cannot(folding.subscription, saved.memory, "it has a saved state, and no load")
                 saved.folding = None
                 return False
             try:
                 with without_effects(name, "restored"):
                     load(read_state(base.form, base.state))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the agent's own function
                 failed = RestoreFailed(f"{name} did not get its memory back: its load raised {error!r}")
                 failed.__cause__ = error
                 self._fail(folding.subscription, failed)
@@ -396,7 +394,7 @@ class Memories:
         """Fold for some subscriptions, each until it has what it had handled."""
         by_folding = {saved.folding: saved for saved in due if saved.folding is not None}
         try:
-            async for folding in fold_all(list(by_folding), self._pages, self._journal, self._bus):
+            async for folding in Pass(list(by_folding), self._pages, self._journal, self._bus).run():
                 saved = by_folding.pop(folding)
                 self._bus.busy -= 1
                 if folding.error is None:
