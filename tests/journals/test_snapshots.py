@@ -344,6 +344,9 @@ def key(request: pytest.FixtureRequest) -> Any:
         "checksum = 7",
         "subscription = 'bool'",
         "subscription = 7",
+        "subscription = x'ff'",
+        "cursors = CAST(cursors AS BLOB)",
+        "cursors = replace(cursors, ',', ', ')",
     ],
 )
 def test_a_damaged_snapshot_is_an_error_for_its_subscription_and_never_none(
@@ -382,7 +385,17 @@ def test_retention_and_listings_do_not_read_the_states(path: Path) -> None:
             reader.snapshot("book")
 
 
-@pytest.mark.parametrize("change", ["position = 4", "subscription = 'risk'", "checksum = x'00'"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "position = 4",
+        "position = 3.5",
+        "subscription = 'risk'",
+        "subscription = x'ff'",
+        "checksum = x'00'",
+        "checksum = 7",
+    ],
+)
 def test_a_damaged_tombstone_is_an_error_and_never_one_less(
     path: Path, key: bytes | None, change: str
 ) -> None:
