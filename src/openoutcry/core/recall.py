@@ -96,7 +96,7 @@ class Recall:
         """Return True if what stands at a position was handled, and is not in the state yet."""
         if position in self._left_out or not self._now.has(lane, position):
             return False
-        return position in self._reopened or not self._base.has(lane, position)
+        return not self._base.has(lane, position) or position in self._reopened
 
     def may_want(self, position: int) -> bool:
         """Return True if what stood at a position may have been handled; its lane is not known any more."""
