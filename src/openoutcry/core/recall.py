@@ -92,6 +92,11 @@ class Recall:
             (max([floor, *(high for _, high in above)]) for floor, above in now.values()), default=0
         )
 
+    @property
+    def has_eras(self) -> bool:
+        """Whether other types were taken in an earlier time."""
+        return bool(self._eras)
+
     def wants(self, lane: str, position: int) -> bool:
         """Return True if what stands at a position was handled, and is not in the state yet."""
         if position in self._left_out or not self._now.has(lane, position):

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import isawaitable
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -80,10 +81,10 @@ class Folding:
 
     def take(self, page: Page, covered: int, is_late: Callable[[], bool]) -> bool:
         """Fold what was handled of a page and is not in the state. False: it is late before the end."""
-        entries, wants = page.entries, self._recall.wants
+        entries, wants, chosen = page.entries, self._recall.wants, self._chosen(page)
         token = restoring.set(self._bar)
         try:
-            for index in range(bisect_right(entries, self.at, key=_position), len(entries)):
+            for index in chosen[bisect_right(chosen, self.at, key=lambda i: entries[i].position) :]:
                 entry = entries[index]
                 if entry.position > covered or self.is_over:
                     break
@@ -97,6 +98,20 @@ class Folding:
         self.at = max(self.at, covered)
         return True
 
+    def _chosen(self, page: Page) -> Sequence[int]:
+        """Return which entries of a page it may take, by their index: of five hundred agents few take all."""
+        by_class = page.by_class()
+        taken = [i for cls, i in by_class.items() if self._may_take(cls, page.events[i[0]])]
+        if len(taken) == len(by_class):
+            return range(len(page.entries))
+        return taken[0] if len(taken) == 1 else sorted(chain.from_iterable(taken))
+
+    def _may_take(self, cls: type, event: Any) -> bool:
+        """Return True if it may take events of a class, of which this is one."""
+        if cls is Undecodable or self._recall.has_eras or fixed_event_type(cls) is None:
+            return True
+        return self._takes_now(event)
+
     def _take(self, entry: Stored, event: Any) -> None:
         if isinstance(event, Undecodable):
             if self._takes_type(entry):
@@ -109,6 +124,10 @@ class Folding:
         then = self._recall.types_at(entry.lane, entry.position)
         if then is not None and "*" not in then:
             return str(event_type_of(event)) in then
+        return self._takes_now(event)
+
+    def _takes_now(self, event: Any) -> bool:
+        """Return True if the subscription took the event when its memory was adopted."""
         cls = type(event)
         found = self._fixed.get(cls)
         if found is None:
