@@ -156,10 +156,14 @@ def _parts(value: Any) -> Iterator[tuple[object, object]]:
 
 @lru_cache(maxsize=4096)
 def fields_of(cls: Any) -> tuple[str, ...]:
-    """Return the names of the declared fields of a struct, a dataclass, an attrs or a pydantic class."""
+    """Return the names of the declared fields of a struct, a dataclass, an attrs or a pydantic class.
+
+    The timestamp of an `Event` is read as it is stored, in nanoseconds.
+    """
     if hasattr(cls, "__struct_fields__"):
         names: tuple[str, ...] = cls.__struct_fields__
-        return names
+        is_event = hasattr(cls, "_fixed_event_type")
+        return tuple("timestamp_ns" if is_event and name == "timestamp" else name for name in names)
     if dataclasses.is_dataclass(cls):
         return tuple(field.name for field in dataclasses.fields(cls))
     if hasattr(cls, "__pydantic_validator__"):

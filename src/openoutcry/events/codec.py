@@ -14,11 +14,13 @@ from typing import Any, Final, NoReturn, Union
 import msgspec
 
 from openoutcry.errors import InvalidEvent, UnknownEventType
-from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, look_through
+from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, fields_of, look_through
+from openoutcry.events.certainty import comes_back
 from openoutcry.events.checks import unfit
-from openoutcry.events.fields import added_fields, float_fields, has_times, is_plain
+from openoutcry.events.fields import OURS, added_fields, float_fields, has_times
 from openoutcry.events.foreign import plain, shown
 from openoutcry.events.frozen import thaw
+from openoutcry.events.readback import NOTHING, first_difference
 from openoutcry.events.registry import (
     CLASS_KEY,
     KnownClass,
@@ -30,6 +32,7 @@ from openoutcry.events.registry import (
     own_classes,
     refused,
 )
+from openoutcry.events.remedies import changed
 from openoutcry.events.sources import watch
 from openoutcry.events.times import as_written
 from openoutcry.spelling import nearest
@@ -75,33 +78,30 @@ _UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
 its own errors."""
 
 
-_CHECKED: Final = "openoutcry."
-"""The event classes in this package check their numbers when they are made."""
-
-
 def encode(event: object) -> bytes:
     """Return the event, a registered class's instance, as JSON with its class's name.
 
     JSON has no NaN and no infinity, and msgspec would write null for them, which could not be read back, so
     such an event is refused, wherever in it they are. (The trading events refuse them when they are made.)
-    Numpy's scalars are written as the numbers, bools and strings that they are. Raises `InvalidEvent` if a
-    field holds what JSON cannot, or what could not be read back as its annotation says, if it lies deeper
-    than `MAX_DEPTH` levels, or if the encoded event has more than `MAX_BYTES`; and `UnknownEventType` if the
-    class is not registered.
+    So is an event of a user's class that would come back with another value, or one of another class: a
+    `Decimal` where the annotation is `Any`, a list for a tuple, 1.0 for 1, a zone without its rules.
+
+    Raises `InvalidEvent`, with the way to the value, if a field holds what JSON cannot or would change, if it
+    lies deeper than `MAX_DEPTH` levels, or if the encoded event has more than `MAX_BYTES`; and
+    `UnknownEventType` if the class is not registered.
     """
     cls = type(event)
     try:
         if hasattr(cls, "_fixed_event_type"):
             if cls in refused:
                 raise refused[cls]
-            is_ours = cls.__module__.startswith(_CHECKED)
+            is_ours = cls.__module__.startswith(OURS)
             if not is_ours:
                 _look_at_added(event, cls)
             data = _encode_json(event)
-            is_certain = is_ours or _is_certain(event, cls)
         else:
+            is_ours = False
             data = _encode_json(_foreign_to_builtins(event, cls))
-            is_certain = False
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
@@ -111,20 +111,15 @@ def encode(event: object) -> bytes:
             f"{cls.__name__} has {len(data):,} bytes as JSON: an event has at most {MAX_BYTES:,}; "
             "store the contents elsewhere, and publish where"
         )
-    if not is_certain:
+    if not (is_ours or comes_back(event)):
         _read_back(event, cls, data)
     return data
 
 
-def _is_certain(event: Any, cls: type) -> bool:
-    """Return True if an event of a user's class can be read back for sure, so that it need not be tried."""
-    return is_plain(cls) and bool(event._is_sound())  # noqa: SLF001 - what its class was given here
-
-
 def _read_back(event: object, cls: type, data: bytes) -> None:
-    """Raise `InvalidEvent` if what was written of an event of a user's class could not be read again."""
+    """Raise `InvalidEvent` if what was written of an event of a user's class is not read again as it was."""
     try:
-        decode(data)
+        again = decode(data)
     except Exception as found:
         problem = str(found.__cause__ or found)
         place = _PLACE.search(problem)
@@ -135,6 +130,15 @@ def _read_back(event: object, cls: type, data: bytes) -> None:
             f"{cls.__name__}{where}: could not be read back from a journal: {problem}; "
             "give the field what its annotation says, or correct the annotation"
         ) from found
+    if type(again) is cls:
+        difference = first_difference(event, again)
+        if difference is not None:
+            raise changed(event, difference)
+    else:  # it was defined again since, in a notebook or by a reload
+        for name in fields_of(cls):
+            difference = first_difference(getattr(event, name), getattr(again, name, NOTHING))
+            if difference is not None:
+                raise changed(event, difference.within(f".{name}"))
 
 
 def _look_at_added(event: object, cls: type) -> None:
@@ -174,7 +178,7 @@ def _unwritable(event: object, cls: type, problem: Exception) -> InvalidEvent:
 def encode_many(events: Sequence[object]) -> list[bytes]:
     """Return what `encode` returns for each event, in two thirds of the time. Raises as `encode`."""
     if all(
-        hasattr(cls, "_fixed_event_type") and cls not in refused and cls.__module__.startswith(_CHECKED)
+        hasattr(cls, "_fixed_event_type") and cls not in refused and cls.__module__.startswith(OURS)
         for cls in set(map(type, events))
     ):
         with suppress(TypeError, ValueError, OverflowError):  # `encode` tells of which event
