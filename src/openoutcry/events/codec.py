@@ -21,6 +21,7 @@ from openoutcry.events.fields import OURS, added_fields, float_fields, has_times
 from openoutcry.events.foreign import plain, shown
 from openoutcry.events.frozen import thaw
 from openoutcry.events.readback import NOTHING, first_difference
+from openoutcry.events.refusals import changed, unreadable, unwritable
 from openoutcry.events.registry import (
     CLASS_KEY,
     KnownClass,
@@ -32,7 +33,6 @@ from openoutcry.events.registry import (
     own_classes,
     refused,
 )
-from openoutcry.events.remedies import changed
 from openoutcry.events.sources import watch
 from openoutcry.events.times import as_written
 from openoutcry.spelling import nearest
@@ -68,9 +68,6 @@ _decode_head: Final = msgspec.json.Decoder(_Head).decode
 _FINE_TIME: Final = re.compile(r':[0-9]{2}[.,][0-9]{6}[0-9]*[1-9]|[.,][0-9]{6}[0-9]*[1-9][Ss]"')
 """A time of day, or a duration, with digits below the microsecond, which a datetime would round."""
 
-_PLACE: Final = re.compile(r"`\$\.(\w+)")
-"""The field that msgspec names in what it cannot read."""
-
 _UNKNOWN_FIELD: Final = re.compile(r"(?:unknown field `|it has no field ')(\w+)[`']")
 
 _UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
@@ -105,7 +102,7 @@ def encode(event: object) -> bytes:
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
-        raise _unwritable(event, cls, problem) from problem
+        raise unwritable(event, problem, _encode_json) from problem
     if len(data) > MAX_BYTES:
         raise InvalidEvent(
             f"{cls.__name__} has {len(data):,} bytes as JSON: an event has at most {MAX_BYTES:,}; "
@@ -120,25 +117,17 @@ def _read_back(event: object, cls: type, data: bytes) -> None:
     """Raise `InvalidEvent` if what was written of an event of a user's class is not read again as it was."""
     try:
         again = decode(data)
-    except Exception as found:
-        problem = str(found.__cause__ or found)
-        place = _PLACE.search(problem)
-        names = {key: name for name, key in (encoded_names(cls) or {}).items()}
-        name = names.get(place[1]) if place else None
-        where = "" if name is None else f".{name} = {shown(getattr(event, name, None))}"
-        raise InvalidEvent(
-            f"{cls.__name__}{where}: could not be read back from a journal: {problem}; "
-            "give the field what its annotation says, or correct the annotation"
-        ) from found
+    except Exception as problem:
+        raise unreadable(event, problem) from problem
     if type(again) is cls:
         difference = first_difference(event, again)
         if difference is not None:
             raise changed(event, difference)
-    else:  # it was defined again since, in a notebook or by a reload
-        for name in fields_of(cls):
-            difference = first_difference(getattr(event, name), getattr(again, name, NOTHING))
-            if difference is not None:
-                raise changed(event, difference.within(f".{name}"))
+        return
+    for name in fields_of(cls):  # its class was defined again since, in a notebook or by a reload
+        difference = first_difference(getattr(event, name), getattr(again, name, NOTHING))
+        if difference is not None:
+            raise changed(event, difference.within(f".{name}"))
 
 
 def _look_at_added(event: object, cls: type) -> None:
@@ -159,20 +148,6 @@ def _look_at(cls: type, name: str, value: object, room: Room, *, finite: bool = 
         look_through(value, room, finite=finite)
     except Unfit as problem:
         raise unfit(cls, name, problem) from None
-
-
-def _unwritable(event: object, cls: type, problem: Exception) -> InvalidEvent:
-    """Return the error that names the field which cannot be written."""
-    for name in encoded_names(cls) or ():
-        value = getattr(event, name, None)
-        try:
-            _encode_json(value)
-        except Exception as found:  # noqa: BLE001 - whatever it is, this is the field
-            return InvalidEvent(
-                f"{cls.__name__}.{name} = {shown(value)}: cannot be written as JSON: {found}; "
-                "convert it before"
-            )
-    return InvalidEvent(f"{cls.__name__} cannot be written as JSON: {problem}; convert that field before")
 
 
 def encode_many(events: Sequence[object]) -> list[bytes]:
