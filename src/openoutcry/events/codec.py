@@ -7,6 +7,7 @@ nanoseconds. So it can be filtered by type, agent, symbol and time with plain SQ
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, NoReturn, Union
@@ -19,7 +20,7 @@ from openoutcry.events.certainty import comes_back
 from openoutcry.events.checks import unfit
 from openoutcry.events.fields import OURS, added_fields, float_fields, has_times
 from openoutcry.events.foreign import plain, shown
-from openoutcry.events.frozen import thaw
+from openoutcry.events.frozen import EXACTLY, thaw
 from openoutcry.events.readback import NOTHING, first_difference
 from openoutcry.events.refusals import changed, unreadable, unwritable
 from openoutcry.events.registry import (
@@ -411,6 +412,8 @@ def _own_values(known: KnownClass, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_exact(cls: type, name: str, value: object) -> None:
+    if isinstance(value, Decimal):
+        raise unfit(cls, name, Unfit(f"pass a float, not a Decimal, or {EXACTLY}", value))
     if type(value) is int:
         with suppress(OverflowError):  # too large for a float at all, which is said later
             if float(value) != value:
