@@ -249,7 +249,9 @@ def test_an_array_may_travel_in_memory_and_is_refused_by_name_when_it_is_written
     ],
 )
 def test_a_number_of_numpy_that_is_not_made_python_s_own_is_refused_when_it_is_written(event, path, kept):
-    with pytest.raises(InvalidEvent, match=rf"{path} = .*would come back from a journal as {kept}; pass an? "):
+    with pytest.raises(
+        InvalidEvent, match=rf"{path} = .*would come back from a journal as {kept}; pass an? "
+    ):
         encode(event)
 
 

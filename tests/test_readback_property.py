@@ -124,7 +124,7 @@ LEAVES: dict[Any, st.SearchStrategy[Any]] = {
     Rank: st.just(Rank.FIRST),
     Colour: st.sampled_from(Colour),
     Rights: st.sampled_from([Rights.READ, Rights.READ | Rights.WRITE]),
-    Literal["buy", 1, None]: st.sampled_from(["buy", 1, None]),
+    Literal["buy", 1]: st.sampled_from(["buy", 1]),
     Text: st.just(Text("a")),
     Whole: st.just(Whole(3)),
     Real: st.just(Real(1.5)),
@@ -161,21 +161,19 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 ANYTHING = st.recursive(LEAF, containers, max_leaves=4)
 
 
+def of(generic: Any, *inner: Any) -> Any:
+    return generic[inner if len(inner) > 1 else inner[0]]
+
+
 def wider(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     keys = st.sampled_from([str, int, float, Decimal, date, UUID, Side, Rank, Any])
+    generics: list[Any] = [list, set, frozenset, Sequence, Optional]
     return st.one_of(
-        inner.map(lambda one: list[one]),
-        inner.map(lambda one: tuple[one, ...]),
-        inner.map(lambda one: tuple[one, str]),
-        inner.map(lambda one: set[one]),
-        inner.map(lambda one: frozenset[one]),
-        inner.map(lambda one: Sequence[one]),
-        inner.map(lambda one: Optional[one]),
-        inner.map(lambda one: Annotated[one, "a note"]),
-        inner.map(lambda one: Annotated[one, msgspec.Meta(description="a constraint")]),
-        st.tuples(inner, inner).map(lambda pair: Union[pair]),
-        st.tuples(keys, inner).map(lambda pair: dict[pair]),
-        st.tuples(keys, inner).map(lambda pair: Mapping[pair]),
+        st.builds(of, st.sampled_from(generics), inner),
+        st.builds(of, st.just(tuple), inner, st.sampled_from([..., str])),
+        st.builds(of, st.just(Annotated), inner, st.sampled_from(["a note", msgspec.Meta(description="x")])),
+        st.builds(of, st.just(Union), inner, inner),
+        st.builds(of, st.sampled_from([dict, Mapping]), keys, inner),
     )
 
 
@@ -188,28 +186,22 @@ def fitting(hint: Any) -> st.SearchStrategy[Any]:
     """Values that an annotation means, more or less: what it does not foresee is drawn as well."""
     if hint in LEAVES:
         return LEAVES[hint]
-    origin, inner = getattr(hint, "__origin__", None), getattr(hint, "__args__", ())
+    origin: Any = getattr(hint, "__origin__", None)
+    inner: Any = getattr(hint, "__args__", ())
     if origin is Union or isinstance(hint, types.UnionType):
         return st.one_of(*map(fitting, inner))
     if getattr(hint, "__metadata__", None):
         return fitting(origin)
-    if origin in (list, set, frozenset, tuple, Sequence) and inner:
-        each = st.lists(fitting(inner[0]), max_size=2)
-        return (
-            each.map(
-                {set: set, frozenset: frozenset, tuple: tuple}.get(origin, list),
-            )
-            if origin in (list, tuple, Sequence)
-            else ANYTHING
-        )
-    if origin in (dict, Mapping) and inner and inner[0] is not Any:
+    if origin in (list, tuple, Sequence):
+        return st.lists(fitting(inner[0]), max_size=2).map(tuple if origin is tuple else list)
+    if origin in (dict, Mapping) and inner[0] is not Any:
         return st.dictionaries(fitting(inner[0]), fitting(inner[1]), max_size=2)
     return ANYTHING
 
 
 def shape(value: Any) -> Any:
     """What there is to tell about a value, without any help of the code under test."""
-    kind = type(value)
+    kind: Any = type(value)
     if (
         isinstance(value, Enum)
         or value is None
@@ -244,7 +236,7 @@ def event_of(kind: str, hint: Any, value: Any) -> Any:
     if kind == "struct":
         made: Any = msgspec.defstruct("ReadbackForeign", fields, module=__name__)
     elif kind == "dataclass":
-        made = dataclasses.make_dataclass("ReadbackForeign", fields, slots=kind == "slots")
+        made = dataclasses.make_dataclass("ReadbackForeign", fields)
         made.__module__ = __name__
     else:
         made = attrs.make_class("ReadbackForeign", {name: attrs.field(type=type_) for name, type_ in fields})
@@ -263,9 +255,11 @@ def test_an_event_is_refused_by_the_name_of_its_field_or_comes_back_strictly_equ
         event = event_of(kind, hint, value)
         written = encode(event)
     except InvalidEvent as refused:
-        assert "held" in str(refused), refused
+        problem = str(refused)
+    else:
+        assert shape(decode(written)) == shape(event)
         return
-    assert shape(decode(written)) == shape(event)
+    assert "held" in problem
 
 
 @many
