@@ -131,7 +131,17 @@ LEAVES: dict[Any, st.SearchStrategy[Any]] = {
 }
 HASHABLE = [kind for kind in LEAVES if kind is not bytearray]
 LEAF = st.one_of(*LEAVES.values())
-STRUCTURES: list[Any] = [Pair, Marks, Leg, FutureLeg, Renamed, Rounded, Row, Cell, Doubled]
+STRUCTURES: dict[Any, Any] = {
+    Pair: lambda inner: st.builds(Pair, st.integers(), inner),
+    Marks: lambda inner: st.fixed_dictionaries({}, optional={"best": LEAVES[float], "note": inner}),
+    Leg: lambda inner: st.builds(Leg, LEAVES[float] | LEAVES[int], inner),
+    FutureLeg: lambda inner: st.builds(FutureLeg, LEAVES[float], inner, st.integers()),
+    Renamed: lambda inner: st.builds(Renamed, LEAVES[float], inner),
+    Rounded: lambda _inner: st.builds(Rounded, LEAVES[float]),
+    Row: lambda _inner: st.builds(Row, LEAVES[float] | LEAVES[int]),
+    Cell: lambda _inner: st.builds(Cell, LEAVES[float]),
+    Doubled: lambda _inner: st.builds(Doubled, LEAVES[float]),
+}
 
 
 def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -147,14 +157,7 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         dicts,
         dicts.map(OrderedDict),
         dicts.map(lambda made: defaultdict(list, made)),
-        st.builds(Pair, st.integers(), inner),
-        st.builds(Leg, LEAVES[float] | LEAVES[int], inner),
-        st.builds(FutureLeg, LEAVES[float], inner, st.integers()),
-        st.builds(Renamed, LEAVES[float], inner),
-        st.builds(Rounded, LEAVES[float]),
-        st.builds(Row, LEAVES[float] | LEAVES[int]),
-        st.builds(Cell, LEAVES[float]),
-        st.builds(Doubled, LEAVES[float]),
+        *(make(inner) for make in STRUCTURES.values()),
     )
 
 
@@ -186,6 +189,8 @@ def fitting(hint: Any) -> st.SearchStrategy[Any]:
     """Values that an annotation means, more or less: what it does not foresee is drawn as well."""
     if hint in LEAVES:
         return LEAVES[hint]
+    if hint in STRUCTURES:
+        return STRUCTURES[hint](st.floats(0, 1) | ANYTHING)
     origin: Any = getattr(hint, "__origin__", None)
     inner: Any = getattr(hint, "__args__", ())
     if origin is Union or isinstance(hint, types.UnionType):
