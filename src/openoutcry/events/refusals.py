@@ -103,7 +103,7 @@ def _remedy(event: object, found: Difference) -> str:
     if before is NOTHING or (after is NOTHING and not found.path.endswith((" key", " item"))):
         return "declare it as a field, or leave it out"
     if type(before) is type(after):
-        return "leave it out, or keep what reading it does (a __post_init__, a converter) from changing it"
+        return "leave it out, or see to it that reading it (a __post_init__, a default) does not change it"
     instead = "a str" if after is NOTHING else _written(after)
     name = found.path[1:].partition("[")[0].partition(".")[0].partition(" ")[0]
     cls: Any = type(event)
