@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -40,6 +40,10 @@ class Leg(msgspec.Struct):
     note: Any = None
 
 
+class Marks(TypedDict, total=False):
+    best: float
+
+
 class FutureLeg(Leg):
     expiry: int = 0
 
@@ -71,6 +75,7 @@ class Held(Event, kw_only=True):
     side: Side = Side.BUY
     leg: Leg | None = None
     row: Row | None = None
+    marks: Marks | None = None
     number: int | float | None = None
     word: Literal["a", "b"] = "a"
     bounded: Annotated[float, msgspec.Meta(ge=0)] = 0.0
@@ -226,6 +231,7 @@ REFUSED = [
     (Held(leg=Leg(1.0, (1,))), r"leg.note = \(1,\)"),
     (Held(leg=FutureLeg()), r"leg = FutureLeg"),
     (Held(row=Row(1)), r"row.value = 1: .* the float 1.0"),
+    (Held(marks={"last": 1.5}), r"marks key = 'last': would not come back .*; declare it"),  # type: ignore[typeddict-unknown-key]
     (Held(word="c"), r"word = 'c'"),  # type: ignore[arg-type]
     (Held(bounded=-1.0), r"bounded = -1.0"),
     (

@@ -100,7 +100,9 @@ def _remedy(event: object, found: Difference) -> str:
         if before.tzinfo is None:
             return "give it a time zone, such as UTC"
         return "pass value.astimezone(UTC), and keep the name of the zone in a field of its own"
-    if before is NOTHING or (after is NOTHING and not found.path.endswith((" key", " item"))):
+    if before is NOTHING or (
+        after is NOTHING and (isinstance(before, str) or not found.path.endswith(" key"))
+    ):
         return "declare it as a field, or leave it out"
     if type(before) is type(after):
         return "leave it out, or see to it that reading it (a __post_init__, a default) does not change it"
