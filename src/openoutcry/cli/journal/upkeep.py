@@ -11,6 +11,7 @@ from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import writing
 from openoutcry.cli.journal.options import AGE
 from openoutcry.cli.mistakes import Mistake
+from openoutcry.journals.holders import allowed_upto
 from openoutcry.ports import Journal
 
 _PAGES = 4_096
@@ -68,13 +69,17 @@ def retire(
         passed = {
             one.subscription for one in held if one.why == "memory" and one.position < journal.first - 1
         }
+        last = allowed_upto(held, journal.head, past_cursors=past_cursors, past_memory=past_memory)
+        for_whom = [one.subscription for one in held if one.position == last < journal.head]
     say(f"{retired:,} events retired; `openoutcry vacuum {path}` gives their space back to the disk")
+    if for_whom:
+        say(f"what follows position {last:,} is kept for {for_whom[0]}; `openoutcry stats {path}` tells why")
     for name in sorted(passed):
         say(f'{name}: its memory cannot be rebuilt; its next start fails, unless it has on_missing="warn"')
 
 
 def _check_names(journal: Journal, past_memory: Sequence[str]) -> None:
-    known = [snapshot.subscription for snapshot in journal.snapshots() if snapshot.is_needed]
+    known = sorted({held.subscription for held in journal.held_by() if held.why == "memory"})
     for name in past_memory:
         if name not in known:
             raise Mistake(
