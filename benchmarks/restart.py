@@ -311,10 +311,9 @@ def print_start(told: dict[str, float], fills: int) -> None:
     seconds, cpu, known, folded = (told.pop(name) for name in ("seconds", "cpu", "known", "folded"))
     expected = (0, fills, min(fills, RECENT_FILLS))
     assert known in expected, f"the agent knows {known} of {fills} fills"
-    sys.stdout.write(
-        f"a bus, {folded:,.0f} of {known:,.0f} fills folded: {seconds:.3f} s, of the processor {cpu:.3f} s, "
-        f"{folded / cpu:,.0f} a second\n"
-    )
+    what = f"{folded:,.0f} of {known:,.0f} fills folded" if known else "nothing to fold"
+    rate = f", {folded / cpu:,.0f} a second of that" if folded else ""
+    sys.stdout.write(f"a bus, {what}: {seconds:.3f} s, of the processor {cpu:.3f} s{rate}\n")
     if told:
         beside = ", ".join(f"{name} {ms:,.2f} ms" for name, ms in told.items())
         sys.stdout.write(f"    beside it: {beside}\n")
