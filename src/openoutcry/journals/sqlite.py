@@ -51,7 +51,7 @@ WAL_DUE_BYTES: Final = 1024 * 1024
 WAL_MAX_BYTES: Final = 64 * 1024 * 1024
 """At this size a write does not wait for an idle moment."""
 _COMMIT_BYTES: Final = 8192
-_IDLE_IDS: Final = 4096
+_IDLE_IDS: Final = 1024
 _event_id: Final = attrgetter("event_id")
 
 
