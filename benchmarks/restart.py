@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -21,7 +22,7 @@ from typing import TypeVar
 from openoutcry.events import decode_many, encode
 from openoutcry.journals import SqliteJournal
 from openoutcry.ports import Changes, CursorState, Entry, Level, Snapshot
-from openoutcry.trading import FillEvent
+from openoutcry.trading import FillEvent, OrderEvent
 
 NAME = "book"
 LANES = ("control", "high", "normal")
@@ -44,6 +45,18 @@ def fill(number: int) -> Entry:
     return Entry(event.event_id, encode(event), "high", Level.PROCESS, NOON_NS + number)
 
 
+def derived(name: str) -> Entry:
+    """Return an order as a handler publishes it, whose id does not count."""
+    event = OrderEvent(
+        event_id=blake2b(name.encode(), digest_size=16).hexdigest(),
+        order_id=name,
+        symbol="AAPL",
+        side="buy",
+        quantity=100.0,
+    )
+    return Entry(event.event_id, encode(event), "high", Level.PROCESS, NOON_NS)
+
+
 def settled(upto: int, state: bytes | None) -> Changes:
     """Return the cursors of the agent, and with a state its snapshot."""
     cursors = [CursorState(subscription=NAME, lane=lane, floor=upto, takes=("fill",)) for lane in LANES]
@@ -61,12 +74,15 @@ def build(path: Path, fills: int, every: int, batch: int, state_bytes: int) -> N
     with SqliteJournal(path) as journal:
         for first in range(1, fills + 1, batch):
             some = [fill(number) for number in range(first, min(first + batch, fills + 1))]
+            some[0] = derived(f"o-{first}") if not first % 2 else some[0]
             upto = first + len(some) - 1
             is_due = due <= upto <= fills - every
             journal.write(some, settled(upto, state if is_due else None) if is_due or upto == fills else None)
             due += every if is_due else 0
-            if not first % 4096:
+            if not first % 256:
                 journal.idle()
+        while journal.idle():
+            pass
 
 
 def restart(path: Path) -> dict[str, float]:
@@ -88,6 +104,7 @@ def restart(path: Path) -> dict[str, float]:
     took["events"] = step("read", lambda: read(journal, snapshot.floor, cursors[0].floor))
     took["in all"] = took["open"] + took["snapshot"] + took["read"]
     step("first write", lambda: journal.write([fill(0)]))
+    step("first derived", lambda: journal.write([derived(str(time.time_ns()))]))
     step("held_by", journal.held_by)
     journal.close(as_it_is=True)
     return took
