@@ -328,6 +328,12 @@ class Lifecycle:
                 )
             await self._bus.wait_settled()
 
+    async def flush(self) -> None:
+        """Wait until everything accepted so far is on the disk; see `EventBus.flush`."""
+        self._admission.check_thread("flush")
+        if self.store is not None:
+            await self.store.flush()
+
     def _is_called_by_handler(self) -> bool:
         who = current.get()
         return who is not None and who.bus is self._bus and who.running
