@@ -89,17 +89,13 @@ class Program:
     async def _to_the_end(self, stages: Stages) -> None:
         turned = asyncio.Event()
         asyncio.get_running_loop().call_soon(turned.set)
-        published_count = self.bus.metrics.published if self.bus is not None else 0
+        assert self.bus is not None
+        published_count = self.bus.metrics.published
         try:
             await anext(stages)
         except StopAsyncIteration:
-            has_worked = turned.is_set() or self.bus is None or self.bus.metrics.published != published_count
-            if self.has_main and not has_worked:
-                log.warning(
-                    "%s ended right after its yield, without a main program, so the firm ends; to run until "
-                    "it is stopped, write `await bus.run_until_signal()` there",
-                    self._target,
-                )
+            if self.has_main and not turned.is_set() and self.bus.metrics.published == published_count:
+                self._refuse_nothing(self.bus)
             return
         frame = getattr(stages, "ag_frame", None)
         where = f", in line {frame.f_lineno}" if frame is not None else ""
@@ -108,6 +104,15 @@ class Program:
             f"{self._target!r} yields a second time{where}: the bus starts at the first yield, and there is "
             "nothing for another one to do; leave it out"
         )
+
+    def _refuse_nothing(self, bus: EventBus) -> None:
+        """Refuse a main program that is over before anything could happen, for a firm that has agents."""
+        if bus.subscriptions:
+            raise Mistake(
+                f"{self._target!r} has no main program: it ended as soon as the bus had started, and so "
+                "would the firm. Write a bare `yield` after what subscribes, and the main program after that, "
+                "such as `await bus.run_until_signal()` to run until it is stopped"
+            )
 
     # -- the forms ----------------------------------------------------------------------------------
 

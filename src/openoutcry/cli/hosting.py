@@ -72,9 +72,8 @@ def run_to_its_end(
     loop = new_loop()
     asyncio.set_event_loop(loop)
     try:
-        with stop_signals(loop, drain_timeout_s) as request:
-            failures = Failures()
-            failures.watch(loop)
+        failures = Failures()
+        with stop_signals(loop, drain_timeout_s) as request, failures.watching(loop):
             host = Host(Program(app, target, config), target, drain_timeout_s, request, failures)
             task = loop.create_task(host.run(), name="openoutcry:host")
             while True:
@@ -203,12 +202,16 @@ class Host:
             self._program.error = TimeoutError(
                 f"the app did not end in the time of the drain and {CLEAN_UP_S:g} s after being cancelled"
             )
+        else:
+            await self._close_generators()
+        self._failures.settle()
+
+    async def _close_generators(self) -> None:
         try:
             async with asyncio.timeout(CLEAN_UP_S):
                 await asyncio.get_running_loop().shutdown_asyncgens()
         except TimeoutError:
             log.error("an async generator did not end within %g s of being closed", CLEAN_UP_S)  # noqa: TRY400
-        self._failures.settle()
 
     # -- telling ------------------------------------------------------------------------------------
 
@@ -245,7 +248,9 @@ class Host:
         if not self._program.is_set_up.is_set():
             return "raised while it was set up"
         return (
-            "failed" if self._program.error is not None else "failed: a task or a callback of its own raised"
+            "failed"
+            if self._program.error is not None
+            else "failed: a task, callback or thread of its own raised"
         )
 
     def _ending(self, why: str, problem: BaseException | None, elapsed_s: float) -> Ending:

@@ -1,4 +1,4 @@
-"""Notices what the app's tasks and callbacks raise when nobody waits for them, so that nothing is lost.
+"""Notices what the app's tasks, callbacks and threads raise where nobody waits for them: nothing is lost.
 
 ```
   a task raises ──▶ somebody retrieves it ──────────────▶ theirs
@@ -10,7 +10,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from openoutcry.cli.mistakes import without_our_frames
@@ -26,7 +28,7 @@ GRACE_S = 1.0
 
 
 class Failures:
-    """What ends a run from outside its main program: the errors of tasks and callbacks.
+    """What ends a run from outside its main program: the errors of tasks, callbacks and threads.
 
     Attributes:
         first: What ended the run; None as long as nothing has.
@@ -43,11 +45,24 @@ class Failures:
         self._open: dict[asyncio.Task[Any], bool] = {}  # failed, not retrieved, and whether a handler made it
         self._logged: set[asyncio.Task[Any]] = set()
 
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch every task that is made on this loop from now on, and what the loop itself reports."""
+    @contextmanager
+    def watching(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Watch every task that is made on this loop, what the loop itself reports, and threads."""
         self._before = loop.get_task_factory()
         loop.set_task_factory(self._make_task)
         loop.set_exception_handler(self._reported)
+
+        def raised(args: threading.ExceptHookArgs) -> None:
+            self._thread_raised(loop, args)
+
+        hook = threading.excepthook
+        if hook is threading.__excepthook__:  # else the app, or who runs it, has another use for them
+            threading.excepthook = raised
+        try:
+            yield
+        finally:
+            if threading.excepthook is raised:
+                threading.excepthook = hook
 
     def fail(self, error: BaseException) -> None:
         """End the run because of this error, which was logged."""
@@ -118,7 +133,19 @@ class Failures:
             return
         self.fail(error)
 
-    # -- what the loop reports ----------------------------------------------------------------------
+    # -- what the loop reports, and threads ---------------------------------------------------------
+
+    def _thread_raised(self, loop: asyncio.AbstractEventLoop, args: threading.ExceptHookArgs) -> None:
+        error = args.exc_value
+        if error is None or isinstance(error, SystemExit):  # which ends the thread alone
+            return
+        name = args.thread.name if args.thread is not None else "?"
+        if self.is_stopping and isinstance(error, BusClosed):
+            log.info("the thread %r ended because the bus takes no events any more", name)
+            return
+        log.error("the thread %r failed", name, exc_info=_shown(error))
+        with suppress(RuntimeError):  # the loop was closed: the run is over
+            loop.call_soon_threadsafe(self.fail, error)
 
     def _reported(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log what asyncio itself reports. A callback or task of the app that has failed ends the run."""

@@ -58,7 +58,7 @@ class StopRequest:
             _end_child(number)
             return
         if self.signal is not None:
-            _note("forced: the bus was not drained; what was waiting has not been handled")
+            _note("forced: the process ends at once; what was still waiting has not been handled")
             os._exit(BY_SIGNAL + number)
         self.signal = signal.Signals(number)
         _note(f"stopping: draining for up to {self.drain_timeout_s:g} s; again to end at once")

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 from openoutcry.errors import SubscriptionError
@@ -17,6 +17,8 @@ from openoutcry.runtime.durability.catch_up import Pages, takes_type
 log = logging.getLogger("openoutcry")
 
 READ_MOST = 1_024
+WAITING_MOST = 100_000
+"""So far what waits for an absent subscription is counted."""
 
 
 async def restore(pages: Pages, journal: Journal, bus: BusState, upto: int) -> None:
@@ -180,21 +182,32 @@ def _older(
         yield found, head - last
 
 
-async def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: int = 100_000) -> int:
-    """Return how many events wait behind the cursors of one subscription, at most `most`."""
+async def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: int = WAITING_MOST) -> int:
+    """Return how many events wait behind the cursors of one subscription, `most` or a page more at most."""
+    return sum([len(page) async for page in waiting(journal, lanes, most)])
+
+
+async def waiting(
+    journal: Journal, lanes: Iterable[CursorState], most: int = WAITING_MOST
+) -> AsyncIterator[list[Stored]]:
+    """Yield what waits behind the cursors of one subscription by the page, until it is `most` or more."""
     states = {state.lane: state for state in lanes}
     if not states:
-        return 0
+        return
     count = 0
     for entries in _behind(journal, min(state.floor for state in states.values())):
-        for entry in entries:
-            state = states.get(entry.lane)
-            if state is None or entry.position <= state.floor:
-                continue
-            if any(low <= entry.position <= high for low, high in state.settled):
-                continue
-            count += "*" in state.takes or entry.head().event_type in state.takes
+        page = [entry for entry in entries if _waits(entry, states.get(entry.lane))]
+        yield page
+        count += len(page)
         if count >= most:
             break
         await asyncio.sleep(0)
-    return count
+
+
+def _waits(entry: Stored, state: CursorState | None) -> bool:
+    """Return True if an entry waits behind the cursor of its lane."""
+    if state is None or entry.position <= state.floor:
+        return False
+    if any(low <= entry.position <= high for low, high in state.settled):
+        return False
+    return "*" in state.takes or entry.head().event_type in state.takes
