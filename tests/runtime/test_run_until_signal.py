@@ -254,10 +254,13 @@ def test_a_signal_ends_a_forked_child_at_once_and_leaves_the_bus_of_the_parent(t
             async with EventBus() as bus:
                 waiting = asyncio.create_task(bus.run_until_signal())
                 await asyncio.sleep(0.05)
+                is_up, up = os.pipe()
                 child = os.fork()
                 if not child:
+                    os.write(up, b"x")  # a signal that comes while Python forks is lost
                     time.sleep(600)
                     os._exit(0)
+                os.read(is_up, 1)
                 os.kill(child, signal.SIGTERM)
                 print("ready", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bus.is_running)
                 os.kill(os.getpid(), signal.SIGTERM)

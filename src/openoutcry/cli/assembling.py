@@ -110,8 +110,8 @@ class Program:
         if bus.subscriptions:
             raise Mistake(
                 f"{self._target!r} has no main program: it ended as soon as the bus had started, and so "
-                "would the firm. Write a bare `yield` after what subscribes, and the main program after that, "
-                "such as `await bus.run_until_signal()` to run until it is stopped"
+                "would the firm. Write a bare `yield` after what subscribes, and then the main program, such "
+                "as `await bus.run_until_signal()` to run until it is stopped"
             )
 
     # -- the forms ----------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from openoutcry.cli.mistakes import BY_SIGNAL, FAILED, NOT_DRAINED, AppFailed, M
 from openoutcry.config import load_config
 from openoutcry.core.ledger import LedgerRow
 from openoutcry.errors import OpenOutcryError
-from openoutcry.printable import printable
 
 if TYPE_CHECKING:
     from openoutcry.cli.hosting import Ending
@@ -102,8 +101,11 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str, 
 def _end_with(error: BaseException, what: str) -> None:
     """End as what the app has raised asks for; return for an exit with 0."""
     if isinstance(error, SystemExit):
+        if isinstance(error.code, str):
+            say(error.code, err=True)
+            sys.exit(FAILED)
         if error.code:
-            sys.exit(printable(error.code) if isinstance(error.code, str) else error.code)
+            sys.exit(error.code)
     elif isinstance(error, KeyboardInterrupt):
         sys.exit(BY_SIGNAL + _SIGINT)
     elif isinstance(error, Mistake):

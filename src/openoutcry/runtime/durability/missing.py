@@ -48,7 +48,7 @@ async def _report(
     log.warning(
         "%s%d events wait for the subscription %r, which is not subscribed %g s after the start: %s, the "
         "oldest since %s. Subscribe it under this name, and it gets them. Only if the name is gone for good, "
-        "the operator gives them to another (`openoutcry cursors reassign`) or up (`openoutcry cursors drop`)",
+        "the operator gives them to another one or up (`openoutcry cursors reassign`, `cursors drop`)",
         "at least " if count >= WAITING_MOST else "",
         count,
         name,
