@@ -1,12 +1,14 @@
 """The examples run under the command, and end well."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PRINTED = {"tiny_firm": "halted: the day is over", "feed_thread": "the last quote was accepted: True"}
 
 
@@ -15,6 +17,7 @@ def test_an_example_runs_to_its_end(path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "openoutcry", "run", f"{path.stem}:app"],
         cwd=path.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
         timeout=600,
