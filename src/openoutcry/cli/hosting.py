@@ -25,6 +25,7 @@ log = logging.getLogger("openoutcry")
 
 CLEAN_UP_S = 2.0
 """How long tasks may take to end that are cancelled when the bus has stopped, before they are abandoned."""
+_MOMENT_S = 0.05
 _LOOK_S = 0.25  # how often to check whether the app has stopped its own bus
 
 
@@ -86,6 +87,14 @@ def run_to_its_end(
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+async def _close_generators(timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().shutdown_asyncgens()
+    except TimeoutError:
+        log.error("an async generator did not end in time when it was closed, and is abandoned")  # noqa: TRY400
 
 
 class Host:
@@ -191,6 +200,7 @@ class Host:
 
     async def _leave_no_task(self, program: "asyncio.Task[None]") -> None:
         """Cancel the tasks that are left, and note what they raise. Those that do not end are abandoned."""
+        ends_s = time.monotonic() + CLEAN_UP_S
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -203,15 +213,8 @@ class Host:
                 f"the app did not end in the time of the drain and {CLEAN_UP_S:g} s after being cancelled"
             )
         else:
-            await self._close_generators()
+            await _close_generators(max(ends_s - time.monotonic(), _MOMENT_S))
         self._failures.settle()
-
-    async def _close_generators(self) -> None:
-        try:
-            async with asyncio.timeout(CLEAN_UP_S):
-                await asyncio.get_running_loop().shutdown_asyncgens()
-        except TimeoutError:
-            log.error("an async generator did not end within %g s of being closed", CLEAN_UP_S)  # noqa: TRY400
 
     # -- telling ------------------------------------------------------------------------------------
 
