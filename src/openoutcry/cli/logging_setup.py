@@ -42,7 +42,7 @@ def times_and_levels(level: str) -> Iterator[None]:
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     handler.addFilter(_make_safe)
-    root, before = logging.getLogger(), logging.lastResort
+    root, before = logging.root, logging.lastResort
     root_level = root.level
     if not root.handlers and root_level == logging.WARNING:
         root.setLevel(number)

@@ -118,7 +118,7 @@ def stop_signals(loop: asyncio.AbstractEventLoop, drain_timeout_s: float | None)
         request.leave()
 
 
-class RunningBus(Protocol):
+class BusLifecycle(Protocol):
     """A bus, as what runs it until a signal sees it."""
 
     async def start(self) -> None:
@@ -131,7 +131,7 @@ class RunningBus(Protocol):
 
 
 async def run_until_signal(
-    bus: RunningBus, when_stopped: "Callable[[], asyncio.Future[None]]", drain_timeout_s: float | None
+    bus: BusLifecycle, when_stopped: "Callable[[], asyncio.Future[None]]", drain_timeout_s: float | None
 ) -> StopSignal | None:
     """Start a bus, and stop it when a signal comes; see `EventBus.run_until_signal`.
 
@@ -162,7 +162,7 @@ async def run_until_signal(
         return request.signal
 
 
-async def _started(bus: RunningBus, request: StopRequest) -> bool:
+async def _started(bus: BusLifecycle, request: StopRequest) -> bool:
     """Start a bus, and return True unless a signal came before it had started."""
     starting = asyncio.ensure_future(bus.start())
     try:
