@@ -1,4 +1,4 @@
-"""The guide's code runs: the blocks of a section, in order, are one program."""
+"""The guide's code runs: the blocks of a section, in order, are one program, or a firm for `openoutcry run`."""
 
 import os
 import subprocess
@@ -42,10 +42,11 @@ def test_every_section_but_the_last_has_code_that_is_run() -> None:
 
 @pytest.mark.parametrize("section", PROGRAMS)
 def test_the_code_of_a_section_runs(section: str, tmp_path: Path) -> None:
-    script = tmp_path / "guide.py"
-    script.write_text(PROGRAMS[section], encoding="utf-8")
+    code = PROGRAMS[section]
+    (tmp_path / "firm.py").write_text(code, encoding="utf-8")
+    how = ["-m", "openoutcry", "run", "firm:app"] if "async def app(bus)" in code else ["firm.py"]
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
+        [sys.executable, "-W", "error", *how],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
