@@ -35,6 +35,7 @@ from openoutcry.errors import (
     IllegalTransition,
     InvalidEvent,
     LoopClosed,
+    NewerSchemaVersion,
     NotAuthorised,
     NotSubscribed,
     NotYetAvailable,
@@ -57,6 +58,7 @@ from openoutcry.events import (
     register_event,
     stamps,
     timestamp_ns,
+    upcaster,
 )
 from openoutcry.journals import EventPersistence
 from openoutcry.runtime.admission.kill_switches import Releaser
@@ -139,6 +141,7 @@ __all__ = [
     "LedgerRow",
     "LoopClosed",
     "MarketDataEvent",
+    "NewerSchemaVersion",
     "NotAuthorised",
     "NotSubscribed",
     "NotYetAvailable",
@@ -187,4 +190,5 @@ __all__ = [
     "register_event",
     "stamps",
     "timestamp_ns",
+    "upcaster",
 ]

@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from openoutcry.errors import InvalidEvent
-from openoutcry.events.codec import Undecodable, encode
+from openoutcry.events.codec import encode
+from openoutcry.events.pages import Undecodable
 from openoutcry.events.registry import encoded_names
 
 _NOT_COMPARED: Final = frozenset({"event_id", "timestamp", "schema_version"})
