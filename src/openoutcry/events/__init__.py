@@ -6,7 +6,7 @@ trading firm, and users add theirs, as subclasses of `Event` or as classes of th
 
 from openoutcry.events.bounds import MAX_BYTES, MAX_DEPTH
 from openoutcry.events.codec import decode, encode, encode_many
-from openoutcry.events.content import differences
+from openoutcry.events.content import FirstVersion, differences, first_of
 from openoutcry.events.derived import Derivation, derived_id
 from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
@@ -26,6 +26,7 @@ __all__ = [
     "Derivation",
     "Event",
     "EventType",
+    "FirstVersion",
     "FrozenDict",
     "Undecodable",
     "check_type_name",
@@ -36,6 +37,7 @@ __all__ = [
     "encode",
     "encode_many",
     "event_type_of",
+    "first_of",
     "fixed_event_type",
     "install_deriver",
     "new_event_id",
