@@ -253,10 +253,12 @@ async def test_another_decision_than_that_of_an_older_release_is_told(disk: Disk
 
 @virtual
 async def test_after_a_roll_back_a_decision_is_compared_in_the_fields_that_both_have(disk: Disk):
+    metaclass: Any = type(Event)
+
     def with_field(version: int, **added: Any) -> Any:
         namespace = {"event_type": "grown", "schema_version": version, "size": 0, **added}
         notes = {name: type(value) for name, value in namespace.items()}
-        return type(Event)("Grown", (Event,), {**namespace, "__annotations__": notes, "__module__": __name__})
+        return metaclass("Grown", (Event,), {**namespace, "__annotations__": notes, "__module__": __name__})
 
     newer = with_field(2, desk="main")
     journal = await decided_before(disk, lambda: newer(size=1, desk="rates"))

@@ -400,6 +400,9 @@ def _find(name: str | None, event_type: str | None) -> KnownClass:
 
 
 def _unknown(name: object, event_type: object) -> UnknownEventType:
+    for cls, problem in refused.items():
+        if name is not None and name == getattr(cls.__struct_config__, "tag", None):  # type: ignore[attr-defined]
+            return UnknownEventType(f"{CLASS_KEY} = {shown(name)}: the class was not registered: {problem}")
     return UnknownEventType(
         f"{CLASS_KEY} = {shown(name)}, event_type = {shown(event_type)}: no such class is registered; "
         f"import the module that defines it, or register_event it, and decode again",
