@@ -1,6 +1,6 @@
 """Pages of events: many at once, exactly as `decode` reads them one by one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, Union
 
@@ -56,14 +56,30 @@ def decode_many(payloads: Sequence[bytes]) -> list[Any]:
     """
     events: list[Any] = []
     with watch() as made_up:
-        events_left = map(_decoder_of(own_classes()), payloads)
+        rest = iter(payloads)
+        events_left = map(_decoder_of(own_classes()), rest)
         while len(events) < len(payloads):
             try:
                 events.extend(events_left)
             except Exception:  # noqa: BLE001 - `decode` tells what it is; a user's __post_init__ raises anything
-                events.append(_decode_or_not(payloads[len(events)]))
+                _read_one_by_one(events, payloads, rest)
     _look_again(events, payloads, made_up=bool(made_up))
     return events
+
+
+def _read_one_by_one(events: list[Any], payloads: Sequence[bytes], rest: Iterator[bytes]) -> None:
+    """Have `decode` read what the one decoder cannot, and what follows, until that is for it again.
+
+    What an older release or a class of users has written seldom comes alone, and each would raise.
+    """
+    payload: bytes | None = payloads[len(events)]
+    while payload is not None:
+        events.append(_decode_or_not(payload))
+        if hasattr(type(events[-1]), "_fixed_event_type"):
+            version = decode_head(payload).schema_version
+            if version == events[-1].schema_version:
+                return
+        payload = next(rest, None)
 
 
 def _look_again(events: list[Any], payloads: Sequence[bytes], *, made_up: bool) -> None:

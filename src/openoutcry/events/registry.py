@@ -49,7 +49,11 @@ class KnownClass:
     """The key that `event_id` has in the encoded form."""
     version: int
     """The version of its fields, from 1: what it has as `schema_version`."""
-    is_open: bool = False
+    version_key: str
+    """The key that its field `schema_version` has in the encoded form."""
+    accepted: frozenset[str]
+    """The keys that its data may have."""
+    is_open: bool
     """Whether it keeps fields that it does not declare, as a pydantic model may that allows extra ones."""
 
 
@@ -177,9 +181,16 @@ def enter(cls: type, name: str, *, own: bool) -> None:
         keys.add(config.tag_field)
     version = version_of(cls)
     _check_upcasters(name, version)
-    id_key = names.get("event_id", "event_id")
     known = KnownClass(
-        name, cls, own, frozenset(keys), id_key, version, is_open=is_model(cls) and keeps_extra(cls)
+        name,
+        cls,
+        own,
+        keys=frozenset(keys),
+        id_key=names.get("event_id", "event_id"),
+        version=version,
+        version_key=names.get(VERSION_KEY, VERSION_KEY),
+        accepted=frozenset({*keys, CLASS_KEY, VERSION_KEY, "event_type"}),
+        is_open=is_model(cls) and keeps_extra(cls),
     )
     if before is not None:
         _by_class.pop(before.cls, None)

@@ -19,14 +19,13 @@ from inspect import iscoroutinefunction
 from typing import Any, Final, TypeVar
 
 from openoutcry.errors import InvalidEvent, NewerSchemaVersion, UnknownEventType
-from openoutcry.events.bounds import Room, Unfit, look_through
+from openoutcry.events.bounds import LEAVES, Room, Unfit, look_through
 from openoutcry.events.foreign import shown
 from openoutcry.events.registry import (
     CLASS_KEY,
     VERSION_KEY,
     KnownClass,
     Upcaster,
-    encoded_names,
     find_by_class,
     find_by_name,
     not_older,
@@ -38,7 +37,7 @@ from openoutcry.spelling import nearest
 _F = TypeVar("_F", bound=Callable[[dict[str, Any]], dict[str, Any]])
 
 _FIRST: Final = 1
-_SET_HERE: Final = frozenset({CLASS_KEY, VERSION_KEY})
+_TEXT: Final = frozenset({str})
 
 
 def upcaster(event_class: type | str, /, *, from_version: int) -> Callable[[_F], _F]:
@@ -126,10 +125,7 @@ class BroughtUp:
     name: str
     """The class that the data is of, by the name in it."""
     version: int
-    written_name: str
     written_version: int
-    had: frozenset[str]
-    """The keys that were written."""
     steps: list[Upcaster] = field(default_factory=list)
     """What was called, in order."""
     skipped: list[int] = field(default_factory=list)
@@ -159,7 +155,7 @@ def bring_up(fields: dict[str, Any], name: str, version: int) -> tuple[BroughtUp
     Raises `NewerSchemaVersion` if the class is at an older version, `UnknownEventType` if no class has the
     name that the data has in the end, and `InvalidEvent` if an upcaster fails.
     """
-    data = BroughtUp(fields, name, version, name, version, frozenset(fields))
+    data = BroughtUp(fields, name, version, version)
     passed: set[tuple[str, int]] = set()
     last: frozenset[str] = frozenset()
     while (known := _arrived(data)) is None:
@@ -229,7 +225,7 @@ def _apply(step: Upcaster, data: BroughtUp) -> frozenset[str]:
         made: Any = step.function(data.fields)
     except Exception as problem:
         raise _failed(step, f"raised {type(problem).__name__}: {problem}") from problem
-    if not isinstance(made, dict) or not all(isinstance(key, str) for key in made):
+    if not isinstance(made, dict) or not set(map(type, made)) <= _TEXT:
         what = f"returned {shown(made)}" if isinstance(made, dict) else f"returned a {type(made).__name__}"
         raise _failed(step, f"{what}, not a dict from field names to values")
     if made.get("event_id") != event_id:
@@ -256,20 +252,19 @@ def _failed(step: Upcaster, problem: str) -> InvalidEvent:
 
 def _finish(data: BroughtUp, known: KnownClass, added: frozenset[str]) -> None:
     """Leave out what the class does not have, and give the data the class's name and version."""
-    keys = known.keys | _SET_HERE | {"event_type"}
-    strange = sorted(added - keys)
-    if strange and not known.is_open:
+    strange = sorted(added - known.accepted) if not known.is_open else []
+    if strange:
         near = nearest(strange[0], known.keys)
         hint = "" if near is None else f", did you mean {near!r}?"
         problem = f"added {', '.join(map(repr, strange))}, which version {known.version} does not have{hint}"
         raise _failed(data.steps[-1], problem)
+    data.fields = dict(data.fields)
     if not known.is_open:
-        data.ignored = data.fields.keys() - keys
-    data.fields = {key: value for key, value in data.fields.items() if key not in data.ignored}
-    data.fields[CLASS_KEY], data.fields[VERSION_KEY] = known.name, known.version
-    own_key = (encoded_names(known.cls) or {}).get(VERSION_KEY)
-    if own_key is not None:
-        data.fields[own_key] = known.version
+        data.ignored = data.fields.keys() - known.accepted
+        for key in data.ignored:
+            del data.fields[key]
+    data.fields[CLASS_KEY] = known.name
+    data.fields[VERSION_KEY] = data.fields[known.version_key] = known.version
     if data.steps:
         _look_through(data)
 
@@ -278,6 +273,8 @@ def _look_through(data: BroughtUp) -> None:
     """Raise `InvalidEvent` if an upcaster has put in what JSON does not have, or too much of it."""
     room = Room()
     for key, value in data.fields.items():
+        if type(value) in LEAVES or (type(value) is float and value - value == 0):
+            continue
         try:
             look_through(value, room, finite=True)
         except Unfit as problem:
