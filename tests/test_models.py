@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -15,20 +14,13 @@ import pytest
 from openoutcry import EventBus, PersistenceConfig
 from openoutcry.errors import InvalidEvent, NewerSchemaVersion
 from openoutcry.events import Undecodable, decode, decode_many, encode, register_event, upcaster
-from openoutcry.events.registry import upcasters
 
 if not os.environ.get("OPENOUTCRY_TESTS_NEED_ALL"):
     pytest.importorskip("pydantic")
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-
-@pytest.fixture(autouse=True)
-def upcasters_of_this_test() -> Iterator[None]:
-    before = {name: dict(steps) for name, steps in upcasters.items()}
-    yield
-    upcasters.clear()
-    upcasters.update(before)
+pytestmark = pytest.mark.usefixtures("upcasters_of_this_test")
 
 
 class Side(StrEnum):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -18,14 +17,7 @@ from openoutcry.errors import InvalidEvent, NewerSchemaVersion, UnknownEventType
 from openoutcry.events import Event, Undecodable, decode, decode_many, encode, register_event, upcaster
 from openoutcry.events.registry import upcasters
 
-
-@pytest.fixture(autouse=True)
-def upcasters_of_this_test() -> Iterator[None]:
-    """What a test registers is gone with it."""
-    before = {name: dict(steps) for name, steps in upcasters.items()}
-    yield
-    upcasters.clear()
-    upcasters.update(before)
+pytestmark = pytest.mark.usefixtures("upcasters_of_this_test")
 
 
 def data(event_class: str, version: int | None, /, **fields: Any) -> dict[str, Any]:
@@ -291,6 +283,57 @@ def test_data_that_its_class_would_take_unchanged_goes_through_its_upcasters_nev
     old, new = data("Booked2", 1, qty=2.0), data("Booked2", 2, qty=2.0)
     payloads = [json.dumps(one).encode() for one in (old, new, old)]
     assert [event.qty for event in decode_many(payloads)] == [4.0, 2.0, 4.0]
+
+
+class Heir2(Booked2, kw_only=True):
+    """Has its version from its base."""
+
+    note: str = ""
+
+
+class OwnHeir5(Heir2, kw_only=True):
+    """Counts for itself."""
+
+    schema_version: int = 5
+
+
+@dataclasses.dataclass
+class ForeignBase:
+    event_id: str
+    event_type: str = "x"
+    exchange: str = ""
+    schema_version: ClassVar[int] = 2
+
+
+register_event(ForeignBase)
+
+
+@register_event
+@dataclasses.dataclass
+class ForeignHeir(ForeignBase):
+    note: str = ""
+
+
+@pytest.mark.parametrize(("base", "heir"), [(Booked2, "Heir2"), (ForeignBase, "ForeignHeir")])
+def test_a_class_that_inherits_its_version_has_the_upcasters_of_its_base(base: Any, heir: str) -> None:
+    @upcaster(base, from_version=1)
+    def rename(written: dict[str, Any]) -> dict[str, Any]:
+        return {**written, "exchange": written.pop("venue")}
+
+    def written(name: str, version: int) -> dict[str, Any]:
+        found = data(name, version, qty=1.0, venue="CME", note="n")
+        return found if name != "ForeignHeir" else {k: found[k] for k in ("event_class", "event_id", "schema_version", "event_type", "venue", "note")}  # fmt: skip
+
+    event = read_everywhere(written(heir, 1))
+    assert (type(event).__name__, event.exchange, event.note) == (heir, "CME", "n")
+    if base is Booked2:
+        assert read_everywhere(data("OwnHeir5", 1, qty=1.0, venue="CME")).exchange == ""
+
+    @upcaster(heir, from_version=1)
+    def own(written: dict[str, Any]) -> dict[str, Any]:
+        return {**written, "exchange": written.pop("venue"), "note": "own"}
+
+    assert read_everywhere(written(heir, 1)).note == "own"
 
 
 def test_an_upcaster_may_change_the_dict_that_it_gets_and_nobody_else_s() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -21,13 +20,7 @@ from openoutcry import (
 )
 from openoutcry.events.registry import upcasters
 
-
-@pytest.fixture(autouse=True)
-def upcasters_of_this_test() -> Iterator[None]:
-    before = {name: dict(steps) for name, steps in upcasters.items()}
-    yield
-    upcasters.clear()
-    upcasters.update(before)
+pytestmark = pytest.mark.usefixtures("upcasters_of_this_test")
 
 
 def first_release(*, foreign: bool) -> Any:

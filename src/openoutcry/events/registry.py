@@ -9,10 +9,11 @@ import dataclasses
 import inspect
 import sys
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, ClassVar, Final, TypeVar, get_origin, overload
 
 import msgspec
@@ -53,6 +54,8 @@ class KnownClass:
     """The key that its field `schema_version` has in the encoded form."""
     accepted: frozenset[str]
     """The keys that its data may have."""
+    lineage: tuple[str, ...]
+    """Its name, and those of the classes from which it has its version: their upcasters are its as well."""
     is_open: bool
     """Whether it keeps fields that it does not declare, as a pydantic model may that allows extra ones."""
 
@@ -190,6 +193,7 @@ def enter(cls: type, name: str, *, own: bool) -> None:
         version=version,
         version_key=names.get(VERSION_KEY, VERSION_KEY),
         accepted=frozenset({*keys, CLASS_KEY, VERSION_KEY, "event_type"}),
+        lineage=(name, *_version_shared_with(cls)),
         is_open=is_model(cls) and keeps_extra(cls),
     )
     if before is not None:
@@ -214,6 +218,16 @@ def version_of(cls: Any) -> int:
             f"least 1; give the field a default, as in {VERSION_KEY}: int = 2"
         )
     return found
+
+
+def _version_shared_with(cls: type) -> Iterator[str]:
+    """Yield the names of the registered classes from which a class has its version, the nearest first."""
+    for base, above in pairwise(cls.__mro__):
+        if VERSION_KEY in _annotations(base) or type(base.__dict__.get(VERSION_KEY)) is int:
+            return
+        known = _by_class.get(above)
+        if known is not None:
+            yield known.name
 
 
 def _defaults(cls: Any) -> dict[str, object]:

@@ -54,7 +54,8 @@ def upcaster(event_class: type | str, /, *, from_version: int) -> Callable[[_F],
     1 to 2 to 3. A version without one is read as it is: fields that the class does not have are ignored,
     missing ones take their defaults. So a field that was added or removed needs none.
 
-    `event_class` is the class or, for one that does not exist any more, the name that its data has. The
+    `event_class` is the class, and then also the classes that inherit its version, or, for one that does not
+    exist any more, the name that its data has. The
     function may give the data another `event_class`, when a class was renamed or split; the data is then of
     that class's version `schema_version`, as it says.
 
@@ -159,7 +160,7 @@ def bring_up(fields: dict[str, Any], name: str, version: int) -> tuple[BroughtUp
     passed: set[tuple[str, int]] = set()
     last: frozenset[str] = frozenset()
     while (known := _arrived(data)) is None:
-        step = upcasters.get(data.name, {}).get(data.version)
+        step = _steps_of(data.name).get(data.version)
         if step is None:
             _skip(data)
             last = frozenset()
@@ -173,6 +174,19 @@ def bring_up(fields: dict[str, Any], name: str, version: int) -> tuple[BroughtUp
             last = _apply(step, data)
     _finish(data, known, last)
     return data, known
+
+
+def _steps_of(name: str) -> dict[int, Upcaster]:
+    """Return the upcasters for data of a class, by the version that they take."""
+    known = find_by_name(name)
+    if known is None or len(known.lineage) == 1:
+        return upcasters.get(name, {})
+    return {
+        version: step
+        for heir in reversed(known.lineage)
+        for version, step in upcasters.get(heir, {}).items()
+        if version < known.version
+    }
 
 
 def _arrived(data: BroughtUp) -> KnownClass | None:
@@ -201,11 +215,11 @@ def _newer(data: BroughtUp, known: KnownClass) -> NewerSchemaVersion:
 
 def _skip(data: BroughtUp) -> None:
     """Take the data as that of the next version for which there is something to do."""
-    known = find_by_name(data.name)
-    later = [version for version in upcasters.get(data.name, ()) if version > data.version]
+    known, steps = find_by_name(data.name), _steps_of(data.name)
+    later = [version for version in steps if version > data.version]
     if known is None and not later:
         way = f", {data}" if data.steps else ""
-        takes = ", ".join(map(str, sorted(upcasters.get(data.name, ()))))
+        takes = ", ".join(map(str, sorted(steps)))
         there = f"; its upcasters take version {takes}" if takes else ""
         raise UnknownEventType(
             f"{CLASS_KEY} = {shown(data.name)}, schema_version {data.version}{way}: no such class is "
