@@ -12,6 +12,7 @@ from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
 from openoutcry.events.names import EVERYTHING, check_type_name, resembled
 from openoutcry.events.pages import Undecodable, decode_many
+from openoutcry.events.readback import first_difference
 from openoutcry.events.registry import event_type_of, fixed_event_type, register_event
 from openoutcry.events.sources import install_deriver, new_event_id, stamps
 from openoutcry.events.times import timestamp_ns
@@ -37,6 +38,7 @@ __all__ = [
     "encode",
     "encode_many",
     "event_type_of",
+    "first_difference",
     "first_of",
     "fixed_event_type",
     "install_deriver",

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 
-@lru_cache(maxsize=4096)
 def is_model(cls: Any) -> bool:
     """Return True for a class of pydantic models."""
     return (
