@@ -459,10 +459,8 @@ def _foreign_to_builtins(event: object, cls: type) -> dict[str, Any]:
     if fixed is not None:
         written["event_type"] = fixed
     written[VERSION_KEY] = known.version
-    fields = _builtins_of(event)
-    for key, value in fields.items() if is_model(cls) else ():
-        _look_at(cls, key, value, room)  # what lies within a model is seen in its dump alone
-    return {**written, **fields}
+    written.update(_builtins_of(event))
+    return written
 
 
 def _registered(cls: type) -> KnownClass:
