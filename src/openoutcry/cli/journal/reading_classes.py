@@ -107,9 +107,10 @@ def read_classes(reader: JournalReader) -> list[ClassRow]:
             _read_page(page, survey, claims, memories, needs)
     for letters in _by_page(letters_of(reader)):
         places = [letter.position for letter in letters]
-        for index, row, event in survey.add([letter.payload for letter in letters], places):
+        read = survey.add([letter.payload for letter in letters], places)
+        for letter, (row, event) in zip(letters, read, strict=True):
             if isinstance(event, Undecodable):
-                needs.setdefault(id(row), _Needs()).letters[letters[index].subscription] += 1
+                needs.setdefault(id(row), _Needs()).letters[letter.subscription] += 1
     return [_row(row, needs.get(id(row), _Needs())) for row in survey.rows]
 
 
@@ -121,9 +122,8 @@ def _read_page(
     needs: dict[int, _Needs],
 ) -> None:
     read = survey.add([entry.payload for entry in page], [entry.position for entry in page])
-    for index, row, event in read:
+    for entry, (row, event) in zip(page, read, strict=True):
         if isinstance(event, Undecodable):
-            entry = page[index]
             its = needs.setdefault(id(row), _Needs())
             its.memories.update(memory.name for memory in memories if memory.needs(entry))
             for claim in claims:
