@@ -69,7 +69,7 @@ class Survey:
     def add(
         self, payloads: Sequence[bytes], places: Sequence[int]
     ) -> list[tuple[SurveyRow, Undecodable | Any]]:
-        """Read some events, and return each with its row: the event, or an `Undecodable` that says why not."""
+        """Read some events, and return each with its row; what cannot be read is an `Undecodable`."""
         found = []
         for payload, place, event in zip(payloads, places, decode_many(payloads), strict=True):
             row = self._row_of(payload)
