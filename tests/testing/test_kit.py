@@ -218,7 +218,7 @@ def test_an_event_is_described_whatever_its_fields_do():
             raise ValueError("no words")
 
     class OddReport(Event):
-        event_type = "odd_report"
+        event_type: str = "odd_report"
         answer: Any = None
 
     event = OddReport()
