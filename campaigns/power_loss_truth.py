@@ -7,8 +7,9 @@ from typing import Final
 import msgspec
 
 from openoutcry.journals import Recovered, SqliteJournal
-from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Stored
+from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Snapshot, Stored
 
+SUBSCRIPTIONS: Final = ("risk", "execution", "audit")
 EVERYTHING: Final = 10**9
 Call = tuple[str, str, int]
 
@@ -26,6 +27,8 @@ class State(msgspec.Struct, frozen=True):
         cursors: By subscription and lane.
         letters: By id.
         next_letter: The id that the next dead letter gets.
+        snapshots: By subscription.
+        tombstones: By subscription and position.
 
     """
 
@@ -34,6 +37,8 @@ class State(msgspec.Struct, frozen=True):
     cursors: dict[tuple[str, str], CursorState] = {}
     letters: dict[int, BuriedEvent] = {}
     next_letter: int = 1
+    snapshots: dict[str, Snapshot] = {}
+    tombstones: frozenset[tuple[str, int]] = frozenset()
 
     def after(self, entries: int, changes: Changes | None) -> "State":
         """Return the state after one more commit."""
@@ -47,7 +52,30 @@ class State(msgspec.Struct, frozen=True):
             next_letter += 1
         for letter_id in changes.removed_letters:
             letters.pop(letter_id, None)
-        return State(self.floor, self.head + entries, cursors, letters, next_letter)
+        snapshots = {**self.snapshots, **{s.subscription: s for s in changes.snapshots}}
+        tombstones = self.tombstones | set(changes.tombstones)
+        head = self.head + entries
+        return State(self.floor, head, cursors, letters, next_letter, snapshots, tombstones)
+
+    def at_floor(self, floor: int) -> "State":
+        """Return the state after retention up to a position: tombstones go with their entries."""
+        kept = frozenset(one for one in self.tombstones if one[1] > floor)
+        return msgspec.structs.replace(self, floor=floor, tombstones=kept)
+
+    @property
+    def beside(self) -> tuple[object, ...]:
+        """What is saved beside the log, but for the dead letters."""
+        return self.cursors, self.snapshots, self.tombstones
+
+    def retired_most(self, past_memory: Iterable[str]) -> int:
+        """Return how far retention may go."""
+        needed = {s.subscription: s for s in self.snapshots.values() if s.is_needed}
+        for name in past_memory:
+            needed.pop(name, None)
+        floors = [cursor.floor for cursor in self.cursors.values()]
+        floors += [snapshot.floor for snapshot in needed.values()]
+        floors += [b.position - 1 for b in self.letters.values() if b.subscription in needed]
+        return max(self.floor, min(floors, default=self.head))
 
 
 class After(Enum):
@@ -120,7 +148,7 @@ class Truth:
             raise Broken(f"retention went to {floor}; {self._floor_max} is the most that it may")
         self.unknown = None
         if floor > self.state.floor:
-            self.states.append(msgspec.structs.replace(self.state, floor=floor))
+            self.states.append(self.state.at_floor(floor))
 
     def synced(self, upto: int) -> None:
         """Note that everything up to this commit is acknowledged at `disk`."""
@@ -153,7 +181,7 @@ class Truth:
         else:
             raise Broken(_how_it_differs(found, candidates))
         self._hold(journal, state, suspects=how is not After.DAMAGE)
-        self.begin(msgspec.structs.replace(state, floor=found.floor, head=found.head))
+        self.begin(msgspec.structs.replace(state.at_floor(found.floor), head=found.head))
 
     def recognise_recovered(self, journal: SqliteJournal, recovered: Recovered) -> None:
         """The same for a new file built from what was left: it may have gaps, and new ids of letters."""
@@ -169,7 +197,7 @@ class Truth:
         alike = [
             s
             for s in candidates
-            if (s.floor, s.head, s.cursors) == (found.floor, end, found.cursors)
+            if (s.floor, s.head, *s.beside) == (found.floor, end, *found.beside)
             and _without_ids(s.letters) == _without_ids(found.letters)
         ]
         if not alike or len(journal.read(0, EVERYTHING)) != recovered.entries:
@@ -185,11 +213,14 @@ class Truth:
         self.payloads = {p: data for p, data in self.payloads.items() if p <= state.head}
 
     def _is(self, found: State, state: State) -> bool:
-        if (state.head, state.cursors, state.letters) != (found.head, found.cursors, found.letters):
-            return False
-        if state is self.unknown and self._floor_max:
-            return state.floor <= found.floor <= self._floor_max
-        return state.floor == found.floor
+        if state is self.unknown and self._floor_max and found.floor <= self._floor_max:
+            state = state.at_floor(max(state.floor, found.floor))
+        return (state.floor, state.head, state.letters, *state.beside) == (
+            found.floor,
+            found.head,
+            found.letters,
+            *found.beside,
+        )
 
     def _look(self, journal: SqliteJournal) -> State:
         floor = journal.first - 1
@@ -199,7 +230,11 @@ class Truth:
             raise Broken(f"positions have holes: {[entry.position for entry in entries]}, due are {due}")
         self.look_at_entries(entries)
         cursors = {(c.subscription, c.lane): c for c in journal.cursors()}
-        return State(floor, journal.head, cursors, {b.letter_id: b for b in journal.buried()}, 0)
+        letters = {b.letter_id: b for b in journal.buried()}
+        names = [snapshot.subscription for snapshot in journal.snapshots()]
+        snapshots = {name: found for name in names if (found := journal.snapshot(name)) is not None}
+        tombstones = frozenset((name, at) for name in SUBSCRIPTIONS for at in journal.tombstones(name))
+        return State(floor, journal.head, cursors, letters, 0, snapshots, tombstones)
 
     def look_at_entries(self, entries: Iterable[Stored]) -> None:
         """See that entries are what was written at their positions."""

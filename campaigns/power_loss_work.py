@@ -6,12 +6,11 @@ from collections.abc import Callable, Generator
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
 from campaigns.power_loss_disk import SimulatedDisk
-from campaigns.power_loss_truth import Broken, Truth
+from campaigns.power_loss_truth import SUBSCRIPTIONS, Broken, Truth
 from openoutcry.errors import JournalDead, JournalFull
 from openoutcry.journals import JournalReader, SqliteJournal
-from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Suspect
+from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Snapshot, Suspect
 
-SUBSCRIPTIONS: Final = ("risk", "execution", "audit")
 LANE: Final = "normal"
 WAL_MAX_BYTES: Final = 256 * 1024
 
@@ -124,7 +123,9 @@ class Worker:
         """Bury an event, or dig one out."""
         letters = self.truth.state.letters
         if letters and self._rng.random() < 0.4:
-            self._commit([], Changes(removed_letters=[self._rng.choice(sorted(letters))]))
+            letter_id = self._rng.choice(sorted(letters))
+            dropped = [(letters[letter_id].subscription, letters[letter_id].position)]
+            self._commit([], Changes(removed_letters=[letter_id], tombstones=dropped))
         elif self.truth.payloads:
             position = max(self.truth.payloads)
             letter = BuriedEvent(
@@ -159,11 +160,10 @@ class Worker:
     def retire(self) -> None:
         """Let retention take what it may."""
         keep = self._rng.randrange(200)
-        before = self.truth.state
-        allowed = min((c.floor for c in before.cursors.values()), default=before.head)
-        self.truth.retiring(max(allowed, before.floor))
+        past_memory = [name for name in SUBSCRIPTIONS if self._rng.random() < 0.5]
+        self.truth.retiring(self.truth.state.retired_most(past_memory))
         try:
-            self._or_dead(lambda: self.journal.retire(keep_count=keep))
+            self._or_dead(lambda: self.journal.retire(keep_count=keep, past_memory=past_memory))
         except JournalFull:
             self.truth.refused()
             return
@@ -256,7 +256,21 @@ class Worker:
         self.truth.handled.update(
             (name, self.truth.payloads[n]) for n in range(1, to + 1) if n not in self.truth.gaps
         )
-        return Changes(cursors=[cursor])
+        return Changes(cursors=[cursor], snapshots=self._snapshots(cursor))
+
+    def _snapshots(self, cursor: CursorState) -> list[Snapshot]:
+        """Return the snapshot that belongs to a cursor, if one is due."""
+        if self._rng.random() < 0.5:
+            return []
+        snapshot = Snapshot(
+            subscription=cursor.subscription,
+            form="bytes",
+            is_needed=self._rng.random() < 0.7,
+            lanes={cursor.lane: (cursor.floor, cursor.settled)},
+            wall_ns=self._rng.getrandbits(40),
+            state=self._rng.randbytes(self._rng.choice((0, 30, 900, 9000))),
+        )
+        return [snapshot]
 
     def _clear(self, suspect: Suspect) -> None:
         self._commit([], Changes(cleared=[(suspect.subscription, suspect.lane, suspect.position)]))

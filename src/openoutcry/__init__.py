@@ -40,6 +40,7 @@ from openoutcry.errors import (
     NotYetAvailable,
     OpenOutcryError,
     PublishError,
+    RestoreFailed,
     RoundError,
     SignalRefused,
     SubscriptionError,
@@ -62,6 +63,7 @@ from openoutcry.journals import EventPersistence
 from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.api.inspection import Envelope
+from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.subscription import Subscription, SubscriptionStats
 from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.cursors import CursorReport
@@ -139,6 +141,7 @@ __all__ = [
     "LedgerRow",
     "LoopClosed",
     "MarketDataEvent",
+    "Memory",
     "NotAuthorised",
     "NotSubscribed",
     "NotYetAvailable",
@@ -152,6 +155,7 @@ __all__ = [
     "PublishError",
     "Receipt",
     "Releaser",
+    "RestoreFailed",
     "RetryPolicy",
     "RiskAlertEvent",
     "RollCompleteEvent",

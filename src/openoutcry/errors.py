@@ -13,6 +13,7 @@ OpenOutcryError
 │   └── SignalRefused      a signal found no room, so it has no vote
 ├── SubscriptionError      a subscription could not be made, found or changed
 │   ├── DuplicateName      the name belongs to another subscription
+│   ├── RestoreFailed      a subscription did not get its memory back
 │   └── NotSubscribed      no such subscription
 ├── RoundError             a barrier round could not be opened or found
 │   ├── DuplicateRound     a round of that id exists
@@ -101,6 +102,10 @@ class SignalRefused(PublishError):
 
 class SubscriptionError(OpenOutcryError):
     """A subscription could not be made, found or changed."""
+
+
+class RestoreFailed(SubscriptionError):
+    """A subscription did not get its memory back, so it handles nothing. The message says what is missing."""
 
 
 class DuplicateName(SubscriptionError):

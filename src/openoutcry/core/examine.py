@@ -13,12 +13,20 @@ def examine(vitals: Vitals, bounds: Bounds) -> list[Finding]:
     found = [*_unheard(vitals), *_loop(vitals, bounds), *_journal(vitals, bounds), *_kill_lane(vitals)]
     for subscription in vitals.subscriptions:
         found += examine_subscription(subscription, bounds)
-    return [*found, *_conflicts(vitals), *_letters(vitals), *_feeds(vitals), *_leases(vitals)]
+    return [
+        *found,
+        *_conflicts(vitals),
+        *_letters(vitals),
+        *_feeds(vitals),
+        *_leases(vitals),
+        *_retention(vitals),
+    ]
 
 
 def examine_subscription(s: SubscriptionVitals, bounds: Bounds) -> list[Finding]:
     """Return everything that is wrong with one subscription."""
     return [
+        *_memory(s),
         *_rest(s, bounds),
         *_errors(s, bounds),
         *_otherwise(s),
@@ -92,6 +100,37 @@ def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
         )
     elif s.still_ns > stall_ns:
         yield from _still(s, still)
+
+
+def _memory(s: SubscriptionVitals) -> Iterator[Finding]:
+    if s.not_restored:
+        yield _of(s, "memory", UNHEALTHY, f"it handles nothing: {s.not_restored}")
+    if s.save_error:
+        yield _of(
+            s,
+            "memory",
+            DEGRADED,
+            f"its state could not be saved ({s.save_error}), so the next start folds what came since; mend save",
+        )
+
+
+_HOLDS_BACK = {
+    "cursor": "has not settled them and is not subscribed; subscribe it, or give it up with `openoutcry cursors drop`",
+    "memory": "has its memory rebuilt from them; give it Memory(fold, save, load), so that a saved state does",
+    "dead letter": "has a dead letter among them, which its memory would need; redrive or drop it",
+}
+
+
+def _retention(vitals: Vitals) -> Iterator[Finding]:
+    if vitals.journal is not None and vitals.journal.held_back is not None:
+        name, why, count = vitals.journal.held_back
+        yield Finding(
+            check="retention",
+            level=DEGRADED,
+            culprit=name,
+            detail=f"{count:,} entries are kept although they are due to be deleted, since {name} "
+            f"{_HOLDS_BACK[why]}",
+        )
 
 
 def _still(s: SubscriptionVitals, still: str) -> Iterator[Finding]:

@@ -26,6 +26,8 @@ class Hold(Enum):
 
     ENDED = "ended"
     PAUSED = "paused"
+    RESTORING = "restoring"
+    NOT_RESTORED = "not restored"
     RECOVERY = "recovery"
     FAILING = "failing"
     COOLING = "cooling"
@@ -82,6 +84,22 @@ TABLE: Final[dict[Hold, Row]] = {  # the words in the order of their precedence
         lifted_by="the operator: `resume`",
         word="paused",
         meaning="It waits for `resume`.",
+    ),
+    Hold.NOT_RESTORED: Row(
+        begins=Begins.NONE,
+        reads=False,
+        set_by="the journal, when the subscription did not get its memory back",
+        lifted_by="",
+        word="not restored",
+        meaning="What it has handled cannot be folded; mend that and start again, or say on_missing='warn'.",
+    ),
+    Hold.RESTORING: Row(
+        begins=Begins.NONE,
+        reads=False,
+        set_by="the journal, when a subscription with a memory is made",
+        lifted_by="the journal, when it has its memory",
+        word="restoring",
+        meaning="It gets its memory back before it handles anything.",
     ),
     Hold.RECOVERY: Row(
         begins=Begins.NONE,

@@ -84,6 +84,8 @@ class SubscriptionVitals:
         recovering: Whether the recovery ladder is at work.
         unproven: Whether it has work, and has handled nothing since the last step of recovery.
         tried: What recovery has done so far.
+        not_restored: Why it has not got its memory back; empty if it has, or has none.
+        save_error: Why its state could not be saved; empty if it could.
         otherwise: How many of its dead letters are there because its handler decided otherwise.
 
     """
@@ -114,6 +116,8 @@ class SubscriptionVitals:
     recovering: bool = False
     unproven: bool = False
     tried: tuple[str, ...] = ()
+    not_restored: str = ""
+    save_error: str = ""
     otherwise: int = 0
 
 
@@ -145,6 +149,8 @@ class JournalVitals:
         state: `ok`, `full` (no room on the disk), `locked`, `damaged` or `dead`.
         error: What went wrong, as text.
         oldest_ns: How long the oldest event has waited for its commit; 0 if none waits.
+        held_back: What keeps retention from going on, if anything that is to go waits for it: (name, why,
+            how many entries).
         recovering: Whether recovery is at work on it.
         tried: What recovery has done so far.
 
@@ -153,6 +159,7 @@ class JournalVitals:
     state: str = "ok"
     error: str = ""
     oldest_ns: int = 0
+    held_back: tuple[str, str, int] | None = None
     recovering: bool = False
     tried: tuple[str, ...] = ()
 

@@ -11,6 +11,7 @@ from openoutcry.events.derived import Derivation, derived_id
 from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
 from openoutcry.events.names import EVERYTHING, check_type_name, resembled
+from openoutcry.events.readback import first_difference
 from openoutcry.events.registry import event_type_of, fixed_event_type, register_event
 from openoutcry.events.sources import install_deriver, new_event_id, stamps
 from openoutcry.events.times import timestamp_ns
@@ -34,6 +35,7 @@ __all__ = [
     "encode",
     "encode_many",
     "event_type_of",
+    "first_difference",
     "fixed_event_type",
     "install_deriver",
     "new_event_id",

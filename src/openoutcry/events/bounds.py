@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 from openoutcry.events.foreign import shown
@@ -148,16 +149,21 @@ def _parts(value: Any) -> Iterator[tuple[object, object]]:
         for index, inner in enumerate(value):
             yield ("[]", index), inner
     else:
-        for name in _fields_of(type(value)):
+        kind: Any = type(value)
+        for name in fields_of(kind):
             yield (".", name), getattr(value, name, None)
 
 
-def _fields_of(cls: Any) -> tuple[str, ...]:
+@lru_cache(maxsize=4096)
+def fields_of(cls: Any) -> tuple[str, ...]:
+    """Return the names of the declared fields of a struct, a dataclass, an attrs or a pydantic class."""
     if hasattr(cls, "__struct_fields__"):
         names: tuple[str, ...] = cls.__struct_fields__
         return names
     if dataclasses.is_dataclass(cls):
         return tuple(field.name for field in dataclasses.fields(cls))
+    if hasattr(cls, "__pydantic_validator__"):
+        return tuple(cls.model_fields)
     return tuple(field.name for field in getattr(cls, "__attrs_attrs__", ()))
 
 

@@ -1,7 +1,7 @@
 """The journal in memory: for tests and simulations, behaving like the others, with nothing on a disk."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 
 import msgspec
@@ -9,6 +9,7 @@ import msgspec
 from openoutcry.core.halts import Halt
 from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.events.sources import new_name
+from openoutcry.journals.holders import allowed_upto, holders
 from openoutcry.journals.log import take_backwards, take_forwards
 from openoutcry.journals.rows import LANES, NORMAL, same_event
 from openoutcry.ports import (
@@ -19,7 +20,9 @@ from openoutcry.ports import (
     Duplicate,
     Entry,
     Filter,
+    Holder,
     Level,
+    Snapshot,
     Stored,
     Suspect,
     Written,
@@ -94,6 +97,8 @@ class MemoryJournal:
         self._last_letter_id = 0
         self._suspects: dict[tuple[str, str, int], Suspect] = {}
         self._halts: dict[tuple[str, str], Halt] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._tombstones: dict[str, set[int]] = {}
         self._closed = False
 
     def reopened(self) -> "MemoryJournal":
@@ -104,6 +109,8 @@ class MemoryJournal:
         again._cursors, again._letters = dict(self._cursors), dict(self._letters)
         again._last_letter_id = self._last_letter_id
         again._suspects, again._halts = dict(self._suspects), dict(self._halts)
+        again._snapshots = dict(self._snapshots)
+        again._tombstones = {name: set(places) for name, places in self._tombstones.items()}
         for name, lane, position in self.marks.in_flight():
             known = again._suspects.get((name, lane, position))
             crashes = 1 if known is None else known.crashes + 1
@@ -159,6 +166,22 @@ class MemoryJournal:
             self._halts.pop(place, None)
         for halt in changes.halts:
             self._halts[halt.scope, halt.event_id] = halt
+        self._save_memories(changes)
+
+    def _save_memories(self, changes: Changes) -> None:
+        for old, new in changes.renamed:
+            found, places = self._snapshots.pop(old, None), self._tombstones.pop(old, set())
+            self._snapshots.pop(new, None)
+            self._tombstones[new] = places
+            if found is not None:
+                self._snapshots[new] = msgspec.structs.replace(found, subscription=new)
+        for name in changes.forgotten:
+            self._snapshots.pop(name, None)
+            self._tombstones.pop(name, None)
+        for snapshot in changes.snapshots:
+            self._snapshots[snapshot.subscription] = snapshot
+        for name, position in changes.tombstones:
+            self._tombstones.setdefault(name, set()).add(position)
 
     def sync(self) -> int:
         """Let `synced` follow the head."""
@@ -220,6 +243,32 @@ class MemoryJournal:
         """Return the active kill switches."""
         return [halt for _, halt in sorted(self._halts.items())]
 
+    def snapshot(self, subscription: str) -> Snapshot | None:
+        """Return where the memory of a subscription begins, or None if that was never written."""
+        return self._snapshots.get(subscription)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return all of these by subscription, without their states."""
+        found = (snapshot for _, snapshot in sorted(self._snapshots.items()))
+        return [msgspec.structs.replace(snapshot, state=b"") for snapshot in found]
+
+    def snapshot_sizes(self) -> dict[str, int]:
+        """Return how many bytes the states have, by subscription."""
+        return {name: len(snapshot.state) for name, snapshot in sorted(self._snapshots.items())}
+
+    def tombstones(self, subscription: str) -> list[int]:
+        """Return the positions that a subscription has settled and will never handle."""
+        return sorted(self._tombstones.get(subscription, ()))
+
+    def held_by(self) -> list[Holder]:
+        """Return what keeps retention from going on, the lowest position first."""
+        letters: dict[str, int] = {}
+        for letter in self._letters.values():
+            if letter.position > 0:
+                name = letter.subscription
+                letters[name] = min(letter.position, letters.get(name, letter.position))
+        return holders(self._cursors.values(), self._snapshots.values(), letters)
+
     def retire(
         self,
         *,
@@ -227,12 +276,11 @@ class MemoryJournal:
         keep_count: int | None = None,
         keep_bytes: int | None = None,
         past_cursors: bool = False,
+        past_memory: Collection[str] = (),
     ) -> int:
         """Forget old batches, and return how many entries they had. Bytes are those of the events."""
         self._check_open()
-        allowed = self.head
-        if not past_cursors:
-            allowed = min((cursor.floor for cursor in self._cursors.values()), default=self.head)
+        allowed = allowed_upto(self.held_by(), self.head, past_cursors=past_cursors, past_memory=past_memory)
         retired = 0
         sizes = self._sizes() if keep_bytes is not None else iter(())
         for batch in list(self._batches):
@@ -248,6 +296,8 @@ class MemoryJournal:
             self.first = last + 1
             retired += len(batch)
         kept = self.first
+        for name, places in self._tombstones.items():
+            self._tombstones[name] = {place for place in places if place >= kept}
         self._places = {i: stored for i, stored in self._places.items() if stored.position >= kept}
         return retired
 

@@ -7,14 +7,14 @@ from typing import Self
 
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal
-from openoutcry.journals import saved, schema
+from openoutcry.journals import retention, saved, schema, snapshots
 from openoutcry.journals.engines import Connection, EngineName, connect
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import chain_of
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.rows import Chain
 from openoutcry.journals.verifying import Anchor, Progress, Verified, verify
-from openoutcry.ports import BuriedEvent, CursorState, Filter, Stored, Suspect
+from openoutcry.ports import BuriedEvent, CursorState, Filter, Holder, Snapshot, Stored, Suspect
 
 
 class JournalReader:
@@ -108,6 +108,30 @@ class JournalReader:
     def halts(self) -> list[Halt]:
         """Return the active kill switches."""
         return saved.halts(self._db, self._chain)
+
+    def snapshot(self, subscription: str) -> Snapshot | None:
+        """Return where the memory of a subscription begins, or None if that was never written.
+
+        Raises `JournalCorrupt` if it is damaged, or may be one that is damaged.
+        """
+        return snapshots.snapshot(self._db, self._chain, subscription)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return all of these by subscription, without their states; raises `JournalCorrupt` at damage."""
+        return snapshots.snapshots(self._db, self._chain)
+
+    def snapshot_sizes(self) -> dict[str, int]:
+        """Return how many bytes the states have, by subscription."""
+        return snapshots.sizes(self._db, self._chain)
+
+    def tombstones(self, subscription: str) -> list[int]:
+        """Return the positions that a subscription has settled and will never handle, ascending."""
+        snapshots.check_tombstones(self._db, self._chain)
+        return snapshots.tombstones(self._db, self._chain, subscription)
+
+    def held_by(self) -> list[Holder]:
+        """Return what keeps retention from going on, the lowest position first."""
+        return retention.held_by(self._db, self._chain)
 
     def verify(self, progress: Progress | None = None, anchor: Anchor | None = None) -> Verified:
         """Hold everything against its checksums; with `anchor`, also against a head kept elsewhere.

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
+from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull
 from openoutcry.journals import saved, schema
 from openoutcry.journals.engines import Connection, EngineName, connect, is_full
@@ -17,6 +18,8 @@ from openoutcry.journals.marks import WRITTEN, MarksFile
 from openoutcry.journals.opening import Opened, chain_of, open_file, sync_folder
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.rows import Chain, Row, is_urgent
+from openoutcry.journals.salvaging import Salvage
+from openoutcry.journals.sealing import rows_judged
 from openoutcry.journals.verifying import Progress, judge
 from openoutcry.ports import BuriedEvent, Changes, CursorState
 
@@ -31,7 +34,8 @@ class Recovered(msgspec.Struct, frozen=True):
         path: The new file.
         entries: Entries copied, each at the position that it had.
         lost: Stretches of positions that could not be, as (first, last): they stay empty in the new file.
-        beside: What was lost of cursors, dead letters, the origin and the rest beside the log, in words.
+        beside: What was lost of cursors, dead letters, agents' memory, the origin and the rest beside the
+            log, in words. A subscription whose memory is lost has a snapshot of the form `lost`.
 
     """
 
@@ -183,17 +187,19 @@ def _build(
 def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left) -> tuple[str, ...]:
     """Copy entries, then what stands beside them; return what was lost of that, in words."""
     cursors, letters, lost = _saved(log, chain)
-    rows, lost_rows = _sealed(log, chain)
+    halts, lost_halts = _halts(log, chain)
+    names = {cursor.subscription for cursor in cursors} | {letter.subscription for letter in letters}
+    tables = " and ".join(what.partition(":")[0] for what in lost)
+    memories = Salvage(log.db, chain, names, is_known=not lost, lost_tables=tables)
     copier.forwards(log)
     # no position may be given a second time to another entry: a cursor would take it for settled
-    copier.backwards(log, max(left.reached, *map(_furthest, cursors), 0))
+    copier.backwards(log, max(left.reached, memories.reached, *map(_furthest, cursors), 0))
     opened.db.run("BEGIN IMMEDIATE")
     opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
-    saved.save(opened.db, Changes(cursors=cursors, buried=letters), chain)
-    for table, some in rows.items():
-        marks = ", ".join("?" * len(some[0])) if some else ""
-        if some:
-            opened.db.run_many(f"INSERT INTO {table} VALUES({marks})", some)
+    changes = Changes(cursors=cursors, buried=letters, halts=halts, tombstones=memories.tombstones)
+    saved.save(opened.db, changes, chain)
+    for snapshot in memories.take():
+        saved.save(opened.db, Changes(snapshots=[snapshot]), chain)
     with suppress(JournalError, log.db.error):
         saved.keep_last_letter_id(opened.db, saved.last_letter_id(log.db))
     with suppress(log.db.error):
@@ -202,7 +208,7 @@ def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left
     saved.accuse(opened.db, left.in_flight)
     opened.db.run("COMMIT")
     opened.marks.cells[WRITTEN] = copier.at
-    return lost + lost_rows
+    return lost + lost_halts + tuple(memories.lost)
 
 
 def _furthest(cursor: CursorState) -> int:
@@ -318,18 +324,16 @@ def _saved(log: Log, chain: Chain) -> tuple[list[CursorState], list[BuriedEvent]
     return cursors, letters, tuple(lost)
 
 
-def _sealed(log: Log, chain: Chain) -> tuple[dict[str, list[tuple[Any, ...]]], tuple[str, ...]]:
-    """Return the rows to carry over, by table, and what was lost of them, in words."""
-    found: dict[str, list[tuple[Any, ...]]] = {}
+def _halts(log: Log, chain: Chain) -> tuple[list[Halt], tuple[str, ...]]:
+    """Return the active kill switches to carry over, and what was lost of them, in words."""
+    found: list[Halt] = []
     lost: list[str] = []
-    for table in schema.CARRIED:
-        rows = found[table] = list[tuple[Any, ...]]()
-        try:
-            for row, is_whole in saved.rows_judged(log.db, chain, table):
-                if is_whole:
-                    rows.append(row)
-                else:
-                    lost.append(f"{table}: the row {row[:2]!r} is damaged")
-        except (JournalError, ValueError, log.db.error) as problem:
-            lost.append(f"{table}: {problem}")
+    try:
+        for row, is_whole in rows_judged(log.db, chain, "halts"):
+            if is_whole:
+                found.append(saved.halt_of(row))
+            else:
+                lost.append(f"halts: the row {row[:2]!r} is damaged")
+    except (JournalError, ValueError, log.db.error) as problem:
+        lost.append(f"halts: {problem}")
     return found, tuple(lost)

@@ -1,17 +1,19 @@
 """Retention: which old batches may go, and taking them out."""
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from openoutcry.journals import schema
+from openoutcry.journals import saved, schema, snapshots
 from openoutcry.journals.engines import Connection
+from openoutcry.journals.holders import holders
 from openoutcry.journals.rows import Chain
-from openoutcry.ports import CursorState
+from openoutcry.journals.sealing import rows_of
+from openoutcry.ports import Holder
 
 PAGE_BYTES: Final = 4096
 BATCHES_PER_CALL: Final = 64
 _OVERSIZE_BATCHES: Final = 8
 _OLDEST: Final = "SELECT first + count - 1, last_ns, checksum FROM batches ORDER BY first LIMIT ?"
+_FIRST_LETTER: Final = "SELECT min(position) FROM dead_letters WHERE subscription = ? AND position > 0"
 
 
 class Wish(NamedTuple):
@@ -20,7 +22,6 @@ class Wish(NamedTuple):
     older_than_ns: int | None
     keep_count: int | None
     keep_bytes: int | None
-    past_cursors: bool
 
 
 class Last(NamedTuple):
@@ -30,9 +31,23 @@ class Last(NamedTuple):
     checksum: bytes
 
 
-def choose(db: Connection, wish: Wish, head: int, cursors: Sequence[CursorState]) -> Last | None:
-    """Return the last of the oldest batches that may go in one piece of work, or None."""
-    allowed = head if wish.past_cursors else min((cursor.floor for cursor in cursors), default=head)
+def held_by(db: Connection, chain: Chain | None) -> list[Holder]:
+    """Return what keeps retention from going on, the lowest position first. The states are not read."""
+    found = snapshots.snapshots(db, chain)
+    letters = {
+        name: position
+        for name in (one.subscription for one in found if one.is_needed)
+        for (position,) in rows_of(db, _FIRST_LETTER, (name,))
+        if position is not None
+    }
+    return holders(saved.cursors(db, chain), found, letters)
+
+
+def choose(db: Connection, wish: Wish, head: int, allowed: int) -> Last | None:
+    """Return the last of the oldest batches that may go in one piece of work, or None.
+
+    None goes that has positions above `allowed`.
+    """
     too_big = wish.keep_bytes is not None and used_bytes(db) > wish.keep_bytes
     chosen = None
     for number, (last, last_ns, checksum) in enumerate(db.rows(_OLDEST, (BATCHES_PER_CALL,))):
@@ -52,6 +67,7 @@ def carry_out(db: Connection, last: Last, chain: Chain) -> None:
     db.run("BEGIN IMMEDIATE")
     db.run("DELETE FROM batches WHERE first <= ?", (last.position,))
     db.run("DELETE FROM gaps WHERE last <= ?", (last.position,))
+    snapshots.retire(db, last.position)
     for key, value in (("floor", str(last.position)), ("floor_checksum", last.checksum.hex())):
         db.run(schema.SAVE_META, schema.setting(key, value, chain))
     db.run("COMMIT")

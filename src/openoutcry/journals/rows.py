@@ -91,9 +91,9 @@ class Chain:
         digest.update(data)
         return digest.digest()
 
-    def seal(self, text: str) -> bytes:
+    def seal(self, text: str | bytes) -> bytes:
         """Return the checksum of something that stands by itself: a cursor, a dead letter, a setting."""
-        data = text.encode("utf-8", "surrogatepass")
+        data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
         if self._key is None:
             return zlib.crc32(data).to_bytes(4, "big")
         return hashlib.blake2b(data, digest_size=32, key=self._key).digest()

@@ -1,17 +1,18 @@
-"""What is saved beside the log: cursors, dead letters, suspects, active kill switches.
+"""What is saved beside the log: cursors, dead letters, suspects, active kill switches; and the commit.
 
 Each row has a checksum of its own, but for suspects, which a wrong bit can only make too many or too few.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from openoutcry.core.halts import Halt
-from openoutcry.errors import JournalCorrupt, JournalError
-from openoutcry.journals import schema
-from openoutcry.journals.engines import Connection, is_corrupt
+from openoutcry.errors import JournalCorrupt
+from openoutcry.journals import schema, snapshots
+from openoutcry.journals.engines import Connection
 from openoutcry.journals.rows import Chain, Row
+from openoutcry.journals.sealing import rows_of, rows_sealed, sealed, storable
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
 
 _SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"
@@ -67,6 +68,7 @@ def save(db: Connection, changes: Changes, chain: Chain) -> None:
         db.run_many(_RELEASE, changes.released)
     if changes.halts:
         db.run_many(_HALT, [_halt_row(halt, chain) for halt in changes.halts])
+    snapshots.save(db, changes, chain)
 
 
 def accuse(db: Connection, calls: Iterable[tuple[str, str, int]]) -> None:
@@ -86,40 +88,14 @@ def _cursor_row(cursor: CursorState, chain: Chain) -> tuple[Any, ...]:
 
 
 def _letter_row(letter: BuriedEvent, chain: Chain) -> tuple[Any, ...]:
-    texts = (letter.reason, _storable(letter.error), _storable(letter.traceback))
+    texts = (letter.reason, storable(letter.error), storable(letter.traceback))
     values = (letter.subscription, letter.lane, letter.position, *texts, letter.attempts, letter.wall_ns)
     return *values, letter.payload, chain.seal(json.dumps([*values, letter.payload.decode()]))
 
 
 def _halt_row(halt: Halt, chain: Chain) -> tuple[Any, ...]:
-    texts = (_storable(text) for text in (halt.scope, halt.event_id, halt.by, halt.reason))
+    texts = (storable(text) for text in (halt.scope, halt.event_id, halt.by, halt.reason))
     return sealed((*texts, halt.since_ns, halt.count), chain)
-
-
-def sealed(values: Sequence[Any], chain: Chain) -> tuple[Any, ...]:
-    """Return values with their checksum: a row of the tables in `schema.SEALED`."""
-    return *values, chain.seal(_as_text(values))
-
-
-def _as_text(values: Sequence[Any]) -> str:
-    return json.dumps([value.hex() if isinstance(value, bytes) else value for value in values])
-
-
-def _storable(text: str) -> str:
-    """Return text that SQLite takes: an error may quote half a surrogate pair."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def rows_of(db: Connection, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
-    """Yield rows, turning what SQLite says of damage into `JournalCorrupt`."""
-    try:
-        yield from db.rows(sql, values)
-    except db.error as problem:
-        if is_corrupt(problem):
-            raise JournalCorrupt(
-                f"what is saved beside the log is damaged ({problem}); go on in a new file with recover_into"
-            ) from problem
-        raise JournalError(f"the journal cannot be read: {problem}; try again") from problem
 
 
 def _holds(chain: Chain, values: list[Any], checksum: Any) -> bool:
@@ -204,28 +180,10 @@ def suspects(db: Connection) -> list[Suspect]:
 
 def halts(db: Connection, chain: Chain | None) -> list[Halt]:
     """Return the active kill switches; with a chain, raise `JournalCorrupt` at a damaged one."""
-    found = []
-    for *values, _ in rows_sealed(db, chain, "halts"):
-        scope, event_id, by, reason, since_ns, count = values
-        found.append(
-            Halt(scope=scope, event_id=event_id, by=by, reason=reason, since_ns=since_ns, count=count)
-        )
-    return found
+    return [halt_of(row) for row in rows_sealed(db, chain, "halts")]
 
 
-def rows_sealed(db: Connection, chain: Chain | None, table: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a table in `schema.SEALED`; with a chain, raise `JournalCorrupt` at a damaged one."""
-    for row, is_whole in rows_judged(db, chain, table):
-        if not is_whole:
-            raise JournalCorrupt(
-                f"a row of {table} ({row[0]!r}) is damaged; go on in a new file with recover_into"
-            )
-        yield row
-
-
-def rows_judged(db: Connection, chain: Chain | None, table: str) -> Iterator[tuple[tuple[Any, ...], bool]]:
-    """Yield the rows of a table in `schema.SEALED`, each with whether it is what was saved."""
-    assert table in schema.SEALED, "a table with checksums by row"
-    for *values, checksum in rows_of(db, f"SELECT * FROM {table}"):  # noqa: S608 - one of our own names
-        is_whole = chain is None or (isinstance(checksum, bytes) and chain.seal(_as_text(values)) == checksum)
-        yield (*values, checksum), is_whole
+def halt_of(row: Sequence[Any]) -> Halt:
+    """Return what a row of the active kill switches says."""
+    scope, event_id, by, reason, since_ns, count, _ = row
+    return Halt(scope=scope, event_id=event_id, by=by, reason=reason, since_ns=since_ns, count=count)

@@ -34,15 +34,17 @@ BESIDE: Final = (
         name TEXT PRIMARY KEY, serial INTEGER NOT NULL, count INTEGER NOT NULL, digest BLOB NOT NULL, checksum
         BLOB NOT NULL) WITHOUT ROWID""",
 )
-"""The tables of version 3. Every row ends with a checksum of its own, of its values as JSON (bytes in hex).
+"""The tables of version 3. Every row ends with a checksum of its own, of its values as JSON (see `sealing`).
 
-Only `halts` is written yet; what the others are for is in docs/journal.md. They are here so that a file is
-brought up to date once.
+`seals` is not written yet; what it is for is in docs/journal.md. It is here so that a file is brought up to
+date once.
 """
+LETTERS_BY_POSITION: Final = (
+    "CREATE INDEX IF NOT EXISTS dead_letters_by_position ON dead_letters(subscription, position)"
+)
+"""So that retention finds the first dead letter of a subscription, however many there are."""
 SEALED: Final = ("halts", "tombstones", "snapshots", "seals")
 """The tables of `BESIDE`, by name."""
-CARRIED: Final = ("halts", "tombstones", "snapshots")
-"""Those that a recovery carries over. A seal is over a table as it stands: the new file makes its own."""
 
 _TABLES: Final = (
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL) WITHOUT ROWID",
@@ -60,6 +62,7 @@ _TABLES: Final = (
         subscription TEXT NOT NULL, lane TEXT NOT NULL, position INTEGER NOT NULL, crashes INTEGER NOT NULL,
         PRIMARY KEY(subscription, lane, position)) WITHOUT ROWID""",
     "CREATE TABLE gaps(first INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
+    LETTERS_BY_POSITION,
     *BESIDE,
 )
 _COLUMNS_BESIDE: Final = {

@@ -10,7 +10,7 @@ for elsewhere.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +18,10 @@ from typing import Final, NoReturn, Self
 
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
-from openoutcry.journals import forks, reading, retention, saved, schema
+from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
 from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
 from openoutcry.journals.engines import EngineName, is_busy, is_full
+from openoutcry.journals.holders import allowed_upto
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import SYNCED, WRITTEN
 from openoutcry.journals.opening import identities, leave_alone, open_file
@@ -37,7 +38,9 @@ from openoutcry.ports import (
     DiskTask,
     Entry,
     Filter,
+    Holder,
     Level,
+    Snapshot,
     Stored,
     Suspect,
     Written,
@@ -108,6 +111,7 @@ class SqliteJournal:
         self._wal_max_bytes = wal_max_bytes
         self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems))
         self._barred: JournalError | None = None
+        self._has_whole_tombstones = False
         self._closed = False
         with refusals_of(self.path):
             self.places = identities(self.path)
@@ -331,6 +335,35 @@ class SqliteJournal:
         """Return the active kill switches. Raises `JournalCorrupt` when one is not what was saved."""
         return saved.halts(self._db, self._chain)
 
+    def snapshot(self, subscription: str) -> Snapshot | None:
+        """Return where the memory of a subscription begins, or None if that was never written.
+
+        Raises `JournalCorrupt` if it is damaged, or may be one that is damaged.
+        """
+        return snapshots.snapshot(self._db, self._chain, subscription)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return all of these by subscription, without their states; raises `JournalCorrupt` at damage."""
+        return snapshots.snapshots(self._db, self._chain)
+
+    def snapshot_sizes(self) -> dict[str, int]:
+        """Return how many bytes the states have, by subscription."""
+        return snapshots.sizes(self._db, self._chain)
+
+    def tombstones(self, subscription: str) -> list[int]:
+        """Return the positions that a subscription has settled and will never handle, ascending.
+
+        The first call looks at those of all: raises `JournalCorrupt` if one is damaged, whose name may be.
+        """
+        if not self._has_whole_tombstones:
+            snapshots.check_tombstones(self._db, self._chain)
+            self._has_whole_tombstones = True
+        return snapshots.tombstones(self._db, self._chain, subscription)
+
+    def held_by(self) -> list[Holder]:
+        """Return what keeps retention from going on, the lowest position first."""
+        return retention.held_by(self._db, self._chain)
+
     @property
     def anchor(self) -> Anchor:
         """The head of the chain; kept elsewhere, it proves to `verify` that nothing before it was changed."""
@@ -349,6 +382,7 @@ class SqliteJournal:
         keep_count: int | None = None,
         keep_bytes: int | None = None,
         past_cursors: bool = False,
+        past_memory: Collection[str] = (),
     ) -> int:
         """Forget old batches, some per call, and return how many entries they had; 0 at the end.
 
@@ -356,8 +390,9 @@ class SqliteJournal:
         """
         if self._barred is not None:
             raise self._barred
-        wish = retention.Wish(older_than_ns, keep_count, keep_bytes, past_cursors)
-        last = retention.choose(self._db, wish, self.head, self.cursors())
+        wish = retention.Wish(older_than_ns, keep_count, keep_bytes)
+        allowed = allowed_upto(self.held_by(), self.head, past_cursors=past_cursors, past_memory=past_memory)
+        last = retention.choose(self._db, wish, self.head, allowed)
         if last is None:
             return 0
         try:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from openoutcry.errors import JournalCorrupt
-from openoutcry.journals import saved, schema
+from openoutcry.journals import saved, schema, sealing
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.log import Log
 from openoutcry.journals.rows import NORMAL, UNKNOWN, Chain, Row, unpack
@@ -70,7 +70,7 @@ def gaps_of(db: Connection) -> dict[int, int]:
     Raises `JournalCorrupt` where the table is damaged.
     """
     gaps: dict[int, int] = {}
-    for first, last in saved.rows_of(db, "SELECT first, last FROM gaps"):
+    for first, last in sealing.rows_of(db, "SELECT first, last FROM gaps"):
         if type(first) is not int or type(last) is not int:
             raise JournalCorrupt("the list of gaps is damaged; go on in a new file with recover_into")
         gaps[first] = last
@@ -150,7 +150,7 @@ def _saved(log: Log, chain: Chain) -> Iterator[Problem]:
         saved.cursors(log.db, chain)
         saved.letters(log.db, chain, None)
         for table in schema.SEALED:
-            for _ in saved.rows_sealed(log.db, chain, table):
+            for _ in sealing.rows_sealed(log.db, chain, table):
                 pass
         for (said,) in log.db.rows("PRAGMA quick_check(10)"):
             if said != "ok":

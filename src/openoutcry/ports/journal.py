@@ -3,7 +3,7 @@
 `Journal` is all that a bus needs. `FileJournal` adds what a journal in a file needs done beside its writes.
 """
 
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Collection, MutableSequence, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +14,8 @@ from openoutcry.ports.records import (
     CursorState,
     Entry,
     Filter,
+    Holder,
+    Snapshot,
     Stored,
     Suspect,
     Written,
@@ -143,6 +145,25 @@ class Journal(Protocol):
         """Return the active kill switches by scope and id. Retention does not touch them."""
         ...
 
+    def snapshot(self, subscription: str) -> Snapshot | None:
+        """Return where the memory of a subscription begins, or None if that was never written.
+
+        Raises `JournalCorrupt` if it is damaged.
+        """
+        ...
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return all of these by subscription, without their states: these may be large, and are not read."""
+        ...
+
+    def snapshot_sizes(self) -> dict[str, int]:
+        """Return how many bytes the states have, by subscription."""
+        ...
+
+    def tombstones(self, subscription: str) -> list[int]:
+        """Return the positions that a subscription has settled and will never handle, ascending."""
+        ...
+
     def retire(
         self,
         *,
@@ -150,12 +171,18 @@ class Journal(Protocol):
         keep_count: int | None = None,
         keep_bytes: int | None = None,
         past_cursors: bool = False,
+        past_memory: Collection[str] = (),
     ) -> int:
         """Forget old entries in whole batches, and return how many; a bounded piece per call, 0 at the end.
 
         What was admitted before `older_than_ns` is retired, and what is more than `keep_count` entries or
-        `keep_bytes` bytes. No entry that a cursor has not settled is retired, unless `past_cursors`.
+        `keep_bytes` bytes. No entry that a cursor has not settled is retired, unless `past_cursors`; and none
+        that the memory of a subscription is rebuilt from, unless its name is in `past_memory`.
         """
+        ...
+
+    def held_by(self) -> list[Holder]:
+        """Return what keeps retention from going on, the lowest position first; one per name and reason."""
         ...
 
     def close(self) -> None:

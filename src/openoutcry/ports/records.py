@@ -226,6 +226,74 @@ class BuriedEvent(msgspec.Struct, frozen=True, kw_only=True):
         return found if isinstance(found, str) else ""
 
 
+Places = dict[str, tuple[int, tuple[tuple[int, int], ...]]]
+"""What of each lane is settled: a floor, and the stretches settled above it, as (first, last), ascending."""
+
+
+class Era(msgspec.Struct, frozen=True):
+    """A time in which a subscription took the same event types.
+
+    Attributes:
+        takes: The types; `*` where that depended on the event.
+        upto: What was settled when it ended.
+
+    """
+
+    takes: tuple[str, ...]
+    upto: Places
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the memory of a subscription begins: with a state, or with nothing.
+
+    What it has handled since is what is settled now and was not then, in the types that it took at the time,
+    without its dead letters and tombstones.
+
+    Attributes:
+        subscription: The subscription's name.
+        form: How the state is written: `bytes`, `json`, or `none`, which is no state. `lost`: there was one,
+            which was damaged, or so was something else that the memory is rebuilt from; a recovery of the
+            journal writes it, so that no smaller memory is taken for the whole.
+        is_needed: Whether the memory is rebuilt from the log, so that retention must not pass `lanes`.
+        lanes: What was settled then.
+        open: What was settled then and not handled, as stretches: the positions of dead letters.
+        eras: The times since then in which it took other types than now, oldest first.
+        wall_ns: When it was written, in nanoseconds since 1970.
+        state: The state.
+
+    """
+
+    subscription: str
+    form: str
+    is_needed: bool
+    lanes: Places
+    open: tuple[tuple[int, int], ...] = ()
+    eras: tuple[Era, ...] = ()
+    wall_ns: int = 0
+    state: bytes = b""
+
+    @property
+    def floor(self) -> int:
+        """Every position up to here was settled, in every lane."""
+        return min((floor for floor, _ in self.lanes.values()), default=0)
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """What keeps retention from going on.
+
+    Attributes:
+        subscription: The subscription's name.
+        why: `cursor` (it has not settled what follows), `memory` (its memory is rebuilt from what follows),
+            or `dead letter` (its memory would lack that event if it is handled yet).
+        position: Nothing after this position may go.
+
+    """
+
+    subscription: str
+    why: str
+    position: int
+
+
 class Suspect(msgspec.Struct, frozen=True):
     """An event that was being handled when the process died, and may be why.
 
@@ -254,6 +322,11 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
         cleared: Suspects that are settled or buried, as (subscription, lane, position).
         halts: Active kill switches, each in place of the one of the same scope and id.
         released: Kill switches that are active no more, as (scope, event id).
+        renamed: Subscriptions whose snapshot and tombstones go to another name, in place of what that has, as
+            (old, new).
+        forgotten: Subscriptions whose snapshot and tombstones go; before those that are new.
+        snapshots: New snapshots, each in place of the one of the same subscription.
+        tombstones: What was settled and will never be handled, as (subscription, position).
 
     """
 
@@ -264,6 +337,10 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     cleared: Sequence[tuple[str, str, int]] = ()
     halts: Sequence[Halt] = ()
     released: Sequence[tuple[str, str]] = ()
+    renamed: Sequence[tuple[str, str]] = ()
+    forgotten: Sequence[str] = ()
+    snapshots: Sequence[Snapshot] = ()
+    tombstones: Sequence[tuple[str, int]] = ()
 
 
 class Duplicate(msgspec.Struct, frozen=True):

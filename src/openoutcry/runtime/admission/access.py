@@ -33,11 +33,11 @@ class Access:
         return phase if phase in _CLOSED else ""
 
     def check_effects(self) -> None:
-        """Raise `PublishError` inside of what restores an agent's memory, and in the tasks that it spawns."""
+        """Raise `PublishError` inside of what restores or saves an agent's memory, and in tasks that it spawns."""
         state = restoring.get()
         if state is not None and not state.is_over:
             raise PublishError(
-                f"{state.name} published while its memory was being restored, which must have no effects; "
+                f"{state.name} published while its memory was being {state.what}, which must have no effects; "
                 "publish from a handler"
             )
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.config import BusConfig, check_number
-from openoutcry.errors import BusClosed, JournalError, OpenOutcryError
+from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, RestoreFailed
 from openoutcry.journals import Recovered
 from openoutcry.ports import Clock, FileJournal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
@@ -29,6 +29,7 @@ from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
+from openoutcry.runtime.health.readings import lag_of
 from openoutcry.runtime.rounds.rounds import Rounds
 
 log = logging.getLogger("openoutcry")
@@ -109,6 +110,8 @@ class Lifecycle:
             if self._is_called_by_handler():
                 raise BusClosed("the bus is stopping, and a handler cannot wait for that; start it outside")
             await asyncio.shield(self._stopping)
+        if self._starting is not None and self.state == "running":
+            await _end_of(self._starting, "the bus was stopped before it had started")
         if self.state in ("running", "stopping"):
             return
         ownership.claim(loop, "start")
@@ -185,15 +188,15 @@ class Lifecycle:
         return await self._slot.open().count_unsettled()
 
     async def _start_durable(self) -> None:
-        """Have the agents restore their state, then start."""
+        """Start, and wait until the agents have their memory back: nobody else waits for that."""
         current.set(None)
         if self._recovering is not None:
             await asyncio.wait([self._recovering])
         store = self._slot.open()
-        await store.restore()
         self._start()
         if self._persistence is not None and self._persistence.socket:
             await self._open_control(store)
+        await store.memories.wait_restored()
 
     async def _open_control(self, store: Store) -> None:
         """Serve the command line beside a journal that is a file; in virtual time nobody would connect."""
@@ -321,12 +324,20 @@ class Lifecycle:
                 continue
             held = dispatcher.staged or dispatcher.before_start
             if not held and self._bus.settled():
+                self._check_restored()
                 return
             if self.state == "stopped":
                 raise BusClosed(
                     "the bus is stopped with events waiting, so nothing will settle them; start it again"
                 )
             await self._bus.wait_settled()
+
+    def _check_restored(self) -> None:
+        """Raise if events wait for a subscription that did not get its memory back."""
+        for subscription in self._bus.router:
+            error = subscription.readiness.error
+            if error is not None and lag_of(subscription, self._bus.durability.released):
+                raise RestoreFailed(f"what waits for it is not settled: {error}") from error
 
     def _is_called_by_handler(self) -> bool:
         who = current.get()
@@ -348,6 +359,8 @@ class Lifecycle:
             await self.monitor.journal.end()
             await self._begin_kill_switches()
             bus.running = False
+            if self.store is not None:
+                self.store.memories.interrupt()
             self._dispatcher.stalls.end()
             await self._consumers.stop(min(left_s(), CANCEL_GRACE_S))
             problem = await self._slot.save(left_s())

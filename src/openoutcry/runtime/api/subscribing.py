@@ -1,6 +1,7 @@
 """Subscribing and unsubscribing: checks the handler and what is asked of it, and makes the subscription."""
 
 import inspect
+import logging
 import types
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,11 +20,14 @@ from openoutcry.runtime.delivery.handlers import (
     signature_of,
     unwrapped,
 )
+from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.options import DEFAULT_OPTIONS, Options, SubscribeOptions, options_of
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, selectors_of, takes
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.spelling import warn
+
+log = logging.getLogger("openoutcry")
 
 
 class Subscribing:
@@ -42,6 +46,7 @@ class Subscribing:
         self._admission = admission
         self._slot = admission.slot
         self._monitor = monitor
+        self._is_told = False
 
     def subscribe(
         self,
@@ -56,7 +61,7 @@ class Subscribing:
         selectors = selectors_of(event_type)
         options = options_of(**given)
         check_handler(handler, blocking=options.blocking, timeout_s=options.timeout_s)
-        _check_restore(options.restore, durable=options.durable)
+        self._check_memory(options.memory, selectors)
         return self._subscribe(selectors, handler, name, options, owner)
 
     def _subscribe(
@@ -78,7 +83,7 @@ class Subscribing:
                 return self._replace(earlier, selectors, handler)
         else:
             _check_same(known, name, options, owner)
-            known.selectors |= selectors
+            self._take(known, known.selectors | selectors)
             self._bus.router.changed()
             self._dispatcher.drained(None)  # who publishes these types meets its level from now on
             known.wake_control()
@@ -110,6 +115,8 @@ class Subscribing:
                     f"owner is {owner!r}, which cannot be held weakly ({error}); give its class a "
                     "__weakref__ slot, such as dataclass(slots=True, weakref_slot=True), or leave owner out"
                 ) from error
+        if options.memory is not None and self._slot.has_journal:
+            subscription.readiness.begin()
         self._bus.router.add(subscription, handler)
         if self._admission.store is not None:
             try:
@@ -120,6 +127,26 @@ class Subscribing:
         if self._bus.running:
             self._consumers.begin(subscription)
         return subscription
+
+    def _check_memory(self, memory: Memory | None, selectors: frozenset[Selector]) -> None:
+        """Raise if nothing that a subscription with a memory takes is in the journal."""
+        if memory is None:
+            return
+        if not self._slot.has_journal:
+            if not self._is_told:
+                self._is_told = True
+                log.warning(
+                    "the bus has no journal, so nothing that its agents have in memory outlives it: give it "
+                    "a persistence_config for that"
+                )
+            return
+        if not any(self._slot.may_journal(selector) for selector in selectors):
+            types = sorted(s if isinstance(s, str) else s.__qualname__ for s in selectors)
+            raise SubscriptionError(
+                f"a memory for {', '.join(types)}: none of this is journaled, so nothing of it is there after "
+                f"a restart; journal it, as in PersistenceConfig(levels={{{types[0]!r}: 'process'}}), or leave "
+                "the memory out"
+            )
 
     def _earlier_run_of(self, handler: Handler) -> Subscription | None:
         """Return the subscription of what an earlier run of the same notebook cell has made of a function."""
@@ -133,7 +160,7 @@ class Subscribing:
         The name and all that belongs to it stay: what waits, the cursor, the dead letters.
         """
         self._bus.router.rename_handler(earlier, handler)
-        earlier.selectors = selectors
+        self._take(earlier, selectors)
         self._bus.router.changed()
         earlier.take_over(handler)
         warn(
@@ -141,6 +168,14 @@ class Subscribing:
             "wait included"
         )
         return earlier
+
+    def _take(self, subscription: Subscription, selectors: frozenset[Selector]) -> None:
+        """Have a subscription take what these select."""
+        store = self._admission.store
+        if store is None:
+            subscription.selectors = selectors
+        else:
+            store.cursors.take_types(subscription, selectors)
 
     def _own_name(self, handler: Handler, *, durable: bool) -> str:
         """Return the name that a subscription gets from its handler; with a cursor it must be unique."""
@@ -165,7 +200,7 @@ class Subscribing:
         if not left:
             self._consumers.end(subscription)
             return
-        subscription.selectors = left
+        self._take(subscription, left)
         self._bus.router.changed()
         gone = lambda event: not takes(left, event)  # noqa: E731
         self._bus.withdraw(subscription, gone)
@@ -236,18 +271,6 @@ def decorator(
 def _is_handler(value: Any) -> bool:
     """Return True for a handler, False for an event type or class: `@bus.on` takes either."""
     return callable(value) and not isinstance(value, type) and get_origin(value) is None
-
-
-def _check_restore(restore: Callable[[Any], None] | None, *, durable: bool) -> None:
-    if restore is None:
-        return
-    if not callable(restore) or inspect.iscoroutinefunction(unwrapped(restore)):
-        raise SubscriptionError(
-            f"restore is {restore!r}; it must be a plain function of the event, which builds state and "
-            "awaits nothing"
-        )
-    if not durable:
-        raise SubscriptionError("restore needs a cursor to know what was settled: leave out durable=False")
 
 
 def _check_same(known: Subscription, name: str | None, options: Options, owner: object) -> None:

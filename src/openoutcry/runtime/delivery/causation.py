@@ -344,15 +344,17 @@ current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=N
 
 @dataclass(slots=True)
 class Restoring:
-    """An agent's memory is being restored, which must have no effects until it is over.
+    """An agent's memory is being restored or saved, which must have no effects until it is over.
 
     Attributes:
         name: The subscription's name.
+        what: `restored` or `saved`.
         is_over: Whether it is: what was spawned meanwhile may publish then.
 
     """
 
     name: str
+    what: str = "restored"
     is_over: bool = False
 
 

@@ -83,6 +83,7 @@ class DeadLetters:
         self._kept: dict[int, DeadLetter] = {}
         self._unsaved: dict[int, None] = {}
         self._removed: dict[int, None] = {}
+        self._tombstones: dict[tuple[str, int], None] = {}
         self._saver: CursorSaver | None = None
         self._at_rest: LetterSource | None = None
         self._journal: LetterJournal | None = None
@@ -129,8 +130,9 @@ class DeadLetters:
         oldest = next((i for i in self._kept if not self.redrives.is_open(i)), None)
         if oldest is None:
             return
-        name = self._kept[oldest].subscription
-        self.remove(name, oldest)
+        letter = self._kept[oldest]
+        name = letter.subscription
+        self._give_up(letter)
         self.let_go[name] += 1
         if self.let_go.total() % 1_000 == 1:
             log.error(
@@ -140,6 +142,16 @@ class DeadLetters:
                 name,
                 KEPT_MOST,
             )
+
+    def _give_up(self, letter: DeadLetter) -> None:
+        """Forget a letter for good. What it was about was never handled, which is kept for its name's memory."""
+        if letter.position and self._saver is not None:
+            self._tombstones[letter.subscription, letter.position] = None
+        self.remove(letter.subscription, letter.letter_id)
+
+    def tombstones(self, name: str) -> set[int]:
+        """Return where the events of dropped letters of a name stand that the journal does not know of yet."""
+        return {position for owner, position in self._tombstones if owner == name}
 
     def remove(self, name: str, letter_id: int) -> None:
         """Forget a letter that its name has."""
@@ -297,10 +309,12 @@ class DeadLetters:
     @property
     def has_changes(self) -> bool:
         """Whether something is to be written."""
-        return bool(self._unsaved or self._removed or (self.redrives and self.redrives.posted()))
+        return bool(
+            self._unsaved or self._removed or self._tombstones or (self.redrives and self.redrives.posted())
+        )
 
-    def changes(self) -> tuple[list[BuriedEvent], list[int]]:
-        """Return what is to be written now: new letters, and the ids of those that are gone."""
+    def changes(self) -> tuple[list[BuriedEvent], list[int], list[tuple[str, int]]]:
+        """Return what is to be written now: new letters, the ids of those that are gone, and tombstones."""
         buried = []
         for letter_id in list(self._unsaved):
             try:
@@ -309,15 +323,19 @@ class DeadLetters:
                 del self._unsaved[letter_id]
                 name = self._kept[letter_id].subscription
                 log.warning("a dead letter of %s is in memory alone, not in the journal: %s", name, error)
-        return buried, [*self._removed, *self.redrives.posted()]
+        return buried, [*self._removed, *self.redrives.posted()], list(self._tombstones)
 
-    def saved(self, buried: Iterable[BuriedEvent], removed: Iterable[int]) -> None:
+    def saved(
+        self, buried: Iterable[BuriedEvent], removed: Iterable[int], tombstones: Iterable[tuple[str, int]]
+    ) -> None:
         """What `changes` returned was written."""
         for letter in buried:
             self._kept.pop(letter.letter_id, None)
             self._unsaved.pop(letter.letter_id, None)
         for letter_id in removed:
             self._removed.pop(letter_id, None)
+        for place in tombstones:
+            self._tombstones.pop(place, None)
 
     def rename(self, old: str, new: str) -> bool:
         """Give the next page of a name's letters to another one; return True if there may be more."""
@@ -353,13 +371,13 @@ class DeadLetters:
         """Forget some letters of a name or of all; return how many. Those handed over are not among them."""
         self.settle()
         gone = [
-            (letter.subscription, letter.letter_id)
+            replace(letter, event=None)
             for letter in self.chosen(name, which)
             if not self.redrives.is_open(letter.letter_id)
         ]
-        for owner, letter_id in gone:
-            self.remove(owner, letter_id)
-            self.let_go.pop(owner, None)
+        for letter in gone:
+            self._give_up(letter)
+            self.let_go.pop(letter.subscription, None)
         if gone:
             self.changed()
         return len(gone)

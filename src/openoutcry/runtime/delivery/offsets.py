@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from openoutcry.core.lanes import Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.ports import CursorState
+from openoutcry.runtime.delivery.memory import Recollection
 
 UNSAVED_MOST = 1_024
 """With this many events settled and not saved, a subscription has its cursors saved at once; with twice as
@@ -88,17 +89,21 @@ class LaneOffsets:
         """Leave out what stands at `position`, which was not handed to the lane."""
         self.skip = merged([*self.skip, (position, position)])
 
-    def place(self, event_id: str, position: int) -> None:
-        """An event that the lane was handed, or holds, without a position has got this one."""
+    def place(self, event_id: str, position: int) -> bool:
+        """An event that the lane was handed, or holds, without a position has got this one.
+
+        Return True if it is not settled yet.
+        """
         for item in self.held:
             if item[1].event_id == event_id and position > self.read_upto:
                 self.held.remove(item)  # it comes from the journal
                 self.lane.held -= 1
-                return
+                return True
         self.note_settled(position)
         number = self._mailbox.place(self.lane, event_id)
         if number:
             self.placed[position] = number
+        return bool(number)
 
     def _open_placed(self) -> list[int]:
         """Return the positions of what was placed and is not settled, ascending."""
@@ -183,6 +188,12 @@ class LaneOffsets:
             (max(low, floor + 1), high) for low, high in apart if high > floor and low <= high
         )
 
+    @property
+    def is_known(self) -> bool:
+        """Whether everything that was settled has a place in the journal, as far as it will have one."""
+        last = max(self.lane.settled_last, self.posted)
+        return all(place or number > last for number, place in self._mailbox.open_positions(self.lane, last))
+
     def _beside_the_lane(self, floor: int, apart: list[tuple[int, int]]) -> tuple[int, list[tuple[int, int]]]:
         """Return what is settled: also what the lane was not handed, but not what was placed and is open."""
         open_placed = [place for place in self._open_placed() if self.placed[place] != self.posted]
@@ -204,6 +215,7 @@ class Offsets:
         unsaved: Events that were settled since the cursors were last saved.
         is_noted: Whether the cursors are to be saved.
         is_held: Whether nothing is begun before they are.
+        memory: What is kept of its memory; None if it has none, or has it not back yet.
         closed_at: What had been released of the journal when it was closed, and its head: what was written
             and not released may be there at the next opening, or not. Negative while it is open.
 
@@ -219,6 +231,7 @@ class Offsets:
         "high",
         "is_held",
         "is_noted",
+        "memory",
         "name",
         "normal",
         "takes",
@@ -240,6 +253,7 @@ class Offsets:
         self.unsaved = 0
         self.is_noted = self.is_held = False
         self.closed_at = (-1, -1)
+        self.memory: Recollection | None = None
         self._watcher: Callable[[], None] | None = None
         self._saver = saver
         self._hold = hold
@@ -269,6 +283,16 @@ class Offsets:
         for lane in self.lanes:
             lane.saved = saved.get(lane.lane.name)
 
+    def place(self, lane: str, event_id: str, position: int) -> None:
+        """An event that a lane was handed without a position has got this one."""
+        if not self.by_lane[lane].place(event_id, position) and self.memory is not None:
+            self.memory.placed()
+
+    @property
+    def may_move(self) -> bool:
+        """Whether the cursors may be saved: a saved state must not be older than they are."""
+        return self.memory is None or self.memory.may_move()
+
     def take_unsaved(self) -> int:
         """Return how many settled events are being saved now."""
         count, self.unsaved = self.unsaved, 0
@@ -296,6 +320,8 @@ class Offsets:
             if self.unsaved >= 2 * UNSAVED_MOST and not self.is_held and self._saver.can_save():
                 self.is_held = True
                 self._hold(True)
+        if self.memory is not None:
+            self.memory.settled(count)
         if self._watcher is not None:
             self._watcher()
 

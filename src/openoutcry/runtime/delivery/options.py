@@ -26,6 +26,7 @@ from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.overflow import BoundedLane, ConflatingLane, SupersedingLane
 from openoutcry.errors import SubscriptionError
 from openoutcry.events import event_type_of
+from openoutcry.runtime.delivery.memory import Memory
 
 log = logging.getLogger("openoutcry")
 
@@ -82,11 +83,15 @@ class SubscribeOptions(TypedDict, total=False):
         "`publish` returns True at once; if the handler fails, or the commit is refused, nothing was "
         "published. Kill switches and what is not journaled go out at once. One call at a time.",
     ]
+    memory: Annotated[
+        Memory | None,
+        "With a journal, how the agent gets its state back before it handles anything: a `Memory(fold, save, "
+        "load, every)`. `await subscription.ready()` waits for it.",
+    ]
     restore: Annotated[
-        Callable[[Any], None] | None,
-        "With a journal, a plain function that is called at every start with each event that the "
-        "subscription had settled, in the order of the journal and before it handles anything, so that an "
-        "agent can rebuild its state. It must have no effects: publishing in it raises.",
+        Callable[[Any], object] | None,
+        "Short for `memory=Memory(fold)`: a plain function that is called with each event that the name has "
+        "handled, in the order of the journal. It must have no effects: publishing in it raises.",
     ]
     blocking: Annotated[
         bool,
@@ -120,7 +125,7 @@ class Options:
     breaker: BreakerConfig | None = DEFAULT_BREAKER
     durable: bool = True
     outbox: bool = False
-    restore: Callable[[Any], None] | None = None
+    memory: Memory | None = None
     blocking: bool = False
     isolated: bool = False
     supersede: str | Callable[[Any], object] | None = None
@@ -168,7 +173,14 @@ def options_of(**given: Unpack[SubscribeOptions]) -> Options:
         asked["retry"] = _retry(asked["retry"])
     if "breaker" in asked:
         asked["breaker"] = _breaker(asked["breaker"])
+    restore = asked.pop("restore", None)
+    if restore is not None:
+        if asked.get("memory") is not None:
+            raise SubscriptionError("restore beside memory: it is short for memory=Memory(fold), so give one")
+        asked["memory"] = Memory(restore)
     options = Options(**asked)
+    if options.memory is not None:
+        _check_memory(options, options.memory)
     if options.max_age_s is not None:
         check_number("max_age_s", options.max_age_s, 0, above=True)
     if options.timeout_s is not None:
@@ -188,19 +200,44 @@ def options_of(**given: Unpack[SubscribeOptions]) -> Options:
     return replace(options, overflow=overflow)
 
 
+def _check_memory(options: Options, memory: Memory) -> None:
+    """Raise if the memory of a subscription could not be what it has handled."""
+    if not isinstance(memory, Memory):
+        raise SubscriptionError(f"memory is {memory!r}; it must be a Memory(fold, save, load)")
+    if not options.durable:
+        raise SubscriptionError("a memory needs a cursor to know what was handled: leave out durable=False")
+    if memory.save is not None and options.concurrency > 1:
+        raise SubscriptionError(
+            f"a memory with save and concurrency={options.concurrency}: the state is saved between two calls, "
+            "so there may be only one at a time; leave out concurrency"
+        )
+    lossy = {
+        "overflow": isinstance(options.overflow, Conflate | DropOldest) and options.overflow,
+        "max_age_s": options.max_age_s,
+        "supersede": options.supersede,
+    }
+    for name, value in lossy.items():
+        if memory.fold is not None and value:
+            raise SubscriptionError(
+                f"a memory with fold and {name}={value!r}: the journal does not know which of its events such "
+                "a subscription has handled; give it save and load, without fold"
+            )
+
+
 def spells_out_options(function: Function) -> Function:
     """Have `help()` show the options of a function that takes `**options: Unpack[SubscribeOptions]`."""
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     asked: dict[str, Any] = SubscribeOptions.__annotations__
+    defaults = {field.name: field.default for field in fields(Options)}
     options = (
         inspect.Parameter(
-            field.name,
+            name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=asked[field.name].__origin__,
+            default=defaults.get(name),
+            annotation=asked[name].__origin__,
         )
-        for field in fields(Options)
+        for name in asked
     )
     spelt_out = signature.replace(parameters=[*own, *options])
     setattr(function, "__signature__", spelt_out)  # noqa: B010 - functions do not declare it

@@ -74,6 +74,10 @@ class Router:
         # A new agent may lie where one that is gone lay, and so have the same identity.
         return None if found is None or found.orphaned else found
 
+    def get(self, name: str) -> Subscription | None:
+        """Return the subscription of that name, if there is one."""
+        return self._by_name.get(name)
+
     def named(self, name: str) -> Subscription:
         """Return the subscription of that name, or raise `NotSubscribed`."""
         subscription = self._by_name.get(name)

@@ -81,7 +81,7 @@ class StallWatch:
                 subscription.moved_at = (progress, now_ns)
                 if mailbox.stalled and waiting < bus.pressure.fall[0]:
                     self._set_stalled(subscription, stalled=False)
-            elif bus.holds.is_alone:
+            elif bus.holds.is_alone or not subscription.readiness.is_over:
                 subscription.moved_at = (progress, now_ns)  # most are held: that is no standing still
             elif not mailbox.stalled and now_ns - subscription.moved_at[1] >= grace_ns:
                 self._set_stalled(subscription, stalled=True)
@@ -130,6 +130,7 @@ class StallWatch:
         mailbox = subscription.mailbox
         progress, since_ns = subscription.moved_at
         may_not = not self._bus.running or Hold.OTHER_ALONE in subscription.holds
+        may_not = may_not or not subscription.readiness.is_over or Hold.NOT_RESTORED in subscription.holds
         if may_not or not mailbox.waiting or progress != mailbox.progress:
             return 0
         return max(0, now_ns - max(since_ns, self._since_ns))

@@ -15,7 +15,7 @@ from openoutcry.core.ledger import Counts, LedgerRow, ledger_counts
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.overflow import ControlLane
 from openoutcry.core.trends import ErrorStreak
-from openoutcry.errors import SubscriptionError
+from openoutcry.errors import RestoreFailed, SubscriptionError
 from openoutcry.events import (
     EVERYTHING,
     HIGH_PRIORITY_EVENT_TYPES,
@@ -24,6 +24,7 @@ from openoutcry.events import (
     fixed_event_type,
 )
 from openoutcry.runtime.delivery.handlers import Handler, as_coroutine, is_coroutine_handler
+from openoutcry.runtime.delivery.memory import Readiness
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.options import Options, mailbox_of
 from openoutcry.runtime.ownership import Ownership
@@ -42,7 +43,7 @@ class SubscriptionStats:
         name: The subscription's name.
         types: What it subscribes to: event types, class names, or `*`.
         state: `idle`, `busy`, `retrying`, `failing` (paused by the bus, since most events fail), `held` (by
-            recovery), `paused`, `stalled` or `ended`.
+            recovery), `restoring` (it gets its memory back), `not restored`, `paused`, `stalled` or `ended`.
         accepted: Events accepted for it.
         handled: Calls that returned.
         errors: Calls that failed, time-outs included.
@@ -161,6 +162,10 @@ class HealthObserver(Protocol):
         """The operator has resumed a subscription, so its handler counts as mended."""
         ...
 
+    def forget(self) -> None:
+        """What was found last does not hold any more."""
+        ...
+
 
 class Attached(Protocol):
     """The consumer of a subscription, as the subscription sees it.
@@ -268,6 +273,7 @@ class Subscription:
         self.handler = handler
         self.subscribed: Handler | None = handler  # as it was given
         self.moved_at: tuple[int, int] = (-1, now_ns)
+        self.readiness = Readiness()
         self._health = health
         self._ownership = ownership
         self.attach(_NOBODY)
@@ -333,8 +339,10 @@ class Subscription:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
+        """Whether nothing waits that it may handle in this life, and nothing is in flight."""
         box = self.mailbox
+        if Hold.NOT_RESTORED in self.holds:
+            return not self.in_call
         return not (box.waiting or box.open or box.behind or self.control.waiting or self.control.open)
 
     @property
@@ -360,6 +368,33 @@ class Subscription:
         self.holds.lift(Hold.RECOVERY)
         self._consumer.resumed()
         self.wake()
+
+    async def ready(self) -> None:
+        """Wait until the subscription has its memory back, and may handle events.
+
+        It returns at once for a subscription without a memory, on a bus without a journal, and when that is
+        done. Kill switches do not wait for it. Cancelling the call changes nothing.
+
+        Raises:
+            RestoreFailed: It will not get its memory back, which the message explains; it handles nothing.
+            SubscriptionError: The bus does not run yet, so nobody would restore it.
+            BusClosed: The bus was stopped before it was done; the next start goes on with it.
+
+        """
+        self._ownership.check("ready")
+        if not self.readiness.is_over and self._ownership.loop is None:
+            raise SubscriptionError(
+                f"ready: {self.name} gets its memory back when the bus starts; start it, and ask then"
+            )
+        await self.readiness.wait()
+
+    def restored(self, error: RestoreFailed | None = None) -> None:
+        """For the journal: it has its memory back or, because of an error, will not get it."""
+        if error is not None:
+            self.holds.set(Hold.NOT_RESTORED)
+            self._health.forget()
+        self.holds.lift(Hold.RESTORING)
+        self.readiness.end(error)
 
     def take_over(self, handler: Handler) -> None:
         """Have another function handle the events after the current calls; it counts as mended."""
@@ -422,6 +457,12 @@ class Subscription:
         if count:
             self.let_go_ns = at_ns
             self.no_room += count
+
+    @property
+    def save_error(self) -> str:
+        """Why its state could not be saved the last time; empty if it could, or is not to be."""
+        memory = None if self.offsets is None else self.offsets.memory
+        return "" if memory is None else memory.save_error
 
     @property
     def handled(self) -> int:

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
+from openoutcry.core.holds import Hold
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import decode_many
 from openoutcry.ports import Journal
@@ -139,8 +140,13 @@ class CrashSuspects:
     def _next(self) -> None:
         bus = self._bus
         self._silence()
+        # (Who is getting its memory back may take its time; its turn comes when it has it.)
+        self._open.sort(key=lambda call: Hold.RESTORING in call[0].holds)
         while self._open and bus.clock.now_ns() < self._until_ns:
             subscription, lane, position = self._open[0]
+            if Hold.RESTORING in subscription.holds:
+                self._end_alone()
+                return
             if not subscription.ended and subscription.offsets is not None and lane.is_open(position):
                 log.warning(
                     "%s was handling position %d when the process died: it is tried again alone",
@@ -156,6 +162,11 @@ class CrashSuspects:
         self._slow += self._open
         self._open = []
         self._let_go()
+
+    def restored(self) -> None:
+        """A subscription has got its memory back: it may be the next to have the bus to itself."""
+        if self._open and not self._bus.holds.is_alone:
+            self._next()
 
     def _clear(self, subscription: Subscription, lane: LaneOffsets, position: int) -> None:
         name = lane.lane.name
@@ -192,10 +203,14 @@ class CrashSuspects:
     def _let_go(self) -> None:
         """Nobody has the bus alone any more; watch on only for what takes its time."""
         self._silence()
-        self._bus.holds.end_alone()
         for subscription in self._bus.router:
             if subscription.offsets is not None and not self._slow:
                 subscription.offsets.watch(None)
+        self._end_alone()
+
+    def _end_alone(self) -> None:
+        self._bus.holds.end_alone()
+        for subscription in self._bus.router:
             subscription.wake()
 
     def _silence(self) -> None:

@@ -16,12 +16,13 @@ from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.subscription import Subscription, takes
+from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
 from openoutcry.runtime.durability.catch_up import give_held, takes_type
 from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
-from openoutcry.runtime.durability.restore import count_waiting
-from openoutcry.runtime.durability.saving import BUS, Saving
+from openoutcry.runtime.durability.looking_back import count_waiting
+from openoutcry.runtime.durability.memories import Memories
+from openoutcry.runtime.durability.saving import BUS, SavedCursors, Saving
 
 log = logging.getLogger("openoutcry")
 
@@ -83,7 +84,8 @@ class Cursors:
         commits: Committer,
         saving: Saving,
         suspects: CrashSuspects,
-        saved: dict[str, dict[str, CursorState]],
+        memories: Memories,
+        saved: SavedCursors,
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
@@ -93,7 +95,8 @@ class Cursors:
         self._dead_letters = bus.dead_letters
         self._suspects = suspects
         self._put_away = unreadable(bus)
-        self._cursors = saved
+        self._memories = memories
+        self._cursors = saved.by_subscription
         self._report: asyncio.Task[None] | None = None
         self.redelivered = 0
 
@@ -120,7 +123,9 @@ class Cursors:
         # Its cursors are written with the next commit: those of one before it must not be dropped there.
         self._saving.keep(subscription.name)
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
+            self.take_types(subscription, subscription.selectors)
             self._read_on(subscription, subscription.offsets)
+            self._memories.go_on(subscription)
             return
         if subscription.offsets is None:
             if saved:
@@ -154,10 +159,11 @@ class Cursors:
         for offsets, waiting in zip(made, held, strict=False):
             offsets.held = waiting
         control, high, normal = made
-        takes_types = tuple(sorted(_types(subscription)))
+        takes_types = tuple(sorted(_types(subscription.selectors)))
         subscription.offsets = Offsets(
             subscription.name, takes_types, (control, high, normal), self._saving, subscription.save_first
         )
+        self._memories.adopt(subscription, subscription.offsets, saved)
         self._suspects.sort_out(subscription)
         control.behind = high.behind = normal.behind = True
         box.fall_behind(+2)
@@ -171,7 +177,7 @@ class Cursors:
     @staticmethod
     def _report_untaken(subscription: Subscription, state: CursorState) -> None:
         """Warn if a subscription takes less than before: what waits of the rest is given up."""
-        takes_now = _types(subscription)
+        takes_now = _types(subscription.selectors)
         untaken = sorted(set(state.takes) - takes_now - {"*"})
         if untaken and "*" not in takes_now and state.lane == "normal":
             log.warning(
@@ -341,7 +347,7 @@ class Cursors:
         states = self._absent(name)
         waiting = await count_waiting(self._journal, states.values())
         self._cursors.pop(name, None)
-        self._saving.drop((name, lane) for lane in states)
+        self._saving.drop(name, states)
         await self._saving.save()
         return waiting
 
@@ -353,10 +359,9 @@ class Cursors:
             self._check_new(old, new)
         states = self._absent(old)
         renamed = {lane: msgspec.structs.replace(s, subscription=new) for lane, s in states.items()}
-        self._saving.rename(renamed.values())
+        self._saving.rename(old, new, states.values())
         del self._cursors[old]
         self._cursors[new] = renamed
-        self._saving.drop((old, lane) for lane in states)
         await self._saving.save()
         return await count_waiting(self._journal, renamed.values())
 
@@ -374,8 +379,19 @@ class Cursors:
         offsets, subscription.offsets = subscription.offsets, None
         self._bus.seen.ended(subscription.name)
         if offsets is not None:
-            self._saving.drop((offsets.name, lane.lane.name) for lane in offsets.lanes)
+            self._memories.ended(subscription)
+            self._saving.drop(offsets.name, [lane.lane.name for lane in offsets.lanes])
             self._saving.save_soon()
+
+    def take_types(self, subscription: Subscription, selectors: frozenset[Selector]) -> None:
+        """Have a subscription take what these select, from now on."""
+        offsets = subscription.offsets
+        if offsets is not None:
+            takes_types = tuple(sorted(_types(selectors)))
+            if takes_types != offsets.takes:
+                self._memories.take_types(subscription, offsets, takes_types)
+                offsets.note()
+        subscription.selectors = selectors
 
 
 def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Undecodable], None]:
@@ -405,10 +421,10 @@ def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Un
     return put_away
 
 
-def _types(subscription: Subscription) -> set[str]:
-    """Return the event types that a subscription takes, `*` where that depends on the event."""
+def _types(selectors: frozenset[Selector]) -> set[str]:
+    """Return the event types that selectors take, `*` where that depends on the event."""
     found: set[str] = set()
-    for selector in subscription.selectors:
+    for selector in selectors:
         fixed = selector if isinstance(selector, str) else fixed_event_type(selector)
         found.add("*" if fixed is None else str(fixed))
     return found

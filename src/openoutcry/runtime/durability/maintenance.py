@@ -15,6 +15,7 @@ from openoutcry.errors import JournalError
 from openoutcry.ports import DiskTask, FileJournal, Journal
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import NEVER, Committer
+from openoutcry.runtime.durability.memories import Memories
 from openoutcry.runtime.durability.saving import Saving
 from openoutcry.units import NS_PER_S
 
@@ -35,16 +36,28 @@ BUSY_LOOKS = 8
 
 
 class Maintenance:
-    """Tidies up one journal while the bus runs."""
+    """Tidies up one journal while the bus runs.
+
+    Attributes:
+        held_back: What keeps retention from going on: a name, why, and how many entries; None if nothing does.
+
+    """
 
     def __init__(
-        self, bus: BusState, journal: Journal, commits: Committer, saving: Saving, config: PersistenceConfig
+        self,
+        bus: BusState,
+        journal: Journal,
+        commits: Committer,
+        saving: Saving,
+        memories: Memories,
+        config: PersistenceConfig,
     ) -> None:
         self._bus = bus
         self._journal = journal
         self._file = journal if isinstance(journal, FileJournal) else None
         self._commits = commits
         self._saving = saving
+        self._memories = memories
         self._config = config
         self._retains = any(
             wish is not None for wish in (config.retain_s, config.retain_count, config.retain_bytes)
@@ -57,6 +70,7 @@ class Maintenance:
         self._freed = self._is_warm = self._has_tidied = False
         self._task: DiskTask | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self.held_back: tuple[str, str, int] | None = None
 
     def begin(self) -> None:
         """The bus runs."""
@@ -145,8 +159,30 @@ class Maintenance:
         )
         if not retired:
             self._retired_at = here
+            self.held_back = self._held_back(older_than_ns)
         self._freed = self._freed or retired > 0
         return retired > 0
+
+    def _held_back(self, older_than_ns: int | None) -> tuple[str, str, int] | None:
+        """Return who keeps retention from going on, why, and how many entries there are; None if nobody does."""
+        journal, config = self._journal, self._config
+        holder = next(iter(journal.held_by()), None)
+        if holder is None or holder.position >= journal.head or self._memories.goes_on(holder):
+            return None
+        kept = journal.head - max(holder.position, journal.first - 1)
+        oldest = journal.read(max(holder.position, journal.first - 1), 1)
+        is_old = older_than_ns is not None and bool(oldest) and oldest[0].wall_ns < older_than_ns
+        is_many = config.retain_count is not None and kept > config.retain_count
+        is_much = config.retain_bytes is not None and self._file is not None
+        is_much = is_much and self._size_bytes() > (config.retain_bytes or 0)
+        return (holder.subscription, holder.why, kept) if is_old or is_many or is_much else None
+
+    def _size_bytes(self) -> int:
+        assert self._file is not None, "only a file has a size"
+        try:
+            return self._file.path.stat().st_size
+        except OSError:  # it was taken away, which is found elsewhere
+            return 0
 
     def _checkpoint(self, task: DiskTask) -> None:
         """Checkpoint the write-ahead log in a thread, while commits are held back."""

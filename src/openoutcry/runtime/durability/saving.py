@@ -1,4 +1,4 @@
-"""Saving: cursors, dead letters, halts and cleared suspects are written with the commits of events.
+"""Saving: cursors, snapshots, dead letters, halts and cleared suspects are written with the commits of events.
 
 What is to be saved is left here, and goes with the next commit or one of the next few. A timer makes sure
 that it waits for no longer than `cursor_save_s`. `LaneOffsets.state` computes what a cursor says.
@@ -8,7 +8,9 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from openoutcry.ports import Changes, CursorState, Journal
+import msgspec
+
+from openoutcry.ports import Changes, CursorState, Journal, Snapshot
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets, Stretches
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Committer
@@ -68,6 +70,9 @@ class Saving:
         self._dropped: list[tuple[str, str]] = []
         self._renamed: list[CursorState] = []
         self._cleared: list[Call] = []
+        self._snapshots: dict[str, Snapshot] = {}
+        self._forgotten: dict[str, None] = {}
+        self._moved_names: list[tuple[str, str]] = []
         self._saved_at = 0
         self._swept_at = commits.released
         self._is_refused = self._is_running = False
@@ -124,18 +129,36 @@ class Saving:
             if subscription.offsets is not None:
                 self._noted[subscription.offsets] = None
 
-    def drop(self, cursors: Iterable[tuple[str, str]]) -> None:
-        """Have cursors, as (subscription, lane), forgotten with the next commit."""
-        self._dropped += cursors
+    def drop(self, name: str, lanes: Iterable[str]) -> None:
+        """Have the cursors and the memory of a subscription forgotten with the next commit."""
+        self._dropped += ((name, lane) for lane in lanes)
+        self._snapshots.pop(name, None)
+        self._forgotten[name] = None
+        self._commits.bring_extras()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it is to be written where a memory begins."""
+        return bool(self._snapshots)
+
+    def remembered(self, name: str) -> Snapshot | None:
+        """Return what is to be written of a subscription's memory, if anything."""
+        return self._snapshots.get(name)
+
+    def remember(self, snapshot: Snapshot) -> None:
+        """Have it written with the next commit where a memory begins."""
+        self._snapshots[snapshot.subscription] = snapshot
         self._commits.bring_extras()
 
     def keep(self, name: str) -> None:
         """Do not forget the cursors of a subscription after all: it is there again."""
         self._dropped = [dropped for dropped in self._dropped if dropped[0] != name]
 
-    def rename(self, cursors: Iterable[CursorState]) -> None:
-        """Have cursors written that have another name now."""
-        self._renamed += cursors
+    def rename(self, old: str, new: str, cursors: Iterable[CursorState]) -> None:
+        """Have the cursors and the memory of a subscription kept under another name from now on."""
+        self._renamed += (msgspec.structs.replace(cursor, subscription=new) for cursor in cursors)
+        self._dropped += ((old, cursor.lane) for cursor in cursors)
+        self._moved_names.append((old, new))
         self._commits.bring_extras()
 
     def clear(self, calls: Iterable[Call]) -> None:
@@ -145,7 +168,11 @@ class Saving:
 
     def go_on_from(self, before: "Saving") -> None:
         """Take over what another journal did not save any more."""
-        self.drop(before._dropped)  # noqa: SLF001 - of the same class
+        self._dropped = before._dropped  # noqa: SLF001 - of the same class
+        self._forgotten = before._forgotten  # noqa: SLF001
+        self._moved_names = before._moved_names  # noqa: SLF001
+        self._snapshots = before._snapshots  # noqa: SLF001
+        self._commits.bring_extras()
 
     # -- saving -------------------------------------------------------------------------------------
 
@@ -158,12 +185,16 @@ class Saving:
         released = self._commits.released
         if released - self._swept_at >= STALE_AFTER:
             self._note_all()
-        noted, self._noted = self._noted, {}
+        noted = [offsets for offsets in self._noted if offsets.may_move]
+        self._noted = {offsets: None for offsets in self._noted if not offsets.may_move}
         dropped, self._dropped = self._dropped, []
         renamed, self._renamed = self._renamed, []
         cleared, self._cleared = self._cleared, []
+        snapshots, self._snapshots = self._snapshots, {}
+        forgotten, self._forgotten = self._forgotten, {}
+        moved_names, self._moved_names = self._moved_names, []
         moved = [item for offsets in noted for item in offsets.moved(released)]
-        buried, removed_letters = letters.changes()
+        buried, removed_letters, tombstones = letters.changes()
         unsaved_halts = self._bus.halts.take_unsaved()
         changes = Changes(
             halts=[halt for halt in unsaved_halts.values() if halt is not None],
@@ -173,6 +204,10 @@ class Saving:
             buried=buried,
             removed_letters=removed_letters,
             cleared=cleared,
+            renamed=moved_names,
+            forgotten=list(forgotten),
+            snapshots=list(snapshots.values()),
+            tombstones=tombstones,
         )
         unsaved = {offsets: offsets.take_unsaved() for offsets in noted}
         return SavedChanges(self, changes, renamed, moved, unsaved, released)
@@ -180,7 +215,7 @@ class Saving:
     def _has_changes(self) -> bool:
         letters = self._bus.dead_letters
         letters.settle()
-        own = self._noted or self._dropped or self._renamed or self._cleared
+        own = self._noted or self._dropped or self._renamed or self._cleared or self._snapshots
         return bool(own or letters.has_changes or self._bus.halts.has_unsaved)
 
     def _look_again(self) -> None:
@@ -199,7 +234,7 @@ class Saving:
         self._is_refused = False
         self._saved_at = released
         self.saves_count += 1
-        self._bus.dead_letters.saved(changes.buried, changes.removed_letters)
+        self._bus.dead_letters.saved(changes.buried, changes.removed_letters, changes.tombstones)
         self._silence()
         self._look_again()
 
@@ -211,6 +246,10 @@ class Saving:
         self._dropped = [*changes.dropped_cursors, *self._dropped]
         self._renamed = [*renamed, *self._renamed]
         self._cleared = [*changes.cleared, *self._cleared]
+        self._moved_names = [*changes.renamed, *self._moved_names]
+        refused = {s.subscription: s for s in changes.snapshots if s.subscription not in self._forgotten}
+        self._snapshots = {**refused, **self._snapshots}
+        self._forgotten = {**dict.fromkeys(changes.forgotten), **self._forgotten}
         self._bus.halts.give_back(changes.halts, changes.released)
         for offsets in noted:
             self.note(offsets)

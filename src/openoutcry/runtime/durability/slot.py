@@ -28,6 +28,7 @@ from openoutcry.journals.swapping import (
 from openoutcry.ports import BuriedEvent, Clock, Journal
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.levels import Levels
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.ownership import running_loop
 
@@ -62,6 +63,7 @@ class StoreSlot:
         self._bus = bus
         self._config = config
         self.has_journal = config is not None
+        self._levels = None if config is None else Levels(config)
         self._journal = journal
         self._clock = clock
         self._dispatcher = dispatcher
@@ -75,6 +77,10 @@ class StoreSlot:
     def has_file(self) -> bool:
         """Whether the journal is a file that is opened here, so that it can be replaced."""
         return self._config is not None and self._journal is None
+
+    def may_journal(self, selector: str | type) -> bool:
+        """Return True if events that a selector takes are journaled, without being asked for it one by one."""
+        return self._levels is not None and self._levels.may_journal(selector)
 
     @property
     def committing(self) -> int:

@@ -20,7 +20,7 @@ from openoutcry.events import (
     install_deriver,
 )
 from openoutcry.journals import EventPersistence
-from openoutcry.ports import Entry, FileJournal, Header, Journal, Level, Marks, level_named
+from openoutcry.ports import Entry, FileJournal, Header, Journal, Level, Marks
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
@@ -31,8 +31,10 @@ from openoutcry.runtime.durability.catch_up import CatchUp
 from openoutcry.runtime.durability.committer import Commit, Committer, Extras, Then
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
 from openoutcry.runtime.durability.cursors import Cursors, unreadable
+from openoutcry.runtime.durability.levels import Levels
+from openoutcry.runtime.durability.looking_back import count_unsettled, older, oldest_first
 from openoutcry.runtime.durability.maintenance import Maintenance
-from openoutcry.runtime.durability.restore import count_unsettled, older, oldest_first, restore
+from openoutcry.runtime.durability.memories import Memories
 from openoutcry.runtime.durability.saving import SavedCursors, Saving
 
 log = logging.getLogger("openoutcry")
@@ -56,6 +58,8 @@ class Store:
         config: The settings.
         journal: The open journal. The store does not close it.
         commits: Writes what is published, in commits.
+        level_of: Returns what an event of a type must survive: what is asked for, or what the settings say.
+        memories: Gives agents their memory back, and saves it.
         saving: What is saved beside events.
         cursors: Which durable subscription stands where.
         is_closed: Whether nothing goes into the journal any more.
@@ -75,21 +79,18 @@ class Store:
         self.journal = journal
         self._bus = bus
         self._dispatcher = dispatcher
-        self._levels = {str(EventType.MARKET_DATA.value): Level.MEMORY} | {
-            name: level_named(level) for name, level in config.levels.items()
-        }
-        self._ordinary = level_named(config.level)
-        self._high = level_named(config.high_priority_level)
+        self.level_of = Levels(config).of
         self.is_closed = False
         saved = SavedCursors(journal)
         halts = journal.halts()
         self.commits = Committer(bus, dispatcher, journal, self, config.sync)
         self.saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
-        self._maintenance = Maintenance(bus, journal, self.commits, self.saving, config)
         self._suspects = CrashSuspects(bus, journal, config, self.saving)
         self._catch_up = CatchUp(bus, dispatcher, journal, self.commits, unreadable(bus))
+        self.memories = Memories(bus, journal, self.commits, self.saving, self._suspects.restored)
+        self._maintenance = Maintenance(bus, journal, self.commits, self.saving, self.memories, config)
         self.cursors = Cursors(
-            bus, dispatcher, journal, self.commits, self.saving, self._suspects, saved.by_subscription
+            bus, dispatcher, journal, self.commits, self.saving, self._suspects, self.memories, saved
         )
         bus.dead_letters.load(journal, self.saving)
         if before is None:
@@ -163,15 +164,6 @@ class Store:
         self.cursors.ended(subscription)
 
     # -- levels and entries -------------------------------------------------------------------------
-
-    def level_of(self, event_type: str, asked: str | None = None) -> Level:
-        """Return what an event must survive: what is asked for, or what the settings say of its type."""
-        if asked is not None:
-            return level_named(asked)
-        found = self._levels.get(event_type)
-        if found is None:
-            return self._high if event_type in _HIGH else self._ordinary
-        return found
 
     def stage(self, event: Any, lane: str, level: Level, then: Then | None = None) -> Commit:
         """Take an event into the next commit. Raises `InvalidEvent` if it cannot be written."""
@@ -275,7 +267,7 @@ class Store:
                 self._dispatcher.deliver()
             for subscription, offsets in takers():
                 if not self._hand_missed(subscription, event, offsets.by_lane[lane], position):
-                    offsets.by_lane[lane].place(event.event_id, position)
+                    offsets.place(lane, event.event_id, position)
                 offsets.note()
 
         return self.commits.stage_raised(event, self.entry(event, lane, level), leave_in_journal, note)
@@ -318,6 +310,7 @@ class Store:
 
     def take(self) -> Extras | None:
         """Return what is to be saved with this commit, or None."""
+        self.memories.look()
         return self.saving.take()
 
     def look_after(self) -> None:
@@ -352,13 +345,14 @@ class Store:
         """Return the same from the whole journal, giving the loop back in between."""
         return await oldest_first(self.journal, selectors, limit, newer)
 
-    async def restore(self) -> None:
-        """Give the agents their memory back, before they handle anything."""
-        await restore(self._catch_up.pages, self.journal, self._bus, self.commits.released)
-
     async def count_unsettled(self) -> int:
         """Return how many events some subscription has not settled."""
         return await count_unsettled(self.journal, self._bus.router, self.commits.released)
+
+    @property
+    def held_back(self) -> tuple[str, str, int] | None:
+        """What keeps retention from going on: a name, why, and how many entries; None if nothing does."""
+        return self._maintenance.held_back
 
     def status(self) -> dict[str, Any]:
         """Return the state of the journal, JSON-ready."""
@@ -392,6 +386,7 @@ class Store:
     def started(self) -> None:
         """The bus runs."""
         self.saving.begin()
+        self.memories.begin()
         self.cursors.started()
         self._maintenance.begin()
         self._suspects.begin()
@@ -426,6 +421,7 @@ class Store:
         self.is_closed = True
         self._suspects.end()
         self.cursors.end()
+        self.memories.end(saves=not as_it_is and self.commits.dead is None)
         self.saving.end()
         self._maintenance.end(waits=not as_it_is)
         self._uninstall()

@@ -217,6 +217,8 @@ class Readings:
             no_room=gone.no_room,
             accepted=gone.accepted,
             let_go_over_ns=gone.at_ns,
+            not_restored="" if subscription.readiness.error is None else str(subscription.readiness.error),
+            save_error=subscription.save_error,
             held_by_ladder=self.ladder.is_holding,
             stalled=subscription.mailbox.stalled,
             abandoned=subscription.abandoned,

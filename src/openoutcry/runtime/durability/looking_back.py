@@ -1,102 +1,15 @@
-"""Looking back into the journal: what was settled restores agents' memory, what was not is counted."""
+"""Looking back into the journal: what is not settled is counted, and history reads on there."""
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from openoutcry.errors import SubscriptionError
 from openoutcry.events import Undecodable, decode_many
 from openoutcry.ports import CursorState, Journal, Stored
-from openoutcry.runtime.delivery.causation import Restoring, restoring
 from openoutcry.runtime.delivery.offsets import Offsets
-from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
-from openoutcry.runtime.durability.catch_up import Pages, takes_type
-
-log = logging.getLogger("openoutcry")
 
 READ_MOST = 1_024
-
-
-async def restore(pages: Pages, journal: Journal, bus: BusState, upto: int) -> None:
-    """Call every `restore` hook with what its subscription had settled, in the order of the journal.
-
-    What became a dead letter was not handled, so it is left out. Gives the loop back between pages.
-    """
-    folds, states = [], []
-    for subscription in bus.router:
-        offsets, hook = subscription.offsets, subscription.options.restore
-        if offsets is not None and hook is not None:
-            buried = bus.dead_letters.positions(subscription.name)
-            states.append(Restoring(subscription.name))
-            folds.append((subscription, offsets, _marked(hook, states[-1]), buried))
-    if not folds:
-        return
-    last = min(upto, max(_furthest(offsets) for _, offsets, _, _ in folds))
-    at = journal.first - 1
-    try:
-        while at < last:
-            page, covered = pages.after(at, upto)
-            for entry, event in zip(page.entries, page.events, strict=True):
-                if not at < entry.position <= covered:
-                    continue
-                for subscription, offsets, hook, buried in folds:
-                    if isinstance(event, Undecodable):
-                        _report(subscription, offsets, buried, entry, event)
-                    else:
-                        _fold(subscription, offsets, hook, buried, entry, event)
-            at = covered
-            await asyncio.sleep(0)
-    finally:
-        for state in states:
-            state.is_over = True
-
-
-def _marked(hook: Callable[[Any], Any], state: Restoring) -> Callable[[Any], None]:
-    """Return the hook, marked while it runs as one that must have no effects."""
-
-    def call(event: Any) -> None:
-        token = restoring.set(state)
-        try:
-            hook(event)
-        finally:
-            restoring.reset(token)
-
-    return call
-
-
-def _report(
-    subscription: Subscription, offsets: Offsets, buried: set[int], entry: Stored, event: Undecodable
-) -> None:
-    """Say that the memory of an agent lacks an event that it had handled."""
-    is_settled = not offsets.by_lane[entry.lane].wants(entry.position) and entry.position not in buried
-    if is_settled and takes_type(subscription, entry):
-        log.error(
-            "position %d of the journal cannot be read, so the memory of %s is restored without it: %s",
-            entry.position,
-            subscription.name,
-            event.error,
-        )
-
-
-def _furthest(offsets: Offsets) -> int:
-    return max(max(lane.read_upto, *(high for _, high in lane.skip), 0) for lane in offsets.lanes)
-
-
-def _fold(
-    subscription: Subscription, offsets: Offsets, hook: Any, buried: set[int], entry: Stored, event: Any
-) -> None:
-    lane = offsets.by_lane[entry.lane]
-    if lane.wants(entry.position) or entry.position in buried or not takes(subscription.selectors, event):
-        return
-    try:
-        hook(event)
-    except Exception as error:
-        raise SubscriptionError(
-            f"the restore hook of {subscription.name} failed at position {entry.position} "
-            f"({entry.head().event_type}): {error!r}; the bus was not started"
-        ) from error
 
 
 async def count_unsettled(journal: Journal, subscriptions: Iterable[Subscription], upto: int) -> int:

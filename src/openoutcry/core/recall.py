@@ -1,0 +1,122 @@
+"""Recall: which entries of a journal a subscription has handled, so that its memory can be rebuilt from them.
+
+What a name has handled is what is settled, in the types that it took when that was settled, but for its dead
+letters and its tombstones (dead letters that were dropped). A memory begins at a base, with a state or with
+nothing; what was handled by then, and only that, is in it already.
+
+Settled means the same everywhere: by lane, a floor and the stretches above it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+
+Stretches = Sequence[tuple[int, int]]
+Places = Mapping[str, tuple[int, Stretches]]
+
+
+class Ranges:
+    """Positions, as stretches that ascend and do not overlap."""
+
+    __slots__ = ("_firsts", "_stretches")
+
+    def __init__(self, stretches: Iterable[tuple[int, int]]) -> None:
+        self._stretches = sorted(stretches)
+        self._firsts = [first for first, _ in self._stretches]
+
+    def __contains__(self, position: int) -> bool:
+        index = bisect_right(self._firsts, position)
+        return index > 0 and position <= self._stretches[index - 1][1]
+
+    def __bool__(self) -> bool:
+        return bool(self._stretches)
+
+
+class Settled:
+    """What is settled, by lane."""
+
+    __slots__ = ("_above", "_floors")
+
+    def __init__(self, places: Places) -> None:
+        self._floors = {lane: floor for lane, (floor, _) in places.items()}
+        self._above = {lane: Ranges(stretches) for lane, (_, stretches) in places.items() if stretches}
+
+    def has(self, lane: str, position: int) -> bool:
+        """Return True if what stands at a position is settled in a lane."""
+        if position <= self._floors.get(lane, 0):
+            return True
+        above = self._above.get(lane)
+        return above is not None and position in above
+
+    def has_anywhere(self, position: int) -> bool:
+        """Return True if it is settled in some lane: for positions of which nobody knows the lane."""
+        return any(self.has(lane, position) for lane in self._floors)
+
+
+class Recall:
+    """Tells what a memory is to be handed.
+
+    Attributes:
+        after: Nothing up to and including this position is handed.
+        last: Nothing behind this position is handed.
+
+    """
+
+    def __init__(
+        self,
+        base: Places,
+        now: Places,
+        *,
+        reopened: Stretches = (),
+        left_out: Iterable[int] = (),
+        eras: Iterable[tuple[Sequence[str], Places]] = (),
+    ) -> None:
+        """Make it.
+
+        Args:
+            base: What was settled where the memory begins.
+            now: What is settled.
+            reopened: What was settled at the base and had not been handled, as stretches.
+            left_out: What is settled and was not handled: positions.
+            eras: The types that were taken earlier, and what was settled when that ended; oldest first.
+
+        """
+        self._base, self._now = Settled(base), Settled(now)
+        self._reopened = Ranges(reopened)
+        self._left_out = frozenset(left_out)
+        self._eras = [(frozenset(takes), Settled(upto)) for takes, upto in eras]
+        self.after = min(
+            [floor for floor, _ in base.values()] + [first - 1 for first, _ in reopened], default=0
+        )
+        self.last = max(
+            (max([floor, *(high for _, high in above)]) for floor, above in now.values()), default=0
+        )
+
+    def wants(self, lane: str, position: int) -> bool:
+        """Return True if what stands at a position was handled, and is not in the state yet."""
+        if position in self._left_out or not self._now.has(lane, position):
+            return False
+        return position in self._reopened or not self._base.has(lane, position)
+
+    def may_want(self, position: int) -> bool:
+        """Return True if what stood at a position may have been handled; its lane is not known any more."""
+        if position in self._left_out or not self._now.has_anywhere(position):
+            return False
+        return position in self._reopened or not self._base.has_anywhere(position)
+
+    def types_at(self, lane: str, position: int) -> frozenset[str] | None:
+        """Return the types that were taken when this was settled; None if they are those of now."""
+        for takes, upto in self._eras:
+            if upto.has(lane, position):
+                return takes
+        return None
+
+
+def stretches_of(positions: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Return positions as stretches."""
+    found: list[tuple[int, int]] = []
+    for position in sorted(positions):
+        if found and position <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(position, found[-1][1]))
+        else:
+            found.append((position, position))
+    return tuple(found)
