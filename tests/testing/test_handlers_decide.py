@@ -9,7 +9,8 @@ import unittest
 
 import pytest
 
-from openoutcry import FillEvent, KillSwitchEvent, MarketDataEvent, OrderSide
+from openoutcry import FillEvent, KillSwitchEvent, MarketDataEvent, Memory, OrderSide
+from openoutcry.errors import RestoreFailed
 from openoutcry.testing import NotPublished, crash_and_recover, expect
 
 
@@ -26,6 +27,10 @@ async def wrong(event):
 
 
 async def right(event):
+    pass
+
+
+def right_fold(event):
     pass
 
 
@@ -156,6 +161,49 @@ async def test_bad_assertion_in_a_fold(durable_bus):
     await durable_bus.publish(fill())
     await asyncio.sleep(60)
     await crash_and_recover(durable_bus, build)
+
+
+async def test_bad_assertion_in_a_load(durable_bus):
+    def load(state):
+        assert state == 2
+    def build(bus):
+        bus.subscribe("fill", right, name="desk", memory=Memory(right_fold, lambda: 1, load, every=1))
+    build(durable_bus)
+    await durable_bus.publish(fill())
+    await asyncio.sleep(60)
+    await crash_and_recover(durable_bus, build)
+
+
+async def test_bad_assertion_in_a_save(durable_bus):
+    def save():
+        assert not durable_bus.is_running
+    durable_bus.subscribe("fill", right, name="desk", memory=Memory(right_fold, save, right_fold, every=1))
+    await durable_bus.publish(fill())
+
+
+async def test_bad_memory_that_is_not_given_back(durable_bus):
+    def build(bus, fold=right_fold):
+        bus.subscribe("fill", right, name="desk", restore=fold)
+    def fold(event):
+        raise ValueError
+    build(durable_bus)
+    await durable_bus.publish(fill())
+    await asyncio.sleep(60)
+    await crash_and_recover(durable_bus, lambda again: build(again, fold))
+
+
+async def test_ok_memory_that_is_not_given_back_as_expected(durable_bus):
+    def build(bus, fold=right_fold):
+        return bus.subscribe("fill", right, name="desk", restore=fold)
+    def fold(event):
+        raise ValueError
+    build(durable_bus)
+    await durable_bus.publish(fill())
+    await asyncio.sleep(60)
+    again = await crash_and_recover(durable_bus, lambda again: build(again, fold))
+    with pytest.raises(RestoreFailed):
+        await again.subscription("desk").ready()
+    again.unsubscribe("fill", right)
 
 
 @pytest.mark.bus(dead_letters=True)

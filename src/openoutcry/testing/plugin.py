@@ -249,6 +249,9 @@ def _complaints(used: EventBus, *, may_leave_letters: bool) -> Iterator[str]:
     wrong = [f"  {row.to_dict()}" for row in ledger.rows if not row.balances]
     if wrong:
         yield "\n".join(["the ledger does not balance: events were lost", *wrong])
+    for subscription in used.subscriptions:
+        if subscription.readiness.error is not None:
+            yield f"{subscription.readiness.error}\nIf that is expected: unsubscribe it in the test"
     letters = "" if may_leave_letters else letters_of(used)
     if letters:
         yield f"{letters}\nIf they are expected: @pytest.mark.bus(dead_letters=True)"

@@ -99,6 +99,7 @@ class SavedMemory:
             with without_effects(self._subscription.name, "saved"):
                 form, state = written_state(self.memory.save())
         except Exception as error:
+            self.memories.raised(self._subscription, error)
             if not self.save_error:
                 log.exception("the state of %s could not be saved", self._subscription.name)
             self.save_error = repr(error)
@@ -318,9 +319,15 @@ class Memories:
 
     def _fail(self, subscription: Subscription, error: RestoreFailed) -> None:
         log.critical("%s", error)
+        if error.__cause__ is not None:
+            self.raised(subscription, error.__cause__)
         if subscription.offsets is not None:
             subscription.offsets.memory = None  # it stays in the journal as it is
         subscription.restored(error)
+
+    def raised(self, subscription: Subscription, error: BaseException) -> None:
+        """Tell the observers what a function of a memory has raised."""
+        self._bus.raised(f"the memory of {subscription.name}", None, error)
 
     def _wait_for(self, saved: SavedMemory) -> None:
         subscription = saved.folding.subscription if saved.folding is not None else None
