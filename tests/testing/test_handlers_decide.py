@@ -181,6 +181,17 @@ async def test_bad_assertion_in_a_save(durable_bus):
     await durable_bus.publish(fill())
 
 
+async def test_skipped_by_a_fold(durable_bus):
+    def fold(event):
+        pytest.skip("no memory today")
+    def build(bus):
+        bus.subscribe("fill", right, name="desk", restore=fold)
+    build(durable_bus)
+    await durable_bus.publish(fill())
+    await asyncio.sleep(60)
+    await crash_and_recover(durable_bus, build)
+
+
 async def test_bad_memory_that_is_not_given_back(durable_bus):
     def build(bus, fold=right_fold):
         bus.subscribe("fill", right, name="desk", restore=fold)

@@ -98,7 +98,9 @@ class SavedMemory:
         try:
             with without_effects(self._subscription.name, "saved"):
                 form, state = written_state(self.memory.save())
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self.memories.raised(self._subscription, error)
             if not self.save_error:
                 log.exception("the state of %s could not be saved", self._subscription.name)
@@ -387,7 +389,9 @@ class Memories:
             try:
                 with without_effects(name, "restored"):
                     load(read_state(base.form, base.state))
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it lets out is its failure
                 failed = RestoreFailed(f"{name} did not get its memory back: its load raised {error!r}")
                 failed.__cause__ = error
                 self._fail(folding.subscription, failed)
