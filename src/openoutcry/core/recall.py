@@ -84,9 +84,8 @@ class Recall:
         self._reopened = Ranges(reopened)
         self._left_out = frozenset(left_out)
         self._eras = [(frozenset(takes), Settled(upto)) for takes, upto in eras]
-        self.after = min(
-            [floor for floor, _ in base.values()] + [first - 1 for first, _ in reopened], default=0
-        )
+        starts = [floor for floor, _ in base.values()] or [0]  # without any, nothing was settled yet
+        self.after = min(starts + [first - 1 for first, _ in reopened])
         self.last = max(
             (max([floor, *(high for _, high in above)]) for floor, above in now.values()), default=0
         )

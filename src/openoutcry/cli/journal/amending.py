@@ -37,15 +37,16 @@ def drop_letters(letters: Sequence[BuriedEvent]) -> Changes:
 
 
 def drop_cursor(journal: Journal, name: str) -> Changes:
-    """Return the change that forgets a subscription: its cursors and its crash suspects."""
+    """Return the change that forgets a subscription: its cursors, its memory and its crash suspects."""
     return Changes(
         dropped_cursors=[(name, lane) for lane in _lanes_of(journal, name)],
+        forgotten=[name],
         cleared=[(s.subscription, s.lane, s.position) for s in journal.suspects() if s.subscription == name],
     )
 
 
 def reassign_cursor(journal: Journal, old: str, new: str) -> Changes:
-    """Return the change that gives a subscription's cursors and dead letters to another name.
+    """Return the change that gives a subscription's cursors, dead letters and memory to another name.
 
     Its suspects are cleared: they are delivered again under the new name, with no crash counted.
 
@@ -59,6 +60,7 @@ def reassign_cursor(journal: Journal, old: str, new: str) -> Changes:
     return Changes(
         cursors=[msgspec.structs.replace(c, subscription=new) for c in cursors if c.subscription == old],
         dropped_cursors=[(c.subscription, c.lane) for c in cursors if c.subscription == old],
+        renamed=[(old, new)],
         buried=[msgspec.structs.replace(letter, subscription=new, letter_id=0) for letter in letters],
         removed_letters=[letter.letter_id for letter in letters],
         cleared=[(s.subscription, s.lane, s.position) for s in journal.suspects() if s.subscription == old],

@@ -1,0 +1,3 @@
+"""Bugs to be planted."""
+from campaigns.bus_plants import Bug
+PLANTS: dict[str, Bug] = {}
