@@ -10,7 +10,7 @@ tells whether it was read right, whichever class had written it.
 ```
 
 Each version has an upcaster to the next, but for the broken one: what the others have written cannot be read by
-it. `Note` has one field more in every other edition. Fills are openoutcry's own.
+it. `Note` has one field more from edition 1 on. Fills are openoutcry's own.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def in_hand(event: Any) -> int:
 def makers(edition: int) -> dict[str, Make]:
     """Define the classes of an edition, once per process, and return what makes their events, by type."""
     trade = (_amount, _venue, _renamed, _retyped, _broken)[edition]()
-    return {TRADE: trade, NOTE: _longer_note() if edition % 2 else _note(), FILL: _fill}
+    return {TRADE: trade, NOTE: _longer_note() if edition else _note(), FILL: _fill}
 
 
 def _fill(event_id: str) -> Any:

@@ -141,7 +141,7 @@ class Firm:
             orders = self._between(retain) if number else ()
             if rng.random() < 0.3 and self.edition < NEWEST:
                 self.edition += 1
-            is_broken = not is_last and bool(number) and rng.random() < 0.08 and not warned
+            is_broken = not is_last and self.edition > 0 and rng.random() < 0.08 and not warned
             yield Plan(
                 number=number,
                 seed=rng.getrandbits(32),

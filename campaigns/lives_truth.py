@@ -32,12 +32,15 @@ class Name:
         handled: What it has handled that is in the journal, or was.
         sure: What of that it must remember.
         unsure: What of that it need not remember.
+        revived: Dead letters that it has handled; when it dies now, they are dead letters again.
         passing: What it has handled that was never journaled.
         dead: Its dead letters, and those that were dropped.
         owed: What it must handle.
         saves: The states that it has saved.
         loaded: What it has loaded in this life.
         has: Its state in this life; None before it was told.
+        is_kept: Whether the journal surely knows it: something was written since it was made.
+        is_here: Whether it is subscribed in this life.
         is_on_hold: Whether it did not get its memory in this life.
         forgets: Whether the journal may have forgotten what it has handled, and why.
 
@@ -47,18 +50,23 @@ class Name:
     handled: set[str] = field(default_factory=set)
     sure: set[str] = field(default_factory=set)
     unsure: set[str] = field(default_factory=set)
+    revived: set[str] = field(default_factory=set)
     passing: set[str] = field(default_factory=set)
     dead: set[str] = field(default_factory=set)
     owed: set[str] = field(default_factory=set)
     saves: set[tuple[str, ...]] = field(default_factory=set)
     loaded: Ids = field(default_factory=list)
     has: Ids | None = None
+    is_kept: bool = False
+    is_here: bool = False
     is_on_hold: bool = False
     forgets: str = ""
 
     def begin_anew(self) -> None:
         """Another life."""
-        self.loaded, self.has, self.is_on_hold = [], None, False
+        self.unsure |= self.revived
+        self.revived = set()
+        self.loaded, self.has, self.is_here, self.is_on_hold = [], None, False, False
 
     def take(self, types: Iterable[str]) -> None:
         """It takes these types from now on; what waits of others is withdrawn, to be handled again included."""
@@ -92,16 +100,19 @@ class Truth:
         """Another life begins."""
         self._plan = plan
         self._agents = {agent.name: agent for agent in plan.agents}
-        for name in self.names.values():
-            name.begin_anew()
+        self.names = {name: known for name, known in self.names.items() if known.is_kept}
+        for known in self.names.values():
+            known.begin_anew()
 
     def ordered(self, order: Order, *, was_there: bool) -> None:
         """An operator has done something; `was_there`: the journal knew the name."""
         known = self.names.get(order.name)
         if known is None:
             return
-        if not was_there and (known.sure or known.owed):
-            raise Broken(f"{order.name} has handled {sorted(known.sure)}, and the journal does not know it")
+        if not was_there:
+            if known.is_kept:
+                raise Broken(f"{order.name} has handled {sorted(known.sure)}, and the journal does not know it")
+            return
         if order.verb == "reassign":
             self.names[order.new] = self.names.pop(order.name)
         elif order.verb == "drop":
@@ -126,9 +137,11 @@ class Truth:
 
     def _sub(self, name: str) -> None:
         agent = self._agents[name]
-        self.names.setdefault(name, Name()).take(agent.types)
+        known = self.names.setdefault(name, Name())
+        known.take(agent.types)
+        known.is_here = True
         if agent.kind == "plain" and self._plan.retain is not None:
-            self.names[name].forgets = "it had no memory, and retention went on"
+            known.forgets = "it had no memory, and retention went on"
 
     def _gains(self, name: str, event_type: str) -> None:
         known = self.names[name]
@@ -144,9 +157,10 @@ class Truth:
     def _yes(self, event_id: str) -> None:
         if self._levels[event_id] == "memory":
             return
-        for name in self.names.values():
-            if type_of(event_id) in name.types:
-                name.owed.add(event_id)
+        for known in self.names.values():
+            known.is_kept = True
+            if type_of(event_id) in known.types:
+                known.owed.add(event_id)
 
     def _no(self, event_id: str) -> None:
         raise Broken(f"{event_id} was refused, and there was room")
@@ -159,8 +173,11 @@ class Truth:
             if event_id in known.has:
                 raise Broken(f"{name} was given {event_id} and has it in its memory already")
             known.has.append(event_id)
-        known.dead.discard(event_id)
         known.unsure.discard(event_id)
+        if event_id in known.dead:
+            known.dead.discard(event_id)
+            known.revived.add(event_id)
+        known.is_kept = True
         (known.passing if self._levels[event_id] == "memory" else known.handled).add(event_id)
 
     def _dead(self, name: str, event_id: str) -> None:
@@ -196,10 +213,11 @@ class Truth:
         if agent.kind not in FOLDS and rest:
             raise Broken(f"{name} has no fold, and was given {rest}")
         lacks = known.sure - set(ids)
+        known.unsure -= set(ids)
         if agent.kind == "newest" or (agent.warns and known.forgets):
+            known.owed -= known.handled - set(ids)
             known.handled &= set(ids)
             known.sure &= set(ids)
-            known.owed -= lacks
         elif lacks:
             raise Broken(f"{name} has handled {_shown(lacks)} as well, and was not told that it lacks them")
 
@@ -233,7 +251,10 @@ class Truth:
 
     def _flushed(self) -> None:
         for known in self.names.values():
-            known.sure = known.handled - known.unsure
+            known.is_kept = True
+            if known.is_here and not known.is_on_hold:
+                known.sure = known.handled - known.unsure
+                known.revived = set()
 
     # -- reading ------------------------------------------------------------------------------------
 

@@ -110,6 +110,25 @@ class Recall:
         return None
 
 
+def both(one: Places, other: Places) -> dict[str, tuple[int, tuple[tuple[int, int], ...]]]:
+    """Return what is settled in both of two places, by lane."""
+    found = {}
+    for lane in one.keys() & other.keys():
+        pairs = [
+            (max(low, first), min(high, last))
+            for low, high in _whole(*one[lane])
+            for first, last in _whole(*other[lane])
+        ]
+        stretches = sorted((low, high) for low, high in pairs if low <= high)
+        floor = stretches.pop(0)[1] if stretches and stretches[0][0] == 1 else 0
+        found[lane] = (floor, tuple(stretches))
+    return found
+
+
+def _whole(floor: int, above: Stretches) -> list[tuple[int, int]]:
+    return [(1, floor), *above]
+
+
 def stretches_of(positions: Iterable[int]) -> tuple[tuple[int, int], ...]:
     """Return positions as stretches."""
     found: list[tuple[int, int]] = []

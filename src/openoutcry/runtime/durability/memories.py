@@ -24,7 +24,7 @@ from contextvars import Context
 import msgspec
 
 from openoutcry.core.holds import Hold
-from openoutcry.core.recall import Recall, stretches_of
+from openoutcry.core.recall import Recall, both, stretches_of
 from openoutcry.errors import BusClosed, JournalCorrupt, JournalError, RestoreFailed
 from openoutcry.ports import CursorState, Era, Holder, Journal, Places, Snapshot
 from openoutcry.runtime.delivery.memory import Memory
@@ -182,6 +182,9 @@ class Memories:
             return
         if base is None:
             base = self._beginning(subscription, offsets, now)
+        # What was not settled when the process died is handled again, if it is of the types of now.
+        eras = tuple(Era(era.takes, both(era.upto, now)) for era in base.eras)
+        base = msgspec.structs.replace(base, eras=eras)
         for before in takes:
             era = Era(before, now)
             if era not in base.eras:
@@ -232,7 +235,7 @@ class Memories:
         for lane in offsets.lanes:
             # (If it has changed between a stop and a start, what was withdrawn meanwhile was not handled.)
             at_rest = lane.saved if offsets.closed_at[0] >= 0 else None
-            now[lane.lane.name] = at_rest or lane.state(self._commits.released)
+            now[lane.lane.name] = at_rest or lane.pass_over(self._commits.released)
             lane.saved = None
         try:
             base = self._known(subscription.name, kept)
