@@ -59,6 +59,8 @@ class State(msgspec.Struct, frozen=True):
 
     def at_floor(self, floor: int) -> "State":
         """Return the state after retention up to a position: tombstones go with their entries."""
+        if floor == self.floor:
+            return self
         kept = frozenset(one for one in self.tombstones if one[1] > floor)
         return msgspec.structs.replace(self, floor=floor, tombstones=kept)
 

@@ -13,7 +13,7 @@ from openoutcry.config import PersistenceConfig
 from openoutcry.errors import ConfigError, InvalidEvent, JournalError
 from openoutcry.events import Event, Undecodable, encode, register_event, stamps
 from openoutcry.journals import EventPersistence, MemoryJournal
-from openoutcry.ports import Changes, CursorState, Entry, Journal, Level
+from openoutcry.ports import Changes, CursorState, Entry, Journal, Level, Snapshot
 from openoutcry.trading import FillEvent, KillSwitchEvent, MarketDataEvent
 
 
@@ -303,6 +303,19 @@ def test_cleanup_goes_by_age() -> None:
     assert store.cleanup(older_than_s=61) == 0
     assert store.cleanup(older_than_s=30) == 1
     assert store.journal.first == 2
+
+
+def test_cleanup_never_forgets_what_a_memory_needs_unless_told_by_name(store: EventPersistence) -> None:
+    events = [note() for _ in range(4)]
+    for event in events:
+        store.persist(event)
+    assert store.mark_many_completed(events) == 4
+    kept = Snapshot(subscription="book", form="none", is_needed=True, lanes={"normal": (1, ())})
+    store.journal.write((), Changes(snapshots=[kept]))
+    assert store.cleanup(keep_count=0) == 1
+    with pytest.raises(ConfigError, match=r"past_memory = 'book': give a collection of names"):
+        store.cleanup(keep_count=0, past_memory="book")
+    assert store.cleanup(keep_count=0, past_memory=["book"]) == 3
 
 
 def test_cleanup_must_be_told_what_to_forget(store: EventPersistence) -> None:

@@ -344,8 +344,8 @@ async def test_a_fold_may_not_publish(disk: Disk):
         assert disk.journal.head == 1
 
 
-class Moody(Event, kw_only=True):
-    event_type: str = "moody"
+class Temper(Event, kw_only=True):
+    event_type: str = "temper"
     mood: str
     refused: ClassVar[str] = ""
 
@@ -358,12 +358,12 @@ class Moody(Event, kw_only=True):
 @pytest.mark.parametrize("on_missing", ["raise", "warn"])
 @virtual
 async def test_what_cannot_be_read_is_never_left_out_in_silence(disk: Disk, on_missing, caplog, monkeypatch):
-    moods = [Moody(mood="good"), Moody(mood="bad"), Moody(mood="fine")]
-    await a_life(disk.journal, moods, Book(), "moody")
-    monkeypatch.setattr(Moody, "refused", "bad")
+    moods = [Temper(mood="good"), Temper(mood="bad"), Temper(mood="fine")]
+    await a_life(disk.journal, moods, Book(), "temper")
+    monkeypatch.setattr(Temper, "refused", "bad")
     bus, book = a_bus(disk.restarted()), Book()
     subscription = bus.subscribe(
-        "moody", book.on_event, name="book", memory=Memory(book.fold, on_missing=on_missing)
+        "temper", book.on_event, name="book", memory=Memory(book.fold, on_missing=on_missing)
     )
     async with bus:
         if on_missing == "raise":
@@ -377,9 +377,9 @@ async def test_what_cannot_be_read_is_never_left_out_in_silence(disk: Disk, on_m
 
 @virtual
 async def test_what_others_could_not_read_is_no_business_of_a_memory(disk: Disk, monkeypatch):
-    sent = [an_order("1"), Moody(mood="bad"), an_order("2")]
+    sent = [an_order("1"), Temper(mood="bad"), an_order("2")]
     await a_life(disk.journal, sent, Book())
-    monkeypatch.setattr(Moody, "refused", "bad")
+    monkeypatch.setattr(Temper, "refused", "bad")
     bus, book = a_bus(disk.restarted()), Book()
     keeps(bus, book)
     async with bus:
@@ -545,9 +545,7 @@ def test_several_calls_at_a_time_may_be_folded_and_not_saved():
     bus, book = a_bus(MemoryJournal()), Book()
     bus.subscribe("order", book.on_event, concurrency=4, restore=book.fold)
     with pytest.raises(SubscriptionError, match="concurrency=4"):
-        bus.subscribe(
-            "fill", Desk().on_event, concurrency=4, memory=Memory(book.fold, book.save, book.load)
-        )
+        bus.subscribe("fill", Desk().on_event, concurrency=4, memory=Memory(book.fold, book.save, book.load))
 
 
 def test_a_memory_on_a_bus_without_a_journal_is_told_once(caplog):

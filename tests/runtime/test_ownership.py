@@ -40,6 +40,7 @@ ANYWHERE = {
         "failing": READS,
         "handled": READS,
         "in_call": READS,
+        "save_error": READS,
         "orphaned": READS,
         "paused": READS,
         "settled": READS,
@@ -57,6 +58,7 @@ ANYWHERE = {
         "end": PARTS,
         "hold": PARTS,
         "live_with": PARTS,
+        "restored": PARTS,
         "save_first": PARTS,
         "read_on": PARTS,
         "withdraw_held": PARTS,
@@ -180,6 +182,7 @@ class Firm:
             "Subscription": {
                 "pause": self.subscription.pause,
                 "resume": self.subscription.resume,
+                "ready": self.subscription.ready,
                 "state": self.subscription.state,
                 "stats": lambda: self.subscription.stats(0),
             },

@@ -110,13 +110,13 @@ def _memory(s: SubscriptionVitals) -> Iterator[Finding]:
             s,
             "memory",
             DEGRADED,
-            f"its state could not be saved ({s.save_error}), so the next start folds what came since; mend save",
+            f"its state could not be saved ({s.save_error}), so a start folds what came since; mend save",
         )
 
 
 _HOLDS_BACK = {
-    "cursor": "has not settled them and is not subscribed; subscribe it, or give it up with `openoutcry cursors drop`",
-    "memory": "has its memory rebuilt from them; give it Memory(fold, save, load), so that a saved state does",
+    "cursor": "has not settled them and is absent; subscribe it, or give it up (openoutcry cursors drop)",
+    "memory": "needs them for its memory; give it Memory(fold, save, load), so that it does not",
     "dead letter": "has a dead letter among them, which its memory would need; redrive or drop it",
 }
 

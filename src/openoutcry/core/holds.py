@@ -26,8 +26,8 @@ class Hold(Enum):
 
     ENDED = "ended"
     PAUSED = "paused"
-    RESTORING = "restoring"
     NOT_RESTORED = "not restored"
+    RESTORING = "restoring"
     RECOVERY = "recovery"
     FAILING = "failing"
     COOLING = "cooling"

@@ -111,12 +111,12 @@ def _look_into(value: object, room: Room, *, finite: bool, depth: int) -> int:
 
 def _deepest(value: object, room: Room, *, finite: bool, depth: int) -> int:
     levels = 0
-    for step, inner in _parts(value):
+    for step, inner in parts_of(value):
         room.take(1)
         try:
             levels = max(levels, look_through(inner, room, finite=finite, depth=depth + 1))
         except Unfit as problem:
-            raise problem.within(_step(step)) from None
+            raise problem.within(step_text(step)) from None
     return levels
 
 
@@ -138,8 +138,8 @@ def _is_flat(value: Any, room: Room, *, finite: bool) -> bool:
     return True
 
 
-def _parts(value: Any) -> Iterator[tuple[object, object]]:
-    """Yield what the encoded form of a value is made of, each part with the way to it."""
+def parts_of(value: Any) -> Iterator[tuple[object, Any]]:
+    """Yield what the encoded form of a value is made of, each part with the step to it."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if type(key) is not str:
@@ -156,10 +156,14 @@ def _parts(value: Any) -> Iterator[tuple[object, object]]:
 
 @lru_cache(maxsize=4096)
 def fields_of(cls: Any) -> tuple[str, ...]:
-    """Return the names of the declared fields of a struct, a dataclass, an attrs or a pydantic class."""
+    """Return the names of the declared fields of a struct, a dataclass, an attrs or a pydantic class.
+
+    The timestamp of an `Event` is read as it is stored, in nanoseconds.
+    """
     if hasattr(cls, "__struct_fields__"):
         names: tuple[str, ...] = cls.__struct_fields__
-        return names
+        is_event = hasattr(cls, "_fixed_event_type")
+        return tuple("timestamp_ns" if is_event and name == "timestamp" else name for name in names)
     if dataclasses.is_dataclass(cls):
         return tuple(field.name for field in dataclasses.fields(cls))
     if hasattr(cls, "__pydantic_validator__"):
@@ -167,7 +171,8 @@ def fields_of(cls: Any) -> tuple[str, ...]:
     return tuple(field.name for field in getattr(cls, "__attrs_attrs__", ()))
 
 
-def _step(step: Any) -> str:
+def step_text(step: Any) -> str:
+    """Return a step from a value to one of its parts as a path has it."""
     kind, name = step
     if kind == ".":
         return f".{name}"

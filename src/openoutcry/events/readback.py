@@ -10,6 +10,7 @@ be another instant.
 """
 
 import math
+import operator
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -54,9 +55,17 @@ class Difference:
             return f"would come back from a journal as {_named(self.after)}, which was not there"
         if self.after is NOTHING:
             return "would not come back from a journal"
-        if isinstance(self.before, datetime | time) and _is_zone_lost(self.before, self.after):
+        if self.is_zone_lost:
             return "would come back from a journal without the rules of its time zone"
         return f"would come back from a journal as {_named(self.after)}"
+
+    @property
+    def is_zone_lost(self) -> bool:
+        """Whether this is a time that comes back with the offset of its zone, and without the rules."""
+        before, after = self.before, self.after
+        if not isinstance(before, datetime | time) or type(before) is not type(after):
+            return False
+        return before.tzinfo is not None and _fixed_offset(before.tzinfo) is None
 
     def within(self, step: str) -> "Difference":
         """Return the difference with a step put before its path."""
@@ -82,9 +91,9 @@ def first_difference(before: object, after: object) -> Difference | None:
 def _first(before: Any, after: Any, seen: "_Seen") -> Difference | None:
     if before is after:
         return None
-    kind: Any = type(before)
-    if kind is not type(after):
+    if type(before) is not type(after):
         return Difference("", before, after)
+    kind: Any = type(before)
     is_equal = _COMPARED.get(kind)
     if is_equal is not None:
         return None if is_equal(before, after) else Difference("", before, after)
@@ -158,7 +167,10 @@ def _in_objects(before: Any, after: Any, seen: "_Seen") -> Difference | None:
     kind: Any = type(before)
     names = fields_of(kind)
     for name in names:
-        found = _first(getattr(before, name, NOTHING), getattr(after, name, NOTHING), seen)
+        one, other = getattr(before, name, NOTHING), getattr(after, name, NOTHING)
+        if one is other or (type(one) in _PLAIN and type(one) is type(other) and one == other):
+            continue
+        found = _first(one, other, seen)
         if found is not None:
             return found.within(f".{name}")
     if not names and _has_equality(kind):
@@ -242,18 +254,12 @@ def _fixed_offset(zone: Any) -> timedelta | None:
     return found
 
 
-def _is_zone_lost(before: Any, after: Any) -> bool:
-    return (
-        type(before) is type(after)
-        and before.tzinfo is not None
-        and _fixed_offset(before.tzinfo) is None
-        and before.replace(tzinfo=None, fold=0) == after.replace(tzinfo=None, fold=0)
-    )
-
+_PLAIN: Final = frozenset({bool, int, str, bytes, bytearray, date, timedelta, UUID, Fraction})
+"""Classes whose values are strictly equal if they are equal."""
 
 _COMPARED: Final[dict[type, Callable[[Any, Any], bool]]] = {
-    NoneType: lambda before, after: before is after,
-    **dict.fromkeys((bool, int, str, bytes, bytearray, date, timedelta, UUID, Fraction), _are_equal),
+    NoneType: operator.is_,
+    **dict.fromkeys(_PLAIN, operator.eq),
     float: _are_equal_floats,
     Decimal: _are_equal_decimals,
     datetime: _are_equal_times,

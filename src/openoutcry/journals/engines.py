@@ -14,6 +14,8 @@ EngineName = Literal["auto", "sqlite3", "apsw"]
 BUSY_TIMEOUT_MS: Final = 100
 _FULL, _CORRUPT, _NOT_A_DATABASE = 13, 11, 26
 _BUSY: Final = (5, 6)
+_NOT_TEXT: Final = "Could not decode to UTF-8"
+"""What the standard library says of text that is none; it gives no code."""
 
 SafeFrom = tuple[int, int, int]
 UNSAFE_UNTIL: Final[SafeFrom] = (3, 51, 3)
@@ -130,6 +132,8 @@ class ApswConnection:
                 if row is None:
                     return
                 yield row
+        except UnicodeDecodeError as problem:
+            raise self.error(f"{_NOT_TEXT}: {problem}") from problem
         finally:
             with turn:
                 cursor.close()
@@ -217,8 +221,8 @@ def is_busy(problem: BaseException) -> bool:
 
 
 def is_corrupt(problem: BaseException) -> bool:
-    """Return True if the database's own structure is damaged."""
-    return _code(problem) == _CORRUPT
+    """Return True if the database's own structure is damaged, or text in it is none any more."""
+    return _code(problem) == _CORRUPT or _NOT_TEXT in str(problem)
 
 
 def is_foreign(problem: BaseException) -> bool:

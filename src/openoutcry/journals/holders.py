@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from openoutcry.errors import ConfigError
 from openoutcry.ports import CursorState, Holder, Snapshot
 
 
@@ -34,7 +35,9 @@ def holders(
 def allowed_upto(
     found: Iterable[Holder], head: int, *, past_cursors: bool, past_memory: Collection[str]
 ) -> int:
-    """Return the last position that may go."""
+    """Return the last position that may go. Raises `ConfigError` for a name that is not in a collection."""
+    if isinstance(past_memory, str):
+        raise ConfigError(f"past_memory = {past_memory!r}: give a collection of names, [{past_memory!r}]")
     return min(
         (
             holder.position

@@ -296,8 +296,9 @@ class MemoryJournal:
             self.first = last + 1
             retired += len(batch)
         kept = self.first
-        for name, places in self._tombstones.items():
-            self._tombstones[name] = {place for place in places if place >= kept}
+        if retired:
+            for name, places in self._tombstones.items():
+                self._tombstones[name] = {place for place in places if place >= kept}
         self._places = {i: stored for i, stored in self._places.items() if stored.position >= kept}
         return retired
 

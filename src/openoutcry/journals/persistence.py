@@ -1,7 +1,7 @@
 """The persistence layer by hand: events kept, settled and asked for without a bus, or beside one."""
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -295,12 +295,15 @@ class EventPersistence:
         keep_count: int | None = None,
         *,
         past_cursors: bool = False,
+        past_memory: Collection[str] = (),
     ) -> int:
         """Forget the oldest entries, and return how many: those older, or those beyond the newest so many.
 
         They go in whole batches (what was written in one commit), and nothing goes that a subscription has
         not settled, unless `past_cursors`; before the journal of a bus, never. As long as nobody has settled
-        anything, everything is pending. Dead letters keep their events.
+        anything, everything is pending. Nor does anything go that the memory of a subscription is rebuilt
+        from, unless its name is in `past_memory`: its next start then fails, unless it has
+        `on_missing="warn"`. Dead letters keep their events.
         """
         self._check("cleanup")
         if older_than_s is None and keep_count is None:
@@ -318,7 +321,10 @@ class EventPersistence:
         before_ns = None if older_than_s is None else self._wall_ns() - int(older_than_s * NS_PER_S)
         forgotten = 0
         while count := self.journal.retire(
-            older_than_ns=before_ns, keep_count=keep_count, past_cursors=past_cursors
+            older_than_ns=before_ns,
+            keep_count=keep_count,
+            past_cursors=past_cursors,
+            past_memory=past_memory,
         ):
             forgotten += count
         return forgotten

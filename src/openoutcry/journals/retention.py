@@ -2,6 +2,8 @@
 
 from typing import Final, NamedTuple
 
+import msgspec
+
 from openoutcry.journals import saved, schema, snapshots
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.holders import holders
@@ -32,8 +34,14 @@ class Last(NamedTuple):
 
 
 def held_by(db: Connection, chain: Chain | None) -> list[Holder]:
-    """Return what keeps retention from going on, the lowest position first. The states are not read."""
-    found = snapshots.snapshots(db, chain)
+    """Return what keeps retention from going on, the lowest position first. The states are not read.
+
+    A memory of which nobody can tell what it needs may need everything.
+    """
+    found = [
+        head.snapshot if head.is_whole else msgspec.structs.replace(head.snapshot, is_needed=True, lanes={})
+        for head in snapshots.heads(db, chain)
+    ]
     letters = {
         name: position
         for name in (one.subscription for one in found if one.is_needed)

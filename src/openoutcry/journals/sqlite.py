@@ -112,6 +112,8 @@ class SqliteJournal:
         self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems))
         self._barred: JournalError | None = None
         self._has_whole_tombstones = False
+        self._held: list[Holder] | None = None
+        """What keeps retention from going on, until something of it changes."""
         self._closed = False
         with refusals_of(self.path):
             self.places = identities(self.path)
@@ -164,6 +166,9 @@ class SqliteJournal:
         except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
             self._refused(problem)
         self._wal_bytes += _COMMIT_BYTES
+        if changes is not None:
+            self._held = None
+            self._wal_bytes += sum(len(snapshot.state) for snapshot in changes.snapshots)
         if row is not None:
             self.head = head = row.first + row.size - 1
             self._checksum = row.checksum
@@ -196,6 +201,7 @@ class SqliteJournal:
 
     def _look_again(self) -> None:
         """After an interruption of unknown outcome: take the head from the file."""
+        self._held = None
         row = self._log.newest()
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
@@ -362,7 +368,9 @@ class SqliteJournal:
 
     def held_by(self) -> list[Holder]:
         """Return what keeps retention from going on, the lowest position first."""
-        return retention.held_by(self._db, self._chain)
+        if self._held is None:
+            self._held = retention.held_by(self._db, self._chain)
+        return list(self._held)
 
     @property
     def anchor(self) -> Anchor:

@@ -283,8 +283,9 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         subscription: The subscription's name.
-        why: `cursor` (it has not settled what follows), `memory` (its memory is rebuilt from what follows),
-            or `dead letter` (its memory would lack that event if it is handled yet).
+        why: `cursor` (it has not settled what follows), `memory` (its memory is rebuilt from what follows, or
+            may be: where it begins is damaged), or `dead letter` (its memory would lack that event if it is
+            handled yet).
         position: Nothing after this position may go.
 
     """

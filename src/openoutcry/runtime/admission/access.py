@@ -33,12 +33,12 @@ class Access:
         return phase if phase in _CLOSED else ""
 
     def check_effects(self) -> None:
-        """Raise `PublishError` inside of what restores or saves an agent's memory, and in tasks that it spawns."""
+        """Raise `PublishError` inside of what restores or saves a memory, and in the tasks that it spawns."""
         state = restoring.get()
         if state is not None and not state.is_over:
             raise PublishError(
-                f"{state.name} published while its memory was being {state.what}, which must have no effects; "
-                "publish from a handler"
+                f"{state.name} published while its memory was being {state.what}, which must have no "
+                "effects; publish from a handler"
             )
 
     def check(self, event: Any, *, is_authorised: bool = False) -> str:

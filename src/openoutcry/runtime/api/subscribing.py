@@ -88,12 +88,7 @@ class Subscribing:
             self._dispatcher.drained(None)  # who publishes these types meets its level from now on
             known.wake_control()
             return known
-        if name is None:
-            name = self._own_name(handler, durable=options.durable)
-        elif not isinstance(name, str) or not name:
-            raise SubscriptionError(f"name is {name!r}; it must be a non-empty string")
-        else:
-            self._bus.router.check_name(name)
+        name = self._checked_name(name, handler, durable=options.durable)
         share = self._bus.pressure.config.high_per_normal
         now_ns = self._bus.clock.now_ns()
         subscription = Subscription(
@@ -108,13 +103,7 @@ class Subscribing:
             shared_holds=self._bus.holds,
         )
         if owner is not None:
-            try:
-                subscription.live_with(owner, self._owner_gone)
-            except TypeError as error:
-                raise SubscriptionError(
-                    f"owner is {owner!r}, which cannot be held weakly ({error}); give its class a "
-                    "__weakref__ slot, such as dataclass(slots=True, weakref_slot=True), or leave owner out"
-                ) from error
+            self._live_with(subscription, owner)
         if options.memory is not None and self._slot.has_journal:
             subscription.readiness.begin()
         self._bus.router.add(subscription, handler)
@@ -143,9 +132,9 @@ class Subscribing:
         if not any(self._slot.may_journal(selector) for selector in selectors):
             types = sorted(s if isinstance(s, str) else s.__qualname__ for s in selectors)
             raise SubscriptionError(
-                f"a memory for {', '.join(types)}: none of this is journaled, so nothing of it is there after "
-                f"a restart; journal it, as in PersistenceConfig(levels={{{types[0]!r}: 'process'}}), or leave "
-                "the memory out"
+                f"a memory for {', '.join(types)}: none of this is journaled, so nothing of it is there "
+                f"after a restart; journal it, as in PersistenceConfig(levels={{{types[0]!r}: 'process'}}), "
+                "or leave the memory out"
             )
 
     def _earlier_run_of(self, handler: Handler) -> Subscription | None:
@@ -176,6 +165,24 @@ class Subscribing:
             subscription.selectors = selectors
         else:
             store.cursors.take_types(subscription, selectors)
+
+    def _live_with(self, subscription: Subscription, owner: object) -> None:
+        try:
+            subscription.live_with(owner, self._owner_gone)
+        except TypeError as error:
+            raise SubscriptionError(
+                f"owner is {owner!r}, which cannot be held weakly ({error}); give its class a "
+                "__weakref__ slot, such as dataclass(slots=True, weakref_slot=True), or leave owner out"
+            ) from error
+
+    def _checked_name(self, name: str | None, handler: Handler, *, durable: bool) -> str:
+        """Return the name that a new subscription gets."""
+        if name is None:
+            return self._own_name(handler, durable=durable)
+        if not isinstance(name, str) or not name:
+            raise SubscriptionError(f"name is {name!r}; it must be a non-empty string")
+        self._bus.router.check_name(name)
+        return name
 
     def _own_name(self, handler: Handler, *, durable: bool) -> str:
         """Return the name that a subscription gets from its handler; with a cursor it must be unique."""

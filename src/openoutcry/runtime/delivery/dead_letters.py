@@ -144,13 +144,13 @@ class DeadLetters:
             )
 
     def _give_up(self, letter: DeadLetter) -> None:
-        """Forget a letter for good. What it was about was never handled, which is kept for its name's memory."""
+        """Forget a letter for good: its event was never handled, which the memory of its name must know."""
         if letter.position and self._saver is not None:
             self._tombstones[letter.subscription, letter.position] = None
         self.remove(letter.subscription, letter.letter_id)
 
     def tombstones(self, name: str) -> set[int]:
-        """Return where the events of dropped letters of a name stand that the journal does not know of yet."""
+        """Return where the events of dropped letters stand of which the journal does not know yet."""
         return {position for owner, position in self._tombstones if owner == name}
 
     def remove(self, name: str, letter_id: int) -> None:

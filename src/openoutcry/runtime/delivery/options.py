@@ -163,22 +163,7 @@ def options_of(**given: Unpack[SubscribeOptions]) -> Options:
         TypeError: There is no such option.
 
     """
-    asked: dict[str, Any] = dict(given)
-    unknown = sorted(asked.keys() - SubscribeOptions.__annotations__.keys())
-    if unknown:
-        raise TypeError(f"subscribe() got an unexpected keyword argument {unknown[0]!r}")
-    if "overflow" in asked:
-        asked["overflow"] = overflow_policy(asked["overflow"])
-    if "retry" in asked:
-        asked["retry"] = _retry(asked["retry"])
-    if "breaker" in asked:
-        asked["breaker"] = _breaker(asked["breaker"])
-    restore = asked.pop("restore", None)
-    if restore is not None:
-        if asked.get("memory") is not None:
-            raise SubscriptionError("restore beside memory: it is short for memory=Memory(fold), so give one")
-        asked["memory"] = Memory(restore)
-    options = Options(**asked)
+    options = Options(**_policies(dict(given)))
     if options.memory is not None:
         _check_memory(options, options.memory)
     if options.max_age_s is not None:
@@ -188,16 +173,40 @@ def options_of(**given: Unpack[SubscribeOptions]) -> Options:
     check_number("concurrency", options.concurrency, 1, whole=True)
     for name in ("keep", "durable", "outbox", "blocking", "isolated"):
         check_flag(name, getattr(options, name))
+    _check_outbox(options)
+    if options.supersede is None:
+        return options
+    overflow = _superseding(options.overflow, options.supersede, blocking=options.blocking)
+    return replace(options, overflow=overflow)
+
+
+def _policies(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given, with policies instead of their names and short forms."""
+    unknown = sorted(asked.keys() - SubscribeOptions.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"subscribe() got an unexpected keyword argument {unknown[0]!r}")
+    policies: dict[str, Callable[[Any], Any]] = {
+        "overflow": overflow_policy,
+        "retry": _retry,
+        "breaker": _breaker,
+    }
+    for name in asked.keys() & policies.keys():
+        asked[name] = policies[name](asked[name])
+    restore = asked.pop("restore", None)
+    if restore is not None:
+        if asked.get("memory") is not None:
+            raise SubscriptionError("restore beside memory: it is short for memory=Memory(fold), so give one")
+        asked["memory"] = Memory(restore)
+    return asked
+
+
+def _check_outbox(options: Options) -> None:
     if options.outbox and (options.blocking or not options.durable or options.concurrency != 1):
         raise SubscriptionError(
             f"outbox=True with durable={options.durable}, concurrency={options.concurrency}, "
             f"blocking={options.blocking}: an outbox is committed with the cursor, one call at a time, on "
             "the loop; leave the others as they are by default"
         )
-    if options.supersede is None:
-        return options
-    overflow = _superseding(options.overflow, options.supersede, blocking=options.blocking)
-    return replace(options, overflow=overflow)
 
 
 def _check_memory(options: Options, memory: Memory) -> None:
@@ -208,8 +217,8 @@ def _check_memory(options: Options, memory: Memory) -> None:
         raise SubscriptionError("a memory needs a cursor to know what was handled: leave out durable=False")
     if memory.save is not None and options.concurrency > 1:
         raise SubscriptionError(
-            f"a memory with save and concurrency={options.concurrency}: the state is saved between two calls, "
-            "so there may be only one at a time; leave out concurrency"
+            f"a memory with save and concurrency={options.concurrency}: the state is saved between two "
+            "calls, so there may be only one at a time; leave out concurrency"
         )
     lossy = {
         "overflow": isinstance(options.overflow, Conflate | DropOldest) and options.overflow,
@@ -219,8 +228,8 @@ def _check_memory(options: Options, memory: Memory) -> None:
     for name, value in lossy.items():
         if memory.fold is not None and value:
             raise SubscriptionError(
-                f"a memory with fold and {name}={value!r}: the journal does not know which of its events such "
-                "a subscription has handled; give it save and load, without fold"
+                f"a memory with fold and {name}={value!r}: the journal does not know which of its events "
+                "such a subscription has handled; give it save and load, without fold"
             )
 
 

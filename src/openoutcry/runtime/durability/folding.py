@@ -52,6 +52,8 @@ class Folding:
     def __init__(self, subscription: Subscription, memory: Memory, recall: Recall) -> None:
         self.subscription = subscription
         self.at = recall.after
+        self._selectors = subscription.selectors
+        self._types = _types_of(subscription)
         self.count = 0
         self.is_loaded = False
         self.error: RestoreFailed | None = None
@@ -91,18 +93,16 @@ class Folding:
         cls = type(event)
         found = self._fixed.get(cls)
         if found is None:
-            found = takes(self.subscription.selectors, event)
-            if fixed_event_type(cls) is not None:
+            found = takes(self._selectors, event)
+            if fixed_event_type(cls) is not None:  # type: ignore[arg-type]
                 self._fixed[cls] = found
         return found
 
     def _takes_type(self, entry: Stored) -> bool:
         """Return True if an entry that cannot be read may be of such a type."""
         event_type = entry.head().event_type
-        offsets = self.subscription.offsets
         then = self._recall.types_at(entry.lane, entry.position)
-        if then is None:
-            then = frozenset() if offsets is None else frozenset(offsets.takes)
+        then = self._types if then is None else then
         return "*" in then or event_type is None or event_type in then
 
     def _fold(self, entry: Stored, event: Any) -> None:
@@ -139,8 +139,8 @@ class Folding:
         self._missing_count += count
         if self._memory.on_missing == "raise" and self.error is None:
             self.error = RestoreFailed(
-                f"{self.subscription.name} did not get its memory back: {what}; bring that back, save states with "
-                "Memory(fold, save, load) in future, or say Memory(on_missing='warn') to begin without it"
+                f"{self.subscription.name} did not get its memory back: {what}; bring it back (with save and "
+                "load it would not be needed), or say Memory(on_missing='warn') to begin without it"
             )
         elif len(self._missing) < SHOWN_MOST:
             self._missing.append(what)
@@ -151,7 +151,7 @@ class Folding:
         self.error.__cause__ = error
 
     def report(self) -> None:
-        """Say what the memory lacks, if somebody has said that it may; what `fold` spawned may publish now."""
+        """Say what the memory lacks, if it may lack something; what `fold` has spawned may publish now."""
         self._bar.is_over = True
         if self._missing_count:
             log.error(
@@ -162,60 +162,71 @@ class Folding:
             )
 
 
-async def fold_all(
-    foldings: list[Folding], pages: Pages, journal: Journal, bus: BusState
-) -> AsyncIterator[Folding]:
-    """Read the journal once for several subscriptions, and yield each when it is over.
+def _types_of(subscription: Subscription) -> frozenset[str]:
+    return frozenset() if subscription.offsets is None else frozenset(subscription.offsets.takes)
+
+
+class Pass:
+    """Reads the journal once, and folds for several subscriptions.
 
     The loop is given back after every page, and whenever folding has taken as long as a worker may.
     """
-    left = list(foldings)
-    at = min(folding.at for folding in left)
-    if at < journal.first - 1:
-        for folding in left:
-            folding.lack(at + 1, journal.first - 1, "were retired from the journal")
-        at = journal.first - 1
-    began_ns = bus.clock.now_ns()
-    while True:
-        for folding in [folding for folding in left if folding.is_over]:
-            left.remove(folding)
-            yield folding
-        if not left:
-            return
-        last = max(folding.last for folding in left)
-        try:
-            page, covered = pages.after(at, last)
-        except JournalError as error:
-            for folding in left:
-                folding.fail(error)
-            continue
+
+    def __init__(self, foldings: list[Folding], pages: Pages, journal: Journal, bus: BusState) -> None:
+        self._left = list(foldings)
+        self._pages = pages
+        self._journal = journal
+        self._bus = bus
+        self._began_ns = 0
+
+    async def run(self) -> AsyncIterator[Folding]:
+        """Fold, and yield each subscription's as it is over."""
+        at = self._begin()
+        self._began_ns = self._bus.clock.now_ns()
+        while True:
+            for folding in [folding for folding in self._left if folding.is_over]:
+                self._left.remove(folding)
+                yield folding
+            if not self._left:
+                return
+            try:
+                at = await self._fold_page(at)
+            except JournalError as error:
+                for folding in self._left:
+                    folding.fail(error)
+
+    def _begin(self) -> int:
+        """Return where to begin, having told those who need more what was retired of it."""
+        at, first = min(folding.at for folding in self._left), self._journal.first
+        self._lack(at + 1, first - 1, "were retired from the journal")
+        return max(at, first - 1)
+
+    async def _fold_page(self, at: int) -> int:
+        """Fold what follows a position; return up to which."""
+        page, covered = self._pages.after(at, max(folding.last for folding in self._left))
         expected = at + 1
         for entry, event in zip(page.entries, page.events, strict=True):
             position = entry.position
             if not at < position <= covered:
                 continue
-            if position > expected:
-                _lack(left, expected, position - 1)
+            self._lack(expected, position - 1, "were lost from the journal")
             expected = position + 1
-            for folding in left:
+            for folding in self._left:
                 folding.take(entry, event)
-            if bus.clock.now_ns() - began_ns > bus.slice_ns():
-                _note(left, position)
-                await asyncio.sleep(0)
-                began_ns = bus.clock.now_ns()
-        _lack(left, expected, covered)
-        at = covered
-        _note(left, at)
+            if self._bus.clock.now_ns() - self._began_ns > self._bus.slice_ns():
+                await self._give_way(position)
+        self._lack(expected, covered, "were lost from the journal")
+        await self._give_way(covered)
+        return covered
+
+    async def _give_way(self, at: int) -> None:
+        """Give the loop back. Should the bus stop meanwhile, folding goes on from here."""
+        for folding in self._left:
+            folding.at = max(folding.at, at)
         await asyncio.sleep(0)
+        self._began_ns = self._bus.clock.now_ns()
 
-
-def _lack(foldings: list[Folding], first: int, last: int) -> None:
-    if first <= last:
-        for folding in foldings:
-            folding.lack(first, last, "were lost from the journal")
-
-
-def _note(foldings: list[Folding], at: int) -> None:
-    """Note how far all have come: should the bus stop here, they go on from there."""
-    for folding in foldings:
-        folding.at = max(folding.at, at)
+    def _lack(self, first: int, last: int, what: str) -> None:
+        if first <= last:
+            for folding in self._left:
+                folding.lack(first, last, what)

@@ -39,7 +39,7 @@ class Maintenance:
     """Tidies up one journal while the bus runs.
 
     Attributes:
-        held_back: What keeps retention from going on: a name, why, and how many entries; None if nothing does.
+        held_back: What keeps retention from going on: a name, why, and how many entries; or None.
 
     """
 
@@ -164,7 +164,7 @@ class Maintenance:
         return retired > 0
 
     def _held_back(self, older_than_ns: int | None) -> tuple[str, str, int] | None:
-        """Return who keeps retention from going on, why, and how many entries there are; None if nobody does."""
+        """Return who keeps retention from going on, why, and how many entries; None if nobody does."""
         journal, config = self._journal, self._config
         holder = next(iter(journal.held_by()), None)
         if holder is None or holder.position >= journal.head or self._memories.goes_on(holder):

@@ -7,13 +7,13 @@
                                    not restored (UNHEALTHY)
 ```
 
-The journal has a snapshot for every durable name: where its memory begins, with a state or with nothing. A name
-that is new begins with nothing at the place where it was made. From there on the memory is what the name has
-handled (`core/recall.py`).
+The journal has a snapshot for every durable name: where its memory begins, with a state or with nothing. A
+name that is new begins with nothing at the place where it was made. From there on the memory is what the name
+has handled (`core/recall.py`).
 
-A state is saved at the end of a call, when nothing else of the subscription is open. It stands for exactly what
-is settled at that instant, which is written with it. Cursors that are saved later may be ahead of it: what is
-between is folded. They are never behind it.
+A state is saved at the end of a call, when nothing else of the subscription is open. It stands for exactly
+what is settled at that instant, which is written with it. Cursors that are saved later may be ahead of it:
+what is between is folded. They are never behind it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.catch_up import Pages
 from openoutcry.runtime.durability.committer import Committer
-from openoutcry.runtime.durability.folding import Folding, fold_all, without_effects
+from openoutcry.runtime.durability.folding import Folding, Pass, without_effects
 from openoutcry.runtime.durability.saving import Saving
 from openoutcry.runtime.durability.states import read_state, written_state
 
@@ -98,6 +98,7 @@ class SavedMemory:
         try:
             with without_effects(self._subscription.name, "saved"):
                 form, state = written_state(self.memory.save())
+            self._write(form, state)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -108,7 +109,6 @@ class SavedMemory:
             self._due_at = self.since + self.memory.every
             return False
         self.save_error = ""
-        self._write(form, state)
         return True
 
     def move(self) -> None:
@@ -284,7 +284,7 @@ class Memories:
             self._cannot(
                 subscription,
                 memory,
-                "what was saved of it is lost: it was damaged, and dropped by a recovery",
+                "its saved state was damaged, and lost in a recovery",
             )
         elif (
             subscription.readiness.is_over and not is_new and base.form == "none" and memory.fold is not None
@@ -292,7 +292,7 @@ class Memories:
             self._cannot(
                 subscription,
                 memory,
-                "another bus has written to the journal meanwhile, and it remembers more than that",
+                "another bus has written to the journal, and it cannot unlearn",
             )
         elif not is_new and (memory.fold is not None or base.form != "none"):
             name = subscription.name
@@ -344,7 +344,7 @@ class Memories:
             self._begin_pending()
 
     def go_on(self, subscription: Subscription) -> None:
-        """A subscription goes on in the journal where it was: it remembers what it knew, or goes on folding."""
+        """A subscription goes on where it was in the journal: with its memory, or with folding."""
         saved = None if subscription.offsets is None else subscription.offsets.memory
         if not isinstance(saved, SavedMemory):
             return
@@ -384,9 +384,7 @@ class Memories:
             name = folding.subscription.name
             load = saved.memory.load
             if load is None:
-                self._cannot(
-                    folding.subscription, saved.memory, "it has a saved state, and no load to take it over"
-                )
+                self._cannot(folding.subscription, saved.memory, "it has a saved state, and no load")
                 saved.folding = None
                 return False
             try:
@@ -410,7 +408,7 @@ class Memories:
         """Fold for some subscriptions, each until it has what it had handled."""
         by_folding = {saved.folding: saved for saved in due if saved.folding is not None}
         try:
-            async for folding in fold_all(list(by_folding), self._pages, self._journal, self._bus):
+            async for folding in Pass(list(by_folding), self._pages, self._journal, self._bus).run():
                 saved = by_folding.pop(folding)
                 self._bus.busy -= 1
                 if folding.error is None:
@@ -421,7 +419,8 @@ class Memories:
                 if not self._bus.busy:
                     self._bus.rested()
         finally:
-            self._bus.busy -= len(by_folding)  # the bus stops
+            if self._is_running:
+                self._bus.busy -= len(by_folding)
 
     def _restored(self, saved: SavedMemory) -> None:
         folding, saved.folding = saved.folding, None
@@ -483,7 +482,8 @@ class Memories:
         """Fold nothing more: the bus stops."""
         self._is_running = False
         for task in self._tasks:
-            task.cancel()
+            if not task.get_loop().is_closed():
+                task.cancel()
 
     def end(self, *, saves: bool) -> None:
         """The bus stops: save what is remembered, if `saves`. What is not restored is at the next start."""

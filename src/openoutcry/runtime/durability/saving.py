@@ -1,4 +1,4 @@
-"""Saving: cursors, snapshots, dead letters, halts and cleared suspects are written with the commits of events.
+"""Saving: cursors, snapshots, dead letters, halts and cleared suspects go with the commits of events.
 
 What is to be saved is left here, and goes with the next commit or one of the next few. A timer makes sure
 that it waits for no longer than `cursor_save_s`. `LaneOffsets.state` computes what a cursor says.

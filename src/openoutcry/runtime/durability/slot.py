@@ -79,7 +79,7 @@ class StoreSlot:
         return self._config is not None and self._journal is None
 
     def may_journal(self, selector: str | type) -> bool:
-        """Return True if events that a selector takes are journaled, without being asked for it one by one."""
+        """Return True if events that a selector takes are journaled by the settings."""
         return self._levels is not None and self._levels.may_journal(selector)
 
     @property

@@ -13,7 +13,7 @@ STATE_BYTES_MOST = 64 * 2**20
 
 
 def written_state(state: object) -> tuple[str, bytes]:
-    """Return the form and the bytes of a state. Raises `SubscriptionError` if it would not come back equal."""
+    """Return the form and the bytes of a state; raise `SubscriptionError` if it would not come back equal."""
     if type(state) in (bytes, bytearray, memoryview):
         form, data = "bytes", bytes(state)  # type: ignore[call-overload]
     else:
@@ -32,12 +32,12 @@ def _as_json(state: object) -> bytes:
         found = first_difference(state, msgspec.json.decode(data))
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         raise SubscriptionError(
-            f"save returned {shown(state)}, which cannot be written as JSON ({problem}); return bytes, or what JSON has"
+            f"save returned {shown(state)}, which is no JSON ({problem}); return bytes, or what JSON has"
         ) from problem
     if found is not None:
         raise SubscriptionError(
-            f"save returned a state whose part {found.path or 'itself'} = {shown(found.before)} {found.problem}; "
-            "return bytes, or what JSON gives back"
+            f"save returned a state with {found.path or 'a value'} = {shown(found.before)}, which "
+            f"{found.problem}; return bytes, or what JSON gives back"
         )
     return data
 
