@@ -70,7 +70,6 @@ def reassign_cursor(journal: Journal, old: str, new: str) -> Changes:
     return Changes(
         cursors=[msgspec.structs.replace(c, subscription=new) for c in cursors if c.subscription == old],
         dropped_cursors=[(c.subscription, c.lane) for c in cursors if c.subscription == old],
-        renamed=[(old, new)],
         buried=[msgspec.structs.replace(letter, subscription=new, letter_id=0) for letter in letters],
         removed_letters=[letter.letter_id for letter in letters],
         cleared=[(s.subscription, s.lane, s.position) for s in journal.suspects() if s.subscription == old],
