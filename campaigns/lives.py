@@ -22,8 +22,25 @@ from campaigns.lives_truth import Truth
 from campaigns.power_loss_truth import Broken
 
 LIVES: Final = 8
-STEPS: Final = ("started", "pub", "yes", "did", "did", "dead", "saved", "saved", "dropped", "state", "flushed")
-_MOMENTS: Final = (("", (0, 1, 3)), ("started", (0, 1, 5, 20)), ("started", (20, 60, 120)), ("drained", (0, 1)))
+STEPS: Final = (
+    "started",
+    "pub",
+    "yes",
+    "did",
+    "did",
+    "dead",
+    "saved",
+    "saved",
+    "dropped",
+    "state",
+    "flushed",
+)
+_MOMENTS: Final = (
+    ("", (0, 1, 3)),
+    ("started", (0, 1, 5, 20)),
+    ("started", (20, 60, 120)),
+    ("drained", (0, 1)),
+)
 """After which word to count, and how many lines."""
 
 
@@ -67,7 +84,7 @@ def run_firm(seed: int, lives: int = LIVES, plant: str | None = None, *, trace: 
 
 def _one(path: Path, plan: Plan, truth: Truth, rng: random.Random, bug: Bug, *, trace: bool) -> Life:
     for order in plan.orders:
-        told = undisturbed(lambda tell, order=order: carry_out(path, order, tell)).told  # type: ignore[misc]
+        told = undisturbed(lambda tell, order=order: carry_out(path, order, tell, bug)).told  # type: ignore[misc]
         if told[-1:] != [["enough"]]:
             raise Broken(f"{order} failed: {told}")
         truth.ordered(order, was_there=["there"] in told)
@@ -105,7 +122,9 @@ def _life(work: Work, plan: Plan, rng: random.Random) -> Life:
 
 def main() -> int:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=100, help="how many firms (default 100)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--seed", type=int, help="only this one, and show its lives")

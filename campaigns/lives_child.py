@@ -20,7 +20,6 @@ import logging
 import random
 import signal
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
@@ -283,5 +282,3 @@ def live(path: Path, plan: Plan, tell: Tell, plant: Bug) -> None:
 
     asyncio.run(whole())
     tell("enough")
-
-

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+from campaigns.bus_plants import Bug
 from campaigns.crash_kit import Tell
 from campaigns.lives_plan import Order
 from openoutcry.cli.journal.amending import drop_cursor, reassign_cursor
 from openoutcry.journals import SqliteJournal
 
 
-def carry_out(path: Path, order: Order, tell: Tell) -> None:
+def carry_out(path: Path, order: Order, tell: Tell, plant: Bug) -> None:
     """Do it, and tell `there` if the journal knew the name."""
+    plant()
     if path.exists():
         journal = SqliteJournal(path)
         if any(cursor.subscription == order.name for cursor in journal.cursors()):

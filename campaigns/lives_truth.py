@@ -111,7 +111,9 @@ class Truth:
             return
         if not was_there:
             if known.is_kept:
-                raise Broken(f"{order.name} has handled {sorted(known.sure)}, and the journal does not know it")
+                raise Broken(
+                    f"{order.name} has handled {sorted(known.sure)}, and the journal does not know it"
+                )
             return
         if order.verb == "reassign":
             self.names[order.new] = self.names.pop(order.name)
@@ -226,7 +228,9 @@ class Truth:
         known.is_on_hold = True
         self.failures += 1
         if how != "loudly":
-            raise Broken(f"{name} did not get its memory, and health does not say so: {how}: {' '.join(words)}")
+            raise Broken(
+                f"{name} did not get its memory, and health does not say so: {how}: {' '.join(words)}"
+            )
         if not self._plan.reads_all and any(type_of(e) == TRADE for e in known.handled):
             return
         if not known.forgets:
