@@ -42,7 +42,7 @@ class Page:
 
     """
 
-    __slots__ = ("classes", "entries", "events")
+    __slots__ = ("_by_class", "classes", "entries", "events")
 
     def __init__(self, entries: list[Stored]) -> None:
         self.entries = entries
@@ -50,6 +50,14 @@ class Page:
         classes = {type(event): event for event in self.events}
         is_plain = all(map(_is_fixed, classes)) and {entry.lane for entry in entries} <= {"normal"}
         self.classes = tuple(classes.values()) if is_plain else ()
+        self._by_class: dict[type, list[int]] = {}
+
+    def by_class(self) -> dict[type, list[int]]:
+        """Return which of the events are of each class, by their index."""
+        if not self._by_class:
+            for index, event in enumerate(self.events):
+                self._by_class.setdefault(type(event), []).append(index)
+        return self._by_class
 
     def part(self, after: int, upto: int) -> tuple[list[Any], Sequence[int]]:
         """Return the events between two positions, and where they stand."""
