@@ -12,7 +12,8 @@ import pytest
 
 from openoutcry.errors import InvalidEvent
 from openoutcry.events import MAX_BYTES, MAX_DEPTH, Event, decode, encode, register_event
-from openoutcry.events.codec import Undecodable, decode_many, encode_many
+from openoutcry.events.codec import encode_many
+from openoutcry.events.pages import Undecodable, decode_many
 from openoutcry.trading import AlertSeverity, RiskAlertEvent, SignalEvent, SurveillanceAlertEvent, SystemEvent
 
 

@@ -85,6 +85,26 @@ def test_another_event_with_the_same_id_is_refused_and_the_first_one_stands(stor
     assert [e.source_agent for e in store.pending_events()] == [""]
 
 
+def test_an_event_that_an_older_version_of_its_class_has_kept_is_not_written_again(
+    store: EventPersistence,
+) -> None:
+    class KeptBefore(Event, kw_only=True):
+        event_type: str = "kept"
+        size: int = 0
+
+    store.persist(KeptBefore(event_id="a", size=1, timestamp=10**18))
+
+    class KeptBefore(Event, kw_only=True):  # type: ignore[no-redef]
+        event_type: str = "kept"
+        schema_version: int = 2
+        size: int = 0
+        desk: str = "main"
+
+    assert store.persist(KeptBefore(event_id="a", size=1, desk="rates")) == 1  # type: ignore[call-arg]
+    with pytest.raises(InvalidEvent, match="the journal holds another event"):
+        store.persist(KeptBefore(event_id="a", size=2))
+
+
 class Ping(msgspec.Struct, frozen=True):
     """A class of a user's."""
 

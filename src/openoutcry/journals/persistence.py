@@ -14,8 +14,10 @@ from openoutcry.events import (
     Event,
     EventType,
     decode_many,
+    differences,
     encode,
     event_type_of,
+    first_of,
 )
 from openoutcry.events.sources import new_timestamp_ns
 from openoutcry.journals.sqlite import SqliteJournal
@@ -105,6 +107,11 @@ class EventPersistence:
         """
         return self.persist_many([event], level, lane)[0]
 
+    def _differs(self, event: Any, position: int) -> bool:
+        """Return True unless an older version of an event's class has said the same here."""
+        first = first_of(self.journal.read(position - 1, 1)[0].payload)
+        return first.had is None or bool(differences(first.event, event, first.had))
+
     def persist_many(
         self, events: Iterable[Any], level: str = "process", lane: str | None = None
     ) -> list[int]:
@@ -116,12 +123,13 @@ class EventPersistence:
             )
         survives = level_named(level)
         wall_ns = self._wall_ns()
+        events = list(events)
         entries = [_entry(event, lane, survives, wall_ns) for event in events]
         written = self.journal.write(entries)
         if written.wants_sync:
             self.journal.sync()
         for duplicate in written.duplicates:
-            if not duplicate.same:
+            if not duplicate.same and self._differs(events[duplicate.index], duplicate.position):
                 raise InvalidEvent(
                     f"event_id = {entries[duplicate.index].event_id!r}: the journal holds another event with "
                     f"this id at position {duplicate.position}; give each event an id of its own"
