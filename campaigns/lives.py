@@ -147,10 +147,12 @@ def main() -> int:
 
 
 def _report(results: list[Result]) -> str:
+    lives, kills = sum(result.lives for result in results), sum(result.kills for result in results)
+    states, refused = sum(result.states for result in results), sum(result.failures for result in results)
+    failures = sum(result.failure is not None for result in results)
     return (
-        f"{len(results)} firms, {sum(r.lives for r in results)} lives, {sum(r.kills for r in results)} killed: "
-        f"{sum(r.states for r in results)} states compared, {sum(r.failures for r in results)} told why not; "
-        f"{sum(r.failure is not None for r in results)} failures"
+        f"{len(results)} firms, {lives} lives, {kills} killed: {states} states compared, {refused} agents "
+        f"told why they get none; {failures} failures"
     )
 
 

@@ -1,9 +1,9 @@
-"""One life of the firm, in a process of its own: agents that remember, a publisher, an operator.
+"""One life of a firm, in a process of its own: agents that remember, a publisher, an operator.
 
 The words that it tells:
 
 ```
-  sub NAME                     it is subscribed            pub ID LEVEL     it is about to be published
+  sub NAME                     it subscribes               pub ID LEVEL     it is about to be published
   loaded NAME ITEMS            its `load` was called       yes ID, no ID    the answer
   state NAME ITEMS             what it begins with         did NAME ID      its handler is at its end
   failed NAME OK TEXT          it does not get its memory  dead NAME ID     it is a dead letter
@@ -30,6 +30,7 @@ from campaigns.lives_events import BROKEN, TRADE, TYPES, Make, in_hand, makers
 from campaigns.lives_plan import SAVES, Agent, Plan, first_name
 from openoutcry import EventBus, EventBusHealthStatus, Memory, PersistenceConfig, RestoreFailed, RetryPolicy
 from openoutcry.journals import sqlite
+from openoutcry.runtime.durability import maintenance
 
 LIFE_S: Final = 120
 DRAIN_S: Final = 60
@@ -127,11 +128,10 @@ class Firm:
 
     def _subscribe(self, one: Remembering) -> None:
         agent = one.agent
-        # Those with newest states alone may let events go, too: what is folded must be in the journal.
+        self._tell("sub", agent.name)
         self.bus.subscribe(
             list(agent.types), one.handle, name=agent.name, retry=RETRY, breaker=False, **one.memory()
         )
-        self._tell("sub", agent.name)
 
     async def live(self) -> None:
         """Start, give everybody their memory, work, and stop."""
@@ -265,7 +265,9 @@ def live(path: Path, plan: Plan, tell: Tell, plant: Bug) -> None:
     """Live a life as planned."""
     gc.freeze()
     signal.alarm(LIFE_S)
-    set_in(sqlite, "WAL_DUE_BYTES", 64 * 1024)  # checkpoints, also in a short life
+    set_in(sqlite, "WAL_DUE_BYTES", 64 * 1024)  # checkpoints and retention, also in a short life
+    set_in(maintenance, "IDLE_S", 0.005)
+    set_in(maintenance, "QUIET_S", 0.002)
     log = logging.getLogger("openoutcry")
     log.propagate = False
     log.addHandler(_Log(tell))

@@ -9,27 +9,25 @@ tells whether it was read right, whichever class had written it.
   version        1               1                   2                    3                 4
 ```
 
-Each version has an upcaster to the next, but for the broken one: what the others have written cannot be read by
-it. `Note` has one field more from edition 1 on. Fills are openoutcry's own.
+Each version has an upcaster to the next, but for the broken one: it cannot read what the others have
+written. Nor can an edition read what a newer one has. `Note` has one field more from edition 1 on. Fills are
+openoutcry's own.
 """
 
 from collections.abc import Callable
 from typing import Any, Final
 from zlib import crc32
 
-import openoutcry
-from openoutcry import Event, FillEvent, OrderSide
+from openoutcry import Event, FillEvent, OrderSide, upcaster
 
 TRADE: Final = "lives_trade"
 NOTE: Final = "lives_note"
 FILL: Final = "fill"
 TYPES: Final = {"t": TRADE, "n": NOTE, "f": FILL}
-NEWEST: Final = 1
+NEWEST: Final = 3
 """The newest edition that reads what the others have written."""
-BROKEN: Final = 4
+BROKEN: Final = NEWEST + 1
 """An edition whose upcaster was forgotten."""
-VERSIONS: Final = (1, 1, 2, 3, 4)
-"""The version of a trade, by edition."""
 AMOUNTS: Final = 997
 
 Make = Callable[[str], Any]
@@ -113,7 +111,7 @@ def _renamed() -> Make:
         size: int
         venue: str = "here"
 
-    openoutcry.upcaster(LivesTrade, from_version=1)(_amount_is_size)
+    upcaster(LivesTrade, from_version=1)(_amount_is_size)
     return lambda event_id: LivesTrade(event_id=event_id, size=amount_of(event_id))
 
 
@@ -123,8 +121,8 @@ def _retyped() -> Make:
         schema_version: int = 3
         size: str
 
-    openoutcry.upcaster(LivesTrade, from_version=1)(_amount_is_size)
-    openoutcry.upcaster(LivesTrade, from_version=2)(_size_is_text)
+    upcaster(LivesTrade, from_version=1)(_amount_is_size)
+    upcaster(LivesTrade, from_version=2)(_size_is_text)
     return lambda event_id: LivesTrade(event_id=event_id, size=str(amount_of(event_id)))
 
 

@@ -86,6 +86,7 @@ class Plan:
         edition: The edition of its event classes.
         agents: Who is there.
         orders: What was done before it.
+        reads_all: Whether its classes read what the lives before have written.
         retain: How many entries the journal keeps, if that is limited.
         mended: Whether the handlers handle everything.
         is_last: Whether it ends in peace, with everything handled.
@@ -98,15 +99,11 @@ class Plan:
     edition: int
     agents: tuple[Agent, ...]
     orders: tuple[Order, ...] = ()
+    reads_all: bool = True
     retain: int | None = None
     mended: bool = False
     is_last: bool = False
     first: int = 0
-
-    @property
-    def reads_all(self) -> bool:
-        """Whether its classes read what the others have written."""
-        return self.edition != BROKEN
 
 
 @dataclass
@@ -141,11 +138,14 @@ class Firm:
             orders = self._between(retain) if number else ()
             if rng.random() < 0.3 and self.edition < NEWEST:
                 self.edition += 1
-            is_broken = not is_last and self.edition > 0 and rng.random() < 0.08 and not warned
+            edition = self.edition
+            if not is_last and edition > 0 and rng.random() < 0.15 and not warned:
+                edition = edition - 1 if edition > 1 and rng.random() < 0.5 else BROKEN
             yield Plan(
                 number=number,
                 seed=rng.getrandbits(32),
-                edition=BROKEN if is_broken else self.edition,
+                edition=edition,
+                reads_all=edition == self.edition,
                 agents=tuple(self._turned(agent, warned) for agent in list(self.agents)),
                 orders=orders,
                 retain=retain,

@@ -1,14 +1,17 @@
 """What each name has handled, as its lives have told it, and so what it must be given at the next start.
 
-A name's memory is what it has handled, each event once. Of that, a life that dies may lose the last part, whose
-cursor was not saved: those events are handled again. So what an agent begins with
+A name's memory is what it has handled, each event once. Of that, a life that dies may lose the last part,
+whose cursor was not saved: those events are handled again. So what an agent begins with
 
 - has everything that was handled by the last time the cursors were known to be saved,
 - has nothing else but what was handled since, and nothing twice,
 - is a state that it had saved, and after that the rest in the order of the journal,
 
-and when everything is handled it has all of it. An agent that is not given that must be told why, there must be
-a reason, the bus must be UNHEALTHY, and it must handle nothing.
+and when everything is handled it has all of it. An agent that is not given that must be told why, there must
+be a reason, the bus must be UNHEALTHY, and it must handle nothing.
+
+What was in a call when the process died, of a type that the name takes no more, is not handled again, and a
+dead letter that was being handled is one again: of such events both may be true.
 """
 
 import json
@@ -69,7 +72,7 @@ class Name:
         self.loaded, self.has, self.is_here, self.is_on_hold = [], None, False, False
 
     def take(self, types: Iterable[str]) -> None:
-        """It takes these types from now on; what waits of others is withdrawn, to be handled again included."""
+        """It takes these types from now on; what waits of others is withdrawn."""
         self.types = set(types)
         self.unsure |= {e for e in self.handled - self.sure if type_of(e) not in self.types}
         done = self.handled | self.dead
