@@ -23,6 +23,7 @@ from openoutcry.events.fields import OURS, added_fields, float_fields, has_times
 from openoutcry.events.foreign import plain, shown, whole
 from openoutcry.events.frozen import EXACTLY, thaw
 from openoutcry.events.heads import UNREADABLE, Head, head_of
+from openoutcry.events.inner_keys import holds_classes, strange_keys
 from openoutcry.events.models import dump, is_model, load
 from openoutcry.events.readback import NOTHING, first_difference
 from openoutcry.events.refusals import changed, unreadable, unwritable
@@ -105,6 +106,10 @@ def _read_back(event: object, cls: type, data: bytes) -> None:
     try:
         again = decode(data)
     except Exception as problem:
+        lost = problem.__cause__
+        difference = first_difference(event, lost.event) if isinstance(lost, _LeftOut) else None
+        if difference is not None:  # which names the value, and not only the key
+            raise changed(event, difference) from None
         raise unreadable(event, problem) from problem
     if type(again) is cls:
         difference = first_difference(event, again)
@@ -214,9 +219,40 @@ def _read(data: Any, known: KnownClass, version: object, brought_up: BroughtUp |
     """Read JSON of the version of its class, an `Event`; once more, trusting its times, if need be."""
     decoder = _decoders.get(known.cls) or _new_decoder(known)
     try:
-        return decoder(data)
+        event = decoder(data)
     except UNREADABLE:
-        return _read_as_written(decoder, data, known, version, brought_up)
+        event = _read_as_written(decoder, data, known, version, brought_up)
+    if brought_up is None and holds_classes(known.cls) and not is_as_written(event, data):
+        _require_no_strange_key(event, known, version, msgspec.json.decode(data))
+    return event
+
+
+def is_as_written(event: Any, data: Any) -> bool:
+    """Return True if data that an `Event` was read from is exactly what would be written of it.
+
+    Then nothing in it was left out.
+    """
+    try:
+        return bool(_encode_json(event) == data)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return False
+
+
+class _LeftOut(ValueError):
+    """A key of a class within an event, in data of which the event was read without it."""
+
+    def __init__(self, problem: str, event: Any) -> None:
+        super().__init__(problem)
+        self.event = event
+
+
+def _require_no_strange_key(
+    event: Any, known: KnownClass, version: object, fields: Mapping[str, Any]
+) -> None:
+    """Raise `InvalidEvent` if data of the version of its class has a key that a class within lacks."""
+    strange = next(strange_keys(event, fields), None)
+    if strange is not None:
+        _refuse(known, version, _LeftOut(strange.problem, event))
 
 
 def _decode_fields(data: Any, name: str, version: object) -> dict[str, Any]:
@@ -257,9 +293,20 @@ def _with_whole_times(event: Any, known: KnownClass, data: Any) -> Any:
     return event
 
 
-def _with_whole_fields(event: Any, known: KnownClass, fields: Any) -> Any:
+def _with_whole_fields(
+    event: Any, known: KnownClass, version: object, fields: dict[str, Any], brought_up: BroughtUp | None
+) -> Any:
+    """Return the event, or raise `InvalidEvent` if something in its fields was left out or rounded."""
+    is_strict = brought_up is None and holds_classes(known.cls)
+    if not is_strict and not has_times(known.cls):
+        return event
+    written = _builtins_of(event)
+    if written == fields:
+        return event
+    if is_strict:
+        _require_no_strange_key(event, known, version, fields)
     if has_times(known.cls):
-        compare_times(known.name, fields, _builtins_of(event))
+        compare_times(known.name, fields, written)
     return event
 
 
@@ -330,7 +377,7 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
         if isinstance(problem, InvalidEvent):
             raise
         _refuse(known, version, problem, brought_up)
-    return _with_whole_fields(event, known, fields)
+    return _with_whole_fields(event, known, version, fields, brought_up)
 
 
 def _known_of(name: Any, data: Mapping[str, Any], *, written: bool) -> tuple[KnownClass, BroughtUp | None]:
@@ -478,7 +525,7 @@ def _foreign_from_builtins(
         if isinstance(problem, InvalidEvent):
             raise
         _refuse(known, brought_up.written_version if brought_up else version, problem, brought_up)
-    return _with_whole_fields(event, known, fields)
+    return _with_whole_fields(event, known, version, fields, brought_up)
 
 
 def _converted(fields: dict[str, Any], cls: type) -> Any:
