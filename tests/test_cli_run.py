@@ -85,6 +85,33 @@ def finish(process: subprocess.Popen[str], *numbers: signal.Signals) -> tuple[in
     return process.returncode, out, err
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "auto"])
+def test_a_firm_runs_without_standard_files_and_none_of_its_own_takes_their_place(
+    here: Path, loop: str
+) -> None:
+    code = """
+        numbers = []
+
+        async def app(bus):
+            with open("kept", "w") as kept:
+                numbers.append(kept.fileno())
+                wired(bus)
+                yield
+                await bus.publish(tick())
+                await bus.join()
+                kept.write(str(numbers))
+    """
+    (here / "made.py").write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
+    command = [sys.executable, "-m", "openoutcry", "run", "made:app", "--loop", loop]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command],
+        cwd=here, env=environment, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert closed.returncode == 0
+    assert int((here / "kept").read_text().strip("[]")) > 2
+
+
 # -- the form ----------------------------------------------------------------------------------------
 
 
