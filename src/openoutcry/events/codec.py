@@ -37,6 +37,7 @@ from openoutcry.events.registry import (
     find_by_type,
     fixed_event_type,
     refused,
+    sparse,
     upcasters,
 )
 from openoutcry.events.times import as_written
@@ -83,7 +84,7 @@ def encode(event: object) -> bytes:
                 if event.schema_version != event._own_version:  # type: ignore[attr-defined] # noqa: SLF001
                     event._settle_version()  # type: ignore[attr-defined] # noqa: SLF001
                 _look_at_added(event, cls)
-            data = _encode_json(event)
+            data = _encode_json(event if is_ours or cls not in sparse else _in_full(event, cls))
         else:
             is_ours = False
             data = _encode_json(_foreign_to_builtins(event, cls))
@@ -99,6 +100,19 @@ def encode(event: object) -> bytes:
     if not (is_ours or comes_back(event)):
         _read_back(event, cls, data)
     return data
+
+
+def _in_full(event: Any, cls: type) -> dict[str, Any]:
+    """Return what is written of an event whose class omits defaults: all of it, its version above all.
+
+    A default may be another one in the release that reads it.
+    """
+    written = {CLASS_KEY: _registered(cls).name}
+    for name, key in (encoded_names(cls) or {}).items():
+        value = event.timestamp_ns if name == "timestamp" else getattr(event, name)
+        if value is not msgspec.UNSET:
+            written[key] = value
+    return written
 
 
 def _read_back(event: object, cls: type, data: bytes) -> None:
