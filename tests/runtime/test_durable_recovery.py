@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from bus_helpers import (
@@ -40,14 +40,13 @@ from durable_kit import (
 from openoutcry import (
     Conflate,
     DropOldest,
-    Event,
     EventBus,
     OpenOutcryError,
     RetryPolicy,
     SubscriptionError,
     TimeInForce,
 )
-from openoutcry.errors import DuplicateName, PublishError
+from openoutcry.errors import DuplicateName
 from openoutcry.journals import MemoryJournal
 
 
@@ -762,67 +761,10 @@ async def test_a_restore_hook_gets_no_dead_letters(disk: Disk):
     await bus.stop()
 
 
-@virtual
-async def test_memory_that_is_restored_without_an_event_that_cannot_be_read_is_told(disk: Disk, caplog):
-    book = Book()
-    async with a_bus(disk.journal) as bus:
-        bus.subscribe("moody", book.on_event, restore=book.fold)
-        bus.subscribe("order", Named("other").on_event, restore=lambda order: None)
-        await bus.publish_many([Moody(mood="good"), Moody(mood="bad"), an_order()])
-        await bus.join()
-    again = Book()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Moody, "refused", "bad")
-        bus = a_bus(disk.restarted())
-        bus.subscribe("moody", again.on_event, restore=again.fold)
-        bus.subscribe("order", Named("other").on_event, restore=lambda order: None)
-        async with bus:
-            await bus.join()
-    assert [event.mood for event in again.restored] == ["good"]
-    [told] = [r.getMessage() for r in caplog.records if "memory of" in r.getMessage()]
-    assert "position 2 " in told
-    assert "book.on_event" in told
-
-
-class Moody(Event, kw_only=True):
-    event_type: str = "moody"
-    mood: str
-    refused: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mood == self.refused:
-            raise ValueError(f"the mood is {self.mood}")
-
-
-@virtual
-async def test_a_restore_hook_may_not_publish_and_its_failure_keeps_the_bus_from_starting(disk: Disk):
-    async with a_bus(disk.journal) as bus:
-        bus.subscribe("order", Named("desk").on_event)
-        await bus.publish(an_order())
-    bus = a_bus(disk.restarted())
-    errors: list[Any] = []
-
-    def hook(event: Any) -> None:
-        try:
-            bus.publish_nowait(a_fill())
-        except PublishError as error:
-            errors.append(error)
-            raise
-
-    bus.subscribe("order", Named("desk").on_event, restore=hook)
-    with pytest.raises(SubscriptionError, match=r"restore hook of desk.on_event failed at position 1"):
-        await bus.start()
-    assert len(errors) == 1
-    assert not bus.is_running
-    assert disk.journal.head == 1
-    await bus.stop()
-
-
 def test_a_restore_hook_must_be_a_plain_function_of_a_durable_subscription():
     bus = a_bus(MemoryJournal())
     with pytest.raises(SubscriptionError, match="plain function"):
-        bus.subscribe("order", Desk().on_event, restore=Desk().on_event)  # type: ignore[arg-type]
+        bus.subscribe("order", Desk().on_event, restore=Desk().on_event)
     with pytest.raises(SubscriptionError, match="durable=False"):
         bus.subscribe("order", Desk().on_event, restore=print, durable=False)
 

@@ -1,6 +1,8 @@
 """Agents that remember: what a restarted subscription is given back, and what it is told otherwise (CONTRACT 32)."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any, ClassVar
 
 import pytest
@@ -47,7 +49,7 @@ class Book:
 
 
 def keeps(bus: EventBus, book: Book, types: Any = "order", name: str = "book", **fields: Any) -> Any:
-    memory = Memory(book.fold, book.save, book.load, **fields) if fields.pop("saves", False) else None
+    memory = Memory(book.fold, book.save, book.load) if fields.pop("saves", False) else None
     return bus.subscribe(types, book.on_event, name=name, memory=memory or Memory(book.fold, **fields))
 
 
@@ -553,3 +555,34 @@ def test_a_memory_on_a_bus_without_a_journal_is_told_once(caplog):
     bus.subscribe("order", Desk().on_event, restore=print)
     bus.subscribe("fill", Failing().on_event, restore=print)
     assert len([r for r in caplog.records if "outlives" in r.getMessage()]) == 1
+
+
+def test_a_state_that_two_subscriptions_would_save_is_refused():
+    bus, book = a_bus(MemoryJournal()), Book()
+    keeps(bus, book, saves=True)
+    with pytest.raises(SubscriptionError, match="the memory of book saves the same state"):
+        bus.subscribe("fill", Desk().on_event, name="b", memory=Memory(book.fold, book.save, book.load))
+    other = Book()
+    bus.subscribe("fill", other.on_event, name="c", memory=Memory(other.fold, other.save, other.load))
+    bus.subscribe("decision", book.on_event, name="book", memory=Memory(book.fold, book.save, book.load))
+
+
+@pytest.mark.parametrize("owned", [True, False])
+@virtual
+async def test_a_memory_keeps_no_agent_alive_that_is_gone_or_has_ended(owned):
+    async with a_bus(MemoryJournal()) as bus:
+        book = Book()
+        gone = weakref.ref(book)
+        memory = Memory(book.fold, book.save, book.load)
+        bus.subscribe("order", book.on_event, name="b", memory=memory, owner=book if owned else None)
+        await bus.publish(an_order())
+        await bus.join()
+        bus.subscribe("fill", book.on_event, name="b", memory=memory, owner=book if owned else None)
+        if not owned:
+            bus.unsubscribe(["order", "fill"], book.on_event)
+        del book, memory
+        await turns()
+        gc.collect()
+        await turns()
+        assert gone() is None
+        assert not bus.subscriptions

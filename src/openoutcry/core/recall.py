@@ -47,9 +47,10 @@ class Settled:
         above = self._above.get(lane)
         return above is not None and position in above
 
-    def has_anywhere(self, position: int) -> bool:
-        """Return True if it is settled in some lane: for positions of which nobody knows the lane."""
-        return any(self.has(lane, position) for lane in self._floors)
+    @property
+    def lanes(self) -> Iterable[str]:
+        """The lanes."""
+        return self._floors
 
 
 class Recall:
@@ -91,17 +92,20 @@ class Recall:
             (max([floor, *(high for _, high in above)]) for floor, above in now.values()), default=0
         )
 
+    @property
+    def has_eras(self) -> bool:
+        """Whether other types were taken in an earlier time."""
+        return bool(self._eras)
+
     def wants(self, lane: str, position: int) -> bool:
         """Return True if what stands at a position was handled, and is not in the state yet."""
         if position in self._left_out or not self._now.has(lane, position):
             return False
-        return position in self._reopened or not self._base.has(lane, position)
+        return not self._base.has(lane, position) or position in self._reopened
 
     def may_want(self, position: int) -> bool:
         """Return True if what stood at a position may have been handled; its lane is not known any more."""
-        if position in self._left_out or not self._now.has_anywhere(position):
-            return False
-        return position in self._reopened or not self._base.has_anywhere(position)
+        return any(self.wants(lane, position) for lane in self._now.lanes)
 
     def types_at(self, lane: str, position: int) -> frozenset[str] | None:
         """Return the types that were taken when this was settled; None if they are those of now."""

@@ -98,6 +98,7 @@ class SavedMemory:
         try:
             with without_effects(self._subscription.name, "saved"):
                 form, state = written_state(self.memory.save())
+            self._write(form, state)
         except Exception as error:
             if not self.save_error:
                 log.exception("the state of %s could not be saved", self._subscription.name)
@@ -105,7 +106,6 @@ class SavedMemory:
             self._due_at = self.since + self.memory.every
             return False
         self.save_error = ""
-        self._write(form, state)
         return True
 
     def move(self) -> None:
@@ -405,7 +405,8 @@ class Memories:
                 if not self._bus.busy:
                     self._bus.rested()
         finally:
-            self._bus.busy -= len(by_folding)  # the bus stops
+            if self._is_running:
+                self._bus.busy -= len(by_folding)
 
     def _restored(self, saved: SavedMemory) -> None:
         folding, saved.folding = saved.folding, None
@@ -467,7 +468,8 @@ class Memories:
         """Fold nothing more: the bus stops."""
         self._is_running = False
         for task in self._tasks:
-            task.cancel()
+            if not task.get_loop().is_closed():
+                task.cancel()
 
     def end(self, *, saves: bool) -> None:
         """The bus stops: save what is remembered, if `saves`. What is not restored is at the next start."""
