@@ -256,11 +256,12 @@ class EventBus:
     # -- starting and stopping ----------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start handling events; returns once the bus is running. May be awaited or run as a task.
+        """Start handling events: what was published before comes first, kill switches and high priority ahead.
 
-        What was published before is delivered first, kill switches and high-priority events at the head. On
-        a running bus it does nothing; on one that is stopping it waits for the end of that. After `stop` the
-        bus can be started again, also on another loop.
+        It returns when the agents that were subscribed before have their memory back, or cannot get it
+        (`Subscription.ready` raises why). Nobody else waits for that. On a running bus it does nothing; on
+        one that is stopping it waits for the end of that. After `stop` the bus can be started again, also on
+        another loop.
 
         Raises:
             WrongThread, WrongLoop: The bus is running on another event loop, which is not closed.
@@ -300,6 +301,7 @@ class EventBus:
         Raises:
             OpenOutcryError: A handler called it: it would wait for the handler's own event.
             BusClosed: The bus is stopped, or stops, with events waiting.
+            RestoreFailed: The rest is settled; events wait for a subscription that lacks its memory.
 
         """
         await self._lifecycle.join()
