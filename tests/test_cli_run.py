@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -13,11 +12,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from process_kit import finish, start_python
 
 from openoutcry.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent
-LIMIT_S = 300
 HEAD = """
 import asyncio, contextlib, logging, os, signal, sys, threading
 from openoutcry import BusClosed, EventBus, FillEvent, MarketDataEvent
@@ -58,31 +56,7 @@ def run(here: Path, code: str, *options: str, loop: str = "asyncio") -> Result:
 def start(here: Path, code: str, *options: str) -> subprocess.Popen[str]:
     """Run `app` of this code in a process of its own, and return once it has printed `ready`."""
     (here / "made.py").write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "openoutcry", "run", "made:app", *options],
-        cwd=here,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )
-    assert process.stdout is not None
-    while (line := process.stdout.readline()) != "ready\n":
-        if not line:
-            raise AssertionError(process.communicate()[1])
-    return process
-
-
-def finish(process: subprocess.Popen[str], *numbers: signal.Signals) -> tuple[int, str, str]:
-    try:
-        for number in numbers:
-            process.send_signal(number)
-        out, err = process.communicate(timeout=LIMIT_S)
-    finally:
-        process.kill()
-    assert "never retrieved" not in err
-    assert "was destroyed but it is pending" not in err
-    return process.returncode, out, err
+    return start_python(here, "-m", "openoutcry", "run", "made:app", *options)
 
 
 # -- the form ----------------------------------------------------------------------------------------
