@@ -164,6 +164,40 @@ def test_what_handlers_need_stays_open_until_the_drain_is_over_with_run_until_si
     assert "LOST" not in out
 
 
+def test_a_failure_elsewhere_lets_run_until_signal_drain_before_the_clean_up(here: Path) -> None:
+    code = """
+        async def app(bus):
+            wired(bus)
+            yield
+            kept.append(asyncio.create_task(fails_soon()))
+            try:
+                print("got", await bus.run_until_signal())
+            finally:
+                print("cleaned up, running:", bus.is_running)
+    """
+    result = run(here, code)
+    assert result.exit_code == 1, result.output
+    assert "got None\ncleaned up, running: False\n" in result.stdout
+    assert "ConnectionError: no feed" in result.stderr
+
+
+def test_the_commands_drain_time_out_is_the_limit_of_run_until_signal(here: Path) -> None:
+    code = """
+        async def app(bus):
+            async def stuck(event):
+                print("ready", flush=True)
+                await asyncio.sleep(600)
+
+            bus.subscribe(MarketDataEvent, stuck)
+            yield
+            await bus.publish(tick())
+            await bus.run_until_signal(drain_timeout_s=500)
+    """
+    exit_code, _, err = finish(start(here, code, "--drain-timeout", "0.1"), signal.SIGTERM)
+    assert exit_code == 3, err
+    assert "draining for up to 0.1 s" in err
+
+
 def test_set_up_and_main_program_are_one_task_so_a_task_group_may_span_the_yield(here: Path) -> None:
     code = """
         async def app(bus):

@@ -303,9 +303,10 @@ class EventBus:
     async def run_until_signal(self, drain_timeout_s: float | None = None) -> StopSignal | None:
         """Start the bus if it does not run, and stop it at SIGINT or SIGTERM, which are taken over meanwhile.
 
-        Returns the signal when the bus has drained, for at most `drain_timeout_s` (10 s, or what `openoutcry
-        run` was told), and stopped; None when somebody else has stopped it. A second signal ends the process
-        at once, with exit code 128 and its number. Windows has Ctrl-C alone. Cancelled, the bus runs on.
+        Returns the signal when the bus has drained, for at most `drain_timeout_s` (10 s; under `openoutcry
+        run` what that was told, or less), and stopped; None when somebody else has stopped it. A second
+        signal ends the process at once, with code 128 and its number. Windows has Ctrl-C alone. Cancelled,
+        the bus runs on.
 
         Raises:
             WrongThread: It was called in another thread than the main one, where no signal arrives.

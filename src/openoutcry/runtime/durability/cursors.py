@@ -1,6 +1,5 @@
 """Cursors: where each durable subscription stands in the journal, and what it is handed when it is made."""
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.runtime.durability.catch_up import give_held, takes_type
 from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
-from openoutcry.runtime.durability.missing import report_missing
+from openoutcry.runtime.durability.missing import MissingReport
 from openoutcry.runtime.durability.restore import count_waiting
 from openoutcry.runtime.durability.saving import BUS, Saving
 
@@ -95,7 +94,7 @@ class Cursors:
         self._suspects = suspects
         self._put_away = unreadable(bus)
         self._cursors = saved
-        self._report: asyncio.Task[None] | None = None
+        self._missing = MissingReport(bus, journal, saved)
         self.redelivered = 0
 
     def adopt(self, subscription: Subscription) -> None:
@@ -286,15 +285,11 @@ class Cursors:
 
     def started(self) -> None:
         """Note that the bus runs: report whom events wait for that is absent."""
-        if self._cursors:
-            self._report = asyncio.get_running_loop().create_task(
-                report_missing(self._journal, self._cursors, self._bus.clock), name="openoutcry:missing"
-            )
+        self._missing.begin()
 
     def end(self) -> None:
         """Stop reporting: the bus stops."""
-        if self._report is not None:
-            self._report.cancel()
+        self._missing.end()
 
     # -- what the operator may do -------------------------------------------------------------------
 
