@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from process_kit import finish, finish_at_once, start_python
+from process_kit import finish, finish_at_once, read_line, start_python
 
 import openoutcry
 from openoutcry.cli import main
@@ -350,8 +350,7 @@ def test_a_bus_of_the_apps_own_is_run_until_it_is_stopped(firm: Path, app: str) 
         app = {app}
     """
     process = start(firm, code)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "tick ES\n"
+    assert read_line(process.stdout) == "tick ES\n"
     process.send_signal(signal.SIGINT)
     exit_code, out, err = finish(process)
     assert exit_code == 0, err

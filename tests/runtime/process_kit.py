@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 300
@@ -20,11 +21,19 @@ def start_python(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
-    assert process.stdout is not None
-    while (line := process.stdout.readline()) != "ready\n":
+    while (line := read_line(process.stdout)) != "ready\n":
         if not line:
             raise AssertionError(process.communicate()[1])
     return process
+
+
+def read_line(stream: IO[str] | None) -> str:
+    """Read a line and nothing beyond it, which `communicate` would miss."""
+    assert stream is not None
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(stream.fileno(), 1)):
+        line += byte
+    return line.decode()
 
 
 def finish(process: subprocess.Popen[str], *numbers: signal.Signals) -> tuple[int, str, str]:
@@ -42,8 +51,7 @@ def finish(process: subprocess.Popen[str], *numbers: signal.Signals) -> tuple[in
 
 def finish_at_once(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, str]:
     """Send a process a signal, and the same again when it has noted the first."""
-    assert process.stderr is not None
     process.send_signal(number)
-    while "stopping" not in process.stderr.readline():
+    while "stopping" not in read_line(process.stderr):
         pass
     return finish(process, number)
