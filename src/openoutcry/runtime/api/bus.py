@@ -4,16 +4,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 from openoutcry.clocks import clock_of_loop
-from openoutcry.config import (
-    BackpressureConfig,
-    BusConfig,
-    HealthCheckConfig,
-    PersistenceConfig,
-    check_names,
-)
+from openoutcry.config import BackpressureConfig, BusConfig, HealthCheckConfig, PersistenceConfig, check_names
 from openoutcry.core.barrier import Verdict
 from openoutcry.core.halts import Halt
 from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
@@ -82,6 +76,8 @@ class EventBus:
         control_releaser: The name under which `openoutcry halts` releases at the control socket, or nobody.
         stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round
             is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
+        check_events: `always`: refuse what would not come back from a journal equal also where none takes
+            it: at `memory`, and without a journal. For tests and staging; it costs as much as writing.
         journal: A journal to use instead of a file. The bus does not close it.
 
     The journal is opened when it is first needed, by a publish, `recover_persisted_events` or `start` at the
@@ -110,6 +106,7 @@ class EventBus:
         kill_switch_releasers: Iterable[str] = (),
         control_releaser: str | None = None,
         stand_in_max_age: float | None = None,
+        check_events: Literal["journaled", "always"] = "journaled",
         journal: Journal | None = None,
     ) -> None:
         self.config = config = BusConfig(
@@ -124,6 +121,7 @@ class EventBus:
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
             control_releaser=control_releaser,
             stand_in_max_age=stand_in_max_age,
+            check_events=check_events,
             persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
         )
@@ -161,8 +159,8 @@ class EventBus:
 
         True: every matching subscription will handle it, or it ends in that subscription's dead letters. An
         `event_id` that was accepted before is True as well and delivers nothing new; with other content it is
-        a conflict, counted in `metrics`. False: there was no
-        room, or backpressure shed it; nobody gets it, and it is counted in `metrics.refused`.
+        a conflict, counted in `metrics`. False: there was no room, or
+        backpressure shed it; nobody gets it, and it is counted in `metrics.refused`.
 
         At HIGH a low-priority event may wait for a token of the rate limit; a high-priority one waits for
         room; both wait at most `cooldown_s`. A publish from inside a handler never waits. What is published
@@ -178,7 +176,7 @@ class EventBus:
                 An event that was accepted before is brought to that level, and delivered to nobody again.
 
         Raises:
-            InvalidEvent: It is not an event, or cannot be encoded.
+            InvalidEvent: It is not an event, cannot be encoded, or would not come back from a journal equal.
             NotAuthorised: Its source may not publish it.
             DecidedOtherwise: A handler has published another event when it handled the same event before.
             BusClosed: The bus is stopping or stopped.

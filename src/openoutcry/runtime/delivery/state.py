@@ -58,6 +58,7 @@ class BusState:
     Attributes:
         ownership: Which loop the bus belongs to, and whether a call may be made where it is made.
         phase: `new`, `running`, `stopping` or `stopped`.
+        checks_all: Whether what no journal takes is checked as what one does: it must come back equal.
         running: Whether handlers are called: while it is running or stopping.
         holds: The holds that all subscriptions have together.
         busy: Workers that are not at rest. 0 means that everything delivered is settled.
@@ -83,9 +84,11 @@ class BusState:
         seen: SeenIds,
         ownership: Ownership,
         rounds: RoundObserver,
+        checks_all: bool,
     ) -> None:
         self.ownership = ownership
         self._rounds = rounds
+        self.checks_all = checks_all
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.router = Router()
