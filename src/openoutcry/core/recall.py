@@ -92,11 +92,16 @@ class Recall:
             (max([floor, *(high for _, high in above)]) for floor, above in now.values()), default=0
         )
 
+    @property
+    def has_eras(self) -> bool:
+        """Whether other types were taken in an earlier time."""
+        return bool(self._eras)
+
     def wants(self, lane: str, position: int) -> bool:
         """Return True if what stands at a position was handled, and is not in the state yet."""
         if position in self._left_out or not self._now.has(lane, position):
             return False
-        return position in self._reopened or not self._base.has(lane, position)
+        return not self._base.has(lane, position) or position in self._reopened
 
     def may_want(self, position: int) -> bool:
         """Return True if what stood at a position may have been handled; its lane is not known any more."""

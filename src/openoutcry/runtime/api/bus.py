@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 from openoutcry.clocks import clock_of_loop
@@ -27,6 +26,7 @@ from openoutcry.runtime.api.inspection import Envelope, Inspection
 from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
+from openoutcry.runtime.api.until_signal import StopSignal, run_until_signal
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
@@ -251,10 +251,7 @@ class EventBus:
 
         Without a journal it returns at once. Raises what `publish` raises for a journal that fails.
         """
-        self._admission.check_thread("flush")
-        store = self._admission.store
-        if store is not None:
-            await store.flush()
+        await self._lifecycle.flush()
 
     # -- starting and stopping ----------------------------------------------------------------------
 
@@ -307,14 +304,28 @@ class EventBus:
         """
         await self._lifecycle.join()
 
+    async def run_until_signal(self, drain_timeout_s: float | None = None) -> StopSignal | None:
+        """Start the bus if it does not run, and stop it at SIGINT or SIGTERM, which are taken over meanwhile.
+
+        Returns the signal when the bus has drained, for at most `drain_timeout_s` (10 s, or what `openoutcry
+        run` was told), and stopped; None when somebody else has stopped it. A second signal ends the process
+        at once, with exit code 128 and its number. Windows has Ctrl-C alone. Cancelled, the bus runs on.
+
+        Raises:
+            WrongThread: It was called in another thread than the main one, where no signal arrives.
+            OpenOutcryError: A handler called it: the drain would wait for the handler's own event.
+            BusClosed, JournalError: As `start` and `stop`.
+
+        """
+        self._admission.check_thread("run_until_signal")
+        return await run_until_signal(self, self._bus.wait_stopped, drain_timeout_s)
+
     async def __aenter__(self) -> Self:
         """Start the bus."""
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Stop the bus, draining it first. In a forked child an exception, such as an exit, passes."""
         if kind is None or not self._bus.ownership.is_forked:
             await self.stop()
@@ -409,10 +420,8 @@ class EventBus:
     def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
         """Expect an answer from this agent in every round that is opened from now on.
 
-        Args:
-            agent_name: What the agent's signals carry as `source_agent` (or `strategy_name`).
-            critical: Without its answer no outcome is valid, whatever the quorum says.
-
+        The name is what its signals carry as `source_agent` (or `strategy_name`). Without the answer of one
+        that is `critical` no outcome is valid, whatever the quorum says.
         """
         self._admission.check_thread("register_signal_agent")
         self._rounds.register(agent_name, critical)
@@ -601,12 +610,7 @@ class EventBus:
 
         The newest `history_size` are in memory, if they fit into `history_bytes`. With a journal it reads on
         there, also after a restart, in the newest 16,384 entries. It is a plain call that blocks the loop;
-        `read_event_history` reads all.
-
-        Args:
-            event_type: A type, a class, or a list of these; None for all.
-            limit: The most events to return.
-
+        `read_event_history` reads all. `event_type` is a type, a class or a list of these; None for all.
         """
         return self._inspection.history(event_type, limit)
 
@@ -638,8 +642,6 @@ class EventBus:
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event: its cause, chain and round, also for your own classes."""
         return self._inspection.envelope(event)
-
-    # -- health -------------------------------------------------------------------------------------
 
     async def check_health(self) -> HealthCheckResult:
         """Check the health of the bus now: the verdict, who is to blame, and what recovery has tried.

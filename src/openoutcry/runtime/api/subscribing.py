@@ -147,8 +147,8 @@ class Subscribing:
             if theirs is not None and (theirs.save == memory.save or theirs.load == memory.load):
                 raise SubscriptionError(
                     f"the memory of {other.name} saves the same state: an agent whose state is changed by "
-                    "several subscriptions cannot be saved with the cursor of one; give it one handler for all "
-                    "its types"
+                    "several subscriptions cannot be saved with the cursor of one; give it one handler for "
+                    "all its types"
                 )
 
     def _earlier_run_of(self, handler: Handler) -> Subscription | None:

@@ -120,6 +120,7 @@ class BusState:
         self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
         self._callbacks: set[asyncio.Task[Any]] = set()
         self._joiners: list[asyncio.Future[None]] = []
+        self._stop_waiters: list[asyncio.Future[None]] = []
         self.rates: Rates | None = None
 
     def set_durability(self, durability: Durability | None) -> None:
@@ -267,6 +268,16 @@ class BusState:
         error = BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
         for joiner in joiners:
             resolve(joiner, error=error)
+        waiters, self._stop_waiters = self._stop_waiters, []
+        for waiter in waiters:
+            resolve(waiter)
+
+    def wait_stopped(self) -> "asyncio.Future[None]":
+        """Return a future that is done at the end of the next stop."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stop_waiters = [waiter for waiter in self._stop_waiters if not waiter.done()]
+        self._stop_waiters.append(future)
+        return future
 
     # -- what waits ---------------------------------------------------------------------------------
 
