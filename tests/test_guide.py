@@ -1,7 +1,4 @@
-"""The code of the guide runs: the blocks of a section are one program, or a firm for `openoutcry run`.
-
-So does that of the page on changing event classes, on what its first program has journaled.
-"""
+"""The code of the guide and of its second page runs: the blocks of a section, in order, are one program, or a firm."""
 
 import os
 import subprocess
@@ -47,8 +44,10 @@ def test_every_section_but_the_last_has_code_that_is_run() -> None:
 
 
 def run(folder: Path, name: str, code: str) -> None:
-    (folder / f"{name}.py").write_text(code, encoding="utf-8")
-    how = ["-m", "openoutcry", "run", f"{name}:app"] if "async def app(bus)" in code else [f"{name}.py"]
+    """Run a program or, if it is an app, have `openoutcry run` run it."""
+    (folder / name).write_text(code, encoding="utf-8")
+    is_app = "async def app(bus)" in code
+    how = ["-m", "openoutcry", "run", f"{name.removesuffix('.py')}:app"] if is_app else [name]
     done = subprocess.run(
         [sys.executable, "-W", "error", *how],
         cwd=folder,
@@ -68,7 +67,7 @@ def run(folder: Path, name: str, code: str) -> None:
 
 @pytest.mark.parametrize("section", PROGRAMS)
 def test_the_code_of_a_section_runs(section: str, tmp_path: Path) -> None:
-    run(tmp_path, "firm", PROGRAMS[section])
+    run(tmp_path, "guide.py", PROGRAMS[section])
 
 
 def test_every_way_to_change_a_class_has_code_that_is_run() -> None:
@@ -82,5 +81,5 @@ def test_every_way_to_change_a_class_has_code_that_is_run() -> None:
 
 @pytest.mark.parametrize("section", [section for section in CHANGES if section != YESTERDAY])
 def test_a_change_runs_on_what_yesterday_s_release_has_journaled(section: str, tmp_path: Path) -> None:
-    run(tmp_path, "yesterday", CHANGES[YESTERDAY])
-    run(tmp_path, "today", CHANGES[section])
+    run(tmp_path, "yesterday.py", CHANGES[YESTERDAY])
+    run(tmp_path, "today.py", CHANGES[section])
