@@ -85,9 +85,8 @@ class Recall:
         self._reopened = Ranges(reopened)
         self._left_out = frozenset(left_out)
         self._eras = [(frozenset(takes), Settled(upto)) for takes, upto in eras]
-        self.after = min(
-            [floor for floor, _ in base.values()] + [first - 1 for first, _ in reopened], default=0
-        )
+        starts = [floor for floor, _ in base.values()] or [0]  # without any, nothing was settled yet
+        self.after = min(starts + [first - 1 for first, _ in reopened])
         self.last = max(
             (max([floor, *(high for _, high in above)]) for floor, above in now.values()), default=0
         )
@@ -113,6 +112,25 @@ class Recall:
             if upto.has(lane, position):
                 return takes
         return None
+
+
+def both(one: Places, other: Places) -> dict[str, tuple[int, tuple[tuple[int, int], ...]]]:
+    """Return what is settled in both of two places, by lane."""
+    found = {}
+    for lane in one.keys() & other.keys():
+        pairs = [
+            (max(low, first), min(high, last))
+            for low, high in _whole(*one[lane])
+            for first, last in _whole(*other[lane])
+        ]
+        stretches = sorted((low, high) for low, high in pairs if low <= high)
+        floor = stretches.pop(0)[1] if stretches and stretches[0][0] == 1 else 0
+        found[lane] = (floor, tuple(stretches))
+    return found
+
+
+def _whole(floor: int, above: Stretches) -> list[tuple[int, int]]:
+    return [(1, floor), *above]
 
 
 def stretches_of(positions: Iterable[int]) -> tuple[tuple[int, int], ...]:

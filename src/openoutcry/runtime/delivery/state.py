@@ -116,6 +116,7 @@ class BusState:
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
+        self.on_raised: list[Callable[[str, Any, BaseException], None]] = []
         self.in_outboxes = 0
         self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
         self._callbacks: set[asyncio.Task[Any]] = set()
@@ -183,6 +184,11 @@ class BusState:
         """Return what is mixed into ids derived from an event: something if it was redriven anew."""
         return self.dead_letters.redrives.salt(subscription, lane, number)
 
+    def raised(self, who: str, event: Any, error: BaseException) -> None:
+        """Tell the observers what a user's function has raised, before anything becomes of it."""
+        for observer in self.on_raised:
+            observer(who, event, error)
+
     def failing(self, subscription: Subscription) -> None:
         """Tell the observers that most events of a subscription fail, or that it handles them again."""
         for callback in self.on_failing:
@@ -236,6 +242,7 @@ class BusState:
             self._callback_raised(callback, error)
 
     def _callback_raised(self, callback: Callable[..., Any], error: BaseException) -> None:
+        self.raised(f"the callback {callback!r}", None, error)
         self._callback_errors.tell(logging.ERROR, error, f"the callback {callback!r}", "raised")
 
     # -- settled ------------------------------------------------------------------------------------

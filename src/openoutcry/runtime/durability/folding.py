@@ -144,7 +144,9 @@ class Folding:
             if result is not None and isawaitable(result):
                 getattr(result, "close", bool)()
                 raise TypeError("fold returned something to await; it must be a plain function")  # noqa: TRY301
-        except Exception as error:  # noqa: BLE001 - the agent's own function
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it lets out is its failure
             failed = RestoreFailed(
                 f"{self.subscription.name} did not get its memory back: fold raised {error!r} at position "
                 f"{entry.position} ({entry.head().event_type}); mend it, and start again"

@@ -24,7 +24,7 @@ from contextvars import Context
 import msgspec
 
 from openoutcry.core.holds import Hold
-from openoutcry.core.recall import Recall, stretches_of
+from openoutcry.core.recall import Recall, both, stretches_of
 from openoutcry.errors import BusClosed, JournalCorrupt, JournalError, RestoreFailed
 from openoutcry.ports import CursorState, Era, Holder, Journal, Places, Snapshot
 from openoutcry.runtime.delivery.memory import Memory
@@ -99,7 +99,10 @@ class SavedMemory:
             with without_effects(self._subscription.name, "saved"):
                 form, state = written_state(self.memory.save())
             self._write(form, state)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.memories.raised(self._subscription, error)
             if not self.save_error:
                 log.exception("the state of %s could not be saved", self._subscription.name)
             self.save_error = repr(error)
@@ -179,6 +182,9 @@ class Memories:
             return
         if base is None:
             base = self._beginning(subscription, offsets, now)
+        # What was not settled when the process died is handled again, if it is of the types of now.
+        eras = tuple(Era(era.takes, both(era.upto, now)) for era in base.eras)
+        base = msgspec.structs.replace(base, eras=eras)
         for before in takes:
             era = Era(before, now)
             if era not in base.eras:
@@ -229,7 +235,7 @@ class Memories:
         for lane in offsets.lanes:
             # (If it has changed between a stop and a start, what was withdrawn meanwhile was not handled.)
             at_rest = lane.saved if offsets.closed_at[0] >= 0 else None
-            now[lane.lane.name] = at_rest or lane.state(self._commits.released)
+            now[lane.lane.name] = at_rest or lane.pass_over(self._commits.released)
             lane.saved = None
         try:
             base = self._known(subscription.name, kept)
@@ -318,9 +324,15 @@ class Memories:
 
     def _fail(self, subscription: Subscription, error: RestoreFailed) -> None:
         log.critical("%s", error)
+        if error.__cause__ is not None:
+            self.raised(subscription, error.__cause__)
         if subscription.offsets is not None:
             subscription.offsets.memory = None  # it stays in the journal as it is
         subscription.restored(error)
+
+    def raised(self, subscription: Subscription, error: BaseException) -> None:
+        """Tell the observers what a function of a memory has raised."""
+        self._bus.raised(f"the memory of {subscription.name}", None, error)
 
     def _wait_for(self, saved: SavedMemory) -> None:
         subscription = saved.folding.subscription if saved.folding is not None else None
@@ -378,7 +390,9 @@ class Memories:
             try:
                 with without_effects(name, "restored"):
                     load(read_state(base.form, base.state))
-            except Exception as error:  # noqa: BLE001 - the agent's own function
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it lets out is its failure
                 failed = RestoreFailed(f"{name} did not get its memory back: its load raised {error!r}")
                 failed.__cause__ = error
                 self._fail(folding.subscription, failed)
