@@ -8,8 +8,10 @@ The file is built once. Each figure is taken in a process of its own:
 - what the journal does at a restart: opening, the newest snapshot, reading and decoding what came after;
 - what a bus does, from `EventBus(...)` until `start()` has returned, for an agent that loads the newest state and folds as
   much as there can be after it, for one that folds the newest 50,000 fills, and for one that folds them all;
-- the same while a tick is published to another agent every millisecond, and every twentieth time a kill switch: how long each
-  was under way, and for how long the loop was not given back.
+- the same while a tick is published to another agent every millisecond, and every twentieth time a kill switch: how long
+  each was under way, and how much of the processor a turn of the loop took.
+
+Processor time is what to compare where other programs run beside this.
 """
 
 import argparse
@@ -154,17 +156,18 @@ def start(path: Path, name: str, every: int, *, is_busy: bool) -> dict[str, floa
 
 
 async def _start(path: Path, name: str, every: int, *, is_busy: bool) -> dict[str, float]:
-    begun = time.perf_counter()
+    begun, begun_cpu = time.perf_counter(), time.process_time()
     book = Book()
     bus = EventBus(persistence_config=PersistenceConfig(path=path, socket=False))
     if name != NOBODY:
         memory = Memory(book.fold, book.save, book.load, every=every) if name == NAME else Memory(book.fold)
         bus.subscribe(FillEvent, book.fold, name=name, memory=memory)
     beside = Beside(bus)
-    busy = asyncio.create_task(beside.publish(book, waits=name != NOBODY)) if is_busy else None
+    busy = asyncio.create_task(beside.go_on(book, waits=name != NOBODY)) if is_busy else None
     await bus.start()
     told: dict[str, float] = {
         "seconds": time.perf_counter() - begun,
+        "cpu": time.process_time() - begun_cpu,
         "known": book.known,
         "folded": book.folded,
     }
@@ -183,22 +186,34 @@ class Beside:
         self._bus = bus
         self._took: dict[type, list[float]] = {MarketDataEvent: [], KillSwitchEvent: []}
         self._due: dict[type, deque[float]] = {MarketDataEvent: deque(), KillSwitchEvent: deque()}
-        self._gaps: list[float] = []
+        self._turns: list[float] = []
         bus.subscribe([MarketDataEvent, KillSwitchEvent], self.take, name="other", durable=False)
 
     def take(self, event: MarketDataEvent | KillSwitchEvent) -> None:
         kind = type(event)
         self._took[kind].append(time.perf_counter() - self._due[kind].popleft())
 
-    async def publish(self, book: Book, *, waits: bool) -> None:
-        """Publish a tick every millisecond, from the first fill that is folded; now and then a kill switch."""
+    async def go_on(self, book: Book, *, waits: bool) -> None:
+        """From the first fill that is folded, publish, and measure the turns of the loop."""
         while waits and not book.folded:  # noqa: ASYNC110 - the book is as plain as an agent is
             await asyncio.sleep(0)
+        await asyncio.gather(self._publish(), self._measure_turns())
+
+    async def _measure_turns(self) -> None:
+        """Note how much of the processor each turn of the loop takes, whatever else the machine does."""
+        before = time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            self._turns.append(now - before)
+            before = now
+
+    async def _publish(self) -> None:
+        """Publish a tick every millisecond, and every so often a kill switch instead."""
         count = 0
         while True:
             due = time.perf_counter() + 0.001
             await asyncio.sleep(0.001)
-            self._gaps.append(time.perf_counter() - due)
             count += 1
             event: MarketDataEvent | KillSwitchEvent = MarketDataEvent(symbol="ES", price=1.0)
             if count % SWITCH_EVERY == 0:
@@ -207,10 +222,10 @@ class Beside:
             self._bus.publish_nowait(event)
 
     def figures(self) -> dict[str, float]:
-        """Return milliseconds from when each was due until its handler began."""
+        """Return milliseconds: of a turn's processor time, and from when an event was due to its handler."""
         told: dict[str, float] = {}
         took_by_name = {
-            "loop": self._gaps,
+            "turn": self._turns,
             "tick": self._took[MarketDataEvent],
             "kill": self._took[KillSwitchEvent],
         }
@@ -293,12 +308,12 @@ def in_a_process(path: Path, what: str, busy: str = "") -> dict[str, float]:
 
 def print_start(told: dict[str, float], fills: int) -> None:
     """Print what the start of a bus took."""
-    seconds, known, folded = (told.pop(name) for name in ("seconds", "known", "folded"))
+    seconds, cpu, known, folded = (told.pop(name) for name in ("seconds", "cpu", "known", "folded"))
     expected = (0, fills, min(fills, RECENT_FILLS))
     assert known in expected, f"the agent knows {known} of {fills} fills"
-    sys.stdout.write(
-        f"a bus, {folded:,.0f} of {known:,.0f} fills folded: {seconds:.3f} s, {folded / seconds:,.0f} a second\n"
-    )
+    what = f"{folded:,.0f} of {known:,.0f} fills folded" if known else "nothing to fold"
+    rate = f", {folded / cpu:,.0f} a second of that" if folded else ""
+    sys.stdout.write(f"a bus, {what}: {seconds:.3f} s, of the processor {cpu:.3f} s{rate}\n")
     if told:
         beside = ", ".join(f"{name} {ms:,.2f} ms" for name, ms in told.items())
         sys.stdout.write(f"    beside it: {beside}\n")

@@ -369,7 +369,6 @@ USERS = [
     Typed("1", (2, "b")),
     Bell("1", when=datetime(2026, 1, 1, tzinfo=UTC)),
     Own("1", "own", 1.5),
-    Own("1", Shade.DARK),
     Tinted(),
 ]
 

@@ -104,9 +104,9 @@ def test_values_whose_comparison_raises_are_compared_as_they_are_shown():
     "event",
     [
         ContentReport(
-            text="x", words=frozenset({"a", "b", "c"}), price=Decimal("1.10"), details=(1, {"k": (2,)})
+            text="x", words=frozenset({"a", "b", "c"}), price=Decimal("1.10"), details=[1, {"k": [2]}]
         ),
-        ContentMemo("1", pages=(1, 2), extra={"k": (1, 2)}),
+        ContentMemo("1", pages=(1, 2), extra={"k": [1, 2]}),
     ],
 )
 def test_an_event_that_was_read_back_is_the_same(event: Any):
@@ -146,7 +146,7 @@ def test_the_order_in_a_set_is_no_content_where_no_type_is_declared():
     words = ["alpha", "beta", "gamma"]
 
     def memo(extra: Any) -> ContentMemo:
-        return ContentMemo("m", extra={"tags": extra, "at": datetime(2026, 1, 1, tzinfo=UTC)})
+        return ContentMemo("m", extra={"tags": extra})
 
     for order in permutations(words):
         for made in (set(words), frozenset(words)):

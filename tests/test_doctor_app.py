@@ -39,7 +39,7 @@ async def never(event):
 
 async def main():
     bus = EventBus(persistence_config=PersistenceConfig(path="firm.db"))
-    bus.subscribe("booked", lambda event: None, name="book")
+    bus.subscribe("booked", lambda event: None, name="book", restore=lambda event: None)
     bus.subscribe("booked", never, name="slow")
     bus.subscribe("closed", fails, name="clerk", retry=NO_RETRY)
     bus.subscribe("memo", lambda event: None, name="reader")
@@ -148,7 +148,10 @@ def test_what_cannot_be_read_is_counted_with_its_first_position_and_who_needs_it
     assert (booked["verdict"], booked["unreadable"], booked["first"]) == ("FAIL", 5, 1)
     assert "exchange" in booked["error"]
     assert booked["needed_by"] == {"slow": 5}
+    assert booked["remembered_by"] == {"book": 5}
+    assert "the memory of book needs 5" in booked["said"]
     assert (closed["unreadable"], closed["first"], closed["dead_letters"]) == (2, 6, {"clerk": 1})
+    assert closed["remembered_by"] == closed["needed_by"] == {}
     assert rows["Memo", 1]["verdict"] == "ok"
 
 

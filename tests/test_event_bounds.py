@@ -88,7 +88,7 @@ def nested(levels, kind=list):
         (lambda bad: Book(either=bad), r"Book\.either"),
         (lambda bad: Book(either=[bad]), r"Book\.either\[0\]"),
         (lambda bad: Book(row=Row(rows=[Row(bad)])), r"Book\.row\.rows\[0\]\.value"),
-        (lambda bad: Book(anything={"a": ({bad}, 1)}), r"Book\.anything\['a'\]\[0\]\[0\]"),
+        (lambda bad: Book(anything={"a": [[bad], 1]}), r"Book\.anything\['a'\]\[0\]\[0\]"),
         (lambda bad: Own(value=bad), r"Own\.value"),
         (lambda bad: Own(levels=[Level(bad)]), r"Own\.levels\[0\]\.price"),
         (lambda bad: Own(cell=Cell(bad)), r"Own\.cell\.value"),

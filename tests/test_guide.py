@@ -1,4 +1,4 @@
-"""The code of the guide and of its second page runs: the blocks of a section, in order, are one program."""
+"""The code of the guide and of its second page runs: the blocks of a section, in order, are one program, or a firm."""
 
 import os
 import subprocess
@@ -44,10 +44,12 @@ def test_every_section_but_the_last_has_code_that_is_run() -> None:
 
 
 def run(folder: Path, name: str, code: str) -> None:
-    script = folder / name
-    script.write_text(code, encoding="utf-8")
+    """Run a program or, if it is an app, have `openoutcry run` run it."""
+    (folder / name).write_text(code, encoding="utf-8")
+    is_app = "async def app(bus)" in code
+    how = ["-m", "openoutcry", "run", f"{name.removesuffix('.py')}:app"] if is_app else [name]
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
+        [sys.executable, "-W", "error", *how],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from journal_kit import Factory, entries, verify
 
 from openoutcry.core.halts import Halt
-from openoutcry.errors import JournalCorrupt, JournalDead
+from openoutcry.errors import JournalCorrupt, JournalDead, JournalError
 from openoutcry.journals import JournalReader, MemoryJournal, SqliteJournal
 from openoutcry.ports import (
     BuriedEvent,
@@ -21,6 +21,7 @@ from openoutcry.ports import (
     Holder,
     Journal,
     Snapshot,
+    records,
 )
 
 NAMES = ("book", "risk", "cio")
@@ -58,6 +59,15 @@ def test_a_snapshot_comes_back_as_it_was_saved_after_a_restart_too(factory: Fact
     journal = factory.reopen(journal)
     assert [journal.snapshot(one.subscription) for one in saved] == saved
     assert journal.snapshot("c") is None
+
+
+def test_a_state_that_is_too_large_is_refused_before_it_can_harm_the_journal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records, "STATE_BYTES_MAX", 5)
+    assert snapshot(state=b"12345").state == b"12345"
+    with pytest.raises(JournalError, match="the state of 'book' has 6 bytes; at most 5 are saved"):
+        snapshot(state=b"123456")
 
 
 def test_all_are_listed_by_name_without_their_states(journal: Journal) -> None:

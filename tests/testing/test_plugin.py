@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from openoutcry import EventBus, MarketDataEvent
+from openoutcry import Event, EventBus, InvalidEvent, MarketDataEvent
 from openoutcry.testing import NotPublished, crash_and_recover, expect, recorded
 
 
@@ -61,6 +61,26 @@ async def test_ok_with_parameters(bus, value, tmp_path):
 async def test_ok_crashed(durable_bus):
     bus = await crash_and_recover(durable_bus)
     assert bus is not durable_bus and bus.is_running
+
+
+def changed_by_a_journal():
+    return Event(event_type="note", event_id="\\ud800")
+
+
+async def test_ok_what_a_journal_would_not_keep_is_refused_in_memory_too(bus):
+    with pytest.raises(InvalidEvent):
+        await bus.publish(changed_by_a_journal())
+
+
+async def test_ok_and_so_it_is_after_a_crash(durable_bus):
+    bus = await crash_and_recover(durable_bus)
+    with pytest.raises(InvalidEvent):
+        await bus.publish(changed_by_a_journal(), level="memory")
+
+
+@pytest.mark.bus(check_events="journaled")
+async def test_ok_unless_the_marker_says_so(bus):
+    assert await bus.publish(changed_by_a_journal())
 
 
 async def test_bad_expectation(bus):

@@ -8,20 +8,24 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, NoReturn
 
 import msgspec
 
 from openoutcry.errors import InvalidEvent, UnknownEventType
-from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, look_through
+from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, fields_of, look_through
+from openoutcry.events.certainty import comes_back
 from openoutcry.events.checks import unfit
 from openoutcry.events.digits import compare_times, has_fine_time
-from openoutcry.events.fields import added_fields, float_fields, has_times, is_plain
+from openoutcry.events.fields import OURS, added_fields, float_fields, has_times
 from openoutcry.events.foreign import plain, shown, whole
-from openoutcry.events.frozen import thaw
+from openoutcry.events.frozen import EXACTLY, thaw
 from openoutcry.events.heads import UNREADABLE, Head, head_of
 from openoutcry.events.models import dump, is_model, load
+from openoutcry.events.readback import NOTHING, first_difference
+from openoutcry.events.refusals import changed, unreadable, unwritable
 from openoutcry.events.registry import (
     CLASS_KEY,
     VERSION_KEY,
@@ -53,13 +57,7 @@ _encode_json: Final = msgspec.json.Encoder(enc_hook=_own_value).encode
 _decoders: Final[dict[type, Callable[[Any], Any]]] = {}
 
 
-_PLACE: Final = re.compile(r"`\$\.(\w+)")
-"""The field that msgspec names in what it cannot read."""
-
 _UNKNOWN_FIELD: Final = re.compile(r"(?:unknown field `|it has no field ')(\w+)[`']")
-
-CHECKED: Final = "openoutcry."
-"""The event classes in this package check their numbers when they are made."""
 
 
 def encode(event: object) -> bytes:
@@ -67,59 +65,56 @@ def encode(event: object) -> bytes:
 
     JSON has no NaN and no infinity, and msgspec would write null for them, which could not be read back, so
     such an event is refused, wherever in it they are. (The trading events refuse them when they are made.)
-    Numpy's scalars are written as the numbers, bools and strings that they are. Raises `InvalidEvent` if a
-    field holds what JSON cannot, or what could not be read back as its annotation says, if it lies deeper
-    than `MAX_DEPTH` levels, or if the encoded event has more than `MAX_BYTES`; and `UnknownEventType` if the
-    class is not registered.
+    So is an event of a user's class that would come back with another value, or one of another class: a
+    `Decimal` where the annotation is `Any`, a list for a tuple, 1.0 for 1, a zone without its rules.
+
+    Raises `InvalidEvent`, with the way to the value, if a field holds what JSON cannot or would change, if it
+    lies deeper than `MAX_DEPTH` levels, or if the encoded event has more than `MAX_BYTES`; and
+    `UnknownEventType` if the class is not registered.
     """
     cls = type(event)
     try:
         if hasattr(cls, "_fixed_event_type"):
             if cls in refused:
                 raise refused[cls]
-            is_ours = cls.__module__.startswith(CHECKED)
+            is_ours = cls.__module__.startswith(OURS)
             if not is_ours:
                 if event.schema_version != event._own_version:  # type: ignore[attr-defined] # noqa: SLF001
                     event._settle_version()  # type: ignore[attr-defined] # noqa: SLF001
                 _look_at_added(event, cls)
             data = _encode_json(event)
-            is_certain = is_ours or _is_certain(event, cls)
         else:
+            is_ours = False
             data = _encode_json(_foreign_to_builtins(event, cls))
-            is_certain = False
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
-        raise _unwritable(event, cls, problem) from problem
+        raise unwritable(event, problem, _encode_json) from problem
     if len(data) > MAX_BYTES:
         raise InvalidEvent(
             f"{cls.__name__} has {len(data):,} bytes as JSON: an event has at most {MAX_BYTES:,}; "
             "store the contents elsewhere, and publish where"
         )
-    if not is_certain:
+    if not (is_ours or comes_back(event)):
         _read_back(event, cls, data)
     return data
 
 
-def _is_certain(event: Any, cls: type) -> bool:
-    """Return True if an event of a user's class can be read back for sure, so that it need not be tried."""
-    return is_plain(cls) and bool(event._is_sound())  # noqa: SLF001 - what its class was given here
-
-
 def _read_back(event: object, cls: type, data: bytes) -> None:
-    """Raise `InvalidEvent` if what was written of an event of a user's class could not be read again."""
+    """Raise `InvalidEvent` if what was written of an event of a user's class is not read again as it was."""
     try:
-        decode(data)
-    except Exception as found:
-        problem = str(found.__cause__ or found)
-        place = _PLACE.search(problem)
-        names = {key: name for name, key in (encoded_names(cls) or {}).items()}
-        name = names.get(place[1]) if place else None
-        where = "" if name is None else f".{name} = {shown(getattr(event, name, None))}"
-        raise InvalidEvent(
-            f"{cls.__name__}{where}: could not be read back from a journal: {problem}; "
-            "give the field what its annotation says, or correct the annotation"
-        ) from found
+        again = decode(data)
+    except Exception as problem:
+        raise unreadable(event, problem) from problem
+    if type(again) is cls:
+        difference = first_difference(event, again)
+        if difference is not None:
+            raise changed(event, difference)
+        return
+    for name in fields_of(cls):  # its class was defined again since, in a notebook or by a reload
+        difference = first_difference(getattr(event, name), getattr(again, name, NOTHING))
+        if difference is not None:
+            raise changed(event, difference.within(f".{name}"))
 
 
 def _look_at_added(event: object, cls: type) -> None:
@@ -142,24 +137,10 @@ def _look_at(cls: type, name: str, value: object, room: Room, *, finite: bool = 
         raise unfit(cls, name, problem) from None
 
 
-def _unwritable(event: object, cls: type, problem: Exception) -> InvalidEvent:
-    """Return the error that names the field which cannot be written."""
-    for name in encoded_names(cls) or ():
-        value = getattr(event, name, None)
-        try:
-            _encode_json(value)
-        except Exception as found:  # noqa: BLE001 - whatever it is, this is the field
-            return InvalidEvent(
-                f"{cls.__name__}.{name} = {shown(value)}: cannot be written as JSON: {found}; "
-                "convert it before"
-            )
-    return InvalidEvent(f"{cls.__name__} cannot be written as JSON: {problem}; convert that field before")
-
-
 def encode_many(events: Sequence[object]) -> list[bytes]:
     """Return what `encode` returns for each event, in two thirds of the time. Raises as `encode`."""
     if all(
-        hasattr(cls, "_fixed_event_type") and cls not in refused and cls.__module__.startswith(CHECKED)
+        hasattr(cls, "_fixed_event_type") and cls not in refused and cls.__module__.startswith(OURS)
         for cls in set(map(type, events))
     ):
         with suppress(TypeError, ValueError, OverflowError):  # `encode` tells of which event
@@ -386,6 +367,8 @@ def _own_values(known: KnownClass, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_exact(cls: type, name: str, value: object) -> None:
+    if isinstance(value, Decimal):
+        raise unfit(cls, name, Unfit(f"pass a float, not a Decimal, or {EXACTLY}", value))
     if type(value) is int:
         with suppress(OverflowError):  # too large for a float at all, which is said later
             if float(value) != value:
@@ -459,10 +442,8 @@ def _foreign_to_builtins(event: object, cls: type) -> dict[str, Any]:
     if fixed is not None:
         written["event_type"] = fixed
     written[VERSION_KEY] = known.version
-    fields = _builtins_of(event)
-    for key, value in fields.items() if is_model(cls) else ():
-        _look_at(cls, key, value, room)  # what lies within a model is seen in its dump alone
-    return {**written, **fields}
+    written.update(_builtins_of(event))
+    return written
 
 
 def _registered(cls: type) -> KnownClass:

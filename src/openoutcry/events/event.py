@@ -210,7 +210,10 @@ class Event(
         return type(self)(**{**kept, **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field as JSON values, with `event_class` and the timestamp in nanoseconds."""
+        """Return every field as JSON values, with `event_class` and the timestamp in nanoseconds.
+
+        `from_dict` makes the same event of it; raises `InvalidEvent`, as `encode` does, where it could not.
+        """
         written: dict[str, Any] = msgspec.json.decode(codec.encode(self))
         return written
 
@@ -228,7 +231,7 @@ class Event(
         return event
 
     def to_json(self) -> bytes:
-        """Return the event as JSON, as `encode(event)` does. `decode` reads it."""
+        """Return the event as JSON, as `encode(event)` does, and raise the same. `decode` reads it."""
         return codec.encode(self)
 
     def __repr__(self) -> str:

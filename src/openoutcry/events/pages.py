@@ -6,9 +6,9 @@ from typing import Any, Final, Union
 
 import msgspec
 
-from openoutcry.events.codec import CHECKED, decode
+from openoutcry.events.codec import decode
 from openoutcry.events.digits import has_fine_time
-from openoutcry.events.fields import has_times
+from openoutcry.events.fields import OURS, has_times
 from openoutcry.events.heads import UNREADABLE, decode_head
 from openoutcry.events.registry import VERSION_KEY, KnownClass, find_by_class, own_classes
 from openoutcry.events.sources import watch
@@ -108,7 +108,7 @@ def _checks_its_version(cls: Any) -> bool:
     So it is but for a user's `__post_init__`, which may leave out that of `Event`.
     """
     owner = next(base for base in cls.__mro__ if "__post_init__" in base.__dict__)
-    return bool(owner.__module__.startswith(CHECKED))
+    return bool(owner.__module__.startswith(OURS))
 
 
 def _of_uncertain_version(cls: Any) -> KnownClass | None:

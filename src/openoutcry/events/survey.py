@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from openoutcry.errors import InvalidEvent
-from openoutcry.events.heads import UNREADABLE, decode_head
+from openoutcry.events.heads import UNREADABLE, Head, decode_head
 from openoutcry.events.pages import Undecodable, decode_many
 from openoutcry.events.registry import CLASS_KEY, VERSION_KEY, find_by_name
 from openoutcry.events.upcasting import bring_up
@@ -59,6 +59,7 @@ class Survey:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, int | None], SurveyRow] = {}
+        self._by_head: dict[tuple[str | None, Any], SurveyRow] = {}
 
     @property
     def rows(self) -> list[SurveyRow]:
@@ -67,23 +68,36 @@ class Survey:
 
     def add(
         self, payloads: Sequence[bytes], places: Sequence[int]
-    ) -> list[tuple[int, SurveyRow, Undecodable | Any]]:
-        """Read some events, and return each with its row: its index, the row, and the event or why not."""
+    ) -> list[tuple[SurveyRow, Undecodable | Any]]:
+        """Read some events, and return each with its row; what cannot be read is an `Undecodable`."""
         found = []
-        for index, event in enumerate(decode_many(payloads)):
-            row = self._row_of(payloads[index])
+        for payload, place, event in zip(payloads, places, decode_many(payloads), strict=True):
+            row = self._row_of(payload)
             row.events += 1
-            if isinstance(event, Undecodable):
+            if type(event) is Undecodable:
                 row.unreadable += 1
                 if row.first is None:
-                    row.first, row.error = places[index], str(event.error)
+                    row.first, row.error = place, str(event.error)
             elif row.events - row.unreadable == 1:
-                _note_fields(row, payloads[index])
-            found.append((index, row, event))
+                _note_fields(row, payload)
+            found.append((row, event))
         return found
 
     def _row_of(self, payload: bytes) -> SurveyRow:
-        name, version = _key_of(payload)
+        try:
+            head = decode_head(payload)
+        except UNREADABLE:
+            return self._row("", None)
+        if type(head.schema_version) is not int and head.schema_version is not msgspec.UNSET:
+            return self._row(head.event_class or "", None)
+        row = self._by_head.get((head.event_class, head.schema_version))
+        if row is None:
+            row = self._row(head.event_class or "", _version_in(head))
+            if len(self._by_head) < ROWS_MOST:
+                self._by_head[head.event_class, head.schema_version] = row
+        return row
+
+    def _row(self, name: str, version: int | None) -> SurveyRow:
         row = self._rows.get((name, version))
         if row is None:
             if len(self._rows) >= ROWS_MOST:
@@ -98,15 +112,11 @@ class Survey:
         return row
 
 
-def _key_of(payload: bytes) -> tuple[str, int | None]:
+def _version_in(head: Head) -> int | None:
     try:
-        head = decode_head(payload)
-        name = head.event_class or ""
-        return name, head.version(name)
+        return head.version(head.event_class or "")
     except InvalidEvent:
-        return name, None
-    except UNREADABLE:
-        return "", None
+        return None
 
 
 def _note_fields(row: SurveyRow, payload: bytes) -> None:

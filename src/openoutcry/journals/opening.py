@@ -270,8 +270,9 @@ def _begin_run(
     left = marks.in_flight() if marks.found and str(marks.run) != settings.get("run") else []
     if not marks.same_boot:  # what the power cut took is nobody's to suspect: its place goes to another event
         left = [call for call in left if call[2] <= head]
-    with suppress(db.error):  # where there is no room, or damage, for it, what it is for is only slower
-        db.run(schema.LETTERS_BY_POSITION)
+    for statement in schema.AIDS:
+        with suppress(db.error):  # no room for it, or damage: then everything is only slower
+            db.run(statement)
     db.run("BEGIN IMMEDIATE")
     saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))

@@ -76,6 +76,7 @@ def carry_out(db: Connection, last: Last, chain: Chain) -> None:
     db.run("DELETE FROM batches WHERE first <= ?", (last.position,))
     db.run("DELETE FROM gaps WHERE last <= ?", (last.position,))
     snapshots.retire(db, last.position)
+    db.run("DELETE FROM id_blocks WHERE last <= ?", (last.position,))
     for key, value in (("floor", str(last.position)), ("floor_checksum", last.checksum.hex())):
         db.run(schema.SAVE_META, schema.setting(key, value, chain))
     db.run("COMMIT")

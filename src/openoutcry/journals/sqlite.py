@@ -22,6 +22,7 @@ from openoutcry.journals import forks, reading, retention, saved, schema, snapsh
 from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
 from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.holders import allowed_upto
+from openoutcry.journals.id_blocks import IdBlocks
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import SYNCED, WRITTEN
 from openoutcry.journals.opening import identities, leave_alone, open_file
@@ -51,7 +52,7 @@ WAL_DUE_BYTES: Final = 1024 * 1024
 WAL_MAX_BYTES: Final = 64 * 1024 * 1024
 """At this size a write does not wait for an idle moment."""
 _COMMIT_BYTES: Final = 8192
-_IDLE_IDS: Final = 4096
+_IDLE_IDS: Final = 1024
 _event_id: Final = attrgetter("event_id")
 
 
@@ -109,7 +110,8 @@ class SqliteJournal:
         self._wal = opened.wal
         self._wal_bytes = 0
         self._wal_max_bytes = wal_max_bytes
-        self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems))
+        self._blocks = IdBlocks(opened.db, opened.chain)
+        self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems), self._blocks)
         self._barred: JournalError | None = None
         self._has_whole_tombstones = False
         self._held: list[Holder] | None = None
@@ -137,7 +139,7 @@ class SqliteJournal:
         if register.is_cold:
             register.warm_for(ids)
         sifted = None
-        if (len(ids) > 1 and len(set(ids)) < len(ids)) or not register.ids.are_new(ids):
+        if (len(ids) > 1 and len(set(ids)) < len(ids)) or not register.are_new(ids):
             sifted = register.sift(entries, self.head, self.synced)
             if not sifted.fresh:
                 self._commit(None, changes)
@@ -433,7 +435,15 @@ class SqliteJournal:
         if self._wal_bytes >= WAL_DUE_BYTES:
             self._checkpoint()
             return True
-        return self._register.idle(_IDLE_IDS)
+        try:
+            is_more, written_bytes = self._register.idle(_IDLE_IDS, self.head)
+        except self._db.error as problem:
+            if not (is_full(problem) or is_busy(problem)):
+                self._die("the disk refused a write", problem)
+            self._blocks.give_up()
+            return False
+        self._wal_bytes += written_bytes
+        return is_more
 
     def close(self, *, as_it_is: bool = False) -> None:
         """Sync, and let go of the file. Harmless when done twice. A failed sync raises `JournalDead`.
@@ -466,7 +476,8 @@ class SqliteJournal:
         self._closed = True
         self._db = forks.Disowned(self._db, self._barred)
         self._log.db = self._db
-        self._register = Register(self._log, 0, 1, Stems(None))
+        self._blocks = IdBlocks(self._db, self._chain)
+        self._register = Register(self._log, 0, 1, Stems(None), self._blocks)
         self.marks.disown()
 
     def __enter__(self) -> Self:

@@ -64,9 +64,9 @@ def check_readable(path: str | Path) -> tuple[SurveyRow, ...]:
     with path.open("rb") as file:
         is_journal = file.read(len(_SQLITE)) == _SQLITE
     for payloads, places in _from_journal(path) if is_journal else _from_lines(path):
-        for index, row, event in survey.add(payloads, places):
+        for payload, place, (row, event) in zip(payloads, places, survey.add(payloads, places), strict=True):
             if not isinstance(event, Undecodable) and row.schema_version == row.known_version:
-                _compare(row, payloads[index], event, places[index], changed)
+                _compare(row, payload, event, place, changed)
     rows = tuple(survey.rows)
     problems = [
         f"  {row}: {row.unreadable} of {row.events} cannot be read, the first at {row.first}: {row.error}"

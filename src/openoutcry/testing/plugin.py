@@ -76,7 +76,7 @@ def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     marker = request.node.get_closest_marker("bus")
     settings = {} if marker is None else dict(marker.kwargs)
     settings.pop("dead_letters", None)
-    return settings
+    return {"check_events": "always", **settings}
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from openoutcry.cli.console import progress, table
 from openoutcry.cli.journal.pending import Claim
 from openoutcry.cli.journal.scanning import letters_of, pages
 from openoutcry.cli.journal.showing import head_of
+from openoutcry.core.recall import Recall
 from openoutcry.events import Undecodable
 from openoutcry.events.survey import Survey, SurveyRow
 from openoutcry.journals import JournalReader
-from openoutcry.ports import BuriedEvent, Stored
+from openoutcry.ports import BuriedEvent, Snapshot, Stored
 
 _LETTERS = 256
 
@@ -32,6 +33,7 @@ class ClassRow(msgspec.Struct, kw_only=True):
         first: The position of the first that cannot be read.
         error: Why not.
         needed_by: Subscriptions that have not settled an event that cannot be read, with how many.
+        remembered_by: Subscriptions whose memory is rebuilt from an event that cannot be read, with how many.
         dead_letters: Subscriptions that have dead letters that cannot be read, with how many.
         ignored: Fields of older data that are left out.
         missing: Fields of the class that take their defaults.
@@ -49,6 +51,7 @@ class ClassRow(msgspec.Struct, kw_only=True):
     first: int | None
     error: str
     needed_by: dict[str, int]
+    remembered_by: dict[str, int]
     dead_letters: dict[str, int]
     ignored: tuple[str, ...]
     missing: tuple[str, ...]
@@ -59,7 +62,35 @@ class _Needs:
 
     def __init__(self) -> None:
         self.waiting: Counter[str] = Counter()
+        self.memories: Counter[str] = Counter()
         self.letters: Counter[str] = Counter()
+
+
+class _Memory:
+    """A subscription whose memory is rebuilt from the journal."""
+
+    def __init__(self, base: Snapshot, reader: JournalReader) -> None:
+        self.name = base.subscription
+        cursors = [cursor for cursor in reader.cursors() if cursor.subscription == self.name]
+        self._types = frozenset(name for cursor in cursors for name in cursor.takes)
+        self._recall = Recall(
+            base.lanes,
+            {cursor.lane: (cursor.floor, cursor.settled) for cursor in cursors},
+            reopened=base.open,
+            left_out={
+                *reader.tombstones(self.name),
+                *(letter.position for letter in letters_of(reader, self.name)),
+            },
+            eras=[(era.takes, era.upto) for era in base.eras],
+        )
+
+    def needs(self, entry: Stored) -> bool:
+        """Return True if it is rebuilt from an entry."""
+        if not self._recall.wants(entry.lane, entry.position):
+            return False
+        then = self._recall.types_at(entry.lane, entry.position)
+        types = self._types if then is None else then
+        return "*" in types or head_of(entry).event_type in types
 
 
 def read_classes(reader: JournalReader) -> list[ClassRow]:
@@ -69,28 +100,36 @@ def read_classes(reader: JournalReader) -> list[ClassRow]:
     """
     survey, needs = Survey(), dict[int, _Needs]()
     claims = [Claim(cursor) for cursor in reader.cursors()]
+    memories = [_Memory(found, reader) for found in reader.snapshots() if found.is_needed]
     first, head = reader.first, reader.head
     with progress("reading") as tell:
         for page in pages(reader, after=first - 1, seen=lambda at: tell(at - first + 1, head - first + 1)):
-            _read_page(page, survey, claims, needs)
+            _read_page(page, survey, claims, memories, needs)
     for letters in _by_page(letters_of(reader)):
         places = [letter.position for letter in letters]
-        for index, row, event in survey.add([letter.payload for letter in letters], places):
+        read = survey.add([letter.payload for letter in letters], places)
+        for letter, (row, event) in zip(letters, read, strict=True):
             if isinstance(event, Undecodable):
-                needs.setdefault(id(row), _Needs()).letters[letters[index].subscription] += 1
+                needs.setdefault(id(row), _Needs()).letters[letter.subscription] += 1
     return [_row(row, needs.get(id(row), _Needs())) for row in survey.rows]
 
 
-def _read_page(page: list[Stored], survey: Survey, claims: list[Claim], needs: dict[int, _Needs]) -> None:
+def _read_page(
+    page: list[Stored],
+    survey: Survey,
+    claims: list[Claim],
+    memories: list[_Memory],
+    needs: dict[int, _Needs],
+) -> None:
     read = survey.add([entry.payload for entry in page], [entry.position for entry in page])
-    for index, row, event in read:
+    for entry, (row, event) in zip(page, read, strict=True):
         if isinstance(event, Undecodable):
-            entry = page[index]
-            waiting = needs.setdefault(id(row), _Needs()).waiting
+            its = needs.setdefault(id(row), _Needs())
+            its.memories.update(memory.name for memory in memories if memory.needs(entry))
             for claim in claims:
                 is_its = claim.cursor.lane == entry.lane and claim.takes_type(head_of(entry).event_type)
                 if is_its and claim.wants(entry.position):
-                    waiting[claim.cursor.subscription] += 1
+                    its.waiting[claim.cursor.subscription] += 1
 
 
 def _by_page(items: Iterable[BuriedEvent]) -> Iterator[list[BuriedEvent]]:
@@ -111,6 +150,7 @@ def _row(row: SurveyRow, needs: _Needs) -> ClassRow:
         verdict=verdict,
         said=_said(row, needs),
         needed_by=dict(sorted(needs.waiting.items())),
+        remembered_by=dict(sorted(needs.memories.items())),
         dead_letters=dict(sorted(needs.letters.items())),
         **msgspec.structs.asdict(row),
     )
@@ -120,9 +160,10 @@ def _said(row: SurveyRow, needs: _Needs) -> str:
     if row.unreadable:
         said = [f"{row.unreadable:,} of {row.events:,} cannot be read, the first at {row.first}: {row.error}"]
         said += [f"{name} has {count:,} of them to handle" for name, count in sorted(needs.waiting.items())]
+        said += [f"the memory of {name} needs {count:,}" for name, count in sorted(needs.memories.items())]
         said += [f"{name} has {count:,} as dead letters" for name, count in sorted(needs.letters.items())]
-        if not (needs.waiting or needs.letters):
-            said.append("every cursor has passed them; only history and memories that are restored need them")
+        if not (needs.waiting or needs.memories or needs.letters):
+            said.append("every cursor has passed them, and no memory needs them; they are history")
         return "; ".join(said)
     said = [f"{row.events:,} are read"]
     if row.known_version is not None and row.schema_version != row.known_version:

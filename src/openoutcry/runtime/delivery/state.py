@@ -58,6 +58,7 @@ class BusState:
     Attributes:
         ownership: Which loop the bus belongs to, and whether a call may be made where it is made.
         phase: `new`, `running`, `stopping` or `stopped`.
+        checks_all: Whether what no journal takes is checked as what one does: it must come back equal.
         running: Whether handlers are called: while it is running or stopping.
         holds: The holds that all subscriptions have together.
         busy: Workers that are not at rest. 0 means that everything delivered is settled.
@@ -83,9 +84,11 @@ class BusState:
         seen: SeenIds,
         ownership: Ownership,
         rounds: RoundObserver,
+        checks_all: bool,
     ) -> None:
         self.ownership = ownership
         self._rounds = rounds
+        self.checks_all = checks_all
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.router = Router()
@@ -118,6 +121,7 @@ class BusState:
         self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
         self._callbacks: set[asyncio.Task[Any]] = set()
         self._joiners: list[asyncio.Future[None]] = []
+        self._stop_waiters: list[asyncio.Future[None]] = []
         self.rates: Rates | None = None
 
     def set_durability(self, durability: Durability | None) -> None:
@@ -271,6 +275,16 @@ class BusState:
         error = BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
         for joiner in joiners:
             resolve(joiner, error=error)
+        waiters, self._stop_waiters = self._stop_waiters, []
+        for waiter in waiters:
+            resolve(waiter)
+
+    def wait_stopped(self) -> "asyncio.Future[None]":
+        """Return a future that is done at the end of the next stop."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stop_waiters = [waiter for waiter in self._stop_waiters if not waiter.done()]
+        self._stop_waiters.append(future)
+        return future
 
     # -- what waits ---------------------------------------------------------------------------------
 

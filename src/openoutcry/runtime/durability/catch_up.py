@@ -31,6 +31,16 @@ PAGES_AT_ONCE = 4
 LOW_WATER = 128
 
 
+Kind = tuple[type, str]
+"""A class of events, and a type: a subscription takes all of a kind, or none."""
+
+
+def kind_of(event: Any) -> Kind:
+    """Return the kind of an event."""
+    value = event.event_type
+    return type(event), str(getattr(value, "value", value))
+
+
 class Page:
     """Part of the journal: entries, and the events that they are.
 
@@ -42,7 +52,7 @@ class Page:
 
     """
 
-    __slots__ = ("_by_class", "classes", "entries", "events")
+    __slots__ = ("_by_kind", "classes", "entries", "events")
 
     def __init__(self, entries: list[Stored]) -> None:
         self.entries = entries
@@ -50,14 +60,14 @@ class Page:
         classes = {type(event): event for event in self.events}
         is_plain = all(map(_is_fixed, classes)) and {entry.lane for entry in entries} <= {"normal"}
         self.classes = tuple(classes.values()) if is_plain else ()
-        self._by_class: dict[type, list[int]] = {}
+        self._by_kind: dict[Kind, list[int]] = {}
 
-    def by_class(self) -> dict[type, list[int]]:
-        """Return which of the events are of each class, by their index."""
-        if not self._by_class:
+    def by_kind(self) -> dict[Kind, list[int]]:
+        """Return which of the events are of each kind, by their index."""
+        if not self._by_kind:
             for index, event in enumerate(self.events):
-                self._by_class.setdefault(type(event), []).append(index)
-        return self._by_class
+                self._by_kind.setdefault(kind_of(event), []).append(index)
+        return self._by_kind
 
     def part(self, after: int, upto: int) -> tuple[list[Any], Sequence[int]]:
         """Return the events between two positions, and where they stand."""

@@ -22,6 +22,7 @@ from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
 from openoutcry.runtime.durability.looking_back import count_waiting
 from openoutcry.runtime.durability.memories import Memories
+from openoutcry.runtime.durability.missing import report_missing
 from openoutcry.runtime.durability.saving import BUS, SavedCursors, Saving
 
 log = logging.getLogger("openoutcry")
@@ -293,20 +294,8 @@ class Cursors:
         """Note that the bus runs: report whom events wait for that is absent."""
         if self._cursors:
             self._report = asyncio.get_running_loop().create_task(
-                self._report_missing(dict(self._cursors)), name="openoutcry:missing"
+                report_missing(self._journal, self._cursors, self._bus.clock), name="openoutcry:missing"
             )
-
-    async def _report_missing(self, cursors: dict[str, dict[str, CursorState]]) -> None:
-        """Warn of subscriptions that are in the journal and absent, and tell what waits for them."""
-        for name, lanes in cursors.items():
-            lag = await count_waiting(self._journal, lanes.values())
-            if lag and name in self._cursors:
-                log.warning(
-                    "%d events wait for the subscription %r, which is not subscribed: subscribe it, or give "
-                    "them up with `openoutcry cursors drop`",
-                    lag,
-                    name,
-                )
 
     def end(self) -> None:
         """Stop reporting: the bus stops."""

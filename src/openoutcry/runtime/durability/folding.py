@@ -13,16 +13,18 @@ from typing import Any
 from openoutcry.core.recall import Recall
 from openoutcry.core.wording import counted
 from openoutcry.errors import JournalError, RestoreFailed
-from openoutcry.events import Undecodable, event_type_of, fixed_event_type
+from openoutcry.events import Undecodable, event_type_of
 from openoutcry.ports import Journal, Stored
 from openoutcry.runtime.delivery.causation import Restoring, restoring
 from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, takes
-from openoutcry.runtime.durability.catch_up import Page, Pages
+from openoutcry.runtime.durability.catch_up import Kind, Page, Pages, kind_of
 
 log = logging.getLogger("openoutcry")
 
+SLICE_NS = 250_000
+"""So long is folded at a time, in nanoseconds, before the loop is given back."""
 SHOWN_MOST = 5
 """So many of the gaps in a memory are described."""
 
@@ -65,7 +67,7 @@ class Folding:
         self._memory = memory
         self._recall = recall
         self._bar = Restoring(subscription.name, "restored")
-        self._fixed: dict[type, bool] = {}
+        self._taken: dict[Kind, bool] = {}
         self._missing: list[str] = []
         self._missing_count = 0
 
@@ -79,38 +81,31 @@ class Folding:
         """Whether there is no more to fold."""
         return self.error is not None or self.at >= self.last or self.subscription.ended
 
-    def take(self, page: Page, covered: int, is_late: Callable[[], bool]) -> bool:
-        """Fold what was handled of a page and is not in the state. False: it is late before the end."""
+    def take(self, page: Page, covered: int, is_late: Callable[[], bool]) -> Iterator[None]:
+        """Fold what was handled of a page and is not in the state. Yields whenever it is late."""
         entries, wants, chosen = page.entries, self._recall.wants, self._chosen(page)
-        token = restoring.set(self._bar)
-        try:
-            for index in chosen[bisect_right(chosen, self.at, key=lambda i: entries[i].position) :]:
-                entry = entries[index]
-                if entry.position > covered or self.is_over:
-                    break
-                if wants(entry.lane, entry.position):
-                    self._take(entry, page.events[index])
-                self.at = entry.position
-                if is_late():
-                    return False
-        finally:
-            restoring.reset(token)
+        for index in chosen[bisect_right(chosen, self.at, key=lambda i: entries[i].position) :]:
+            entry = entries[index]
+            if entry.position > covered or self.is_over:
+                break
+            if wants(entry.lane, entry.position):
+                self._take(entry, page.events[index])
+            self.at = entry.position
+            if is_late():
+                yield
         self.at = max(self.at, covered)
-        return True
 
     def _chosen(self, page: Page) -> Sequence[int]:
         """Return which entries of a page it may take, by their index: of five hundred agents few take all."""
-        by_class = page.by_class()
-        taken = [i for cls, i in by_class.items() if self._may_take(cls, page.events[i[0]])]
-        if len(taken) == len(by_class):
+        by_kind = page.by_kind()
+        taken = [i for kind, i in by_kind.items() if self._may_take(kind, page.events[i[0]])]
+        if len(taken) == len(by_kind):
             return range(len(page.entries))
         return taken[0] if len(taken) == 1 else sorted(chain.from_iterable(taken))
 
-    def _may_take(self, cls: type, event: Any) -> bool:
-        """Return True if it may take events of a class, of which this is one."""
-        if cls is Undecodable or self._recall.has_eras or fixed_event_type(cls) is None:
-            return True
-        return self._takes_now(event)
+    def _may_take(self, kind: Kind, event: Any) -> bool:
+        """Return True if it may take events of a kind, of which this is one."""
+        return kind[0] is Undecodable or self._recall.has_eras or self._takes_now(kind, event)
 
     def _take(self, entry: Stored, event: Any) -> None:
         if isinstance(event, Undecodable):
@@ -124,16 +119,13 @@ class Folding:
         then = self._recall.types_at(entry.lane, entry.position)
         if then is not None and "*" not in then:
             return str(event_type_of(event)) in then
-        return self._takes_now(event)
+        return self._takes_now(kind_of(event), event)
 
-    def _takes_now(self, event: Any) -> bool:
+    def _takes_now(self, kind: Kind, event: Any) -> bool:
         """Return True if the subscription took the event when its memory was adopted."""
-        cls = type(event)
-        found = self._fixed.get(cls)
+        found = self._taken.get(kind)
         if found is None:
-            found = takes(self._selectors, event)
-            if fixed_event_type(cls) is not None:  # type: ignore[arg-type]
-                self._fixed[cls] = found
+            found = self._taken[kind] = takes(self._selectors, event)
         return found
 
     def _takes_type(self, entry: Stored) -> bool:
@@ -146,6 +138,7 @@ class Folding:
     def _fold(self, entry: Stored, event: Any) -> None:
         fold = self._memory.fold
         assert fold is not None, "without it nothing is wanted"
+        token = restoring.set(self._bar)
         try:
             result = fold(event)
             if result is not None and isawaitable(result):
@@ -162,6 +155,8 @@ class Folding:
             self.error = failed
         else:
             self.count += 1
+        finally:
+            restoring.reset(token)
 
     def lack(self, first: int, last: int, what: str) -> None:
         """Note that the entries of these positions are not there any more."""
@@ -244,7 +239,7 @@ class Pass:
         for first, last in _gaps(page, at, covered):
             self._lack(first, last, "were lost from the journal")
         for folding in self._left:
-            while not folding.take(page, covered, self._is_late):
+            for _ in folding.take(page, covered, self._is_late):
                 await self._give_way()
         await self._give_way()
         return covered
@@ -257,7 +252,7 @@ class Pass:
         return self._now_ns() > self._late_ns
 
     def _begin_turn(self) -> None:
-        self._late_ns = self._now_ns() + self._bus.slice_ns()
+        self._late_ns = self._now_ns() + SLICE_NS
 
     async def _give_way(self) -> None:
         """Give the loop back."""

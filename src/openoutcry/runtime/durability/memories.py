@@ -434,6 +434,11 @@ class Memories:
         self._on_restored()
         subscription.wake()
 
+    @property
+    def are_restoring(self) -> bool:
+        """Whether memories are being given back."""
+        return bool(self._tasks)
+
     async def wait_restored(self) -> None:
         """Wait until the memories that are being given back are, or cannot be."""
         while self._tasks:
