@@ -39,6 +39,8 @@ from openoutcry.runtime.durability.states import read_state, written_state
 
 log = logging.getLogger("openoutcry")
 
+READ_AT_ONCE = 512
+"""How many entries are read at a time to be folded: others wait for that."""
 MOVE_AFTER = 65_536
 """Once this many events were released, the snapshot of an idle subscription is written anew, further on."""
 
@@ -158,7 +160,7 @@ class Memories:
         self._commits = commits
         self._saving = saving
         self._on_restored = on_restored
-        self._pages = Pages(journal)
+        self._pages = Pages(journal, READ_AT_ONCE)
         self._needed = {holder.subscription for holder in journal.held_by() if holder.why == "memory"}
         self._pending: list[SavedMemory] = []
         self._tasks: set[asyncio.Task[None]] = set()
