@@ -264,8 +264,8 @@ class Mailbox:
 
     def begun_positions(self, lane: Lane) -> set[int]:
         """Return where in the journal those of a lane's events stand that a handler was called with."""
-        batches = (batch for batch in self.open if batch.lane is lane and batch.positions)
-        return {position for batch in batches for position in batch.positions[: batch.begun]}
+        batches = (batch for batch in self.open if batch.lane is lane)
+        return {position for b in batches for position in (b.positions or ())[: b.begun]}
 
     def is_open(self, lane: Lane, number: int) -> bool:
         """Return True if the event that has this number in its lane is not settled. It was pushed once."""
