@@ -347,7 +347,19 @@ class DeadLetters:
             if letter.reason in (REDRIVE, REDRIVE_ANEW):
                 self._marked.setdefault(new, []).append((moved.letter_id, letter.reason == REDRIVE_ANEW))
             self.remove(old, letter.letter_id)
+        self._tombstones = {(new if name == old else name, at): None for name, at in self._tombstones}
         return len(letters) == PAGE
+
+    def place(self, name: str, event_id: str, position: int) -> None:
+        """The event of a letter has a place in the journal now: it was published again at a higher level."""
+        if not self.open_counts().get(name):
+            return
+        letters = [one for one in self.letters(name) if not one.position and one.event.event_id == event_id]
+        for letter in letters:
+            is_durable = letter.letter_id in self._unsaved or letter.letter_id not in self._kept
+            placed = self._file(replace(letter, position=position), is_durable=is_durable)
+            self.redrives.rename(letter.letter_id, placed.letter_id, name)
+            self.remove(name, letter.letter_id)
 
     # -- redriven ------------------------------------------------------------------------------------
 

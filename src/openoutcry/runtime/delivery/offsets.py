@@ -56,7 +56,7 @@ class LaneOffsets:
     """
 
     __slots__ = (
-        "_first",
+        "_known",
         "_mailbox",
         "behind",
         "held",
@@ -76,7 +76,7 @@ class LaneOffsets:
         self.posted = self.newest = 0
         self.read_upto = floor
         self.skip: list[tuple[int, int]] = sorted(skip)
-        self._first = (floor, tuple(self.skip))
+        self._known = (floor, tuple(self.skip))
         self.held: deque[tuple[int, Any, int]] = deque()
         self.placed: dict[int, int] = {}
         self.saved: tuple[int, Stretches] | None = None
@@ -171,7 +171,7 @@ class LaneOffsets:
                 continue
             if not position:
                 # It is being committed, and may stand at any position from here on: so nothing new is known.
-                return self.saved or self._first
+                return self._known
             if before is None:
                 floor = position - 1
             elif number > before[0] + 1:
@@ -184,9 +184,17 @@ class LaneOffsets:
                 apart.append((before[1] + 1, upto))
         if self.skip or self.placed:
             floor, apart = self._beside_the_lane(floor, apart)
-        return floor, tuple(
+        found = floor, tuple(
             (max(low, floor + 1), high) for low, high in apart if high > floor and low <= high
         )
+        if not self.posted:  # which is settled by a commit that may be refused
+            self._known = found
+        return found
+
+    def note_saved(self, state: tuple[int, Stretches]) -> None:
+        """Note that a state was saved."""
+        self.saved = state
+        self._known = max(self._known, state, key=_size)
 
     @property
     def is_known(self) -> bool:
@@ -346,6 +354,12 @@ class Offsets:
                 )
                 found.append((offsets, state, cursor))
         return found
+
+
+def _size(state: tuple[int, Stretches]) -> int:
+    """Return how many positions are settled."""
+    floor, apart = state
+    return floor + sum(high - low + 1 for low, high in apart)
 
 
 def without(floor: int, apart: list[tuple[int, int]], place: int) -> tuple[int, list[tuple[int, int]]]:

@@ -268,6 +268,7 @@ class Store:
             for subscription, offsets in takers():
                 if not self._hand_missed(subscription, event, offsets.by_lane[lane], position):
                     offsets.place(lane, event.event_id, position)
+                    self._bus.dead_letters.place(subscription.name, event.event_id, position)
                 offsets.note()
 
         return self.commits.stage_raised(event, self.entry(event, lane, level), leave_in_journal, note)
@@ -421,8 +422,8 @@ class Store:
         self.is_closed = True
         self._suspects.end()
         self.cursors.end()
+        self.saving.end()  # no timer any more: the loop may be closed
         self.memories.end(saves=not as_it_is and self.commits.dead is None)
-        self.saving.end()
         self._maintenance.end(waits=not as_it_is)
         self._uninstall()
         try:
