@@ -94,6 +94,8 @@ class DeadLetters:
     def bury(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> DeadLetter:
         """File a letter about the event with this number in its lane, and return it with its id."""
         offsets, before = subscription.offsets, None
+        if number and offsets is not None and not letter.position:
+            letter = replace(letter, position=offsets.by_lane[letter.lane].position_of(number))
         if number:
             before = self.redrives.forget(subscription, letter.lane, number)
         if before is not None:

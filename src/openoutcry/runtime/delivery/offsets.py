@@ -191,6 +191,26 @@ class LaneOffsets:
             self._known = found
         return found
 
+    def pass_over(self, released: int) -> tuple[int, Stretches]:
+        """Count everything as settled that has passed and is not open: it is of a type that was not taken.
+
+        Return what is settled then.
+        """
+        upto = self.read_upto if self.behind else released
+        floor, apart = upto, merged(self.skip)
+        for _, place in self._mailbox.open_positions(self.lane, LAST):
+            if place:
+                floor, apart = without(floor, apart, place)
+        for place in self._open_placed():
+            floor, apart = without(floor, apart, place)
+        apart = [(max(low, floor + 1), high) for low, high in apart if high > floor]
+        self.skip = merged([*self.skip, *apart])
+        return floor, tuple(apart)
+
+    def position_of(self, number: int) -> int:
+        """Return the position of an event that was queued before it was in the journal; 0 if it has none."""
+        return next((place for place, its in self.placed.items() if its == number), 0)
+
     def note_saved(self, state: tuple[int, Stretches]) -> None:
         """Note that a state was saved."""
         self.saved = state

@@ -229,7 +229,7 @@ class Memories:
         for lane in offsets.lanes:
             # (If it has changed between a stop and a start, what was withdrawn meanwhile was not handled.)
             at_rest = lane.saved if offsets.closed_at[0] >= 0 else None
-            now[lane.lane.name] = at_rest or lane.state(self._commits.released)
+            now[lane.lane.name] = at_rest or lane.pass_over(self._commits.released)
             lane.saved = None
         try:
             base = self._known(subscription.name, kept)
