@@ -166,7 +166,7 @@ class LaneOffsets:
         upto = self.read_upto if self.behind else released
         floor, apart = upto, list[tuple[int, int]]()
         before: tuple[int, int] | None = None
-        for number, position in self._mailbox.open_positions(self.lane, last):
+        for number, position in self._open_upto(last):
             if number == self.posted:
                 continue
             if not position:
@@ -184,8 +184,9 @@ class LaneOffsets:
                 apart.append((before[1] + 1, upto))
         if self.skip or self.placed:
             floor, apart = self._beside_the_lane(floor, apart)
-        found = floor, tuple(
-            (max(low, floor + 1), high) for low, high in apart if high > floor and low <= high
+        found = (
+            floor,
+            tuple((max(low, floor + 1), high) for low, high in apart if high > floor and low <= high),
         )
         if not self.posted:  # which is settled by a commit that may be refused
             self._known = found
@@ -215,6 +216,11 @@ class LaneOffsets:
         """Note that a state was saved."""
         self.saved = state
         self._known = max(self._known, state, key=_size)
+
+    def _open_upto(self, last: int) -> list[tuple[int, int]]:
+        """Return what is not settled, but for what follows it and has no position yet."""
+        found = self._mailbox.open_positions(self.lane, last)
+        return [(number, position) for number, position in found if position or number <= last]
 
     @property
     def is_known(self) -> bool:

@@ -108,6 +108,7 @@ class Seed:
                 levels={"market_data": chance.one_of(("memory", "memory", "process"))},
                 sync=chance.one_of(("inline", "thread")),
                 cursor_save_s=chance.one_of((0.02, 0.25, 2.0)),
+                retain_count=self._chance.stream("retention").one_of((None, None, None, 10, 40)),
             )
         options["dedup_window"] = chance.one_of((32, 32, 8_192))
         self.truth.window = options["dedup_window"]

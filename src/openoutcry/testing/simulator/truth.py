@@ -490,6 +490,7 @@ class Truth:
                 if sent.status == "refused":
                     self.fail(f"{event_id} was refused, and is in the journal at position {position}")
                 sent.status = "accepted"
+                sent.is_raised = sent.is_raised or not sent.level
                 sent.level = max(sent.level, Level.PROCESS)
             elif sent.status == "accepted":
                 if sent.level >= needed and not self.is_retired(event_id):
