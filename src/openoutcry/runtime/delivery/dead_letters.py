@@ -64,6 +64,10 @@ class LetterJournal(LetterSource, Protocol):
         """Return the highest id that a dead letter has ever had."""
         ...
 
+    def find(self, event_id: str) -> int | None:
+        """Return where an event stands, or None if it is not kept."""
+        ...
+
 
 class DeadLetters:
     """The dead letters of a bus, by the name of their subscription; with a journal they are written into it.
@@ -94,8 +98,6 @@ class DeadLetters:
     def bury(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> DeadLetter:
         """File a letter about the event with this number in its lane, and return it with its id."""
         offsets, before = subscription.offsets, None
-        if number and offsets is not None and not letter.position:
-            letter = replace(letter, position=offsets.by_lane[letter.lane].position_of(number))
         if number:
             before = self.redrives.forget(subscription, letter.lane, number)
         if before is not None:
@@ -147,8 +149,9 @@ class DeadLetters:
 
     def _give_up(self, letter: DeadLetter) -> None:
         """Forget a letter for good: its event was never handled, which the memory of its name must know."""
-        if letter.position and self._saver is not None:
-            self._tombstones[letter.subscription, letter.position] = None
+        position = self._place(letter)
+        if position and self._saver is not None:
+            self._tombstones[letter.subscription, position] = None
         self.remove(letter.subscription, letter.letter_id)
 
     def tombstones(self, name: str) -> set[int]:
@@ -215,10 +218,23 @@ class DeadLetters:
 
     def positions(self, name: str) -> set[int]:
         """Return where the events of the letters of a name stand in the journal."""
-        found = {letter.position for letter in self._kept.values() if letter.subscription == name}
+        found = {self._place(letter) for letter in self._kept.values() if letter.subscription == name}
         for page in self._pages(name):
-            found.update(letter.position for letter in page if letter.letter_id not in self._removed)
+            left = [letter for letter in page if letter.letter_id not in self._removed]
+            found.update(letter.position for letter in left)
+            placeless = [letter for letter in left if not letter.position]
+            events = decode_many([letter.payload for letter in placeless])
+            found.update(map(self._place, map(_from_journal, placeless, events)))
         return found
+
+    def _place(self, letter: DeadLetter) -> int:
+        """Return where the event of a letter stands in the journal; 0 if it is not there.
+
+        One that was buried before it was there does not know.
+        """
+        if letter.position or self._journal is None:
+            return letter.position
+        return self._journal.find(getattr(letter.event, "event_id", "")) or 0
 
     def counts(self) -> dict[str, int]:
         """Return how many letters each name has. Raises `JournalError`."""
@@ -352,17 +368,6 @@ class DeadLetters:
         self._tombstones = {(new if name == old else name, at): None for name, at in self._tombstones}
         return len(letters) == PAGE
 
-    def place(self, name: str, event_id: str, position: int) -> None:
-        """The event of a letter has a place in the journal now: it was published again at a higher level."""
-        if not self.open_counts().get(name):
-            return
-        letters = [one for one in self.letters(name) if not one.position and one.event.event_id == event_id]
-        for letter in letters:
-            is_durable = letter.letter_id in self._unsaved or letter.letter_id not in self._kept
-            placed = self._file(replace(letter, position=position), is_durable=is_durable)
-            self.redrives.rename(letter.letter_id, placed.letter_id, name)
-            self.remove(name, letter.letter_id)
-
     # -- redriven ------------------------------------------------------------------------------------
 
     def settle(self, only: Subscription | None = None) -> None:
@@ -385,7 +390,7 @@ class DeadLetters:
         """Forget some letters of a name or of all; return how many. Those handed over are not among them."""
         self.settle()
         gone = [
-            replace(letter, event=None)
+            replace(letter, event=None, position=self._place(letter))
             for letter in self.chosen(name, which)
             if not self.redrives.is_open(letter.letter_id)
         ]

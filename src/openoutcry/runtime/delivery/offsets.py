@@ -208,10 +208,6 @@ class LaneOffsets:
         self.skip = merged([*self.skip, *apart])
         return floor, tuple(apart)
 
-    def position_of(self, number: int) -> int:
-        """Return the position of an event that was queued before it was in the journal; 0 if it has none."""
-        return next((place for place, its in self.placed.items() if its == number), 0)
-
     def note_saved(self, state: tuple[int, Stretches]) -> None:
         """Note that a state was saved."""
         self.saved = state

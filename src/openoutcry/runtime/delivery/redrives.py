@@ -161,10 +161,6 @@ class Redrives:
                     known[place] = replace(redriven, letter_id=new_id, name=name)
                     self._open_ids.discard(letter_id)
                     self._open_ids.add(new_id)
-        if letter_id in self._due_ids:
-            self._due_ids.symmetric_difference_update((letter_id, new_id))
-            for subscription, due in self._due.items():
-                self._due[subscription] = deque((new_id if i == letter_id else i, anew) for i, anew in due)
 
 
 def lane_of(subscription: Subscription, lane: str) -> tuple[Mailbox, Lane]:

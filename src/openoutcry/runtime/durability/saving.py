@@ -197,8 +197,7 @@ class Saving:
         released = self._commits.released
         if released - self._swept_at >= STALE_AFTER:
             self._note_all()
-        noted = [offsets for offsets in self._noted if offsets.may_move]
-        self._noted = {offsets: None for offsets in self._noted if not offsets.may_move}
+        noted = self._take_noted()
         dropped, self._dropped = self._dropped, []
         renamed, self._renamed = self._renamed, []
         cleared, self._cleared = self._cleared, []
@@ -223,6 +222,13 @@ class Saving:
         )
         unsaved = {offsets: offsets.take_unsaved() for offsets in noted}
         return SavedChanges(self, changes, renamed, moved, unsaved, released)
+
+    def _take_noted(self) -> list[Offsets]:
+        """Return whose cursors are to be written now."""
+        # (To ask may save a state, or fail to: each is asked once.)
+        may_move = {offsets: offsets.may_move for offsets in list(self._noted)}
+        self._noted = {offsets: None for offsets, may in may_move.items() if not may}
+        return [offsets for offsets, may in may_move.items() if may]
 
     def _take_snapshots(self) -> list[Snapshot]:
         """Return the snapshots to be written now: but for those whose cursors do not go with them."""

@@ -268,7 +268,6 @@ class Store:
             for subscription, offsets in takers():
                 if not self._hand_missed(subscription, event, offsets.by_lane[lane], position):
                     offsets.place(lane, event.event_id, position)
-                    self._bus.dead_letters.place(subscription.name, event.event_id, position)
                 offsets.note()
 
         return self.commits.stage_raised(event, self.entry(event, lane, level), leave_in_journal, note)
