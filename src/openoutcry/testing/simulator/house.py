@@ -73,7 +73,7 @@ class House:
         bus, plan = self._bus, self._plan
         for agent in AGENTS:
             bus.register_signal_agent(agent, critical=agent == "risk")
-        bus.subscribe(plan.one_of(("*", "*", HEARD)), self._nothing, name="audit")
+        self._subscribe(plan.one_of(("*", "*", HEARD)), self._nothing, name="audit")
         self._subscribe("decision", self._decided, name="desk", **self._terms())
         self._subscribe(["order", "kill_switch"], self._ordered, name="broker", **self._terms())
         self._subscribe(["fill", "risk_alert", "kill_switch"], self._filled, name="risk", **self._terms())
@@ -93,7 +93,7 @@ class House:
         """Subscribe a handler, with a memory if the plan says so."""
         remembering = self._remembering
         is_kept = kinds != ["market_data"] or remembering.keeps_ticks
-        if self._plan.happens(0.5) and remembering.is_possible and is_kept:
+        if self._plan.happens(0.7) and remembering.is_possible and is_kept:
             handler, terms["memory"] = remembering.kept(handler, saves="concurrency" not in terms)
         self._bus.subscribe(kinds, handler, **terms)
 

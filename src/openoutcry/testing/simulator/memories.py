@@ -265,7 +265,7 @@ class MemoryTruth:
         agent.folded_at = position
         at = agent.past.handled.get(event_id)
         sent = self._truth.sent.get(event_id)
-        stands = sent is not None and self._truth.is_folded(sent, agent.past.handled)
+        stands = sent is not None and self._truth.is_folded(sent)
         # (What was published in memory before that, and journaled later, is not told from what was handled.)
         is_older = sent is not None and sent.is_raised and sent.began <= self._changed(agent)
         if (at is None or at > self._began) and not (stands or is_older):

@@ -74,7 +74,7 @@ class Trouble:
             agent = SlowAgent(plan.one_of((0.1, 0.2, 0.5, 2.0)))
             bus.subscribe(kinds, agent.handle, name=f"slow-{number}", **terms)
         self._has_halter = plan.happens(0.4)
-        self._remembers_late = plan.happens(0.6)
+        self._remembers_late = plan.happens(0.8)
         if self._has_halter:
             bus.subscribe("kill_switch", SlowAgent(plan.one_of((0.05, 0.5))).handle, name="halter")
         bus.at_start += [self._at_edge] * chance.one_of((0, 0, 1, 2))
@@ -237,7 +237,7 @@ class Trouble:
             if name == "late" and chance.happens(0.5):
                 self._replace()
             with suppress(NotSubscribed, ConfigError):
-                if chance.happens(0.2):
+                if chance.happens(0.4):
                     bus.admin.drop_dead_letters(name, **which)
                 else:
                     bus.admin.redrive(name, anew=chance.happens(0.4), **which)

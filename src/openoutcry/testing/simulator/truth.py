@@ -222,7 +222,9 @@ class Truth:
 
     def _is_forgotten(self, sent: Sent) -> bool:
         """Return True if the bus need not know an id any more: so many of its type have come since."""
-        is_kept = sent.level and self.journal is not None and not self.is_retired(sent.event.event_id)
+        if self.is_retired(sent.event.event_id):
+            return True
+        is_kept = sent.level and self.journal is not None
         return not is_kept and self._counts[_type_of(sent.event)] - sent.number >= self.window
 
     def accepted(self, sent: Sent, *, journal_failed: bool, level: Level = Level.MEMORY) -> None:
@@ -347,7 +349,8 @@ class Truth:
             return 0
         position = journal.find(sent.event.event_id)
         if position is None:
-            self.fail(f"{name} was handed {sent.event.event_id} before it was in the journal")
+            if not self.is_retired(sent.event.event_id):
+                self.fail(f"{name} was handed {sent.event.event_id} before it was in the journal")
             return 0
         if sent.level is Level.DISK and position > journal.synced:
             self.fail(f"{name} was handed {sent.event.event_id} before its position {position} was synced")
