@@ -91,6 +91,7 @@ class Taker:
         made: The subscription of this life.
         since: Since when it must get what is published; -1 for always.
         selectors: What it takes.
+        changes: When it has taken other types while the bus ran.
         since_now: The same, for what is known in this life alone.
         settled: Ids of events that a call has handled, in any life.
         settled_now: The same, in this life.
@@ -106,6 +107,7 @@ class Taker:
     made: Subscription
     since: int
     selectors: frozenset[Any] = frozenset()
+    changes: list[int] = field(default_factory=list)
     since_now: int = -1
     settled: set[str] = field(default_factory=set)
     settled_now: set[str] = field(default_factory=set)
@@ -286,10 +288,11 @@ class Truth:
         self.takers[made.name].since_now = self.ticks if running else -1
 
     def took_types(self, made: Subscription) -> None:
-        """Note that a subscription takes other types from now on."""
+        """Note that a subscription takes other types from now on, if it does."""
         known = self.takers.get(made.name)
         if known is not None and known.selectors != made.selectors:
             known.selectors, known.since = made.selectors, self.ticks
+            known.changes.append(self.ticks)
 
     def renamed(self, old: str, new: str) -> None:
         """Note that the cursors and letters of one name are those of another from now on."""
