@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from openoutcry.config import load_config
 from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import Event, decode, encode
-from openoutcry.events.codec import Undecodable, decode_many
+from openoutcry.events.pages import Undecodable, decode_many
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.trading import FillEvent, MarketDataEvent, OrderEvent, OrderSide, SignalDirection, SignalEvent
 

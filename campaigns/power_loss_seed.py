@@ -12,11 +12,13 @@ from campaigns.power_loss_truth import EVERYTHING, After, Broken, Truth
 from campaigns.power_loss_vfs import mounted
 from campaigns.power_loss_work import WAL_MAX_BYTES, Stopped, Worker
 from openoutcry.errors import JournalDead, JournalError
-from openoutcry.journals import JournalReader, Recovered, SqliteJournal, recover_into, sqlite
+from openoutcry.journals import JournalReader, Recovered, SqliteJournal, id_blocks, recover_into, sqlite
 
 LIVES_MAX: Final = 3
 _DUE_BYTES: Final = 48 * 1024
 """Checkpoints begin here in place of 1 MB, so that small workloads have some."""
+
+_BLOCK_POSITIONS: Final = 32
 
 
 class Seed:
@@ -46,6 +48,7 @@ class Seed:
     def run(self) -> None:
         """Live and die some times. Raises `Broken` when the journal has not kept its word."""
         due_bytes, sqlite.WAL_DUE_BYTES = sqlite.WAL_DUE_BYTES, _DUE_BYTES  # type: ignore[misc]
+        positions, id_blocks.POSITIONS = id_blocks.POSITIONS, _BLOCK_POSITIONS  # type: ignore[misc]
         try:
             lives = self._rng.randint(1, LIVES_MAX)
             for _ in range(lives):
@@ -53,6 +56,7 @@ class Seed:
             self._last_look()
         finally:
             sqlite.WAL_DUE_BYTES = due_bytes  # type: ignore[misc]
+            id_blocks.POSITIONS = positions  # type: ignore[misc]
 
     # A life
 

@@ -251,7 +251,7 @@ class Worker:
         )
         if self._bugs.cursor_before_work:
             self._commit([], Changes(cursors=[cursor]))
-        for _ in range(3):
+        for _ in range(12):
             self._disk.step()  # the work takes a while, and the power may go meanwhile
         self.truth.handled.update(
             (name, self.truth.payloads[n]) for n in range(1, to + 1) if n not in self.truth.gaps

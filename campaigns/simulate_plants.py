@@ -251,7 +251,7 @@ def _a_redriven_letter_is_lost() -> Patches:
 
 
 def _deciding_otherwise_is_a_duplicate() -> Patches:
-    return [patch("openoutcry.runtime.admission.again.differences", lambda _first, _second: ())]
+    return [patch("openoutcry.runtime.admission.again.differences", lambda *_: ())]
 
 
 def _deciding_otherwise_is_retried() -> Patches:

@@ -1,10 +1,10 @@
 """A feed that lives in a thread of its own, and an agent that only wants the newest quote of each symbol.
 
-Run it: `python feed_thread.py`.
+Run it in this directory: `openoutcry run feed_thread:app`.
 """
 
 import asyncio
-import threading
+from collections.abc import AsyncIterator
 
 from openoutcry import EventBus, MarketDataEvent
 
@@ -19,22 +19,17 @@ def feed(bus: EventBus) -> None:
     print("the last quote was accepted:", answer.result(timeout=10))
 
 
-async def main() -> None:
-    async with EventBus() as bus:
-        seen: dict[str, float] = {}
+async def app(bus: EventBus) -> AsyncIterator[None]:
+    """Subscribe the agent; then let the feed run to its end, and show what became of its quotes."""
+    seen: dict[str, float] = {}
 
-        async def slow_agent(tick: MarketDataEvent) -> None:
-            await asyncio.sleep(0.001)
-            seen[tick.symbol] = tick.price
+    async def slow_agent(tick: MarketDataEvent) -> None:
+        await asyncio.sleep(0.001)
+        seen[tick.symbol] = tick.price
 
-        bus.subscribe(MarketDataEvent, slow_agent, overflow="conflate")
-        thread = threading.Thread(target=feed, args=(bus,))
-        thread.start()
-        await asyncio.to_thread(thread.join)
-        await bus.join()
-        row = bus.ledger().rows[-1]
-        print(f"accepted {row.accepted} = handled {row.handled} + conflated {row.conflated}; newest {seen}")
-
-
-if __name__ == "__main__":
-    asyncio.run(main())
+    bus.subscribe(MarketDataEvent, slow_agent, overflow="conflate")
+    yield  # the bus starts here
+    await asyncio.to_thread(feed, bus)
+    await bus.join()
+    row = bus.ledger().rows[-1]
+    print(f"accepted {row.accepted} = handled {row.handled} + conflated {row.conflated}; newest {seen}")

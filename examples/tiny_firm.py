@@ -1,10 +1,10 @@
 """A tiny firm: three strategies, a CIO at the barrier, risk, and a broker that fills at once.
 
-Run it: `openoutcry run tiny_firm:app` in this directory, or `python tiny_firm.py`.
+Run it in this directory: `openoutcry run tiny_firm:app`.
 """
 
-import asyncio
 import random
+from collections.abc import AsyncIterator
 
 from openoutcry import (
     DecisionEvent,
@@ -85,12 +85,13 @@ class Desk:
         print(f"halted: {switch.reason}")
 
 
-async def app(bus: EventBus) -> None:
-    """Hold some rounds, then pull the kill switch."""
+async def app(bus: EventBus) -> AsyncIterator[None]:
+    """Subscribe the agents; then hold some rounds, and pull the kill switch."""
     dice = random.Random(7)
     for name, threshold in (("trend", 100.0), ("value", 98.0), ("mood", 103.0)):
         Strategy(bus, name, threshold)
     desk = Desk(bus)
+    yield  # the bus starts here
     for number in range(ROUNDS):
         opened = bus.open_round(f"{SYMBOL}-{number}", quorum=2, signal_timeout=0.5, barrier_timeout=1.0)
         tick = MarketDataEvent(
@@ -108,12 +109,3 @@ async def app(bus: EventBus) -> None:
     await bus.publish(KillSwitchEvent(reason="the day is over", source_agent="risk"))
     await bus.join()
     print(f"{ROUNDS} rounds, position {desk.position:+g}, ledger balances: {bus.ledger().balances}")
-
-
-async def main() -> None:
-    async with EventBus() as bus:
-        await app(bus)
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

@@ -8,6 +8,7 @@ from durable_kit import Disk
 from hypothesis import HealthCheck, settings
 from journal_kit import Factory, without_apsw
 
+from openoutcry.events.registry import upcasters
 from openoutcry.journals import SqliteJournal
 from openoutcry.ports import Journal
 from openoutcry.testing import run_virtual
@@ -17,6 +18,16 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 # (The same goes for the real seconds that a run in virtual time may take where a test does not say.)
 run_virtual.__kwdefaults__["limit_s"] = 600.0
+
+
+@pytest.fixture
+def upcasters_of_this_test() -> Iterator[None]:
+    """What a test registers is gone with it."""
+    before = {name: dict(steps) for name, steps in upcasters.items()}
+    yield
+    upcasters.clear()
+    upcasters.update(before)
+
 
 KINDS = ["memory", "sqlite", "sqlite keyed", pytest.param("sqlite apsw", marks=without_apsw)]
 

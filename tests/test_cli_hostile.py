@@ -14,7 +14,7 @@ from openoutcry.cli import console, main, watching
 from openoutcry.core.halts import Halt
 from openoutcry.events import encode
 from openoutcry.journals import SqliteJournal
-from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level
+from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Snapshot
 from openoutcry.printable import is_obeyed
 from openoutcry.trading import MarketDataEvent
 
@@ -64,7 +64,8 @@ def fill(path: Path) -> None:
     ]
     cursors = [CursorState(subscription=name, lane="normal", floor=0, takes=("*", EVIL))]
     halt = Halt(scope=f"scope {EVIL}", event_id=f"k {EVIL}", by=EVIL, reason=EVIL, since_ns=START_NS)
-    changes = Changes(cursors=cursors, buried=letters, halts=[halt])
+    memory = Snapshot(subscription=name, form=f"json {EVIL}", is_needed=True, lanes={}, wall_ns=START_NS)
+    changes = Changes(cursors=cursors, buried=letters, halts=[halt], snapshots=[memory])
     with SqliteJournal(path) as journal:
         journal.write(entries, changes)
         journal.sync()
@@ -98,6 +99,8 @@ CHANGE = [
     ["dlq", "drop", "--all"],
     ["halts", "--release-scope", f"scope {EVIL}", "--reason", f"why {EVIL}"],
     ["retire", "--keep-count", "1"],
+    ["retire", "--keep-count", "0", "--past-cursors", "--past-memory", f"sub {EVIL}"],
+    ["retire", "--keep-count", "1", "--past-memory", f"no {EVIL}"],
     ["vacuum"],
 ]
 

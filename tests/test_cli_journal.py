@@ -32,7 +32,7 @@ from openoutcry.core.halts import Halt
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import decode, encode
 from openoutcry.journals import JournalReader, SqliteJournal
-from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level
+from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Places, Snapshot
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.runtime.delivery.dead_letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.trading import KillSwitchEvent, MarketDataEvent
@@ -719,10 +719,161 @@ def test_dropping_a_cursor_clears_what_it_is_suspected_of(firm: Path) -> None:
 def test_a_running_bus_answers_for_its_cursors(firm: Path) -> None:
     with running(firm) as bus:
         (row,) = rows_of(done("cursors", "list", firm, "--json"))
-        assert row == {"subscription": "risk", "lane": "normal", "floor": 8, "waiting": 3, "present": True}
+        assert (row["subscription"], row["floor"], row["waiting"], row["present"]) == ("risk", 8, 3, True)
         assert "4 events wait" in done("cursors", "reassign", firm, "a", "b")
         assert one_line(call("cursors", "drop", firm, "risk")) == "Error: ValueError: risk is subscribed\n"
     assert bus.calls == [("reassign", "a", "b")]
+
+
+# -- memory ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remembering(firm: Path) -> Path:
+    """`risk` has a saved state, `book` folds from the beginning, `desk` has no memory."""
+    lanes = {"normal": (3, ((5, 6),)), "high": (11, ())}
+    kept = [
+        Snapshot(
+            subscription="risk",
+            form="bytes",
+            is_needed=True,
+            lanes=lanes,
+            state=b"x" * 1234,
+            wall_ns=time.time_ns() - 3 * 3_600 * SECOND,
+        ),
+        Snapshot(
+            subscription="book", form="none", is_needed=True, lanes={"normal": (8, ()), "high": (8, ())}
+        ),
+        Snapshot(subscription="desk", form="none", is_needed=False, lanes={}),
+    ]
+    with SqliteJournal(firm) as journal:
+        journal.write((), Changes(snapshots=kept, tombstones=[("risk", 4)]))
+    return firm
+
+
+def test_cursors_show_what_is_saved_of_memory_and_how_old_it_is(remembering: Path) -> None:
+    rows = rows_of(done("cursors", "list", remembering, "--json"))
+    memories = {row["subscription"]: row["memory"] for row in rows}
+    risk = memories["risk"]
+    assert (risk["form"], risk["size_bytes"], risk["position"], risk["after"]) == ("bytes", 1234, 3, 8)
+    assert 3 * 3_600 <= risk["age_s"] < 4 * 3_600
+    assert risk["saved"].startswith("20")
+    book = memories["book"]
+    assert (book["form"], book["size_bytes"], book["age_s"], book["saved"]) == ("none", 0, None, "")
+    text = done("cursors", "list", remembering)
+    assert ["risk", "bytes", "1,234", "3h", "3", "8"] in [line.split() for line in text.splitlines()]
+    assert ["book", "none", "0", "-", "8", "3"] in [line.split() for line in text.splitlines()]
+    assert "desk" not in text
+
+
+def test_the_state_of_a_running_bus_is_that_of_its_file(remembering: Path) -> None:
+    with running(remembering):
+        (row,) = rows_of(done("cursors", "list", remembering, "--json"))
+        assert (row["present"], row["memory"]["size_bytes"]) == (True, 1234)
+
+
+def test_stats_tell_for_whom_retention_keeps_what_is_there(remembering: Path) -> None:
+    (row,) = rows_of(done("stats", remembering, "--json"))
+    assert [(h["subscription"], h["why"], h["position"], h["entries"]) for h in row["held_by"]] == [
+        ("book", "cursor", 0, 11),
+        ("risk", "cursor", 3, 8),
+        ("risk", "memory", 3, 8),
+        ("risk", "dead letter", 4, 7),
+        ("book", "dead letter", 5, 6),
+        ("book", "memory", 8, 3),
+    ]
+    text = done("stats", remembering)
+    assert "risk      its memory is rebuilt from what follows" in text
+    assert text.index("book      it has not settled what follows") < text.index("its memory is rebuilt")
+
+
+def test_what_holds_nothing_back_is_not_shown_and_many_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    with SqliteJournal(path) as journal:
+        names = [f"agent-{number:02}" for number in range(14)]
+        cursors = [CursorState(subscription=name, lane="normal", floor=2) for name in [*names, "done"]]
+        cursors[-1] = msgspec.structs.replace(cursors[-1], floor=3)
+        journal.write([tick(n) for n in range(3)], Changes(cursors=cursors))
+    text = done("stats", path).rpartition("kept for")[2]
+    assert "done" not in text
+    assert text.splitlines()[-1] == "and 4 more: --json has them all"
+
+
+def test_a_memory_that_a_recovery_could_not_carry_over_is_listed_as_lost(remembering: Path) -> None:
+    db = sqlite3.connect(remembering, isolation_level=None)
+    db.execute("UPDATE snapshots SET state = x'00' WHERE subscription = 'risk'")
+    db.close()
+    new = remembering.with_name("new.db")
+    assert "the memory of 'risk' is lost" in done("recover", remembering, new, code=1)
+    rows = rows_of(done("cursors", "list", new, "--json"))
+    assert {row["memory"]["form"] for row in rows if row["subscription"] == "risk"} == {"lost"}
+
+
+def test_a_dropped_cursor_forgets_the_memory_and_the_letters_stay(remembering: Path) -> None:
+    done("cursors", "drop", remembering, "risk")
+    with JournalReader(remembering) as reader:
+        assert (reader.snapshot("risk"), reader.tombstones("risk")) == (None, [])
+        assert reader.snapshot("book") is not None
+        assert len(reader.buried()) == 2
+    done("cursors", "drop", remembering, "desk")  # it has no cursor, but begins anew all the same
+    assert "NotSubscribed" in one_line(call("cursors", "drop", remembering, "desk"))
+
+
+def test_a_damaged_memory_can_be_dropped(remembering: Path) -> None:
+    db = sqlite3.connect(remembering, isolation_level=None)
+    db.execute("UPDATE snapshots SET cursors = '{}' WHERE subscription = 'risk'")
+    db.close()
+    assert "JournalCorrupt" in one_line(call("cursors", "list", remembering))
+    (row,) = rows_of(done("stats", remembering, "--json"))
+    assert ("risk", "memory", 0) in [(h["subscription"], h["why"], h["position"]) for h in row["held_by"]]
+    done("cursors", "drop", remembering, "risk")
+    assert "bytes" not in done("cursors", "list", remembering).partition("memory of")[2].split("\n", 1)[1]
+
+
+def test_a_reassigned_cursor_takes_the_memory_along(remembering: Path) -> None:
+    with JournalReader(remembering) as reader:
+        before = reader.snapshot("risk")
+    assert before is not None
+    done("cursors", "reassign", remembering, "risk", "risk2")
+    with JournalReader(remembering) as reader:
+        assert reader.snapshot("risk2") == msgspec.structs.replace(before, subscription="risk2")
+        assert (reader.tombstones("risk2"), reader.snapshot("risk")) == ([4], None)
+
+
+def test_a_dropped_letter_of_a_stopped_journal_leaves_a_tombstone(remembering: Path) -> None:
+    with SqliteJournal(remembering) as journal:
+        journal.write((), Changes(buried=[letter("risk", tick(1), 0)]))
+    assert "2 letters dropped" in done("dlq", "drop", remembering, "--subscription", "risk")
+    with JournalReader(remembering) as reader:
+        assert [reader.tombstones(name) for name in ("risk", "book")] == [[4, 5], []]
+
+
+def test_retire_passes_a_memory_only_by_its_name_and_says_what_that_means(remembering: Path) -> None:
+    with SqliteJournal(remembering) as journal:
+        for number in range(12, 20):
+            journal.write([tick(number)])
+        cursors = [msgspec.structs.replace(c, floor=19, settled=()) for c in journal.cursors()]
+        lanes: Places = {"normal": (14, ())}
+        kept = [
+            Snapshot(subscription=name, form="none", is_needed=True, lanes=lanes) for name in ("risk", "book")
+        ]
+        letters = [found.letter_id for found in journal.buried()]
+        journal.write((), Changes(cursors=cursors, snapshots=kept, removed_letters=letters))
+    everything = ("retire", remembering, "--keep-count", "0")
+    text = done(*everything)
+    assert text.startswith("14 events retired")
+    assert "what follows position 14 is kept for book; `openoutcry stats" in text
+    wrong = one_line(call(*everything, "--past-memory", "bok"))
+    assert "no memory of that name keeps events here; those that do: book, risk" in wrong
+    assert done(*everything, "--past-memory", "book").startswith("0 events")
+    text = done(*everything, "--past-memory", "book", "--past-memory", "risk")
+    assert text.startswith("5 events retired")
+    assert "is kept for" not in text
+    for name in ("book", "risk"):
+        assert (
+            f'{name}: its memory cannot be rebuilt; its next start fails, unless it has on_missing="warn"'
+            in text
+        )
 
 
 # -- recover, verify, stats --------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import pytest
 
 from openoutcry.errors import InvalidEvent
 from openoutcry.events import MAX_BYTES, MAX_DEPTH, Event, decode, encode, register_event
-from openoutcry.events.codec import Undecodable, decode_many, encode_many
+from openoutcry.events.codec import encode_many
+from openoutcry.events.pages import Undecodable, decode_many
 from openoutcry.trading import AlertSeverity, RiskAlertEvent, SignalEvent, SurveillanceAlertEvent, SystemEvent
 
 
@@ -87,7 +88,7 @@ def nested(levels, kind=list):
         (lambda bad: Book(either=bad), r"Book\.either"),
         (lambda bad: Book(either=[bad]), r"Book\.either\[0\]"),
         (lambda bad: Book(row=Row(rows=[Row(bad)])), r"Book\.row\.rows\[0\]\.value"),
-        (lambda bad: Book(anything={"a": ({bad}, 1)}), r"Book\.anything\['a'\]\[0\]\[0\]"),
+        (lambda bad: Book(anything={"a": [[bad], 1]}), r"Book\.anything\['a'\]\[0\]\[0\]"),
         (lambda bad: Own(value=bad), r"Own\.value"),
         (lambda bad: Own(levels=[Level(bad)]), r"Own\.levels\[0\]\.price"),
         (lambda bad: Own(cell=Cell(bad)), r"Own\.cell\.value"),

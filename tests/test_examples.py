@@ -1,27 +1,30 @@
-"""The examples run, and end well."""
+"""The examples run under the command, and end well."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PRINTED = {"tiny_firm": "halted: the day is over", "feed_thread": "the last quote was accepted: True"}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_to_its_end(path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout
-
-
-def test_the_tiny_firm_runs_under_the_command_too() -> None:
-    command = [sys.executable, "-m", "openoutcry", "run", "tiny_firm:app"]
-    done = subprocess.run(
-        command, cwd=EXAMPLES[0].parent, capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, "-W", "error", "-m", "openoutcry", "run", f"{path.stem}:app"],
+        cwd=path.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "halted: the day is over" in done.stdout
+    assert PRINTED[path.stem] in done.stdout
+    assert "balances: nothing was lost" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert f"openoutcry run {path.stem}:app" in path.read_text(encoding="utf-8")

@@ -238,11 +238,24 @@ def test_an_array_may_travel_in_memory_and_is_refused_by_name_when_it_is_written
             encode(event)
 
 
-def test_numbers_of_numpy_inside_lists_are_written_as_they_are():
-    event = Feature(series=[np.float64(0.1), np.float32(0.5)], table={"a": np.int64(5)})
-    assert decode(encode(event)).series == [0.1, 0.5]
-    assert decode(encode(event)).table == {"a": 5.0}
-    assert decode(encode(Own(value=np.float64(0.1)))).value == 0.1
+@pytest.mark.parametrize(
+    ("event", "path", "kept"),
+    [
+        (Feature(series=[0.5, np.float64(0.1)]), r"Feature\.series\[1\]", "the float 0.1"),
+        (Feature(series=[np.float32(0.5)]), r"Feature\.series\[0\]", "the float 0.5"),
+        (Feature(table={"a": np.int64(5)}), r"Feature\.table\['a'\]", "the float 5.0"),
+        (Feature(anything={"a": [np.int64(5)]}), r"Feature\.anything\['a'\]\[0\]", "the int 5"),
+        (Own(value=np.float64(0.1)), r"Own\.value", "the float 0.1"),
+    ],
+)
+def test_a_number_of_numpy_that_is_not_made_python_s_own_is_refused_when_it_is_written(event, path, kept):
+    with pytest.raises(
+        InvalidEvent, match=rf"{path} = .*would come back from a journal as {kept}; pass an? "
+    ):
+        encode(event)
+
+
+def test_not_a_number_is_found_among_numpy_s_floats_too():
     for nan in (np.float64("nan"), np.float32("nan")):
         with pytest.raises(InvalidEvent, match=r"Feature\.series.*JSON has no such number"):
             encode(Feature(series=[0.5, nan]))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from openoutcry.errors import InvalidEvent
 from openoutcry.events import Event, decode, encode
-from openoutcry.events.codec import Undecodable, decode_many
+from openoutcry.events.pages import Undecodable, decode_many
 
 GOOD = [json.loads(data) for data in PAYLOADS.seeds()]
 NAMES = sorted({name for fields in GOOD for name in fields})

@@ -1,4 +1,4 @@
-"""The guide's code runs: the blocks of a section, in order, are one program."""
+"""The code of the guide and of its second page runs: the blocks of a section, in order, are one program, or a firm."""
 
 import os
 import subprocess
@@ -9,14 +9,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "docs" / "guide.md"
+CHANGING = ROOT / "docs" / "changing-events.md"
+YESTERDAY = "Yesterday's release"
 SECTION_LIMIT_S = 600
 
 
-def programs() -> dict[str, str]:
-    """Return each section's code, every line under the number it has in the guide, so that errors point there."""
+def programs(page: Path) -> dict[str, str]:
+    """Return each section's code, every line under the number it has on the page, so that errors point there."""
     found: dict[str, list[str]] = {}
     title, is_code = "", False
-    for number, line in enumerate(GUIDE.read_text(encoding="utf-8").splitlines()):
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines()):
         if line.startswith("```"):
             is_code = line == "```python"
         elif is_code:
@@ -28,7 +30,8 @@ def programs() -> dict[str, str]:
     return {section: "\n".join(lines) + "\n" for section, lines in found.items()}
 
 
-PROGRAMS = programs()
+PROGRAMS = programs(GUIDE)
+CHANGES = programs(CHANGING)
 
 
 def test_every_section_but_the_last_has_code_that_is_run() -> None:
@@ -40,13 +43,14 @@ def test_every_section_but_the_last_has_code_that_is_run() -> None:
     assert lines_count == sum(1 for block in blocks for line in block.splitlines() if line)
 
 
-@pytest.mark.parametrize("section", PROGRAMS)
-def test_the_code_of_a_section_runs(section: str, tmp_path: Path) -> None:
-    script = tmp_path / "guide.py"
-    script.write_text(PROGRAMS[section], encoding="utf-8")
+def run(folder: Path, name: str, code: str) -> None:
+    """Run a program or, if it is an app, have `openoutcry run` run it."""
+    (folder / name).write_text(code, encoding="utf-8")
+    is_app = "async def app(bus)" in code
+    how = ["-m", "openoutcry", "run", f"{name.removesuffix('.py')}:app"] if is_app else [name]
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
-        cwd=tmp_path,
+        [sys.executable, "-W", "error", *how],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
@@ -59,3 +63,23 @@ def test_the_code_of_a_section_runs(section: str, tmp_path: Path) -> None:
         n for n, line in enumerate(lines) if line.startswith("Traceback") and ", attempt " not in lines[n - 1]
     ]
     assert not untold, done.stderr  # but for handlers that fail on purpose, which are logged
+
+
+@pytest.mark.parametrize("section", PROGRAMS)
+def test_the_code_of_a_section_runs(section: str, tmp_path: Path) -> None:
+    run(tmp_path, "guide.py", PROGRAMS[section])
+
+
+def test_every_way_to_change_a_class_has_code_that_is_run() -> None:
+    text = CHANGING.read_text(encoding="utf-8")
+    sections = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert list(CHANGES) == sections
+    assert sections[0] == YESTERDAY
+    for change in ("Add", "Remove", "Rename a field", "Retype", "Rename a class", "Split", "Roll back"):
+        assert any(section.startswith(change) for section in sections), change
+
+
+@pytest.mark.parametrize("section", [section for section in CHANGES if section != YESTERDAY])
+def test_a_change_runs_on_what_yesterday_s_release_has_journaled(section: str, tmp_path: Path) -> None:
+    run(tmp_path, "yesterday.py", CHANGES[YESTERDAY])
+    run(tmp_path, "today.py", CHANGES[section])

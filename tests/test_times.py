@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from openoutcry import TransactionReportEvent, timestamp_ns
 from openoutcry.errors import InvalidEvent
 from openoutcry.events import Event, decode, encode, register_event, stamps
-from openoutcry.events.codec import Undecodable, decode_many
+from openoutcry.events.pages import Undecodable, decode_many
 from openoutcry.testing import run_virtual
 from openoutcry.trading import MarketDataEvent
 

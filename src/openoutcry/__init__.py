@@ -35,6 +35,7 @@ from openoutcry.errors import (
     IllegalTransition,
     InvalidEvent,
     LoopClosed,
+    NewerSchemaVersion,
     NotAuthorised,
     NotSubscribed,
     NotYetAvailable,
@@ -58,6 +59,7 @@ from openoutcry.events import (
     register_event,
     stamps,
     timestamp_ns,
+    upcaster,
 )
 from openoutcry.journals import EventPersistence
 from openoutcry.runtime.admission.kill_switches import Releaser
@@ -142,6 +144,7 @@ __all__ = [
     "LoopClosed",
     "MarketDataEvent",
     "Memory",
+    "NewerSchemaVersion",
     "NotAuthorised",
     "NotSubscribed",
     "NotYetAvailable",
@@ -191,4 +194,5 @@ __all__ = [
     "register_event",
     "stamps",
     "timestamp_ns",
+    "upcaster",
 ]

@@ -5,6 +5,7 @@ OpenOutcryError
 ├── ConfigError            a setting is out of range (also a ValueError)
 ├── InvalidEvent           an event or one of its fields is not acceptable (also a ValueError)
 │   ├── IllegalTransition  an order state change that no legal transition allows
+│   ├── NewerSchemaVersion data of a newer version of its event class than the one here
 │   └── UnknownEventType   a stored event whose type is not registered
 ├── PublishError           an event was kept out of the bus
 │   ├── BusClosed          the bus is stopping or stopped
@@ -55,6 +56,27 @@ class InvalidEvent(OpenOutcryError, ValueError):
 
 class IllegalTransition(InvalidEvent):
     """An order was to go from one state to another although no transition allows it."""
+
+
+class NewerSchemaVersion(InvalidEvent):
+    """Data was written by a newer version of its event class than the one here, so it is not read at all.
+
+    What is in a journal stays there byte for byte, and is read again by the release that knows the version.
+
+    Attributes:
+        event_class: The name of the class.
+        written_version: The version in the data.
+        known_version: The version of the class here.
+
+    """
+
+    def __init__(
+        self, message: str, event_class: str = "", written_version: int = 0, known_version: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.event_class = event_class
+        self.written_version = written_version
+        self.known_version = known_version
 
 
 class UnknownEventType(InvalidEvent):

@@ -52,7 +52,7 @@ def show_safely(record: logging.LogRecord) -> bool:
         record.args = tuple(map(_shown, record.args))
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     if error is not None:
-        record.exc_text = printable_traceback(error)
+        record.exc_text = printable_traceback(error).rstrip("\n")
     if record.stack_info is not None:
         record.stack_info = printable_lines(record.stack_info)
     for name in ("threadName", "taskName", "processName"):

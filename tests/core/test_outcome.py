@@ -8,6 +8,7 @@ import pytest
 from openoutcry.core.barrier import Round
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.terms import agree
+from openoutcry.errors import InvalidEvent
 
 S = 1_000_000_000
 
@@ -25,6 +26,17 @@ class Written(NamedTuple):
 
     def to_dict(self):
         return {"event_id": self.event_id, "confidence": 0.7}
+
+
+class Unwritable(NamedTuple):
+    event_id: str
+    symbol: str = "ES"
+    round_id: str | None = None
+
+    def to_dict(self):
+        raise InvalidEvent(
+            "params['limit'] = Decimal('1.10'): would come back from a journal as the str '1.10'"
+        )
 
 
 def a_full_outcome() -> RoundOutcome:
@@ -139,3 +151,13 @@ def test_copies_and_pickles_keep_everything(remake):
 
 def test_the_repr_says_what_matters():
     assert repr(a_full_outcome()) == "<RoundOutcome 'r-9': quorate, not valid, 3 of 5 answered>"
+
+
+def test_a_signal_that_cannot_be_written_does_not_keep_the_outcome_from_being():
+    terms = agree(["value"], signal_timeout_ns=S, barrier_timeout_ns=S)
+    round_ = Round("r-1", terms, 0)
+    round_.arrive("value", Unwritable("s-1"), 1)
+    assert round_.outcome is not None
+    (vote,) = round_.outcome.to_dict()["votes"]
+    assert vote["signal"]["event_id"] == "s-1"
+    assert "params['limit']" in vote["signal"]["problem"]

@@ -13,7 +13,7 @@ from openoutcry.config import PersistenceConfig
 from openoutcry.errors import ConfigError, InvalidEvent, JournalError
 from openoutcry.events import Event, Undecodable, encode, register_event, stamps
 from openoutcry.journals import EventPersistence, MemoryJournal
-from openoutcry.ports import Changes, CursorState, Entry, Journal, Level
+from openoutcry.ports import Changes, CursorState, Entry, Journal, Level, Snapshot
 from openoutcry.trading import FillEvent, KillSwitchEvent, MarketDataEvent
 
 
@@ -83,6 +83,26 @@ def test_another_event_with_the_same_id_is_refused_and_the_first_one_stands(stor
     with pytest.raises(InvalidEvent, match=r"event_id = 'a': the journal holds another event.*position 1"):
         store.persist(note(event_id="a", source_agent="other"))
     assert [e.source_agent for e in store.pending_events()] == [""]
+
+
+def test_an_event_that_an_older_version_of_its_class_has_kept_is_not_written_again(
+    store: EventPersistence,
+) -> None:
+    class KeptBefore(Event, kw_only=True):
+        event_type: str = "kept"
+        size: int = 0
+
+    store.persist(KeptBefore(event_id="a", size=1, timestamp=10**18))
+
+    class KeptBefore(Event, kw_only=True):  # type: ignore[no-redef]
+        event_type: str = "kept"
+        schema_version: int = 2
+        size: int = 0
+        desk: str = "main"
+
+    assert store.persist(KeptBefore(event_id="a", size=1, desk="rates")) == 1  # type: ignore[call-arg]
+    with pytest.raises(InvalidEvent, match="the journal holds another event"):
+        store.persist(KeptBefore(event_id="a", size=2))
 
 
 class Ping(msgspec.Struct, frozen=True):
@@ -303,6 +323,19 @@ def test_cleanup_goes_by_age() -> None:
     assert store.cleanup(older_than_s=61) == 0
     assert store.cleanup(older_than_s=30) == 1
     assert store.journal.first == 2
+
+
+def test_cleanup_never_forgets_what_a_memory_needs_unless_told_by_name(store: EventPersistence) -> None:
+    events = [note() for _ in range(4)]
+    for event in events:
+        store.persist(event)
+    assert store.mark_many_completed(events) == 4
+    kept = Snapshot(subscription="book", form="none", is_needed=True, lanes={"normal": (1, ())})
+    store.journal.write((), Changes(snapshots=[kept]))
+    assert store.cleanup(keep_count=0) == 1
+    with pytest.raises(ConfigError, match=r"past_memory = 'book': give a collection of names"):
+        store.cleanup(keep_count=0, past_memory="book")
+    assert store.cleanup(keep_count=0, past_memory=["book"]) == 3
 
 
 def test_cleanup_must_be_told_what_to_forget(store: EventPersistence) -> None:

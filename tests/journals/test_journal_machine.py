@@ -10,18 +10,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from journal_kit import entry
 
-from openoutcry.journals import SqliteJournal, ids
+from openoutcry.journals import SqliteJournal, id_blocks, ids
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level
 
 NAMES = st.sampled_from(["risk", "cio", "audit"])
 LANES = st.sampled_from(["control", "high", "normal"])
 SMALL_RECENT = 5
+SMALL_BLOCK = 7
 
 
 class JournalMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.recent, ids.RECENT = ids.RECENT, SMALL_RECENT  # type: ignore[misc]  # so that ids leave the recent ones soon
+        self.positions, id_blocks.POSITIONS = id_blocks.POSITIONS, SMALL_BLOCK  # type: ignore[misc]
         self.folder = Path(tempfile.mkdtemp())
         self.journal = SqliteJournal(self.folder / "firm.db", engine="sqlite3")
         self.log: dict[int, Entry] = {}
@@ -33,6 +35,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         ids.RECENT = self.recent  # type: ignore[misc]
+        id_blocks.POSITIONS = self.positions  # type: ignore[misc]
         self.journal.close()
         shutil.rmtree(self.folder)
 

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -273,10 +273,28 @@ def test_an_older_file_can_be_read_as_it_is(old: Path, engine: EngineName) -> No
     assert dump(old) == before
 
 
+@pytest.mark.parametrize("make", [make_version_1, make_version_2])
+def test_an_older_file_keeps_nothing_of_memory_and_gets_it_when_it_is_opened(
+    path: Path, engine: EngineName, make: Callable[[Path], Path]
+) -> None:
+    make(path)
+    kept = Snapshot(subscription="risk", form="json", is_needed=True, lanes={"normal": (1, ())}, state=b"1")
+    with JournalReader(path, engine=engine) as reader:
+        assert (reader.snapshot("risk"), reader.snapshots(), reader.snapshot_sizes()) == (None, [], {})
+        assert reader.tombstones("risk") == []
+        assert [held.why for held in reader.held_by()] == ["cursor"]
+    with SqliteJournal(path, engine=engine) as journal:
+        assert journal.snapshot("risk") is None
+        journal.write((), Changes(snapshots=[kept], tombstones=[("risk", 2)]))
+    with JournalReader(path, engine=engine) as reader:
+        assert (reader.snapshot("risk"), reader.tombstones("risk")) == (kept, [2])
+        assert [held.why for held in reader.held_by()] == ["memory", "cursor"]
+
+
 def test_an_older_file_can_be_recovered_from(old: Path, tmp_path: Path) -> None:
     before = dump(old)
     recovered = recover_into(old, tmp_path / "new.db")
-    assert (recovered.entries, recovered.lost) == (51, ())
+    assert (recovered.entries, recovered.lost, recovered.beside) == (51, (), ())
     assert dump(old) == before
     with SqliteJournal(tmp_path / "new.db") as journal:
         assert [e.position for e in journal.read_urgent(0, 100)] == URGENT

@@ -147,7 +147,7 @@ def test_an_unknown_engine_is_refused(path: Path) -> None:
 
 def test_the_database_is_hardly_larger_than_the_events(path: Path) -> None:
     with SqliteJournal(path) as journal:
-        written = [e for _ in range(20) for e in entries(64, pad="x" * 220)]
+        written = [e for _ in range(40) for e in entries(64, pad="x" * 220)]
         for start in range(0, len(written), 64):
             journal.write(written[start : start + 64])
     assert path.stat().st_size < 1.2 * sum(len(e.payload) for e in written)

@@ -295,7 +295,7 @@ async def test_an_equal_event_with_a_fresh_timestamp_and_volatile_fields_is_a_du
     def outputs() -> list[Any]:
         # (A set of strings is written in another order in another process.)
         plan = Plan(size=1, took_ms=len(made) * 1.5, tags=frozenset({"a", "b", "c"}))
-        memo = DeskMemo(1, took_ms=len(made) * 2.5, pages=(1, 2), anything=(1, {"k": [2]}))
+        memo = DeskMemo(1, took_ms=len(made) * 2.5, pages=(1, 2), anything=[1, {"k": [2]}])
         made.append(plan)
         return [plan, memo, an_order("o-1"), a_fill("f-1")]
 

@@ -19,7 +19,7 @@ from bus_helpers import (
 from durable_kit import Disk, Named, a_bus, abandon, ids, is_settled, orders, turns, written, written_ids
 
 from openoutcry import ConfigError, Event, EventBus, NotSubscribed, RetryPolicy, register_event
-from openoutcry.events.codec import Undecodable
+from openoutcry.events.pages import Undecodable
 from openoutcry.journals import MemoryJournal
 from openoutcry.ports import Entry
 

@@ -1,6 +1,8 @@
 """Agents that remember: what a restarted subscription is given back, and what it is told otherwise (CONTRACT 32)."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any, ClassVar
 
 import pytest
@@ -47,7 +49,7 @@ class Book:
 
 
 def keeps(bus: EventBus, book: Book, types: Any = "order", name: str = "book", **fields: Any) -> Any:
-    memory = Memory(book.fold, book.save, book.load, **fields) if fields.pop("saves", False) else None
+    memory = Memory(book.fold, book.save, book.load) if fields.pop("saves", False) else None
     return bus.subscribe(types, book.on_event, name=name, memory=memory or Memory(book.fold, **fields))
 
 
@@ -185,6 +187,93 @@ async def test_types_taken_and_given_up_while_the_bus_runs_are_remembered_for_th
     async with bus:
         assert sorted(again.folded) == sorted(book.seen)
         assert len(book.seen) == 5
+
+
+class Held(Book):
+    """A book whose calls for some events wait for a word."""
+
+    def __init__(self, *held: str) -> None:
+        super().__init__()
+        self.held, self.word = held, asyncio.Event()
+
+    async def on_event(self, event: Any) -> None:
+        if event.event_id in self.held:
+            await self.word.wait()
+        await super().on_event(event)
+
+
+@virtual
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_a_type_that_is_taken_during_a_call_is_not_remembered_from_before(disk: Disk, crashes: bool):
+    sent = [an_order("1"), a_fill("1"), a_fill("2")]
+    book = Held(sent[0].event_id)
+    bus = a_bus(disk.journal)
+    keeps(bus, book)
+    await bus.start()
+    await bus.publish_many(sent[:2])
+    await turns()
+    bus.subscribe("fill", book.on_event)
+    await bus.publish(sent[2])
+    await bus.flush()
+    if crashes:
+        journal = await disk.crash(bus)
+    else:
+        book.word.set()
+        await bus.stop()
+        journal = disk.restarted()
+    again = Book()
+    bus = a_bus(journal)
+    keeps(bus, again, ["order", "fill"])
+    async with bus:
+        await bus.join()
+        assert sorted(again.seen) == names([sent[0], sent[2]])
+    last = Book()
+    async with a_bus(disk.restarted()) as bus:
+        await keeps(bus, last, ["order", "fill"]).ready()
+        assert last.folded == names([sent[0], sent[2]])
+
+
+@virtual
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_what_is_in_a_call_when_its_type_is_given_up_is_remembered_if_it_was_handled(
+    disk: Disk, crashes: bool
+):
+    sent = [a_fill("1"), a_fill("2"), a_fill("3"), an_order("1")]
+    book = Held(sent[1].event_id)
+    bus = a_bus(disk.journal)
+    keeps(bus, book, ["order", "fill"])
+    await bus.start()
+    await bus.publish_many(sent[:3])
+    await turns()
+    bus.unsubscribe("fill", book.on_event)
+    await bus.flush()
+    if crashes:
+        journal = await disk.crash(bus)
+    else:
+        book.word.set()
+        await bus.publish(sent[3])
+        await bus.stop()
+        journal = disk.restarted()
+    again = Book()
+    bus = a_bus(journal)
+    keeps(bus, again)
+    async with bus:
+        await bus.join()
+        assert again.seen == names(sent[:1] if crashes else [sent[0], sent[1], sent[3]])
+
+
+@virtual
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(1), GeneratorExit()])
+async def test_whatever_a_fold_lets_out_is_its_failure(disk: Disk, error: BaseException):
+    await a_life(disk.journal, [an_order("1")], Book())
+
+    def fold(event: Any) -> None:
+        raise error
+
+    async with a_bus(disk.restarted()) as bus:
+        subscription = bus.subscribe("order", Desk().on_event, name="book", restore=fold)
+        with pytest.raises(RestoreFailed, match=type(error).__name__):
+            await subscription.ready()
 
 
 @virtual
@@ -553,3 +642,34 @@ def test_a_memory_on_a_bus_without_a_journal_is_told_once(caplog):
     bus.subscribe("order", Desk().on_event, restore=print)
     bus.subscribe("fill", Failing().on_event, restore=print)
     assert len([r for r in caplog.records if "outlives" in r.getMessage()]) == 1
+
+
+def test_a_state_that_two_subscriptions_would_save_is_refused():
+    bus, book = a_bus(MemoryJournal()), Book()
+    keeps(bus, book, saves=True)
+    with pytest.raises(SubscriptionError, match="the memory of book saves the same state"):
+        bus.subscribe("fill", Desk().on_event, name="b", memory=Memory(book.fold, book.save, book.load))
+    other = Book()
+    bus.subscribe("fill", other.on_event, name="c", memory=Memory(other.fold, other.save, other.load))
+    bus.subscribe("decision", book.on_event, name="book", memory=Memory(book.fold, book.save, book.load))
+
+
+@pytest.mark.parametrize("owned", [True, False])
+@virtual
+async def test_a_memory_keeps_no_agent_alive_that_is_gone_or_has_ended(owned):
+    async with a_bus(MemoryJournal()) as bus:
+        book = Book()
+        gone = weakref.ref(book)
+        memory = Memory(book.fold, book.save, book.load)
+        bus.subscribe("order", book.on_event, name="b", memory=memory, owner=book if owned else None)
+        await bus.publish(an_order())
+        await bus.join()
+        bus.subscribe("fill", book.on_event, name="b", memory=memory, owner=book if owned else None)
+        if not owned:
+            bus.unsubscribe(["order", "fill"], book.on_event)
+        del book, memory
+        await turns()
+        gc.collect()
+        await turns()
+        assert gone() is None
+        assert not bus.subscriptions

@@ -123,6 +123,7 @@ class Firm:
                 "start": bus.start,
                 "stop": bus.stop,
                 "join": bus.join,
+                "run_until_signal": bus.run_until_signal,
                 "is_running": lambda: bus.is_running,
                 "subscribe": lambda: bus.subscribe("*", Desk().on_event, name="more"),
                 "on": lambda: bus.on("*", name="on")(Desk().on_event),

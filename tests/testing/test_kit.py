@@ -1,13 +1,16 @@
 """The kit for users' tests: expected events, what is said when they do not come, and crashes in one line."""
 
 import asyncio
+from typing import Any
 
+import msgspec
 import pytest
 
-from openoutcry import EventBus, FillEvent, KillSwitchEvent, MarketDataEvent, OrderSide
+from openoutcry import Event, EventBus, FillEvent, KillSwitchEvent, MarketDataEvent, OrderSide
 from openoutcry.errors import ConfigError
 from openoutcry.journals import MemoryJournal
 from openoutcry.testing import NotPublished, crash_and_recover, expect, recorded, run_virtual
+from openoutcry.testing.recording import described
 
 
 def on_a_bus(test):
@@ -202,3 +205,24 @@ def test_a_bus_without_a_journal_in_memory_cannot_be_crashed():
         assert bus.is_running
 
     main()
+
+
+def test_an_event_is_described_whatever_its_fields_do():
+    class Odd:
+        def __eq__(self, other):
+            raise ValueError("neither equal nor not")
+
+        __hash__ = None
+
+        def __repr__(self):
+            raise ValueError("no words")
+
+    class OddReport(Event):
+        event_type: str = "odd_report"
+        answer: Any = None
+
+    event = OddReport()
+    msgspec.structs.force_setattr(event, "answer", Odd())
+    text = described(event)
+    assert "answer=<" in text
+    assert "whose repr() raises" in text

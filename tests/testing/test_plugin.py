@@ -1,25 +1,22 @@
-"""The pytest plugin, as a user's test suite meets it: in a process of its own."""
+"""The pytest plugin, as a user's test suite meets it: in a process of its own, alone and beside others."""
 
-import importlib.metadata
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-PLUGIN = "openoutcry.testing.plugin"
-IS_INSTALLED = any(e.value == PLUGIN for e in importlib.metadata.entry_points(group="pytest11"))
+from tests.testing.nested_pytest import MODES, ROOT, check, names_in, run_pytest, run_suite
 
 SUITE = """
 import asyncio
+import functools
+import unittest
+from unittest import mock
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
-from openoutcry import MarketDataEvent
-from openoutcry.testing import crash_and_recover, expect, recorded
+from openoutcry import Event, EventBus, InvalidEvent, MarketDataEvent
+from openoutcry.testing import NotPublished, crash_and_recover, expect, recorded
 
 
 def tick():
@@ -66,15 +63,144 @@ async def test_ok_crashed(durable_bus):
     assert bus is not durable_bus and bus.is_running
 
 
+def changed_by_a_journal():
+    return Event(event_type="note", event_id="\\ud800")
+
+
+async def test_ok_what_a_journal_would_not_keep_is_refused_in_memory_too(bus):
+    with pytest.raises(InvalidEvent):
+        await bus.publish(changed_by_a_journal())
+
+
+async def test_ok_and_so_it_is_after_a_crash(durable_bus):
+    bus = await crash_and_recover(durable_bus)
+    with pytest.raises(InvalidEvent):
+        await bus.publish(changed_by_a_journal(), level="memory")
+
+
+@pytest.mark.bus(check_events="journaled")
+async def test_ok_unless_the_marker_says_so(bus):
+    assert await bus.publish(changed_by_a_journal())
+
+
 async def test_bad_expectation(bus):
     await expect(bus, MarketDataEvent)
 
 
-async def test_bad_assertion_in_a_handler(bus):
+async def test_bad_error_in_a_handler(bus):
     async def on_tick(event):
-        assert event.price == 2.0, "the price is wrong"
+        raise ValueError("the price is wrong")
     bus.subscribe("market_data", on_tick, name="desk.on_tick", retry=False)
     await bus.publish(tick())
+
+
+async def test_ok_with_two_buses(bus, durable_bus):
+    seen = []
+    for each in (bus, durable_bus):
+        async def on_tick(event, each=each):
+            seen.append(each)
+        each.subscribe("market_data", on_tick)
+        await each.publish(tick())
+        await each.join()
+    assert seen == [bus, durable_bus]
+
+
+class TestAgent:
+    async def test_ok_in_a_class(self, bus):
+        await bus.publish(tick())
+        await expect(bus, MarketDataEvent)
+
+    @staticmethod
+    async def test_ok_as_a_static_method(bus):
+        await bus.publish(tick())
+        await expect(bus, MarketDataEvent)
+
+    async def test_bad_in_a_class(self, bus):
+        await expect(bus, MarketDataEvent)
+
+
+def decorated(test):
+    @functools.wraps(test)
+    def wrapper(*args, **kwargs):
+        return test(*args, **kwargs)
+    return wrapper
+
+
+@decorated
+async def test_ok_decorated(bus):
+    await bus.publish(tick())
+    await expect(bus, MarketDataEvent)
+
+
+@mock.patch("os.getcwd")
+async def test_ok_with_a_patch(getcwd, bus):
+    await bus.publish(tick())
+    await expect(bus, MarketDataEvent)
+
+
+@pytest.mark.xfail(raises=NotPublished, strict=True)
+async def test_xfailed_as_expected(bus):
+    await expect(bus, MarketDataEvent)
+
+
+async def test_skipped_by_itself(bus):
+    pytest.skip("not today")
+
+
+@pytest.mark.virtual_time
+@hypothesis.given(hours=st.integers(1, 100))
+async def test_ok_examples_in_virtual_time(hours):
+    async with EventBus() as bus:
+        await asyncio.sleep(3600 * hours)
+        await bus.publish(tick())
+        await expect(bus, MarketDataEvent)
+    assert asyncio.get_running_loop().time() == 3600 * hours
+
+
+@pytest.mark.virtual_time
+@hypothesis.settings(database=None)
+@hypothesis.given(hours=st.integers(1, 100))
+async def test_bad_example(hours):
+    assert hours < 1
+
+
+@hypothesis.settings(suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(hours=st.integers(1, 100))
+async def test_bad_examples_with_one_bus(bus, hours):
+    pass
+
+
+@pytest.mark.virtual_time
+def test_bad_virtual_time_of_a_plain_function():
+    pass
+
+
+@pytest.mark.virtual_time(5)
+async def test_bad_limit():
+    pass
+
+
+class TestOfUnittest(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def _bus(self, bus):
+        self.bus = bus
+
+    async def test_bad_method_of_unittest(self):
+        pass
+
+
+class TestInVirtualTimeOfUnittest(unittest.IsolatedAsyncioTestCase):
+    @pytest.mark.virtual_time
+    async def test_bad_virtual_time_of_unittest(self):
+        pass
+
+
+def test_bad_fixture_asked_for_by_a_plain_function(request):
+    request.getfixturevalue("bus")
+
+
+async def test_bad_fixture_asked_for_on_the_way(bus, request):
+    await request.getfixturevalue("durable_bus").publish(tick())
 
 
 @pytest.mark.bus(dead_letters=True)
@@ -107,41 +233,14 @@ def test_ok_without_anything():
 """
 
 
-def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    plugin = () if IS_INSTALLED else ("-p", PLUGIN)
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:randomly",
-            "-p",
-            "no:cacheprovider",
-            *plugin,
-            *options,
-            str(folder),
-        ],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+@pytest.fixture(scope="module", params=MODES)
+def outcome(request, tmp_path_factory):
+    return run_suite(tmp_path_factory.mktemp("suite"), SUITE, *MODES[request.param])
 
 
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("suite")
-    (folder / "test_suite.py").write_text(SUITE, encoding="utf-8")
-    return run_pytest(folder, "-v", "--strict-markers", "-W", "error")
-
-
-@pytest.mark.parametrize("name", re.findall(r"def (test_\w+)", SUITE))
+@pytest.mark.parametrize("name", names_in(SUITE))
 def test_a_test_of_the_suite_ends_as_its_name_says(outcome, name):
-    (verdict,) = set(re.findall(rf"::{name}(?:\[1\])? (PASSED|FAILED|ERROR)", outcome.stdout))
-    assert (verdict == "PASSED") == name.startswith("test_ok"), outcome.stdout
+    check(outcome, name)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +263,7 @@ def test_the_worked_example_of_the_guide_runs(tmp_path):
     page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "test_desk.py").write_text("\n".join(blocks), encoding="utf-8")
-    done = run_pytest(tmp_path, "-W", "error")
+    done = run_pytest(tmp_path, *MODES["strict"])
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
 
@@ -182,7 +281,7 @@ async def test_it(bus):
     {call}
 """
     (tmp_path / "test_desk.py").write_text("\n".join(desk) + test, encoding="utf-8")
-    printed = run_pytest(tmp_path, "-k", "test_it", "--tb=short").stdout
+    printed = run_pytest(tmp_path, *MODES["strict"], "-k", "test_it", "--tb=short").stdout
     for line in report.splitlines():
         wanted = line.removesuffix("...").strip()
         assert wanted in printed, printed

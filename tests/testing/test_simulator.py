@@ -290,6 +290,17 @@ def test_a_bus_in_a_simulation_is_a_real_one() -> None:
     assert kinds == {True}
 
 
+def test_a_bus_in_a_simulation_checks_what_it_does_not_journal_unless_it_is_told_not_to() -> None:
+    checked: list[str] = []
+
+    def make_firm(bus, _chance):
+        checked.append(bus.config.check_events)
+
+    for options in (None, {"max_queue_size": 50}, {"check_events": "journaled"}):
+        simulate(make_firm, seeds=[1], faults=Faults.none(), options=options)
+    assert checked == ["always", "always", "journaled"]
+
+
 def test_the_worked_example_of_the_page_runs() -> None:
     page = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)

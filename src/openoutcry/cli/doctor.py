@@ -17,13 +17,15 @@ from typing import Final
 import click
 import msgspec
 
-from openoutcry.cli.console import print_lines, table
+from openoutcry.cli.console import print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import database_errors, plainly
 from openoutcry.cli.journal.options import read_key
+from openoutcry.cli.journal.reading_classes import ClassRow, read_classes, show_classes
 from openoutcry.cli.journal.scanning import letters_of
 from openoutcry.cli.journal.showing import json_line
-from openoutcry.cli.mistakes import FAILED
+from openoutcry.cli.loading import load_app
+from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader
 from openoutcry.journals.engines import UNSAFE_UNTIL, choose, sqlite_version
@@ -56,23 +58,54 @@ class Finding(msgspec.Struct):
 
 @click.command()
 @click.argument("path", metavar="[JOURNAL]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--app",
+    "target",
+    metavar="MODULE:APP",
+    help="Also read every event and dead letter with the event classes of this app, as for run.",
+)
 @options.as_json
 @options.key_file
-def doctor(path: Path | None, as_json: bool, key_file: Path | None) -> None:
+def doctor(path: Path | None, target: str | None, as_json: bool, key_file: Path | None) -> None:
     """Check Python, SQLite and optional packages; and a journal: permissions, locks, sizes, space, end.
+
+    With --app also whether a release of your firm can read what the journal holds. The app is imported, but
+    not called, and the journal is only read: also beside the running bus of another release.
 
     Exits with 1 if something must be put right.
     """
+    if target is not None:
+        if path is None:
+            raise Mistake(f"--app {target}: name the journal that it is to read as well")
+        load_app(target, Path.cwd())
     findings = list(_machine())
+    classes: list[ClassRow] = []
     if path is not None:
         with plainly(path):
             findings += _journal(path, read_key(key_file))
+            if target is not None and not any(f.what == "journal" and f.verdict == "FAIL" for f in findings):
+                classes = _classes(path, read_key(key_file), findings)
+    found: list[Finding | ClassRow] = [*findings, *classes]
     if as_json:
-        print_lines(map(json_line, findings))
+        print_lines(map(json_line, found))
     else:
         table(("", "", ""), [(f.verdict, f.what, f.said) for f in findings])
-    if any(finding.verdict == "FAIL" for finding in findings):
+        if classes:
+            say()
+            show_classes(classes)
+    if any(one.verdict == "FAIL" for one in found):
         sys.exit(FAILED)
+
+
+def _classes(path: Path, key: bytes | None, findings: list[Finding]) -> list[ClassRow]:
+    """Return what the imported classes make of a journal; if it is damaged, say so in the findings."""
+    unreadable: tuple[type[Exception], ...] = (JournalError, *database_errors())
+    try:
+        with JournalReader(path, key=key) as reader:
+            return read_classes(reader)
+    except unreadable as problem:
+        findings.append(Finding("event classes", "FAIL", f"{type(problem).__name__}: {problem}"))
+        return []
 
 
 # This machine

@@ -25,20 +25,29 @@ class Mistake(click.ClickException):
 
 
 class AppFailed(click.ClickException):
-    """The user's code raised: its traceback without the frames of this command, and exit code 1."""
+    """The user's code raised: its traceback without the frames of this command, and exit code 1.
+
+    `is_shown` says that the traceback was shown when it happened.
+    """
 
     exit_code = FAILED
 
-    def __init__(self, what: str, error: BaseException) -> None:
+    def __init__(self, what: str, error: BaseException, *, is_shown: bool = False) -> None:
         super().__init__(printable(what))
         self.error = error
+        self._is_shown = is_shown
 
     def show(self, file: object = None) -> None:
         """Print the user's part of the traceback, then what failed."""
         del file
-        shown = self.error.with_traceback(_from_the_app_on(self.error.__traceback__))
-        click.echo(printable_traceback(shown), err=True, nl=False)
+        if not self._is_shown:
+            click.echo(printable_traceback(without_our_frames(self.error)), err=True, nl=False)
         click.echo(f"Error: {self.message}", err=True)
+
+
+def without_our_frames(error: BaseException) -> BaseException:
+    """Return an error with a traceback that begins in the app, if it comes to the app at all."""
+    return error.with_traceback(_from_the_app_on(error.__traceback__) or error.__traceback__)
 
 
 def _from_the_app_on(tb: TracebackType | None) -> TracebackType | None:

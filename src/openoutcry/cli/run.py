@@ -11,12 +11,16 @@ import click
 
 from openoutcry.cli.console import facts, say
 from openoutcry.cli.loading import load_app
-from openoutcry.cli.mistakes import FAILED, NOT_DRAINED, AppFailed, Mistake
+from openoutcry.cli.logging_setup import LEVELS, is_shown_here, times_and_levels
+from openoutcry.cli.mistakes import BY_SIGNAL, FAILED, NOT_DRAINED, AppFailed, Mistake
 from openoutcry.config import load_config
 from openoutcry.core.ledger import LedgerRow
+from openoutcry.errors import OpenOutcryError
 
 if TYPE_CHECKING:
     from openoutcry.cli.hosting import Ending
+
+_SIGINT = 2
 
 
 @click.command()
@@ -42,34 +46,82 @@ if TYPE_CHECKING:
     show_default=True,
     help="The event loop; auto is uvloop if it is installed.",
 )
-def run(target: str, config: Path | None, drain_timeout: float, loop_name: str) -> None:
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    envvar="OPENOUTCRY_LOG_LEVEL",
+    show_envvar=True,
+    help="What is logged to standard error, with the time in UTC, unless the app configures logging itself.",
+)
+def run(target: str, config: Path | None, drain_timeout: float, loop_name: str, log_level: str) -> None:
     """Run your own firm: APP in MODULE, imported from the current directory.
 
-    APP is a function that takes a bus and subscribes agents to it (the firm then runs until it is stopped),
-    or a coroutine function that takes a bus (the firm runs until it returns), or a function without arguments
-    that returns an EventBus, or an EventBus.
+    APP is an async generator function that takes the bus:
+
+    \b
+        async def app(bus):
+            bus.subscribe(...)        # subscribe the agents
+            yield                     # here the bus starts
+            async for bar in feed():  # the main program: when it ends, the firm drains and stops
+                await bus.publish(bar)
+
+    Or a class with setup(bus), which subscribes, and perhaps async main(bus), the main program. A firm
+    without one runs until it is stopped; in an async generator that is `await bus.run_until_signal()`.
 
     Ctrl-C or SIGTERM stops the firm: nothing new is admitted, and what is queued is handled until the drain
     time-out. A second one ends it at once.
 
     Exit codes: 0 ended or stopped, everything handled. 1 the app failed, or the ledger does not balance.
     2 a mistake in the command. 3 events were still waiting at the drain time-out. 130 or 143 ended at once by
-    a second Ctrl-C or SIGTERM.
-    """
-    from openoutcry.cli.hosting import host
+    a second Ctrl-C or SIGTERM. What the app gives to sys.exit goes before these.
+    """  # noqa: D301 - the backspace keeps click from wrapping the paragraph
+    from openoutcry.cli.hosting import run_to_its_end
 
     settings = None if config is None else load_config(config)
-    app = load_app(target, Path.cwd())
-    with asyncio.Runner(loop_factory=_loop_factory(loop_name)) as runner:
-        ending = runner.run(host(app, target, settings, drain_timeout))
-    facts(f"{target}: {ending.why}, after {ending.elapsed_s:,.1f} s", _summary(ending))
-    if ending.error is not None:
-        raise AppFailed(f"{target} failed", ending.error)
+    with times_and_levels(log_level):
+        app = load_app(target, Path.cwd())
+        ending = run_to_its_end(app, target, settings, drain_timeout, _loop_factory(loop_name))
+        if ending.has_run:
+            facts(f"{target}: {ending.why}, after {ending.elapsed_s:,.1f} s", _summary(ending))
+        elif ending.error is None and ending.problem is None:
+            say(f"{target}: {ending.why} before it was started")
+        if ending.error is not None:
+            _end_with(ending.error, f"{target} {ending.what}")
+    if ending.problem is not None:
+        _end_with_problem(ending.problem, ending.has_run, target)
     if not ending.ledger.balances:
         sys.exit(FAILED)
     if ending.left_count:
         say(f"Error: {ending.left_count:,} deliveries were left: raise --drain-timeout", err=True)
         sys.exit(NOT_DRAINED)
+
+
+def _end_with(error: BaseException, what: str) -> None:
+    """End as what the app has raised asks for; return for an exit with 0."""
+    if isinstance(error, SystemExit):
+        if isinstance(error.code, str):
+            say(error.code, err=True)
+            sys.exit(FAILED)
+        if error.code:
+            sys.exit(error.code)
+    elif isinstance(error, KeyboardInterrupt):
+        sys.exit(BY_SIGNAL + _SIGINT)
+    elif isinstance(error, Mistake):
+        raise error
+    else:
+        raise AppFailed(what, error, is_shown=is_shown_here())
+
+
+def _end_with_problem(problem: BaseException, has_run: bool, target: str) -> None:
+    """End because the bus could not start, or not stop as it should."""
+    if not isinstance(problem, OpenOutcryError):
+        raise AppFailed(f"{target} could not be {'stopped' if has_run else 'started'}", problem)
+    if not has_run:
+        raise problem
+    say(f"Error: {type(problem).__name__}: {problem}", err=True)
+    sys.exit(FAILED)
 
 
 def _summary(ending: "Ending") -> list[tuple[str, str]]:
@@ -84,14 +136,14 @@ def _summary(ending: "Ending") -> list[tuple[str, str]]:
     return [*((name, f"{count:,}") for name, count in rows), ("ledger", verdict)]
 
 
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return the function that makes the loop; None for asyncio's default."""
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return the function that makes the loop."""
     if name == "asyncio":
-        return None
+        return asyncio.new_event_loop
     try:
         import uvloop
     except ImportError:
         if name == "uvloop":
             raise Mistake("--loop uvloop: uvloop is not installed; pip install 'openoutcry[speed]'") from None
-        return None
+        return asyncio.new_event_loop
     return uvloop.new_event_loop

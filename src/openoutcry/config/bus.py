@@ -4,9 +4,9 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from openoutcry.config.checks import check_names, check_number
+from openoutcry.config.checks import check_names, check_number, check_word
 from openoutcry.config.health import DrillConfig, HealthCheckConfig, LadderConfig
 from openoutcry.config.persistence import PersistenceConfig
 from openoutcry.config.pressure import BackpressureConfig
@@ -32,6 +32,7 @@ class BusConfig:
     kill_switch_releasers: frozenset[str] = frozenset()
     control_releaser: str | None = None
     stand_in_max_age: float | None = None
+    check_events: Literal["journaled", "always"] = "journaled"
     persistence: PersistenceConfig | None = None
     health: HealthCheckConfig | None = None
 
@@ -61,6 +62,7 @@ class BusConfig:
             raise ConfigError(f"control_releaser is {name!r}; it must be a name, or None")
         if self.stand_in_max_age is not None:
             check_number("stand_in_max_age", self.stand_in_max_age, 0, above=True)
+        check_word("check_events", self.check_events, ("journaled", "always"))
         if not (self.persistence is None or isinstance(self.persistence, PersistenceConfig)):
             raise ConfigError(f"persistence is {self.persistence!r}; it must be a PersistenceConfig")
         if not (self.health is None or isinstance(self.health, HealthCheckConfig)):

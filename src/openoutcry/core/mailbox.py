@@ -262,6 +262,14 @@ class Mailbox:
         found.sort()
         return found
 
+    def begun_positions(self, lane: Lane) -> set[int]:
+        """Return where in the journal those of a lane's events stand that a handler was called with."""
+        found: set[int] = set()
+        for batch in self.open:
+            if batch.lane is lane and batch.positions:
+                found.update(batch.positions[: batch.begun])
+        return found
+
     def is_open(self, lane: Lane, number: int) -> bool:
         """Return True if the event that has this number in its lane is not settled. It was pushed once."""
         return (

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from openoutcry.core.terms import Terms
 from openoutcry.core.wording import listed, span, wall_label
+from openoutcry.errors import InvalidEvent
 
 LATE_MAX = 1024
 """How many late answers an outcome keeps; any more are only counted."""
@@ -254,11 +255,18 @@ def find_stand_ins(
 
 
 def _plain(signal: Any) -> Any:
-    """Return a signal as JSON-ready data: its own `to_dict`, or else what identifies it."""
+    """Return a signal as JSON-ready data: its own `to_dict`, or else what identifies it.
+
+    In memory a signal may hold what JSON does not give back; then it is said which.
+    """
     if signal is None:
         return None
     to_dict: Callable[[], dict[str, Any]] | None = getattr(signal, "to_dict", None)
-    return {"event_id": signal.event_id, "symbol": signal.symbol} if to_dict is None else to_dict()
+    identity = {"event_id": signal.event_id, "symbol": signal.symbol}
+    try:
+        return identity if to_dict is None else to_dict()
+    except InvalidEvent as problem:
+        return {**identity, "problem": str(problem)}
 
 
 # -- in words ----------------------------------------------------------------------------------------

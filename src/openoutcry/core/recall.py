@@ -47,9 +47,10 @@ class Settled:
         above = self._above.get(lane)
         return above is not None and position in above
 
-    def has_anywhere(self, position: int) -> bool:
-        """Return True if it is settled in some lane: for positions of which nobody knows the lane."""
-        return any(self.has(lane, position) for lane in self._floors)
+    @property
+    def lanes(self) -> Iterable[str]:
+        """The lanes."""
+        return self._floors
 
 
 class Recall:
@@ -84,24 +85,26 @@ class Recall:
         self._reopened = Ranges(reopened)
         self._left_out = frozenset(left_out)
         self._eras = [(frozenset(takes), Settled(upto)) for takes, upto in eras]
-        self.after = min(
-            [floor for floor, _ in base.values()] + [first - 1 for first, _ in reopened], default=0
-        )
+        starts = [floor for floor, _ in base.values()] or [0]  # without any, nothing was settled yet
+        self.after = min(starts + [first - 1 for first, _ in reopened])
         self.last = max(
             (max([floor, *(high for _, high in above)]) for floor, above in now.values()), default=0
         )
+
+    @property
+    def has_eras(self) -> bool:
+        """Whether other types were taken in an earlier time."""
+        return bool(self._eras)
 
     def wants(self, lane: str, position: int) -> bool:
         """Return True if what stands at a position was handled, and is not in the state yet."""
         if position in self._left_out or not self._now.has(lane, position):
             return False
-        return position in self._reopened or not self._base.has(lane, position)
+        return not self._base.has(lane, position) or position in self._reopened
 
     def may_want(self, position: int) -> bool:
         """Return True if what stood at a position may have been handled; its lane is not known any more."""
-        if position in self._left_out or not self._now.has_anywhere(position):
-            return False
-        return position in self._reopened or not self._base.has_anywhere(position)
+        return any(self.wants(lane, position) for lane in self._now.lanes)
 
     def types_at(self, lane: str, position: int) -> frozenset[str] | None:
         """Return the types that were taken when this was settled; None if they are those of now."""
@@ -109,6 +112,25 @@ class Recall:
             if upto.has(lane, position):
                 return takes
         return None
+
+
+def both(one: Places, other: Places) -> dict[str, tuple[int, tuple[tuple[int, int], ...]]]:
+    """Return what is settled in both of two places, by lane."""
+    found = {}
+    for lane in one.keys() & other.keys():
+        pairs = [
+            (max(low, first), min(high, last))
+            for low, high in _whole(*one[lane])
+            for first, last in _whole(*other[lane])
+        ]
+        stretches = sorted((low, high) for low, high in pairs if low <= high)
+        floor = stretches.pop(0)[1] if stretches and stretches[0][0] == 1 else 0
+        found[lane] = (floor, tuple(stretches))
+    return found
+
+
+def _whole(floor: int, above: Stretches) -> list[tuple[int, int]]:
+    return [(1, floor), *above]
 
 
 def stretches_of(positions: Iterable[int]) -> tuple[tuple[int, int], ...]:

@@ -5,17 +5,19 @@ trading firm, and users add theirs, as subclasses of `Event` or as classes of th
 """
 
 from openoutcry.events.bounds import MAX_BYTES, MAX_DEPTH
-from openoutcry.events.codec import Undecodable, decode, decode_many, encode, encode_many
-from openoutcry.events.content import differences
+from openoutcry.events.codec import decode, encode, encode_many
+from openoutcry.events.content import FirstVersion, differences, first_of
 from openoutcry.events.derived import Derivation, derived_id
 from openoutcry.events.event import Event, stamp
 from openoutcry.events.frozen import FrozenDict
 from openoutcry.events.names import EVERYTHING, check_type_name, resembled
+from openoutcry.events.pages import Undecodable, decode_many
 from openoutcry.events.readback import first_difference
 from openoutcry.events.registry import event_type_of, fixed_event_type, register_event
 from openoutcry.events.sources import install_deriver, new_event_id, stamps
 from openoutcry.events.times import timestamp_ns
 from openoutcry.events.types import HIGH_PRIORITY_EVENT_TYPES, EventType
+from openoutcry.events.upcasting import upcaster
 
 __all__ = [
     "EVERYTHING",
@@ -25,6 +27,7 @@ __all__ = [
     "Derivation",
     "Event",
     "EventType",
+    "FirstVersion",
     "FrozenDict",
     "Undecodable",
     "check_type_name",
@@ -36,6 +39,7 @@ __all__ = [
     "encode_many",
     "event_type_of",
     "first_difference",
+    "first_of",
     "fixed_event_type",
     "install_deriver",
     "new_event_id",
@@ -44,4 +48,5 @@ __all__ = [
     "stamp",
     "stamps",
     "timestamp_ns",
+    "upcaster",
 ]

@@ -7,6 +7,7 @@ limit and the remedy.
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from enum import StrEnum
 from numbers import Integral, Real
 from typing import Any, Final, NoReturn
@@ -14,7 +15,7 @@ from typing import Any, Final, NoReturn
 from openoutcry.errors import InvalidEvent
 from openoutcry.events.bounds import MAX_BYTES, Unfit
 from openoutcry.events.foreign import plain, shown, whole
-from openoutcry.events.frozen import freeze
+from openoutcry.events.frozen import EXACTLY, freeze
 from openoutcry.events.times import NotATime, check_unit
 
 INF: Final = float("inf")
@@ -61,7 +62,8 @@ def settle_number(
     except NotExact:
         refuse(event, field, "must fit a float exactly", "use a coarser unit")
     if number is None:
-        refuse(event, field, _limit(above, low, high, none=none), f"pass a float, not a {kind.__name__}")
+        limit, exactly = _limit(above, low, high, none=none), f", or {EXACTLY}" if kind is Decimal else ""
+        refuse(event, field, limit, f"pass a float, not a {kind.__name__}{exactly}")
     if not (above < number < INF and low <= number <= high):
         refuse(event, field, _limit(above, low, high, none=none), "correct the number")
     put(event, field, number)
@@ -190,7 +192,8 @@ def settle_figures(event: object, field: str) -> None:
         except NotExact:
             number = None
         if not isinstance(key, str) or number is None or not -INF < number < INF:
-            refuse(event, field, f"{limit}, and {shown(key)} is {shown(given)}", remedy)
+            exactly = f", or {EXACTLY}" if isinstance(given, Decimal) else ""
+            refuse(event, field, f"{limit}, and {shown(key)} is {shown(given)}", remedy + exactly)
         figures[key] = number
     _put_frozen(event, field, figures)
 

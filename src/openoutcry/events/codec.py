@@ -7,31 +7,39 @@ nanoseconds. So it can be filtered by type, agent, symbol and time with plain SQ
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
+from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
-from typing import Any, Final, NoReturn, Union
+from typing import Any, Final, NoReturn
 
 import msgspec
 
 from openoutcry.errors import InvalidEvent, UnknownEventType
-from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, look_through
+from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, fields_of, look_through
+from openoutcry.events.certainty import comes_back
 from openoutcry.events.checks import unfit
-from openoutcry.events.fields import added_fields, float_fields, has_times, is_plain
-from openoutcry.events.foreign import plain, shown
-from openoutcry.events.frozen import thaw
+from openoutcry.events.digits import compare_times, has_fine_time
+from openoutcry.events.fields import OURS, added_fields, float_fields, has_times
+from openoutcry.events.foreign import plain, shown, whole
+from openoutcry.events.frozen import EXACTLY, thaw
+from openoutcry.events.heads import UNREADABLE, Head, head_of
+from openoutcry.events.models import dump, is_model, load
+from openoutcry.events.readback import NOTHING, first_difference
+from openoutcry.events.refusals import changed, unreadable, unwritable
 from openoutcry.events.registry import (
     CLASS_KEY,
+    VERSION_KEY,
     KnownClass,
     encoded_names,
     find_by_class,
     find_by_name,
     find_by_type,
     fixed_event_type,
-    own_classes,
     refused,
+    upcasters,
 )
-from openoutcry.events.sources import watch
 from openoutcry.events.times import as_written
+from openoutcry.events.upcasting import BroughtUp, bring_up, version_in
 from openoutcry.spelling import nearest
 
 
@@ -49,34 +57,7 @@ _encode_json: Final = msgspec.json.Encoder(enc_hook=_own_value).encode
 _decoders: Final[dict[type, Callable[[Any], Any]]] = {}
 
 
-class _Head(msgspec.Struct, gc=False):
-    """What is read first: enough to find the class, and to check that nothing would be made up."""
-
-    event_class: str | None = None
-    event_type: str | None = None
-    event_id: str | None = None
-    timestamp: Any = None
-    schema_version: Any = 1
-
-
-_decode_head: Final = msgspec.json.Decoder(_Head).decode
-
-
-_FINE_TIME: Final = re.compile(r':[0-9]{2}[.,][0-9]{6}[0-9]*[1-9]|[.,][0-9]{6}[0-9]*[1-9][Ss]"')
-"""A time of day, or a duration, with digits below the microsecond, which a datetime would round."""
-
-_PLACE: Final = re.compile(r"`\$\.(\w+)")
-"""The field that msgspec names in what it cannot read."""
-
 _UNKNOWN_FIELD: Final = re.compile(r"(?:unknown field `|it has no field ')(\w+)[`']")
-
-_UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
-"""What msgspec raises for data that it cannot read. Too deep nesting and a broken character are not among
-its own errors."""
-
-
-_CHECKED: Final = "openoutcry."
-"""The event classes in this package check their numbers when they are made."""
 
 
 def encode(event: object) -> bytes:
@@ -84,57 +65,56 @@ def encode(event: object) -> bytes:
 
     JSON has no NaN and no infinity, and msgspec would write null for them, which could not be read back, so
     such an event is refused, wherever in it they are. (The trading events refuse them when they are made.)
-    Numpy's scalars are written as the numbers, bools and strings that they are. Raises `InvalidEvent` if a
-    field holds what JSON cannot, or what could not be read back as its annotation says, if it lies deeper
-    than `MAX_DEPTH` levels, or if the encoded event has more than `MAX_BYTES`; and `UnknownEventType` if the
-    class is not registered.
+    So is an event of a user's class that would come back with another value, or one of another class: a
+    `Decimal` where the annotation is `Any`, a list for a tuple, 1.0 for 1, a zone without its rules.
+
+    Raises `InvalidEvent`, with the way to the value, if a field holds what JSON cannot or would change, if it
+    lies deeper than `MAX_DEPTH` levels, or if the encoded event has more than `MAX_BYTES`; and
+    `UnknownEventType` if the class is not registered.
     """
     cls = type(event)
     try:
         if hasattr(cls, "_fixed_event_type"):
             if cls in refused:
                 raise refused[cls]
-            is_ours = cls.__module__.startswith(_CHECKED)
+            is_ours = cls.__module__.startswith(OURS)
             if not is_ours:
+                if event.schema_version != event._own_version:  # type: ignore[attr-defined] # noqa: SLF001
+                    event._settle_version()  # type: ignore[attr-defined] # noqa: SLF001
                 _look_at_added(event, cls)
             data = _encode_json(event)
-            is_certain = is_ours or _is_certain(event, cls)
         else:
+            is_ours = False
             data = _encode_json(_foreign_to_builtins(event, cls))
-            is_certain = False
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
-        raise _unwritable(event, cls, problem) from problem
+        raise unwritable(event, problem, _encode_json) from problem
     if len(data) > MAX_BYTES:
         raise InvalidEvent(
             f"{cls.__name__} has {len(data):,} bytes as JSON: an event has at most {MAX_BYTES:,}; "
             "store the contents elsewhere, and publish where"
         )
-    if not is_certain:
+    if not (is_ours or comes_back(event)):
         _read_back(event, cls, data)
     return data
 
 
-def _is_certain(event: Any, cls: type) -> bool:
-    """Return True if an event of a user's class can be read back for sure, so that it need not be tried."""
-    return is_plain(cls) and bool(event._is_sound())  # noqa: SLF001 - what its class was given here
-
-
 def _read_back(event: object, cls: type, data: bytes) -> None:
-    """Raise `InvalidEvent` if what was written of an event of a user's class could not be read again."""
+    """Raise `InvalidEvent` if what was written of an event of a user's class is not read again as it was."""
     try:
-        decode(data)
-    except Exception as found:
-        problem = str(found.__cause__ or found)
-        place = _PLACE.search(problem)
-        names = {key: name for name, key in (encoded_names(cls) or {}).items()}
-        name = names.get(place[1]) if place else None
-        where = "" if name is None else f".{name} = {shown(getattr(event, name, None))}"
-        raise InvalidEvent(
-            f"{cls.__name__}{where}: could not be read back from a journal: {problem}; "
-            "give the field what its annotation says, or correct the annotation"
-        ) from found
+        again = decode(data)
+    except Exception as problem:
+        raise unreadable(event, problem) from problem
+    if type(again) is cls:
+        difference = first_difference(event, again)
+        if difference is not None:
+            raise changed(event, difference)
+        return
+    for name in fields_of(cls):  # its class was defined again since, in a notebook or by a reload
+        difference = first_difference(getattr(event, name), getattr(again, name, NOTHING))
+        if difference is not None:
+            raise changed(event, difference.within(f".{name}"))
 
 
 def _look_at_added(event: object, cls: type) -> None:
@@ -157,24 +137,10 @@ def _look_at(cls: type, name: str, value: object, room: Room, *, finite: bool = 
         raise unfit(cls, name, problem) from None
 
 
-def _unwritable(event: object, cls: type, problem: Exception) -> InvalidEvent:
-    """Return the error that names the field which cannot be written."""
-    for name in encoded_names(cls) or ():
-        value = getattr(event, name, None)
-        try:
-            _encode_json(value)
-        except Exception as found:  # noqa: BLE001 - whatever it is, this is the field
-            return InvalidEvent(
-                f"{cls.__name__}.{name} = {shown(value)}: cannot be written as JSON: {found}; "
-                "convert it before"
-            )
-    return InvalidEvent(f"{cls.__name__} cannot be written as JSON: {problem}; convert that field before")
-
-
 def encode_many(events: Sequence[object]) -> list[bytes]:
     """Return what `encode` returns for each event, in two thirds of the time. Raises as `encode`."""
     if all(
-        hasattr(cls, "_fixed_event_type") and cls not in refused and cls.__module__.startswith(_CHECKED)
+        hasattr(cls, "_fixed_event_type") and cls not in refused and cls.__module__.startswith(OURS)
         for cls in set(map(type, events))
     ):
         with suppress(TypeError, ValueError, OverflowError):  # `encode` tells of which event
@@ -187,80 +153,122 @@ def encode_many(events: Sequence[object]) -> list[bytes]:
 def decode(data: bytes | bytearray | memoryview | str) -> Any:
     """Return the event that `encode` wrote, of its own class, with every field as it was.
 
+    Data of an older `schema_version` than that of its class is brought up to it, by the upcasters that are
+    registered: fields that the class does not have any more are ignored, new ones take their defaults, and
+    the event carries the version of its class. Data that names a class and no version is of version 1.
+
     Data without an `event_class` (written by another program) is read as the class whose type is fixed to its
     `event_type`, and checked like a constructor's arguments: a time in another unit than nanoseconds, or an
     int with more digits than its field, is refused. Raises `UnknownEventType` if no class is registered for
-    it, and `InvalidEvent` for malformed JSON and missing, unknown or unacceptable fields: nothing is dropped,
-    nothing is rounded and nothing is made up.
+    it, `NewerSchemaVersion` for data of a newer version than the class's, and `InvalidEvent` for malformed
+    JSON and missing, unknown or unacceptable fields: nothing is dropped, nothing is rounded and nothing is
+    made up.
     """
-    try:
-        head = _decode_head(data)
-    except _UNREADABLE as problem:
-        raise InvalidEvent(
-            f"not an event: {problem}; the data is cut off or damaged, or not JSON of an event",
-        ) from problem
-    known = _find(head.event_class, head.event_type)
-    if not known.own or head.event_class is None:
-        fields = _decode_fields(data, known, head.schema_version)
+    head = head_of(data)
+    name, version = head.event_class, head.schema_version
+    known = find_by_name(name) if name is not None else find_by_type(head.event_type or "")
+    if known is None or (version != known.version and not _is_of_its_class(version, name, known)):
+        return _read_other_version(data, head, known)
+    if not known.own or name is None:
+        fields = _decode_fields(data, known.name, version)
         return from_builtins(fields, known.cls) if known.own else _foreign_from_builtins(fields, known)
     if head.event_id is None or head.timestamp is None or head.event_type is None:
         _require(known, head.event_id, head.timestamp, head.event_type)
+    return _read(data, known, version)
+
+
+def _is_of_its_class(version: object, name: object, known: KnownClass) -> bool:
+    """Return True if data that does not name the version of its class is read as of that version.
+
+    It names none: then it is of version 1, or made by another program as one makes an event.
+    """
+    return version is msgspec.UNSET and (name is None or known.version == 1)
+
+
+def _read_other_version(data: Any, head: Head, known: KnownClass | None) -> Any:
+    """Read data of a class that is not registered under that name, or of another version than it is at."""
+    name = head.event_class
+    if known is None and (name is None or name not in upcasters):
+        raise _unknown(name, head.event_type)
+    name = name or known.name  # type: ignore[union-attr] # one of them is there
+    version = head.version(name)
+    data_of, known = bring_up(_decode_fields(data, name, version), name, version)
+    return _read_brought_up(data_of, known)
+
+
+def _read_brought_up(data: BroughtUp, known: KnownClass) -> Any:
+    fields = data.fields
+    try:
+        text = _encode_json(fields)
+        if not known.own:
+            return _foreign_from_builtins(msgspec.json.decode(text), known, data)
+    except (*UNREADABLE, TypeError, ValueError, OverflowError) as problem:
+        if isinstance(problem, InvalidEvent):
+            raise
+        _refuse(known, data.written_version, problem, data)
+    _require(known, fields.get("event_id"), fields.get("timestamp"), fields.get("event_type"))
+    return _read(text, known, data.written_version, data)
+
+
+def _read(data: Any, known: KnownClass, version: object, brought_up: BroughtUp | None = None) -> Any:
+    """Read JSON of the version of its class, an `Event`; once more, trusting its times, if need be."""
     decoder = _decoders.get(known.cls) or _new_decoder(known)
     try:
         return decoder(data)
-    except _UNREADABLE:
-        return _read_as_written(decoder, data, known, head.schema_version)
+    except UNREADABLE:
+        return _read_as_written(decoder, data, known, version, brought_up)
 
 
-def _decode_fields(data: Any, known: KnownClass, version: object) -> dict[str, Any]:
+def _decode_fields(data: Any, name: str, version: object) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = msgspec.json.decode(data)
-    except _UNREADABLE as problem:
-        _refuse(known, version, problem)
+    except UNREADABLE as problem:
+        raise InvalidEvent(
+            f"{name} (schema_version {_said(version)} in the data) cannot be read: {problem}; "
+            "correct the data"
+        ) from problem
     return fields
 
 
-def _read_as_written(decoder: Callable[[Any], Any], data: Any, known: KnownClass, version: object) -> Any:
+def _said(version: object) -> str:
+    return "missing" if version is msgspec.UNSET else shown(version)
+
+
+def _read_as_written(
+    decoder: Callable[[Any], Any],
+    data: Any,
+    known: KnownClass,
+    version: object,
+    brought_up: BroughtUp | None,
+) -> Any:
     """Read what could not be read once more, trusting its times: they may be those of a virtual clock."""
     try:
         with as_written():
             return decoder(data)
-    except _UNREADABLE as problem:
-        _refuse(known, version, problem)
+    except UNREADABLE as problem:
+        _refuse(known, version, problem, brought_up)
 
 
 def _with_whole_times(event: Any, known: KnownClass, data: Any) -> Any:
     """Return the event, or raise `InvalidEvent` if a datetime in it was given more digits than it has."""
     text = data if isinstance(data, str) else bytes(data).decode("utf-8", "replace")
-    if _FINE_TIME.search(text) is not None:
-        _compare_times(known, msgspec.json.decode(text), msgspec.to_builtins(event, str_keys=True))
+    if has_fine_time(text):
+        compare_times(known.name, msgspec.json.decode(text), msgspec.to_builtins(event, str_keys=True))
     return event
 
 
 def _with_whole_fields(event: Any, known: KnownClass, fields: Any) -> Any:
     if has_times(known.cls):
-        _compare_times(known, fields, msgspec.to_builtins(event, str_keys=True, enc_hook=_own_value))
+        compare_times(known.name, fields, _builtins_of(event))
     return event
 
 
-def _compare_times(known: KnownClass, given: Any, kept: Any, path: str = "") -> None:
-    """Raise `InvalidEvent` if a time in the data and the one that was made of it differ."""
-    if isinstance(given, dict) and isinstance(kept, dict):
-        for key in given.keys() & kept.keys():
-            _compare_times(known, given[key], kept[key], f"{path}.{key}")
-    elif isinstance(given, list) and isinstance(kept, list | tuple):
-        for index, pair in enumerate(zip(given, kept, strict=False)):
-            _compare_times(known, *pair, f"{path}[{index}]")
-    elif isinstance(given, str) and isinstance(kept, str) and given != kept and _is_fine(given):
-        raise InvalidEvent(
-            f"{known.name}{path} = {shown(given)}: has more than the six digits after the second that a "
-            "datetime holds; keep it as text or as an int of nanoseconds (timestamp_ns)"
-        )
-
-
-def _is_fine(text: str) -> bool:
-    """Return True for a time or a duration, as JSON writes it, with digits below the microsecond."""
-    return _FINE_TIME.search(f'"{text}"') is not None
+def _builtins_of(event: Any) -> dict[str, Any]:
+    """Return the fields of an event as JSON values, under the keys of its encoded form."""
+    if is_model(type(event)):
+        return dump(event)
+    written: dict[str, Any] = msgspec.to_builtins(event, str_keys=True, enc_hook=_own_value)
+    return written
 
 
 def _new_decoder(known: KnownClass) -> Callable[[Any], Any]:
@@ -279,97 +287,6 @@ def _new_decoder(known: KnownClass) -> Callable[[Any], Any]:
     else:
         _decoders[known.cls] = decoder
     return _decoders[known.cls]
-
-
-class Undecodable(msgspec.Struct, frozen=True):
-    """What `decode_many` returns in place of an event that cannot be read.
-
-    Attributes:
-        payload: The data, byte for byte.
-        error: What `decode` would have raised: `UnknownEventType`, `InvalidEvent`, or what the
-            `__post_init__` of a user's class raises.
-
-    """
-
-    payload: bytes
-    error: Exception
-
-    @property
-    def event_id(self) -> str:
-        """The id that the data names; empty where that cannot be read."""
-        return self._text("event_id")
-
-    @property
-    def event_type(self) -> str:
-        """The type that the data names; empty where that cannot be read."""
-        return self._text("event_type")
-
-    def _text(self, name: str) -> str:
-        try:
-            found = getattr(_decode_head(self.payload), name)
-        except _UNREADABLE:
-            return ""
-        return found if isinstance(found, str) else ""
-
-
-def decode_many(payloads: Sequence[bytes]) -> list[Any]:
-    """Return what `decode` returns for each payload, in order, or an `Undecodable` where it would raise.
-
-    Takes about two thirds of the time, since it does not read every head first: one decoder knows all
-    subclasses of `Event`, and whether it makes anything up is checked for the whole page at once. What it
-    cannot read, such as users' own classes, is left to `decode`.
-    """
-    events: list[Any] = []
-    with watch() as made_up:
-        events_left = map(_decoder_of(own_classes()), payloads)
-        while len(events) < len(payloads):
-            try:
-                events.extend(events_left)
-            except Exception:  # noqa: BLE001 - `decode` tells what it is; a user's __post_init__ raises anything
-                events.append(_decode_or_not(payloads[len(events)]))
-    free = {cls for cls in set(map(type, events)) if getattr(cls, "_fixed_event_type", "") is None}
-    timed = {cls for cls in set(map(type, events)) if has_times(cls)}
-    for index, event in enumerate(events) if timed else ():
-        if type(event) in timed and _FINE_TIME.search(payloads[index].decode("utf-8", "replace")):
-            events[index] = _decode_or_not(payloads[index])
-    if made_up or free:
-        for index, event in enumerate(events):
-            cls = type(event)
-            is_own = hasattr(cls, "_fixed_event_type")
-            if is_own and (made_up or cls in free) and not _has_head(payloads[index], free=cls in free):
-                events[index] = _decode_or_not(payloads[index])
-    return events
-
-
-def _has_head(payload: bytes, *, free: bool) -> bool:
-    """Return True if decoding made up no id, no time, and no type of a class whose type is free."""
-    head = _decode_head(payload)
-    return head.event_id is not None and head.timestamp is not None and not (free and head.event_type is None)
-
-
-@lru_cache(maxsize=2)
-def _decoder_of(classes: tuple[type, ...]) -> Callable[[bytes], Any]:
-    """Return a decoder of any of the classes, by the one that the data names; some classes have none."""
-    sound = tuple(cls for cls in classes if _has_decoder(cls))
-    decoder: Callable[[bytes], Any] = msgspec.json.Decoder(Union[sound]).decode  # noqa: UP007 - made at run time
-    return decoder
-
-
-def _has_decoder(cls: type) -> bool:
-    try:
-        msgspec.json.Decoder(cls)
-    except Exception:  # noqa: BLE001 - evaluates the user's annotations
-        return False
-    return True
-
-
-def _decode_or_not(payload: bytes) -> Any:
-    try:
-        return decode(payload)
-    except Exception as problem:  # noqa: BLE001 - a user's __post_init__ may raise anything
-        # Its traceback and those of its causes would keep this page alive.
-        problem.__cause__ = problem.__context__ = problem.__traceback__ = None
-        return Undecodable(payload, problem)
 
 
 def _require(known: KnownClass, event_id: object, timestamp: object, event_type: object) -> None:
@@ -393,13 +310,15 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
     written = name is not None
     if name is None and (cls is not _find("Event", None).cls or event_type is None):
         name = cls.__struct_config__.tag  # type: ignore[attr-defined]
-    known = _find(name, event_type)
+    known, brought_up = _known_of(name, data, written=written)
     if not issubclass(known.cls, cls):
         raise InvalidEvent(
             f"{CLASS_KEY} = {name!r}: is no {cls.__name__}; "
             f"call from_dict on Event, or on {known.cls.__name__}",
         )
-    _require(known, data.get("event_id"), data.get("timestamp"), event_type)
+    version = data.get(VERSION_KEY, 1)
+    data = data if brought_up is None else brought_up.fields
+    _require(known, data.get("event_id"), data.get("timestamp"), data.get("event_type"))
     fields = _own_values(known, data)
     try:
         if written:
@@ -407,11 +326,27 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
                 event = msgspec.convert(fields, known.cls, str_keys=True)
         else:
             event = msgspec.convert(fields, known.cls, str_keys=True)
-    except (*_UNREADABLE, TypeError, ValueError, OverflowError, AttributeError) as problem:
+    except (*UNREADABLE, TypeError, ValueError, OverflowError, AttributeError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
-        _refuse(known, data.get("schema_version", 1), problem)
+        _refuse(known, version, problem, brought_up)
     return _with_whole_fields(event, known, fields)
+
+
+def _known_of(name: Any, data: Mapping[str, Any], *, written: bool) -> tuple[KnownClass, BroughtUp | None]:
+    """Return the class that a mapping describes an event of; and the mapping, if it had to be brought up."""
+    version = data.get(VERSION_KEY, msgspec.UNSET)
+    version = version if version is msgspec.UNSET else whole(version)
+    known = find_by_name(name) if name is not None else find_by_type(data.get("event_type") or "")
+    if known is None and (name is None or name not in upcasters):
+        raise _unknown(name, data.get("event_type"))
+    if known is not None and (version is None or version == known.version):
+        return known, None
+    if known is not None and _is_of_its_class(version, name if written else None, known):
+        return known, None
+    name = name or known.name  # type: ignore[union-attr] # one of them is there
+    brought_up, known = bring_up(deepcopy(dict(data)), name, Head(schema_version=version).version(name))
+    return known, brought_up
 
 
 def _own_values(known: KnownClass, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -432,6 +367,8 @@ def _own_values(known: KnownClass, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_exact(cls: type, name: str, value: object) -> None:
+    if isinstance(value, Decimal):
+        raise unfit(cls, name, Unfit(f"pass a float, not a Decimal, or {EXACTLY}", value))
     if type(value) is int:
         with suppress(OverflowError):  # too large for a float at all, which is said later
             if float(value) != value:
@@ -441,11 +378,18 @@ def _require_exact(cls: type, name: str, value: object) -> None:
 def _find(name: str | None, event_type: str | None) -> KnownClass:
     known = find_by_name(name) if name is not None else find_by_type(event_type or "")
     if known is None:
-        raise UnknownEventType(
-            f"{CLASS_KEY} = {shown(name)}, event_type = {shown(event_type)}: no such class is registered; "
-            f"import the module that defines it, or register_event it, and decode again",
-        )
+        raise _unknown(name, event_type)
     return known
+
+
+def _unknown(name: object, event_type: object) -> UnknownEventType:
+    for cls, problem in refused.items():
+        if name is not None and name == getattr(cls.__struct_config__, "tag", None):  # type: ignore[attr-defined]
+            return UnknownEventType(f"{CLASS_KEY} = {shown(name)}: the class was not registered: {problem}")
+    return UnknownEventType(
+        f"{CLASS_KEY} = {shown(name)}, event_type = {shown(event_type)}: no such class is registered; "
+        f"import the module that defines it, or register_event it, and decode again",
+    )
 
 
 def _refuse_missing(known: KnownClass, key: str) -> NoReturn:
@@ -454,13 +398,22 @@ def _refuse_missing(known: KnownClass, key: str) -> NoReturn:
     )
 
 
-def _refuse(known: KnownClass, version: object, problem: Exception) -> NoReturn:
+def _refuse(
+    known: KnownClass, version: object, problem: Exception, brought_up: BroughtUp | None = None
+) -> NoReturn:
     if isinstance(problem.__cause__, InvalidEvent):
         raise problem.__cause__ from None
-    near = _near_field(known, problem)
+    near, way = _near_field(known, problem), f", {brought_up}" if brought_up else ""
+    if brought_up is None:
+        remedy = (
+            f"read it with the version of the class that wrote it, or correct the data; if the class has "
+            f"changed since, raise its {VERSION_KEY}"
+        )
+    else:
+        remedy = "correct the upcaster, or register the one that is missing"
     raise InvalidEvent(
-        f"{known.name} (schema_version {shown(version)} in the data) cannot be read: {problem}{near}; "
-        f"read it with the version of the class that wrote it, or correct the data",
+        f"{known.name} (schema_version {_said(version)} in the data{way}) cannot be read: {problem}{near}; "
+        f"{remedy}",
     ) from problem
 
 
@@ -478,11 +431,18 @@ def _foreign_to_builtins(event: object, cls: type) -> dict[str, Any]:
         _look_at(cls, name, getattr(event, name, None), room)
     for name in float_fields(cls):
         _require_exact(cls, name, getattr(event, name, None))
+    version = getattr(event, VERSION_KEY, known.version)
+    if version != known.version or type(version) is not int:
+        raise InvalidEvent(
+            f"{cls.__name__}.{VERSION_KEY} = {shown(version)}: the class is at version {known.version}, and "
+            "its events are written as of that; leave the field at its default"
+        )
     written: dict[str, Any] = {CLASS_KEY: known.name}
     fixed = fixed_event_type(cls)
     if fixed is not None:
         written["event_type"] = fixed
-    written.update(msgspec.to_builtins(event, str_keys=True, enc_hook=_own_value))
+    written[VERSION_KEY] = known.version
+    written.update(_builtins_of(event))
     return written
 
 
@@ -496,19 +456,30 @@ def _registered(cls: type) -> KnownClass:
     return known
 
 
-def _foreign_from_builtins(data: dict[str, Any], known: KnownClass) -> Any:
-    fields = {key: value for key, value in data.items() if key in known.keys}
+def _foreign_from_builtins(
+    data: dict[str, Any], known: KnownClass, brought_up: BroughtUp | None = None
+) -> Any:
+    version = data.get(VERSION_KEY, 1)
+    if type(version) is not int:
+        version_in(version, known.name)
+    given = {CLASS_KEY} if VERSION_KEY in known.keys else {CLASS_KEY, VERSION_KEY}
+    fields = {key: value for key, value in data.items() if key in known.keys or known.is_open}
+    for key in data.keys() - known.keys:
+        if key in given or (key == "event_type" and data[key] == fixed_event_type(known.cls)):
+            fields.pop(key, None)
+        elif not known.is_open:
+            problem = ValueError(f"it has no field {key!r} (= {shown(data[key])})")
+            _refuse(known, version, problem, brought_up)
     if known.id_key not in fields:
         _refuse_missing(known, known.id_key)
-    for key in data.keys() - known.keys - {CLASS_KEY}:
-        if key != "event_type" or data[key] != fixed_event_type(known.cls):
-            _refuse(
-                known,
-                data.get("schema_version"),
-                ValueError(f"it has no field {key!r} (= {shown(data[key])})"),
-            )
     try:
-        event: Any = msgspec.convert(fields, known.cls, str_keys=True)
+        event: Any = load(fields, known.cls) if is_model(known.cls) else _converted(fields, known.cls)
     except (msgspec.ValidationError, TypeError, ValueError) as problem:
-        _refuse(known, data.get("schema_version"), problem)
+        if isinstance(problem, InvalidEvent):
+            raise
+        _refuse(known, brought_up.written_version if brought_up else version, problem, brought_up)
     return _with_whole_fields(event, known, fields)
+
+
+def _converted(fields: dict[str, Any], cls: type) -> Any:
+    return msgspec.convert(fields, cls, str_keys=True)

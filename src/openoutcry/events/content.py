@@ -2,38 +2,66 @@
 
 An event that a handler makes anew while it handles its cause again has a fresh timestamp, so that is never
 compared; nor are the fields that its class declares volatile, in the class attribute `volatile_fields`. What
-the bus stamps (causation, correlation, round) counts only where both have it.
+the bus stamps (causation, correlation, round) counts only where both have it. Where another version of a
+class has written one, only the fields count that its data has too.
 """
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from openoutcry.errors import InvalidEvent
-from openoutcry.events.codec import Undecodable, encode
-from openoutcry.events.registry import encoded_names
+from openoutcry.errors import InvalidEvent, NewerSchemaVersion
+from openoutcry.events.codec import encode
+from openoutcry.events.heads import decode_head
+from openoutcry.events.pages import Undecodable, decode_many
+from openoutcry.events.registry import encoded_names, find_by_class
 
 _NOT_COMPARED: Final = frozenset({"event_id", "timestamp", "schema_version"})
 _STAMPED: Final = ("causation_id", "correlation_id", "round_id")
 
 
-def differences(first: Any, second: Any) -> tuple[str, ...]:
+class FirstVersion(NamedTuple):
+    """An event as it was first accepted: what another one with its id is compared with."""
+
+    event: Any
+    """The event, or an `Undecodable`."""
+    had: frozenset[str] | None = None
+    """The fields that its data had, where an older version of its class wrote it; None: all of them."""
+
+
+def first_of(payload: bytes) -> FirstVersion:
+    """Return what a journal holds of an event, for `differences`."""
+    [event] = decode_many([payload])
+    known = find_by_class(type(event))
+    head = None if known is None else decode_head(payload)
+    if known is None or head is None or head.event_class is None:
+        return FirstVersion(event)
+    if head.event_class == known.name and head.version(known.name) == known.version:
+        return FirstVersion(event)
+    names = {key: name for name, key in (encoded_names(known.cls) or {}).items()}
+    return FirstVersion(event, frozenset(names.get(key, key) for key in msgspec.json.decode(payload)))
+
+
+def differences(first: Any, second: Any, had: frozenset[str] | None = None) -> tuple[str, ...]:
     """Return the names of the fields in which two events with one id differ; `*` for all of them.
 
-    `first` may be an `Undecodable` from the journal: then the JSON is compared.
+    `first` may be an `Undecodable` from the journal: then the JSON is compared. `had` are the fields of
+    `first` that count, where its data came from another version of its class.
     """
     if first is second:
         return ()
     if isinstance(first, Undecodable):
-        return _in_json(first.payload, second)
+        return _in_json(first, second)
     if not _is_one_class(type(first), type(second)):
         return ("*",)
     classes: Any = (type(first), type(second))
     found = []
     for name in _compared(*classes) or _compared_fields(first, second):
+        if had is not None and name not in had:
+            continue
         one, other = getattr(first, name, None), getattr(second, name, None)
         if not (name in _STAMPED and (one is None or other is None)) and not _are_equal(one, other):
             found.append(name)
@@ -121,13 +149,14 @@ def _has_no_equality(cls: type) -> bool:
     return not any("__eq__" in base.__dict__ for base in cls.__mro__ if base is not object)
 
 
-def _in_json(payload: bytes, event: object) -> tuple[str, ...]:
+def _in_json(unread: Undecodable, event: object) -> tuple[str, ...]:
     try:
-        first, second = msgspec.json.decode(payload), msgspec.json.decode(encode(event))
+        first, second = msgspec.json.decode(unread.payload), msgspec.json.decode(encode(event))
     except (msgspec.DecodeError, InvalidEvent):
         return ("*",)
-    leave_out = _NOT_COMPARED | _volatile(type(event))
-    names = sorted((first.keys() | second.keys()) - leave_out)
+    is_newer = isinstance(unread.error, NewerSchemaVersion)
+    keys = first.keys() & second.keys() if is_newer else first.keys() | second.keys()
+    names = sorted(keys - _NOT_COMPARED - _volatile(type(event)))
     return tuple(
         name
         for name in names

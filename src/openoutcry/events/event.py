@@ -83,7 +83,10 @@ class Event(
     source_agent: str = ""
     """The name of the agent that made it."""
     schema_version: int = _FIRST_VERSION
-    """The version of the class's fields, from 1; kept as read, even if newer than the class."""
+    """The version of the class's fields, from 1: what a class gives this field as default.
+
+    Every event has that of its class; one that was read from older data has been brought up to it.
+    """
     correlation_id: str | None = None
     """The id of the event that began the chain; stamped by the bus."""
     causation_id: str | None = None
@@ -97,6 +100,7 @@ class Event(
     A class of your own that is no `Event` may have this attribute as well.
     """
 
+    _own_version: ClassVar[int] = _FIRST_VERSION
     _own_event_type: ClassVar[object] = EventType.SYSTEM
     _fixed_event_type: ClassVar[str | None] = None
     _adds_fields: ClassVar[bool] = False
@@ -124,15 +128,17 @@ class Event(
             and type(self.event_id) is str
             and self.event_id
             and type(self.source_agent) is str
-            and self.schema_version is _FIRST_VERSION
             and (self.correlation_id is None or (type(self.correlation_id) is str and self.correlation_id))
             and (self.causation_id is None or (type(self.causation_id) is str and self.causation_id))
             and (self.round_id is None or (type(self.round_id) is str and self.round_id))
         ):
             self._settle_envelope()
+        if self.schema_version is not _FIRST_VERSION and self.schema_version is not self._own_version:
+            self._settle_version()
         if self.event_type is not self._own_event_type:
             self._settle_type()
         if self._adds_fields and not self._is_sound():
+            self._settle_version()
             settle_fields(self)
 
     def _is_sound(self) -> bool:
@@ -152,12 +158,19 @@ class Event(
             settle_text(self, "event_id")
         if type(self.source_agent) is not str:
             settle_text(self, "source_agent", empty=True)
-        if self.schema_version is not _FIRST_VERSION:
-            settle_count(self, "schema_version", low=_FIRST_VERSION)
         for link in _LINKS:
             value = getattr(self, link)
             if value is not None and (type(value) is not str or not value):
                 settle_text(self, link, none=True)
+
+    def _settle_version(self) -> None:
+        """Refuse another version than that of the class: such an event could not be read back as it is."""
+        if self._own_event_type is registry.UNSETTLED:
+            registry.settle()
+        settle_count(self, "schema_version", low=_FIRST_VERSION)
+        if self.schema_version != self._own_version and type(self) not in registry.refused:
+            limit = f"{type(self).__name__} is at version {self._own_version}"
+            refuse(self, "schema_version", limit, "leave it out: decode reads data of another version")
 
     def _settle_type(self) -> None:
         if self._own_event_type is registry.UNSETTLED:
@@ -194,11 +207,13 @@ class Event(
             refuse(self, "event_id", "is that of the event to be amended", "leave event_id out")
         kept = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _OF_ONE_EVENT}
         kept["timestamp"] = self.timestamp_ns
-        kept["schema_version"] = max(self.schema_version, _version_of(type(self)))
         return type(self)(**{**kept, **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field as JSON values, with `event_class` and the timestamp in nanoseconds."""
+        """Return every field as JSON values, with `event_class` and the timestamp in nanoseconds.
+
+        `from_dict` makes the same event of it; raises `InvalidEvent`, as `encode` does, where it could not.
+        """
         written: dict[str, Any] = msgspec.json.decode(codec.encode(self))
         return written
 
@@ -207,14 +222,16 @@ class Event(
         """Make the event that `to_dict` described, of the class that it names: this one or a subclass.
 
         Without `event_class` it is of the class that this is called on or, for `Event` itself, of the one
-        whose type is fixed to the data's `event_type`. Raises `InvalidEvent` on missing, unknown or
-        unacceptable fields, and `UnknownEventType` if no such class is registered.
+        whose type is fixed to the data's `event_type`. Data of an older `schema_version` is brought up to
+        that of the class. Raises `InvalidEvent` on missing, unknown or unacceptable fields,
+        `NewerSchemaVersion` for data of a newer version, and `UnknownEventType` if no such class is
+        registered.
         """
         event: Self = codec.from_builtins(data, cls)
         return event
 
     def to_json(self) -> bytes:
-        """Return the event as JSON, as `encode(event)` does. `decode` reads it."""
+        """Return the event as JSON, as `encode(event)` does, and raise the same. `decode` reads it."""
         return codec.encode(self)
 
     def __repr__(self) -> str:
@@ -228,13 +245,6 @@ class Event(
             if value is not None and not (type(value) is str and not value):
                 shown.append((name, value))
         return shown
-
-
-def _version_of(cls: type[Event]) -> int:
-    """Return the version that new events of a class have."""
-    backwards = zip(reversed(cls.__struct_fields__), reversed(cls.__struct_defaults__), strict=False)
-    version = dict(backwards).get("schema_version")
-    return version if isinstance(version, int) else _FIRST_VERSION
 
 
 def _timestamp(self: Event) -> datetime:

@@ -27,7 +27,8 @@ from openoutcry.events.bounds import LEAVES, Room, Unfit, look_through
 from openoutcry.events.checks import NotExact, exact_float, put, unfit
 from openoutcry.events.foreign import is_array, is_missing, plain
 
-_OURS: Final = "openoutcry."
+OURS: Final = "openoutcry."
+"""What the names of this package's modules begin with: its classes check their own fields."""
 _ONE_VALUE: Final = LEAVES | {float}
 _NO_DATETIME: Final = "is no datetime, which has microseconds and a zone; keep timestamp_ns(value), an int"
 _NO_TIMEDELTA: Final = "is no timedelta, which has microseconds; keep an int of nanoseconds"
@@ -53,22 +54,29 @@ class _Field:
 _plans: Final[dict[type, tuple[_Field, ...]]] = {}
 
 
+def base_of_ours(cls: Any) -> Any:
+    """Return the class of this package that an `Event` class is, or is derived from."""
+    return next(base for base in cls.__mro__ if base.__module__.startswith(OURS))
+
+
 @lru_cache(maxsize=4096)
 def added_fields(cls: Any) -> tuple[str, ...]:
     """Return the names of the fields of an `Event` class that no class of this package checks."""
-    ours: Any = next(base for base in cls.__mro__ if base.__module__.startswith(_OURS))
-    known = frozenset(ours.__struct_fields__)
+    known = frozenset(base_of_ours(cls).__struct_fields__)
     return tuple(name for name in cls.__struct_fields__ if name not in known)
 
 
-def sound_of(cls: type) -> Callable[[Any], bool] | None:
+def sound_of(cls: type, version: int) -> Callable[[Any], bool] | None:
     """Return what tells at once that an instance's added fields need no look, or None if they never do.
 
+    Above version 1 it looks at the instance's version as well; the first is checked by `Event` itself.
     It is generated, as the methods of dataclasses are, because a loop over the fields takes as long as making
     the event. A test of the exact class, such as `type(self.price) is float`, takes 10 ns.
     """
     names: dict[str, Any] = {"LEAVES": LEAVES, "NoneType": NoneType}
     tests = [test for known in _plan_of(cls) if (test := _test(known, names)) is not None]
+    if version > 1:
+        tests.append(f"self.schema_version == {version}")
     if not tests:
         return None
     exec(f"def is_sound(self): return {' and '.join(tests)}", names)  # noqa: S102 - of field names and classes
@@ -108,22 +116,6 @@ def hints_of(cls: type) -> dict[str, Any]:
     return {name: hint for name, hint in hints.items() if ClassVar not in (hint, get_origin(hint))}
 
 
-@lru_cache(maxsize=4096)
-def is_plain(cls: type) -> bool:
-    """Return True if an instance whose added fields need no look can be read back for sure.
-
-    So it is where every added field is for one value, or for None as well: of one class, without constraints.
-    """
-    hints = hints_of(cls)
-    return all(_is_plain(hints.get(name, Any)) for name in added_fields(cls))
-
-
-def _is_plain(hint: Any) -> bool:
-    is_union = get_origin(hint) in (Union, UnionType)
-    kinds = [kind for kind in (get_args(hint) if is_union else (hint,)) if kind is not NoneType]
-    return len(kinds) == 1 and isinstance(kinds[0], type) and _is_single(kinds[0])
-
-
 def float_fields(cls: type) -> tuple[str, ...]:
     """Return the names of the fields of any class that are for floats."""
     return tuple(name for name, hint in hints_of(cls).items() if _is_float(tuple(_members(hint))))
@@ -159,7 +151,7 @@ def _field(name: str, hint: Any) -> _Field:
         is_optional=NoneType in members,
         is_float=_is_float(members),
         is_single=all(map(_is_single, members)),
-        is_endless=any(_is_endless(member, ()) for member in members),
+        is_endless=is_open(hint),
         is_foreign=any(map(_is_foreign, members)),
     )
 
@@ -191,6 +183,11 @@ def _is_single(member: Any) -> bool:
 def _is_collection(member: Any) -> bool:
     kind = get_origin(member) or member
     return isinstance(kind, type) and issubclass(kind, Collection)
+
+
+def is_open(hint: Any) -> bool:
+    """Return True if an annotation leaves open what lies within what, as `dict`, `list` and `Any` do."""
+    return any(_is_endless(member, ()) for member in _members(hint))
 
 
 def _is_endless(member: Any, above: tuple[Any, ...]) -> bool:

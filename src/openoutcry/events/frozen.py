@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
@@ -11,6 +12,9 @@ from openoutcry.events.foreign import plain, shown
 
 _MOST_BYTES: Final = 24
 """A float has up to 24 characters, and a character of text up to six."""
+
+EXACTLY: Final = 'keep it exactly in a class of your own (the guide, "Exact prices")'
+"""What to do about a `Decimal` in an event of this package."""
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -68,7 +72,8 @@ def _freeze(given: object) -> object:
         raise Unfit("is not a finite number; use None", value)
     if isinstance(value, list | tuple | Mapping):
         return _freeze_inner(value)
-    raise Unfit(f"is a {type(value).__name__}, which JSON does not have; convert it before", value)
+    exactly = f", or {EXACTLY}" if isinstance(value, Decimal) else ""
+    raise Unfit(f"is a {type(value).__name__}, which JSON does not have; convert it before{exactly}", value)
 
 
 def _freeze_inner(value: Any) -> object:

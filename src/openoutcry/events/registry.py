@@ -1,18 +1,19 @@
 """The event classes that are known by name, and what the bus needs to know about a class.
 
 Subclasses of `Event` register themselves when they are defined. Users' other classes (their own msgspec
-Structs, dataclasses, attrs classes) are registered by `register_event`. The bus delivers them without it, but
-only a registered class can be read back from a journal.
+Structs, dataclasses, attrs classes, pydantic models) are registered by `register_event`. The bus delivers
+them without it, but only a registered class can be read back from a journal.
 """
 
 import dataclasses
 import inspect
 import sys
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, ClassVar, Final, TypeVar, get_origin, overload
 
 import msgspec
@@ -20,6 +21,7 @@ import msgspec
 from openoutcry.errors import InvalidEvent
 from openoutcry.events.fields import sound_of
 from openoutcry.events.foreign import shown
+from openoutcry.events.models import is_model, keeps_extra, written_names
 from openoutcry.events.types import EventType, member_name, type_name
 
 _C = TypeVar("_C", bound=type)
@@ -27,7 +29,11 @@ _C = TypeVar("_C", bound=type)
 CLASS_KEY: Final = "event_class"
 """The key under which an encoded event names its class."""
 
-_ENVELOPE: Final = frozenset({"event_id", "timestamp", "event_type"})
+VERSION_KEY: Final = "schema_version"
+"""The key under which an encoded event has the version of its class that wrote it; 1 where it is absent."""
+
+_ENVELOPE: Final = frozenset({"event_id", "timestamp", "event_type", VERSION_KEY})
+_FIRST_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,32 @@ class KnownClass:
     """The keys of its encoded form, without `event_class`."""
     id_key: str
     """The key that `event_id` has in the encoded form."""
+    version: int
+    """The version of its fields, from 1: what it has as `schema_version`."""
+    version_key: str
+    """The key that its field `schema_version` has in the encoded form."""
+    accepted: frozenset[str]
+    """The keys that its data may have."""
+    lineage: tuple[str, ...]
+    """Its name, and those of the classes from which it has its version: their upcasters are its as well."""
+    is_open: bool
+    """Whether it keeps fields that it does not declare, as a pydantic model may that allows extra ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upcaster:
+    """A user's function that brings the data of one version of a class up to the next."""
+
+    name: str
+    """The class, by the name in the data."""
+    version: int
+    """The version that it takes."""
+    function: Callable[[dict[str, Any]], dict[str, Any]]
+    target: object
+    """What it was registered for: the class, or its name."""
+
+    def __str__(self) -> str:
+        return f"{self.function.__module__}.{getattr(self.function, '__qualname__', 'upcaster')}"
 
 
 _by_name: Final[dict[str, KnownClass]] = {}
@@ -57,6 +89,8 @@ UNSETTLED: Final = _Unsettled()
 _announced: Final[deque[type]] = deque()
 refused: Final[dict[type, InvalidEvent]] = {}
 """Subclasses of `Event` that could not be registered, and why."""
+upcasters: Final[dict[str, dict[int, Upcaster]]] = {}
+"""By the name of the class in the data, then by the version that they take."""
 
 
 def announce(cls: type) -> None:
@@ -80,6 +114,7 @@ def settle() -> None:
         if getattr(cls, "__struct_config__", None) is None:
             continue  # its definition raised, so it does not exist
         try:
+            cls._own_version = version_of(cls)  # type: ignore[attr-defined]
             _fix_fields(cls)
             _fix_type(cls)
             enter(cls, _written_name(cls), own=True)
@@ -92,9 +127,7 @@ def _fix_type(cls: Any) -> None:
         parent = next(base.__dict__ for base in cls.__mro__[1:] if "_own_event_type" in base.__dict__)
         cls._own_event_type, cls._fixed_event_type = parent["_own_event_type"], parent["_fixed_event_type"]
         return
-    # defaults belong to the last fields
-    backwards = zip(reversed(cls.__struct_fields__), reversed(cls.__struct_defaults__), strict=False)
-    default = dict(backwards).get("event_type")
+    default = _defaults(cls).get("event_type")
     fixed = isinstance(default, str | Enum)
     cls._own_event_type = default if fixed else None
     cls._fixed_event_type = type_name(default) if fixed else None
@@ -102,7 +135,7 @@ def _fix_type(cls: Any) -> None:
 
 def _fix_fields(cls: Any) -> None:
     """Note what is checked in added fields. A `timestamp` of its own is read as that of `Event`."""
-    is_sound = sound_of(cls)
+    is_sound = sound_of(cls, cls._own_version)
     cls._adds_fields = is_sound is not None
     if is_sound is not None:
         cls._is_sound = is_sound
@@ -149,13 +182,81 @@ def enter(cls: type, name: str, *, own: bool) -> None:
     config = getattr(cls, "__struct_config__", None)
     if config is not None and config.tag_field is not None:
         keys.add(config.tag_field)
-    known = KnownClass(name, cls, own, frozenset(keys), names.get("event_id", "event_id"))
+    version = version_of(cls)
+    _check_upcasters(name, version)
+    known = KnownClass(
+        name,
+        cls,
+        own,
+        keys=frozenset(keys),
+        id_key=names.get("event_id", "event_id"),
+        version=version,
+        version_key=names.get(VERSION_KEY, VERSION_KEY),
+        accepted=frozenset({*keys, CLASS_KEY, VERSION_KEY, "event_type"}),
+        lineage=(name, *_version_shared_with(cls)),
+        is_open=is_model(cls) and keeps_extra(cls),
+    )
     if before is not None:
         _by_class.pop(before.cls, None)
     _by_name[name] = _by_class[cls] = known
     fixed = cls._fixed_event_type if own else fixed_event_type(cls)  # type: ignore[attr-defined]
     if fixed is not None and (fixed not in _by_type or _by_type[fixed].name == name):
         _by_type[fixed] = known
+
+
+def version_of(cls: Any) -> int:
+    """Return the version of a class's fields: the default of its field `schema_version`, or the attribute.
+
+    It is 1 for a class that has neither. Raises `InvalidEvent` if it is no whole number of at least 1.
+    """
+    found = inspect.getattr_static(cls, VERSION_KEY, _FIRST_VERSION)
+    if VERSION_KEY in (encoded_names(cls) or ()):
+        found = _defaults(cls).get(VERSION_KEY)
+    if type(found) is not int or not _FIRST_VERSION <= found < 2**63:
+        raise InvalidEvent(
+            f"{cls.__name__}.{VERSION_KEY} = {shown(found)}: the version of a class is a whole number of at "
+            f"least 1; give the field a default, as in {VERSION_KEY}: int = 2"
+        )
+    return found
+
+
+def _version_shared_with(cls: type) -> Iterator[str]:
+    """Yield the names of the registered classes from which a class has its version, the nearest first."""
+    for base, above in pairwise(cls.__mro__):
+        if VERSION_KEY in _annotations(base) or type(base.__dict__.get(VERSION_KEY)) is int:
+            return
+        known = _by_class.get(above)
+        if known is not None:
+            yield known.name
+
+
+def _defaults(cls: Any) -> dict[str, object]:
+    """Return the defaults of the declared fields; None or another sentinel where there is none."""
+    if isinstance(cls, msgspec.StructMeta):
+        # defaults belong to the last fields
+        backwards = zip(reversed(cls.__struct_fields__), reversed(cls.__struct_defaults__), strict=False)
+        return dict(backwards)
+    if dataclasses.is_dataclass(cls):
+        return {field.name: field.default for field in dataclasses.fields(cls)}
+    if is_model(cls):
+        return {name: field.default for name, field in cls.model_fields.items()}
+    return {attribute.name: attribute.default for attribute in cls.__attrs_attrs__}
+
+
+def _check_upcasters(name: str, version: int) -> None:
+    """Raise `InvalidEvent` if an upcaster takes the version at which a class is, or a newer one."""
+    for upcaster in upcasters.get(name, {}).values():
+        if upcaster.version >= version:
+            raise not_older(upcaster, version)
+
+
+def not_older(upcaster: Upcaster, version: int) -> InvalidEvent:
+    """Return the error for an upcaster that nothing would ever call."""
+    after = upcaster.version + 1
+    return InvalidEvent(
+        f"the upcaster {upcaster} takes version {upcaster.version} of {upcaster.name}, but the class is at "
+        f"version {version}, so nothing would be brought up; raise it: {VERSION_KEY}: int = {after}"
+    )
 
 
 def _check_volatile(cls: type, names: dict[str, str]) -> None:
@@ -221,9 +322,11 @@ def register_event(*, name: str | None = None) -> Callable[[_C], _C]: ...
 def register_event(cls: _C | None = None, /, *, name: str | None = None) -> _C | Callable[[_C], _C]:
     """Register a user's class, so that `encode` and `decode` take its instances. A class decorator.
 
-    The class is a msgspec Struct, a dataclass or an attrs class with a field `event_id` and a field or class
-    attribute `event_type`. Stored events carry `name` (by default the class's own): keep it when the class is
-    renamed. Raises `InvalidEvent` if the class does not fit or the name is taken.
+    The class is a msgspec Struct, a dataclass, an attrs class or a pydantic model with a field `event_id` and
+    a field or class attribute `event_type`. Stored events carry `name` (by default the class's own): keep it
+    when the class is renamed. They carry the version of its fields as well: a field with a default or a class
+    attribute `schema_version`, otherwise 1. Raises `InvalidEvent` if the class does not fit or the name is
+    taken.
     """
     if cls is None:
         return lambda decorated: register_event(decorated, name=name)
@@ -247,7 +350,8 @@ def _check_foreign(cls: type) -> None:
     names = encoded_names(cls)
     config = getattr(cls, "__struct_config__", None)
     if names is None or (config is not None and config.array_like):
-        problem, remedy = "has no named fields", "make it a dataclass, an attrs class or a msgspec Struct"
+        problem = "has no named fields"
+        remedy = "make it a dataclass, an attrs class, a msgspec Struct or a pydantic model"
     elif "event_id" not in names:
         problem, remedy = "has no field event_id", "add one; duplicates are recognised by it"
     elif "event_type" not in names and fixed_event_type(cls) is None:
@@ -260,6 +364,8 @@ def _check_foreign(cls: type) -> None:
             f"has a field {CLASS_KEY}, which the encoded form needs for itself",
             "rename the field",
         )
+    elif VERSION_KEY in names.values() and names.get(VERSION_KEY) != VERSION_KEY:
+        problem, remedy = f"writes another field as {VERSION_KEY}", "rename the field"
     else:
         return
     raise InvalidEvent(f"{cls.__module__}.{cls.__qualname__} {problem}; {remedy}")
@@ -271,6 +377,8 @@ def encoded_names(cls: type) -> dict[str, str] | None:
         return dict(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
     if dataclasses.is_dataclass(cls):
         return {field.name: field.name for field in dataclasses.fields(cls)}
+    if is_model(cls):
+        return written_names(cls)
     attributes = getattr(cls, "__attrs_attrs__", None)
     return None if attributes is None else {attribute.name: attribute.name for attribute in attributes}
 

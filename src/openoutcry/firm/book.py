@@ -61,15 +61,17 @@ class Book:
     """The books of a firm that began with `capital`."""
 
     capital: Units
-    cash: Units = field(init=False)
+    spent: Units = 0
     commissions: Units = 0
     fees: Units = 0
     turnover: Units = 0
     fills_count: int = 0
     positions: dict[str, Position] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.cash = self.capital
+    @property
+    def cash(self) -> Units:
+        """The capital less what was spent on shares, commissions and fees; sales count as negative."""
+        return self.capital - self.spent
 
     def position(self, symbol: str) -> Position:
         """Return the position in a symbol, a flat one if there was none."""
@@ -86,7 +88,7 @@ class Book:
     def fill(self, symbol: str, side: OrderSide, shares: int, price: Units, commission: Units) -> Units:
         """Book an execution, and return the realised profit before its commission."""
         signed = shares if side is OrderSide.BUY else -shares
-        self.cash -= signed * price + commission
+        self.spent += signed * price + commission
         self.commissions += commission
         self.turnover += shares * price
         self.fills_count += 1
@@ -94,7 +96,7 @@ class Book:
 
     def charge(self, fee: Units) -> None:
         """Take a fee, such as the price of borrowed shares, from the cash."""
-        self.cash -= fee
+        self.spent += fee
         self.fees += fee
 
     def mark(self, symbol: str, price: Units) -> None:

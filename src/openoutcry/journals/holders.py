@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from openoutcry.errors import ConfigError
 from openoutcry.ports import CursorState, Holder, Snapshot
 
 
@@ -24,7 +25,8 @@ def holders(
     for snapshot in snapshots:
         name = snapshot.subscription
         if snapshot.is_needed:
-            floors[name, "memory"] = snapshot.floor
+            # What was a dead letter there may be handled since, or dropped, which its tombstone says.
+            floors[name, "memory"] = min([snapshot.floor, *(first - 1 for first, _ in snapshot.open)])
             if name in letters:
                 floors[name, "dead letter"] = letters[name] - 1
     found = [Holder(subscription=name, why=why, position=floor) for (name, why), floor in floors.items()]
@@ -34,7 +36,9 @@ def holders(
 def allowed_upto(
     found: Iterable[Holder], head: int, *, past_cursors: bool, past_memory: Collection[str]
 ) -> int:
-    """Return the last position that may go."""
+    """Return the last position that may go. Raises `ConfigError` for a name that is not in a collection."""
+    if isinstance(past_memory, str):
+        raise ConfigError(f"past_memory = {past_memory!r}: give a collection of names, [{past_memory!r}]")
     return min(
         (
             holder.position

@@ -1,7 +1,7 @@
 """The persistence layer by hand: events kept, settled and asked for without a bus, or beside one."""
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -14,8 +14,10 @@ from openoutcry.events import (
     Event,
     EventType,
     decode_many,
+    differences,
     encode,
     event_type_of,
+    first_of,
 )
 from openoutcry.events.sources import new_timestamp_ns
 from openoutcry.journals.sqlite import SqliteJournal
@@ -105,6 +107,11 @@ class EventPersistence:
         """
         return self.persist_many([event], level, lane)[0]
 
+    def _differs(self, event: Any, position: int) -> bool:
+        """Return True unless an older version of an event's class has said the same here."""
+        first = first_of(self.journal.read(position - 1, 1)[0].payload)
+        return first.had is None or bool(differences(first.event, event, first.had))
+
     def persist_many(
         self, events: Iterable[Any], level: str = "process", lane: str | None = None
     ) -> list[int]:
@@ -116,12 +123,13 @@ class EventPersistence:
             )
         survives = level_named(level)
         wall_ns = self._wall_ns()
+        events = list(events)
         entries = [_entry(event, lane, survives, wall_ns) for event in events]
         written = self.journal.write(entries)
         if written.wants_sync:
             self.journal.sync()
         for duplicate in written.duplicates:
-            if not duplicate.same:
+            if not duplicate.same and self._differs(events[duplicate.index], duplicate.position):
                 raise InvalidEvent(
                     f"event_id = {entries[duplicate.index].event_id!r}: the journal holds another event with "
                     f"this id at position {duplicate.position}; give each event an id of its own"
@@ -295,12 +303,15 @@ class EventPersistence:
         keep_count: int | None = None,
         *,
         past_cursors: bool = False,
+        past_memory: Collection[str] = (),
     ) -> int:
         """Forget the oldest entries, and return how many: those older, or those beyond the newest so many.
 
         They go in whole batches (what was written in one commit), and nothing goes that a subscription has
         not settled, unless `past_cursors`; before the journal of a bus, never. As long as nobody has settled
-        anything, everything is pending. Dead letters keep their events.
+        anything, everything is pending. Nor does anything go that the memory of a subscription is rebuilt
+        from, unless its name is in `past_memory`: its next start then fails, unless it has
+        `on_missing="warn"`. Dead letters keep their events.
         """
         self._check("cleanup")
         if older_than_s is None and keep_count is None:
@@ -318,7 +329,10 @@ class EventPersistence:
         before_ns = None if older_than_s is None else self._wall_ns() - int(older_than_s * NS_PER_S)
         forgotten = 0
         while count := self.journal.retire(
-            older_than_ns=before_ns, keep_count=keep_count, past_cursors=past_cursors
+            older_than_ns=before_ns,
+            keep_count=keep_count,
+            past_cursors=past_cursors,
+            past_memory=past_memory,
         ):
             forgotten += count
         return forgotten

@@ -1,10 +1,11 @@
 """Which event ids are in a journal file: an index in memory, warmed up from the file, which decides."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Final
 
-from openoutcry.journals.ids import IdIndex
+from openoutcry.journals.id_blocks import IdBlocks
+from openoutcry.journals.ids import IdIndex, counts
 from openoutcry.journals.log import Log
 from openoutcry.journals.rows import event_ids, same_event
 from openoutcry.journals.stems import Stems
@@ -43,7 +44,8 @@ class Register:
 
     After an opening the ids of older batches are looked up piece by piece (`warm`). A question that comes
     before that is done waits for it, one to five microseconds per entry that is kept, unless the ids in
-    question count on a stem that the file did not have then.
+    question count on a stem that the file did not have then. If they do not count it waits only for those
+    entries of which the blocks in the file do not tell.
 
     Attributes:
         stems: The stems in the file.
@@ -53,10 +55,11 @@ class Register:
 
     """
 
-    __slots__ = ("_cold", "_kept", "_log", "ids", "is_cold", "stems")
+    __slots__ = ("_blocks", "_cold", "_kept", "_log", "ids", "is_cold", "stems")
 
-    def __init__(self, log: Log, floor: int, head: int, stems: Stems) -> None:
+    def __init__(self, log: Log, floor: int, head: int, stems: Stems, blocks: IdBlocks) -> None:
         self.stems = stems
+        self._blocks = blocks
         self._log = log
         self.ids = IdIndex()
         self.ids.forget(floor)
@@ -78,6 +81,7 @@ class Register:
         self._note_older(ids, first)
         self._cold = 0
         self.is_cold = False
+        self._blocks.forget()
         self.stems.settle(self.ids.all_stems())
 
     def _note_older(self, ids: list[str], first: int) -> None:
@@ -86,9 +90,22 @@ class Register:
             self._cold = first - 1
 
     def warm_for(self, ids: Sequence[str]) -> None:
-        """Look up what says whether some ids are here: everything, or nothing."""
-        if not self.stems.are_new(ids):
-            self.warm(self._cold)
+        """Look up what says whether some ids are here: nothing, what the blocks leave, or everything."""
+        if self.stems.are_new(ids):
+            return
+        upto = self.ids.floor if any(map(counts, ids)) else self._blocks.upto(self.ids.floor)
+        if self._cold > upto:
+            self.warm(self._cold - upto)
+
+    def are_new(self, ids: Sequence[str]) -> bool:
+        """Return True if none of the ids can be here; if some have been looked up, after `warm_for`."""
+        return self.ids.are_new(ids) and not (self.is_cold and any(map(self._may_be_in_block, ids)))
+
+    def _may_be_in_block(self, event_id: str) -> bool:
+        return not counts(event_id) and any(self._in_blocks(event_id))
+
+    def _in_blocks(self, event_id: str) -> Iterator[int]:
+        return (place for place in self._blocks.places(event_id) if place > self.ids.floor)
 
     def stems_to_save(self, ids: Sequence[str]) -> str | None:
         """Return what the file must say of its stems when these new ids are in it; None: it does."""
@@ -103,6 +120,11 @@ class Register:
             entry = None if position is None else self._log.entry(position)
             if entry is not None and entry.head().event_id == event_id:
                 return entry.position, entry.payload
+        if self.is_cold:
+            for position in self._in_blocks(event_id):
+                entry = self._log.entry(position)
+                if entry is not None and entry.head().event_id == event_id:
+                    return entry.position, entry.payload
         return None
 
     def _search(self, event_id: str, first: int, last: int) -> int | None:
@@ -140,9 +162,11 @@ class Register:
         self.ids.forget(floor)
         self.is_cold = self.is_cold and self._cold > floor
 
-    def idle(self, count: int) -> bool:
-        """Do about `count` ids' worth of deferred work; return True if there is more."""
+    def idle(self, count: int, head: int) -> tuple[bool, int]:
+        """Do about `count` ids' worth of deferred work; return whether there is more, and bytes written."""
         if self.is_cold:
             self.warm(count)
-            return True
-        return self.ids.move(count) or self.ids.sweep()
+            return True, 0
+        if self.ids.move(count) or self.ids.sweep():
+            return True, 0
+        return self._blocks.grow(self._log, self.ids.floor, head, count // 4)  # it reads them as well

@@ -2,6 +2,8 @@
 
 from typing import Final, NamedTuple
 
+import msgspec
+
 from openoutcry.journals import saved, schema, snapshots
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.holders import holders
@@ -32,8 +34,14 @@ class Last(NamedTuple):
 
 
 def held_by(db: Connection, chain: Chain | None) -> list[Holder]:
-    """Return what keeps retention from going on, the lowest position first. The states are not read."""
-    found = snapshots.snapshots(db, chain)
+    """Return what keeps retention from going on, the lowest position first. The states are not read.
+
+    A memory of which nobody can tell what it needs may need everything.
+    """
+    found = [
+        head.snapshot if head.is_whole else msgspec.structs.replace(head.snapshot, is_needed=True, lanes={})
+        for head in snapshots.heads(db, chain)
+    ]
     letters = {
         name: position
         for name in (one.subscription for one in found if one.is_needed)
@@ -68,6 +76,7 @@ def carry_out(db: Connection, last: Last, chain: Chain) -> None:
     db.run("DELETE FROM batches WHERE first <= ?", (last.position,))
     db.run("DELETE FROM gaps WHERE last <= ?", (last.position,))
     snapshots.retire(db, last.position)
+    db.run("DELETE FROM id_blocks WHERE last <= ?", (last.position,))
     for key, value in (("floor", str(last.position)), ("floor_checksum", last.checksum.hex())):
         db.run(schema.SAVE_META, schema.setting(key, value, chain))
     db.run("COMMIT")

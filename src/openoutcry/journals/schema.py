@@ -39,10 +39,14 @@ BESIDE: Final = (
 `seals` is not written yet; what it is for is in docs/journal.md. It is here so that a file is brought up to
 date once.
 """
-LETTERS_BY_POSITION: Final = (
-    "CREATE INDEX IF NOT EXISTS dead_letters_by_position ON dead_letters(subscription, position)"
+AIDS: Final = (
+    "CREATE INDEX IF NOT EXISTS dead_letters_by_position ON dead_letters(subscription, position)",
+    """CREATE TABLE IF NOT EXISTS id_blocks(
+        first INTEGER PRIMARY KEY, last INTEGER NOT NULL, records BLOB NOT NULL, checksum BLOB NOT NULL)""",
 )
-"""So that retention finds the first dead letter of a subscription, however many there are."""
+"""What only makes things faster, and is made where it is missing: so that retention finds the first dead
+letter of a subscription, however many there are, and an opening the ids of old entries (see `id_blocks`).
+"""
 SEALED: Final = ("halts", "tombstones", "snapshots", "seals")
 """The tables of `BESIDE`, by name."""
 
@@ -62,7 +66,7 @@ _TABLES: Final = (
         subscription TEXT NOT NULL, lane TEXT NOT NULL, position INTEGER NOT NULL, crashes INTEGER NOT NULL,
         PRIMARY KEY(subscription, lane, position)) WITHOUT ROWID""",
     "CREATE TABLE gaps(first INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
-    LETTERS_BY_POSITION,
+    *AIDS,
     *BESIDE,
 )
 _COLUMNS_BESIDE: Final = {

@@ -14,7 +14,7 @@ import msgspec
 from openoutcry.errors import JournalCorrupt
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.rows import Chain
-from openoutcry.journals.sealing import is_sealed, rows_of, rows_sealed, sealed
+from openoutcry.journals.sealing import is_sealed, rows_of, sealed, storable
 from openoutcry.ports import Changes, Era, Places, Snapshot
 
 LOST: Final = "lost"
@@ -29,6 +29,7 @@ _ONE: Final = (
     "SELECT subscription, cursors, wall_ns, form, state, checksum FROM snapshots WHERE subscription = ?"
 )
 _HEADS: Final = "SELECT subscription, cursors, wall_ns, form FROM snapshots NOT INDEXED"
+_ALL_TOMBSTONES: Final = "SELECT subscription, position, checksum FROM tombstones"
 _TOMBSTONES: Final = (
     "SELECT subscription, position, checksum FROM tombstones WHERE subscription = ? ORDER BY position"
 )
@@ -37,13 +38,19 @@ _RETIRE: Final = "DELETE FROM tombstones WHERE subscription = ? AND position <= 
 
 
 class _Where(msgspec.Struct, frozen=True, kw_only=True):
-    """The column `cursors`, without its checksum."""
+    """The column `cursors`. Its checksum is over the columns beside it and all the text that follows it."""
 
+    checksum: str = ""
     is_needed: bool
     lanes: Places
     open: tuple[tuple[int, int], ...]
     eras: tuple[Era, ...]
     size_bytes: int
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(_Where).decode
+_BEFORE_CHECKSUM: Final = len('{"checksum":"')
 
 
 class Head(NamedTuple):
@@ -106,13 +113,19 @@ def _row(snapshot: Snapshot, chain: Chain) -> tuple[Any, ...]:
         is_needed=snapshot.is_needed,
         lanes=snapshot.lanes,
         open=snapshot.open,
-        eras=snapshot.eras,
+        eras=tuple(Era(tuple(map(storable, era.takes)), era.upto) for era in snapshot.eras),
         size_bytes=len(snapshot.state),
     )
-    said = msgspec.to_builtins(where)
     name, wall_ns, form = snapshot.subscription, snapshot.wall_ns, snapshot.form
-    seal = chain.seal(json.dumps([name, said, wall_ns, form])).hex()
-    return sealed((name, json.dumps({**said, "checksum": seal}), wall_ns, form, snapshot.state), chain)
+    text = _encode(where).decode()
+    seal = chain.seal(_sealed_text(name, wall_ns, form, text, "")).hex()
+    text = f"{text[:_BEFORE_CHECKSUM]}{seal}{text[_BEFORE_CHECKSUM:]}"
+    return sealed((name, text, wall_ns, form, snapshot.state), chain)
+
+
+def _sealed_text(name: str, wall_ns: int, form: str, text: str, checksum: str) -> str:
+    """Return what the checksum in `cursors` is over."""
+    return json.dumps([name, wall_ns, form]) + text[_BEFORE_CHECKSUM + len(checksum) :]
 
 
 # Reading
@@ -163,9 +176,7 @@ def _judge(row: tuple[Any, ...], chain: Chain | None) -> Head:
     """Hold a row against the checksum in its `cursors`, without a chain only against its form."""
     name, text, wall_ns, form = row
     try:
-        said = json.loads(text)
-        seal = said.pop("checksum")
-        where = msgspec.convert(said, _Where)
+        where = _decode(text)
         found = Snapshot(
             subscription=name,
             form=form,
@@ -175,9 +186,11 @@ def _judge(row: tuple[Any, ...], chain: Chain | None) -> Head:
             eras=where.eras,
             wall_ns=wall_ns,
         )
-        is_whole = chain is None or chain.seal(json.dumps([name, said, wall_ns, form])).hex() == seal
+        is_whole = chain is None or (
+            chain.seal(_sealed_text(name, wall_ns, form, text, where.checksum)).hex() == where.checksum
+        )
         return Head(found, where.size_bytes, is_whole)
-    except (msgspec.MsgspecError, TypeError, ValueError, KeyError, AttributeError, RecursionError):
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
         return Head(Snapshot(subscription=str(name), form=LOST, is_needed=False, lanes={}), 0, False)
 
 
@@ -190,8 +203,7 @@ def _damaged(name: str, more: str = "") -> JournalCorrupt:
 
 def check_tombstones(db: Connection, chain: Chain | None) -> None:
     """Raise `JournalCorrupt` where a tombstone is damaged: it may be that of any subscription."""
-    for _ in rows_sealed(db, chain, "tombstones"):
-        pass
+    _held_tombstones(rows_of(db, _ALL_TOMBSTONES), chain)
 
 
 def tombstones(db: Connection, chain: Chain | None, name: str) -> list[int]:
@@ -199,11 +211,21 @@ def tombstones(db: Connection, chain: Chain | None, name: str) -> list[int]:
 
     Raises `JournalCorrupt` if one is damaged. Where that may have changed the name, `check_tombstones` tells.
     """
-    found = []
-    for _, position, checksum in rows_of(db, _TOMBSTONES, (name,)):
-        if chain is not None and not is_sealed((name, position), checksum, chain):
+    return _held_tombstones(rows_of(db, _TOMBSTONES, (name,)), chain)
+
+
+def _held_tombstones(rows: Iterator[Any], chain: Chain | None) -> list[int]:
+    """Return the positions of rows, each held against its checksum: what `sealed` makes, only faster."""
+    found: list[int] = []
+    name, begin = None, ""
+    for its_name, position, checksum in rows:
+        if its_name != name:
+            name, begin = its_name, json.dumps([its_name], default=repr)[:-1]
+        if chain is not None and (
+            type(position) is not int or chain.seal(f"{begin}, {position}]") != checksum
+        ):
             raise JournalCorrupt(
-                f"a tombstone of {name!r} is damaged; go on in a new file with recover_into",
+                f"a tombstone of {its_name!r} is damaged; go on in a new file with recover_into",
                 position if isinstance(position, int) else None,
             )
         found.append(position)

@@ -22,6 +22,7 @@ from openoutcry.journals import forks, reading, retention, saved, schema, snapsh
 from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
 from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.holders import allowed_upto
+from openoutcry.journals.id_blocks import IdBlocks
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import SYNCED, WRITTEN
 from openoutcry.journals.opening import identities, leave_alone, open_file
@@ -51,7 +52,7 @@ WAL_DUE_BYTES: Final = 1024 * 1024
 WAL_MAX_BYTES: Final = 64 * 1024 * 1024
 """At this size a write does not wait for an idle moment."""
 _COMMIT_BYTES: Final = 8192
-_IDLE_IDS: Final = 4096
+_IDLE_IDS: Final = 1024
 _event_id: Final = attrgetter("event_id")
 
 
@@ -109,9 +110,12 @@ class SqliteJournal:
         self._wal = opened.wal
         self._wal_bytes = 0
         self._wal_max_bytes = wal_max_bytes
-        self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems))
+        self._blocks = IdBlocks(opened.db, opened.chain)
+        self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems), self._blocks)
         self._barred: JournalError | None = None
         self._has_whole_tombstones = False
+        self._held: list[Holder] | None = None
+        """What keeps retention from going on, until something of it changes."""
         self._closed = False
         with refusals_of(self.path):
             self.places = identities(self.path)
@@ -135,7 +139,9 @@ class SqliteJournal:
         if register.is_cold:
             register.warm_for(ids)
         sifted = None
-        if (len(ids) > 1 and len(set(ids)) < len(ids)) or not register.ids.are_new(ids):
+        # (Once all have been looked up, the index alone knows.)
+        are_new = register.are_new if register.is_cold else register.ids.are_new
+        if (len(ids) > 1 and len(set(ids)) < len(ids)) or not are_new(ids):
             sifted = register.sift(entries, self.head, self.synced)
             if not sifted.fresh:
                 self._commit(None, changes)
@@ -164,6 +170,9 @@ class SqliteJournal:
         except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
             self._refused(problem)
         self._wal_bytes += _COMMIT_BYTES
+        if changes is not None:
+            self._held = None
+            self._wal_bytes += sum(len(snapshot.state) for snapshot in changes.snapshots)
         if row is not None:
             self.head = head = row.first + row.size - 1
             self._checksum = row.checksum
@@ -196,6 +205,7 @@ class SqliteJournal:
 
     def _look_again(self) -> None:
         """After an interruption of unknown outcome: take the head from the file."""
+        self._held = None
         row = self._log.newest()
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
@@ -362,7 +372,9 @@ class SqliteJournal:
 
     def held_by(self) -> list[Holder]:
         """Return what keeps retention from going on, the lowest position first."""
-        return retention.held_by(self._db, self._chain)
+        if self._held is None:
+            self._held = retention.held_by(self._db, self._chain)
+        return list(self._held)
 
     @property
     def anchor(self) -> Anchor:
@@ -425,7 +437,15 @@ class SqliteJournal:
         if self._wal_bytes >= WAL_DUE_BYTES:
             self._checkpoint()
             return True
-        return self._register.idle(_IDLE_IDS)
+        try:
+            is_more, written_bytes = self._register.idle(_IDLE_IDS, self.head)
+        except self._db.error as problem:
+            if not (is_full(problem) or is_busy(problem)):
+                self._die("the disk refused a write", problem)
+            self._blocks.give_up()
+            return False
+        self._wal_bytes += written_bytes
+        return is_more
 
     def close(self, *, as_it_is: bool = False) -> None:
         """Sync, and let go of the file. Harmless when done twice. A failed sync raises `JournalDead`.
@@ -458,7 +478,8 @@ class SqliteJournal:
         self._closed = True
         self._db = forks.Disowned(self._db, self._barred)
         self._log.db = self._db
-        self._register = Register(self._log, 0, 1, Stems(None))
+        self._blocks = IdBlocks(self._db, self._chain)
+        self._register = Register(self._log, 0, 1, Stems(None), self._blocks)
         self.marks.disown()
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ from typing import overload
 import msgspec
 
 from openoutcry.core.halts import Halt
-from openoutcry.errors import ConfigError
+from openoutcry.errors import ConfigError, JournalError
 
 
 class Level(IntEnum):
@@ -243,6 +243,10 @@ class Era(msgspec.Struct, frozen=True):
     upto: Places
 
 
+STATE_BYTES_MAX = 256 * 1024 * 1024
+"""How large a saved state may be: a database takes no row of a gigabyte, and it is written on the loop."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Where the memory of a subscription begins: with a state, or with nothing.
 
@@ -261,6 +265,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         wall_ns: When it was written, in nanoseconds since 1970.
         state: The state.
 
+    Raises:
+        JournalError: The state is larger than `STATE_BYTES_MAX`.
+
     """
 
     subscription: str
@@ -271,6 +278,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     eras: tuple[Era, ...] = ()
     wall_ns: int = 0
     state: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if len(self.state) > STATE_BYTES_MAX:
+            raise JournalError(
+                f"the state of {self.subscription!r} has {len(self.state):,} bytes; at most "
+                f"{STATE_BYTES_MAX:,} are saved: save less, or keep the rest in a file of your own"
+            )
 
     @property
     def floor(self) -> int:
@@ -283,8 +298,9 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         subscription: The subscription's name.
-        why: `cursor` (it has not settled what follows), `memory` (its memory is rebuilt from what follows),
-            or `dead letter` (its memory would lack that event if it is handled yet).
+        why: `cursor` (it has not settled what follows), `memory` (its memory is rebuilt from what follows, or
+            may be: where it begins is damaged), or `dead letter` (its memory would lack that event if it is
+            handled yet).
         position: Nothing after this position may go.
 
     """

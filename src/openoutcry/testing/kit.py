@@ -9,6 +9,7 @@ from openoutcry import EventBus
 from openoutcry.core.wording import listed
 from openoutcry.errors import ConfigError
 from openoutcry.journals import MemoryJournal
+from openoutcry.testing.kit_bus import KitBus
 from openoutcry.testing.recording import Recording, described, differences, recorded, type_names
 
 E = TypeVar("E")
@@ -181,11 +182,20 @@ async def crash_and_recover(bus: EventBus, build: Callable[[EventBus], Any] | No
     for subscription in bus.subscriptions:
         subscription.pause()
     found = journal.reopened()
+    again = _successor(bus, journal=found)
     await bus.stop(timeout_s=0)
-    again = EventBus(**bus.config.arguments(), journal=found)
     _successors[bus] = again
     recorded(again).clear()
     if build is not None:
         build(again)
     await again.start()
     return again
+
+
+def _successor(bus: EventBus, journal: MemoryJournal) -> EventBus:
+    """Return a bus with the settings of one that has crashed; what that one's handlers raise now is lost."""
+    settings = {**bus.config.arguments(), "journal": journal}
+    if not isinstance(bus, KitBus):
+        return EventBus(**settings)
+    bus.crashed()
+    return KitBus(bus.outcome, **settings)

@@ -12,6 +12,7 @@ import msgspec
 
 from openoutcry import EventBus
 from openoutcry.events import EVERYTHING
+from openoutcry.runtime.delivery.error_log import safe_repr
 from openoutcry.runtime.delivery.subscription import selectors_of, takes
 
 NAME = "openoutcry.testing"
@@ -42,9 +43,18 @@ def described(event: Any) -> str:
         own = [(field.name, field.default) for field in msgspec.structs.fields(event)]
     else:
         own = [(name, None) for name in getattr(event, "__dict__", ())]
-    values = {name: getattr(event, name) for name, default in own if getattr(event, name) != default}
-    plain = [f"{name}={_plain(value)!r}" for name, value in values.items() if name not in _STAMPS]
+    given = [(name, getattr(event, name, default), default) for name, default in own if name not in _STAMPS]
+    plain = [
+        f"{name}={safe_repr(_plain(value))}" for name, value, default in given if _differs(value, default)
+    ]
     return f"{type(event).__name__}({', '.join(plain)})"
+
+
+def _differs(value: Any, default: Any) -> bool:
+    try:
+        return bool(value != default)
+    except Exception:  # noqa: BLE001 - such as an array, which is neither equal nor not
+        return True
 
 
 def _plain(value: Any) -> Any:

@@ -33,23 +33,30 @@ def instead_of_the_firm(tmp_path, monkeypatch, fault):
     monkeypatch.setattr("openoutcry.firm.crash.processes.FIRM", (str(script),))
 
 
-def test_killed_in_a_vote_at_the_broker_and_while_waking_it_ends_as_if_nothing_had_happened(tmp_path):
+def test_killed_at_places_of_every_kind_it_comes_back_from_saved_states_as_if_nothing_had_happened(tmp_path):
     said = []
     kills = (
         Kill("vote", 6, nth=4),
         Kill("executed", 12),
         Kill("waking", 12, delay_ms=5),
         Kill("asked", 20),
+        Kill("waking", 26, delay_ms=40),
+        Kill("decision", 30),
     )
     outcome = run(tmp_path, kills, said=said)
     assert [finding for finding in outcome.findings if not finding.same] == []
     assert outcome.same, (outcome.undisturbed_evidence, outcome.killed_evidence)
-    assert [death.kill.place for death in outcome.killed.deaths] == ["vote", "executed", "waking", "asked"]
+    assert [death.kill for death in outcome.killed.deaths] == list(kills)
+    first, *_, last = outcome.killed.returns
+    assert first.loaded == 0
+    assert last.loaded > 0
+    assert last.remembered > 0
     assert outcome.killed.deaths[1].orders.unheard == 1
     assert outcome.killed_evidence.repeats == 1
     assert outcome.killed_evidence.verified.problems == ()
     assert sum(word.recovered for word in outcome.killed.returns) > 0
-    assert "".join(said).count("KILLED") == 4
+    assert "".join(said).count("KILLED") == len(kills)
+    assert f"{last.loaded:,} events in saved states, {last.remembered:,} remembered on top" in "".join(said)
     assert trades_of(outcome.killed_evidence.account.fills) == trades_of(the_plain_firm())
 
 
@@ -76,6 +83,18 @@ def test_a_firm_that_forgets_what_it_knew_is_found_out(tmp_path, monkeypatch):
     outcome = run(tmp_path, (Kill("decision", 14),), days=20)
     assert not outcome.same
     assert verdict(outcome).startswith("NOT THE SAME: equity")
+
+
+def test_a_firm_whose_saved_states_lack_something_is_found_out(tmp_path, monkeypatch):
+    instead_of_the_firm(
+        tmp_path,
+        monkeypatch,
+        "from openoutcry.firm.agents import StrategyAgent\n"
+        "StrategyAgent.state = {n: kind for n, kind in StrategyAgent.state.items() if n != '_pasts'}",
+    )
+    outcome = run(tmp_path, (Kill("decision", 28),))
+    assert outcome.killed.returns[0].loaded
+    assert not outcome.same
 
 
 def test_a_firm_that_gives_an_order_a_new_id_each_time_is_found_out(tmp_path, monkeypatch):

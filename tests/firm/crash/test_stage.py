@@ -12,7 +12,7 @@ DAY = Word(at="day", number=30, date="2000-04-12", equity=9_935_600_000, fills=2
 DEATH = Death(
     1, Kill("asked", 30), "buy 31,139 AAPL", DAY, InFlight(unsent=0, working=1, unheard=0, events=1_234)
 )
-BACK = Word(at="back", number=30, date="2000-04-12", remembered=4_321, recovered=33, took_s=0.69)
+BACK = Word(at="back", number=30, date="2000-04-12", loaded=4_321, remembered=210, recovered=33, took_s=0.69)
 
 
 def perform(stage):
@@ -31,7 +31,9 @@ def test_plain_lines_tell_how_it_died_and_what_it_took_to_come_back():
     told = "\n".join(lines)
     assert f"2000-04-12  day    31     KILLED {PLACES['asked']}: buy 31,139 AAPL" in told
     assert "orders in flight: 1 with the broker" in told
-    assert "back after 0.69 s: 4,321 memories, 33 events handed out again" in told
+    assert (
+        "back after 0.69 s: 4,321 events in saved states, 210 remembered on top, 33 handed out again" in told
+    )
     assert lines[0] == "\nA firm"
     assert lines[-1] == "  all is well"
 
@@ -55,7 +57,7 @@ def test_the_timeline_has_a_cross_where_the_firm_died(monkeypatch):
     stage.back(BACK)
     alive = drawn(stage)
     assert "dead" not in alive
-    assert "4,321 memories" in alive
+    assert "4,321 events in saved states" in alive
     stage.ends("all is well")
     assert "✓ A firm  all is well" in drawn(stage)
 

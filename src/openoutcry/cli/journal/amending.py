@@ -32,27 +32,38 @@ def mark_for_redrive(letters: Sequence[BuriedEvent], *, anew: bool = False) -> C
 
 
 def drop_letters(letters: Sequence[BuriedEvent]) -> Changes:
-    """Return the change that forgets these letters."""
-    return Changes(removed_letters=[letter.letter_id for letter in letters])
+    """Return the change that forgets these letters, but for the fact that their events were not handled."""
+    return Changes(
+        removed_letters=[letter.letter_id for letter in letters],
+        tombstones=[(letter.subscription, letter.position) for letter in letters if letter.position > 0],
+    )
 
 
 def drop_cursor(journal: Journal, name: str) -> Changes:
-    """Return the change that forgets a subscription: its cursors and its crash suspects."""
+    """Return the change that forgets a subscription: its cursors, crash suspects and saved memory.
+
+    Raises `NotSubscribed` if it has neither cursors nor a memory.
+    """
+    lanes = [cursor.lane for cursor in journal.cursors() if cursor.subscription == name]
+    if not lanes and name not in journal.snapshot_sizes():
+        raise _unknown(journal, name)
     return Changes(
-        dropped_cursors=[(name, lane) for lane in _lanes_of(journal, name)],
+        forgotten=[name],
+        dropped_cursors=[(name, lane) for lane in lanes],
         cleared=[(s.subscription, s.lane, s.position) for s in journal.suspects() if s.subscription == name],
     )
 
 
 def reassign_cursor(journal: Journal, old: str, new: str) -> Changes:
-    """Return the change that gives a subscription's cursors and dead letters to another name.
+    """Return the change that gives a subscription's cursors, dead letters and memory to another name.
 
     Its suspects are cleared: they are delivered again under the new name, with no crash counted.
 
     Raises `NotSubscribed` if there is no such cursor, and `DuplicateName` if the other name has one.
     """
-    _lanes_of(journal, old)
     cursors = journal.cursors()
+    if not any(cursor.subscription == old for cursor in cursors):
+        raise _unknown(journal, old)
     if any(cursor.subscription == new for cursor in cursors):
         raise DuplicateName(f"{new!r} has a cursor of its own: drop that one first, or give another name")
     letters = journal.buried(old)
@@ -62,6 +73,7 @@ def reassign_cursor(journal: Journal, old: str, new: str) -> Changes:
         buried=[msgspec.structs.replace(letter, subscription=new, letter_id=0) for letter in letters],
         removed_letters=[letter.letter_id for letter in letters],
         cleared=[(s.subscription, s.lane, s.position) for s in journal.suspects() if s.subscription == old],
+        renamed=[(old, new)],
     )
 
 
@@ -95,10 +107,6 @@ def release_halts(
     return entry, Changes(released=[(halt.scope, halt.event_id) for halt in ended])
 
 
-def _lanes_of(journal: Journal, name: str) -> list[str]:
-    cursors = journal.cursors()
-    lanes = [cursor.lane for cursor in cursors if cursor.subscription == name]
-    if not lanes:
-        known = ", ".join(sorted({cursor.subscription for cursor in cursors})) or "none"
-        raise NotSubscribed(f"no cursor belongs to {name!r}; those that are there: {known}")
-    return lanes
+def _unknown(journal: Journal, name: str) -> NotSubscribed:
+    known = ", ".join(sorted({cursor.subscription for cursor in journal.cursors()})) or "none"
+    return NotSubscribed(f"no cursor belongs to {name!r}; those that are there: {known}")

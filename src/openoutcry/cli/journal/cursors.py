@@ -10,6 +10,7 @@ from openoutcry.cli.console import print_lines, progress, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import change, plainly, reading
 from openoutcry.cli.journal.amending import drop_cursor, reassign_cursor
+from openoutcry.cli.journal.memories import Memory, memories_of, show_memories
 from openoutcry.cli.journal.pending import count_waiting
 from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import Mistake
@@ -29,6 +30,7 @@ class Standing(msgspec.Struct, kw_only=True):
         floor: Every position up to here is settled.
         waiting: Events that it takes and has not settled.
         present: Whether it is subscribed to the running bus; None if no bus runs.
+        memory: Where its memory begins; None if it has none.
 
     """
 
@@ -37,6 +39,7 @@ class Standing(msgspec.Struct, kw_only=True):
     floor: int
     waiting: int
     present: bool | None = None
+    memory: Memory | None = None
 
 
 @click.group()
@@ -49,9 +52,14 @@ def cursors() -> None:
 @options.as_json
 @options.key_file
 def list_cursors(path: Path, as_json: bool, key_file: Path | None) -> None:
-    """List the cursors, and what waits for each. While a bus runs, `present` tells if it is subscribed."""
+    """List the cursors, what waits for each, and what is saved of the subscriptions' memory.
+
+    While a bus runs, `present` tells if it is subscribed.
+    """
     with reading(path, key_file) as reader:
-        found = _from_bus(path) or _from_file(reader)
+        found, memories = _from_bus(path) or _from_file(reader), memories_of(reader)
+    for standing in found:
+        standing.memory = memories.get(standing.subscription)
     if as_json:
         print_lines(map(json_line, found))
     elif found:
@@ -60,6 +68,9 @@ def list_cursors(path: Path, as_json: bool, key_file: Path | None) -> None:
         table(heads, [(s.subscription, s.lane, s.floor, s.waiting, words[s.present]) for s in found])
     else:
         say("no subscription has a cursor here")
+    if memories and not as_json:
+        say()
+        show_memories(memories)
 
 
 def _from_bus(path: Path) -> list[Standing] | None:
@@ -85,7 +96,7 @@ def _from_file(reader: JournalReader) -> list[Standing]:
 @click.argument("name", metavar="SUBSCRIPTION")
 @options.key_file
 def drop(path: Path, name: str, key_file: Path | None) -> None:
-    """Forget a subscription's cursors, and with them what waits for it. Its dead letters stay.
+    """Forget a subscription's cursors, what waits for it, and its saved memory. Its dead letters stay.
 
     If the name comes back, it begins as a new subscription.
     """
@@ -107,7 +118,7 @@ def drop(path: Path, name: str, key_file: Path | None) -> None:
 @click.argument("new", metavar="NEW")
 @options.key_file
 def reassign(path: Path, old: str, new: str, key_file: Path | None) -> None:
-    """Give the cursors and dead letters of a renamed subscription, OLD, to its NEW name."""
+    """Give the cursors, dead letters and saved memory of a renamed subscription, OLD, to its NEW name."""
     if old == new:
         raise Mistake(f"{old!r} is both the old name and the new one")
 

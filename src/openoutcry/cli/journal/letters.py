@@ -214,7 +214,10 @@ def _tell_left(path: Path, key_file: Path | None, which: Which) -> None:
 @_ALL
 @options.key_file
 def drop(path: Path, everything: bool, key_file: Path | None, **given: Any) -> None:
-    """Forget dead letters. Their events stay in the log as long as retention keeps them."""
+    """Forget dead letters. Their events stay in the log as long as retention keeps them.
+
+    They were not handled, and a memory that is rebuilt from the log goes on without them.
+    """
     which = _which(given, everything)
     count, _ = change(
         path,

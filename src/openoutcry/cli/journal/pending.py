@@ -40,7 +40,7 @@ class Waiting(msgspec.Struct, kw_only=True):
     oldest: str = ""
 
 
-class _Claim:
+class Claim:
     """One cursor while the journal is read."""
 
     def __init__(self, cursor: CursorState) -> None:
@@ -50,6 +50,7 @@ class _Claim:
         self.said = Waiting(subscription=cursor.subscription, lane=cursor.lane, floor=cursor.floor)
 
     def takes_type(self, event_type: str | None) -> bool:
+        """Return True if the subscription takes events of a type."""
         return self.all_types or event_type in self.takes
 
     def wants(self, position: int) -> bool:
@@ -72,7 +73,7 @@ class _Claim:
 
 def unsettled(reader: JournalReader, cursors: Iterable[CursorState]) -> Iterator[tuple[Stored, str]]:
     """Yield every unsettled event, in order, with the name of each subscription for which it waits."""
-    claims = [_Claim(cursor) for cursor in cursors]
+    claims = [Claim(cursor) for cursor in cursors]
     after = min((claim.cursor.floor for claim in claims), default=reader.head)
     for page in pages(reader, after=after):
         for entry in page:
@@ -88,7 +89,7 @@ def unsettled(reader: JournalReader, cursors: Iterable[CursorState]) -> Iterator
 
 def count_waiting(reader: JournalReader, seen: Seen | None = None) -> list[Waiting]:
     """Count what waits for every subscription, lane by lane."""
-    claims = [_Claim(cursor) for cursor in reader.cursors()]
+    claims = [Claim(cursor) for cursor in reader.cursors()]
     after = min((claim.cursor.floor for claim in claims), default=reader.head)
     for page in pages(reader, after=after, seen=seen):
         places: dict[tuple[str, str | None], list[int]] = {}
@@ -99,7 +100,7 @@ def count_waiting(reader: JournalReader, seen: Seen | None = None) -> list[Waiti
     return [claim.said for claim in claims]
 
 
-def _count_up(claim: _Claim, page: list[Stored], places: dict[tuple[str, str | None], list[int]]) -> None:
+def _count_up(claim: Claim, page: list[Stored], places: dict[tuple[str, str | None], list[int]]) -> None:
     """Add to a claim what waits for it on a page; the positions are given by lane and type."""
     mine = [
         found

@@ -10,6 +10,7 @@ import msgspec
 from openoutcry.cli.console import facts, print_lines, progress, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
+from openoutcry.cli.journal.memories import Held, held_of, show_held
 from openoutcry.cli.journal.pending import Waiting, count_waiting, show_waiting
 from openoutcry.cli.journal.scanning import letters_of, pages
 from openoutcry.cli.journal.showing import head_of, json_line, time_of
@@ -36,6 +37,7 @@ class Stats(msgspec.Struct, kw_only=True):
         letters: Dead letters by subscription.
         suspects: What was in flight when a process died.
         subscriptions: The progress of the subscriptions.
+        held_by: What keeps retention from going on, the lowest position first.
 
     """
 
@@ -54,6 +56,7 @@ class Stats(msgspec.Struct, kw_only=True):
     letters: dict[str, int]
     suspects: int
     subscriptions: list[Waiting]
+    held_by: list[Held]
 
 
 @click.command()
@@ -61,7 +64,10 @@ class Stats(msgspec.Struct, kw_only=True):
 @options.as_json
 @options.key_file
 def stats(path: Path, as_json: bool, key_file: Path | None) -> None:
-    """Show what a journal holds: events by type and level, sizes, subscriptions, dead letters."""
+    """Show what a journal holds: events by type and level, sizes, subscriptions, dead letters.
+
+    And for whom retention keeps what is there: who has not settled it, or needs it for its memory.
+    """
     with reading(path, key_file) as reader:
         found = _gather(reader)
     if as_json:
@@ -100,6 +106,7 @@ def _gather(reader: JournalReader) -> Stats:
         letters=dict(letters.most_common()),
         suspects=len(reader.suspects()),
         subscriptions=waiting,
+        held_by=held_of(reader),
     )
 
 
@@ -138,3 +145,4 @@ def _show(found: Stats) -> None:
     if found.subscriptions:
         say()
         show_waiting(found.subscriptions)
+    show_held(found.held_by)

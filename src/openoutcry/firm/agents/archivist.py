@@ -1,5 +1,7 @@
 """The archivist: keeps the events that led to trades, so that a fill can be traced back to its bar."""
 
+from typing import ClassVar
+
 from openoutcry.events import Event
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.happenings import DAILY, SessionOpened
@@ -13,6 +15,16 @@ from openoutcry.trading import (
     ValidatedDecisionEvent,
 )
 
+Kept = (
+    MarketDataEvent
+    | SignalEvent
+    | DecisionEvent
+    | RiskAlertEvent
+    | ValidatedDecisionEvent
+    | OrderEvent
+    | FillEvent
+)
+
 
 class Archivist(Agent):
     """Follows causation ids.
@@ -20,6 +32,14 @@ class Archivist(Agent):
     Signals and bars are kept for the day. Those that a decision or alert names as its cause, and what follows
     from them, are kept for good.
     """
+
+    saved_every = 2_000  # what it keeps grows with every trade
+    state: ClassVar = {
+        **Agent.state,
+        "_kept": dict[str, Kept],
+        "_today": dict[str, Kept],
+        "_wanted": set[str],
+    }
 
     def __init__(self, name: str = "archivist") -> None:
         super().__init__(name)

@@ -5,14 +5,18 @@ events in order and its reactions never race each other.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ClassVar
+
+import msgspec
 
 from openoutcry.config import RetryPolicy
 from openoutcry.errors import OpenOutcryError
 from openoutcry.events import Event
 from openoutcry.ports import Clock
 from openoutcry.runtime.api.bus import EventBus
+from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.trading import KillSwitchEvent, OrderState, OrderStateChangeEvent
 
 Reaction = Callable[[Any], Coroutine[Any, Any, None]]
@@ -34,23 +38,32 @@ class Agent:
 
     Subclasses call `react` in their constructor; `attach` then subscribes the agent to a bus.
 
-    An agent whose bus has a journal can be killed: its state follows from the events that it has handled. At
-    the next start the journal hands it those events again, and it reacts to them as before, but publishes
-    nothing (`remember`). So whatever a reaction does to the outside world, other than by `say`, must check
+    An agent whose bus has a journal can be killed: its state follows from the events that it has handled,
+    and is saved now and then. At the next start it takes over the newest saved state (`load`), and the
+    journal hands it the events that it has handled since. It reacts to them as before, but publishes nothing
+    (`remember`). So whatever a reaction does to the outside world, other than by `say`, must check
     `remembering` first.
 
     Attributes:
+        state: What its next reactions depend on, and what it has to account for: its attributes of these
+            names, with their types. Subclasses add theirs. What is counted in one life only is not in it.
+        saved_every: With a journal, its state is saved after so many events.
         name: Its name on the bus, in the ledger and in the report.
         halted: Whether the kill switch has been thrown.
-        kill_heard_ns: The clock when the kill switch reached it, or None.
-        heard_kill: Set when the kill switch has reached it and its own part is done.
+        kill_heard_ns: The clock when the kill switch reached it in this life, or None.
+        heard_kill: Set when the kill switch has reached it in this life and its own part is done.
         refused_count: How often the bus refused what it published.
-        remembered_count: Events that it was handed again at the start.
+        known_count: Events that its state follows from, over all lives.
+        loaded_count: How many of them were in the saved state that it began with.
+        remembered_count: Events that it was handed again at the start, on top of that.
         remembering: Whether it is handed the past, so that it builds its state and publishes nothing.
         durable: Whether the bus has a journal, so that everything that matters must be in it.
         on_said: Called with each event that it has published and the bus has accepted.
 
     """
+
+    state: ClassVar[Mapping[str, Any]] = {"halted": bool, "known_count": int}
+    saved_every: ClassVar[int] = 100
 
     bus: EventBus
     clock: Clock
@@ -60,7 +73,8 @@ class Agent:
         self.halted = False
         self.kill_heard_ns: int | None = None
         self.heard_kill = asyncio.Event()
-        self.refused_count = self.remembered_count = 0
+        self.refused_count = 0
+        self.known_count = self.loaded_count = self.remembered_count = 0
         self.remembering = self.durable = False
         self.on_said: Callable[[Event], None] = _unheard
         self._reactions: dict[type[Event], Reaction] = {KillSwitchEvent: self._hear_kill_switch}
@@ -85,15 +99,28 @@ class Agent:
         )
 
     def attach_durably(self, bus: EventBus, clock: Clock) -> None:
-        """Subscribe to a bus with a journal, with a cursor of its own and `remember` for the past."""
+        """Subscribe to a bus with a journal, with a cursor and a memory of its own."""
         self.bus, self.clock, self.durable = bus, clock, True
-        bus.subscribe(list(self._reactions), self.receive, name=self.name, restore=self.remember)
+        memory = Memory(self.remember, self.save, self.load, every=self.saved_every)
+        bus.subscribe(list(self._reactions), self.receive, name=self.name, memory=memory)
 
     async def receive(self, event: Event) -> None:
         """React to an event."""
         reaction = self._reactions.get(type(event))
         if reaction is not None:
             await reaction(event)
+            self.known_count += 1
+
+    def save(self) -> bytes:
+        """Return its state, in JSON."""
+        return msgspec.json.encode({name: getattr(self, name) for name in self.state})
+
+    def load(self, state: bytes) -> None:
+        """Take over a state that `save` has returned."""
+        parts = msgspec.json.decode(state, type=dict[str, msgspec.Raw])
+        for name, kind in self.state.items():
+            setattr(self, name, msgspec.json.decode(parts[name], type=kind, dec_hook=_counter))
+        self.loaded_count = self.known_count
 
     def remember(self, event: Event) -> None:
         """Rebuild state from an event that was handled before a restart. Raises `Forgetful`."""
@@ -106,6 +133,7 @@ class Agent:
         try:
             steps.send(None)
         except StopIteration:
+            self.known_count += 1
             return
         finally:
             self.remembering = False
@@ -148,8 +176,15 @@ class Agent:
         """Do what the kill switch requires of this agent beyond `halted`. Runs beside its other reactions."""
 
     async def _hear_kill_switch(self, event: KillSwitchEvent) -> None:
-        self.kill_heard_ns = self.clock.now_ns()
+        if not self.remembering:
+            self.kill_heard_ns = self.clock.now_ns()
         self.halted = event.activated
         if event.activated:
             await self.stop_work()
-        self.heard_kill.set()
+        if not self.remembering:
+            self.heard_kill.set()
+
+
+def _counter(_kind: type, counts: dict[str, int]) -> Counter[str]:
+    """Return counts as what they were: the one kind of attribute that msgspec does not know."""
+    return Counter(counts)

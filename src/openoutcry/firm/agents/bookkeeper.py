@@ -1,5 +1,7 @@
 """An agent that keeps books of its own, from the fills and prices that it receives."""
 
+from typing import ClassVar
+
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.book import Book
 from openoutcry.firm.happenings import DAILY, SessionOpened
@@ -16,6 +18,8 @@ class Bookkeeper(Agent):
         day: The current trading day, ISO 8601; empty before the first.
 
     """
+
+    state: ClassVar = {**Agent.state, "book": Book, "day": str}
 
     def __init__(self, name: str, mandate: Mandate) -> None:
         super().__init__(name)

@@ -1,5 +1,7 @@
 """The paper broker: takes market orders in the evening and fills them at the next opening, with costs."""
 
+from typing import ClassVar
+
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.costs import fill_commission, fill_price
 from openoutcry.firm.happenings import OPENING, MarketClosed
@@ -23,6 +25,13 @@ class PaperBroker(Agent):
         fills_count: Orders filled.
 
     """
+
+    state: ClassVar = {
+        **Agent.state,
+        "slippage": Units,
+        "fills_count": int,
+        "_working": dict[str, OrderEvent],
+    }
 
     def __init__(self, mandate: Mandate, name: str = "broker") -> None:
         super().__init__(name)

@@ -1,6 +1,7 @@
 """Compliance: the second check. What Risk approved may still be forbidden."""
 
-from collections import Counter, deque
+from collections import Counter
+from typing import ClassVar
 
 from openoutcry.firm.agents.bookkeeper import Bookkeeper
 from openoutcry.firm.happenings import DAILY, SessionOpened
@@ -22,12 +23,21 @@ class ComplianceOfficer(Bookkeeper):
 
     """
 
+    state: ClassVar = {
+        **Bookkeeper.state,
+        "rejections": Counter[str],
+        "_sides_today": dict[str, OrderSide],
+        "_volumes": dict[str, list[float]],
+        "_symbols": tuple[str, ...],
+        "_noted": set[str],
+    }
+
     def __init__(self, mandate: Mandate, risk_name: str = "risk", name: str = "compliance") -> None:
         super().__init__(name, mandate)
         self.rejections: Counter[str] = Counter()
         self._risk_name = risk_name
         self._sides_today: dict[str, OrderSide] = {}
-        self._volumes: dict[str, deque[float]] = {}
+        self._volumes: dict[str, list[float]] = {}
         self._symbols: tuple[str, ...] = ()
         self._noted: set[str] = set()
         self.react(ValidatedDecisionEvent, self.on_validated)
@@ -43,7 +53,9 @@ class ComplianceOfficer(Bookkeeper):
         """Remember the day's volume, once."""
         if bar.symbol not in self._noted:
             self._noted.add(bar.symbol)
-            self._volumes.setdefault(bar.symbol, deque(maxlen=VOLUME_DAYS)).append(bar.volume or 0.0)
+            volumes = self._volumes.setdefault(bar.symbol, [])
+            volumes.append(bar.volume or 0.0)
+            del volumes[:-VOLUME_DAYS]
 
     async def _look_ahead(self) -> None:
         """Note the bars of today that still wait.

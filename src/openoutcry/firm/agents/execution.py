@@ -1,5 +1,7 @@
 """Execution: turns what Compliance approved into orders, and follows each along its legal transitions."""
 
+from typing import ClassVar
+
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.happenings import SessionOpened
 from openoutcry.trading import (
@@ -23,6 +25,8 @@ class OrderManager(Agent):
         orders_count: Orders sent.
 
     """
+
+    state: ClassVar = {**Agent.state, "states": dict[str, OrderState], "orders_count": int, "_day": str}
 
     def __init__(self, compliance_name: str = "compliance", name: str = "execution") -> None:
         super().__init__(name)

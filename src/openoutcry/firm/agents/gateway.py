@@ -1,6 +1,7 @@
 """The gateway to a broker in another process: passes orders on, and publishes the fills."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.brokerage import BrokerLine, Execution, Order
@@ -31,6 +32,8 @@ class BrokerGateway(Agent):
         on_step: Called at each step between the firm and the broker, with the order, if there is one.
 
     """
+
+    state: ClassVar = {**Agent.state, "_working": dict[str, OrderEvent], "_heard": int, "_day": str}
 
     def __init__(self, line: BrokerLine, name: str = "broker") -> None:
         super().__init__(name)

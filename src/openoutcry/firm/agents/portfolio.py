@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from typing import ClassVar
 
 from openoutcry.firm.agents.bookkeeper import Bookkeeper
 from openoutcry.firm.happenings import MarketClosed
@@ -36,6 +37,15 @@ class Portfolio(Bookkeeper):
         trades: Every fill.
 
     """
+
+    state: ClassVar = {
+        **Bookkeeper.state,
+        "days": list[date],
+        "equity": list[Units],
+        "gross": list[Units],
+        "holdings": dict[str, dict[str, int]],
+        "trades": list[Trade],
+    }
 
     def __init__(self, mandate: Mandate, name: str = "portfolio") -> None:
         super().__init__(name, mandate)

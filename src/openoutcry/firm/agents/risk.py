@@ -1,9 +1,12 @@
 """Risk: judges every decision, stops positions out, takes the firm out of the market in a drawdown."""
 
+from typing import ClassVar
+
 from openoutcry.firm.agents.bookkeeper import Bookkeeper
 from openoutcry.firm.happenings import SessionOpened
 from openoutcry.firm.limits import Planned, judge, stopped_out
 from openoutcry.firm.mandate import Mandate
+from openoutcry.firm.money import Units
 from openoutcry.trading import (
     AlertSeverity,
     DecisionEvent,
@@ -24,6 +27,19 @@ class RiskOfficer(Bookkeeper):
         rejected_count: Decisions that did not pass.
 
     """
+
+    state: ClassVar = {
+        **Bookkeeper.state,
+        "stops_count": int,
+        "halts_count": int,
+        "cut_count": int,
+        "rejected_count": int,
+        "_planned": Planned,
+        "_peak": Units,
+        "_today": int,
+        "_halted_until": int,
+        "_stopped_until": dict[str, int],
+    }
 
     def __init__(self, mandate: Mandate, name: str = "risk") -> None:
         super().__init__(name, mandate)

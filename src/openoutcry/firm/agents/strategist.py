@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from datetime import date
+from typing import ClassVar
 
 from openoutcry.errors import UnknownRound
 from openoutcry.firm.agents.base import Agent
@@ -37,6 +38,13 @@ class StrategyAgent(Agent):
         flooded_count: Ticks that its flood got into the bus.
 
     """
+
+    state: ClassVar = {
+        **Agent.state,
+        "_pasts": dict[str, Past],
+        "_session": SessionOpened | None,
+        "_today": dict[str, MarketDataEvent],
+    }
 
     def __init__(self, recipe: Recipe, fault: Fault | None = None) -> None:
         super().__init__(recipe.name)

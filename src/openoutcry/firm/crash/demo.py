@@ -141,6 +141,8 @@ def lives(run: Run, evidence: Evidence) -> list[tuple[str, str]]:
     """Return the figures of the run with kills."""
     orders = [death.orders for death in run.deaths]
     verified = evidence.verified
+    loaded = sum(word.loaded for word in run.returns)
+    remembered = sum(word.remembered for word in run.returns)
     damage = f"{len(verified.problems)} problems" if verified.problems else "intact"
     return [
         ("killed with SIGKILL", f"{len(run.deaths)} times"),
@@ -148,7 +150,7 @@ def lives(run: Run, evidence: Evidence) -> list[tuple[str, str]]:
         ("handed out again", f"{sum(word.recovered for word in run.returns):,} events that were not settled"),
         ("published again", f"{run.duplicates:,} times what the journal had: it took none of it twice"),
         ("ordered again", f"{evidence.repeats:,} times what the broker had: it took none of it twice"),
-        ("remembered", f"{sum(word.remembered for word in run.returns):,} events, once per agent and return"),
+        ("remembered", f"{loaded:,} events from saved states, {remembered:,} on top, by agent and return"),
         ("the journal", f"{verified.entries:,} events in {verified.batches:,} commits: {damage}"),
     ]
 

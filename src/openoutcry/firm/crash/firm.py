@@ -147,6 +147,7 @@ class RestartableFirm:
                 date=date,
                 equity=book.equity,
                 fills=book.fills_count,
+                loaded=sum(agent.loaded_count for agent in self.staff.everybody),
                 remembered=sum(agent.remembered_count for agent in self.staff.everybody),
                 recovered=self._recovered,
                 duplicates=self.bus.metrics.duplicates + journal["duplicates"],

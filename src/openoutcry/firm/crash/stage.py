@@ -51,8 +51,11 @@ def death_in_words(death: Death) -> str:
 
 def memory_in_words(word: Word) -> str:
     """Return what it took to come back, in words."""
-    handed_out = f"{word.recovered:,} events handed out again"
-    return f"back after {word.took_s:.2f} s: {word.remembered:,} memories, {handed_out}"
+    begins = f"{word.loaded:,} events in saved states" if word.loaded else "no saved state yet"
+    return (
+        f"back after {word.took_s:.2f} s: {begins}, {word.remembered:,} remembered on top, "
+        f"{word.recovered:,} handed out again"
+    )
 
 
 class PlainStage:

@@ -44,7 +44,8 @@ class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         date: The same as a date, ISO 8601.
         equity: The value of the firm.
         fills: Fills in its books.
-        remembered: Events from which agents rebuilt their state, once per agent.
+        loaded: Events that are in the saved states with which agents began, once per agent.
+        remembered: Events from which agents rebuilt the rest of their state, once per agent.
         recovered: Events that were not settled when the life before ended, and were delivered again.
         duplicates: Events of this life that the journal already had and did not take again.
         repeated: Orders of this life that the broker already had and did not take again.
@@ -58,6 +59,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     date: str = ""
     equity: Units = 0
     fills: int = 0
+    loaded: int = 0
     remembered: int = 0
     recovered: int = 0
     duplicates: int = 0

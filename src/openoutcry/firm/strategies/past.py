@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
@@ -11,19 +12,17 @@ DEPTH = 300
 """At least so many of the newest bars are kept."""
 
 
+@dataclass(slots=True, eq=False)
 class Past:
     """The bars of one symbol so far, in columns, newest last. `add` is called once per trading day."""
 
-    __slots__ = ("closes", "day", "highs", "lows", "returns", "volumes")
-
-    def __init__(self) -> None:
-        self.day = date.min
-        self.highs: list[float] = []
-        self.lows: list[float] = []
-        self.closes: list[float] = []
-        self.volumes: list[float] = []
-        self.returns: list[float] = []
-        """The logarithm of each close over the one before; 0 for the first."""
+    day: date = date.min
+    highs: list[float] = field(default_factory=list)
+    lows: list[float] = field(default_factory=list)
+    closes: list[float] = field(default_factory=list)
+    volumes: list[float] = field(default_factory=list)
+    returns: list[float] = field(default_factory=list)
+    """The logarithm of each close over the one before; 0 for the first."""
 
     def __len__(self) -> int:
         return len(self.closes)

@@ -4,7 +4,7 @@ from typing import Any
 
 from openoutcry.core.halts import is_release
 from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError
-from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, event_type_of
+from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, encode, event_type_of
 from openoutcry.runtime.delivery.causation import current, restoring
 from openoutcry.runtime.delivery.state import BusState
 
@@ -64,6 +64,8 @@ class Access:
             )
         if event_type == KILL_SWITCH and is_release(event) and not is_authorised:
             self._check_release(getattr(event, "source_agent", ""))
+        if self._bus.checks_all:
+            encode(event)
         return event_type
 
     def _check_release(self, source: object) -> None:

@@ -158,10 +158,9 @@ class Again:
 
         Raises `DecidedOtherwise` if it is the current call's.
         """
-        first = self._bus.durability.first_version(event.event_id)
-        if first is None:
-            first = self._in_memory.find(event.event_id)
-        fields = () if first is None else differences(first, event)
+        found = self._bus.durability.first_version(event.event_id)
+        first, had = (self._in_memory.find(event.event_id), None) if found is None else found
+        fields = () if first is None else differences(first, event, had)
         if answer is not None:
             answer.duplicate, answer.conflicting = True, bool(fields)
         who = current.get() if fields and level else None

@@ -75,6 +75,8 @@ class FastPath:
         self._plain: set[type] = set()
         self.durable: dict[type, tuple[Level, str]] = {}
         self.publish, self.admit, cells = _hot(bus, self.dispatcher, self._plain, self.durable, slow)
+        if bus.checks_all:
+            self.publish, self.admit = _checked(self.publish, self.admit, self._plain)
         self._batch_class, self._credit, self._high = cells["batch_class"], cells["credit"], cells["high"]
         self._place, self._tracker, self._commits = cells["place"], cells["tracker"], cells["commits"]
         self._now, self._before, self._remember = cells["now"], cells["before"], cells["remember"]
@@ -176,6 +178,8 @@ class FastPath:
         kind = kinds.pop() if len(kinds) == 1 else None
         if not is_plain and (kind is None or kind[1] != "normal"):
             return False
+        if self._bus.checks_all and is_plain and not _are_writable(events):
+            return False
         ids = [event.event_id for event in events]
         if not now.isdisjoint(ids) or not before.isdisjoint(ids):
             return False
@@ -241,6 +245,32 @@ class FastPath:
     def drained(self, mailbox: Mailbox | None) -> None:
         """A mailbox has moved under pressure."""
         self._slow.drained(mailbox)
+
+
+def _checked(
+    publish: Publish, admit: Callable[..., Commit | bool], plain: set[type]
+) -> tuple[Publish, Callable[..., Commit | bool]]:
+    """Return both for a bus that checks all events: those too that pass here without being written."""
+
+    async def checked_publish(event: Any, priority: bool = False, level: str | None = None) -> bool:
+        if event.__class__ in plain:
+            encode(event)
+        return await publish(event, priority, level)
+
+    def checked_admit(event: Any, vote: Vote | None = None) -> Commit | bool:
+        if event.__class__ in plain:
+            encode(event)
+        return admit(event, vote)
+
+    return checked_publish, checked_admit
+
+
+def _are_writable(events: list[Any]) -> bool:
+    try:
+        encode_many(events)
+    except OpenOutcryError:  # the slow path says what is wrong with which
+        return False
+    return True
 
 
 def _hot(  # noqa: C901, PLR0915 - two functions that share their variables

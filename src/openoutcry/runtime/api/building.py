@@ -33,7 +33,8 @@ def state_of(config: BusConfig, clock: Clock, ownership: Ownership, rounds: Roun
     pressure = config.backpressure
     important = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES) | pressure.shed_last
     seen = SeenIds(config.dedup_window, window_ns, pressure.shed_first, important)
-    return BusState(config.max_queue_size, pressure, clock, history, seen, ownership, rounds)
+    checks_all = config.check_events == "always"
+    return BusState(config.max_queue_size, pressure, clock, history, seen, ownership, rounds, checks_all)
 
 
 def rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership) -> Rounds:

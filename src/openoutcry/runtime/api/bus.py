@@ -3,17 +3,10 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from types import TracebackType
-from typing import Any, Self, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 from openoutcry.clocks import clock_of_loop
-from openoutcry.config import (
-    BackpressureConfig,
-    BusConfig,
-    HealthCheckConfig,
-    PersistenceConfig,
-    check_names,
-)
+from openoutcry.config import BackpressureConfig, BusConfig, HealthCheckConfig, PersistenceConfig, check_names
 from openoutcry.core.barrier import Verdict
 from openoutcry.core.halts import Halt
 from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
@@ -33,6 +26,7 @@ from openoutcry.runtime.api.inspection import Envelope, Inspection
 from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
+from openoutcry.runtime.api.until_signal import StopSignal, run_until_signal
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
@@ -56,10 +50,9 @@ class EventBus:
         await bus.join()
     ```
 
-    It may be made and subscribed to in any thread, one after the other. From `start` to `stop` it belongs
-    to one event loop: other threads call `publish_threadsafe` and `is_running`, and everything else raises
-    `WrongThread` there, `WrongLoop` on another loop, `LoopClosed` when the loop was closed without a stop,
-    and `ForkedBus` in a forked child. Operators' verbs are on `bus.admin`.
+    It may be made and subscribed to in any thread. From `start` to `stop` it belongs to one event loop: other
+    threads call `publish_threadsafe` and `is_running`, and everything else raises `WrongThread` there,
+    `WrongLoop`, `LoopClosed` or `ForkedBus`. Operators' verbs are on `bus.admin`.
 
     Args:
         max_queue_size: The most events that wait in one mailbox.
@@ -82,6 +75,8 @@ class EventBus:
         control_releaser: The name under which `openoutcry halts` releases at the control socket, or nobody.
         stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round
             is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
+        check_events: `always`: refuse what would not come back from a journal equal also where none takes
+            it: at `memory`, and without a journal. For tests and staging; it costs as much as writing.
         journal: A journal to use instead of a file. The bus does not close it.
 
     The journal is opened when it is first needed, by a publish, `recover_persisted_events` or `start` at the
@@ -110,6 +105,7 @@ class EventBus:
         kill_switch_releasers: Iterable[str] = (),
         control_releaser: str | None = None,
         stand_in_max_age: float | None = None,
+        check_events: Literal["journaled", "always"] = "journaled",
         journal: Journal | None = None,
     ) -> None:
         self.config = config = BusConfig(
@@ -124,6 +120,7 @@ class EventBus:
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
             control_releaser=control_releaser,
             stand_in_max_age=stand_in_max_age,
+            check_events=check_events,
             persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
         )
@@ -161,8 +158,8 @@ class EventBus:
 
         True: every matching subscription will handle it, or it ends in that subscription's dead letters. An
         `event_id` that was accepted before is True as well and delivers nothing new; with other content it is
-        a conflict, counted in `metrics`. False: there was no
-        room, or backpressure shed it; nobody gets it, and it is counted in `metrics.refused`.
+        a conflict, counted in `metrics`. False: there was no room, or
+        backpressure shed it; nobody gets it, and it is counted in `metrics.refused`.
 
         At HIGH a low-priority event may wait for a token of the rate limit; a high-priority one waits for
         room; both wait at most `cooldown_s`. A publish from inside a handler never waits. What is published
@@ -178,7 +175,7 @@ class EventBus:
                 An event that was accepted before is brought to that level, and delivered to nobody again.
 
         Raises:
-            InvalidEvent: It is not an event, or cannot be encoded.
+            InvalidEvent: It is not an event, cannot be encoded, or would not come back from a journal equal.
             NotAuthorised: Its source may not publish it.
             DecidedOtherwise: A handler has published another event when it handled the same event before.
             BusClosed: The bus is stopping or stopped.
@@ -253,19 +250,16 @@ class EventBus:
 
         Without a journal it returns at once. Raises what `publish` raises for a journal that fails.
         """
-        self._admission.check_thread("flush")
-        store = self._admission.store
-        if store is not None:
-            await store.flush()
+        await self._lifecycle.flush()
 
     # -- starting and stopping ----------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start handling events; returns once the bus is running. May be awaited or run as a task.
+        """Start handling events: first what was published before, kill switches and high priority ahead.
 
-        What was published before is delivered first, kill switches and high-priority events at the head. On
-        a running bus it does nothing; on one that is stopping it waits for the end of that. After `stop` the
-        bus can be started again, also on another loop.
+        It returns when the agents subscribed before have their memory back, or cannot get it (`ready` says
+        why); nobody else waits for that. On a running bus it does nothing; on one that is stopping it waits
+        for the end of that. After `stop` the bus can be started again, also on another loop.
 
         Raises:
             WrongThread, WrongLoop: The bus is running on another event loop, which is not closed.
@@ -305,18 +299,34 @@ class EventBus:
         Raises:
             OpenOutcryError: A handler called it: it would wait for the handler's own event.
             BusClosed: The bus is stopped, or stops, with events waiting.
+            RestoreFailed: The rest is settled; events wait for a subscription that lacks its memory.
 
         """
         await self._lifecycle.join()
+
+    async def run_until_signal(self, drain_timeout_s: float | None = None) -> StopSignal | None:
+        """Start the bus if it does not run, and stop it at SIGINT or SIGTERM, which are taken over meanwhile.
+
+        Returns the signal when the bus has drained, for at most `drain_timeout_s` (10 s; under `openoutcry
+        run` what that was told, or less), and stopped; None when somebody else has stopped it. A second
+        signal ends the process at once, with code 128 and its number. Windows has Ctrl-C alone. Cancelled,
+        the bus runs on.
+
+        Raises:
+            WrongThread: It was called in another thread than the main one, where no signal arrives.
+            OpenOutcryError: A handler called it: the drain would wait for the handler's own event.
+            BusClosed, JournalError: As `start` and `stop`.
+
+        """
+        self._admission.check_thread("run_until_signal")
+        return await run_until_signal(self, self._bus.wait_stopped, drain_timeout_s)
 
     async def __aenter__(self) -> Self:
         """Start the bus."""
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Stop the bus, draining it first. In a forked child an exception, such as an exit, passes."""
         if kind is None or not self._bus.ownership.is_forked:
             await self.stop()
@@ -411,10 +421,8 @@ class EventBus:
     def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
         """Expect an answer from this agent in every round that is opened from now on.
 
-        Args:
-            agent_name: What the agent's signals carry as `source_agent` (or `strategy_name`).
-            critical: Without its answer no outcome is valid, whatever the quorum says.
-
+        The name is what its signals carry as `source_agent` (or `strategy_name`). Without the answer of one
+        that is `critical` no outcome is valid, whatever the quorum says.
         """
         self._admission.check_thread("register_signal_agent")
         self._rounds.register(agent_name, critical)
@@ -603,12 +611,7 @@ class EventBus:
 
         The newest `history_size` are in memory, if they fit into `history_bytes`. With a journal it reads on
         there, also after a restart, in the newest 16,384 entries. It is a plain call that blocks the loop;
-        `read_event_history` reads all.
-
-        Args:
-            event_type: A type, a class, or a list of these; None for all.
-            limit: The most events to return.
-
+        `read_event_history` reads all. `event_type` is a type, a class or a list of these; None for all.
         """
         return self._inspection.history(event_type, limit)
 
@@ -640,8 +643,6 @@ class EventBus:
     def envelope(self, event: Any) -> Envelope:
         """Return what the bus knows of an event: its cause, chain and round, also for your own classes."""
         return self._inspection.envelope(event)
-
-    # -- health -------------------------------------------------------------------------------------
 
     async def check_health(self) -> HealthCheckResult:
         """Check the health of the bus now: the verdict, who is to blame, and what recovery has tried.

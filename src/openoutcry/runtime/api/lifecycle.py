@@ -339,6 +339,12 @@ class Lifecycle:
             if error is not None and lag_of(subscription, self._bus.durability.released):
                 raise RestoreFailed(f"what waits for it is not settled: {error}") from error
 
+    async def flush(self) -> None:
+        """Wait until everything accepted so far is on the disk; see `EventBus.flush`."""
+        self._admission.check_thread("flush")
+        if self.store is not None:
+            await self.store.flush()
+
     def _is_called_by_handler(self) -> bool:
         who = current.get()
         return who is not None and who.bus is self._bus and who.running

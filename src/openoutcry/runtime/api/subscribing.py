@@ -88,6 +88,7 @@ class Subscribing:
             self._dispatcher.drained(None)  # who publishes these types meets its level from now on
             known.wake_control()
             return known
+        self._check_state_is_own(options.memory)
         name = self._checked_name(name, handler, durable=options.durable)
         share = self._bus.pressure.config.high_per_normal
         now_ns = self._bus.clock.now_ns()
@@ -136,6 +137,19 @@ class Subscribing:
                 f"after a restart; journal it, as in PersistenceConfig(levels={{{types[0]!r}: 'process'}}), "
                 "or leave the memory out"
             )
+
+    def _check_state_is_own(self, memory: Memory | None) -> None:
+        """Raise if another subscription saves the same state: each would fold on top of what both did."""
+        if memory is None or memory.save is None:
+            return
+        for other in self._bus.router:
+            theirs = other.options.memory
+            if theirs is not None and (theirs.save == memory.save or theirs.load == memory.load):
+                raise SubscriptionError(
+                    f"the memory of {other.name} saves the same state: an agent whose state is changed by "
+                    "several subscriptions cannot be saved with the cursor of one; give it one handler for "
+                    "all its types"
+                )
 
     def _earlier_run_of(self, handler: Handler) -> Subscription | None:
         """Return the subscription of what an earlier run of the same notebook cell has made of a function."""

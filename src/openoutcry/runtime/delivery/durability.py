@@ -1,9 +1,10 @@
 """What durability does for delivery: one protocol, and the null object of a bus without an open journal."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from openoutcry.core.lanes import Batch
+from openoutcry.events import FirstVersion
 from openoutcry.ports import Marks
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.outbox import Output
@@ -36,7 +37,7 @@ class Durability(Protocol):
         """Return True if the journal has an event."""
         ...
 
-    def first_version(self, event_id: str) -> Any:
+    def first_version(self, event_id: str) -> FirstVersion | None:
         """Return the event that has this id, waiting for its commit or in the journal; None if none has."""
         ...
 

@@ -3,8 +3,9 @@
 import asyncio
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
+from weakref import WeakMethod
 
 from openoutcry.config import check_number
 from openoutcry.errors import RestoreFailed, SubscriptionError
@@ -63,6 +64,32 @@ class Memory:
             raise SubscriptionError(
                 f"on_missing is {self.on_missing!r}; it must be 'raise' or 'warn'",
             )
+
+    def held_weakly(self, owner: object) -> "Memory":
+        """Return the same memory, which does not keep `owner` alive where these are its methods."""
+        functions: dict[str, Any] = {
+            name: _WeakFunction(function)
+            for name in ("fold", "save", "load")
+            if getattr(function := getattr(self, name), "__self__", None) is owner
+        }
+        return replace(self, **functions)
+
+
+class _WeakFunction:
+    """A method that does not keep its object alive, and does nothing once that is gone."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = WeakMethod(method)
+
+    def __call__(self, *arguments: Any) -> Any:
+        method = self._method()
+        return None if method is None else method(*arguments)
+
+    def __eq__(self, other: object) -> bool:
+        return self._method() == (other._method() if isinstance(other, _WeakFunction) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._method)
 
 
 def _check_function(name: str, function: object) -> None:

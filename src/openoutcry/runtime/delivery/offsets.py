@@ -2,6 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from sys import maxsize
 from typing import Any, Protocol
 
 from openoutcry.core.lanes import Lane
@@ -192,22 +194,6 @@ class LaneOffsets:
             self._known = found
         return found
 
-    def pass_over(self, released: int) -> tuple[int, Stretches]:
-        """Count everything as settled that has passed and is not open: it is of a type that was not taken.
-
-        Return what is settled then.
-        """
-        upto = self.read_upto if self.behind else released
-        floor, apart = upto, merged(self.skip)
-        for _, place in self._mailbox.open_positions(self.lane, LAST):
-            if place:
-                floor, apart = without(floor, apart, place)
-        for place in self._open_placed():
-            floor, apart = without(floor, apart, place)
-        apart = [(max(low, floor + 1), high) for low, high in apart if high > floor]
-        self.skip = merged([*self.skip, *apart])
-        return floor, tuple(apart)
-
     def note_saved(self, state: tuple[int, Stretches]) -> None:
         """Note that a state was saved."""
         self.saved = state
@@ -223,6 +209,21 @@ class LaneOffsets:
         """Whether everything that was settled has a place in the journal, as far as it will have one."""
         last = max(self.lane.settled_last, self.posted)
         return all(place or number > last for number, place in self._mailbox.open_positions(self.lane, last))
+
+    def pass_over(self, released: int) -> tuple[int, Stretches]:
+        """Leave out what was released and is not open, whatever the lane is to be handed from now on.
+
+        Return it, and with it what is in a call, as a floor and the stretches above it: what was handed over
+        by now, or never will be.
+        """
+        upto = self.read_upto if self.behind else released
+        places = {place for _, place in self._mailbox.open_positions(self.lane, maxsize) if place}
+        self.skip = merged([*self.skip, *_beside(places, upto)[1]])
+        floor, apart = _beside(places.difference(self._mailbox.begun_positions(self.lane)), upto)
+        apart = merged([*apart, *self.skip])
+        for place in self._open_placed():
+            floor, apart = without(floor, apart, place)
+        return floor, tuple((max(low, floor + 1), high) for low, high in apart if high > floor)
 
     def _beside_the_lane(self, floor: int, apart: list[tuple[int, int]]) -> tuple[int, list[tuple[int, int]]]:
         """Return what is settled: also what the lane was not handed, but not what was placed and is open."""
@@ -382,6 +383,12 @@ def _size(state: tuple[int, Stretches]) -> int:
     """Return how many positions are settled."""
     floor, apart = state
     return floor + sum(high - low + 1 for low, high in apart)
+
+
+def _beside(places: Iterable[int], upto: int) -> tuple[int, list[tuple[int, int]]]:
+    """Return what is not among some positions, up to a last one, as a floor and the stretches above it."""
+    edges = [*sorted(place for place in places if place <= upto), upto + 1]
+    return edges[0] - 1, [(low + 1, high - 1) for low, high in pairwise(edges) if high - low > 1]
 
 
 def without(floor: int, apart: list[tuple[int, int]], place: int) -> tuple[int, list[tuple[int, int]]]:

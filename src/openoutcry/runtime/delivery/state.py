@@ -58,6 +58,7 @@ class BusState:
     Attributes:
         ownership: Which loop the bus belongs to, and whether a call may be made where it is made.
         phase: `new`, `running`, `stopping` or `stopped`.
+        checks_all: Whether what no journal takes is checked as what one does: it must come back equal.
         running: Whether handlers are called: while it is running or stopping.
         holds: The holds that all subscriptions have together.
         busy: Workers that are not at rest. 0 means that everything delivered is settled.
@@ -83,9 +84,11 @@ class BusState:
         seen: SeenIds,
         ownership: Ownership,
         rounds: RoundObserver,
+        checks_all: bool,
     ) -> None:
         self.ownership = ownership
         self._rounds = rounds
+        self.checks_all = checks_all
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.router = Router()
@@ -113,10 +116,12 @@ class BusState:
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
+        self.on_raised: list[Callable[[str, Any, BaseException], None]] = []
         self.in_outboxes = 0
         self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
         self._callbacks: set[asyncio.Task[Any]] = set()
         self._joiners: list[asyncio.Future[None]] = []
+        self._stop_waiters: list[asyncio.Future[None]] = []
         self.rates: Rates | None = None
 
     def set_durability(self, durability: Durability | None) -> None:
@@ -179,6 +184,11 @@ class BusState:
         """Return what is mixed into ids derived from an event: something if it was redriven anew."""
         return self.dead_letters.redrives.salt(subscription, lane, number)
 
+    def raised(self, who: str, event: Any, error: BaseException) -> None:
+        """Tell the observers what a user's function has raised, before anything becomes of it."""
+        for observer in self.on_raised:
+            observer(who, event, error)
+
     def failing(self, subscription: Subscription) -> None:
         """Tell the observers that most events of a subscription fail, or that it handles them again."""
         for callback in self.on_failing:
@@ -232,6 +242,7 @@ class BusState:
             self._callback_raised(callback, error)
 
     def _callback_raised(self, callback: Callable[..., Any], error: BaseException) -> None:
+        self.raised(f"the callback {callback!r}", None, error)
         self._callback_errors.tell(logging.ERROR, error, f"the callback {callback!r}", "raised")
 
     # -- settled ------------------------------------------------------------------------------------
@@ -264,6 +275,16 @@ class BusState:
         error = BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
         for joiner in joiners:
             resolve(joiner, error=error)
+        waiters, self._stop_waiters = self._stop_waiters, []
+        for waiter in waiters:
+            resolve(waiter)
+
+    def wait_stopped(self) -> "asyncio.Future[None]":
+        """Return a future that is done at the end of the next stop."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stop_waiters = [waiter for waiter in self._stop_waiters if not waiter.done()]
+        self._stop_waiters.append(future)
+        return future
 
     # -- what waits ---------------------------------------------------------------------------------
 

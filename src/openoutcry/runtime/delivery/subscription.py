@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from operator import attrgetter
 from typing import Any, Final, Protocol
@@ -292,6 +292,8 @@ class Subscription:
     def live_with(self, owner: object, on_gone: Callable[["Subscription"], None]) -> None:
         """Hold `owner` weakly, and the handler if it is its method; call `on_gone` when it is gone."""
         self.owner = ref(owner, lambda _: on_gone(self))
+        if self.options.memory is not None:
+            self.options = replace(self.options, memory=self.options.memory.held_weakly(owner))
         if getattr(self.handler, "__self__", None) is owner:
             weak = WeakMethod(self.handler)
             self.subscribed = None
@@ -309,8 +311,9 @@ class Subscription:
         return self.owner is not None and self.owner() is None
 
     def end(self) -> None:
-        """End. The record of an ended subscription must not keep an agent alive: the handler is let go."""
+        """End. The record of an ended subscription must not keep an agent alive: its functions are let go."""
         self.holds.set(Hold.ENDED)
+        self.options = replace(self.options, memory=None)
         self.handler = _nothing
         self.subscribed = None
         self.owner = None

@@ -413,6 +413,7 @@ class Worker:
     def _after_error(self, batch: Batch, error: BaseException) -> bool:
         """Retry or bury what failed. False when the worker must not go on."""
         guard, mailbox = self.guard, self.mailbox
+        self._bus.raised(self.subscription.name, batch.current, error)
         if guard.abandoned:
             log.warning("an abandoned call of %s ended: %r", self.subscription.name, error)
             return False

@@ -31,6 +31,16 @@ PAGES_AT_ONCE = 4
 LOW_WATER = 128
 
 
+Kind = tuple[type, str]
+"""A class of events, and a type: a subscription takes all of a kind, or none."""
+
+
+def kind_of(event: Any) -> Kind:
+    """Return the kind of an event."""
+    value = event.event_type
+    return type(event), str(getattr(value, "value", value))
+
+
 class Page:
     """Part of the journal: entries, and the events that they are.
 
@@ -42,7 +52,7 @@ class Page:
 
     """
 
-    __slots__ = ("classes", "entries", "events")
+    __slots__ = ("_by_kind", "classes", "entries", "events")
 
     def __init__(self, entries: list[Stored]) -> None:
         self.entries = entries
@@ -50,6 +60,14 @@ class Page:
         classes = {type(event): event for event in self.events}
         is_plain = all(map(_is_fixed, classes)) and {entry.lane for entry in entries} <= {"normal"}
         self.classes = tuple(classes.values()) if is_plain else ()
+        self._by_kind: dict[Kind, list[int]] = {}
+
+    def by_kind(self) -> dict[Kind, list[int]]:
+        """Return which of the events are of each kind, by their index."""
+        if not self._by_kind:
+            for index, event in enumerate(self.events):
+                self._by_kind.setdefault(kind_of(event), []).append(index)
+        return self._by_kind
 
     def part(self, after: int, upto: int) -> tuple[list[Any], Sequence[int]]:
         """Return the events between two positions, and where they stand."""
@@ -74,10 +92,11 @@ _position = attrgetter("position")
 
 
 class Pages:
-    """The journal's events in pages of `PAGE` positions, the latest used kept."""
+    """The journal's events in pages of `PAGE` positions, the latest used kept; `at_once` so many are read."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, at_once: int = READ_AT_ONCE) -> None:
         self._journal = journal
+        self._at_once = at_once
         self._read_after = 0
         self._entries: list[Stored] = []
         self._kept: OrderedDict[int, Page] = OrderedDict()
@@ -100,7 +119,7 @@ class Pages:
     def _read(self, after: int, upto: int) -> Page:
         known = self._entries
         if not known or not self._read_after <= after <= upto <= known[-1].position:
-            known = self._entries = self._journal.read(after, READ_AT_ONCE)
+            known = self._entries = self._journal.read(after, self._at_once)
             self._read_after = after
         low, high = bisect_right(known, after, key=_position), bisect_right(known, upto, key=_position)
         return Page(known[low:high])

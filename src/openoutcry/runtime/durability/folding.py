@@ -2,26 +2,33 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import isawaitable
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from openoutcry.core.recall import Recall
 from openoutcry.core.wording import counted
 from openoutcry.errors import JournalError, RestoreFailed
-from openoutcry.events import Undecodable, event_type_of, fixed_event_type
+from openoutcry.events import Undecodable, event_type_of
 from openoutcry.ports import Journal, Stored
 from openoutcry.runtime.delivery.causation import Restoring, restoring
 from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, takes
-from openoutcry.runtime.durability.catch_up import Pages
+from openoutcry.runtime.durability.catch_up import Kind, Page, Pages, kind_of
 
 log = logging.getLogger("openoutcry")
 
+SLICE_NS = 250_000
+"""So long is folded at a time, in nanoseconds, before the loop is given back."""
 SHOWN_MOST = 5
 """So many of the gaps in a memory are described."""
+
+_position = attrgetter("position")
 
 
 @contextmanager
@@ -60,7 +67,7 @@ class Folding:
         self._memory = memory
         self._recall = recall
         self._bar = Restoring(subscription.name, "restored")
-        self._fixed: dict[type, bool] = {}
+        self._taken: dict[Kind, bool] = {}
         self._missing: list[str] = []
         self._missing_count = 0
 
@@ -74,14 +81,36 @@ class Folding:
         """Whether there is no more to fold."""
         return self.error is not None or self.at >= self.last or self.subscription.ended
 
-    def take(self, entry: Stored, event: Any) -> None:
-        """Fold an event, if it was handled and is not in the state yet."""
-        position = entry.position
-        if position <= self.at or self.error is not None or not self._recall.wants(entry.lane, position):
-            return
+    def take(self, page: Page, covered: int, is_late: Callable[[], bool]) -> Iterator[None]:
+        """Fold what was handled of a page and is not in the state. Yields whenever it is late."""
+        entries, wants, chosen = page.entries, self._recall.wants, self._chosen(page)
+        for index in chosen[bisect_right(chosen, self.at, key=lambda i: entries[i].position) :]:
+            entry = entries[index]
+            if entry.position > covered or self.is_over:
+                break
+            if wants(entry.lane, entry.position):
+                self._take(entry, page.events[index])
+            self.at = entry.position
+            if is_late():
+                yield
+        self.at = max(self.at, covered)
+
+    def _chosen(self, page: Page) -> Sequence[int]:
+        """Return which entries of a page it may take, by their index: of five hundred agents few take all."""
+        by_kind = page.by_kind()
+        taken = [i for kind, i in by_kind.items() if self._may_take(kind, page.events[i[0]])]
+        if len(taken) == len(by_kind):
+            return range(len(page.entries))
+        return taken[0] if len(taken) == 1 else sorted(chain.from_iterable(taken))
+
+    def _may_take(self, kind: Kind, event: Any) -> bool:
+        """Return True if it may take events of a kind, of which this is one."""
+        return kind[0] is Undecodable or self._recall.has_eras or self._takes_now(kind, event)
+
+    def _take(self, entry: Stored, event: Any) -> None:
         if isinstance(event, Undecodable):
             if self._takes_type(entry):
-                self._miss(f"position {position} cannot be read: {event.error}")
+                self._miss(f"position {entry.position} cannot be read: {event.error}")
         elif self._takes(entry, event):
             self._fold(entry, event)
 
@@ -90,12 +119,13 @@ class Folding:
         then = self._recall.types_at(entry.lane, entry.position)
         if then is not None and "*" not in then:
             return str(event_type_of(event)) in then
-        cls = type(event)
-        found = self._fixed.get(cls)
+        return self._takes_now(kind_of(event), event)
+
+    def _takes_now(self, kind: Kind, event: Any) -> bool:
+        """Return True if the subscription took the event when its memory was adopted."""
+        found = self._taken.get(kind)
         if found is None:
-            found = takes(self._selectors, event)
-            if fixed_event_type(cls) is not None:  # type: ignore[arg-type]
-                self._fixed[cls] = found
+            found = self._taken[kind] = takes(self._selectors, event)
         return found
 
     def _takes_type(self, entry: Stored) -> bool:
@@ -111,10 +141,12 @@ class Folding:
         token = restoring.set(self._bar)
         try:
             result = fold(event)
-            if isawaitable(result):
+            if result is not None and isawaitable(result):
                 getattr(result, "close", bool)()
                 raise TypeError("fold returned something to await; it must be a plain function")  # noqa: TRY301
-        except Exception as error:  # noqa: BLE001 - the agent's own function
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it lets out is its failure
             failed = RestoreFailed(
                 f"{self.subscription.name} did not get its memory back: fold raised {error!r} at position "
                 f"{entry.position} ({entry.head().event_type}); mend it, and start again"
@@ -175,12 +207,13 @@ class Pass:
         self._pages = pages
         self._journal = journal
         self._bus = bus
-        self._began_ns = 0
+        self._now_ns = bus.clock.now_ns
+        self._late_ns = 0
 
     async def run(self) -> AsyncIterator[Folding]:
         """Fold, and yield each subscription's as it is over."""
         at = self._begin()
-        self._began_ns = self._bus.clock.now_ns()
+        self._begin_turn()
         while True:
             for folding in [folding for folding in self._left if folding.is_over]:
                 self._left.remove(folding)
@@ -196,35 +229,44 @@ class Pass:
     def _begin(self) -> int:
         """Return where to begin, having told those who need more what was retired of it."""
         at, first = min(folding.at for folding in self._left), self._journal.first
-        self._lack(at + 1, first - 1, "were retired from the journal")
+        if at < first - 1:
+            self._lack(at + 1, first - 1, "were retired from the journal")
         return max(at, first - 1)
 
     async def _fold_page(self, at: int) -> int:
         """Fold what follows a position; return up to which."""
         page, covered = self._pages.after(at, max(folding.last for folding in self._left))
-        expected = at + 1
-        for entry, event in zip(page.entries, page.events, strict=True):
-            position = entry.position
-            if not at < position <= covered:
-                continue
-            self._lack(expected, position - 1, "were lost from the journal")
-            expected = position + 1
-            for folding in self._left:
-                folding.take(entry, event)
-            if self._bus.clock.now_ns() - self._began_ns > self._bus.slice_ns():
-                await self._give_way(position)
-        self._lack(expected, covered, "were lost from the journal")
-        await self._give_way(covered)
+        for first, last in _gaps(page, at, covered):
+            self._lack(first, last, "were lost from the journal")
+        for folding in self._left:
+            for _ in folding.take(page, covered, self._is_late):
+                await self._give_way()
+        await self._give_way()
         return covered
 
-    async def _give_way(self, at: int) -> None:
-        """Give the loop back. Should the bus stop meanwhile, folding goes on from here."""
-        for folding in self._left:
-            folding.at = max(folding.at, at)
-        await asyncio.sleep(0)
-        self._began_ns = self._bus.clock.now_ns()
-
     def _lack(self, first: int, last: int, what: str) -> None:
-        if first <= last:
-            for folding in self._left:
-                folding.lack(first, last, what)
+        for folding in self._left:
+            folding.lack(first, last, what)
+
+    def _is_late(self) -> bool:
+        return self._now_ns() > self._late_ns
+
+    def _begin_turn(self) -> None:
+        self._late_ns = self._now_ns() + SLICE_NS
+
+    async def _give_way(self) -> None:
+        """Give the loop back."""
+        await asyncio.sleep(0)
+        self._begin_turn()
+
+
+def _gaps(page: Page, after: int, covered: int) -> Iterator[tuple[int, int]]:
+    """Yield the stretches behind a position, up to what is covered, of which a page has nothing."""
+    expected = after + 1
+    for entry in page.entries:
+        position = entry.position
+        if expected < position <= covered:
+            yield expected, position - 1
+        expected = max(expected, position + 1)
+    if expected <= covered:
+        yield expected, covered

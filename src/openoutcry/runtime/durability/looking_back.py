@@ -1,7 +1,7 @@
 """Looking back into the journal: what is not settled is counted, and history reads on there."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from openoutcry.events import Undecodable, decode_many
@@ -10,6 +10,8 @@ from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
 
 READ_MOST = 1_024
+WAITING_MOST = 100_000
+"""So far what waits for an absent subscription is counted."""
 
 
 async def count_unsettled(journal: Journal, subscriptions: Iterable[Subscription], upto: int) -> int:
@@ -93,21 +95,32 @@ def _older(
         yield found, head - last
 
 
-async def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: int = 100_000) -> int:
-    """Return how many events wait behind the cursors of one subscription, at most `most`."""
+async def count_waiting(journal: Journal, lanes: Iterable[CursorState], most: int = WAITING_MOST) -> int:
+    """Return how many events wait behind the cursors of one subscription, `most` or a page more at most."""
+    return sum([len(page) async for page in waiting(journal, lanes, most)])
+
+
+async def waiting(
+    journal: Journal, lanes: Iterable[CursorState], most: int = WAITING_MOST
+) -> AsyncIterator[list[Stored]]:
+    """Yield what waits behind the cursors of one subscription by the page, until it is `most` or more."""
     states = {state.lane: state for state in lanes}
     if not states:
-        return 0
+        return
     count = 0
     for entries in _behind(journal, min(state.floor for state in states.values())):
-        for entry in entries:
-            state = states.get(entry.lane)
-            if state is None or entry.position <= state.floor:
-                continue
-            if any(low <= entry.position <= high for low, high in state.settled):
-                continue
-            count += "*" in state.takes or entry.head().event_type in state.takes
+        page = [entry for entry in entries if _waits(entry, states.get(entry.lane))]
+        yield page
+        count += len(page)
         if count >= most:
             break
         await asyncio.sleep(0)
-    return count
+
+
+def _waits(entry: Stored, state: CursorState | None) -> bool:
+    """Return True if an entry waits behind the cursor of its lane."""
+    if state is None or entry.position <= state.floor:
+        return False
+    if any(low <= entry.position <= high for low, high in state.settled):
+        return False
+    return "*" in state.takes or entry.head().event_type in state.takes

@@ -32,7 +32,7 @@ VACUUM_PAGES = 64
 LOOK_AFTER_NS = 100_000_000
 """How often the files of a journal that is written to are looked after."""
 BUSY_LOOKS = 8
-"""After this many looks at a journal that is being written to, it is tidied up nevertheless."""
+"""After so many looks at a journal that is written to, or folded from, it is tidied up nevertheless."""
 
 
 class Maintenance:
@@ -116,7 +116,8 @@ class Maintenance:
         self._commits.look_after()  # with the next commit there is something to tidy up again
         if not self._is_running or self._commits.dead is not None:
             return
-        if not self._commits.is_idle and self._busy_looks < BUSY_LOOKS:
+        is_busy = not self._commits.is_idle or self._memories.are_restoring
+        if is_busy and self._busy_looks < BUSY_LOOKS:
             self._busy_looks += 1
             self._arm(QUIET_S)
             return

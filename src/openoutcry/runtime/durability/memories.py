@@ -24,7 +24,7 @@ from contextvars import Context
 import msgspec
 
 from openoutcry.core.holds import Hold
-from openoutcry.core.recall import Recall, stretches_of
+from openoutcry.core.recall import Recall, both, stretches_of
 from openoutcry.errors import BusClosed, JournalCorrupt, JournalError, RestoreFailed
 from openoutcry.ports import CursorState, Era, Holder, Journal, Places, Snapshot
 from openoutcry.runtime.delivery.memory import Memory
@@ -39,6 +39,8 @@ from openoutcry.runtime.durability.states import read_state, written_state
 
 log = logging.getLogger("openoutcry")
 
+READ_AT_ONCE = 512
+"""How many entries are read at a time to be folded: others wait for that."""
 MOVE_AFTER = 65_536
 """Once this many events were released, the snapshot of an idle subscription is written anew, further on."""
 
@@ -99,7 +101,10 @@ class SavedMemory:
             with without_effects(self._subscription.name, "saved"):
                 form, state = written_state(self.memory.save())
             self._write(form, state)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.memories.raised(self._subscription, error)
             if not self.save_error:
                 log.exception("the state of %s could not be saved", self._subscription.name)
             self.save_error = repr(error)
@@ -155,7 +160,7 @@ class Memories:
         self._commits = commits
         self._saving = saving
         self._on_restored = on_restored
-        self._pages = Pages(journal)
+        self._pages = Pages(journal, READ_AT_ONCE)
         self._needed = {holder.subscription for holder in journal.held_by() if holder.why == "memory"}
         self._pending: list[SavedMemory] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -179,6 +184,9 @@ class Memories:
             return
         if base is None:
             base = self._beginning(subscription, offsets, now)
+        # What was not settled when the process died is handled again, if it is of the types of now.
+        eras = tuple(Era(era.takes, both(era.upto, now)) for era in base.eras)
+        base = msgspec.structs.replace(base, eras=eras)
         for before in takes:
             era = Era(before, now)
             if era not in base.eras:
@@ -320,9 +328,15 @@ class Memories:
 
     def _fail(self, subscription: Subscription, error: RestoreFailed) -> None:
         log.critical("%s", error)
+        if error.__cause__ is not None:
+            self.raised(subscription, error.__cause__)
         if subscription.offsets is not None:
             subscription.offsets.memory = None  # it stays in the journal as it is
         subscription.restored(error)
+
+    def raised(self, subscription: Subscription, error: BaseException) -> None:
+        """Tell the observers what a function of a memory has raised."""
+        self._bus.raised(f"the memory of {subscription.name}", None, error)
 
     def _wait_for(self, saved: SavedMemory) -> None:
         subscription = saved.folding.subscription if saved.folding is not None else None
@@ -380,7 +394,9 @@ class Memories:
             try:
                 with without_effects(name, "restored"):
                     load(read_state(base.form, base.state))
-            except Exception as error:  # noqa: BLE001 - the agent's own function
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it lets out is its failure
                 failed = RestoreFailed(f"{name} did not get its memory back: its load raised {error!r}")
                 failed.__cause__ = error
                 self._fail(folding.subscription, failed)
@@ -421,6 +437,11 @@ class Memories:
         subscription.restored()
         self._on_restored()
         subscription.wake()
+
+    @property
+    def are_restoring(self) -> bool:
+        """Whether memories are being given back."""
+        return bool(self._tasks)
 
     async def wait_restored(self) -> None:
         """Wait until the memories that are being given back are, or cannot be."""

@@ -13,10 +13,11 @@ from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
     Event,
     EventType,
-    decode_many,
+    FirstVersion,
     differences,
     encode,
     event_type_of,
+    first_of,
     install_deriver,
 )
 from openoutcry.journals import EventPersistence
@@ -197,25 +198,25 @@ class Store:
         """Return True if the journal has an event."""
         return self._find(event_id) is not None
 
-    def first_version(self, event_id: str) -> Any:
+    def first_version(self, event_id: str) -> FirstVersion | None:
         """Return the event that has this id, waiting for its commit or in the journal; None if none has.
 
-        One whose class cannot be read any more is returned as `Undecodable`.
+        One whose class cannot be read any more is an `Undecodable`.
         """
         pending = self.commits.pending(event_id)
         if pending is not None:
             commit, index = pending
-            return commit.events[index]
+            return FirstVersion(commit.events[index])
         position = self._find(event_id)
         return None if position is None else self._at(position)
 
-    def _at(self, position: int) -> Any:
+    def _at(self, position: int) -> FirstVersion | None:
         """Return the event at a position; None if it cannot be read."""
         try:
             found = self.journal.read(position - 1, 1)
         except JournalError:
             return None
-        return decode_many([found[0].payload])[0] if found and found[0].position == position else None
+        return first_of(found[0].payload) if found and found[0].position == position else None
 
     def holds_at(self, event_id: str, level: Level) -> bool:
         """Return True if the journal has an event, and it has reached this level there."""
@@ -320,7 +321,7 @@ class Store:
     def conflict(self, event: Any, position: int) -> None:
         """Note that an event has the id of one in the journal, if it differs. The first one stands."""
         first = self._at(position)
-        fields = ("*",) if first is None else differences(first, event)
+        fields = ("*",) if first is None else differences(first.event, event, first.had)
         if fields:
             self._bus.conflicts.note(event, fields, self._bus.clock.now_ns())
 

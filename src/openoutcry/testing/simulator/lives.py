@@ -234,7 +234,7 @@ class Life:
         calls = Calls(self._chance.stream("calls"), self.loop.clock)
         calls.go_wrong(self._faults)
         calls.note, calls.crash = self.note, self.crash
-        bus = SimBus(**self._options)
+        bus = SimBus(**{"check_events": "always", **self._options})
         watch = Watch(bus, self.loop, self._truth)
 
         def begins(name: str, event: Any) -> None:

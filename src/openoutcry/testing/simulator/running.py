@@ -76,7 +76,7 @@ def simulate(
         seeds: The seeds to run.
         faults: What goes wrong; by default a bit of everything.
         options: Arguments of `EventBus`. With `persistence_config` it has a journal, which the simulator
-            makes. None: each seed chooses.
+            makes. None: each seed chooses. `check_events` is `always` unless given.
         life_s: Publishers that have not ended after so many virtual seconds are cancelled.
         check_every: Ledger and bounds are checked after so many steps, all else after every step.
         shuffles: Whether tasks that are ready in the same turn of the loop run in a seeded order.

@@ -1,0 +1,132 @@
+"""Which ids stand in older entries, kept in the file: so that nobody waits for all of them after an opening.
+
+Ids that count are told by their stems (`stems`). For the others, those that handlers derive and users' own,
+a block says of a stretch of positions which of them stand there: for each a record of eight bytes, the CRC-32
+of the id and the place within the stretch, in order. Like the index in memory a block only says where to
+look, and the entry itself decides; but an id that is in no block is not in those entries. Blocks are made in
+idle moments. What is wrong with one costs time and nothing else: the entries are then read, as without it.
+"""
+
+import sys
+import zlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Final
+
+from openoutcry.errors import JournalCorrupt
+from openoutcry.journals.engines import Connection
+from openoutcry.journals.ids import counts
+from openoutcry.journals.log import Log
+from openoutcry.journals.rows import Chain, event_ids
+from openoutcry.journals.sealing import is_sealed, sealed
+
+POSITIONS: Final = 16_384
+"""So many positions a block is over, at least."""
+_PLACE_BITS: Final = 32
+_PLACE_MASK: Final = (1 << _PLACE_BITS) - 1
+_ALL: Final = "SELECT first, last, records, checksum FROM id_blocks ORDER BY first"
+_SAVE: Final = "INSERT OR REPLACE INTO id_blocks VALUES(?, ?, ?, ?)"
+_DROP: Final = "DELETE FROM id_blocks WHERE first >= ? OR last >= ?"
+
+
+class IdBlocks:
+    """The blocks of a journal file, read when they are first needed."""
+
+    __slots__ = ("_blocks", "_chain", "_db", "_first", "_is_given_up", "_next", "_records", "_upto")
+
+    def __init__(self, db: Connection, chain: Chain) -> None:
+        self._db = db
+        self._chain = chain
+        self._blocks: list[tuple[int, array[int]]] = []
+        self._upto: int | None = None
+        self._first = self._next = 0
+        self._records: list[int] = []
+        self._is_given_up = False
+
+    def upto(self, floor: int) -> int:
+        """Return up to which position the blocks say everything, from the first above `floor` on."""
+        if self._upto is None:
+            self._upto = floor
+            try:
+                self._load()
+            except self._db.error:  # damage: what was read is good
+                self._is_given_up = True
+        return self._upto
+
+    def _load(self) -> None:
+        for first, last, data, checksum in self._db.rows(_ALL):
+            assert self._upto is not None, "it begins at the floor"
+            is_whole = isinstance(data, bytes) and is_sealed((first, last, data), checksum, self._chain)
+            if not is_whole or len(data) % 8 or first > self._upto + 1:
+                return
+            records = array("Q", data)
+            if sys.byteorder == "big":
+                records.byteswap()
+            self._blocks.append((first, records))
+            self._upto = max(self._upto, last)
+
+    def places(self, event_id: str) -> Iterator[int]:
+        """Yield the positions where an id may stand."""
+        code = _code(event_id)
+        low = code << _PLACE_BITS
+        for first, records in self._blocks:
+            at = bisect_left(records, low)
+            while at < len(records) and records[at] >> _PLACE_BITS == code:
+                yield first + (records[at] & _PLACE_MASK)
+                at += 1
+
+    def forget(self) -> None:
+        """Free the memory: every id has been looked up by now."""
+        self._blocks.clear()
+
+    def give_up(self) -> None:
+        """Make no more blocks until the file is opened again."""
+        self._is_given_up = True
+
+    def grow(self, log: Log, floor: int, head: int, count: int) -> tuple[bool, int]:
+        """Look at about `count` entries for the next block; return whether there is more, and bytes written.
+
+        For when every id has been looked up. Raises what the database does.
+        """
+        if self._is_given_up:
+            return False, 0
+        if not self._first:
+            self._first = self._next = max(self.upto(floor), floor) + 1
+            self.forget()
+        if head - self._first + 1 < POSITIONS:
+            return False, 0
+        try:
+            self._read(log, count)
+        except JournalCorrupt:
+            self._is_given_up = True
+            return False, 0
+        written = self._write() if self._next - self._first >= POSITIONS else 0
+        return True, written
+
+    def _read(self, log: Log, count: int) -> None:
+        first, add = self._first, self._records.append
+        with closing(log.forwards(self._next)) as rows:
+            for row in rows:
+                for place, event_id in enumerate(event_ids(row), row.first - first):
+                    if not counts(event_id):
+                        add(_code(event_id) << _PLACE_BITS | place)
+                self._next = row.last + 1
+                count -= row.size
+                if count <= 0 or self._next - first >= POSITIONS:
+                    return
+
+    def _write(self) -> int:
+        records = array("Q", sorted(self._records))
+        if sys.byteorder == "big":
+            records.byteswap()
+        data = records.tobytes()
+        self._db.run(_DROP, (self._first, self._first))  # what could not be used
+        self._db.run(_SAVE, sealed((self._first, self._next - 1, data), self._chain))
+        self._first, self._records = self._next, []
+        return len(data)
+
+
+def _code(event_id: str) -> int:
+    return zlib.crc32(event_id.encode("utf-8", "surrogatepass"))
