@@ -373,21 +373,13 @@ def _nothing_waits_for_a_memory() -> Patches:
     return [patch.object(Memories, "_wait_for", lets_go)]
 
 
-def _saved_without(field: str) -> Patches:
+def _a_rename_leaves_the_memory_behind() -> Patches:
     save = MemoryJournal._save_memories
 
     def saves(journal: MemoryJournal, changes: Any) -> None:
-        save(journal, msgspec.structs.replace(changes, **{field: ()}))
+        save(journal, msgspec.structs.replace(changes, renamed=()))
 
     return [patch.object(MemoryJournal, "_save_memories", saves)]
-
-
-def _a_rename_leaves_the_memory_behind() -> Patches:
-    return _saved_without("renamed")
-
-
-def _an_ended_name_is_remembered() -> Patches:
-    return _saved_without("forgotten")
 
 
 PLANTS: Final[dict[str, Callable[[], Patches]]] = {
@@ -430,7 +422,6 @@ PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "folding keeps the loop": _folding_keeps_the_loop,
     "nothing waits for a memory": _nothing_waits_for_a_memory,
     "a rename leaves the memory behind": _a_rename_leaves_the_memory_behind,
-    "an ended name is remembered": _an_ended_name_is_remembered,
 }
 
 
