@@ -335,10 +335,6 @@ def _dead_letters_are_remembered() -> Patches:
     return [patch.object(Memories, "_letters", lambda *_args: set())]
 
 
-def _redriven_letters_are_forgotten_beside_a_state() -> Patches:
-    return [patch("openoutcry.runtime.durability.memories.stretches_of", lambda _positions: ())]
-
-
 def _retention_passes_a_memory() -> Patches:
     def without(*args: Any) -> Any:
         return [holder for holder in holders(*args) if holder.why != "memory"]
@@ -416,7 +412,6 @@ PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "a state is saved in a call": _a_state_is_saved_in_a_call,
     "eras are ignored": _eras_are_ignored,
     "dead letters are remembered": _dead_letters_are_remembered,
-    "redriven letters are forgotten beside a state": _redriven_letters_are_forgotten_beside_a_state,
     "retention passes a memory": _retention_passes_a_memory,
     "folding begins anew after a state": _folding_begins_anew_after_a_state,
     "folding keeps the loop": _folding_keeps_the_loop,
