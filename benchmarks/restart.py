@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -47,8 +48,9 @@ T = TypeVar("T")
 SIZES = {"nothing": None, "0 kB": 0, "10 kB": 10_000, "1 MB": 1_000_000}
 
 
-def fill(number: int) -> Entry:
+def fill(number: int, **ids: str) -> Entry:
     event = FillEvent(
+        **ids,
         order_id=f"o-{number}",
         symbol="AAPL",
         side="buy",
@@ -57,6 +59,11 @@ def fill(number: int) -> Entry:
         source_agent="broker",
     )
     return Entry(event.event_id, encode(event), "high", Level.PROCESS, NOON_NS + number)
+
+
+def derived(number: int) -> Entry:
+    """Return a fill as a handler publishes it, with an id that does not count up."""
+    return fill(number, event_id=blake2b(b"%d" % number, digest_size=16).hexdigest())
 
 
 def cursors_at(name: str, upto: int) -> list[CursorState]:
@@ -90,14 +97,18 @@ def build(path: Path, fills: int, every: int, batch: int, state_bytes: int) -> N
     with SqliteJournal(path) as journal:
         for first in range(1, fills + 1, batch):
             some = [fill(number) for number in range(first, min(first + batch, fills + 1))]
+            if first // batch % 2:
+                some[0] = derived(first)
             upto = first + len(some) - 1
             is_due = due <= upto < fills - every + batch
             state = b"%016d" % upto + padding if is_due else None
             journal.write(some, settled(upto, state) if is_due or upto == fills else None)
             due += every if is_due else 0
-            if upto % 4096 < batch:
+            if upto % 256 < batch:
                 journal.idle()
         journal.write([], without_states(fills))
+        while journal.idle():
+            pass
 
 
 def restart(path: Path) -> dict[str, float]:
@@ -119,6 +130,7 @@ def restart(path: Path) -> dict[str, float]:
     took["events"] = step("read", lambda: read(journal, snapshot.floor, cursors[0].floor))
     took["in all"] = took["open"] + took["snapshot"] + took["read"]
     step("first write", lambda: journal.write([fill(0)]))
+    step("first derived", lambda: journal.write([derived(time.time_ns())]))
     step("held_by", journal.held_by)
     journal.close(as_it_is=True)
     return took

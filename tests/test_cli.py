@@ -1,7 +1,6 @@
 """The command line, as a user meets it."""
 
 import importlib.metadata
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from process_kit import finish, finish_at_once, read_line, start_python
 
 import openoutcry
 from openoutcry.cli import main
@@ -262,27 +262,9 @@ def test_asking_for_a_loop_that_is_not_installed_says_how_to_get_it(
 
 
 def start(firm: Path, code: str, *options: str) -> subprocess.Popen[str]:
-    """Run `app` of this code, and return once it has printed a line."""
+    """Run `app` of this code, and return once it has printed `ready`."""
     (firm / "live.py").write_text(textwrap.dedent(code), encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "openoutcry", "run", "live:app", *options],
-        cwd=firm,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    try:
-        out, err = process.communicate(timeout=LIMIT_S)
-    finally:
-        process.kill()
-    return process.returncode, out, err
+    return start_python(firm, "-m", "openoutcry", "run", "live:app", *options)
 
 
 SLOW = """
@@ -353,13 +335,7 @@ def test_a_second_signal_ends_even_a_firm_whose_loop_is_blocked(firm: Path, numb
                     pass
             bus.publish_nowait(MarketDataEvent(symbol="ES", price=1.0))
     """
-    process = start(firm, code)
-    assert process.stderr is not None
-    process.send_signal(number)
-    while "stopping" not in process.stderr.readline():
-        pass
-    process.send_signal(number)
-    exit_code, _, err = finish(process)
+    exit_code, _, err = finish_at_once(start(firm, code), number)
     assert exit_code == 128 + number
     assert "forced" in err
 
@@ -374,8 +350,7 @@ def test_a_bus_of_the_apps_own_is_run_until_it_is_stopped(firm: Path, app: str) 
         app = {app}
     """
     process = start(firm, code)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "tick ES\n"
+    assert read_line(process.stdout) == "tick ES\n"
     process.send_signal(signal.SIGINT)
     exit_code, out, err = finish(process)
     assert exit_code == 0, err

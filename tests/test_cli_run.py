@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -13,11 +12,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from process_kit import finish, start_python
 
 from openoutcry.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent
-LIMIT_S = 300
 HEAD = """
 import asyncio, contextlib, logging, os, signal, sys, threading
 from openoutcry import BusClosed, EventBus, FillEvent, MarketDataEvent
@@ -58,31 +56,7 @@ def run(here: Path, code: str, *options: str, loop: str = "asyncio") -> Result:
 def start(here: Path, code: str, *options: str) -> subprocess.Popen[str]:
     """Run `app` of this code in a process of its own, and return once it has printed `ready`."""
     (here / "made.py").write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "openoutcry", "run", "made:app", *options],
-        cwd=here,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )
-    assert process.stdout is not None
-    while (line := process.stdout.readline()) != "ready\n":
-        if not line:
-            raise AssertionError(process.communicate()[1])
-    return process
-
-
-def finish(process: subprocess.Popen[str], *numbers: signal.Signals) -> tuple[int, str, str]:
-    try:
-        for number in numbers:
-            process.send_signal(number)
-        out, err = process.communicate(timeout=LIMIT_S)
-    finally:
-        process.kill()
-    assert "never retrieved" not in err
-    assert "was destroyed but it is pending" not in err
-    return process.returncode, out, err
+    return start_python(here, "-m", "openoutcry", "run", "made:app", *options)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "auto"])
@@ -215,6 +189,40 @@ def test_what_handlers_need_stays_open_until_the_drain_is_over_with_run_until_si
     assert exit_code == 0, err
     assert out.count("sent") == 3
     assert "LOST" not in out
+
+
+def test_a_failure_elsewhere_lets_run_until_signal_drain_before_the_clean_up(here: Path) -> None:
+    code = """
+        async def app(bus):
+            wired(bus)
+            yield
+            kept.append(asyncio.create_task(fails_soon()))
+            try:
+                print("got", await bus.run_until_signal())
+            finally:
+                print("cleaned up, running:", bus.is_running)
+    """
+    result = run(here, code)
+    assert result.exit_code == 1, result.output
+    assert "got None\ncleaned up, running: False\n" in result.stdout
+    assert "ConnectionError: no feed" in result.stderr
+
+
+def test_the_commands_drain_time_out_is_the_limit_of_run_until_signal(here: Path) -> None:
+    code = """
+        async def app(bus):
+            async def stuck(event):
+                print("ready", flush=True)
+                await asyncio.sleep(600)
+
+            bus.subscribe(MarketDataEvent, stuck)
+            yield
+            await bus.publish(tick())
+            await bus.run_until_signal(drain_timeout_s=500)
+    """
+    exit_code, _, err = finish(start(here, code, "--drain-timeout", "0.1"), signal.SIGTERM)
+    assert exit_code == 3, err
+    assert "draining for up to 0.1 s" in err
 
 
 def test_set_up_and_main_program_are_one_task_so_a_task_group_may_span_the_yield(here: Path) -> None:

@@ -160,17 +160,17 @@ def test_a_time_with_more_digits_than_a_datetime_is_refused() -> None:
 
 def test_what_a_model_holds_and_json_has_not_is_refused_with_the_field() -> None:
     @register_event
-    class Loose(BaseModel):
+    class LooseModel(BaseModel):
         event_id: str
         event_type: str = "loose"
         value: Any = None
         inner: Leg | None = None
 
     for value in (float("nan"), [1.0, float("inf")], object()):
-        with pytest.raises(InvalidEvent, match=r"Loose\.value"):
-            encode(Loose(event_id="1", value=value))
-    with pytest.raises(InvalidEvent, match=r"Loose\.inner\.weight = nan: JSON has no such number"):
-        encode(Loose(event_id="1", inner=Leg(contract="1", price=Decimal(1), weight=float("nan"))))
+        with pytest.raises(InvalidEvent, match=r"LooseModel\.value"):
+            encode(LooseModel(event_id="1", value=value))
+    with pytest.raises(InvalidEvent, match=r"LooseModel\.inner\.weight = nan: JSON has no such number"):
+        encode(LooseModel(event_id="1", inner=Leg(contract="1", price=Decimal(1), weight=float("nan"))))
 
 
 def test_a_validator_that_refuses_what_was_written_is_noticed_when_writing() -> None:

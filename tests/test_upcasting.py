@@ -265,11 +265,11 @@ def test_the_version_of_a_class_is_a_whole_number_of_at_least_1(wrong: Any) -> N
             event_type: str = "x"
             schema_version: Any = wrong
 
-    with pytest.raises(InvalidEvent, match=r"Bare.schema_version = .*give the field a default"):
+    with pytest.raises(InvalidEvent, match=r"BareVersion.schema_version = .*give the field a default"):
 
         @register_event
         @dataclasses.dataclass
-        class Bare:
+        class BareVersion:
             event_id: str
             schema_version: int
             event_type: str = "x"
@@ -480,9 +480,9 @@ def test_what_an_earlier_upcaster_added_may_be_gone_again() -> None:
 
 
 def test_upcasters_that_lead_back_are_noticed() -> None:
-    upcaster("Ping", from_version=1)(lambda w: {**w, "event_class": "Pong"})
-    upcaster("Pong", from_version=1)(lambda w: {**w, "event_class": "Ping"})
-    refused_everywhere(data("Ping", 1), InvalidEvent, "its upcasters lead back to it")
+    upcaster("LeadsAway", from_version=1)(lambda w: {**w, "event_class": "LeadsBack"})
+    upcaster("LeadsBack", from_version=1)(lambda w: {**w, "event_class": "LeadsAway"})
+    refused_everywhere(data("LeadsAway", 1), InvalidEvent, "its upcasters lead back to it")
 
 
 def test_a_version_has_one_upcaster() -> None:

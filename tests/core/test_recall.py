@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openoutcry.core.recall import Ranges, Recall, Settled, stretches_of
+from openoutcry.core.recall import Ranges, Recall, Settled, both, stretches_of
 
 LANES = ("control", "high", "normal")
 MOST = 24
@@ -83,6 +83,21 @@ def test_a_memory_without_anything_settled_looks_at_nothing():
     recall = Recall({}, {})
     assert (recall.after, recall.last) == (0, 0)
     assert not recall.wants("normal", 1)
+
+
+def test_a_memory_that_begins_with_nothing_looks_at_everything_whatever_its_dead_letters():
+    assert Recall({}, {"normal": (9, ())}, reopened=((5, 5),)).after == 0
+
+
+@given(st.sets(st.integers(1, 40)), st.sets(st.integers(1, 40)))
+def test_what_is_settled_in_both_places_is_in_both(one, other):
+    places = []
+    for positions in (one, other):
+        floor = next(n for n in range(1, 42) if n not in positions) - 1
+        places.append({"normal": (floor, stretches_of(p for p in positions if p > floor)), "high": (1, ())})
+    settled = Settled(both(*places))
+    assert {p for p in range(1, 50) if settled.has("normal", p)} == one & other
+    assert both(places[0], {}) == {}
 
 
 @given(st.sets(st.integers(1, 60)))

@@ -143,7 +143,13 @@ def test_retention_never_passes_what_a_memory_needs_unless_told_so_by_name(journ
     lanes = {"normal": (9, ((11, 15),)), "high": (6, ())}
     journal.write((), Changes(cursors=[cursor("book", 20), cursor("risk", 18)]))
     journal.write(
-        (), Changes(snapshots=[snapshot(lanes=lanes), snapshot("risk", lanes={"normal": (12, ())})])
+        (),
+        Changes(
+            snapshots=[
+                snapshot(lanes=lanes, open=()),
+                snapshot("risk", lanes={"normal": (12, ())}, open=()),
+            ]
+        ),
     )
     assert journal.held_by() == [
         Holder(subscription="book", why="memory", position=6),
@@ -167,10 +173,20 @@ def test_a_snapshot_of_a_subscription_without_memory_holds_nothing_back(journal:
     assert kept_from(journal) == 6
 
 
+def test_what_was_a_dead_letter_at_the_saved_state_is_kept_until_the_next_one(journal: Journal) -> None:
+    singly(journal, 9)
+    at_nine: dict[str, Any] = {"normal": (9, ())}
+    journal.write((), Changes(snapshots=[snapshot(lanes=at_nine, open=((4, 5), (7, 7)))]))
+    assert journal.held_by() == [Holder(subscription="book", why="memory", position=3)]
+    assert kept_from(journal) == 4, "it may have been handled since, by a redrive"
+    journal.write((), Changes(snapshots=[snapshot(lanes=at_nine, open=())]))
+    assert kept_from(journal) == 10
+
+
 def test_the_earliest_position_of_a_memorys_dead_letters_is_kept(factory: Factory) -> None:
     journal = factory.open()
     singly(journal, 9)
-    journal.write((), Changes(snapshots=[snapshot(lanes={"normal": (9, ())})]))
+    journal.write((), Changes(snapshots=[snapshot(lanes={"normal": (9, ())}, open=())]))
     journal.write((), Changes(buried=[letter("book", at) for at in (6, 0, 4, 8)] + [letter("risk", 1)]))
     journal = factory.reopen(journal)
     assert Holder(subscription="book", why="dead letter", position=3) in journal.held_by()
@@ -269,7 +285,8 @@ class Model:
         found = {(name, "cursor", floor) for name, floor in self.cursors.items()}
         for name, one in self.snapshots.items():
             if one.is_needed:
-                found.add((name, "memory", min([floor for floor, _ in one.lanes.values()] or [0])))
+                floors = [floor for floor, _ in one.lanes.values()] or [0]
+                found.add((name, "memory", min(floors + [first - 1 for first, _ in one.open])))
                 places = [at for whose, at in self.letters.values() if whose == name and at]
                 if places:
                     found.add((name, "dead letter", min(places) - 1))

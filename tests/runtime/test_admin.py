@@ -13,7 +13,7 @@ from openoutcry.journals import MemoryJournal
 from openoutcry.runtime.api.admin import Admin
 from openoutcry.runtime.control.requests import VERBS
 
-PUBLIC_NAMES_MAX = 57
+PUBLIC_NAMES_MAX = 58
 MOVED = {
     "redrive": (),
     "drop_dead_letters": (),

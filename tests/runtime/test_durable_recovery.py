@@ -1089,3 +1089,22 @@ async def test_a_stalled_bus_comes_back_after_another_one_had_its_journal():
     assert [e.event_id for e in gate.handled if e.event_type == "order"] == written_ids(journal)
     assert_settled(bus)
     await bus.stop()
+
+
+def test_a_loop_that_is_closed_before_the_report_of_missing_subscriptions_is_due_does_no_harm():
+    journal = MemoryJournal()
+
+    async def first_life() -> None:
+        bus = EventBus(journal=journal)
+        subscription = bus.subscribe("order", Named("book").on_event)
+        async with bus:
+            subscription.pause()
+            await bus.publish_many(orders(3))
+            await bus.stop(timeout_s=0)
+
+    asyncio.run(first_life())
+    bus, loop = EventBus(journal=journal), asyncio.new_event_loop()
+    loop.run_until_complete(bus.start())
+    loop.close()
+    asyncio.run(bus.stop())
+    assert bus.get_status()["state"] == "stopped"

@@ -189,6 +189,93 @@ async def test_types_taken_and_given_up_while_the_bus_runs_are_remembered_for_th
         assert len(book.seen) == 5
 
 
+class Held(Book):
+    """A book whose calls for some events wait for a word."""
+
+    def __init__(self, *held: str) -> None:
+        super().__init__()
+        self.held, self.word = held, asyncio.Event()
+
+    async def on_event(self, event: Any) -> None:
+        if event.event_id in self.held:
+            await self.word.wait()
+        await super().on_event(event)
+
+
+@virtual
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_a_type_that_is_taken_during_a_call_is_not_remembered_from_before(disk: Disk, crashes: bool):
+    sent = [an_order("1"), a_fill("1"), a_fill("2")]
+    book = Held(sent[0].event_id)
+    bus = a_bus(disk.journal)
+    keeps(bus, book)
+    await bus.start()
+    await bus.publish_many(sent[:2])
+    await turns()
+    bus.subscribe("fill", book.on_event)
+    await bus.publish(sent[2])
+    await bus.flush()
+    if crashes:
+        journal = await disk.crash(bus)
+    else:
+        book.word.set()
+        await bus.stop()
+        journal = disk.restarted()
+    again = Book()
+    bus = a_bus(journal)
+    keeps(bus, again, ["order", "fill"])
+    async with bus:
+        await bus.join()
+        assert sorted(again.seen) == names([sent[0], sent[2]])
+    last = Book()
+    async with a_bus(disk.restarted()) as bus:
+        await keeps(bus, last, ["order", "fill"]).ready()
+        assert last.folded == names([sent[0], sent[2]])
+
+
+@virtual
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_what_is_in_a_call_when_its_type_is_given_up_is_remembered_if_it_was_handled(
+    disk: Disk, crashes: bool
+):
+    sent = [a_fill("1"), a_fill("2"), a_fill("3"), an_order("1")]
+    book = Held(sent[1].event_id)
+    bus = a_bus(disk.journal)
+    keeps(bus, book, ["order", "fill"])
+    await bus.start()
+    await bus.publish_many(sent[:3])
+    await turns()
+    bus.unsubscribe("fill", book.on_event)
+    await bus.flush()
+    if crashes:
+        journal = await disk.crash(bus)
+    else:
+        book.word.set()
+        await bus.publish(sent[3])
+        await bus.stop()
+        journal = disk.restarted()
+    again = Book()
+    bus = a_bus(journal)
+    keeps(bus, again)
+    async with bus:
+        await bus.join()
+        assert again.seen == names(sent[:1] if crashes else [sent[0], sent[1], sent[3]])
+
+
+@virtual
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(1), GeneratorExit()])
+async def test_whatever_a_fold_lets_out_is_its_failure(disk: Disk, error: BaseException):
+    await a_life(disk.journal, [an_order("1")], Book())
+
+    def fold(event: Any) -> None:
+        raise error
+
+    async with a_bus(disk.restarted()) as bus:
+        subscription = bus.subscribe("order", Desk().on_event, name="book", restore=fold)
+        with pytest.raises(RestoreFailed, match=type(error).__name__):
+            await subscription.ready()
+
+
 @virtual
 async def test_a_name_that_was_ended_and_made_again_begins_with_nothing(disk: Disk):
     book = Book()

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Any
 
 import pytest
 from bus_helpers import Desk, a_tick, virtual
+from process_kit import finish, finish_at_once, start_python
 
 from openoutcry import ConfigError, EventBus, OpenOutcryError, WrongThread
 
-ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 300
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -193,27 +191,9 @@ async def test_a_stopped_bus_is_started_again():
 
 
 def start(tmp_path: Path, code: str) -> subprocess.Popen[str]:
-    """Run this code, and return once it has printed a line."""
+    """Run this code, and return once it has printed `ready`."""
     (tmp_path / "script.py").write_text(textwrap.dedent(code), encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "script.py"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    try:
-        out, err = process.communicate(timeout=LIMIT_S)
-    finally:
-        process.kill()
-    return process.returncode, out, err
+    return start_python(tmp_path, "script.py")
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -234,13 +214,7 @@ def test_a_second_signal_ends_the_process_even_when_the_loop_is_blocked(
         bus.publish_nowait(MarketDataEvent(symbol="ES", price=1.0))
         asyncio.run(bus.run_until_signal())
     """
-    process = start(tmp_path, code)
-    assert process.stderr is not None
-    process.send_signal(number)
-    while "stopping" not in process.stderr.readline():
-        pass
-    process.send_signal(number)
-    exit_code, _, err = finish(process)
+    exit_code, _, err = finish_at_once(start(tmp_path, code), number)
     assert exit_code == 128 + number
     assert "forced" in err
 

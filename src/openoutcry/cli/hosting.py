@@ -74,7 +74,7 @@ def run_to_its_end(
     asyncio.set_event_loop(loop)
     try:
         failures = Failures()
-        with stop_signals(loop, drain_timeout_s) as request, failures.watching(loop):
+        with stop_signals(loop, drain_timeout_s, is_limit=True) as request, failures.watching(loop):
             host = Host(Program(app, target, config), target, drain_timeout_s, request, failures)
             task = loop.create_task(host.run(), name="openoutcry:host")
             while True:

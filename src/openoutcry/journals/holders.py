@@ -25,7 +25,8 @@ def holders(
     for snapshot in snapshots:
         name = snapshot.subscription
         if snapshot.is_needed:
-            floors[name, "memory"] = snapshot.floor
+            # What was a dead letter there may be handled since, or dropped, which its tombstone says.
+            floors[name, "memory"] = min([snapshot.floor, *(first - 1 for first, _ in snapshot.open)])
             if name in letters:
                 floors[name, "dead letter"] = letters[name] - 1
     found = [Holder(subscription=name, why=why, position=floor) for (name, why), floor in floors.items()]

@@ -136,7 +136,9 @@ def leave_alone(db: Connection, path: Path, engine: EngineName) -> None:
     try:
         guard = connect(path, engine, "ro")
         try:
-            list(guard.rows("SELECT count(*) FROM sqlite_master"))
+            list(
+                guard.rows("PRAGMA user_version")
+            )  # it needs no page but the first, which may be all there is
             db.close()
         finally:
             guard.close()
@@ -189,6 +191,9 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
         wal = _begin_run(path, db, marks, chain, head, settings)
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
+    for statement in schema.AIDS:  # last: a file that is refused is left as it is
+        with suppress(db.error):  # no room for it, or damage: then everything is only slower
+            db.run(statement)
     stems = settings.get("stems", None if head else "")
     origin = settings.get("origin", "")
     return Opened(path, db, marks, chain, floor, head, checksum, wal, lost, origin, stems)
@@ -270,9 +275,6 @@ def _begin_run(
     left = marks.in_flight() if marks.found and str(marks.run) != settings.get("run") else []
     if not marks.same_boot:  # what the power cut took is nobody's to suspect: its place goes to another event
         left = [call for call in left if call[2] <= head]
-    for statement in schema.AIDS:
-        with suppress(db.error):  # no room for it, or damage: then everything is only slower
-            db.run(statement)
     db.run("BEGIN IMMEDIATE")
     saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))

@@ -139,7 +139,9 @@ class SqliteJournal:
         if register.is_cold:
             register.warm_for(ids)
         sifted = None
-        if (len(ids) > 1 and len(set(ids)) < len(ids)) or not register.are_new(ids):
+        # (Once all have been looked up, the index alone knows.)
+        are_new = register.are_new if register.is_cold else register.ids.are_new
+        if (len(ids) > 1 and len(set(ids)) < len(ids)) or not are_new(ids):
             sifted = register.sift(entries, self.head, self.synced)
             if not sifted.fresh:
                 self._commit(None, changes)

@@ -50,10 +50,9 @@ class EventBus:
         await bus.join()
     ```
 
-    It may be made and subscribed to in any thread, one after the other. From `start` to `stop` it belongs
-    to one event loop: other threads call `publish_threadsafe` and `is_running`, and everything else raises
-    `WrongThread` there, `WrongLoop` on another loop, `LoopClosed` when the loop was closed without a stop,
-    and `ForkedBus` in a forked child. Operators' verbs are on `bus.admin`.
+    It may be made and subscribed to in any thread. From `start` to `stop` it belongs to one event loop: other
+    threads call `publish_threadsafe` and `is_running`, and everything else raises `WrongThread` there,
+    `WrongLoop`, `LoopClosed` or `ForkedBus`. Operators' verbs are on `bus.admin`.
 
     Args:
         max_queue_size: The most events that wait in one mailbox.
@@ -256,11 +255,11 @@ class EventBus:
     # -- starting and stopping ----------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start handling events; returns once the bus is running. May be awaited or run as a task.
+        """Start handling events: first what was published before, kill switches and high priority ahead.
 
-        What was published before is delivered first, kill switches and high-priority events at the head. On
-        a running bus it does nothing; on one that is stopping it waits for the end of that. After `stop` the
-        bus can be started again, also on another loop.
+        It returns when the agents subscribed before have their memory back, or cannot get it (`ready` says
+        why); nobody else waits for that. On a running bus it does nothing; on one that is stopping it waits
+        for the end of that. After `stop` the bus can be started again, also on another loop.
 
         Raises:
             WrongThread, WrongLoop: The bus is running on another event loop, which is not closed.
@@ -300,6 +299,7 @@ class EventBus:
         Raises:
             OpenOutcryError: A handler called it: it would wait for the handler's own event.
             BusClosed: The bus is stopped, or stops, with events waiting.
+            RestoreFailed: The rest is settled; events wait for a subscription that lacks its memory.
 
         """
         await self._lifecycle.join()
@@ -307,9 +307,10 @@ class EventBus:
     async def run_until_signal(self, drain_timeout_s: float | None = None) -> StopSignal | None:
         """Start the bus if it does not run, and stop it at SIGINT or SIGTERM, which are taken over meanwhile.
 
-        Returns the signal when the bus has drained, for at most `drain_timeout_s` (10 s, or what `openoutcry
-        run` was told), and stopped; None when somebody else has stopped it. A second signal ends the process
-        at once, with exit code 128 and its number. Windows has Ctrl-C alone. Cancelled, the bus runs on.
+        Returns the signal when the bus has drained, for at most `drain_timeout_s` (10 s; under `openoutcry
+        run` what that was told, or less), and stopped; None when somebody else has stopped it. A second
+        signal ends the process at once, with code 128 and its number. Windows has Ctrl-C alone. Cancelled,
+        the bus runs on.
 
         Raises:
             WrongThread: It was called in another thread than the main one, where no signal arrives.

@@ -37,14 +37,18 @@ class StopRequest:
     Attributes:
         asked: Set when the first one has come.
         signal: Which it was; None before.
-        drain_timeout_s: How long the drain may take at most, for the message at the first signal.
+        drain_timeout_s: How long the drain may take at most.
+        is_limit: Whether that is the limit of the whole process, which nobody may raise.
         drainers: The tasks that stop a bus by themselves when `asked` is set.
 
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, drain_timeout_s: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, drain_timeout_s: float, *, is_limit: bool = False
+    ) -> None:
         self.loop = loop
         self.drain_timeout_s = drain_timeout_s
+        self.is_limit = is_limit
         self.asked = asyncio.Event()
         self.signal: StopSignal | None = None
         self.drainers: set[asyncio.Task[Any] | None] = set()
@@ -105,12 +109,16 @@ _shared: list[StopRequest] = []  # the one of this process, if somebody waits fo
 
 
 @contextmanager
-def stop_signals(loop: asyncio.AbstractEventLoop, drain_timeout_s: float | None) -> Iterator[StopRequest]:
+def stop_signals(
+    loop: asyncio.AbstractEventLoop, drain_timeout_s: float | None, *, is_limit: bool = False
+) -> Iterator[StopRequest]:
     """Route SIGINT and SIGTERM to the `StopRequest` of a loop, in the main thread, until the end."""
     if not _shared or _shared[0].is_over or _shared[0].loop is not loop:
-        _shared[:] = [StopRequest(loop, DRAIN_S if drain_timeout_s is None else drain_timeout_s)]
+        limit_s = DRAIN_S if drain_timeout_s is None else drain_timeout_s
+        _shared[:] = [StopRequest(loop, limit_s, is_limit=is_limit)]
     request = _shared[0]
-    request.drain_timeout_s = max(request.drain_timeout_s, drain_timeout_s or 0.0)
+    if not request.is_limit:
+        request.drain_timeout_s = max(request.drain_timeout_s, drain_timeout_s or 0.0)
     request.enter()
     try:
         yield request
@@ -152,6 +160,7 @@ async def run_until_signal(
     task = asyncio.current_task()
     with stop_signals(asyncio.get_running_loop(), drain_timeout_s) as request:
         limit_s = request.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
+        limit_s = min(limit_s, request.drain_timeout_s)
         request.drainers.add(task)
         try:
             if await _started(bus, request):

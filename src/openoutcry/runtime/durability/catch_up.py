@@ -92,10 +92,11 @@ _position = attrgetter("position")
 
 
 class Pages:
-    """The journal's events in pages of `PAGE` positions, the latest used kept."""
+    """The journal's events in pages of `PAGE` positions, the latest used kept; `at_once` so many are read."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, at_once: int = READ_AT_ONCE) -> None:
         self._journal = journal
+        self._at_once = at_once
         self._read_after = 0
         self._entries: list[Stored] = []
         self._kept: OrderedDict[int, Page] = OrderedDict()
@@ -118,7 +119,7 @@ class Pages:
     def _read(self, after: int, upto: int) -> Page:
         known = self._entries
         if not known or not self._read_after <= after <= upto <= known[-1].position:
-            known = self._entries = self._journal.read(after, READ_AT_ONCE)
+            known = self._entries = self._journal.read(after, self._at_once)
             self._read_after = after
         low, high = bisect_right(known, after, key=_position), bisect_right(known, upto, key=_position)
         return Page(known[low:high])

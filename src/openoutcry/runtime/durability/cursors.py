@@ -1,6 +1,5 @@
 """Cursors: where each durable subscription stands in the journal, and what it is handed when it is made."""
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
 from openoutcry.runtime.durability.looking_back import count_waiting
 from openoutcry.runtime.durability.memories import Memories
-from openoutcry.runtime.durability.missing import report_missing
+from openoutcry.runtime.durability.missing import MissingReport
 from openoutcry.runtime.durability.saving import BUS, SavedCursors, Saving
 
 log = logging.getLogger("openoutcry")
@@ -98,7 +97,7 @@ class Cursors:
         self._put_away = unreadable(bus)
         self._memories = memories
         self._cursors = saved.by_subscription
-        self._report: asyncio.Task[None] | None = None
+        self._missing = MissingReport(bus, journal, saved.by_subscription)
         self.redelivered = 0
 
     def adopt(self, subscription: Subscription) -> None:
@@ -292,15 +291,11 @@ class Cursors:
 
     def started(self) -> None:
         """Note that the bus runs: report whom events wait for that is absent."""
-        if self._cursors:
-            self._report = asyncio.get_running_loop().create_task(
-                report_missing(self._journal, self._cursors, self._bus.clock), name="openoutcry:missing"
-            )
+        self._missing.begin()
 
     def end(self) -> None:
         """Stop reporting: the bus stops."""
-        if self._report is not None:
-            self._report.cancel()
+        self._missing.end()
 
     # -- what the operator may do -------------------------------------------------------------------
 

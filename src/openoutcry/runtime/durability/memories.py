@@ -39,6 +39,8 @@ from openoutcry.runtime.durability.states import read_state, written_state
 
 log = logging.getLogger("openoutcry")
 
+READ_AT_ONCE = 512
+"""How many entries are read at a time to be folded: others wait for that."""
 MOVE_AFTER = 65_536
 """Once this many events were released, the snapshot of an idle subscription is written anew, further on."""
 
@@ -158,7 +160,7 @@ class Memories:
         self._commits = commits
         self._saving = saving
         self._on_restored = on_restored
-        self._pages = Pages(journal)
+        self._pages = Pages(journal, READ_AT_ONCE)
         self._needed = {holder.subscription for holder in journal.held_by() if holder.why == "memory"}
         self._pending: list[SavedMemory] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -176,7 +178,7 @@ class Memories:
         if memory is None and saved and not takes and name not in self._needed:
             return
         try:
-            base = known = self._journal.snapshot(name) if saved else None
+            base = known = self._known(name, None) if saved else None
         except JournalCorrupt as error:
             self._cannot(subscription, memory, str(error))
             return
@@ -253,7 +255,8 @@ class Memories:
         """Return where a memory begins, if that was ever written, or will be."""
         if isinstance(kept, SavedMemory) and kept.base is not None:
             return kept.base
-        return self._saving.remembered(name) or self._journal.snapshot(name)
+        found = self._saving.remembered(name) or self._journal.snapshot(self._saving.name_in_journal(name))
+        return None if found is None else msgspec.structs.replace(found, subscription=name)
 
     def snapshot_of(self, subscription: Subscription, form: str, state: bytes) -> Snapshot:
         """Have the state of a subscription written, for what is settled now."""
@@ -296,7 +299,8 @@ class Memories:
             )
         elif not is_new and (memory.fold is not None or base.form != "none"):
             name = subscription.name
-            left_out = {*self._letters(name), *self._journal.tombstones(name)}
+            written = self._journal.tombstones(self._saving.name_in_journal(name))
+            left_out = {*self._letters(name), *written}
             left_out |= self._bus.dead_letters.tombstones(name)
             recall = Recall(
                 base.lanes,

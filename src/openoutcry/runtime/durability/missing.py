@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from openoutcry.core.wording import listed
 from openoutcry.events.times import iso_text
-from openoutcry.ports import Clock, CursorState, Journal
+from openoutcry.ports import CursorState, Journal
+from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.looking_back import WAITING_MOST, waiting
 from openoutcry.units import NS_PER_S
 
@@ -16,20 +17,48 @@ MISSING_AFTER_S = 10.0
 """How long after a start, by the bus's clock, absent subscriptions are reported: some are made after it."""
 
 
-async def report_missing(
-    journal: Journal, absent: Mapping[str, Mapping[str, CursorState]], clock: Clock
-) -> None:
-    """Warn of subscriptions that are absent when `MISSING_AFTER_S` have passed, and tell what waits for them.
+class MissingReport:
+    """Reports the subscriptions of a journal that are absent `MISSING_AFTER_S` after a start.
 
     `absent` has the cursors by name and lane, and loses those of a subscription that is made.
     """
-    due_ns = clock.now_ns() + int(MISSING_AFTER_S * NS_PER_S)
-    while (left_ns := due_ns - clock.now_ns()) > 0:  # noqa: ASYNC110 - a timer may fire ahead of the clock
-        await asyncio.sleep(max(left_ns / NS_PER_S, 0.001))
-    for name in list(absent):
-        lanes = absent.get(name)
-        if lanes is not None:
-            await _report(journal, name, lanes, absent)
+
+    def __init__(
+        self, bus: BusState, journal: Journal, absent: Mapping[str, Mapping[str, CursorState]]
+    ) -> None:
+        self._bus = bus
+        self._journal = journal
+        self._absent = absent
+        self._due_ns = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """The bus runs."""
+        if self._absent:
+            self._due_ns = self._bus.clock.now_ns() + int(MISSING_AFTER_S * NS_PER_S)
+            self._look()
+
+    def end(self) -> None:
+        """The bus stops, or its loop was closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None and not self._task.get_loop().is_closed():
+            self._task.cancel()
+
+    def _look(self) -> None:
+        """Report when it is time by the bus's clock, which a timer of the loop may be ahead of."""
+        loop, left_ns = asyncio.get_running_loop(), self._due_ns - self._bus.clock.now_ns()
+        if left_ns > 0:
+            self._timer = loop.call_later(max(left_ns / NS_PER_S, 0.001), self._look)
+        else:
+            self._task = loop.create_task(self._report_all(), name="openoutcry:missing")
+
+    async def _report_all(self) -> None:
+        for name in list(self._absent):
+            lanes = self._absent.get(name)
+            if lanes is not None:
+                await _report(self._journal, name, lanes, self._absent)
 
 
 async def _report(
