@@ -197,6 +197,16 @@ def test_what_is_missing_or_written_otherwise_by_another_program_is_read(fields,
     assert getattr(Event.from_dict(json.loads(payload)), name) == kept
 
 
+def test_a_mapping_may_hold_tuples_and_what_is_made_already():
+    written_as = json.loads(written("KeptSpread"))
+    assert KeptSpread.from_dict({**written_as, "legs": ({"strike": 1.0}, Leg(2.0))}).legs == [
+        Leg(1.0),
+        Leg(2.0),
+    ]
+    with pytest.raises(InvalidEvent, match=r"its legs\[1\] has a field 'qty', which Leg"):
+        KeptSpread.from_dict({**written_as, "legs": (Leg(2.0), {"qty": 1})})
+
+
 def test_a_model_within_takes_its_names_and_keys_in_any_form():
     book = decode(written("KeptBook", quotes=[{"b": 1.0, "sizes": {"1": 2}}, {"bid": 2.0}]))
     assert book.quotes == [Quote(b=1.0, sizes={1: 2}), Quote(b=2.0)]

@@ -6,7 +6,7 @@ its default. What was read is walked beside the data, since values that are writ
 dict or fields of a class.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,16 +78,16 @@ def strange_keys(event: Any, data: Mapping[str, Any]) -> Iterator[StrangeKey]:
             yield from _in_forms(data[key], [form[key] for form in forms if key in form], key)
         return
     for name, key in (encoded_names(cls) or {}).items():
-        if type(data.get(key)) in (dict, list):
+        if isinstance(data.get(key), Mapping | list | tuple):
             yield from _in_value(data[key], getattr(event, name), key)
 
 
 def _in_value(given: Any, kept: Any, path: str) -> Iterator[StrangeKey]:
-    if isinstance(given, dict):
+    if isinstance(given, Mapping):
         if isinstance(kept, Mapping):
             return _in_mapping(given, kept, path)
         return _in_object(given, kept, path)
-    if not isinstance(given, list):
+    if not isinstance(given, list | tuple):
         return iter(())
     if isinstance(kept, AbstractSet):
         return _in_set(given, kept, path)
@@ -99,7 +99,7 @@ def _in_value(given: Any, kept: Any, path: str) -> Iterator[StrangeKey]:
     return chain.from_iterable(_in_value(*pair, f"{path}[{at}]") for at, pair in enumerate(parts))
 
 
-def _in_object(given: dict[str, Any], kept: Any, path: str) -> Iterator[StrangeKey]:
+def _in_object(given: Mapping[str, Any], kept: Any, path: str) -> Iterator[StrangeKey]:
     cls: Any = type(kept)
     names = encoded_names(cls)
     if names is None:
@@ -127,7 +127,7 @@ def _as_array(struct: Any) -> list[Any]:
     return [*tag, *(getattr(struct, name) for name in struct.__struct_fields__)]
 
 
-def _in_mapping(given: dict[str, Any], kept: Mapping[Any, Any], path: str) -> Iterator[StrangeKey]:
+def _in_mapping(given: Mapping[str, Any], kept: Mapping[Any, Any], path: str) -> Iterator[StrangeKey]:
     """Look into a dict, whose keys may be written otherwise, or a typed dict, which has lost some."""
     if len(given) != len(kept):
         there = set(map(str, kept))
@@ -139,14 +139,14 @@ def _in_mapping(given: dict[str, Any], kept: Mapping[Any, Any], path: str) -> It
         yield from _in_value(one, other, f"{path}[{shown(key)}]")
 
 
-def _in_set(given: list[Any], kept: AbstractSet[Any], path: str) -> Iterator[StrangeKey]:
+def _in_set(given: Sequence[Any], kept: AbstractSet[Any], path: str) -> Iterator[StrangeKey]:
     """Look at the keys of what a set holds. Which is which cannot be told any more."""
     classes = {cls for cls in set(map(type, kept)) if encoded_names(cls) is not None}
     if not classes:
         return
     accepted = frozenset[str]().union(*map(_accepted, classes))
     for item in given:
-        if isinstance(item, dict):
+        if isinstance(item, Mapping):
             yield from (StrangeKey(path, key, "") for key in item if key not in accepted)
 
 
