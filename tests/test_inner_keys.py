@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import attrs
@@ -31,6 +32,27 @@ class Leg:
 @attrs.define
 class Wing:
     legs: list[Leg] = attrs.Factory(list)
+
+
+@attrs.define(slots=False)
+class Priced:
+    value: float = 0.0
+
+    @cached_property
+    def doubled(self) -> float:
+        return self.value * 2
+
+
+@register_event
+@attrs.define(slots=False)
+class KeptPrice:
+    event_type: ClassVar[str] = "price_kept"
+    event_id: str
+    priced: Priced
+
+    @cached_property
+    def halved(self) -> float:
+        return self.priced.value / 2
 
 
 class Call(msgspec.Struct, tag="call"):
@@ -195,6 +217,12 @@ def test_what_is_missing_or_written_otherwise_by_another_program_is_read(fields,
     assert getattr(decode(payload), name) == kept
     assert getattr(decode_many([payload])[0], name) == kept
     assert getattr(Event.from_dict(json.loads(payload)), name) == kept
+
+
+def test_what_cached_properties_keep_is_no_field_and_no_obstacle():
+    event = KeptPrice("1", Priced(2.0))
+    assert (event.halved, event.priced.doubled) == (1.0, 4.0)
+    assert decode(encode(event)) == event
 
 
 def test_a_mapping_may_hold_tuples_and_what_is_made_already():

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from openoutcry.errors import InvalidEvent, UnknownEventType
-from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, fields_of, look_through
+from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, cached_names, fields_of, look_through
 from openoutcry.events.certainty import comes_back
 from openoutcry.events.checks import unfit
 from openoutcry.events.digits import compare_times, has_fine_time
@@ -504,6 +504,8 @@ def _foreign_to_builtins(event: object, cls: type) -> dict[str, Any]:
         written["event_type"] = fixed
     written[VERSION_KEY] = known.version
     written.update(_builtins_of(event))
+    for name in cached_names(cls):  # of an attrs class without slots msgspec writes what they keep
+        written.pop(name, None)
     return written
 
 

@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from openoutcry.events.bounds import cached_names
 from openoutcry.events.fields import hints_of
 from openoutcry.events.foreign import shown
 from openoutcry.events.models import dump, is_model
@@ -115,10 +116,13 @@ def _in_object(given: Mapping[str, Any], kept: Any, path: str) -> Iterator[Stran
 
 @lru_cache(maxsize=4096)
 def _accepted(cls: Any) -> frozenset[str]:
-    """Return the keys that the data of a struct, a dataclass or an attrs class may have."""
+    """Return the keys that the data of a struct, a dataclass or an attrs class may have.
+
+    Of an attrs class without slots msgspec writes what a cached property keeps as well.
+    """
     config = getattr(cls, "__struct_config__", None)
     tag = () if config is None or config.tag_field is None else (config.tag_field,)
-    return frozenset({*(encoded_names(cls) or {}).values(), *tag})
+    return cached_names(cls).union((encoded_names(cls) or {}).values(), tag)
 
 
 def _as_array(struct: Any) -> list[Any]:

@@ -19,12 +19,12 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
-from openoutcry.events.bounds import fields_of
+from openoutcry.events.bounds import cached_names, fields_of
 from openoutcry.events.foreign import shown
 
 
@@ -207,13 +207,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, object]]:
 
 @lru_cache(maxsize=4096)
 def _not_compared(cls: Any) -> frozenset[str]:
-    cached = {
-        name
-        for base in cls.__mro__
-        for name, member in base.__dict__.items()
-        if isinstance(member, cached_property)
-    }
-    return frozenset(cached | set(fields_of(cls)))
+    return cached_names(cls).union(fields_of(cls))
 
 
 def _has_equality(cls: Any) -> bool:
