@@ -78,9 +78,9 @@ class SavedMemory:
         self._due_at = 0
 
     def settled(self, count: int) -> None:
-        """So many events were settled: save, if enough were."""
+        """So many events were settled: save, if enough were, or the cursors wait for it."""
         self.since += count
-        if self.since >= self._due_at and self.memory.save is not None:
+        if (self._is_stale or self.since >= self._due_at) and self.memory.save is not None:
             self.save()
 
     def placed(self) -> None:
@@ -299,8 +299,11 @@ class Memories:
             )
         elif not is_new and (memory.fold is not None or base.form != "none"):
             name = subscription.name
+            letters = self._letters(name)
+            for lane in offsets.lanes:
+                lane.leave_out(letters)  # their cursors may have had to wait for a state
             written = self._journal.tombstones(self._saving.name_in_journal(name))
-            left_out = {*self._letters(name), *written}
+            left_out = {*letters, *written}
             left_out |= self._bus.dead_letters.tombstones(name)
             recall = Recall(
                 base.lanes,
