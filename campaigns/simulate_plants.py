@@ -43,7 +43,7 @@ from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.ownership import Ownership
 
 Patches = list[Any]
-LIMIT: Final = 1_000
+LIMIT: Final = 100
 
 
 def _acknowledged_before_the_commit() -> Patches:
@@ -385,7 +385,7 @@ PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "settled on a cancellation": _settled_on_a_cancellation,
     "late signals vote": _late_signals_vote,
     "late signals vote in the next round": _late_signals_vote_in_the_next_round,
-    "recovery limited to 1,000": _recovery_limited,
+    "recovery limited to 100": _recovery_limited,
     "kill switch in the normal lane": _kill_switch_in_the_normal_lane,
     "duplicates known only after success": _duplicates_known_only_after_success,
     "released without room": _released_without_room,
