@@ -20,6 +20,7 @@ from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.runtime.durability.catch_up import Kind, Page, Pages, kind_of
+from openoutcry.runtime.durability.taken import Taken
 
 log = logging.getLogger("openoutcry")
 
@@ -60,7 +61,8 @@ class Folding:
         self.subscription = subscription
         self.at = recall.after
         self._selectors = subscription.selectors
-        self._types = _types_of(subscription)
+        self._now = Taken(() if subscription.offsets is None else subscription.offsets.takes)
+        self._eras: dict[frozenset[str], Taken] = {}
         self.count = 0
         self.is_loaded = False
         self.error: RestoreFailed | None = None
@@ -116,10 +118,27 @@ class Folding:
 
     def _takes(self, entry: Stored, event: Any) -> bool:
         """Return True if the event was of a type that the subscription took when it was settled."""
-        then = self._recall.types_at(entry.lane, entry.position)
-        if then is not None and "*" not in then:
-            return str(event_type_of(event)) in then
-        return self._takes_now(kind_of(event), event)
+        then = self._then(entry)
+        if then is None or then.varies:
+            return self._takes_now(kind_of(event), event)
+        if then.has(event):
+            return True
+        if unknown := then.unknown(event):
+            self._miss(
+                f"position {entry.position} ({event_type_of(event)}) may be of what it took by "
+                f"{', '.join(unknown)}, which is not known any more: import it, or register it so"
+            )
+        return False
+
+    def _then(self, entry: Stored) -> Taken | None:
+        """Return what the subscription took when an entry was settled; None if that is what it takes now."""
+        takes = self._recall.types_at(entry.lane, entry.position)
+        if takes is None:
+            return None
+        found = self._eras.get(takes)
+        if found is None:
+            found = self._eras[takes] = Taken(takes)
+        return found
 
     def _takes_now(self, kind: Kind, event: Any) -> bool:
         """Return True if the subscription took the event when its memory was adopted."""
@@ -130,10 +149,7 @@ class Folding:
 
     def _takes_type(self, entry: Stored) -> bool:
         """Return True if an entry that cannot be read may be of such a type."""
-        event_type = entry.head().event_type
-        then = self._recall.types_at(entry.lane, entry.position)
-        then = self._types if then is None else then
-        return "*" in then or event_type is None or event_type in then
+        return (self._then(entry) or self._now).may_have(entry.head().event_type)
 
     def _fold(self, entry: Stored, event: Any) -> None:
         fold = self._memory.fold
@@ -190,10 +206,6 @@ class Folding:
                 counted(self._missing_count, "event"),
                 "; ".join(self._missing),
             )
-
-
-def _types_of(subscription: Subscription) -> frozenset[str]:
-    return frozenset() if subscription.offsets is None else frozenset(subscription.offsets.takes)
 
 
 class Pass:

@@ -36,6 +36,7 @@ from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.folding import Folding, Pass, without_effects
 from openoutcry.runtime.durability.saving import Saving
 from openoutcry.runtime.durability.states import read_state, written_state
+from openoutcry.runtime.durability.taken import is_as_before
 
 log = logging.getLogger("openoutcry")
 
@@ -173,7 +174,8 @@ class Memories:
         """Find out where the memory of a subscription begins, and have it given back if it has one."""
         name, memory = subscription.name, subscription.options.memory
         now: Places = {lane: (state.floor, state.settled) for lane, state in saved.items()}
-        takes = {state.takes for state in saved.values()} - {offsets.takes}
+        changed = {state.takes for state in saved.values()} - {offsets.takes}
+        takes = {before for before in changed if not is_as_before(before, offsets.takes)}
         is_needed = memory is not None and memory.fold is not None
         if memory is None and saved and not takes and name not in self._needed:
             return
@@ -191,6 +193,7 @@ class Memories:
             era = Era(before, now)
             if era not in base.eras:
                 base = msgspec.structs.replace(base, eras=(*base.eras, era))
+        if changed:
             for lane in offsets.lanes:
                 lane.saved = None  # so that the types are saved as well
         base = msgspec.structs.replace(base, is_needed=is_needed)
