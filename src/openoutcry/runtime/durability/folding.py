@@ -5,7 +5,6 @@ import logging
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from inspect import isawaitable
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -16,7 +15,7 @@ from openoutcry.errors import JournalError, RestoreFailed
 from openoutcry.events import Undecodable, event_type_of
 from openoutcry.ports import Journal, Stored
 from openoutcry.runtime.delivery.causation import Restoring, restoring
-from openoutcry.runtime.delivery.memory import Memory
+from openoutcry.runtime.delivery.memory import Memory, check_has_run
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.runtime.durability.catch_up import Kind, Page, Pages, kind_of
@@ -156,10 +155,7 @@ class Folding:
         assert fold is not None, "without it nothing is wanted"
         token = restoring.set(self._bar)
         try:
-            result = fold(event)
-            if result is not None and isawaitable(result):
-                getattr(result, "close", bool)()
-                raise TypeError("fold returned something to await; it must be a plain function")  # noqa: TRY301
+            check_has_run("fold", fold(event))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it lets out is its failure

@@ -27,7 +27,7 @@ from openoutcry.core.holds import Hold
 from openoutcry.core.recall import Recall, both, stretches_of
 from openoutcry.errors import BusClosed, JournalCorrupt, JournalError, RestoreFailed
 from openoutcry.ports import CursorState, Era, Holder, Journal, Places, Snapshot
-from openoutcry.runtime.delivery.memory import Memory
+from openoutcry.runtime.delivery.memory import Memory, check_has_run
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -100,7 +100,9 @@ class SavedMemory:
         assert self.memory.save is not None
         try:
             with without_effects(self._subscription.name, "saved"):
-                form, state = written_state(self.memory.save())
+                returned = self.memory.save()
+                check_has_run("save", returned)
+                form, state = written_state(returned)
             self._write(form, state)
         except KeyboardInterrupt:
             raise
@@ -394,7 +396,7 @@ class Memories:
                 return False
             try:
                 with without_effects(name, "restored"):
-                    load(read_state(base.form, base.state))
+                    check_has_run("load", load(read_state(base.form, base.state)))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever it lets out is its failure
