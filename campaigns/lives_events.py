@@ -10,15 +10,16 @@ tells whether it was read right, whichever class had written it.
 ```
 
 Each version has an upcaster to the next, but for the broken one: it cannot read what the others have
-written. Nor can an edition read what a newer one has. `Note` has one field more from edition 1 on. Fills are
-openoutcry's own.
+written. Nor can an edition read what a newer one has. `Note`, a dataclass, has one field more from edition 1
+on. Fills are openoutcry's own.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 from zlib import crc32
 
-from openoutcry import Event, FillEvent, OrderSide, upcaster
+from openoutcry import Event, FillEvent, OrderSide, register_event, upcaster
 
 TRADE: Final = "lives_trade"
 NOTE: Final = "lives_note"
@@ -71,17 +72,23 @@ def _fill(event_id: str) -> Any:
 
 
 def _note() -> Make:
-    class LivesNote(Event, kw_only=True):
-        event_type: str = NOTE
+    @register_event
+    @dataclass(frozen=True, kw_only=True)
+    class LivesNote:
+        event_id: str
         amount: int
+        event_type: str = NOTE
 
     return lambda event_id: LivesNote(event_id=event_id, amount=amount_of(event_id))
 
 
 def _longer_note() -> Make:
-    class LivesNote(Event, kw_only=True):
-        event_type: str = NOTE
+    @register_event
+    @dataclass(frozen=True, kw_only=True)
+    class LivesNote:
+        event_id: str
         amount: int
+        event_type: str = NOTE
         text: str = "none"
 
     return lambda event_id: LivesNote(event_id=event_id, amount=amount_of(event_id))

@@ -3,18 +3,24 @@
 # ruff: noqa: SLF001 - a bug is planted where nobody is meant to reach
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from openoutcry.core.audience import Audience
 from openoutcry.core.barrier import Round, Verdict
 from openoutcry.core.halts import Halts
+from openoutcry.core.holds import Hold
 from openoutcry.core.letters import LetterFilter
 from openoutcry.core.overflow import ControlLane
+from openoutcry.core.recall import Recall
 from openoutcry.journals import MemoryJournal
+from openoutcry.journals.holders import holders
 from openoutcry.ports import Written
 from openoutcry.runtime.admission.kill_switches import KillSwitches
 from openoutcry.runtime.api.bus import EventBus
@@ -30,6 +36,9 @@ from openoutcry.runtime.delivery.spilling import Spilling
 from openoutcry.runtime.delivery.worker import Worker
 from openoutcry.runtime.durability.catch_up import CatchUp
 from openoutcry.runtime.durability.committer import Commit, Committer
+from openoutcry.runtime.durability.folding import Pass
+from openoutcry.runtime.durability.memories import Memories, SavedMemory
+from openoutcry.runtime.durability.saving import Saving
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.ownership import Ownership
 
@@ -273,6 +282,114 @@ def _a_lost_loop_takes_what_was_in_flight() -> Patches:
     return [patch.object(Consumers, "give_up", settles)]
 
 
+def _tombstones_are_lost() -> Patches:
+    return [patch.object(MemoryJournal, "tombstones", lambda *_args: [])]
+
+
+def _a_new_name_remembers_the_whole_journal() -> Patches:
+    def beginning(memories: Memories, subscription: Any, _offsets: Any, _now: Any) -> Any:
+        return memories._make(subscription, "none", b"", {})
+
+    return [patch.object(Memories, "_beginning", beginning)]
+
+
+def _a_state_is_written_before_its_cursor() -> Patches:
+    take = Saving.take
+
+    def apart(saving: Saving) -> Any:
+        found = take(saving)
+        names = {s.subscription for s in found.changes.snapshots if s.form != "none"} if found else ()
+        if found is None or not names:
+            return found
+        for offsets in found.unsaved:
+            if offsets.name in names:
+                offsets.note()
+        cursors = [cursor for cursor in found.changes.cursors if cursor.subscription not in names]
+        changes = msgspec.structs.replace(found.changes, cursors=cursors)
+        moved = [item for item in found.moved if item[2].subscription not in names]
+        return dataclasses.replace(found, changes=changes, moved=moved)
+
+    return [patch.object(Saving, "take", apart)]
+
+
+def _a_state_is_later_than_its_cursors_say() -> Patches:
+    make = Memories._make
+
+    def earlier(memories: Memories, subscription: Any, form: str, state: bytes, lanes: Any) -> Any:
+        if form != "none":
+            lanes = {name: (max(0, floor - 1), ()) for name, (floor, _) in lanes.items()}
+        return make(memories, subscription, form, state, lanes)
+
+    return [patch.object(Memories, "_make", earlier)]
+
+
+def _a_state_is_saved_in_a_call() -> Patches:
+    return [patch.object(SavedMemory, "is_quiet", property(lambda _saved: True))]
+
+
+def _eras_are_ignored() -> Patches:
+    return [patch.object(Recall, "types_at", lambda *_args: None)]
+
+
+def _dead_letters_are_remembered() -> Patches:
+    return [patch.object(Memories, "_letters", lambda *_args: set())]
+
+
+def _redriven_letters_are_forgotten_beside_a_state() -> Patches:
+    return [patch("openoutcry.runtime.durability.memories.stretches_of", lambda _positions: ())]
+
+
+def _retention_passes_a_memory() -> Patches:
+    def without(*args: Any) -> Any:
+        return [holder for holder in holders(*args) if holder.why != "memory"]
+
+    return [patch("openoutcry.journals.memory.holders", without)]
+
+
+def _folding_begins_anew_after_a_state() -> Patches:
+    def anew(_base: Any, now: Any, **options: Any) -> Recall:
+        return Recall({}, now, **options)
+
+    return [patch("openoutcry.runtime.durability.memories.Recall", anew)]
+
+
+def _folding_keeps_the_loop() -> Patches:
+    async def keeps(folded: Pass, at: int) -> None:
+        for folding in folded._left:
+            folding.at = max(folding.at, at)
+
+    return [patch.object(Pass, "_give_way", keeps)]
+
+
+def _nothing_waits_for_a_memory() -> Patches:
+    wait_for = Memories._wait_for
+
+    def lets_go(memories: Memories, saved: SavedMemory) -> None:
+        wait_for(memories, saved)
+        subscription = saved.folding.subscription if saved.folding is not None else None
+        if subscription is not None:
+            subscription.holds.lift(Hold.RESTORING)
+
+    return [patch.object(Memories, "_wait_for", lets_go)]
+
+
+def _saved_without(field: str) -> Patches:
+    save = MemoryJournal._save_memories
+
+    def saves(journal: MemoryJournal, changes: Any) -> None:
+        save(journal, msgspec.structs.replace(changes, **{field: ()}))
+
+    return [patch.object(MemoryJournal, "_save_memories", saves)]
+
+
+def _a_rename_leaves_the_memory_behind() -> Patches:
+    return _saved_without("renamed")
+
+
+def _an_ended_name_is_remembered() -> Patches:
+    return _saved_without("forgotten")
+
+
 PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "acknowledged before the commit": _acknowledged_before_the_commit,
     "disk without a sync": _disk_without_a_sync,
@@ -300,6 +417,20 @@ PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "a level is not raised": _a_level_is_not_raised,
     "ticks push out ids": _ticks_push_out_ids,
     "a lost loop takes what was in flight": _a_lost_loop_takes_what_was_in_flight,
+    "tombstones are lost": _tombstones_are_lost,
+    "a new name remembers the whole journal": _a_new_name_remembers_the_whole_journal,
+    "a state is written before its cursor": _a_state_is_written_before_its_cursor,
+    "a state is later than its cursors say": _a_state_is_later_than_its_cursors_say,
+    "a state is saved in a call": _a_state_is_saved_in_a_call,
+    "eras are ignored": _eras_are_ignored,
+    "dead letters are remembered": _dead_letters_are_remembered,
+    "redriven letters are forgotten beside a state": _redriven_letters_are_forgotten_beside_a_state,
+    "retention passes a memory": _retention_passes_a_memory,
+    "folding begins anew after a state": _folding_begins_anew_after_a_state,
+    "folding keeps the loop": _folding_keeps_the_loop,
+    "nothing waits for a memory": _nothing_waits_for_a_memory,
+    "a rename leaves the memory behind": _a_rename_leaves_the_memory_behind,
+    "an ended name is remembered": _an_ended_name_is_remembered,
 }
 
 

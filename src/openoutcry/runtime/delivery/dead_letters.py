@@ -64,6 +64,10 @@ class LetterJournal(LetterSource, Protocol):
         """Return the highest id that a dead letter has ever had."""
         ...
 
+    def find(self, event_id: str) -> int | None:
+        """Return where an event stands, or None if it is not kept."""
+        ...
+
 
 class DeadLetters:
     """The dead letters of a bus, by the name of their subscription; with a journal they are written into it.
@@ -145,8 +149,9 @@ class DeadLetters:
 
     def _give_up(self, letter: DeadLetter) -> None:
         """Forget a letter for good: its event was never handled, which the memory of its name must know."""
-        if letter.position and self._saver is not None:
-            self._tombstones[letter.subscription, letter.position] = None
+        position = self._place(letter)
+        if position and self._saver is not None:
+            self._tombstones[letter.subscription, position] = None
         self.remove(letter.subscription, letter.letter_id)
 
     def tombstones(self, name: str) -> set[int]:
@@ -213,10 +218,23 @@ class DeadLetters:
 
     def positions(self, name: str) -> set[int]:
         """Return where the events of the letters of a name stand in the journal."""
-        found = {letter.position for letter in self._kept.values() if letter.subscription == name}
+        found = {self._place(letter) for letter in self._kept.values() if letter.subscription == name}
         for page in self._pages(name):
-            found.update(letter.position for letter in page if letter.letter_id not in self._removed)
+            left = [letter for letter in page if letter.letter_id not in self._removed]
+            found.update(letter.position for letter in left)
+            placeless = [letter for letter in left if not letter.position]
+            events = decode_many([letter.payload for letter in placeless])
+            found.update(map(self._place, map(_from_journal, placeless, events)))
         return found
+
+    def _place(self, letter: DeadLetter) -> int:
+        """Return where the event of a letter stands in the journal; 0 if it is not there.
+
+        One that was buried before it was there does not know.
+        """
+        if letter.position or self._journal is None:
+            return letter.position
+        return self._journal.find(getattr(letter.event, "event_id", "")) or 0
 
     def counts(self) -> dict[str, int]:
         """Return how many letters each name has. Raises `JournalError`."""
@@ -347,6 +365,7 @@ class DeadLetters:
             if letter.reason in (REDRIVE, REDRIVE_ANEW):
                 self._marked.setdefault(new, []).append((moved.letter_id, letter.reason == REDRIVE_ANEW))
             self.remove(old, letter.letter_id)
+        self._tombstones = {(new if name == old else name, at): None for name, at in self._tombstones}
         return len(letters) == PAGE
 
     # -- redriven ------------------------------------------------------------------------------------
@@ -371,7 +390,7 @@ class DeadLetters:
         """Forget some letters of a name or of all; return how many. Those handed over are not among them."""
         self.settle()
         gone = [
-            replace(letter, event=None)
+            replace(letter, event=None, position=self._place(letter))
             for letter in self.chosen(name, which)
             if not self.redrives.is_open(letter.letter_id)
         ]

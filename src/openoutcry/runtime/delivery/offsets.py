@@ -58,7 +58,7 @@ class LaneOffsets:
     """
 
     __slots__ = (
-        "_first",
+        "_known",
         "_mailbox",
         "behind",
         "held",
@@ -78,7 +78,7 @@ class LaneOffsets:
         self.posted = self.newest = 0
         self.read_upto = floor
         self.skip: list[tuple[int, int]] = sorted(skip)
-        self._first = (floor, tuple(self.skip))
+        self._known = (floor, tuple(self.skip))
         self.held: deque[tuple[int, Any, int]] = deque()
         self.placed: dict[int, int] = {}
         self.saved: tuple[int, Stretches] | None = None
@@ -173,7 +173,7 @@ class LaneOffsets:
                 continue
             if not position:
                 # It is being committed, and may stand at any position from here on: so nothing new is known.
-                return self.saved or self._first
+                return self._known
             if before is None:
                 floor = position - 1
             elif number > before[0] + 1:
@@ -186,15 +186,24 @@ class LaneOffsets:
                 apart.append((before[1] + 1, upto))
         if self.skip or self.placed:
             floor, apart = self._beside_the_lane(floor, apart)
-        return floor, tuple(
-            (max(low, floor + 1), high) for low, high in apart if high > floor and low <= high
+        found = (
+            floor,
+            tuple((max(low, floor + 1), high) for low, high in apart if high > floor and low <= high),
         )
+        if not self.posted:  # which is settled by a commit that may be refused
+            self._known = found
+        return found
+
+    def note_saved(self, state: tuple[int, Stretches]) -> None:
+        """Note that a state was saved."""
+        self.saved = state
+        self._known = max(self._known, state, key=_size)
 
     @property
     def is_known(self) -> bool:
-        """Whether everything that was settled has a place in the journal, as far as it will have one."""
+        """Whether all that was handed to the lane has a place in the journal, so that `state` is new."""
         last = max(self.lane.settled_last, self.posted)
-        return all(place or number > last for number, place in self._mailbox.open_positions(self.lane, last))
+        return all(position for _, position in self._mailbox.open_positions(self.lane, last))
 
     def pass_over(self, released: int) -> tuple[int, Stretches]:
         """Leave out what was released and is not open, whatever the lane is to be handed from now on.
@@ -369,6 +378,12 @@ def _beside(places: Iterable[int], upto: int) -> tuple[int, list[tuple[int, int]
     """Return what is not among some positions, up to a last one, as a floor and the stretches above it."""
     edges = [*sorted(place for place in places if place <= upto), upto + 1]
     return edges[0] - 1, [(low + 1, high - 1) for low, high in pairwise(edges) if high - low > 1]
+
+
+def _size(state: tuple[int, Stretches]) -> int:
+    """Return how many positions are settled."""
+    floor, apart = state
+    return floor + sum(high - low + 1 for low, high in apart)
 
 
 def without(floor: int, apart: list[tuple[int, int]], place: int) -> tuple[int, list[tuple[int, int]]]:

@@ -182,7 +182,7 @@ class Memories:
         if memory is None and saved and not takes and name not in self._needed:
             return
         try:
-            base = known = self._journal.snapshot(name) if saved else None
+            base = known = self._known(name, None) if saved else None
         except JournalCorrupt as error:
             self._cannot(subscription, memory, str(error))
             return
@@ -260,7 +260,8 @@ class Memories:
         """Return where a memory begins, if that was ever written, or will be."""
         if isinstance(kept, SavedMemory) and kept.base is not None:
             return kept.base
-        return self._saving.remembered(name) or self._journal.snapshot(name)
+        found = self._saving.remembered(name) or self._journal.snapshot(self._saving.name_in_journal(name))
+        return None if found is None else msgspec.structs.replace(found, subscription=name)
 
     def snapshot_of(self, subscription: Subscription, form: str, state: bytes) -> Snapshot:
         """Have the state of a subscription written, for what is settled now."""
@@ -303,7 +304,8 @@ class Memories:
             )
         elif not is_new and (memory.fold is not None or base.form != "none"):
             name = subscription.name
-            left_out = {*self._letters(name), *self._journal.tombstones(name)}
+            written = self._journal.tombstones(self._saving.name_in_journal(name))
+            left_out = {*self._letters(name), *written}
             left_out |= self._bus.dead_letters.tombstones(name)
             recall = Recall(
                 base.lanes,

@@ -156,10 +156,22 @@ class Saving:
 
     def rename(self, old: str, new: str, cursors: Iterable[CursorState]) -> None:
         """Have the cursors and the memory of a subscription kept under another name from now on."""
+        self.keep(new)
+        self._forgotten.pop(new, None)
+        remembered = self._snapshots.pop(old, None)
+        if remembered is not None:
+            self._snapshots[new] = msgspec.structs.replace(remembered, subscription=new)
         self._renamed += (msgspec.structs.replace(cursor, subscription=new) for cursor in cursors)
         self._dropped += ((old, cursor.lane) for cursor in cursors)
         self._moved_names.append((old, new))
         self._commits.bring_extras()
+
+    def name_in_journal(self, name: str) -> str:
+        """Return the name under which the journal has what is kept under this one from now on."""
+        for old, new in reversed(self._moved_names):
+            if new == name:
+                name = old
+        return name
 
     def clear(self, calls: Iterable[Call]) -> None:
         """Have it saved, soon, that calls are no suspects any more."""
@@ -185,12 +197,11 @@ class Saving:
         released = self._commits.released
         if released - self._swept_at >= STALE_AFTER:
             self._note_all()
-        noted = [offsets for offsets in self._noted if offsets.may_move]
-        self._noted = {offsets: None for offsets in self._noted if not offsets.may_move}
+        noted = self._take_noted()
         dropped, self._dropped = self._dropped, []
         renamed, self._renamed = self._renamed, []
         cleared, self._cleared = self._cleared, []
-        snapshots, self._snapshots = self._snapshots, {}
+        snapshots = self._take_snapshots()
         forgotten, self._forgotten = self._forgotten, {}
         moved_names, self._moved_names = self._moved_names, []
         moved = [item for offsets in noted for item in offsets.moved(released)]
@@ -206,11 +217,25 @@ class Saving:
             cleared=cleared,
             renamed=moved_names,
             forgotten=list(forgotten),
-            snapshots=list(snapshots.values()),
+            snapshots=snapshots,
             tombstones=tombstones,
         )
         unsaved = {offsets: offsets.take_unsaved() for offsets in noted}
         return SavedChanges(self, changes, renamed, moved, unsaved, released)
+
+    def _take_noted(self) -> list[Offsets]:
+        """Return whose cursors are to be written now."""
+        # (To ask may save a state, or fail to: each is asked once.)
+        may_move = {offsets: offsets.may_move for offsets in list(self._noted)}
+        self._noted = {offsets: None for offsets, may in may_move.items() if not may}
+        return [offsets for offsets, may in may_move.items() if may]
+
+    def _take_snapshots(self) -> list[Snapshot]:
+        """Return the snapshots to be written now: but for those whose cursors do not go with them."""
+        waiting = {offsets.name for offsets in self._noted}
+        taken = [snapshot for name, snapshot in self._snapshots.items() if name not in waiting]
+        self._snapshots = {name: self._snapshots[name] for name in self._snapshots.keys() & waiting}
+        return taken
 
     def _has_changes(self) -> bool:
         letters = self._bus.dead_letters
@@ -298,7 +323,7 @@ class SavedChanges:
     def saved(self) -> None:
         """They were written."""
         for lane, state, _ in self.moved:
-            lane.saved = state
+            lane.note_saved(state)
         self.saving.note_saved(self.changes, self.released)
         for offsets in self.unsaved:
             offsets.let_go()

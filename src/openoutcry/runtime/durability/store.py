@@ -422,8 +422,8 @@ class Store:
         self.is_closed = True
         self._suspects.end()
         self.cursors.end()
+        self.saving.end()  # no timer any more: the loop may be closed
         self.memories.end(saves=not as_it_is and self.commits.dead is None)
-        self.saving.end()
         self._maintenance.end(waits=not as_it_is)
         self._uninstall()
         try:

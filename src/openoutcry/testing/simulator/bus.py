@@ -13,12 +13,15 @@ from openoutcry.ports import Level
 from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.delivery.handlers import Handler, identity, qualified_name
+from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.testing.simulator.calls import Calls, open_call
 from openoutcry.testing.simulator.faults import Faults
+from openoutcry.testing.simulator.memories import Agent, MemoryTruth
 from openoutcry.testing.simulator.operators import SimAdmin, SimReleases
+from openoutcry.testing.simulator.remembering import MemoryCalls
 from openoutcry.testing.simulator.rounds import RoundTruth
 from openoutcry.testing.simulator.strangers import in_thread
 from openoutcry.testing.simulator.truth import KILL, Sent, Truth
@@ -69,6 +72,8 @@ class SimBus(EventBus):
     rounds_truth: RoundTruth
     _truth: Truth
     _calls: Calls
+    _memories: MemoryTruth
+    _memory_calls: MemoryCalls
     _watch: Watch
     _note: Callable[[str], None]
     at_start: list[Callable[[], Coroutine[Any, Any, None]]]
@@ -85,13 +90,18 @@ class SimBus(EventBus):
         truth: Truth,
         rounds: RoundTruth,
         calls: Calls,
+        memories: MemoryTruth,
+        memory_calls: MemoryCalls,
         watch: Watch,
         note: Callable[[str], None],
     ) -> None:
         """Attach the bus to a simulation."""
         self.world, self.life, self.faults = world, life, faults
         self._truth, self.rounds_truth = truth, rounds
-        self._admin = SimAdmin(self._bus, self._admission, self._lifecycle, self.dead_letters, truth)
+        self._admin = SimAdmin(
+            self._bus, self._admission, self._lifecycle, self.dead_letters, truth, memories
+        )
+        self._memories, self._memory_calls = memories, memory_calls
         self._calls, self._watch, self._note = calls, watch, note
         self._wrapped = {}
         self._kills = {}
@@ -313,23 +323,43 @@ class SimBus(EventBus):
 
     def subscribe(self, event_type: Any, handler: Handler, **options: Any) -> Subscription:
         """As `EventBus.subscribe`; the faults apply to the handler."""
-        who = identity(handler)
+        who, agent = identity(handler), None
         known = self._wrapped.get(who)
+        is_new = known is None
         if known is None:
             name = options.get("name") or qualified_name(handler)
             options["name"] = name
             known = self._calls.wrapped(name, handler)
+            agent = self._remembering(name, options)
         made = super().subscribe(event_type, known, **options)
         self._wrapped[who] = known
         self._truth.subscribed(made, running=self.is_running)
+        if is_new and made.durable:
+            self._memories.subscribed(made, agent)
         return made
+
+    def _remembering(self, name: str, options: dict[str, Any]) -> Agent | None:
+        """Put a memory that is watched into the place of the one that was asked for, if one was."""
+        restore = options.get("restore")
+        memory = options.get("memory") if restore is None else Memory(restore)
+        if not isinstance(memory, Memory) or (restore is not None and "memory" in options):
+            return None
+        agent = self._memories.agent(name, folds=memory.fold is not None)
+        options.pop("restore", None)
+        options["memory"] = self._memory_calls.wrapped(memory, agent)
+        return agent
 
     def unsubscribe(self, event_type: Any, handler: Handler) -> None:
         """As `EventBus.unsubscribe`."""
         known = self._wrapped.get(identity(handler), handler)
         before = set(self.subscriptions)
         super().unsubscribe(event_type, known)
+        for made in self.subscriptions:
+            self._truth.took_types(made)
+            if not made.takes_kill_switch:
+                self._watch.ended(made.name)
         for made in before.difference(self.subscriptions):
             self._truth.unsubscribed(made)
+            self._memories.unsubscribed(made.name)
             self._watch.ended(made.name)
             self._wrapped.pop(identity(handler), None)

@@ -42,6 +42,7 @@ class Calls:
         faults: What goes wrong.
         begins: Called with the subscription's name and the event when a call begins.
         ends: Called with them when a call has returned and its event is handled.
+        opens: Called with them when a call begins; returns what is called when it is over.
         note: Takes a line for the trace.
         crash: Ends the process.
 
@@ -54,6 +55,7 @@ class Calls:
         self._table: list[tuple[float, str]] = []
         self.begins: Callable[[str, Any], None] = lambda _name, _event: None
         self.ends: Callable[[str, Any], None] = lambda _name, _event: None
+        self.opens: Callable[[str, Any], Callable[[], None]] = lambda _name, _event: lambda: None
         self.note: Callable[[str], None] = lambda _what: None
         self.crash: Callable[[], None] = lambda: None
 
@@ -76,13 +78,16 @@ class Calls:
             return self._wrapped_plain(name, handler)
 
         async def call(event: Any) -> None:
-            kind = self._begin(name, event)
-            if kind:
-                await self._go_wrong(kind, name, handler, event)
-            result = handler(event)
-            if isawaitable(result):
-                await result
-            self._end(name, event)
+            kind, leave = self._begin(name, event), self.opens(name, event)
+            try:
+                if kind:
+                    await self._go_wrong(kind, name, handler, event)
+                result = handler(event)
+                if isawaitable(result):
+                    await result
+                self._end(name, event)
+            finally:
+                leave()
 
         return call
 
@@ -90,23 +95,28 @@ class Calls:
         """Return a plain function for a plain function, so that the bus calls it as one."""
 
         def plain_call(event: Any) -> Any:
-            kind = self._begin(name, event)
-            if kind == "raising":
-                raise Simulated(name)
-            if kind == "outraged":
-                raise Outrage(name)
-            result = handler(event)
+            kind, leave = self._begin(name, event), self.opens(name, event)
+            try:
+                _raise(kind, name)
+                result = handler(event)
+            except BaseException:
+                leave()
+                raise
             if isawaitable(result) or kind:
-                return finish(kind, result, event)
+                return finish(kind, result, event, leave)
             self._end(name, event)
+            leave()
             return None
 
-        async def finish(kind: str, result: Any, event: Any) -> None:
-            if isawaitable(result):
-                await result
-            if kind:
-                await self._go_wrong(kind, name, lambda _event: None, event)
-            self._end(name, event)
+        async def finish(kind: str, result: Any, event: Any, leave: Callable[[], None]) -> None:
+            try:
+                if isawaitable(result):
+                    await result
+                if kind:
+                    await self._go_wrong(kind, name, lambda _event: None, event)
+                self._end(name, event)
+            finally:
+                leave()
 
         return plain_call
 
@@ -169,3 +179,11 @@ class Calls:
             task.cancel("by its own handler")
             await asyncio.sleep(0)
         raise asyncio.CancelledError("of its own")
+
+
+def _raise(kind: str, name: str) -> None:
+    """Raise what a fault of this kind raises at once."""
+    if kind == "raising":
+        raise Simulated(name)
+    if kind == "outraged":
+        raise Outrage(name)

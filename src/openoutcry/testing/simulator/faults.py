@@ -50,6 +50,8 @@ class Faults:
         twins: A publisher gives another event an id that was used before.
         strangers: The bus is called on the loop of another thread.
         lost_loops: The loop is closed without a `stop`, and the bus is started again on a new one.
+        unsaved: A `save` raises, or returns what JSON does not give back.
+        unrestored: A `fold` or `load` raises: the agent has no memory in this life, and handles nothing.
 
     """
 
@@ -75,6 +77,8 @@ class Faults:
     twins: float = 0.1
     strangers: float = 0.2
     lost_loops: float = 0.1
+    unsaved: float = 0.05
+    unrestored: float = 0.002
 
     def __post_init__(self) -> None:
         """Check every range."""

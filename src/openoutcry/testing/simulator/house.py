@@ -18,6 +18,7 @@ from openoutcry.errors import (
     OpenOutcryError,
     SignalRefused,
 )
+from openoutcry.testing.simulator.agents import Agents, Remembering
 from openoutcry.testing.simulator.bus import SimBus
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.lives import Publisher
@@ -59,7 +60,8 @@ class House:
         self._plan = Chance(chance.seed, "house")  # the same in every life
         self._number = 0
         self._swallows = self._plan.stream("otherwise").happens(0.5)
-        self._remembered: list[Any] = []
+        self._remembering = Remembering(bus, self._plan.stream("memories"))
+        self._agents = Agents(bus, Chance(chance.seed, f"{chance.name}/agents"), self._plan.stream("agents"))
         self._trouble = Trouble(
             bus, Chance(chance.seed, f"{chance.name}/trouble"), self._plan.stream("trouble")
         )
@@ -71,20 +73,29 @@ class House:
         bus, plan = self._bus, self._plan
         for agent in AGENTS:
             bus.register_signal_agent(agent, critical=agent == "risk")
-        bus.subscribe(plan.one_of(("*", "*", HEARD)), self._nothing, name="audit")
-        bus.subscribe("decision", self._decided, name="desk", **self._terms())
-        bus.subscribe(["order", "kill_switch"], self._ordered, name="broker", **self._terms())
-        bus.subscribe(["fill", "risk_alert", "kill_switch"], self._filled, name="risk", **self._terms())
+        self._subscribe(plan.one_of(("*", "*", HEARD)), self._nothing, name="audit")
+        self._subscribe("decision", self._decided, name="desk", **self._terms())
+        self._subscribe(["order", "kill_switch"], self._ordered, name="broker", **self._terms())
+        self._subscribe(["fill", "risk_alert", "kill_switch"], self._filled, name="risk", **self._terms())
         bus.subscribe(["risk_alert", "kill_switch"], self._plain, name="alarm")
         bus.subscribe("market_data", self._tick, name="screen", overflow=Conflate())
         if plan.happens(0.5):
             bus.subscribe("market_data", self._tape, name="tape", overflow=DropOldest(4))
         if plan.happens(0.5):
             kinds = plan.one_of((["market_data"], ["market_data", "order", "fill"]))
-            bus.subscribe(kinds, self._ponder, name="model", **(self._terms() | {"timeout_s": None}))
+            self._subscribe(kinds, self._ponder, name="model", **(self._terms() | {"timeout_s": None}))
         if plan.happens(0.5):
             bus.subscribe(["order", "fill"], self._passing, name="passing", durable=False)
+        self._agents.subscribe()
         self._trouble.subscribe()
+
+    def _subscribe(self, kinds: Any, handler: Any, **terms: Any) -> None:
+        """Subscribe a handler, with a memory if the plan says so."""
+        remembering = self._remembering
+        is_kept = kinds != ["market_data"] or remembering.keeps_ticks
+        if self._plan.happens(0.7) and remembering.is_possible and is_kept:
+            handler, terms["memory"] = remembering.kept(handler, saves="concurrency" not in terms)
+        self._bus.subscribe(kinds, handler, **terms)
 
     def _terms(self) -> dict[str, Any]:
         plan = self._plan
@@ -99,9 +110,6 @@ class House:
             )
         if plan.happens(0.3):
             terms["breaker"] = False
-        persistence = self._bus.config.persistence
-        if plan.happens(0.3) and persistence is not None and persistence.level != "memory":
-            terms["restore"] = self._remembered.append
         return terms
 
     async def _nothing(self, _event: Any) -> None:
@@ -160,7 +168,7 @@ class House:
             found.append(self._trade)
         if self._bus.life == 0 and self._plan.happens(0.015):
             found.append(self._flood)
-        return found + self._trouble.publishers()
+        return found + self._agents.publishers() + self._trouble.publishers()
 
     def _order(self) -> OrderEvent:
         self._number += 1

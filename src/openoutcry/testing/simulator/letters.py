@@ -55,6 +55,12 @@ class LetterTruth:
         self.there, self._due, self._called, self._ever_called = set(), set(), set(), set()
         self._otherwise, self._buried_otherwise = {}, set()
 
+    def rename(self, old: str, new: str) -> None:
+        """The letters of one name are those of another from now on."""
+        for keys in (self.there, self.dropped, self._due, self._called, self._ever_called):
+            keys |= {(new, event_id) for name, event_id in keys if name == old}
+            keys -= {key for key in keys if key[0] == old}
+
     def forget(self, name: str) -> None:
         """A subscription has ended: what was to be redriven to it stays a letter."""
         for keys in (self._due, self._called):
@@ -124,8 +130,11 @@ class LetterTruth:
 
     def were_dropped(
         self, before: Iterable[DeadLetter], after: Iterable[DeadLetter], which: dict[str, Any], count: int
-    ) -> None:
-        """A drop has returned how many letters are gone; those that were handed over may be left."""
+    ) -> set[Key]:
+        """A drop has returned how many letters are gone; those that were handed over may be left.
+
+        Return whose are gone, and of which events.
+        """
         meant = {letter.letter_id: key_of(letter) for letter in before if is_meant(letter, which)}
         left = {letter.letter_id for letter in after}
         ids = meant.keys() - left
@@ -136,6 +145,7 @@ class LetterTruth:
         self.dropped |= gone
         for keys in (self.there, self._due, self._called):
             keys.difference_update(gone)
+        return gone
 
     # -- checks -------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from openoutcry.config import PersistenceConfig
 from openoutcry.errors import JournalError, OpenOutcryError
 from openoutcry.events import stamps
+from openoutcry.ports import Changes, Entry, Written
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.testing.simulator.bus import SimBus
 from openoutcry.testing.simulator.calls import Calls
@@ -20,6 +21,8 @@ from openoutcry.testing.simulator.endings import Endings
 from openoutcry.testing.simulator.faults import Faults
 from openoutcry.testing.simulator.halts import check_halts
 from openoutcry.testing.simulator.loop import Crashed, SimClock, SimLoop
+from openoutcry.testing.simulator.memories import MemoryTruth
+from openoutcry.testing.simulator.remembering import MemoryCalls, serial_of
 from openoutcry.testing.simulator.rounds import RoundTruth
 from openoutcry.testing.simulator.trace import Trace
 from openoutcry.testing.simulator.truth import Truth, Violation
@@ -76,6 +79,7 @@ class Seed:
         self._faults = setting.faults.drawn(self._chance.stream("faults"))
         self._disk = Disk(f"seed {number}")
         self.truth = Truth()
+        self.memories = MemoryTruth(self.truth, serial_of)
         self._world: dict[str, Any] = {}
         self._wall_ns = 0
         self._options = self._drawn_options()
@@ -104,6 +108,7 @@ class Seed:
                 levels={"market_data": chance.one_of(("memory", "memory", "process"))},
                 sync=chance.one_of(("inline", "thread")),
                 cursor_save_s=chance.one_of((0.02, 0.25, 2.0)),
+                retain_count=self._chance.stream("retention").one_of((None, None, None, 10, 40)),
             )
         options["dedup_window"] = chance.one_of((32, 32, 8_192))
         self.truth.window = options["dedup_window"]
@@ -169,6 +174,7 @@ class Life:
     def __init__(self, seed: Seed, chance: Chance, clock: SimClock, faults: Faults, *, last: bool) -> None:
         self._seed = seed
         self._truth = seed.truth
+        self._memories = seed.memories
         self._endings = Endings(seed.truth)
         self._chance = chance
         self._faults = faults
@@ -202,12 +208,17 @@ class Life:
             journal = self.journal = disk.opened(chance.stream("disk"), self.loop.clock, self.note)
             journal.faults = self._faults
             journal.crash = self.crash
-            journal.on_written = truth.written
+            journal.on_written = self._written
         truth.opened(self.journal, power=power)
+        self._memories.opened(self.journal)
         self._options = {**options, "journal": self.journal} if self.journal is not None else options
         self._world = world
         if not self._is_last:
             self._choose_end(chance.stream("end"))
+
+    def _written(self, entries: Sequence[Entry], changes: Changes | None, written: Written) -> None:
+        self._truth.written(entries, changes, written)
+        self._memories.written(changes)
 
     def _choose_end(self, chance: Chance) -> None:
         if chance.happens(self._faults.restarts):
@@ -229,13 +240,14 @@ class Life:
         def begins(name: str, event: Any) -> None:
             if not self.crashed:
                 self._truth.begins(name, event)
+                self._memories.begins(name, event)
                 watch.begun(name, event)
 
         def ends(name: str, event: Any) -> None:
-            if not self.crashed:
-                self._truth.ends(name, event)
+            if not self.crashed and self._truth.ends(name, event):
+                self._memories.ends(name, event)
 
-        calls.begins, calls.ends = begins, ends
+        calls.begins, calls.ends, calls.opens = begins, ends, self._memories.opens
         bus.set_up(
             world=self._world,
             life=self._truth.life,
@@ -243,11 +255,24 @@ class Life:
             truth=self._truth,
             rounds=RoundTruth(self._truth.fail),
             calls=calls,
+            memories=self._memories,
+            memory_calls=self._make_memory_calls(),
             watch=watch,
             note=self.note,
         )
         self._bus, self._watch = bus, watch
         return bus
+
+    def _make_memory_calls(self) -> MemoryCalls:
+        return MemoryCalls(
+            self._chance.stream("memories"),
+            self.loop.clock,
+            self._memories,
+            self._faults,
+            self.note,
+            self._truth.fail,
+            lambda: self.loop.steps,
+        )
 
     def _on_step(self) -> None:
         if self._truth.violation is not None:
@@ -258,6 +283,7 @@ class Life:
         if steps == self._crash_at:
             self.crash()
             raise Crashed
+        self._memories.check()
         watch = self._watch
         if watch is not None:
             watch.check_kills()
@@ -296,6 +322,7 @@ class Life:
         assert self._watch is not None, "the bus was made"
         self._watch.move_to(self.loop)
         self._truth.moved()
+        self._memories.moved()
 
     async def _main(self, setting: Setting) -> list[Publisher]:
         bus = self._make_bus()
@@ -419,6 +446,7 @@ class Life:
         check_halts(self._truth, bus.halted)
         bus.rounds_truth.check()
         self._endings.check_drained(bus.dead_letters(), bus.subscriptions)
+        self._memories.check_drained({made.name for made in bus.subscriptions})
         try:
             await bus.flush()
         except JournalError as error:

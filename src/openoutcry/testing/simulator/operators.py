@@ -8,6 +8,7 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.runtime.admission.kill_switches import KillSwitches
 from openoutcry.runtime.api.admin import Admin
 from openoutcry.runtime.delivery.subscription import takes
+from openoutcry.testing.simulator.memories import MemoryTruth
 from openoutcry.testing.simulator.truth import Truth
 
 LettersOf = Callable[[str | None], list[DeadLetter]]
@@ -16,10 +17,19 @@ LettersOf = Callable[[str | None], list[DeadLetter]]
 class SimAdmin(Admin):
     """The operators' verbs of a bus in a simulation."""
 
-    def __init__(self, bus: Any, admission: Any, lifecycle: Any, letters_of: LettersOf, truth: Truth) -> None:
+    def __init__(
+        self,
+        bus: Any,
+        admission: Any,
+        lifecycle: Any,
+        letters_of: LettersOf,
+        truth: Truth,
+        memories: MemoryTruth,
+    ) -> None:
         super().__init__(bus, admission, lifecycle)
         self._letters_of = letters_of
         self._truth = truth
+        self._memories = memories
 
     def redrive(self, /, subscription: str | None = None, *, anew: bool = False, **which: Any) -> int:
         """As `Admin.redrive`."""
@@ -36,8 +46,42 @@ class SimAdmin(Admin):
         """As `Admin.drop_dead_letters`."""
         before = self._letters_of(subscription)
         count = super().drop_dead_letters(subscription, **which)
-        self._truth.letters.were_dropped(before, self._letters_of(subscription), which, count)
+        gone = self._truth.letters.were_dropped(before, self._letters_of(subscription), which, count)
+        self._memories.dropped(gone)
         return count
+
+    async def drop_cursor(self, name: str) -> int:
+        """As `Admin.drop_cursor`."""
+        was_there = self._has_cursor(name)
+        try:
+            return await super().drop_cursor(name)
+        finally:
+            if was_there and not self._has_cursor(name):
+                self._truth.takers.pop(name, None)
+                self._truth.letters.forget(name)
+                self._memories.unsubscribed(name)
+
+    async def reassign_cursor(self, old: str, new: str) -> int:
+        """As `Admin.reassign_cursor`."""
+        if not self._has_cursor(old) or self._has_cursor(new) or self._is_subscribed(new):
+            return await super().reassign_cursor(old, new)
+        self._rename(old, new)  # what is written during the call is under the new name
+        try:
+            return await super().reassign_cursor(old, new)
+        finally:
+            if self._has_cursor(old):
+                self._rename(new, old)
+
+    def _rename(self, old: str, new: str) -> None:
+        self._truth.renamed(old, new)
+        self._memories.renamed(old, new)
+
+    def _is_subscribed(self, name: str) -> bool:
+        return any(made.name == name for made in self._bus.router)
+
+    def _has_cursor(self, name: str) -> bool:
+        store = self._admission.store
+        return store is not None and name in store.cursors._cursors  # noqa: SLF001 - a cancelled call says nothing
 
     def _is_taken(self, letter: DeadLetter) -> bool:
         return any(

@@ -8,6 +8,7 @@ import msgspec
 
 from openoutcry.errors import ConfigError, NotSubscribed, OpenOutcryError
 from openoutcry.runtime.admission.kill_switches import Releaser
+from openoutcry.testing.simulator.agents import Handle, Remembering
 from openoutcry.testing.simulator.bus import SimBus
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.lives import Publisher
@@ -54,8 +55,10 @@ class Trouble:
         self._plan = plan
         self._releaser: Releaser | None = None
         self._number = 0
-        self._has_halter = False
-        self._late = self._first_late
+        self._has_halter = self._remembers_late = False
+        self._remembering = Remembering(bus, plan.stream("memories"))
+        self._late: Handle = self._first_late
+        self._late_now: Handle | None = None
 
     # -- who is there -------------------------------------------------------------------------------
 
@@ -71,6 +74,7 @@ class Trouble:
             agent = SlowAgent(plan.one_of((0.1, 0.2, 0.5, 2.0)))
             bus.subscribe(kinds, agent.handle, name=f"slow-{number}", **terms)
         self._has_halter = plan.happens(0.4)
+        self._remembers_late = plan.happens(0.8)
         if self._has_halter:
             bus.subscribe("kill_switch", SlowAgent(plan.one_of((0.05, 0.5))).handle, name="halter")
         bus.at_start += [self._at_edge] * chance.one_of((0, 0, 1, 2))
@@ -233,7 +237,7 @@ class Trouble:
             if name == "late" and chance.happens(0.5):
                 self._replace()
             with suppress(NotSubscribed, ConfigError):
-                if chance.happens(0.2):
+                if chance.happens(0.4):
                     bus.admin.drop_dead_letters(name, **which)
                 else:
                     bus.admin.redrive(name, anew=chance.happens(0.4), **which)
@@ -246,11 +250,18 @@ class Trouble:
 
     def meddle_late(self) -> None:
         """Subscribe the handler that comes late."""
-        self._bus.subscribe("order", self._late, name="late")
+        terms: dict[str, Any] = {}
+        handler = self._late
+        if self._late_now is None:
+            if self._remembering.is_possible and self._remembers_late:
+                handler, terms["memory"] = self._remembering.kept(handler)
+            self._late_now = handler
+        self._bus.subscribe("order", self._late_now, name="late", **terms)
 
     def leave_late(self) -> None:
         """Unsubscribe it. Raises `NotSubscribed`."""
-        self._bus.unsubscribe("order", self._late)
+        self._bus.unsubscribe("order", self._late_now or self._late)
+        self._late_now = None
 
     def _replace(self) -> None:
         """Put another handler under its name."""

@@ -90,6 +90,8 @@ class Taker:
         name: Its name.
         made: The subscription of this life.
         since: Since when it must get what is published; -1 for always.
+        selectors: What it takes.
+        changes: When it has taken other types while the bus ran.
         since_now: The same, for what is known in this life alone.
         settled: Ids of events that a call has handled, in any life.
         settled_now: The same, in this life.
@@ -104,6 +106,8 @@ class Taker:
     name: str
     made: Subscription
     since: int
+    selectors: frozenset[Any] = frozenset()
+    changes: list[int] = field(default_factory=list)
     since_now: int = -1
     settled: set[str] = field(default_factory=set)
     settled_now: set[str] = field(default_factory=set)
@@ -215,11 +219,13 @@ class Truth:
     def surely_knows(self, sent: Sent) -> bool:
         """Return True if the bus must know the id of an event, and all that was published under it."""
         is_here = sent.level > Level.MEMORY or sent.life == self.life
-        is_kept = is_here and not self._is_forgotten(sent) and not self._is_retired(sent.event.event_id)
+        is_kept = is_here and not self._is_forgotten(sent) and not self.is_retired(sent.event.event_id)
         return sent.is_certain and is_kept and sent.going == 1
 
     def _is_forgotten(self, sent: Sent) -> bool:
         """Return True if the bus need not know an id any more: so many of its type have come since."""
+        if self.is_retired(sent.event.event_id):
+            return True
         is_kept = sent.level and self.journal is not None
         return not is_kept and self._counts[_type_of(sent.event)] - sent.number >= self.window
 
@@ -234,7 +240,7 @@ class Truth:
             sent.level = Level.MEMORY  # delivered at once, journal or no journal
         if sent.level and journal is not None:
             position = journal.find(event_id)
-            if position is None and self._is_retired(event_id):
+            if position is None and self.is_retired(event_id):
                 pass
             elif position is None:
                 self.fail(f"{event_id} was accepted at level {sent.level.name}, and is not in the journal")
@@ -264,6 +270,7 @@ class Truth:
         self.ticks += 1
         known = self.takers.get(made.name)
         if known is not None and known.made is made:
+            self.took_types(made)
             return
         fresh = not known or not made.durable or (self.journal is not None and not known.saved)
         since = -1 if not running and self.life == 0 else self.ticks
@@ -274,8 +281,27 @@ class Truth:
             if known is not None:
                 taker.settled = known.settled
         else:
+            if known.selectors != made.selectors:
+                known.since = self.ticks
             known.made = made
+        self.takers[made.name].selectors = made.selectors
         self.takers[made.name].since_now = self.ticks if running else -1
+
+    def took_types(self, made: Subscription) -> None:
+        """Note that a subscription takes other types from now on, if it does."""
+        known = self.takers.get(made.name)
+        if known is not None and known.selectors != made.selectors:
+            known.selectors, known.since = made.selectors, self.ticks
+            known.changes.append(self.ticks)
+
+    def renamed(self, old: str, new: str) -> None:
+        """Note that the cursors and letters of one name are those of another from now on."""
+        known = self.takers.pop(old, None)
+        if known is not None:
+            known.name = new
+            self.takers[new] = known
+        self.letters.rename(old, new)
+        self.redriven |= {(new, event_id) for name, event_id in self.redriven if name == old}
 
     def unsubscribed(self, made: Subscription) -> None:
         """Note the end of a subscription."""
@@ -326,7 +352,8 @@ class Truth:
             return 0
         position = journal.find(sent.event.event_id)
         if position is None:
-            self.fail(f"{name} was handed {sent.event.event_id} before it was in the journal")
+            if not self.is_retired(sent.event.event_id):
+                self.fail(f"{name} was handed {sent.event.event_id} before it was in the journal")
             return 0
         if sent.level is Level.DISK and position > journal.synced:
             self.fail(f"{name} was handed {sent.event.event_id} before its position {position} was synced")
@@ -351,13 +378,15 @@ class Truth:
             self.fail(f"{taker.name} was handed {event_id} after a later one of the same publisher")
         taker.newest[lane, publisher] = max(newest, number)
 
-    def ends(self, name: str, event: Any) -> None:
-        """A call has returned: the event is handled."""
+    def ends(self, name: str, event: Any) -> bool:
+        """A call has returned. Return True if the event is handled."""
         self.ticks += 1
         taker = self.takers.get(name)
-        if taker is not None and self.letters.ends((name, event.event_id)):
-            taker.settled.add(event.event_id)
-            taker.settled_now.add(event.event_id)
+        if taker is None or not self.letters.ends((name, event.event_id)):
+            return False
+        taker.settled.add(event.event_id)
+        taker.settled_now.add(event.event_id)
+        return True
 
     def buried(self, letter: DeadLetter) -> None:
         """A dead letter was filed."""
@@ -467,9 +496,10 @@ class Truth:
                 if sent.status == "refused":
                     self.fail(f"{event_id} was refused, and is in the journal at position {position}")
                 sent.status = "accepted"
+                sent.is_raised = sent.is_raised or not sent.level
                 sent.level = max(sent.level, Level.PROCESS)
             elif sent.status == "accepted":
-                if sent.level >= needed and not self._is_retired(event_id):
+                if sent.level >= needed and not self.is_retired(event_id):
                     self.fail(
                         f"{event_id} was accepted at level {sent.level.name}, and the crash has lost it"
                     )
@@ -477,7 +507,7 @@ class Truth:
         if journal is not None:
             self._read(journal)
 
-    def _is_retired(self, event_id: str) -> bool:
+    def is_retired(self, event_id: str) -> bool:
         """Return True if retention has deleted an event, which must have been settled by everybody."""
         first = 1 if self.journal is None else self.journal.first
         for position in [at for at in self.positions if at < first]:
