@@ -70,8 +70,8 @@ def test_a_function_that_could_do_nothing_when_it_is_called_is_refused(wrong):
 def test_whatever_can_be_called_so_is_accepted():
     known: dict[str, int] = {}
     Memory(AGENT.fold, AGENT.save, AGENT.load)
-    Memory([].append, lambda known=known: known, known.update)
-    Memory(partial(lambda kept, event: None, known), known.copy, lambda *states: None)
+    Memory([].append, lambda: known, known.update)
+    Memory(partial(known.__setitem__, "newest"), known.copy, lambda *states: None)
 
 
 async def later(*_: Any) -> None: ...

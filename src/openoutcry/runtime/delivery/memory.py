@@ -42,7 +42,8 @@ class Memory:
             the subscription has come, so that the two never disagree.
         on_missing: What to do if something that it has handled cannot be folded, because it was retired from
             the journal, lost, or cannot be read: `raise` (the subscription handles nothing, and the bus is
-            UNHEALTHY), or `warn` and begin without it, which is the operator's explicit word.
+            UNHEALTHY), or `warn` and begin without it, which is the operator's explicit word. Where even
+            the beginning of its memory is damaged, it begins with nothing, and remembers what comes.
 
     Raises:
         SubscriptionError: These do not make a memory.

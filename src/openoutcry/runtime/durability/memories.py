@@ -181,13 +181,9 @@ class Memories:
         is_needed = memory is not None and memory.fold is not None
         if memory is None and saved and not takes and name not in self._needed:
             return
-        try:
-            base = known = self._known(name, None) if saved else None
-        except JournalCorrupt as error:
-            self._cannot(subscription, memory, str(error))
-            return
+        base, known = self._base(subscription, offsets, now)
         if base is None:
-            base = self._beginning(subscription, offsets, now)
+            return
         # What was not settled when the process died is handled again, if it is of the types of now.
         eras = tuple(Era(era.takes, both(era.upto, now)) for era in base.eras)
         base = msgspec.structs.replace(base, eras=eras)
@@ -203,6 +199,25 @@ class Memories:
             self._saving.remember(base)
         if memory is not None:
             self._adopt(subscription, offsets, memory, base, now, is_new=not saved)
+
+    def _base(
+        self, subscription: Subscription, offsets: Offsets, now: Places
+    ) -> tuple[Snapshot | None, Snapshot | None]:
+        """Return where a memory begins, None if that cannot be said; and what the journal says of it."""
+        name, memory = subscription.name, subscription.options.memory
+        why, known = "", None
+        try:
+            known = self._known(name, None) if now else None
+        except JournalCorrupt as error:
+            why = str(error)
+        if memory is not None and known is not None and known.form == "lost":
+            why = "its saved state was damaged, and lost in a recovery"
+        if not why:
+            return known or self._beginning(subscription, offsets, now), known
+        begins = "begins with nothing, and remembers what it handles from now on"
+        if self._may_begin(subscription, memory, why, "a backup of the journal may have it", begins):
+            return self._make(subscription, "none", b"", now), known
+        return None, known
 
     def _beginning(self, subscription: Subscription, offsets: Offsets, now: Places) -> Snapshot:
         """Return the snapshot of a name that has none: it is new, or older than snapshots are."""
@@ -288,25 +303,14 @@ class Memories:
         saved = SavedMemory(self, subscription, memory)
         saved.begin_at(base, 0)
         offsets.memory = saved
-        if base.form == "lost":
-            self._cannot(
-                subscription,
-                memory,
-                "its saved state was damaged, and lost in a recovery",
-            )
-        elif (
-            subscription.readiness.is_over and not is_new and base.form == "none" and memory.fold is not None
-        ):
-            self._cannot(
-                subscription,
-                memory,
-                "another bus has written to the journal, and it cannot unlearn",
-            )
+        if subscription.readiness.is_over and not is_new and base.form == "none" and memory.fold is not None:
+            why, remedy = "another bus has written to the journal, and it cannot unlearn", "make both anew"
+            if self._may_begin(subscription, memory, why, remedy, "goes on with what it has"):
+                subscription.restored()
         elif not is_new and (memory.fold is not None or base.form != "none"):
-            name = subscription.name
-            written = self._journal.tombstones(self._saving.name_in_journal(name))
-            left_out = {*self._letters(name), *written}
-            left_out |= self._bus.dead_letters.tombstones(name)
+            left_out = self._left_out(subscription, memory)
+            if left_out is None:
+                return
             recall = Recall(
                 base.lanes,
                 now if memory.fold is not None else {},
@@ -319,17 +323,34 @@ class Memories:
         else:
             subscription.restored()
 
-    def _cannot(self, subscription: Subscription, memory: Memory | None, why: str) -> None:
-        """Leave a subscription without its memory."""
+    def _left_out(self, subscription: Subscription, memory: Memory) -> set[int] | None:
+        """Return which positions are settled and were not handled; None if that cannot be said."""
+        name = subscription.name
+        left_out = self._letters(name) | self._bus.dead_letters.tombstones(name)
+        try:
+            left_out.update(self._journal.tombstones(self._saving.name_in_journal(name)))
+        except JournalCorrupt as error:
+            remedy = "a backup of the journal may have it"
+            begins = "may remember events of dead letters that were dropped"
+            if not self._may_begin(subscription, memory, str(error), remedy, begins):
+                return None
+        return left_out
+
+    def _may_begin(
+        self, subscription: Subscription, memory: Memory | None, why: str, remedy: str, begins: str
+    ) -> bool:
+        """Return True if a subscription begins, or goes on, although its memory is not whole."""
+        name = subscription.name
         if memory is None:
-            log.error("the journal does not say where the memory of %s begins: %s", subscription.name, why)
-            return
-        text = f"{subscription.name} did not get its memory back: {why}"
+            log.error("the journal does not say where the memory of %s begins: %s", name, why)
+            return False
+        text = f"{name} did not get its memory back: {why}"
         if memory.on_missing == "warn":
-            log.error("%s; it goes on with what it has", text)
-            subscription.restored()
-            return
-        self._fail(subscription, RestoreFailed(f"{text}; mend that, or say Memory(on_missing='warn')"))
+            log.error("%s; it %s", text, begins)
+            return True
+        text = f"{text}; {remedy}, and with Memory(on_missing='warn') it {begins}"
+        self._fail(subscription, RestoreFailed(text))
+        return False
 
     def _fail(self, subscription: Subscription, error: RestoreFailed) -> None:
         log.critical("%s", error)
@@ -393,9 +414,11 @@ class Memories:
             name = folding.subscription.name
             load = saved.memory.load
             if load is None:
-                self._cannot(folding.subscription, saved.memory, "it has a saved state, and no load")
-                saved.folding = None
-                return False
+                why, begins = "it has a saved state, and no load", "begins with what came after that"
+                if not self._may_begin(folding.subscription, saved.memory, why, "give it load", begins):
+                    saved.folding = None
+                    return False
+                load = _let_go
             try:
                 with without_effects(name, "restored"):
                     check_has_run("load", load(read_state(base.form, base.state)))
@@ -511,3 +534,7 @@ class Memories:
                 subscription.readiness.put_off(
                     BusClosed(f"the bus was stopped before {subscription.name} had its memory back")
                 )
+
+
+def _let_go(_state: object) -> None:
+    """Stand in for the `load` of a memory that is to begin without its saved state."""
