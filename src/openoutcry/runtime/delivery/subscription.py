@@ -313,6 +313,8 @@ class Subscription:
     def end(self) -> None:
         """End. The record of an ended subscription must not keep an agent alive: its functions are let go."""
         self.holds.set(Hold.ENDED)
+        if not self.readiness.is_over:
+            self.readiness.end(RestoreFailed(f"{self.name} was ended before it had its memory back"))
         self.options = replace(self.options, memory=None)
         self.handler = _nothing
         self.subscribed = None
@@ -379,7 +381,8 @@ class Subscription:
         done. Kill switches do not wait for it. Cancelling the call changes nothing.
 
         Raises:
-            RestoreFailed: It will not get its memory back, which the message explains; it handles nothing.
+            RestoreFailed: It will not get its memory back, which the message explains: it handles nothing, or
+                was ended, as by `unsubscribe`.
             SubscriptionError: The bus does not run yet, so nobody would restore it.
             BusClosed: The bus was stopped before it was done; the next start goes on with it.
 
