@@ -59,7 +59,7 @@ class SavedMemory:
 
     def __init__(self, memories: "Memories", subscription: Subscription, memory: Memory) -> None:
         self.memories = memories
-        self.memory = memory
+        self._memory = memory
         self.base: Snapshot | None = None
         self.since = 0
         self.folding: Folding | None = None
@@ -67,6 +67,11 @@ class SavedMemory:
         self._subscription = subscription
         self._due_at = memory.every
         self._is_stale = False
+
+    @property
+    def memory(self) -> Memory:
+        """The memory: in a notebook a cell that is run again may have put another in its place."""
+        return self._subscription.options.memory or self._memory
 
     def begin_at(self, base: Snapshot, since: int) -> None:
         """The memory begins here from now on; so many events were settled since."""
