@@ -36,7 +36,7 @@ def _as_json(state: object) -> bytes:
         ) from problem
     if found is not None:
         raise SubscriptionError(
-            f"save returned a state with {found.path or 'a value'} = {shown(found.before)}, which "
+            f"save returned a state with {found.path.strip() or 'a value'} = {shown(found.before)}, which "
             f"{found.problem}; return bytes, or what JSON gives back"
         )
     return data
