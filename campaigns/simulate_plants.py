@@ -335,10 +335,6 @@ def _dead_letters_are_remembered() -> Patches:
     return [patch.object(Memories, "_letters", lambda *_args: set())]
 
 
-def _redriven_letters_are_forgotten_beside_a_state() -> Patches:
-    return [patch("openoutcry.runtime.durability.memories.stretches_of", lambda _positions: ())]
-
-
 def _retention_passes_a_memory() -> Patches:
     def without(*args: Any) -> Any:
         return [holder for holder in holders(*args) if holder.why != "memory"]
@@ -373,21 +369,13 @@ def _nothing_waits_for_a_memory() -> Patches:
     return [patch.object(Memories, "_wait_for", lets_go)]
 
 
-def _saved_without(field: str) -> Patches:
+def _a_rename_leaves_the_memory_behind() -> Patches:
     save = MemoryJournal._save_memories
 
     def saves(journal: MemoryJournal, changes: Any) -> None:
-        save(journal, msgspec.structs.replace(changes, **{field: ()}))
+        save(journal, msgspec.structs.replace(changes, renamed=()))
 
     return [patch.object(MemoryJournal, "_save_memories", saves)]
-
-
-def _a_rename_leaves_the_memory_behind() -> Patches:
-    return _saved_without("renamed")
-
-
-def _an_ended_name_is_remembered() -> Patches:
-    return _saved_without("forgotten")
 
 
 PLANTS: Final[dict[str, Callable[[], Patches]]] = {
@@ -424,13 +412,11 @@ PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "a state is saved in a call": _a_state_is_saved_in_a_call,
     "eras are ignored": _eras_are_ignored,
     "dead letters are remembered": _dead_letters_are_remembered,
-    "redriven letters are forgotten beside a state": _redriven_letters_are_forgotten_beside_a_state,
     "retention passes a memory": _retention_passes_a_memory,
     "folding begins anew after a state": _folding_begins_anew_after_a_state,
     "folding keeps the loop": _folding_keeps_the_loop,
     "nothing waits for a memory": _nothing_waits_for_a_memory,
     "a rename leaves the memory behind": _a_rename_leaves_the_memory_behind,
-    "an ended name is remembered": _an_ended_name_is_remembered,
 }
 
 

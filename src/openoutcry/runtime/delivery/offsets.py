@@ -91,6 +91,10 @@ class LaneOffsets:
         """Leave out what stands at `position`, which was not handed to the lane."""
         self.skip = merged([*self.skip, (position, position)])
 
+    def leave_out(self, positions: Iterable[int]) -> None:
+        """Leave out what stands there, if it was not handed to the lane yet."""
+        self.skip = merged([*self.skip, *((place, place) for place in positions if self.wants(place))])
+
     def place(self, event_id: str, position: int) -> bool:
         """An event that the lane was handed, or holds, without a position has got this one.
 

@@ -84,9 +84,9 @@ class SavedMemory:
         self._due_at = 0
 
     def settled(self, count: int) -> None:
-        """So many events were settled: save, if enough were."""
+        """So many events were settled: save, if enough were, or the cursors wait for it."""
         self.since += count
-        if self.since >= self._due_at and self.memory.save is not None:
+        if (self._is_stale or self.since >= self._due_at) and self.memory.save is not None:
             self.save()
 
     def placed(self) -> None:
@@ -313,7 +313,7 @@ class Memories:
             if self._may_begin(subscription, memory, why, remedy, "goes on with what it has"):
                 subscription.restored()
         elif not is_new and (memory.fold is not None or base.form != "none"):
-            left_out = self._left_out(subscription, memory)
+            left_out = self._left_out(subscription, offsets, memory)
             if left_out is None:
                 return
             recall = Recall(
@@ -328,10 +328,13 @@ class Memories:
         else:
             subscription.restored()
 
-    def _left_out(self, subscription: Subscription, memory: Memory) -> set[int] | None:
+    def _left_out(self, subscription: Subscription, offsets: Offsets, memory: Memory) -> set[int] | None:
         """Return which positions are settled and were not handled; None if that cannot be said."""
         name = subscription.name
-        left_out = self._letters(name) | self._bus.dead_letters.tombstones(name)
+        letters = self._letters(name)
+        for lane in offsets.lanes:
+            lane.leave_out(letters)  # their cursors may have had to wait for a state
+        left_out = letters | self._bus.dead_letters.tombstones(name)
         try:
             left_out.update(self._journal.tombstones(self._saving.name_in_journal(name)))
         except JournalCorrupt as error:

@@ -108,7 +108,7 @@ class Agents:
             )
         if remembering.keeps_ticks and plan.happens(0.5):
             handler, memory = remembering.kept(_work)
-            bus.subscribe("market_data", handler, name="chart", memory=memory)
+            bus.subscribe("market_data", handler, name="averages", memory=memory)
         if plan.happens(0.4):
             handler, memory = remembering.kept(_work)
             types = plan.stream(f"types {bus.life}")

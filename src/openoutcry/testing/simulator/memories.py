@@ -287,6 +287,11 @@ class MemoryTruth:
         changes = () if taker is None else taker.changes
         return any(upto < 0 or sent.began < change < upto for change in changes)
 
+    def _is_doubtful(self, agent: Agent, event_id: str) -> bool:
+        """Return True if an event was under way when a name took other types."""
+        sent = self._truth.sent[event_id]
+        return self._is_across(agent, sent, -1 if sent.lane == "control" else agent.past.handled[event_id])
+
     def loaded(self, agent: Agent, serial: int, looks: bytes) -> None:
         """An agent was handed a state."""
         saved, name = self._saved.get(serial), agent.name
@@ -329,11 +334,10 @@ class MemoryTruth:
                 self._fail(f"the memory of {name} has {event_id}, of which it has or had a dead letter")
         if not agent.folds:
             return
-        sent = self._truth.sent
         lacks = [
             one
             for one in past.settled - agent.has
-            if not past.has_given_up(one) and not self._is_across(agent, sent[one], past.handled[one])
+            if not (past.has_given_up(one) or self._is_doubtful(agent, one))
         ]
         if lacks:
             self._fail(f"the memory of {name} lacks {sorted(lacks)[:5]}, which it had handled and settled")
