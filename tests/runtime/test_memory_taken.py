@@ -139,3 +139,50 @@ def test_an_earlier_version_did_not_say_by_which_class():
     assert Taken(("*",)).varies
     assert not Taken(("*", "class object")).varies
     assert Taken(("*", "class object")).has(an_order())
+
+
+async def a_burst(journal: Any, life: int, memory: Any = None, **options: Any) -> list[str]:
+    """Have a burst of three orders wait before they are handled; return what was handled of it."""
+    seen: list[str] = []
+
+    async def handle(event: Any) -> None:
+        seen.append(event.event_id)
+
+    async with a_bus(journal) as bus:
+        subscription = bus.subscribe("order", handle, name="book", memory=memory, **options)
+        await subscription.ready()
+        subscription.pause()
+        await bus.publish_many([an_order(event_id=f"{life}-{n}") for n in range(3)])
+        subscription.resume()
+        await bus.join()
+    return seen
+
+
+@pytest.mark.parametrize("options", [{"overflow": "conflate"}, {"supersede": "symbol"}, {"max_age_s": 60.0}])
+@virtual
+async def test_what_a_name_may_have_let_go_is_not_folded_when_it_lets_nothing_go_any_more(options, caplog):
+    journal, folded = MemoryJournal(), list[str]()
+
+    def fold(event: Any) -> None:
+        folded.append(event.event_id)
+
+    await a_burst(journal, 1, **options)
+    with pytest.raises(RestoreFailed, match=r"position 1 \(order\) may have been let go: it conflated"):
+        await a_burst(journal, 2, Memory(fold))
+    assert folded == []
+    handled = await a_burst(journal, 3, Memory(fold, on_missing="warn"))
+    assert (
+        "begins without 3 events that it had handled: position 1 (order) may have been let go" in caplog.text
+    )
+    await a_burst(journal, 4, Memory(fold, on_missing="warn"))
+    assert folded == handled
+
+
+@virtual
+async def test_what_came_after_a_state_of_a_name_that_let_events_go_is_folded_on_top():
+    journal, state = MemoryJournal(), list[str]()
+    saves = Memory(save=lambda: ["the newest"], load=state.extend)
+    await a_burst(journal, 1, saves, overflow="conflate")
+    whole = Memory(lambda event: state.append(event.event_id), lambda: state, state.extend, every=100)
+    await a_burst(journal, 2, whole)
+    assert state == ["the newest"]

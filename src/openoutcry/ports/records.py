@@ -178,7 +178,8 @@ class CursorState(msgspec.Struct, frozen=True, kw_only=True):
         floor: Every position up to and including this one is settled.
         settled: The stretches settled above the floor, as (first, last), ascending.
         takes: The event types that it takes, so that what waits can be counted without its code. `*` stands
-            for all types, with `class NAME` for each class that decides: `class object` takes everything.
+            for all types, with `class NAME` for each class that decides: `class object` takes everything. If
+            `(in part)` is among them, it lets events go: they are conflated, dropped or too old.
 
     """
 

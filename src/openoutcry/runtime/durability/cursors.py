@@ -160,7 +160,7 @@ class Cursors:
         for offsets, waiting in zip(made, held, strict=False):
             offsets.held = waiting
         control, high, normal = made
-        takes_types = what_is_taken(subscription.selectors)
+        takes_types = _taken(subscription, subscription.selectors)
         subscription.offsets = Offsets(
             subscription.name, takes_types, (control, high, normal), self._saving, subscription.save_first
         )
@@ -371,11 +371,15 @@ class Cursors:
         """Have a subscription take what these select, from now on."""
         offsets = subscription.offsets
         if offsets is not None:
-            takes_types = what_is_taken(selectors)
+            takes_types = _taken(subscription, selectors)
             if takes_types != offsets.takes:
                 self._memories.take_types(subscription, offsets, takes_types)
                 offsets.note()
         subscription.selectors = selectors
+
+
+def _taken(subscription: Subscription, selectors: frozenset[Selector]) -> tuple[str, ...]:
+    return what_is_taken(selectors, lets_go=bool(subscription.options.lets_go))
 
 
 def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Undecodable], None]:

@@ -120,6 +120,12 @@ class Folding:
         then = self._then(entry)
         if then is None or then.varies:
             return self._takes_now(kind_of(event), event)
+        if then.has(event) and then.in_part:
+            self._miss(
+                f"position {entry.position} ({event_type_of(event)}) may have been let go: it conflated, "
+                "dropped or aged out events then"
+            )
+            return False
         if then.has(event):
             return True
         if unknown := then.unknown(event):

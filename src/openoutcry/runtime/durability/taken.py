@@ -16,14 +16,20 @@ ANY = "*"
 _CLASS = "class "
 EVERYTHING = f"{_CLASS}object"
 """Stands among what is taken where that is everything."""
+IN_PART = "(in part)"
+"""Stands among what is taken where events were let go, so that not all that is settled was handled."""
 
 
-def what_is_taken(selectors: Iterable[Selector]) -> tuple[str, ...]:
-    """Return what selectors take: types, the names of classes, and `*` where the type does not decide."""
-    found: set[str] = set()
+def what_is_taken(selectors: Iterable[Selector], *, lets_go: bool = False) -> tuple[str, ...]:
+    """Return what selectors take: types, the names of classes, and `*` where the type does not decide.
+
+    `lets_go` says that some of these events are let go: they are conflated, dropped or too old.
+    """
+    found = {IN_PART} if lets_go else set[str]()
+    selectors = frozenset(selectors)
+    if ANY in selectors:
+        return tuple(sorted({ANY, EVERYTHING, *found}))
     for selector in selectors:
-        if selector == ANY:
-            return ANY, EVERYTHING
         found.update((selector,) if isinstance(selector, str) else _of_class(selector))
     return tuple(sorted(found))
 
@@ -33,7 +39,8 @@ def given_up(before: Iterable[str], now: Iterable[str]) -> list[str]:
     now = frozenset(now)
     if ANY in now:
         return []
-    gone = {"all other types" if what == EVERYTHING else what for what in before if what != ANY}
+    types = frozenset(before) - {ANY, IN_PART}
+    gone = {"all other types" if what == EVERYTHING else what for what in types}
     return sorted(gone - now)
 
 
@@ -48,6 +55,7 @@ class Taken:
 
     Attributes:
         varies: Whether it was written by an earlier version, and depended on the event.
+        in_part: Whether events were let go then.
 
     """
 
@@ -55,6 +63,7 @@ class Taken:
         self._takes = frozenset(takes)
         self._classes = frozenset(what for what in self._takes if what.startswith(_CLASS))
         self.varies = ANY in self._takes and not self._classes
+        self.in_part = IN_PART in self._takes
 
     def has(self, event: object) -> bool:
         """Return True if the event was taken."""
