@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from process_kit import finish, start_python
+from process_kit import LIMIT_S, ROOT, finish, start_python
 
 from openoutcry.cli import main
 
@@ -57,6 +58,30 @@ def start(here: Path, code: str, *options: str) -> subprocess.Popen[str]:
     """Run `app` of this code in a process of its own, and return once it has printed `ready`."""
     (here / "made.py").write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
     return start_python(here, "-m", "openoutcry", "run", "made:app", *options)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "auto"])
+def test_a_firm_runs_without_standard_files_and_none_of_its_own_takes_their_place(
+    here: Path, loop: str
+) -> None:
+    code = """
+        async def app(bus):
+            with open("kept", "w") as kept:
+                wired(bus)
+                yield
+                await bus.publish(tick())
+                await bus.join()
+                kept.write(str(kept.fileno()))
+    """
+    (here / "made.py").write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
+    command = [sys.executable, "-m", "openoutcry", "run", "made:app", "--loop", loop]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command],
+        cwd=here, env=environment, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert closed.returncode == 0
+    assert int((here / "kept").read_text()) > 2
 
 
 # -- the form ----------------------------------------------------------------------------------------

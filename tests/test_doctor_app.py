@@ -206,3 +206,9 @@ def test_mistakes_are_told_in_a_line(folder: Path) -> None:
     (folder / "broken.py").write_text("raise ValueError('not set up')")
     said = python(folder, "-m", "openoutcry", "doctor", "firm.db", "--app", "broken:app", code=1)
     assert said == ""
+
+
+def test_what_the_app_prints_while_it_is_imported_is_no_part_of_the_report(folder: Path) -> None:
+    (folder / "chatty.py").write_text("print('connecting')\napp = None\n")
+    said = python(folder, "-m", "openoutcry", "doctor", "firm.db", "--app", "chatty:app", "--json", code=1)
+    assert json.loads(said.splitlines()[0])["what"] == "openoutcry"

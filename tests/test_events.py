@@ -577,3 +577,16 @@ def test_a_source_of_ids_that_fails_says_so():
     with stamps(ids=[].pop), pytest.raises(IndexError):
         Event()
     assert Event().event_id
+
+
+def test_a_class_whose_definition_fails_hurts_no_other() -> None:
+    with pytest.raises(ValueError, match="conflicts"):
+
+        class HalfMade(Event, kw_only=True):
+            event_type: str = "half_made"
+            event_class: str = ""
+
+    class MadeAfterIt(Event, kw_only=True):
+        event_type: str = "made_after_it"
+
+    assert MadeAfterIt().event_type == "made_after_it"

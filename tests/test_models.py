@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -243,3 +244,14 @@ def test_models_are_journaled_and_read_after_a_restart(tmp_path: Path) -> None:
     assert seen == []
     asyncio.run(live())
     assert seen == [event.model_copy(update={"event_id": str(n)}) for n, event in enumerate(events)]
+
+
+def test_an_iterable_that_is_read_once_is_refused_since_writing_it_has_used_it_up():
+    @register_event
+    class Streamed(BaseModel):
+        event_type: ClassVar[str] = "streamed"
+        event_id: str
+        prices: Iterable[float]
+
+    with pytest.raises(InvalidEvent, match=r"Streamed.prices"):
+        encode(Streamed(event_id="1", prices=[1.0, 2.0]))

@@ -117,6 +117,8 @@ class HeldStruct(msgspec.Struct, rename="camel", omit_defaults=True, dict=True):
         (1, 1.0, ""),
         (1, True, ""),
         (0.0, -0.0, ""),
+        (0j, -0j, ""),
+        (iter([1]), iter([1]), ""),
         ((1,), [1], ""),
         ({"a": [1, (2,)]}, {"a": [1, [2]]}, "['a'][1]"),
         ([1], [1, 2], "[1]"),

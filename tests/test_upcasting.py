@@ -76,6 +76,31 @@ def cents(written: dict[str, Any]) -> dict[str, Any]:
 # --- tolerant reading
 
 
+def test_a_class_that_omits_defaults_is_written_in_full_so_that_they_may_change() -> None:
+    class Sparse(Event, kw_only=True, omit_defaults=True):
+        event_type: str = "x"
+        schema_version: int = 2
+        venue: str = "CME"
+        size: int | msgspec.UnsetType = msgspec.UNSET
+
+    event = Sparse()
+    payload = encode(event)
+    assert decode(payload) == event
+    assert json.loads(payload)["schema_version"] == 2
+    assert "size" not in json.loads(payload)
+
+    class Sparse(Event, kw_only=True, omit_defaults=True):  # type: ignore[no-redef]
+        event_type: str = "x"
+        schema_version: int = 3
+        venue: str = "ICE"
+
+    @upcaster(Sparse, from_version=1)
+    def not_for_it(written: dict[str, Any]) -> dict[str, Any]:
+        raise AssertionError
+
+    assert decode(payload).venue == "CME"
+
+
 def test_older_data_takes_the_defaults_of_fields_that_were_added() -> None:
     event = read_everywhere(data("Booked2", 1, qty=2.0, exchange="CME"))
     assert (event.qty, event.exchange, event.desk, event.schema_version) == (2.0, "CME", "main", 2)

@@ -1,5 +1,6 @@
 """The `openoutcry` command: gathers the subcommands, and turns errors into one helpful line."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,11 +31,24 @@ def _safe_to_show() -> Iterator[None]:
         raise
 
 
+def _open_standard_files() -> None:
+    """Open what is missing of standard input, output and error, where the process was started without.
+
+    Otherwise a journal or a socket gets the number, and whatever is written to standard error goes into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 class _Shell(click.Group):
     """A group whose commands may raise the library's errors, and may be interrupted."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the command line."""
+        _open_standard_files()
         with _safe_to_show():
             return super().make_context(*args, **extra)
 

@@ -10,7 +10,7 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Final
 
@@ -77,7 +77,8 @@ def doctor(path: Path | None, target: str | None, as_json: bool, key_file: Path 
     if target is not None:
         if path is None:
             raise Mistake(f"--app {target}: name the journal that it is to read as well")
-        load_app(target, Path.cwd())
+        with redirect_stdout(sys.stderr):  # what the app prints is no part of the report
+            load_app(target, Path.cwd())
     findings = list(_machine())
     classes: list[ClassRow] = []
     if path is not None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from openoutcry.events.foreign import shown
@@ -169,6 +169,17 @@ def fields_of(cls: Any) -> tuple[str, ...]:
     if hasattr(cls, "__pydantic_validator__"):
         return tuple(cls.model_fields)
     return tuple(field.name for field in getattr(cls, "__attrs_attrs__", ()))
+
+
+@lru_cache(maxsize=4096)
+def cached_names(cls: Any) -> frozenset[str]:
+    """Return the names of a class's cached properties, which are no content: they are made anew."""
+    return frozenset(
+        name
+        for base in cls.__mro__
+        for name, member in base.__dict__.items()
+        if isinstance(member, cached_property)
+    )
 
 
 def step_text(step: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from openoutcry.errors import InvalidEvent, UnknownEventType
-from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, fields_of, look_through
+from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, cached_names, fields_of, look_through
 from openoutcry.events.certainty import comes_back
 from openoutcry.events.checks import unfit
 from openoutcry.events.digits import compare_times, has_fine_time
@@ -23,6 +23,7 @@ from openoutcry.events.fields import OURS, added_fields, float_fields, has_times
 from openoutcry.events.foreign import plain, shown, whole
 from openoutcry.events.frozen import EXACTLY, thaw
 from openoutcry.events.heads import UNREADABLE, Head, head_of
+from openoutcry.events.inner_keys import holds_classes, strange_keys
 from openoutcry.events.models import dump, is_model, load
 from openoutcry.events.readback import NOTHING, first_difference
 from openoutcry.events.refusals import changed, unreadable, unwritable
@@ -36,6 +37,7 @@ from openoutcry.events.registry import (
     find_by_type,
     fixed_event_type,
     refused,
+    sparse,
     upcasters,
 )
 from openoutcry.events.times import as_written
@@ -82,7 +84,7 @@ def encode(event: object) -> bytes:
                 if event.schema_version != event._own_version:  # type: ignore[attr-defined] # noqa: SLF001
                     event._settle_version()  # type: ignore[attr-defined] # noqa: SLF001
                 _look_at_added(event, cls)
-            data = _encode_json(event)
+            data = _encode_json(event if is_ours or cls not in sparse else _in_full(event, cls))
         else:
             is_ours = False
             data = _encode_json(_foreign_to_builtins(event, cls))
@@ -100,11 +102,28 @@ def encode(event: object) -> bytes:
     return data
 
 
+def _in_full(event: Any, cls: type) -> dict[str, Any]:
+    """Return what is written of an event whose class omits defaults: all of it, its version above all.
+
+    A default may be another one in the release that reads it.
+    """
+    written = {CLASS_KEY: _registered(cls).name}
+    for name, key in (encoded_names(cls) or {}).items():
+        value = event.timestamp_ns if name == "timestamp" else getattr(event, name)
+        if value is not msgspec.UNSET:
+            written[key] = value
+    return written
+
+
 def _read_back(event: object, cls: type, data: bytes) -> None:
     """Raise `InvalidEvent` if what was written of an event of a user's class is not read again as it was."""
     try:
         again = decode(data)
     except Exception as problem:
+        lost = problem.__cause__
+        difference = first_difference(event, lost.event) if isinstance(lost, _LeftOut) else None
+        if difference is not None:  # which names the value, and not only the key
+            raise changed(event, difference) from None
         raise unreadable(event, problem) from problem
     if type(again) is cls:
         difference = first_difference(event, again)
@@ -214,9 +233,40 @@ def _read(data: Any, known: KnownClass, version: object, brought_up: BroughtUp |
     """Read JSON of the version of its class, an `Event`; once more, trusting its times, if need be."""
     decoder = _decoders.get(known.cls) or _new_decoder(known)
     try:
-        return decoder(data)
+        event = decoder(data)
     except UNREADABLE:
-        return _read_as_written(decoder, data, known, version, brought_up)
+        event = _read_as_written(decoder, data, known, version, brought_up)
+    if brought_up is None and holds_classes(known.cls) and not is_as_written(event, data):
+        _require_no_strange_key(event, known, version, msgspec.json.decode(data))
+    return event
+
+
+def is_as_written(event: Any, data: Any) -> bool:
+    """Return True if data that an `Event` was read from is exactly what would be written of it.
+
+    Then nothing in it was left out.
+    """
+    try:
+        return bool(_encode_json(event) == data)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return False
+
+
+class _LeftOut(ValueError):
+    """A key of a class within an event, in data of which the event was read without it."""
+
+    def __init__(self, problem: str, event: Any) -> None:
+        super().__init__(problem)
+        self.event = event
+
+
+def _require_no_strange_key(
+    event: Any, known: KnownClass, version: object, fields: Mapping[str, Any]
+) -> None:
+    """Raise `InvalidEvent` if data of the version of its class has a key that a class within lacks."""
+    strange = next(strange_keys(event, fields), None)
+    if strange is not None:
+        _refuse(known, version, _LeftOut(strange.problem, event))
 
 
 def _decode_fields(data: Any, name: str, version: object) -> dict[str, Any]:
@@ -257,9 +307,20 @@ def _with_whole_times(event: Any, known: KnownClass, data: Any) -> Any:
     return event
 
 
-def _with_whole_fields(event: Any, known: KnownClass, fields: Any) -> Any:
+def _with_whole_fields(
+    event: Any, known: KnownClass, version: object, fields: dict[str, Any], brought_up: BroughtUp | None
+) -> Any:
+    """Return the event, or raise `InvalidEvent` if something in its fields was left out or rounded."""
+    is_strict = brought_up is None and holds_classes(known.cls)
+    if not is_strict and not has_times(known.cls):
+        return event
+    written = _builtins_of(event)
+    if written == fields:
+        return event
+    if is_strict:
+        _require_no_strange_key(event, known, version, fields)
     if has_times(known.cls):
-        compare_times(known.name, fields, _builtins_of(event))
+        compare_times(known.name, fields, written)
     return event
 
 
@@ -330,7 +391,7 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
         if isinstance(problem, InvalidEvent):
             raise
         _refuse(known, version, problem, brought_up)
-    return _with_whole_fields(event, known, fields)
+    return _with_whole_fields(event, known, version, fields, brought_up)
 
 
 def _known_of(name: Any, data: Mapping[str, Any], *, written: bool) -> tuple[KnownClass, BroughtUp | None]:
@@ -443,6 +504,8 @@ def _foreign_to_builtins(event: object, cls: type) -> dict[str, Any]:
         written["event_type"] = fixed
     written[VERSION_KEY] = known.version
     written.update(_builtins_of(event))
+    for name in cached_names(cls):  # of an attrs class without slots msgspec writes what they keep
+        written.pop(name, None)
     return written
 
 
@@ -478,7 +541,7 @@ def _foreign_from_builtins(
         if isinstance(problem, InvalidEvent):
             raise
         _refuse(known, brought_up.written_version if brought_up else version, problem, brought_up)
-    return _with_whole_fields(event, known, fields)
+    return _with_whole_fields(event, known, version, fields, brought_up)
 
 
 def _converted(fields: dict[str, Any], cls: type) -> Any:

@@ -6,10 +6,11 @@ from typing import Any, Final, Union
 
 import msgspec
 
-from openoutcry.events.codec import decode
+from openoutcry.events.codec import decode, is_as_written
 from openoutcry.events.digits import has_fine_time
 from openoutcry.events.fields import OURS, has_times
 from openoutcry.events.heads import UNREADABLE, decode_head
+from openoutcry.events.inner_keys import holds_classes
 from openoutcry.events.registry import VERSION_KEY, KnownClass, find_by_class, own_classes
 from openoutcry.events.sources import watch
 
@@ -87,12 +88,16 @@ def _look_again(events: list[Any], payloads: Sequence[bytes], *, made_up: bool) 
     kinds = set(map(type, events))
     free = {cls for cls in kinds if getattr(cls, "_fixed_event_type", "") is None}
     timed = {cls for cls in kinds if has_times(cls)}
+    holding = {cls for cls in kinds if hasattr(cls, "_fixed_event_type") and holds_classes(cls)}
     versions = {cls: known.version for cls in kinds if (known := _of_uncertain_version(cls)) is not None}
-    for index, event in enumerate(events) if timed or versions else ():
-        cls = type(event)
-        is_suspect = cls in versions and not _has_version(event, payloads[index], versions[cls])
-        if is_suspect or (cls in timed and has_fine_time(payloads[index].decode("utf-8", "replace"))):
-            events[index] = _decode_or_not(payloads[index])
+    for index, event in enumerate(events) if timed or holding or versions else ():
+        cls, payload = type(event), payloads[index]
+        if (
+            (cls in versions and not _has_version(event, payload, versions[cls]))
+            or (cls in timed and has_fine_time(payload.decode("utf-8", "replace")))
+            or (cls in holding and not is_as_written(event, payload))
+        ):
+            events[index] = _decode_or_not(payload)
     if made_up or free:
         for index, event in enumerate(events):
             cls = type(event)

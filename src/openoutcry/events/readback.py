@@ -19,12 +19,12 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
-from openoutcry.events.bounds import fields_of
+from openoutcry.events.bounds import cached_names, fields_of
 from openoutcry.events.foreign import shown
 
 
@@ -83,7 +83,7 @@ def first_difference(before: object, after: object) -> Difference | None:
     """Return where a value differs first from what was read back of it, or None if they are strictly equal.
 
     What has neither fields nor attributes nor an `__eq__` of its own, such as a lock, counts as equal to
-    another of its class.
+    another of its class. An iterator in a field never does.
     """
     return _first(before, after, set())
 
@@ -178,6 +178,10 @@ def _in_objects(before: Any, after: Any, seen: "_Seen") -> Difference | None:
     return _in_attributes(before, after, seen)
 
 
+def _in_iterators(before: Any, after: Any, _seen: "_Seen") -> Difference | None:
+    return Difference("", before, after)  # what they still have cannot be looked at without taking it
+
+
 def _in_values(before: Any, after: Any, _seen: "_Seen") -> Difference | None:
     return None if _are_equal(before, after) else Difference("", before, after)
 
@@ -197,19 +201,13 @@ def _attributes(value: Any) -> Iterator[tuple[str, object]]:
     left_out = _not_compared(kind)
     for held in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
         for name, inner in (getattr(value, held, None) or {}).items():
-            if name not in left_out:
+            if name not in left_out and not isinstance(inner, Iterator):
                 yield name, inner
 
 
 @lru_cache(maxsize=4096)
 def _not_compared(cls: Any) -> frozenset[str]:
-    cached = {
-        name
-        for base in cls.__mro__
-        for name, member in base.__dict__.items()
-        if isinstance(member, cached_property)
-    }
-    return frozenset(cached | set(fields_of(cls)))
+    return cached_names(cls).union(fields_of(cls))
 
 
 def _has_equality(cls: Any) -> bool:
@@ -227,6 +225,10 @@ def _are_equal_floats(before: float, after: float) -> bool:
     if before == after:
         return before != 0 or math.copysign(1, before) == math.copysign(1, after)
     return math.isnan(before) and math.isnan(after)
+
+
+def _are_equal_complex(before: complex, after: complex) -> bool:
+    return _are_equal_floats(before.real, after.real) and _are_equal_floats(before.imag, after.imag)
 
 
 def _are_equal_decimals(before: Decimal, after: Decimal) -> bool:
@@ -261,6 +263,7 @@ _COMPARED: Final[dict[type, Callable[[Any, Any], bool]]] = {
     NoneType: operator.is_,
     **dict.fromkeys(_PLAIN, operator.eq),
     float: _are_equal_floats,
+    complex: _are_equal_complex,
     Decimal: _are_equal_decimals,
     datetime: _are_equal_times,
     time: _are_equal_times,
@@ -271,6 +274,7 @@ _Seen = set[tuple[int, int]]
 _Compare = Callable[[Any, Any, _Seen], Difference | None]
 _HOLDERS: Final[tuple[tuple[Any, _Compare], ...]] = (
     ((list, tuple, deque), _in_sequences),
+    (Iterator, _in_iterators),
     (Mapping, _in_mappings),
     (AbstractSet, _in_sets),
 )

@@ -89,6 +89,8 @@ UNSETTLED: Final = _Unsettled()
 _announced: Final[deque[type]] = deque()
 refused: Final[dict[type, InvalidEvent]] = {}
 """Subclasses of `Event` that could not be registered, and why."""
+sparse: Final[set[type]] = set()
+"""Subclasses of `Event` that would be written without their fields that have the default."""
 upcasters: Final[dict[str, dict[int, Upcaster]]] = {}
 """By the name of the class in the data, then by the version that they take."""
 
@@ -111,7 +113,7 @@ def settle() -> None:
             cls = _announced.popleft()
         except IndexError:
             return  # another thread was faster
-        if getattr(cls, "__struct_config__", None) is None:
+        if getattr(cls, "__struct_fields__", None) is None:
             continue  # its definition raised, so it does not exist
         try:
             cls._own_version = version_of(cls)  # type: ignore[attr-defined]
@@ -134,13 +136,15 @@ def _fix_type(cls: Any) -> None:
 
 
 def _fix_fields(cls: Any) -> None:
-    """Note what is checked in added fields. A `timestamp` of its own is read as that of `Event`."""
+    """Note how its fields are checked and written. A `timestamp` of its own is read as that of `Event`."""
     is_sound = sound_of(cls, cls._own_version)
     cls._adds_fields = is_sound is not None
     if is_sound is not None:
         cls._is_sound = is_sound
     if "timestamp" in _annotations(cls):
         cls.__annotations__["timestamp"] = Any
+    if cls.__struct_config__.omit_defaults:
+        sparse.add(cls)
 
 
 def _annotations(cls: type) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import msgspec
 
 from openoutcry.errors import InvalidEvent
 from openoutcry.events.heads import UNREADABLE, Head, decode_head
+from openoutcry.events.inner_keys import holds_classes, strange_keys
 from openoutcry.events.pages import Undecodable, decode_many
 from openoutcry.events.registry import CLASS_KEY, VERSION_KEY, find_by_name
 from openoutcry.events.upcasting import bring_up
@@ -79,7 +80,7 @@ class Survey:
                 if row.first is None:
                     row.first, row.error = place, str(event.error)
             elif row.events - row.unreadable == 1:
-                _note_fields(row, payload)
+                _note_fields(row, payload, event)
             found.append((row, event))
         return found
 
@@ -119,11 +120,12 @@ def _version_in(head: Head) -> int | None:
         return None
 
 
-def _note_fields(row: SurveyRow, payload: bytes) -> None:
+def _note_fields(row: SurveyRow, payload: bytes, event: Any) -> None:
     """Note what tolerant reading leaves out and fills in, where it may be meant otherwise."""
     if not row.event_class or row.schema_version in {None, row.known_version}:
         return
     with suppress(InvalidEvent):  # it was read a moment ago
         data, known = bring_up(msgspec.json.decode(payload), row.event_class, row.schema_version)
-        row.ignored = tuple(sorted(data.ignored))
+        inner = map(str, strange_keys(event, data.fields)) if holds_classes(known.cls) else ()
+        row.ignored = tuple(sorted({*data.ignored, *inner}))
         row.missing = tuple(sorted(known.keys - data.fields.keys() - {CLASS_KEY, VERSION_KEY}))

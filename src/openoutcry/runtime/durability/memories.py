@@ -433,7 +433,10 @@ class Memories:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever it lets out is its failure
-                failed = RestoreFailed(f"{name} did not get its memory back: its load raised {error!r}")
+                failed = RestoreFailed(
+                    f"{name} did not get its memory back: its load raised {error!r}; correct it, and have it "
+                    "read what earlier releases have saved"
+                )
                 failed.__cause__ = error
                 self._fail(folding.subscription, failed)
                 saved.folding = None
