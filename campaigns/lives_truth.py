@@ -103,7 +103,8 @@ class Truth:
         """Another life begins."""
         self._plan = plan
         self._agents = {agent.name: agent for agent in plan.agents}
-        self.names = {name: known for name, known in self.names.items() if known.is_kept}
+        # (The letters of a name that was dropped stay, and may be redriven to who has the name next.)
+        self.names = {n: known if known.is_kept else Name(dead=known.dead) for n, known in self.names.items()}
         for known in self.names.values():
             known.begin_anew()
 

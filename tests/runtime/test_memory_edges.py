@@ -4,10 +4,11 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from bus_helpers import Desk, a_decision, a_kill, an_order, virtual
 from durable_kit import Disk, Faulty, a_bus, orders, turns
 
-from openoutcry import EventBus, Memory
+from openoutcry import EventBus, EventBusHealthStatus, Memory, RestoreFailed
 from openoutcry.config import RetryPolicy
 from openoutcry.errors import JournalFull
 
@@ -196,3 +197,45 @@ async def test_what_has_passed_beside_an_open_event_is_not_remembered_when_its_t
     keeps(bus, again, ["order", "decision"])
     async with bus:
         assert again.folded == notes.seen
+
+
+@virtual
+async def test_who_waits_for_a_memory_is_told_when_the_subscription_is_ended(disk: Disk):
+    async with a_bus(disk.journal) as bus:
+        keeps(bus, Notes())
+        await bus.publish_many(orders(2_000))
+        await bus.join()
+    bus, notes = a_bus(disk.restarted()), Notes()
+    unread = keeps(bus, Notes())
+    bus.unsubscribe("order", unread.subscribed)
+    async with bus:
+        with pytest.raises(RestoreFailed, match="notes was ended before it had its memory back"):
+            await unread.ready()
+    async with a_bus(disk.restarted()) as bus:
+        subscription = keeps(bus, notes)
+        waiting = [asyncio.create_task(subscription.ready()) for _ in range(2)]
+        await turns()
+        assert 0 < len(notes.folded) < 2_000
+        bus.unsubscribe("order", notes.on_event)
+        for ready in (*waiting, asyncio.create_task(subscription.ready())):
+            with pytest.raises(RestoreFailed, match="notes was ended before it had its memory back"):
+                await ready
+        await bus.join()
+        assert len(notes.folded) < 2_000
+        assert await bus.publish(an_order("later"))
+
+
+@virtual
+async def test_a_subscription_that_was_ended_without_its_memory_is_nobodys_trouble(disk: Disk):
+    async with a_bus(disk.journal) as bus:
+        keeps(bus, Notes())
+        await bus.publish_many(orders(3))
+        await bus.join()
+    async with a_bus(disk.restarted()) as bus:
+        notes = Notes()
+        subscription = bus.subscribe("order", notes.on_event, name="notes", restore=lambda _: 1 / 0)
+        with pytest.raises(RestoreFailed, match="ZeroDivisionError"):
+            await subscription.ready()
+        assert (await bus.check_health()).culprits == ("notes",)
+        bus.unsubscribe("order", notes.on_event)
+        assert (await bus.check_health()).status is EventBusHealthStatus.HEALTHY

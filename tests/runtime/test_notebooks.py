@@ -6,10 +6,10 @@ import sys
 from typing import Any
 
 import pytest
-from bus_helpers import a_kill, assert_settled, ticks, virtual
+from bus_helpers import a_kill, an_order, assert_settled, ticks, virtual
 from durable_kit import Named, a_bus
 
-from openoutcry import Event, EventBus, MarketDataEvent, OrderEvent, SubscriptionError
+from openoutcry import Event, EventBus, MarketDataEvent, Memory, OrderEvent, SubscriptionError
 from openoutcry.journals import MemoryJournal
 
 CELL = """
@@ -208,3 +208,53 @@ async def test_who_took_a_class_that_is_defined_again_is_named_once(caplog, jour
     [told] = [r.getMessage() for r in caplog.records if "defined again" in r.getMessage()]
     assert "the class NewsOfACell was defined again" in told
     assert "its events: desk.on_event; subscribe again" in told
+
+
+MEMORY_CELL = """
+def fold(event):
+    acted.append(("folded", VERSION, event.event_id))
+
+def save():
+    return [VERSION, *state]
+
+def load(saved):
+    acted.append(("loaded", VERSION, saved))
+
+@bus.on(OrderEvent, memory=Memory(fold, save, load, every=EVERY))
+def keeper(event):
+    acted.append(("handled", VERSION, event.event_id))
+    state.append(event.event_id)
+"""
+
+
+def run_memory_cell(bus: EventBus, version: int, state: list[str], acted: list[Any], every: int = 1) -> None:
+    names = {"__name__": "__main__", "bus": bus, "OrderEvent": OrderEvent, "Memory": Memory, "state": state}
+    exec(MEMORY_CELL, names | {"acted": acted, "VERSION": version, "EVERY": every})
+
+
+@virtual
+async def test_a_cell_with_a_memory_that_is_run_again_goes_on_with_the_new_functions():
+    journal, state, acted = MemoryJournal(), list[str](), list[Any]()
+    one, two, three = an_order("1"), an_order("2"), an_order("3")
+    async with a_bus(journal) as bus:
+        run_memory_cell(bus, 1, state, acted)
+        await bus.publish(one)
+        await bus.join()
+        with pytest.warns(UserWarning, match="keeper was defined again"):
+            run_memory_cell(bus, 2, state, acted)
+        await bus.publish(two)
+        await bus.join()
+        with pytest.raises(
+            SubscriptionError, match=r"memory was Memory.*its cursor and its memory go with it"
+        ):
+            run_memory_cell(bus, 3, state, acted, every=7)
+        assert acted == [("handled", 1, one.event_id), ("handled", 2, two.event_id)]
+    acted.clear()
+    bus = a_bus(journal)
+    run_memory_cell(bus, 4, state, acted)
+    with pytest.warns(UserWarning, match="keeper was defined again"):
+        run_memory_cell(bus, 5, state, acted)  # before the start: the newest functions restore
+    async with bus:
+        await bus.publish(three)
+        await bus.join()
+    assert acted == [("loaded", 5, [2, one.event_id, two.event_id]), ("handled", 5, three.event_id)]

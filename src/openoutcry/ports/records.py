@@ -177,7 +177,9 @@ class CursorState(msgspec.Struct, frozen=True, kw_only=True):
         lane: The lane.
         floor: Every position up to and including this one is settled.
         settled: The stretches settled above the floor, as (first, last), ascending.
-        takes: The event types that it takes, so that what waits can be counted without its code.
+        takes: The event types that it takes, so that what waits can be counted without its code. `*` stands
+            for all types, with `class NAME` for each class that decides: `class object` takes everything. If
+            `(in part)` is among them, it lets events go: they are conflated, dropped or too old.
 
     """
 
@@ -234,7 +236,7 @@ class Era(msgspec.Struct, frozen=True):
     """A time in which a subscription took the same event types.
 
     Attributes:
-        takes: The types; `*` where that depended on the event.
+        takes: The types, as in `CursorState`.
         upto: What was settled when it ended.
 
     """

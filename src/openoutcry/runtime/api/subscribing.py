@@ -5,7 +5,7 @@ import logging
 import types
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
 from openoutcry.config import check_number
@@ -80,7 +80,7 @@ class Subscribing:
             earlier = self._earlier_run_of(handler)
             if earlier is not None and name in (None, earlier.name):
                 _check_same_run(earlier, options, owner)
-                return self._replace(earlier, selectors, handler)
+                return self._replace(earlier, selectors, handler, options.memory)
         else:
             _check_same(known, name, options, owner)
             self._take(known, known.selectors | selectors)
@@ -156,16 +156,16 @@ class Subscribing:
         return next((s for s in self._bus.router if is_rerun(handler, s.subscribed)), None)
 
     def _replace(
-        self, earlier: Subscription, selectors: frozenset[Selector], handler: Handler
+        self, earlier: Subscription, selectors: frozenset[Selector], handler: Handler, memory: Memory | None
     ) -> Subscription:
-        """Put a function in the place of what an earlier run of its cell has made of it.
+        """Put functions in the place of what an earlier run of their cell has made of them.
 
-        The name and all that belongs to it stay: what waits, the cursor, the dead letters.
+        The name and all that belongs to it stay: what waits, the cursor, the dead letters, the memory.
         """
         self._bus.router.rename_handler(earlier, handler)
         self._take(earlier, selectors)
         self._bus.router.changed()
-        earlier.take_over(handler)
+        earlier.take_over(handler, memory)
         warn(
             f"{earlier.name} was defined again: from now on the new function handles its events, those that "
             "wait included"
@@ -308,14 +308,28 @@ def _check_same(known: Subscription, name: str | None, options: Options, owner: 
 
 def _check_same_run(earlier: Subscription, options: Options, owner: object) -> None:
     """Raise if a cell was run again with other options: the mailbox and what waits in it stay as they are."""
+    if _is_same_memory(options.memory, earlier.options.memory):
+        options = replace(options, memory=earlier.options.memory)
     if options != earlier.options or owner is not None:
         was = {f.name: getattr(earlier.options, f.name) for f in fields(options)}
         changed = [f"{k} was {v!r}" for k, v in was.items() if v != getattr(options, k)] or ["owner"]
         raise SubscriptionError(
             f"{earlier.name} was subscribed by an earlier run of this cell with other options "
             f"({', '.join(changed)}): unsubscribe that first, unsubscribe({list(earlier.types)}, "
-            f"{earlier.name}), and run the cell again"
+            f"{earlier.name}), and run the cell again. (In a journal its cursor and its memory go with it.)"
         )
+
+
+def _is_same_memory(memory: Memory | None, earlier: Memory | None) -> bool:
+    """Return True if only functions of a cell that was run again differ."""
+    if memory is None or earlier is None:
+        return memory is earlier
+    functions = {name: getattr(earlier, name) for name in ("fold", "save", "load")}
+    is_rerun_of = all(
+        getattr(memory, name) == before or is_rerun(getattr(memory, name), before)
+        for name, before in functions.items()
+    )
+    return is_rerun_of and replace(memory, **functions) == earlier
 
 
 def _annotated(handler: Handler) -> list[Any]:

@@ -41,6 +41,11 @@ def is_coroutine_handler(handler: Handler) -> bool:
     return any(map(inspect.iscoroutinefunction, _functions(handler)))
 
 
+def is_generator_handler(handler: Handler) -> bool:
+    """Return True if calling the handler gives a generator, and runs nothing."""
+    return any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in _functions(handler))
+
+
 def as_coroutine(handler: Handler) -> Handler:
     """Return a handler as a coroutine function, whatever it is."""
     if is_coroutine_handler(handler):
@@ -90,9 +95,7 @@ def check_handler(handler: Handler, *, blocking: bool = False, timeout_s: float 
     """Raise `SubscriptionError` unless the handler can be called with one event, as the options ask."""
     _check_callable(handler)
     name = qualified_name(handler)
-    if any(map(inspect.isgeneratorfunction, _functions(handler))) or any(
-        map(inspect.isasyncgenfunction, _functions(handler))
-    ):
+    if is_generator_handler(handler):
         raise SubscriptionError(
             f"{name} is a generator function, and calling it runs nothing; take the yield out"
         )

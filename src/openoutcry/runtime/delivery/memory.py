@@ -1,15 +1,21 @@
 """The memory of an agent: how it is rebuilt, and whether a subscription has it."""
 
 import asyncio
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from inspect import isasyncgen, isawaitable, isgenerator
 from typing import Any, Literal, Protocol, get_args
 from weakref import WeakMethod
 
 from openoutcry.config import check_number
 from openoutcry.errors import RestoreFailed, SubscriptionError
-from openoutcry.runtime.delivery.handlers import unwrapped
+from openoutcry.runtime.delivery.handlers import (
+    is_coroutine_handler,
+    is_generator_handler,
+    qualified_name,
+    signature_of,
+    unwrapped,
+)
 from openoutcry.runtime.ownership import resolve
 
 OnMissing = Literal["raise", "warn"]
@@ -36,7 +42,8 @@ class Memory:
             the subscription has come, so that the two never disagree.
         on_missing: What to do if something that it has handled cannot be folded, because it was retired from
             the journal, lost, or cannot be read: `raise` (the subscription handles nothing, and the bus is
-            UNHEALTHY), or `warn` and begin without it, which is the operator's explicit word.
+            UNHEALTHY), or `warn` and begin without it, which is the operator's explicit word. Where even
+            the beginning of its memory is damaged, it begins with nothing, and remembers what comes.
 
     Raises:
         SubscriptionError: These do not make a memory.
@@ -52,13 +59,13 @@ class Memory:
 
     def __post_init__(self) -> None:
         """Check everything."""
-        for name in ("fold", "save", "load"):
-            _check_function(name, getattr(self, name))
         if (self.save is None) != (self.load is None):
             have, lack = ("save", "load") if self.load is None else ("load", "save")
             raise SubscriptionError(f"a memory with {have} and without {lack}: give both, or only fold")
         if self.fold is None and self.save is None:
             raise SubscriptionError("a memory without anything: give it fold, or save and load, or all three")
+        for name, argument in (("fold", "an event"), ("save", ""), ("load", "a state")):
+            _check_function(name, getattr(self, name), argument)
         check_number("every", self.every, 1, whole=True)
         if self.on_missing not in get_args(OnMissing):
             raise SubscriptionError(
@@ -92,14 +99,35 @@ class _WeakFunction:
         return hash(self._method)
 
 
-def _check_function(name: str, function: object) -> None:
+def _check_function(name: str, function: Any, argument: str) -> None:
+    """Raise unless it is a plain function of this argument, none if empty; or has no signature to tell."""
     if function is None:
         return
-    if not callable(function) or inspect.iscoroutinefunction(unwrapped(function)):
+    is_plain = callable(function) and not isinstance(unwrapped(function), type)
+    if not is_plain or is_coroutine_handler(function) or is_generator_handler(function):
         raise SubscriptionError(
-            f"{name} is {function!r}; it must be a plain function, which awaits nothing"
+            f"{name} is {function!r}; it must be a plain function, which awaits and yields nothing"
             + (" and builds state of one event" if name == "fold" else "")
         )
+    signature = signature_of(function, follows=False)
+    try:
+        if signature is not None:
+            signature.bind(*([object()] if argument else []))
+    except TypeError as error:
+        raise SubscriptionError(
+            f"{name} is {qualified_name(function)}{signature}, and is called with {argument or 'nothing'} "
+            f"({error}); give a function of that, or the method of an instance"
+        ) from None
+
+
+def check_has_run(name: str, result: object) -> None:
+    """Raise if a function of a memory has not run: what it returned has to be awaited or iterated over."""
+    if result is None or not (isawaitable(result) or isgenerator(result) or isasyncgen(result)):
+        return
+    getattr(result, "close", bool)()  # or Python would warn that it was never awaited
+    raise TypeError(
+        f"{name} returned a {type(result).__name__}, so nothing of it has run; it must be a plain function"
+    )
 
 
 class Readiness:

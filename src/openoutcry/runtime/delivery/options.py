@@ -146,6 +146,16 @@ class Options:
         return self.timeout_s is not None or self.max_age_s is not None
 
     @property
+    def lets_go(self) -> dict[str, object]:
+        """The options by which it lets events go, so that what it has handled is not recorded."""
+        lossy = {
+            "overflow": isinstance(self.overflow, Conflate | DropOldest) and self.overflow,
+            "max_age_s": self.max_age_s,
+            "supersede": self.supersede,
+        }
+        return {name: value for name, value in lossy.items() if value}
+
+    @property
     def takes_one(self) -> bool:
         """Whether a worker takes one event at a time: each has its own time, thread or commit, or worker."""
         return self.is_guarded or self.outbox or self.blocking or self.concurrency > 1
@@ -220,13 +230,8 @@ def _check_memory(options: Options, memory: Memory) -> None:
             f"a memory with save and concurrency={options.concurrency}: the state is saved between two "
             "calls, so there may be only one at a time; leave out concurrency"
         )
-    lossy = {
-        "overflow": isinstance(options.overflow, Conflate | DropOldest) and options.overflow,
-        "max_age_s": options.max_age_s,
-        "supersede": options.supersede,
-    }
-    for name, value in lossy.items():
-        if memory.fold is not None and value:
+    for name, value in options.lets_go.items():
+        if memory.fold is not None:
             raise SubscriptionError(
                 f"a memory with fold and {name}={value!r}: the journal does not know which of its events "
                 "such a subscription has handled; give it save and load, without fold"

@@ -24,7 +24,7 @@ from openoutcry.events import (
     fixed_event_type,
 )
 from openoutcry.runtime.delivery.handlers import Handler, as_coroutine, is_coroutine_handler
-from openoutcry.runtime.delivery.memory import Readiness
+from openoutcry.runtime.delivery.memory import Memory, Readiness
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.options import Options, mailbox_of
 from openoutcry.runtime.ownership import Ownership
@@ -313,6 +313,8 @@ class Subscription:
     def end(self) -> None:
         """End. The record of an ended subscription must not keep an agent alive: its functions are let go."""
         self.holds.set(Hold.ENDED)
+        if not self.readiness.is_over:
+            self.readiness.end(RestoreFailed(f"{self.name} was ended before it had its memory back"))
         self.options = replace(self.options, memory=None)
         self.handler = _nothing
         self.subscribed = None
@@ -379,7 +381,8 @@ class Subscription:
         done. Kill switches do not wait for it. Cancelling the call changes nothing.
 
         Raises:
-            RestoreFailed: It will not get its memory back, which the message explains; it handles nothing.
+            RestoreFailed: It will not get its memory back, which the message explains: it handles nothing, or
+                was ended, as by `unsubscribe`.
             SubscriptionError: The bus does not run yet, so nobody would restore it.
             BusClosed: The bus was stopped before it was done; the next start goes on with it.
 
@@ -399,9 +402,10 @@ class Subscription:
         self.holds.lift(Hold.RESTORING)
         self.readiness.end(error)
 
-    def take_over(self, handler: Handler) -> None:
-        """Have another function handle the events after the current calls; it counts as mended."""
+    def take_over(self, handler: Handler, memory: Memory | None) -> None:
+        """Have other functions handle what comes after the current calls; it counts as mended."""
         self.subscribed = handler
+        self.options = replace(self.options, memory=memory)
         # The workers call it as they call the one before: awaited at once, or if it gives something to await.
         self.handler = as_coroutine(handler) if self.is_coroutine else handler
         self.mailbox.cut_all()

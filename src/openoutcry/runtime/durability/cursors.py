@@ -10,7 +10,7 @@ import msgspec
 
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError, NotSubscribed, SubscriptionError
-from openoutcry.events import Undecodable, decode_many, fixed_event_type
+from openoutcry.events import Undecodable, decode_many
 from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
@@ -23,6 +23,7 @@ from openoutcry.runtime.durability.looking_back import count_waiting
 from openoutcry.runtime.durability.memories import Memories
 from openoutcry.runtime.durability.missing import MissingReport
 from openoutcry.runtime.durability.saving import BUS, SavedCursors, Saving
+from openoutcry.runtime.durability.taken import given_up, what_is_taken
 
 log = logging.getLogger("openoutcry")
 
@@ -159,7 +160,7 @@ class Cursors:
         for offsets, waiting in zip(made, held, strict=False):
             offsets.held = waiting
         control, high, normal = made
-        takes_types = tuple(sorted(_types(subscription.selectors)))
+        takes_types = _taken(subscription, subscription.selectors)
         subscription.offsets = Offsets(
             subscription.name, takes_types, (control, high, normal), self._saving, subscription.save_first
         )
@@ -177,9 +178,8 @@ class Cursors:
     @staticmethod
     def _report_untaken(subscription: Subscription, state: CursorState) -> None:
         """Warn if a subscription takes less than before: what waits of the rest is given up."""
-        takes_now = _types(subscription.selectors)
-        untaken = sorted(set(state.takes) - takes_now - {"*"})
-        if untaken and "*" not in takes_now and state.lane == "normal":
+        untaken = given_up(state.takes, what_is_taken(subscription.selectors))
+        if untaken and state.lane == "normal":
             log.warning(
                 "%s does not take %s any more: what waits for it of these is given up",
                 subscription.name,
@@ -371,11 +371,15 @@ class Cursors:
         """Have a subscription take what these select, from now on."""
         offsets = subscription.offsets
         if offsets is not None:
-            takes_types = tuple(sorted(_types(selectors)))
+            takes_types = _taken(subscription, selectors)
             if takes_types != offsets.takes:
                 self._memories.take_types(subscription, offsets, takes_types)
                 offsets.note()
         subscription.selectors = selectors
+
+
+def _taken(subscription: Subscription, selectors: frozenset[Selector]) -> tuple[str, ...]:
+    return what_is_taken(selectors, lets_go=bool(subscription.options.lets_go))
 
 
 def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Undecodable], None]:
@@ -403,12 +407,3 @@ def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Un
         bus.dead(subscription, letter)
 
     return put_away
-
-
-def _types(selectors: frozenset[Selector]) -> set[str]:
-    """Return the event types that selectors take, `*` where that depends on the event."""
-    found: set[str] = set()
-    for selector in selectors:
-        fixed = selector if isinstance(selector, str) else fixed_event_type(selector)
-        found.add("*" if fixed is None else str(fixed))
-    return found

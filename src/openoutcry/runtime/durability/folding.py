@@ -5,7 +5,6 @@ import logging
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from inspect import isawaitable
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -16,10 +15,11 @@ from openoutcry.errors import JournalError, RestoreFailed
 from openoutcry.events import Undecodable, event_type_of
 from openoutcry.ports import Journal, Stored
 from openoutcry.runtime.delivery.causation import Restoring, restoring
-from openoutcry.runtime.delivery.memory import Memory
+from openoutcry.runtime.delivery.memory import Memory, check_has_run
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, takes
 from openoutcry.runtime.durability.catch_up import Kind, Page, Pages, kind_of
+from openoutcry.runtime.durability.taken import Taken
 
 log = logging.getLogger("openoutcry")
 
@@ -60,7 +60,8 @@ class Folding:
         self.subscription = subscription
         self.at = recall.after
         self._selectors = subscription.selectors
-        self._types = _types_of(subscription)
+        self._now = Taken(() if subscription.offsets is None else subscription.offsets.takes)
+        self._eras: dict[frozenset[str], Taken] = {}
         self.count = 0
         self.is_loaded = False
         self.error: RestoreFailed | None = None
@@ -116,10 +117,33 @@ class Folding:
 
     def _takes(self, entry: Stored, event: Any) -> bool:
         """Return True if the event was of a type that the subscription took when it was settled."""
-        then = self._recall.types_at(entry.lane, entry.position)
-        if then is not None and "*" not in then:
-            return str(event_type_of(event)) in then
-        return self._takes_now(kind_of(event), event)
+        then = self._then(entry)
+        if then is None or then.varies:
+            return self._takes_now(kind_of(event), event)
+        if then.has(event) and then.in_part:
+            self._miss(
+                f"position {entry.position} ({event_type_of(event)}) may have been let go: it conflated, "
+                "dropped or aged out events then"
+            )
+            return False
+        if then.has(event):
+            return True
+        if unknown := then.unknown(event):
+            self._miss(
+                f"position {entry.position} ({event_type_of(event)}) may be of what it took by "
+                f"{', '.join(unknown)}, which is not known any more: import it, or register it so"
+            )
+        return False
+
+    def _then(self, entry: Stored) -> Taken | None:
+        """Return what the subscription took when an entry was settled; None if that is what it takes now."""
+        takes = self._recall.types_at(entry.lane, entry.position)
+        if takes is None:
+            return None
+        found = self._eras.get(takes)
+        if found is None:
+            found = self._eras[takes] = Taken(takes)
+        return found
 
     def _takes_now(self, kind: Kind, event: Any) -> bool:
         """Return True if the subscription took the event when its memory was adopted."""
@@ -130,20 +154,14 @@ class Folding:
 
     def _takes_type(self, entry: Stored) -> bool:
         """Return True if an entry that cannot be read may be of such a type."""
-        event_type = entry.head().event_type
-        then = self._recall.types_at(entry.lane, entry.position)
-        then = self._types if then is None else then
-        return "*" in then or event_type is None or event_type in then
+        return (self._then(entry) or self._now).may_have(entry.head().event_type)
 
     def _fold(self, entry: Stored, event: Any) -> None:
         fold = self._memory.fold
         assert fold is not None, "without it nothing is wanted"
         token = restoring.set(self._bar)
         try:
-            result = fold(event)
-            if result is not None and isawaitable(result):
-                getattr(result, "close", bool)()
-                raise TypeError("fold returned something to await; it must be a plain function")  # noqa: TRY301
+            check_has_run("fold", fold(event))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it lets out is its failure
@@ -190,10 +208,6 @@ class Folding:
                 counted(self._missing_count, "event"),
                 "; ".join(self._missing),
             )
-
-
-def _types_of(subscription: Subscription) -> frozenset[str]:
-    return frozenset() if subscription.offsets is None else frozenset(subscription.offsets.takes)
 
 
 class Pass:

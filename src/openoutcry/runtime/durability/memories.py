@@ -27,7 +27,7 @@ from openoutcry.core.holds import Hold
 from openoutcry.core.recall import Recall, both, stretches_of
 from openoutcry.errors import BusClosed, JournalCorrupt, JournalError, RestoreFailed
 from openoutcry.ports import CursorState, Era, Holder, Journal, Places, Snapshot
-from openoutcry.runtime.delivery.memory import Memory
+from openoutcry.runtime.delivery.memory import Memory, check_has_run
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -36,6 +36,7 @@ from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.folding import Folding, Pass, without_effects
 from openoutcry.runtime.durability.saving import Saving
 from openoutcry.runtime.durability.states import read_state, written_state
+from openoutcry.runtime.durability.taken import is_as_before
 
 log = logging.getLogger("openoutcry")
 
@@ -58,7 +59,7 @@ class SavedMemory:
 
     def __init__(self, memories: "Memories", subscription: Subscription, memory: Memory) -> None:
         self.memories = memories
-        self.memory = memory
+        self._memory = memory
         self.base: Snapshot | None = None
         self.since = 0
         self.folding: Folding | None = None
@@ -66,6 +67,11 @@ class SavedMemory:
         self._subscription = subscription
         self._due_at = memory.every
         self._is_stale = False
+
+    @property
+    def memory(self) -> Memory:
+        """The memory: in a notebook a cell that is run again may have put another in its place."""
+        return self._subscription.options.memory or self._memory
 
     def begin_at(self, base: Snapshot, since: int) -> None:
         """The memory begins here from now on; so many events were settled since."""
@@ -99,7 +105,9 @@ class SavedMemory:
         assert self.memory.save is not None
         try:
             with without_effects(self._subscription.name, "saved"):
-                form, state = written_state(self.memory.save())
+                returned = self.memory.save()
+                check_has_run("save", returned)
+                form, state = written_state(returned)
             self._write(form, state)
         except KeyboardInterrupt:
             raise
@@ -173,17 +181,14 @@ class Memories:
         """Find out where the memory of a subscription begins, and have it given back if it has one."""
         name, memory = subscription.name, subscription.options.memory
         now: Places = {lane: (state.floor, state.settled) for lane, state in saved.items()}
-        takes = {state.takes for state in saved.values()} - {offsets.takes}
+        changed = {state.takes for state in saved.values()} - {offsets.takes}
+        takes = {before for before in changed if not is_as_before(before, offsets.takes)}
         is_needed = memory is not None and memory.fold is not None
         if memory is None and saved and not takes and name not in self._needed:
             return
-        try:
-            base = known = self._known(name, None) if saved else None
-        except JournalCorrupt as error:
-            self._cannot(subscription, memory, str(error))
-            return
+        base, known = self._base(subscription, offsets, now)
         if base is None:
-            base = self._beginning(subscription, offsets, now)
+            return
         # What was not settled when the process died is handled again, if it is of the types of now.
         eras = tuple(Era(era.takes, both(era.upto, now)) for era in base.eras)
         base = msgspec.structs.replace(base, eras=eras)
@@ -191,6 +196,7 @@ class Memories:
             era = Era(before, now)
             if era not in base.eras:
                 base = msgspec.structs.replace(base, eras=(*base.eras, era))
+        if changed:
             for lane in offsets.lanes:
                 lane.saved = None  # so that the types are saved as well
         base = msgspec.structs.replace(base, is_needed=is_needed)
@@ -198,6 +204,25 @@ class Memories:
             self._saving.remember(base)
         if memory is not None:
             self._adopt(subscription, offsets, memory, base, now, is_new=not saved)
+
+    def _base(
+        self, subscription: Subscription, offsets: Offsets, now: Places
+    ) -> tuple[Snapshot | None, Snapshot | None]:
+        """Return where a memory begins, None if that cannot be said; and what the journal says of it."""
+        name, memory = subscription.name, subscription.options.memory
+        why, known = "", None
+        try:
+            known = self._known(name, None) if now else None
+        except JournalCorrupt as error:
+            why = str(error)
+        if memory is not None and known is not None and known.form == "lost":
+            why = "its saved state was damaged, and lost in a recovery"
+        if not why:
+            return known or self._beginning(subscription, offsets, now), known
+        begins = "begins with nothing, and remembers what it handles from now on"
+        if self._may_begin(subscription, memory, why, "a backup of the journal may have it", begins):
+            return self._make(subscription, "none", b"", now), known
+        return None, known
 
     def _beginning(self, subscription: Subscription, offsets: Offsets, now: Places) -> Snapshot:
         """Return the snapshot of a name that has none: it is new, or older than snapshots are."""
@@ -283,28 +308,14 @@ class Memories:
         saved = SavedMemory(self, subscription, memory)
         saved.begin_at(base, 0)
         offsets.memory = saved
-        if base.form == "lost":
-            self._cannot(
-                subscription,
-                memory,
-                "its saved state was damaged, and lost in a recovery",
-            )
-        elif (
-            subscription.readiness.is_over and not is_new and base.form == "none" and memory.fold is not None
-        ):
-            self._cannot(
-                subscription,
-                memory,
-                "another bus has written to the journal, and it cannot unlearn",
-            )
+        if subscription.readiness.is_over and not is_new and base.form == "none" and memory.fold is not None:
+            why, remedy = "another bus has written to the journal, and it cannot unlearn", "make both anew"
+            if self._may_begin(subscription, memory, why, remedy, "goes on with what it has"):
+                subscription.restored()
         elif not is_new and (memory.fold is not None or base.form != "none"):
-            name = subscription.name
-            letters = self._letters(name)
-            for lane in offsets.lanes:
-                lane.leave_out(letters)  # their cursors may have had to wait for a state
-            written = self._journal.tombstones(self._saving.name_in_journal(name))
-            left_out = {*letters, *written}
-            left_out |= self._bus.dead_letters.tombstones(name)
+            left_out = self._left_out(subscription, offsets, memory)
+            if left_out is None:
+                return
             recall = Recall(
                 base.lanes,
                 now if memory.fold is not None else {},
@@ -317,17 +328,37 @@ class Memories:
         else:
             subscription.restored()
 
-    def _cannot(self, subscription: Subscription, memory: Memory | None, why: str) -> None:
-        """Leave a subscription without its memory."""
+    def _left_out(self, subscription: Subscription, offsets: Offsets, memory: Memory) -> set[int] | None:
+        """Return which positions are settled and were not handled; None if that cannot be said."""
+        name = subscription.name
+        letters = self._letters(name)
+        for lane in offsets.lanes:
+            lane.leave_out(letters)  # their cursors may have had to wait for a state
+        left_out = letters | self._bus.dead_letters.tombstones(name)
+        try:
+            left_out.update(self._journal.tombstones(self._saving.name_in_journal(name)))
+        except JournalCorrupt as error:
+            remedy = "a backup of the journal may have it"
+            begins = "may remember events of dead letters that were dropped"
+            if not self._may_begin(subscription, memory, str(error), remedy, begins):
+                return None
+        return left_out
+
+    def _may_begin(
+        self, subscription: Subscription, memory: Memory | None, why: str, remedy: str, begins: str
+    ) -> bool:
+        """Return True if a subscription begins, or goes on, although its memory is not whole."""
+        name = subscription.name
         if memory is None:
-            log.error("the journal does not say where the memory of %s begins: %s", subscription.name, why)
-            return
-        text = f"{subscription.name} did not get its memory back: {why}"
+            log.error("the journal does not say where the memory of %s begins: %s", name, why)
+            return False
+        text = f"{name} did not get its memory back: {why}"
         if memory.on_missing == "warn":
-            log.error("%s; it goes on with what it has", text)
-            subscription.restored()
-            return
-        self._fail(subscription, RestoreFailed(f"{text}; mend that, or say Memory(on_missing='warn')"))
+            log.error("%s; it %s", text, begins)
+            return True
+        text = f"{text}; {remedy}, and with Memory(on_missing='warn') it {begins}"
+        self._fail(subscription, RestoreFailed(text))
+        return False
 
     def _fail(self, subscription: Subscription, error: RestoreFailed) -> None:
         log.critical("%s", error)
@@ -391,12 +422,14 @@ class Memories:
             name = folding.subscription.name
             load = saved.memory.load
             if load is None:
-                self._cannot(folding.subscription, saved.memory, "it has a saved state, and no load")
-                saved.folding = None
-                return False
+                why, begins = "it has a saved state, and no load", "begins with what came after that"
+                if not self._may_begin(folding.subscription, saved.memory, why, "give it load", begins):
+                    saved.folding = None
+                    return False
+                load = _let_go
             try:
                 with without_effects(name, "restored"):
-                    load(read_state(base.form, base.state))
+                    check_has_run("load", load(read_state(base.form, base.state)))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever it lets out is its failure
@@ -512,3 +545,7 @@ class Memories:
                 subscription.readiness.put_off(
                     BusClosed(f"the bus was stopped before {subscription.name} had its memory back")
                 )
+
+
+def _let_go(_state: object) -> None:
+    """Stand in for the `load` of a memory that is to begin without its saved state."""

@@ -196,7 +196,7 @@ class Readings:
         breaker_in_ns = None
         if breaker is not None and not breaker.is_closed:
             breaker_in_ns = 0 if breaker.until_ns is None else max(0, breaker.until_ns - now_ns)
-        gone = self.gone(now_ns)
+        gone, error = self.gone(now_ns), subscription.readiness.error
         return SubscriptionVitals(
             name=subscription.name,
             critical=self.is_critical,
@@ -217,7 +217,7 @@ class Readings:
             no_room=gone.no_room,
             accepted=gone.accepted,
             let_go_over_ns=gone.at_ns,
-            not_restored="" if subscription.readiness.error is None else str(subscription.readiness.error),
+            not_restored="" if error is None or subscription.ended else str(error),
             save_error=subscription.save_error,
             held_by_ladder=self.ladder.is_holding,
             stalled=subscription.mailbox.stalled,
