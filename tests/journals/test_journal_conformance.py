@@ -373,6 +373,14 @@ def test_what_was_in_flight_is_suspect_after_a_restart_and_crashes_are_counted(f
     assert journal.suspects() == []
 
 
+def test_a_damaged_mark_that_no_position_can_have_accuses_nobody(factory: Factory) -> None:
+    journal = factory.open()
+    damaged = () if factory.kind == "memory" else (2**63, 2**64 - 1)
+    for position in (*damaged, 5):
+        journal.marks.cells[journal.marks.claim("risk", "high")] = position
+    assert factory.reopen(journal).suspects() == [Suspect("risk", "high", 5, 1)]
+
+
 def test_a_released_cell_marks_nothing_and_is_used_again(factory: Factory) -> None:
     journal = factory.open()
     cell = journal.marks.claim("long name of a subscription", "normal")

@@ -25,6 +25,7 @@ SLOTS: Final = 2_048
 _HEADER_BYTES: Final = 4_096
 _SLOT_BYTES: Final = 512
 _SLOT_CELLS: Final = _SLOT_BYTES // 8
+_POSITIONS: Final = 2**63
 _NAME_BYTES_MAX: Final = _SLOT_BYTES - 24
 _FILE_BYTES: Final = _HEADER_BYTES + SLOTS * _SLOT_BYTES
 WRITTEN: Final = 6
@@ -152,7 +153,7 @@ class MarksFile:
         found = []
         for cell in range(_FIRST_CELL, _FIRST_CELL + SLOTS * _SLOT_CELLS, _SLOT_CELLS):
             position, lane_bytes, name_bytes = self.cells[cell : cell + 3]
-            if position and lane_bytes + name_bytes <= _NAME_BYTES_MAX:
+            if 0 < position < _POSITIONS and lane_bytes + name_bytes <= _NAME_BYTES_MAX:  # else it is damaged
                 at = cell * 8 + 24
                 text = bytes(self._map[at : at + lane_bytes + name_bytes])
                 lane = text[:lane_bytes].decode("utf-8", "replace")
