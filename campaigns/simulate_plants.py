@@ -360,11 +360,9 @@ def _folding_keeps_the_loop() -> Patches:
 def _nothing_waits_for_a_memory() -> Patches:
     wait_for = Memories._wait_for
 
-    def lets_go(memories: Memories, saved: SavedMemory) -> None:
-        wait_for(memories, saved)
-        subscription = saved.folding.subscription if saved.folding is not None else None
-        if subscription is not None:
-            subscription.holds.lift(Hold.RESTORING)
+    def lets_go(memories: Memories, saved: SavedMemory, subscription: Any) -> None:
+        wait_for(memories, saved, subscription)
+        subscription.holds.lift(Hold.RESTORING)
 
     return [patch.object(Memories, "_wait_for", lets_go)]
 

@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.overflow import BoundedLane, ConflatingLane, SupersedingLane
-from openoutcry.runtime.delivery.offsets import LAST, UNSAVED_MOST, LaneOffsets, Offsets, merged, without
+from openoutcry.core.recall import merged
+from openoutcry.runtime.delivery.offsets import LAST, UNSAVED_MOST, LaneOffsets, Offsets, without
 
 
 class Watched:

@@ -135,10 +135,15 @@ def _whole(floor: int, above: Stretches) -> list[tuple[int, int]]:
 
 def stretches_of(positions: Iterable[int]) -> tuple[tuple[int, int], ...]:
     """Return positions as stretches."""
+    return tuple(merged((position, position) for position in positions))
+
+
+def merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return stretches in order, those that touch or overlap as one."""
     found: list[tuple[int, int]] = []
-    for position in sorted(positions):
-        if found and position <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(position, found[-1][1]))
+    for low, high in sorted(stretches):
+        if found and low <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], high))
         else:
-            found.append((position, position))
-    return tuple(found)
+            found.append((low, high))
+    return found

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from openoutcry.core.lanes import Lane
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.recall import merged
 from openoutcry.ports import CursorState
 from openoutcry.runtime.delivery.memory import Recollection
 
@@ -397,14 +398,3 @@ def without(floor: int, apart: list[tuple[int, int]], place: int) -> tuple[int, 
         cut.append((place + 1, floor))
         floor = place - 1
     return floor, merged([(low, high) for low, high in cut if low <= high])
-
-
-def merged(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return stretches in order, those that touch or overlap as one."""
-    found: list[tuple[int, int]] = []
-    for low, high in sorted(stretches):
-        if found and low <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], high))
-        else:
-            found.append((low, high))
-    return found

@@ -324,7 +324,7 @@ class Memories:
                 eras=[(era.takes, era.upto) for era in base.eras],
             )
             saved.folding = Folding(subscription, memory, recall)
-            self._wait_for(saved)
+            self._wait_for(saved, subscription)
         else:
             subscription.restored()
 
@@ -372,9 +372,7 @@ class Memories:
         """Tell the observers what a function of a memory has raised."""
         self._bus.raised(f"the memory of {subscription.name}", None, error)
 
-    def _wait_for(self, saved: SavedMemory) -> None:
-        subscription = saved.folding.subscription if saved.folding is not None else None
-        assert subscription is not None
+    def _wait_for(self, saved: SavedMemory, subscription: Subscription) -> None:
         subscription.holds.set(Hold.RESTORING)
         subscription.readiness.begin()
         self._pending.append(saved)
@@ -389,7 +387,7 @@ class Memories:
         saved.memories = self
         saved.save_soon()
         if saved.folding is not None:
-            self._wait_for(saved)
+            self._wait_for(saved, subscription)
 
     def begin(self) -> None:
         """The bus runs."""
