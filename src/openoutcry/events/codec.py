@@ -20,7 +20,7 @@ from openoutcry.events.certainty import comes_back
 from openoutcry.events.checks import unfit
 from openoutcry.events.digits import compare_times, has_fine_time
 from openoutcry.events.fields import OURS, added_fields, float_fields, has_times
-from openoutcry.events.foreign import plain, shown, whole
+from openoutcry.events.foreign import shown, whole
 from openoutcry.events.frozen import EXACTLY, thaw
 from openoutcry.events.heads import UNREADABLE, Head, head_of
 from openoutcry.events.inner_keys import holds_classes, strange_keys
@@ -39,23 +39,14 @@ from openoutcry.events.registry import (
     refused,
     sparse,
     upcasters,
+    ways,
 )
 from openoutcry.events.times import as_written
 from openoutcry.events.upcasting import BroughtUp, bring_up, version_in
+from openoutcry.events.writing import encode_json, note_way, own_value
 from openoutcry.spelling import nearest
 
 
-def _own_value(value: object) -> object:
-    """Return what is written for a value of a class that msgspec does not know: one of numpy or pandas."""
-    own = plain(value)
-    if own is value:
-        raise TypeError(f"{type(value).__name__} is no JSON value")
-    if isinstance(own, float) and own - own != 0:
-        raise ValueError("JSON has no such number")
-    return own
-
-
-_encode_json: Final = msgspec.json.Encoder(enc_hook=_own_value).encode
 _decoders: Final[dict[type, Callable[[Any], Any]]] = {}
 
 
@@ -74,24 +65,37 @@ def encode(event: object) -> bytes:
     lies deeper than `MAX_DEPTH` levels, or if the encoded event has more than `MAX_BYTES`; and
     `UnknownEventType` if the class is not registered.
     """
+    way = ways.get(type(event))
+    if way is not None:
+        try:
+            data = way(event)
+        except Exception:  # noqa: BLE001 - what is wrong is said below
+            data = b""
+        if data and len(data) <= MAX_BYTES:
+            return data
+    return _encode_with_care(event)
+
+
+def _encode_with_care(event: object) -> bytes:
+    """Write an event whatever it holds: look through it, and read back what was written."""
     cls = type(event)
+    is_ours = cls.__module__.startswith(OURS)
     try:
         if hasattr(cls, "_fixed_event_type"):
             if cls in refused:
                 raise refused[cls]
-            is_ours = cls.__module__.startswith(OURS)
             if not is_ours:
                 if event.schema_version != event._own_version:  # type: ignore[attr-defined] # noqa: SLF001
                     event._settle_version()  # type: ignore[attr-defined] # noqa: SLF001
                 _look_at_added(event, cls)
-            data = _encode_json(event if is_ours or cls not in sparse else _in_full(event, cls))
+            data = encode_json(event if is_ours or cls not in sparse else _in_full(event, cls))
         else:
             is_ours = False
-            data = _encode_json(_foreign_to_builtins(event, cls))
+            data = encode_json(_foreign_to_builtins(event, cls))
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
-        raise unwritable(event, problem, _encode_json) from problem
+        raise unwritable(event, problem, encode_json) from problem
     if len(data) > MAX_BYTES:
         raise InvalidEvent(
             f"{cls.__name__} has {len(data):,} bytes as JSON: an event has at most {MAX_BYTES:,}; "
@@ -99,6 +103,7 @@ def encode(event: object) -> bytes:
         )
     if not (is_ours or comes_back(event)):
         _read_back(event, cls, data)
+    note_way(cls)
     return data
 
 
@@ -158,13 +163,12 @@ def _look_at(cls: type, name: str, value: object, room: Room, *, finite: bool = 
 
 def encode_many(events: Sequence[object]) -> list[bytes]:
     """Return what `encode` returns for each event, in two thirds of the time. Raises as `encode`."""
-    if all(
-        hasattr(cls, "_fixed_event_type") and cls not in refused and cls.__module__.startswith(OURS)
-        for cls in set(map(type, events))
-    ):
-        with suppress(TypeError, ValueError, OverflowError):  # `encode` tells of which event
-            encoded = list(map(_encode_json, events))
-            if not encoded or max(map(len, encoded)) <= MAX_BYTES:
+    kinds = set(map(type, events))
+    known = [ways.get(kind) for kind in kinds]
+    if len(set(known)) == 1 and known[0] is not None:
+        with suppress(Exception):  # `encode` tells of which event
+            encoded = list(map(known[0], events))
+            if all(encoded) and max(map(len, encoded)) <= MAX_BYTES:
                 return encoded
     return list(map(encode, events))
 
@@ -218,7 +222,7 @@ def _read_other_version(data: Any, head: Head, known: KnownClass | None) -> Any:
 def _read_brought_up(data: BroughtUp, known: KnownClass) -> Any:
     fields = data.fields
     try:
-        text = _encode_json(fields)
+        text = encode_json(fields)
         if not known.own:
             return _foreign_from_builtins(msgspec.json.decode(text), known, data)
     except (*UNREADABLE, TypeError, ValueError, OverflowError) as problem:
@@ -247,7 +251,7 @@ def is_as_written(event: Any, data: Any) -> bool:
     Then nothing in it was left out.
     """
     try:
-        return bool(_encode_json(event) == data)
+        return bool(encode_json(event) == data)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return False
 
@@ -328,7 +332,7 @@ def _builtins_of(event: Any) -> dict[str, Any]:
     """Return the fields of an event as JSON values, under the keys of its encoded form."""
     if is_model(type(event)):
         return dump(event)
-    written: dict[str, Any] = msgspec.to_builtins(event, str_keys=True, enc_hook=_own_value)
+    written: dict[str, Any] = msgspec.to_builtins(event, str_keys=True, enc_hook=own_value)
     return written
 
 

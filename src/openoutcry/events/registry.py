@@ -91,6 +91,8 @@ refused: Final[dict[type, InvalidEvent]] = {}
 """Subclasses of `Event` that could not be registered, and why."""
 sparse: Final[set[type]] = set()
 """Subclasses of `Event` that would be written without their fields that have the default."""
+ways: Final[dict[type, Callable[[Any], bytes] | None]] = {}
+"""How an event of a class is written at once, by `events.writing`; None for a class of which none is."""
 upcasters: Final[dict[str, dict[int, Upcaster]]] = {}
 """By the name of the class in the data, then by the version that they take."""
 
@@ -200,6 +202,7 @@ def enter(cls: type, name: str, *, own: bool) -> None:
         lineage=(name, *_version_shared_with(cls)),
         is_open=is_model(cls) and keeps_extra(cls),
     )
+    ways.clear()
     if before is not None:
         _by_class.pop(before.cls, None)
     _by_name[name] = _by_class[cls] = known
