@@ -173,14 +173,14 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
 KINDS = ["event", "posted", "growing", "struct", "dataclass", "attrs"]
 
 
-class Posted(Event, kw_only=True):
+class CertainPosted(Event, kw_only=True):
     """Has a `__post_init__` of its own, which changes nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
 
 
-class GrowingEvent(Event, kw_only=True):
+class CertainGrowing(Event, kw_only=True):
     """Has a `__post_init__` of its own, which makes another value of some."""
 
     scale: float = 1.0
@@ -188,10 +188,10 @@ class GrowingEvent(Event, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scale > 1.0:
-            GrowingEvent.__dict__["scale"].__set__(self, self.scale + 1.0)
+            CertainGrowing.__dict__["scale"].__set__(self, self.scale + 1.0)
 
 
-BASES = {"event": Event, "posted": Posted, "growing": GrowingEvent}
+BASES = {"event": Event, "posted": CertainPosted, "growing": CertainGrowing}
 
 
 def made_class(kind: str, hints: list[Any]) -> Any:
@@ -247,7 +247,7 @@ def test_with_a_plan_the_same_is_written_or_refused_as_without(data, kind, hints
 # --- bounds
 
 
-class Holder(Event, kw_only=True):
+class CertainHolder(Event, kw_only=True):
     event_type: str = "certain_holder"
     node: Node | None = None
     anything: Any = None
@@ -271,8 +271,8 @@ def chain(levels: int) -> Node:
 
 @pytest.mark.parametrize("anything", [nested(MAX_DEPTH), chain(MAX_DEPTH), Row(), (1,), {1: 2}])
 def test_what_is_within_the_bounds_is_written_with_a_plan_too(anything):
-    encode(Holder())
-    event = Holder(node=anything) if isinstance(anything, Node) else Holder(anything=anything)
+    encode(CertainHolder())
+    event = CertainHolder(node=anything) if isinstance(anything, Node) else CertainHolder(anything=anything)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("openoutcry.events.codec.comes_back", lambda _event: False)
         expected = outcome(_encode_with_care, event)
@@ -280,10 +280,10 @@ def test_what_is_within_the_bounds_is_written_with_a_plan_too(anything):
 
 
 def test_a_tree_that_is_too_deep_is_refused_with_a_plan_too():
-    encode(Holder())
-    assert comes_back(Holder(node=chain(MAX_DEPTH)))
-    with pytest.raises(InvalidEvent, match=r"Holder\.node.*more than 64 levels deep"):
-        encode(Holder(node=chain(MAX_DEPTH + 3)))
+    encode(CertainHolder())
+    assert comes_back(CertainHolder(node=chain(MAX_DEPTH)))
+    with pytest.raises(InvalidEvent, match=r"CertainHolder\.node.*more than 64 levels deep"):
+        encode(CertainHolder(node=chain(MAX_DEPTH + 3)))
 
 
 @pytest.mark.parametrize(
@@ -296,11 +296,11 @@ def test_a_tree_that_is_too_deep_is_refused_with_a_plan_too():
     ids=["texts", "lists", "ticks"],
 )
 def test_what_is_shared_is_refused_before_it_is_written(held, monkeypatch):
-    encode(Holder())
+    encode(CertainHolder())
     monkeypatch.setattr("openoutcry.events.writing.encode_json", lambda _event: pytest.fail("written"))
     monkeypatch.setattr("openoutcry.events.codec.encode_json", lambda _event: pytest.fail("written"))
     with pytest.raises(InvalidEvent, match="has more than 16,777,216 bytes"):
-        encode(Holder(**held))
+        encode(CertainHolder(**held))
 
 
 def is_sure_of_shared() -> bool:
@@ -336,19 +336,19 @@ def test_an_event_of_a_class_that_was_replaced_is_refused_as_before():
 
 
 def test_a_struct_of_a_subclass_is_looked_through_in_a_field_of_its_base():
-    class Based(Event, kw_only=True):
+    class CertainBased(Event, kw_only=True):
         event_type: str = "certain_based"
         tick: Tick | None = None
 
-    encode(Based())
-    with pytest.raises(InvalidEvent, match=r"Based\.tick\.basis = nan"):
-        encode(Based(tick=FutureTick(basis=NAN)))
+    encode(CertainBased())
+    with pytest.raises(InvalidEvent, match=r"CertainBased\.tick\.basis = nan"):
+        encode(CertainBased(tick=FutureTick(basis=NAN)))
 
 
 def test_an_event_with_a_post_init_of_its_own_is_read_once_more_and_no_more():
     made = []
 
-    class Counted(Event, kw_only=True):
+    class CertainCounted(Event, kw_only=True):
         event_type: str = "certain_counted"
         value: float = 0.0
 
@@ -356,7 +356,7 @@ def test_an_event_with_a_post_init_of_its_own_is_read_once_more_and_no_more():
             super().__post_init__()
             made.append(self)
 
-    event = Counted(value=1.0)
+    event = CertainCounted(value=1.0)
     encode(event)
     made.clear()
     encode(event)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from copy import deepcopy
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -17,9 +18,16 @@ import msgspec
 from openoutcry.errors import InvalidEvent, UnknownEventType
 from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, cached_names, fields_of, look_through
 from openoutcry.events.certainty import comes_back
-from openoutcry.events.checks import unfit
-from openoutcry.events.digits import compare_times, has_fine_time
-from openoutcry.events.fields import OURS, added_fields, float_fields, has_times
+from openoutcry.events.checks import noted, unfit
+from openoutcry.events.digits import compare_digits, has_wide_int
+from openoutcry.events.fields import (
+    OURS,
+    added_fields,
+    float_fields,
+    has_floats,
+    has_times,
+    notes_floats,
+)
 from openoutcry.events.foreign import shown, whole
 from openoutcry.events.frozen import EXACTLY, thaw
 from openoutcry.events.heads import UNREADABLE, Head, head_of
@@ -37,13 +45,13 @@ from openoutcry.events.registry import (
     find_by_type,
     fixed_event_type,
     refused,
-    sparse,
     upcasters,
     ways,
 )
+from openoutcry.events.sparse import in_full, is_sparse
 from openoutcry.events.times import as_written
 from openoutcry.events.upcasting import BroughtUp, bring_up, version_in
-from openoutcry.events.writing import encode_json, note_way, own_value
+from openoutcry.events.writing import encode_json, note_way, own_value, read_at_once
 from openoutcry.spelling import nearest
 
 
@@ -88,7 +96,7 @@ def _encode_with_care(event: object) -> bytes:
                 if event.schema_version != event._own_version:  # type: ignore[attr-defined] # noqa: SLF001
                     event._settle_version()  # type: ignore[attr-defined] # noqa: SLF001
                 _look_at_added(event, cls)
-            data = encode_json(event if is_ours or cls not in sparse else _in_full(event, cls))
+            data = encode_json(in_full(event) if not is_ours and is_sparse(cls) else event)
         else:
             is_ours = False
             data = encode_json(_foreign_to_builtins(event, cls))
@@ -105,19 +113,6 @@ def _encode_with_care(event: object) -> bytes:
         _read_back(event, cls, data)
     note_way(cls)
     return data
-
-
-def _in_full(event: Any, cls: type) -> dict[str, Any]:
-    """Return what is written of an event whose class omits defaults: all of it, its version above all.
-
-    A default may be another one in the release that reads it.
-    """
-    written = {CLASS_KEY: _registered(cls).name}
-    for name, key in (encoded_names(cls) or {}).items():
-        value = event.timestamp_ns if name == "timestamp" else getattr(event, name)
-        if value is not msgspec.UNSET:
-            written[key] = value
-    return written
 
 
 def _read_back(event: object, cls: type, data: bytes) -> None:
@@ -192,6 +187,9 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     known = find_by_name(name) if name is not None else find_by_type(head.event_type or "")
     if known is None or (version != known.version and not _is_of_its_class(version, name, known)):
         return _read_other_version(data, head, known)
+    event = read_at_once(data, known) if not known.own and name is not None else None
+    if event is not None:
+        return event
     if not known.own or name is None:
         fields = _decode_fields(data, known.name, version)
         return from_builtins(fields, known.cls) if known.own else _foreign_from_builtins(fields, known)
@@ -236,13 +234,24 @@ def _read_brought_up(data: BroughtUp, known: KnownClass) -> Any:
 def _read(data: Any, known: KnownClass, version: object, brought_up: BroughtUp | None = None) -> Any:
     """Read JSON of the version of its class, an `Event`; once more, trusting its times, if need be."""
     decoder = _decoders.get(known.cls) or _new_decoder(known)
+    last = noted.last
     try:
         event = decoder(data)
     except UNREADABLE:
         event = _read_as_written(decoder, data, known, version, brought_up)
-    if brought_up is None and holds_classes(known.cls) and not is_as_written(event, data):
-        _require_no_strange_key(event, known, version, msgspec.json.decode(data))
+    if (noted.last is not last or reads_with_care(known.cls)) and not is_as_written(event, data):
+        fields = msgspec.json.decode(data)
+        if has_times(known.cls) or has_floats(known.cls):
+            compare_digits(known.name, fields, _builtins_of(event))
+        if brought_up is None and holds_classes(known.cls):
+            _require_no_strange_key(event, known, version, fields)
     return event
+
+
+@lru_cache(maxsize=4096)
+def reads_with_care(cls: type) -> bool:
+    """Return True if data of an `Event` may have what reading leaves out or rounds without a note of it."""
+    return holds_classes(cls) or has_times(cls) or not notes_floats(cls)
 
 
 def is_as_written(event: Any, data: Any) -> bool:
@@ -303,29 +312,26 @@ def _read_as_written(
         _refuse(known, version, problem, brought_up)
 
 
-def _with_whole_times(event: Any, known: KnownClass, data: Any) -> Any:
-    """Return the event, or raise `InvalidEvent` if a datetime in it was given more digits than it has."""
-    text = data if isinstance(data, str) else bytes(data).decode("utf-8", "replace")
-    if has_fine_time(text):
-        compare_times(known.name, msgspec.json.decode(text), msgspec.to_builtins(event, str_keys=True))
-    return event
-
-
 def _with_whole_fields(
     event: Any, known: KnownClass, version: object, fields: dict[str, Any], brought_up: BroughtUp | None
 ) -> Any:
     """Return the event, or raise `InvalidEvent` if something in its fields was left out or rounded."""
     is_strict = brought_up is None and holds_classes(known.cls)
-    if not is_strict and not has_times(known.cls):
+    is_rounded = has_times(known.cls) or (has_floats(known.cls) and _has_wide_field(fields))
+    if not (is_strict or is_rounded):
         return event
     written = _builtins_of(event)
     if written == fields:
         return event
     if is_strict:
         _require_no_strange_key(event, known, version, fields)
-    if has_times(known.cls):
-        compare_times(known.name, fields, written)
+    if is_rounded:
+        compare_digits(known.name, fields, written)
     return event
+
+
+def _has_wide_field(fields: Mapping[str, Any]) -> bool:
+    return any(has_wide_int(value) for key, value in fields.items() if key != "timestamp")
 
 
 def _builtins_of(event: Any) -> dict[str, Any]:
@@ -343,15 +349,8 @@ def _new_decoder(known: KnownClass) -> Callable[[Any], Any]:
         raise InvalidEvent(
             f"{known.name} cannot be read: {problem}; correct the annotations of its fields"
         ) from problem
-    if has_times(known.cls):
-
-        def decode_whole_times(data: Any) -> Any:
-            return _with_whole_times(decoder(data), known, data)
-
-        _decoders[known.cls] = decode_whole_times
-    else:
-        _decoders[known.cls] = decoder
-    return _decoders[known.cls]
+    _decoders[known.cls] = decoder
+    return decoder
 
 
 def _require(known: KnownClass, event_id: object, timestamp: object, event_type: object) -> None:
@@ -507,7 +506,7 @@ def _foreign_to_builtins(event: object, cls: type) -> dict[str, Any]:
     if fixed is not None:
         written["event_type"] = fixed
     written[VERSION_KEY] = known.version
-    written.update(_builtins_of(event))
+    written.update(_builtins_of(in_full(event) if is_sparse(cls) else event))
     for name in cached_names(cls):  # of an attrs class without slots msgspec writes what they keep
         written.pop(name, None)
     return written

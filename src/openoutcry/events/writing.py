@@ -22,8 +22,8 @@ from openoutcry.events.registry import (
     encoded_names,
     find_by_class,
     fixed_event_type,
+    readers,
     refused,
-    sparse,
     ways,
 )
 
@@ -51,7 +51,7 @@ def note_way(cls: type) -> None:
 
 def _way_of(cls: type) -> Way | None:
     known = find_by_class(cls)
-    if cls in refused or cls in sparse or known is None:
+    if cls in refused or known is None:
         return None
     if known.own and cls.__module__.startswith(OURS):
         return encode_json
@@ -92,6 +92,19 @@ def _if_read_alike(plan: Plan, cls: type) -> Way | None:
 
 def _with_head(plan: Plan, known: KnownClass) -> Way | None:
     """Return what writes the class, the type and the version before the fields of a class that is no `Event`."""
+    begin = _head_of(known)
+    if begin is None:
+        return None
+    measure = plan.measure
+
+    def write(event: Any) -> bytes:
+        return begin + encode_json(event)[1:] if measure(event, MAX_BYTES, MAX_DEPTH) >= 0 else b""
+
+    return write
+
+
+def _head_of(known: KnownClass) -> bytes | None:
+    """Return how the data of a class that is no `Event` begins; None if its own fields have something to say there."""
     head: dict[str, object] = {CLASS_KEY: known.name}
     fixed = fixed_event_type(known.cls)
     if fixed is not None:
@@ -100,9 +113,34 @@ def _with_head(plan: Plan, known: KnownClass) -> Way | None:
     names = encoded_names(known.cls) or {}
     if head.keys() & (known.keys | names.keys()) or cached_names(known.cls):
         return None
-    measure, begin = plan.measure, encode_json(head)[:-1] + b","
+    return encode_json(head)[:-1] + b","
 
-    def write(event: Any) -> bytes:
-        return begin + encode_json(event)[1:] if measure(event, MAX_BYTES, MAX_DEPTH) >= 0 else b""
 
-    return write
+def read_at_once(data: object, known: KnownClass) -> Any:
+    """Return the event of a class that is no `Event`, or None if the data is not exactly what would be written.
+
+    If it is, then nothing was left out and nothing was rounded.
+    """
+    if known.cls not in readers:
+        readers[known.cls] = _reader_of(known)
+    read = readers[known.cls]
+    try:
+        return None if read is None else read(data)
+    except Exception:  # noqa: BLE001 - what is wrong is said by who reads it closely
+        return None
+
+
+def _reader_of(known: KnownClass) -> Callable[[Any], Any] | None:
+    plan, begin = plan_of(known.cls), _head_of(known)
+    if plan is None or not plan.is_kept or begin is None:
+        return None
+    read, length = msgspec.json.Decoder(known.cls).decode, len(begin)
+
+    def read_written(data: Any) -> Any:
+        if type(data) is not bytes or not data.startswith(begin):
+            return None
+        fields = b"{" + data[length:]
+        event: Any = read(fields)
+        return event if encode_json(event) == fields else None
+
+    return read_written
