@@ -141,7 +141,7 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     Price: NUMBERS,
     Annotated[float, "a note"]: NUMBERS,
     Annotated[float, msgspec.Meta(ge=0)]: NUMBERS,
-    Literal["buy", 1, None]: st.sampled_from(["buy", "sell", 1, True, 1.0, None]),
+    Literal["buy", 1] | None: st.sampled_from(["buy", "sell", 1, True, 1.0, None]),
     Share: st.sampled_from([*Share, 0.5]),
     Rank: st.sampled_from([Rank.FIRST, 1]),
     Figures: st.dictionaries(st.text(max_size=2), NUMBERS, max_size=3),

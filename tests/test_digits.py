@@ -6,11 +6,11 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from tests.test_trading import LEAST
 
 from openoutcry.errors import InvalidEvent
 from openoutcry.events import Event, decode, decode_many, encode, register_event
 from openoutcry.events.fields import hints_of
-from tests.test_trading import LEAST
 
 INEXACT = 2**53 + 1
 
@@ -147,8 +147,9 @@ FLOATS = [
 
 @pytest.mark.parametrize(("cls", "name"), FLOATS, ids=lambda value: getattr(value, "__name__", value))
 def test_every_field_for_floats_of_the_vocabulary_refuses_what_it_would_round(cls, name):
+    least: Any = LEAST
     is_figures = get_args(hints_of(cls)[name])[:1] == (str,)
-    data = data_of(cls(**LEAST[cls]), **{name: {"a": INEXACT} if is_figures else INEXACT})
+    data = data_of(cls(**least[cls]), **{name: {"a": INEXACT} if is_figures else INEXACT})
     refused_everywhere(data, rf"{cls.__name__}\.")
 
 

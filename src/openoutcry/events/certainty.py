@@ -1,22 +1,25 @@
 """What needs no second look before it is written: one plan per class, made once from its annotations.
 
-`encode` looks through an event for what JSON does not have and for what is too large or too deep, then reads what it
-has written once more and compares. Together that takes some twenty times as long as writing it. A plan answers
-without either, at 10 to 20 ns per plain field: every field holds a value of exactly the class that its annotation
-names, every float is finite, and nothing lies too deep or is too large. What it does not say so of is looked at.
+`encode` looks through an event for what JSON does not have, and for what is too large or too deep. Then
+it reads what it has written and compares. Together that takes ten to forty times as long as writing. A
+plan answers without either, at 10 to 20 ns per plain field: every field holds a value of exactly the
+class that its annotation names, every float is finite, and nothing is too deep or too large. The rest is
+looked at.
 
-A plan that is `kept` is also sure that the values are read back as they were. Sure are JSON's own values, the
-classes in `_EXACT`, times in UTC or without a zone, enums of texts or of ints, and lists, tuples, sets, dicts,
-structs, dataclasses and attrs classes of these, and unions of which JSON tells the members apart. Under a plan that
-is not kept, a `__post_init__`, a converter or a constraint may change or refuse a value while it is read. There is
-no plan for annotations that leave open what is read, nor for classes that keep more than their fields.
+A plan that is `kept` is also sure that values are read back as they were. Sure are JSON's own values, the
+classes in `_EXACT`, times in UTC or without a zone, enums of texts or of ints, and lists, tuples, sets,
+dicts, structs, dataclasses and attrs classes of these, and unions whose members JSON tells apart. Under a
+plan that is not kept, a `__post_init__`, a converter or a constraint may change or refuse a value while
+it is read. There is no plan for annotations that leave open what is read, nor for classes that keep more
+than their fields.
 
-The test of a plan is generated, as the methods of dataclasses are: closures for each field take three times as long.
+The test of a plan is generated, as the methods of dataclasses are: closures per field take three times as
+long.
 """
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -34,10 +37,10 @@ from openoutcry.events.fields import OURS, added_fields, base_of_ours, hints_of
 from openoutcry.events.types import EventType
 
 Measure = Callable[[Any, int, int], int]
-"""Takes a value, how many bytes are left for it and how many levels it may have; returns how many bytes are left.
+"""Takes a value, the bytes that are left for it and the levels that it may have; returns the bytes then left.
 
-A negative number says that it is not sure. Bytes are counted low, and only where values may be shared: in what lies
-within another class or a collection.
+A negative number says that it is not sure. Bytes are counted low, and only where values may be shared: in
+what lies within another class or a collection.
 """
 
 _JSON: Final = frozenset({NoneType, bool, int, float, str})
@@ -51,6 +54,8 @@ _KEYS: Final = frozenset({str, int})
 _TEXT: Final = frozenset({str})
 _NUMBERS: Final = frozenset({NoneType, bool, int, float})
 _TYPES: Final = frozenset({str, EventType})
+_OF_EVENT: Final = frozenset({"timestamp_ns", "event_type", "schema_version"})
+"""Fields of `Event` that do not hold what they are annotated with."""
 _UNSURE: Final = -1
 _PART_BYTES: Final = 32
 """What an object counts: it bounds how many are looked at of structures that are shared many times over."""
@@ -80,7 +85,7 @@ _under_way: Final[set[type]] = set()
 
 
 def comes_back(value: object) -> bool:
-    """Return True if an instance of a user's class is finite, within bounds, and read back for sure as it is."""
+    """Return True if an instance of a user's class is within all bounds, and for sure read back as it is."""
     plan = plan_of(type(value))
     return plan is not None and plan.is_kept and plan.is_sure(value)
 
@@ -105,35 +110,33 @@ def _measure_again(value: object, left: int, levels: int) -> int:
 
 
 def measure_json(value: Any, left: int, levels: int) -> int:
-    """Measure a value in a field for anything: sure are JSON's own, exactly of their classes at every depth."""
+    """Measure a value in a field for anything: sure are JSON's own, of exactly their classes."""
     kind = type(value)
-    if kind is dict:
-        if not set(map(type, value)) <= _TEXT:
-            return _UNSURE
-        left -= sum(map(len, value))
-        value = value.values()
-    elif kind is not list:
-        return _measure_leaf(value, left) if kind in _JSON else _UNSURE
-    left -= _PART_BYTES + len(value)
-    kinds = set(map(type, value))
+    if kind is list:
+        return _measure_many(value, left - len(value), levels)
+    if kind is dict and set(map(type, value)) <= _TEXT:
+        return _measure_many(value.values(), left - len(value) - sum(map(len, value)), levels)
+    if kind is str:
+        return left - len(value)
+    is_sure = kind in _JSON and (kind is not float or value - value == 0)
+    return left if is_sure else _UNSURE
+
+
+def _measure_many(values: Collection[Any], left: int, levels: int) -> int:
+    left -= _PART_BYTES
     if left < 0 or levels < 1:
         return _UNSURE
-    if kinds <= _NUMBERS:
-        is_finite = float not in kinds or all(one is None or isfinite(one) for one in value)
-        return left if is_finite else _UNSURE
+    kinds = set(map(type, values))
     if kinds == _TEXT:
-        return left - sum(map(len, value))
-    for one in value:
+        return left - sum(map(len, values))
+    if kinds <= _NUMBERS:
+        is_finite = float not in kinds or all(one is None or isfinite(one) for one in values)
+        return left if is_finite else _UNSURE
+    for one in values:
         left = measure_json(one, left, levels - 1)
         if left < 0:
-            return _UNSURE
+            break
     return left
-
-
-def _measure_leaf(value: Any, left: int) -> int:
-    if type(value) is str:
-        return left - len(value)
-    return left if type(value) is not float or value - value == 0 else _UNSURE
 
 
 def _made(cls: Any) -> Plan | None:
@@ -144,11 +147,11 @@ def _made(cls: Any) -> Plan | None:
         return None
     names = added_fields(cls) if is_event and is_kept else fields_of(cls)
     writer = _Writer(is_event=is_event, is_kept=is_kept)
-    tests = [writer.test_event(cls._own_version)] if is_event else []
-    for name in names:
-        if not (is_event and name in {"timestamp_ns", "event_type", "schema_version"}):
-            tests.append(writer.test(f"self.{name}", hints[name]))
-    if not is_event and cls.__dictoffset__:
+    tested = [name for name in names if not (is_event and name in _OF_EVENT)]
+    tests = [writer.test(f"self.{name}", hints[name]) for name in tested]
+    if is_event:
+        tests.append(writer.test_event(cls._own_version))
+    elif cls.__dictoffset__:
         tests.append(f"len(self.__dict__) == {len(names)}")
     if not all(map(_is_name, names)) or None in tests:
         return None
@@ -162,8 +165,8 @@ def _is_name(name: str) -> bool:
 def _is_event_kept(cls: Any) -> bool | None:
     """Return True if nothing of a subclass of `Event` but its added fields decides what is read back.
 
-    None: something does of which nothing can be said. False: its own `__post_init__`, or fields of `Event` that it
-    has annotated anew.
+    None: nothing can be said of what does. False: a `__post_init__` of its own does, or fields of `Event`
+    that it has annotated anew.
     """
     if not _is_struct_kept(cls):
         return None
@@ -243,15 +246,17 @@ class _Writer:
         return f"{test} and type(self.timestamp_ns) is int and type(self.event_type) in {self._name(_TYPES)}"
 
     def test(self, value: str, hint: Any, depth: int = 0) -> str | None:
-        """Return the test of one value `depth` collections below a field; None if its annotation leaves it open."""
+        """Return the test of one value `depth` collections below a field; None if that is too open."""
         hint = self._bare(hint)
-        if depth > _NESTED_MOST:
-            return None
-        if hint is Any:
-            return f"(left := {self._name(measure_json)}({value}, left, levels - {depth})) >= 0"
         kinds = self._kinds(hint)
         if kinds is not None:
             return self._is_one_of(value, kinds, depth)
+        return self._is_other(value, hint, depth) if depth <= _NESTED_MOST else None
+
+    def _is_other(self, value: str, hint: Any, depth: int) -> str | None:
+        """Return the test of a value of which its class alone does not decide."""
+        if hint is Any:
+            return f"(left := {self._name(measure_json)}({value}, left, levels - {depth})) >= 0"
         if hint in _TIMES:
             kind = self._name(hint)
             return f"type({value}) is {kind} and {value}.tzinfo in (None, UTC) and not {value}.fold"
@@ -267,7 +272,7 @@ class _Writer:
         return name
 
     def _bare(self, hint: Any) -> Any:
-        """Return what is behind aliases and notes. Of one with constraints it is not sure that it can be read."""
+        """Return what is behind aliases and notes. What has constraints is not kept: it may be refused."""
         while True:
             if get_origin(hint) is Annotated:
                 if any(isinstance(note, msgspec.Meta) for note in hint.__metadata__):
@@ -331,7 +336,7 @@ class _Writer:
         if kind in _SETS:
             return self._holds(value, kind, inner[0], depth) if inner else None
         if kind in _DICTS:
-            return self._is_dict(value, *(inner or (str, Any)), depth)
+            return self._is_dict(value, inner or (str, Any), depth)
         if kind is tuple:
             return self._is_tuple(value, inner, depth)
         if not isinstance(kind, type) or inner or kind.__module__.startswith(OURS):
@@ -358,8 +363,8 @@ class _Writer:
             return None
         return " and ".join([f"type({value}) is tuple", f"len({value}) == {len(inner)}", *map(str, tests)])
 
-    def _is_dict(self, value: str, key: Any, hint: Any, depth: int) -> str | None:
-        keys, inner = self._kinds(self._bare(key)), self._hold(f"{value}.values()", hint, depth + 1)
+    def _is_dict(self, value: str, hints: tuple[Any, ...], depth: int) -> str | None:
+        keys, inner = self._kinds(self._bare(hints[0])), self._hold(f"{value}.values()", hints[1], depth + 1)
         if inner is None or keys is None or len(keys) > 1 or not keys <= _KEYS:
             return None
         tests = [f"type({value}) is dict", f"set(map(type, {value})) <= {self._name(keys)}"]
@@ -394,7 +399,7 @@ class _Writer:
 
 
 def _are_told_apart(members: list[Any]) -> bool:
-    """Return True if JSON tells the members of a union apart: values of its own, one collection, tagged structs."""
+    """Return True if JSON tells a union's members apart: its own values, one collection, tagged structs."""
     objects = [one for one in members if one not in _JSON]
     kinds = [get_origin(one) or one for one in objects]
     lists = [kind for kind in kinds if kind in _LISTS or kind in _SETS or kind is tuple]

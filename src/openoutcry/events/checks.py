@@ -20,7 +20,7 @@ from openoutcry.events.times import NotATime, check_unit
 
 INF: Final = float("inf")
 WIDE: Final = 2.0**53
-"""Up to here every int is a float, so a float within it was not rounded from an int; one beyond it is `noted`."""
+"""Up to here every int is a float. One beyond it may have been rounded when it was read: it is `noted`."""
 NO_TEXTS: Final[tuple[str, ...]] = ()
 """The empty tuple: a field that is this one needs no look, and no comparison, which arrays answer oddly."""
 _STR: Final = frozenset({str})
@@ -29,7 +29,7 @@ _ELSEWHERE: Final = "store it elsewhere, and publish where"
 
 
 class _Noted:
-    """Notes that an event was made with a float beyond `WIDE`: where it was decoded, it may have been rounded."""
+    """Notes that an event was made with a float beyond `WIDE`, for who has decoded it."""
 
     __slots__ = ("last",)
 

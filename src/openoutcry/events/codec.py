@@ -54,7 +54,6 @@ from openoutcry.events.upcasting import BroughtUp, bring_up, version_in
 from openoutcry.events.writing import encode_json, note_way, own_value, read_at_once
 from openoutcry.spelling import nearest
 
-
 _decoders: Final[dict[type, Callable[[Any], Any]]] = {}
 
 
@@ -86,7 +85,7 @@ def encode(event: object) -> bytes:
 
 def _encode_with_care(event: object) -> bytes:
     """Write an event whatever it holds: look through it, and read back what was written."""
-    cls = type(event)
+    cls: Any = type(event)
     is_ours = cls.__module__.startswith(OURS)
     try:
         if hasattr(cls, "_fixed_event_type"):

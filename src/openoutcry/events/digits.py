@@ -1,4 +1,4 @@
-"""Digits in data that a datetime or a float does not hold: refused, since they would be rounded in silence."""
+"""Digits in data that a datetime or a float does not hold are refused: they would be rounded in silence."""
 
 import re
 from typing import Any, Final
@@ -34,7 +34,7 @@ def _is_inexact(number: int) -> bool:
 
 
 def compare_digits(name: str, given: Any, kept: Any, path: str = "") -> None:
-    """Raise `InvalidEvent` if a time or a number in the data of a class was rounded in what was made of it."""
+    """Raise `InvalidEvent` if a time or a number in data was rounded in the event that was made of it."""
     if isinstance(given, dict) and isinstance(kept, dict):
         for key in given.keys() & kept.keys():
             compare_digits(name, given[key], kept[key], f"{path}.{key}")

@@ -140,9 +140,9 @@ def has_floats(cls: type) -> bool:
 
 @lru_cache(maxsize=4096)
 def notes_floats(cls: Any) -> bool:
-    """Return True if every float of an `Event` is noted that an int may have been rounded to when it was read.
+    """Return True if an `Event` has every float `noted` to which an int may have been rounded.
 
-    So it is where fields are for floats alone, and the class leaves it to this package to check them.
+    So it is where fields are for floats alone, and where the class leaves it to this package to check them.
     """
     owner = next(base for base in cls.__mro__ if "__post_init__" in base.__dict__)
     others = [hint for hint in hints_of(cls).values() if not _is_float(tuple(_members(hint)))]

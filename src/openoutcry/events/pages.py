@@ -119,7 +119,7 @@ def _not_as_written(events: list[Any], payloads: Sequence[bytes], places: list[i
 
 def _is_right(event: Any, payload: bytes, *, made_up: bool) -> bool:
     """Return True if an event was read as `decode` does, from data that is not as it would be written."""
-    cls = type(event)
+    cls: Any = type(event)
     is_free = cls._fixed_event_type is None
     known = _of_uncertain_version(cls)
     return not (

@@ -1,7 +1,7 @@
 """Structs that msgspec would write without the fields that have their default: `omit_defaults`.
 
-A default may be another one in the release that reads them. So they are written in full, whether they are events or lie
-within one.
+A default may be another one in the release that reads them. So they are written in full, as events and within
+events.
 """
 
 import dataclasses
@@ -15,14 +15,13 @@ import msgspec
 from openoutcry.events.fields import hints_of
 from openoutcry.events.registry import encoded_names
 
-
 _WITH_FIELDS: Final = ("__struct_fields__", "__attrs_attrs__", "__total__", "_fields")
 """What structs, attrs classes, typed dicts and named tuples have."""
 
 
 @lru_cache(maxsize=4096)
 def is_sparse(cls: Any) -> bool:
-    """Return True if an instance of a class, or something within one, would be written without its defaults."""
+    """Return True if instances of a class, or what lies within them, would be written without defaults."""
     return _is_sparse(cls, ())
 
 

@@ -1,9 +1,9 @@
 """Writing events at once: for each class a function that writes an event about which its plan is sure.
 
-An event of a class of this package has checked its own fields. For a user's class `events.certainty` has a plan,
-unless its annotations leave too much open. Under a plan that is not kept, as with a `__post_init__` of the user's,
-what was written is read once more: if all is of its class again and is written alike, it is the same. What a
-function here returns nothing for, `encode` looks at closely.
+An event of a class of this package has checked its own fields. For a user's class `events.certainty` has
+a plan, unless its annotations leave too much open. Under a plan that is not kept, as with a
+`__post_init__` of the user's, what was written is read once more: if all is of its class again and
+written alike, it is the same. Where a function here returns nothing, `encode` looks closely.
 """
 
 from collections.abc import Callable
@@ -73,13 +73,14 @@ def _if_sure(plan: Plan) -> Way:
 
 
 def _if_read_alike(plan: Plan, cls: type) -> Way | None:
-    measure, read = plan.measure, msgspec.json.Decoder(cls).decode
+    measure = plan.measure
+    read: Callable[[bytes], Any] = msgspec.json.Decoder(cls).decode
 
     def write(event: Any) -> bytes:
         if measure(event, MAX_BYTES, MAX_DEPTH) < 0:
             return b""
         data = encode_json(event)
-        again: Any = read(data)
+        again = read(data)
         is_same = (
             measure(again, MAX_BYTES, MAX_DEPTH) >= 0
             and type(again.event_type) is type(event.event_type)
@@ -91,7 +92,7 @@ def _if_read_alike(plan: Plan, cls: type) -> Way | None:
 
 
 def _with_head(plan: Plan, known: KnownClass) -> Way | None:
-    """Return what writes the class, the type and the version before the fields of a class that is no `Event`."""
+    """Return what writes events of a class that is no `Event`: its head, then the fields."""
     begin = _head_of(known)
     if begin is None:
         return None
@@ -104,7 +105,7 @@ def _with_head(plan: Plan, known: KnownClass) -> Way | None:
 
 
 def _head_of(known: KnownClass) -> bytes | None:
-    """Return how the data of a class that is no `Event` begins; None if its own fields have something to say there."""
+    """Return how the data of a class that is no `Event` begins; None if its own fields are to be there."""
     head: dict[str, object] = {CLASS_KEY: known.name}
     fixed = fixed_event_type(known.cls)
     if fixed is not None:
@@ -117,7 +118,7 @@ def _head_of(known: KnownClass) -> bytes | None:
 
 
 def read_at_once(data: object, known: KnownClass) -> Any:
-    """Return the event of a class that is no `Event`, or None if the data is not exactly what would be written.
+    """Return an event of a class that is no `Event`, or None if its data is not just what is written of it.
 
     If it is, then nothing was left out and nothing was rounded.
     """
@@ -134,13 +135,14 @@ def _reader_of(known: KnownClass) -> Callable[[Any], Any] | None:
     plan, begin = plan_of(known.cls), _head_of(known)
     if plan is None or not plan.is_kept or begin is None:
         return None
-    read, length = msgspec.json.Decoder(known.cls).decode, len(begin)
+    read: Callable[[bytes], Any] = msgspec.json.Decoder(known.cls).decode
+    length = len(begin)
 
     def read_written(data: Any) -> Any:
         if type(data) is not bytes or not data.startswith(begin):
             return None
         fields = b"{" + data[length:]
-        event: Any = read(fields)
+        event = read(fields)
         return event if encode_json(event) == fields else None
 
     return read_written

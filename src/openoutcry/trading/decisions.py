@@ -5,8 +5,8 @@ from typing import Final
 
 from openoutcry.events import Event, EventType, FrozenDict
 from openoutcry.events.checks import (
-    WIDE,
     NO_TEXTS,
+    WIDE,
     refuse,
     settle_figures,
     settle_flag,
