@@ -29,6 +29,7 @@ class Digits(Event, kw_only=True):
     figures: dict[str, float] = {}
     levels: list[list[float]] = []
     seen: set[float] = set()
+    by_level: dict[float, int] = {}
     leg: DigitsLeg | None = None
     anything: Any = None
 
@@ -110,6 +111,18 @@ def test_so_it_is_in_what_an_upcaster_returns():
     refused_everywhere(
         data_of(DigitsBroughtUp(), price=INEXACT, schema_version=1), "must fit a float exactly"
     )
+
+
+def test_a_key_that_would_be_rounded_is_refused():
+    refused_everywhere(
+        data_of(Digits(), by_level={"1": 1, str(INEXACT): 2}),
+        r"Digits\.by_level key 9007199254740993: must fit",
+    )
+    assert decode(data_of(Digits(), by_level={"1": 1, "2.5": 2, str(2**53): 3})).by_level == {
+        1.0: 1,
+        2.5: 2,
+        2.0**53: 3,
+    }
 
 
 def test_ints_that_a_float_equals_are_read_and_ints_stay_ints():

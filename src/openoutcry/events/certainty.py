@@ -26,6 +26,7 @@ from decimal import Decimal
 from enum import Enum, Flag
 from keyword import iskeyword
 from math import isfinite
+from threading import RLock
 from types import MemberDescriptorType, NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from uuid import UUID
@@ -80,6 +81,7 @@ class Plan:
 
 
 _plans: Final[dict[type, Plan | None]] = {}
+_making: Final = RLock()
 _under_way: Final[set[type]] = set()
 """Classes whose plan is being made: they may hold others of their own class."""
 
@@ -92,15 +94,21 @@ def comes_back(value: object) -> bool:
 
 def plan_of(cls: type) -> Plan | None:
     """Return the plan for the instances of a class, or None if nothing is sure about any of them."""
-    if cls not in _plans and cls not in _under_way:
-        _under_way.add(cls)
-        try:
-            _plans[cls] = _made(cls)
-        except Exception:  # noqa: BLE001 - annotations of the user's that are no types
-            _plans[cls] = None
-        finally:
-            _under_way.discard(cls)
+    if cls not in _plans:
+        with _making:
+            if cls not in _plans and cls not in _under_way:
+                _plan(cls)
     return _plans.get(cls)
+
+
+def _plan(cls: type) -> None:
+    _under_way.add(cls)
+    try:
+        _plans[cls] = _made(cls)
+    except Exception:  # noqa: BLE001 - annotations of the user's that are no types
+        _plans[cls] = None
+    finally:
+        _under_way.discard(cls)
 
 
 def _measure_again(value: object, left: int, levels: int) -> int:

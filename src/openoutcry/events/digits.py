@@ -8,6 +8,7 @@ from openoutcry.events.foreign import shown
 
 _FINE_TIME: Final = re.compile(r':[0-9]{2}[.,][0-9]{6}[0-9]*[1-9]|[.,][0-9]{6}[0-9]*[1-9][Ss]"')
 """A time of day, or a duration, with digits below the microsecond, which a datetime would round."""
+_WHOLE: Final = re.compile(r"-?[0-9]{1,400}")
 _EXACT_MOST: Final = 2**53
 """Up to here every int is a float."""
 
@@ -33,11 +34,25 @@ def _is_inexact(number: int) -> bool:
         return True
 
 
+def _compare_keys(name: str, given: dict[str, Any], kept: dict[str, Any], path: str) -> None:
+    """Look at the keys of a dict that were read as floats; they stand in the same order."""
+    for key, other in zip(given, kept, strict=True):
+        if (
+            key != other
+            and _WHOLE.fullmatch(key)
+            and not _WHOLE.fullmatch(str(other))
+            and _is_inexact(int(key))
+        ):
+            raise InvalidEvent(f"{name}{path} key {key}: must fit a float exactly; use a coarser unit")
+
+
 def compare_digits(name: str, given: Any, kept: Any, path: str = "") -> None:
     """Raise `InvalidEvent` if a time or a number in data was rounded in the event that was made of it."""
     if isinstance(given, dict) and isinstance(kept, dict):
         for key in given.keys() & kept.keys():
             compare_digits(name, given[key], kept[key], f"{path}.{key}")
+        if len(given) == len(kept):
+            _compare_keys(name, given, kept, path)
     elif isinstance(given, list) and isinstance(kept, list | tuple):
         ints = {one for one in kept if type(one) is int}  # of a set, the order may be another one
         for index, (one, other) in enumerate(zip(given, kept, strict=False)):

@@ -87,7 +87,7 @@ def _read_one_by_one(events: list[Any], payloads: Sequence[bytes], rest: Iterato
 def _look_again(events: list[Any], payloads: Sequence[bytes], *, made_up: bool, is_wide: bool) -> None:
     """Have `decode` read once more what the one decoder may have read wrongly.
 
-    Nothing was, where what would be written of an event is exactly what was read.
+    Nothing was, where what would be written of an event is what was read, in the version of its class.
     """
     own = {cls for cls in set(map(type, events)) if hasattr(cls, "_fixed_event_type")}
     doubtful = own if made_up or is_wide else set(filter(_is_read_with_doubt, own))
@@ -100,21 +100,21 @@ def _look_again(events: list[Any], payloads: Sequence[bytes], *, made_up: bool, 
 @lru_cache(maxsize=4096)
 def _is_read_with_doubt(cls: Any) -> bool:
     """Return True if of an event of a class it cannot be said at once that it was read as `decode` does."""
-    return (
-        cls._fixed_event_type is None
-        or reads_with_care(cls)
-        or find_by_class(cls) is None
-        or _of_uncertain_version(cls) is not None
-    )
+    return cls._fixed_event_type is None or reads_with_care(cls) or _of_uncertain_version(cls) is not None
 
 
 def _not_as_written(events: list[Any], payloads: Sequence[bytes], places: list[int]) -> list[int]:
-    """Return those of the places at which an event would not be written as the data is."""
+    """Return those of the places at which an event would not be written as the data is, in its version."""
+    some = [events[index] for index in places]
     try:
-        written = list(map(encode_json, [events[index] for index in places]))
+        written = list(map(encode_json, some))
     except Exception:  # noqa: BLE001 - one of them cannot be written; `decode` looks at each
         return places
-    return [index for index, data in zip(places, written, strict=True) if data != payloads[index]]
+    return [
+        index
+        for index, event, data in zip(places, some, written, strict=True)
+        if data != payloads[index] or event.schema_version != event._own_version  # noqa: SLF001
+    ]
 
 
 def _is_right(event: Any, payload: bytes, *, made_up: bool) -> bool:
