@@ -247,3 +247,21 @@ def test_what_could_not_be_read_keeps_no_page_alive():
     gc.collect()
     assert alive() is None
     assert all(one.error.__traceback__ is None for one in told)
+
+
+class PageOlder(Event):
+    """Leaves out the checks of `Event`, so that decoding takes any version."""
+
+    event_type: str = "page_older"
+    schema_version: int = 2
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def test_data_of_an_older_version_is_brought_up_though_it_would_be_written_alike():
+    older = {**json.loads(encode(PageOlder())), "schema_version": 1}
+    payload = msgspec.json.encode(older)
+    [event] = decode_many([payload])
+    assert event.schema_version == decode(payload).schema_version == 2

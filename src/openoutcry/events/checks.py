@@ -19,11 +19,30 @@ from openoutcry.events.frozen import EXACTLY, freeze
 from openoutcry.events.times import NotATime, check_unit
 
 INF: Final = float("inf")
+WIDE: Final = 2.0**53
+"""Up to here every int is a float. One beyond it may have been rounded when it was read: it is `noted`."""
 NO_TEXTS: Final[tuple[str, ...]] = ()
 """The empty tuple: a field that is this one needs no look, and no comparison, which arrays answer oddly."""
 _STR: Final = frozenset({str})
 _TOO_LARGE: Final = f"must have at most {MAX_BYTES:,} bytes"
 _ELSEWHERE: Final = "store it elsewhere, and publish where"
+
+
+class _Noted:
+    """Notes that an event was made with a float beyond `WIDE`, for who has decoded it."""
+
+    __slots__ = ("last",)
+
+    def __init__(self) -> None:
+        self.last: object = None
+        """Another object each time, in any thread: if it has changed, look closer."""
+
+    def note(self, number: float) -> None:
+        if not -WIDE < number < WIDE:
+            self.last = object()
+
+
+noted: Final = _Noted()
 
 
 def refuse(event: object, field: str, limit: str, remedy: str) -> NoReturn:
@@ -55,7 +74,9 @@ def settle_number(
     """Store the field as a finite float that is `> above`, `>= low` and `<= high`; bools are not numbers."""
     value: Any = getattr(event, field)
     kind = type(value)
-    if (value is None and none) or (kind is float and above < value < INF and low <= value <= high):
+    if value is None and none:
+        return
+    if kind is float and -WIDE < value < WIDE and above < value and low <= value <= high:
         return
     try:
         number = exact_float(value)
@@ -66,6 +87,7 @@ def settle_number(
         refuse(event, field, limit, f"pass a float, not a {kind.__name__}{exactly}")
     if not (above < number < INF and low <= number <= high):
         refuse(event, field, _limit(above, low, high, none=none), "correct the number")
+    noted.note(number)
     put(event, field, number)
 
 

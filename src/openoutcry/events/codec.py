@@ -10,6 +10,7 @@ from contextlib import suppress
 from copy import deepcopy
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -17,10 +18,17 @@ import msgspec
 from openoutcry.errors import InvalidEvent, UnknownEventType
 from openoutcry.events.bounds import LEAVES, MAX_BYTES, Room, Unfit, cached_names, fields_of, look_through
 from openoutcry.events.certainty import comes_back
-from openoutcry.events.checks import unfit
-from openoutcry.events.digits import compare_times, has_fine_time
-from openoutcry.events.fields import OURS, added_fields, float_fields, has_times
-from openoutcry.events.foreign import plain, shown, whole
+from openoutcry.events.checks import noted, unfit
+from openoutcry.events.digits import compare_digits, has_wide_int
+from openoutcry.events.fields import (
+    OURS,
+    added_fields,
+    float_fields,
+    has_floats,
+    has_times,
+    notes_floats,
+)
+from openoutcry.events.foreign import shown, whole
 from openoutcry.events.frozen import EXACTLY, thaw
 from openoutcry.events.heads import UNREADABLE, Head, head_of
 from openoutcry.events.inner_keys import holds_classes, strange_keys
@@ -37,25 +45,15 @@ from openoutcry.events.registry import (
     find_by_type,
     fixed_event_type,
     refused,
-    sparse,
     upcasters,
+    ways,
 )
+from openoutcry.events.sparse import in_full, is_sparse
 from openoutcry.events.times import as_written
 from openoutcry.events.upcasting import BroughtUp, bring_up, version_in
+from openoutcry.events.writing import encode_json, note_way, own_value, read_at_once
 from openoutcry.spelling import nearest
 
-
-def _own_value(value: object) -> object:
-    """Return what is written for a value of a class that msgspec does not know: one of numpy or pandas."""
-    own = plain(value)
-    if own is value:
-        raise TypeError(f"{type(value).__name__} is no JSON value")
-    if isinstance(own, float) and own - own != 0:
-        raise ValueError("JSON has no such number")
-    return own
-
-
-_encode_json: Final = msgspec.json.Encoder(enc_hook=_own_value).encode
 _decoders: Final[dict[type, Callable[[Any], Any]]] = {}
 
 
@@ -74,24 +72,37 @@ def encode(event: object) -> bytes:
     lies deeper than `MAX_DEPTH` levels, or if the encoded event has more than `MAX_BYTES`; and
     `UnknownEventType` if the class is not registered.
     """
-    cls = type(event)
+    way = ways.get(type(event))
+    if way is not None:
+        try:
+            data = way(event)
+        except Exception:  # noqa: BLE001 - what is wrong is said below
+            data = b""
+        if data and len(data) <= MAX_BYTES:
+            return data
+    return _encode_with_care(event)
+
+
+def _encode_with_care(event: object) -> bytes:
+    """Write an event whatever it holds: look through it, and read back what was written."""
+    cls: Any = type(event)
+    is_ours = cls.__module__.startswith(OURS)
     try:
         if hasattr(cls, "_fixed_event_type"):
             if cls in refused:
                 raise refused[cls]
-            is_ours = cls.__module__.startswith(OURS)
             if not is_ours:
                 if event.schema_version != event._own_version:  # type: ignore[attr-defined] # noqa: SLF001
                     event._settle_version()  # type: ignore[attr-defined] # noqa: SLF001
                 _look_at_added(event, cls)
-            data = _encode_json(event if is_ours or cls not in sparse else _in_full(event, cls))
+            data = encode_json(in_full(event) if not is_ours and is_sparse(cls) else event)
         else:
             is_ours = False
-            data = _encode_json(_foreign_to_builtins(event, cls))
+            data = encode_json(_foreign_to_builtins(event, cls))
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
-        raise unwritable(event, problem, _encode_json) from problem
+        raise unwritable(event, problem, encode_json) from problem
     if len(data) > MAX_BYTES:
         raise InvalidEvent(
             f"{cls.__name__} has {len(data):,} bytes as JSON: an event has at most {MAX_BYTES:,}; "
@@ -99,20 +110,8 @@ def encode(event: object) -> bytes:
         )
     if not (is_ours or comes_back(event)):
         _read_back(event, cls, data)
+    note_way(cls)
     return data
-
-
-def _in_full(event: Any, cls: type) -> dict[str, Any]:
-    """Return what is written of an event whose class omits defaults: all of it, its version above all.
-
-    A default may be another one in the release that reads it.
-    """
-    written = {CLASS_KEY: _registered(cls).name}
-    for name, key in (encoded_names(cls) or {}).items():
-        value = event.timestamp_ns if name == "timestamp" else getattr(event, name)
-        if value is not msgspec.UNSET:
-            written[key] = value
-    return written
 
 
 def _read_back(event: object, cls: type, data: bytes) -> None:
@@ -158,13 +157,12 @@ def _look_at(cls: type, name: str, value: object, room: Room, *, finite: bool = 
 
 def encode_many(events: Sequence[object]) -> list[bytes]:
     """Return what `encode` returns for each event, in two thirds of the time. Raises as `encode`."""
-    if all(
-        hasattr(cls, "_fixed_event_type") and cls not in refused and cls.__module__.startswith(OURS)
-        for cls in set(map(type, events))
-    ):
-        with suppress(TypeError, ValueError, OverflowError):  # `encode` tells of which event
-            encoded = list(map(_encode_json, events))
-            if not encoded or max(map(len, encoded)) <= MAX_BYTES:
+    kinds = set(map(type, events))
+    known = [ways.get(kind) for kind in kinds]
+    if len(set(known)) == 1 and known[0] is not None:
+        with suppress(Exception):  # `encode` tells of which event
+            encoded = list(map(known[0], events))
+            if all(encoded) and max(map(len, encoded)) <= MAX_BYTES:
                 return encoded
     return list(map(encode, events))
 
@@ -188,6 +186,9 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     known = find_by_name(name) if name is not None else find_by_type(head.event_type or "")
     if known is None or (version != known.version and not _is_of_its_class(version, name, known)):
         return _read_other_version(data, head, known)
+    event = read_at_once(data, known) if not known.own and name is not None else None
+    if event is not None:
+        return event
     if not known.own or name is None:
         fields = _decode_fields(data, known.name, version)
         return from_builtins(fields, known.cls) if known.own else _foreign_from_builtins(fields, known)
@@ -218,7 +219,7 @@ def _read_other_version(data: Any, head: Head, known: KnownClass | None) -> Any:
 def _read_brought_up(data: BroughtUp, known: KnownClass) -> Any:
     fields = data.fields
     try:
-        text = _encode_json(fields)
+        text = encode_json(fields)
         if not known.own:
             return _foreign_from_builtins(msgspec.json.decode(text), known, data)
     except (*UNREADABLE, TypeError, ValueError, OverflowError) as problem:
@@ -232,13 +233,24 @@ def _read_brought_up(data: BroughtUp, known: KnownClass) -> Any:
 def _read(data: Any, known: KnownClass, version: object, brought_up: BroughtUp | None = None) -> Any:
     """Read JSON of the version of its class, an `Event`; once more, trusting its times, if need be."""
     decoder = _decoders.get(known.cls) or _new_decoder(known)
+    last = noted.last
     try:
         event = decoder(data)
     except UNREADABLE:
         event = _read_as_written(decoder, data, known, version, brought_up)
-    if brought_up is None and holds_classes(known.cls) and not is_as_written(event, data):
-        _require_no_strange_key(event, known, version, msgspec.json.decode(data))
+    if (noted.last is not last or reads_with_care(known.cls)) and not is_as_written(event, data):
+        fields = msgspec.json.decode(data)
+        if has_times(known.cls) or has_floats(known.cls):
+            compare_digits(known.name, fields, _builtins_of(event))
+        if brought_up is None and holds_classes(known.cls):
+            _require_no_strange_key(event, known, version, fields)
     return event
+
+
+@lru_cache(maxsize=4096)
+def reads_with_care(cls: type) -> bool:
+    """Return True if data of an `Event` may have what reading leaves out or rounds without a note of it."""
+    return holds_classes(cls) or has_times(cls) or not notes_floats(cls)
 
 
 def is_as_written(event: Any, data: Any) -> bool:
@@ -247,7 +259,7 @@ def is_as_written(event: Any, data: Any) -> bool:
     Then nothing in it was left out.
     """
     try:
-        return bool(_encode_json(event) == data)
+        return bool(encode_json(event) == data)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return False
 
@@ -299,36 +311,33 @@ def _read_as_written(
         _refuse(known, version, problem, brought_up)
 
 
-def _with_whole_times(event: Any, known: KnownClass, data: Any) -> Any:
-    """Return the event, or raise `InvalidEvent` if a datetime in it was given more digits than it has."""
-    text = data if isinstance(data, str) else bytes(data).decode("utf-8", "replace")
-    if has_fine_time(text):
-        compare_times(known.name, msgspec.json.decode(text), msgspec.to_builtins(event, str_keys=True))
-    return event
-
-
 def _with_whole_fields(
     event: Any, known: KnownClass, version: object, fields: dict[str, Any], brought_up: BroughtUp | None
 ) -> Any:
     """Return the event, or raise `InvalidEvent` if something in its fields was left out or rounded."""
     is_strict = brought_up is None and holds_classes(known.cls)
-    if not is_strict and not has_times(known.cls):
+    is_rounded = has_times(known.cls) or (has_floats(known.cls) and _has_wide_field(fields))
+    if not (is_strict or is_rounded):
         return event
     written = _builtins_of(event)
     if written == fields:
         return event
     if is_strict:
         _require_no_strange_key(event, known, version, fields)
-    if has_times(known.cls):
-        compare_times(known.name, fields, written)
+    if is_rounded:
+        compare_digits(known.name, fields, written)
     return event
+
+
+def _has_wide_field(fields: Mapping[str, Any]) -> bool:
+    return any(has_wide_int(value) for key, value in fields.items() if key != "timestamp")
 
 
 def _builtins_of(event: Any) -> dict[str, Any]:
     """Return the fields of an event as JSON values, under the keys of its encoded form."""
     if is_model(type(event)):
         return dump(event)
-    written: dict[str, Any] = msgspec.to_builtins(event, str_keys=True, enc_hook=_own_value)
+    written: dict[str, Any] = msgspec.to_builtins(event, str_keys=True, enc_hook=own_value)
     return written
 
 
@@ -339,15 +348,8 @@ def _new_decoder(known: KnownClass) -> Callable[[Any], Any]:
         raise InvalidEvent(
             f"{known.name} cannot be read: {problem}; correct the annotations of its fields"
         ) from problem
-    if has_times(known.cls):
-
-        def decode_whole_times(data: Any) -> Any:
-            return _with_whole_times(decoder(data), known, data)
-
-        _decoders[known.cls] = decode_whole_times
-    else:
-        _decoders[known.cls] = decoder
-    return _decoders[known.cls]
+    _decoders[known.cls] = decoder
+    return decoder
 
 
 def _require(known: KnownClass, event_id: object, timestamp: object, event_type: object) -> None:
@@ -503,7 +505,7 @@ def _foreign_to_builtins(event: object, cls: type) -> dict[str, Any]:
     if fixed is not None:
         written["event_type"] = fixed
     written[VERSION_KEY] = known.version
-    written.update(_builtins_of(event))
+    written.update(_builtins_of(in_full(event) if is_sparse(cls) else event))
     for name in cached_names(cls):  # of an attrs class without slots msgspec writes what they keep
         written.pop(name, None)
     return written

@@ -175,15 +175,14 @@ class Event(
     def _settle_type(self) -> None:
         if self._own_event_type is registry.UNSETTLED:
             registry.settle()
-        fixed = self._fixed_event_type
-        if fixed is None and type(self.event_type) is str and is_foreign_name(self.event_type):
-            return
-        if fixed is None:
-            put(self, "event_type", type_name(self.event_type))
-        elif (type(self.event_type) is str and self.event_type == fixed) or type_name(
-            self.event_type
-        ) == fixed:
-            put(self, "event_type", self._own_event_type)
+        fixed, given = self._fixed_event_type, self.event_type
+        if type(given) is str and (given == fixed if fixed is not None else is_foreign_name(given)):
+            if fixed is not None:
+                _set_type(self, self._own_event_type)
+        elif fixed is None:
+            put(self, "event_type", type_name(given))
+        elif type_name(given) == fixed:
+            _set_type(self, self._own_event_type)
         else:
             limit = f"every {type(self).__name__} is of type {str(fixed)!r}"
             refuse(
@@ -259,6 +258,7 @@ if not TYPE_CHECKING:
     Event.timestamp = property(_timestamp, doc="When it happened, as an aware datetime in UTC.")
 
 
+_set_type: Final = Event.__dict__["event_type"].__set__
 _set_causation: Final = Event.__dict__["causation_id"].__set__
 _set_correlation: Final = Event.__dict__["correlation_id"].__set__
 _set_round: Final = Event.__dict__["round_id"].__set__

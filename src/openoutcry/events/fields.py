@@ -24,7 +24,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from openoutcry.events.bounds import LEAVES, Room, Unfit, look_through
-from openoutcry.events.checks import NotExact, exact_float, put, unfit
+from openoutcry.events.checks import WIDE, NotExact, exact_float, noted, put, unfit
 from openoutcry.events.foreign import is_array, is_missing, plain
 
 OURS: Final = "openoutcry."
@@ -33,6 +33,7 @@ _ONE_VALUE: Final = LEAVES | {float}
 _NO_DATETIME: Final = "is no datetime, which has microseconds and a zone; keep timestamp_ns(value), an int"
 _NO_TIMEDELTA: Final = "is no timedelta, which has microseconds; keep an int of nanoseconds"
 _TIMES: Final = frozenset({datetime, time, timedelta})
+_FLOAT: Final = frozenset({float})
 _INFINITE: Final = (float("inf"), float("-inf"))
 
 
@@ -95,6 +96,8 @@ def _test(known: _Field, names: dict[str, Any]) -> str | None:
         return f"(type({value}) in LEAVES or type({value}) is float)"
     names[f"kind_of_{known.name}"] = known.kind
     test = f"type({value}) is kind_of_{known.name}"
+    if known.kind is float:
+        test = f"{test} and -{WIDE} < {value} < {WIDE}"
     return f"({test} or {value} is None)" if known.is_optional else test
 
 
@@ -125,19 +128,39 @@ def float_fields(cls: type) -> tuple[str, ...]:
 def has_times(cls: type) -> bool:
     """Return True if a field of the class, or one within one, may be a datetime, a time or a duration."""
     hints = hints_of(cls)
-    return not hints or any(_mentions_times(hint, (cls,)) for hint in hints.values())
+    return not hints or any(_mentions(hint, _TIMES, (cls,)) for hint in hints.values())
 
 
-def _mentions_times(hint: Any, above: tuple[Any, ...]) -> bool:
+@lru_cache(maxsize=4096)
+def has_floats(cls: type) -> bool:
+    """Return True if a field of the class, or one within one, is for floats."""
+    hints = hints_of(cls)
+    return not hints or any(_mentions(hint, _FLOAT, (cls,)) for hint in hints.values())
+
+
+@lru_cache(maxsize=4096)
+def notes_floats(cls: Any) -> bool:
+    """Return True if an `Event` has every float `noted` to which an int may have been rounded.
+
+    So it is where fields are for floats alone, and where the class leaves it to this package to check them.
+    """
+    owner = next(base for base in cls.__mro__ if "__post_init__" in base.__dict__)
+    others = [hint for hint in hints_of(cls).values() if not _is_float(tuple(_members(hint)))]
+    return not has_floats(cls) or (
+        owner.__module__.startswith(OURS) and not any(_mentions(hint, _FLOAT, (cls,)) for hint in others)
+    )
+
+
+def _mentions(hint: Any, kinds: frozenset[type], above: tuple[Any, ...]) -> bool:
     for member in _members(hint):
-        if member in _TIMES or not isinstance(get_origin(member) or member, type):
+        if member in kinds or not isinstance(get_origin(member) or member, type):
             if member is not Any:
                 return True
         elif _has_fields(member) and member not in above:
             inner = hints_of(member)
-            if not inner or any(_mentions_times(each, (*above, member)) for each in inner.values()):
+            if not inner or any(_mentions(each, kinds, (*above, member)) for each in inner.values()):
                 return True
-        elif any(_mentions_times(each, above) for each in get_args(member) if each is not ...):
+        elif any(_mentions(each, kinds, above) for each in get_args(member) if each is not ...):
             return True
     return False
 
@@ -224,6 +247,8 @@ def settle_fields(event: object) -> None:
     for known in _plan_of(type(event)):
         value = getattr(event, known.name)
         kind = type(value)
+        if kind is float:
+            noted.note(value)
         is_other = (kind is int and known.is_float) or (kind is float and known.kind is int)
         is_leaf = kind in _ONE_VALUE and not is_other
         if not (is_leaf or known.is_foreign):

@@ -6,13 +6,13 @@ from typing import Any, Final, Union
 
 import msgspec
 
-from openoutcry.events.codec import decode, is_as_written
-from openoutcry.events.digits import has_fine_time
-from openoutcry.events.fields import OURS, has_times
+from openoutcry.events.checks import noted
+from openoutcry.events.codec import decode, reads_with_care
+from openoutcry.events.fields import OURS
 from openoutcry.events.heads import UNREADABLE, decode_head
-from openoutcry.events.inner_keys import holds_classes
 from openoutcry.events.registry import VERSION_KEY, KnownClass, find_by_class, own_classes
 from openoutcry.events.sources import watch
+from openoutcry.events.writing import encode_json
 
 _VERSION_IN_JSON: Final = f'"{VERSION_KEY}":'.encode()
 
@@ -56,6 +56,7 @@ def decode_many(payloads: Sequence[bytes]) -> list[Any]:
     cannot read, such as users' own classes and data of another version, is left to `decode`.
     """
     events: list[Any] = []
+    last = noted.last
     with watch() as made_up:
         rest = iter(payloads)
         events_left = map(_decoder_of(own_classes()), rest)
@@ -64,7 +65,7 @@ def decode_many(payloads: Sequence[bytes]) -> list[Any]:
                 events.extend(events_left)
             except Exception:  # noqa: BLE001 - `decode` tells what it is; a user's __post_init__ raises anything
                 _read_one_by_one(events, payloads, rest)
-    _look_again(events, payloads, made_up=bool(made_up))
+    _look_again(events, payloads, made_up=bool(made_up), is_wide=noted.last is not last)
     return events
 
 
@@ -83,27 +84,49 @@ def _read_one_by_one(events: list[Any], payloads: Sequence[bytes], rest: Iterato
         payload = next(rest, None)
 
 
-def _look_again(events: list[Any], payloads: Sequence[bytes], *, made_up: bool) -> None:
-    """Have `decode` read once more what the one decoder may have read wrongly."""
-    kinds = set(map(type, events))
-    free = {cls for cls in kinds if getattr(cls, "_fixed_event_type", "") is None}
-    timed = {cls for cls in kinds if has_times(cls)}
-    holding = {cls for cls in kinds if hasattr(cls, "_fixed_event_type") and holds_classes(cls)}
-    versions = {cls: known.version for cls in kinds if (known := _of_uncertain_version(cls)) is not None}
-    for index, event in enumerate(events) if timed or holding or versions else ():
-        cls, payload = type(event), payloads[index]
-        if (
-            (cls in versions and not _has_version(event, payload, versions[cls]))
-            or (cls in timed and has_fine_time(payload.decode("utf-8", "replace")))
-            or (cls in holding and not is_as_written(event, payload))
-        ):
-            events[index] = _decode_or_not(payload)
-    if made_up or free:
-        for index, event in enumerate(events):
-            cls = type(event)
-            is_own = hasattr(cls, "_fixed_event_type")
-            if is_own and (made_up or cls in free) and not _has_head(payloads[index], free=cls in free):
-                events[index] = _decode_or_not(payloads[index])
+def _look_again(events: list[Any], payloads: Sequence[bytes], *, made_up: bool, is_wide: bool) -> None:
+    """Have `decode` read once more what the one decoder may have read wrongly.
+
+    Nothing was, where what would be written of an event is what was read, in the version of its class.
+    """
+    own = {cls for cls in set(map(type, events)) if hasattr(cls, "_fixed_event_type")}
+    doubtful = own if made_up or is_wide else set(filter(_is_read_with_doubt, own))
+    places = [index for index, event in enumerate(events) if type(event) in doubtful] if doubtful else []
+    for index in _not_as_written(events, payloads, places) if places else ():
+        if is_wide or not _is_right(events[index], payloads[index], made_up=made_up):
+            events[index] = _decode_or_not(payloads[index])
+
+
+@lru_cache(maxsize=4096)
+def _is_read_with_doubt(cls: Any) -> bool:
+    """Return True if of an event of a class it cannot be said at once that it was read as `decode` does."""
+    return cls._fixed_event_type is None or reads_with_care(cls) or _of_uncertain_version(cls) is not None
+
+
+def _not_as_written(events: list[Any], payloads: Sequence[bytes], places: list[int]) -> list[int]:
+    """Return those of the places at which an event would not be written as the data is, in its version."""
+    some = [events[index] for index in places]
+    try:
+        written = list(map(encode_json, some))
+    except Exception:  # noqa: BLE001 - one of them cannot be written; `decode` looks at each
+        return places
+    return [
+        index
+        for index, event, data in zip(places, some, written, strict=True)
+        if data != payloads[index] or event.schema_version != event._own_version  # noqa: SLF001
+    ]
+
+
+def _is_right(event: Any, payload: bytes, *, made_up: bool) -> bool:
+    """Return True if an event was read as `decode` does, from data that is not as it would be written."""
+    cls: Any = type(event)
+    is_free = cls._fixed_event_type is None
+    known = _of_uncertain_version(cls)
+    return not (
+        reads_with_care(cls)
+        or (known is not None and not _has_version(event, payload, known.version))
+        or ((made_up or is_free) and not _has_head(payload, free=is_free))
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -89,8 +89,10 @@ UNSETTLED: Final = _Unsettled()
 _announced: Final[deque[type]] = deque()
 refused: Final[dict[type, InvalidEvent]] = {}
 """Subclasses of `Event` that could not be registered, and why."""
-sparse: Final[set[type]] = set()
-"""Subclasses of `Event` that would be written without their fields that have the default."""
+ways: Final[dict[type, Callable[[Any], bytes] | None]] = {}
+"""How an event of a class is written at once, by `events.writing`; None for a class of which none is."""
+readers: Final[dict[type, Callable[[Any], Any] | None]] = {}
+"""How an event of a class that is no `Event` is read at once, likewise."""
 upcasters: Final[dict[str, dict[int, Upcaster]]] = {}
 """By the name of the class in the data, then by the version that they take."""
 
@@ -143,8 +145,6 @@ def _fix_fields(cls: Any) -> None:
         cls._is_sound = is_sound
     if "timestamp" in _annotations(cls):
         cls.__annotations__["timestamp"] = Any
-    if cls.__struct_config__.omit_defaults:
-        sparse.add(cls)
 
 
 def _annotations(cls: type) -> dict[str, Any]:
@@ -200,6 +200,8 @@ def enter(cls: type, name: str, *, own: bool) -> None:
         lineage=(name, *_version_shared_with(cls)),
         is_open=is_model(cls) and keeps_extra(cls),
     )
+    ways.clear()
+    readers.clear()
     if before is not None:
         _by_class.pop(before.cls, None)
     _by_name[name] = _by_class[cls] = known

@@ -5,8 +5,8 @@ from typing import Final
 
 from openoutcry.events import Event, EventType, FrozenDict
 from openoutcry.events.checks import (
-    INF,
     NO_TEXTS,
+    WIDE,
     refuse,
     settle_figures,
     settle_flag,
@@ -55,10 +55,12 @@ class SignalEvent(Event, kw_only=True):
         if self.data_sources is not NO_TEXTS:
             settle_texts(self, "data_sources")
         if self.target_price is not None and not (
-            type(self.target_price) is float and -INF < self.target_price < INF
+            type(self.target_price) is float and -WIDE < self.target_price < WIDE
         ):
             settle_number(self, "target_price")
-        if self.stop_loss is not None and not (type(self.stop_loss) is float and -INF < self.stop_loss < INF):
+        if self.stop_loss is not None and not (
+            type(self.stop_loss) is float and -WIDE < self.stop_loss < WIDE
+        ):
             settle_number(self, "stop_loss")
 
     def _settle(self) -> None:
@@ -93,7 +95,7 @@ class DecisionEvent(Event, kw_only=True):
             and self.symbol
             and type(self.action) is OrderSide
             and type(self.quantity) is float
-            and 0.0 < self.quantity < INF
+            and 0.0 < self.quantity < WIDE
             and type(self.conviction_score) is float
             and 0.0 <= self.conviction_score <= 1.0
             and type(self.rationale) is str

@@ -3,7 +3,7 @@
 from typing import Final
 
 from openoutcry.events import Event, EventType
-from openoutcry.events.checks import INF, refuse, settle_count, settle_number, settle_text
+from openoutcry.events.checks import WIDE, refuse, settle_count, settle_number, settle_text
 
 _BAR: Final = ("open", "high", "low", "close")
 
@@ -30,7 +30,10 @@ class MarketDataEvent(Event, kw_only=True):
     def __post_init__(self) -> None:
         Event.__post_init__(self)
         if not (
-            type(self.symbol) is str and self.symbol and type(self.price) is float and -INF < self.price < INF
+            type(self.symbol) is str
+            and self.symbol
+            and type(self.price) is float
+            and -WIDE < self.price < WIDE
         ):
             settle_text(self, "symbol")
             settle_number(self, "price")
@@ -38,7 +41,7 @@ class MarketDataEvent(Event, kw_only=True):
             self._check_bar()
         if self.bid is not None or self.ask is not None:
             self._check_quote()
-        if self.volume is not None and not (type(self.volume) is float and 0.0 <= self.volume < INF):
+        if self.volume is not None and not (type(self.volume) is float and 0.0 <= self.volume < WIDE):
             settle_number(self, "volume", low=0.0)
         if self.bid_size is not None or self.ask_size is not None:
             self._check_sizes()
@@ -49,7 +52,7 @@ class MarketDataEvent(Event, kw_only=True):
         low, high = self.low, self.high
         if (
             type(low) is type(high) is type(self.open) is type(self.close) is float
-            and -INF < low <= self.open <= high < INF
+            and -WIDE < low <= self.open <= high < WIDE
             and low <= self.close <= high
         ):
             return
@@ -65,7 +68,7 @@ class MarketDataEvent(Event, kw_only=True):
                 refuse(self, field, f"must not be above high = {self.high!r}", "correct the bar")
 
     def _check_quote(self) -> None:
-        if type(self.bid) is type(self.ask) is float and -INF < self.bid <= self.ask < INF:
+        if type(self.bid) is type(self.ask) is float and -WIDE < self.bid <= self.ask < WIDE:
             return
         settle_number(self, "bid", none=True)
         settle_number(self, "ask", none=True)
@@ -79,7 +82,7 @@ class MarketDataEvent(Event, kw_only=True):
 
     def _check_sizes(self) -> None:
         bid, ask = self.bid_size, self.ask_size
-        if type(bid) is type(ask) is float and 0.0 <= bid < INF and 0.0 <= ask < INF:
+        if type(bid) is type(ask) is float and 0.0 <= bid < WIDE and 0.0 <= ask < WIDE:
             return
         settle_number(self, "bid_size", low=0.0, none=True)
         settle_number(self, "ask_size", low=0.0, none=True)

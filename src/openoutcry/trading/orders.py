@@ -2,7 +2,7 @@
 
 from openoutcry.errors import IllegalTransition
 from openoutcry.events import Event, EventType
-from openoutcry.events.checks import INF, settle_member, settle_moment, settle_number, settle_text
+from openoutcry.events.checks import WIDE, settle_member, settle_moment, settle_number, settle_text
 from openoutcry.trading.pricing import check_order_terms
 from openoutcry.trading.words import ORDER_TRANSITIONS, OrderSide, OrderState, OrderType, TimeInForce
 
@@ -32,7 +32,7 @@ class OrderEvent(Event, kw_only=True):
             and self.symbol
             and type(self.side) is OrderSide
             and type(self.quantity) is float
-            and 0.0 < self.quantity < INF
+            and 0.0 < self.quantity < WIDE
             and type(self.time_in_force) is TimeInForce
         ):
             settle_text(self, "order_id")
@@ -71,11 +71,11 @@ class FillEvent(Event, kw_only=True):
             and self.symbol
             and type(self.side) is OrderSide
             and type(self.filled_quantity) is float
-            and 0.0 < self.filled_quantity < INF
+            and 0.0 < self.filled_quantity < WIDE
             and type(self.fill_price) is float
-            and -INF < self.fill_price < INF
+            and -WIDE < self.fill_price < WIDE
             and type(self.commission) is float
-            and -INF < self.commission < INF
+            and -WIDE < self.commission < WIDE
             and type(self.exchange) is str
             and type(self.execution_id) is str
         ):

@@ -1,0 +1,364 @@
+"""A plan only saves time: with it and without it the same is written, or refused in the same words."""
+
+import dataclasses
+from decimal import Decimal
+from enum import Enum, IntEnum
+from typing import Annotated, Any, Generic, Literal, NewType, TypeAlias, TypeVar
+
+import attrs
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from openoutcry.errors import InvalidEvent, UnknownEventType
+from openoutcry.events import Event, decode, encode, encode_many, register_event
+from openoutcry.events.bounds import MAX_BYTES, MAX_DEPTH
+from openoutcry.events.certainty import comes_back, measure_json
+from openoutcry.events.codec import _encode_with_care
+from openoutcry.events.registry import ways
+from openoutcry.events.writing import note_way
+
+NAN, INF = float("nan"), float("inf")
+Price = NewType("Price", float)
+Figures: TypeAlias = dict[str, float]
+T = TypeVar("T")
+
+
+class Share(float, Enum):
+    HALF = 0.5
+    NONE = NAN
+
+
+class Rank(IntEnum):
+    FIRST = 1
+
+
+class Whole(int):
+    pass
+
+
+class Tick(msgspec.Struct):
+    price: float = 0.0
+    symbol: str = ""
+
+
+class FutureTick(Tick):
+    basis: float = 0.0
+
+
+class Quote(msgspec.Struct, tag=True):
+    bid: float = 0.0
+
+
+class Halt(msgspec.Struct, tag=True):
+    reason: str = ""
+
+
+class Node(msgspec.Struct):
+    value: float = 0.0
+    inner: "list[Node]" = []
+    other: "Other | None" = None
+
+
+class Other(msgspec.Struct):
+    node: Node | None = None
+    value: float = 0.0
+
+
+class Box(msgspec.Struct, Generic[T]):
+    held: T
+
+
+class Clamped(msgspec.Struct):
+    """Its `__post_init__` changes what it is given, so that reading an instance may change it once more."""
+
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.value = min(self.value, 10.0)
+
+
+class Growing(msgspec.Struct):
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.value += 1.0
+
+
+class Lazy(msgspec.Struct, omit_defaults=True):
+    value: float = 0.0
+    tick: Tick | None = None
+
+
+@dataclasses.dataclass
+class Row:
+    value: float = 0.0
+    tick: Tick | None = None
+
+
+@attrs.define
+class Cell:
+    value: float = 0.0
+    rows: list[Row] = attrs.Factory(list)
+
+
+FLOATS = st.floats() | st.sampled_from([0.0, -0.0, 1.0, NAN, INF, -INF, 2.0**53, 1e300])
+NUMBERS = FLOATS | st.sampled_from(
+    [1, True, 2**53 + 1, Whole(3), Share.HALF, Share.NONE, Rank.FIRST, np.float64(1.5), np.float64(NAN)]
+)
+TICKS = st.builds(Tick, NUMBERS, st.text(max_size=3)) | st.builds(FutureTick, FLOATS, st.just(""), FLOATS)
+ROWS = st.builds(Row, NUMBERS, st.none() | TICKS)
+LEAVES = NUMBERS | st.text(max_size=3) | st.none() | st.sampled_from([Decimal("1.10"), b"x", Rank.FIRST])
+ANYTHING = st.recursive(
+    LEAVES | TICKS | ROWS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=2) | st.integers(0, 3), inner, max_size=3)
+        | st.tuples(inner, inner)
+    ),
+    max_leaves=5,
+)
+
+
+@st.composite
+def nodes(draw: st.DrawFn, depth: int = 3) -> Node:
+    """Trees, some of which lead back to themselves."""
+    node = Node(draw(NUMBERS))
+    if depth:
+        node.inner = draw(st.lists(nodes(depth - 1), max_size=2))
+        node.other = draw(st.none() | st.builds(Other, st.none() | nodes(depth - 1), NUMBERS))
+    if draw(st.integers(0, 19)) == 0:
+        node.inner = [*node.inner, node]
+    return node
+
+
+FIELDS: dict[Any, st.SearchStrategy[Any]] = {
+    float: NUMBERS,
+    float | None: NUMBERS | st.none(),
+    int | float | str: NUMBERS | st.text(max_size=3),
+    Price: NUMBERS,
+    Annotated[float, "a note"]: NUMBERS,
+    Annotated[float, msgspec.Meta(ge=0)]: NUMBERS,
+    Literal["buy", 1] | None: st.sampled_from(["buy", "sell", 1, True, 1.0, None]),
+    Share: st.sampled_from([*Share, 0.5]),
+    Rank: st.sampled_from([Rank.FIRST, 1]),
+    Figures: st.dictionaries(st.text(max_size=2), NUMBERS, max_size=3),
+    dict[int, float]: st.dictionaries(st.integers(0, 3) | st.booleans(), NUMBERS, max_size=3),
+    list[float]: st.lists(NUMBERS, max_size=3),
+    list[float | None]: st.lists(NUMBERS | st.none(), max_size=3),
+    frozenset[float]: st.frozensets(NUMBERS, max_size=3),
+    tuple[float, ...]: st.lists(NUMBERS, max_size=3).map(tuple),
+    tuple[str, float]: st.tuples(st.text(max_size=2), NUMBERS),
+    list[tuple[float, list[float]]]: st.lists(st.tuples(NUMBERS, st.lists(NUMBERS, max_size=2)), max_size=2),
+    Tick: TICKS,
+    list[Tick]: st.lists(TICKS, max_size=3),
+    dict[str, list[Tick]]: st.dictionaries(st.text(max_size=2), st.lists(TICKS, max_size=2), max_size=2),
+    Quote | Halt: st.builds(Quote, NUMBERS) | st.builds(Halt, st.text(max_size=2)) | TICKS,
+    Quote | Halt | float | None: st.builds(Quote, NUMBERS) | NUMBERS | st.none(),
+    list[float] | str | None: st.lists(NUMBERS, max_size=2) | st.text(max_size=2) | st.none(),
+    Box[float]: st.builds(Box, NUMBERS),
+    Node: nodes(),
+    Clamped: st.builds(Clamped, FLOATS),
+    Growing: st.builds(Growing, FLOATS),
+    list[Lazy]: st.lists(st.builds(Lazy, NUMBERS, st.none() | TICKS), max_size=2),
+    Row: ROWS,
+    Cell: st.builds(Cell, NUMBERS, st.lists(ROWS, max_size=2)),
+    Any: ANYTHING,
+    object: ANYTHING,
+    dict: ANYTHING,
+    list[Any]: ANYTHING,
+}
+KINDS = ["event", "posted", "growing", "struct", "dataclass", "attrs"]
+
+
+class CertainPosted(Event, kw_only=True):
+    """Has a `__post_init__` of its own, which changes nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+
+
+class CertainGrowing(Event, kw_only=True):
+    """Has a `__post_init__` of its own, which makes another value of some."""
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale > 1.0:
+            CertainGrowing.__dict__["scale"].__set__(self, self.scale + 1.0)
+
+
+BASES = {"event": Event, "posted": CertainPosted, "growing": CertainGrowing}
+
+
+def made_class(kind: str, hints: list[Any]) -> Any:
+    """A class made for the occasion, with a field for each of the annotations."""
+    fields = [(f"held_{number}", hint) for number, hint in enumerate(hints)]
+    if kind in BASES:
+        return msgspec.defstruct(
+            "CertainEvent", fields, bases=(BASES[kind],), kw_only=True, tag=f"certain-{kind}", module=__name__
+        )
+    fields = [("event_id", str), ("event_type", str), *fields]
+    made: Any
+    if kind == "struct":
+        made = msgspec.defstruct("CertainForeign", fields, module=__name__)
+    elif kind == "dataclass":
+        made = dataclasses.make_dataclass("CertainForeign", fields)
+        made.__module__ = __name__
+    else:
+        made = attrs.make_class("CertainForeign", {name: attrs.field(type=type_) for name, type_ in fields})
+        made.__module__ = __name__
+    return register_event(name="tests.certainty.foreign")(made)
+
+
+def outcome(write: Any, event: object) -> tuple[str, object]:
+    try:
+        return "written", write(event)
+    except InvalidEvent as refused:
+        return "refused", str(refused)
+
+
+many = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@many
+@given(st.data(), st.sampled_from(KINDS), st.lists(st.sampled_from(list(FIELDS)), min_size=1, max_size=4))
+def test_with_a_plan_the_same_is_written_or_refused_as_without(data, kind, hints):
+    cls = made_class(kind, hints)
+    values = {f"held_{number}": data.draw(FIELDS[hint]) for number, hint in enumerate(hints)}
+    if kind == "growing":
+        values["scale"] = data.draw(st.sampled_from([1.0, 2.0]))
+    try:
+        event = cls(**values) if kind in BASES else cls("1", "certain_foreign", **values)
+    except InvalidEvent:
+        return
+    note_way(cls)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openoutcry.events.codec.comes_back", lambda _event: False)
+        expected = outcome(_encode_with_care, event)
+    assert outcome(encode, event) == expected
+    assert outcome(lambda one: encode_many([one, one])[0], event) == expected
+    assert expected[0] == "written" or not comes_back(event)
+
+
+# --- bounds
+
+
+class CertainHolder(Event, kw_only=True):
+    event_type: str = "certain_holder"
+    node: Node | None = None
+    anything: Any = None
+    texts: list[str] = []
+    lists: list[list[list[float]]] = []
+    ticks: list[Tick] = []
+
+
+def nested(levels: int, inner: Any = None) -> Any:
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
+def chain(levels: int) -> Node:
+    node = Node()
+    for _ in range((levels - 1) // 2):
+        node = Node(inner=[node])
+    return node
+
+
+@pytest.mark.parametrize("anything", [nested(MAX_DEPTH), chain(MAX_DEPTH), Row(), (1,), {1: 2}])
+def test_what_is_within_the_bounds_is_written_with_a_plan_too(anything):
+    encode(CertainHolder())
+    event = CertainHolder(node=anything) if isinstance(anything, Node) else CertainHolder(anything=anything)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openoutcry.events.codec.comes_back", lambda _event: False)
+        expected = outcome(_encode_with_care, event)
+    assert outcome(encode, event) == expected
+
+
+def test_a_tree_that_is_too_deep_is_refused_with_a_plan_too():
+    encode(CertainHolder())
+    assert comes_back(CertainHolder(node=chain(MAX_DEPTH)))
+    with pytest.raises(InvalidEvent, match=r"CertainHolder\.node.*more than 64 levels deep"):
+        encode(CertainHolder(node=chain(MAX_DEPTH + 3)))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"texts": ["x" * 2**20] * 2**10},
+        {"lists": [[[1.0] * 1_000] * 1_000] * 1_000},
+        {"ticks": [Tick(symbol="x" * 2**20)] * 2**10},
+    ],
+    ids=["texts", "lists", "ticks"],
+)
+def test_what_is_shared_is_refused_before_it_is_written(held, monkeypatch):
+    encode(CertainHolder())
+    monkeypatch.setattr("openoutcry.events.writing.encode_json", lambda _event: pytest.fail("written"))
+    monkeypatch.setattr("openoutcry.events.codec.encode_json", lambda _event: pytest.fail("written"))
+    with pytest.raises(InvalidEvent, match="has more than 16,777,216 bytes"):
+        encode(CertainHolder(**held))
+
+
+def is_sure_of_shared() -> bool:
+    value: Any = []
+    for _ in range(40):
+        value = [value, value]
+    return measure_json(value, MAX_BYTES, MAX_DEPTH) >= 0
+
+
+def test_anything_that_is_shared_many_times_over_is_given_up_soon():
+    assert not is_sure_of_shared()
+
+
+# --- the plan belongs to the class
+
+
+def test_an_event_of_a_class_that_was_replaced_is_refused_as_before():
+    def made() -> Any:
+        @register_event(name="tests.certainty.replaced")
+        class Replaced(msgspec.Struct):
+            event_id: str
+            event_type: str = "replaced"
+            value: float = 0.0
+
+        return Replaced
+
+    first = made()("1")
+    assert encode(first) == encode(first)
+    assert first.__class__ in ways
+    made()
+    with pytest.raises(UnknownEventType, match="not registered"):
+        encode(first)
+
+
+def test_a_struct_of_a_subclass_is_looked_through_in_a_field_of_its_base():
+    class CertainBased(Event, kw_only=True):
+        event_type: str = "certain_based"
+        tick: Tick | None = None
+
+    encode(CertainBased())
+    with pytest.raises(InvalidEvent, match=r"CertainBased\.tick\.basis = nan"):
+        encode(CertainBased(tick=FutureTick(basis=NAN)))
+
+
+def test_an_event_with_a_post_init_of_its_own_is_read_once_more_and_no_more():
+    made = []
+
+    class CertainCounted(Event, kw_only=True):
+        event_type: str = "certain_counted"
+        value: float = 0.0
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            made.append(self)
+
+    event = CertainCounted(value=1.0)
+    encode(event)
+    made.clear()
+    encode(event)
+    assert len(made) == 1
+    assert decode(encode(event)) == event
