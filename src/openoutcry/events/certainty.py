@@ -197,6 +197,7 @@ def _is_kept(cls: Any) -> bool | None:
 
     False if it may do more; None if nothing is known about it.
     """
+    kind: type = cls
     if isinstance(cls, msgspec.StructMeta):
         return not hasattr(cls, "__post_init__") if _is_struct_kept(cls) else None
     if dataclasses.is_dataclass(cls):
@@ -212,7 +213,7 @@ def _is_kept(cls: Any) -> bool | None:
         is_set
         and (is_frozen or cls.__setattr__ is object.__setattr__)
         and cls.__new__ is object.__new__
-        and all(_is_stored(cls, name) for name in fields_of(cls))
+        and all(_is_stored(kind, name) for name in fields_of(cls))
     )
     return not (is_converted or any(hasattr(cls, maker) for maker in makers)) if is_plain else None
 

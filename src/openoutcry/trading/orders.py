@@ -1,27 +1,40 @@
 """Orders and what becomes of them: state changes, fills, reports to the regulator."""
 
+from typing import Any, cast
+
 from openoutcry.errors import IllegalTransition
 from openoutcry.events import Event, EventType
 from openoutcry.events.checks import WIDE, settle_member, settle_moment, settle_number, settle_text
+from openoutcry.events.given import FixedType
 from openoutcry.trading.pricing import check_order_terms
-from openoutcry.trading.words import ORDER_TRANSITIONS, OrderSide, OrderState, OrderType, TimeInForce
+from openoutcry.trading.words import (
+    ORDER_TRANSITIONS,
+    OrderSide,
+    OrderState,
+    OrderStateOrWord,
+    OrderType,
+    OrderTypeOrWord,
+    SideOrWord,
+    TimeInForce,
+    TimeInForceOrWord,
+)
 
 
 class OrderEvent(Event, kw_only=True):
     """An order to be sent to the market."""
 
-    event_type: EventType = EventType.ORDER
+    event_type: FixedType = EventType.ORDER
     order_id: str
     client_order_id: str | None = None
     """The id by which the broker knows it, if that is another one."""
     decision_id: str | None = None
     symbol: str
-    side: OrderSide
+    side: SideOrWord
     quantity: float
-    order_type: OrderType = OrderType.MARKET
+    order_type: OrderTypeOrWord = cast(Any, OrderType.MARKET)
     limit_price: float | None = None
     stop_price: float | None = None
-    time_in_force: TimeInForce = TimeInForce.DAY
+    time_in_force: TimeInForceOrWord = cast(Any, TimeInForce.DAY)
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
@@ -49,10 +62,10 @@ class OrderEvent(Event, kw_only=True):
 class FillEvent(Event, kw_only=True):
     """A trade that happened: all or part of an order."""
 
-    event_type: EventType = EventType.FILL
+    event_type: FixedType = EventType.FILL
     order_id: str
     symbol: str
-    side: OrderSide
+    side: SideOrWord
     filled_quantity: float
     """In this fill, not in total."""
     fill_price: float
@@ -98,10 +111,10 @@ class OrderStateChangeEvent(Event, kw_only=True):
     `ORDER_TRANSITIONS` lists what is possible; anything else raises `IllegalTransition`.
     """
 
-    event_type: EventType = EventType.ORDER_STATE_CHANGE
+    event_type: FixedType = EventType.ORDER_STATE_CHANGE
     order_id: str
-    from_state: OrderState
-    to_state: OrderState
+    from_state: OrderStateOrWord
+    to_state: OrderStateOrWord
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -125,12 +138,12 @@ class OrderStateChangeEvent(Event, kw_only=True):
 class TransactionReportEvent(Event, kw_only=True):
     """A trade as reported to a regulator (MiFIR article 26, CAT and their like)."""
 
-    event_type: EventType = EventType.TRANSACTION_REPORT
+    event_type: FixedType = EventType.TRANSACTION_REPORT
     report_id: str
     order_id: str
     execution_id: str = ""
     symbol: str
-    side: OrderSide
+    side: SideOrWord
     quantity: float
     price: float
     currency: str = ""

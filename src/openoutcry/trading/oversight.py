@@ -1,7 +1,7 @@
 """Oversight: risk, surveillance, the kill switch, the system itself."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -17,7 +17,8 @@ from openoutcry.events.checks import (
     settle_text,
     settle_texts,
 )
-from openoutcry.trading.words import AlertSeverity
+from openoutcry.events.given import FixedType, Texts
+from openoutcry.trading.words import AlertSeverity, SeverityOrWord
 
 _NO_DETAILS: Final[FrozenDict[str, Any]] = FrozenDict()
 
@@ -25,12 +26,12 @@ _NO_DETAILS: Final[FrozenDict[str, Any]] = FrozenDict()
 class RiskAlertEvent(Event, kw_only=True):
     """A limit is near or broken."""
 
-    event_type: EventType = EventType.RISK_ALERT
-    severity: AlertSeverity
+    event_type: FixedType = EventType.RISK_ALERT
+    severity: SeverityOrWord
     alert_type: str
     """What is at risk, such as "drawdown" or "position_limit"."""
     message: str = ""
-    affected_positions: tuple[str, ...] = ()
+    affected_positions: Texts = cast(Any, ())
     current_value: float | None = None
     threshold_value: float | None = None
     halt_trading: bool = False
@@ -53,14 +54,14 @@ class KillSwitchEvent(Event, kw_only=True):
     Only the scope is required: a kill switch without a reason is still a kill switch.
     """
 
-    event_type: EventType = EventType.KILL_SWITCH
+    event_type: FixedType = EventType.KILL_SWITCH
     activated: bool = True
     reason: str = ""
     scope: str = "firm"
     """What stops: "firm" for everything, or the name of a symbol, strategy or agent."""
     triggered_by: str = ""
     """The person or rule that pulled it."""
-    releases: tuple[str, ...] = ()
+    releases: Texts = cast(Any, ())
     """The ids of the kill switches that a release ends. Empty: all that are active in its scope at that
     moment, which the bus writes here."""
 
@@ -85,14 +86,14 @@ def stamp_releases(event: object, ids: Iterable[str]) -> None:
 class SurveillanceAlertEvent(Event, kw_only=True):
     """Something looks like market abuse: spoofing, layering, wash trades."""
 
-    event_type: EventType = EventType.SURVEILLANCE_ALERT
-    severity: AlertSeverity
+    event_type: FixedType = EventType.SURVEILLANCE_ALERT
+    severity: SeverityOrWord
     alert_type: str
     message: str = ""
     symbol: str | None = None
     subject: str = ""
     """The agent, trader or account concerned."""
-    order_ids: tuple[str, ...] = ()
+    order_ids: Texts = cast(Any, ())
     evidence: Mapping[str, Any] = _NO_DETAILS
     """JSON values."""
 
@@ -110,7 +111,7 @@ class SurveillanceAlertEvent(Event, kw_only=True):
 class StressTestResultEvent(Event, kw_only=True):
     """The loss that a scenario would cause to the portfolio, and whether it is within the limit."""
 
-    event_type: EventType = EventType.STRESS_TEST_RESULT
+    event_type: FixedType = EventType.STRESS_TEST_RESULT
     scenario: str
     passed: bool
     projected_loss: float
@@ -137,8 +138,8 @@ class StressTestResultEvent(Event, kw_only=True):
 class CorrelationAlertEvent(Event, kw_only=True):
     """Two things move together, or no longer do."""
 
-    event_type: EventType = EventType.CORRELATION_ALERT
-    severity: AlertSeverity = AlertSeverity.WARNING
+    event_type: FixedType = EventType.CORRELATION_ALERT
+    severity: SeverityOrWord = cast(Any, AlertSeverity.WARNING)
     first_symbol: str
     second_symbol: str
     correlation: float
@@ -164,7 +165,7 @@ class CorrelationAlertEvent(Event, kw_only=True):
 class SystemEvent(Event, kw_only=True):
     """Something about the system rather than the market: a start, a stop, a lost connection."""
 
-    event_type: EventType = EventType.SYSTEM
+    event_type: FixedType = EventType.SYSTEM
     component: str = ""
     status: str = ""
     """Such as "started", "stopping" or "degraded"."""
