@@ -89,6 +89,11 @@ def _open_file(real: Path, chain: Chain, engine: EngineName, first: dict[str, st
     marks = MarksFile(Path(f"{real}-marks"))
     db: Connection | None = None
     try:
+        if marks.set_aside_as and not real.stat().st_size:
+            raise JournalError(
+                f"{real} was being restored from a backup when that was interrupted, and is not there yet: "
+                f"run `openoutcry restore` again; what stood there is {real}.replaced-{marks.set_aside_as}"
+            )
         db = _connect(real, engine)
         return _open(real, db, marks, chain, first)
     except BaseException as problem:
