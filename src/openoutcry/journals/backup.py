@@ -1,4 +1,4 @@
-"""A copy of a journal as it stands at one moment, made beside a running bus: whole and verified, or not there.
+"""A copy of a journal as it stands at one moment, made beside a running bus: whole and verified, or none.
 
 ```
   <journal> ──pages, in one read transaction──▶ <target>-unfinished ──verified, synced──▶ <target>
@@ -74,9 +74,9 @@ def backup(
     """Copy a journal into one file that holds everything accepted until now, on any thread.
 
     A bus may write to it meanwhile, and others read it. The copy is verified, as `JournalReader.verify` does,
-    and on the disk before it gets its name; whatever ends the call earlier, there is none. `progress` is
-    called as (pages done, twice all pages): they are copied first, and then verified. The copy is of the same generation and origin, seals and dead letters included;
-    `restore` puts it back.
+    and on the disk before it gets its name; whatever ends the call earlier, there is none. It is of the same
+    generation and origin, with all that stands beside the events; `restore` puts it back. `progress` is
+    called as (pages done, twice all pages), since they are copied first and then verified.
 
     Raises:
         JournalCorrupt: The journal is damaged, or its end is missing; `recover_into` makes a new one.
@@ -183,7 +183,7 @@ class _Halves:
 def copy_verified(
     source: Path, making: Path, key: bytes | None, engine: EngineName, progress: Progress | None
 ) -> BackedUp:
-    """Copy a journal into an empty file, verify it, and put it on the disk. It then needs no log beside it."""
+    """Copy a journal into an empty file, verify it, and put it on the disk. It needs no log beside it."""
     halves = _Halves(progress)
     with JournalReader(source, key=key, engine=engine) as reader:
         due = _due(source, engine)

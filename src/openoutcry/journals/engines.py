@@ -19,7 +19,7 @@ _NOT_TEXT: Final = "Could not decode to UTF-8"
 """What the standard library says of text that is none; it gives no code."""
 _PAGES_AT_ONCE: Final = 1_024
 _UNSYNCED: Final = ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF")
-"""For a file that has no name yet under which anybody would look for it: it is synced once, when it is whole."""
+"""For a file that nobody looks for before it is whole: then it is synced once."""
 
 SafeFrom = tuple[int, int, int]
 UNSAFE_UNTIL: Final[SafeFrom] = (3, 51, 3)

@@ -89,11 +89,7 @@ def _open_file(real: Path, chain: Chain, engine: EngineName, first: dict[str, st
     marks = MarksFile(Path(f"{real}-marks"))
     db: Connection | None = None
     try:
-        if marks.set_aside_as and not real.stat().st_size:
-            raise JournalError(
-                f"{real} was being restored from a backup when that was interrupted, and is not there yet: "
-                f"run `openoutcry restore` again; what stood there is {real}.replaced-{marks.set_aside_as}"
-            )
+        _check_restored(real, marks)
         db = _connect(real, engine)
         return _open(real, db, marks, chain, first)
     except BaseException as problem:
@@ -103,6 +99,15 @@ def _open_file(real: Path, chain: Chain, engine: EngineName, first: dict[str, st
         if db is not None and isinstance(problem, db.error):
             raise schema.unreadable(real, problem) from problem
         raise
+
+
+def _check_restored(path: Path, marks: MarksFile) -> None:
+    """Raise `JournalError` where a restore has moved the old file away and was interrupted."""
+    if marks.set_aside_as and not path.stat().st_size:
+        raise JournalError(
+            f"{path} was being restored from a backup when that was interrupted, and is not there yet: run "
+            f"`openoutcry restore` again; what stood there is {path}.replaced-{marks.set_aside_as}"
+        )
 
 
 def _make(path: Path) -> None:
