@@ -8,10 +8,10 @@
 ```
 
 SQLite would replay whatever log stands beside a database, also that of another one. So the old database goes
-first, then its log, and the new one comes last: at no moment does a database stand there with a log that is not
-its own, or without one that is. The restore may end anywhere: until the old database has gone nothing has
-happened; then the marks, whose lock is held, tell any opening that a restore was interrupted, and the next
-restore goes on with it; once the new database stands there it is whole.
+first, then its log, and the new one comes last: at no moment does a database stand there with a log that is
+not its own, or without one that is. The restore may end anywhere: until the old database has gone nothing
+has happened; then the marks, whose lock is held, tell any opening that a restore was interrupted, and the
+next restore goes on with it; once the new database stands there it is whole.
 """
 
 import os
