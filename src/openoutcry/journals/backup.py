@@ -100,15 +100,15 @@ def backup(
 
 def _check_target(path: Path) -> None:
     """Raise `JournalError` unless a new file may stand there: alone, and taken for a part of nothing."""
-    if path.is_dir():
-        raise JournalError(f"{path} is a folder; name a file in it")
-    if os.path.lexists(path):
-        raise JournalError(f"{path} exists; name a file that does not")
     if found := _PART.search(path.name):
         raise JournalError(
             f"{path} would be taken for a part of the journal {path.name.removesuffix(found[0])}; "
             f"give the backup a name that does not end in {found[0]}"
         )
+    if path.is_dir():
+        raise JournalError(f"{path} is a folder; name a file in it")
+    if os.path.lexists(path):
+        raise JournalError(f"{path} exists; name a file that does not")
     for ending in _PARTS:
         if os.path.lexists(f"{path}{ending}"):
             raise JournalError(
