@@ -255,9 +255,8 @@ def _compare(path: Path, head: int, marks: MarksFile) -> int:
     if head < due:
         raise JournalCorrupt(
             f"{path} ends at position {head}, but {due} had been reached: "
-            f"its write-ahead log is damaged or gone. "
-            f"Go on in a new file with recover_into; if you have put back an older copy, "
-            f"delete {marks.path.name}",
+            f"its write-ahead log is damaged or gone. Go on in a new file with recover_into; "
+            f"if you have put back a backup by hand, do it with `openoutcry restore`",
             head + 1,
         )
     return max(0, marks.written - head)

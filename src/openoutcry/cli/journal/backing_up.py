@@ -72,6 +72,8 @@ def _missing(made: Restored) -> str:
         return "how much of the old journal came after the backup cannot be told"
     if made.newer == 0:
         return "no event of the old journal came after the backup; what was handled since is handled again"
+    if made.newer == 1:
+        return "one event of the old journal came after the backup, and is missing from now on"
     return f"{made.newer:,} events of the old journal came after the backup, and are missing from now on"
 
 
