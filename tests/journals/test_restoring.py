@@ -16,7 +16,7 @@ from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, Journal
 from openoutcry.journals import JournalReader, SqliteJournal, backup, restore
 from openoutcry.journals.marks import MarksFile
 from openoutcry.testing import run_virtual
-from openoutcry.trading import SignalEvent
+from openoutcry.trading import SignalDirection, SignalEvent
 
 KEY = b"k" * 32
 ENGINES = ["sqlite3", pytest.param("apsw", marks=without_apsw)]
@@ -91,7 +91,7 @@ def test_what_is_restored_is_a_new_generation_of_the_same_origin(firm: Path, cop
     with SqliteJournal(firm) as journal:
         assert journal.origin == origin
         assert journal.generation != generation
-        assert journal.anchor == made.anchor
+        assert (journal.anchor.position, journal.anchor.checksum) == (2, made.anchor.checksum)
     with JournalReader(firm) as reader:
         assert reader.verify(anchor=made.anchor).intact
         assert not reader.verify(anchor=anchor).intact, "an anchor of what is missing now"
@@ -292,7 +292,11 @@ def test_a_firm_starts_on_what_was_restored_and_goes_on_from_there(tmp_path: Pat
 
     def signal(event_id: str) -> SignalEvent:
         return SignalEvent(
-            event_id=event_id, symbol="AAPL", direction="long", strategy_name="desk", confidence=1.0
+            event_id=event_id,
+            symbol="AAPL",
+            direction=SignalDirection.LONG,
+            strategy_name="desk",
+            confidence=1.0,
         )
 
     async def before() -> None:
@@ -391,7 +395,11 @@ def test_killed_at_a_system_call_the_old_journal_or_the_new_one_stands(tmp_path:
         copy = folder / "copy.db"
         backup(firm, copy)
         crash(firm, "c", "d")
-        life = traced(lambda _tell, firm=firm, copy=copy: restore(copy, firm) and None, call, nth)
+
+        def put_back(_tell: Tell, firm: Path = firm, copy: Path = copy) -> None:
+            restore(copy, firm)
+
+        life = traced(put_back, call, nth)
         check_after(firm, copy, killed=life.killed)
 
 

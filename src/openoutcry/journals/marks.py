@@ -170,7 +170,7 @@ class MarksFile:
 
     def forget(self) -> None:
         """Empty the file, on the disk: the database beside it is one that nobody has opened yet."""
-        self._map[:] = bytes(_FILE_BYTES)
+        self._map[:] = bytes(len(self._map))
         os.fsync(self._fd)
 
     def in_flight(self) -> list[tuple[str, str, int]]:

@@ -154,12 +154,19 @@ def _id_at(reader: JournalReader, position: int) -> tuple[int, str | None] | Non
 
 
 def _begin_generation(making: Path, key: bytes | None, engine: EngineName) -> None:
-    """Make a file that nobody has open a new generation, with a write-ahead log, and put it on the disk."""
+    """Make a file that nobody has open a new generation, with a write-ahead log, and put it on the disk.
+
+    It says which ones it goes on from.
+    """
     db = connect(making, engine, "rw")
     try:
         db.run("PRAGMA journal_mode = MEMORY")
         db.run("BEGIN IMMEDIATE")
-        db.run(schema.SAVE_META, schema.setting("generation", os.urandom(16).hex(), chain_of(key)))
+        found, chain = schema.settings(db, making), chain_of(key)
+        before = found["generation"][0]
+        ancestors = f"{found.get('ancestors', ('', b''))[0]} {before}".strip()
+        for name, value in (("generation", os.urandom(16).hex()), ("ancestors", ancestors)):
+            db.run(schema.SAVE_META, schema.setting(name, value, chain))
         db.run("COMMIT")
     except db.error as problem:
         raise JournalError(f"{making} could not be written: {problem}; see to the disk") from problem
@@ -229,6 +236,7 @@ def _verify(place: Path, made: BackedUp, key: bytes | None, engine: EngineName) 
     """Raise `JournalCorrupt` unless what stands at a place is what was put there."""
     with JournalReader(place, key=key, engine=engine) as reader:
         found = reader.verify()
-    if not found.intact or found.anchor != made.anchor:
+    ends = [(anchor.position, anchor.checksum) for anchor in (found.anchor, made.anchor)]
+    if not found.intact or ends[0] != ends[1]:
         what = found.problems[0].what if found.problems else f"it ends at position {found.anchor.position}"
         raise JournalCorrupt(f"{place} is not what was restored ({what}): see to the disk, and restore again")
