@@ -133,15 +133,6 @@ class JournalReader:
         """Return what keeps retention from going on, the lowest position first."""
         return retention.held_by(self._db, self._chain)
 
-    def verify(self, progress: Progress | None = None, anchor: Anchor | None = None) -> Verified:
-        """Hold everything against its checksums; with `anchor`, also against a head kept elsewhere.
-
-        `progress` is called after every batch with the position reached and the head. About a second per
-        million small events, more with a key. Raises `JournalError` for a sealed journal without its key.
-        """
-        chain = self._check_key("to verify it")
-        return verify(self._log, chain, self._start(), self.head, progress=progress, anchor=anchor)
-
     def copy_into(self, path: Path, tell: Progress) -> None:
         """Copy the file as it stands now, page by page, into an empty one; tell (pages copied, all of them).
 
@@ -149,7 +140,8 @@ class JournalReader:
         Nothing is synced, nor verified: `backup` does that. Raises `JournalError` for a sealed journal
         without its key.
         """
-        self._check_key("to verify the copy")
+        if self._chain is None:
+            raise JournalError(f"{self.path} is sealed with a key; give the key to verify the copy")
         try:
             self._db.run("BEGIN")
             schema.version_of(self._db)  # the transaction begins with what is read first
@@ -164,10 +156,15 @@ class JournalReader:
             if self._db.in_transaction:
                 self._db.run("ROLLBACK")
 
-    def _check_key(self, what: str) -> Chain:
+    def verify(self, progress: Progress | None = None, anchor: Anchor | None = None) -> Verified:
+        """Hold everything against its checksums; with `anchor`, also against a head kept elsewhere.
+
+        `progress` is called after every batch with the position reached and the head. About a second per
+        million small events, more with a key. Raises `JournalError` for a sealed journal without its key.
+        """
         if self._chain is None:
-            raise JournalError(f"{self.path} is sealed with a key; give the key {what}")
-        return self._chain
+            raise JournalError(f"{self.path} is sealed with a key; give the key to verify it")
+        return verify(self._log, self._chain, self._start(), self.head, progress=progress, anchor=anchor)
 
     def _start(self) -> Anchor:
         found = schema.settings(self._db, self.path)
