@@ -12,7 +12,7 @@ import fcntl
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
@@ -181,14 +181,20 @@ class _Halves:
 
 
 def copy_verified(
-    source: Path, making: Path, key: bytes | None, engine: EngineName, progress: Progress | None
+    source: Path,
+    making: Path,
+    key: bytes | None,
+    engine: EngineName,
+    progress: Progress | None,
+    change: Callable[[Path], None] = lambda _copy: None,
 ) -> BackedUp:
-    """Copy a journal into an empty file, verify it, and put it on the disk. It needs no log beside it."""
+    """Copy a journal into an empty file that needs no log beside it, let it be changed, and verify it."""
     halves = _Halves(progress)
     with JournalReader(source, key=key, engine=engine) as reader:
         due = _due(source, engine)
         reader.copy_into(making, halves.copied)
     with_log(making, has_log=False)
+    change(making)
     with JournalReader(making, key=key, engine=engine) as copy:
         found = copy.verify(halves.verified)
         newest = copy.tail(1) if found.intact else []

@@ -17,6 +17,7 @@ next restore goes on with it; once the new database stands there it is whole.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -80,8 +81,9 @@ def restore(
     with refusals_of(place):
         _check(source, place, engine)
         with _locked(place) as marks, unfinished(place) as making:
-            made = copy_verified(source, making, key, engine, progress)
-            _begin_generation(making, key, engine)
+            begin = partial(_begin_generation, key=key, engine=engine)
+            made = copy_verified(source, making, key, engine, progress, begin)
+            with_log(making, has_log=True)
             _take_after(place, making, marks.path)
             replaced = _set_aside(place, marks)
             making.replace(place)
@@ -153,11 +155,8 @@ def _id_at(reader: JournalReader, position: int) -> tuple[int, str | None] | Non
     return entry.position, entry.head().event_id
 
 
-def _begin_generation(making: Path, key: bytes | None, engine: EngineName) -> None:
-    """Make a file that nobody has open a new generation, with a write-ahead log, and put it on the disk.
-
-    It says which ones it goes on from.
-    """
+def _begin_generation(making: Path, *, key: bytes | None, engine: EngineName) -> None:
+    """Make a file that nobody has open a new generation, which says from which ones it goes on."""
     db = connect(making, engine, "rw")
     try:
         db.run("PRAGMA journal_mode = MEMORY")
@@ -172,7 +171,6 @@ def _begin_generation(making: Path, key: bytes | None, engine: EngineName) -> No
         raise JournalError(f"{making} could not be written: {problem}; see to the disk") from problem
     finally:
         db.close()
-    with_log(making, has_log=True)
 
 
 def _take_after(place: Path, *files: Path) -> None:
