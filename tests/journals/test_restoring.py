@@ -150,11 +150,18 @@ def test_how_much_came_after_the_backup_is_told_where_it_can_be(
     assert restore(tmp_path / "empty-copy.db", firm).newer == 4
 
 
+def foreign(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE t(x)")
+    db.close()
+
+
 WRECKS: dict[str, Callable[[Path], Any]] = {
     "no database": lambda path: path.write_bytes(b"\xff" * 70_000),
     "nothing": lambda path: path.write_bytes(b""),
     "half of it": lambda path: os.truncate(path, path.stat().st_size // 2),
-    "another program's": lambda path: (path.unlink(), sqlite3.connect(path).execute("CREATE TABLE t(x)")),
+    "another program's": foreign,
 }
 
 
