@@ -60,7 +60,7 @@ def restore(source: Path, path: Path, as_json: bool, key_file: Path | None) -> N
 def _rows(made: BackedUp) -> list[tuple[str, str]]:
     return [
         ("events", f"{made.entries:,}, positions {made.first:,} to {made.anchor.position:,}"),
-        ("up to", "-" if made.newest_ns is None else time_of(made.newest_ns)),
+        ("up to", "-" if made.newest_ns is None else time_of(made.newest_ns) or "-"),
         ("head", f"{made.anchor.position}:{made.anchor.checksum}"),
     ]
 
