@@ -76,7 +76,8 @@ def backup(
     A bus may write to it meanwhile, and others read it. The copy is verified, as `JournalReader.verify` does,
     and on the disk before it gets its name; whatever ends the call earlier, there is none. It is of the same
     generation and origin, with all that stands beside the events; `restore` puts it back. `progress` is
-    called as (pages done, twice all pages), since they are copied first and then verified.
+    called as (pages done, twice all pages), since they are copied first and then verified. In the process of
+    the bus `engine` must be the one that it uses.
 
     Raises:
         JournalCorrupt: The journal is damaged, or its end is missing; `recover_into` makes a new one.

@@ -1,6 +1,7 @@
 """SQLite through the standard library or through apsw: the few calls that are made, the same on both."""
 
 import importlib
+import os
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -222,7 +223,7 @@ def connect(path: Path, engine: EngineName, mode: Literal["rw", "ro", "ro&immuta
 
 
 def _uri(path: Path, mode: str) -> str:
-    return f"file:{quote(str(path))}?mode={mode}"
+    return f"file:{quote(os.fsencode(path))}?mode={mode}"
 
 
 def _is_emptied(path: Path) -> bool:

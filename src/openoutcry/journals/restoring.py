@@ -85,6 +85,8 @@ def restore(
             made = copy_verified(source, making, key, engine, progress, begin)
             with_log(making, has_log=True)
             _take_after(place, making, marks.path)
+            if place.exists():
+                making.chmod(place.stat().st_mode & 0o777)
             replaced = _set_aside(place, marks)
             making.replace(place)
             sync_folder(place)
@@ -174,17 +176,14 @@ def _begin_generation(making: Path, *, key: bytes | None, engine: EngineName) ->
 
 
 def _take_after(place: Path, *files: Path) -> None:
-    """Give the database and its side files the owner and the mode of the journal that they replace.
+    """Give files to the owner of the journal that they replace, or of the folder where there was none.
 
-    Where there was none, it is the owner of the folder. Only root may do that.
+    Only root may do that, and has to: the bus that runs as somebody else could not open them.
     """
-    stat = place.stat() if place.exists() else None
-    owner = place.parent.stat() if stat is None else stat
-    for file in files:
-        if os.geteuid() == 0:
+    owner = (place if place.exists() else place.parent).stat()
+    if os.geteuid() == 0:
+        for file in files:
             os.chown(file, owner.st_uid, owner.st_gid)
-        if stat is not None:
-            file.chmod(stat.st_mode & 0o777)
 
 
 def _set_aside(place: Path, marks: MarksFile) -> Path | None:
