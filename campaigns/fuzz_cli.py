@@ -31,6 +31,8 @@ _WRITERS: Final = (
     "retire",
     "vacuum",
     "recover",
+    "backup",
+    "restore",
 )
 _NEVER: Final = ("demo", "bench", "run")
 _CODES: Final = (0, 1, 2, 3)
@@ -112,6 +114,7 @@ def command_lines() -> list[bytes]:
         "cursors reassign": ["risk", "other"], "retire": ["--keep-count", "5"], "recover": ["new.db"],
         "export": ["-o", "out.csv", "--type", "market_data"], "history": ["--since", "2025-11-24", "--json"],
         "tail": ["-n", "3", "--symbol", "AAPL"], "pending": ["--list"], "verify": ["--anchor", "5:00"],
+        "backup": ["copy.db"], "restore": ["other.db"],
     }  # fmt: skip
     hurt = [
         OPERATION.pack(which, what, 5000 + 977 * what, 3, 7) for which in range(3) for what in (0, 2, 4, 7)

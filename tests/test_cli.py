@@ -108,6 +108,11 @@ def test_the_version_is_that_of_the_package() -> None:
     assert call("--version").stdout == f"openoutcry, version {importlib.metadata.version('openoutcry')}\n"
 
 
+def test_the_version_is_written_in_one_place() -> None:
+    assert openoutcry.__version__ == importlib.metadata.version("openoutcry")
+    assert call("--version").stdout.split()[-1] == openoutcry.__version__
+
+
 def test_python_m_openoutcry_is_the_same_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "openoutcry", "--version"], capture_output=True, text=True, check=True

@@ -100,6 +100,7 @@ from openoutcry.trading import (
     TransactionReportEvent,
     ValidatedDecisionEvent,
 )
+from openoutcry.version import __version__ as __version__
 
 __all__ = [
     "HIGH_PRIORITY_EVENT_TYPES",

@@ -50,6 +50,10 @@ def payloads(stored: Sequence[Any]) -> list[bytes]:
     return [one.payload for one in stored]
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 class Factory:
     """Makes journals of one kind, and gives back the same one after a restart."""
 

@@ -15,7 +15,7 @@ from journal_kit import entries, entry, payloads
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull, JournalLocked
 from openoutcry.events import encode
-from openoutcry.journals import JournalReader, SqliteJournal, migration, recover_into, schema
+from openoutcry.journals import JournalReader, SqliteJournal, backup, migration, recover_into, restore, schema
 from openoutcry.journals.engines import Connection, EngineName, connect
 from openoutcry.journals.rows import Chain, pack
 from openoutcry.ports import Changes, Entry, Level, Snapshot
@@ -190,6 +190,22 @@ def test_a_file_of_version_2_gets_the_tables_of_version_3_when_it_is_opened_for_
     with JournalReader(path, engine=engine) as reader:
         assert reader.halts() == [HALT]
         assert reader.verify().intact
+
+
+@pytest.mark.parametrize("make", [make_version_1, make_version_2])
+def test_an_older_file_is_backed_up_and_restored_as_it_is(
+    path: Path, tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    make(path)
+    before = version(path)
+    with JournalReader(path) as reader:
+        entries = reader.read(0, 1_000)
+    backup(path, tmp_path / "copy.db")
+    restore(tmp_path / "copy.db", path)
+    assert version(tmp_path / "copy.db") == version(path) == before
+    with SqliteJournal(path) as journal:
+        assert journal.read(0, 1_000) == entries
+    assert version(path) == schema.SCHEMA_VERSION
 
 
 def test_a_file_of_version_2_can_be_recovered_from(path: Path, tmp_path: Path) -> None:

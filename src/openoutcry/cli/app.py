@@ -16,6 +16,7 @@ from openoutcry.cli.run import run
 from openoutcry.cli.watching import status, top
 from openoutcry.errors import JournalCorrupt, JournalDead, OpenOutcryError
 from openoutcry.printable import printable
+from openoutcry.version import __version__
 
 _SIGINT = 2
 _NEED_A_NEW_FILE = (JournalCorrupt, JournalDead)
@@ -70,7 +71,7 @@ class _Shell(click.Group):
 
 
 @click.group("openoutcry", cls=_Shell, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="openoutcry", prog_name="openoutcry")
+@click.version_option(__version__, prog_name="openoutcry")
 def main() -> None:
     """Run an event bus for firms of trading agents."""
 

@@ -33,6 +33,7 @@ from openoutcry.journals.glance import Glance, glance
 from openoutcry.journals.sqlite import WAL_MAX_BYTES
 from openoutcry.runtime.control.client import ask
 from openoutcry.runtime.control.server import socket_path
+from openoutcry.version import __version__
 
 _UNSAFE_FROM: Final = (3, 7, 0)
 _MENDED: Final = {(3, 44): 6, (3, 50): 7}  # older release lines that got the correction as well
@@ -113,7 +114,7 @@ def _classes(path: Path, key: bytes | None, findings: list[Finding]) -> list[Cla
 
 
 def _machine() -> Iterator[Finding]:
-    yield Finding("openoutcry", "ok", importlib.metadata.version("openoutcry"))
+    yield Finding("openoutcry", "ok", __version__)
     yield Finding("Python", "ok", f"{platform.python_version()} ({platform.python_implementation()})")
     yield from _sqlite()
     yield Finding("msgspec", "ok", importlib.metadata.version("msgspec"))

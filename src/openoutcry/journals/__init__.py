@@ -1,20 +1,26 @@
 """Journals: the log on which everything durable stands, in memory and in SQLite."""
 
+from openoutcry.journals.backup import BackedUp, backup
 from openoutcry.journals.memory import MemoryJournal
 from openoutcry.journals.persistence import EventPersistence
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.recovery import Recovered, recover_into
+from openoutcry.journals.restoring import Restored, restore
 from openoutcry.journals.sqlite import SqliteJournal
 from openoutcry.journals.verifying import Anchor, Problem, Verified
 
 __all__ = [
     "Anchor",
+    "BackedUp",
     "EventPersistence",
     "JournalReader",
     "MemoryJournal",
     "Problem",
     "Recovered",
+    "Restored",
     "SqliteJournal",
     "Verified",
+    "backup",
     "recover_into",
+    "restore",
 ]

@@ -4,7 +4,7 @@ import os
 
 from openoutcry.journals.engines import Connection
 
-_FRAME_BYTES = 4096 + 24
+FRAME_BYTES = 4096 + 24
 
 
 class SyncTask:
@@ -59,6 +59,6 @@ class CheckpointTask:
         """Copy, without the interpreter's lock."""
         try:
             _, frames, copied = next(iter(self._db.rows("PRAGMA wal_checkpoint(PASSIVE)")))
-            self.left_bytes = max(0, frames - copied) * _FRAME_BYTES
+            self.left_bytes = max(0, frames - copied) * FRAME_BYTES
         except self._db.error as problem:
             self.problem = problem

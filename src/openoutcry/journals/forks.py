@@ -3,6 +3,7 @@
 import os
 import weakref
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 from threading import Lock
 from typing import Any, Final, NoReturn, Protocol
 
@@ -59,6 +60,11 @@ class Disowned:
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
         """Refuse."""
         del sql, values
+        raise self._reason
+
+    def copy_into(self, path: Path, tell: Callable[[int, int], None]) -> None:
+        """Refuse."""
+        del path, tell
         raise self._reason
 
     def close(self) -> None:

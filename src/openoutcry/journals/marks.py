@@ -5,7 +5,7 @@ away: the pages belong to the operating system. After a power cut the file may b
 nothing here is needed for correctness then, and the boot id tells the two cases apart.
 
     0     magic, generation, boot id, pid      written at opening
-    48    written | synced | dead | run        64-bit cells
+    48    written | synced | dead | run | set aside as        64-bit cells
     4096  one slot of 512 bytes per call in flight: position | lane's length | name's length | lane and name
 
 The lock is a BSD lock on this file and not on the database, whose locks are SQLite's own business:
@@ -32,7 +32,7 @@ WRITTEN: Final = 6
 """The cell with the head after the last commit."""
 SYNCED: Final = 7
 """The cell with the head after the last sync."""
-_PID, _DEAD, _RUN = 5, 8, 9
+_PID, _DEAD, _RUN, _SET_ASIDE_AS = 5, 8, 9, 10
 _FIRST_CELL: Final = _HEADER_BYTES // 8
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -148,6 +148,31 @@ class MarksFile:
         """A number of the writer's run that left what is here."""
         return int(self.cells[_RUN])
 
+    @property
+    def set_aside_as(self) -> int:
+        """The number under which a restore that has not ended sets the journal's files aside; 0 if none."""
+        return int(self.cells[_SET_ASIDE_AS])
+
+    def begin_to_set_aside(self, number: int) -> None:
+        """Note on the disk that a restore begins to move the journal's files."""
+        self.cells[_SET_ASIDE_AS] = number
+        os.fsync(self._fd)
+
+    def copy_to(self, path: Path) -> None:
+        """Put a copy on the disk, for a journal that is set aside."""
+        content = bytearray(self._map)
+        content[8 * _SET_ASIDE_AS : 8 * (_SET_ASIDE_AS + 1)] = bytes(8)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(fd)
+
+    def forget(self) -> None:
+        """Empty the file, on the disk: the database beside it is one that nobody has opened yet."""
+        self._map[:] = bytes(len(self._map))
+        os.fsync(self._fd)
+
     def in_flight(self) -> list[tuple[str, str, int]]:
         """Return (subscription, lane, position) of every call that was not over."""
         found = []
@@ -170,6 +195,7 @@ class MarksFile:
         self.cells[WRITTEN] = written
         self.cells[SYNCED] = synced
         self.cells[_RUN] = int.from_bytes(os.urandom(7), "little") + 1
+        self.cells[_SET_ASIDE_AS] = 0  # a restore that ended before it had moved anything
 
     def claim(self, subscription: str, lane: str) -> int:
         """Return the index of a cell for calls of this subscription, one at a time."""

@@ -89,6 +89,7 @@ def _open_file(real: Path, chain: Chain, engine: EngineName, first: dict[str, st
     marks = MarksFile(Path(f"{real}-marks"))
     db: Connection | None = None
     try:
+        _check_restored(real, marks)
         db = _connect(real, engine)
         return _open(real, db, marks, chain, first)
     except BaseException as problem:
@@ -98,6 +99,15 @@ def _open_file(real: Path, chain: Chain, engine: EngineName, first: dict[str, st
         if db is not None and isinstance(problem, db.error):
             raise schema.unreadable(real, problem) from problem
         raise
+
+
+def _check_restored(path: Path, marks: MarksFile) -> None:
+    """Raise `JournalError` where a restore has moved the old file away and was interrupted."""
+    if marks.set_aside_as and not path.stat().st_size:
+        raise JournalError(
+            f"{path} was being restored from a backup when that was interrupted, and is not there yet: run "
+            f"`openoutcry restore` again; what stood there is {path}.replaced-{marks.set_aside_as}"
+        )
 
 
 def _make(path: Path) -> None:
@@ -245,9 +255,8 @@ def _compare(path: Path, head: int, marks: MarksFile) -> int:
     if head < due:
         raise JournalCorrupt(
             f"{path} ends at position {head}, but {due} had been reached: "
-            f"its write-ahead log is damaged or gone. "
-            f"Go on in a new file with recover_into; if you have put back an older copy, "
-            f"delete {marks.path.name}",
+            f"its write-ahead log is damaged or gone. Go on in a new file with recover_into; "
+            f"if you have put back a backup by hand, do it with `openoutcry restore`",
             head + 1,
         )
     return max(0, marks.written - head)

@@ -6,9 +6,9 @@ from types import TracebackType
 from typing import Self
 
 from openoutcry.core.halts import Halt
-from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal
+from openoutcry.errors import JournalCorrupt, JournalError, JournalFull, NotAJournal
 from openoutcry.journals import retention, saved, schema, snapshots
-from openoutcry.journals.engines import Connection, EngineName, connect
+from openoutcry.journals.engines import Connection, EngineName, connect, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import chain_of
 from openoutcry.journals.refusals import refusals_of
@@ -76,6 +76,29 @@ class JournalReader:
     def first(self) -> int:
         """The oldest position that is kept."""
         return self._start().position + 1
+
+    def copy_into(self, path: Path, tell: Progress) -> None:
+        """Copy the file as it stands now, page by page, into an empty one; tell (pages copied, all of them).
+
+        Writers go on meanwhile, only that the write-ahead log does not start over before the copy is made.
+        Nothing is synced, nor verified: `backup` does that. Raises `JournalError` for a sealed journal
+        without its key.
+        """
+        if self._chain is None:
+            raise JournalError(f"{self.path} is sealed with a key; give the key to verify the copy")
+        try:
+            self._db.run("BEGIN")
+            schema.version_of(self._db)  # the transaction begins with what is read first
+            self._db.copy_into(path, tell)
+        except self._db.error as problem:
+            if is_full(problem):
+                raise JournalFull(
+                    f"{path}: the disk has no room for a copy of {self.path}; make room, and try again"
+                ) from problem
+            raise JournalError(f"{self.path} could not be copied into {path}: {problem}") from problem
+        finally:
+            if self._db.in_transaction:
+                self._db.run("ROLLBACK")
 
     def read(self, after: int, limit: int, where: Filter | None = None) -> list[Stored]:
         """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more.

@@ -9,6 +9,7 @@ own. That is what synchronous=FULL does, only that many commits can share it, an
 for elsewhere.
 """
 
+import logging
 import os
 from collections.abc import Collection, Sequence
 from operator import attrgetter
@@ -19,7 +20,7 @@ from typing import Final, NoReturn, Self
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
-from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
+from openoutcry.journals.disk_tasks import FRAME_BYTES, CheckpointTask, SyncTask
 from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.holders import allowed_upto
 from openoutcry.journals.id_blocks import IdBlocks
@@ -46,6 +47,8 @@ from openoutcry.ports import (
     Suspect,
     Written,
 )
+
+log = logging.getLogger("openoutcry")
 
 WAL_DUE_BYTES: Final = 1024 * 1024
 """From this size of the write-ahead log on an idle moment is used for a checkpoint."""
@@ -450,6 +453,9 @@ class SqliteJournal:
     def close(self, *, as_it_is: bool = False) -> None:
         """Sync, and let go of the file. Harmless when done twice. A failed sync raises `JournalDead`.
 
+        Afterwards the database file alone holds everything, so that it can be copied. Where a program is just
+        reading older pages, that takes 0.1 s more, and what is left in the log is logged as a warning.
+
         `as_it_is`: without the sync, and without the checkpoint that is made when a file is closed.
         """
         if self._closed:
@@ -459,6 +465,7 @@ class SqliteJournal:
         try:
             if self._barred is None and not as_it_is:
                 self.sync()
+                self._empty_log()
         finally:
             is_left_alone = as_it_is or self._barred is not None
             self._barred = self._barred or JournalError(f"{self.path} is closed; open it again")
@@ -468,6 +475,26 @@ class SqliteJournal:
                 self._db.close()
             os.close(self._wal)
             self.marks.close()
+
+    def _empty_log(self) -> None:
+        """Copy the write-ahead log into the database, and truncate it."""
+        left_bytes, reason = 0, "another program is reading older pages"
+        try:
+            _, frames, copied = list(self._db.rows("PRAGMA wal_checkpoint(TRUNCATE)"))[0]  # noqa: RUF015 - to its end
+            left_bytes = (frames - copied) * FRAME_BYTES
+        except self._db.error as problem:
+            if not (is_busy(problem) or is_full(problem)):
+                self._die("the last checkpoint failed", problem)
+            left_bytes = Path(f"{self.path}-wal").stat().st_size
+            reason = "the disk has no room for it" if is_full(problem) else reason
+        if left_bytes > 0:
+            log.warning(
+                "%s: %d bytes of the write-ahead log are not in the database yet, since %s; nothing is lost, "
+                "but do not copy the file by itself: use `openoutcry backup`",
+                self.path,
+                left_bytes,
+                reason,
+            )
 
     def disown(self) -> None:
         """In a forked child: leave the file to the parent. The connection must not be used, nor closed."""

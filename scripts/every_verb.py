@@ -1,0 +1,178 @@
+"""Use every verb of an installed `openoutcry` once, on a real journal, in an empty folder.
+
+    ENVIRONMENT/bin/python every_verb.py FOLDER
+
+A verb works, or ends with 2 and says what it misses and how to get it. Needs only the standard library beside
+what is installed, and ends with 1 at the first verb that does neither, or that is not tried here.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+import openoutcry
+from openoutcry.cli import main
+
+COMMAND = Path(sys.executable).with_name("openoutcry")
+LIMIT_S = 300
+APP = """
+from openoutcry import NO_RETRY, KillSwitchEvent, SignalEvent
+
+
+def fail(event):
+    raise ValueError("no account")
+
+
+async def app(bus):
+    bus.subscribe("signal", lambda event: None, name="desk")
+    bus.subscribe("signal", fail, name="books", retry=NO_RETRY)
+    bus.subscribe("kill_switch", lambda event: None, name="risk")
+    yield
+    for number in range(10):
+        await bus.publish(SignalEvent(symbol="AAPL", direction="long", strategy_name="trend", confidence=0.5))
+    await bus.publish(KillSwitchEvent(scope="ES", reason="drill", source_agent="risk", activated=True))
+
+
+async def waiting(bus):
+    bus.subscribe("signal", lambda event: None, name="desk")
+    yield
+    print("ready", flush=True)
+    await bus.run_until_signal()
+"""
+SETTINGS = '[persistence]\npath = "firm.db"\n'
+HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
+
+CALLS: dict[str, list[list[str]]] = {
+    "run": [["firm:app", "--config", "firm.toml"]],
+    "stats": [["firm.db"], ["firm.db", "--json"]],
+    "tail": [["firm.db"]],
+    "history": [["firm.db", "--type", "signal", "--json"]],
+    "pending": [["firm.db", "--list"]],
+    "cursors list": [["firm.db"]],
+    "dlq list": [["firm.db"]],
+    "dlq show": [["firm.db", "1"]],
+    "halts": [["firm.db"], ["firm.db", "--release-scope", "ES", "--reason", "reviewed"]],
+    "verify": [["firm.db"]],
+    "anchor": [["firm.db"]],
+    "export": [["firm.db", "-o", "firm.jsonl"], ["firm.db", "-o", "firm.csv"]],
+    "backup": [["firm.db", "copy.db"]],
+    "restore": [["copy.db", "firm.db"]],
+    "recover": [["firm.db", "--dry-run"], ["firm.db", "new.db"]],
+    "doctor": [[], ["firm.db"], ["firm.db", "--app", "firm:app"]],
+    "dlq redrive": [["firm.db", "--id", "1"]],
+    "dlq drop": [["firm.db", "--all"]],
+    "cursors reassign": [["firm.db", "books", "ledger"]],
+    "cursors drop": [["firm.db", "ledger"]],
+    "retire": [["firm.db", "--keep-count", "2"]],
+    "vacuum": [["firm.db"]],
+    "demo": [
+        ["--days", "60", "--plain", "--report", "report.html"],
+        ["--crash", "--days", "30", "--kills", "2", "--plain"],
+    ],
+}
+"""What each verb is called with, in an order in which each finds what it needs."""
+BESIDE_A_BUS: dict[str, list[str]] = {
+    "status": ["firm.db"],
+    "top": ["firm.db", "--count", "1", "--every", "0.1"],
+}
+MISSING: dict[str, tuple[list[str], str]] = {
+    "bench": (["--help"], "the benchmarks are not part of the installed package: clone the repository"),
+}
+"""What does not work from a wheel, and what it says."""
+if not HAS_ARROW:
+    MISSING["export"] = (["firm.db", "-o", "firm.parquet"], "pip install 'openoutcry[arrow]'")
+else:
+    CALLS["export"].append(["firm.db", "-o", "firm.parquet"])
+
+
+def fail(what: str, done: "subprocess.CompletedProcess[str] | None" = None) -> NoReturn:
+    """End with 1."""
+    sys.exit(f"{what}\n{done.stdout}{done.stderr}" if done is not None else what)
+
+
+def call(*words: str, code: int = 0) -> str:
+    """Call the command, which must end with a code; return what it printed."""
+    done = subprocess.run(
+        [COMMAND, *words],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode != code:
+        fail(f"openoutcry {' '.join(words)} ended with {done.returncode} instead of {code}:", done)
+    if (
+        "Traceback (most recent call last)" in done.stderr and words[0] != "run"
+    ):  # which logs what handlers raise
+        fail(f"openoutcry {' '.join(words)} printed a traceback:", done)
+    print("ok", "openoutcry", *words, flush=True)
+    return done.stdout + done.stderr
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield every verb that does something."""
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from leaves(child, (*path, name))
+    else:
+        yield " ".join(path)
+
+
+def check_version() -> None:
+    """See that the version is the same wherever it is read."""
+    installed = importlib.metadata.version("openoutcry")
+    if not openoutcry.__version__ == installed == call("--version").split()[-1]:
+        fail(f"__version__ is {openoutcry.__version__}, the metadata say {installed}")
+    if "site-packages" not in (openoutcry.__file__ or ""):
+        fail(f"this is not an installed openoutcry: {openoutcry.__file__}")
+
+
+def beside_a_bus() -> None:
+    """Try what asks a running bus, and end that with SIGTERM."""
+    firm: subprocess.Popen[Any] = subprocess.Popen(
+        [COMMAND, "run", "firm:waiting", "--config", "firm.toml"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        if firm.stdout is None or "ready" not in firm.stdout.readline():
+            fail("the firm has not started")
+        for verb, words in BESIDE_A_BUS.items():
+            call(verb, *words)
+        firm.send_signal(signal.SIGTERM)
+        firm.communicate(timeout=LIMIT_S)
+    finally:
+        firm.kill()
+    if firm.returncode:
+        fail(f"the firm ended with {firm.returncode} after SIGTERM")
+
+
+def try_all(folder: Path) -> None:
+    """Try every verb in a folder."""
+    os.chdir(folder)
+    Path("firm.py").write_text(APP, encoding="utf-8")
+    Path("firm.toml").write_text(SETTINGS, encoding="utf-8")
+    check_version()
+    verbs = set(leaves(main))
+    if untried := verbs - CALLS.keys() - BESIDE_A_BUS.keys() - MISSING.keys():
+        fail(f"these verbs are not tried: {', '.join(sorted(untried))}")
+    call("--help")
+    for verb, calls in CALLS.items():
+        for words in calls if verb in verbs else ():
+            call(*verb.split(), *words)
+        if verb == "run":
+            beside_a_bus()
+    for verb, (words, said) in MISSING.items():
+        if said not in call(verb, *words, code=2):
+            fail(f"openoutcry {verb} does not say what it misses: {said}")
+
+
+if __name__ == "__main__":
+    try_all(Path(sys.argv[1]).resolve())
