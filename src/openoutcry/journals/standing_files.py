@@ -1,0 +1,117 @@
+"""The files of an open journal: whether those that were opened are still there, as long as they must be.
+
+SQLite holds descriptors, and goes on writing to a file that has no name any more, or behind a hole that was
+torn into it. Nothing of that is there after the next opening, and no write says so.
+"""
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from openoutcry.journals import mapped_files
+from openoutcry.journals.mapped_files import HURT
+from openoutcry.journals.refusals import may_use
+
+_ENDINGS: Final = ("", "-wal", "-shm", "-marks")
+_LOG_MAGIC: Final = (0x377F0682, 0x377F0683)
+
+
+@dataclass(slots=True)
+class _File:
+    path: Path
+    place: tuple[int, int]
+    rights: tuple[int, int, int]
+    size_bytes: int
+
+
+class StandingFiles:
+    """The files of one journal as they were when it was opened, and as they have grown.
+
+    Attributes:
+        places: Which files were opened, by device and number; the database first.
+
+    """
+
+    def __init__(self, path: Path, log_fd: int) -> None:
+        """Look at them. Raises `OSError` where one is missing. `log_fd` is of the write-ahead log."""
+        self._log_fd = log_fd
+        self._files = []
+        for ending in _ENDINGS:
+            file = Path(f"{path}{ending}")
+            stat = file.stat()
+            rights = (stat.st_mode, stat.st_uid, stat.st_gid)
+            self._files.append(_File(file, (stat.st_dev, stat.st_ino), rights, stat.st_size))
+        self.places = [file.place for file in self._files]
+        self._may_shrink = False
+        self._solid_bytes = self._begin_of_hole()
+        mapped_files.renew()
+
+    def may_shrink(self) -> None:
+        """The next checkpoint makes the database shorter, since space is given back to the disk."""
+        self._may_shrink = True
+
+    def checkpointed(self) -> None:
+        """The log was copied as a whole: the database is as long as it should be."""
+        if self._may_shrink:
+            self._may_shrink = False
+            self._files[0].size_bytes = 0
+
+    def look(self, *, thoroughly: bool = False) -> str:
+        """Return what has happened to one of the files, in words; empty if nothing has.
+
+        Takes 10 us. `thoroughly` finds also a log that was cut off and written to since, by its hole, and
+        puts the handler of SIGBUS back in its place.
+        """
+        found = next((what for what in map(self._look_at, self._files) if what), "") or self._look_at_log()
+        if found or not thoroughly:
+            return found
+        mapped_files.renew()
+        hole = self._begin_of_hole()
+        if hole < self._solid_bytes:
+            return f"{self._files[1].path} was truncated to {hole:,} bytes or less, and written to since"
+        self._solid_bytes = hole
+        return ""
+
+    def _begin_of_hole(self) -> int:
+        """Return how long the log is without a hole. It never has one: its pages are written in order."""
+        try:
+            return os.lseek(self._log_fd, 0, os.SEEK_HOLE)
+        except OSError:  # the file system does not tell, or there is nothing in the file
+            return 0
+
+    def _look_at(self, file: _File) -> str:
+        path = file.path
+        if HURT and path in HURT:
+            return HURT[path]
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return f"{path} was removed"
+        except OSError as problem:
+            return f"{path} cannot be reached any more ({problem.strerror})"
+        if (stat.st_dev, stat.st_ino) != file.place:
+            return f"{path} was replaced by another file"
+        if stat.st_size < file.size_bytes and not (self._may_shrink and file is self._files[0]):
+            return f"{path} was truncated: it had {file.size_bytes:,} bytes, and has {stat.st_size:,}"
+        file.size_bytes = stat.st_size
+        rights = (stat.st_mode, stat.st_uid, stat.st_gid)
+        if rights != file.rights:
+            if not may_use(path, os.R_OK | os.W_OK):
+                return (
+                    f"{path} was made unreadable for user {os.geteuid()}: it is user {stat.st_uid}'s and has "
+                    f"mode {stat.st_mode & 0o7777:04o}; change that back with chown or chmod"
+                )
+            file.rights = rights
+        return ""
+
+    def _look_at_log(self) -> str:
+        """See that the log begins as a log does, which one does not that was cut off and written to since."""
+        log = self._files[1]
+        if not log.size_bytes:
+            return ""
+        begin = os.pread(self._log_fd, 4, 0)
+        if len(begin) == 4 and struct.unpack(">I", begin)[0] in _LOG_MAGIC:
+            return ""
+        return f"{log.path} was truncated or overwritten: it does not begin as a write-ahead log"
