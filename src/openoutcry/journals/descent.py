@@ -1,8 +1,9 @@
 """Of which journal a next one is made: what a recovery notes in the new file, and how that is verified.
 
-A file of any name can be put beside a journal. So the setting `next_of`, sealed as all settings are and written
-in the last commit of the recovery, names the old journal by its generation and the run of its last writer. A
-file without it is unfinished or somebody else's; one with another is older, or another journal's.
+A file of any name can be put beside a journal. So the setting `next_of`, which is sealed as all settings
+are and written in the last commit of the recovery, names the old journal by its generation and the run of its
+last writer. A file without it is unfinished or somebody else's; one with another is older, or of another
+journal.
 """
 
 import os
@@ -106,11 +107,10 @@ def is_leftover(
     with suppress(Exception):  # then it is not known to be one
         db = connect(path, engine, "ro&immutable=1")
         try:
-            found = schema.check_settings(schema.settings(db, path), chain_of(key), path).get(
-                schema.NEXT_OF, ""
-            )
+            settings = schema.check_settings(schema.settings(db, path), chain_of(key), path)
         finally:
             db.close()
+        found = settings.get(schema.NEXT_OF, "")
         return found == bond or (_origin_of(found) == _origin_of(bond) != _UNKNOWN)
     return False
 

@@ -70,7 +70,7 @@ def take_lock(fd: int, path: Path) -> None:
 
 
 def identity_in(path: Path) -> tuple[str, int] | None:
-    """Return the generation and the run of the last writer in a side file; None where there is no whole one."""
+    """Return generation and run of the last writer in a side file; None where there is no whole one."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -100,7 +100,7 @@ class MarksFile:
     __slots__ = ("_fd", "_free", "_generation", "_map", "cells", "created", "file", "found", "path")
 
     def __init__(self, path: Path) -> None:
-        """Take the lock. Raises `JournalLocked`, naming the process that has it, `JournalFull`, or `OSError`."""
+        """Take the lock. Raises `JournalLocked`, naming who has it, `JournalFull`, or `OSError`."""
         self.path = path
         self.found = False
         self._generation = b""

@@ -134,8 +134,14 @@ def leave_alone(db: Connection, path: Path, engine: EngineName) -> None:
     """Close a connection without the checkpoint that the last one to close a file would run.
 
     After a failed sync, and on a damaged file, the write-ahead log must stay as it is. A connection that
-    can only read does not checkpoint, so it is made the last one.
+    can only read does not checkpoint, so it is made the last one. Where the database was emptied, SQLite
+    deletes the log by its name in any case.
     """
+    log = Path(f"{path}-wal")
+    kept = Path(f"{log}-kept")
+    with suppress(OSError):
+        if path.stat().st_size == 0 < log.stat().st_size:
+            log.replace(kept)
     guard: Connection | None = None
     try:
         guard = connect(path, engine, "ro")
@@ -147,6 +153,9 @@ def leave_alone(db: Connection, path: Path, engine: EngineName) -> None:
         db.close()
         if guard is not None:
             guard.close()
+        with suppress(OSError):
+            if not log.exists():
+                kept.replace(log)
 
 
 def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dict[str, str]) -> Opened:

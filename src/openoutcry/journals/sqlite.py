@@ -222,8 +222,9 @@ class SqliteJournal:
     def _die(self, what: str, problem: BaseException) -> NoReturn:
         """End this generation: nothing is retried as if it had worked."""
         self.marks.die()
+        found = self._files.look(thoroughly=True)  # it may be why
         self._barred = JournalDead(
-            f"{self.path}: {what} ({problem}), so nobody knows what is on the disk; "
+            f"{self.path}: {what} ({f'{found}; ' if found else ''}{problem}), so nobody knows what is on the disk; "
             f"reading still works; go on in a new file with recover_into"
         )
         raise self._barred from problem
@@ -259,7 +260,7 @@ class SqliteJournal:
                 self._lose(found)
 
     def _check_maps(self) -> None:
-        """Raise `JournalDead` if one of the mapped files was truncated: what stands there is not the file's."""
+        """Raise `JournalDead` if a mapped file was truncated: what is seen there is not the file's."""
         index = self._db.index
         hurt = self.marks.file.hurt or ("" if index is None else index.hurt)
         if hurt:
@@ -269,8 +270,8 @@ class SqliteJournal:
         """End this generation, since a file of it is not what it was."""
         self.marks.die()
         self._barred = JournalDead(
-            f"{what}, so what is written is not kept; nothing more is accepted into this journal: go on in a "
-            f"new file with recover_journal() or recover_into, and see that no other program touches the files"
+            f"{what}, so what is written there may not be kept: this generation takes nothing more; go on in "
+            f"a new file with recover_journal() or recover_into, and keep other programs from the files"
         )
         raise self._barred
 
@@ -321,12 +322,13 @@ class SqliteJournal:
             self.end_checkpoint(task)
 
     def reopen_to_read(self) -> None:
-        """Let go of an index of the log that was truncated, so that the journal can be read again.
+        """Where the log or its index was truncated, have SQLite make the index anew from what is left.
 
-        SQLite makes it anew from the log. Nothing more may be written.
+        Only then can the rest be read. Nothing more may be written.
         """
         index = self._db.index
-        if index is None or not index.hurt:
+        self._files.look(thoroughly=True)
+        if index is None or not self._files.is_log_cut:
             return
         assert self._barred is not None, "only what is dead is reopened"
         leave_alone(self._db, self.path, self._engine)

@@ -31,6 +31,7 @@ class StandingFiles:
 
     Attributes:
         places: Which files were opened, by device and number; the database first.
+        is_log_cut: Whether the log or its index was seen to be truncated, so that they do not fit any more.
 
     """
 
@@ -44,6 +45,7 @@ class StandingFiles:
             rights = (stat.st_mode, stat.st_uid, stat.st_gid)
             self._files.append(_File(file, (stat.st_dev, stat.st_ino), rights, stat.st_size))
         self.places = [file.place for file in self._files]
+        self.is_log_cut = False
         self._may_shrink = False
         self._solid_bytes = self._begin_of_hole()
         mapped_files.renew()
@@ -64,10 +66,18 @@ class StandingFiles:
         Takes 10 us. `thoroughly` finds also a log that was cut off and written to since, by its hole, and
         puts the handler of SIGBUS back in its place.
         """
-        found = next((what for what in map(self._look_at, self._files) if what), "") or self._look_at_log()
-        if found or not thoroughly:
-            return found
-        mapped_files.renew()
+        for file in self._files:
+            what = self._look_at(file)
+            if what:
+                return what
+        what = self._look_at_log()
+        if not what and thoroughly:
+            mapped_files.renew()
+            what = self._look_for_hole()
+        self.is_log_cut = self.is_log_cut or bool(what)
+        return what
+
+    def _look_for_hole(self) -> str:
         hole = self._begin_of_hole()
         if hole < self._solid_bytes:
             return f"{self._files[1].path} was truncated to {hole:,} bytes or less, and written to since"
@@ -84,6 +94,7 @@ class StandingFiles:
     def _look_at(self, file: _File) -> str:
         path = file.path
         if HURT and path in HURT:
+            self._note_cut(file)
             return HURT[path]
         try:
             stat = path.stat()
@@ -94,17 +105,13 @@ class StandingFiles:
         if (stat.st_dev, stat.st_ino) != file.place:
             return f"{path} was replaced by another file"
         if stat.st_size < file.size_bytes and not (self._may_shrink and file is self._files[0]):
+            self._note_cut(file)
             return f"{path} was truncated: it had {file.size_bytes:,} bytes, and has {stat.st_size:,}"
         file.size_bytes = stat.st_size
-        rights = (stat.st_mode, stat.st_uid, stat.st_gid)
-        if rights != file.rights:
-            if not may_use(path, os.R_OK | os.W_OK):
-                return (
-                    f"{path} was made unreadable for user {os.geteuid()}: it is user {stat.st_uid}'s and has "
-                    f"mode {stat.st_mode & 0o7777:04o}; change that back with chown or chmod"
-                )
-            file.rights = rights
-        return ""
+        return _look_at_rights(file, stat)
+
+    def _note_cut(self, file: _File) -> None:
+        self.is_log_cut = self.is_log_cut or file in self._files[1:3]
 
     def _look_at_log(self) -> str:
         """See that the log begins as a log does, which one does not that was cut off and written to since."""
@@ -115,3 +122,14 @@ class StandingFiles:
         if len(begin) == 4 and struct.unpack(">I", begin)[0] in _LOG_MAGIC:
             return ""
         return f"{log.path} was truncated or overwritten: it does not begin as a write-ahead log"
+
+
+def _look_at_rights(file: _File, stat: os.stat_result) -> str:
+    rights = (stat.st_mode, stat.st_uid, stat.st_gid)
+    if rights == file.rights or may_use(file.path, os.R_OK | os.W_OK):
+        file.rights = rights
+        return ""
+    return (
+        f"{file.path} was made unreadable for user {os.geteuid()}: it is user {stat.st_uid}'s and has mode "
+        f"{stat.st_mode & 0o7777:04o}; change that back with chown or chmod"
+    )
