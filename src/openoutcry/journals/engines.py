@@ -17,7 +17,8 @@ from openoutcry.journals.refusals import check_side_files, refusals_of
 EngineName = Literal["auto", "sqlite3", "apsw"]
 BUSY_TIMEOUT_MS: Final = 100
 _FULL, _CORRUPT, _NOT_A_DATABASE = 13, 11, 26
-_CANNOT_OPEN: Final = (3, 8, 14, 23)
+_DISK: Final = 10
+_CANNOT_OPEN: Final = (3, 8, _DISK, 14, 23)
 _NO_MAPS: Final = "PRAGMA mmap_size = 0"
 """The database is read, not mapped, whatever the library was built with: see `mapped_files`."""
 _BUSY: Final = (5, 6)
@@ -293,8 +294,13 @@ def is_busy(problem: BaseException) -> bool:
 
 
 def cannot_open(problem: BaseException) -> bool:
-    """Return True if SQLite could not have the file, or not for writing."""
+    """Return True if SQLite could not have the file, or not make what it needs beside it."""
     return _code(problem) in _CANNOT_OPEN
+
+
+def is_from_disk(problem: BaseException) -> bool:
+    """Return True if the system gave an error when SQLite read or wrote."""
+    return _code(problem) == _DISK
 
 
 def is_corrupt(problem: BaseException) -> bool:

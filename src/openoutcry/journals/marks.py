@@ -45,7 +45,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 def boot_id() -> bytes:
     """Return 16 bytes that change when the machine starts again; zeros where that cannot be known."""
     try:
-        return bytes.fromhex(_BOOT_ID.read_text("ascii").strip().replace("-", ""))
+        return bytes.fromhex(_BOOT_ID.read_text("utf-8").strip().replace("-", ""))
     except (OSError, ValueError):
         return bytes(16)
 

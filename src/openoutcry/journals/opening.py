@@ -291,16 +291,20 @@ def _begin_run(
     saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
     db.run("COMMIT")
+    wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
     try:
-        wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as problem:
-        raise JournalError(f"{path}-wal cannot be opened: {problem.strerror}; see to the disk") from problem
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        os.close(wal)
+        raise
     try:
         os.fdatasync(wal)
-        sync_folder(path)
+        os.fsync(folder)
     except OSError as problem:
         os.close(wal)
         marks.die()
         raise JournalDead(f"{path}: the first sync failed ({problem}); see to the disk") from problem
+    finally:
+        os.close(folder)
     marks.begin_run(head, head)
     return wal

@@ -22,6 +22,7 @@ _KINDS: Final = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_INDEX_BYTES: Final = 32_768
 _SEE_TO_IT: Final = "see to the file and its folder"
 _REMEDIES: Final = {
     errno.EROFS: "mount the file system for writing, or put the journal on another one",
@@ -44,11 +45,16 @@ def refusals_of(path: Path) -> Iterator[None]:
     except OSError as problem:
         if problem.errno is None:  # it is not the system's
             raise
-        kind = JournalFull if problem.errno in NO_ROOM else JournalError
-        which = os.fsdecode(problem.filename) if isinstance(problem.filename, str | bytes) else path
-        raise kind(
-            f"{which} cannot be opened: {problem.strerror or problem}; {_remedy(path, problem.errno)}"
-        ) from problem
+        raise refusal(path, problem) from problem
+
+
+def refusal(path: Path, problem: OSError) -> JournalError:
+    """Return what an error of the system about the files of a journal means, and what to do about it."""
+    number = problem.errno or 0
+    kind = JournalFull if number in NO_ROOM else JournalError
+    which = os.fsdecode(problem.filename) if isinstance(problem.filename, str | bytes) else path
+    said = problem.strerror or problem
+    return kind(f"{which} cannot be opened: {said}; {_remedy(path, number)}")
 
 
 def real_path(path: str | Path) -> Path:
@@ -106,7 +112,8 @@ def check_side_files(path: Path, *, writing: bool) -> None:
             continue  # which a reader does not need
         must_be_file(file)
         if os.path.lexists(file) and not may_use(file, wanted):
-            raise OSError(_why_not(file, writing=writing), "permission denied", str(file))
+            number = _why_not(file, writing=writing)
+            raise OSError(number, os.strerror(number), str(file))
 
 
 def _why_not(file: Path, *, writing: bool) -> int:
@@ -124,19 +131,28 @@ def explain(path: Path) -> str:
         os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as problem:
         return _remedy(path, problem.errno or 0)
-    for what in (path, path.parent):
-        wanted = os.R_OK | os.W_OK | (os.X_OK if what == path.parent else 0)
-        if os.path.lexists(what) and not may_use(what, wanted):
-            is_read_only = os.statvfs(path.parent).f_flag & os.ST_RDONLY
-            return _remedy(path, errno.EROFS if is_read_only else errno.EACCES)
-    return "see that the file and its folder can be written"
+    if has_no_room(path):
+        return _REMEDIES[errno.ENOSPC]
+    if _culprit(path):
+        is_read_only = os.statvfs(path.parent).f_flag & os.ST_RDONLY
+        return _remedy(path, errno.EROFS if is_read_only else errno.EACCES)
+    return "see that the file and its folder can be written, and that the disk is well"
+
+
+def has_no_room(path: Path) -> bool:
+    """Return True if the file system of a journal has not even room for the index of its log."""
+    with suppress(OSError):
+        found = os.statvfs(path.parent)
+        return found.f_bavail * found.f_frsize < _INDEX_BYTES
+    return False
 
 
 def _remedy(path: Path, number: int) -> str:
     if number in (errno.EACCES, errno.EPERM):
         return (
-            f"this process runs as user {os.geteuid()}, and the journal{_owner(path)}: run it as the user "
-            "who owns the file, its side files and its folder, or have them changed with chown (and chmod)"
+            f"this process runs as user {os.geteuid()}, and {_culprit(path) or 'the file is not its own'}: "
+            f"run it as the user who owns the journal, its side files and its folder, or change that with "
+            f"chown and chmod"
         )
     if number == errno.ENAMETOOLONG:
         name_bytes = len(os.fsencode(path.name))
@@ -150,13 +166,14 @@ def _remedy(path: Path, number: int) -> str:
     return _REMEDIES.get(number, _SEE_TO_IT)
 
 
-def _owner(path: Path) -> str:
-    files = (path, *(Path(f"{path}{ending}") for ending in SIDE_FILES))
-    for what, name in (*((file, "is") for file in files), (path.parent, "is in a folder that is")):
-        try:
-            owner = what.stat().st_uid
-        except OSError:
-            continue
-        if owner != os.geteuid() or what == path.parent:
-            return f" {name} user {owner}'s"
-    return " is another's"
+def _culprit(path: Path) -> str:
+    """Return which of a journal's files or its folder cannot be used, and whose it is."""
+    folder = path.parent
+    for what in (folder, path, *(Path(f"{path}{ending}") for ending in SIDE_FILES)):
+        with suppress(OSError):
+            found = what.lstat()
+            wanted = os.R_OK | os.W_OK | (os.X_OK if what == folder else 0)
+            if not may_use(what, wanted):
+                name = "its folder" if what == folder else what.name
+                return f"{name} is user {found.st_uid}'s and has mode {found.st_mode & 0o7777:04o}"
+    return ""

@@ -13,8 +13,8 @@ from openoutcry.errors import (
     NotAJournal,
     SchemaTooNew,
 )
-from openoutcry.journals.engines import Connection, is_busy, is_corrupt, is_foreign, is_full
-from openoutcry.journals.refusals import explain
+from openoutcry.journals.engines import Connection, is_busy, is_corrupt, is_foreign, is_from_disk, is_full
+from openoutcry.journals.refusals import explain, has_no_room
 from openoutcry.journals.rows import Chain
 
 APPLICATION_ID: Final = 0x4F4F4331
@@ -219,7 +219,7 @@ def unreadable(path: Path, problem: Exception) -> JournalError:
         return JournalLocked(
             f"{path} is locked by another program ({problem}); end its transaction, and open it again"
         )
-    if is_full(problem):
+    if is_full(problem) or (is_from_disk(problem) and has_no_room(path)):
         return JournalFull(f"{path} cannot be opened: the disk has no room ({problem}); make room")
     return JournalError(f"{path} cannot be opened: {problem}; {explain(path)}")
 

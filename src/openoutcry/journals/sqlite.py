@@ -222,10 +222,10 @@ class SqliteJournal:
     def _die(self, what: str, problem: BaseException) -> NoReturn:
         """End this generation: nothing is retried as if it had worked."""
         self.marks.die()
-        found = self._files.look(thoroughly=True)  # it may be why
+        why = self._files.look(thoroughly=True)
         self._barred = JournalDead(
-            f"{self.path}: {what} ({f'{found}; ' if found else ''}{problem}), so nobody knows what is on the disk; "
-            f"reading still works; go on in a new file with recover_into"
+            f"{self.path}: {what} ({f'{why}; {problem}' if why else problem}), so nobody knows what is on "
+            f"the disk; reading still works; go on in a new file with recover_into"
         )
         raise self._barred from problem
 
