@@ -33,7 +33,7 @@ PROGRAM = """
     if guard == "faulthandler later":
         faulthandler.enable()
         journal.look_after(thoroughly=True)
-    cells = [journal.marks.claim(f"agent-{n}", "normal") for n in range(200)]
+    cells = [journal.marks.claim(f"agent-{n}", "normal") for n in range(1_500)]
     written = 0
     def write():
         global written

@@ -251,7 +251,7 @@ class SqliteJournal:
     def look_after(self, *, thoroughly: bool = False) -> None:
         """Raise `JournalDead` if the files were removed, replaced, truncated or made unreadable.
 
-        No write says so, and what is written then is gone when the journal is closed. Costs some 10 us;
+        No write says so, and what is written then is gone when the journal is closed. Costs 20 to 50 us;
         `thoroughly` also looks for a truncation that was written over since.
         """
         if self._barred is None:
