@@ -222,6 +222,25 @@ def test_a_forked_child_leaves_the_parents_files_and_can_open_its_own(tmp_path: 
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
 
 
+def test_it_is_found_among_many_mappings(tmp_path: Path) -> None:
+    program = f"""
+        import mmap, os
+        from openoutcry.journals import SqliteJournal
+        path = {str(tmp_path / "firm.db")!r}
+        with open(path + "-other", "wb+") as file:
+            file.truncate(4096)
+            # read-only and writable in turn, so that no two of them become one
+            many = [mmap.mmap(file.fileno(), 4096, prot=1 + 2 * (n % 2)) for n in range(5_000)]
+        journal = SqliteJournal(path)
+        more = [mmap.mmap(-1, 4096, prot=1 + 2 * (n % 2)) for n in range(2_000)]
+        os.truncate(path + "-marks", 0)
+        for cell in range(600, 2_000):
+            journal.marks.cells[cell] = 1
+        assert journal.marks.file.hurt
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
+
+
 def test_a_read_of_what_may_be_old_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "firm.db"
     with SqliteJournal(path) as journal, journal.reader() as reader:

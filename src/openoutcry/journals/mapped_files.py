@@ -101,6 +101,7 @@ class _Guard:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self._turn = threading.Lock()
         self.files: dict[Path, MappedFile] = {}
         self._libc: Any = None
         self._is_able = (
@@ -170,6 +171,7 @@ class _Guard:
     def in_child(self) -> None:
         """In a forked child: the lock may have been held, and the descriptor tells of the parent's memory."""
         self.lock = threading.RLock()
+        self._turn = threading.Lock()
         if self._maps >= 0:
             os.close(self._maps)
             self._maps = -1
@@ -208,15 +210,18 @@ class _Guard:
         HURT.setdefault(file.path, f"{file.path} was truncated, or its disk failed, while it was in use")
         return True
 
+    def _read_maps(self) -> bytes:
+        """Return `/proc/self/maps`, read in order: at an offset it is another text after each change."""
+        some = [b""]
+        with self._turn:
+            os.lseek(self._maps, 0, os.SEEK_SET)
+            while more := os.read(self._maps, 65_536):
+                some.append(more)
+        return b"".join(some)
+
     def _at(self, address: int) -> tuple[MappedFile | None, int]:
         """Return the file of ours that is mapped at an address, and where its mapping ends."""
-        text = b""
-        while True:
-            some = os.pread(self._maps, 65_536, len(text))
-            if not some:
-                break
-            text += some
-        for line in text.splitlines():
+        for line in self._read_maps().splitlines():
             # start-end permissions offset device number path
             first, _, last = line.partition(b" ")[0].partition(b"-")
             if int(first, 16) <= address < int(last, 16):

@@ -21,8 +21,8 @@ _LOG_MAGIC: Final = (0x377F0682, 0x377F0683)
 _LOG_HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 _INDEX_HEADER: Final = "=IIIBBHI"
-"""Version, unused, change, initialised, byte order, page size and last frame. The index begins with two copies
-of 48 bytes of which these are the first (https://www.sqlite.org/walformat.html)."""
+"""Version, unused, change, initialised, byte order, page size and last frame. The index begins with two
+copies of 48 bytes of which these are the first (https://www.sqlite.org/walformat.html)."""
 _INDEX_VERSION: Final = 3_007_000
 
 
@@ -73,8 +73,8 @@ class StandingFiles:
     def look(self, *, thoroughly: bool = False) -> str:
         """Return what has happened to one of the files, in words; empty if nothing has.
 
-        Takes 20 to 50 us. `thoroughly` finds also a log that was cut off and written to since, by its hole, and
-        puts the handler of SIGBUS back in its place.
+        Takes 20 to 50 us. `thoroughly` also finds a log that was cut off and written to since, by its hole,
+        and puts the handler of SIGBUS back in its place.
         """
         log = self._files[_LOG]
         log.size_bytes = max(log.size_bytes, self._written_bytes())
