@@ -1216,7 +1216,7 @@ def empty(path: Path) -> str:
 def folder(path: Path) -> str:
     path.unlink()
     path.mkdir()
-    return "does not exist"
+    return "is a directory"
 
 
 def too_new(path: Path) -> str:

@@ -58,7 +58,7 @@ class Finding(msgspec.Struct):
 
 
 @click.command()
-@click.argument("path", metavar="[JOURNAL]", required=False, type=click.Path(path_type=Path))
+@click.argument("path", metavar="[JOURNAL]", required=False, type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--app",
     "target",

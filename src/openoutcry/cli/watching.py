@@ -18,7 +18,7 @@ from openoutcry.cli.journal.pending import count_waiting, show_waiting
 from openoutcry.cli.journal.scanning import letters_of
 from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED, Mistake
-from openoutcry.errors import NotAJournal
+from openoutcry.journals.refusals import must_exist, real_path
 from openoutcry.printable import printable
 from openoutcry.runtime.control.client import Answer, ask
 
@@ -141,8 +141,7 @@ class _NoBus(click.ClickException):
 
 
 def _check_there(path: Path) -> None:
-    if not path.is_file():
-        raise NotAJournal(f"{path} does not exist; name the file that a bus writes to")
+    must_exist(real_path(path))
 
 
 def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:

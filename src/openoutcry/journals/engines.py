@@ -10,11 +10,18 @@ from threading import Lock
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote
 
-from openoutcry.errors import ConfigError, JournalCorrupt, JournalLocked
+from openoutcry.errors import ConfigError, JournalCorrupt, JournalError, JournalLocked
+from openoutcry.journals import mapped_files
+from openoutcry.journals.mapped_files import HURT, MappedFile
+from openoutcry.journals.refusals import check_side_files, refusals_of
 
 EngineName = Literal["auto", "sqlite3", "apsw"]
 BUSY_TIMEOUT_MS: Final = 100
 _FULL, _CORRUPT, _NOT_A_DATABASE = 13, 11, 26
+_DISK: Final = 10
+_CANNOT_OPEN: Final = (3, 8, _DISK, 14, 23)
+_NO_MAPS: Final = "PRAGMA mmap_size = 0"
+"""The database is read, not mapped, whatever the library was built with: see `mapped_files`."""
 _BUSY: Final = (5, 6)
 _NOT_TEXT: Final = "Could not decode to UTF-8"
 """What the standard library says of text that is none; it gives no code."""
@@ -47,6 +54,9 @@ class Connection(Protocol):
         """What it raises when SQLite refuses."""
         ...
 
+    index: MappedFile | None
+    """The index of the write-ahead log, which SQLite maps; None where it needs none."""
+
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
         """Yield the rows of a query as tuples."""
         ...
@@ -72,6 +82,7 @@ class StandardConnection:
     """The standard library's sqlite3."""
 
     def __init__(self, uri: str) -> None:
+        self.index: MappedFile | None = None
         self._db = sqlite3.connect(
             uri,
             uri=True,
@@ -84,12 +95,14 @@ class StandardConnection:
         self.execute: Callable[..., Any] = self._db.execute
         self.run: Callable[..., Any] = self._db.execute
         self.run_many: Callable[..., Any] = self._db.executemany
+        self.run(_NO_MAPS)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
         """Yield the rows of a query as tuples."""
         cursor = self._db.execute(sql, values)
         try:
             yield from cursor
+            _check(self.index)
         finally:
             cursor.close()  # an open query would keep the write-ahead log from starting over
 
@@ -113,7 +126,12 @@ class StandardConnection:
 
     def close(self) -> None:
         """Close it."""
-        self._db.close()
+        index, self.index = self.index, None
+        try:
+            self._db.close()
+        finally:
+            if index is not None:
+                index.release()
 
 
 class ApswConnection:
@@ -123,6 +141,7 @@ class ApswConnection:
     """
 
     def __init__(self, uri: str) -> None:
+        self.index: MappedFile | None = None
         apsw = importlib.import_module("apsw")
         self.error: type[Exception] = apsw.Error
         self._db = apsw.Connection(
@@ -133,6 +152,7 @@ class ApswConnection:
         self.execute: Callable[..., Any] = self._db.execute
         self.run: Callable[..., Any] = self._alone(self._db.execute)
         self.run_many: Callable[..., Any] = self._alone(self._db.executemany)
+        self.run(_NO_MAPS)
 
     def _alone(self, call: Callable[..., Any]) -> Callable[..., Any]:
         turn = self.turn
@@ -155,6 +175,7 @@ class ApswConnection:
                 with turn:
                     row = next(found, None)
                 if row is None:
+                    _check(self.index)
                     return
                 yield row
         except UnicodeDecodeError as problem:
@@ -184,7 +205,20 @@ class ApswConnection:
 
     def close(self) -> None:
         """Close it."""
-        self._db.close()
+        index, self.index = self.index, None
+        try:
+            self._db.close()
+        finally:
+            if index is not None:
+                index.release()
+
+
+def _check(index: MappedFile | None) -> None:
+    """Raise `JournalError` if what was read by this index may be less than what is there."""
+    if HURT and index is not None and index.hurt:
+        raise JournalError(
+            f"{index.hurt}; what is read here may be old: close the journal, and open it again"
+        )
 
 
 def choose(engine: EngineName) -> Literal["sqlite3", "apsw"]:
@@ -208,7 +242,7 @@ def connect(path: Path, engine: EngineName, mode: Literal["rw", "ro", "ro&immuta
     """Connect to a file that exists; `immutable` looks at the file alone, without its write-ahead log.
 
     Raises `JournalCorrupt` for an empty file beside a write-ahead log: SQLite would delete the log, also
-    where it was only to read.
+    where it was only to read. Raises `JournalError` for side files that cannot be used.
     """
     if _is_emptied(path):
         raise JournalCorrupt(
@@ -216,10 +250,48 @@ def connect(path: Path, engine: EngineName, mode: Literal["rw", "ro", "ro&immuta
             f"if the journal is to begin anew, delete {path.name}-wal",
             1,
         )
+    maker = ApswConnection if choose(engine) == "apsw" else StandardConnection
     uri = _uri(path, mode)
-    if choose(engine) == "apsw":
-        return ApswConnection(uri)
-    return StandardConnection(uri)
+    if "immutable" in mode:
+        return maker(uri)
+    with refusals_of(path):
+        check_side_files(path, writing=mode == "rw")
+    index = mapped_files.hold(Path(f"{path}-shm"), fill=0xFF)
+    try:
+        db = maker(uri)
+    except BaseException:
+        index.release()
+        raise
+    db.index = index
+    return db
+
+
+def connect_to_read(path: Path, engine: EngineName) -> Connection:
+    """Connect to a file that exists, for reading alone, also where its folder cannot be written to.
+
+    SQLite needs to make an index there. Where it cannot, and there is no write-ahead log, the file says all.
+    """
+    db = connect(path, engine, "ro")
+    try:
+        list(db.rows("PRAGMA schema_version"))
+    except db.error as problem:
+        if not cannot_open(problem) or _has_log(path):
+            return db  # it says the same again to whoever asks next
+        db.close()
+        return connect(path, engine, "ro&immutable=1")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _has_log(path: Path) -> bool:
+    try:
+        return Path(f"{path}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _uri(path: Path, mode: str) -> str:
@@ -260,6 +332,16 @@ def is_full(problem: BaseException) -> bool:
 def is_busy(problem: BaseException) -> bool:
     """Return True if another program holds SQLite's own lock."""
     return _code(problem) in _BUSY
+
+
+def cannot_open(problem: BaseException) -> bool:
+    """Return True if SQLite could not have the file, or not make what it needs beside it."""
+    return _code(problem) in _CANNOT_OPEN
+
+
+def is_from_disk(problem: BaseException) -> bool:
+    """Return True if the system gave an error when SQLite read or wrote."""
+    return _code(problem) == _DISK
 
 
 def is_corrupt(problem: BaseException) -> bool:

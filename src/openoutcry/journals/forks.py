@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any, Final, NoReturn, Protocol
 
 from openoutcry.errors import JournalError
+from openoutcry.journals.mapped_files import MappedFile
 
 
 class _Disownable(Protocol):
@@ -45,6 +46,7 @@ class Disowned:
 
     error: type[Exception] = JournalError
     in_transaction = False
+    index: MappedFile | None = None
 
     def __init__(self, connection: object, reason: JournalError) -> None:
         _kept.append(connection)

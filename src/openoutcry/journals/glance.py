@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from openoutcry.journals import schema
-from openoutcry.journals.engines import EngineName, connect
-from openoutcry.journals.marks import _FILE_BYTES, _PID, MarksFile
+from openoutcry.journals import mapped_files, schema
+from openoutcry.journals.engines import EngineName, connect, connect_to_read
+from openoutcry.journals.marks import _PID, FILE_BYTES, MarksFile
+from openoutcry.journals.refusals import must_be_file, real_path
 
 
 class Glance(MarksFile):
@@ -30,11 +31,14 @@ class Glance(MarksFile):
         self._counted_run = counted_run
         self.path = Path(f"{journal}-marks")
         self.created = False
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        if os.fstat(self._fd).st_size < _FILE_BYTES:
+        self._generation = generation
+        must_be_file(self.path)
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if os.fstat(self._fd).st_size < FILE_BYTES:
             os.close(self._fd)
             raise FileNotFoundError(f"{self.path} was never filled")
-        self._map = mmap.mmap(self._fd, _FILE_BYTES, access=mmap.ACCESS_READ)
+        self.file = mapped_files.hold(self.path, fill=0)
+        self._map = mmap.mmap(self._fd, FILE_BYTES, access=mmap.ACCESS_READ)
         self.cells = memoryview(self._map).cast("Q")
         self._free = []
         self.found = self.belongs_to(generation)
@@ -74,8 +78,8 @@ class Glance(MarksFile):
 
 def glance(journal: str | Path, engine: EngineName = "auto") -> Glance | None:
     """Look at the side file of a journal that exists; None where it has none. Close what is returned."""
-    path = Path(os.path.realpath(journal))
-    db = connect(path, engine, "ro")
+    path = real_path(journal)
+    db = connect_to_read(path, engine)
     try:
         found = {key: value for key, (value, _) in schema.settings(db, path).items()}
     finally:

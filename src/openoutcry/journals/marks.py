@@ -2,7 +2,8 @@
 
 It is mapped into memory, so that noting a call costs a store and no system call, and SIGKILL takes nothing
 away: the pages belong to the operating system. After a power cut the file may be older than the database;
-nothing here is needed for correctness then, and the boot id tells the two cases apart.
+nothing here is needed for correctness then, and the boot id tells the two cases apart. A file that is cut off
+under its map costs the journal and not the process: see `mapped_files`.
 
     0     magic, generation, boot id, pid      written at opening
     48    written | synced | dead | run | set aside as        64-bit cells
@@ -15,10 +16,13 @@ closing any descriptor of the database would let go of them.
 import fcntl
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from openoutcry.errors import ConfigError, JournalFull, JournalLocked
+from openoutcry.errors import ConfigError, JournalError, JournalFull, JournalLocked
+from openoutcry.journals import mapped_files
+from openoutcry.journals.refusals import NO_ROOM, must_be_file
 
 MAGIC: Final = b"OOMARKS1"
 SLOTS: Final = 2_048
@@ -27,7 +31,8 @@ _SLOT_BYTES: Final = 512
 _SLOT_CELLS: Final = _SLOT_BYTES // 8
 _POSITIONS: Final = 2**63
 _NAME_BYTES_MAX: Final = _SLOT_BYTES - 24
-_FILE_BYTES: Final = _HEADER_BYTES + SLOTS * _SLOT_BYTES
+FILE_BYTES: Final = _HEADER_BYTES + SLOTS * _SLOT_BYTES
+"""The size of the file, always."""
 WRITTEN: Final = 6
 """The cell with the head after the last commit."""
 SYNCED: Final = 7
@@ -40,9 +45,45 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 def boot_id() -> bytes:
     """Return 16 bytes that change when the machine starts again; zeros where that cannot be known."""
     try:
-        return bytes.fromhex(_BOOT_ID.read_text("ascii").strip().replace("-", ""))
+        return bytes.fromhex(_BOOT_ID.read_text("utf-8").strip().replace("-", ""))
     except (OSError, ValueError):
         return bytes(16)
+
+
+def take_lock(fd: int, path: Path) -> None:
+    """Take the writer's lock on a side file. Raises `JournalLocked`, naming the process that has it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as problem:
+        pid = int.from_bytes(os.pread(fd, 8, 8 * _PID), "little") or None
+        holder = f"process {pid}" if pid else "another process"
+        raise JournalLocked(
+            f"{str(path).removesuffix('-marks')} is being written by {holder}; "
+            f"stop that one first, or read the file with JournalReader, which needs no lock",
+            pid,
+        ) from problem
+    except OSError as problem:
+        raise JournalError(
+            f"{path} cannot be locked: {problem.strerror or problem}; put the journal on a local file system "
+            f"that has locks (flock)"
+        ) from problem
+
+
+def identity_in(path: Path) -> tuple[str, int] | None:
+    """Return generation and run of the last writer in a side file; None where there is no whole one."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        head = os.pread(fd, 8 * (_RUN + 1), 0) if os.fstat(fd).st_size == FILE_BYTES else b""
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    if not head.startswith(MAGIC):
+        return None
+    return head[len(MAGIC) : 24].hex(), int.from_bytes(head[8 * _RUN :], "little")
 
 
 class MarksFile:
@@ -51,44 +92,43 @@ class MarksFile:
     Attributes:
         path: Where it is.
         cells: All of it as 64-bit cells: those that `claim` gives out, `WRITTEN` and `SYNCED`.
+        file: What becomes of it while it is mapped.
         found: Whether it was there and belonged to the generation named at `adopt`.
 
     """
 
-    __slots__ = ("_fd", "_free", "_map", "cells", "created", "found", "path")
+    __slots__ = ("_fd", "_free", "_generation", "_map", "cells", "created", "file", "found", "path")
 
     def __init__(self, path: Path) -> None:
-        """Take the lock. Raises `JournalLocked`, naming the process that has it, or `JournalFull`."""
+        """Take the lock. Raises `JournalLocked`, naming who has it, `JournalFull`, or `OSError`."""
         self.path = path
         self.found = False
+        self._generation = b""
+        must_be_file(path)
         self.created = not path.exists()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            pid = int.from_bytes(os.pread(self._fd, 8, 8 * _PID), "little") or None
+            take_lock(self._fd, path)
+            self._fill_up()
+            self._map = mmap.mmap(self._fd, FILE_BYTES)
+        except BaseException:
             os.close(self._fd)
-            holder = f"process {pid}" if pid else "another process"
-            raise JournalLocked(
-                f"{str(path).removesuffix('-marks')} is being written by {holder}; "
-                f"stop that one first, or read the file with JournalReader, which needs no lock",
-                pid,
-            ) from problem
-        self._fill_up()
-        self._map = mmap.mmap(self._fd, _FILE_BYTES)
+            raise
+        self.file = mapped_files.hold(path, fill=0)
         self.cells = memoryview(self._map).cast("Q")
         self._free = list(range(_FIRST_CELL + (SLOTS - 1) * _SLOT_CELLS, _FIRST_CELL - 1, -_SLOT_CELLS))
 
     def _fill_up(self) -> None:
-        """Give the file its size, without holes: a store into one would end the process on a full disk."""
-        missing = _FILE_BYTES - os.fstat(self._fd).st_size
+        """Give the file its size, without holes: a store into one would fail on a full disk."""
+        missing = FILE_BYTES - os.fstat(self._fd).st_size
         try:
             while missing > 0:
-                missing -= os.pwrite(self._fd, bytes(missing), _FILE_BYTES - missing)
+                missing -= os.pwrite(self._fd, bytes(missing), FILE_BYTES - missing)
         except OSError as problem:
-            os.close(self._fd)
+            if problem.errno not in NO_ROOM:
+                raise
             raise JournalFull(
-                f"{self.path} needs {_FILE_BYTES} bytes and cannot have them ({problem.strerror}); make room"
+                f"{self.path} needs {FILE_BYTES} bytes and cannot have them ({problem.strerror}); make room"
             ) from problem
 
     @property
@@ -114,9 +154,10 @@ class MarksFile:
 
     def adopt(self, generation: bytes) -> None:
         """See whether what stands here belongs to this database, and empty the file if it does not."""
+        self._generation = generation
         self.found = self.belongs_to(generation)
         if not self.found:
-            self._map[:] = bytes(_FILE_BYTES)
+            self._map[:] = bytes(FILE_BYTES)
             self._map[:24] = MAGIC + generation
 
     @property
@@ -132,6 +173,16 @@ class MarksFile:
     def die(self) -> None:
         """Note that this generation takes nothing more."""
         self.cells[_DEAD] = 1
+        if self.file.hurt:  # what is stored there reaches no file
+            with suppress(OSError):
+                os.pwrite(self._fd, MAGIC + self._generation, 0)
+                os.pwrite(self._fd, (1).to_bytes(8, "little"), 8 * _DEAD)
+
+    def sync(self) -> None:
+        """Put what is marked on the disk. Raises `OSError`."""
+        if not self.file.hurt:
+            self._map.flush()
+        os.fsync(self._fd)
 
     @property
     def written(self) -> int:
@@ -156,7 +207,7 @@ class MarksFile:
     def begin_to_set_aside(self, number: int) -> None:
         """Note on the disk that a restore begins to move the journal's files."""
         self.cells[_SET_ASIDE_AS] = number
-        os.fsync(self._fd)
+        self.sync()
 
     def copy_to(self, path: Path) -> None:
         """Put a copy on the disk, for a journal that is set aside."""
@@ -171,7 +222,7 @@ class MarksFile:
     def forget(self) -> None:
         """Empty the file, on the disk: the database beside it is one that nobody has opened yet."""
         self._map[:] = bytes(len(self._map))
-        os.fsync(self._fd)
+        self.sync()
 
     def in_flight(self) -> list[tuple[str, str, int]]:
         """Return (subscription, lane, position) of every call that was not over."""
@@ -225,12 +276,14 @@ class MarksFile:
         """
         self.cells.release()
         self._map.close()
+        self.file.release()
         os.close(self._fd)
 
     def close(self, *, remove: bool = False) -> None:
         """Let go of the lock; `remove` the file too if this opening made it for nothing."""
         self.cells.release()
         self._map.close()
+        self.file.release()
         if remove and self.created:
             self.path.unlink(missing_ok=True)
         fcntl.flock(self._fd, fcntl.LOCK_UN)  # a child forked a moment ago may still share the descriptor

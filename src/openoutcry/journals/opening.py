@@ -13,7 +13,7 @@ from openoutcry.journals.engines import Connection, EngineName, choose, connect
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import MarksFile
 from openoutcry.journals.migration import migrate
-from openoutcry.journals.refusals import refusals_of
+from openoutcry.journals.refusals import kind_of, real_path, refusals_of
 from openoutcry.journals.rows import KEY_BYTES_MAX, KEY_BYTES_MIN, Chain, Row
 from openoutcry.journals.verifying import gaps_of, judge
 from openoutcry.ports import CursorState
@@ -78,13 +78,14 @@ def open_file(
     """
     chain = chain_of(key)
     choose(engine)
-    real = Path(os.path.realpath(path))
+    real = real_path(path)
     with refusals_of(real):
         return _open_file(real, chain, engine, _first_settings(chain, floor, origin))
 
 
 def _open_file(real: Path, chain: Chain, engine: EngineName, first: dict[str, str]) -> Opened:
-    Path(f"{real}-marks").exists()  # a name that is too long for that makes no file
+    with suppress(FileNotFoundError):
+        Path(f"{real}-marks").stat()  # a name that is too long for that makes no file
     _make(real)
     marks = MarksFile(Path(f"{real}-marks"))
     db: Connection | None = None
@@ -115,8 +116,10 @@ def _make(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        if not path.is_file():
-            raise NotAJournal(f"{path} is no file; give the journal a file of its own") from None
+        kind = kind_of(path)
+        if kind:
+            raise NotAJournal(f"{path} is {kind}; give the journal a file of its own") from None
+        os.stat(path)  # noqa: PTH116 - raises what keeps it from being seen
     else:
         sync_folder(path)
 
@@ -141,19 +144,28 @@ def leave_alone(db: Connection, path: Path, engine: EngineName) -> None:
     """Close a connection without the checkpoint that the last one to close a file would run.
 
     After a failed sync, and on a damaged file, the write-ahead log must stay as it is. A connection that
-    can only read does not checkpoint, so it is made the last one.
+    can only read does not checkpoint, so it is made the last one. Where the database was emptied, SQLite
+    deletes the log by its name in any case.
     """
+    log = Path(f"{path}-wal")
+    kept = Path(f"{log}-kept")
+    with suppress(OSError):
+        if path.stat().st_size == 0 < log.stat().st_size:
+            log.replace(kept)
+    guard: Connection | None = None
     try:
         guard = connect(path, engine, "ro")
-        try:
-            list(
-                guard.rows("PRAGMA user_version")
-            )  # it needs no page but the first, which may be all there is
-            db.close()
-        finally:
-            guard.close()
-    except (OSError, db.error):
+        # it needs no page but the first, which may be all there is; the lock is had also if that is damaged
+        list(guard.rows("PRAGMA user_version"))
+    except (OSError, JournalError, db.error):
+        pass
+    finally:
         db.close()
+        if guard is not None:
+            guard.close()
+        with suppress(OSError):
+            if not log.exists():
+                kept.replace(log)
 
 
 def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dict[str, str]) -> Opened:
@@ -288,22 +300,20 @@ def _begin_run(
     saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
     db.run("COMMIT")
+    wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
     try:
-        wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as problem:
-        raise JournalError(f"{path}-wal cannot be opened: {problem.strerror}; see to the disk") from problem
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        os.close(wal)
+        raise
     try:
         os.fdatasync(wal)
-        sync_folder(path)
+        os.fsync(folder)
     except OSError as problem:
         os.close(wal)
         marks.die()
         raise JournalDead(f"{path}: the first sync failed ({problem}); see to the disk") from problem
+    finally:
+        os.close(folder)
     marks.begin_run(head, head)
     return wal
-
-
-def identities(path: Path) -> list[tuple[int, int]]:
-    """Return which files stand under a journal's names. Raises `OSError` where one is missing."""
-    stats = [Path(f"{path}{ending}").stat() for ending in ("", "-wal", "-marks")]
-    return [(stat.st_dev, stat.st_ino) for stat in stats]

@@ -1,6 +1,5 @@
 """Reading a journal that another thread or process writes, or that is written no more."""
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -8,10 +7,10 @@ from typing import Self
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull, NotAJournal
 from openoutcry.journals import retention, saved, schema, snapshots
-from openoutcry.journals.engines import Connection, EngineName, connect, is_full
+from openoutcry.journals.engines import Connection, EngineName, connect_to_read, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import chain_of
-from openoutcry.journals.refusals import refusals_of
+from openoutcry.journals.refusals import must_exist, real_path, refusals_of
 from openoutcry.journals.rows import Chain
 from openoutcry.journals.verifying import Anchor, Progress, Verified, verify
 from openoutcry.ports import BuriedEvent, CursorState, Filter, Holder, Snapshot, Stored, Suspect
@@ -38,13 +37,11 @@ class JournalReader:
     def __init__(
         self, path: str | Path, *, key: bytes | None = None, engine: EngineName = "auto", held: bool = True
     ) -> None:
-        self.path = Path(os.path.realpath(path))
+        self.path = real_path(path)
         with refusals_of(self.path):
-            is_there = self.path.is_file()
-        if not is_there:
-            raise NotAJournal(f"{self.path} does not exist; name the file that a bus writes to")
+            must_exist(self.path)
         try:
-            self._db: Connection = connect(self.path, engine, "ro")
+            self._db: Connection = connect_to_read(self.path, engine)
         except Exception as problem:
             raise schema.unreadable(self.path, problem) from problem
         try:

@@ -12,11 +12,11 @@ import msgspec
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull
 from openoutcry.journals import saved, schema
-from openoutcry.journals.engines import Connection, EngineName, connect, is_full
+from openoutcry.journals.engines import Connection, EngineName, connect_to_read, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import WRITTEN, MarksFile
 from openoutcry.journals.opening import Opened, chain_of, open_file, sync_folder
-from openoutcry.journals.refusals import refusals_of
+from openoutcry.journals.refusals import SIDE_FILES, kind_of, real_path, refusals_of
 from openoutcry.journals.rows import Chain, Row, is_urgent
 from openoutcry.journals.salvaging import Salvage
 from openoutcry.journals.sealing import rows_judged
@@ -53,12 +53,14 @@ def recover_into(
     engine: EngineName = "auto",
     progress: Progress | None = None,
     placing: Placing = nullcontext,
+    next_of: str | None = None,
 ) -> Recovered:
     """Build a new journal, a new generation, from the rows of an old one that verify.
 
     Close the old one first; it stays as it is. A batch is copied if it and the checksum that stands before
     it agree, so that a damaged batch costs itself and, at worst, its neighbour. `progress` is called as in
-    `verify`; within `placing` the new file is given its name, unless that raises.
+    `verify`; within `placing` the new file is given its name, unless that raises. `next_of` is noted in it:
+    of which journal it is made, where it is to take that one's place by itself.
 
     Raises:
         JournalLocked: A process writes to the old file, or to the new one.
@@ -67,9 +69,9 @@ def recover_into(
         NotAJournal, SchemaTooNew: The old file cannot be read at all.
 
     """
-    old, new = Path(source).resolve(), Path(os.path.realpath(target))
+    old, new = real_path(source), real_path(target)
     with refusals_of(new):
-        if new.exists():
+        if os.path.lexists(new):
             raise JournalError(f"{new} exists; name a file that does not")
     with refusals_of(old):
         if not old.is_file():
@@ -78,7 +80,8 @@ def recover_into(
             )
         guard = MarksFile(Path(f"{old}-marks"))
     try:
-        return _recover(old, new, lambda db: _left(db, guard), key, engine, progress, placing)
+        how = _How(chain_of(key), key, engine, progress, placing, next_of)
+        return _recover(old, new, lambda db: _left(db, guard), how)
     finally:
         guard.close(remove=True)
 
@@ -92,39 +95,45 @@ def recover_beside(
     engine: EngineName,
     progress: Progress | None = None,
     placing: Placing = nullcontext,
+    next_of: str | None = None,
 ) -> Recovered:
     """Do as `recover_into` does with a file that this process has open, on any thread.
 
     Nothing may be written to it meanwhile. What is in flight goes on, so no call becomes a suspect.
     """
     if not marks.stands_at(Path(f"{source}-marks")):  # a copy was put in its place, whose lock is not ours
-        return recover_into(source, target, key=key, engine=engine, progress=progress, placing=placing)
-    return _recover(source, target, lambda _db: _Left(marks.written), key, engine, progress, placing)
+        return recover_into(
+            source, target, key=key, engine=engine, progress=progress, placing=placing, next_of=next_of
+        )
+    how = _How(chain_of(key), key, engine, progress, placing, next_of)
+    return _recover(source, target, lambda _db: _Left(marks.written), how)
 
 
-def _recover(
-    old: Path,
-    new: Path,
-    left: Callable[[Connection], "_Left"],
-    key: bytes | None,
-    engine: EngineName,
-    progress: Progress | None,
-    placing: Placing,
-) -> Recovered:
-    chain = chain_of(key)
-    db = _connect(old, engine)
+class _How(NamedTuple):
+    """How a recovery is made, as in `recover_into`."""
+
+    chain: Chain
+    key: bytes | None
+    engine: EngineName
+    progress: Progress | None
+    placing: Placing
+    next_of: str | None
+
+
+def _recover(old: Path, new: Path, left: Callable[[Connection], "_Left"], how: _How) -> Recovered:
+    db = _connect(old, how.engine)
     try:
         if schema.is_empty(db, old):
             raise JournalError(f"{old} is empty; there is nothing to recover")
         schema.lend(db)
-        return _build(Log(db, old), new, chain, key, engine, progress, left(db), placing)
+        return _build(Log(db, old), new, left(db), how)
     finally:
         db.close()
 
 
 def _connect(path: Path, engine: EngineName) -> Connection:
     try:
-        return connect(path, engine, "ro")
+        return connect_to_read(path, engine)
     except Exception as problem:
         raise schema.unreadable(path, problem) from problem
 
@@ -147,26 +156,16 @@ def _left(db: Connection, guard: MarksFile) -> _Left:
     return _Left()
 
 
-def _build(
-    log: Log,
-    new: Path,
-    chain: Chain,
-    key: bytes | None,
-    engine: EngineName,
-    progress: Progress | None,
-    left: _Left,
-    placing: Placing,
-) -> Recovered:
+def _build(log: Log, new: Path, left: _Left, how: _How) -> Recovered:
     """Build the new journal under another name, so that there is a whole one under its own, or none."""
-    making = new.with_name(f"{new.name}-recovering")
-    for ending in ("", "-wal", "-shm", "-journal", "-marks"):
-        Path(f"{making}{ending}").unlink(missing_ok=True)
+    making, chain = new.with_name(f"{new.name}-recovering"), how.chain
+    _clear(making)
     floor, before = _floor(log, chain)
     origin, doubts = _origin(log, chain)
-    opened = open_file(making, key, engine, floor=floor, origin=origin)
+    opened = open_file(making, how.key, how.engine, floor=floor, origin=origin)
     try:
-        copier = _Copier(opened, floor, before, progress)
-        beside = (*doubts, *_copy(log, opened, copier, chain, left))
+        copier = _Copier(opened, floor, before, how.progress)
+        beside = (*doubts, *_copy(log, opened, copier, left, how))
         # at closing SQLite would swallow an error of this
         if any(busy for busy, _, _ in opened.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")):
             raise JournalError(f"{making} is being read by another program; end that, and recover again")
@@ -177,15 +176,27 @@ def _build(
         opened.db.close()
         os.close(opened.wal)
         opened.marks.close()
-    with placing():
+    with how.placing():
         for ending in ("-marks", ""):
             Path(f"{making}{ending}").replace(f"{new}{ending}")
         sync_folder(new)
     return Recovered(new, copier.copied, tuple(copier.lost), beside)
 
 
-def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left) -> tuple[str, ...]:
+def _clear(making: Path) -> None:
+    """Remove what an unfinished recovery has left under the name under which files are built."""
+    for ending in ("", *SIDE_FILES, "-journal"):
+        file = Path(f"{making}{ending}")
+        with refusals_of(file):
+            kind = kind_of(file)
+            if kind:
+                raise JournalError(f"{file} is {kind}, and stands where the new file is built; move it away")
+            file.unlink(missing_ok=True)
+
+
+def _copy(log: Log, opened: Opened, copier: "_Copier", left: _Left, how: _How) -> tuple[str, ...]:
     """Copy entries, then what stands beside them; return what was lost of that, in words."""
+    chain = how.chain
     cursors, letters, lost = _saved(log, chain)
     halts, lost_halts = _halts(log, chain)
     names = {cursor.subscription for cursor in cursors} | {letter.subscription for letter in letters}
@@ -206,6 +217,10 @@ def _copy(log: Log, opened: Opened, copier: "_Copier", chain: Chain, left: _Left
         suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in saved.suspects(log.db)]
         opened.db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", suspects)
     saved.accuse(opened.db, left.in_flight)
+    if log.db.index is not None and log.db.index.hurt:
+        raise JournalError(f"{log.db.index.hurt}, so it is not known what was read of it; recover again")
+    if how.next_of is not None:  # in the last commit: without it the file is unfinished
+        opened.db.run(schema.SAVE_META, schema.setting(schema.NEXT_OF, how.next_of, chain))
     opened.db.run("COMMIT")
     opened.marks.cells[WRITTEN] = copier.at
     return lost + lost_halts + tuple(memories.lost)

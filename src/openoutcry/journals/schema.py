@@ -5,8 +5,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal, SchemaTooNew
-from openoutcry.journals.engines import Connection, is_corrupt, is_foreign
+from openoutcry.errors import (
+    JournalCorrupt,
+    JournalError,
+    JournalFull,
+    JournalLocked,
+    NotAJournal,
+    SchemaTooNew,
+)
+from openoutcry.journals.engines import Connection, is_busy, is_corrupt, is_foreign, is_from_disk, is_full
+from openoutcry.journals.refusals import explain, has_no_room
 from openoutcry.journals.rows import Chain
 
 APPLICATION_ID: Final = 0x4F4F4331
@@ -103,6 +111,8 @@ INSERT_BATCH: Final = "INSERT INTO batches VALUES(?, ?, ?, ?, ?, CAST(? AS TEXT)
 SELECT_BATCH: Final = (
     "SELECT first, count, first_ns, last_ns, checksum, CAST(entries AS BLOB), urgent FROM batches "
 )
+NEXT_OF: Final = "next_of"
+"""The setting that says of which journal a recovery has made this one: see `descent`."""
 SAVE_META: Final = "INSERT OR REPLACE INTO meta VALUES(?, ?, ?)"
 
 
@@ -205,9 +215,13 @@ def unreadable(path: Path, problem: Exception) -> JournalError:
         return NotAJournal(f"{path} is not a journal ({problem}); give the journal a file of its own")
     if is_corrupt(problem):
         return JournalCorrupt(f"{path} is damaged ({problem}); recover_into a new file")
-    return JournalError(
-        f"{path} cannot be opened: {problem}; see that the file and its folder can be written"
-    )
+    if is_busy(problem):
+        return JournalLocked(
+            f"{path} is locked by another program ({problem}); end its transaction, and open it again"
+        )
+    if is_full(problem) or (is_from_disk(problem) and has_no_room(path)):
+        return JournalFull(f"{path} cannot be opened: the disk has no room ({problem}); make room")
+    return JournalError(f"{path} cannot be opened: {problem}; {explain(path)}")
 
 
 def _number(db: Connection, pragma: str) -> int:

@@ -21,15 +21,17 @@ from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
 from openoutcry.journals.disk_tasks import FRAME_BYTES, CheckpointTask, SyncTask
-from openoutcry.journals.engines import EngineName, is_busy, is_full
+from openoutcry.journals.engines import EngineName, connect_to_read, is_busy, is_full
 from openoutcry.journals.holders import allowed_upto
 from openoutcry.journals.id_blocks import IdBlocks
 from openoutcry.journals.log import Log
+from openoutcry.journals.mapped_files import HURT
 from openoutcry.journals.marks import SYNCED, WRITTEN
-from openoutcry.journals.opening import identities, leave_alone, open_file
+from openoutcry.journals.opening import leave_alone, open_file
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
 from openoutcry.journals.rows import Row, event_ids, pack
+from openoutcry.journals.standing_files import StandingFiles
 from openoutcry.journals.stems import Stems
 from openoutcry.journals.verifying import Anchor
 from openoutcry.ports import (
@@ -121,7 +123,8 @@ class SqliteJournal:
         """What keeps retention from going on, until something of it changes."""
         self._closed = False
         with refusals_of(self.path):
-            self.places = identities(self.path)
+            self._files = StandingFiles(self.path, self._wal)
+        self.places = self._files.places
         forks.watch(self)
 
     # Writing
@@ -172,6 +175,8 @@ class SqliteJournal:
                 return
         except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
             self._refused(problem)
+        if HURT:
+            self._check_maps()
         self._wal_bytes += _COMMIT_BYTES
         if changes is not None:
             self._held = None
@@ -192,6 +197,8 @@ class SqliteJournal:
                 db.run("ROLLBACK")
         except db.error as also:
             self._die("the disk refused a write, and taking it back", also)
+        if HURT:
+            self._check_maps()
         if not isinstance(problem, db.error):
             self._look_again()
             raise problem
@@ -218,9 +225,10 @@ class SqliteJournal:
     def _die(self, what: str, problem: BaseException) -> NoReturn:
         """End this generation: nothing is retried as if it had worked."""
         self.marks.die()
+        why = self._files.look(thoroughly=True)
         self._barred = JournalDead(
-            f"{self.path}: {what} ({problem}), so nobody knows what is on the disk; "
-            f"reading still works; go on in a new file with recover_into"
+            f"{self.path}: {what} ({f'{why}; {problem}' if why else problem}), so nobody knows what is on "
+            f"the disk; reading still works; go on in a new file with recover_into"
         )
         raise self._barred from problem
 
@@ -243,19 +251,32 @@ class SqliteJournal:
             raise self._barred
         return SyncTask(self._wal, self.head)
 
-    def look_after(self) -> None:
-        """See that the files are where they were; raise `JournalDead` if they were removed or replaced.
+    def look_after(self, *, thoroughly: bool = False) -> None:
+        """Raise `JournalDead` if the files were removed, replaced, truncated or made unreadable.
 
-        Whatever is written to a file that has no name any more is gone when the journal is closed, and no
-        write says so. Costs some microseconds.
+        No write says so, and what is written then is gone when the journal is closed. Costs 20 to 50 us;
+        `thoroughly` also looks for a truncation that was written over since.
         """
         if self._barred is None:
-            try:
-                stand = identities(self.path)
-            except OSError as problem:
-                self._die("its files were removed", problem)
-            if stand != self.places:
-                self._die("its files were replaced", OSError("they are not those that were opened"))
+            found = self._files.look(thoroughly=thoroughly)
+            if found:
+                self._lose(found)
+
+    def _check_maps(self) -> None:
+        """Raise `JournalDead` if a mapped file was truncated: what is seen there is not the file's."""
+        index = self._db.index
+        hurt = self.marks.file.hurt or ("" if index is None else index.hurt)
+        if hurt:
+            self._lose(hurt)
+
+    def _lose(self, what: str) -> NoReturn:
+        """End this generation, since a file of it is not what it was."""
+        self.marks.die()
+        self._barred = JournalDead(
+            f"{what}, so what is written there may not be kept: this generation takes nothing more; go on in "
+            f"a new file with recover_journal() or recover_into, and keep other programs from the files"
+        )
+        raise self._barred
 
     def end_sync(self, task: DiskTask) -> int:
         """Note a performed sync. Any error of it is final: the generation is dead."""
@@ -270,6 +291,8 @@ class SqliteJournal:
 
     def _on_disk(self, upto: int) -> int:
         """Note that everything up to a position is on the disk; return the last such position."""
+        if HURT:
+            self._check_maps()
         self.synced = self.marks.cells[SYNCED] = max(self.synced, upto)
         return self.synced
 
@@ -277,6 +300,7 @@ class SqliteJournal:
         """Begin a checkpoint, 2 to 4 ms per MB of write-ahead log; None while it has less than 1 MB."""
         if self._barred is not None or self._wal_bytes < WAL_DUE_BYTES:
             return None
+        self.look_after()  # a checkpoint would give a database that was truncated its length back
         return CheckpointTask(self._db, self.head)
 
     def end_checkpoint(self, task: DiskTask) -> None:
@@ -287,6 +311,10 @@ class SqliteJournal:
                 return
             self._die("a checkpoint failed", task.problem)
         self._wal_bytes = task.left_bytes
+        if HURT:
+            self._check_maps()
+        if not task.left_bytes:
+            self._files.checkpointed()
         if not task.left_bytes and self._barred is None:
             self._on_disk(task.upto)
 
@@ -295,6 +323,24 @@ class SqliteJournal:
         if task is not None:
             task.perform()
             self.end_checkpoint(task)
+
+    def reopen_to_read(self) -> None:
+        """Where the log or its index was truncated, have SQLite make the index anew from what is left.
+
+        Only then can the rest be read. Nothing more may be written.
+        """
+        index = self._db.index
+        self._files.look(thoroughly=True)
+        if index is None or not self._files.is_log_cut:
+            return
+        assert self._barred is not None, "only what is dead is reopened"
+        leave_alone(self._db, self.path, self._engine)
+        with refusals_of(self.path):
+            index.path.unlink(missing_ok=True)
+        self._db = self._log.db = connect_to_read(self.path, self._engine)
+        self._log.forget()
+        self._blocks = IdBlocks(self._db, self._chain)
+        self._register = Register(self._log, self.first - 1, self.head, Stems(None), self._blocks)
 
     def refuse(self, error: JournalError) -> None:
         """Take nothing more, and raise this where something is written. Reading goes on."""
@@ -425,6 +471,7 @@ class SqliteJournal:
         """Give free pages back to the disk, some per call; return how many are left."""
         if self._barred is not None:
             raise self._barred
+        self._files.may_shrink()
         try:
             for _ in self._db.rows(f"PRAGMA incremental_vacuum({pages})"):
                 pass

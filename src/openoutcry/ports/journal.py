@@ -199,8 +199,11 @@ class FileJournal(Journal, Protocol):
         """The file."""
         ...
 
-    def look_after(self) -> None:
-        """Raise `JournalDead` if the files were removed or replaced. Cheap, not free."""
+    def look_after(self, *, thoroughly: bool = False) -> None:
+        """Raise `JournalDead` if the files were removed, replaced or truncated. Cheap, not free.
+
+        `thoroughly` is asked for about once a second, and may take longer.
+        """
         ...
 
     def begin_checkpoint(self) -> DiskTask | None:

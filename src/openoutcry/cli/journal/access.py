@@ -12,8 +12,8 @@ import msgspec
 
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.mistakes import Mistake
-from openoutcry.errors import NotAJournal
 from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.journals.refusals import must_exist, real_path, refusal
 from openoutcry.runtime.control.client import ask
 
 
@@ -30,7 +30,7 @@ def plainly(path: Path) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as problem:
-        raise Mistake(f"{problem.filename or path}: {problem.strerror or problem}") from problem
+        raise Mistake(str(refusal(path, problem))) from problem
     except damage as problem:
         raise Mistake(
             f"{path} cannot be read: {problem}; see what `openoutcry doctor {path}` and `verify` find"
@@ -57,8 +57,7 @@ def reading(path: Path, key_file: Path | None = None, *, held: bool = True) -> I
 def writing(path: Path, key_file: Path | None = None) -> Iterator[SqliteJournal]:
     """Open a journal for writing, under its lock. Raises `JournalLocked` while a bus runs."""
     with plainly(path):
-        if not path.is_file():
-            raise NotAJournal(f"{path} does not exist; name the file that a bus writes to")
+        must_exist(real_path(path))
         with SqliteJournal(path, key=read_key(key_file)) as journal:
             yield journal
 

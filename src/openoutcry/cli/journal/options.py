@@ -64,7 +64,8 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
 AGE: Final = Age()
 INSTANT: Final = Instant()
 
-journal = click.argument("path", metavar="JOURNAL", type=click.Path(path_type=Path))
+# (The error of a file that cannot be read is the journal's own, with its remedy.)
+journal = click.argument("path", metavar="JOURNAL", type=click.Path(path_type=Path, readable=False))
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON lines instead of text.")
 key_file = click.option(
     "--key-file",

@@ -31,6 +31,8 @@ VACUUM_PAGES = 64
 """How many pages are given back to the disk at a time."""
 LOOK_AFTER_NS = 100_000_000
 """How often the files of a journal that is written to are looked after."""
+THOROUGH_LOOKS = 10
+"""Every so many looks at a journal that is written to is a thorough one."""
 BUSY_LOOKS = 8
 """After so many looks at a journal that is written to, or folded from, it is tidied up nevertheless."""
 
@@ -67,6 +69,7 @@ class Maintenance:
         self._retired_at: tuple[int, int] | None = (journal.head, 0)
         self._busy_looks = 0
         self._looked_after_ns = -LOOK_AFTER_NS
+        self._looks = 0
         self._freed = self._is_warm = self._has_tidied = False
         self._task: DiskTask | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -104,8 +107,18 @@ class Maintenance:
         now_ns = self._bus.clock.now_ns()
         if now_ns >= self._looked_after_ns + LOOK_AFTER_NS:
             self._looked_after_ns = now_ns
-            self._file.look_after()
+            self._looks += 1
+            self._file.look_after(thoroughly=self._looks % THOROUGH_LOOKS == 1)
         self._commits.look_after(self._looked_after_ns + LOOK_AFTER_NS)
+
+    def look_at_files(self) -> None:
+        """Look after the files although nothing is committed, and end the journal if that is due."""
+        if self._file is None or self._commits.dead is not None:
+            return
+        try:
+            self._file.look_after(thoroughly=True)
+        except JournalError as error:
+            self._commits.note_error(error)
 
     def _arm(self, after_s: float) -> None:
         if self._timer is None and self._is_running and self._bus.loop is not None:

@@ -108,7 +108,7 @@ class StoreSlot:
             assert self._config is not None, "only a bus with a journal opens one"
             self._bus.set_clock(self._clock or clock_of_loop(running_loop()))
             if self._journal is None:
-                finish_swap(self._config.path)
+                finish_swap(self._config.path, key=self._config.key, engine=self._config.engine)
             store = self._make_store(self._config, None)
             self._bus.set_durability(store)
             try:
@@ -204,11 +204,13 @@ class StoreSlot:
             if old is not None:
                 await old.give_up()
             file.refuse(JournalError("the journal is being recovered into a new file; try again"))
+            file.reopen_to_read()
             found = await loop.run_in_executor(None, build, file, config, permit)
             if old is not None:
                 self._leave(old)
         self._permit = None
-        finish_swap(config.path)
+        if left := finish_swap(config.path, key=config.key, engine=config.engine):
+            raise JournalError(f"the journal was built anew, and could not take its place: {left}")
         if old is not None:
             self._go_on_from(old, config)
         return found

@@ -318,6 +318,10 @@ class Store:
         """Look after the journal's files. Raises `JournalDead`."""
         self._maintenance.look_after()
 
+    def look_at_files(self) -> None:
+        """Look after the journal's files although nothing is committed; it dies if they are gone."""
+        self._maintenance.look_at_files()
+
     def conflict(self, event: Any, position: int) -> None:
         """Note that an event has the id of one in the journal, if it differs. The first one stands."""
         first = self._at(position)

@@ -63,6 +63,12 @@ class JournalMonitor:
         """Whether the journal is being recovered now."""
         return self._task is not None
 
+    @property
+    def has_file(self) -> bool:
+        """Whether there are files that other programs may touch although nothing happens on the bus."""
+        store = self._slot.store
+        return store is not None and self._slot.can_recover and store.commits.dead is None
+
     def damage(self) -> str:
         """Return what of the journal a subscription could not read; empty if everything could be read."""
         return next((s.read_error for s in self._router if s.read_error), "")
@@ -72,6 +78,7 @@ class JournalMonitor:
         store = self._slot.store
         if store is None:
             return None
+        store.look_at_files()
         state, error = state_of(store, self.damage())
         is_bad = state in ("dead", "damaged")
         if self._recovers and self._slot.can_recover and self._task is None:

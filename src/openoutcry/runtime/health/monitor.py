@@ -7,7 +7,7 @@
 ```
 
 It looks by itself only if a `HealthCheckConfig` or a callback was given, and only while there is something to
-look at: an idle bus has no timer.
+look at: an idle bus without a journal file has no timer.
 """
 
 import asyncio
@@ -349,6 +349,7 @@ class Monitor:
 
     def _is_needed(self) -> bool:
         watches = self._bus.rates is not None or len(self.leases) > 0 or self.journal.is_recovering
+        watches = watches or self.journal.has_file
         watches = watches or self._bus.conflicts.is_recent(self._bus.clock.now_ns())
         watches = watches or any(not consumer.is_over for consumer in self._consumers.leaving)
         if watches or any(map(self._may_move, self._bus.router)):
