@@ -28,6 +28,8 @@ _MACHINES: Final = frozenset({"x86_64", "aarch64", "riscv64", "ppc64le"})
 """Where the structures below have this layout (`sigaction(2)`), with glibc and with musl."""
 _ADDRESS_AT: Final = 16
 _CODE_AT: Final = 8
+_BEHIND_THE_END: Final = 2
+"""`BUS_ADRERR`: nothing is there. An unaligned address, or memory that is broken, has another code."""
 _SA_SIGINFO: Final = 4
 _MAPS: Final = "/proc/self/maps"
 
@@ -189,7 +191,7 @@ class _Guard:
         code = self._ctypes.c_int.from_address(info + _CODE_AT).value
         is_mended = False
         with suppress(Exception):
-            if code > 0:  # else it was sent by somebody
+            if code == _BEHIND_THE_END:  # else it was sent by somebody, or the memory itself is broken
                 is_mended = self._mend(self._ctypes.c_uint64.from_address(info + _ADDRESS_AT).value)
         if not is_mended:
             self._install(self._former)  # the instruction runs again, and this time it is the other's
@@ -199,6 +201,8 @@ class _Guard:
     def _mend(self, address: int) -> bool:
         """Map memory of our own from this address on to the end of its mapping, if that is a file of ours."""
         file, end = self._at(address)
+        if end is None:
+            return True  # another thread touched the file at the same time, and its handler has been here
         if file is None:
             return False
         page = address & -mmap.PAGESIZE
@@ -219,14 +223,19 @@ class _Guard:
                 some.append(more)
         return b"".join(some)
 
-    def _at(self, address: int) -> tuple[MappedFile | None, int]:
-        """Return the file of ours that is mapped at an address, and where its mapping ends."""
+    def _at(self, address: int) -> tuple[MappedFile | None, int | None]:
+        """Return the file of ours that is mapped at an address, and where its mapping ends.
+
+        The end is None where memory of the process alone is mapped: that has no end to touch memory behind.
+        """
         for line in self._read_maps().splitlines():
             # start-end permissions offset device number path
             first, _, last = line.partition(b" ")[0].partition(b"-")
             if int(first, 16) <= address < int(last, 16):
                 _, _, _, device, rest = line.split(None, 4)
                 number, _, name = rest.partition(b" ")
+                if number == b"0":
+                    return None, None
                 place, name = device + b" " + number, name.lstrip(b" ").removesuffix(b" (deleted)")
                 for file in self.files.values():
                     if file.name == name or file.place == place:
