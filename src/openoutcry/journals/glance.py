@@ -63,7 +63,7 @@ class Glance(MarksFile):
         """Return the calls against which the next opening will count a crash, if nobody writes now."""
         if not self.found or str(self.run) == self._counted_run:
             return []
-        return [call for call in self.in_flight() if self.same_boot or call[2] <= head]
+        return self.in_flight(head)
 
     def __enter__(self) -> Self:
         return self

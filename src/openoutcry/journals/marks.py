@@ -6,7 +6,12 @@ nothing here is needed for correctness then, and the boot id tells the two cases
 
     0     magic, generation, boot id, pid      written at opening
     48    written | synced | dead | run        64-bit cells
-    4096  one slot of 512 bytes per call in flight: position | lane's length | name's length | lane and name
+    4096  one slot of 512 bytes per call in flight: position | lane's length | name's length and a checksum
+          of all but the position (32 bits each, 0 in those of earlier versions) | lane and name
+
+A mapped page reaches the disk at any time, in any mixture of what its cells were while it was written. So
+after a power cut each cell counts by itself: a head is one that had been reached, and a slot whose name does
+not match its checksum tells of nobody.
 
 The lock is a BSD lock on this file and not on the database, whose locks are SQLite's own business:
 closing any descriptor of the database would let go of them.
@@ -15,8 +20,10 @@ closing any descriptor of the database would let go of them.
 import fcntl
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from openoutcry.errors import ConfigError, JournalFull, JournalLocked
 
@@ -25,7 +32,6 @@ SLOTS: Final = 2_048
 _HEADER_BYTES: Final = 4_096
 _SLOT_BYTES: Final = 512
 _SLOT_CELLS: Final = _SLOT_BYTES // 8
-_POSITIONS: Final = 2**63
 _NAME_BYTES_MAX: Final = _SLOT_BYTES - 24
 _FILE_BYTES: Final = _HEADER_BYTES + SLOTS * _SLOT_BYTES
 WRITTEN: Final = 6
@@ -43,6 +49,10 @@ def boot_id() -> bytes:
         return bytes.fromhex(_BOOT_ID.read_text("ascii").strip().replace("-", ""))
     except (OSError, ValueError):
         return bytes(16)
+
+
+def _halves(cell: int) -> tuple[int, int]:
+    return cell & 0xFFFF_FFFF, cell >> 32
 
 
 class MarksFile:
@@ -130,8 +140,9 @@ class MarksFile:
         return self.cells[_DEAD] != 0
 
     def die(self) -> None:
-        """Note that this generation takes nothing more."""
-        self.cells[_DEAD] = 1
+        """Note that this generation takes nothing more; from any thread, harmless when closed."""
+        with suppress(ValueError):
+            self.cells[_DEAD] = 1
 
     @property
     def written(self) -> int:
@@ -148,27 +159,40 @@ class MarksFile:
         """A number of the writer's run that left what is here."""
         return int(self.cells[_RUN])
 
-    def in_flight(self) -> list[tuple[str, str, int]]:
-        """Return (subscription, lane, position) of every call that was not over."""
+    def in_flight(self, head: int) -> list[tuple[str, str, int]]:
+        """Return (subscription, lane, position) of every call that was not over, up to the head."""
         found = []
         for cell in range(_FIRST_CELL, _FIRST_CELL + SLOTS * _SLOT_CELLS, _SLOT_CELLS):
-            position, lane_bytes, name_bytes = self.cells[cell : cell + 3]
-            if 0 < position < _POSITIONS and lane_bytes + name_bytes <= _NAME_BYTES_MAX:  # else it is damaged
-                at = cell * 8 + 24
-                text = bytes(self._map[at : at + lane_bytes + name_bytes])
-                lane = text[:lane_bytes].decode("utf-8", "replace")
-                found.append((text[lane_bytes:].decode("utf-8", "replace"), lane, int(position)))
+            position = int(self.cells[cell])
+            if 0 < position <= head:  # else it is damaged, or of an event that a power cut took
+                call = self._call_of(cell)
+                if call is not None:
+                    found.append((*call, position))
         return found
+
+    def _call_of(self, cell: int) -> tuple[str, str] | None:
+        """Return the subscription and the lane that a slot names; None if it is damaged."""
+        lane_bytes, name_bytes, check = self.cells[cell + 1], *_halves(self.cells[cell + 2])
+        if not (lane_bytes and name_bytes) or lane_bytes + name_bytes > _NAME_BYTES_MAX:
+            return None
+        at = cell * 8 + 24
+        text = bytes(self._map[at : at + lane_bytes + name_bytes])
+        if check and check != crc32(text, lane_bytes):
+            return None
+        try:
+            return text[lane_bytes:].decode(), text[:lane_bytes].decode()
+        except UnicodeDecodeError:
+            return None
 
     def begin_run(self, written: int, synced: int) -> None:
         """Clear what the last run left and sign for this one."""
         for cell in range(_FIRST_CELL, _FIRST_CELL + SLOTS * _SLOT_CELLS, _SLOT_CELLS):
             if any(self.cells[cell : cell + 3]):
                 self._map[cell * 8 : cell * 8 + _SLOT_BYTES] = bytes(_SLOT_BYTES)
-        self._map[24:40] = boot_id()
-        self.cells[_PID] = os.getpid()
         self.cells[WRITTEN] = written
         self.cells[SYNCED] = synced
+        self.cells[_PID] = os.getpid()
+        self._map[24:40] = boot_id()  # from here on the head counts: one that a power cut has taken must not
         self.cells[_RUN] = int.from_bytes(os.urandom(7), "little") + 1
 
     def claim(self, subscription: str, lane: str) -> int:
@@ -182,9 +206,10 @@ class MarksFile:
         if not self._free:
             raise ConfigError(f"{SLOTS} calls can be marked as in flight at once; lower the concurrency")
         cell = self._free.pop()
+        lane_bytes = len(lane.encode())
         self._map[cell * 8 + 24 : cell * 8 + 24 + len(text)] = text
-        self.cells[cell + 1] = len(lane.encode())
-        self.cells[cell + 2] = len(subscription.encode())
+        self.cells[cell + 1] = lane_bytes
+        self.cells[cell + 2] = (len(text) - lane_bytes) | crc32(text, lane_bytes) << 32
         return cell
 
     def release(self, cell: int) -> None:

@@ -20,6 +20,7 @@ from openoutcry.ports import CursorState
 
 TAIL_BATCHES: Final = 64
 TAIL_BYTES: Final = 4 * 1024 * 1024
+_COPY_BYTES: Final = 1024 * 1024
 _PRAGMAS: Final = (
     "PRAGMA synchronous = FULL",  # until the log is on: a rollback journal under NORMAL may be torn, and used
     "PRAGMA wal_autocheckpoint = 0",
@@ -272,10 +273,9 @@ def _begin_run(
     path: Path, db: Connection, marks: MarksFile, chain: Chain, head: int, settings: dict[str, str]
 ) -> int:
     """Take over what the last run had in flight, once, and open the write-ahead log for syncs."""
-    left = marks.in_flight() if marks.found and str(marks.run) != settings.get("run") else []
-    if not marks.same_boot:  # what the power cut took is nobody's to suspect: its place goes to another event
-        left = [call for call in left if call[2] <= head]
+    left = marks.in_flight(head) if marks.found and str(marks.run) != settings.get("run") else []
     db.run("BEGIN IMMEDIATE")
+    _write_log_again(path)
     saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
     db.run("COMMIT")
@@ -292,6 +292,22 @@ def _begin_run(
         raise JournalDead(f"{path}: the first sync failed ({problem}); see to the disk") from problem
     marks.begin_run(head, head)
     return wal
+
+
+def _write_log_again(path: Path) -> None:
+    """Make every page of the write-ahead log dirty, while nobody else may write to it.
+
+    If a process was killed in the instant in which its sync failed, the page cache calls pages clean that are
+    not on the disk, and the first sync of the next one would succeed with nothing done.
+    """
+    with suppress(FileNotFoundError):
+        wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            at = 0
+            while piece := os.pread(wal, _COPY_BYTES, at):
+                at += os.pwrite(wal, piece, at)
+        finally:
+            os.close(wal)
 
 
 def identities(path: Path) -> list[tuple[int, int]]:

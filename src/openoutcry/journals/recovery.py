@@ -24,6 +24,7 @@ from openoutcry.journals.verifying import Progress, judge
 from openoutcry.ports import BuriedEvent, Changes, CursorState
 
 _BATCHES_PER_COMMIT: Final = 64
+_POSITIONS: Final = 2**62
 Placing = Callable[[], AbstractContextManager[None]]
 
 
@@ -143,7 +144,8 @@ def _left(db: Connection, guard: MarksFile) -> _Left:
             counted = found.get("run") == str(
                 guard.run
             )  # an opening has made suspects of them, and then died
-            return _Left(guard.written, () if counted else tuple(guard.in_flight()))
+            reached = guard.written if guard.written < _POSITIONS else 0  # else it is damaged
+            return _Left(reached, () if counted else tuple(guard.in_flight(reached)))
     return _Left()
 
 

@@ -20,6 +20,7 @@ from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
 from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
+from openoutcry.journals.disk_turn import Turn
 from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.holders import allowed_upto
 from openoutcry.journals.id_blocks import IdBlocks
@@ -108,6 +109,7 @@ class SqliteJournal:
         self._chain = opened.chain
         self._checksum = opened.checksum
         self._wal = opened.wal
+        self._turn = Turn(opened.marks.die)
         self._wal_bytes = 0
         self._wal_max_bytes = wal_max_bytes
         self._blocks = IdBlocks(opened.db, opened.chain)
@@ -225,20 +227,15 @@ class SqliteJournal:
 
     def sync(self) -> int:
         """Put everything that has been written on the disk, and return its last position."""
-        if self._barred is not None:
-            raise self._barred
-        upto = self.head
-        try:
-            os.fdatasync(self._wal)
-        except OSError as problem:
-            self._die("a sync failed", problem)
-        return self._on_disk(upto)
+        task = self.begin_sync()
+        task.perform()
+        return self.end_sync(task)
 
     def begin_sync(self) -> SyncTask:
         """Begin a sync of all that has been written; `perform` it in any thread, `end_sync` it here."""
         if self._barred is not None:
             raise self._barred
-        return SyncTask(self._wal, self.head)
+        return SyncTask(self._wal, self.head, self._turn)
 
     def look_after(self) -> None:
         """See that the files are where they were; raise `JournalDead` if they were removed or replaced.
@@ -274,15 +271,17 @@ class SqliteJournal:
         """Begin a checkpoint, 2 to 4 ms per MB of write-ahead log; None while it has less than 1 MB."""
         if self._barred is not None or self._wal_bytes < WAL_DUE_BYTES:
             return None
-        return CheckpointTask(self._db, self.head)
+        return CheckpointTask(self._db, self.head, self._turn)
 
     def end_checkpoint(self, task: DiskTask) -> None:
-        """Note a performed checkpoint. One that a reader hindered is tried again later."""
+        """Note a performed checkpoint. One that another program hindered is tried again later."""
         assert isinstance(task, CheckpointTask), "the task was begun by begin_checkpoint"
         if task.problem is not None:
             if is_busy(task.problem) or is_full(task.problem):
                 return
             self._die("a checkpoint failed", task.problem)
+        if task.left_bytes is None:
+            return
         self._wal_bytes = task.left_bytes
         if not task.left_bytes and self._barred is None:
             self._on_disk(task.upto)
