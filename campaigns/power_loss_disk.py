@@ -8,8 +8,8 @@ sync, creation and removal is recorded, and at a power cut the record says what 
   itself: lost, kept, or kept while an earlier one is lost. A write may be torn within a sector, as long as
   the bytes around it stay what they were (SQLite relies on that too);
 - a name that was made or removed since the folder was last synced may be there or not;
-- of the marks, which are mapped and never synced, every page may be as old as it likes, or a mixture of two
-  ages, cell by cell: it was stored into while it was on its way to the disk.
+- of the marks, which are mapped, every page may be as old as its last sync, or a mixture of two ages, cell
+  by cell: it was stored into while it was on its way to the disk.
 
 A failed sync is as bad as Linux makes it: some of the pages are not on the disk, all of them count as clean,
 so that a second sync finds nothing to do and succeeds.
@@ -129,6 +129,10 @@ class SimulatedDisk:
     def sync(self, name: str, *, own: bool = False) -> bool:
         """Sync a file, by a call of the journal's own or by SQLite, and return whether it worked."""
         self.step()
+        if name.endswith("-marks"):
+            for versions in self._marks.get(name, ()):
+                del versions[:-1]
+            return True
         self.syncs += 1
         self.own_syncs += own
         if self.syncs == self.fail_sync_at or (own and self.own_syncs == self.fail_own_sync_at):

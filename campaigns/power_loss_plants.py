@@ -81,7 +81,7 @@ class Together(SqliteJournal):
 class _NoTurn(Turn):
     """Everybody's turn, always."""
 
-    is_taken = False  # type: ignore[assignment]
+    is_taken = False
 
     @contextmanager
     def taken(self) -> Iterator[None]:

@@ -183,7 +183,7 @@ class Truth:
                 break
         else:
             raise Broken(_how_it_differs(found, candidates))
-        self._hold(journal, state)
+        self._hold(state)
         self._hold_suspects(journal, state.head, are_exact=how in (After.CLEAN, After.KILL))
         self.begin(msgspec.structs.replace(state.at_floor(found.floor), head=found.head))
 
@@ -250,7 +250,7 @@ class Truth:
             if due != entry.payload:
                 raise Broken(f"position {entry.position} holds {entry.payload!r} in place of {due!r}")
 
-    def _hold(self, journal: SqliteJournal, state: State) -> None:
+    def _hold(self, state: State) -> None:
         for cursor in state.cursors.values():
             if cursor.floor > state.head:
                 raise Broken(f"{cursor} has passed the head {state.head}")

@@ -244,7 +244,8 @@ def test_a_strangers_transaction_is_a_refusal_and_not_the_end(
 ) -> None:
     stranger = connect(file.path, engine, "rw")
     stranger.run("BEGIN IMMEDIATE")
-    with pytest.raises(JournalLocked, match="another program"):
+    file.wait_for_locks(0)
+    with pytest.raises(JournalLocked, match=f"this process .{os.getpid()}"):
         file.write(entries(1))
     stranger.run("ROLLBACK")
     stranger.close()
@@ -560,7 +561,7 @@ def test_a_write_waits_for_a_checkpoint_in_another_thread(file: SqliteJournal) -
 
     def checkpoint() -> None:
         while not is_over.is_set():
-            step = CheckpointTask(file._db, 0)
+            step = CheckpointTask(file._db, 0, file._turn)
             step.perform()
             problems.append(step.problem)
 

@@ -45,8 +45,8 @@ class CheckpointTask:
 
     Attributes:
         upto: The head when it was begun.
-        left_bytes: What could not be copied, since a reader is still looking at it; None if nothing was, since
-            another program was at a checkpoint.
+        left_bytes: What could not be copied, since a reader is still looking at it; None if nothing was
+            tried, since another program was at a checkpoint.
         problem: What went wrong, here or before.
 
     """

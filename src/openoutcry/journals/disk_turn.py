@@ -3,13 +3,13 @@
 What may be called synced, and when:
 
 1. A sync promises what had been written when it was begun. Whatever of that a checkpoint has moved to the
-   database since then is on the disk all the same: SQLite lets the log start over only once the pages that were
-   copied out of it have been synced, so an entry is in a synced log or in a synced database.
+   database since then is on the disk all the same: SQLite lets the log start over only once the pages that
+   were copied out of it have been synced, so an entry is in a synced log or in a synced database.
 2. A checkpoint promises what had been written when it was begun, if all of the log was copied (or had been
    before). One that did not come to its turn, since another program is at one, has synced nothing.
 3. After an error the system may call pages clean that are not on the disk: another sync succeeds, and a
-   checkpoint would copy over sound pages of the database out of a log that no crash can recover. So syncs of the
-   log and checkpoints exclude each other (`Turn`), and after an error of one of them none begins.
+   checkpoint would copy over sound pages of the database out of a log that no crash can recover. So syncs of
+   the log and checkpoints exclude each other (`Turn`), and after an error of one of them none begins.
 4. The thread that meets an error notes the end of the generation in the marks before anybody else is told. A
    process that is killed in that very instant leaves a page cache that lies, so an opening writes the log
    again before its first sync (`opening.py`), and only then calls what it has found synced.

@@ -12,6 +12,8 @@ from openoutcry.errors import ConfigError, JournalCorrupt
 
 EngineName = Literal["auto", "sqlite3", "apsw"]
 BUSY_TIMEOUT_MS: Final = 100
+LOCK_WAIT_S: Final = 5.0
+"""For how long something that is written waits for a lock that another program has on the database."""
 _FULL, _CORRUPT, _NOT_A_DATABASE = 13, 11, 26
 _BUSY: Final = (5, 6)
 _NOT_TEXT: Final = "Could not decode to UTF-8"

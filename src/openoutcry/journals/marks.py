@@ -2,7 +2,8 @@
 
 It is mapped into memory, so that noting a call costs a store and no system call, and SIGKILL takes nothing
 away: the pages belong to the operating system. After a power cut the file may be older than the database;
-nothing here is needed for correctness then, and the boot id tells the two cases apart.
+nothing here is needed for correctness then, and the boot id tells the two cases apart. It is synced at
+opening, and now and then by a bus, so that what a power cut takes can be counted.
 
     0     magic, generation, boot id, pid      written at opening
     48    written | synced | dead | run        64-bit cells
@@ -49,6 +50,30 @@ def boot_id() -> bytes:
         return bytes.fromhex(_BOOT_ID.read_text("ascii").strip().replace("-", ""))
     except (OSError, ValueError):
         return bytes(16)
+
+
+class MarksSync:
+    """A sync of the marks.
+
+    Attributes:
+        problem: What went wrong.
+
+    """
+
+    __slots__ = ("_fd", "problem")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.problem: OSError | None = None
+
+    def perform(self) -> None:
+        """Wait for the disk, without the interpreter's lock."""
+        try:
+            os.fdatasync(self._fd)
+        except OSError as problem:
+            self.problem = problem
+        finally:
+            os.close(self._fd)
 
 
 def _halves(cell: int) -> tuple[int, int]:
@@ -194,6 +219,14 @@ class MarksFile:
         self.cells[_PID] = os.getpid()
         self._map[24:40] = boot_id()  # from here on the head counts: one that a power cut has taken must not
         self.cells[_RUN] = int.from_bytes(os.urandom(7), "little") + 1
+
+    def sync(self) -> None:
+        """Put it on the disk. Raises `OSError`."""
+        os.fdatasync(self._fd)
+
+    def begin_sync(self) -> "MarksSync":
+        """Return a sync that any thread may perform, whatever becomes of this object meanwhile."""
+        return MarksSync(os.dup(self._fd))
 
     def claim(self, subscription: str, lane: str) -> int:
         """Return the index of a cell for calls of this subscription, one at a time."""

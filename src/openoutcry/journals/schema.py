@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal, SchemaTooNew
-from openoutcry.journals.engines import Connection, is_corrupt, is_foreign
+from openoutcry.errors import JournalCorrupt, JournalError, JournalLocked, NotAJournal, SchemaTooNew
+from openoutcry.journals.engines import Connection, is_busy, is_corrupt, is_foreign
+from openoutcry.journals.lock_holders import holder_of, in_words
 from openoutcry.journals.rows import Chain
 
 APPLICATION_ID: Final = 0x4F4F4331
@@ -205,6 +206,13 @@ def unreadable(path: Path, problem: Exception) -> JournalError:
         return NotAJournal(f"{path} is not a journal ({problem}); give the journal a file of its own")
     if is_corrupt(problem):
         return JournalCorrupt(f"{path} is damaged ({problem}); recover_into a new file")
+    if is_busy(problem):
+        pid = holder_of(path)
+        return JournalLocked(
+            f"{path} cannot be opened: {in_words(pid)} has locked it; end its transaction, and open it again",
+            pid,
+            is_passing=True,
+        )
     return JournalError(
         f"{path} cannot be opened: {problem}; see that the file and its folder can be written"
     )

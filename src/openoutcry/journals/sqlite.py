@@ -21,11 +21,12 @@ from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLoc
 from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
 from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
 from openoutcry.journals.disk_turn import Turn
-from openoutcry.journals.engines import EngineName, is_busy, is_full
+from openoutcry.journals.engines import LOCK_WAIT_S, EngineName, is_busy, is_full
 from openoutcry.journals.holders import allowed_upto
 from openoutcry.journals.id_blocks import IdBlocks
+from openoutcry.journals.lock_holders import holder_of, in_words
 from openoutcry.journals.log import Log
-from openoutcry.journals.marks import SYNCED, WRITTEN
+from openoutcry.journals.marks import SYNCED, WRITTEN, MarksSync
 from openoutcry.journals.opening import identities, leave_alone, open_file
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
@@ -74,7 +75,8 @@ class SqliteJournal:
         generation: What tells this journal from others that stood or will stand at its path.
         origin: What ids derived in its bus are derived from: random, and kept by every copy and recovery of
             the file. Empty for a file of a version that had none.
-        unsynced_lost: Entries accepted at `process` that a power cut before this opening took away.
+        unsynced_lost: Entries accepted at `process` that a power cut before this opening took away, at least.
+        power_cut: What the last power cut that cost something took, also before an earlier opening; or None.
 
     Raises:
         JournalLocked: Another writer has the file.
@@ -93,8 +95,9 @@ class SqliteJournal:
         key: bytes | None = None,
         engine: EngineName = "auto",
         wal_max_bytes: int = WAL_MAX_BYTES,
+        lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
-        opened = open_file(path, key, engine)
+        opened = open_file(path, key, engine, lock_wait_s=lock_wait_s)
         self.path = opened.path
         self.head = self.synced = opened.head
         self.first = opened.floor + 1
@@ -102,6 +105,7 @@ class SqliteJournal:
         self.generation = opened.marks.generation
         self.origin = opened.origin
         self.unsynced_lost = opened.unsynced_lost
+        self.power_cut = opened.power_cut
         self._engine: EngineName = engine
         self._key = key
         self._db = opened.db
@@ -199,9 +203,12 @@ class SqliteJournal:
                 f"{self.path}: the disk has no room, nothing was written; make room and publish again"
             ) from problem
         if is_busy(problem):
+            pid = holder_of(self.path)
             raise JournalLocked(
-                f"{self.path}: another program is writing to the database, nothing was written; "
-                f"end its transaction and publish again"
+                f"{self.path}: {in_words(pid)} is writing to the database, nothing was written; "
+                f"end its transaction and publish again",
+                pid,
+                is_passing=True,
             ) from problem
         self._die("the disk refused a write", problem)
 
@@ -262,6 +269,16 @@ class SqliteJournal:
             raise JournalError("the sync was not performed: call perform() before end_sync()")
         return self._on_disk(task.upto)
 
+    def begin_marks_sync(self) -> MarksSync:
+        """Begin a sync of the marks, after which a power cut can be counted as far as that; any thread."""
+        return self.marks.begin_sync()
+
+    def end_marks_sync(self, task: DiskTask) -> None:
+        """Note a performed sync of the marks. Any error of it is final, as of every sync."""
+        assert isinstance(task, MarksSync), "the task was begun by begin_marks_sync"
+        if task.problem is not None and self._barred is None:
+            self._die("a sync of the marks failed", task.problem)
+
     def _on_disk(self, upto: int) -> int:
         """Note that everything up to a position is on the disk; return the last such position."""
         self.synced = self.marks.cells[SYNCED] = max(self.synced, upto)
@@ -291,6 +308,13 @@ class SqliteJournal:
         if task is not None:
             task.perform()
             self.end_checkpoint(task)
+
+    def wait_for_locks(self, wait_s: float) -> None:
+        """Set for how long, in seconds, a call waits for a lock that another program holds on the database.
+
+        With 0 it raises `JournalLocked` at once: a runtime tries again, and waits elsewhere than on its loop.
+        """
+        self._db.run(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
 
     def refuse(self, error: JournalError) -> None:
         """Take nothing more, and raise this where something is written. Reading goes on."""

@@ -199,6 +199,13 @@ class FileJournal(Journal, Protocol):
         """The file."""
         ...
 
+    def wait_for_locks(self, wait_s: float) -> None:
+        """Set for how long, in seconds, a call waits for a lock that another program has on the file.
+
+        With 0 it raises `JournalLocked` at once: a bus puts the commit off, and tries again.
+        """
+        ...
+
     def look_after(self) -> None:
         """Raise `JournalDead` if the files were removed or replaced. Cheap, not free."""
         ...

@@ -42,6 +42,8 @@ log = logging.getLogger("openoutcry")
 
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 _KILL_SWITCH = str(EventType.KILL_SWITCH.value)
+CLOSE_WAIT_S = 1.0
+"""For how long the last commit of a stop waits, on the loop, for a lock that another program has."""
 HISTORY_LOOK = 16_384
 """How many entries of the journal the plain history looks at; the loop waits for it."""
 
@@ -386,11 +388,17 @@ class Store:
 
     def started(self) -> None:
         """The bus runs."""
+        self._wait_for_locks(0)
         self.saving.begin()
         self.memories.begin()
         self.cursors.started()
         self._maintenance.begin()
         self._suspects.begin()
+
+    def _wait_for_locks(self, wait_s: float) -> None:
+        """Have the journal wait for other programs' locks itself: not on a running loop, where commits do."""
+        if isinstance(self.journal, FileJournal):
+            self.journal.wait_for_locks(wait_s)
 
     async def flush(self) -> None:
         """Put everything on the disk: what was accepted, and every cursor."""
@@ -420,6 +428,7 @@ class Store:
         if self.is_closed:
             return
         self.is_closed = True
+        self._wait_for_locks(CLOSE_WAIT_S)
         self._suspects.end()
         self.cursors.end()
         self.saving.end()  # no timer any more: the loop may be closed
