@@ -199,6 +199,24 @@ class FileJournal(Journal, Protocol):
         """The file."""
         ...
 
+    @property
+    def unsynced_lost(self) -> int:
+        """How many entries at `process` a power cut before this opening took, at least."""
+        ...
+
+    @property
+    def power_cut(self) -> object | None:
+        """What the last power cut that cost something took, as `str` says it; None if none has."""
+        ...
+
+    def begin_marks_sync(self) -> DiskTask:
+        """Begin to put the marks on the disk, so that a power cut can be counted; perform it anywhere."""
+        ...
+
+    def end_marks_sync(self, task: DiskTask) -> None:
+        """Note a performed sync of the marks. Any error of it is final, as of every sync."""
+        ...
+
     def wait_for_locks(self, wait_s: float) -> None:
         """Set for how long, in seconds, a call waits for a lock that another program has on the file.
 

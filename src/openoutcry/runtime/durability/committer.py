@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import Any, Protocol
 
 from openoutcry.errors import JournalDead, JournalError, JournalLocked
@@ -35,6 +35,8 @@ SYNC_INLINE_NS = 2_000_000
 """A disk that takes longer than this for a sync is waited for in a thread."""
 LOCK_WAIT_S = 5.0
 """For how long a commit is put off where another program has locked the journal."""
+LOCK_WAIT_NOW_NS = 100_000_000
+"""The same where nobody can wait elsewhere: `publish_nowait`, and the last commit of a stop. It holds the loop."""
 LOCK_PAUSE_S = (0.002, 0.05)
 """The shortest and the longest pause until it is tried again: a quarter of the time that it has waited."""
 NEVER = 2**63
@@ -507,7 +509,7 @@ class Committer:
                 self._extras_at = NEVER
                 extras = self._extras.take()
             entries = commit if commit.entries is None else commit.entries
-            written = self._journal.write(entries, None if extras is None else extras.changes)
+            written = self._write_entries(entries, None if extras is None else extras.changes, now=now)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             if isinstance(error, JournalLocked) and not now and self._put_off(commit, extras, error):
                 return
@@ -521,6 +523,17 @@ class Committer:
         if extras is not None:
             extras.saved()
         self._reach_level(commit, written, now=now)
+
+    def _write_entries(self, entries: Sequence[Entry], changes: Changes | None, *, now: bool) -> Written:
+        """Write. `now`: whoever asks cannot wait elsewhere, so a lock that is gone in a moment is waited for."""
+        until_ns = perf_counter_ns() + LOCK_WAIT_NOW_NS
+        while True:
+            try:
+                return self._journal.write(entries, changes)
+            except JournalLocked:
+                if not now or perf_counter_ns() >= until_ns:
+                    raise
+            sleep(LOCK_PAUSE_S[0])
 
     def _reach_level(self, commit: Commit, written: Written, *, now: bool) -> None:
         """Sync what was written, if that is asked for, and release it."""

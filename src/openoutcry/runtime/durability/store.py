@@ -35,6 +35,7 @@ from openoutcry.runtime.durability.cursors import Cursors, unreadable
 from openoutcry.runtime.durability.levels import Levels
 from openoutcry.runtime.durability.looking_back import count_unsettled, older, oldest_first
 from openoutcry.runtime.durability.maintenance import Maintenance
+from openoutcry.runtime.durability.marks_on_disk import MARKS_SYNC_S, MarksOnDisk
 from openoutcry.runtime.durability.memories import Memories
 from openoutcry.runtime.durability.saving import SavedCursors, Saving
 
@@ -65,6 +66,7 @@ class Store:
         memories: Gives agents their memory back, and saves it.
         saving: What is saved beside events.
         cursors: Which durable subscription stands where.
+        power_cut: What a power cut before this start took, in words; empty if nothing.
         is_closed: Whether nothing goes into the journal any more.
 
     """
@@ -92,12 +94,16 @@ class Store:
         self._catch_up = CatchUp(bus, dispatcher, journal, self.commits, unreadable(bus))
         self.memories = Memories(bus, journal, self.commits, self.saving, self._suspects.restored)
         self._maintenance = Maintenance(bus, journal, self.commits, self.saving, self.memories, config)
+        self._marks_on_disk = MarksOnDisk(bus, journal, self.commits.note_error)
+        self.power_cut: str = _power_cut(journal) if before is None else before.power_cut
         self.cursors = Cursors(
             bus, dispatcher, journal, self.commits, self.saving, self._suspects, self.memories, saved
         )
         bus.dead_letters.load(journal, self.saving)
         if before is None:
             bus.halts.load(halts)
+            if self.power_cut:
+                log.critical("the journal: %s", self.power_cut)
         else:
             bus.halts.save_all()
             self.saving.go_on_from(before.saving)
@@ -317,7 +323,8 @@ class Store:
         return self.saving.take()
 
     def look_after(self) -> None:
-        """Look after the journal's files. Raises `JournalDead`."""
+        """Look after the journal's files, and have the marks synced. Raises `JournalDead`."""
+        self._marks_on_disk.note()
         self._maintenance.look_after()
 
     def conflict(self, event: Any, position: int) -> None:
@@ -373,6 +380,8 @@ class Store:
             "duplicates": commits.duplicates,
             "conflicts": self._bus.conflicts.total,
             "quarantined": self._suspects.quarantined,
+            "unsynced_lost": journal.unsynced_lost if isinstance(journal, FileJournal) else 0,
+            "power_cut": self.power_cut or None,
         }
 
     # -- life ---------------------------------------------------------------------------------------
@@ -393,6 +402,7 @@ class Store:
         self.memories.begin()
         self.cursors.started()
         self._maintenance.begin()
+        self._marks_on_disk.begin()
         self._suspects.begin()
 
     def _wait_for_locks(self, wait_s: float) -> None:
@@ -434,6 +444,7 @@ class Store:
         self.saving.end()  # no timer any more: the loop may be closed
         self.memories.end(saves=not as_it_is and self.commits.dead is None)
         self._maintenance.end(waits=not as_it_is)
+        self._marks_on_disk.end(waits=not as_it_is)
         self._uninstall()
         try:
             if as_it_is:
@@ -452,6 +463,16 @@ class Store:
             for subscription in self._bus.router:
                 if subscription.offsets is not None:
                     subscription.offsets.note_closed(at)
+
+
+def _power_cut(journal: Journal) -> str:
+    """Return what is to be told of a power cut: what it took, and what nobody knows of."""
+    if not isinstance(journal, FileJournal) or not journal.unsynced_lost:
+        return ""
+    return (
+        f"{journal.power_cut}; what was accepted at `process` in the last {MARKS_SYNC_S:g} s before it may "
+        "be lost as well, and is not counted: have its publishers publish again"
+    )
 
 
 async def _wait_regardless(commit: Commit) -> None:

@@ -85,6 +85,7 @@ class JournalMonitor:
             error=f"{error}; {self._error}" if is_bad and self._error else error or _put_off(store),
             oldest_ns=0 if began_ns is None or is_bad else max(0, now_ns - began_ns),
             held_back=store.held_back,
+            power_cut=store.power_cut,
             recovering=is_bad and (ladder.is_climbing or self.is_recovering),
             tried=ladder.tried,
         )
