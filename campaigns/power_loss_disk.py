@@ -223,10 +223,10 @@ class SimulatedDisk:
 
     def _old_page(self, versions: list[bytes]) -> bytes:
         chance = self.rng.random()
-        if chance < 0.5:
+        if chance < 0.4:
             return versions[-1]
         at = self.rng.randrange(len(versions))
-        if chance < 0.75 or not at:
+        if chance < 0.6 or not at:
             return versions[at]
         old, new = (memoryview(versions[n]).cast("Q") for n in (at - 1, at))
         cells = (

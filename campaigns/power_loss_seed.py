@@ -91,9 +91,11 @@ class Seed:
             disk.fail_sync_at = disk.syncs + rng.randint(1, 20)
         elif fault < 0.4:
             disk.fail_own_sync_at = disk.own_syncs + rng.randint(1, 6)
-            disk.kill_at_failure = rng.random() < 0.3
+            disk.kill_at_failure = rng.random() < 0.5
         elif fault < 0.55:
             disk.capacity = disk.used() + rng.randint(0, 300_000)
+        if self._may_be_dead and rng.random() < 0.6:  # a page cache that lies is found out by a cut
+            disk.cut_at = disk.steps + rng.randint(10, 80)
         self.lived.append(
             f"{self._after.name}: cut at {disk.cut_at}, write {disk.fail_write_at} or sync "
             f"{disk.fail_sync_at} or own sync {disk.fail_own_sync_at} fails, room for {disk.capacity}"

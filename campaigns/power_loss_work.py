@@ -50,7 +50,7 @@ class Worker:
             self.publish: 10,
             self.publish_and_sync: 8,
             self.sync_elsewhere: 4,
-            self.sync_beside_checkpoint: 4,
+            self.sync_beside_checkpoint: 6,
             self.repeat: 3,
             self.settle: 6,
             self.bury: 2,
@@ -105,12 +105,13 @@ class Worker:
             self.publish()
         upto = len(self.truth.states) - 1
         sync, checkpoint = journal.begin_sync(), journal.begin_checkpoint()
-        if rng.random() < 0.15:
+        fails = rng.random() < 0.25
+        if fails:
             disk.fail_own_sync_at = disk.own_syncs + 1
-            disk.kill_at_failure = rng.random() < 0.3
-        if rng.random() < 0.2:
-            disk.cut_at = disk.steps + rng.randint(1, 80)
-        when = rng.choice(("before", "within", "within", "after"))
+            disk.kill_at_failure = rng.random() < 0.2
+        if rng.random() < (0.7 if fails else 0.2):
+            disk.cut_at = disk.steps + rng.randint(1, 60)
+        when = rng.choice(("before", "within", "after"))
         if when == "before":
             sync.perform()
         if checkpoint is not None:
@@ -184,16 +185,21 @@ class Worker:
         elif self.truth.state.head and len(self._cells) < len(SUBSCRIPTIONS):
             name = SUBSCRIPTIONS[len(self._cells)]
             self._cells[self.journal.marks.claim(name, LANE)] = name
+            if self._rng.random() < 0.7:
+                self._begin_or_end(next(reversed(self._cells)))
         elif self._cells:
-            cell = self._rng.choice(sorted(self._cells))
-            position = 0 if cell in self.in_flight else self.truth.state.head
-            if position:
-                call = (self._cells[cell], LANE, position)
-                self.truth.flown.add(call)
-                self.in_flight[cell] = call
-            else:
-                self.in_flight.pop(cell, None)
-            self.journal.marks.cells[cell] = position
+            self._begin_or_end(self._rng.choice(sorted(self._cells)))
+
+    def _begin_or_end(self, cell: int) -> None:
+        """Begin the call of a cell, or end it."""
+        position = 0 if cell in self.in_flight else self.truth.state.head
+        if position:
+            call = (self._cells[cell], LANE, position)
+            self.truth.flown.add(call)
+            self.in_flight[cell] = call
+        else:
+            self.in_flight.pop(cell, None)
+        self.journal.marks.cells[cell] = position
 
     def retire(self) -> None:
         """Let retention take what it may."""

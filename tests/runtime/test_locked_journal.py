@@ -7,7 +7,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from bus_helpers import a_fill, a_kill, an_order, assert_settled, outcome_of, virtual
@@ -52,7 +52,7 @@ class Stranger:
         if self._process.poll() is None:
             self._process.communicate("\n")
 
-    def __enter__(self) -> "Stranger":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -226,7 +226,6 @@ def test_a_reader_s_transaction_holds_no_publish_up(path: Path):
 READERS = """
 import sys
 from openoutcry.journals import JournalReader
-print("ready", flush=True)
 for _ in range(150):
     with JournalReader(sys.argv[1]) as reader:
         reader.tail(1)
@@ -239,25 +238,21 @@ def test_tools_that_read_make_no_publish_fail(path: Path):
         async with file_bus(path) as bus:
             bus.subscribe("order", Named("desk").on_event)
             await bus.publish(an_order("o-0"))
+            reading = ["-c", READERS, str(path)]
+            verifying = ["-m", "openoutcry", "verify", str(path)]
+            examining = ["-m", "openoutcry", "doctor", str(path)]
+            quiet = subprocess.DEVNULL
             tools = [
-                subprocess.Popen([sys.executable, "-c", READERS, str(path)], stdout=subprocess.PIPE)
-                for _ in range(2)
+                await asyncio.create_subprocess_exec(sys.executable, *what, stdout=quiet, stderr=quiet)
+                for what in (reading, reading, verifying, examining)
             ]
-            tools.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "openoutcry", "verify", str(path)],
-                    stdout=subprocess.DEVNULL,
-                )
-            )
-            number = 1
-            while any(tool.poll() is None for tool in tools):
-                assert await bus.publish(an_order(f"o-{number}"))
+            ends = asyncio.gather(*(tool.wait() for tool in tools))
+            number = 0
+            while not ends.done():
                 number += 1
+                assert await bus.publish(an_order(f"o-{number}"))
                 await asyncio.sleep(0)
-            assert [tool.wait() for tool in tools] == [0, 0, 0]
-            for tool in tools[:2]:
-                assert tool.stdout is not None
-                tool.stdout.close()
+            assert await ends == [0, 0, 0, 0]
 
     asyncio.run(run())
 

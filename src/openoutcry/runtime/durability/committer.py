@@ -36,7 +36,7 @@ SYNC_INLINE_NS = 2_000_000
 LOCK_WAIT_S = 5.0
 """For how long a commit is put off where another program has locked the journal."""
 LOCK_WAIT_NOW_NS = 100_000_000
-"""The same where nobody can wait elsewhere: `publish_nowait`, and the last commit of a stop. It holds the loop."""
+"""The same where nobody can wait elsewhere, as in `publish_nowait`: it holds the loop."""
 LOCK_PAUSE_S = (0.002, 0.05)
 """The shortest and the longest pause until it is tried again: a quarter of the time that it has waited."""
 NEVER = 2**63
@@ -525,7 +525,7 @@ class Committer:
         self._reach_level(commit, written, now=now)
 
     def _write_entries(self, entries: Sequence[Entry], changes: Changes | None, *, now: bool) -> Written:
-        """Write. `now`: whoever asks cannot wait elsewhere, so a lock that is gone in a moment is waited for."""
+        """Write. `now`: nobody can wait elsewhere, so a lock that is gone in a moment is waited for here."""
         until_ns = perf_counter_ns() + LOCK_WAIT_NOW_NS
         while True:
             try:
