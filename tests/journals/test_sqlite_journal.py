@@ -245,7 +245,7 @@ def test_a_strangers_transaction_is_a_refusal_and_not_the_end(
     stranger = connect(file.path, engine, "rw")
     stranger.run("BEGIN IMMEDIATE")
     file.wait_for_locks(0)
-    with pytest.raises(JournalLocked, match=f"this process .{os.getpid()}"):
+    with pytest.raises(JournalLocked, match="another program"):
         file.write(entries(1))
     stranger.run("ROLLBACK")
     stranger.close()

@@ -11,13 +11,13 @@ from typing import Any, Self
 
 import pytest
 from bus_helpers import a_fill, a_kill, an_order, assert_settled, outcome_of, virtual
-from durable_kit import Named, a_bus, cursor, ids, orders, settings
+from durable_kit import Named, a_bus, floor_of, ids, orders, settings
 
 from openoutcry import EventBus
 from openoutcry.errors import JournalLocked
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.journals.lock_holders import holder_of
-from openoutcry.runtime.durability.committer import LOCK_WAIT_S
+from openoutcry.runtime.durability.lock_wait import LOCK_WAIT_S
 
 STRANGER = """
 import sqlite3, sys
@@ -158,7 +158,7 @@ async def test_cursors_are_saved_once_the_lock_is_gone(path: Path):
             stranger.let_go()
             await asyncio.sleep(1)
         with JournalReader(path) as reader:
-            assert cursor(reader, "desk.on_event").floor == 3
+            assert floor_of(reader, "desk.on_event") == 3
 
 
 @virtual
@@ -207,7 +207,7 @@ async def test_a_bus_that_stops_beside_a_short_lock_saves_everything(path: Path)
         stranger.let_go()
         await stopping
     with JournalReader(path) as reader:
-        assert cursor(reader, "desk.on_event").floor == 3
+        assert floor_of(reader, "desk.on_event") == 3
 
 
 def test_a_reader_s_transaction_holds_no_publish_up(path: Path):

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 from bus_helpers import virtual
-from durable_kit import Named, cursor, orders, settings
+from durable_kit import Named, floor_of, orders, settings
 
 from openoutcry import EventBus
 from openoutcry.errors import JournalDead
 from openoutcry.journals import JournalReader, SqliteJournal, marks, recover_into
-from openoutcry.runtime.durability.marks_on_disk import MARKS_SYNC_S
+from openoutcry.runtime.durability.marks_syncing import MARKS_SYNC_S
+from openoutcry.testing import run_virtual
 
 KEY = bytes(range(32))
 KEYS = pytest.mark.parametrize("key", [None, KEY], ids=["unkeyed", "keyed"])
@@ -129,9 +130,8 @@ async def test_a_recovery_into_a_new_file_tells_of_the_cut(power: Power, tmp_pat
         assert journal.power_cut.lost == 500
 
 
-@virtual
-async def test_doctor_tells_of_it_for_good(power: Power, tmp_path: Path):
-    path = await work_and_cut(power, tmp_path / "boot-0" / "firm.db", None)
+def test_doctor_tells_of_it_for_good(power: Power, tmp_path: Path):
+    path = run_virtual(work_and_cut(power, tmp_path / "boot-0" / "firm.db", None))
     for _ in range(2):
         SqliteJournal(path).close()
         found = subprocess.run(
@@ -215,4 +215,4 @@ async def test_a_cursor_is_not_ahead_of_the_head_after_a_cut(power: Power, tmp_p
         await bus.join()
         assert len(desk.handled) >= 3
     with JournalReader(path) as reader:
-        assert cursor(reader, "desk.on_event").floor == 23
+        assert floor_of(reader, "desk.on_event") == 23

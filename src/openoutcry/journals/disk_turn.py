@@ -26,31 +26,36 @@ class Turn:
     """Whose turn it is at the disk: one at a time, and nobody's after an error.
 
     Attributes:
+        lock: What has to be held.
         problem: The first error.
 
     """
 
     def __init__(self, failed: Callable[[], None]) -> None:
         """`failed` is called in the thread that meets the first error."""
-        self._lock = Lock()
+        self.lock = Lock()
         self._failed = failed
         self.problem: Exception | None = None
 
     @property
     def is_taken(self) -> bool:
         """Whether somebody is waiting for the disk."""
-        return self._lock.locked()
+        return self.lock.locked()
+
+    def note(self, problem: Exception) -> None:
+        """Note an error: nobody's turn comes any more. The lock is held."""
+        self.problem = problem
+        self._failed()
 
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Wait for one's turn; raises the error of an earlier one, and keeps that of this one."""
-        with self._lock:
+        with self.lock:
             if self.problem is not None:
                 raise self.problem
             try:
                 yield
             except Exception as problem:
                 if not (is_busy(problem) or is_full(problem)):
-                    self.problem = problem
-                    self._failed()
+                    self.note(problem)
                 raise

@@ -1,8 +1,13 @@
-"""Who holds a lock on the files of a journal, where the system tells: on Linux, /proc/locks does."""
+"""Who holds a lock on the files of a journal, where the system tells: on Linux, /proc/locks does.
+
+To ask takes the system some milliseconds, and half a second where it is busy: not on a loop.
+"""
 
 import os
 from pathlib import Path
 from typing import Final
+
+from openoutcry.errors import JournalLocked
 
 _LOCKS: Final = Path("/proc/locks")
 _WRITER: Final = (120, 122)
@@ -38,12 +43,24 @@ def _name_of(path: Path) -> str:
     return f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}"
 
 
-def in_words(pid: int | None) -> str:
-    """Return a process in words: its number, and what it runs where that can be known."""
+def named(error: JournalLocked, path: Path) -> JournalLocked:
+    """Return an error that says who holds the lock; the same if that is said, or cannot be known."""
+    return error if error.pid is not None else with_holder(error, holder_of(path))
+
+
+def with_holder(error: JournalLocked, pid: int | None) -> JournalLocked:
+    """Return an error that says that this process holds the lock; the same for None."""
     if pid is None:
-        return "another program"
+        return error
+    found = JournalLocked(f"{error}; {_in_words(pid)} holds the lock", pid, is_passing=error.is_passing)
+    found.__cause__ = error.__cause__
+    return found
+
+
+def _in_words(pid: int) -> str:
+    """Return a process in words: its number, and what it runs where that can be known."""
     if pid == os.getpid():
-        return f"this process ({pid}), by another connection,"
+        return f"another connection of this process ({pid})"
     try:
         name = Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
     except OSError:

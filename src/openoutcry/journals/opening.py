@@ -8,10 +8,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, NotAJournal
+from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, JournalLocked, NotAJournal
 from openoutcry.events.sources import new_name
 from openoutcry.journals import power_cuts, saved, schema
 from openoutcry.journals.engines import LOCK_WAIT_S, Connection, EngineName, choose, connect
+from openoutcry.journals.lock_holders import named
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import MarksFile
 from openoutcry.journals.migration import migrate
@@ -93,7 +94,12 @@ def open_file(
     choose(engine)
     real = Path(os.path.realpath(path))
     with refusals_of(real):
-        return _open_file(real, chain, engine, _first_settings(chain, floor, origin), lock_wait_s)
+        try:
+            return _open_file(real, chain, engine, _first_settings(chain, floor, origin), lock_wait_s)
+        except JournalLocked as locked:
+            if lock_wait_s > 0:  # there is time to ask who it is
+                raise named(locked, real) from locked.__cause__
+            raise
 
 
 def _open_file(

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from openoutcry.errors import JournalCorrupt, JournalError, JournalLocked, NotAJournal, SchemaTooNew
 from openoutcry.journals.engines import Connection, is_busy, is_corrupt, is_foreign
-from openoutcry.journals.lock_holders import holder_of, in_words
 from openoutcry.journals.rows import Chain
 
 APPLICATION_ID: Final = 0x4F4F4331
@@ -207,10 +206,8 @@ def unreadable(path: Path, problem: Exception) -> JournalError:
     if is_corrupt(problem):
         return JournalCorrupt(f"{path} is damaged ({problem}); recover_into a new file")
     if is_busy(problem):
-        pid = holder_of(path)
         return JournalLocked(
-            f"{path} cannot be opened: {in_words(pid)} has locked it; end its transaction, and open it again",
-            pid,
+            f"{path} cannot be opened: another program has locked it; end its transaction, and open it again",
             is_passing=True,
         )
     return JournalError(

@@ -24,7 +24,7 @@ from openoutcry.journals.disk_turn import Turn
 from openoutcry.journals.engines import LOCK_WAIT_S, EngineName, is_busy, is_full
 from openoutcry.journals.holders import allowed_upto
 from openoutcry.journals.id_blocks import IdBlocks
-from openoutcry.journals.lock_holders import holder_of, in_words
+from openoutcry.journals.lock_holders import holder_of, named
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import SYNCED, WRITTEN, MarksSync
 from openoutcry.journals.opening import identities, leave_alone, open_file
@@ -98,6 +98,7 @@ class SqliteJournal:
         lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
         opened = open_file(path, key, engine, lock_wait_s=lock_wait_s)
+        self._waits_for_locks = lock_wait_s > 0
         self.path = opened.path
         self.head = self.synced = opened.head
         self.first = opened.floor + 1
@@ -203,13 +204,12 @@ class SqliteJournal:
                 f"{self.path}: the disk has no room, nothing was written; make room and publish again"
             ) from problem
         if is_busy(problem):
-            pid = holder_of(self.path)
-            raise JournalLocked(
-                f"{self.path}: {in_words(pid)} is writing to the database, nothing was written; "
+            locked = JournalLocked(
+                f"{self.path}: another program is writing to the database, nothing was written; "
                 f"end its transaction and publish again",
-                pid,
                 is_passing=True,
-            ) from problem
+            )
+            raise (named(locked, self.path) if self._waits_for_locks else locked) from problem
         self._die("the disk refused a write", problem)
 
     def _look_again(self) -> None:
@@ -234,9 +234,18 @@ class SqliteJournal:
 
     def sync(self) -> int:
         """Put everything that has been written on the disk, and return its last position."""
-        task = self.begin_sync()
-        task.perform()
-        return self.end_sync(task)
+        if self._barred is not None:
+            raise self._barred
+        upto, turn = self.head, self._turn
+        with turn.lock:
+            if turn.problem is None:
+                try:
+                    os.fdatasync(self._wal)
+                except OSError as problem:
+                    turn.note(problem)
+        if turn.problem is not None:
+            self._die("a sync failed", turn.problem)
+        return self._on_disk(upto)
 
     def begin_sync(self) -> SyncTask:
         """Begin a sync of all that has been written; `perform` it in any thread, `end_sync` it here."""
@@ -314,7 +323,12 @@ class SqliteJournal:
 
         With 0 it raises `JournalLocked` at once: a runtime tries again, and waits elsewhere than on its loop.
         """
+        self._waits_for_locks = wait_s > 0
         self._db.run(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
+
+    def lock_holder(self) -> int | None:
+        """Return the process that has locked the database; None if that cannot be known. On any thread."""
+        return holder_of(self.path)
 
     def refuse(self, error: JournalError) -> None:
         """Take nothing more, and raise this where something is written. Reading goes on."""

@@ -224,6 +224,10 @@ class FileJournal(Journal, Protocol):
         """
         ...
 
+    def lock_holder(self) -> int | None:
+        """Return the process that has locked the file; None if that cannot be known. On any thread."""
+        ...
+
     def look_after(self) -> None:
         """Raise `JournalDead` if the files were removed or replaced. Cheap, not free."""
         ...

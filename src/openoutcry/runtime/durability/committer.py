@@ -19,26 +19,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
-from time import perf_counter_ns, sleep
+from time import perf_counter_ns
 from typing import Any, Protocol
 
 from openoutcry.errors import JournalDead, JournalError, JournalLocked
 from openoutcry.ports import Alike, Changes, DiskTask, Entry, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.lock_wait import LockWait
 from openoutcry.runtime.ownership import resolve, running_loop
-from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
 
 SYNC_INLINE_NS = 2_000_000
 """A disk that takes longer than this for a sync is waited for in a thread."""
-LOCK_WAIT_S = 5.0
-"""For how long a commit is put off where another program has locked the journal."""
-LOCK_WAIT_NOW_NS = 100_000_000
-"""The same where nobody can wait elsewhere, as in `publish_nowait`: it holds the loop."""
-LOCK_PAUSE_S = (0.002, 0.05)
-"""The shortest and the longest pause until it is tried again: a quarter of the time that it has waited."""
 NEVER = 2**63
 """A position that is never reached, and a time that never comes."""
 
@@ -255,7 +249,6 @@ class Committer:
         born_at: The journal's head when this committer was made.
         waiting: Ordinary and high-priority events that are staged or written and not released.
         dead: The error that ended the journal, if one did.
-        locked: Why a commit is put off now; None if none is.
         refused: Why the last commit was refused, if it was.
         duplicates: Events that were in the journal already.
 
@@ -279,10 +272,7 @@ class Committer:
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held_back = 0
-        self._late: tuple[Commit, Extras | None] | None = None
-        self._late_timer: asyncio.TimerHandle | None = None
-        self._locked_ns: int | None = None
-        self.locked: JournalLocked | None = None
+        self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
         self.released = self.born_at = journal.head
         self.waiting = 0
         self.dead: JournalError | None = None
@@ -312,14 +302,19 @@ class Committer:
         """When the oldest commit that is not over was begun; None if there is none."""
         if self._syncing is not None:
             return self._syncing[0].began_ns
-        if self._late is not None:
-            return self._late[0].began_ns
+        if self._late.item is not None:
+            return self._late.item[0].began_ns
         return None if self._open is None else self._open.began_ns
+
+    @property
+    def locked(self) -> JournalLocked | None:
+        """Why a commit is put off now; None if none is."""
+        return self._late.error
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits for a commit."""
-        return self._open is None and self._syncing is None and self._late is None
+        return self._open is None and self._syncing is None and self._late.item is None
 
     def stage(
         self, event: Any, payload: bytes, lane: str, level: Level, header: Header | None, then: Then | None
@@ -415,8 +410,7 @@ class Committer:
             self._syncing = None
             self._sync_inline(commit)
         self._scheduled = False
-        self._silence()
-        if self._open is not None or self._late is not None:
+        if self._open is not None or self._late.item is not None:
             self._schedule()
 
     def ask(self, *, sync: bool = False) -> Commit:
@@ -455,8 +449,8 @@ class Committer:
     def give_up(self, error: JournalError) -> None:
         """Accept nothing more, and tell everybody who waits for a commit."""
         self.refuse(error)
-        self._open = self._syncing = self._late = None
-        self._silence()
+        self._open = self._syncing = None
+        self._late.give_up()
         for commit in list(self._unfinished):
             self._fail(commit, error)
 
@@ -471,7 +465,7 @@ class Committer:
             commit, _ = self._syncing
             self._syncing = None
             self._sync_inline(commit)
-        if self._late is not None:
+        while self._late.item is not None:
             self._commit(now=True)
         last = self._open
         self._commit(now=True)
@@ -481,92 +475,67 @@ class Committer:
     def _commit(self, *, now: bool = False) -> None:
         """Write what is staged, sync it if that is asked for, and release it. `now`: wait for nothing."""
         self._scheduled = False
-        late, commit = self._late, self._open
-        if (late is None and commit is None) or (not now and (self._syncing is not None or self._held_back)):
+        late = self._late.item
+        commit = self._open if late is None else late[0]
+        if commit is None or (not now and (self._syncing is not None or self._held_back)):
             return
-        if late is not None:
-            self._silence()
-            self._late = None
-            self._write(*late, now=now)
-            if self._open is not None and not self._scheduled:
-                self._schedule()
-            return
-        assert commit is not None, "it is there, or there was nothing to do"
-        self._open = None
-        self._write(commit, None, now=now)
-
-    def _write(self, commit: Commit, extras: Extras | None, *, now: bool) -> None:
-        """Write a commit, with the extras that it was to bring along when it was put off."""
-        if self.dead is not None:
-            if extras is not None:
-                extras.refused()
-            self._fail(commit, self.dead)
-            return
+        extras = None
+        if late is None:
+            self._open = None
+        else:
+            self._late.take()
+            extras = late[1]
         try:
-            if commit.began_ns >= self._look_after_ns:
-                self._extras.look_after()
-            if extras is None and self.released >= self._extras_at:
-                self._extras_at = NEVER
-                extras = self._extras.take()
+            if self.dead is not None:
+                raise self.dead  # noqa: TRY301 - it is refused like any other error
+            if commit.began_ns >= self._look_after_ns or self.released >= self._extras_at:
+                extras = self._prepare(commit, extras)
             entries = commit if commit.entries is None else commit.entries
-            written = self._write_entries(entries, None if extras is None else extras.changes, now=now)
+            written = self._journal.write(entries, None if extras is None else extras.changes)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
-            if isinstance(error, JournalLocked) and not now and self._put_off(commit, extras, error):
-                return
-            if extras is not None:
-                extras.refused()
-            self._fail(commit, _as_journal_error(error))
+            self._refused(commit, extras, error, now=now)
             return
-        self._locked_ns = self.locked = None
         commit.written = written
         commit.head = self._journal.head
         if extras is not None:
             extras.saved()
-        self._reach_level(commit, written, now=now)
-
-    def _write_entries(self, entries: Sequence[Entry], changes: Changes | None, *, now: bool) -> Written:
-        """Write. `now`: nobody can wait elsewhere, so a lock that is gone in a moment is waited for here."""
-        until_ns = perf_counter_ns() + LOCK_WAIT_NOW_NS
-        while True:
-            try:
-                return self._journal.write(entries, changes)
-            except JournalLocked:
-                if not now or perf_counter_ns() >= until_ns:
-                    raise
-            sleep(LOCK_PAUSE_S[0])
-
-    def _reach_level(self, commit: Commit, written: Written, *, now: bool) -> None:
-        """Sync what was written, if that is asked for, and release it."""
         if not (written.wants_sync or commit.must_sync):
             self._release(commit)
         elif now or self._syncs_inline:
             self._sync_inline(commit)
         else:
             self._sync_in_thread(commit)
+        if late is not None:
+            self._late.over()
+            self._go_on()
 
-    def _put_off(self, commit: Commit, extras: Extras | None, error: JournalLocked) -> bool:
-        """Try a commit again in a little while; False if it has waited long enough, or no loop runs.
+    def _prepare(self, commit: Commit, extras: Extras | None) -> Extras | None:
+        """Look after the files, if it is time, and return what a commit is to bring along."""
+        if commit.began_ns >= self._look_after_ns:
+            self._extras.look_after()
+        if extras is not None or self.released < self._extras_at:
+            return extras
+        self._extras_at = NEVER
+        return self._extras.take()
 
-        What waits behind it has waited as well, and has no more time than it.
-        """
-        loop, now_ns = running_loop(), self._bus.clock.now_ns()
-        if self._locked_ns is None:
-            self._locked_ns = now_ns
-        waited_s = (now_ns - self._locked_ns) / NS_PER_S
-        if loop is None or waited_s >= LOCK_WAIT_S:
-            if self._open is None:
-                self._locked_ns = self.locked = None
-            return False
-        self._late, self.locked = (commit, extras), error
-        self._loop, self._scheduled = loop, True
-        pause_s = min(LOCK_PAUSE_S[1], max(LOCK_PAUSE_S[0], waited_s / 4))
-        self._late_timer = loop.call_later(pause_s, self._commit)
-        return True
+    def _refused(self, commit: Commit, extras: Extras | None, error: Exception, *, now: bool) -> None:
+        """A commit was not written: put it off if another program has locked the file, or else fail it."""
+        if isinstance(error, JournalLocked):
+            if self._late.keep((commit, extras), commit.began_ns, error, now=now):
+                self._loop, self._scheduled = running_loop() or self._loop, not now
+                if now:
+                    self._commit(now=True)
+                return
+            error = self._late.named(error)
+        if extras is not None:
+            extras.refused()
+        self._fail(commit, _as_journal_error(error))
+        self._go_on()
 
-    def _silence(self) -> None:
-        if self._late_timer is not None:
-            self._late_timer.cancel()
-            self._late_timer = None
+    def _go_on(self) -> None:
+        """Commit what was staged behind a commit that was put off."""
+        if self._open is not None and not self._scheduled and self._syncing is None:
+            self._schedule()
 
     @property
     def _syncs_inline(self) -> bool:
@@ -706,7 +675,7 @@ class Committer:
 
     def close(self, *, waits: bool = True) -> None:
         """End the thread that syncs, if there is one; `waits` for a sync that it is making."""
-        self._silence()
+        self._late.give_up()
         if self._thread is not None:
             self._thread.shutdown(wait=waits)
             self._thread = None

@@ -18,6 +18,7 @@ from openoutcry.clocks import clock_of_loop
 from openoutcry.config import PersistenceConfig
 from openoutcry.errors import JournalError, JournalLocked, OpenOutcryError
 from openoutcry.journals import JournalReader, Recovered, SqliteJournal
+from openoutcry.journals.lock_holders import named
 from openoutcry.journals.swapping import (
     Permit,
     build_next,
@@ -28,12 +29,13 @@ from openoutcry.journals.swapping import (
 from openoutcry.ports import BuriedEvent, Clock, Journal
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import LOCK_WAIT_S
 from openoutcry.runtime.durability.levels import Levels
+from openoutcry.runtime.durability.lock_wait import LOCK_WAIT_S
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.ownership import running_loop
 
 _OPEN_AGAIN_S = 0.05
+_MOMENT_S = 0.1
 
 
 class StoreSlot:
@@ -131,14 +133,17 @@ class StoreSlot:
 
     async def open_in_time(self) -> Store:
         """Open it as `open` does, but wait for a lock that another program has on it elsewhere than here."""
+        assert self._config is not None, "only a bus with a journal opens one"
         loop = asyncio.get_running_loop()
         until_s = loop.time() + LOCK_WAIT_S
         while True:
             try:
                 return self.open(lock_wait_s=0.0)
             except JournalLocked as error:
-                if not error.is_passing or loop.time() >= until_s:
+                if not error.is_passing:
                     raise
+                if loop.time() >= until_s:
+                    raise await loop.run_in_executor(None, named, error, self._config.path) from error
             await asyncio.sleep(_OPEN_AGAIN_S)
 
     def open_if_any(self) -> None:
@@ -247,7 +252,7 @@ class StoreSlot:
     def _go_on_from(self, old: Store, config: PersistenceConfig) -> None:
         """Open the new file in the place of the old one, and let everybody go on where they are."""
         bus, delivered = self._bus, old.commits.released
-        new = self._make_store(config, old)
+        new = self._make_store(config, old, _MOMENT_S)
         saved: dict[str, dict[str, tuple[int, tuple[tuple[int, int], ...]]]] = {}
         for cursor in new.journal.cursors():
             saved.setdefault(cursor.subscription, {})[cursor.lane] = (cursor.floor, cursor.settled)

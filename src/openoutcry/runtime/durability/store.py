@@ -35,7 +35,7 @@ from openoutcry.runtime.durability.cursors import Cursors, unreadable
 from openoutcry.runtime.durability.levels import Levels
 from openoutcry.runtime.durability.looking_back import count_unsettled, older, oldest_first
 from openoutcry.runtime.durability.maintenance import Maintenance
-from openoutcry.runtime.durability.marks_on_disk import MARKS_SYNC_S, MarksOnDisk
+from openoutcry.runtime.durability.marks_syncing import MARKS_SYNC_S, MarksSyncing
 from openoutcry.runtime.durability.memories import Memories
 from openoutcry.runtime.durability.saving import SavedCursors, Saving
 
@@ -43,8 +43,6 @@ log = logging.getLogger("openoutcry")
 
 _HIGH = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 _KILL_SWITCH = str(EventType.KILL_SWITCH.value)
-CLOSE_WAIT_S = 1.0
-"""For how long the last commit of a stop waits, on the loop, for a lock that another program has."""
 HISTORY_LOOK = 16_384
 """How many entries of the journal the plain history looks at; the loop waits for it."""
 
@@ -94,7 +92,7 @@ class Store:
         self._catch_up = CatchUp(bus, dispatcher, journal, self.commits, unreadable(bus))
         self.memories = Memories(bus, journal, self.commits, self.saving, self._suspects.restored)
         self._maintenance = Maintenance(bus, journal, self.commits, self.saving, self.memories, config)
-        self._marks_on_disk = MarksOnDisk(bus, journal, self.commits.note_error)
+        self._marks_syncing = MarksSyncing(bus, journal, self.commits.note_error)
         self.power_cut: str = _power_cut(journal) if before is None else before.power_cut
         self.cursors = Cursors(
             bus, dispatcher, journal, self.commits, self.saving, self._suspects, self.memories, saved
@@ -324,7 +322,7 @@ class Store:
 
     def look_after(self) -> None:
         """Look after the journal's files, and have the marks synced. Raises `JournalDead`."""
-        self._marks_on_disk.note()
+        self._marks_syncing.note()
         self._maintenance.look_after()
 
     def conflict(self, event: Any, position: int) -> None:
@@ -397,18 +395,14 @@ class Store:
 
     def started(self) -> None:
         """The bus runs."""
-        self._wait_for_locks(0)
+        if isinstance(self.journal, FileJournal):
+            self.journal.wait_for_locks(0)  # it would hold the loop: commits are put off instead
         self.saving.begin()
         self.memories.begin()
         self.cursors.started()
         self._maintenance.begin()
-        self._marks_on_disk.begin()
+        self._marks_syncing.begin()
         self._suspects.begin()
-
-    def _wait_for_locks(self, wait_s: float) -> None:
-        """Have the journal wait for other programs' locks itself: not on a running loop, where commits do."""
-        if isinstance(self.journal, FileJournal):
-            self.journal.wait_for_locks(wait_s)
 
     async def flush(self) -> None:
         """Put everything on the disk: what was accepted, and every cursor."""
@@ -438,13 +432,12 @@ class Store:
         if self.is_closed:
             return
         self.is_closed = True
-        self._wait_for_locks(CLOSE_WAIT_S)
         self._suspects.end()
         self.cursors.end()
         self.saving.end()  # no timer any more: the loop may be closed
         self.memories.end(saves=not as_it_is and self.commits.dead is None)
         self._maintenance.end(waits=not as_it_is)
-        self._marks_on_disk.end(waits=not as_it_is)
+        self._marks_syncing.end(waits=not as_it_is)
         self._uninstall()
         try:
             if as_it_is:

@@ -17,7 +17,7 @@ MARKS_SYNC_S = 1.0
 """How long after a commit the marks are on their way to the disk."""
 
 
-class MarksOnDisk:
+class MarksSyncing:
     """Syncs the marks of one journal while the bus runs.
 
     Args:
