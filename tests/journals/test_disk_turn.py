@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from journal_kit import entries
 
-from openoutcry.errors import JournalCorrupt, JournalDead
+from openoutcry.errors import JournalCorrupt, JournalDead, JournalError
 from openoutcry.journals import SqliteJournal, marks, recover_into, sqlite
 from openoutcry.ports import Suspect
 
@@ -224,3 +225,25 @@ def test_a_head_in_the_marks_that_no_journal_has_is_damage_and_a_recovery_leaves
     with pytest.raises(JournalCorrupt, match="had been reached"):
         SqliteJournal(path)
     assert recover_into(path, tmp_path / "new.db").lost == ()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_marks_with_flipped_bits_end_in_a_journal_error_or_accuse_whom_they_name(
+    path: Path, tmp_path: Path, seed: int
+) -> None:
+    with SqliteJournal(path) as journal:
+        journal.write(entries(9))
+        journal.marks.cells[journal.marks.claim("risk\u00e9", "normal")] = 5
+    side, rng = Path(f"{path}-marks"), random.Random(seed)
+    sound = {ending: Path(f"{path}{ending}").read_bytes() for ending in ("", "-marks")}
+    for number in range(8):
+        damaged = bytearray(sound["-marks"])
+        for _ in range(rng.choice((1, 2, 30))):
+            damaged[rng.choice((rng.randrange(80), 4096 + rng.randrange(1536)))] ^= 1 << rng.randrange(8)
+        path.write_bytes(sound[""])
+        side.write_bytes(damaged)
+        try:
+            with SqliteJournal(path) as found:
+                assert all(s.subscription == "risk\u00e9" and 1 <= s.position <= 9 for s in found.suspects())
+        except JournalError:
+            recover_into(path, tmp_path / f"new-{number}.db")

@@ -252,6 +252,21 @@ def test_a_strangers_transaction_is_a_refusal_and_not_the_end(
     assert list(file.write(entries(1)).positions) == [1]
 
 
+@pytest.mark.parametrize("which", ["name", "sql"])
+def test_a_table_whose_name_is_no_text_any_more_is_damage(
+    file: SqliteJournal, engine: EngineName, which: str
+) -> None:
+    file.close()
+    db = sqlite3.connect(file.path)
+    db.execute("PRAGMA writable_schema = ON")
+    with db:
+        damaged = "CAST(x'cd28cd' AS TEXT)"
+        db.execute(f"UPDATE sqlite_master SET {which} = {damaged} WHERE name = 'cursors'")
+    db.close()
+    with pytest.raises(JournalCorrupt):
+        SqliteJournal(file.path, engine=engine)
+
+
 # Plain SQL
 
 

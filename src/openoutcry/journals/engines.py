@@ -77,7 +77,10 @@ class StandardConnection:
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
         """Yield the rows of a query as tuples."""
-        cursor = self._db.execute(sql, values)
+        try:
+            cursor = self._db.execute(sql, values)
+        except UnicodeDecodeError as problem:  # of a message of SQLite's, which quotes what is damaged
+            raise self.error(f"{_NOT_TEXT}: {problem}") from problem
         try:
             yield from cursor
         finally:
