@@ -67,8 +67,8 @@ from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.api.inspection import Envelope
 from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.subscription import Subscription, SubscriptionStats
-from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.cursors import CursorReport
+from openoutcry.runtime.durability.receipt import Receipt
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.sessions import Expectation, Session
 from openoutcry.trading import (

@@ -276,3 +276,52 @@ def test_who_holds_a_lock_is_found_and_who_only_reads_is_not(path: Path):
         with Stranger(path, "BEGIN"):
             assert holder_of(path) is None
     assert holder_of(path.with_name("missing.db")) is None
+
+
+@virtual
+async def test_who_cannot_wait_is_refused_alone(path: Path):
+    desk = Named("desk")
+    async with file_bus(path) as bus:
+        bus.subscribe("*", desk.on_event)
+        with Stranger(path) as stranger:
+            waiting = asyncio.create_task(bus.publish(an_order("o-1")))
+            await asyncio.sleep(0.5)
+            refused = an_order("o-2")
+            with pytest.raises(JournalLocked):
+                bus.publish_nowait(refused)
+            third = an_order("o-3")
+            also = asyncio.create_task(bus.publish(third))
+            await asyncio.sleep(0)
+            with pytest.raises(JournalLocked):
+                bus.publish_nowait(refused)
+            with pytest.raises(JournalLocked):
+                bus.publish_nowait(third)  # its first publisher waits for it
+            kill = a_kill()
+            assert bus.publish_nowait(kill), "it is delivered, and written when the lock is gone"
+            await asyncio.sleep(0.5)
+            assert not waiting.done()
+            stranger.let_go()
+            assert await waiting
+            assert await also
+        assert bus.publish_nowait(refused)
+        await bus.join()
+        assert sorted(e.order_id for e in desk.handled if hasattr(e, "order_id")) == ["o-1", "o-2", "o-3"]
+        assert_settled(bus)
+    with JournalReader(path) as reader:
+        assert reader.head == 4
+
+
+@virtual
+async def test_before_the_start_a_publish_waits_for_a_lock_as_well(path: Path):
+    bus, desk = file_bus(path), Named("desk")
+    bus.subscribe("order", desk.on_event)
+    await bus.publish(an_order("o-1"))
+    with Stranger(path) as stranger:
+        publishing = asyncio.create_task(bus.publish(an_order("o-2")))
+        await asyncio.sleep(0)
+        stranger.let_go()
+        assert await publishing
+    await bus.start()
+    await bus.join()
+    assert len(desk.handled) == 2
+    await bus.stop()

@@ -18,7 +18,6 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
-from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any, Protocol
 
@@ -36,44 +35,8 @@ SYNC_INLINE_NS = 2_000_000
 NEVER = 2**63
 """A position that is never reached, and a time that never comes."""
 
+
 Then = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a published event. True in a condition only if it is new, and somebody takes it.
-
-    Attributes:
-        accepted: Whether it was accepted, now or before: what `publish` says.
-        event_id: Its id.
-        position: Its position in the journal; 0 where it is not journaled, or was refused.
-        level: The level it was accepted at: `memory`, `process` or `disk`.
-        duplicate: Whether its id had been accepted before, and nothing new was delivered.
-        conflicting: Whether that was an event with other content: the first stands, this one is lost.
-        unheard: Whether no subscription takes it now. It was accepted all the same: it is in the history and,
-            at its level, in the journal, where a subscription of an earlier life may still read it. Before
-            the start nobody can say, and it is False.
-
-    """
-
-    accepted: bool
-    event_id: str
-    position: int
-    level: str
-    duplicate: bool
-    conflicting: bool = False
-    unheard: bool = False
-
-    @property
-    def outcome(self) -> str:
-        """All of it in a word: `accepted`, `duplicate`, `conflicting`, `unheard` or `refused`."""
-        if not self.accepted:
-            return "refused"
-        words = {"conflicting": self.conflicting, "duplicate": self.duplicate, "unheard": self.unheard}
-        return next((word for word, holds in words.items() if holds), "accepted")
-
-    def __bool__(self) -> bool:
-        return self.outcome == "accepted"
 
 
 class Commit(Alike):
@@ -166,6 +129,20 @@ class Commit(Alike):
             self.entries.extend(Alike(ids, payloads, level, self.wall_ns))
         self.events += events
         self.ids += ids
+
+    def withdraw(self) -> bool:
+        """Take the newest event out again; return True if it was delivered from memory before."""
+        event_id, index = self.ids.pop(), len(self.events) - 1
+        self.events.pop()
+        if self.entries is None:
+            self.payloads.pop()
+        else:
+            self.entries.pop()
+        if self._indexed > index:
+            self._index.pop(event_id, None)
+            self._indexed = index
+        self.thens.pop(index, None)
+        return self.raised.pop(index, None) is not None
 
     def to_write(self) -> Sequence[Entry]:
         """Return the entries."""
@@ -272,6 +249,7 @@ class Committer:
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held_back = 0
+        self._is_last = False
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
         self.released = self.born_at = journal.head
         self.waiting = 0
@@ -459,16 +437,21 @@ class Committer:
         if isinstance(error, JournalDead):
             self._died(error)
 
-    def commit_now(self) -> None:
-        """Commit and release, here and now, whatever is staged."""
+    def commit_now(self, *, at_last: bool = False) -> None:
+        """Commit and release, here and now, whatever is staged.
+
+        Where another program has locked the file it is put off after a moment; `at_last`: it is refused.
+        """
+        self._is_last = at_last
         if self._syncing is not None:
             commit, _ = self._syncing
             self._syncing = None
             self._sync_inline(commit)
-        while self._late.item is not None:
+        if self._late.item is not None:
             self._commit(now=True)
         last = self._open
-        self._commit(now=True)
+        if self._late.item is None:
+            self._commit(now=True)
         if last is not None and last.raised:
             self._commit(now=True)  # who has settled what was raised
 
@@ -485,9 +468,10 @@ class Committer:
         else:
             self._late.take()
             extras = late[1]
+        if self.dead is not None:
+            self._refused(commit, extras, self.dead, now=now)
+            return
         try:
-            if self.dead is not None:
-                raise self.dead  # noqa: TRY301 - it is refused like any other error
             if commit.began_ns >= self._look_after_ns or self.released >= self._extras_at:
                 extras = self._prepare(commit, extras)
             entries = commit if commit.entries is None else commit.entries
@@ -521,16 +505,28 @@ class Committer:
     def _refused(self, commit: Commit, extras: Extras | None, error: Exception, *, now: bool) -> None:
         """A commit was not written: put it off if another program has locked the file, or else fail it."""
         if isinstance(error, JournalLocked):
-            if self._late.keep((commit, extras), commit.began_ns, error, now=now):
-                self._loop, self._scheduled = running_loop() or self._loop, not now
-                if now:
-                    self._commit(now=True)
+            if now and self._late.pause((commit, extras)):
+                self._commit(now=True)
+                return
+            is_last = now and self._is_last
+            if not is_last and self._late.keep((commit, extras), commit.began_ns, error):
+                self._loop, self._scheduled = running_loop(), True
                 return
             error = self._late.named(error)
         if extras is not None:
             extras.refused()
         self._fail(commit, _as_journal_error(error))
         self._go_on()
+
+    def withdraw(self, commit: Commit, event_id: str) -> JournalError:
+        """Take out the newest event of a commit that was put off: nobody waits for it. Return why."""
+        assert commit.ids[-1] == event_id, "it was staged last, and nothing was staged since"
+        if not commit.withdraw():
+            self.waiting -= 1
+            self._bus.seen.discard(event_id)
+            self._dispatcher.drained(None)
+        assert self.locked is not None, "that is why it is put off"
+        return self.locked
 
     def _go_on(self) -> None:
         """Commit what was staged behind a commit that was put off."""

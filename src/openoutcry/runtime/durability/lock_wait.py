@@ -54,14 +54,11 @@ class LockWait(Generic[Item]):
         item, self.item, self.error = self.item, None, None
         return item
 
-    def keep(self, item: Item, began_ns: int, error: JournalLocked, *, now: bool) -> bool:
-        """Keep what was refused, to be tried again; False if it has waited long enough.
+    def keep(self, item: Item, began_ns: int, error: JournalLocked) -> bool:
+        """Keep what was refused, to be tried again; False if it has waited long enough, or no loop runs.
 
-        It counts how long it has waited for this lock, also behind another commit. `now`: the pause is made
-        here, and whoever asks tries again at once.
+        It counts how long it has waited for this lock, also behind another commit.
         """
-        if now:
-            return self._pause(item, error)
         loop, now_ns = running_loop(), self._bus.clock.now_ns()
         if now_ns - self._last_ns > _ANOTHER_LOCK_S * NS_PER_S or not self._from_ns:
             self._from_ns, self._holder = now_ns, None
@@ -76,13 +73,14 @@ class LockWait(Generic[Item]):
         self._timer = loop.call_later(pause_s, self._again)
         return True
 
-    def _pause(self, item: Item, error: JournalLocked) -> bool:
+    def pause(self, item: Item) -> bool:
+        """Keep what was refused, and wait here for a moment; False if there were enough of them."""
         self._pauses += 1
         if self._pauses > NOW_PAUSES:
             self._pauses = 0
             return False
         sleep(PAUSE_S[0])
-        self.item, self.error = item, error
+        self.item = item
         return True
 
     def named(self, error: JournalError) -> JournalError:

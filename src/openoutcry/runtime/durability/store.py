@@ -443,10 +443,10 @@ class Store:
             if as_it_is:
                 self.commits.give_up(JournalError("the disk did not answer before the bus had to stop"))
             elif self.commits.dead is None:
-                self.commits.commit_now()  # a kill switch in it was handled, and gets its position only here
+                self.commits.commit_now(at_last=True)  # a kill switch in it gets its position only here
                 self.saving.sweep()
                 last = self.commits.ask(sync=True)
-                self.commits.commit_now()
+                self.commits.commit_now(at_last=True)
                 if last.error is not None:
                     raise last.error
         finally:
