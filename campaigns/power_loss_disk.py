@@ -8,7 +8,8 @@ sync, creation and removal is recorded, and at a power cut the record says what 
   itself: lost, kept, or kept while an earlier one is lost. A write may be torn within a sector, as long as
   the bytes around it stay what they were (SQLite relies on that too);
 - a name that was made or removed since the folder was last synced may be there or not;
-- of the marks, which are mapped and never synced, every page may be as old as it likes.
+- of the marks, which are mapped, every page may be as old as its last sync, or a mixture of two ages, cell
+  by cell: it was stored into while it was on its way to the disk.
 
 A failed sync is as bad as Linux makes it: some of the pages are not on the disk, all of them count as clean,
 so that a second sync finds nothing to do and succeeds.
@@ -18,6 +19,8 @@ so that a second sync finds nothing to do and succeeds.
 
 import os
 import random
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +32,10 @@ _MARKS_PAGES: Final = 2
 
 class PowerCut(BaseException):
     """The power went: nothing after this happens."""
+
+
+class Killed(BaseException):
+    """The process was killed, and the machine goes on."""
 
 
 class SimulatedDisk:
@@ -45,6 +52,9 @@ class SimulatedDisk:
         fail_own_sync_at: The same, counting only what the journal syncs by itself.
         failed: Whether one of these has happened.
         newest_marks: The marks happen to be on the disk as they are.
+        kill_at_failure: The process is killed in the instant in which a sync fails.
+        meanwhile: What another thread does as soon as the operation `meanwhile_at` begins.
+        mapped: After a kill, the mapped files as they were.
 
     """
 
@@ -56,7 +66,10 @@ class SimulatedDisk:
         self.cut_at: int | None = None
         self.capacity: int | None = None
         self.fail_write_at = self.fail_sync_at = self.fail_own_sync_at = 0
-        self.failed = self.frozen = self.newest_marks = False
+        self.failed = self.frozen = self.newest_marks = self.kill_at_failure = False
+        self.meanwhile: Callable[[], None] | None = None
+        self.meanwhile_at = 0
+        self.mapped: dict[str, bytes] | None = None
         self.now = {path.name: Inode(path.read_bytes()) for path in folder.iterdir()}
         self._synced = dict(self.now)
         self._marks: dict[str, list[list[bytes]]] = {}
@@ -68,6 +81,9 @@ class SimulatedDisk:
         """Count an operation, and cut the power if it is the one."""
         self.steps += 1
         self.look_at_marks()
+        if self.meanwhile is not None and self.steps >= self.meanwhile_at:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
         if self.steps == self.cut_at:
             self.cut()
             raise PowerCut
@@ -113,11 +129,18 @@ class SimulatedDisk:
     def sync(self, name: str, *, own: bool = False) -> bool:
         """Sync a file, by a call of the journal's own or by SQLite, and return whether it worked."""
         self.step()
+        if name.endswith("-marks"):
+            for versions in self._marks.get(name, ()):
+                del versions[:-1]
+            return True
         self.syncs += 1
         self.own_syncs += own
         if self.syncs == self.fail_sync_at or (own and self.own_syncs == self.fail_own_sync_at):
             self.failed = True
             self.now[name].fail_to_sync(self.rng)
+            if self.kill_at_failure:
+                self.kill()
+                raise Killed
             return False
         self.now[name].sync()
         return True
@@ -162,15 +185,18 @@ class SimulatedDisk:
         self.frozen = True
         self._image = self._decide()
 
-    def kill(self) -> dict[str, bytes]:
-        """End the process, not the machine; return the mapped files, to be put back when it is buried."""
+    def kill(self) -> None:
+        """End the process, not the machine, and keep the mapped files, to be put back when it is buried."""
         self.frozen = True
-        return {p.name: p.read_bytes() for p in self.folder.iterdir() if p.name.endswith(("-marks", "-shm"))}
+        files = (path for path in self.folder.iterdir() if path.name.endswith(("-marks", "-shm")))
+        self.mapped = {path.name: path.read_bytes() for path in files}
 
-    def revive(self, mapped: dict[str, bytes]) -> None:
+    def revive(self) -> None:
         """Let the next process go on with the page cache of the last one."""
-        for name, content in mapped.items():
+        assert self.mapped is not None, "the process was killed"
+        for name, content in self.mapped.items():
             (self.folder / name).write_bytes(content)
+        self.mapped = None
         self.frozen = False
 
     def _decide(self) -> dict[str, bytes]:
@@ -191,13 +217,22 @@ class SimulatedDisk:
         path = self.folder / name
         content = bytearray(path.read_bytes() if path.exists() else b"")
         for number, versions in enumerate(self._marks.get(name, ())):
-            page = (
-                self.rng.choice(versions)
-                if not self.newest_marks and self.rng.random() < 0.5
-                else versions[-1]
-            )
+            page = versions[-1] if self.newest_marks else self._old_page(versions)
             content[number * PAGE : (number + 1) * PAGE] = page
         return bytes(content)
+
+    def _old_page(self, versions: list[bytes]) -> bytes:
+        chance = self.rng.random()
+        if chance < 0.4:
+            return versions[-1]
+        at = self.rng.randrange(len(versions))
+        if chance < 0.6 or not at:
+            return versions[at]
+        old, new = (memoryview(versions[n]).cast("Q") for n in (at - 1, at))
+        cells = (
+            self.rng.choice(pair) if pair[0] != pair[1] else pair[0] for pair in zip(old, new, strict=True)
+        )
+        return b"".join(cell.to_bytes(8, sys.byteorder) for cell in cells)
 
     def after_cut(self, folder: Path, *, flip: str | None = None) -> "SimulatedDisk":
         """Return the disk as the next boot finds it, in a new folder; one bit of the file `flip` is wrong."""

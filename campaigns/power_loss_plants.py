@@ -1,10 +1,13 @@
 """Bugs to be planted: the same runs must catch each of them, or they prove nothing."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from campaigns.power_loss_work import Bugs
-from openoutcry.journals import SqliteJournal
+from openoutcry.journals import SqliteJournal, marks, opening
 from openoutcry.journals.disk_tasks import SyncTask
+from openoutcry.journals.disk_turn import Turn
 from openoutcry.journals.rows import Row
 from openoutcry.ports import Changes, DiskTask
 
@@ -18,7 +21,7 @@ class NormalCalledDisk(SqliteJournal):
 
     def begin_sync(self) -> SyncTask:
         """Begin nothing."""
-        return _NoSync(self._wal, super().begin_sync().upto)
+        return _NoSync(self._wal, super().begin_sync().upto, self._turn)
 
 
 class _NoSync(SyncTask):
@@ -54,7 +57,7 @@ class RetriedSync(SqliteJournal):
         """Take the second answer."""
         assert isinstance(task, SyncTask), "it was begun here"
         if task.problem is not None:
-            task.problem = None
+            task.problem = self._turn.problem = None
             task.perform()
         return super().end_sync(task)
 
@@ -67,11 +70,44 @@ class CheckpointWithoutSync(SqliteJournal):
         self._db.run("PRAGMA synchronous = OFF")
 
 
+class Together(SqliteJournal):
+    """Lets syncs and checkpoints run at the same time, and one go on after an error of the other."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self._turn = _NoTurn(lambda: None)
+
+
+class _NoTurn(Turn):
+    """Everybody's turn, always."""
+
+    is_taken = False
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        yield
+
+
 class Plant(NamedTuple):
-    """A bug to be planted, in the journal or in what uses it."""
+    """A bug to be planted, in the journal, in what uses it, or in place of a function."""
 
     journal: type[SqliteJournal] = SqliteJournal
     bugs: Bugs = Bugs()
+    instead: tuple[Any, str, Any] | None = None
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        """Have the bug in place meanwhile."""
+        if self.instead is None:
+            yield
+            return
+        where, name, other = self.instead
+        real = getattr(where, name)
+        setattr(where, name, other)
+        try:
+            yield
+        finally:
+            setattr(where, name, real)
 
 
 HONEST = Plant()
@@ -80,5 +116,8 @@ PLANTS = {
     "acknowledged before the commit": Plant(AckBeforeCommit),
     "a failed sync tried again": Plant(RetriedSync),
     "checkpoints that are not synced": Plant(CheckpointWithoutSync),
+    "a sync and a checkpoint at once": Plant(Together),
+    "the log is not written again": Plant(instead=(opening, "_write_log_again", lambda _: None)),
+    "marks believed without their checksum": Plant(instead=(marks, "crc32", lambda *_: 0)),
     "the cursor saved before the work": Plant(bugs=Bugs(cursor_before_work=True)),
 }

@@ -38,7 +38,7 @@ class Seed:
         self._disk = SimulatedDisk(self._next_folder(make=True), self._rng, self._rng.randbytes(16))
         self._name = "firm.db"
         self._after = After.CLEAN
-        self._dead = self._last = False
+        self._dead = self._last = self._may_be_dead = False
         self._recovered: Recovered | None = None
         self._in_flight: set[tuple[str, str, int]] = set()
         self._journal: SqliteJournal | None = None
@@ -51,9 +51,10 @@ class Seed:
         positions, id_blocks.POSITIONS = id_blocks.POSITIONS, _BLOCK_POSITIONS  # type: ignore[misc]
         try:
             lives = self._rng.randint(1, LIVES_MAX)
-            for _ in range(lives):
-                self._live()
-            self._last_look()
+            with self._plant.patched():
+                for _ in range(lives):
+                    self._live()
+                self._last_look()
         finally:
             sqlite.WAL_DUE_BYTES = due_bytes  # type: ignore[misc]
             id_blocks.POSITIONS = positions  # type: ignore[misc]
@@ -68,11 +69,15 @@ class Seed:
             except BaseException:
                 if not self._disk.frozen:
                     raise
+                if self._disk.mapped is not None:
+                    self.lived.append("kill")
+                    self._killed()
             finally:
                 self._bury()
         if self._disk.frozen:
             self._lose_power()
-        self._disk.cut_at = self._disk.capacity = None
+        self._disk.cut_at = self._disk.capacity = self._disk.meanwhile = None
+        self._disk.kill_at_failure = False
         self._disk.fail_write_at = self._disk.fail_sync_at = self._disk.fail_own_sync_at = 0
 
     def _choose_faults(self) -> None:
@@ -86,8 +91,11 @@ class Seed:
             disk.fail_sync_at = disk.syncs + rng.randint(1, 20)
         elif fault < 0.4:
             disk.fail_own_sync_at = disk.own_syncs + rng.randint(1, 6)
+            disk.kill_at_failure = rng.random() < 0.5
         elif fault < 0.55:
             disk.capacity = disk.used() + rng.randint(0, 300_000)
+        if self._may_be_dead and rng.random() < 0.6:  # a page cache that lies is found out by a cut
+            disk.cut_at = disk.steps + rng.randint(10, 80)
         self.lived.append(
             f"{self._after.name}: cut at {disk.cut_at}, write {disk.fail_write_at} or sync "
             f"{disk.fail_sync_at} or own sync {disk.fail_own_sync_at} fails, room for {disk.capacity}"
@@ -114,7 +122,7 @@ class Seed:
         try:
             self._journal = self._plant.journal(path, engine="apsw", wal_max_bytes=WAL_MAX_BYTES)
         except JournalDead as problem:
-            if not (self._dead or self._disk.failed):
+            if not (self._dead or self._disk.failed or self._may_be_dead):
                 raise Broken(f"dead without a reason: {problem}") from problem
             self._dead = True
             if self._disk.failed:
@@ -126,7 +134,7 @@ class Seed:
             return None
         if self._dead and self._after is not After.CUT:
             raise Broken("a dead journal opens as if nothing had been")
-        self._dead = False
+        self._dead = self._may_be_dead = False
         return self._journal
 
     def _go_on_elsewhere(self, path: Path) -> SqliteJournal | None:
@@ -172,17 +180,24 @@ class Seed:
 
     def _end(self, how: str) -> None:
         self.lived.append(how)
-        worker = self._worker
         if how == "cut" or self._journal is None:
             self._disk.cut()
         elif how == "kill":
-            self._in_flight = set(worker.in_flight.values()) if worker else set()
-            mapped = self._disk.kill()
-            self._bury()
-            self._disk.revive(mapped)
-            self._after = After.KILL
+            self._disk.kill()
+            self._killed()
         else:
             self._close(self._journal)
+
+    def _killed(self) -> None:
+        """Let the next life begin with the page cache of this one, which may not be what is on the disk."""
+        if (
+            self._worker is not None
+        ):  # else it was not open yet, and what it would have found is still to come
+            self._in_flight = set(self._worker.in_flight.values())
+            self._after = After.KILL
+        self._may_be_dead |= self._disk.failed
+        self._bury()
+        self._disk.revive()
 
     def _close(self, journal: SqliteJournal) -> None:
         if self._worker is not None:
@@ -212,6 +227,7 @@ class Seed:
 
     def _lose_power(self, flip: str | None = None) -> None:
         old = self._disk.folder
+        self._may_be_dead |= self._disk.failed
         self._disk = self._disk.after_cut(self._next_folder(), flip=flip)
         shutil.rmtree(old)
         self._after = After.CUT

@@ -115,6 +115,7 @@ class Truth:
         self.flown: set[Call] = set()
         self.gaps: set[int] = set()
         self._floor_max = 0
+        self._accused: set[Call] = set()
 
     @property
     def state(self) -> State:
@@ -182,7 +183,8 @@ class Truth:
                 break
         else:
             raise Broken(_how_it_differs(found, candidates))
-        self._hold(journal, state, suspects=how is not After.DAMAGE)
+        self._hold(state)
+        self._hold_suspects(journal, state.head, are_exact=how in (After.CLEAN, After.KILL))
         self.begin(msgspec.structs.replace(state.at_floor(found.floor), head=found.head))
 
     def recognise_recovered(self, journal: SqliteJournal, recovered: Recovered) -> None:
@@ -206,7 +208,10 @@ class Truth:
             raise Broken(_how_it_differs(found, candidates))
         self.states.clear()
         self.past.clear()
-        self.begin(msgspec.structs.replace(found, next_letter=max(found.letters, default=0) + 1))
+        last_letter = journal.last_letter_id()  # perhaps of a letter that was dug out: it is not given again
+        if last_letter < max(found.letters, default=0):
+            raise Broken(f"a letter after {last_letter} would get an id that is taken: {found.letters}")
+        self.begin(msgspec.structs.replace(found, next_letter=last_letter + 1))
 
     def begin(self, state: State) -> None:
         """Begin anew from a state that is on the disk."""
@@ -245,7 +250,7 @@ class Truth:
             if due != entry.payload:
                 raise Broken(f"position {entry.position} holds {entry.payload!r} in place of {due!r}")
 
-    def _hold(self, journal: SqliteJournal, state: State, *, suspects: bool) -> None:
+    def _hold(self, state: State) -> None:
         for cursor in state.cursors.values():
             if cursor.floor > state.head:
                 raise Broken(f"{cursor} has passed the head {state.head}")
@@ -256,13 +261,19 @@ class Truth:
             ]
             if missed:
                 raise Broken(f"{cursor} has settled {missed}, which were never handled")
-        if not suspects:
-            return
-        strange = {(s.subscription, s.lane, s.position) for s in journal.suspects()} - self.flown
+
+    def _hold_suspects(self, journal: SqliteJournal, head: int, *, are_exact: bool) -> None:
+        """See who is accused. After a power cut it may be another call of a subscription, never of nobody."""
+        calls = {(s.subscription, s.lane, s.position) for s in journal.suspects()}
+        if are_exact:
+            self.flown |= self._accused  # by an earlier power cut
+            strange = calls - self.flown
+        else:
+            names = {(name, lane) for name, lane, _ in self.flown}
+            strange = {call for call in calls if call[:2] not in names or not 0 < call[2] <= head}
+        self._accused = calls
         if strange:
             raise Broken(f"suspects that were never in flight: {strange}")
-        if any(s.position > state.head for s in journal.suspects()):
-            raise Broken(f"suspects behind the head {state.head}: {journal.suspects()}")
 
 
 def _without_ids(letters: dict[int, BuriedEvent]) -> list[BuriedEvent]:

@@ -108,6 +108,24 @@ def _caught(real: Callable[[int], None]) -> Callable[[int], None]:
     return sync
 
 
+def _pwrite(real: Callable[[int, bytes, int], int]) -> Callable[[int, bytes, int], int]:
+    """Return a write that goes to the mounted disk, if the descriptor does and is not that of the marks."""
+
+    def pwrite(fd: int, piece: bytes, offset: int) -> int:
+        disk = _mounted[-1]
+        there = Path(f"/proc/self/fd/{fd}").readlink()
+        if there.parent != disk.folder or there.name.endswith("-marks"):
+            return real(fd, piece, offset)
+        if not disk.frozen:
+            through = disk.wrote(there.name, offset, bytes(piece))
+            real(fd, piece[:through], offset)
+            if through < len(piece):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return len(piece)
+
+    return pwrite
+
+
 def _replace(real: Callable[..., None]) -> Callable[..., None]:
     def replace(path: Any, target: Any) -> None:
         disk = _here(path)
@@ -144,6 +162,7 @@ def mounted(disk: SimulatedDisk) -> Iterator[SimulatedDisk]:
     instead: list[tuple[Any, str, Any]] = [
         (os, "fdatasync", _caught(os.fdatasync)),
         (os, "fsync", _caught(os.fsync)),
+        (os, "pwrite", _pwrite(os.pwrite)),
         (os, "replace", _replace(os.replace)),
         (os, "unlink", _unlink(os.unlink)),
         (marks, "boot_id", lambda: disk.boot),

@@ -5,11 +5,11 @@ import random
 from collections.abc import Callable, Generator
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
-from campaigns.power_loss_disk import SimulatedDisk
+from campaigns.power_loss_disk import Killed, SimulatedDisk
 from campaigns.power_loss_truth import SUBSCRIPTIONS, Broken, Truth
 from openoutcry.errors import JournalDead, JournalFull
 from openoutcry.journals import JournalReader, SqliteJournal
-from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Snapshot, Suspect
+from openoutcry.ports import BuriedEvent, Changes, CursorState, DiskTask, Entry, Level, Snapshot, Suspect
 
 LANE: Final = "normal"
 WAL_MAX_BYTES: Final = 256 * 1024
@@ -50,6 +50,7 @@ class Worker:
             self.publish: 10,
             self.publish_and_sync: 8,
             self.sync_elsewhere: 4,
+            self.sync_beside_checkpoint: 6,
             self.repeat: 3,
             self.settle: 6,
             self.bury: 2,
@@ -95,7 +96,45 @@ class Worker:
         step.perform()
         if self._rng.random() < 0.5:
             self.publish()
-        self._or_dead(lambda: self.journal.end_sync(step))
+        self._end_sync(step, upto)
+
+    def sync_beside_checkpoint(self) -> None:
+        """Sync in one thread while another checkpoints: before it, at any step of it, or after it."""
+        rng, disk, journal = self._rng, self._disk, self.journal
+        while journal.begin_checkpoint() is None and rng.random() < 0.9:
+            self.publish()
+        upto = len(self.truth.states) - 1
+        sync, checkpoint = journal.begin_sync(), journal.begin_checkpoint()
+        fails = rng.random() < 0.25
+        if fails:
+            disk.fail_own_sync_at = disk.own_syncs + 1
+            disk.kill_at_failure = rng.random() < 0.2
+        if rng.random() < (0.7 if fails else 0.2):
+            disk.cut_at = disk.steps + rng.randint(1, 60)
+        when = rng.choice(("before", "within", "after"))
+        if when == "before":
+            sync.perform()
+        if checkpoint is not None:
+            if when == "within":
+                disk.meanwhile_at = disk.steps + rng.randint(1, 30)
+                disk.meanwhile = lambda: None if journal._turn.is_taken else sync.perform()  # noqa: SLF001
+            checkpoint.perform()
+            disk.meanwhile = None
+            if when == "before" and rng.random() < 0.5:
+                self._end_sync(sync, upto)
+            self._or_dead(lambda: journal.end_checkpoint(checkpoint))
+            if when == "after" and not disk.frozen:
+                self.publish()  # the log starts over before its sync has begun
+        if not sync.performed:
+            sync.perform()
+        self._end_sync(sync, upto)
+
+    def _end_sync(self, task: DiskTask, upto: int) -> None:
+        """End a sync that was begun when there were so many commits, unless a kill comes before."""
+        if self._disk.failed and self._rng.random() < 0.3:
+            self._disk.kill()
+            raise Killed
+        self._or_dead(lambda: self.journal.end_sync(task))
         self.truth.synced(upto)
 
     def repeat(self) -> None:
@@ -146,16 +185,21 @@ class Worker:
         elif self.truth.state.head and len(self._cells) < len(SUBSCRIPTIONS):
             name = SUBSCRIPTIONS[len(self._cells)]
             self._cells[self.journal.marks.claim(name, LANE)] = name
+            if self._rng.random() < 0.7:
+                self._begin_or_end(next(reversed(self._cells)))
         elif self._cells:
-            cell = self._rng.choice(sorted(self._cells))
-            position = 0 if cell in self.in_flight else self.truth.state.head
-            if position:
-                call = (self._cells[cell], LANE, position)
-                self.truth.flown.add(call)
-                self.in_flight[cell] = call
-            else:
-                self.in_flight.pop(cell, None)
-            self.journal.marks.cells[cell] = position
+            self._begin_or_end(self._rng.choice(sorted(self._cells)))
+
+    def _begin_or_end(self, cell: int) -> None:
+        """Begin the call of a cell, or end it."""
+        position = 0 if cell in self.in_flight else self.truth.state.head
+        if position:
+            call = (self._cells[cell], LANE, position)
+            self.truth.flown.add(call)
+            self.in_flight[cell] = call
+        else:
+            self.in_flight.pop(cell, None)
+        self.journal.marks.cells[cell] = position
 
     def retire(self) -> None:
         """Let retention take what it may."""

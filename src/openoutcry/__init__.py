@@ -70,8 +70,8 @@ from openoutcry.runtime.api.inspection import Envelope
 from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.options import SubscribeOptions
 from openoutcry.runtime.delivery.subscription import Subscription, SubscriptionStats
-from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.cursors import CursorReport
+from openoutcry.runtime.durability.receipt import Receipt
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.sessions import Expectation, Session
 from openoutcry.trading import (

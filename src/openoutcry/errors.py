@@ -184,12 +184,15 @@ class JournalLocked(JournalError):
 
     Attributes:
         pid: The process that holds it, or None if that is not known.
+        is_passing: Whether it is held for the length of a transaction, by a program that is no other bus, so
+            that the same call may succeed a moment later. A bus has tried again for some seconds.
 
     """
 
-    def __init__(self, message: str, pid: int | None = None) -> None:
+    def __init__(self, message: str, pid: int | None = None, *, is_passing: bool = False) -> None:
         super().__init__(message)
         self.pid = pid
+        self.is_passing = is_passing
 
 
 class NotAJournal(JournalError):

@@ -360,6 +360,7 @@ def test_ids_of_dead_letters_are_never_given_again(journal: Journal) -> None:
 
 def test_what_was_in_flight_is_suspect_after_a_restart_and_crashes_are_counted(factory: Factory) -> None:
     journal = factory.open()
+    journal.write(entries(20))
     for crash in (1, 2):
         cell = journal.marks.claim("risk\u00e9", "high")
         idle = journal.marks.claim("audit", "normal")
@@ -375,7 +376,8 @@ def test_what_was_in_flight_is_suspect_after_a_restart_and_crashes_are_counted(f
 
 def test_a_damaged_mark_that_no_position_can_have_accuses_nobody(factory: Factory) -> None:
     journal = factory.open()
-    damaged = () if factory.kind == "memory" else (2**63, 2**64 - 1)
+    journal.write(entries(5))
+    damaged = () if factory.kind == "memory" else (6, 2**63, 2**64 - 1)
     for position in (*damaged, 5):
         journal.marks.cells[journal.marks.claim("risk", "high")] = position
     assert factory.reopen(journal).suspects() == [Suspect("risk", "high", 5, 1)]
@@ -383,6 +385,7 @@ def test_a_damaged_mark_that_no_position_can_have_accuses_nobody(factory: Factor
 
 def test_a_released_cell_marks_nothing_and_is_used_again(factory: Factory) -> None:
     journal = factory.open()
+    journal.write(entries(6))
     cell = journal.marks.claim("long name of a subscription", "normal")
     journal.marks.cells[cell] = 5
     journal.marks.release(cell)

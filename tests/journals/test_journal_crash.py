@@ -81,6 +81,7 @@ def test_a_crash_is_counted_once_even_if_the_opening_after_it_dies_too(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = SqliteJournal(path)
+    journal.write(entries(3))
     journal.marks.cells[journal.marks.claim("a", "normal")] = 3
     journal.close()
 

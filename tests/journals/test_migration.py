@@ -365,7 +365,7 @@ def test_another_program_that_writes_is_waited_for_by_name(old: Path) -> None:
     other.execute("BEGIN IMMEDIATE")
     try:
         with pytest.raises(JournalLocked, match="another program is using the database"):
-            SqliteJournal(old, engine="sqlite3")
+            SqliteJournal(old, engine="sqlite3", lock_wait_s=0)
     finally:
         other.close()
     assert version(old) == 1

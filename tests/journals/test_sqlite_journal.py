@@ -244,11 +244,27 @@ def test_a_strangers_transaction_is_a_refusal_and_not_the_end(
 ) -> None:
     stranger = connect(file.path, engine, "rw")
     stranger.run("BEGIN IMMEDIATE")
+    file.wait_for_locks(0)
     with pytest.raises(JournalLocked, match="another program"):
         file.write(entries(1))
     stranger.run("ROLLBACK")
     stranger.close()
     assert list(file.write(entries(1)).positions) == [1]
+
+
+@pytest.mark.parametrize("which", ["name", "sql"])
+def test_a_table_whose_name_is_no_text_any_more_is_damage(
+    file: SqliteJournal, engine: EngineName, which: str
+) -> None:
+    file.close()
+    db = sqlite3.connect(file.path)
+    db.execute("PRAGMA writable_schema = ON")
+    with db:
+        damaged = "CAST(x'cd28cd' AS TEXT)"
+        db.execute(f"UPDATE sqlite_master SET {which} = {damaged} WHERE name = 'cursors'")
+    db.close()
+    with pytest.raises(JournalCorrupt):
+        SqliteJournal(file.path, engine=engine)
 
 
 # Plain SQL
@@ -560,7 +576,7 @@ def test_a_write_waits_for_a_checkpoint_in_another_thread(file: SqliteJournal) -
 
     def checkpoint() -> None:
         while not is_over.is_set():
-            step = CheckpointTask(file._db, 0)
+            step = CheckpointTask(file._db, 0, file._turn)
             step.perform()
             problems.append(step.problem)
 

@@ -14,7 +14,7 @@ from bus_helpers import Desk, an_order
 
 from openoutcry import BackpressureConfig, EventBus, PersistenceConfig, decode, register_event
 from openoutcry.errors import JournalDead
-from openoutcry.journals import MemoryJournal, SqliteJournal
+from openoutcry.journals import JournalReader, MemoryJournal, SqliteJournal
 from openoutcry.ports import Changes, CursorState, DiskTask, Entry, Journal, Written
 
 HUGE = 1_000_000
@@ -51,6 +51,12 @@ def written_ids(journal: Journal) -> list[str]:
 def cursor(journal: Journal, subscription: str, lane: str = "normal") -> CursorState:
     (found,) = (c for c in journal.cursors() if (c.subscription, c.lane) == (subscription, lane))
     return found
+
+
+def floor_of(journal: Journal | JournalReader, subscription: str) -> int:
+    """The saved floor of a subscription's ordinary lane."""
+    (found,) = (c for c in journal.cursors() if (c.subscription, c.lane) == (subscription, "normal"))
+    return found.floor
 
 
 def is_settled(journal: Journal, subscription: str, lane: str, position: int) -> bool:

@@ -250,6 +250,8 @@ def _marks(path: Path, side: Glance, head: int) -> Iterator[Finding]:
             "FAIL",
             "DEAD: a sync or a write has failed; check the disk, then run openoutcry recover",
         )
+    if side.power_cut is not None:
+        yield Finding("power cut", "warn", f"{side.power_cut}; have its publishers publish again")
     writing = side.is_written
     if head < side.due and not writing:
         yield Finding(

@@ -20,6 +20,7 @@ def examine(vitals: Vitals, bounds: Bounds) -> list[Finding]:
         *_feeds(vitals),
         *_leases(vitals),
         *_retention(vitals),
+        *_power_cut(vitals),
     ]
 
 
@@ -131,6 +132,12 @@ def _retention(vitals: Vitals) -> Iterator[Finding]:
             detail=f"{count:,} entries are kept although they are due to be deleted, since {name} "
             f"{_HOLDS_BACK[why]}",
         )
+
+
+def _power_cut(vitals: Vitals) -> Iterator[Finding]:
+    if vitals.journal is not None and vitals.journal.power_cut:
+        detail = f"{vitals.journal.power_cut}; this stands until the next start"
+        yield Finding(check="power cut", level=DEGRADED, culprit="journal", detail=detail)
 
 
 def _still(s: SubscriptionVitals, still: str) -> Iterator[Finding]:
@@ -308,7 +315,7 @@ def _journal(vitals: Vitals, bounds: Bounds) -> Iterator[Finding]:
         level, detail = UNHEALTHY, f"{what} ({journal.error})" if journal.error else what
     elif journal.oldest_ns > limit_ns:
         late = f"an event has waited {span(journal.oldest_ns)} for its commit (limit {span(limit_ns)})"
-        level, detail = DEGRADED, f"{late}: the disk is slow"
+        level, detail = DEGRADED, f"{late}: {journal.error or 'the disk is slow'}"
     else:
         return
     yield Finding(

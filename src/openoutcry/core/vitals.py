@@ -151,6 +151,7 @@ class JournalVitals:
         oldest_ns: How long the oldest event has waited for its commit; 0 if none waits.
         held_back: What keeps retention from going on, if anything that is to go waits for it: (name, why,
             how many entries).
+        power_cut: What a power cut before this start took, in words; empty if nothing.
         recovering: Whether recovery is at work on it.
         tried: What recovery has done so far.
 
@@ -160,6 +161,7 @@ class JournalVitals:
     error: str = ""
     oldest_ns: int = 0
     held_back: tuple[str, str, int] | None = None
+    power_cut: str = ""
     recovering: bool = False
     tried: tuple[str, ...] = ()
 

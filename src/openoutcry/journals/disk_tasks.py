@@ -2,6 +2,7 @@
 
 import os
 
+from openoutcry.journals.disk_turn import Turn
 from openoutcry.journals.engines import Connection
 
 FRAME_BYTES = 4096 + 24
@@ -13,23 +14,25 @@ class SyncTask:
     Attributes:
         upto: The head when it was begun: what is on the disk if it succeeds.
         performed: Whether it has been.
-        problem: What went wrong.
+        problem: What went wrong, here or before.
 
     """
 
-    __slots__ = ("_fd", "performed", "problem", "upto")
+    __slots__ = ("_fd", "_turn", "performed", "problem", "upto")
 
-    def __init__(self, fd: int, upto: int) -> None:
+    def __init__(self, fd: int, upto: int, turn: Turn) -> None:
         self._fd = fd
+        self._turn = turn
         self.upto = upto
         self.performed = False
-        self.problem: OSError | None = None
+        self.problem: Exception | None = None
 
     def perform(self) -> None:
         """Wait for the disk, without the interpreter's lock."""
         try:
-            os.fdatasync(self._fd)
-        except OSError as problem:
+            with self._turn.taken():
+                os.fdatasync(self._fd)
+        except Exception as problem:  # noqa: BLE001 - that of SQLite as well, at a checkpoint before
             self.problem = problem
         self.performed = True
 
@@ -42,23 +45,28 @@ class CheckpointTask:
 
     Attributes:
         upto: The head when it was begun.
-        left_bytes: What could not be copied, since a reader is still looking at it.
-        problem: What went wrong.
+        left_bytes: What could not be copied, since a reader is still looking at it; None if nothing was
+            tried, since another program was at a checkpoint.
+        problem: What went wrong, here or before.
 
     """
 
-    __slots__ = ("_db", "left_bytes", "problem", "upto")
+    __slots__ = ("_db", "_turn", "left_bytes", "problem", "upto")
 
-    def __init__(self, db: Connection, upto: int) -> None:
+    def __init__(self, db: Connection, upto: int, turn: Turn) -> None:
         self._db = db
+        self._turn = turn
         self.upto = upto
-        self.left_bytes = 0
+        self.left_bytes: int | None = None
         self.problem: Exception | None = None
 
     def perform(self) -> None:
         """Copy, without the interpreter's lock."""
         try:
-            _, frames, copied = next(iter(self._db.rows("PRAGMA wal_checkpoint(PASSIVE)")))
-            self.left_bytes = max(0, frames - copied) * FRAME_BYTES
-        except self._db.error as problem:
+            with self._turn.taken():
+                _, frames, copied = next(iter(self._db.rows("PRAGMA wal_checkpoint(PASSIVE)")))
+        except Exception as problem:  # noqa: BLE001 - that of a sync as well, before
             self.problem = problem
+            return
+        if frames >= 0:  # else it was another program's turn
+            self.left_bytes = max(0, frames - copied) * FRAME_BYTES

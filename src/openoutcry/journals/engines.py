@@ -17,6 +17,8 @@ from openoutcry.journals.refusals import check_side_files, refusals_of
 
 EngineName = Literal["auto", "sqlite3", "apsw"]
 BUSY_TIMEOUT_MS: Final = 100
+LOCK_WAIT_S: Final = 5.0
+"""For how long something that is written waits for a lock that another program has on the database."""
 _FULL, _CORRUPT, _NOT_A_DATABASE = 13, 11, 26
 _DISK: Final = 10
 _CANNOT_OPEN: Final = (3, 8, _DISK, 14, 23)
@@ -99,7 +101,10 @@ class StandardConnection:
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
         """Yield the rows of a query as tuples."""
-        cursor = self._db.execute(sql, values)
+        try:
+            cursor = self._db.execute(sql, values)
+        except UnicodeDecodeError as problem:  # of a message of SQLite's, which quotes what is damaged
+            raise self.error(f"{_NOT_TEXT}: {problem}") from problem
         try:
             yield from cursor
             _check(self.index)

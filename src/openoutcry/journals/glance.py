@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from openoutcry.journals import mapped_files, schema
+import msgspec
+
+from openoutcry.journals import mapped_files, power_cuts, schema
 from openoutcry.journals.engines import EngineName, connect, connect_to_read
 from openoutcry.journals.marks import _PID, FILE_BYTES, MarksFile
+from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import must_be_file, real_path
 
 
@@ -18,17 +21,21 @@ class Glance(MarksFile):
 
     Attributes:
         found: Whether it belongs to the generation of the database beside it.
+        power_cut: What the database says of power cuts.
 
     """
 
-    __slots__ = ("_counted_run",)
+    __slots__ = ("_counted_run", "power_cut")
 
-    def __init__(self, journal: Path, generation: bytes, counted_run: str) -> None:
+    def __init__(
+        self, journal: Path, generation: bytes, counted_run: str, power_cut: PowerCut | None = None
+    ) -> None:
         """Map it. Raises `FileNotFoundError` where there is none, or one that was never filled.
 
         `counted_run` is the last run whose calls in flight the database has counted as suspects.
         """
         self._counted_run = counted_run
+        self.power_cut = power_cut
         self.path = Path(f"{journal}-marks")
         self.created = False
         self._generation = generation
@@ -67,7 +74,7 @@ class Glance(MarksFile):
         """Return the calls against which the next opening will count a crash, if nobody writes now."""
         if not self.found or str(self.run) == self._counted_run:
             return []
-        return [call for call in self.in_flight() if self.same_boot or call[2] <= head]
+        return self.in_flight(head)
 
     def __enter__(self) -> Self:
         return self
@@ -85,8 +92,9 @@ def glance(journal: str | Path, engine: EngineName = "auto") -> Glance | None:
     finally:
         db.close()
     try:
-        return Glance(path, bytes.fromhex(found.get("generation", "")), found.get("run", ""))
-    except (FileNotFoundError, ValueError):
+        generation = bytes.fromhex(found.get("generation", ""))
+        return Glance(path, generation, found.get("run", ""), power_cuts.read(found))
+    except (FileNotFoundError, ValueError, msgspec.MsgspecError):
         return None
 
 

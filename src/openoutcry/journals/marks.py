@@ -2,12 +2,18 @@
 
 It is mapped into memory, so that noting a call costs a store and no system call, and SIGKILL takes nothing
 away: the pages belong to the operating system. After a power cut the file may be older than the database;
-nothing here is needed for correctness then, and the boot id tells the two cases apart. A file that is cut off
+nothing here is needed for correctness then, and the boot id tells the two cases apart. It is synced at
+opening, and now and then by a bus, so that what a power cut takes can be counted. A file that is cut off
 under its map costs the journal and not the process: see `mapped_files`.
 
     0     magic, generation, boot id, pid      written at opening
     48    written | synced | dead | run | set aside as        64-bit cells
-    4096  one slot of 512 bytes per call in flight: position | lane's length | name's length | lane and name
+    4096  one slot of 512 bytes per call in flight: position | lane's length | name's length and a checksum
+          of all but the position (32 bits each, 0 in those of earlier versions) | lane and name
+
+A mapped page reaches the disk at any time, in any mixture of what its cells were while it was written. So
+after a power cut each cell counts by itself: a head is one that had been reached, and a slot whose name does
+not match its checksum tells of nobody.
 
 The lock is a BSD lock on this file and not on the database, whose locks are SQLite's own business:
 closing any descriptor of the database would let go of them.
@@ -19,6 +25,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from openoutcry.errors import ConfigError, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import mapped_files
@@ -29,7 +36,6 @@ SLOTS: Final = 2_048
 _HEADER_BYTES: Final = 4_096
 _SLOT_BYTES: Final = 512
 _SLOT_CELLS: Final = _SLOT_BYTES // 8
-_POSITIONS: Final = 2**63
 _NAME_BYTES_MAX: Final = _SLOT_BYTES - 24
 FILE_BYTES: Final = _HEADER_BYTES + SLOTS * _SLOT_BYTES
 """The size of the file, always."""
@@ -84,6 +90,34 @@ def identity_in(path: Path) -> tuple[str, int] | None:
     if not head.startswith(MAGIC):
         return None
     return head[len(MAGIC) : 24].hex(), int.from_bytes(head[8 * _RUN :], "little")
+
+
+class MarksSync:
+    """A sync of the marks.
+
+    Attributes:
+        problem: What went wrong.
+
+    """
+
+    __slots__ = ("_fd", "problem")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.problem: OSError | None = None
+
+    def perform(self) -> None:
+        """Wait for the disk, without the interpreter's lock."""
+        try:
+            os.fdatasync(self._fd)
+        except OSError as problem:
+            self.problem = problem
+        finally:
+            os.close(self._fd)
+
+
+def _halves(cell: int) -> tuple[int, int]:
+    return cell & 0xFFFF_FFFF, cell >> 32
 
 
 class MarksFile:
@@ -171,8 +205,9 @@ class MarksFile:
         return self.cells[_DEAD] != 0
 
     def die(self) -> None:
-        """Note that this generation takes nothing more."""
-        self.cells[_DEAD] = 1
+        """Note that this generation takes nothing more; from any thread, harmless when closed."""
+        with suppress(ValueError):
+            self.cells[_DEAD] = 1
         if self.file.hurt:  # what is stored there reaches no file
             with suppress(OSError):
                 os.pwrite(self._fd, MAGIC + self._generation, 0)
@@ -224,29 +259,46 @@ class MarksFile:
         self._map[:] = bytes(len(self._map))
         self.sync()
 
-    def in_flight(self) -> list[tuple[str, str, int]]:
-        """Return (subscription, lane, position) of every call that was not over."""
+    def in_flight(self, head: int) -> list[tuple[str, str, int]]:
+        """Return (subscription, lane, position) of every call that was not over, up to the head."""
         found = []
         for cell in range(_FIRST_CELL, _FIRST_CELL + SLOTS * _SLOT_CELLS, _SLOT_CELLS):
-            position, lane_bytes, name_bytes = self.cells[cell : cell + 3]
-            if 0 < position < _POSITIONS and lane_bytes + name_bytes <= _NAME_BYTES_MAX:  # else it is damaged
-                at = cell * 8 + 24
-                text = bytes(self._map[at : at + lane_bytes + name_bytes])
-                lane = text[:lane_bytes].decode("utf-8", "replace")
-                found.append((text[lane_bytes:].decode("utf-8", "replace"), lane, int(position)))
+            position = int(self.cells[cell])
+            if 0 < position <= head:  # else it is damaged, or of an event that a power cut took
+                call = self._call_of(cell)
+                if call is not None:
+                    found.append((*call, position))
         return found
+
+    def _call_of(self, cell: int) -> tuple[str, str] | None:
+        """Return the subscription and the lane that a slot names; None if it is damaged."""
+        lane_bytes, name_bytes, check = self.cells[cell + 1], *_halves(self.cells[cell + 2])
+        if not (lane_bytes and name_bytes) or lane_bytes + name_bytes > _NAME_BYTES_MAX:
+            return None
+        at = cell * 8 + 24
+        text = bytes(self._map[at : at + lane_bytes + name_bytes])
+        if check and check != crc32(text, lane_bytes):
+            return None
+        try:
+            return text[lane_bytes:].decode(), text[:lane_bytes].decode()
+        except UnicodeDecodeError:
+            return None
 
     def begin_run(self, written: int, synced: int) -> None:
         """Clear what the last run left and sign for this one."""
         for cell in range(_FIRST_CELL, _FIRST_CELL + SLOTS * _SLOT_CELLS, _SLOT_CELLS):
             if any(self.cells[cell : cell + 3]):
                 self._map[cell * 8 : cell * 8 + _SLOT_BYTES] = bytes(_SLOT_BYTES)
-        self._map[24:40] = boot_id()
-        self.cells[_PID] = os.getpid()
         self.cells[WRITTEN] = written
         self.cells[SYNCED] = synced
+        self.cells[_PID] = os.getpid()
+        self._map[24:40] = boot_id()  # from here on the head counts: one that a power cut has taken must not
         self.cells[_RUN] = int.from_bytes(os.urandom(7), "little") + 1
         self.cells[_SET_ASIDE_AS] = 0  # a restore that ended before it had moved anything
+
+    def begin_sync(self) -> "MarksSync":
+        """Return a sync that any thread may perform, whatever becomes of this object meanwhile."""
+        return MarksSync(os.dup(self._fd))
 
     def claim(self, subscription: str, lane: str) -> int:
         """Return the index of a cell for calls of this subscription, one at a time."""
@@ -259,9 +311,10 @@ class MarksFile:
         if not self._free:
             raise ConfigError(f"{SLOTS} calls can be marked as in flight at once; lower the concurrency")
         cell = self._free.pop()
+        lane_bytes = len(lane.encode())
         self._map[cell * 8 + 24 : cell * 8 + 24 + len(text)] = text
-        self.cells[cell + 1] = len(lane.encode())
-        self.cells[cell + 2] = len(subscription.encode())
+        self.cells[cell + 1] = lane_bytes
+        self.cells[cell + 2] = (len(text) - lane_bytes) | crc32(text, lane_bytes) << 32
         return cell
 
     def release(self, cell: int) -> None:

@@ -71,7 +71,8 @@ def migrate(db: Connection, path: Path, steps: Mapping[int, Migration] = STEPS) 
             if isinstance(problem, db.error) and is_busy(problem):
                 raise JournalLocked(
                     f"{path}: another program is using the database, which has to be brought to schema "
-                    f"version {version}; end it, and open the journal again"
+                    f"version {version}; end it, and open the journal again",
+                    is_passing=True,
                 ) from problem
             raise
     if begun < schema.SCHEMA_VERSION:

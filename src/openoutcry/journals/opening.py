@@ -6,13 +6,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, NotAJournal
+import msgspec
+
+from openoutcry.errors import JournalCorrupt, JournalDead, JournalError, JournalLocked, NotAJournal
 from openoutcry.events.sources import new_name
-from openoutcry.journals import saved, schema
-from openoutcry.journals.engines import Connection, EngineName, choose, connect
+from openoutcry.journals import power_cuts, saved, schema
+from openoutcry.journals.engines import LOCK_WAIT_S, Connection, EngineName, choose, connect
+from openoutcry.journals.lock_holders import named
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import MarksFile
 from openoutcry.journals.migration import migrate
+from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import kind_of, real_path, refusals_of
 from openoutcry.journals.rows import KEY_BYTES_MAX, KEY_BYTES_MIN, Chain, Row
 from openoutcry.journals.verifying import gaps_of, judge
@@ -20,6 +24,7 @@ from openoutcry.ports import CursorState
 
 TAIL_BATCHES: Final = 64
 TAIL_BYTES: Final = 4 * 1024 * 1024
+_COPY_BYTES: Final = 1024 * 1024
 _PRAGMAS: Final = (
     "PRAGMA synchronous = FULL",  # until the log is on: a rollback journal under NORMAL may be torn, and used
     "PRAGMA wal_autocheckpoint = 0",
@@ -41,7 +46,8 @@ class Opened(NamedTuple):
         head: The newest position.
         checksum: The checksum of the last batch.
         wal: A descriptor of the write-ahead log for syncs; it stays open as long as the connection.
-        unsynced_lost: Entries at `process` that a power cut took away.
+        unsynced_lost: Entries at `process` that a power cut took away, at least, and nobody was told of.
+        power_cut: The record of the last one that took something.
         origin: What the file says of its origin; empty where it says nothing.
         stems: What the file says of the stems of its ids; None where it says nothing.
 
@@ -56,6 +62,7 @@ class Opened(NamedTuple):
     checksum: bytes
     wal: int
     unsynced_lost: int
+    power_cut: PowerCut | None
     origin: str
     stems: str | None
 
@@ -70,20 +77,34 @@ def chain_of(key: bytes | None) -> Chain:
 
 
 def open_file(
-    path: str | Path, key: bytes | None, engine: EngineName, *, floor: int = 0, origin: str | None = None
+    path: str | Path,
+    key: bytes | None,
+    engine: EngineName,
+    *,
+    floor: int = 0,
+    origin: str | None = None,
+    lock_wait_s: float = LOCK_WAIT_S,
 ) -> Opened:
     """Open a file for writing, and make it if there is none.
 
-    A new one begins at `floor`, with `origin`, or by default one of its own.
+    A new one begins at `floor`, with `origin`, or by default one of its own. A lock that another program has
+    on the database is waited for as long as `lock_wait_s`, now and later.
     """
     chain = chain_of(key)
     choose(engine)
     real = real_path(path)
     with refusals_of(real):
-        return _open_file(real, chain, engine, _first_settings(chain, floor, origin))
+        try:
+            return _open_file(real, chain, engine, _first_settings(chain, floor, origin), lock_wait_s)
+        except JournalLocked as locked:
+            if lock_wait_s > 0:  # there is time to ask who it is
+                raise named(locked, real) from locked.__cause__
+            raise
 
 
-def _open_file(real: Path, chain: Chain, engine: EngineName, first: dict[str, str]) -> Opened:
+def _open_file(
+    real: Path, chain: Chain, engine: EngineName, first: dict[str, str], lock_wait_s: float
+) -> Opened:
     with suppress(FileNotFoundError):
         Path(f"{real}-marks").stat()  # a name that is too long for that makes no file
     _make(real)
@@ -92,6 +113,7 @@ def _open_file(real: Path, chain: Chain, engine: EngineName, first: dict[str, st
     try:
         _check_restored(real, marks)
         db = _connect(real, engine)
+        db.run(f"PRAGMA busy_timeout = {int(lock_wait_s * 1000)}")
         return _open(real, db, marks, chain, first)
     except BaseException as problem:
         if db is not None:
@@ -210,7 +232,7 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
     try:
         schema.take_back(db)
         migrate(db, path)
-        wal = _begin_run(path, db, marks, chain, head, settings)
+        wal, cut = _begin_run(path, db, marks, chain, head, lost, settings)
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
     for statement in schema.AIDS:  # last: a file that is refused is left as it is
@@ -218,7 +240,8 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
             db.run(statement)
     stems = settings.get("stems", None if head else "")
     origin = settings.get("origin", "")
-    return Opened(path, db, marks, chain, floor, head, checksum, wal, lost, origin, stems)
+    told = 0 if cut is None or cut.is_told else cut.lost
+    return Opened(path, db, marks, chain, floor, head, checksum, wal, told, cut, origin, stems)
 
 
 def _first_settings(chain: Chain, floor: int, origin: str | None) -> dict[str, str]:
@@ -290,13 +313,26 @@ def _compare_cursors(path: Path, head: int, cursors: list[CursorState]) -> None:
 
 
 def _begin_run(
-    path: Path, db: Connection, marks: MarksFile, chain: Chain, head: int, settings: dict[str, str]
-) -> int:
-    """Take over what the last run had in flight, once, and open the write-ahead log for syncs."""
-    left = marks.in_flight() if marks.found and str(marks.run) != settings.get("run") else []
-    if not marks.same_boot:  # what the power cut took is nobody's to suspect: its place goes to another event
-        left = [call for call in left if call[2] <= head]
+    path: Path,
+    db: Connection,
+    marks: MarksFile,
+    chain: Chain,
+    head: int,
+    lost: int,
+    settings: dict[str, str],
+) -> tuple[int, PowerCut | None]:
+    """Take over what the last run had in flight, and what a power cut took of it, once.
+
+    Returns a descriptor of the write-ahead log for syncs, and what is to be told of power cuts.
+    """
+    is_new = marks.found and str(marks.run) != settings.get("run")
+    left = marks.in_flight(head) if is_new else []
+    cut = power_cuts.after(power_cuts.read(settings), lost if is_new else 0, head + 1, is_told=False)
     db.run("BEGIN IMMEDIATE")
+    _write_log_again(path)
+    if cut is not None and not cut.is_told:
+        told = msgspec.structs.replace(cut, is_told=True)
+        db.run(schema.SAVE_META, schema.setting(power_cuts.SETTING, told.text(), chain))
     saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
     db.run("COMMIT")
@@ -316,4 +352,26 @@ def _begin_run(
     finally:
         os.close(folder)
     marks.begin_run(head, head)
-    return wal
+    try:
+        marks.sync()
+    except OSError as problem:
+        os.close(wal)
+        marks.die()
+        raise JournalDead(f"{marks.path}: the first sync failed ({problem}); see to the disk") from problem
+    return wal, cut
+
+
+def _write_log_again(path: Path) -> None:
+    """Make every page of the write-ahead log dirty, while nobody else may write to it.
+
+    If a process was killed in the instant in which its sync failed, the page cache calls pages clean that are
+    not on the disk, and the first sync of the next one would succeed with nothing done.
+    """
+    with suppress(FileNotFoundError):
+        wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            at = 0
+            while piece := os.pread(wal, _COPY_BYTES, at):
+                at += os.pwrite(wal, piece, at)
+        finally:
+            os.close(wal)

@@ -11,11 +11,12 @@ import msgspec
 
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull
-from openoutcry.journals import saved, schema
+from openoutcry.journals import power_cuts, saved, schema
 from openoutcry.journals.engines import Connection, EngineName, connect_to_read, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import WRITTEN, MarksFile
 from openoutcry.journals.opening import Opened, chain_of, open_file, sync_folder
+from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import SIDE_FILES, kind_of, real_path, refusals_of
 from openoutcry.journals.rows import Chain, Row, is_urgent
 from openoutcry.journals.salvaging import Salvage
@@ -24,6 +25,7 @@ from openoutcry.journals.verifying import Progress, judge
 from openoutcry.ports import BuriedEvent, Changes, CursorState
 
 _BATCHES_PER_COMMIT: Final = 64
+_POSITIONS: Final = 2**62
 Placing = Callable[[], AbstractContextManager[None]]
 
 
@@ -139,9 +141,19 @@ def _connect(path: Path, engine: EngineName) -> Connection:
 
 
 class _Left(NamedTuple):
-    """What the marks of the last writer tell: the head that it had reached, and what was in flight."""
+    """What the marks of the last writer tell: the heads that it had reached, and what was in flight.
+
+    Attributes:
+        reached: The head of its last commit.
+        synced: That of its last sync.
+        is_cut: Whether the machine has been started again since.
+        in_flight: The calls that were not over.
+
+    """
 
     reached: int = 0
+    synced: int = 0
+    is_cut: bool = False
     in_flight: tuple[tuple[str, str, int], ...] = ()
 
 
@@ -152,7 +164,9 @@ def _left(db: Connection, guard: MarksFile) -> _Left:
             counted = found.get("run") == str(
                 guard.run
             )  # an opening has made suspects of them, and then died
-            return _Left(guard.written, () if counted else tuple(guard.in_flight()))
+            reached = guard.written if guard.written < _POSITIONS else 0  # else it is damaged
+            in_flight = () if counted else tuple(guard.in_flight(reached))
+            return _Left(reached, guard.synced, not guard.same_boot, in_flight)
     return _Left()
 
 
@@ -203,9 +217,13 @@ def _copy(log: Log, opened: Opened, copier: "_Copier", left: _Left, how: _How) -
     tables = " and ".join(what.partition(":")[0] for what in lost)
     memories = Salvage(log.db, chain, names, is_known=not lost, lost_tables=tables)
     copier.forwards(log)
+    copier.backwards(log)
+    cut = _power_cut(log, left, copier.at)
     # no position may be given a second time to another entry: a cursor would take it for settled
-    copier.backwards(log, max(left.reached, memories.reached, *map(_furthest, cursors), 0))
+    copier.reach(max(left.reached, memories.reached, *map(_furthest, cursors), 0))
     opened.db.run("BEGIN IMMEDIATE")
+    if cut is not None:
+        opened.db.run(schema.SAVE_META, schema.setting(power_cuts.SETTING, cut.text(), chain))
     opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
     changes = Changes(cursors=cursors, buried=letters, halts=halts, tombstones=memories.tombstones)
     saved.save(opened.db, changes, chain)
@@ -224,6 +242,16 @@ def _copy(log: Log, opened: Opened, copier: "_Copier", left: _Left, how: _How) -
     opened.db.run("COMMIT")
     opened.marks.cells[WRITTEN] = copier.at
     return lost + lost_halts + tuple(memories.lost)
+
+
+def _power_cut(log: Log, left: _Left, end: int) -> PowerCut | None:
+    """Return what is to be told of power cuts: what is missing behind the end was never synced."""
+    before = None
+    with suppress(JournalError, msgspec.MsgspecError):
+        found = {key: value for key, (value, _) in schema.settings(log.db, log.path).items()}
+        before = power_cuts.read(found)
+    begin = max(end, left.synced)
+    return power_cuts.after(before, left.reached - begin if left.is_cut else 0, begin + 1, is_told=False)
 
 
 def _furthest(cursor: CursorState) -> int:
@@ -281,7 +309,7 @@ class _Copier:
                 more = False
             self._take(some)
 
-    def backwards(self, log: Log, reached: int) -> None:
+    def backwards(self, log: Log) -> None:
         """Copy what can be read from the end, down to where `forwards` has come."""
         rest: list[Row] = []
         with suppress(JournalCorrupt):
@@ -292,6 +320,9 @@ class _Copier:
         if rest:
             self._old_before = b""  # what stands before the last of them is not known
             self._take(rest[::-1])
+
+    def reach(self, reached: int) -> None:
+        """Leave empty what is missing up to a position."""
         if reached > self.at:
             self._skip(reached)
 

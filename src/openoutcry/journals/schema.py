@@ -217,7 +217,8 @@ def unreadable(path: Path, problem: Exception) -> JournalError:
         return JournalCorrupt(f"{path} is damaged ({problem}); recover_into a new file")
     if is_busy(problem):
         return JournalLocked(
-            f"{path} is locked by another program ({problem}); end its transaction, and open it again"
+            f"{path} is locked by another program ({problem}); end its transaction, and open it again",
+            is_passing=True,
         )
     if is_full(problem) or (is_from_disk(problem) and has_no_room(path)):
         return JournalFull(f"{path} cannot be opened: the disk has no room ({problem}); make room")

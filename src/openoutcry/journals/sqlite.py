@@ -21,12 +21,14 @@ from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
 from openoutcry.journals.disk_tasks import FRAME_BYTES, CheckpointTask, SyncTask
-from openoutcry.journals.engines import EngineName, connect_to_read, is_busy, is_full
+from openoutcry.journals.disk_turn import Turn
+from openoutcry.journals.engines import LOCK_WAIT_S, EngineName, connect_to_read, is_busy, is_full
 from openoutcry.journals.holders import allowed_upto
 from openoutcry.journals.id_blocks import IdBlocks
+from openoutcry.journals.lock_holders import holder_of, named
 from openoutcry.journals.log import Log
 from openoutcry.journals.mapped_files import HURT
-from openoutcry.journals.marks import SYNCED, WRITTEN
+from openoutcry.journals.marks import SYNCED, WRITTEN, MarksSync
 from openoutcry.journals.opening import leave_alone, open_file
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
@@ -78,7 +80,8 @@ class SqliteJournal:
         generation: What tells this journal from others that stood or will stand at its path.
         origin: What ids derived in its bus are derived from: random, and kept by every copy and recovery of
             the file. Empty for a file of a version that had none.
-        unsynced_lost: Entries accepted at `process` that a power cut before this opening took away.
+        unsynced_lost: Entries accepted at `process` that a power cut before this opening took away, at least.
+        power_cut: What the last power cut that cost something took, also before an earlier opening; or None.
 
     Raises:
         JournalLocked: Another writer has the file.
@@ -97,8 +100,10 @@ class SqliteJournal:
         key: bytes | None = None,
         engine: EngineName = "auto",
         wal_max_bytes: int = WAL_MAX_BYTES,
+        lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
-        opened = open_file(path, key, engine)
+        opened = open_file(path, key, engine, lock_wait_s=lock_wait_s)
+        self._waits_for_locks = lock_wait_s > 0
         self.path = opened.path
         self.head = self.synced = opened.head
         self.first = opened.floor + 1
@@ -106,6 +111,7 @@ class SqliteJournal:
         self.generation = opened.marks.generation
         self.origin = opened.origin
         self.unsynced_lost = opened.unsynced_lost
+        self.power_cut = opened.power_cut
         self._engine: EngineName = engine
         self._key = key
         self._db = opened.db
@@ -113,6 +119,7 @@ class SqliteJournal:
         self._chain = opened.chain
         self._checksum = opened.checksum
         self._wal = opened.wal
+        self._turn = Turn(opened.marks.die)
         self._wal_bytes = 0
         self._wal_max_bytes = wal_max_bytes
         self._blocks = IdBlocks(opened.db, opened.chain)
@@ -207,10 +214,12 @@ class SqliteJournal:
                 f"{self.path}: the disk has no room, nothing was written; make room and publish again"
             ) from problem
         if is_busy(problem):
-            raise JournalLocked(
+            locked = JournalLocked(
                 f"{self.path}: another program is writing to the database, nothing was written; "
-                f"end its transaction and publish again"
-            ) from problem
+                f"end its transaction and publish again",
+                is_passing=True,
+            )
+            raise (named(locked, self.path) if self._waits_for_locks else locked) from problem
         self._die("the disk refused a write", problem)
 
     def _look_again(self) -> None:
@@ -238,18 +247,22 @@ class SqliteJournal:
         """Put everything that has been written on the disk, and return its last position."""
         if self._barred is not None:
             raise self._barred
-        upto = self.head
-        try:
-            os.fdatasync(self._wal)
-        except OSError as problem:
-            self._die("a sync failed", problem)
+        upto, turn = self.head, self._turn
+        with turn.lock:
+            if turn.problem is None:
+                try:
+                    os.fdatasync(self._wal)
+                except OSError as problem:
+                    turn.note(problem)
+        if turn.problem is not None:
+            self._die("a sync failed", turn.problem)
         return self._on_disk(upto)
 
     def begin_sync(self) -> SyncTask:
         """Begin a sync of all that has been written; `perform` it in any thread, `end_sync` it here."""
         if self._barred is not None:
             raise self._barred
-        return SyncTask(self._wal, self.head)
+        return SyncTask(self._wal, self.head, self._turn)
 
     def look_after(self, *, thoroughly: bool = False) -> None:
         """Raise `JournalDead` if the files were removed, replaced, truncated or made unreadable.
@@ -289,6 +302,16 @@ class SqliteJournal:
             raise JournalError("the sync was not performed: call perform() before end_sync()")
         return self._on_disk(task.upto)
 
+    def begin_marks_sync(self) -> MarksSync:
+        """Begin a sync of the marks, after which a power cut can be counted as far as that; any thread."""
+        return self.marks.begin_sync()
+
+    def end_marks_sync(self, task: DiskTask) -> None:
+        """Note a performed sync of the marks. Any error of it is final, as of every sync."""
+        assert isinstance(task, MarksSync), "the task was begun by begin_marks_sync"
+        if task.problem is not None and self._barred is None:
+            self._die("a sync of the marks failed", task.problem)
+
     def _on_disk(self, upto: int) -> int:
         """Note that everything up to a position is on the disk; return the last such position."""
         if HURT:
@@ -301,15 +324,17 @@ class SqliteJournal:
         if self._barred is not None or self._wal_bytes < WAL_DUE_BYTES:
             return None
         self.look_after()  # a checkpoint would give a database that was truncated its length back
-        return CheckpointTask(self._db, self.head)
+        return CheckpointTask(self._db, self.head, self._turn)
 
     def end_checkpoint(self, task: DiskTask) -> None:
-        """Note a performed checkpoint. One that a reader hindered is tried again later."""
+        """Note a performed checkpoint. One that another program hindered is tried again later."""
         assert isinstance(task, CheckpointTask), "the task was begun by begin_checkpoint"
         if task.problem is not None:
             if is_busy(task.problem) or is_full(task.problem):
                 return
             self._die("a checkpoint failed", task.problem)
+        if task.left_bytes is None:
+            return
         self._wal_bytes = task.left_bytes
         if HURT:
             self._check_maps()
@@ -341,6 +366,18 @@ class SqliteJournal:
         self._log.forget()
         self._blocks = IdBlocks(self._db, self._chain)
         self._register = Register(self._log, self.first - 1, self.head, Stems(None), self._blocks)
+
+    def wait_for_locks(self, wait_s: float) -> None:
+        """Set for how long, in seconds, a call waits for a lock that another program holds on the database.
+
+        With 0 it raises `JournalLocked` at once: a runtime tries again, and waits elsewhere than on its loop.
+        """
+        self._waits_for_locks = wait_s > 0
+        self._db.run(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
+
+    def lock_holder(self) -> int | None:
+        """Return the process that has locked the database; None if that cannot be known. On any thread."""
+        return holder_of(self.path)
 
     def refuse(self, error: JournalError) -> None:
         """Take nothing more, and raise this where something is written. Reading goes on."""

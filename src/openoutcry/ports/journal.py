@@ -199,6 +199,35 @@ class FileJournal(Journal, Protocol):
         """The file."""
         ...
 
+    @property
+    def unsynced_lost(self) -> int:
+        """How many entries at `process` a power cut before this opening took, at least."""
+        ...
+
+    @property
+    def power_cut(self) -> object | None:
+        """What the last power cut that cost something took, as `str` says it; None if none has."""
+        ...
+
+    def begin_marks_sync(self) -> DiskTask:
+        """Begin to put the marks on the disk, so that a power cut can be counted; perform it anywhere."""
+        ...
+
+    def end_marks_sync(self, task: DiskTask) -> None:
+        """Note a performed sync of the marks. Any error of it is final, as of every sync."""
+        ...
+
+    def wait_for_locks(self, wait_s: float) -> None:
+        """Set for how long, in seconds, a call waits for a lock that another program has on the file.
+
+        With 0 it raises `JournalLocked` at once: a bus puts the commit off, and tries again.
+        """
+        ...
+
+    def lock_holder(self) -> int | None:
+        """Return the process that has locked the file; None if that cannot be known. On any thread."""
+        ...
+
     def look_after(self, *, thoroughly: bool = False) -> None:
         """Raise `JournalDead` if the files were removed, replaced or truncated. Cheap, not free.
 

@@ -99,12 +99,19 @@ class DurableAdmission:
             excuse(event, error, commit)
         return True
 
-    def commit_now(self, event: Any, commit: Commit) -> bool:
-        """Commit an event here and now. True, or the error that kept it out."""
+    def commit_now(self, event: Any, commit: Commit, *, is_again: bool = False) -> bool:
+        """Commit an event here and now. True, or the error that kept it out.
+
+        Raises `JournalLocked` where it would have to wait for a lock; `is_again`: it waits for it already,
+        with whoever published it before.
+        """
         assert self._slot.store is not None
-        self._slot.store.commits.commit_now()
+        commits = self._slot.store.commits
+        commits.commit_now()
         if commit.error is not None:
             excuse(event, commit.error, commit)
+        elif not commit.is_over and not is_kill_switch(event):
+            raise (commits.locked if is_again else None) or commits.withdraw(commit, event.event_id)
         return True
 
 

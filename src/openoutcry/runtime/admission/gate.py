@@ -34,7 +34,8 @@ from openoutcry.runtime.admission.room import Room
 from openoutcry.runtime.delivery.causation import Tracker, current, outbox_of, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Commit, Receipt
+from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.receipt import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
 
@@ -187,9 +188,10 @@ class Admission:
             self.check_thread("publish")
             # (Checked before its level is asked for: a bus that is stopped opens its journal for nobody.)
             self.kill_switches.check_is_kept(self._durable.level(self.access.check(event), level))
+        is_again = self.slot.is_pending(getattr(event, "event_id", ""))
         verdict = self.admit_one(event, priority, level)
         if isinstance(verdict, Commit):
-            self._durable.commit_now(event, verdict)
+            self._durable.commit_now(event, verdict, is_again=is_again)
             if verdict.error is not None and self.access.closed:
                 raise verdict.error  # it was delivered, and nobody can know yet whether it is handled
             return True

@@ -40,7 +40,7 @@ from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.durability.committer import Receipt
+from openoutcry.runtime.durability.receipt import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.barriers import SignalBarrier

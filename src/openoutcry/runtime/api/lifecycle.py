@@ -192,7 +192,7 @@ class Lifecycle:
         current.set(None)
         if self._recovering is not None:
             await asyncio.wait([self._recovering])
-        store = self._slot.open()
+        store = await self._slot.open_in_time()
         self._start()
         if self._persistence is not None and self._persistence.socket:
             await self._open_control(store)

@@ -6,6 +6,9 @@
              └── everybody who publishes in the same turn, or while a sync goes on
 ```
 
+Where another program has locked the file, the commit is put off: it is tried again some milliseconds later,
+for at most `LOCK_WAIT_S`, while publishers wait and the loop runs on.
+
 A publisher that is woken knows that its event survives; no handler has seen an event that does not. What was
 in a refused commit was never admitted: its ids are forgotten, so that publishing it again is a new attempt.
 """
@@ -15,15 +18,14 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
-from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from openoutcry.config import LevelName
-from openoutcry.errors import JournalDead, JournalError
+from openoutcry.errors import JournalDead, JournalError, JournalLocked
 from openoutcry.ports import Alike, Changes, DiskTask, Entry, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.lock_wait import LockWait
 from openoutcry.runtime.ownership import resolve, running_loop
 
 log = logging.getLogger("openoutcry")
@@ -33,51 +35,8 @@ SYNC_INLINE_NS = 2_000_000
 NEVER = 2**63
 """A position that is never reached, and a time that never comes."""
 
+
 Then = Callable[[int], None]
-
-
-PublishOutcome = Literal["accepted", "duplicate", "conflicting", "unheard", "refused"]
-"""What became of a published event, in a word."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a published event. True in a condition only if it is new, and somebody takes it.
-
-    Attributes:
-        accepted: Whether it was accepted, now or before: what `publish` says.
-        event_id: Its id.
-        position: Its position in the journal; 0 where it is not journaled, or was refused.
-        level: The level it was accepted at: `memory`, `process` or `disk`.
-        duplicate: Whether its id had been accepted before, and nothing new was delivered.
-        conflicting: Whether that was an event with other content: the first stands, this one is lost.
-        unheard: Whether no subscription takes it now. It was accepted all the same: it is in the history and,
-            at its level, in the journal, where a subscription of an earlier life may still read it. Before
-            the start nobody can say, and it is False.
-
-    """
-
-    accepted: bool
-    event_id: str
-    position: int
-    level: LevelName
-    duplicate: bool
-    conflicting: bool = False
-    unheard: bool = False
-
-    @property
-    def outcome(self) -> PublishOutcome:
-        """All of it in a word: `accepted`, `duplicate`, `conflicting`, `unheard` or `refused`."""
-        if not self.accepted:
-            return "refused"
-        if self.conflicting:
-            return "conflicting"
-        if self.duplicate:
-            return "duplicate"
-        return "unheard" if self.unheard else "accepted"
-
-    def __bool__(self) -> bool:
-        return self.outcome == "accepted"
 
 
 class Commit(Alike):
@@ -170,6 +129,20 @@ class Commit(Alike):
             self.entries.extend(Alike(ids, payloads, level, self.wall_ns))
         self.events += events
         self.ids += ids
+
+    def withdraw(self) -> bool:
+        """Take the newest event out again; return True if it was delivered from memory before."""
+        event_id, index = self.ids.pop(), len(self.events) - 1
+        self.events.pop()
+        if self.entries is None:
+            self.payloads.pop()
+        else:
+            self.entries.pop()
+        if self._indexed > index:
+            self._index.pop(event_id, None)
+            self._indexed = index
+        self.thens.pop(index, None)
+        return self.raised.pop(index, None) is not None
 
     def to_write(self) -> Sequence[Entry]:
         """Return the entries."""
@@ -276,6 +249,8 @@ class Committer:
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held_back = 0
+        self._is_last = False
+        self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
         self.released = self.born_at = journal.head
         self.waiting = 0
         self.dead: JournalError | None = None
@@ -305,12 +280,19 @@ class Committer:
         """When the oldest commit that is not over was begun; None if there is none."""
         if self._syncing is not None:
             return self._syncing[0].began_ns
+        if self._late.item is not None:
+            return self._late.item[0].began_ns
         return None if self._open is None else self._open.began_ns
+
+    @property
+    def locked(self) -> JournalLocked | None:
+        """Why a commit is put off now; None if none is."""
+        return self._late.error
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits for a commit."""
-        return self._open is None and self._syncing is None
+        return self._open is None and self._syncing is None and self._late.item is None
 
     def stage(
         self, event: Any, payload: bytes, lane: str, level: Level, header: Header | None, then: Then | None
@@ -406,7 +388,7 @@ class Committer:
             self._syncing = None
             self._sync_inline(commit)
         self._scheduled = False
-        if self._open is not None:
+        if self._open is not None or self._late.item is not None:
             self._schedule()
 
     def ask(self, *, sync: bool = False) -> Commit:
@@ -446,6 +428,7 @@ class Committer:
         """Accept nothing more, and tell everybody who waits for a commit."""
         self.refuse(error)
         self._open = self._syncing = None
+        self._late.give_up()
         for commit in list(self._unfinished):
             self._fail(commit, error)
 
@@ -454,40 +437,47 @@ class Committer:
         if isinstance(error, JournalDead):
             self._died(error)
 
-    def commit_now(self) -> None:
-        """Commit and release, here and now, whatever is staged."""
+    def commit_now(self, *, at_last: bool = False) -> None:
+        """Commit and release, here and now, whatever is staged.
+
+        Where another program has locked the file it is put off after a moment; `at_last`: it is refused.
+        """
+        self._is_last = at_last
         if self._syncing is not None:
             commit, _ = self._syncing
             self._syncing = None
             self._sync_inline(commit)
+        if self._late.item is not None:
+            self._commit(now=True)
         last = self._open
-        self._commit(now=True)
+        if self._late.item is None:
+            self._commit(now=True)
         if last is not None and last.raised:
             self._commit(now=True)  # who has settled what was raised
 
     def _commit(self, *, now: bool = False) -> None:
         """Write what is staged, sync it if that is asked for, and release it. `now`: wait for nothing."""
         self._scheduled = False
-        commit = self._open
+        late = self._late.item
+        commit = self._open if late is None else late[0]
         if commit is None or (not now and (self._syncing is not None or self._held_back)):
             return
-        self._open = None
-        if self.dead is not None:
-            self._fail(commit, self.dead)
-            return
         extras = None
+        if late is None:
+            self._open = None
+        else:
+            self._late.take()
+            extras = late[1]
+        if self.dead is not None:
+            self._refused(commit, extras, self.dead, now=now)
+            return
         try:
-            if commit.began_ns >= self._look_after_ns:
-                self._extras.look_after()
-            if self.released >= self._extras_at:
-                self._extras_at = NEVER
-                extras = self._extras.take()
+            if commit.began_ns >= self._look_after_ns or self.released >= self._extras_at:
+                extras = self._prepare(commit, extras)
             entries = commit if commit.entries is None else commit.entries
             written = self._journal.write(entries, None if extras is None else extras.changes)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
-            if extras is not None:
-                extras.refused()
-            self._fail(commit, _as_journal_error(error))
+            self._refused(commit, extras, error, now=now)
             return
         commit.written = written
         commit.head = self._journal.head
@@ -499,6 +489,49 @@ class Committer:
             self._sync_inline(commit)
         else:
             self._sync_in_thread(commit)
+        if late is not None:
+            self._late.over()
+            self._go_on()
+
+    def _prepare(self, commit: Commit, extras: Extras | None) -> Extras | None:
+        """Look after the files, if it is time, and return what a commit is to bring along."""
+        if commit.began_ns >= self._look_after_ns:
+            self._extras.look_after()
+        if extras is not None or self.released < self._extras_at:
+            return extras
+        self._extras_at = NEVER
+        return self._extras.take()
+
+    def _refused(self, commit: Commit, extras: Extras | None, error: Exception, *, now: bool) -> None:
+        """A commit was not written: put it off if another program has locked the file, or else fail it."""
+        if isinstance(error, JournalLocked):
+            if now and self._late.pause((commit, extras)):
+                self._commit(now=True)
+                return
+            is_last = now and self._is_last
+            if not is_last and self._late.keep((commit, extras), commit.began_ns, error):
+                self._loop, self._scheduled = running_loop(), True
+                return
+            error = self._late.named(error)
+        if extras is not None:
+            extras.refused()
+        self._fail(commit, _as_journal_error(error))
+        self._go_on()
+
+    def withdraw(self, commit: Commit, event_id: str) -> JournalError:
+        """Take out the newest event of a commit that was put off: nobody waits for it. Return why."""
+        assert commit.ids[-1] == event_id, "it was staged last, and nothing was staged since"
+        if not commit.withdraw():
+            self.waiting -= 1
+            self._bus.seen.discard(event_id)
+            self._dispatcher.drained(None)
+        assert self.locked is not None, "that is why it is put off"
+        return self.locked
+
+    def _go_on(self) -> None:
+        """Commit what was staged behind a commit that was put off."""
+        if self._open is not None and not self._scheduled and self._syncing is None:
+            self._schedule()
 
     @property
     def _syncs_inline(self) -> bool:
@@ -638,6 +671,7 @@ class Committer:
 
     def close(self, *, waits: bool = True) -> None:
         """End the thread that syncs, if there is one; `waits` for a sync that it is making."""
+        self._late.give_up()
         if self._thread is not None:
             self._thread.shutdown(wait=waits)
             self._thread = None

@@ -15,6 +15,7 @@ from typing import Protocol
 from openoutcry.core.holds import Hold
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import decode_many
+from openoutcry.journals.rows import LANES
 from openoutcry.ports import Journal
 from openoutcry.runtime.delivery.in_flight import ALONE
 from openoutcry.runtime.delivery.offsets import LaneOffsets
@@ -73,6 +74,10 @@ class CrashSuspects:
         self._known: dict[str, dict[tuple[str, int], Record]] = {}
         for suspect in journal.suspects():
             lane = suspect.lane.removesuffix(ALONE)
+            if not suspect.subscription or lane not in LANES or suspect.position < journal.first:
+                # a damaged mark, which an earlier version took for a call, or one that is retired: nobody's
+                saving.clear([(suspect.subscription, suspect.lane, suspect.position)])
+                continue
             records = self._known.setdefault(suspect.subscription, {})
             record = records.setdefault((lane, suspect.position), Record())
             if lane == suspect.lane:

@@ -11,7 +11,7 @@ from contextvars import Context
 
 from openoutcry.config import PersistenceConfig
 from openoutcry.core.holds import Hold
-from openoutcry.errors import JournalError
+from openoutcry.errors import JournalError, JournalLocked
 from openoutcry.ports import DiskTask, FileJournal, Journal
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import NEVER, Committer
@@ -137,6 +137,8 @@ class Maintenance:
         self._busy_looks = 0
         try:
             self._tidy_up()
+        except JournalLocked:  # for a while: it can wait
+            self._arm(IDLE_S)
         except JournalError as error:
             log.error("the journal could not be tidied up: %s", error)  # noqa: TRY400 - the message says it
             self._commits.note_error(error)

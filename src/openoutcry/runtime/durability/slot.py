@@ -16,8 +16,9 @@ from pathlib import Path
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.config import PersistenceConfig
-from openoutcry.errors import JournalError, OpenOutcryError
+from openoutcry.errors import JournalError, JournalLocked, OpenOutcryError
 from openoutcry.journals import JournalReader, Recovered, SqliteJournal
+from openoutcry.journals.lock_holders import named
 from openoutcry.journals.swapping import (
     Permit,
     build_next,
@@ -29,8 +30,12 @@ from openoutcry.ports import BuriedEvent, Clock, Journal
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.levels import Levels
+from openoutcry.runtime.durability.lock_wait import LOCK_WAIT_S
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.ownership import running_loop
+
+_OPEN_AGAIN_S = 0.05
+_MOMENT_S = 0.1
 
 
 class StoreSlot:
@@ -102,14 +107,17 @@ class StoreSlot:
         """Return True if an event waits for its commit."""
         return self.store is not None and self.store.commits.pending(event_id) is not None
 
-    def open(self) -> Store:
-        """Return the store; open the journal if it is not open. Raises what opening it raises."""
+    def open(self, *, lock_wait_s: float = LOCK_WAIT_S) -> Store:
+        """Return the store; open the journal if it is not open. Raises what opening it raises.
+
+        A lock that another program has on the file is waited for here, as long as `lock_wait_s`.
+        """
         if self.store is None:
             assert self._config is not None, "only a bus with a journal opens one"
             self._bus.set_clock(self._clock or clock_of_loop(running_loop()))
             if self._journal is None:
                 finish_swap(self._config.path, key=self._config.key, engine=self._config.engine)
-            store = self._make_store(self._config, None)
+            store = self._make_store(self._config, None, lock_wait_s)
             self._bus.set_durability(store)
             try:
                 store.adopt_all()
@@ -123,6 +131,21 @@ class StoreSlot:
             self.store.commits.move_here()
         return self.store
 
+    async def open_in_time(self) -> Store:
+        """Open it as `open` does, but wait for a lock that another program has on it elsewhere than here."""
+        assert self._config is not None, "only a bus with a journal opens one"
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + LOCK_WAIT_S
+        while True:
+            try:
+                return self.open(lock_wait_s=0.0)
+            except JournalLocked as error:
+                if not error.is_passing:
+                    raise
+                if loop.time() >= until_s:
+                    raise await loop.run_in_executor(None, named, error, self._config.path) from error
+            await asyncio.sleep(_OPEN_AGAIN_S)
+
     def open_if_any(self) -> None:
         """Open the journal, if there is one that was not open yet. Raises what opening it raises."""
         if self.has_journal and self.store is None and self._bus.phase == "new":
@@ -134,10 +157,14 @@ class StoreSlot:
                 ) from None
             self.open()
 
-    def _make_store(self, config: PersistenceConfig, before: Store | None) -> Store:
+    def _make_store(
+        self, config: PersistenceConfig, before: Store | None, lock_wait_s: float = LOCK_WAIT_S
+    ) -> Store:
         journal = self._journal
         if journal is None:
-            journal = self._file = SqliteJournal(config.path, key=config.key, engine=config.engine)
+            journal = self._file = SqliteJournal(
+                config.path, key=config.key, engine=config.engine, lock_wait_s=lock_wait_s
+            )
         try:
             return Store(self._bus, self._dispatcher, config, journal, before)
         except BaseException:
@@ -227,7 +254,7 @@ class StoreSlot:
     def _go_on_from(self, old: Store, config: PersistenceConfig) -> None:
         """Open the new file in the place of the old one, and let everybody go on where they are."""
         bus, delivered = self._bus, old.commits.released
-        new = self._make_store(config, old)
+        new = self._make_store(config, old, _MOMENT_S)
         saved: dict[str, dict[str, tuple[int, tuple[tuple[int, int], ...]]]] = {}
         for cursor in new.journal.cursors():
             saved.setdefault(cursor.subscription, {})[cursor.lane] = (cursor.floor, cursor.settled)

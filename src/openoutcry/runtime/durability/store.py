@@ -35,6 +35,7 @@ from openoutcry.runtime.durability.cursors import Cursors, unreadable
 from openoutcry.runtime.durability.levels import Levels
 from openoutcry.runtime.durability.looking_back import count_unsettled, older, oldest_first
 from openoutcry.runtime.durability.maintenance import Maintenance
+from openoutcry.runtime.durability.marks_syncing import MARKS_SYNC_S, MarksSyncing
 from openoutcry.runtime.durability.memories import Memories
 from openoutcry.runtime.durability.saving import SavedCursors, Saving
 
@@ -63,6 +64,7 @@ class Store:
         memories: Gives agents their memory back, and saves it.
         saving: What is saved beside events.
         cursors: Which durable subscription stands where.
+        power_cut: What a power cut before this start took, in words; empty if nothing.
         is_closed: Whether nothing goes into the journal any more.
 
     """
@@ -90,12 +92,16 @@ class Store:
         self._catch_up = CatchUp(bus, dispatcher, journal, self.commits, unreadable(bus))
         self.memories = Memories(bus, journal, self.commits, self.saving, self._suspects.restored)
         self._maintenance = Maintenance(bus, journal, self.commits, self.saving, self.memories, config)
+        self._marks_syncing = MarksSyncing(bus, journal, self.commits.note_error)
+        self.power_cut: str = _power_cut(journal) if before is None else before.power_cut
         self.cursors = Cursors(
             bus, dispatcher, journal, self.commits, self.saving, self._suspects, self.memories, saved
         )
         bus.dead_letters.load(journal, self.saving)
         if before is None:
             bus.halts.load(halts)
+            if self.power_cut:
+                log.critical("the journal: %s", self.power_cut)
         else:
             bus.halts.save_all()
             self.saving.go_on_from(before.saving)
@@ -315,7 +321,8 @@ class Store:
         return self.saving.take()
 
     def look_after(self) -> None:
-        """Look after the journal's files. Raises `JournalDead`."""
+        """Look after the journal's files, and have the marks synced. Raises `JournalDead`."""
+        self._marks_syncing.note()
         self._maintenance.look_after()
 
     def look_at_files(self) -> None:
@@ -375,6 +382,8 @@ class Store:
             "duplicates": commits.duplicates,
             "conflicts": self._bus.conflicts.total,
             "quarantined": self._suspects.quarantined,
+            "unsynced_lost": journal.unsynced_lost if isinstance(journal, FileJournal) else 0,
+            "power_cut": self.power_cut or None,
         }
 
     # -- life ---------------------------------------------------------------------------------------
@@ -390,10 +399,13 @@ class Store:
 
     def started(self) -> None:
         """The bus runs."""
+        if isinstance(self.journal, FileJournal):
+            self.journal.wait_for_locks(0)  # it would hold the loop: commits are put off instead
         self.saving.begin()
         self.memories.begin()
         self.cursors.started()
         self._maintenance.begin()
+        self._marks_syncing.begin()
         self._suspects.begin()
 
     async def flush(self) -> None:
@@ -429,15 +441,16 @@ class Store:
         self.saving.end()  # no timer any more: the loop may be closed
         self.memories.end(saves=not as_it_is and self.commits.dead is None)
         self._maintenance.end(waits=not as_it_is)
+        self._marks_syncing.end(waits=not as_it_is)
         self._uninstall()
         try:
             if as_it_is:
                 self.commits.give_up(JournalError("the disk did not answer before the bus had to stop"))
             elif self.commits.dead is None:
-                self.commits.commit_now()  # a kill switch in it was handled, and gets its position only here
+                self.commits.commit_now(at_last=True)  # a kill switch in it gets its position only here
                 self.saving.sweep()
                 last = self.commits.ask(sync=True)
-                self.commits.commit_now()
+                self.commits.commit_now(at_last=True)
                 if last.error is not None:
                     raise last.error
         finally:
@@ -447,6 +460,16 @@ class Store:
             for subscription in self._bus.router:
                 if subscription.offsets is not None:
                     subscription.offsets.note_closed(at)
+
+
+def _power_cut(journal: Journal) -> str:
+    """Return what is to be told of a power cut: what it took, and what nobody knows of."""
+    if not isinstance(journal, FileJournal) or not journal.unsynced_lost:
+        return ""
+    return (
+        f"{journal.power_cut}; what was accepted at `process` in the last {MARKS_SYNC_S:g} s before it may "
+        "be lost as well, and is not counted: have its publishers publish again"
+    )
 
 
 async def _wait_regardless(commit: Commit) -> None:

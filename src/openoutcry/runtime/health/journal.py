@@ -89,9 +89,10 @@ class JournalMonitor:
         ladder = self._ladder
         return JournalVitals(
             state=state,
-            error=f"{error}; {self._error}" if is_bad and self._error else error,
+            error=f"{error}; {self._error}" if is_bad and self._error else error or _put_off(store),
             oldest_ns=0 if began_ns is None or is_bad else max(0, now_ns - began_ns),
             held_back=store.held_back,
+            power_cut=store.power_cut,
             recovering=is_bad and (ladder.is_climbing or self.is_recovering),
             tried=ladder.tried,
         )
@@ -126,6 +127,12 @@ class JournalMonitor:
         """The bus stops: wait for a recovery in progress, so that the file is whole."""
         if self._task is not None:
             await asyncio.wait([self._task])
+
+
+def _put_off(store: Store) -> str:
+    """Return why a commit waits, if it is put off."""
+    locked = store.commits.locked
+    return "" if locked is None else str(locked)
 
 
 def state_of(store: Store, damage: str) -> tuple[str, str]:

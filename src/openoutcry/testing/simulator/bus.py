@@ -16,7 +16,7 @@ from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.delivery.handlers import Handler, identity, qualified_name
 from openoutcry.runtime.delivery.memory import Memory
 from openoutcry.runtime.delivery.subscription import Subscription, takes
-from openoutcry.runtime.durability.committer import Receipt
+from openoutcry.runtime.durability.receipt import Receipt
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.testing.simulator.calls import Calls, open_call
 from openoutcry.testing.simulator.faults import Faults

@@ -1,0 +1,104 @@
+"""Waiting for a lock that another program has on the journal's file, elsewhere than on the loop.
+
+A commit that was refused for it is kept here, with what it was to bring along, and tried again soon.
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import sleep
+from typing import Generic, TypeVar
+
+from openoutcry.errors import JournalError, JournalLocked
+from openoutcry.journals.lock_holders import with_holder
+from openoutcry.ports import FileJournal, Journal
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.ownership import running_loop
+from openoutcry.units import NS_PER_S
+
+Item = TypeVar("Item")
+
+LOCK_WAIT_S = 5.0
+"""For how long a commit is put off where another program has locked the journal."""
+NOW_PAUSES = 50
+"""So many of the shortest pauses are made on the loop where nobody can wait elsewhere (`publish_nowait`)."""
+PAUSE_S = (0.002, 0.05)
+"""The shortest and the longest pause until it is tried again: a quarter of the time that it has waited."""
+ASK_S = 1.0
+"""After so long it is found out, in a thread, who has locked it."""
+_ANOTHER_LOCK_S = 0.2
+
+
+class LockWait(Generic[Item]):
+    """What waits for a lock: one commit, and behind it whatever is staged meanwhile.
+
+    Attributes:
+        item: What waits; None if nothing does.
+        error: Why it does.
+
+    """
+
+    def __init__(self, bus: BusState, journal: Journal, again: Callable[[], None]) -> None:
+        """`again` is called on the loop when it is time to try again."""
+        self._bus = bus
+        self._journal = journal
+        self._again = again
+        self._timer: asyncio.TimerHandle | None = None
+        self._pauses = self._from_ns = self._last_ns = 0
+        self._holder: asyncio.Future[int | None] | None = None
+        self.item: Item | None = None
+        self.error: JournalLocked | None = None
+
+    def take(self) -> Item | None:
+        """Return what waits, to be tried again now."""
+        self._silence()
+        item, self.item, self.error = self.item, None, None
+        return item
+
+    def keep(self, item: Item, began_ns: int, error: JournalLocked) -> bool:
+        """Keep what was refused, to be tried again; False if it has waited long enough, or no loop runs.
+
+        It counts how long it has waited for this lock, also behind another commit.
+        """
+        loop, now_ns = running_loop(), self._bus.clock.now_ns()
+        if now_ns - self._last_ns > _ANOTHER_LOCK_S * NS_PER_S or not self._from_ns:
+            self._from_ns, self._holder = now_ns, None
+        self._last_ns = now_ns
+        waited_s = (now_ns - max(self._from_ns, began_ns)) / NS_PER_S
+        if loop is None or waited_s >= LOCK_WAIT_S:
+            return False
+        if waited_s >= ASK_S and self._holder is None and isinstance(self._journal, FileJournal):
+            self._holder = loop.run_in_executor(None, self._journal.lock_holder)
+        self.item, self.error = item, error
+        pause_s = min(PAUSE_S[1], max(PAUSE_S[0], waited_s / 4))
+        self._timer = loop.call_later(pause_s, self._again)
+        return True
+
+    def pause(self, item: Item) -> bool:
+        """Keep what was refused, and wait here for a moment; False if there were enough of them."""
+        self._pauses += 1
+        if self._pauses > NOW_PAUSES:
+            self._pauses = 0
+            return False
+        sleep(PAUSE_S[0])
+        self.item = item
+        return True
+
+    def named(self, error: JournalError) -> JournalError:
+        """Return an error that says who has the lock, if it is about one, and that is known."""
+        holder = self._holder
+        if not isinstance(error, JournalLocked) or holder is None or not holder.done():
+            return error
+        return with_holder(error, None if holder.cancelled() or holder.exception() else holder.result())
+
+    def over(self) -> None:
+        """What was tried again was written."""
+        self._pauses = 0
+
+    def give_up(self) -> None:
+        """Nothing waits any more."""
+        self.take()
+
+    def _silence(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
