@@ -1,5 +1,6 @@
 """Opening a journal file: made or recognised, locked, its tail verified, its last writer's marks read."""
 
+import logging
 import os
 from contextlib import suppress
 from itertools import pairwise
@@ -14,9 +15,12 @@ from openoutcry.journals.log import Log
 from openoutcry.journals.marks import MarksFile
 from openoutcry.journals.migration import migrate
 from openoutcry.journals.refusals import refusals_of
-from openoutcry.journals.rows import KEY_BYTES_MAX, KEY_BYTES_MIN, Chain, Row
+from openoutcry.journals.rows import KEY_BYTES_MAX, KEY_BYTES_MIN, KEYED, Chain, Row
+from openoutcry.journals.seals import End, Seals, check_seals, suspected
 from openoutcry.journals.verifying import gaps_of, judge
 from openoutcry.ports import CursorState
+
+log = logging.getLogger("openoutcry")
 
 TAIL_BATCHES: Final = 64
 TAIL_BYTES: Final = 4 * 1024 * 1024
@@ -44,6 +48,7 @@ class Opened(NamedTuple):
         unsynced_lost: Entries at `process` that a power cut took away.
         origin: What the file says of its origin; empty where it says nothing.
         stems: What the file says of the stems of its ids; None where it says nothing.
+        seals: What stands beside the log, sealed; None where there is no key.
 
     """
 
@@ -58,6 +63,7 @@ class Opened(NamedTuple):
     unsynced_lost: int
     origin: str
     stems: str | None
+    seals: Seals | None
 
 
 def chain_of(key: bytes | None) -> Chain:
@@ -185,10 +191,11 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
     head = gaps_of(db).get(head + 1, head)
     lost = _compare(path, head, marks)
     _compare_cursors(path, head, saved.cursors(db, chain))
+    seals = check_seals(db, chain, path)
     try:
         schema.take_back(db)
         migrate(db, path)
-        wal = _begin_run(path, db, marks, chain, head, settings)
+        seals, wal = _begin_run(path, db, marks, chain, seals, (head, checksum), settings, is_new=new)
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
     for statement in schema.AIDS:  # last: a file that is refused is left as it is
@@ -196,7 +203,7 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
             db.run(statement)
     stems = settings.get("stems", None if head else "")
     origin = settings.get("origin", "")
-    return Opened(path, db, marks, chain, floor, head, checksum, wal, lost, origin, stems)
+    return Opened(path, db, marks, chain, floor, head, checksum, wal, lost, origin, stems, seals)
 
 
 def _first_settings(chain: Chain, floor: int, origin: str | None) -> dict[str, str]:
@@ -269,16 +276,52 @@ def _compare_cursors(path: Path, head: int, cursors: list[CursorState]) -> None:
 
 
 def _begin_run(
-    path: Path, db: Connection, marks: MarksFile, chain: Chain, head: int, settings: dict[str, str]
-) -> int:
+    path: Path,
+    db: Connection,
+    marks: MarksFile,
+    chain: Chain,
+    seals: Seals | None,
+    end: End,
+    settings: dict[str, str],
+    *,
+    is_new: bool,
+) -> tuple[Seals | None, int]:
     """Take over what the last run had in flight, once, and open the write-ahead log for syncs."""
+    head, _ = end
     left = marks.in_flight() if marks.found and str(marks.run) != settings.get("run") else []
     if not marks.same_boot:  # what the power cut took is nobody's to suspect: its place goes to another event
         left = [call for call in left if call[2] <= head]
     db.run("BEGIN IMMEDIATE")
+    if seals is not None and left:
+        seals.before(suspected(left))
     saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
+    if seals is not None and left:
+        seals.after(end)
+    elif seals is None and chain.kind == KEYED:
+        seals = _seal(path, db, chain, end, is_new=is_new)
     db.run("COMMIT")
+    if seals is not None:
+        seals.saved()
+    return seals, _open_log(path, marks, head)
+
+
+def _seal(path: Path, db: Connection, chain: Chain, end: End, *, is_new: bool) -> Seals:
+    """Seal a file for the first time, inside the open transaction."""
+    if not is_new:
+        log.warning(
+            "%s has had no seals; it is sealed from now on, as it is: whether rows beside the log were old "
+            "or missing before, nobody can tell",
+            path,
+        )
+    db.run(schema.SAVE_META, schema.setting("sealed", str(end[0]), chain))
+    seals = Seals(db, chain)
+    seals.renew(end)
+    return seals
+
+
+def _open_log(path: Path, marks: MarksFile, head: int) -> int:
+    """Return a descriptor of the write-ahead log, after a first sync, and sign the marks for this run."""
     try:
         wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
     except OSError as problem:

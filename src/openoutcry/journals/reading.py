@@ -12,7 +12,7 @@ from openoutcry.journals.engines import Connection, EngineName, connect
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import chain_of
 from openoutcry.journals.refusals import refusals_of
-from openoutcry.journals.rows import Chain
+from openoutcry.journals.rows import KEYED, Chain
 from openoutcry.journals.verifying import Anchor, Progress, Verified, verify
 from openoutcry.ports import BuriedEvent, CursorState, Filter, Holder, Snapshot, Stored, Suspect
 
@@ -61,7 +61,7 @@ class JournalReader:
             raise NotAJournal(f"{self.path} is empty; name the file that a bus writes to")
         schema.lend(self._db)
         found = schema.settings(self._db, self.path)
-        if key is None and found.get("checksum", ("", b""))[0] == "blake2b":
+        if key is None and found.get("checksum", ("", b""))[0] == KEYED:
             return None
         schema.check_settings(found, chain, self.path)
         return chain

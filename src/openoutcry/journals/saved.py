@@ -13,6 +13,7 @@ from openoutcry.journals import schema, snapshots
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.rows import Chain, Row
 from openoutcry.journals.sealing import rows_of, rows_sealed, sealed, storable
+from openoutcry.journals.seals import End, Seals, settings, touched
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
 
 _SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"
@@ -38,16 +39,35 @@ _KEEP_LAST: Final = "INSERT INTO sqlite_sequence(name, seq) VALUES('dead_letters
 _SUSPECTS: Final = "SELECT * FROM suspects ORDER BY subscription, lane, position"
 
 
-def commit(db: Connection, row: Row | None, changes: Changes | None, stems: str | None, chain: Chain) -> None:
-    """Write a batch, changes, and what the settings say of its stems, in one transaction."""
+def commit(
+    db: Connection,
+    row: Row | None,
+    changes: Changes | None,
+    stems: str | None,
+    chain: Chain,
+    seals: Seals | None,
+    end: End,
+) -> None:
+    """Write a batch, changes, and what the settings say of its stems, in one transaction.
+
+    `end` is where the log ends then.
+    """
     db.run("BEGIN IMMEDIATE")
+    if seals is not None:
+        where = [] if stems is None else settings("stems")
+        where += touched(changes, last_letter_id(db)) if changes is not None else []
+        seals.before(where)
     if row is not None:
         db.run(schema.INSERT_BATCH, row)
     if changes is not None:
         save(db, changes, chain)
     if stems is not None:
         db.run(schema.SAVE_META, schema.setting("stems", stems, chain))
+    if seals is not None:
+        seals.after(end)
     db.run("COMMIT")
+    if seals is not None:
+        seals.saved()
 
 
 def save(db: Connection, changes: Changes, chain: Chain) -> None:

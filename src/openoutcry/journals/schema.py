@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal, SchemaTooNew
 from openoutcry.journals.engines import Connection, is_corrupt, is_foreign
-from openoutcry.journals.rows import Chain
+from openoutcry.journals.rows import KEYED, UNKEYED, Chain
 
 APPLICATION_ID: Final = 0x4F4F4331
 """In SQLite's header field for this purpose: "OOC1"."""
@@ -36,8 +36,7 @@ BESIDE: Final = (
 )
 """The tables of version 3. Every row ends with a checksum of its own, of its values as JSON (see `sealing`).
 
-`seals` is not written yet; what it is for is in docs/journal.md. It is here so that a file is brought up to
-date once.
+Rows of `seals` are in keyed journals alone (see `seals`).
 """
 AIDS: Final = (
     "CREATE INDEX IF NOT EXISTS dead_letters_by_position ON dead_letters(subscription, position)",
@@ -157,13 +156,13 @@ def settings(db: Connection, path: Path) -> dict[str, tuple[str, bytes]]:
 def check_settings(found: dict[str, tuple[str, bytes]], chain: Chain, path: Path) -> dict[str, str]:
     """Return the settings by name. Raises `JournalCorrupt` where one is not what was written."""
     kind = found.get("checksum", ("", b""))[0]
-    if kind == "blake2b" and chain.kind == "crc32":
+    if kind == KEYED and chain.kind == UNKEYED:
         raise JournalError(f"{path} is sealed with a key; give the key that it was made with")
-    if kind == "crc32" and chain.kind == "blake2b":
+    if kind == UNKEYED and chain.kind == KEYED:
         raise JournalError(f"{path} was made without a key; open it without one")
     for key, (value, check) in found.items():
         if chain.seal(json.dumps([key, value])) != check:
-            hint = " (or the key is not the one that it was made with)" if kind == "blake2b" else ""
+            hint = " (or the key is not the one that it was made with)" if kind == KEYED else ""
             raise JournalCorrupt(f"{path}: the setting {key!r} is damaged{hint}; recover_into a new file")
     missing = {"generation", "checksum", "floor", "floor_checksum"} - found.keys()
     if missing:

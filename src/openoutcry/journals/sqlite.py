@@ -107,6 +107,7 @@ class SqliteJournal:
         self._log = Log(opened.db, opened.path, opened.chain)
         self._chain = opened.chain
         self._checksum = opened.checksum
+        self._seals = opened.seals
         self._wal = opened.wal
         self._wal_bytes = 0
         self._wal_max_bytes = wal_max_bytes
@@ -147,8 +148,10 @@ class SqliteJournal:
                 self._commit(None, changes)
                 return sifted.written(Level.MEMORY)
             entries, ids = sifted.fresh, list(map(_event_id, sifted.fresh))
-        row, level = pack(entries, self.head + 1, self._checksum, self._chain)
         stems = register.stems_to_save(ids) if sifted is not None or register.ids.brings_stem else None
+        if self._seals is not None:
+            self._chain.reach(self._seals.serial + (changes is not None or stems is not None))
+        row, level = pack(entries, self.head + 1, self._checksum, self._chain)
         self._commit(row, changes, stems)
         register.ids.add(ids, row.first)
         if stems is not None:
@@ -161,7 +164,8 @@ class SqliteJournal:
         """Write a batch and changes, all or nothing, and note the new head."""
         try:
             if changes is not None or stems is not None:
-                saved.commit(self._db, row, changes, stems, self._chain)
+                end = (self.head, self._checksum) if row is None else (row.last, row.checksum)
+                saved.commit(self._db, row, changes, stems, self._chain, self._seals, end)
             elif row is not None:
                 with self._db.turn:
                     self._db.execute(schema.INSERT_BATCH, row)
@@ -206,6 +210,8 @@ class SqliteJournal:
     def _look_again(self) -> None:
         """After an interruption of unknown outcome: take the head from the file."""
         self._held = None
+        if self._seals is not None:
+            self._seals.look_again()
         row = self._log.newest()
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
@@ -408,7 +414,7 @@ class SqliteJournal:
         if last is None:
             return 0
         try:
-            retention.carry_out(self._db, last, self._chain)
+            retention.carry_out(self._db, last, self._chain, self._seals, (self.head, self._checksum))
         except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
             self._refused(problem)
         retired = last.position + 1 - self.first

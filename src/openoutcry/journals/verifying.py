@@ -84,7 +84,7 @@ def judge(row: Row, expected: int, before: bytes, chain: Chain, *, marked: bool 
     """
     if row.first > expected:
         return f"positions {expected} to {row.first - 1} are missing"
-    checksum = chain.link(before, row.first, row.size, row.first_ns, row.last_ns, row.data)
+    checksum = chain.link(before, row.first, row.size, row.first_ns, row.last_ns, row.data, row.checksum)
     if checksum != row.checksum:
         return f"the checksum of positions {row.first} to {row.last} does not hold"
     try:
