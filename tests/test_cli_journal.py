@@ -29,12 +29,12 @@ from openoutcry.cli.doctor import is_unsafe
 from openoutcry.cli.journal.options import AGE, INSTANT
 from openoutcry.cli.journal.showing import time_of
 from openoutcry.core.halts import Halt
+from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import decode, encode
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Places, Snapshot
 from openoutcry.runtime.control.server import ControlServer
-from openoutcry.runtime.delivery.dead_letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.trading import KillSwitchEvent, MarketDataEvent
 
 LIMIT_S = 300

@@ -76,17 +76,24 @@ def chain_of(key: bytes | None) -> Chain:
 
 
 def open_file(
-    path: str | Path, key: bytes | None, engine: EngineName, *, floor: int = 0, origin: str | None = None
+    path: str | Path,
+    key: bytes | None,
+    engine: EngineName,
+    *,
+    floor: int = 0,
+    origin: str | None = None,
+    ancestors: str = "",
 ) -> Opened:
     """Open a file for writing, and make it if there is none.
 
-    A new one begins at `floor`, with `origin`, or by default one of its own.
+    A new one begins at `floor`, with `origin`, or by default one of its own. `ancestors` are the generations
+    that it goes on from, if it does, the last one last.
     """
     chain = chain_of(key)
     choose(engine)
     real = Path(os.path.realpath(path))
     with refusals_of(real):
-        return _open_file(real, chain, engine, _first_settings(chain, floor, origin))
+        return _open_file(real, chain, engine, _first_settings(chain, floor, origin, ancestors))
 
 
 def _open_file(real: Path, chain: Chain, engine: EngineName, first: dict[str, str]) -> Opened:
@@ -206,8 +213,9 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
     return Opened(path, db, marks, chain, floor, head, checksum, wal, lost, origin, stems, seals)
 
 
-def _first_settings(chain: Chain, floor: int, origin: str | None) -> dict[str, str]:
+def _first_settings(chain: Chain, floor: int, origin: str | None, ancestors: str) -> dict[str, str]:
     return {
+        **({"ancestors": ancestors} if ancestors else {}),
         "generation": os.urandom(16).hex(),
         "origin": new_name() if origin is None else origin,
         "checksum": chain.kind,

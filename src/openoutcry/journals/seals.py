@@ -14,9 +14,9 @@ more, the root, is over the table `seals`:
 ```
 
 The serial is that of the commit which changed the row, one more each time. A batch's checksum ends with the
-serial of its commit, so that the log says as well how far the root has come. Then the file is as it was after
-one of its commits: any mixture of several moments is found, and whose rows they are. What cannot be found from
-inside is the whole file as it was at an earlier moment: for that there are anchors.
+serial of its commit, so that the log says as well how far the root has come. So the file is as it was after
+one of its commits: any mixture of several moments is found, and whose rows they are. What cannot be found
+from inside is the whole file as it was at an earlier moment: for that there are anchors.
 
 The digest is incremental: the sum, modulo 2^256, of a keyed digest of each row (MSet-Add-Hash, in Clarke,
 Devadas, van Dijk, Gassend and Suh: "Incremental Multiset Hash Functions and Their Application to Memory
@@ -33,7 +33,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from openoutcry.errors import JournalCorrupt
+from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.rows import UNKEYED, Chain
 from openoutcry.journals.sealing import is_sealed, rows_of, sealed
@@ -100,7 +100,7 @@ class Broken(NamedTuple):
     """Rows that are not what was saved last.
 
     Attributes:
-        table: Their table. `seals` if nobody can tell whose rows they are, `batches` for the end of the log.
+        table: Their table. `seals` if nobody can tell whose rows are concerned, `batches` for the log's end.
         name: The subscription or scope that they are of; None for tables that have none.
         said: What is wrong, in words, table and name included.
 
@@ -308,13 +308,21 @@ def _sealed_sum(chain: Chain, total: int) -> bytes:
     return chain.digest(b"sum" + total.to_bytes(32, "big"))
 
 
-def _sums(db: Connection, chain: Chain) -> dict[str, _Sum]:
-    """Add everything up: about 4 us for a row."""
+def _sums(db: Connection, chain: Chain, broken: list[Broken] | None = None) -> dict[str, _Sum]:
+    """Add everything up, some microseconds for a row.
+
+    Raises `JournalCorrupt` where a table cannot be read; with a list it goes there instead.
+    """
     found: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for table in _TABLES:
-        for name, row in _rows(db, table):
-            count, total = found[name]
-            found[name] = count + 1, total + _number(chain, row)
+        try:
+            for name, row in _rows(db, table):
+                count, total = found[name]
+                found[name] = count + 1, total + _number(chain, row)
+        except JournalError as problem:
+            if broken is None:
+                raise
+            broken.append(Broken(table, None, f"{table}: {problem}"))
     return {name: _Sum(count, total % _MODULUS) for name, (count, total) in found.items()}
 
 
@@ -335,9 +343,9 @@ class Judged(NamedTuple):
 
 
 def judge_seals(db: Connection, chain: Chain) -> Judged:
-    """Hold what stands beside the log against its seals. Call it where nobody writes meanwhile.
+    """Hold what stands beside the log against its seals, where nobody writes meanwhile.
 
-    Raises `JournalCorrupt` where a table cannot be read.
+    Raises `JournalError` where seals or batches cannot be read at all.
     """
     if chain.kind == UNKEYED:
         return Judged(None, ())
@@ -345,8 +353,10 @@ def judge_seals(db: Connection, chain: Chain) -> Judged:
     reached = chain.serial_in(_newest(db, _END)[1])
     if not rows and reached is None and not list(rows_of(db, "SELECT 1 FROM meta WHERE key = 'sealed'")):
         return Judged(None, ())
-    sums = _sums(db, chain)
-    broken = list(_judge_names(rows, sums, chain))
+    broken: list[Broken] = []
+    sums = _sums(db, chain, broken)
+    unreadable = {one.table for one in broken}
+    broken += (one for one in _judge_names(rows, sums, chain) if one.table not in unreadable)
     root = rows.pop(ROOT, None)
     parts = {name: _number(chain, row.checksum) for name, row in rows.items()}
     total = sum(parts.values()) % _MODULUS
@@ -376,8 +386,9 @@ def check_seals(db: Connection, chain: Chain, path: Path) -> Seals | None:
     if broken:
         more = f", and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
         raise JournalCorrupt(
-            f"{path}: {'; '.join(one.said for one in broken[:_SHOWN])}{more}. If a backup was put back, put all "
-            f"of it back; else go on in a new file with recover_into, which lists what it does not believe"
+            f"{path}: {'; '.join(one.said for one in broken[:_SHOWN])}{more}. If a copy was put back in "
+            f"part, put back all of it; else go on in a new file with recover_into, which says what it does "
+            f"not believe"
         )
     return seals
 

@@ -25,7 +25,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Protocol
 
-from openoutcry.core.letters import LetterFilter
+from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW, LetterFilter
 from openoutcry.core.retries import DECIDED_OTHERWISE, DeadLetter
 from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.events import Undecodable, decode_many, encode
@@ -36,10 +36,6 @@ from openoutcry.runtime.delivery.subscription import Subscription
 
 log = logging.getLogger("openoutcry")
 
-REDRIVE = "redrive"
-"""The reason of a letter that the next start is to redrive: how the command line asks for it."""
-REDRIVE_ANEW = "redrive anew"
-"""The same, with fresh ids for what its event leads to."""
 KEPT_MOST = 100_000
 """So many letters are kept in memory: a few hundred megabytes, and an hour of a handler that fails 28 times a
 second. Beyond that the oldest are let go, counted, and health says so."""
