@@ -1,15 +1,17 @@
 """Journals: the log on which everything durable stands, in memory and in SQLite."""
 
+from openoutcry.journals.anchors import Anchor, Held
 from openoutcry.journals.memory import MemoryJournal
 from openoutcry.journals.persistence import EventPersistence
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.recovery import Recovered, recover_into
 from openoutcry.journals.sqlite import SqliteJournal
-from openoutcry.journals.verifying import Anchor, Problem, Verified
+from openoutcry.journals.verifying import Problem, Verified
 
 __all__ = [
     "Anchor",
     "EventPersistence",
+    "Held",
     "JournalReader",
     "MemoryJournal",
     "Problem",

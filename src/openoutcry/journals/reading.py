@@ -1,6 +1,7 @@
 """Reading a journal that another thread or process writes, or that is written no more."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -8,12 +9,13 @@ from typing import Self
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, NotAJournal
 from openoutcry.journals import retention, saved, schema, snapshots
+from openoutcry.journals.anchors import Anchor, Held, hold, take_anchor
 from openoutcry.journals.engines import Connection, EngineName, connect
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import chain_of
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.rows import KEYED, Chain
-from openoutcry.journals.verifying import Anchor, Progress, Verified, verify
+from openoutcry.journals.verifying import Problem, Progress, Verified, judged_seals, one_view, verify
 from openoutcry.ports import BuriedEvent, CursorState, Filter, Holder, Snapshot, Stored, Suspect
 
 
@@ -133,15 +135,41 @@ class JournalReader:
         """Return what keeps retention from going on, the lowest position first."""
         return retention.held_by(self._db, self._chain)
 
-    def verify(self, progress: Progress | None = None, anchor: Anchor | None = None) -> Verified:
-        """Hold everything against its checksums; with `anchor`, also against a head kept elsewhere.
+    def verify(self, progress: Progress | None = None, anchors: Iterable[Anchor] = ()) -> Verified:
+        """Hold everything against its checksums and seals; with anchors, also against those.
 
         `progress` is called after every batch with the position reached and the head. About a second per
         million small events, more with a key. Raises `JournalError` for a sealed journal without its key.
         """
         if self._chain is None:
             raise JournalError(f"{self.path} is sealed with a key; give the key to verify it")
-        return verify(self._log, self._chain, self._start(), self.head, progress=progress, anchor=anchor)
+        return verify(self._log, self._chain, self._start(), self.head, progress=progress, anchors=anchors)
+
+    def anchor(self) -> Anchor:
+        """Return what the journal has reached now, to be kept elsewhere. Needs no key.
+
+        With the key, raises `JournalCorrupt` where the seals are not what was written.
+        """
+        with one_view(self._db):
+            return take_anchor(self._db, self._chain)
+
+    def hold(self, anchors: Iterable[Anchor]) -> list[Held]:
+        """Hold the file against anchors, without verifying what leads through them: in some microseconds.
+
+        Needs no key.
+        """
+        with one_view(self._db):
+            return hold(self._db, self._chain, anchors)
+
+    def check_seals(self) -> list[Problem]:
+        """Return what beside the log is not what was saved last: old, missing or foreign rows, by name.
+
+        Some microseconds per row. Empty for a journal without a key, and for one whose key was not given.
+        """
+        if self._chain is None:
+            return []
+        with one_view(self._db):
+            return judged_seals(self._db, self._chain)
 
     def _start(self) -> Anchor:
         found = schema.settings(self._db, self.path)

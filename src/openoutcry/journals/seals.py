@@ -35,6 +35,7 @@ import msgspec
 
 from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals.engines import Connection
+from openoutcry.journals.log import LAST_POSITION
 from openoutcry.journals.rows import UNKEYED, Chain
 from openoutcry.journals.sealing import is_sealed, rows_of, sealed
 from openoutcry.ports import Changes
@@ -54,7 +55,6 @@ _NEWEST: Final = (
     "SELECT first + count - 1, checksum FROM batches WHERE first <= ? ORDER BY first DESC LIMIT 1"
 )
 _FLOOR: Final = "SELECT key, value FROM meta WHERE key IN ('floor', 'floor_checksum')"
-_END: Final = 2**63 - 1
 _SHOWN: Final = 3
 _ONE_TOO_MANY: Final = "a row was put there, and none was ever saved"
 _encode: Final = msgspec.json.Encoder().encode
@@ -350,7 +350,7 @@ def judge_seals(db: Connection, chain: Chain) -> Judged:
     if chain.kind == UNKEYED:
         return Judged(None, ())
     rows = {str(row[0]): _Seal(*row) for row in rows_of(db, "SELECT * FROM seals")}
-    reached = chain.serial_in(_newest(db, _END)[1])
+    reached = chain.serial_in(log_end(db)[1])
     if not rows and reached is None and not list(rows_of(db, "SELECT 1 FROM meta WHERE key = 'sealed'")):
         return Judged(None, ())
     broken: list[Broken] = []
@@ -419,17 +419,19 @@ def _judge_log(db: Connection, seal: _Seal | None, chain: Chain) -> Iterator[Bro
     if seal is None or not is_sealed(seal[:-1], seal.checksum, chain):
         yield Broken("seals", None, "the seal of the log's end is missing or damaged")
         return
-    last, checksum = _newest(db, seal.rows)
-    for (gap,) in rows_of(db, "SELECT last FROM gaps WHERE first = ?", (last + 1,)):
-        last = gap
-    if (last, checksum) != (seal.rows, seal.digest):
+    if log_end(db, seal.rows) != (seal.rows, seal.digest):
         yield Broken(LOG, None, f"the log does not lead through position {seal.rows} as it did")
 
 
-def _newest(db: Connection, upto: int) -> End:
-    """Return where the log stood when nothing above a position was there."""
-    for last, checksum in rows_of(db, _NEWEST, (upto,)):
-        return last, checksum if isinstance(checksum, bytes) else b""
+def log_end(db: Connection, upto: int = LAST_POSITION) -> End:
+    """Return where the log ends; with `upto`, where it ended when nothing above that position was there."""
+    last, checksum = next(rows_of(db, _NEWEST, (upto,)), None) or _floor(db)
+    for (gap,) in rows_of(db, "SELECT last FROM gaps WHERE first = ? AND last <= ?", (last + 1, upto)):
+        last = gap
+    return last, checksum if isinstance(checksum, bytes) else b""
+
+
+def _floor(db: Connection) -> End:
     found = dict(rows_of(db, _FLOOR))
     try:
         return int(found["floor"]), bytes.fromhex(found["floor_checksum"])

@@ -19,6 +19,7 @@ from typing import Final, NoReturn, Self
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
+from openoutcry.journals.anchors import Anchor
 from openoutcry.journals.disk_tasks import CheckpointTask, SyncTask
 from openoutcry.journals.engines import EngineName, is_busy, is_full
 from openoutcry.journals.holders import allowed_upto
@@ -30,7 +31,6 @@ from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
 from openoutcry.journals.rows import Row, event_ids, pack
 from openoutcry.journals.stems import Stems
-from openoutcry.journals.verifying import Anchor
 from openoutcry.ports import (
     Alike,
     BuriedEvent,
@@ -384,8 +384,16 @@ class SqliteJournal:
 
     @property
     def anchor(self) -> Anchor:
-        """The head of the chain; kept elsewhere, it proves to `verify` that nothing before it was changed."""
-        return Anchor(self.head, self._checksum.hex())
+        """What has been reached; kept elsewhere, it shows `verify` that nothing was taken back since."""
+        seals = self._seals
+        return Anchor(
+            self.head,
+            self._checksum.hex(),
+            serial=0 if seals is None else seals.serial,
+            seals="" if seals is None else seals.digest.hex(),
+            generation=self.generation.hex(),
+            origin=self.origin,
+        )
 
     def reader(self) -> "reading.JournalReader":
         """Return a reader of this file, with a connection of its own: for other threads, and for `verify`."""
