@@ -197,8 +197,8 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
     head, checksum = (tail.last, tail.checksum) if tail else (floor, before)
     head = gaps_of(db).get(head + 1, head)
     lost = _compare(path, head, marks)
-    _compare_cursors(path, head, saved.cursors(db, chain))
     seals = check_seals(db, chain, path)
+    _compare_cursors(path, head, saved.cursors(db, chain))
     try:
         schema.take_back(db)
         migrate(db, path)

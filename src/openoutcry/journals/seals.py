@@ -345,14 +345,19 @@ class Judged(NamedTuple):
 def judge_seals(db: Connection, chain: Chain) -> Judged:
     """Hold what stands beside the log against its seals, where nobody writes meanwhile.
 
-    Raises `JournalError` where seals or batches cannot be read at all.
+    Raises `JournalError` where the batches cannot be read at all.
     """
     if chain.kind == UNKEYED:
         return Judged(None, ())
-    rows = {str(row[0]): _Seal(*row) for row in rows_of(db, "SELECT * FROM seals")}
+    try:
+        rows = {str(row[0]): _Seal(*row) for row in rows_of(db, "SELECT * FROM seals")}
+    except JournalError as problem:
+        return Judged(None, (Broken("seals", None, f"seals: {problem}"),))
     reached = chain.serial_in(log_end(db)[1])
     if not rows and reached is None and not list(rows_of(db, "SELECT 1 FROM meta WHERE key = 'sealed'")):
         return Judged(None, ())
+    if not rows:
+        return Judged(None, (Broken("seals", None, "seals: all of them are missing"),))
     broken: list[Broken] = []
     sums = _sums(db, chain, broken)
     unreadable = {one.table for one in broken}
@@ -361,11 +366,13 @@ def judge_seals(db: Connection, chain: Chain) -> Judged:
     parts = {name: _number(chain, row.checksum) for name, row in rows.items()}
     total = sum(parts.values()) % _MODULUS
     if root is None or not is_sealed(root[:-1], root.checksum, chain):
-        broken.append(Broken("seals", None, "the seal over all seals is missing or damaged"))
+        broken.append(Broken("seals", None, "seals: the one over all of them is missing or damaged"))
     elif (root.rows, root.digest) != (len(rows), _sealed_sum(chain, total)):
-        broken.append(Broken("seals", None, "the seals are of several moments, or some are missing"))
+        broken.append(Broken("seals", None, "seals: they are of several moments, or some are missing"))
     elif root.serial < (reached or 0):
-        said = f"what stands beside the log is of an earlier moment (serial {root.serial}) than the log's end"
+        said = (
+            f"seals: what stands beside the log is of an earlier moment (serial {root.serial}) than its end"
+        )
         broken.append(Broken("seals", None, f"{said} ({reached})"))
     broken += _judge_log(db, rows.get(LOG), chain)
     seals = Seals(db, chain)
@@ -417,10 +424,10 @@ def _judge_names(rows: dict[str, _Seal], sums: dict[str, _Sum], chain: Chain) ->
 def _judge_log(db: Connection, seal: _Seal | None, chain: Chain) -> Iterator[Broken]:
     """Hold the log against what its seal says of its end then."""
     if seal is None or not is_sealed(seal[:-1], seal.checksum, chain):
-        yield Broken("seals", None, "the seal of the log's end is missing or damaged")
+        yield Broken("seals", None, "seals: that of the log's end is missing or damaged")
         return
     if log_end(db, seal.rows) != (seal.rows, seal.digest):
-        yield Broken(LOG, None, f"the log does not lead through position {seal.rows} as it did")
+        yield Broken(LOG, None, f"batches: the log does not lead through position {seal.rows} as it did")
 
 
 def log_end(db: Connection, upto: int = LAST_POSITION) -> End:

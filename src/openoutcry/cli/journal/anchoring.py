@@ -1,4 +1,4 @@
-"""`openoutcry anchor`: what a journal has reached, as a line to keep elsewhere, or held against such lines."""
+"""`openoutcry anchor`: what a journal has reached, as a line to keep; and holding it against such lines."""
 
 import os
 import sys
@@ -14,7 +14,6 @@ from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.showing import time_of
 from openoutcry.cli.mistakes import FAILED, Mistake
-from openoutcry.errors import JournalError
 from openoutcry.journals import Anchor, Held
 from openoutcry.journals.anchors import anchor_in
 from openoutcry.journals.opening import sync_folder
@@ -73,8 +72,9 @@ def anchors_in(file: Path) -> list[Anchor]:
 def anchor(path: Path, append: Path | None, check: Path | None, key_file: Path | None) -> None:
     """Print what JOURNAL has reached, as one line: keep it where nobody who can change JOURNAL can change it.
 
-    --check, and `verify --anchors`, then show whether the journal was put back to an earlier moment, or cut off
-    at its end. Also while a bus runs. Exits with 1 if JOURNAL is not what the anchors in FILE say.
+    --check, and `verify --anchors`, then show whether the journal was put back to an earlier moment, or cut
+    off at its end. Also while a bus runs. Exits with 1 if JOURNAL is not what the anchors in FILE say, or its
+    seals are broken.
     """
     if append is not None and _is_beside(append, path):
         raise Mistake(
@@ -84,10 +84,12 @@ def anchor(path: Path, append: Path | None, check: Path | None, key_file: Path |
     with reading(path, key_file) as reader:
         if check is not None and not show_held(reader.hold(anchors_in(check))):
             sys.exit(FAILED)
-        taken = reader.anchor()
         broken = reader.check_seals()
-    if broken:
-        raise JournalError(f"{broken[0].what}; see what `openoutcry verify {path}` finds")
+        for problem in broken:
+            say(problem.what, err=True)
+        if broken:
+            sys.exit(FAILED)
+        taken = reader.anchor()
     line = msgspec.structs.replace(taken, time=f"{time_of(time.time_ns())}Z").line()
     if append is not None:
         with plainly(append):
