@@ -9,13 +9,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from openoutcry.errors import JournalCorrupt
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.rows import Chain
-from openoutcry.journals.sealing import is_sealed, rows_of
-from openoutcry.journals.seals import log_end
+from openoutcry.journals.sealing import rows_of
+from openoutcry.journals.seals import log_end, root_of
 
-_ROOT: Final = "SELECT name, serial, count, digest, checksum FROM seals WHERE name = ''"
 _SETTINGS: Final = "SELECT key, value FROM meta"
 
 
@@ -85,11 +83,8 @@ def take_anchor(db: Connection, chain: Chain | None) -> Anchor:
         generation=str(settings.get("generation", "")),
         origin=str(settings.get("origin", "")),
     )
-    for *root, seal in rows_of(db, _ROOT):
-        if chain is not None and not is_sealed(root, seal, chain):
-            raise JournalCorrupt("the seal over all seals is damaged; go on in a new file with recover_into")
-        return msgspec.structs.replace(found, serial=root[1], seals=bytes(root[3]).hex())
-    return found
+    root = root_of(db, chain)
+    return found if root is None else msgspec.structs.replace(found, serial=root[0], seals=root[1].hex())
 
 
 def hold(db: Connection, chain: Chain | None, anchors: Iterable[Anchor]) -> list[Held]:

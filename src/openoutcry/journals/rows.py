@@ -122,10 +122,10 @@ class Chain:
         tail = checksum[_KEYED_BYTES:]
         return int.from_bytes(tail, "big") if self._key is not None and tail else None
 
-    def digest(self, data: bytes) -> bytes:
+    def digest(self, data: bytes, size: int = _KEYED_BYTES) -> bytes:
         """Return the keyed digest of a row for its seal, which nobody without the key can calculate."""
         assert self._key is not None, "only a keyed journal has seals"
-        return hashlib.blake2b(data, digest_size=_KEYED_BYTES, key=self._key, person=_ROW).digest()
+        return hashlib.blake2b(data, digest_size=size, key=self._key, person=_ROW).digest()
 
     def seal(self, text: str | bytes) -> bytes:
         """Return the checksum of something that stands by itself: a cursor, a dead letter, a setting."""

@@ -56,7 +56,7 @@ def commit(
     db.run("BEGIN IMMEDIATE")
     if seals is not None:
         where = [] if stems is None else settings("stems")
-        where += touched(changes, last_letter_id(db)) if changes is not None else []
+        where += touched(changes, partial(last_letter_id, db)) if changes is not None else []
         seals.before(where)
     if row is not None:
         db.run(schema.INSERT_BATCH, row)

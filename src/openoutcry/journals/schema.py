@@ -34,9 +34,8 @@ BESIDE: Final = (
         name TEXT PRIMARY KEY, serial INTEGER NOT NULL, count INTEGER NOT NULL, digest BLOB NOT NULL, checksum
         BLOB NOT NULL) WITHOUT ROWID""",
 )
-"""The tables of version 3. Every row ends with a checksum of its own, of its values as JSON (see `sealing`).
-
-Rows of `seals` are in keyed journals alone (see `seals`).
+"""The tables of version 3. Every row ends with a checksum of its own (see `sealing`; and `seals` for the rows of
+that name, which keyed journals alone have).
 """
 AIDS: Final = (
     "CREATE INDEX IF NOT EXISTS dead_letters_by_position ON dead_letters(subscription, position)",

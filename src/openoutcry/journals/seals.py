@@ -27,7 +27,7 @@ the file, only keyed digests of them.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -37,7 +37,7 @@ from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.log import LAST_POSITION
 from openoutcry.journals.rows import UNKEYED, Chain
-from openoutcry.journals.sealing import is_sealed, rows_of, sealed
+from openoutcry.journals.sealing import rows_of
 from openoutcry.ports import Changes
 
 ROOT: Final = ""
@@ -56,6 +56,8 @@ _NEWEST: Final = (
 )
 _FLOOR: Final = "SELECT key, value FROM meta WHERE key IN ('floor', 'floor_checksum')"
 _SHOWN: Final = 3
+_DIGEST_BYTES: Final = 32
+_AT_ONCE: Final = 500
 _ONE_TOO_MANY: Final = "a row was put there, and none was ever saved"
 _encode: Final = msgspec.json.Encoder().encode
 End = tuple[int, bytes]
@@ -132,37 +134,46 @@ class _Seal(NamedTuple):
 _Rows = dict[str, set[bytes]]
 
 
-def touched(changes: Changes, last_letter_id: int) -> list[Where]:
+def touched(changes: Changes, last_letter_id: Callable[[], int]) -> list[Where]:
     """Return all rows that some changes may add, replace or take out; before any of them is carried out."""
     settled = {cursor.subscription for cursor in changes.cursors}
     settled.update(name for name, _ in changes.dropped_cursors)
     moved = {*changes.forgotten, *(name for both in changes.renamed for name in both)}
     remembered = moved.union(snapshot.subscription for snapshot in changes.snapshots)
-    by_name = "subscription = ?"
-    found = [Where("cursors", by_name, (name,)) for name in settled]
+    found = _among("cursors", "subscription", settled)
     found += suspected(changes.cleared)
-    found += [Where("snapshots", by_name, (name,)) for name in remembered]
-    found += [Where("tombstones", by_name, (name,)) for name in moved]
+    found += _among("snapshots", "subscription", remembered)
+    found += _among("tombstones", "subscription", moved)
     found += [Where("tombstones", "subscription = ? AND position = ?", one) for one in changes.tombstones]
     stopped = {(halt.scope, halt.event_id) for halt in changes.halts}.union(changes.released)
     found += [Where("halts", "scope = ? AND event_id = ?", one) for one in stopped]
     letters = {letter.letter_id for letter in changes.buried if letter.letter_id}
-    letters.update(changes.removed_letters)
-    found += [Where("dead_letters", "letter_id = ?", (letter_id,)) for letter_id in letters]
+    found += _among("dead_letters", "letter_id", letters.union(changes.removed_letters))
     if changes.buried:
-        found.append(Where("dead_letters", "letter_id > ?", (last_letter_id,)))
+        found.append(Where("dead_letters", "letter_id > ?", (last_letter_id(),)))
         found.append(Where("sqlite_sequence", "TRUE"))
+    return found
+
+
+def _among(table: str, column: str, values: Collection[Any]) -> list[Where]:
+    """Return the rows of a table that have one of some values, so many at a time as a statement takes."""
+    if not values:
+        return []
+    rest, found = list(values), list[Where]()
+    while rest:
+        some, rest = rest[:_AT_ONCE], rest[_AT_ONCE:]
+        found.append(Where(table, f"{column} IN (?{', ?' * (len(some) - 1)})", some))
     return found
 
 
 def suspected(calls: Iterable[tuple[str, str, int]]) -> list[Where]:
     """Return the rows that counting a crash against some calls may change."""
-    return [Where("suspects", "subscription = ?", (name,)) for name in {call[0] for call in calls}]
+    return _among("suspects", "subscription", {call[0] for call in calls})
 
 
 def settings(*keys: str) -> list[Where]:
     """Return the rows of some settings."""
-    return [Where("meta", "key = ?", (key,)) for key in keys]
+    return _among("meta", "key", keys)
 
 
 def retired(names: Iterable[str], last: int) -> list[Where]:
@@ -231,18 +242,17 @@ class Seals:
         for name, (count, of_rows, part) in sums.items():
             total -= part
             if not count:
-                gone.append((name,))
+                gone.append((name,))  # it was there: nothing can be taken out of none
                 continue
             what = end if name == LOG else (count, _sealed_sum(chain, of_rows))
-            row = sealed((name, serial, *what), chain)
-            part = _number(chain, row[-1])  # noqa: PLW2901 - the one that it has from now on
+            row, part = _seal(chain, name, serial, *what)  # noqa: PLW2901 - the part that it has from now on
             total += part
             sums[name] = _Sum(count, of_rows, part)
             rows.append(row)
         total %= _MODULUS
-        kept = (self._sums.keys() | sums.keys()) - {name for (name,) in gone}
+        new = sum(1 for row in rows if row.name not in self._sums)
         digest = _sealed_sum(chain, total)
-        rows.append(sealed((ROOT, serial, len(kept), digest), chain))
+        rows.append(_seal(chain, ROOT, serial, len(self._sums) + new - len(gone), digest)[0])
         if gone:
             self._db.run_many(_DROP, gone)
         self._db.run_many(_SAVE, rows)
@@ -308,6 +318,18 @@ def _sealed_sum(chain: Chain, total: int) -> bytes:
     return chain.digest(b"sum" + total.to_bytes(32, "big"))
 
 
+def _seal(chain: Chain, name: str, serial: int, rows: int, digest: bytes) -> tuple[_Seal, int]:
+    """Return a row of `seals`, and what it adds to the root: the half of a keyed digest that is not stored."""
+    both = chain.digest(_encode((name, serial, rows, digest)), size=2 * _DIGEST_BYTES)
+    part = int.from_bytes(both[_DIGEST_BYTES:], "big")
+    return _Seal(name, serial, rows, digest, both[:_DIGEST_BYTES]), part
+
+
+def _is_whole(chain: Chain, seal: _Seal) -> bool:
+    """Return True if a row of `seals` is one that was written."""
+    return _seal(chain, *seal[:-1])[0] == seal
+
+
 def _sums(db: Connection, chain: Chain, broken: list[Broken] | None = None) -> dict[str, _Sum]:
     """Add everything up, some microseconds for a row.
 
@@ -363,17 +385,15 @@ def judge_seals(db: Connection, chain: Chain) -> Judged:
     unreadable = {one.table for one in broken}
     broken += (one for one in _judge_names(rows, sums, chain) if one.table not in unreadable)
     root = rows.pop(ROOT, None)
-    parts = {name: _number(chain, row.checksum) for name, row in rows.items()}
+    parts = {name: _seal(chain, *row[:-1])[1] for name, row in rows.items()}
     total = sum(parts.values()) % _MODULUS
-    if root is None or not is_sealed(root[:-1], root.checksum, chain):
+    if root is None or not _is_whole(chain, root):
         broken.append(Broken("seals", None, "seals: the one over all of them is missing or damaged"))
     elif (root.rows, root.digest) != (len(rows), _sealed_sum(chain, total)):
         broken.append(Broken("seals", None, "seals: they are of several moments, or some are missing"))
     elif root.serial < (reached or 0):
-        said = (
-            f"seals: what stands beside the log is of an earlier moment (serial {root.serial}) than its end"
-        )
-        broken.append(Broken("seals", None, f"{said} ({reached})"))
+        said = f"seals: what stands beside the log is of an earlier moment than its end: serial {root.serial}"
+        broken.append(Broken("seals", None, f"{said}, and {reached} had been reached"))
     broken += _judge_log(db, rows.get(LOG), chain)
     seals = Seals(db, chain)
     if root is not None and not broken:
@@ -382,6 +402,19 @@ def judge_seals(db: Connection, chain: Chain) -> Judged:
             root.serial, total, root.digest, {name: s._replace(part=parts[name]) for name, s in sums.items()}
         )
     return Judged(seals, tuple(broken))
+
+
+def root_of(db: Connection, chain: Chain | None) -> tuple[int, bytes] | None:
+    """Return serial and digest of the seal over all seals; None where there is none.
+
+    With a chain, raises `JournalCorrupt` where it is not what was written.
+    """
+    for row in rows_of(db, "SELECT * FROM seals WHERE name = ?", (ROOT,)):
+        root = _Seal(*row)
+        if chain is not None and not _is_whole(chain, root):
+            raise JournalCorrupt("the seal over all seals is damaged; go on in a new file with recover_into")
+        return root.serial, bytes(root.digest)
+    return None
 
 
 def check_seals(db: Connection, chain: Chain, path: Path) -> Seals | None:
@@ -408,10 +441,10 @@ def _judge_names(rows: dict[str, _Seal], sums: dict[str, _Sum], chain: Chain) ->
         whose = f"{table} of {name!r}" if space else table
         if seal is None:
             wrong = f"{count} rows were put there, and none was ever saved" if count > 1 else _ONE_TOO_MANY
-        elif not is_sealed(seal[:-1], seal.checksum, chain):
+        elif not _is_whole(chain, seal):
             wrong = "the seal is damaged"
         elif count != seal.rows:
-            wrong = f"there are {count} rows, and {seal.rows} were saved"
+            wrong = f"rows there: {count}, rows saved: {seal.rows}"
         elif seal.digest != _sealed_sum(chain, total):
             wrong = (
                 "a row is not the one that was saved last: it is older, of another name or file, or changed"
@@ -423,7 +456,7 @@ def _judge_names(rows: dict[str, _Seal], sums: dict[str, _Sum], chain: Chain) ->
 
 def _judge_log(db: Connection, seal: _Seal | None, chain: Chain) -> Iterator[Broken]:
     """Hold the log against what its seal says of its end then."""
-    if seal is None or not is_sealed(seal[:-1], seal.checksum, chain):
+    if seal is None or not _is_whole(chain, seal):
         yield Broken("seals", None, "seals: that of the log's end is missing or damaged")
         return
     if log_end(db, seal.rows) != (seal.rows, seal.digest):
