@@ -285,12 +285,14 @@ def test_every_change_keeps_the_seals_true_in_every_life(path: Path) -> None:
     for change in many_changes():
         with opened(path) as journal:
             change(journal)
-            sums = journal._seals._sums  # type: ignore[union-attr]
+            seals = journal._seals
+            assert seals is not None
+            sums = seals._sums
             found = judge_seals(journal._db, journal._chain)
             assert not found.broken
             assert found.seals is not None
             assert found.seals._sums == sums
-            assert (found.seals.serial, found.seals.digest) == (journal._seals.serial, journal._seals.digest)  # type: ignore[union-attr]
+            assert (found.seals.serial, found.seals.digest) == (seals.serial, seals.digest)
             assert verify(journal).intact
 
 

@@ -50,9 +50,13 @@ _decode: Final = msgspec.json.Decoder(Anchor).decode
 def anchor_in(line: str) -> Anchor:
     """Return the anchor that a line says: JSON, or just POSITION:CHECKSUM. Raises `ValueError`."""
     if line.lstrip().startswith("{"):
-        return _decode(line)
-    position, _, checksum = line.strip().partition(":")
-    return Anchor(int(position), bytes.fromhex(checksum).hex())
+        found = _decode(line)
+    else:
+        position, _, checksum = line.strip().partition(":")
+        found = Anchor(int(position), bytes.fromhex(checksum).hex())
+    if found.position < 0 or not found.checksum:
+        raise ValueError(f"position {found.position}, checksum {found.checksum!r}: both are needed")
+    return found
 
 
 class Held(NamedTuple):

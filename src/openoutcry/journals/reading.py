@@ -15,6 +15,7 @@ from openoutcry.journals.log import Log
 from openoutcry.journals.opening import chain_of
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.rows import KEYED, Chain
+from openoutcry.journals.snapshots import Head
 from openoutcry.journals.verifying import Problem, Progress, Verified, judged_seals, one_view, verify
 from openoutcry.ports import BuriedEvent, CursorState, Filter, Holder, Snapshot, Stored, Suspect
 
@@ -121,6 +122,10 @@ class JournalReader:
     def snapshots(self) -> list[Snapshot]:
         """Return all of these by subscription, without their states; raises `JournalCorrupt` at damage."""
         return snapshots.snapshots(self._db, self._chain)
+
+    def memory_heads(self) -> list[Head]:
+        """Return all of them by subscription, without their states, damaged or not."""
+        return sorted(snapshots.heads(self._db, self._chain), key=lambda head: head.snapshot.subscription)
 
     def snapshot_sizes(self) -> dict[str, int]:
         """Return how many bytes the states have, by subscription."""

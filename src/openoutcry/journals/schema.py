@@ -34,8 +34,8 @@ BESIDE: Final = (
         name TEXT PRIMARY KEY, serial INTEGER NOT NULL, count INTEGER NOT NULL, digest BLOB NOT NULL, checksum
         BLOB NOT NULL) WITHOUT ROWID""",
 )
-"""The tables of version 3. Every row ends with a checksum of its own (see `sealing`; and `seals` for the rows of
-that name, which keyed journals alone have).
+"""The tables of version 3. Every row ends with a checksum of its own: see `sealing`, and `seals` for the rows
+of that table, which keyed journals alone have.
 """
 AIDS: Final = (
     "CREATE INDEX IF NOT EXISTS dead_letters_by_position ON dead_letters(subscription, position)",

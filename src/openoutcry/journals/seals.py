@@ -319,7 +319,7 @@ def _sealed_sum(chain: Chain, total: int) -> bytes:
 
 
 def _seal(chain: Chain, name: str, serial: int, rows: int, digest: bytes) -> tuple[_Seal, int]:
-    """Return a row of `seals`, and what it adds to the root: the half of a keyed digest that is not stored."""
+    """Return a row of `seals`, and what it adds to the root: the half of its digest that is not stored."""
     both = chain.digest(_encode((name, serial, rows, digest)), size=2 * _DIGEST_BYTES)
     part = int.from_bytes(both[_DIGEST_BYTES:], "big")
     return _Seal(name, serial, rows, digest, both[:_DIGEST_BYTES]), part
