@@ -178,7 +178,10 @@ def settings(*keys: str) -> list[Where]:
 
 def retired(names: Iterable[str], last: int) -> list[Where]:
     """Return the rows that retiring everything up to a position may change."""
-    of_names = (Where("tombstones", "subscription = ? AND position <= ?", (name, last)) for name in names)
+    of_names = (
+        Where("tombstones", f"{where.condition} AND position <= ?", [*where.values, last])
+        for where in _among("tombstones", "subscription", list(names))
+    )
     return [*settings("floor", "floor_checksum"), Where("gaps", "last <= ?", (last,)), *of_names]
 
 

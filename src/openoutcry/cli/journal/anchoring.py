@@ -12,7 +12,7 @@ import msgspec
 from openoutcry.cli.console import print_lines, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
-from openoutcry.cli.journal.showing import time_of
+from openoutcry.cli.journal.showing import json_line, time_of
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.journals import Anchor, Held
 from openoutcry.journals.anchors import anchor_in
@@ -90,7 +90,7 @@ def anchor(path: Path, append: Path | None, check: Path | None, key_file: Path |
         if broken:
             sys.exit(FAILED)
         taken = reader.anchor()
-    line = msgspec.structs.replace(taken, time=f"{time_of(time.time_ns())}Z").line()
+    line = json_line(msgspec.structs.replace(taken, time=f"{time_of(time.time_ns())}Z"))
     if append is not None:
         with plainly(append):
             _append(append, f"{line}\n".encode())
