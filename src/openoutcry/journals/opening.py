@@ -202,7 +202,7 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
     try:
         schema.take_back(db)
         migrate(db, path)
-        seals, wal = _begin_run(path, db, marks, chain, seals, (head, checksum), settings, is_new=new)
+        seals, wal = _begin_run(path, db, marks, chain, seals, (head, checksum), settings)
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
     for statement in schema.AIDS:  # last: a file that is refused is left as it is
@@ -291,8 +291,6 @@ def _begin_run(
     seals: Seals | None,
     end: End,
     settings: dict[str, str],
-    *,
-    is_new: bool,
 ) -> tuple[Seals | None, int]:
     """Take over what the last run had in flight, once, and open the write-ahead log for syncs."""
     head, _ = end
@@ -307,16 +305,16 @@ def _begin_run(
     if seals is not None and left:
         seals.after(end)
     elif seals is None and chain.kind == KEYED:
-        seals = _seal(path, db, chain, end, is_new=is_new)
+        seals = _seal(path, db, chain, end)
     db.run("COMMIT")
     if seals is not None:
         seals.saved()
     return seals, _open_log(path, marks, head)
 
 
-def _seal(path: Path, db: Connection, chain: Chain, end: End, *, is_new: bool) -> Seals:
+def _seal(path: Path, db: Connection, chain: Chain, end: End) -> Seals:
     """Seal a file for the first time, inside the open transaction."""
-    if not is_new:
+    if end[0]:
         log.warning(
             "%s has had no seals; it is sealed from now on, as it is: whether rows beside the log were old "
             "or missing before, nobody can tell",
