@@ -4,8 +4,8 @@ Ids that count are told by their stems (`stems`). For the others, those that han
 a block says of a stretch of positions which of them stand there: for each a record of eight bytes, the CRC-32
 of the id and the place within the stretch, in order. Like the index in memory a block only says where to
 look, and the entry itself decides; but an id that is in no block is not in those entries. Blocks are made in
-idle moments. What is wrong with one costs time and nothing else: the entries are then read, as without it. Its
-checksum is over the chain at its end too, since a block of another file would tell that ids are new.
+idle moments. What is wrong with one costs time and nothing else: the entries are then read, as without it.
+Its checksum is over the chain at its end too: a block of another file would tell that ids are new.
 """
 
 import sys
