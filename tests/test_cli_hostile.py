@@ -158,7 +158,7 @@ def _verbs(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple[s
 def test_no_verb_is_left_out() -> None:
     walked = {tuple(word for word in verb[:2] if not word.startswith("-")) for verb in READ + CHANGE}
     walked = {verb if verb[0] in ("dlq", "cursors") else verb[:1] for verb in walked}
-    walked |= {("dlq", "show"), ("export",), ("top",)}
+    walked |= {("dlq", "show"), ("export",), ("top",), ("anchor",)}
     assert {verb for verb in _verbs(main) if verb[0] not in OTHER_VERBS} == walked
 
 

@@ -29,12 +29,12 @@ from openoutcry.cli.doctor import is_unsafe
 from openoutcry.cli.journal.options import AGE, INSTANT
 from openoutcry.cli.journal.showing import time_of
 from openoutcry.core.halts import Halt
+from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import decode, encode
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Places, Snapshot
 from openoutcry.runtime.control.server import ControlServer
-from openoutcry.runtime.delivery.dead_letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.trading import KillSwitchEvent, MarketDataEvent
 
 LIMIT_S = 300
@@ -823,7 +823,8 @@ def test_a_damaged_memory_can_be_dropped(remembering: Path) -> None:
     db = sqlite3.connect(remembering, isolation_level=None)
     db.execute("UPDATE snapshots SET cursors = '{}' WHERE subscription = 'risk'")
     db.close()
-    assert "JournalCorrupt" in one_line(call("cursors", "list", remembering))
+    rows = rows_of(done("cursors", "list", remembering, "--json"))
+    assert {row["memory"]["form"] for row in rows if row["subscription"] == "risk"} == {"damaged"}
     (row,) = rows_of(done("stats", remembering, "--json"))
     assert ("risk", "memory", 0) in [(h["subscription"], h["why"], h["position"]) for h in row["held_by"]]
     done("cursors", "drop", remembering, "risk")

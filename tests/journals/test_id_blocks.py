@@ -183,3 +183,20 @@ def test_a_disk_without_room_makes_no_more_blocks_and_nothing_fails(path: Path) 
         idle_out(journal)
         journal._db.run("PRAGMA max_page_count = 1000000")
         assert list(journal.write([entry("next")]).positions) == [OLD + 1]
+
+
+def test_the_blocks_of_another_journal_are_not_believed(old: Path, key: bytes | None) -> None:
+    other = old.with_name("other.db")
+    with SqliteJournal(other, key=key) as journal:
+        for number in range(1, OLD + 1):
+            journal.write([entry(f"other-{number}")])
+        idle_out(journal)
+    db = sqlite3.connect(old, isolation_level=None)
+    db.execute(f"ATTACH '{other}' AS other")
+    db.execute("DELETE FROM id_blocks")
+    db.execute("INSERT INTO id_blocks SELECT * FROM other.id_blocks")
+    db.close()
+    with SqliteJournal(old, key=key) as journal:
+        (duplicate,) = journal.write([entry(old_id(7))]).duplicates
+        assert duplicate.position == 7
+        assert journal.head == OLD

@@ -93,8 +93,8 @@ def test_what_is_restored_is_a_new_generation_of_the_same_origin(firm: Path, cop
         assert journal.generation != generation
         assert (journal.anchor.position, journal.anchor.checksum) == (2, made.anchor.checksum)
     with JournalReader(firm) as reader:
-        assert reader.verify(anchor=made.anchor).intact
-        assert not reader.verify(anchor=anchor).intact, "an anchor of what is missing now"
+        assert reader.verify(anchors=[made.anchor]).intact
+        assert not reader.verify(anchors=[anchor]).intact, "an anchor of what is missing now"
 
 
 def test_a_sealed_journal_is_restored_with_its_key_alone(tmp_path: Path) -> None:

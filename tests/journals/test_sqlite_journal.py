@@ -650,22 +650,25 @@ def test_an_anchor_kept_elsewhere_shows_a_history_that_was_written_anew(path: Pa
         journal.write(entries(2))
         anchor = journal.anchor
         journal.write(entries(2))
-        assert verify(journal, anchor=anchor).intact
+        assert verify(journal, anchors=[anchor]).intact
     for suffix in ("", "-marks"):
         Path(f"{path}{suffix}").unlink()
     with SqliteJournal(path) as forged:
         forged.write(entries(2))
         forged.write(entries(2))
-        (problem,) = verify(forged, anchor=anchor).problems
-    assert problem.position == 2
-    assert "anchor" in problem.what
+        (problem,) = verify(forged, anchors=[anchor]).problems
+        bare = Anchor(anchor.position, anchor.checksum)
+        (also,) = verify(forged, anchors=[bare]).problems
+    assert problem.position == also.position == 2
+    assert "the anchor is of another journal" in problem.what
+    assert "the chain does not lead through the anchor" in also.what
 
 
 def test_a_sealed_journal_needs_its_key_to_be_written_and_verified(path: Path) -> None:
     key = b"s" * 16
     with SqliteJournal(path, key=key) as journal:
         journal.write(entries(2))
-        assert verify(journal).anchor == Anchor(2, journal.anchor.checksum)
+        assert verify(journal).anchor == journal.anchor
     with pytest.raises(JournalError, match="give the key"):
         SqliteJournal(path)
     with pytest.raises(JournalCorrupt, match="not the one that it was made with"):

@@ -18,6 +18,7 @@ import pytest
 import uvloop
 
 from openoutcry.config import PersistenceConfig
+from openoutcry.core.letters import REDRIVE
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import ConfigError, JournalError, JournalLocked, NotAuthorised, NotSubscribed
 from openoutcry.journals import JournalReader, SqliteJournal
@@ -28,7 +29,6 @@ from openoutcry.runtime.control.client import Answer, ask
 from openoutcry.runtime.control.requests import VERBS, Plain, Verb, releasing
 from openoutcry.runtime.control.server import CLIENTS_MAX, REQUEST_BYTES_MAX, ControlServer, socket_path
 from openoutcry.runtime.delivery.causation import current
-from openoutcry.runtime.delivery.dead_letters import REDRIVE
 from openoutcry.trading import FillEvent, KillSwitchEvent, OrderSide
 
 LIMIT_S = 300

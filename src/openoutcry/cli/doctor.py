@@ -179,11 +179,15 @@ def _journal(path: Path, key: bytes | None) -> Iterator[Finding]:
             head, first = reader.head, reader.first
             letters, suspects = sum(1 for _ in letters_of(reader)), len(reader.suspects())
             reader.cursors()
+            broken = reader.check_seals()
         side = glance(real)
     except unreadable as problem:
         yield Finding("journal", "FAIL", f"{type(problem).__name__}: {problem}")
         return
     yield Finding("journal", "ok", f"{real}: positions {first:,} to {head:,}")
+    for one in broken:
+        said = f"{one.what}; put back all of a copy, or run openoutcry recover"
+        yield Finding("seals", "FAIL", said)
     yield Finding(
         "left over",
         "note" if letters or suspects else "ok",

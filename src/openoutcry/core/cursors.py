@@ -6,6 +6,11 @@ integer; what is settled above the floor is kept as merged stretches, found by e
 costs the same however many gaps there are.
 """
 
+from typing import Final
+
+BUS: Final = "(bus)"
+"""The name under which a bus keeps a cursor of its own: how far events were handed out at all."""
+
 
 class Cursor:
     """A settled floor plus the settled stretches above it.

@@ -2,9 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from openoutcry.errors import ConfigError
+
+REDRIVE: Final = "redrive"
+"""The reason of a letter that the next start is to redrive: how the command line asks for it."""
+REDRIVE_ANEW: Final = "redrive anew"
+"""The same, with fresh ids for what its event leads to."""
 
 
 class Letter(Protocol):

@@ -1,5 +1,6 @@
 """Journals: the log on which everything durable stands, in memory and in SQLite."""
 
+from openoutcry.journals.anchors import Anchor, Held
 from openoutcry.journals.backup import BackedUp, backup
 from openoutcry.journals.memory import MemoryJournal
 from openoutcry.journals.persistence import EventPersistence
@@ -7,12 +8,13 @@ from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.recovery import Recovered, recover_into
 from openoutcry.journals.restoring import Restored, restore
 from openoutcry.journals.sqlite import SqliteJournal
-from openoutcry.journals.verifying import Anchor, Problem, Verified
+from openoutcry.journals.verifying import Problem, Verified
 
 __all__ = [
     "Anchor",
     "BackedUp",
     "EventPersistence",
+    "Held",
     "JournalReader",
     "MemoryJournal",
     "Problem",

@@ -21,12 +21,13 @@ from typing import Final
 import msgspec
 
 from openoutcry.errors import JournalCorrupt, JournalError, JournalLocked
+from openoutcry.journals.anchors import Anchor
 from openoutcry.journals.engines import EngineName
 from openoutcry.journals.glance import glance
 from openoutcry.journals.opening import sync_folder
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.refusals import refusals_of
-from openoutcry.journals.verifying import Anchor, Progress
+from openoutcry.journals.verifying import Progress
 
 log = logging.getLogger("openoutcry")
 

@@ -5,6 +5,7 @@ a block says of a stretch of positions which of them stand there: for each a rec
 of the id and the place within the stretch, in order. Like the index in memory a block only says where to
 look, and the entry itself decides; but an id that is in no block is not in those entries. Blocks are made in
 idle moments. What is wrong with one costs time and nothing else: the entries are then read, as without it.
+Its checksum is over the chain at its end too: a block of another file would tell that ids are new.
 """
 
 import sys
@@ -28,13 +29,14 @@ _PLACE_BITS: Final = 32
 _PLACE_MASK: Final = (1 << _PLACE_BITS) - 1
 _ALL: Final = "SELECT first, last, records, checksum FROM id_blocks ORDER BY first"
 _SAVE: Final = "INSERT OR REPLACE INTO id_blocks VALUES(?, ?, ?, ?)"
+_LINK: Final = "SELECT checksum FROM batches WHERE first <= ? ORDER BY first DESC LIMIT 1"
 _DROP: Final = "DELETE FROM id_blocks WHERE first >= ? OR last >= ?"
 
 
 class IdBlocks:
     """The blocks of a journal file, read when they are first needed."""
 
-    __slots__ = ("_blocks", "_chain", "_db", "_first", "_is_given_up", "_next", "_records", "_upto")
+    __slots__ = ("_blocks", "_chain", "_db", "_first", "_is_given_up", "_link", "_next", "_records", "_upto")
 
     def __init__(self, db: Connection, chain: Chain) -> None:
         self._db = db
@@ -42,6 +44,8 @@ class IdBlocks:
         self._blocks: list[tuple[int, array[int]]] = []
         self._upto: int | None = None
         self._first = self._next = 0
+        self._link = b""
+        """The checksum of the batch before `_next`: a block of another file does not go with this one's."""
         self._records: list[int] = []
         self._is_given_up = False
 
@@ -58,7 +62,8 @@ class IdBlocks:
     def _load(self) -> None:
         for first, last, data, checksum in self._db.rows(_ALL):
             assert self._upto is not None, "it begins at the floor"
-            is_whole = isinstance(data, bytes) and is_sealed((first, last, data), checksum, self._chain)
+            link = next(self._db.rows(_LINK, (last,)), (b"",))[0]
+            is_whole = isinstance(data, bytes) and is_sealed((first, last, data, link), checksum, self._chain)
             if not is_whole or len(data) % 8 or first > self._upto + 1:
                 return
             records = array("Q", data)
@@ -112,7 +117,7 @@ class IdBlocks:
                 for place, event_id in enumerate(event_ids(row), row.first - first):
                     if not counts(event_id):
                         add(_code(event_id) << _PLACE_BITS | place)
-                self._next = row.last + 1
+                self._next, self._link = row.last + 1, row.checksum
                 count -= row.size
                 if count <= 0 or self._next - first >= POSITIONS:
                     return
@@ -123,7 +128,9 @@ class IdBlocks:
             records.byteswap()
         data = records.tobytes()
         self._db.run(_DROP, (self._first, self._first))  # what could not be used
-        self._db.run(_SAVE, sealed((self._first, self._next - 1, data), self._chain))
+        place = self._first, self._next - 1, data
+        checksum = sealed((*place, self._link), self._chain)[-1]
+        self._db.run(_SAVE, (*place, checksum))
         self._first, self._records = self._next, []
         return len(data)
 

@@ -258,7 +258,7 @@ class Log:
         assert self._chain is not None, "only what has a chain is held against it"
         first, size, first_ns, last_ns, checksum, data, _ = row
         try:
-            if self._chain.link(before, first, size, first_ns, last_ns, data) == checksum:
+            if self._chain.link(before, first, size, first_ns, last_ns, data, checksum) == checksum:
                 return True
         except (TypeError, struct.error):  # damage has changed the type of something
             size = 1

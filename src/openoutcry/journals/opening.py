@@ -1,5 +1,6 @@
 """Opening a journal file: made or recognised, locked, its tail verified, its last writer's marks read."""
 
+import logging
 import os
 from contextlib import suppress
 from itertools import pairwise
@@ -18,9 +19,13 @@ from openoutcry.journals.marks import MarksFile
 from openoutcry.journals.migration import migrate
 from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import kind_of, real_path, refusals_of
-from openoutcry.journals.rows import KEY_BYTES_MAX, KEY_BYTES_MIN, Chain, Row
+from openoutcry.journals.rows import KEY_BYTES_MAX, KEY_BYTES_MIN, KEYED, Chain, Row
+from openoutcry.journals.seals import End, Seals, check_seals, suspected
+from openoutcry.journals.seals import settings as of_settings
 from openoutcry.journals.verifying import gaps_of, judge
 from openoutcry.ports import CursorState
+
+log = logging.getLogger("openoutcry")
 
 TAIL_BATCHES: Final = 64
 TAIL_BYTES: Final = 4 * 1024 * 1024
@@ -50,6 +55,7 @@ class Opened(NamedTuple):
         power_cut: The record of the last one that took something.
         origin: What the file says of its origin; empty where it says nothing.
         stems: What the file says of the stems of its ids; None where it says nothing.
+        seals: What stands beside the log, sealed; None where there is no key.
 
     """
 
@@ -65,6 +71,7 @@ class Opened(NamedTuple):
     power_cut: PowerCut | None
     origin: str
     stems: str | None
+    seals: Seals | None
 
 
 def chain_of(key: bytes | None) -> Chain:
@@ -83,19 +90,22 @@ def open_file(
     *,
     floor: int = 0,
     origin: str | None = None,
+    ancestors: str = "",
     lock_wait_s: float = LOCK_WAIT_S,
 ) -> Opened:
     """Open a file for writing, and make it if there is none.
 
-    A new one begins at `floor`, with `origin`, or by default one of its own. A lock that another program has
-    on the database is waited for as long as `lock_wait_s`, now and later.
+    A new one begins at `floor`, with `origin`, or by default one of its own. `ancestors` are the generations
+    that it goes on from, if it does, the last one last. A lock that another program has on the database is
+    waited for as long as `lock_wait_s`, now and later.
     """
     chain = chain_of(key)
     choose(engine)
     real = real_path(path)
     with refusals_of(real):
         try:
-            return _open_file(real, chain, engine, _first_settings(chain, floor, origin), lock_wait_s)
+            first = _first_settings(chain, floor, origin, ancestors)
+            return _open_file(real, chain, engine, first, lock_wait_s)
         except JournalLocked as locked:
             if lock_wait_s > 0:  # there is time to ask who it is
                 raise named(locked, real) from locked.__cause__
@@ -228,11 +238,12 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
     head, checksum = (tail.last, tail.checksum) if tail else (floor, before)
     head = gaps_of(db).get(head + 1, head)
     lost = _compare(path, head, marks)
+    seals = check_seals(db, chain, path)
     _compare_cursors(path, head, saved.cursors(db, chain))
     try:
         schema.take_back(db)
         migrate(db, path)
-        wal, cut = _begin_run(path, db, marks, chain, head, lost, settings)
+        seals, wal, cut = _begin_run(path, db, marks, chain, seals, (head, checksum), lost, settings)
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
     for statement in schema.AIDS:  # last: a file that is refused is left as it is
@@ -241,11 +252,12 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
     stems = settings.get("stems", None if head else "")
     origin = settings.get("origin", "")
     told = 0 if cut is None or cut.is_told else cut.lost
-    return Opened(path, db, marks, chain, floor, head, checksum, wal, told, cut, origin, stems)
+    return Opened(path, db, marks, chain, floor, head, checksum, wal, told, cut, origin, stems, seals)
 
 
-def _first_settings(chain: Chain, floor: int, origin: str | None) -> dict[str, str]:
+def _first_settings(chain: Chain, floor: int, origin: str | None, ancestors: str) -> dict[str, str]:
     return {
+        **({"ancestors": ancestors} if ancestors else {}),
         "generation": os.urandom(16).hex(),
         "origin": new_name() if origin is None else origin,
         "checksum": chain.kind,
@@ -317,25 +329,55 @@ def _begin_run(
     db: Connection,
     marks: MarksFile,
     chain: Chain,
-    head: int,
+    seals: Seals | None,
+    end: End,
     lost: int,
     settings: dict[str, str],
-) -> tuple[int, PowerCut | None]:
+) -> tuple[Seals | None, int, PowerCut | None]:
     """Take over what the last run had in flight, and what a power cut took of it, once.
 
-    Returns a descriptor of the write-ahead log for syncs, and what is to be told of power cuts.
+    Returns the seals, a descriptor of the write-ahead log for syncs, and what is to be told of power cuts.
     """
+    head, _ = end
     is_new = marks.found and str(marks.run) != settings.get("run")
     left = marks.in_flight(head) if is_new else []
     cut = power_cuts.after(power_cuts.read(settings), lost if is_new else 0, head + 1, is_told=False)
+    told = None if cut is None or cut.is_told else msgspec.structs.replace(cut, is_told=True)
+    changed = [*suspected(left), *(of_settings(power_cuts.SETTING) if told is not None else ())]
     db.run("BEGIN IMMEDIATE")
     _write_log_again(path)
-    if cut is not None and not cut.is_told:
-        told = msgspec.structs.replace(cut, is_told=True)
+    if seals is not None and changed:
+        seals.before(changed)
+    if told is not None:
         db.run(schema.SAVE_META, schema.setting(power_cuts.SETTING, told.text(), chain))
     saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
+    if seals is not None and left:
+        seals.after(end)
+    elif seals is None and chain.kind == KEYED:
+        seals = _seal(path, db, chain, end)
     db.run("COMMIT")
+    if seals is not None:
+        seals.saved()
+    return seals, _open_log(path, marks, head), cut
+
+
+def _seal(path: Path, db: Connection, chain: Chain, end: End) -> Seals:
+    """Seal a file for the first time, inside the open transaction."""
+    if end[0]:
+        log.warning(
+            "%s has had no seals; it is sealed from now on, as it is: whether rows beside the log were old "
+            "or missing before, nobody can tell",
+            path,
+        )
+    db.run(schema.SAVE_META, schema.setting("sealed", str(end[0]), chain))
+    seals = Seals(db, chain)
+    seals.renew(end)
+    return seals
+
+
+def _open_log(path: Path, marks: MarksFile, head: int) -> int:
+    """Return a descriptor of the write-ahead log, after a first sync, and sign the marks for this run."""
     wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -358,7 +400,7 @@ def _begin_run(
         os.close(wal)
         marks.die()
         raise JournalDead(f"{marks.path}: the first sync failed ({problem}); see to the disk") from problem
-    return wal, cut
+    return wal
 
 
 def _write_log_again(path: Path) -> None:

@@ -22,9 +22,10 @@ from openoutcry.events import (
     first_of,
 )
 from openoutcry.events.sources import new_timestamp_ns
+from openoutcry.journals.anchors import Anchor
 from openoutcry.journals.sqlite import SqliteJournal
 from openoutcry.journals.standing import Standing
-from openoutcry.journals.verifying import Anchor, Verified
+from openoutcry.journals.verifying import Verified
 from openoutcry.ports import (
     BuriedEvent,
     Changes,

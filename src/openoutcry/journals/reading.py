@@ -1,5 +1,6 @@
 """Reading a journal that another thread or process writes, or that is written no more."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -7,12 +8,14 @@ from typing import Self
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull, NotAJournal
 from openoutcry.journals import retention, saved, schema, snapshots
+from openoutcry.journals.anchors import Anchor, Held, hold, take_anchor
 from openoutcry.journals.engines import Connection, EngineName, connect_to_read, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.opening import chain_of
 from openoutcry.journals.refusals import must_exist, real_path, refusals_of
-from openoutcry.journals.rows import Chain
-from openoutcry.journals.verifying import Anchor, Progress, Verified, verify
+from openoutcry.journals.rows import KEYED, Chain
+from openoutcry.journals.snapshots import Head
+from openoutcry.journals.verifying import Problem, Progress, Verified, judged_seals, one_view, verify
 from openoutcry.ports import BuriedEvent, CursorState, Filter, Holder, Snapshot, Stored, Suspect
 
 
@@ -58,7 +61,7 @@ class JournalReader:
             raise NotAJournal(f"{self.path} is empty; name the file that a bus writes to")
         schema.lend(self._db)
         found = schema.settings(self._db, self.path)
-        if key is None and found.get("checksum", ("", b""))[0] == "blake2b":
+        if key is None and found.get("checksum", ("", b""))[0] == KEYED:
             return None
         schema.check_settings(found, chain, self.path)
         return chain
@@ -140,6 +143,10 @@ class JournalReader:
         """Return all of these by subscription, without their states; raises `JournalCorrupt` at damage."""
         return snapshots.snapshots(self._db, self._chain)
 
+    def memory_heads(self) -> list[Head]:
+        """Return all of them by subscription, without their states, damaged or not."""
+        return sorted(snapshots.heads(self._db, self._chain), key=lambda head: head.snapshot.subscription)
+
     def snapshot_sizes(self) -> dict[str, int]:
         """Return how many bytes the states have, by subscription."""
         return snapshots.sizes(self._db, self._chain)
@@ -153,15 +160,41 @@ class JournalReader:
         """Return what keeps retention from going on, the lowest position first."""
         return retention.held_by(self._db, self._chain)
 
-    def verify(self, progress: Progress | None = None, anchor: Anchor | None = None) -> Verified:
-        """Hold everything against its checksums; with `anchor`, also against a head kept elsewhere.
+    def verify(self, progress: Progress | None = None, anchors: Iterable[Anchor] = ()) -> Verified:
+        """Hold everything against its checksums and seals; with anchors, also against those.
 
         `progress` is called after every batch with the position reached and the head. About a second per
         million small events, more with a key. Raises `JournalError` for a sealed journal without its key.
         """
         if self._chain is None:
             raise JournalError(f"{self.path} is sealed with a key; give the key to verify it")
-        return verify(self._log, self._chain, self._start(), self.head, progress=progress, anchor=anchor)
+        return verify(self._log, self._chain, self._start(), self.head, progress=progress, anchors=anchors)
+
+    def anchor(self) -> Anchor:
+        """Return what the journal has reached now, to be kept elsewhere. Needs no key.
+
+        With the key, raises `JournalCorrupt` where the seals are not what was written.
+        """
+        with one_view(self._db):
+            return take_anchor(self._db, self._chain)
+
+    def hold(self, anchors: Iterable[Anchor]) -> list[Held]:
+        """Hold the file against anchors, without verifying what leads through them: in some microseconds.
+
+        Needs no key.
+        """
+        with one_view(self._db):
+            return hold(self._db, self._chain, anchors)
+
+    def check_seals(self) -> list[Problem]:
+        """Return what beside the log is not what was saved last: old, missing or foreign rows, by name.
+
+        Some microseconds per row. Empty for a journal without a key, and for one whose key was not given.
+        """
+        if self._chain is None:
+            return []
+        with one_view(self._db):
+            return judged_seals(self._db, self._chain)
 
     def _start(self) -> Anchor:
         found = schema.settings(self._db, self.path)

@@ -9,9 +9,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt, JournalError, JournalFull
-from openoutcry.journals import power_cuts, saved, schema
+from openoutcry.journals import power_cuts, salvaging, saved, schema
 from openoutcry.journals.engines import Connection, EngineName, connect_to_read, is_full
 from openoutcry.journals.log import Log
 from openoutcry.journals.marks import WRITTEN, MarksFile
@@ -19,10 +18,10 @@ from openoutcry.journals.opening import Opened, chain_of, open_file, sync_folder
 from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import SIDE_FILES, kind_of, real_path, refusals_of
 from openoutcry.journals.rows import Chain, Row, is_urgent
-from openoutcry.journals.salvaging import Salvage
-from openoutcry.journals.sealing import rows_judged
+from openoutcry.journals.salvaging import Doubts, Salvage, Standings
+from openoutcry.journals.seals import End
 from openoutcry.journals.verifying import Progress, judge
-from openoutcry.ports import BuriedEvent, Changes, CursorState
+from openoutcry.ports import Changes
 
 _BATCHES_PER_COMMIT: Final = 64
 _POSITIONS: Final = 2**62
@@ -176,7 +175,8 @@ def _build(log: Log, new: Path, left: _Left, how: _How) -> Recovered:
     _clear(making)
     floor, before = _floor(log, chain)
     origin, doubts = _origin(log, chain)
-    opened = open_file(making, how.key, how.engine, floor=floor, origin=origin)
+    ancestors = _ancestors(log, chain)
+    opened = open_file(making, how.key, how.engine, floor=floor, origin=origin, ancestors=ancestors)
     try:
         copier = _Copier(opened, floor, before, how.progress)
         beside = (*doubts, *_copy(log, opened, copier, left, how))
@@ -211,37 +211,40 @@ def _clear(making: Path) -> None:
 def _copy(log: Log, opened: Opened, copier: "_Copier", left: _Left, how: _How) -> tuple[str, ...]:
     """Copy entries, then what stands beside them; return what was lost of that, in words."""
     chain = how.chain
-    cursors, letters, lost = _saved(log, chain)
-    halts, lost_halts = _halts(log, chain)
-    names = {cursor.subscription for cursor in cursors} | {letter.subscription for letter in letters}
-    tables = " and ".join(what.partition(":")[0] for what in lost)
-    memories = Salvage(log.db, chain, names, is_known=not lost, lost_tables=tables)
+    seals = Doubts(log.db, chain)
+    standings = Standings(log.db, chain, seals, copier.at)
+    memories = Salvage(log.db, chain, standings, seals)
+    halts, lost_halts = salvaging.halts(log.db, chain)
+    suspects, lost_suspects = salvaging.suspects(log.db, seals)
     copier.forwards(log)
     copier.backwards(log)
     cut = _power_cut(log, left, copier.at)
     # no position may be given a second time to another entry: a cursor would take it for settled
-    copier.reach(max(left.reached, memories.reached, *map(_furthest, cursors), 0))
-    opened.db.run("BEGIN IMMEDIATE")
+    copier.reach(max(left.reached, memories.reached, standings.reached))
+    db = opened.db
+    db.run("BEGIN IMMEDIATE")
     if cut is not None:
-        opened.db.run(schema.SAVE_META, schema.setting(power_cuts.SETTING, cut.text(), chain))
-    opened.db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
+        db.run(schema.SAVE_META, schema.setting(power_cuts.SETTING, cut.text(), chain))
+    db.run_many("INSERT INTO gaps VALUES(?, ?)", copier.lost)
+    cursors, letters = standings.cursors, standings.letters
     changes = Changes(cursors=cursors, buried=letters, halts=halts, tombstones=memories.tombstones)
-    saved.save(opened.db, changes, chain)
+    saved.save(db, changes, chain)
     for snapshot in memories.take():
-        saved.save(opened.db, Changes(snapshots=[snapshot]), chain)
+        saved.save(db, Changes(snapshots=[snapshot]), chain)
     with suppress(JournalError, log.db.error):
-        saved.keep_last_letter_id(opened.db, saved.last_letter_id(log.db))
-    with suppress(log.db.error):
-        suspects = [(s.subscription, s.lane, s.position, s.crashes) for s in saved.suspects(log.db)]
-        opened.db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", suspects)
-    saved.accuse(opened.db, left.in_flight)
+        saved.keep_last_letter_id(db, saved.last_letter_id(log.db))
+    rows = [(s.subscription, s.lane, s.position, s.crashes) for s in suspects]
+    db.run_many("INSERT INTO suspects VALUES(?, ?, ?, ?)", rows)
+    saved.accuse(db, left.in_flight)
     if log.db.index is not None and log.db.index.hurt:
         raise JournalError(f"{log.db.index.hurt}, so it is not known what was read of it; recover again")
     if how.next_of is not None:  # in the last commit: without it the file is unfinished
-        opened.db.run(schema.SAVE_META, schema.setting(schema.NEXT_OF, how.next_of, chain))
-    opened.db.run("COMMIT")
+        db.run(schema.SAVE_META, schema.setting(schema.NEXT_OF, how.next_of, chain))
+    if opened.seals is not None:
+        opened.seals.renew(copier.end)
+    db.run("COMMIT")
     opened.marks.cells[WRITTEN] = copier.at
-    return lost + lost_halts + tuple(memories.lost)
+    return (*seals.said, *standings.lost, *lost_halts, *lost_suspects, *memories.lost)
 
 
 def _power_cut(log: Log, left: _Left, end: int) -> PowerCut | None:
@@ -252,10 +255,6 @@ def _power_cut(log: Log, left: _Left, end: int) -> PowerCut | None:
         before = power_cuts.read(found)
     begin = max(end, left.synced)
     return power_cuts.after(before, left.reached - begin if left.is_cut else 0, begin + 1, is_told=False)
-
-
-def _furthest(cursor: CursorState) -> int:
-    return max(cursor.floor, *(last for _, last in cursor.settled), 0)
 
 
 def _floor(log: Log, chain: Chain) -> tuple[int, bytes]:
@@ -283,6 +282,16 @@ def _origin(log: Log, chain: Chain) -> tuple[str | None, tuple[str, ...]]:
     return value, ()
 
 
+def _ancestors(log: Log, chain: Chain) -> str:
+    """Return the generations that the new journal goes on from, the last one last."""
+    with suppress(JournalError, KeyError):
+        found = schema.settings(log.db, log.path)
+        value, check = found["generation"]
+        if check == schema.setting("generation", value, chain)[2]:
+            return f"{found.get('ancestors', ('', b''))[0]} {value}".strip()
+    return ""
+
+
 class _Copier:
     """Copies batches that verify into a new file, each at its place."""
 
@@ -295,6 +304,11 @@ class _Copier:
         self.at = floor
         self.copied = 0
         self.lost: list[tuple[int, int]] = []
+
+    @property
+    def end(self) -> End:
+        """Where the new log ends."""
+        return self.at, self._new_before
 
     def forwards(self, log: Log) -> None:
         """Copy from the beginning up to where the database cannot be read any more."""
@@ -353,33 +367,3 @@ class _Copier:
     def _skip(self, last: int) -> None:
         self.lost.append((self.at + 1, last))
         self.at = last
-
-
-def _saved(log: Log, chain: Chain) -> tuple[list[CursorState], list[BuriedEvent], tuple[str, ...]]:
-    lost: list[str] = []
-    cursors: list[CursorState] = []
-    letters: list[BuriedEvent] = []
-    try:
-        cursors = saved.cursors(log.db, chain)
-    except (JournalCorrupt, ValueError, log.db.error) as problem:
-        lost.append(f"cursors: {problem}")
-    try:
-        letters = saved.letters(log.db, chain, None)
-    except (JournalCorrupt, ValueError, log.db.error) as problem:
-        lost.append(f"dead letters: {problem}")
-    return cursors, letters, tuple(lost)
-
-
-def _halts(log: Log, chain: Chain) -> tuple[list[Halt], tuple[str, ...]]:
-    """Return the active kill switches to carry over, and what was lost of them, in words."""
-    found: list[Halt] = []
-    lost: list[str] = []
-    try:
-        for row, is_whole in rows_judged(log.db, chain, "halts"):
-            if is_whole:
-                found.append(saved.halt_of(row))
-            else:
-                lost.append(f"halts: the row {row[:2]!r} is damaged")
-    except (JournalError, ValueError, log.db.error) as problem:
-        lost.append(f"halts: {problem}")
-    return found, tuple(lost)

@@ -30,6 +30,8 @@ from openoutcry.journals.marks import MarksFile
 from openoutcry.journals.opening import chain_of, sync_folder
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.refusals import refusals_of
+from openoutcry.journals.seals import check_seals, log_end
+from openoutcry.journals.seals import settings as of_settings
 from openoutcry.journals.verifying import Progress
 
 _MOVED: Final = (".next", ".next-marks", ".next-wal", ".next-shm", "", "-wal", "-shm", "-journal")
@@ -162,12 +164,17 @@ def _begin_generation(making: Path, *, key: bytes | None, engine: EngineName) ->
     db = connect(making, engine, "rw")
     try:
         db.run("PRAGMA journal_mode = MEMORY")
-        db.run("BEGIN IMMEDIATE")
         found, chain = schema.settings(db, making), chain_of(key)
+        seals = check_seals(db, chain, making)
+        db.run("BEGIN IMMEDIATE")
+        if seals is not None:
+            seals.before(of_settings("generation", "ancestors"))
         before = found["generation"][0]
         ancestors = f"{found.get('ancestors', ('', b''))[0]} {before}".strip()
         for name, value in (("generation", os.urandom(16).hex()), ("ancestors", ancestors)):
             db.run(schema.SAVE_META, schema.setting(name, value, chain))
+        if seals is not None:
+            seals.after(log_end(db))
         db.run("COMMIT")
     except db.error as problem:
         raise JournalError(f"{making} could not be written: {problem}; see to the disk") from problem

@@ -9,6 +9,7 @@ from openoutcry.journals.engines import Connection
 from openoutcry.journals.holders import holders
 from openoutcry.journals.rows import Chain
 from openoutcry.journals.sealing import rows_of
+from openoutcry.journals.seals import End, Seals, retired
 from openoutcry.ports import Holder
 
 PAGE_BYTES: Final = 4096
@@ -70,16 +71,22 @@ def choose(db: Connection, wish: Wish, head: int, allowed: int) -> Last | None:
     return chosen
 
 
-def carry_out(db: Connection, last: Last, chain: Chain) -> None:
+def carry_out(db: Connection, last: Last, chain: Chain, seals: Seals | None, end: End) -> None:
     """Delete the batches up to `last`, and remember where the chain goes on, in one commit."""
     db.run("BEGIN IMMEDIATE")
+    if seals is not None:
+        seals.before(retired(seals.names("tombstones"), last.position))
     db.run("DELETE FROM batches WHERE first <= ?", (last.position,))
     db.run("DELETE FROM gaps WHERE last <= ?", (last.position,))
     snapshots.retire(db, last.position)
     db.run("DELETE FROM id_blocks WHERE last <= ?", (last.position,))
     for key, value in (("floor", str(last.position)), ("floor_checksum", last.checksum.hex())):
         db.run(schema.SAVE_META, schema.setting(key, value, chain))
+    if seals is not None:
+        seals.after(end)
     db.run("COMMIT")
+    if seals is not None:
+        seals.saved()
 
 
 def used_bytes(db: Connection) -> int:

@@ -28,8 +28,14 @@ _NORMAL_NUMBER: Final = _LANE_NUMBER[NORMAL]
 _encode: Final = msgspec.json.Encoder().encode
 KEY_BYTES_MIN: Final = 16
 KEY_BYTES_MAX: Final = 64
+UNKEYED: Final = "crc32"
+KEYED: Final = "blake2b"
+_KEYED_BYTES: Final = 32
+_SERIAL_BYTES: Final = 8
+_ROW: Final = b"openoutcry row"
+"""Keeps the digests of rows apart from all other uses of the key."""
 _CRC_START: Final = bytes(4)
-_KEYED_START: Final = bytes(32)
+_KEYED_START: Final = bytes(_KEYED_BYTES)
 _place: Final = struct.Struct(">QQqq").pack
 
 
@@ -67,36 +73,66 @@ class Chain:
 
     A changed bit, a batch that was replaced, taken out or moved, and a tail written by half all break it.
     CRC-32 finds accidents, at 80 ns per event. To find *tampering*, give a key: then it is BLAKE2b keyed with
-    it, which nobody can continue or calculate again without the key.
+    it, which nobody can continue or calculate again without the key; and where the file has seals it ends
+    with the serial that their root has with the batch's commit.
 
     Attributes:
         kind: `crc32`, or `blake2b` when there is a key.
         start: What stands before the first batch.
+        tail: What the next checksums end with.
 
     """
 
-    __slots__ = ("_key", "kind", "start")
+    __slots__ = ("_key", "kind", "start", "tail")
 
     def __init__(self, key: bytes | None = None) -> None:
         self._key = key
-        self.kind = "crc32" if key is None else "blake2b"
+        self.kind = UNKEYED if key is None else KEYED
         self.start = _CRC_START if key is None else _KEYED_START
+        self.tail = b""
 
-    def link(self, before: bytes, first: int, count: int, since_ns: int, until_ns: int, data: bytes) -> bytes:
-        """Return the checksum of a batch that follows the one whose checksum is `before`."""
+    def link(
+        self,
+        before: bytes,
+        first: int,
+        count: int,
+        since_ns: int,
+        until_ns: int,
+        data: bytes,
+        stored: bytes | None = None,
+    ) -> bytes:
+        """Return the checksum of a batch that follows the one whose checksum is `before`.
+
+        Of one that is held against its `stored` checksum, the serial is that one's.
+        """
         place = _place(first, count, since_ns, until_ns)
         if self._key is None:
             return zlib.crc32(data, zlib.crc32(before + place)).to_bytes(4, "big")
-        digest = hashlib.blake2b(before + place, digest_size=32, key=self._key)
+        tail = self.tail if stored is None else stored[_KEYED_BYTES:]
+        digest = hashlib.blake2b(before + place + tail, digest_size=_KEYED_BYTES, key=self._key)
         digest.update(data)
-        return digest.digest()
+        return digest.digest() + tail
+
+    def reach(self, serial: int) -> None:
+        """Let the next checksums end with a serial of the seals."""
+        self.tail = serial.to_bytes(_SERIAL_BYTES, "big")
+
+    def serial_in(self, checksum: bytes) -> int | None:
+        """Return the serial that a batch's checksum ends with; None for one of a file without seals."""
+        tail = checksum[_KEYED_BYTES:]
+        return int.from_bytes(tail, "big") if self._key is not None and tail else None
+
+    def digest(self, data: bytes, size: int = _KEYED_BYTES) -> bytes:
+        """Return the keyed digest of a row for its seal, which nobody without the key can calculate."""
+        assert self._key is not None, "only a keyed journal has seals"
+        return hashlib.blake2b(data, digest_size=size, key=self._key, person=_ROW).digest()
 
     def seal(self, text: str | bytes) -> bytes:
         """Return the checksum of something that stands by itself: a cursor, a dead letter, a setting."""
         data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
         if self._key is None:
             return zlib.crc32(data).to_bytes(4, "big")
-        return hashlib.blake2b(data, digest_size=32, key=self._key).digest()
+        return hashlib.blake2b(data, digest_size=_KEYED_BYTES, key=self._key).digest()
 
 
 class _Element(msgspec.Struct, array_like=True, gc=False, frozen=True):

@@ -1,22 +1,202 @@
-"""What a recovery carries over of agents' memory, and how it marks what it could not.
+"""What a recovery carries over of what stands beside the log, and how it marks what it could not.
 
-Without its snapshot a memory would begin with nothing, and without a tombstone it would have an event that
-was never handled: smaller or larger than it was, and nothing would say so. So whoever may have lost something
-gets a snapshot of the form `lost`, which a bus refuses by name.
+What is damaged, or in a keyed journal not what was saved last, is not believed, name by name:
+
+- A cursor that is not believed begins at the start of the log: what its subscription has handled is handled
+  again, and nothing is passed over.
+- Dead letters that are whole are kept, but none of a name that is not believed is redriven by itself.
+- A memory without its snapshot would begin with nothing, and without a tombstone, cursor or dead letter it
+  would have other events than were handled: smaller or larger than it was. So whoever may have lost something
+  gets a snapshot of the form `lost`, which a bus refuses by name.
+- Suspects that are not believed are left out: events are tried before they are given up.
+- Active kill switches that are whole are kept.
+
+All of it is said, in words.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
 
+from openoutcry.core.cursors import BUS
+from openoutcry.core.halts import Halt
+from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.errors import JournalCorrupt, JournalError
-from openoutcry.journals import snapshots
+from openoutcry.journals import saved, snapshots
 from openoutcry.journals.engines import Connection
-from openoutcry.journals.rows import Chain
+from openoutcry.journals.rows import LANES, NORMAL, Chain
+from openoutcry.journals.saved import Damaged
 from openoutcry.journals.sealing import is_sealed, rows_judged
+from openoutcry.journals.seals import LOG, Broken, judge_seals
 from openoutcry.journals.snapshots import LOST, Head
-from openoutcry.ports import Snapshot
+from openoutcry.ports import BuriedEvent, CursorState, Snapshot, Suspect
+
+Row = TypeVar("Row", CursorState, BuriedEvent)
+_AGAIN = "what it has handled may be handled again"
+_EVERYTHING = ("*",)
+_FAILED = "failed"
+
+
+class Doubts:
+    """Whose rows are not what was saved last, as far as seals tell.
+
+    Attributes:
+        said: What was found, in words.
+
+    """
+
+    def __init__(self, db: Connection, chain: Chain) -> None:
+        try:
+            broken = judge_seals(db, chain).broken
+        except (JournalError, db.error) as problem:
+            broken = (Broken("seals", None, f"seals: {problem}"),)
+        self.said = [one.said for one in broken]
+        self._of = {(one.table, one.name) for one in broken if one.table != LOG}
+        self.all = any(table == "seals" for table, _ in self._of)
+        if self.all:
+            self.said.append("seals: so nothing beside the log is believed to be what was saved last")
+
+    def has(self, table: str, name: str | None = None) -> bool:
+        """Return True if rows of a name are not to be believed."""
+        return self.all or (table, name) in self._of or (table, None) in self._of
+
+    def names(self, table: str) -> list[str]:
+        """Return whose rows of a table are not to be believed, as far as names are known."""
+        return [name for its_table, name in self._of if its_table == table and name is not None]
+
+
+class Standings:
+    """The cursors and dead letters in an old file, as far as they are believed.
+
+    Attributes:
+        cursors: The cursors to carry over.
+        letters: The dead letters to carry over.
+        lost: What was lost, in words.
+        reached: The highest position that a cursor knows of.
+        names: The subscriptions that have a cursor or dead letter, without the bus itself.
+        doubts: What of a subscription is not what was saved, by name.
+        doubts_of_all: The same where nobody can tell whose it was; empty otherwise.
+
+    """
+
+    def __init__(self, db: Connection, chain: Chain, seals: Doubts, floor: int) -> None:
+        self.lost: list[str] = []
+        self.doubts: dict[str, str] = {}
+        self.doubts_of_all = ""
+        self._seals = seals
+        cursors, bad_cursors = self._read("cursors", saved.judged_cursors(db, chain), db.error)
+        letters, bad_letters = self._read("dead letters", saved.judged_letters(db, chain), db.error)
+        self.names = {one.subscription for one in cursors} | {one.subscription for one in letters}
+        self.names |= _names_in_heads(db, chain)
+        letters += self._owned("dead letters", bad_letters)
+        self.letters = [self._letter(letter) for letter in sorted(letters, key=lambda one: one.letter_id)]
+        cursors += self._owned("cursors", bad_cursors)
+        self.cursors = self._settled(cursors, floor)
+        self.names -= {BUS}
+        self.reached = max((_furthest(cursor) for cursor in cursors), default=0)
+
+    def _read(
+        self, table: str, rows: Iterator[Row | Damaged], error: type[Exception]
+    ) -> tuple[list[Row], list[Damaged]]:
+        """Return the rows of a table that hold, and those that do not."""
+        whole: list[Row] = []
+        damaged: list[Damaged] = []
+        try:
+            for row in rows:
+                if isinstance(row, Damaged):
+                    damaged.append(row)
+                else:
+                    whole.append(row)
+        except (JournalError, ValueError, error) as problem:
+            self.lost.append(f"{table}: {problem}")
+            self.doubts_of_all = self.doubts_of_all or table
+        return whole, damaged
+
+    def _owned(self, table: str, damaged: list[Damaged]) -> Iterator[Any]:
+        """Yield damaged rows of which just the name is; of the others note whose they are, if it is known."""
+        for row in damaged:
+            found = next(filter(None, map(row.under, sorted(self.names))), None)
+            if found is not None:
+                yield found
+                continue
+            self.lost.append(f"{table}: {row.said}")
+            if row.name in self.names:
+                self.doubts.setdefault(row.name, table)
+            else:
+                self.doubts_of_all = self.doubts_of_all or table
+
+    def _letter(self, letter: BuriedEvent) -> BuriedEvent:
+        """Return a letter as it is carried over: of a name in doubt it is not redriven by itself."""
+        name = letter.subscription
+        if not self._seals.has("dead_letters", name):
+            return letter
+        self.doubts.setdefault(name, "dead letters")
+        return msgspec.structs.replace(
+            letter, reason=_FAILED if letter.reason in (REDRIVE, REDRIVE_ANEW) else letter.reason
+        )
+
+    def _settled(self, cursors: list[CursorState], floor: int) -> list[CursorState]:
+        """Return the cursors to carry over; in the place of those in doubt such as have settled nothing."""
+        doubted = {name for name, table in self.doubts.items() if table == "cursors"}
+        doubted |= {name for name in self.names if self._seals.has("cursors", name)}
+        doubted.update(self._seals.names("cursors"))
+        self.doubts.update(dict.fromkeys(doubted, "cursors"))
+        believed = {
+            (cursor.subscription, cursor.lane): cursor
+            for cursor in cursors
+            if not self._seals.has("cursors", cursor.subscription)
+        }
+        if self.doubts_of_all == "cursors":  # whoever has none may have had one
+            doubted |= {cursor.subscription for cursor in cursors} | {BUS}
+        takes = {cursor.subscription: cursor.takes for cursor in cursors}
+        for name in doubted:
+            begins = [lane for lane in LANES if (name, lane) not in believed]
+            for lane in [NORMAL] if name == BUS and begins else begins:
+                believed[name, lane] = CursorState(
+                    subscription=name,
+                    lane=lane,
+                    floor=floor,
+                    takes=() if name == BUS else takes.get(name, _EVERYTHING),
+                )
+            if begins:
+                self.lost.append(f"cursors: {name!r} begins at the start of the log: {_AGAIN}")
+        return list(believed.values())
+
+
+def _furthest(cursor: CursorState) -> int:
+    return max(cursor.floor, *(last for _, last in cursor.settled), 0)
+
+
+def _names_in_heads(db: Connection, chain: Chain) -> set[str]:
+    with suppress(JournalError, db.error):
+        return {head.snapshot.subscription for head in snapshots.heads(db, chain) if head.is_whole}
+    return set()
+
+
+def suspects(db: Connection, seals: Doubts) -> tuple[list[Suspect], list[str]]:
+    """Return the suspects to carry over, and what was lost of them, in words."""
+    try:
+        found = saved.suspects(db)
+    except (JournalError, db.error) as problem:
+        return [], [f"suspects: {problem}"]
+    return [suspect for suspect in found if not seals.has("suspects", suspect.subscription)], []
+
+
+def halts(db: Connection, chain: Chain) -> tuple[list[Halt], list[str]]:
+    """Return the active kill switches to carry over, and what was lost of them, in words."""
+    found: list[Halt] = []
+    lost: list[str] = []
+    try:
+        for row, is_whole in rows_judged(db, chain, "halts"):
+            if is_whole:
+                found.append(saved.halt_of(row))
+            else:
+                lost.append(f"halts: the row {row[:2]!r} is damaged")
+    except (JournalError, ValueError, db.error) as problem:
+        lost.append(f"halts: {problem}")
+    return found, lost
 
 
 class Salvage:
@@ -29,25 +209,20 @@ class Salvage:
 
     """
 
-    def __init__(
-        self, db: Connection, chain: Chain, names: Collection[str], *, is_known: bool, lost_tables: str = ""
-    ) -> None:
-        """Look at the tombstones and the heads of the snapshots.
-
-        Args:
-            db: The old file.
-            chain: How its checksums are made.
-            names: The subscriptions that have cursors or dead letters.
-            is_known: Whether all cursors and dead letters hold: if not, no memory does.
-            lost_tables: Which of them do not.
-
-        """
+    def __init__(self, db: Connection, chain: Chain, standings: Standings, seals: Doubts) -> None:
+        """Look at the tombstones and the heads of the snapshots."""
         self._db = db
         self._chain = chain
         self.lost: list[str] = []
         self._heads, self._are_all_there = self._look_at_heads()
-        self._names = {*names, *self._heads}
-        self._doubts = dict[str, str]() if is_known else dict.fromkeys(self._names, f"its {lost_tables}")
+        self._names = {*standings.names, *self._heads} - {BUS}
+        for table in ("snapshots", "tombstones"):
+            self._names.update(seals.names(table))
+        self._doubts = {name: _not_saved(table) for name, table in standings.doubts.items()}
+        if standings.doubts_of_all:
+            self._doubt(self._names, _not_saved(standings.doubts_of_all))
+        for table in ("snapshots", "tombstones", "dead_letters"):
+            self._doubt((name for name in self._names if seals.has(table, name)), _not_saved(table))
         self.tombstones = list(self._look_at_tombstones())
         lanes = [head.snapshot.lanes for head in self._heads.values() if head.is_whole]
         places = (place for of in lanes for place in of.values())
@@ -77,10 +252,10 @@ class Salvage:
                     yield owner, position
                     continue
                 self.lost.append(f"tombstones: the row {(name, position)!r} is damaged")
-                self._doubt([name] if name in self._names else self._names, "a tombstone")
+                self._doubt([name] if name in self._names else self._names, "a tombstone is damaged")
         except (JournalError, ValueError, self._db.error) as problem:
             self.lost.append(f"tombstones: {problem}")
-            self._doubt(self._names, "tombstones")
+            self._doubt(self._names, _not_saved("tombstones"))
 
     def _owner_of(self, position: object, checksum: object) -> str | None:
         """Return whose tombstone it is, where only the name is damaged."""
@@ -95,7 +270,7 @@ class Salvage:
         """Yield the snapshots to save, one by one, since their states may be large."""
         for name, head in sorted(self._heads.items()):
             if name in self._doubts:
-                yield self._lost(head, f"{self._doubts[name]} is damaged")
+                yield self._lost(head, self._doubts[name])
                 continue
             try:
                 found = None if not head.is_whole else snapshots.snapshot(self._db, self._chain, name)
@@ -106,13 +281,17 @@ class Salvage:
             if not self._are_all_there:  # one that is damaged may be its
                 yield self._lost(_nothing(name), "a damaged one may be its")
             elif name in self._doubts:
-                yield self._lost(_nothing(name), f"{self._doubts[name]} is damaged")
+                yield self._lost(_nothing(name), self._doubts[name])
 
     def _lost(self, head: Head, why: str) -> Snapshot:
         """Return what to save in place of a snapshot; what is known of what it needs is still kept for it."""
         known = head if head.is_whole else _nothing(head.snapshot.subscription)
         self.lost.append(f"snapshots: the memory of {head.snapshot.subscription!r} is lost: {why}")
         return msgspec.structs.replace(known.snapshot, form=LOST)
+
+
+def _not_saved(table: str) -> str:
+    return f"its {table.replace('_', ' ')} are not what was saved last"
 
 
 def _nothing(name: str) -> Head:

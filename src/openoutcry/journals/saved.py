@@ -4,8 +4,9 @@ Each row has a checksum of its own, but for suspects, which a wrong bit can only
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt
@@ -13,6 +14,7 @@ from openoutcry.journals import schema, snapshots
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.rows import Chain, Row
 from openoutcry.journals.sealing import rows_of, rows_sealed, sealed, storable
+from openoutcry.journals.seals import End, Seals, settings, touched
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
 
 _SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"
@@ -38,16 +40,35 @@ _KEEP_LAST: Final = "INSERT INTO sqlite_sequence(name, seq) VALUES('dead_letters
 _SUSPECTS: Final = "SELECT * FROM suspects ORDER BY subscription, lane, position"
 
 
-def commit(db: Connection, row: Row | None, changes: Changes | None, stems: str | None, chain: Chain) -> None:
-    """Write a batch, changes, and what the settings say of its stems, in one transaction."""
+def commit(
+    db: Connection,
+    row: Row | None,
+    changes: Changes | None,
+    stems: str | None,
+    chain: Chain,
+    seals: Seals | None,
+    end: End,
+) -> None:
+    """Write a batch, changes, and what the settings say of its stems, in one transaction.
+
+    `end` is where the log ends then.
+    """
     db.run("BEGIN IMMEDIATE")
+    if seals is not None:
+        where = [] if stems is None else settings("stems")
+        where += touched(changes, partial(last_letter_id, db)) if changes is not None else []
+        seals.before(where)
     if row is not None:
         db.run(schema.INSERT_BATCH, row)
     if changes is not None:
         save(db, changes, chain)
     if stems is not None:
         db.run(schema.SAVE_META, schema.setting("stems", stems, chain))
+    if seals is not None:
+        seals.after(end)
     db.run("COMMIT")
+    if seals is not None:
+        seals.saved()
 
 
 def save(db: Connection, changes: Changes, chain: Chain) -> None:
@@ -106,28 +127,57 @@ def _holds(chain: Chain, values: list[Any], checksum: Any) -> bool:
         return False
 
 
+class Damaged(NamedTuple):
+    """A row that is not what was saved.
+
+    Attributes:
+        name: The subscription that it is of, unless just the name is damaged.
+        under: Return what the row says if it is one of another subscription, of this name; None if it is not.
+        said: What is wrong, in words.
+        position: The position that it speaks of, if it does.
+
+    """
+
+    name: str
+    under: Callable[[str], Any]
+    said: str
+    position: int | None = None
+
+    def error(self) -> JournalCorrupt:
+        """Return the error for whoever needs the row."""
+        return JournalCorrupt(f"{self.said}; go on in a new file with recover_into", self.position)
+
+
 def cursors(db: Connection, chain: Chain | None) -> list[CursorState]:
     """Return the cursors; with a chain, raise `JournalCorrupt` where one is not what was saved."""
     found = []
-    for *values, checksum in rows_of(db, _CURSORS):
-        subscription, lane, floor, settled, takes = values
-        if chain is not None and not _holds(chain, values, checksum):
-            raise JournalCorrupt(
-                f"the cursor of {subscription!r} on lane {lane!r} is damaged; "
-                f"go on in a new file with recover_into"
-            )
-        try:
-            stretches = tuple((first, last) for first, last in json.loads(settled))
-            taken = tuple(json.loads(takes))
-        except (TypeError, ValueError) as problem:
-            raise JournalCorrupt(
-                f"the cursor of {subscription!r} on lane {lane!r} cannot be read; "
-                f"go on in a new file with recover_into"
-            ) from problem
-        found.append(
-            CursorState(subscription=subscription, lane=lane, floor=floor, settled=stretches, takes=taken)
-        )
+    for cursor in judged_cursors(db, chain):
+        if isinstance(cursor, Damaged):
+            raise cursor.error()
+        found.append(cursor)
     return found
+
+
+def judged_cursors(db: Connection, chain: Chain | None) -> Iterator[CursorState | Damaged]:
+    """Yield the cursors, and in the place of one that is not what was saved what is wrong with it."""
+    for row in rows_of(db, _CURSORS):
+        name, lane, *_ = row
+        under = partial(_cursor, chain, row)
+        said = f"the cursor of {name!r} on lane {lane!r} is damaged"
+        yield under(name) or Damaged(str(name), under, said)
+
+
+def _cursor(chain: Chain | None, row: Sequence[Any], name: str) -> CursorState | None:
+    """Return what a row says of a subscription of this name; None where nothing like it was saved."""
+    _, lane, floor, settled, takes, checksum = row
+    if chain is not None and not _holds(chain, [name, lane, floor, settled, takes], checksum):
+        return None
+    try:
+        stretches = tuple((first, last) for first, last in json.loads(settled))
+        taken = tuple(json.loads(takes))
+    except (TypeError, ValueError):
+        return None
+    return CursorState(subscription=name, lane=lane, floor=floor, settled=stretches, takes=taken)
 
 
 def last_letter_id(db: Connection) -> int:
@@ -147,30 +197,48 @@ def letters(
 ) -> list[BuriedEvent]:
     """Return the dead letters; with a chain, raise `JournalCorrupt` where one is not what was saved."""
     found = []
-    which = after, subscription, subscription, -1 if limit is None else limit
-    for letter_id, *values, payload, checksum in rows_of(db, _LETTERS, which):
-        text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else None
-        if chain is not None and not _holds(chain, [*values, text], checksum):
-            raise JournalCorrupt(
-                f"dead letter {letter_id} is damaged; go on in a new file with recover_into",
-                values[2] if isinstance(values[2], int) else None,
-            )
-        name, lane, position, reason, error, traceback, attempts, wall_ns = values
-        found.append(
-            BuriedEvent(
-                subscription=name,
-                lane=lane,
-                position=position,
-                payload=payload,
-                reason=reason,
-                error=error,
-                traceback=traceback,
-                attempts=attempts,
-                wall_ns=wall_ns,
-                letter_id=letter_id,
-            )
-        )
+    for letter in judged_letters(db, chain, subscription, after, limit):
+        if isinstance(letter, Damaged):
+            raise letter.error()
+        found.append(letter)
     return found
+
+
+def judged_letters(
+    db: Connection,
+    chain: Chain | None,
+    subscription: str | None = None,
+    after: int = 0,
+    limit: int | None = None,
+) -> Iterator[BuriedEvent | Damaged]:
+    """Yield the dead letters, and in the place of one that is not what was saved what is wrong with it."""
+    which = after, subscription, subscription, -1 if limit is None else limit
+    for row in rows_of(db, _LETTERS, which):
+        letter_id, name, _, position, *_ = row
+        under = partial(_letter, chain, row)
+        where = position if isinstance(position, int) else None
+        yield under(name) or Damaged(str(name), under, f"dead letter {letter_id} is damaged", where)
+
+
+def _letter(chain: Chain | None, row: Sequence[Any], its_name: str) -> BuriedEvent | None:
+    """Return what a row says of a subscription of this name; None where nothing like it was saved."""
+    letter_id, _, *values, payload, checksum = row
+    text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else None
+    if chain is not None and not _holds(chain, [its_name, *values, text], checksum):
+        return None
+    lane, position, reason, error, traceback, attempts, wall_ns = values
+    return BuriedEvent(
+        subscription=its_name,
+        lane=lane,
+        position=position,
+        payload=payload,
+        reason=reason,
+        error=error,
+        traceback=traceback,
+        attempts=attempts,
+        wall_ns=wall_ns,
+        letter_id=letter_id,
+    )
 
 
 def suspects(db: Connection) -> list[Suspect]:

@@ -15,7 +15,7 @@ from openoutcry.errors import (
 )
 from openoutcry.journals.engines import Connection, is_busy, is_corrupt, is_foreign, is_from_disk, is_full
 from openoutcry.journals.refusals import explain, has_no_room
-from openoutcry.journals.rows import Chain
+from openoutcry.journals.rows import KEYED, UNKEYED, Chain
 
 APPLICATION_ID: Final = 0x4F4F4331
 """In SQLite's header field for this purpose: "OOC1"."""
@@ -42,10 +42,8 @@ BESIDE: Final = (
         name TEXT PRIMARY KEY, serial INTEGER NOT NULL, count INTEGER NOT NULL, digest BLOB NOT NULL, checksum
         BLOB NOT NULL) WITHOUT ROWID""",
 )
-"""The tables of version 3. Every row ends with a checksum of its own, of its values as JSON (see `sealing`).
-
-`seals` is not written yet; what it is for is in docs/journal.md. It is here so that a file is brought up to
-date once.
+"""The tables of version 3. Every row ends with a checksum of its own: see `sealing`, and `seals` for the rows
+of that table, which keyed journals alone have.
 """
 AIDS: Final = (
     "CREATE INDEX IF NOT EXISTS dead_letters_by_position ON dead_letters(subscription, position)",
@@ -167,13 +165,13 @@ def settings(db: Connection, path: Path) -> dict[str, tuple[str, bytes]]:
 def check_settings(found: dict[str, tuple[str, bytes]], chain: Chain, path: Path) -> dict[str, str]:
     """Return the settings by name. Raises `JournalCorrupt` where one is not what was written."""
     kind = found.get("checksum", ("", b""))[0]
-    if kind == "blake2b" and chain.kind == "crc32":
+    if kind == KEYED and chain.kind == UNKEYED:
         raise JournalError(f"{path} is sealed with a key; give the key that it was made with")
-    if kind == "crc32" and chain.kind == "blake2b":
+    if kind == UNKEYED and chain.kind == KEYED:
         raise JournalError(f"{path} was made without a key; open it without one")
     for key, (value, check) in found.items():
         if chain.seal(json.dumps([key, value])) != check:
-            hint = " (or the key is not the one that it was made with)" if kind == "blake2b" else ""
+            hint = " (or the key is not the one that it was made with)" if kind == KEYED else ""
             raise JournalCorrupt(f"{path}: the setting {key!r} is damaged{hint}; recover_into a new file")
     missing = {"generation", "checksum", "floor", "floor_checksum"} - found.keys()
     if missing:

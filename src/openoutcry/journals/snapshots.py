@@ -46,6 +46,8 @@ class _Where(msgspec.Struct, frozen=True, kw_only=True):
     open: tuple[tuple[int, int], ...]
     eras: tuple[Era, ...]
     size_bytes: int
+    state: str = ""
+    """The checksum of the state: so that a seal over this is over all of the row."""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -109,18 +111,21 @@ def _forget(db: Connection, name: str) -> None:
 
 
 def _row(snapshot: Snapshot, chain: Chain) -> tuple[Any, ...]:
+    state = chain.seal(snapshot.state).hex()
     where = _Where(
         is_needed=snapshot.is_needed,
         lanes=snapshot.lanes,
         open=snapshot.open,
         eras=tuple(Era(tuple(map(storable, era.takes)), era.upto) for era in snapshot.eras),
         size_bytes=len(snapshot.state),
+        state=state,
     )
     name, wall_ns, form = snapshot.subscription, snapshot.wall_ns, snapshot.form
     text = _encode(where).decode()
     seal = chain.seal(_sealed_text(name, wall_ns, form, text, "")).hex()
     text = f"{text[:_BEFORE_CHECKSUM]}{seal}{text[_BEFORE_CHECKSUM:]}"
-    return sealed((name, text, wall_ns, form, snapshot.state), chain)
+    checksum = chain.seal(json.dumps([name, text, wall_ns, form, state]))  # as `sealed` makes it
+    return name, text, wall_ns, form, snapshot.state, checksum
 
 
 def _sealed_text(name: str, wall_ns: int, form: str, text: str, checksum: str) -> str:

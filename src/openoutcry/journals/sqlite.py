@@ -20,6 +20,7 @@ from typing import Final, NoReturn, Self
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
+from openoutcry.journals.anchors import Anchor
 from openoutcry.journals.disk_tasks import FRAME_BYTES, CheckpointTask, SyncTask
 from openoutcry.journals.disk_turn import Turn
 from openoutcry.journals.engines import LOCK_WAIT_S, EngineName, connect_to_read, is_busy, is_full
@@ -35,7 +36,6 @@ from openoutcry.journals.register import Register
 from openoutcry.journals.rows import Row, event_ids, pack
 from openoutcry.journals.standing_files import StandingFiles
 from openoutcry.journals.stems import Stems
-from openoutcry.journals.verifying import Anchor
 from openoutcry.ports import (
     Alike,
     BuriedEvent,
@@ -118,6 +118,7 @@ class SqliteJournal:
         self._log = Log(opened.db, opened.path, opened.chain)
         self._chain = opened.chain
         self._checksum = opened.checksum
+        self._seals = opened.seals
         self._wal = opened.wal
         self._turn = Turn(opened.marks.die)
         self._wal_bytes = 0
@@ -160,8 +161,10 @@ class SqliteJournal:
                 self._commit(None, changes)
                 return sifted.written(Level.MEMORY)
             entries, ids = sifted.fresh, list(map(_event_id, sifted.fresh))
-        row, level = pack(entries, self.head + 1, self._checksum, self._chain)
         stems = register.stems_to_save(ids) if sifted is not None or register.ids.brings_stem else None
+        if self._seals is not None:
+            self._chain.reach(self._seals.serial + (changes is not None or stems is not None))
+        row, level = pack(entries, self.head + 1, self._checksum, self._chain)
         self._commit(row, changes, stems)
         register.ids.add(ids, row.first)
         if stems is not None:
@@ -174,7 +177,8 @@ class SqliteJournal:
         """Write a batch and changes, all or nothing, and note the new head."""
         try:
             if changes is not None or stems is not None:
-                saved.commit(self._db, row, changes, stems, self._chain)
+                end = (self.head, self._checksum) if row is None else (row.last, row.checksum)
+                saved.commit(self._db, row, changes, stems, self._chain, self._seals, end)
             elif row is not None:
                 with self._db.turn:
                     self._db.execute(schema.INSERT_BATCH, row)
@@ -225,6 +229,8 @@ class SqliteJournal:
     def _look_again(self) -> None:
         """After an interruption of unknown outcome: take the head from the file."""
         self._held = None
+        if self._seals is not None:
+            self._seals.look_again()
         row = self._log.newest()
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
@@ -464,8 +470,16 @@ class SqliteJournal:
 
     @property
     def anchor(self) -> Anchor:
-        """The head of the chain; kept elsewhere, it proves to `verify` that nothing before it was changed."""
-        return Anchor(self.head, self._checksum.hex())
+        """What has been reached; kept elsewhere, it shows `verify` that nothing was taken back since."""
+        seals = self._seals
+        return Anchor(
+            self.head,
+            self._checksum.hex(),
+            serial=0 if seals is None else seals.serial,
+            seals="" if seals is None else seals.digest.hex(),
+            generation=self.generation.hex(),
+            origin=self.origin,
+        )
 
     def reader(self) -> "reading.JournalReader":
         """Return a reader of this file, with a connection of its own: for other threads, and for `verify`."""
@@ -494,7 +508,7 @@ class SqliteJournal:
         if last is None:
             return 0
         try:
-            retention.carry_out(self._db, last, self._chain)
+            retention.carry_out(self._db, last, self._chain, self._seals, (self.head, self._checksum))
         except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
             self._refused(problem)
         retired = last.position + 1 - self.first

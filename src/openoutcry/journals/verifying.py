@@ -1,32 +1,22 @@
 """Verifying a journal: batches against the chain, what is saved beside them against checksums of its own."""
 
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import msgspec
 
-from openoutcry.errors import JournalCorrupt
+from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals import saved, schema, sealing
+from openoutcry.journals.anchors import Anchor, Held, hold, take_anchor
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.log import Log
 from openoutcry.journals.rows import NORMAL, UNKNOWN, Chain, Row, unpack
+from openoutcry.journals.seals import judge_seals
 
 Progress = Callable[[int, int], None]
 """Called as (positions looked at, position of the head)."""
 _PROBLEMS_MAX: Final = 100
-
-
-class Anchor(NamedTuple):
-    """A head of the chain, to be kept elsewhere: what `verify` is then given must still lead through it.
-
-    Attributes:
-        position: The last position of a batch.
-        checksum: The batch's checksum, in hex.
-
-    """
-
-    position: int
-    checksum: str
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -48,8 +38,9 @@ class Verified(msgspec.Struct, frozen=True):
     Attributes:
         entries: Entries that are what was written.
         batches: Their batches.
-        anchor: The head of the chain.
+        anchor: What is to be kept elsewhere: the head of the chain, and how far the rest has come.
         problems: What is damaged, the first hundred; empty if all is well.
+        untold: What could not be held against the anchors that were given, in words.
 
     """
 
@@ -57,6 +48,7 @@ class Verified(msgspec.Struct, frozen=True):
     batches: int
     anchor: Anchor
     problems: tuple[Problem, ...]
+    untold: tuple[str, ...] = ()
 
     @property
     def intact(self) -> bool:
@@ -84,7 +76,7 @@ def judge(row: Row, expected: int, before: bytes, chain: Chain, *, marked: bool 
     """
     if row.first > expected:
         return f"positions {expected} to {row.first - 1} are missing"
-    checksum = chain.link(before, row.first, row.size, row.first_ns, row.last_ns, row.data)
+    checksum = chain.link(before, row.first, row.size, row.first_ns, row.last_ns, row.data, row.checksum)
     if checksum != row.checksum:
         return f"the checksum of positions {row.first} to {row.last} does not hold"
     try:
@@ -103,7 +95,7 @@ def verify(
     head: int,
     *,
     progress: Progress | None = None,
-    anchor: Anchor | None = None,
+    anchors: Iterable[Anchor] = (),
 ) -> Verified:
     """Look at everything behind `start`, which is where retention has ended, up to `head`.
 
@@ -116,7 +108,6 @@ def verify(
     except JournalCorrupt as problem:
         problems.append(Problem(problem.position, str(problem)))
     at, before, good, batches = start.position, bytes.fromhex(start.checksum), 0, 0
-    met = anchor is None or anchor == start
     try:
         for row in log.forwards(at + 1):
             expected = gaps.get(at + 1, at) + 1
@@ -127,7 +118,6 @@ def verify(
             else:
                 problems.append(Problem(min(expected, row.first), wrong))
             at, before = row.last, row.checksum
-            met = met or (anchor is not None and anchor == (at, before.hex()))
             if progress is not None:
                 progress(at, head)
             if len(problems) == _PROBLEMS_MAX:
@@ -138,24 +128,73 @@ def verify(
         at = gaps.get(at + 1, at)
         if at < head and len(problems) < _PROBLEMS_MAX:
             problems.append(Problem(at + 1, f"positions {at + 1} to {head} are missing at the end"))
-    if not met and anchor is not None:
-        problems.append(Problem(anchor.position, "the chain does not lead through the anchor"))
     problems += _saved(log, chain)
-    return Verified(good, batches, Anchor(at, before.hex()), tuple(problems[:_PROBLEMS_MAX]))
+    with one_view(log.db):
+        problems += judged_seals(log.db, chain)
+        held, anchor = _hold(log.db, chain, anchors, problems)
+    anchor = msgspec.structs.replace(anchor, position=at, checksum=before.hex())
+    untold = tuple(f"anchor {one.anchor.position}: {one.untold}" for one in held if one.untold)
+    return Verified(good, batches, anchor, tuple(problems[:_PROBLEMS_MAX]), untold)
+
+
+def _hold(
+    db: Connection, chain: Chain, anchors: Iterable[Anchor], problems: list[Problem]
+) -> tuple[list[Held], Anchor]:
+    """Hold the file against anchors, and return what came of it, with an anchor of its own."""
+    try:
+        held = hold(db, chain, anchors)
+        problems += (Problem(one.anchor.position, one.wrong) for one in held if one.wrong)
+        return held, take_anchor(db, chain)
+    except JournalError as problem:
+        problems.append(Problem(None, str(problem)))
+        return [], Anchor(0, "")
+
+
+@contextmanager
+def one_view(db: Connection) -> Iterator[None]:
+    """See the file as it stands now, whatever is written meanwhile."""
+    db.run("BEGIN")
+    try:
+        yield
+    finally:
+        db.run("ROLLBACK")
+
+
+def judged_seals(db: Connection, chain: Chain) -> list[Problem]:
+    """Return what of the rows beside the log is not what was saved last, as far as there are seals."""
+    try:
+        return [Problem(None, one.said) for one in judge_seals(db, chain).broken]
+    except (JournalError, db.error) as problem:
+        return [Problem(None, f"seals: {problem}")]
 
 
 def _saved(log: Log, chain: Chain) -> Iterator[Problem]:
-    """Look at what is saved beside the log, and at SQLite's own structure."""
-    try:
-        saved.cursors(log.db, chain)
-        saved.letters(log.db, chain, None)
-        for table in schema.SEALED:
-            for _ in sealing.rows_sealed(log.db, chain, table):
-                pass
-        for (said,) in log.db.rows("PRAGMA quick_check(10)"):
-            if said != "ok":
-                yield Problem(None, said)
-    except JournalCorrupt as problem:
-        yield Problem(problem.position, str(problem))
-    except log.db.error as problem:
-        yield Problem(None, str(problem))
+    """Look at what is saved beside the log, row by row, and at SQLite's own structure."""
+    db = log.db
+    looks: list[Iterator[Problem]] = [
+        _damaged(saved.judged_cursors(db, chain)),
+        _damaged(saved.judged_letters(db, chain)),
+        *(_damaged_rows(db, chain, table) for table in schema.SEALED if table != "seals"),
+        _structure(db),
+    ]
+    for look in looks:
+        try:
+            yield from look
+        except JournalCorrupt as problem:
+            yield Problem(problem.position, str(problem))
+        except (JournalError, db.error) as problem:
+            yield Problem(None, str(problem))
+
+
+def _damaged(rows: Iterator[Any]) -> Iterator[Problem]:
+    return (Problem(row.position, row.said) for row in rows if isinstance(row, saved.Damaged))
+
+
+def _damaged_rows(db: Connection, chain: Chain, table: str) -> Iterator[Problem]:
+    for row, is_whole in sealing.rows_judged(db, chain, table):
+        if not is_whole:
+            yield Problem(None, f"a row of {table} ({row[0]!r}) is damaged")
+
+
+def _structure(db: Connection) -> Iterator[Problem]:
+    return (Problem(None, said) for (said,) in db.rows("PRAGMA quick_check(10)") if said != "ok")

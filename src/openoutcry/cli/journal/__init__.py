@@ -1,5 +1,6 @@
 """The commands on a journal. Those that only read need no lock; changes go through the running bus."""
 
+from openoutcry.cli.journal.anchoring import anchor
 from openoutcry.cli.journal.backing_up import backup, restore
 from openoutcry.cli.journal.cursors import cursors
 from openoutcry.cli.journal.exporting import export
@@ -13,6 +14,7 @@ from openoutcry.cli.journal.upkeep import retire, vacuum
 from openoutcry.cli.journal.verifying import verify
 
 __all__ = [
+    "anchor",
     "backup",
     "cursors",
     "dlq",

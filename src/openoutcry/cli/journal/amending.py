@@ -8,10 +8,10 @@ import msgspec
 
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.core.halts import Halts
+from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import encode
 from openoutcry.ports import BuriedEvent, Changes, Entry, Journal, Level
-from openoutcry.runtime.delivery.dead_letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.trading import KillSwitchEvent
 
 OPERATOR: Final = "operator"

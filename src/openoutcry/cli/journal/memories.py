@@ -23,7 +23,8 @@ class Memory(msgspec.Struct, kw_only=True):
     """Where the memory of a subscription begins.
 
     Attributes:
-        form: How its state is written: `bytes` or `json`; `none`, which is no state; or `lost`.
+        form: How its state is written: `bytes` or `json`; `none`, which is no state; `lost`; or `damaged`,
+            when nothing else of it is known.
         size_bytes: The size of the state.
         saved: When it was written; empty if that is not known.
         age_s: How many seconds ago that was, by this machine's clock; None if it is not known.
@@ -61,19 +62,19 @@ class Held(msgspec.Struct, kw_only=True):
 
 def memories_of(reader: JournalReader) -> dict[str, Memory]:
     """Return what is kept of memory, by subscription: of those that have one, or had one that was lost."""
-    head, now_ns, sizes = reader.head, time.time_ns(), reader.snapshot_sizes()
+    head, now_ns = reader.head, time.time_ns()
     return {
         found.subscription: Memory(
-            form=found.form,
-            size_bytes=sizes.get(found.subscription, 0),
+            form=found.form if is_whole else "damaged",
+            size_bytes=size_bytes,
             saved=time_of(found.wall_ns),
             age_s=round((now_ns - found.wall_ns) / NS_PER_S, 3) if found.wall_ns else None,
             position=found.floor,
             after=max(0, head - found.floor),
             is_needed=found.is_needed,
         )
-        for found in reader.snapshots()
-        if found.is_needed or found.form != "none"
+        for found, size_bytes, is_whole in reader.memory_heads()
+        if not is_whole or found.is_needed or found.form != "none"
     }
 
 

@@ -16,11 +16,11 @@ from openoutcry.cli.journal.scanning import letters_of
 from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.config import PersistenceConfig
+from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader, Problem, Recovered, recover_into
 from openoutcry.journals.glance import glance
 from openoutcry.ports import Suspect
-from openoutcry.runtime.delivery.dead_letters import REDRIVE, REDRIVE_ANEW
 
 _CRASHES = PersistenceConfig().crash_attempts
 

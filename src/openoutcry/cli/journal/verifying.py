@@ -8,41 +8,41 @@ import click
 from openoutcry.cli.console import print_lines, progress, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
+from openoutcry.cli.journal.anchoring import AnchorType, anchors_in
 from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED
 from openoutcry.journals import Anchor, Verified
-
-
-class _AnchorType(click.ParamType):  # type: ignore[type-arg]
-    name = "POSITION:CHECKSUM"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Anchor:
-        if isinstance(value, Anchor):
-            return value
-        position, _, checksum = str(value).partition(":")
-        try:
-            return Anchor(int(position), bytes.fromhex(checksum).hex())
-        except ValueError:
-            self.fail(f"{value!r} is not an anchor: give what verify printed, POSITION:CHECKSUM", param, ctx)
 
 
 @click.command()
 @options.journal
 @click.option(
     "--anchor",
-    type=_AnchorType(),
-    metavar="POSITION:CHECKSUM",
-    help="A head that an earlier verify has printed; the chain must still lead through it.",
+    "given",
+    type=AnchorType(),
+    multiple=True,
+    metavar="ANCHOR",
+    help="What an earlier anchor or verify has printed; the journal must still lead through it. Repeat it.",
+)
+@click.option(
+    "--anchors",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="All anchors in this file, as `anchor --append` has written it.",
 )
 @options.as_json
 @options.key_file
-def verify(path: Path, anchor: Anchor | None, as_json: bool, key_file: Path | None) -> None:
-    """Check every batch, cursor and dead letter against its checksum.
+def verify(
+    path: Path, given: tuple[Anchor, ...], file: Path | None, as_json: bool, key_file: Path | None
+) -> None:
+    """Check every batch and every row beside them against its checksum, and in a keyed journal its seal.
 
     Exits with 0 if all is as it was written, and with 1 if not.
     """
+    anchors = [*(anchors_in(file) if file is not None else []), *given]
     with reading(path, key_file) as reader, progress("verifying") as tell:
-        found = reader.verify(tell, anchor)
+        found = reader.verify(tell, anchors)
     if as_json:
         print_lines([json_line(found)])
     else:
@@ -57,6 +57,8 @@ def _show(found: Verified) -> None:
     for problem in found.problems:
         where = "" if problem.position is None else f"position {problem.position}: "
         say(f"  {where}{problem.what}")
+    for said in found.untold:
+        say(f"  {said}")
     if found.intact:
         say(f"intact; the head to keep elsewhere, for --anchor: {head}")
     else:

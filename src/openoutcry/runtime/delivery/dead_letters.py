@@ -26,7 +26,7 @@ from operator import attrgetter
 from typing import Any, Protocol, cast
 
 from openoutcry.core.lanes import LaneName
-from openoutcry.core.letters import LetterFilter
+from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW, LetterFilter
 from openoutcry.core.retries import DECIDED_OTHERWISE, DeadLetter
 from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.events import Undecodable, decode_many, encode
@@ -37,10 +37,6 @@ from openoutcry.runtime.delivery.subscription import Subscription
 
 log = logging.getLogger("openoutcry")
 
-REDRIVE = "redrive"
-"""The reason of a letter that the next start is to redrive: how the command line asks for it."""
-REDRIVE_ANEW = "redrive anew"
-"""The same, with fresh ids for what its event leads to."""
 KEPT_MOST = 100_000
 """So many letters are kept in memory: a few hundred megabytes, and an hour of a handler that fails 28 times a
 second. Beyond that the oldest are let go, counted, and health says so."""

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
+from openoutcry.core.cursors import BUS
 from openoutcry.core.lanes import LaneName
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError, NotSubscribed, SubscriptionError
@@ -23,7 +24,7 @@ from openoutcry.runtime.durability.crash_suspects import CrashSuspects
 from openoutcry.runtime.durability.looking_back import count_waiting
 from openoutcry.runtime.durability.memories import Memories
 from openoutcry.runtime.durability.missing import MissingReport
-from openoutcry.runtime.durability.saving import BUS, SavedCursors, Saving
+from openoutcry.runtime.durability.saving import SavedCursors, Saving
 from openoutcry.runtime.durability.taken import given_up, what_is_taken
 
 log = logging.getLogger("openoutcry")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from openoutcry.core.cursors import BUS
 from openoutcry.ports import Changes, CursorState, Journal, Snapshot
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets, Stretches
 from openoutcry.runtime.delivery.state import BusState
@@ -19,8 +20,6 @@ SAVE_EVERY = 512
 """Cursors are saved with a commit once this many events were released since they last were."""
 STALE_AFTER = 16_384
 """Once this many events were released, the cursors of subscriptions that took none of them are saved too."""
-BUS = "(bus)"
-"""The name under which a bus keeps a cursor of its own: how far events were handed out at all."""
 STARTED = ("(started)",)
 """What the bus's own cursor takes, once the bus has been started."""
 
