@@ -3,7 +3,7 @@
 import os
 
 from openoutcry.journals.disk_turn import Turn
-from openoutcry.journals.engines import Connection
+from openoutcry.journals.engines import Connection, is_busy, is_full
 
 FRAME_BYTES = 4096 + 24
 
@@ -59,6 +59,14 @@ class CheckpointTask:
         self.upto = upto
         self.left_bytes: int | None = None
         self.problem: Exception | None = None
+
+    @property
+    def hindered(self) -> str:
+        """What kept it from copying everything, as `LogState` says it; empty if nothing, or an error did."""
+        if self.problem is not None and is_full(self.problem):
+            return "room"
+        is_late = self.left_bytes != 0 if self.problem is None else is_busy(self.problem)
+        return "reader" if is_late else ""
 
     def perform(self) -> None:
         """Copy, without the interpreter's lock."""

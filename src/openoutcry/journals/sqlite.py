@@ -21,6 +21,7 @@ from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
 from openoutcry.journals.anchors import Anchor
+from openoutcry.journals.disk_room import LOG_BYTES_MAX
 from openoutcry.journals.disk_tasks import FRAME_BYTES, CheckpointTask, SyncTask
 from openoutcry.journals.disk_turn import Turn
 from openoutcry.journals.engines import LOCK_WAIT_S, EngineName, connect_to_read, is_busy, is_full
@@ -46,6 +47,7 @@ from openoutcry.ports import (
     Filter,
     Holder,
     Level,
+    LogState,
     Snapshot,
     Stored,
     Suspect,
@@ -56,7 +58,7 @@ log = logging.getLogger("openoutcry")
 
 WAL_DUE_BYTES: Final = 1024 * 1024
 """From this size of the write-ahead log on an idle moment is used for a checkpoint."""
-WAL_MAX_BYTES: Final = 64 * 1024 * 1024
+WAL_MAX_BYTES: Final = LOG_BYTES_MAX
 """At this size a write does not wait for an idle moment."""
 _COMMIT_BYTES: Final = 8192
 _IDLE_IDS: Final = 1024
@@ -122,6 +124,7 @@ class SqliteJournal:
         self._wal = opened.wal
         self._turn = Turn(opened.marks.die)
         self._wal_bytes = 0
+        self._hindered = ""
         self._wal_max_bytes = wal_max_bytes
         self._blocks = IdBlocks(opened.db, opened.chain)
         self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems), self._blocks)
@@ -325,6 +328,11 @@ class SqliteJournal:
         self.synced = self.marks.cells[SYNCED] = max(self.synced, upto)
         return self.synced
 
+    @property
+    def log_state(self) -> LogState:
+        """How long the write-ahead log is, and what hindered the last checkpoint."""
+        return LogState(0 if self._closed else os.fstat(self._wal).st_size, self._hindered)
+
     def begin_checkpoint(self) -> CheckpointTask | None:
         """Begin a checkpoint, 2 to 4 ms per MB of write-ahead log; None while it has less than 1 MB."""
         if self._barred is not None or self._wal_bytes < WAL_DUE_BYTES:
@@ -335,9 +343,8 @@ class SqliteJournal:
     def end_checkpoint(self, task: DiskTask) -> None:
         """Note a performed checkpoint. One that another program hindered is tried again later."""
         assert isinstance(task, CheckpointTask), "the task was begun by begin_checkpoint"
-        if task.problem is not None:
-            if is_busy(task.problem) or is_full(task.problem):
-                return
+        self._hindered = task.hindered
+        if task.problem is not None and not self._hindered:
             self._die("a checkpoint failed", task.problem)
         if task.left_bytes is None:
             return

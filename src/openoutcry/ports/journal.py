@@ -15,6 +15,7 @@ from openoutcry.ports.records import (
     Entry,
     Filter,
     Holder,
+    LogState,
     Snapshot,
     Stored,
     Suspect,
@@ -233,6 +234,11 @@ class FileJournal(Journal, Protocol):
 
         `thoroughly` is asked for about once a second, and may take longer.
         """
+        ...
+
+    @property
+    def log_state(self) -> LogState:
+        """How long the write-ahead log is, and what hindered the last checkpoint."""
         ...
 
     def begin_checkpoint(self) -> DiskTask | None:

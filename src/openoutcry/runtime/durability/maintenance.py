@@ -1,6 +1,6 @@
 """Maintenance of a journal: checkpoints, old entries forgotten, space given back to the disk.
 
-It is done in idle moments. An idle bus has no timer.
+It is done in idle moments. An idle bus has no timer but the one at which the next entry grows too old.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from openoutcry.errors import JournalError, JournalLocked
 from openoutcry.ports import DiskTask, FileJournal, Journal
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import NEVER, Committer
+from openoutcry.runtime.durability.disk_watch import DiskWatch
 from openoutcry.runtime.durability.memories import Memories
 from openoutcry.runtime.durability.saving import Saving
 from openoutcry.units import NS_PER_S
@@ -33,6 +34,10 @@ LOOK_AFTER_NS = 100_000_000
 """How often the files of a journal that is written to are looked after."""
 THOROUGH_LOOKS = 10
 """Every so many looks at a journal that is written to is a thorough one."""
+RETIRE_AGAIN_S = 60.0
+"""An idle bus does not forget entries more often than this, apart from what it forgets at once."""
+RETIRE_WAIT_MAX_S = 3_600.0
+"""How long it waits at most before it asks the wall clock again, which may have been set."""
 BUSY_LOOKS = 8
 """After so many looks at a journal that is written to, or folded from, it is tidied up nevertheless."""
 
@@ -42,6 +47,7 @@ class Maintenance:
 
     Attributes:
         held_back: What keeps retention from going on: a name, why, and how many entries; or None.
+        disk: Watches the room of a journal in a file; None for another one.
 
     """
 
@@ -66,7 +72,11 @@ class Maintenance:
         )
         self._timer: asyncio.TimerHandle | None = None
         self._is_running = False
-        self._retired_at: tuple[int, int] | None = (journal.head, 0)
+        self._retired_at: tuple[int, int] | None = None
+        self._retire_due_ns: int | None = None
+        self._retire_timer: asyncio.TimerHandle | None = None
+        self._retired_in_time_s = float("-inf")
+        self.disk = None if self._file is None else DiskWatch(self._file, bus)
         self._busy_looks = 0
         self._looked_after_ns = -LOOK_AFTER_NS
         self._looks = 0
@@ -88,6 +98,9 @@ class Maintenance:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._retire_timer is not None:
+            self._retire_timer.cancel()
+            self._retire_timer = None
         if self._thread is not None:
             self._thread.shutdown(wait=waits)
             self._thread = None
@@ -160,24 +173,53 @@ class Maintenance:
         else:
             self._freed = False
             self._is_warm = True
+            self._arm_retention()
 
     def _retire(self) -> bool:
         """Forget a piece of what is too old; return True if there may be more."""
-        # Without a new entry, and without a cursor that has moved on, there is nothing more to forget.
-        here = (self._journal.head, self._saving.saves_count)
-        if not self._retains or here == self._retired_at:
+        # Without a new entry, a cursor that has moved on, or an entry that falls due, there is nothing.
+        here, wall_ns = (self._journal.head, self._saving.saves_count), self._bus.clock.wall_ns()
+        is_due = self._retire_due_ns is not None and wall_ns >= self._retire_due_ns
+        if not self._retains or (here == self._retired_at and not is_due):
             return False
         config, older_than_ns = self._config, None
         if config.retain_s is not None:
-            older_than_ns = self._bus.clock.wall_ns() - int(config.retain_s * NS_PER_S)
+            older_than_ns = wall_ns - int(config.retain_s * NS_PER_S)
         retired = self._journal.retire(
             older_than_ns=older_than_ns, keep_count=config.retain_count, keep_bytes=config.retain_bytes
         )
         if not retired:
             self._retired_at = here
             self.held_back = self._held_back(older_than_ns)
+            self._retire_due_ns = self._next_due_ns(older_than_ns)
         self._freed = self._freed or retired > 0
         return retired > 0
+
+    def _next_due_ns(self, older_than_ns: int | None) -> int | None:
+        """Return when the oldest entry is to be forgotten; None if that is not a matter of time alone."""
+        if older_than_ns is None or self.held_back is not None:
+            return None
+        oldest = self._journal.read(self._journal.first - 1, 1)
+        if not oldest:
+            return None
+        now_ns = self._bus.clock.wall_ns()
+        due_ns = oldest[0].wall_ns + now_ns - older_than_ns + 1
+        # (The newest entry of its batch may fall due later than the oldest.)
+        return due_ns if due_ns > now_ns else now_ns + int(RETIRE_AGAIN_S * NS_PER_S)
+
+    def _arm_retention(self) -> None:
+        """Wait for the next entry to fall due, though nothing else happens."""
+        due_ns, loop = self._retire_due_ns, self._bus.loop
+        if due_ns is None or self._retire_timer is not None or not self._is_running or loop is None:
+            return
+        again_s = self._retired_in_time_s + RETIRE_AGAIN_S - loop.time()
+        after_s = min(max((due_ns - self._bus.clock.wall_ns()) / NS_PER_S, again_s), RETIRE_WAIT_MAX_S)
+        self._retire_timer = loop.call_later(after_s, self._retire_in_time)
+
+    def _retire_in_time(self) -> None:
+        assert self._bus.loop is not None
+        self._retire_timer, self._retired_in_time_s = None, self._bus.loop.time()
+        self._arm(0)
 
     def _held_back(self, older_than_ns: int | None) -> tuple[str, str, int] | None:
         """Return who keeps retention from going on, why, and how many entries; None if nobody does."""
@@ -225,7 +267,10 @@ class Maintenance:
             if subscription.mailbox.behind:
                 subscription.wake()
         assert self._file is not None
+        assert self.disk is not None
         try:
             self._file.end_checkpoint(task)
         except JournalError as error:
             self._commits.note_error(error)
+        else:
+            self.disk.note_checkpoint()
