@@ -115,3 +115,14 @@ def a_reader(path: Path) -> Iterator[int]:
         child.stdout.readline()
         yield child.pid
         child.communicate()
+
+
+def checkpoint(journal: SqliteJournal) -> list[str]:
+    """Make a checkpoint as a runtime does, step by step; return what the steps were."""
+    kinds = []
+    step = journal.begin_checkpoint()
+    while step is not None:
+        kinds.append(type(step).__name__)
+        step.perform()
+        step = journal.end_checkpoint(step)
+    return kinds

@@ -1,7 +1,7 @@
 """The protocols that the runtime asks of the world around it, and the records that pass through them."""
 
 from openoutcry.ports.clock import Clock
-from openoutcry.ports.journal import DiskTask, FileJournal, Journal, Marks
+from openoutcry.ports.journal import CheckpointStep, DiskTask, FileJournal, Journal, Marks
 from openoutcry.ports.records import (
     Alike,
     BuriedEvent,
@@ -28,6 +28,7 @@ __all__ = [
     "Alike",
     "BuriedEvent",
     "Changes",
+    "CheckpointStep",
     "Clock",
     "CursorState",
     "DiskTask",

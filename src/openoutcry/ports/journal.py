@@ -31,6 +31,15 @@ class DiskTask(Protocol):
         ...
 
 
+class CheckpointStep(DiskTask, Protocol):
+    """A step of a checkpoint."""
+
+    @property
+    def excludes_writers(self) -> bool:
+        """Whether nothing may be written while it is performed. A write that comes nevertheless waits."""
+        ...
+
+
 class Marks(Protocol):
     """What is in flight, kept where SIGKILL does not reach it.
 
@@ -241,16 +250,24 @@ class FileJournal(Journal, Protocol):
         """How long the write-ahead log is, and what hindered the last checkpoint."""
         ...
 
-    def begin_checkpoint(self) -> DiskTask | None:
+    def make_checkpoints(self, *, inline: bool) -> None:
+        """Leave checkpoints of the write-ahead log to `begin_checkpoint`, or make them within writes."""
+        ...
+
+    @property
+    def is_log_due(self) -> bool:
+        """Whether a checkpoint must not wait for an idle moment, or writes must wait for the one begun."""
+        ...
+
+    def begin_checkpoint(self) -> CheckpointStep | None:
         """Begin a checkpoint of the write-ahead log; None if it is not worth it yet.
 
-        Perform it on any thread, then call `end_checkpoint`. A write that comes in between waits for it, so
-        hold writes back meanwhile.
+        Perform the step on any thread, then call `end_checkpoint`, which returns the next one.
         """
         ...
 
-    def end_checkpoint(self, task: DiskTask) -> None:
-        """Note a performed checkpoint."""
+    def end_checkpoint(self, step: CheckpointStep) -> CheckpointStep | None:
+        """Note a performed step of a checkpoint, and return the next one; None after the last."""
         ...
 
     def idle(self) -> bool:

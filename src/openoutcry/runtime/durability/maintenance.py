@@ -12,7 +12,7 @@ from contextvars import Context
 from openoutcry.config import PersistenceConfig
 from openoutcry.core.holds import Hold
 from openoutcry.errors import JournalError, JournalLocked
-from openoutcry.ports import DiskTask, FileJournal, Journal
+from openoutcry.ports import CheckpointStep, FileJournal, Journal
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import NEVER, Committer
 from openoutcry.runtime.durability.disk_watch import DiskWatch
@@ -34,6 +34,8 @@ LOOK_AFTER_NS = 100_000_000
 """How often the files of a journal that is written to are looked after."""
 THOROUGH_LOOKS = 10
 """Every so many looks at a journal that is written to is a thorough one."""
+HINDERED_S = 1.0
+"""The pause after a checkpoint that a reader or a full disk has hindered."""
 RETIRE_AGAIN_S = 60.0
 """An idle bus does not forget entries more often than this, apart from what it forgets at once."""
 RETIRE_WAIT_MAX_S = 3_600.0
@@ -81,7 +83,8 @@ class Maintenance:
         self._looked_after_ns = -LOOK_AFTER_NS
         self._looks = 0
         self._freed = self._is_warm = self._has_tidied = False
-        self._task: DiskTask | None = None
+        self._step: CheckpointStep | None = None
+        self._release: Callable[[], None] | None = None
         self._thread: ThreadPoolExecutor | None = None
         self.held_back: tuple[str, str, int] | None = None
 
@@ -90,6 +93,8 @@ class Maintenance:
         self._is_running = True
         self._looked_after_ns = -LOOK_AFTER_NS  # the clock may be another one now
         self._commits.look_after()
+        if self._file is not None:
+            self._file.make_checkpoints(inline=False)
         self._arm(IDLE_S)
 
     def end(self, *, waits: bool = True) -> None:
@@ -104,8 +109,12 @@ class Maintenance:
         if self._thread is not None:
             self._thread.shutdown(wait=waits)
             self._thread = None
-        if self._task is not None and waits:
-            self._end_checkpoint(self._task)
+        if self._step is not None and waits:
+            self._end_step(self._step)
+        if self._file is not None:
+            self._file.make_checkpoints(inline=True)
+        if self._release is not None:
+            self._let_reads_go_on()
 
     def look_after(self) -> None:
         """Something is being committed: there will be something to tidy up.
@@ -142,6 +151,9 @@ class Maintenance:
         self._commits.look_after()  # with the next commit there is something to tidy up again
         if not self._is_running or self._commits.dead is not None:
             return
+        if self._release is not None:  # nobody may write now
+            self._arm(QUIET_S)
+            return
         is_busy = not self._commits.is_idle or self._memories.are_restoring
         if is_busy and self._busy_looks < BUSY_LOOKS:
             self._busy_looks += 1
@@ -160,10 +172,11 @@ class Maintenance:
         """Do one piece of work, and come back if there may be more."""
         file = self._file
         # A journal that is written to always has something to checkpoint: every second turn is for the rest.
-        task = None if file is None or self._has_tidied else file.begin_checkpoint()
-        self._has_tidied = task is not None
-        if file is not None and task is not None:
-            self._checkpoint(task)
+        is_free = self._step is None and not self._has_tidied
+        step = file.begin_checkpoint() if file is not None and is_free else None
+        self._has_tidied = step is not None
+        if step is not None:
+            self._checkpoint(step)
         elif self._retire():
             self._arm(RETIRE_S)
         elif file is not None and file.idle():
@@ -242,35 +255,70 @@ class Maintenance:
         except OSError:  # it was taken away, which is found elsewhere
             return 0
 
-    def _checkpoint(self, task: DiskTask) -> None:
-        """Checkpoint the write-ahead log in a thread, while commits are held back."""
+    def log_is_due(self) -> None:
+        """The write-ahead log has grown by what it may without a checkpoint, or the end of one."""
+        assert self._file is not None, "it has a log"
+        if self._step is not None:
+            self._hold_commits()
+            return
+        try:
+            step = self._file.begin_checkpoint()
+        except JournalError as error:
+            self._commits.note_error(error)
+            return
+        if step is not None:
+            self._checkpoint(step)
+
+    def _checkpoint(self, step: CheckpointStep) -> None:
+        """Perform a step of a checkpoint in a thread; commits are held back where it excludes them."""
         loop = self._bus.loop
         assert loop is not None
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "openoutcry-checkpoint")
-        self._task = task
-        self._bus.holds.set(Hold.READS_WAIT)
-        release = self._commits.hold_back()
-        future = Context().run(loop.run_in_executor, self._thread, task.perform)  # on no handler's behalf
-        future.add_done_callback(lambda _: self._checkpointed(task, release))
+        self._step = step
+        self._commits.note_disk(is_busy=True)
+        if step.excludes_writers:
+            self._hold_commits()
+        future = Context().run(loop.run_in_executor, self._thread, step.perform)  # on no handler's behalf
+        future.add_done_callback(lambda _: self._performed(step))
 
-    def _checkpointed(self, task: DiskTask, release: Callable[[], None]) -> None:
-        if self._task is task:
-            self._end_checkpoint(task)
-        release()
-        self._arm(QUIET_S)
+    def _performed(self, step: CheckpointStep) -> None:
+        if self._step is not step:
+            return
+        assert self._file is not None
+        assert self.disk is not None
+        following = self._end_step(step)
+        if following is not None:
+            self._checkpoint(following)
+            return
+        self._commits.note_disk(is_busy=False)
+        self._let_commits_go_on()
+        self.disk.note_checkpoint()
+        self._arm(HINDERED_S if self._file.log_state.hindered else QUIET_S)
 
-    def _end_checkpoint(self, task: DiskTask) -> None:
-        self._task = None
+    def _end_step(self, step: CheckpointStep) -> CheckpointStep | None:
+        self._step = None
+        assert self._file is not None
+        try:
+            return self._file.end_checkpoint(step)
+        except JournalError as error:
+            self._commits.note_error(error)
+            return None
+
+    def _hold_commits(self) -> None:
+        """Commit nothing until the checkpoint is over. Who reads on from the journal waits as well."""
+        if self._release is None:
+            self._release = self._commits.hold_back()
+            self._bus.holds.set(Hold.READS_WAIT)
+
+    def _let_commits_go_on(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            self._let_reads_go_on()
+            release()
+
+    def _let_reads_go_on(self) -> None:
         self._bus.holds.lift(Hold.READS_WAIT)
         for subscription in self._bus.router:
             if subscription.mailbox.behind:
                 subscription.wake()
-        assert self._file is not None
-        assert self.disk is not None
-        try:
-            self._file.end_checkpoint(task)
-        except JournalError as error:
-            self._commits.note_error(error)
-        else:
-            self.disk.note_checkpoint()

@@ -325,6 +325,10 @@ class Store:
         self._marks_syncing.note()
         self._maintenance.look_after()
 
+    def log_is_due(self) -> None:
+        """Have a checkpoint made, or commits wait for the one that is being made."""
+        self._maintenance.log_is_due()
+
     def look_at_files(self) -> None:
         """Look after the journal's files although nothing is committed; it dies if they are gone."""
         self._maintenance.look_at_files()
