@@ -8,6 +8,7 @@ from campaigns.power_loss_work import Bugs
 from openoutcry.journals import SqliteJournal, marks, opening
 from openoutcry.journals.disk_tasks import SyncTask
 from openoutcry.journals.disk_turn import Turn
+from openoutcry.journals.engines import Connection
 from openoutcry.journals.rows import Row
 from openoutcry.ports import Changes, DiskTask
 
@@ -70,6 +71,15 @@ class CheckpointWithoutSync(SqliteJournal):
         self._db.run("PRAGMA synchronous = OFF")
 
 
+class BesideWithoutSync(SqliteJournal):
+    """Runs SQLite with synchronous=OFF where it copies beside commits."""
+
+    def _connect_beside(self) -> Connection:
+        db = super()._connect_beside()
+        db.run("PRAGMA synchronous = OFF")
+        return db
+
+
 class Together(SqliteJournal):
     """Lets syncs and checkpoints run at the same time, and one go on after an error of the other."""
 
@@ -116,6 +126,7 @@ PLANTS = {
     "acknowledged before the commit": Plant(AckBeforeCommit),
     "a failed sync tried again": Plant(RetriedSync),
     "checkpoints that are not synced": Plant(CheckpointWithoutSync),
+    "checkpoints beside commits that are not synced": Plant(BesideWithoutSync),
     "a sync and a checkpoint at once": Plant(Together),
     "the log is not written again": Plant(instead=(opening, "_write_log_again", lambda _: None)),
     "marks believed without their checksum": Plant(instead=(marks, "crc32", lambda *_: 0)),

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
@@ -10,6 +11,7 @@ from campaigns.power_loss_disk import Killed, SimulatedDisk
 from campaigns.power_loss_truth import SUBSCRIPTIONS, Broken, Truth
 from openoutcry.errors import JournalDead, JournalFull
 from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.journals.disk_tasks import BesideTask
 from openoutcry.ports import (
     BuriedEvent,
     Changes,
@@ -122,15 +124,20 @@ class Worker:
             disk.kill_at_failure = rng.random() < 0.2
         if rng.random() < (0.7 if fails else 0.2):
             disk.cut_at = disk.steps + rng.randint(1, 60)
-        when = rng.choice(("before", "within", "after"))
+        when = rng.choice(("before", "within", "after", "commit within"))
         if when == "before":
             sync.perform()
         if when == "within":
             disk.meanwhile_at = disk.steps + rng.randint(1, 30)
             disk.meanwhile = lambda: None if journal._turn.is_taken else sync.perform()  # noqa: SLF001
+        elif when == "commit within" and isinstance(step, BesideTask) and not fails:
+            disk.meanwhile_at = disk.steps + rng.randint(1, 30)
+            disk.meanwhile = self._publish_within
+            journal.make_checkpoints(inline=False)
         while step is not None:
             step = self._walk(step, sync, upto, when)
         disk.meanwhile = None
+        journal.make_checkpoints(inline=True)
         if not sync.performed:
             sync.perform()
         self._end_sync(sync, upto)
@@ -138,6 +145,8 @@ class Worker:
     def _walk(self, step: CheckpointStep, sync: DiskTask, upto: int, when: str) -> CheckpointStep | None:
         """Perform a step of a checkpoint, and return the next one; `when` the sync was performed."""
         step.perform()
+        if when == "commit within":
+            self._disk.meanwhile = None
         if step.excludes_writers:
             if when == "before" and self._rng.random() < 0.5:
                 self._end_sync(sync, upto)
@@ -147,6 +156,11 @@ class Worker:
         if following is None and when == "after" and not self._disk.frozen:
             self.publish()  # the log starts over before its sync has begun
         return following
+
+    def _publish_within(self) -> None:
+        """Publish on the connection that writes, while another one is at a checkpoint."""
+        with suppress(Stopped):  # the checkpoint hears of it by itself
+            self.publish()
 
     def _end_sync(self, task: DiskTask, upto: int) -> None:
         """End a sync that was begun when there were so many commits, unless a kill comes before."""

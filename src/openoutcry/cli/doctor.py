@@ -29,7 +29,7 @@ from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader
 from openoutcry.journals.disk_room import room_of, say_log, say_room
-from openoutcry.journals.engines import UNSAFE_UNTIL, choose, sqlite_version
+from openoutcry.journals.engines import choose, is_unsafe, sqlite_version
 from openoutcry.journals.glance import Glance, glance
 from openoutcry.journals.lock_holders import readers_of
 from openoutcry.ports import LogState
@@ -37,8 +37,6 @@ from openoutcry.runtime.control.client import ask
 from openoutcry.runtime.control.server import socket_path
 from openoutcry.version import __version__
 
-_UNSAFE_FROM: Final = (3, 7, 0)
-_MENDED: Final = {(3, 44): 6, (3, 50): 7}  # older release lines that got the correction as well
 _NETWORK: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs")
 _PATIENCE_S: Final = 5.0
 
@@ -130,12 +128,6 @@ def _machine() -> Iterator[Finding]:
             yield Finding(name, "ok", importlib.metadata.version(name))
 
 
-def is_unsafe(version: tuple[int, int, int]) -> bool:
-    """Return True if this SQLite can corrupt a database when two connections write or checkpoint at once."""
-    mended = _MENDED.get(version[:2])
-    return _UNSAFE_FROM <= version < UNSAFE_UNTIL and (mended is None or version[2] < mended)
-
-
 def _sqlite() -> Iterator[Finding]:
     used = choose("auto")
     yield _library("sqlite3 (standard library)", sqlite_version("sqlite3"), used == "sqlite3")
@@ -157,7 +149,8 @@ def _library(name: str, version: tuple[int, int, int], used: bool) -> Finding:
         name,
         "note",
         f"{text}; 3.7.0 to 3.51.2 can corrupt a write-ahead log when two connections write or checkpoint at "
-        f"once. openoutcry uses one writing connection and is not affected: keep other programs read-only",
+        f"once. openoutcry uses one connection for both and is not affected, but its commits wait longer for "
+        f"checkpoints than with a newer one: keep other programs read-only",
     )
 
 

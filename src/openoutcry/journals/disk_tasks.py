@@ -2,16 +2,23 @@
 
 A checkpoint that is made beside a runtime has two steps:
 
-1. `SyncTask`: the log is synced, by a descriptor of our own. Commits go on.
-2. `CheckpointTask`, while nobody writes: SQLite syncs the log, copies its pages into the database, and syncs
-   that. The next commit then begins the log anew.
+1. Commits go on. `BesideTask`, where SQLite can have it: its own checkpoint, on a second connection. What is
+   committed meanwhile stays in the log. Elsewhere, `SyncTask`: the log is synced.
+2. `CheckpointTask`, while nobody writes: SQLite's own checkpoint, on the connection that writes. All of the
+   log is copied then, and the next commit begins it anew. After a `BesideTask` there is little left to do, so
+   it is put off until the log is nearly as long as it may be, or nobody commits.
 
-Only step 2 puts anything into the database, and it is SQLite's own: step 1 leaves it less to wait for, and
-nothing relies on it. Who may wait for the disk at the same time as whom is said in `disk_turn`.
+Whatever gets into the database is put there by SQLite: it syncs the log, copies pages, and syncs the database
+before it notes that they were copied. Step 1 leaves step 2 less to wait for, and nothing relies on it.
+Who may wait for the disk at the same time as whom is said in `disk_turn`.
+
+SQLite 3.7.0 to 3.51.2 could corrupt a file when two connections write or checkpoint at once.
 """
 
 import os
+from collections.abc import Callable
 
+from openoutcry.errors import JournalError
 from openoutcry.journals.disk_turn import Turn
 from openoutcry.journals.engines import Connection, is_busy, is_full
 
@@ -53,8 +60,7 @@ class SyncTask:
 class CheckpointTask:
     """A checkpoint: the write-ahead log is synced, copied into the database, and may then start over.
 
-    It runs on the connection that writes, because in SQLite before 3.51.3 a second one could corrupt the
-    file.
+    It runs on the connection that writes.
 
     Attributes:
         excludes_writers: Whether nobody may write while it is performed. A write that comes waits.
@@ -96,3 +102,28 @@ class CheckpointTask:
             return
         if frames >= 0:  # else it was another program's turn
             self.left_bytes = max(0, frames - copied) * FRAME_BYTES
+
+
+class BesideTask(CheckpointTask):
+    """A checkpoint on a connection of its own, while commits go on. What was committed since is left out."""
+
+    __slots__ = ("_connect",)
+
+    excludes_writers = False
+
+    def __init__(
+        self, connect: Callable[[], Connection], db: Connection, upto: int, turn: Turn, log_bytes: int
+    ) -> None:
+        super().__init__(db, upto, turn, log_bytes)
+        self._connect = connect
+
+    def perform(self) -> None:
+        """Copy, without the interpreter's lock. Where there can be no connection, nothing is tried."""
+        try:
+            self._db = self._connect()
+        except (JournalError, OSError, self._db.error):
+            return
+        try:
+            super().perform()
+        finally:
+            self._db.close()

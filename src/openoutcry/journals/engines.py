@@ -31,9 +31,11 @@ _PAGES_AT_ONCE: Final = 1_024
 _UNSYNCED: Final = ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF")
 """For a file that nobody looks for before it is whole: then it is synced once."""
 
-SafeFrom = tuple[int, int, int]
-UNSAFE_UNTIL: Final[SafeFrom] = (3, 51, 3)
-"""Before this version two connections that write or checkpoint at once can corrupt a WAL database."""
+_UNSAFE: Final = ((3, 7, 0), (3, 51, 3))
+"""From the first to before the second version two connections that write or checkpoint at once can corrupt
+a WAL database."""
+_MENDED: Final = {(3, 44): 6, (3, 50): 7}
+"""Older release lines that got the correction as well."""
 
 
 class Connection(Protocol):
@@ -318,6 +320,12 @@ def sqlite_version(engine: EngineName) -> tuple[int, int, int]:
         text = sqlite3.sqlite_version
     major, minor, patch = map(int, text.split(".")[:3])
     return major, minor, patch
+
+
+def is_unsafe(version: tuple[int, int, int]) -> bool:
+    """Return True if this SQLite can corrupt a database when two connections write or checkpoint at once."""
+    mended = _MENDED.get(version[:2])
+    return _UNSAFE[0] <= version < _UNSAFE[1] and (mended is None or version[2] < mended)
 
 
 def _code(problem: BaseException) -> int:

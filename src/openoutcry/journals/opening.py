@@ -44,7 +44,7 @@ class Opened(NamedTuple):
 
     Attributes:
         path: The file, symbolic links resolved.
-        db: The one connection that writes and checkpoints.
+        db: The one connection that writes.
         marks: The side file, locked.
         chain: How its checksums are made.
         floor: Entries up to here are retired.

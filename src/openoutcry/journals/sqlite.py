@@ -1,8 +1,8 @@
 """The journal in an SQLite file: one row per batch, one commit per write, syncs on demand.
 
 The owner of the loop writes inline: a commit without a sync takes microseconds, and a thread would pay
-more for the interpreter's lock than it saves. One connection writes and checkpoints, since two at once
-can corrupt a file under SQLite before 3.51.3; readers open the file read-only (`JournalReader`).
+more for the interpreter's lock than it saves. One connection writes, and another one checkpoints at the same
+time only where SQLite is 3.51.3 or newer (`disk_tasks`); readers open the file read-only (`JournalReader`).
 
 `disk` is a commit without a sync, then `fdatasync` of the write-ahead log through a descriptor of our
 own. That is what synchronous=FULL does, only that many commits can share it, and that it can be waited
@@ -12,6 +12,7 @@ for elsewhere.
 import logging
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -22,13 +23,25 @@ from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLoc
 from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
 from openoutcry.journals.anchors import Anchor
 from openoutcry.journals.disk_room import LOG_BYTES_MAX
-from openoutcry.journals.disk_tasks import FRAME_BYTES, CheckpointTask, SyncTask
+from openoutcry.journals.disk_tasks import FRAME_BYTES, BesideTask, CheckpointTask, SyncTask
 from openoutcry.journals.disk_turn import Turn
-from openoutcry.journals.engines import LOCK_WAIT_S, EngineName, connect_to_read, is_busy, is_full
+from openoutcry.journals.engines import (
+    LOCK_WAIT_S,
+    Connection,
+    EngineName,
+    choose,
+    connect,
+    connect_to_read,
+    is_busy,
+    is_full,
+    is_unsafe,
+    sqlite_version,
+)
 from openoutcry.journals.holders import allowed_upto
 from openoutcry.journals.id_blocks import IdBlocks
 from openoutcry.journals.lock_holders import holder_of, named
 from openoutcry.journals.log import Log
+from openoutcry.journals.log_size import LogSize
 from openoutcry.journals.mapped_files import HURT
 from openoutcry.journals.marks import SYNCED, WRITTEN, MarksSync
 from openoutcry.journals.opening import leave_alone, open_file
@@ -61,8 +74,6 @@ WAL_DUE_BYTES: Final = 1024 * 1024
 """From this size of the write-ahead log on an idle moment is used for a checkpoint."""
 WAL_MAX_BYTES: Final = LOG_BYTES_MAX
 """At this size a write makes a checkpoint, and the writes of a bus wait for the one that is being made."""
-_BUSY_SHARE: Final = 4
-"""At this part of it a bus makes one in any case."""
 _COMMIT_BYTES: Final = 8192
 _IDLE_IDS: Final = 1024
 _event_id: Final = attrgetter("event_id")
@@ -128,13 +139,9 @@ class SqliteJournal:
         self._seals = opened.seals
         self._wal = opened.wal
         self._turn = Turn(opened.marks.die)
-        self._wal_bytes = 0
-        self._hindered = ""
-        self._wal_max_bytes = self._wal_limit_bytes = wal_max_bytes
-        self._wal_left_bytes = 0
-        """What the last checkpoint could not copy."""
-        self._is_inline = True
-        self.is_log_due = False
+        self._log_size = LogSize(wal_max_bytes)
+        self.is_log_due = self._must_restart = False
+        self._has_beside = not is_unsafe(sqlite_version(choose(engine)))
         self._blocks = IdBlocks(opened.db, opened.chain)
         self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems), self._blocks)
         self._barred: JournalError | None = None
@@ -200,18 +207,19 @@ class SqliteJournal:
             self._refused(problem)
         if HURT:
             self._check_maps()
-        self._wal_bytes += _COMMIT_BYTES
+        size = self._log_size
+        size.waiting_bytes += _COMMIT_BYTES
         if changes is not None:
             self._held = None
-            self._wal_bytes += sum(len(snapshot.state) for snapshot in changes.snapshots)
+            size.waiting_bytes += sum(len(snapshot.state) for snapshot in changes.snapshots)
         if row is not None:
             self.head = head = row.first + row.size - 1
             self._checksum = row.checksum
-            self._wal_bytes += len(row.data)
+            size.waiting_bytes += len(row.data)
             self.marks.cells[WRITTEN] = head
-        if self._wal_bytes >= self._wal_limit_bytes:
-            self.is_log_due = not self._is_inline
-            if self._is_inline:
+        if size.waiting_bytes >= size.limit_bytes:
+            self.is_log_due = not size.is_inline
+            if size.is_inline:
                 self._checkpoint()
 
     def _refused(self, problem: BaseException) -> NoReturn:
@@ -342,20 +350,37 @@ class SqliteJournal:
     @property
     def log_state(self) -> LogState:
         """How long the write-ahead log is, and what hindered the last checkpoint."""
-        return LogState(0 if self._closed else os.fstat(self._wal).st_size, self._hindered)
+        return LogState(0 if self._closed else os.fstat(self._wal).st_size, self._log_size.hindered)
 
     def make_checkpoints(self, *, inline: bool) -> None:
         """Leave checkpoints to `begin_checkpoint`, or make them within writes and `idle`, as at first."""
-        self._is_inline = inline
-        self._set_limit()
+        self._log_size.is_inline = inline
+        self.is_log_due = self._log_size.set_limit()
 
-    def begin_checkpoint(self) -> CheckpointStep | None:
-        """Begin a checkpoint; None while the write-ahead log has less than 1 MB."""
-        if self._barred is not None or self._wal_bytes < WAL_DUE_BYTES:
+    def begin_checkpoint(self, *, restarts: bool = True) -> CheckpointStep | None:
+        """Begin a checkpoint; None while the write-ahead log has less than 1 MB.
+
+        `restarts`: so that the log can start over. Else it does at three quarters of its bound.
+        """
+        size = self._log_size
+        if self._barred is not None or not size.is_worth_it(WAL_DUE_BYTES, restarts=restarts):
             return None
         self.look_after()  # a checkpoint would give a database that was truncated its length back
-        self._set_limit(is_under_way=True)
-        return self.begin_sync()
+        self._must_restart = restarts or not self._has_beside
+        self.is_log_due = size.set_limit(is_under_way=True)
+        if not self._has_beside:
+            return self.begin_sync()
+        return BesideTask(self._connect_beside, self._db, self.head, self._turn, size.waiting_bytes)
+
+    def _connect_beside(self) -> Connection:
+        """Connect to the database once more, in any thread. Raises `JournalError` where it is another one."""
+        db = connect(self.path, self._engine, "rw")  # (which reads nothing yet)
+        with suppress(OSError):
+            stat = self.path.stat()
+            if (stat.st_dev, stat.st_ino) == self.places[0]:
+                return db
+        db.close()
+        raise JournalError(f"{self.path} was removed or replaced by another file")
 
     def end_checkpoint(self, step: CheckpointStep) -> CheckpointStep | None:
         """Note a performed step of a checkpoint, and return the next one; None after the last.
@@ -368,32 +393,32 @@ class SqliteJournal:
             self.end_sync(step)
             return self._to_copy()
         assert isinstance(step, CheckpointTask), "the step was begun by begin_checkpoint"
-        self._end_copying(step)
+        if not isinstance(step, BesideTask):
+            self._end_copying(step)
+            return None
+        self._note_copied(step)
+        if self._must_restart or self._log_size.must_restart:
+            return self._to_copy()
+        self.is_log_due = self._log_size.set_limit()
         return None
 
     def _to_copy(self) -> CheckpointTask:
-        return CheckpointTask(self._db, self.head, self._turn, self._wal_bytes)
+        return CheckpointTask(self._db, self.head, self._turn, self._log_size.waiting_bytes)
 
-    def _end_copying(self, task: CheckpointTask) -> None:
-        self._hindered = task.hindered
-        if task.problem is not None and not self._hindered:
+    def _note_copied(self, task: CheckpointTask) -> None:
+        if task.problem is not None and not task.hindered:
             self._die("a checkpoint failed", task.problem)
-        if task.left_bytes is not None:
-            self._wal_bytes += task.left_bytes - task.log_bytes
-        self._wal_left_bytes = self._wal_bytes if self._hindered else 0
-        self._set_limit()
         if HURT:
             self._check_maps()
-        if not self._hindered:
-            self._files.checkpointed()
+        self._log_size.copied(task)
+        if not task.hindered:
             self._on_disk(task.upto)
 
-    def _set_limit(self, *, is_under_way: bool = False) -> None:
-        """Set from where on there must be a checkpoint, or writes must wait for the one that is under way."""
-        is_whole = self._is_inline or is_under_way
-        more = self._wal_max_bytes if is_whole else self._wal_max_bytes // _BUSY_SHARE
-        self._wal_limit_bytes = self._wal_left_bytes + more
-        self.is_log_due = not self._is_inline and self._wal_bytes >= self._wal_limit_bytes
+    def _end_copying(self, task: CheckpointTask) -> None:
+        self._note_copied(task)
+        self.is_log_due = self._log_size.ended(task)
+        if not task.hindered:
+            self._files.checkpointed()
 
     def _checkpoint(self) -> None:
         self.look_after()
@@ -561,7 +586,7 @@ class SqliteJournal:
         self.first = last.position + 1
         self._register.forget(last.position)
         self._log.forget()
-        self._wal_bytes += _COMMIT_BYTES * 8
+        self._log_size.waiting_bytes += _COMMIT_BYTES * 8
         return retired
 
     def vacuum(self, pages: int = 256) -> int:
@@ -574,16 +599,16 @@ class SqliteJournal:
                 pass
         except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
             self._refused(problem)
-        self._wal_bytes += pages * retention.PAGE_BYTES
+        self._log_size.waiting_bytes += pages * retention.PAGE_BYTES
         return int(schema.one(self._db.rows("PRAGMA freelist_count")))
 
     def idle(self) -> bool:
         """Do a small piece of deferred work, a few milliseconds; return True if there is more."""
         if self._barred is not None:
             return False
-        if self._is_inline and self._wal_bytes >= WAL_DUE_BYTES:
+        if self._log_size.is_inline and self._log_size.waiting_bytes >= WAL_DUE_BYTES:
             self._checkpoint()
-            if not self._hindered:
+            if not self._log_size.hindered:
                 return True
         try:
             is_more, written_bytes = self._register.idle(_IDLE_IDS, self.head)
@@ -592,7 +617,7 @@ class SqliteJournal:
                 self._die("the disk refused a write", problem)
             self._blocks.give_up()
             return False
-        self._wal_bytes += written_bytes
+        self._log_size.waiting_bytes += written_bytes
         return is_more
 
     def close(self, *, as_it_is: bool = False) -> None:

@@ -259,9 +259,10 @@ class FileJournal(Journal, Protocol):
         """Whether a checkpoint must not wait for an idle moment, or writes must wait for the one begun."""
         ...
 
-    def begin_checkpoint(self) -> CheckpointStep | None:
+    def begin_checkpoint(self, *, restarts: bool = ...) -> CheckpointStep | None:
         """Begin a checkpoint of the write-ahead log; None if it is not worth it yet.
 
+        `restarts`: so that the log can start over, for which writers wait; else that may be put off.
         Perform the step on any thread, then call `end_checkpoint`, which returns the next one.
         """
         ...

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from time import sleep
 
 from openoutcry.config import PersistenceConfig
 from openoutcry.core.holds import Hold
@@ -34,6 +35,8 @@ LOOK_AFTER_NS = 100_000_000
 """How often the files of a journal that is written to are looked after."""
 THOROUGH_LOOKS = 10
 """Every so many looks at a journal that is written to is a thorough one."""
+PAUSE_S = 1e-6
+"""A pause in which a thread gets the interpreter's lock; about 60 us, with what the system adds to it."""
 HINDERED_S = 1.0
 """The pause after a checkpoint that a reader or a full disk has hindered."""
 RETIRE_AGAIN_S = 60.0
@@ -79,7 +82,7 @@ class Maintenance:
         self._retire_timer: asyncio.TimerHandle | None = None
         self._retired_in_time_s = float("-inf")
         self.disk = None if self._file is None else DiskWatch(self._file, bus)
-        self._busy_looks = 0
+        self._busy_looks = self._looked_at = 0
         self._looked_after_ns = -LOOK_AFTER_NS
         self._looks = 0
         self._freed = self._is_warm = self._has_tidied = False
@@ -160,20 +163,22 @@ class Maintenance:
             self._arm(QUIET_S)
             return
         self._busy_looks = 0
+        is_still, self._looked_at = self._looked_at == self._journal.head, self._journal.head
         try:
-            self._tidy_up()
+            self._tidy_up(is_still=is_still)
         except JournalLocked:  # for a while: it can wait
             self._arm(IDLE_S)
         except JournalError as error:
             log.error("the journal could not be tidied up: %s", error)  # noqa: TRY400 - the message says it
             self._commits.note_error(error)
 
-    def _tidy_up(self) -> None:
+    def _tidy_up(self, *, is_still: bool) -> None:
         """Do one piece of work, and come back if there may be more."""
         file = self._file
         # A journal that is written to always has something to checkpoint: every second turn is for the rest.
-        is_free = self._step is None and not self._has_tidied
-        step = file.begin_checkpoint() if file is not None and is_free else None
+        had_turn, step = self._has_tidied, None
+        if file is not None and self._step is None and not had_turn:
+            step = file.begin_checkpoint(restarts=is_still)
         self._has_tidied = step is not None
         if step is not None:
             self._checkpoint(step)
@@ -186,6 +191,8 @@ class Maintenance:
         else:
             self._freed = False
             self._is_warm = True
+            if had_turn:
+                self._arm(QUIET_S)
             self._arm_retention()
 
     def _retire(self) -> bool:
@@ -262,7 +269,7 @@ class Maintenance:
             self._hold_commits()
             return
         try:
-            step = self._file.begin_checkpoint()
+            step = self._file.begin_checkpoint(restarts=False)
         except JournalError as error:
             self._commits.note_error(error)
             return
@@ -279,6 +286,7 @@ class Maintenance:
         self._commits.note_disk(is_busy=True)
         if step.excludes_writers:
             self._hold_commits()
+            loop.call_soon(self._make_way, step)
         future = Context().run(loop.run_in_executor, self._thread, step.perform)  # on no handler's behalf
         future.add_done_callback(lambda _: self._performed(step))
 
@@ -304,6 +312,12 @@ class Maintenance:
         except JournalError as error:
             self._commits.note_error(error)
             return None
+
+    def _make_way(self, step: CheckpointStep) -> None:
+        """In every turn of the loop, let the thread that commits wait for have the interpreter's lock."""
+        if self._step is step and self._bus.loop is not None:
+            sleep(PAUSE_S)
+            self._bus.loop.call_soon(self._make_way, step)
 
     def _hold_commits(self) -> None:
         """Commit nothing until the checkpoint is over. Who reads on from the journal waits as well."""
