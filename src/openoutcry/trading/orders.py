@@ -12,16 +12,25 @@ class OrderEvent(Event, kw_only=True):
 
     event_type: EventType = EventType.ORDER
     order_id: str
+    """The firm's own id of the order."""
     client_order_id: str | None = None
     """The id by which the broker knows it, if that is another one."""
     decision_id: str | None = None
+    """The event id of the decision that it carries out."""
     symbol: str
+    """The instrument."""
     side: OrderSide
+    """Buy or sell."""
     quantity: float
+    """Shares or contracts, above 0."""
     order_type: OrderType = OrderType.MARKET
+    """Which prices it has: a limit, a stop, both or none."""
     limit_price: float | None = None
+    """The worst price to trade at; of LIMIT and STOP_LIMIT orders."""
     stop_price: float | None = None
+    """Where it becomes active; of STOP and STOP_LIMIT orders."""
     time_in_force: TimeInForce = TimeInForce.DAY
+    """How long it stands."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
@@ -51,14 +60,19 @@ class FillEvent(Event, kw_only=True):
 
     event_type: EventType = EventType.FILL
     order_id: str
+    """The order that it belongs to."""
     symbol: str
+    """The instrument."""
     side: OrderSide
+    """Buy or sell."""
     filled_quantity: float
     """In this fill, not in total."""
     fill_price: float
+    """Per unit, in the instrument's currency."""
     commission: float = 0.0
     """In the account's currency; a rebate is negative."""
     exchange: str = ""
+    """Where it was traded."""
     execution_id: str = ""
     """The venue's id of the trade."""
 
@@ -100,9 +114,13 @@ class OrderStateChangeEvent(Event, kw_only=True):
 
     event_type: EventType = EventType.ORDER_STATE_CHANGE
     order_id: str
+    """The order."""
     from_state: OrderState
+    """The state that it was in."""
     to_state: OrderState
+    """The state that it is in now."""
     reason: str = ""
+    """Why, such as the broker's words for a rejection."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
@@ -127,12 +145,19 @@ class TransactionReportEvent(Event, kw_only=True):
 
     event_type: EventType = EventType.TRANSACTION_REPORT
     report_id: str
+    """The report's own id."""
     order_id: str
+    """The order that was traded."""
     execution_id: str = ""
+    """The venue's id of the trade."""
     symbol: str
+    """The instrument."""
     side: OrderSide
+    """Buy or sell."""
     quantity: float
+    """Shares or contracts, above 0."""
     price: float
+    """Per unit, in `currency`."""
     currency: str = ""
     """ISO 4217, such as "USD"."""
     venue: str = ""
