@@ -23,7 +23,7 @@ KINDS = {"timestamp": "datetime | int | str"}
 """What a field takes, where its annotation does not say it."""
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
-BACK = "This page is made from the code by `scripts/reference.py`."
+MADE = "*This page is made from the code, by `scripts/reference.py`.*"
 SETTINGS: tuple[tuple[type[Any], str, str], ...] = (
     (openoutcry.BusConfig, "[bus]", "Also arguments of `EventBus`, under the same names."),
     (openoutcry.BackpressureConfig, "[backpressure]", "`EventBus(backpressure_config=...)`."),
@@ -191,8 +191,6 @@ def events_page() -> str:
     )
     return f"""# Event reference
 
-{BACK}
-
 A class for each `EventType`. Fields without a default are required, and all are given by name. A value
 that is not acceptable raises `InvalidEvent`, a step that an order cannot take `IllegalTransition`.
 Prices and quantities are floats; for exact ones see [exact prices](../howto/exact.md#exact-prices). How
@@ -222,6 +220,8 @@ Where a field is one of these, its word will do: `side="buy"`.
 An order goes from state to state as `ORDER_TRANSITIONS` says:
 
 {transitions()}
+
+{MADE}
 """
 
 
@@ -271,14 +271,14 @@ def settings_page() -> str:
     together = "\n\n".join(sections)
     return f"""# Settings
 
-{BACK}
-
 Settings are given in code, or read from a TOML file by `load_config`
 ([how](../howto/running.md#settings-from-a-file)). One that is unknown or out of range raises
 `ConfigError` with its name, its value, the limit and the remedy. The options of `subscribe`: [one
 table](subscribe.md).
 
 {together}
+
+{MADE}
 """
 
 
@@ -296,12 +296,12 @@ def figures_page() -> str:
     together = "\n\n".join(sections)
     return f"""# Figures
 
-{BACK}
-
 What a bus counts. Nothing has to be switched on for it. How to look at a bus: [watch a
 bus](../howto/watching.md). What health makes of it: [health](../health.md).
 
 {together}
+
+{MADE}
 """
 
 

@@ -18,6 +18,8 @@ OWN_PAGES = {
     "campaigns/README.md": "campaigns.md",
 }
 """Pages outside of docs/ that the site has, and where."""
+SOUGHT = {"howto/": 2.0, "decisions/": 0.5, "changelog": 0.5, "campaigns": 0.5}
+"""Which pages the search shows earlier or later than others."""
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
@@ -41,9 +43,11 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
-    """Lead the links of a page to where the site has their targets; what it has not gets no link."""
+    """Lead the links of a page to where the site has their targets, and say how early a search shows it."""
     del config, files
     place = page.file.src_uri
+    boosts = [boost for start, boost in SOUGHT.items() if place.startswith(start)]
+    page.meta.update({"search": {"boost": boosts[0]}} if boosts else {})
     source = next((name for name, own in OWN_PAGES.items() if own == place), f"docs/{place}")
     pieces, end = [], 0
     for fence in FENCE.finditer(markdown):
