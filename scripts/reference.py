@@ -62,6 +62,12 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def kind_of(kind: Any) -> str:
+    """Return a type as it is written."""
+    text = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+    return re.sub(r"\b[a-z_.]+\.(?=[A-Z])|~", "", text)
+
+
 def explained(cls: type[Any], heading: str = "Attributes") -> dict[str, str]:
     """Return what a docstring says of each attribute or argument."""
     found = re.search(rf"^{heading}:\n(.*?)(?=^\S|\Z)", inspect.getdoc(cls) or "", re.DOTALL | re.MULTILINE)
@@ -95,7 +101,7 @@ def field_lines(cls: type[Any]) -> list[tuple[str, str, str, str]]:
                 rows.append(
                     (
                         f"`{name}`",
-                        f"`{KINDS.get(name) or ast.unparse(node.annotation)}`",
+                        f"`{KINDS.get(name) or kind_of(field_of(cls, name).type)}`",
                         default_of(cls, name),
                         "",
                     )
@@ -106,9 +112,14 @@ def field_lines(cls: type[Any]) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def field_of(cls: type[Any], name: str) -> msgspec.structs.FieldInfo:
+    """Return a struct's field."""
+    return next(field for field in msgspec.structs.fields(cls) if field.name == name)
+
+
 def default_of(cls: type[Any], name: str) -> str:
     """Return the default of a struct's field, as it is written, or that the field is required."""
-    field = next(f for f in msgspec.structs.fields(cls) if f.name == name)
+    field = field_of(cls, name)
     if field.default_factory is not msgspec.NODEFAULT:
         return "made anew"
     if field.default is msgspec.NODEFAULT:
@@ -228,17 +239,6 @@ An order goes from state to state as `ORDER_TRANSITIONS` says:
 # -- settings and figures --------------------------------------------------------------------------------
 
 
-def kind_of(field: "Field[Any]") -> str:
-    """Return a field's type as it is written."""
-    kind = field.type
-    text = (
-        kind
-        if isinstance(kind, str)
-        else (kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind))
-    )
-    return re.sub(r"\b(?:typing|collections\.abc|pathlib|[a-z_.]+)\.(?=[A-Z])", "", text)
-
-
 def default_shown(field: "Field[Any]") -> str:
     """Return the default of a setting, as it is written."""
     if field.default is not MISSING:
@@ -260,7 +260,7 @@ def settings_page() -> str:
             "health": "health_check_config",
         }
         rows = [
-            (f"`{f.name}`", f"`{kind_of(f)}`", default_shown(f), texts[named.get(f.name, f.name)])
+            (f"`{f.name}`", f"`{kind_of(f.type)}`", default_shown(f), texts[named.get(f.name, f.name)])
             for f in fields(cls)
             if not f.name.startswith("_") and not (cls is openoutcry.BusConfig and f.name in named)
         ]

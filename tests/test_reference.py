@@ -127,7 +127,10 @@ def shown_commands() -> list[tuple[str, str]]:
     found = []
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
-        lines = re.findall(r"^(?: {4}|\$ )?(?:\w+=\w+ )?openoutcry ([a-z].*?)(?: *#.*)?$", text, re.MULTILINE)
+        blocks = "".join(re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+        command = r"(?:\w+=\w+ )?openoutcry ([a-z].*?)(?: *#.*)?$"
+        lines = re.findall(rf"^(?:\$ )?{command}", blocks, re.MULTILINE)
+        lines += re.findall(rf"^ {{4}}{command}", text, re.MULTILINE)
         inline = re.findall(r"`openoutcry ([a-z][^`]*)`", text)
         found += [(page.name, one) for line in [*lines, *inline] for one in line.split("`, `")]
     return found
