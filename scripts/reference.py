@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
 MADE = "*This page is made from the code, by `scripts/reference.py`.*"
 SETTINGS: tuple[tuple[type[Any], str, str], ...] = (
-    (openoutcry.BusConfig, "[bus]", "Also arguments of `EventBus`, under the same names."),
+    (openoutcry.BusConfig, "[bus]", "arguments of `EventBus`, under the same names."),
     (openoutcry.BackpressureConfig, "[backpressure]", "`EventBus(backpressure_config=...)`."),
     (openoutcry.PersistenceConfig, "[persistence]", "`EventBus(persistence_config=...)`; all but `key`."),
     (

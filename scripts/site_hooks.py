@@ -21,6 +21,8 @@ OWN_PAGES = {
 SOUGHT = {"howto/": 2.0, "decisions/": 0.5, "changelog": 0.5, "campaigns": 0.5}
 """Which pages the search shows earlier or later than others."""
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
+CODE = re.compile(r"`[^`]+`")
+"""Where a bar in a table is none of its lines, so that it needs no escape on the site, and would show it."""
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
 
@@ -51,9 +53,16 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
     source = next((name for name, own in OWN_PAGES.items() if own == place), f"docs/{place}")
     pieces, end = [], 0
     for fence in FENCE.finditer(markdown):
-        pieces += [site_links(markdown[end : fence.start()], source, place), fence[0]]
+        pieces += [site_text(markdown[end : fence.start()], source, place), fence[0]]
         end = fence.end()
-    return "".join([*pieces, site_links(markdown[end:], source, place)])
+    return "".join([*pieces, site_text(markdown[end:], source, place)])
+
+
+def site_text(text: str, source: str, place: str) -> str:
+    """Return the prose of the page `source`, at `place` on the site, as the site's Markdown has it."""
+    row = re.compile(r"^\|.*$", re.MULTILINE)
+    rows = row.sub(lambda row: CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), text)
+    return site_links(rows, source, place)
 
 
 def site_links(text: str, source: str, place: str) -> str:
