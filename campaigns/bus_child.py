@@ -22,7 +22,7 @@ from typing import Any, Final
 from campaigns.bus_events import HEDGER, OUTBOX, SLOW_CALLS, TAKES, an_order, one_in, outputs
 from campaigns.bus_load import Load, Plan
 from campaigns.crash_kit import Tell, set_in
-from openoutcry import BackpressureConfig, EventBus, PersistenceConfig, RetryPolicy
+from openoutcry import BackpressureConfig, EventBus, LevelName, PersistenceConfig, RetryPolicy
 from openoutcry.errors import BusClosed
 from openoutcry.journals import sqlite
 from openoutcry.runtime.delivery import offsets, worker
@@ -148,7 +148,7 @@ class Child(Load):
         for number, order_id in enumerate(outputs(name, event_id)):
             if one_in(3, order_id, "pause"):
                 await asyncio.sleep(0)
-            level = "disk" if number % 2 else None
+            level: LevelName | None = "disk" if number % 2 else None
             if not await self.bus.publish(an_order(order_id), level=level):
                 raise Refused(order_id)
         if one_in(5, event_id, "fail") and self._is_first_try(name, event_id):

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from campaigns.bus_events import made
 from campaigns.crash_kit import Tell
-from openoutcry import EventBus
+from openoutcry import EventBus, LevelName
 from openoutcry.errors import BusClosed, SignalRefused
 
 AGENTS: Final = ("as", "bs", "cs")
@@ -85,8 +85,9 @@ class Load:
         if accepted:
             self._answered.append(event_id)
 
-    def _level(self) -> str | None:
-        return self._rng.choice((None, None, None, "process", "disk"))
+    def _level(self) -> LevelName | None:
+        levels: tuple[LevelName | None, ...] = (None, None, None, "process", "disk")
+        return self._rng.choice(levels)
 
     async def _publisher(self, name: str) -> None:
         ways = (self._one, self._many, self._now, self._cancelled, self._kill, self._twice)

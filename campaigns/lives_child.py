@@ -28,7 +28,15 @@ from campaigns.bus_plants import Bug
 from campaigns.crash_kit import Tell, set_in
 from campaigns.lives_events import BROKEN, TRADE, TYPES, Make, in_hand, makers
 from campaigns.lives_plan import SAVES, Agent, Plan, first_name
-from openoutcry import EventBus, EventBusHealthStatus, Memory, PersistenceConfig, RestoreFailed, RetryPolicy
+from openoutcry import (
+    EventBus,
+    EventBusHealthStatus,
+    LevelName,
+    Memory,
+    PersistenceConfig,
+    RestoreFailed,
+    RetryPolicy,
+)
 from openoutcry.journals import sqlite
 from openoutcry.runtime.durability import maintenance
 
@@ -194,7 +202,8 @@ class Firm:
         rng = self._rng
         ids = [self._new_id() for _ in range(rng.choice((1, 1, 1, 2, 5)))]
         events = [self._make[TYPES[event_id[-1]]](event_id) for event_id in ids]
-        level = rng.choice((None, None, None, None, "disk", "memory")) if len(ids) == 1 else None
+        levels: tuple[LevelName | None, ...] = (None, None, None, None, "disk", "memory")
+        level = rng.choice(levels) if len(ids) == 1 else None
         for event_id in ids:
             self._tell("pub", event_id, level or "journaled")
         if len(ids) > 1:

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from openoutcry.config import LevelName
 from openoutcry.core.audience import Audience
 from openoutcry.core.barrier import Round, Verdict
 from openoutcry.core.halts import Halts
@@ -146,7 +147,9 @@ def _kill_switch_in_the_normal_lane() -> Patches:
 def _duplicates_known_only_after_success() -> Patches:
     publish, after_success = EventBus.publish, Worker._after_success
 
-    async def forgets(bus: EventBus, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
+    async def forgets(
+        bus: EventBus, event: Any, priority: bool = False, *, level: LevelName | None = None
+    ) -> bool:
         accepted = await publish(bus, event, priority, level=level)
         bus._bus.seen.now.discard(event.event_id)
         return accepted

@@ -254,7 +254,7 @@ def test_data_that_the_rules_refuse_says_which_rule(changes, message):
 
 
 def test_an_illegal_transition_in_the_data_is_still_one():
-    event = trading.OrderStateChangeEvent(order_id="1", from_state="new", to_state="filled")  # type: ignore[arg-type]
+    event = trading.OrderStateChangeEvent(order_id="1", from_state="new", to_state="filled")
     with pytest.raises(IllegalTransition):
         Event.from_dict({**event.to_dict(), "from_state": "filled", "to_state": "new"})
 
@@ -292,7 +292,7 @@ class Special(SignalEvent):
 
 
 def test_a_subclass_comes_back_as_itself():
-    event = Special(strategy_name="a", symbol="b", direction="flat", edge=0.5)  # type: ignore[arg-type]
+    event = Special(strategy_name="a", symbol="b", direction="flat", edge=0.5)
     for back in (decode(encode(event)), SignalEvent.from_dict(event.to_dict())):
         assert type(back) is Special
         assert back == event

@@ -229,7 +229,7 @@ def test_a_high_priority_type_cannot_be_shed(name, event_type):
 
 def test_a_type_is_shed_first_or_last_and_not_both():
     with pytest.raises(ConfigError, match=r"\['order'\] are in both"):
-        BackpressureConfig(shed_first=["order"])  # type: ignore[arg-type]
+        BackpressureConfig(shed_first=["order"])
 
 
 def test_only_backpressure_settings_are_taken_for_such():
@@ -288,14 +288,14 @@ def test_a_number_may_be_bounded_below_exclusively():
 
 @pytest.mark.parametrize(
     "config",
-    [BusConfig(kill_switch_releasers=["b", "a"]), BackpressureConfig(), PersistenceConfig(), RetryPolicy()],  # type: ignore[arg-type]
+    [BusConfig(kill_switch_releasers=["b", "a"]), BackpressureConfig(), PersistenceConfig(), RetryPolicy()],
 )
 def test_settings_are_ready_for_json(config):
     assert json.loads(json.dumps(to_plain(config))).keys() == set(type(config).__slots__)
 
 
 def test_sets_inside_of_settings_are_sorted_lists_in_json():
-    plain = to_plain(BusConfig(kill_switch_releasers=["b", "a"]))  # type: ignore[arg-type]
+    plain = to_plain(BusConfig(kill_switch_releasers=["b", "a"]))
     assert plain["kill_switch_releasers"] == ["a", "b"]
     assert plain["backpressure"]["shed_last"] == ["decision", "order", "signal"]
 
@@ -329,7 +329,7 @@ def test_a_file_gives_the_arguments_of_the_bus(tmp_path):
     assert arguments["kill_switch_releasers"] == {"risk"}
     assert arguments["backpressure_config"] == BackpressureConfig(
         reserve=0.1,
-        shed_first=["market_data", "news"],  # type: ignore[arg-type]
+        shed_first=["market_data", "news"],
     )
     assert "backpressure" not in arguments
 

@@ -56,10 +56,10 @@ class Foreign:
 EVENTS = [
     MarketDataEvent(symbol="ES", price=4500.25, bid=4500.0, ask=4500.5),
     MarketDataEvent(symbol='quote" and \\ back\\\\slash', price=1.0, event_id='x","timestamp":1,"y'),
-    SignalEvent(strategy_name="trend", symbol="ES", direction="long", round_id="r", correlation_id="c"),  # type: ignore[arg-type]
-    FillEvent(order_id="1", symbol="ES", side="buy", filled_quantity=1, fill_price=2, causation_id="f"),  # type: ignore[arg-type]
-    RiskAlertEvent(severity="warning", alert_type="limit", affected_positions=("ES", "NQ")),  # type: ignore[arg-type]
-    SurveillanceAlertEvent(severity="info", alert_type="layering", evidence={"a": [1, {"b": None}]}),  # type: ignore[arg-type]
+    SignalEvent(strategy_name="trend", symbol="ES", direction="long", round_id="r", correlation_id="c"),
+    FillEvent(order_id="1", symbol="ES", side="buy", filled_quantity=1, fill_price=2, causation_id="f"),
+    RiskAlertEvent(severity="warning", alert_type="limit", affected_positions=("ES", "NQ")),
+    SurveillanceAlertEvent(severity="info", alert_type="layering", evidence={"a": [1, {"b": None}]}),
     Event(),
     Event(event_type="mine", event_id="e"),
     PageMemo(event_type="page_memo", text="é\u2028"),

@@ -192,9 +192,9 @@ def test_texts_beyond_the_bound_are_refused():
     large = "x" * (MAX_BYTES + 1)
     for make in (
         lambda: SystemEvent(message=large),
-        lambda: RiskAlertEvent(severity="info", alert_type="x", affected_positions=[large]),  # type: ignore[arg-type]
-        lambda: encode(SignalEvent(strategy_name="a", symbol="b", direction="long", rationale=large)),  # type: ignore[arg-type]
-        lambda: encode_many([SignalEvent(strategy_name="a", symbol="b", direction="long", rationale=large)]),  # type: ignore[arg-type]
+        lambda: RiskAlertEvent(severity="info", alert_type="x", affected_positions=[large]),
+        lambda: encode(SignalEvent(strategy_name="a", symbol="b", direction="long", rationale=large)),
+        lambda: encode_many([SignalEvent(strategy_name="a", symbol="b", direction="long", rationale=large)]),
     ):
         with pytest.raises(InvalidEvent, match=r"at most 16,777,216( bytes)?; store") as caught:
             make()

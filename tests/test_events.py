@@ -130,7 +130,7 @@ def test_a_fixed_type_given_by_value_becomes_the_declared_member():
         strategy_name="trend",
         symbol="ES",
         direction=SignalDirection.LONG,
-        event_type="signal",  # type: ignore[arg-type]
+        event_type="signal",
     )
     assert event.event_type is EventType.SIGNAL
     assert Painted(event_type="red").event_type is Colour.RED  # type: ignore[arg-type]

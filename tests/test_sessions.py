@@ -133,7 +133,7 @@ def test_an_expectation_that_cannot_be_is_refused(settings, says):
 def test_an_expectation_names_what_it_expects():
     assert str(Expectation(event_type=EventType.FILL, every_s=1)) == "fill"
     assert (
-        str(Expectation(event_type="signal", agent="trend", every_s=1, sessions=NYSE)) == "signal from trend"  # type: ignore[arg-type]
+        str(Expectation(event_type="signal", agent="trend", every_s=1, sessions=NYSE)) == "signal from trend"
     )
 
 

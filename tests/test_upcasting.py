@@ -184,7 +184,7 @@ def test_events_of_the_firm_s_own_vocabulary_are_read_by_the_same_rules() -> Non
         schema_version: int = 2
         edge: float = 0.5
 
-    order = OrderEvent(order_id="1", symbol="ES", side="buy", quantity=1)  # type: ignore[arg-type]
+    order = OrderEvent(order_id="1", symbol="ES", side="buy", quantity=1)
     written = {**order.to_dict(), "event_class": "SizedOrder", "gone": 1}
     event = read_everywhere(written)
     assert (type(event), event.edge, event.side) == (SizedOrder, 0.5, order.side)

@@ -12,6 +12,7 @@ from openoutcry.config import (
     Gate,
     HealthCheckConfig,
     LadderConfig,
+    LevelName,
     PersistenceConfig,
     RetryPolicy,
     Spill,
@@ -21,6 +22,7 @@ from openoutcry.core.barrier import Verdict
 from openoutcry.core.breaker import BreakerConfig
 from openoutcry.core.halts import Halt
 from openoutcry.core.health import EventBusHealthStatus, Finding, HealthCheckResult
+from openoutcry.core.lanes import LaneName
 from openoutcry.core.ledger import Ledger, LedgerRow
 from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.core.pressure import BackpressureLevel, BackpressureMetrics
@@ -66,6 +68,7 @@ from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.api.inspection import Envelope
 from openoutcry.runtime.delivery.memory import Memory
+from openoutcry.runtime.delivery.options import SubscribeOptions
 from openoutcry.runtime.delivery.subscription import Subscription, SubscriptionStats
 from openoutcry.runtime.durability.committer import Receipt
 from openoutcry.runtime.durability.cursors import CursorReport
@@ -139,8 +142,10 @@ __all__ = [
     "InvalidEvent",
     "KillSwitchEvent",
     "LadderConfig",
+    "LaneName",
     "Ledger",
     "LedgerRow",
+    "LevelName",
     "LoopClosed",
     "MarketDataEvent",
     "Memory",
@@ -173,6 +178,7 @@ __all__ = [
     "Spill",
     "Status",
     "StressTestResultEvent",
+    "SubscribeOptions",
     "Subscription",
     "SubscriptionError",
     "SubscriptionStats",

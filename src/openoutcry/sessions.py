@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
 from openoutcry.errors import ConfigError
@@ -20,6 +20,13 @@ _LOOK_AHEAD_DAYS = 16
 _EVERY_S_MOST = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_NS = 86_400_000_000_000
+
+if TYPE_CHECKING:
+    from openoutcry.events.given import Given
+
+    Dates = Given[frozenset[str], Iterable[str | date] | date]
+else:
+    Dates = frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ class Session:
     end: str
     days: str = "mon-fri"
     tz: str = "UTC"
-    holidays: frozenset[str] = frozenset()
+    holidays: Dates = field(default=cast(Any, frozenset()))
     _zone: tzinfo = field(init=False, repr=False, compare=False)
     _weekdays: frozenset[int] = field(init=False, repr=False, compare=False)
     _minutes: tuple[int, int] = field(init=False, repr=False, compare=False)
@@ -125,6 +132,12 @@ def _merged(openings: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
+if TYPE_CHECKING:
+    Sessions = Given[tuple[Session, ...], Session | list[Session] | tuple[Session, ...] | frozenset[Session]]
+else:
+    Sessions = tuple[Session, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
     """What should come, how often, and when. If it does not, that is a finding of the health check.
@@ -142,10 +155,10 @@ class Expectation:
 
     """
 
-    event_type: Any
+    event_type: str
     agent: str | None = None
     every_s: float
-    sessions: tuple[Session, ...] = ()
+    sessions: Sessions = field(default=cast(Any, ()))
     critical: bool = False
 
     def __post_init__(self) -> None:
@@ -172,10 +185,12 @@ class Expectation:
 
 def _sessions(value: object) -> tuple[Session, ...]:
     given = value if isinstance(value, list | tuple | set | frozenset) else (value,)
+    found: list[Session] = []
     for item in given:
         if not isinstance(item, Session):
             raise ConfigError(f"sessions has {item!r}; each must be a Session")
-    return tuple(given)
+        found.append(item)
+    return tuple(found)
 
 
 def _datetime(wall_ns: int, zone: tzinfo) -> datetime:

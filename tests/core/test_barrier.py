@@ -310,7 +310,7 @@ def test_a_late_signal_is_recorded_in_its_round_and_has_no_vote():
     assert round_.arrive("b", Signal("2"), SIGNAL_NS + 8) is Verdict.DUPLICATE
     assert round_.abstain("b", "slow", SIGNAL_NS + 9) is Verdict.LATE
     assert round_.heartbeat("b", SIGNAL_NS + 9) is Verdict.LATE
-    assert outcome.late == [LateAnswer("b", Signal("2"), None, 7), LateAnswer("b", None, "slow", 9)]
+    assert outcome.late == [LateAnswer("b", Signal("2"), None, 7), LateAnswer("b", None, "slow", 9)]  # type: ignore[arg-type]
     assert (set(outcome), outcome.missing, outcome.late_count) == ({"a"}, {"b"}, 2)
 
 
@@ -386,7 +386,7 @@ def test_a_stale_signal_stands_in_marked_with_its_true_age_and_without_a_vote():
     assert (outcome.status, outcome.valid, set(outcome)) == ("expired", False, {"a"})
     (stand_in,) = outcome.stand_ins
     assert stand_in == ("b", "ES", old, BARRIER_NS + 3_000, "r-0")
-    assert stand_in.signal is old  # type: ignore[attr-defined]
+    assert stand_in.signal is old
     assert outcome.with_stand_ins() == {"a": Signal("1"), "b": stand_in}
     assert set(outcome) == {"a"}
 

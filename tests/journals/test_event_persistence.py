@@ -22,7 +22,7 @@ def note(**fields: object) -> Event:
 
 
 def fill() -> FillEvent:
-    return FillEvent(order_id="1", symbol="ES", side="buy", filled_quantity=1.0, fill_price=2.0)  # type: ignore[arg-type]
+    return FillEvent(order_id="1", symbol="ES", side="buy", filled_quantity=1.0, fill_price=2.0)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_every_event_gets_the_lane_that_the_bus_would_use_unless_one_is_named(
     store.persist(note(), lane="high")
     assert [e.lane for e in store.journal.read(0, 9)] == ["control", "high", "normal", "high"]
     with pytest.raises(InvalidEvent, match="lane = 'fast'"):
-        store.persist(note(), lane="fast")
+        store.persist(note(), lane="fast")  # type: ignore[arg-type]
 
 
 def test_disk_is_on_the_disk_when_it_returns(store: EventPersistence) -> None:
@@ -69,7 +69,7 @@ def test_disk_is_on_the_disk_when_it_returns(store: EventPersistence) -> None:
     assert store.journal.synced == 2
     assert [e.level for e in store.journal.read(0, 9)] == [Level.PROCESS, Level.DISK]
     with pytest.raises(ConfigError, match="level is 'paper'"):
-        store.persist(note(), level="paper")
+        store.persist(note(), level="paper")  # type: ignore[arg-type]
 
 
 def test_the_same_event_again_is_not_written_again(store: EventPersistence) -> None:

@@ -45,7 +45,7 @@ FROM batches AS b, json_each(b.entries) AS e""",
     "PRAGMA application_id = 0x4F4F4331",
     "PRAGMA user_version = 1",
 ]
-FILL = FillEvent(order_id="1", symbol="ES", side="buy", filled_quantity=1.0, fill_price=2.0)  # type: ignore[arg-type]
+FILL = FillEvent(order_id="1", symbol="ES", side="buy", filled_quantity=1.0, fill_price=2.0)
 WRITTEN: list[list[Entry]] = [
     entries(3),
     [entry(), entry(lane="high"), entry()],

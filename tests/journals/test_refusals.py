@@ -142,7 +142,7 @@ def test_a_relative_path_is_that_of_the_moment_when_the_settings_were_made(tmp_p
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
     got: list[object] = []
-    bus = EventBus(persistence_config=PersistenceConfig(path="firm.db"))  # type: ignore[arg-type]
+    bus = EventBus(persistence_config=PersistenceConfig(path="firm.db"))
     bus.subscribe("note", got.append, name="notes")
 
     async def life(note: Event) -> None:

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from openoutcry import EventBus, FillEvent, OrderEvent, OrderSide, OrderType, PersistenceConfig
+from openoutcry import EventBus, FillEvent, LevelName, OrderEvent, OrderSide, OrderType, PersistenceConfig
 
 POISON = "poison"
 
@@ -83,7 +83,7 @@ async def publish_for_ever(bus: EventBus, files: Files, numbers: Any) -> None:
             accepted = await bus.publish(a_fill(number))
             name = f"fill-{number}"
         else:
-            level = "disk" if number % 11 == 0 else None
+            level: LevelName | None = "disk" if number % 11 == 0 else None
             accepted = await bus.publish(an_order(number), level=level)
             name = f"order-{number}"
         if accepted:

@@ -110,4 +110,4 @@ def test_help_spells_out_the_options_of_subscribe():
 
 def test_an_option_that_does_not_exist_is_named():
     with pytest.raises(TypeError, match=r"^subscribe\(\) got an unexpected keyword argument 'tiemout_s'$"):
-        EventBus().subscribe(EventType.FILL, print, tiemout_s=1)  # type: ignore[call-arg]
+        EventBus().subscribe(EventType.FILL, print, tiemout_s=1)  # type: ignore[call-overload]

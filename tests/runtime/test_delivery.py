@@ -637,11 +637,12 @@ async def test_the_ledger_balances_at_every_moment_of_a_messy_day(seed):
     async with EventBus(max_queue_size=200) as bus:
         bus.subscribe("*", sure.on_event, name="sure")
         policies: list[Any] = ["gate", "conflate", DropOldest(5)]
+        types: list[Any] = ["*", "market_data", ["fill", "order"]]
         for number in range(6):
             desk = Failing(lambda e: hash(e.event_id) % 3 == 0, times=chance.choice([1, 2, 99]))
             desk.takes_s = chance.choice([0, 0.001, 0.3, 2.0])
             bus.subscribe(
-                chance.choice(["*", "market_data", ["fill", "order"]]),
+                chance.choice(types),
                 desk.on_event,
                 name=f"desk-{number}",
                 overflow=chance.choice(policies),

@@ -261,9 +261,9 @@ async def test_a_bus_without_a_journal_says_how_to_get_one_when_a_level_is_asked
 
 def test_levels_are_checked_when_the_settings_are_made():
     with pytest.raises(ConfigError, match="levels"):
-        PersistenceConfig(levels={"order": "sometimes"})
+        PersistenceConfig(levels={"order": "sometimes"})  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match="level"):
-        PersistenceConfig(level="never")
+        PersistenceConfig(level="never")  # type: ignore[arg-type]
 
 
 # -- receipts and flush -------------------------------------------------------------------------------

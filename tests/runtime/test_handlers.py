@@ -137,7 +137,7 @@ def test_a_coroutine_is_refused_and_not_left_unawaited():
     with pytest.raises(
         SubscriptionError, match=r"what takes_one\(\.\.\.\) returned .* give the function itself"
     ):
-        EventBus().subscribe("*", takes_one(a_tick()))  # type: ignore[arg-type]
+        EventBus().subscribe("*", takes_one(a_tick()))  # type: ignore[call-overload]
 
 
 def test_a_class_with_handlers_for_instances_is_no_handler_of_on():
@@ -152,7 +152,7 @@ def test_a_method_in_the_body_of_its_class_cannot_be_subscribed_there():
 
         class Momentum:
             @bus.on
-            async def on_tick(self, event: MarketDataEvent) -> None: ...  # type: ignore[misc]
+            async def on_tick(self, event: MarketDataEvent) -> None: ...
 
 
 @virtual

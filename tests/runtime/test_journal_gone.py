@@ -63,4 +63,4 @@ def test_a_journal_that_is_none_is_refused_at_once(wrong: object) -> None:
 async def test_a_level_that_is_no_word_is_named_also_without_a_journal() -> None:
     async with EventBus() as bus:
         with pytest.raises(ConfigError, match="memory, process, disk"):
-            await bus.publish(an_order(), level="bogus")
+            await bus.publish(an_order(), level="bogus")  # type: ignore[arg-type]

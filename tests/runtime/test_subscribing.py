@@ -127,7 +127,7 @@ async def test_every_kind_of_callable_is_a_handler():
     ]
     async with EventBus() as bus:
         for handler in handlers:
-            bus.subscribe("*", handler)  # type: ignore[arg-type]
+            bus.subscribe("*", handler)  # type: ignore[call-overload]
         await bus.publish(a_tick())
         await bus.join()
         assert sorted(heard) == sorted(
@@ -212,10 +212,10 @@ async def test_what_cannot_be_a_handler_is_refused_at_once():
     async with EventBus() as bus:
         for thing in (None, 3, "handler", Desk()):
             with pytest.raises(SubscriptionError, match="must be a function"):
-                bus.subscribe("*", thing)  # type: ignore[arg-type]
+                bus.subscribe("*", thing)  # type: ignore[call-overload]
         for thing in (generates, generates_plainly, functools.partial(generates)):  # type: ignore[assignment]
             with pytest.raises(SubscriptionError, match="runs nothing"):
-                bus.subscribe("*", thing)  # type: ignore[arg-type]
+                bus.subscribe("*", thing)  # type: ignore[call-overload]
         assert bus.subscriptions == ()
 
 
@@ -523,7 +523,7 @@ async def test_on_refuses_what_names_no_event_class():
             with pytest.raises(SubscriptionError, match=function.__name__):
                 bus.on(function)
             with pytest.raises(SubscriptionError):
-                bus.on()(function)  # type: ignore[arg-type]
+                bus.on()(function)
         assert bus.subscriptions == ()
 
 

@@ -18,7 +18,7 @@ class Example2(Event, kw_only=True):
     desk: str = "main"
 
 
-ORDER = OrderEvent(order_id="1", symbol="ES", side="buy", quantity=1, event_id="o", timestamp=10**18)  # type: ignore[arg-type]
+ORDER = OrderEvent(order_id="1", symbol="ES", side="buy", quantity=1, event_id="o", timestamp=10**18)
 EVENTS = [ORDER, Example2(qty=1.5, event_id="e", timestamp=10**18)]
 
 

@@ -17,7 +17,7 @@ from openoutcry.config.delivery import (
     overflow_policy,
 )
 from openoutcry.config.health import DrillConfig, HealthCheckConfig, LadderConfig
-from openoutcry.config.persistence import LEVELS, PersistenceConfig
+from openoutcry.config.persistence import LEVELS, LevelName, PersistenceConfig
 from openoutcry.config.pressure import RATE_LEAST, BackpressureConfig
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Gate",
     "HealthCheckConfig",
     "LadderConfig",
+    "LevelName",
     "Overflow",
     "OverflowName",
     "PersistenceConfig",

@@ -4,13 +4,14 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from openoutcry.config.checks import check_names, check_number, check_word
 from openoutcry.config.health import DrillConfig, HealthCheckConfig, LadderConfig
 from openoutcry.config.persistence import PersistenceConfig
 from openoutcry.config.pressure import BackpressureConfig
 from openoutcry.errors import ConfigError
+from openoutcry.events.given import Names
 
 HISTORY_BYTES = 64 * 2**20
 HISTORY_BYTES_PER_EVENT = 4_096
@@ -29,7 +30,7 @@ class BusConfig:
     history_bytes: int | None = None
     dedup_window: int = 8_192
     dedup_window_s: float = 600.0
-    kill_switch_releasers: frozenset[str] = frozenset()
+    kill_switch_releasers: Names = field(default=cast(Any, frozenset()))
     control_releaser: str | None = None
     stand_in_max_age: float | None = None
     check_events: Literal["journaled", "always"] = "journaled"

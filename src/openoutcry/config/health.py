@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 from openoutcry.config.checks import check_flag, check_number
 from openoutcry.errors import ConfigError
@@ -65,6 +66,14 @@ class LadderConfig:
         check_number("reopens", self.reopens, 0, 8, whole=True)
 
 
+if TYPE_CHECKING:
+    from openoutcry.events.given import Given
+
+    Expectations = Given[tuple[Expectation, ...], Expectation | Iterable[Expectation]]
+else:
+    Expectations = tuple[Expectation, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheckConfig:
     """What is still healthy, and what is done about the rest.
@@ -107,7 +116,7 @@ class HealthCheckConfig:
     overrun: float = 2.0
     check_s: float = 1.0
     lag_window_s: float = 60.0
-    expectations: tuple[Expectation, ...] = ()
+    expectations: Expectations = field(default=cast(Any, ()))
     drills: DrillConfig | None = None
     ladder: LadderConfig = field(default_factory=LadderConfig)
     recover: bool = True
@@ -133,7 +142,9 @@ class HealthCheckConfig:
 
 def _expectations(value: object) -> tuple[Expectation, ...]:
     given = (value,) if isinstance(value, Expectation) or not isinstance(value, Iterable) else tuple(value)
+    found: list[Expectation] = []
     for item in given:
         if not isinstance(item, Expectation):
             raise ConfigError(f"expectations has {item!r}; each must be an Expectation")
-    return given
+        found.append(item)
+    return tuple(found)

@@ -4,12 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from openoutcry.config.checks import check_number, check_types, check_word
 from openoutcry.errors import ConfigError
 
-LEVELS: Final = ("memory", "process", "disk")
+if TYPE_CHECKING:
+    from openoutcry.events.given import Given
+
+    PathOrText = Given[Path, str | PathLike[str]]
+else:
+    PathOrText = Path
+
+LevelName = Literal["memory", "process", "disk"]
+"""A durability level: what an event must survive."""
+LEVELS: Final[tuple[LevelName, ...]] = ("memory", "process", "disk")
 """The durability levels, weakest first."""
 
 
@@ -43,12 +52,12 @@ class PersistenceConfig:
 
     """
 
-    path: Path = field(default_factory=lambda: Path("openoutcry.db"))
+    path: PathOrText = field(default_factory=lambda: cast(Any, Path("openoutcry.db")))
     key: bytes | None = field(default=None, repr=False)
     engine: Literal["auto", "sqlite3", "apsw"] = "auto"
-    level: str = "process"
-    high_priority_level: str = "disk"
-    levels: Mapping[str, str] = field(default_factory=dict)
+    level: LevelName = "process"
+    high_priority_level: LevelName = "disk"
+    levels: Mapping[str, LevelName] = field(default_factory=dict)
     crash_attempts: int = 3
     suspect_alone_s: float = 1.0
     cursor_save_s: float = 0.25

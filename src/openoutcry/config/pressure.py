@@ -1,10 +1,12 @@
 """Settings of backpressure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from openoutcry.config.checks import check_number, check_types
 from openoutcry.errors import ConfigError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType
+from openoutcry.events.given import Names
 
 RATE_LEAST = 1e-6
 """The smallest rate: one event in eleven days."""
@@ -50,8 +52,10 @@ class BackpressureConfig:
     cooldown_s: float = 2.0
     grace_s: float = 1.0
     high_per_normal: int = 16
-    shed_first: frozenset[str] = frozenset({EventType.MARKET_DATA})
-    shed_last: frozenset[str] = frozenset({EventType.SIGNAL, EventType.DECISION, EventType.ORDER})
+    shed_first: Names = field(default=cast(Any, frozenset({EventType.MARKET_DATA})))
+    shed_last: Names = field(
+        default=cast(Any, frozenset({EventType.SIGNAL, EventType.DECISION, EventType.ORDER}))
+    )
 
     def __post_init__(self) -> None:
         """Check every range, and that the thresholds ascend."""

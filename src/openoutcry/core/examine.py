@@ -219,12 +219,13 @@ def _lag(s: SubscriptionVitals) -> Iterator[Finding]:
 
 def _unheard(vitals: Vitals) -> Iterator[Finding]:
     if vitals.untaken:
-        more = f" (and {len(vitals.untaken) - 1} more)" if len(vitals.untaken) > 1 else ""
+        first, *others = vitals.untaken
+        more = f" (and {len(others)} more)" if others else ""
         yield Finding(
             check="unheard",
             level=UNHEALTHY,
             culprit="kill switch",
-            detail=f"nobody has taken {vitals.untaken[0]}{more}: subscribe to EventType.KILL_SWITCH and "
+            detail=f"nobody has taken {first}{more}: subscribe to EventType.KILL_SWITCH and "
             "publish it again, or release it",
         )
 

@@ -16,7 +16,10 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Any
+from typing import Any, Literal
+
+LaneName = Literal["control", "high", "normal"]
+"""A lane of a mailbox: that of kill switches, of high priority, of everything else."""
 
 NOWHERE: tuple[int, ...] = ()
 """The positions of events that are owed to one subscription and stand nowhere: unlike others they stay."""
@@ -186,8 +189,8 @@ class Lane:
         "withdrawn",
     )
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: LaneName) -> None:
+        self.name: LaneName = name
         self.waiting = self.accepted = self.retried = self.held = self.settled_last = 0
         self.handled = self.dead_lettered = self.conflated = 0
         self.overflowed = self.expired = self.withdrawn = 0

@@ -94,6 +94,7 @@ class Latencies:
         below = count = self.count - before.count
         if not count:
             return None, None
+        bucket = 0  # there is a first one, since something was counted
         counts, seen = self._counts, before._counts  # noqa: SLF001 - of the same class
         downwards, rank = reversed(self._in_order()), -(-count * 99 // 100)
         while below >= rank:
@@ -138,7 +139,7 @@ class Latencies:
         return said.copy()
 
     def _summed_up(self) -> dict[str, float | int | None]:
-        below = count = self.count
+        bucket, below = 0, (count := self.count)  # there is a first bucket, since something was counted
         counts, downwards = self._counts, reversed(self._in_order())
         rank = -(-count * 999 // 1000)
         while below >= rank:

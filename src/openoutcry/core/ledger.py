@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Final
 
-from openoutcry.core.lanes import Batch, Lane
+from openoutcry.core.lanes import Batch, Lane, LaneName
 
 Counts = tuple[int, ...]
 """What a lane accepted, and then the fates of that, in the order of `LedgerRow`."""
@@ -34,7 +34,7 @@ class LedgerRow:
     """
 
     subscription: str
-    lane: str
+    lane: LaneName
     accepted: int
     handled: int
     dead_lettered: int

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from openoutcry.core.terms import Terms
 from openoutcry.core.wording import listed, span, wall_label
 from openoutcry.errors import InvalidEvent
 
+if TYPE_CHECKING:  # the state machine does not need it, and takes whatever has its attributes
+    from openoutcry.trading.decisions import SignalEvent
+
 LATE_MAX = 1024
 """How many late answers an outcome keeps; any more are only counted."""
 
-Answer = tuple[str, str, Any, int]
+Answer = tuple[str, str, "SignalEvent", int]
 """Agent, symbol, signal, and the monotonic instant at which it arrived."""
 
 
@@ -35,7 +38,7 @@ class StandIn(NamedTuple):
 
     agent: str
     symbol: str
-    signal: Any
+    signal: "SignalEvent"
     age_ns: int
     """From the arrival of the signal to the release of the round that it stands in for."""
     round_id: str
@@ -46,7 +49,7 @@ class LateAnswer(NamedTuple):
     """An answer that came after the release of its round."""
 
     agent: str
-    signal: Any
+    signal: "SignalEvent | None"
     """The signal, or `None` for an abstention."""
     reason: str | None
     """The reason of an abstention, or `None` for a signal."""
@@ -54,7 +57,7 @@ class LateAnswer(NamedTuple):
     """From the release to the arrival."""
 
 
-class RoundOutcome(dict[str, Any]):
+class RoundOutcome(dict[str, "SignalEvent"]):
     """The opinions of a round, each agent's newest signal under its name, and how the round ended.
 
     All waiters of a round share this one object, so the mapping is read-only; `dict(outcome)` is a copy that
@@ -137,7 +140,7 @@ class RoundOutcome(dict[str, Any]):
         return self.terms.critical & self.missing
 
     @property
-    def votes(self) -> dict[tuple[str, str], Any]:
+    def votes(self) -> "dict[tuple[str, str], SignalEvent]":
         """The newest signal by (agent, symbol)."""
         return {(agent, symbol): signal for agent, symbol, signal, _ in self.heard.values()}
 
@@ -152,9 +155,9 @@ class RoundOutcome(dict[str, Any]):
         """Return the signals that stand (the newest per agent and symbol) with their arrival."""
         return list({(answer[0], answer[1]): answer for answer in self.heard.values()}.values())
 
-    def with_stand_ins(self) -> dict[str, Any]:
+    def with_stand_ins(self) -> "dict[str, SignalEvent | StandIn]":
         """Return a copy of the opinions, with each missing agent's newest `StandIn` under its name."""
-        filled = dict(self)
+        filled: dict[str, SignalEvent | StandIn] = dict(self)
         for stand_in in sorted(self.stand_ins, key=lambda one: one.age_ns):
             filled.setdefault(stand_in.agent, stand_in)
         return filled
@@ -216,7 +219,7 @@ class RoundOutcome(dict[str, Any]):
         raise TypeError("an outcome is shared by all who waited for its round: change a copy, dict(outcome)")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: getattr(self, name) for name in self.__slots__ if hasattr(self, name)}

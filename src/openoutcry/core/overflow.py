@@ -10,7 +10,7 @@ from itertools import repeat
 from typing import Any
 
 from openoutcry.core.halts import is_release, scope_of
-from openoutcry.core.lanes import Batch, Divided, Lane, Stretch
+from openoutcry.core.lanes import Batch, Divided, Lane, LaneName, Stretch
 
 
 class ConflatingLane(Lane):
@@ -32,7 +32,7 @@ class ConflatingLane(Lane):
     keeps_all = False
     __slots__ = ("_key", "_newest", "key_error", "unkeyed")
 
-    def __init__(self, name: str, key: Callable[[Any], object]) -> None:
+    def __init__(self, name: LaneName, key: Callable[[Any], object]) -> None:
         super().__init__(name)
         self._key = key
         self._newest: OrderedDict[object, tuple[Any, int, int, int]] = OrderedDict()
@@ -238,7 +238,7 @@ class BoundedLane(Lane):
     drops_any = True
     __slots__ = ("_held", "_limit")
 
-    def __init__(self, name: str, limit: int) -> None:
+    def __init__(self, name: LaneName, limit: int) -> None:
         super().__init__(name)
         self._limit = limit
         self._held: list[Batch] = []
@@ -342,7 +342,7 @@ class ControlLane(Lane):
 
     __slots__ = ("_foldable", "newest")
 
-    def __init__(self, name: str = "control") -> None:
+    def __init__(self, name: LaneName = "control") -> None:
         super().__init__(name)
         self._foldable: dict[str, deque[WaitingSwitch]] = {}
         self.newest: WaitingSwitch | None = None

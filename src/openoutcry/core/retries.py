@@ -5,6 +5,7 @@ from math import inf
 from typing import Any
 
 from openoutcry.config import RetryPolicy
+from openoutcry.core.lanes import LaneName
 
 NS_PER_S = 1_000_000_000
 DECIDED_OTHERWISE = "decided otherwise"
@@ -62,7 +63,7 @@ class DeadLetter:
     """
 
     subscription: str
-    lane: str
+    lane: LaneName
     event: Any
     reason: str
     error: str

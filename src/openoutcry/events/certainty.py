@@ -114,6 +114,7 @@ def _is_struct_kept(cls: Any) -> bool:
 
 def _is_kept(cls: Any) -> bool:
     """Return True if reading an instance of a class sets its fields to what was written, and does no more."""
+    kind: type = cls
     if isinstance(cls, msgspec.StructMeta):
         return not hasattr(cls, "__post_init__") and _is_struct_kept(cls)
     if dataclasses.is_dataclass(cls):
@@ -129,7 +130,7 @@ def _is_kept(cls: Any) -> bool:
         and not any(hasattr(cls, maker) for maker in makers)
         and (is_frozen or cls.__setattr__ is object.__setattr__)
         and cls.__new__ is object.__new__
-        and all(_is_stored(cls, name) for name in fields_of(cls))
+        and all(_is_stored(kind, name) for name in fields_of(cls))
     )
 
 

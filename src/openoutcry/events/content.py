@@ -42,7 +42,7 @@ def first_of(payload: bytes) -> FirstVersion:
     if head.event_class == known.name and head.version(known.name) == known.version:
         return FirstVersion(event)
     names = {key: name for name, key in (encoded_names(known.cls) or {}).items()}
-    return FirstVersion(event, frozenset(names.get(key, key) for key in msgspec.json.decode(payload)))
+    return FirstVersion(event, frozenset(str(names.get(key, key)) for key in msgspec.json.decode(payload)))
 
 
 def differences(first: Any, second: Any, had: frozenset[str] | None = None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
 import msgspec
 
@@ -12,6 +12,7 @@ from openoutcry.events import codec, registry
 from openoutcry.events.checks import put, refuse, settle_count, settle_text
 from openoutcry.events.fields import settle_fields
 from openoutcry.events.foreign import shown
+from openoutcry.events.given import Frozen, Moment
 from openoutcry.events.sources import new_event_id, new_timestamp_ns
 from openoutcry.events.times import CERTAIN_NS, FURTHEST_NS, NotATime, iso_text, point_ns
 from openoutcry.events.types import EventType, is_foreign_name, type_name
@@ -23,30 +24,8 @@ _LINKS: Final = ("correlation_id", "causation_id", "round_id")
 _OF_ONE_EVENT: Final = frozenset({"event_id", *_LINKS})
 
 
-if TYPE_CHECKING:
-
-    class _Timestamp:
-        """What a type checker sees: set as a datetime, an int of ns or ISO text, read as a datetime."""
-
-        @overload
-        def __get__(self, event: None, owner: Any = None) -> Self: ...
-        @overload
-        def __get__(self, event: object, owner: Any = None) -> datetime: ...
-        def __get__(self, event: object | None, owner: Any = None) -> datetime | Self: ...
-        def __set__(self, event: object, value: datetime | int | str) -> None: ...
-
-    _Frozen = msgspec.Struct
-else:
-
-    class _Frozen(msgspec.Struct, frozen=True):
-        """Makes events frozen, out of sight of type checkers.
-
-        They would give `timestamp` of a frozen subclass the type that the constructor takes.
-        """
-
-
 class Event(
-    _Frozen,
+    Frozen,
     kw_only=True,
     gc=False,
     tag=True,
@@ -69,10 +48,7 @@ class Event(
 
     event_id: str = msgspec.field(default_factory=new_event_id)
     """Unique: two events with the same id are the same event, delivered once."""
-    if TYPE_CHECKING:
-        timestamp: _Timestamp = _Timestamp()
-    else:
-        timestamp: Any = msgspec.field(default_factory=new_timestamp_ns)
+    timestamp: Moment = cast(Any, msgspec.field(default_factory=new_timestamp_ns))
     """When it happened: an aware datetime (UTC when read), kept to the nanosecond in `timestamp_ns`.
 
     Also taken: an int of nanoseconds since 1970 UTC, and ISO 8601 text with a time zone and up to nine digits
@@ -110,6 +86,7 @@ class Event(
         @property
         def timestamp_ns(self) -> int:
             """The timestamp in nanoseconds since 1970 UTC."""
+            ...
 
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)

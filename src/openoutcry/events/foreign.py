@@ -28,9 +28,9 @@ def plain(value: Any) -> Any:
     if kind in _SCALAR_KINDS and getattr(value, "shape", None) == ():
         return value if _is_masked(value) else _scalar(value)
     if isinstance(value, datetime) and getattr(value, "nanosecond", None) == 0 and not is_missing(value):
-        return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
+        return getattr(value, "to_pydatetime", lambda: value)()
     if isinstance(value, timedelta) and getattr(value, "nanoseconds", None) == 0:
-        return value.to_pytimedelta() if hasattr(value, "to_pytimedelta") else value
+        return getattr(value, "to_pytimedelta", lambda: value)()
     return value
 
 

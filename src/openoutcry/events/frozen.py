@@ -33,7 +33,7 @@ class FrozenDict(dict[_K, _V]):
         raise TypeError("an event's mapping cannot be changed: make a dict(...) of it and change that")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))

@@ -122,10 +122,11 @@ def _version_in(head: Head) -> int | None:
 
 def _note_fields(row: SurveyRow, payload: bytes, event: Any) -> None:
     """Note what tolerant reading leaves out and fills in, where it may be meant otherwise."""
-    if not row.event_class or row.schema_version in {None, row.known_version}:
+    version = row.schema_version
+    if not row.event_class or version is None or version == row.known_version:
         return
     with suppress(InvalidEvent):  # it was read a moment ago
-        data, known = bring_up(msgspec.json.decode(payload), row.event_class, row.schema_version)
+        data, known = bring_up(msgspec.json.decode(payload), row.event_class, version)
         inner = map(str, strange_keys(event, data.fields)) if holds_classes(known.cls) else ()
         row.ignored = tuple(sorted({*data.ignored, *inner}))
         row.missing = tuple(sorted(known.keys - data.fields.keys() - {CLASS_KEY, VERSION_KEY}))

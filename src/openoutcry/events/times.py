@@ -139,7 +139,7 @@ def _runs_near_1970() -> bool:
     if source_ns() < CERTAIN_NS:
         return True
     loop = asyncio._get_running_loop()  # noqa: SLF001 - get_running_loop, without an exception where none runs
-    wall_ns = getattr(getattr(loop, "clock", None), "wall_ns", None)
+    wall_ns: Any = getattr(getattr(loop, "clock", None), "wall_ns", None)
     return callable(wall_ns) and wall_ns() < CERTAIN_NS
 
 

@@ -2,12 +2,14 @@
 
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from openoutcry.config import PersistenceConfig
+from openoutcry.config import LevelName, PersistenceConfig
 from openoutcry.config.checks import check_number
+from openoutcry.core.lanes import LaneName
 from openoutcry.errors import ConfigError, InvalidEvent, JournalError
 from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
@@ -80,7 +82,7 @@ class EventPersistence:
         self._wall_ns = wall_ns
 
     @classmethod
-    def open(cls, path: str | Path, *, key: bytes | None = None) -> Self:
+    def open(cls, path: str | PathLike[str], *, key: bytes | None = None) -> Self:
         """Open a journal file, and make it if there is none."""
         return cls(PersistenceConfig(path=Path(path), key=key))
 
@@ -97,7 +99,7 @@ class EventPersistence:
 
     # Keeping
 
-    def persist(self, event: Any, level: str = "process", lane: str | None = None) -> int:
+    def persist(self, event: Any, level: LevelName = "process", lane: LaneName | None = None) -> int:
         """Keep an event, and return its position; with level `disk`, when the disk has it.
 
         `lane` is by default the one that the bus would use: `control` for a kill switch, `high` for the other
@@ -113,7 +115,7 @@ class EventPersistence:
         return first.had is None or bool(differences(first.event, event, first.had))
 
     def persist_many(
-        self, events: Iterable[Any], level: str = "process", lane: str | None = None
+        self, events: Iterable[Any], level: LevelName = "process", lane: LaneName | None = None
     ) -> list[int]:
         """Keep some events in one commit, all or none, and return their positions. See `persist`."""
         self._check("persist")

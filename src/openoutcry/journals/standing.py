@@ -29,7 +29,7 @@ class Standing:
         self._journal = journal
         self._cursors = {lane: Cursor(journal.first - 1) for lane in LANES}
         self._takes: tuple[str, ...] = ()
-        self._moved = set(LANES)
+        self._moved: set[str] = set(LANES)
         for state in saved:
             self._takes = state.takes
             self._moved.discard(state.lane)

@@ -2,19 +2,23 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from openoutcry import EventBus
 from openoutcry.core.wording import listed
 from openoutcry.errors import ConfigError
 from openoutcry.journals import MemoryJournal
+from openoutcry.runtime.api.typed import Types
 from openoutcry.testing.kit_bus import KitBus
 from openoutcry.testing.recording import Recording, described, differences, recorded, type_names
 
 E = TypeVar("E")
 
-Where = Callable[[Any], bool] | Mapping[str, Any] | None
+WhereOf: TypeAlias = Callable[[E], bool] | Mapping[str, Any] | None
+Where: TypeAlias = WhereOf[Any]
+Not1 = Literal[0, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+"""Counts for which a checker knows that a list is returned."""
 
 SHOWN_MOST = 20
 CLOSEST_MOST = 3
@@ -26,11 +30,25 @@ class NotPublished(AssertionError):
 
 @overload
 async def expect(
-    bus: EventBus, event_type: type[E], *, where: Where = ..., within_s: float = ..., count: Literal[1] = ...
+    bus: EventBus,
+    event_type: type[E],
+    *,
+    where: WhereOf[E] = ...,
+    within_s: float = ...,
+    count: Literal[1] = 1,
 ) -> E: ...
 @overload
 async def expect(
-    bus: EventBus, event_type: Any, *, where: Where = ..., within_s: float = ..., count: int = ...
+    bus: EventBus, event_type: type[E], *, where: WhereOf[E] = ..., within_s: float = ..., count: Not1
+) -> list[E]: ...
+@overload
+async def expect(
+    bus: EventBus,
+    event_type: Types | tuple[type, ...],
+    *,
+    where: Where = ...,
+    within_s: float = ...,
+    count: int = ...,
 ) -> Any: ...
 async def expect(
     bus: EventBus, event_type: Any, *, where: Where = None, within_s: float = 5.0, count: int = 1
@@ -154,7 +172,7 @@ def newest(bus: EventBus) -> EventBus:
     return bus
 
 
-async def crash_and_recover(bus: EventBus, build: Callable[[EventBus], Any] | None = None) -> EventBus:
+async def crash_and_recover(bus: EventBus, build: Callable[[EventBus], object] | None = None) -> EventBus:
     """Crash a bus, and start another one on what its journal had kept at that instant.
 
     Everything that a SIGKILL destroys is gone: what waited in memory, what was not committed, the progress of

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
-from typing import Any
+from typing import Any, overload
 from weakref import WeakKeyDictionary
 
 import msgspec
 
 from openoutcry import EventBus
 from openoutcry.events import EVERYTHING
+from openoutcry.runtime.api.typed import A, AnyTypes, B, C, Classes
 from openoutcry.runtime.delivery.error_log import safe_repr
 from openoutcry.runtime.delivery.subscription import selectors_of, takes
 
@@ -77,7 +78,7 @@ class Recording:
 
     def __init__(self, bus: EventBus) -> None:
         history = bus.get_event_history(limit=bus.config.history_size)
-        self.published = [Published(event, _now_s()) for event in history]
+        self.published: list[Published] = [Published(event, _now_s()) for event in history]
         self._expected: set[int] = set()
         self._news: list[asyncio.Future[None]] = []
         bus.subscribe(EVERYTHING, self._note, name=NAME, durable=False, retry=False, breaker=False)
@@ -95,6 +96,10 @@ class Recording:
         self._news.append(future)
         return future
 
+    @overload
+    def of(self, event_type: Classes[A, B, C]) -> list[A | B | C]: ...
+    @overload
+    def of(self, event_type: AnyTypes) -> list[Any]: ...
     def of(self, event_type: Any) -> list[Any]:
         """Return the events of a type, a class, or a list of these, in order."""
         selectors = selectors_of(event_type)

@@ -1,7 +1,7 @@
 """How the firm decides: strategies signal, the CIO decides, risk and compliance validate."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final, cast
 
 from openoutcry.events import Event, EventType, FrozenDict
 from openoutcry.events.checks import (
@@ -15,8 +15,17 @@ from openoutcry.events.checks import (
     settle_text,
     settle_texts,
 )
+from openoutcry.events.given import FixedType, Texts
 from openoutcry.trading.pricing import check_order_terms
-from openoutcry.trading.words import OrderSide, OrderType, SignalDirection
+from openoutcry.trading.words import (
+    DirectionOrWord,
+    OrderSide,
+    OrderType,
+    OrderTypeOrWord,
+    SideOrWord,
+    SideOrWordOrNone,
+    SignalDirection,
+)
 
 _NO_FIGURES: Final[FrozenDict[str, float]] = FrozenDict()
 
@@ -24,12 +33,12 @@ _NO_FIGURES: Final[FrozenDict[str, float]] = FrozenDict()
 class SignalEvent(Event, kw_only=True):
     """A strategy's opinion of one symbol; what the signal barrier collects."""
 
-    event_type: EventType = EventType.SIGNAL
+    event_type: FixedType = EventType.SIGNAL
     strategy_name: str
     """The strategy whose opinion it is."""
     symbol: str
     """The instrument."""
-    direction: SignalDirection
+    direction: DirectionOrWord
     """Where it would stand: long, short or flat."""
     strength: float = 0.0
     """From -1 (as bearish as can be) to 1 (as bullish as can be)."""
@@ -41,7 +50,7 @@ class SignalEvent(Event, kw_only=True):
     """Where it would give up."""
     rationale: str = ""
     """Why, in words."""
-    data_sources: tuple[str, ...] = NO_TEXTS
+    data_sources: Texts = cast(Any, NO_TEXTS)
     """What it has looked at."""
 
     def __post_init__(self) -> None:
@@ -80,14 +89,14 @@ class SignalEvent(Event, kw_only=True):
 class DecisionEvent(Event, kw_only=True):
     """What the CIO wants to trade, before risk and compliance have seen it."""
 
-    event_type: EventType = EventType.DECISION
+    event_type: FixedType = EventType.DECISION
     symbol: str
     """The instrument."""
-    action: OrderSide
+    action: SideOrWord
     """Buy or sell."""
     quantity: float
     """Shares or contracts, above 0."""
-    order_type: OrderType = OrderType.MARKET
+    order_type: OrderTypeOrWord = cast(Any, OrderType.MARKET)
     """Which prices it has: a limit, a stop, both or none."""
     limit_price: float | None = None
     """The worst price to trade at; of LIMIT and STOP_LIMIT orders."""
@@ -95,7 +104,7 @@ class DecisionEvent(Event, kw_only=True):
     """Where it becomes active; of STOP and STOP_LIMIT orders."""
     rationale: str = ""
     """Why, in words."""
-    contributing_signals: tuple[str, ...] = NO_TEXTS
+    contributing_signals: Texts = cast(Any, NO_TEXTS)
     """The event ids of the signals that led to it."""
     conviction_score: float = 0.0
     """From 0 to 1."""
@@ -125,7 +134,7 @@ class DecisionEvent(Event, kw_only=True):
 class ValidatedDecisionEvent(Event, kw_only=True):
     """The result of validating a decision: approved, perhaps smaller, or rejected with the reason."""
 
-    event_type: EventType = EventType.VALIDATED_DECISION
+    event_type: FixedType = EventType.VALIDATED_DECISION
     original_decision_id: str
     """The event id of the decision."""
     symbol: str
@@ -134,11 +143,11 @@ class ValidatedDecisionEvent(Event, kw_only=True):
     """Whether it may be traded."""
     adjusted_quantity: float | None = None
     """The quantity that may be traded; None for that of the decision."""
-    side: OrderSide | None = None
+    side: SideOrWordOrNone = cast(Any, None)
     """Buy or sell; None for that of the decision."""
     risk_metrics: Mapping[str, float] = _NO_FIGURES
     """The figures that risk looked at, by name."""
-    compliance_checks: tuple[str, ...] = NO_TEXTS
+    compliance_checks: Texts = cast(Any, NO_TEXTS)
     """The names of the checks that were made."""
     rejection_reason: str | None = None
     """Why not; a rejected decision has one, an approved one has none."""

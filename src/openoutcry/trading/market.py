@@ -4,6 +4,7 @@ from typing import Final
 
 from openoutcry.events import Event, EventType
 from openoutcry.events.checks import INF, refuse, settle_count, settle_number, settle_text
+from openoutcry.events.given import FixedType
 
 _BAR: Final = ("open", "high", "low", "close")
 
@@ -11,7 +12,7 @@ _BAR: Final = ("open", "high", "low", "close")
 class MarketDataEvent(Event, kw_only=True):
     """A trade, a quote or a bar. `price` is the last price, for a bar its close."""
 
-    event_type: EventType = EventType.MARKET_DATA
+    event_type: FixedType = EventType.MARKET_DATA
     symbol: str
     """The instrument."""
     price: float
@@ -98,7 +99,7 @@ class MarketDataEvent(Event, kw_only=True):
 class GreeksUpdateEvent(Event, kw_only=True):
     """The sensitivities of an option, a position or a book. None means not computed, which is not zero."""
 
-    event_type: EventType = EventType.GREEKS_UPDATE
+    event_type: FixedType = EventType.GREEKS_UPDATE
     symbol: str
     """The option, its underlying, or the name of the book."""
     delta: float
@@ -128,7 +129,7 @@ class GreeksUpdateEvent(Event, kw_only=True):
 class RollSignalEvent(Event, kw_only=True):
     """A futures position should move from an expiring contract to the next."""
 
-    event_type: EventType = EventType.ROLL_SIGNAL
+    event_type: FixedType = EventType.ROLL_SIGNAL
     symbol: str
     """The root, such as "ES"."""
     from_contract: str
@@ -156,7 +157,7 @@ class RollSignalEvent(Event, kw_only=True):
 class RollCompleteEvent(Event, kw_only=True):
     """A position has moved from one contract to the next, at these prices."""
 
-    event_type: EventType = EventType.ROLL_COMPLETE
+    event_type: FixedType = EventType.ROLL_COMPLETE
     symbol: str
     """The root, such as "ES"."""
     from_contract: str

@@ -1,16 +1,29 @@
 """Orders and what becomes of them: state changes, fills, reports to the regulator."""
 
+from typing import Any, cast
+
 from openoutcry.errors import IllegalTransition
 from openoutcry.events import Event, EventType
 from openoutcry.events.checks import INF, settle_member, settle_moment, settle_number, settle_text
+from openoutcry.events.given import FixedType
 from openoutcry.trading.pricing import check_order_terms
-from openoutcry.trading.words import ORDER_TRANSITIONS, OrderSide, OrderState, OrderType, TimeInForce
+from openoutcry.trading.words import (
+    ORDER_TRANSITIONS,
+    OrderSide,
+    OrderState,
+    OrderStateOrWord,
+    OrderType,
+    OrderTypeOrWord,
+    SideOrWord,
+    TimeInForce,
+    TimeInForceOrWord,
+)
 
 
 class OrderEvent(Event, kw_only=True):
     """An order to be sent to the market."""
 
-    event_type: EventType = EventType.ORDER
+    event_type: FixedType = EventType.ORDER
     order_id: str
     """The firm's own id of the order."""
     client_order_id: str | None = None
@@ -19,17 +32,17 @@ class OrderEvent(Event, kw_only=True):
     """The event id of the decision that it carries out."""
     symbol: str
     """The instrument."""
-    side: OrderSide
+    side: SideOrWord
     """Buy or sell."""
     quantity: float
     """Shares or contracts, above 0."""
-    order_type: OrderType = OrderType.MARKET
+    order_type: OrderTypeOrWord = cast(Any, OrderType.MARKET)
     """Which prices it has: a limit, a stop, both or none."""
     limit_price: float | None = None
     """The worst price to trade at; of LIMIT and STOP_LIMIT orders."""
     stop_price: float | None = None
     """Where it becomes active; of STOP and STOP_LIMIT orders."""
-    time_in_force: TimeInForce = TimeInForce.DAY
+    time_in_force: TimeInForceOrWord = cast(Any, TimeInForce.DAY)
     """How long it stands."""
 
     def __post_init__(self) -> None:
@@ -58,12 +71,12 @@ class OrderEvent(Event, kw_only=True):
 class FillEvent(Event, kw_only=True):
     """A trade that happened: all or part of an order."""
 
-    event_type: EventType = EventType.FILL
+    event_type: FixedType = EventType.FILL
     order_id: str
     """The order that it belongs to."""
     symbol: str
     """The instrument."""
-    side: OrderSide
+    side: SideOrWord
     """Buy or sell."""
     filled_quantity: float
     """In this fill, not in total."""
@@ -112,12 +125,12 @@ class OrderStateChangeEvent(Event, kw_only=True):
     `ORDER_TRANSITIONS` lists what is possible; anything else raises `IllegalTransition`.
     """
 
-    event_type: EventType = EventType.ORDER_STATE_CHANGE
+    event_type: FixedType = EventType.ORDER_STATE_CHANGE
     order_id: str
     """The order."""
-    from_state: OrderState
+    from_state: OrderStateOrWord
     """The state that it was in."""
-    to_state: OrderState
+    to_state: OrderStateOrWord
     """The state that it is in now."""
     reason: str = ""
     """Why, such as the broker's words for a rejection."""
@@ -143,7 +156,7 @@ class OrderStateChangeEvent(Event, kw_only=True):
 class TransactionReportEvent(Event, kw_only=True):
     """A trade as reported to a regulator (MiFIR article 26, CAT and their like)."""
 
-    event_type: EventType = EventType.TRANSACTION_REPORT
+    event_type: FixedType = EventType.TRANSACTION_REPORT
     report_id: str
     """The report's own id."""
     order_id: str
@@ -152,7 +165,7 @@ class TransactionReportEvent(Event, kw_only=True):
     """The venue's id of the trade."""
     symbol: str
     """The instrument."""
-    side: OrderSide
+    side: SideOrWord
     """Buy or sell."""
     quantity: float
     """Shares or contracts, above 0."""

@@ -1,7 +1,7 @@
 """Oversight: risk, surveillance, the kill switch, the system itself."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -17,7 +17,8 @@ from openoutcry.events.checks import (
     settle_text,
     settle_texts,
 )
-from openoutcry.trading.words import AlertSeverity
+from openoutcry.events.given import FixedType, Texts
+from openoutcry.trading.words import AlertSeverity, SeverityOrWord
 
 _NO_DETAILS: Final[FrozenDict[str, Any]] = FrozenDict()
 
@@ -25,14 +26,14 @@ _NO_DETAILS: Final[FrozenDict[str, Any]] = FrozenDict()
 class RiskAlertEvent(Event, kw_only=True):
     """A limit is near or broken."""
 
-    event_type: EventType = EventType.RISK_ALERT
-    severity: AlertSeverity
+    event_type: FixedType = EventType.RISK_ALERT
+    severity: SeverityOrWord
     """How serious it is."""
     alert_type: str
     """What is at risk, such as "drawdown" or "position_limit"."""
     message: str = ""
     """What happened, in words."""
-    affected_positions: tuple[str, ...] = ()
+    affected_positions: Texts = cast(Any, ())
     """The symbols concerned."""
     current_value: float | None = None
     """The figure that is too near, in the unit of the limit."""
@@ -58,7 +59,7 @@ class KillSwitchEvent(Event, kw_only=True):
     Only the scope is required: a kill switch without a reason is still a kill switch.
     """
 
-    event_type: EventType = EventType.KILL_SWITCH
+    event_type: FixedType = EventType.KILL_SWITCH
     activated: bool = True
     """False releases it."""
     reason: str = ""
@@ -67,7 +68,7 @@ class KillSwitchEvent(Event, kw_only=True):
     """What stops: "firm" for everything, or the name of a symbol, strategy or agent."""
     triggered_by: str = ""
     """The person or rule that pulled it."""
-    releases: tuple[str, ...] = ()
+    releases: Texts = cast(Any, ())
     """The ids of the kill switches that a release ends. Empty: all that are active in its scope at that
     moment, which the bus writes here."""
 
@@ -92,8 +93,8 @@ def stamp_releases(event: object, ids: Iterable[str]) -> None:
 class SurveillanceAlertEvent(Event, kw_only=True):
     """Something looks like market abuse: spoofing, layering, wash trades."""
 
-    event_type: EventType = EventType.SURVEILLANCE_ALERT
-    severity: AlertSeverity
+    event_type: FixedType = EventType.SURVEILLANCE_ALERT
+    severity: SeverityOrWord
     """How serious it is."""
     alert_type: str
     """What it looks like, such as "spoofing"."""
@@ -103,7 +104,7 @@ class SurveillanceAlertEvent(Event, kw_only=True):
     """The instrument; None if there is not one."""
     subject: str = ""
     """The agent, trader or account concerned."""
-    order_ids: tuple[str, ...] = ()
+    order_ids: Texts = cast(Any, ())
     """The orders concerned."""
     evidence: Mapping[str, Any] = _NO_DETAILS
     """JSON values."""
@@ -122,7 +123,7 @@ class SurveillanceAlertEvent(Event, kw_only=True):
 class StressTestResultEvent(Event, kw_only=True):
     """The loss that a scenario would cause to the portfolio, and whether it is within the limit."""
 
-    event_type: EventType = EventType.STRESS_TEST_RESULT
+    event_type: FixedType = EventType.STRESS_TEST_RESULT
     scenario: str
     """The scenario's name."""
     passed: bool
@@ -152,8 +153,8 @@ class StressTestResultEvent(Event, kw_only=True):
 class CorrelationAlertEvent(Event, kw_only=True):
     """Two things move together, or no longer do."""
 
-    event_type: EventType = EventType.CORRELATION_ALERT
-    severity: AlertSeverity = AlertSeverity.WARNING
+    event_type: FixedType = EventType.CORRELATION_ALERT
+    severity: SeverityOrWord = cast(Any, AlertSeverity.WARNING)
     """How serious it is."""
     first_symbol: str
     """One of the two."""
@@ -185,7 +186,7 @@ class CorrelationAlertEvent(Event, kw_only=True):
 class SystemEvent(Event, kw_only=True):
     """Something about the system rather than the market: a start, a stop, a lost connection."""
 
-    event_type: EventType = EventType.SYSTEM
+    event_type: FixedType = EventType.SYSTEM
     component: str = ""
     """What it is about, such as "gateway"."""
     status: str = ""

@@ -1,6 +1,6 @@
 """Which prices each type of order has."""
 
-from typing import Final, Protocol
+from typing import Any, Final
 
 from openoutcry.events.checks import refuse, settle_member, settle_number
 from openoutcry.trading.words import OrderType
@@ -14,16 +14,7 @@ _PRICES: Final[dict[OrderType, tuple[bool, bool]]] = {
 }
 
 
-class _OrderTerms(Protocol):
-    @property
-    def order_type(self) -> OrderType: ...
-    @property
-    def limit_price(self) -> float | None: ...
-    @property
-    def stop_price(self) -> float | None: ...
-
-
-def check_order_terms(event: _OrderTerms) -> None:
+def check_order_terms(event: Any) -> None:
     """Settle order_type, limit_price and stop_price, and check that just the needed prices are given."""
     if event.order_type is OrderType.MARKET and event.limit_price is None and event.stop_price is None:
         return
@@ -33,7 +24,7 @@ def check_order_terms(event: _OrderTerms) -> None:
     _check_price(event, "stop_price", event.stop_price, wanted=wants_stop)
 
 
-def _check_price(event: _OrderTerms, field: str, price: float | None, *, wanted: bool) -> None:
+def _check_price(event: Any, field: str, price: float | None, *, wanted: bool) -> None:
     kind = event.order_type.name
     if wanted and price is None:
         refuse(event, field, f"a {kind} order needs it", "give the price, or another order_type")

@@ -1,9 +1,13 @@
-"""The fixed words of trading: sides, types and states of orders, directions, severities."""
+"""The fixed words of trading: sides, types and states of orders, directions, severities.
+
+A field of an event that holds a member also takes its word: `OrderEvent(side="buy", ...)`. At the end are the
+types of such fields, as type checkers see them.
+"""
 
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 
 class SignalDirection(StrEnum):
@@ -100,3 +104,37 @@ def _transitions() -> dict[OrderState, frozenset[OrderState]]:
 
 ORDER_TRANSITIONS: Final[Mapping[OrderState, frozenset[OrderState]]] = MappingProxyType(_transitions())
 """The states that may follow each state. PARTIALLY_FILLED follows itself with every further fill."""
+
+
+if TYPE_CHECKING:
+    from openoutcry.events.given import Given
+
+    DirectionOrWord = Given[SignalDirection, SignalDirection | Literal["long", "short", "flat"]]
+    SideOrWord = Given[OrderSide, OrderSide | Literal["buy", "sell"]]
+    SideOrWordOrNone = Given[OrderSide | None, OrderSide | Literal["buy", "sell"] | None]
+    OrderTypeOrWord = Given[OrderType, OrderType | Literal["market", "limit", "stop", "stop_limit"]]
+    TimeInForceOrWord = Given[TimeInForce, TimeInForce | Literal["day", "gtc", "ioc", "fok"]]
+    SeverityOrWord = Given[AlertSeverity, AlertSeverity | Literal["info", "warning", "critical", "emergency"]]
+    OrderStateWord = Literal[
+        "created",
+        "pending_new",
+        "new",
+        "partially_filled",
+        "pending_cancel",
+        "pending_replace",
+        "suspended",
+        "done_for_day",
+        "filled",
+        "canceled",
+        "rejected",
+        "expired",
+    ]
+    OrderStateOrWord = Given[OrderState, OrderState | OrderStateWord]
+else:
+    DirectionOrWord = SignalDirection
+    SideOrWord = OrderSide
+    SideOrWordOrNone = OrderSide | None
+    OrderTypeOrWord = OrderType
+    TimeInForceOrWord = TimeInForce
+    SeverityOrWord = AlertSeverity
+    OrderStateOrWord = OrderState

@@ -167,7 +167,7 @@ def _cells(entry: Stored) -> dict[str, Any]:
 
 def _csv(page: list[Stored]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer: csv.DictWriter[str] = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writerows(map(_cells, page))
     return text.getvalue()
 

@@ -20,6 +20,7 @@ class Letters(Protocol):
         self, subscription: str | None = None, after: int = 0, limit: int | None = None
     ) -> list[BuriedEvent]:
         """Return the dead letters, or those of one name, by their ids: the next `limit` behind `after`."""
+        ...
 
 
 def letters_of(source: Letters, subscription: str | None = None, after: int = 0) -> Iterator[BuriedEvent]:

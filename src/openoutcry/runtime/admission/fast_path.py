@@ -35,7 +35,7 @@ class Vote(Protocol):
         """Name the round in the signal, before it is written."""
         ...
 
-    def cast(self, position: int) -> None:
+    def cast(self, position: int, /) -> None:
         """The signal is released, at this position of the journal: let it count."""
         ...
 

@@ -16,8 +16,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from openoutcry.config import LevelName
 from openoutcry.core.audience import Audience
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
@@ -260,7 +261,7 @@ class Admission:
             accepted,
             event.event_id,
             found or 0,
-            (survives if is_kept else Level.MEMORY).name.lower(),
+            cast(LevelName, (survives if is_kept else Level.MEMORY).name.lower()),
             answer.duplicate,
             answer.conflicting,
             unheard=accepted and not is_heard,

@@ -6,7 +6,14 @@ from functools import partial
 from typing import Any, Literal, Self, Unpack, overload
 
 from openoutcry.clocks import clock_of_loop
-from openoutcry.config import BackpressureConfig, BusConfig, HealthCheckConfig, PersistenceConfig, check_names
+from openoutcry.config import (
+    BackpressureConfig,
+    BusConfig,
+    HealthCheckConfig,
+    LevelName,
+    PersistenceConfig,
+    check_names,
+)
 from openoutcry.core.barrier import Verdict
 from openoutcry.core.halts import Halt
 from openoutcry.core.health import EventBusHealthStatus, HealthCheckResult
@@ -15,6 +22,7 @@ from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.pressure import BackpressureLevel, BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError
+from openoutcry.events import Event
 from openoutcry.journals import EventPersistence
 from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
@@ -26,6 +34,7 @@ from openoutcry.runtime.api.inspection import Envelope, Inspection
 from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
+from openoutcry.runtime.api.typed import A, AnyTypes, B, C, Classes, H, One, Subscribes, Three, To, Two, Types
 from openoutcry.runtime.api.until_signal import StopSignal, run_until_signal
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.handlers import Handler
@@ -51,8 +60,8 @@ class EventBus:
     ```
 
     It may be made and subscribed to in any thread. From `start` to `stop` it belongs to one event loop: other
-    threads call `publish_threadsafe` and `is_running`, and everything else raises `WrongThread` there,
-    `WrongLoop`, `LoopClosed` or `ForkedBus`. Operators' verbs are on `bus.admin`.
+    threads call `publish_threadsafe` and `is_running`; the rest raises `WrongThread`, `WrongLoop`,
+    `LoopClosed` or `ForkedBus` there. Operators' verbs are on `bus.admin`. What a callback raises is logged.
 
     Args:
         max_queue_size: The most events that wait in one mailbox.
@@ -151,9 +160,7 @@ class EventBus:
         """The operators' verbs: redrive dead letters, drop cursors, recover the journal, pause, resume."""
         return self._admin
 
-    # -- publishing ---------------------------------------------------------------------------------
-
-    async def publish(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
+    async def publish(self, event: Any, priority: bool = False, *, level: LevelName | None = None) -> bool:
         """Publish an event, and return whether it was accepted.
 
         True: every matching subscription will handle it, or it ends in that subscription's dead letters. An
@@ -187,7 +194,7 @@ class EventBus:
         """
         return await self._admission.fast_path.publish(event, priority, level=level)
 
-    def publish_nowait(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
+    def publish_nowait(self, event: Any, priority: bool = False, *, level: LevelName | None = None) -> bool:
         """Publish without waiting: an event that would have to wait for room or a token is refused.
 
         A durable event is committed, and synced if its level is `disk`, before this returns, in a commit of
@@ -225,7 +232,7 @@ class EventBus:
         return self._intake.put(event, priority=priority)
 
     async def publish_receipt(
-        self, event: Any, priority: bool = False, *, level: str | None = None
+        self, event: Any, priority: bool = False, *, level: LevelName | None = None
     ) -> Receipt:
         """Publish as `publish` does, and return position, level and outcome: see `Receipt`.
 
@@ -250,8 +257,6 @@ class EventBus:
         Without a journal it returns at once. Raises what `publish` raises for a journal that fails.
         """
         await self._lifecycle.flush()
-
-    # -- starting and stopping ----------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start handling events: first what was published before, kill switches and high priority ahead.
@@ -336,32 +341,36 @@ class EventBus:
         self._bus.ownership.check_process("is_running")
         return self._bus.running and not self._bus.ownership.is_stranded
 
-    # -- subscribing --------------------------------------------------------------------------------
-
+    @overload
+    def subscribe(
+        self, event_type: One[A], handler: To[A], **options: Unpack[SubscribeOptions]
+    ) -> Subscription: ...
+    @overload
+    def subscribe(
+        self, event_type: Two[A, B], handler: To[A | B], **options: Unpack[SubscribeOptions]
+    ) -> Subscription: ...
+    @overload
+    def subscribe(
+        self, event_type: Three[A, B, C], handler: To[A | B | C], **options: Unpack[SubscribeOptions]
+    ) -> Subscription: ...
+    @overload
+    def subscribe(
+        self, event_type: Types, handler: Handler, **options: Unpack[SubscribeOptions]
+    ) -> Subscription: ...
     @spells_out_options
     def subscribe(
-        self,
-        event_type: Any,
-        handler: Handler,
-        *,
-        name: str | None = None,
-        owner: object = None,
-        **options: Unpack[SubscribeOptions],
+        self, event_type: Any, handler: Handler, **options: Unpack[SubscribeOptions]
     ) -> Subscription:
         """Subscribe a handler.
 
-        A handler has one mailbox and one consumer for all its types. Subscribing it again adds types, and
-        then no other argument may be given. It gets the events that are accepted from now on; before `start`,
-        also what was published already.
+        It has one mailbox and one consumer for all its types. Subscribing it again adds types, and then no
+        other argument may be given. It gets what is accepted from now on; before `start`, also the earlier.
 
         Args:
             event_type: An event type (string or str-valued Enum member), an event class (its subclasses
-                included), `"*"` for everything, or a list of these.
+                included), `"*"` for everything, or several of these in a tuple or a list.
             handler: A coroutine function or a plain function of the event. The bus keeps it alive, and with
                 a method its instance.
-            name: The subscription's name; by default made from the agent's and the function's.
-            owner: An object whose life the subscription shares. It is held weakly: when it is gone, the bus
-                ends the subscription.
             **options: As in `SubscribeOptions`, where each is described.
 
         Raises:
@@ -370,21 +379,25 @@ class EventBus:
             ConfigError: A number is out of range.
 
         """
-        return self._subscribing.subscribe(event_type, handler, name, owner, **options)
+        return self._subscribing.subscribe(event_type, handler, **options)
 
     @overload
-    def on(self, event_type: Handler, /) -> Handler: ...
+    def on(  # type: ignore[overload-overlap] # pyright: ignore[reportOverlappingOverload]
+        self, a: Classes[A, B, C], b: type[B] = ..., c: type[C] = ..., /, **options: Unpack[SubscribeOptions]
+    ) -> Subscribes[A | B | C]: ...
     @overload
-    def on(self, *event_types: Any, **options: Any) -> Callable[[Handler], Handler]: ...
-    def on(self, *event_types: Any, **options: Any) -> Any:
-        """Subscribe the decorated function: `@bus.on`, `@bus.on(EventType.FILL, timeout_s=2)`.
+    def on(self, handler: H, /) -> H: ...  # type: ignore[overload-overlap]
+    @overload
+    def on(self, *types: AnyTypes, **options: Unpack[SubscribeOptions]) -> Callable[[H], H]: ...
+    def on(self, *types: Any, **options: Any) -> Any:
+        """Subscribe the decorated function: `@bus.on`, `@bus.on(Fill, timeout_s=2)`, and return it.
 
         Without types they are taken from the annotation of the function's first parameter, which must be an
         event class or a union of such. Options and errors are those of `subscribe`.
         """
-        return decorator(self.subscribe, event_types, options)
+        return decorator(self.subscribe, types, options)
 
-    def unsubscribe(self, event_type: Any, handler: Handler) -> None:
+    def unsubscribe(self, event_type: AnyTypes, handler: Handler) -> None:
         """Take types from a handler's subscription; with the last one it ends.
 
         Events of these types that wait for it are counted as withdrawn. A call that has begun goes on.
@@ -407,15 +420,11 @@ class EventBus:
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """The subscriptions, in the order in which they were made."""
-        self._admission.check_thread("subscriptions")
-        return tuple(self._bus.router)
+        return self._inspection.subscriptions()
 
     def subscription(self, name: str) -> Subscription:
         """Return the subscription of that name, or raise `NotSubscribed`."""
-        self._admission.check_thread("subscription")
-        return self._bus.router.named(name)
-
-    # -- signals and rounds -------------------------------------------------------------------------
+        return self._inspection.subscription(name)
 
     def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
         """Expect an answer from this agent in every round that is opened from now on.
@@ -423,8 +432,7 @@ class EventBus:
         The name is what its signals carry as `source_agent` (or `strategy_name`). Without the answer of one
         that is `critical` no outcome is valid, whatever the quorum says.
         """
-        self._admission.check_thread("register_signal_agent")
-        self._rounds.register(agent_name, critical)
+        self._signals.register(agent_name, critical)
 
     async def publish_signal(self, signal: Any) -> None:
         """Publish a signal and count it in its round, both or neither.
@@ -460,8 +468,7 @@ class EventBus:
             BusClosed: The bus is stopping or stopped, so no round can open.
 
         """
-        self._admission.check_thread("wait_for_signals")
-        return await self._rounds.wait(round_id)
+        return await self._signals.wait(round_id)
 
     def open_round(
         self,
@@ -522,21 +529,17 @@ class EventBus:
 
     async def get_barrier_status(self) -> dict[str, Any]:
         """Return the state of the barrier, JSON-ready: agents, open rounds, recent outcomes, strays."""
-        self._admission.check_thread("get_barrier_status")
-        return self._rounds.get_status()
-
-    # -- callbacks ----------------------------------------------------------------------------------
+        return self._inspection.barrier()
 
     def on_backpressure_change(self, callback: Callable[[BackpressureLevel], Any]) -> None:
-        """Call `callback(level)` at each change of the backpressure level. What it raises is logged."""
+        """Call `callback(level)` at each change of the backpressure level."""
         self._admission.check_thread("on_backpressure_change")
         self._admission.room.callbacks.append(callback)
 
     def on_stalled(self, callback: Callable[[Subscription, bool], Any]) -> None:
         """Call `callback(subscription, True)` when a subscription stops moving, False when it moves again.
 
-        A stalled subscription has not moved for `grace_s` with events waiting. One that gates stops gating.
-        What the callback raises is logged.
+        A stalled one has not moved for `grace_s` with events waiting. One that gates stops gating.
         """
         self._admission.check_thread("on_stalled")
         self._bus.on_stalled.append(callback)
@@ -544,44 +547,38 @@ class EventBus:
     def on_failing(self, callback: Callable[[Subscription, bool], Any]) -> None:
         """Call `callback(subscription, True)` when one is paused because most events fail, False afterwards.
 
-        It is tried with one event after a pause, which grows each time. What the callback raises is logged.
+        It is tried with one event after a pause, which grows each time.
         """
         self._admission.check_thread("on_failing")
         self._bus.on_failing.append(callback)
 
     def on_dead_letter(self, callback: Callable[[DeadLetter], Any]) -> None:
-        """Call `callback(letter)` for each event that a subscription gives up. What it raises is logged."""
+        """Call `callback(letter)` for each event that a subscription gives up."""
         self._admission.check_thread("on_dead_letter")
         self._bus.on_dead.append(callback)
 
     def on_health_change(self, callback: Callable[[HealthCheckResult], Any]) -> None:
         """Call `callback(result)` after the first check, and after each that finds something else.
 
-        From now on the bus checks itself, also without a `HealthCheckConfig`. The callback is a plain or a
-        coroutine function; what it raises is logged.
+        From now on the bus checks itself, also without a `HealthCheckConfig`. It may be a coroutine function.
         """
         self._admission.check_thread("on_health_change")
         self._monitor.listen(callback)
 
     def on_journal_error(self, callback: Callable[[JournalError], Any]) -> None:
-        """Call `callback(error)` when the journal dies or cannot be read. What it raises is logged."""
+        """Call `callback(error)` when the journal dies or cannot be read."""
         self._admission.check_thread("on_journal_error")
         self._bus.on_journal_error.append(callback)
-
-    # -- looking at it ------------------------------------------------------------------------------
 
     @property
     def backpressure_level(self) -> BackpressureLevel:
         """The current backpressure level."""
-        self._admission.check_thread("backpressure_level")
-        self._admission.room.look()
-        return self._admission.room.level
+        return self._inspection.level()
 
     @property
     def queue_size(self) -> int:
         """The most events that a publisher meets: in the emptiest mailbox of a type, and on their way."""
-        self._admission.check_thread("queue_size")
-        return self._admission.room.depth()
+        return self._inspection.depth()
 
     @property
     def metrics(self) -> BackpressureMetrics:
@@ -590,8 +587,7 @@ class EventBus:
 
     def reset_metrics(self) -> None:
         """Count admissions and refusals from zero again. The ledger is not touched."""
-        self._admission.check_thread("reset_metrics")
-        self._admission.reset()
+        self._inspection.reset()
 
     def get_handler_stats(self) -> dict[str, Any]:
         """Return statistics of the subscriptions: counts by type, and a record of each, JSON-ready."""
@@ -605,15 +601,27 @@ class EventBus:
         """Return what `get_status` does, and let others run in between. Cancelling it is harmless."""
         return await self._inspection.read_status()
 
+    @overload
+    def get_event_history(self, event_type: None = None, limit: int = 100) -> list[Event]: ...
+    @overload
+    def get_event_history(self, event_type: Classes[A, B, C], limit: int = 100) -> list[A | B | C]: ...
+    @overload
+    def get_event_history(self, event_type: AnyTypes, limit: int = 100) -> list[Any]: ...
     def get_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
         """Return the most recent accepted events for audit, oldest first.
 
         The newest `history_size` are in memory, if they fit into `history_bytes`. With a journal it reads on
-        there, also after a restart, in the newest 16,384 entries. It is a plain call that blocks the loop;
-        `read_event_history` reads all. `event_type` is a type, a class or a list of these; None for all.
+        there, in the newest 16,384 entries. It is a plain call that blocks the loop; `read_event_history`
+        reads all. `event_type` is a type, a class, or several in a tuple or a list; None for all.
         """
         return self._inspection.history(event_type, limit)
 
+    @overload
+    async def read_event_history(self, event_type: None = None, limit: int = 100) -> list[Event]: ...
+    @overload
+    async def read_event_history(self, event_type: Classes[A, B, C], limit: int = 100) -> list[A | B | C]: ...
+    @overload
+    async def read_event_history(self, event_type: AnyTypes, limit: int = 100) -> list[Any]: ...
     async def read_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
         """Return what `get_event_history` does, from everything that the journal keeps, however far back.
 
@@ -649,22 +657,17 @@ class EventBus:
         It looks at every subscription (slow, stuck, dead, failing), the event loop, the journal, and at what
         is expected and does not come. With a `HealthCheckConfig`, recovery acts on what is found.
         """
-        self._admission.check_thread("check_health")
-        return self._monitor.look()
+        return self._inspection.health("check_health", anew=True)
 
     @property
     def health_status(self) -> EventBusHealthStatus:
         """The health of the bus: of the last check or, if that is older than `check_s`, of a new one."""
-        self._admission.check_thread("health_status")
-        return self._monitor.current().status
+        return self._inspection.health("health_status").status
 
     @property
     def is_healthy(self) -> bool:
         """True if nothing is wrong with the bus, as `health_status` says."""
-        self._admission.check_thread("is_healthy")
-        return self._monitor.current().is_healthy
-
-    # -- the journal --------------------------------------------------------------------------------
+        return self._inspection.health("is_healthy").is_healthy
 
     async def recover_persisted_events(self) -> int:
         """Open the journal and re-queue what the last session left unsettled; otherwise `start` does it.
@@ -685,12 +688,9 @@ class EventBus:
     @property
     def persistence(self) -> EventPersistence | None:
         """The persistence layer, or None if the bus has no journal. Opens the journal."""
-        self._admission.check_thread("persistence")
-        slot = self._admission.slot
-        return slot.open().face if slot.has_journal else None  # which checks each call as well
+        return self._inspection.persistence()
 
-    # -- deprecated names: call bus.admin.<name> ------------------------------------------------------
-
+    # Deprecated names: call bus.admin.<name>.
     redrive = moved(Admin.redrive)
     drop_dead_letters = moved(Admin.drop_dead_letters)
     cursors = moved(Admin.cursors)

@@ -1,22 +1,24 @@
 """Looking at a bus: metrics, history, ledger, dead letters, status. Reading changes nothing."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 from openoutcry.config import check_number
 from openoutcry.core.halts import Halt
+from openoutcry.core.health import HealthCheckResult
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Counts, Ledger, plain_row
-from openoutcry.core.pressure import BackpressureMetrics
+from openoutcry.core.pressure import BackpressureLevel, BackpressureMetrics
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError
 from openoutcry.events import Event, event_type_of
+from openoutcry.journals import EventPersistence
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.subscription import selectors_of
+from openoutcry.runtime.delivery.subscription import Subscription, selectors_of
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.health.readings import status_of
 from openoutcry.runtime.rounds.rounds import Rounds
@@ -69,7 +71,7 @@ class _Books:
         self.balance = True
         self.rows: list[dict[str, Any]] = []
 
-    def enter(self, name: str, lanes: list[tuple[str, Counts]]) -> None:
+    def enter(self, name: str, lanes: Sequence[tuple[str, Counts]]) -> None:
         """Enter the lanes of a subscription."""
         for lane, counts in lanes:
             self.rows.append(plain_row(name, lane, counts))
@@ -120,6 +122,43 @@ class Inspection:
             stalled=bus.stalled_names(),
         )
 
+    def level(self) -> BackpressureLevel:
+        """Return the current backpressure level."""
+        self._admission.check_thread("backpressure_level")
+        self._admission.room.look()
+        return self._admission.room.level
+
+    def depth(self) -> int:
+        """Return the most events that a publisher meets."""
+        self._admission.check_thread("queue_size")
+        return self._admission.room.depth()
+
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """Return the subscriptions, in the order in which they were made."""
+        self._admission.check_thread("subscriptions")
+        return tuple(self._bus.router)
+
+    def subscription(self, name: str) -> Subscription:
+        """Return the subscription of that name."""
+        self._admission.check_thread("subscription")
+        return self._bus.router.named(name)
+
+    def persistence(self) -> EventPersistence | None:
+        """Return the persistence layer, which checks each call as well; None if there is no journal."""
+        self._admission.check_thread("persistence")
+        slot = self._admission.slot
+        return slot.open().face if slot.has_journal else None
+
+    def barrier(self) -> dict[str, Any]:
+        """Return the state of the barrier."""
+        self._admission.check_thread("get_barrier_status")
+        return self._rounds.get_status()
+
+    def health(self, call: str, *, anew: bool = False) -> HealthCheckResult:
+        """Return what the last check of the health has found, if it is recent; otherwise check now."""
+        self._admission.check_thread(call)
+        return self._monitor.look() if anew else self._monitor.current()
+
     def history(self, event_type: Any, limit: int) -> list[Any]:
         """Return the most recent accepted events, from memory and the end of the journal."""
         self._admission.check_thread("get_event_history")
@@ -140,6 +179,11 @@ class Inspection:
             return found
         selectors = None if event_type is None else selectors_of(event_type)
         return [*await store.history(selectors, limit - len(found), found), *found]
+
+    def reset(self) -> None:
+        """Count admissions and refusals from zero again."""
+        self._admission.check_thread("reset_metrics")
+        self._admission.reset()
 
     def ledger(self) -> Ledger:
         """Return the loss ledger."""

@@ -10,7 +10,7 @@ from openoutcry.errors import InvalidEvent, SignalRefused
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.rounds.barriers import Verdict
+from openoutcry.runtime.rounds.barriers import RoundOutcome, Verdict
 from openoutcry.runtime.rounds.rounds import Ballot, Rounds
 
 _SIGNAL_ATTRIBUTES = ("event_id", "event_type", "source_agent", "symbol", "round_id")
@@ -24,6 +24,16 @@ class Signals:
         self._admission = admission
         self._rounds = rounds
         self._signal_classes: set[type] = set()
+
+    def register(self, agent: str, critical: bool) -> None:
+        """Expect an answer of an agent; see `EventBus.register_signal_agent`."""
+        self._admission.check_thread("register_signal_agent")
+        self._rounds.register(agent, critical)
+
+    async def wait(self, round_id: str | None) -> RoundOutcome:
+        """Wait for the outcome of a round; see `EventBus.wait_for_signals`."""
+        self._admission.check_thread("wait_for_signals")
+        return await self._rounds.wait(round_id)
 
     async def publish(self, signal: Any) -> None:
         """Publish a signal and have it vote; see `EventBus.publish_signal`."""

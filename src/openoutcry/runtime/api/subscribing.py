@@ -52,12 +52,11 @@ class Subscribing:
         self,
         event_type: Any,
         handler: Handler,
-        name: str | None,
-        owner: object,
         **given: Unpack[SubscribeOptions],
     ) -> Subscription:
         """Check everything, then subscribe the handler."""
         self._admission.check_thread("subscribe")
+        name, owner = given.pop("name", None), given.pop("owner", None)
         selectors = selectors_of(event_type)
         options = options_of(**given)
         check_handler(handler, blocking=options.blocking, timeout_s=options.timeout_s)

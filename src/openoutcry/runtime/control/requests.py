@@ -21,24 +21,31 @@ class Operations(Protocol):
 
     def pause(self, name: str) -> str:
         """Pause a subscription, and return its state."""
+        ...
 
     def resume(self, name: str) -> str:
         """Resume a subscription, and return its state."""
+        ...
 
     def redrive(self, subscription: str | None = None, *, anew: bool = False, **which: Any) -> int:
         """Deliver dead letters once more, and return how many."""
+        ...
 
     def drop_dead_letters(self, subscription: str | None = None, **which: Any) -> int:
         """Remove dead letters, and return how many."""
+        ...
 
     def cursors(self) -> Awaitable[Any]:
         """Return how far every subscription in the journal has come."""
+        ...
 
     def drop_cursor(self, name: str) -> Awaitable[int]:
         """Forget a cursor, and return how many events waited behind it."""
+        ...
 
     def reassign_cursor(self, old: str, new: str) -> Awaitable[int]:
         """Give a cursor another name, and return how many events wait behind it."""
+        ...
 
 
 class Releasing(Protocol):
@@ -48,6 +55,7 @@ class Releasing(Protocol):
         self, *, scope: str | None = None, ids: Iterable[str] | None = None, reason: str
     ) -> Awaitable[KillSwitchEvent]:
         """Release kill switches, and return the event that says so."""
+        ...
 
 
 class ControlledSubscription(Protocol):
@@ -67,24 +75,30 @@ class ControlledBus(Protocol):
     @property
     def admin(self) -> Operations:
         """The operator's verbs."""
+        ...
 
     def read_status(self) -> Awaitable[dict[str, Any]]:
         """Return everything about the bus, without keeping its loop."""
+        ...
 
     def dead_letters(
         self, subscription: str | None = None, *, limit: int | None = None, after: int = 0
     ) -> list[DeadLetter]:
         """Return the next dead letters behind an id, oldest first."""
+        ...
 
     def dead_letter_counts(self) -> dict[str, int]:
         """Return how many dead letters each name has."""
+        ...
 
     @property
     def subscriptions(self) -> tuple[ControlledSubscription, ...]:
         """The subscriptions."""
+        ...
 
     def flush(self) -> Awaitable[None]:
         """Wait until everything accepted and settled so far is on the disk."""
+        ...
 
 
 class _Head(msgspec.Struct):

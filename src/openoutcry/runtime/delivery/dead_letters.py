@@ -23,8 +23,9 @@ from dataclasses import replace
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from openoutcry.core.lanes import LaneName
 from openoutcry.core.letters import LetterFilter
 from openoutcry.core.retries import DECIDED_OTHERWISE, DeadLetter
 from openoutcry.errors import InvalidEvent, JournalError
@@ -433,7 +434,7 @@ def _what(letter: BuriedEvent) -> tuple[object, ...]:
 def _from_journal(letter: BuriedEvent, event: Any) -> DeadLetter:
     return DeadLetter(
         letter.subscription,
-        letter.lane,
+        cast(LaneName, letter.lane),
         event,
         letter.reason,
         letter.error,

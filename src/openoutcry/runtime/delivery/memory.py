@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from inspect import isasyncgen, isawaitable, isgenerator
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, get_args
 from weakref import WeakMethod
 
 from openoutcry.config import check_number
@@ -18,11 +18,20 @@ from openoutcry.runtime.delivery.handlers import (
 )
 from openoutcry.runtime.ownership import resolve
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    State = TypeVar("State", default=Any)
+else:
+    from typing import TypeVar
+
+    State = TypeVar("State")
+
 OnMissing = Literal["raise", "warn"]
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Generic[State]):
     """How an agent gets its state back: what it was saved as, and what it has handled since.
 
     `load` is handed the newest saved state, if there is one, and `fold` then every event that the
@@ -37,7 +46,8 @@ class Memory:
         save: A plain function that returns the state: bytes, or what JSON gives back as it was (None, bools,
             numbers, text, lists, dicts with text as keys). It is called between two events, when the
             subscription has nothing in flight and no retry waiting, and once more at the stop.
-        load: A plain function that takes over what `save` returned.
+        load: A plain function that takes over what `save` returned. A type checker refuses one that takes
+            something else.
         every: Save after so many journaled events. What is saved is written in the commit that saves how far
             the subscription has come, so that the two never disagree.
         on_missing: What to do if something that it has handled cannot be folded, because it was retired from
@@ -52,8 +62,8 @@ class Memory:
     """
 
     fold: Callable[[Any], object] | None = None
-    save: Callable[[], object] | None = None
-    load: Callable[[Any], object] | None = None
+    save: Callable[[], State] | None = None
+    load: Callable[[State], object] | None = None
     every: int = 1_000
     on_missing: OnMissing = "raise"
 
@@ -72,7 +82,7 @@ class Memory:
                 f"on_missing is {self.on_missing!r}; it must be 'raise' or 'warn'",
             )
 
-    def held_weakly(self, owner: object) -> "Memory":
+    def held_weakly(self, owner: object) -> "Memory[State]":
         """Return the same memory, which does not keep `owner` alive where these are its methods."""
         functions: dict[str, Any] = {
             name: _WeakFunction(function)

@@ -280,7 +280,7 @@ class Offsets:
         self.name = name
         self.takes = takes
         self.control, self.high, self.normal = lanes
-        self.by_lane = {offsets.lane.name: offsets for offsets in lanes}
+        self.by_lane: dict[str, LaneOffsets] = {offsets.lane.name: offsets for offsets in lanes}
         self.unsaved = 0
         self.is_noted = self.is_held = False
         self.closed_at = (-1, -1)

@@ -37,8 +37,20 @@ DEFAULT_BREAKER = BreakerConfig()
 
 
 class SubscribeOptions(TypedDict, total=False):
-    """The keywords of `EventBus.subscribe`, each with what it asks for."""
+    """The keywords of `EventBus.subscribe` and `EventBus.on`, each with what it asks for.
 
+    A function of your own that passes them on is typed by it: `**options: Unpack[SubscribeOptions]`.
+    """
+
+    name: Annotated[
+        str | None,
+        "The subscription's name; by default made from the agent's and the function's.",
+    ]
+    owner: Annotated[
+        object,
+        "An object whose life the subscription shares. It is held weakly: when it is gone, the bus ends the "
+        "subscription.",
+    ]
     overflow: Annotated[
         Overflow | OverflowName,
         "`spill` (a full mailbox sees to itself while others are faster), `gate` (publishers wait for it), "

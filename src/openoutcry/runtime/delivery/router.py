@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from openoutcry.core.audience import Audience
+from openoutcry.core.lanes import LaneName
 from openoutcry.core.ledger import Counts, LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import event_type_of, fixed_event_type, resembled
@@ -49,7 +50,7 @@ class Router:
         self._by_name: dict[str, Subscription] = {}
         self._groups: dict[frozenset[Selector], Route] = {}
         self._ended: list[Subscription] = []
-        self._ended_rows: dict[str, list[int]] = {}
+        self._ended_rows: dict[LaneName, list[int]] = {}
         self.routes: dict[object, tuple[Route, ...]] = {}
         self._nobody = (Route(()),)
         self._audiences: dict[tuple[tuple[Route, ...], bool], Audience] = {}
@@ -207,7 +208,8 @@ class Router:
         for key, groups in self.routes.items():
             if len(self._in_use) >= IN_USE_MOST:
                 break
-            cls, event_type = key if isinstance(key, tuple) else (key, fixed_event_type(key))
+            kind: Any = key if isinstance(key, tuple) else (key, fixed_event_type(key))
+            cls, event_type = kind
             kept = (is_kept for is_kept in (False, True) if (groups, is_kept) in self._audiences)
             self._in_use |= {(cls, event_type, is_kept) for is_kept in kept}
 
@@ -234,10 +236,10 @@ class Router:
 
     def ledger_rows(self) -> list[LedgerRow]:
         """Return the rows of every subscription, those of ended ones after the others."""
-        rows = [(s.name, lane, counts) for s in (*self, *self._ended) for lane, counts in s.ledger_counts()]
-        return [LedgerRow(name, lane, *counts) for name, lane, counts in (*rows, *self.folded_counts())]
+        rows = [row for s in (*self, *self._ended) for row in s.ledger_rows()]
+        return [*rows, *(LedgerRow(name, lane, *counts) for name, lane, counts in self.folded_counts())]
 
-    def folded_counts(self) -> list[tuple[str, str, Counts]]:
+    def folded_counts(self) -> list[tuple[str, LaneName, Counts]]:
         """Return the sums of the oldest ended subscriptions: a name for all of them, the lane, its counts."""
         return [("(ended)", lane, tuple(counts)) for lane, counts in self._ended_rows.items()]
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from operator import attrgetter
@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from weakref import ReferenceType, WeakMethod, ref
 
 from openoutcry.core.holds import Hold, Holds, SharedHolds
+from openoutcry.core.lanes import LaneName
 from openoutcry.core.latency import Latencies
 from openoutcry.core.ledger import Counts, LedgerRow, ledger_counts
 from openoutcry.core.mailbox import Mailbox
@@ -250,30 +251,31 @@ class Subscription:
         self.name = name
         self.selectors = selectors
         self._selected = _Selected.of(selectors)
-        self.options = options
-        self.mailbox = mailbox_of(options, share)
-        self.control_lane = ControlLane()
-        self.control = Mailbox(self.control_lane)
-        self.latencies = Latencies()
-        self.durations = Latencies()
+        self.options: Options = options
+        self.mailbox: Mailbox = mailbox_of(options, share)
+        self.control_lane: ControlLane = ControlLane()
+        self.control: Mailbox = Mailbox(self.control_lane)
+        self.latencies: Latencies = Latencies()
+        self.durations: Latencies = Latencies()
         self.errors = self.retries = self.timeouts = 0
-        self.abandoned = self.no_room = 0
+        self.abandoned = 0
+        self.no_room: int = 0
         self.let_go: Counter[str] = Counter()
         self.let_go_ns: int | None = None
         self.last_error = ""
         self.pauses = 0
-        self.read_error = ""
+        self.read_error: str = ""
         self.last_ns = now_ns
-        self.holds = Holds(shared_holds)
-        self.streak = ErrorStreak()
+        self.holds: Holds = Holds(shared_holds)
+        self.streak: ErrorStreak = ErrorStreak()
         self.owner: ReferenceType[Any] | None = None
-        self.durable = options.durable
+        self.durable: bool = options.durable
         self.offsets: Offsets | None = None
-        self.is_coroutine = is_coroutine_handler(handler)
-        self.handler = handler
+        self.is_coroutine: bool = is_coroutine_handler(handler)
+        self.handler: Handler = handler
         self.subscribed: Handler | None = handler  # as it was given
         self.moved_at: tuple[int, int] = (-1, now_ns)
-        self.readiness = Readiness()
+        self.readiness: Readiness = Readiness()
         self._health = health
         self._ownership = ownership
         self.attach(_NOBODY)
@@ -282,8 +284,8 @@ class Subscription:
         """Have a consumer, from now on or with another `wake`."""
         self._consumer = consumer
         # They are called for every delivery, so they are the consumer's own; with one worker `wake` is its.
-        self.wake = consumer.wake
-        self.wake_control = consumer.wake_control
+        self.wake: Callable[[], bool] = consumer.wake
+        self.wake_control: Callable[[], None] = consumer.wake_control
 
     def detach(self) -> None:
         """Have no consumer any more: the bus has stopped."""
@@ -499,10 +501,12 @@ class Subscription:
         """Mark calls in the journal from the next on: it is open again, in a new file."""
         self._consumer.take_marks()
 
-    def ledger_counts(self) -> list[tuple[str, Counts]]:
+    def ledger_counts(self) -> list[tuple[LaneName, Counts]]:
         """Return the ledger's counts: of the control (if a kill switch may come), high and normal lane."""
         box, control = self.mailbox, self.control
-        found = [(lane.name, ledger_counts(lane, box.open)) for lane in (box.high, box.normal)]
+        found: list[tuple[LaneName, Counts]] = [
+            (lane.name, ledger_counts(lane, box.open)) for lane in (box.high, box.normal)
+        ]
         if control.normal.accepted or self.takes_kill_switch:
             found.insert(0, (control.normal.name, ledger_counts(control.normal, control.open)))
         return found
@@ -533,7 +537,9 @@ class Subscription:
         plain = self.plain_stats(now_ns, self.ledger_counts(), dead_letters)
         return SubscriptionStats(**{**plain, "types": self.types})
 
-    def plain_stats(self, now_ns: int, lanes: list[tuple[str, Counts]], dead_letters: int) -> dict[str, Any]:
+    def plain_stats(
+        self, now_ns: int, lanes: Sequence[tuple[str, Counts]], dead_letters: int
+    ) -> dict[str, Any]:
         """Return the same as JSON-ready data, from the ledger's counts; cheaper than by way of the record."""
         used = [counts for _, counts in lanes if counts[0]] or [lanes[0][1]]
         accepted, handled, _, _, overflowed, _, _, waiting, in_flight = (

@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from openoutcry.config import LevelName
 from openoutcry.errors import JournalDead, JournalError
 from openoutcry.ports import Alike, Changes, DiskTask, Entry, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
@@ -33,6 +34,10 @@ NEVER = 2**63
 """A position that is never reached, and a time that never comes."""
 
 Then = Callable[[int], None]
+
+
+PublishOutcome = Literal["accepted", "duplicate", "conflicting", "unheard", "refused"]
+"""What became of a published event, in a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +60,21 @@ class Receipt:
     accepted: bool
     event_id: str
     position: int
-    level: str
+    level: LevelName
     duplicate: bool
     conflicting: bool = False
     unheard: bool = False
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> PublishOutcome:
         """All of it in a word: `accepted`, `duplicate`, `conflicting`, `unheard` or `refused`."""
         if not self.accepted:
             return "refused"
-        words = {"conflicting": self.conflicting, "duplicate": self.duplicate, "unheard": self.unheard}
-        return next((word for word, holds in words.items() if holds), "accepted")
+        if self.conflicting:
+            return "conflicting"
+        if self.duplicate:
+            return "duplicate"
+        return "unheard" if self.unheard else "accepted"
 
     def __bool__(self) -> bool:
         return self.outcome == "accepted"

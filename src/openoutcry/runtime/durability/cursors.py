@@ -4,10 +4,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
+from openoutcry.core.lanes import LaneName
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError, NotSubscribed, SubscriptionError
 from openoutcry.events import Undecodable, decode_many
@@ -59,7 +60,7 @@ class CursorReport:
     """
 
     subscription: str
-    lane: str
+    lane: LaneName
     floor: int
     waiting: int
     present: bool
@@ -311,7 +312,7 @@ class Cursors:
         reports = []
         for (name, lane), state in sorted(states.items()):
             waiting = await count_waiting(self._journal, [state])
-            reports.append(CursorReport(name, lane, state.floor, waiting, name in present))
+            reports.append(CursorReport(name, cast(LaneName, lane), state.floor, waiting, name in present))
         return reports
 
     def _absent(self, name: str) -> dict[str, CursorState]:
@@ -395,7 +396,7 @@ def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Un
         offsets.note_settled(entry.position)
         letter = DeadLetter(
             subscription.name,
-            entry.lane,
+            cast(LaneName, entry.lane),
             event,
             "unreadable",
             str(event.error),

@@ -287,7 +287,7 @@ class Memories:
         """Have the state of a subscription written, for what is settled now."""
         offsets = subscription.offsets
         assert offsets is not None
-        lanes = {lane.lane.name: lane.state(self._commits.released) for lane in offsets.lanes}
+        lanes: Places = {lane.lane.name: lane.state(self._commits.released) for lane in offsets.lanes}
         snapshot = self._make(subscription, form, state, lanes)
         self._saving.remember(snapshot)
         offsets.note()

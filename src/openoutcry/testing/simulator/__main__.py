@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if asked.seed is not None:
         return run_one(asked.seed, setting)
-    began_s, found = time.monotonic(), 0
+    began_s, found, number = time.monotonic(), 0, asked.first - 1
     for number in range(asked.first, asked.first + asked.seeds):
         try:
             run_seed(number, setting)

@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from openoutcry.config import LevelName
 from openoutcry.core.barrier import Verdict
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.errors import BusClosed, DecidedOtherwise, JournalDead, OpenOutcryError
@@ -146,7 +147,7 @@ class SimBus(EventBus):
 
     @contextmanager
     def _publishing(
-        self, event: Any, priority: bool, level: str | None = None, *, is_beside: bool = False
+        self, event: Any, priority: bool, level: LevelName | None = None, *, is_beside: bool = False
     ) -> "Iterator[Publication]":
         made = self._begin(event, priority, level, is_beside=is_beside)
         try:
@@ -206,7 +207,7 @@ class SimBus(EventBus):
         journal = self._truth.journal
         return journal is not None and (journal.dead is not None or journal.severed)
 
-    async def publish(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
+    async def publish(self, event: Any, priority: bool = False, *, level: LevelName | None = None) -> bool:
         """As `EventBus.publish`."""
         with self._publishing(event, priority, level) as made:
             sent = made.sent
@@ -215,7 +216,7 @@ class SimBus(EventBus):
                 made.accepted = await super().publish(event, priority, level=level)
         return made.accepted
 
-    def publish_nowait(self, event: Any, priority: bool = False, *, level: str | None = None) -> bool:
+    def publish_nowait(self, event: Any, priority: bool = False, *, level: LevelName | None = None) -> bool:
         """As `EventBus.publish_nowait`."""
         with self._publishing(event, priority, level) as made:
             made.accepted = super().publish_nowait(event, priority, level=level)
@@ -233,7 +234,7 @@ class SimBus(EventBus):
         return made.accepted
 
     async def publish_receipt(
-        self, event: Any, priority: bool = False, *, level: str | None = None
+        self, event: Any, priority: bool = False, *, level: LevelName | None = None
     ) -> Receipt:
         """As `EventBus.publish_receipt`."""
         with self._publishing(event, priority, level) as made:

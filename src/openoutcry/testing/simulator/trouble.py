@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from openoutcry.config import LevelName
 from openoutcry.errors import ConfigError, NotSubscribed, OpenOutcryError
 from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.testing.simulator.agents import Handle, Remembering
@@ -189,7 +190,9 @@ class Trouble:
             return
         for _ in range(chance.whole(1, 4)):
             event = self._order()
-            for level in ("memory", chance.one_of(("process", "disk"))):
+            higher: tuple[LevelName, ...] = ("process", "disk")
+            levels: tuple[LevelName, ...] = ("memory", chance.one_of(higher))
+            for level in levels:
                 with suppress(OpenOutcryError):
                     await bus.publish(event, level=level)
                 await asyncio.sleep(chance.one_of((0, 0.001, 0.2)))
