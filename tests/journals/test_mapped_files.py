@@ -11,7 +11,7 @@ import pytest
 from journal_kit import entry, without_apsw
 
 from openoutcry.errors import JournalDead, JournalError
-from openoutcry.journals import JournalReader, SqliteJournal, mapped_files
+from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.journals.glance import glance
 from openoutcry.journals.mapped_files import HURT
 
@@ -191,15 +191,22 @@ def test_marks_that_were_cut_off_still_say_that_the_generation_is_dead(tmp_path:
 
 
 def test_the_handler_stands_only_while_a_journal_is_open(tmp_path: Path) -> None:
-    path = tmp_path / "firm.db"
-    guard = mapped_files._guard
-    with SqliteJournal(path):
-        assert guard._current().handler == guard._own.handler
-        with JournalReader(path):
-            pass
-        assert guard._current().handler == guard._own.handler
-    assert guard._current().handler != guard._own.handler
-    assert not guard.files
+    program = f"""
+        from openoutcry.journals import JournalReader, SqliteJournal, mapped_files
+        path = {str(tmp_path / "firm.db")!r}
+        guard = mapped_files._guard
+        with SqliteJournal(path):
+            assert guard._current().handler == guard._own.handler
+            with JournalReader(path):
+                pass
+            assert guard._current().handler == guard._own.handler
+        assert guard._current().handler != guard._own.handler
+        assert not guard.files
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], check=False, capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_a_forked_child_leaves_the_parents_files_and_can_open_its_own(tmp_path: Path) -> None:

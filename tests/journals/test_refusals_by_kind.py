@@ -215,6 +215,14 @@ def test_a_file_system_without_locks(
     assert not isinstance(caught.value, JournalLocked)
 
 
+def _fill_up() -> list[int]:
+    """Open files until no number below the highest that is open is free; return theirs."""
+    filled = [os.open(os.devnull, os.O_RDONLY)]
+    while filled[-1] < max(int(open_fd.name) for open_fd in Path("/proc/self/fd").iterdir()) - 1:
+        filled.append(os.open(os.devnull, os.O_RDONLY))
+    return filled
+
+
 @pytest.mark.parametrize(
     "way", ["a journal", "a journal by sqlite3", "a recovery", "a reader", "persistence"]
 )
@@ -225,9 +233,8 @@ def test_no_descriptors_are_left_at_any_step(path: Path, way: str) -> None:
     outcomes: list[str] = []
     for spare in range(24):
         Path(f"{path}-new").unlink(missing_ok=True)
-        lowest = os.open(os.devnull, os.O_RDONLY)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, hard))
+        filled = _fill_up()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (filled[-1] + 1 + spare, hard))
         try:
             WAYS[way](path)
             outcomes.append("opened")
@@ -235,6 +242,8 @@ def test_no_descriptors_are_left_at_any_step(path: Path, way: str) -> None:
             outcomes.append(type(error).__name__)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in filled:
+                os.close(fd)
     assert outcomes[0] == "JournalError"
     assert outcomes[-1] == "opened"
     assert set(outcomes) == {"JournalError", "opened"}
