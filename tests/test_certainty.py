@@ -364,6 +364,23 @@ def test_an_event_of_an_older_version_of_its_class_is_written_as_such():
     assert (again.value, again.schema_version) == (1.5, 2)
 
 
+def test_annotations_may_name_what_is_defined_after_another_class_was_registered():
+    class CertainAhead(Event, kw_only=True):
+        event_type: str = "certain_ahead"
+        inner: "DefinedLater | None" = None  # type: ignore[name-defined] # noqa: F821 - below
+        price: float = 0.0
+
+    replaced_event(float)(value=1.0)  # registers what was defined so far
+    try:
+        globals()["DefinedLater"] = msgspec.defstruct("DefinedLater", [("price", float)])
+        event = CertainAhead(price=1)
+        assert type(event.price) is float
+        assert comes_back(event)
+        assert decode(encode(event)) == event
+    finally:
+        globals().pop("DefinedLater", None)
+
+
 def test_a_struct_of_a_subclass_is_looked_through_in_a_field_of_its_base():
     class CertainBased(Event, kw_only=True):
         event_type: str = "certain_based"
