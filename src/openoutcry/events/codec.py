@@ -388,9 +388,9 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
     try:
         if written:
             with as_written():
-                event = msgspec.convert(fields, known.cls, str_keys=True)
+                event = _converted(fields, known)
         else:
-            event = msgspec.convert(fields, known.cls, str_keys=True)
+            event = _converted(fields, known)
     except (*UNREADABLE, TypeError, ValueError, OverflowError, AttributeError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
@@ -540,7 +540,7 @@ def _foreign_from_builtins(
     if known.id_key not in fields:
         _refuse_missing(known, known.id_key)
     try:
-        event: Any = load(fields, known.cls) if is_model(known.cls) else _converted(fields, known.cls)
+        event: Any = load(fields, known.cls) if is_model(known.cls) else _converted(fields, known)
     except (msgspec.ValidationError, TypeError, ValueError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
@@ -548,5 +548,7 @@ def _foreign_from_builtins(
     return _with_whole_fields(event, known, version, fields, brought_up)
 
 
-def _converted(fields: dict[str, Any], cls: type) -> Any:
-    return msgspec.convert(fields, cls, str_keys=True)
+def _converted(fields: Mapping[str, Any], known: KnownClass) -> Any:
+    if known.cls not in _decoders:
+        _new_decoder(known)  # raises if nothing can be read as this class
+    return msgspec.convert(fields, known.cls, str_keys=True)
