@@ -431,5 +431,5 @@ def _is_sure_enum(hint: Any) -> bool:
 
 def _is_its_value(member: Any) -> bool:
     """Return True if a member that is a text or an int itself, and is written as such, is its value."""
-    is_equal = str.__eq__ if isinstance(member, str) else int.__eq__
+    is_equal: Any = str.__eq__ if issubclass(type(member), str) else int.__eq__
     return is_equal(member, member.value) is True
