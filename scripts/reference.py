@@ -27,11 +27,15 @@ MADE = "*This page is made from the code, by `scripts/reference.py`.*"
 SETTINGS: tuple[tuple[type[Any], str, str], ...] = (
     (openoutcry.BusConfig, "[bus]", "arguments of `EventBus`, under the same names."),
     (openoutcry.BackpressureConfig, "[backpressure]", "`EventBus(backpressure_config=...)`."),
-    (openoutcry.PersistenceConfig, "[persistence]", "`EventBus(persistence_config=...)`; all but `key`."),
+    (
+        openoutcry.PersistenceConfig,
+        "[persistence]",
+        "`EventBus(persistence_config=...)`. `key` is given in code alone.",
+    ),
     (
         openoutcry.HealthCheckConfig,
         "[health]",
-        "`EventBus(health_check_config=...)`; all but `expectations`.",
+        "`EventBus(health_check_config=...)`. `expectations` are given in code alone.",
     ),
     (openoutcry.LadderConfig, "[health.ladder]", "`HealthCheckConfig(ladder=...)`."),
     (openoutcry.DrillConfig, "[health.drills]", "`HealthCheckConfig(drills=...)`."),

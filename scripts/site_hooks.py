@@ -23,6 +23,8 @@ SOUGHT = {"howto/": 2.0, "decisions/": 0.5, "changelog": 0.5, "campaigns": 0.5}
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 CODE = re.compile(r"`[^`]+`")
 """Where a bar in a table is none of its lines, so that it needs no escape on the site, and would show it."""
+SHORT = re.compile(r"<code>([^<]{0,12}-[^<]{0,20})</code>")
+"""Code that may stay on one line, where an option must not break after its hyphens."""
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
 
@@ -56,6 +58,11 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
         pieces += [site_text(markdown[end : fence.start()], source, place), fence[0]]
         end = fence.end()
     return "".join([*pieces, site_text(markdown[end:], source, place)])
+
+
+def on_page_content(html: str, **_others: Any) -> str:
+    """Mark short code with hyphens, which the style sheet keeps on one line."""
+    return SHORT.sub(r'<code class="short">\1</code>', html)
 
 
 def site_text(text: str, source: str, place: str) -> str:
