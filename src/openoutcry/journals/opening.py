@@ -352,7 +352,7 @@ def _begin_run(
         db.run(schema.SAVE_META, schema.setting(power_cuts.SETTING, told.text(), chain))
     saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
-    if seals is not None and left:
+    if seals is not None and changed:
         seals.after(end)
     elif seals is None and chain.kind == KEYED:
         seals = _seal(path, db, chain, end)
