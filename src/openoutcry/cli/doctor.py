@@ -254,9 +254,10 @@ def _marks(path: Path, side: Glance, head: int) -> Iterator[Finding]:
             "FAIL",
             "DEAD: a sync or a write has failed; check the disk, then run openoutcry recover",
         )
-    if side.power_cut is not None:
-        yield Finding("power cut", "warn", f"{side.power_cut}; have its publishers publish again")
     writing = side.is_written
+    cut = side.power_cut if writing else side.cut(head)
+    if cut is not None:
+        yield Finding("power cut", "warn", f"{cut}; have its publishers publish again")
     if head < side.due and not writing:
         yield Finding(
             "end", "FAIL", f"position {side.due:,} had been reached, and is gone; run openoutcry recover"

@@ -342,6 +342,8 @@ def _begin_run(
     is_new = marks.found and str(marks.run) != settings.get("run")
     left = marks.in_flight(head) if is_new else []
     cut = power_cuts.after(power_cuts.read(settings), lost if is_new else 0, head + 1, is_told=False)
+    if cut is not None and marks.found and not is_new:  # the opening that found it ended before it could tell
+        cut = msgspec.structs.replace(cut, is_told=False)
     told = None if cut is None or cut.is_told else msgspec.structs.replace(cut, is_told=True)
     changed = [*suspected(left), *(of_settings(power_cuts.SETTING) if told is not None else ())]
     db.run("BEGIN IMMEDIATE")
