@@ -448,12 +448,18 @@ class Committer:
             self._syncing = None
             self._sync_inline(commit)
         if self._late.item is not None:
-            self._commit(now=True)
+            self._commit_here()
         last = self._open
         if self._late.item is None:
-            self._commit(now=True)
+            self._commit_here()
         if last is not None and last.raised:
-            self._commit(now=True)  # who has settled what was raised
+            self._commit_here()  # who has settled what was raised
+
+    def _commit_here(self) -> None:
+        """Write, sync and release here; where another program has locked the file, try it for a moment."""
+        self._commit(now=True)
+        while self._late.is_pausing:
+            self._commit(now=True)
 
     def _commit(self, *, now: bool = False) -> None:
         """Write what is staged, sync it if that is asked for, and release it. `now`: wait for nothing."""
@@ -506,13 +512,14 @@ class Committer:
         """A commit was not written: put it off if another program has locked the file, or else fail it."""
         if isinstance(error, JournalLocked):
             if now and self._late.pause((commit, extras)):
-                self._commit(now=True)
                 return
             is_last = now and self._is_last
             if not is_last and self._late.keep((commit, extras), commit.began_ns, error):
                 self._loop, self._scheduled = running_loop(), True
                 return
             error = self._late.named(error)
+        else:
+            self._late.over()
         if extras is not None:
             extras.refused()
         self._fail(commit, _as_journal_error(error))
