@@ -249,7 +249,7 @@ class Committer:
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held_back = 0
-        self._is_last = False
+        self._is_last, self._here_from_ns = False, 0
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
         self.released = self.born_at = journal.head
         self.waiting = 0
@@ -442,7 +442,7 @@ class Committer:
 
         Where another program has locked the file it is put off after a moment; `at_last`: it is refused.
         """
-        self._is_last = at_last
+        self._is_last, self._here_from_ns = at_last, perf_counter_ns()
         if self._syncing is not None:
             commit, _ = self._syncing
             self._syncing = None
@@ -511,7 +511,7 @@ class Committer:
     def _refused(self, commit: Commit, extras: Extras | None, error: Exception, *, now: bool) -> None:
         """A commit was not written: put it off if another program has locked the file, or else fail it."""
         if isinstance(error, JournalLocked):
-            if now and self._late.pause((commit, extras)):
+            if now and self._late.pause((commit, extras), self._here_from_ns):
                 return
             is_last = now and self._is_last
             if not is_last and self._late.keep((commit, extras), commit.began_ns, error):

@@ -44,7 +44,7 @@ class LockWait(Generic[Item]):
         self._journal = journal
         self._again = again
         self._timer: asyncio.TimerHandle | None = None
-        self._paused_from_ns = self._from_ns = self._last_ns = 0
+        self._from_ns = self._last_ns = 0
         self._is_waiting = self.is_pausing = False
         self._holder: asyncio.Future[int | None] | None = None
         self.item: Item | None = None
@@ -77,12 +77,12 @@ class LockWait(Generic[Item]):
         self._timer = loop.call_later(pause_s, self._again)
         return True
 
-    def pause(self, item: Item) -> bool:
-        """Keep what was refused, and wait here for a moment; False if there were enough of them."""
-        now_ns = perf_counter_ns()
-        self._paused_from_ns = self._paused_from_ns or now_ns
-        if now_ns - self._paused_from_ns >= NOW_S * NS_PER_S:
-            self._paused_from_ns = 0
+    def pause(self, item: Item, from_ns: int) -> bool:
+        """Keep what was refused, and wait here for a moment; False if that has gone on for long enough.
+
+        `from_ns` is when it began, on the real monotonic clock.
+        """
+        if perf_counter_ns() - from_ns >= NOW_S * NS_PER_S:
             return False
         self.item, self.is_pausing = item, True
         sleep(PAUSE_S[0])
@@ -97,7 +97,7 @@ class LockWait(Generic[Item]):
 
     def over(self) -> None:
         """What was tried again met no lock."""
-        self._paused_from_ns, self._is_waiting = 0, False
+        self._is_waiting = False
 
     def give_up(self) -> None:
         """Nothing waits any more."""
