@@ -37,9 +37,7 @@ class Failure(NamedTuple):
         return f"python -m campaigns.power_loss --seed {self.seed}{' --keyed' if self.is_keyed else ''}"
 
 
-def run_seed(
-    number: int, folder: Path, plant: Plant = HONEST, *, is_keyed: bool = False
-) -> Failure | None:
+def run_seed(number: int, folder: Path, plant: Plant = HONEST, *, is_keyed: bool = False) -> Failure | None:
     """Run one seed, and return what it has found."""
     here = folder / f"seed{number}"
     here.mkdir()

@@ -351,6 +351,17 @@ def test_a_journal_of_before_is_sealed_when_it_is_opened_and_says_so(
     assert_found(path, "cursors of 'book'")
 
 
+def test_a_recovery_of_what_is_left_by_retention_warns_of_no_missing_seals(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(path) as journal:
+        for _ in range(9):
+            journal.write(entries(1))
+        assert journal.retire(keep_count=3) == 6
+    recover_into(path, path.with_name("new.db"), key=KEY)
+    assert "sealed" not in caplog.text
+
+
 def test_a_journal_without_a_key_has_no_seals(path: Path) -> None:
     with SqliteJournal(path) as journal:
         journal.write(entries(2), beside("book", 1))

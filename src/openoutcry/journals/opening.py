@@ -243,7 +243,8 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
     try:
         schema.take_back(db)
         migrate(db, path)
-        seals, wal, cut = _begin_run(path, db, marks, chain, seals, (head, checksum), lost, settings)
+        end = head, checksum
+        seals, wal, cut = _begin_run(path, db, marks, chain, seals, end, lost, settings, is_made_now=new)
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
     for statement in schema.AIDS:  # last: a file that is refused is left as it is
@@ -333,6 +334,8 @@ def _begin_run(
     end: End,
     lost: int,
     settings: dict[str, str],
+    *,
+    is_made_now: bool,
 ) -> tuple[Seals | None, int, PowerCut | None]:
     """Take over what the last run had in flight, and what a power cut took of it, once.
 
@@ -357,16 +360,16 @@ def _begin_run(
     if seals is not None and changed:
         seals.after(end)
     elif seals is None and chain.kind == KEYED:
-        seals = _seal(path, db, chain, end)
+        seals = _seal(path, db, chain, end, is_made_now=is_made_now)
     db.run("COMMIT")
     if seals is not None:
         seals.saved()
     return seals, _open_log(path, marks, head), cut
 
 
-def _seal(path: Path, db: Connection, chain: Chain, end: End) -> Seals:
+def _seal(path: Path, db: Connection, chain: Chain, end: End, *, is_made_now: bool) -> Seals:
     """Seal a file for the first time, inside the open transaction."""
-    if end[0]:
+    if end[0] and not is_made_now:  # one that a recovery makes begins where retention had come
         log.warning(
             "%s has had no seals; it is sealed from now on, as it is: whether rows beside the log were old "
             "or missing before, nobody can tell",
