@@ -12,7 +12,7 @@ from journal_kit import entries, entry, verify
 
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt
-from openoutcry.journals import JournalReader, SqliteJournal, recover_into
+from openoutcry.journals import JournalReader, SqliteJournal, recover_into, retention
 from openoutcry.journals.seals import judge_seals
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Snapshot
 
@@ -325,6 +325,28 @@ def test_an_interruption_behind_the_commit_is_noticed(path: Path, monkeypatch: p
             journal.write(entries(1), beside("book", 1))
         assert (journal.head, journal.anchor.serial, len(calls)) == (1, 2, 2)
         journal.write(entries(1), beside("book", 2))
+    with opened(path) as journal:
+        assert verify(journal).intact
+
+
+def test_a_retirement_that_is_interrupted_behind_its_commit_is_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = retention.carry_out
+
+    def interrupted(*of: Any) -> None:
+        honest(*of)
+        raise KeyboardInterrupt
+
+    with opened(path) as journal:
+        first = entry("first")
+        journal.write([first])
+        journal.write(entries(3))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(retention, "carry_out", interrupted)
+            journal.retire(keep_count=3)
+        assert journal.first == 2
+        assert list(journal.write([first]).positions) == [5], "what was retired is not known any more"
     with opened(path) as journal:
         assert verify(journal).intact
 
