@@ -154,3 +154,9 @@ def test_a_writing_verb_refuses_a_file_whose_seals_are_broken(firm: Path) -> Non
     assert result.exit_code == 2
     assert "JournalCorrupt" in result.stderr
     assert "dead_letters of 'cio'" in result.stderr
+
+
+def test_doctor_says_that_it_has_not_looked_at_the_seals_without_the_key(firm: Path) -> None:
+    assert "seals" in call("doctor", firm).output
+    assert "--key-file" in call("doctor", firm).output
+    assert "seals" not in call("doctor", firm, *key_of(firm)).output
