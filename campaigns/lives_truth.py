@@ -103,8 +103,8 @@ class Truth:
         """Another life begins."""
         self._plan = plan
         self._agents = {agent.name: agent for agent in plan.agents}
-        # (The letters of a name that was dropped stay, and may be redriven to who has the name next. A name that
-        # the journal need not know may be known to it all the same, with a state that it had saved.)
+        # (The letters of a name that was dropped stay, and may be redriven to who has the name next. And the
+        # journal may know a name that it need not know, with a state that it has saved.)
         self.names = {
             name: known if known.is_kept else Name(dead=known.dead, saves=known.saves)
             for name, known in self.names.items()
