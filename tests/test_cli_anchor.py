@@ -87,6 +87,7 @@ def test_a_journal_that_was_put_back_does_not_hold_and_gets_no_new_anchor(firm: 
     result = call("verify", firm, "--anchors", vault, *key_of(firm))
     assert result.exit_code == 1
     assert "position 2: the journal ends at position 1, and 2 had been reached" in result.stdout
+    assert "put back the newest copy" in result.stdout
 
 
 def test_verify_takes_the_line_of_an_anchor_too(firm: Path) -> None:
