@@ -70,6 +70,14 @@ class Glance(MarksFile):
         """The position that the file must reach after the last writer's end, whatever ended it."""
         return self.written if self.same_boot else self.synced
 
+    def cut(self, head: int) -> PowerCut | None:
+        """Return what is known of power cuts, with what the next opening will find missing behind the head.
+
+        For when nobody writes.
+        """
+        lost = self.written - head if self.found and not self.same_boot else 0
+        return power_cuts.after(self.power_cut, lost, head + 1, is_told=False)
+
     def accused(self, head: int) -> list[tuple[str, str, int]]:
         """Return the calls against which the next opening will count a crash, if nobody writes now."""
         if not self.found or str(self.run) == self._counted_run:

@@ -249,7 +249,7 @@ class Committer:
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held_back = 0
-        self._is_last = False
+        self._is_last, self._here_from_ns = False, 0
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
         self.released = self.born_at = journal.head
         self.waiting = 0
@@ -442,18 +442,24 @@ class Committer:
 
         Where another program has locked the file it is put off after a moment; `at_last`: it is refused.
         """
-        self._is_last = at_last
+        self._is_last, self._here_from_ns = at_last, perf_counter_ns()
         if self._syncing is not None:
             commit, _ = self._syncing
             self._syncing = None
             self._sync_inline(commit)
         if self._late.item is not None:
-            self._commit(now=True)
+            self._commit_here()
         last = self._open
         if self._late.item is None:
-            self._commit(now=True)
+            self._commit_here()
         if last is not None and last.raised:
-            self._commit(now=True)  # who has settled what was raised
+            self._commit_here()  # who has settled what was raised
+
+    def _commit_here(self) -> None:
+        """Write, sync and release here; where another program has locked the file, try it for a moment."""
+        self._commit(now=True)
+        while self._late.is_pausing:
+            self._commit(now=True)
 
     def _commit(self, *, now: bool = False) -> None:
         """Write what is staged, sync it if that is asked for, and release it. `now`: wait for nothing."""
@@ -505,14 +511,15 @@ class Committer:
     def _refused(self, commit: Commit, extras: Extras | None, error: Exception, *, now: bool) -> None:
         """A commit was not written: put it off if another program has locked the file, or else fail it."""
         if isinstance(error, JournalLocked):
-            if now and self._late.pause((commit, extras)):
-                self._commit(now=True)
+            if now and self._late.pause((commit, extras), self._here_from_ns):
                 return
             is_last = now and self._is_last
             if not is_last and self._late.keep((commit, extras), commit.began_ns, error):
                 self._loop, self._scheduled = running_loop(), True
                 return
             error = self._late.named(error)
+        else:
+            self._late.over()
         if extras is not None:
             extras.refused()
         self._fail(commit, _as_journal_error(error))
