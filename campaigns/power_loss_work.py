@@ -3,13 +3,24 @@
 import json
 import random
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
 from campaigns.power_loss_disk import Killed, SimulatedDisk
 from campaigns.power_loss_truth import SUBSCRIPTIONS, Broken, Truth
 from openoutcry.errors import JournalDead, JournalFull
 from openoutcry.journals import JournalReader, SqliteJournal
-from openoutcry.ports import BuriedEvent, Changes, CursorState, DiskTask, Entry, Level, Snapshot, Suspect
+from openoutcry.ports import (
+    BuriedEvent,
+    Changes,
+    CheckpointStep,
+    CursorState,
+    DiskTask,
+    Entry,
+    Level,
+    Snapshot,
+    Suspect,
+)
 
 LANE: Final = "normal"
 WAL_MAX_BYTES: Final = 256 * 1024
@@ -99,12 +110,12 @@ class Worker:
         self._end_sync(step, upto)
 
     def sync_beside_checkpoint(self) -> None:
-        """Sync in one thread while another checkpoints: before it, at any step of it, or after it."""
+        """Sync in one thread while another checkpoints: before it, in the midst of any step, or after it."""
         rng, disk, journal = self._rng, self._disk, self.journal
         while journal.begin_checkpoint() is None and rng.random() < 0.9:
             self.publish()
         upto = len(self.truth.states) - 1
-        sync, checkpoint = journal.begin_sync(), journal.begin_checkpoint()
+        sync, step = journal.begin_sync(), journal.begin_checkpoint()
         fails = rng.random() < 0.25
         if fails:
             disk.fail_own_sync_at = disk.own_syncs + 1
@@ -114,20 +125,28 @@ class Worker:
         when = rng.choice(("before", "within", "after"))
         if when == "before":
             sync.perform()
-        if checkpoint is not None:
-            if when == "within":
-                disk.meanwhile_at = disk.steps + rng.randint(1, 30)
-                disk.meanwhile = lambda: None if journal._turn.is_taken else sync.perform()  # noqa: SLF001
-            checkpoint.perform()
-            disk.meanwhile = None
-            if when == "before" and rng.random() < 0.5:
-                self._end_sync(sync, upto)
-            self._or_dead(lambda: journal.end_checkpoint(checkpoint))
-            if when == "after" and not disk.frozen:
-                self.publish()  # the log starts over before its sync has begun
+        if when == "within":
+            disk.meanwhile_at = disk.steps + rng.randint(1, 30)
+            disk.meanwhile = lambda: None if journal._turn.is_taken else sync.perform()  # noqa: SLF001
+        while step is not None:
+            step = self._walk(step, sync, upto, when)
+        disk.meanwhile = None
         if not sync.performed:
             sync.perform()
         self._end_sync(sync, upto)
+
+    def _walk(self, step: CheckpointStep, sync: DiskTask, upto: int, when: str) -> CheckpointStep | None:
+        """Perform a step of a checkpoint, and return the next one; `when` the sync was performed."""
+        step.perform()
+        if step.excludes_writers:
+            if when == "before" and self._rng.random() < 0.5:
+                self._end_sync(sync, upto)
+        elif not self._disk.frozen and self._rng.random() < 0.5:
+            self.publish()
+        following = self._or_dead(partial(self.journal.end_checkpoint, step))
+        if following is None and when == "after" and not self._disk.frozen:
+            self.publish()  # the log starts over before its sync has begun
+        return following
 
     def _end_sync(self, task: DiskTask, upto: int) -> None:
         """End a sync that was begun when there were so many commits, unless a kill comes before."""

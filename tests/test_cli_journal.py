@@ -32,7 +32,7 @@ from openoutcry.core.halts import Halt
 from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import decode, encode
-from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.journals import JournalReader, SqliteJournal, disk_room
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Places, Snapshot
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.trading import KillSwitchEvent, MarketDataEvent
@@ -1136,6 +1136,36 @@ def test_the_doctor_finds_a_sound_journal_sound(firm: Path) -> None:
         assert found["local socket"][0] == "ok"
     with running(firm, with_socket=False):
         assert findings(firm)["local socket"][0] == "note"
+
+
+def test_the_doctor_says_of_the_log_and_the_room_what_health_says(
+    firm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert findings(firm)["write-ahead log"] == ("ok", "0 bytes")
+    with SqliteJournal(firm) as journal:
+        write_es(journal, 2, 3)
+        with JournalReader(firm) as reader:
+            rows = reader._log.forwards()
+            next(rows)
+            monkeypatch.setattr(disk_room, "LOG_BYTES_MAX", 1)
+            verdict, said = findings(firm)["write-ahead log"]
+            rows.close()
+        if Path("/proc/locks").exists():
+            assert verdict == "warn"
+            assert "1 are its bound: a reader that does not end keeps it from starting over" in said
+            assert "end the reading of this process" in said
+        verdict, said = findings(firm)["write-ahead log"]
+        assert (verdict, "bound" in said) == ("ok", False), "nobody reads, so that it starts over"
+        monkeypatch.setattr(disk_room, "LOG_BYTES_MAX", 1 << 60)
+        verdict, said = findings(firm)["free room"]
+        assert verdict == "warn"
+        assert "make room before publishing is refused" in said
+        free = disk_room.room_of(firm).free_bytes
+        monkeypatch.setattr(disk_room, "LOG_BYTES_MAX", free // 2 - 100_000_000)
+        monkeypatch.setattr(disk_room.DiskRoom, "recovery_bytes", 10 * free)
+        verdict, said = findings(firm)["free room"]
+        assert verdict == "note"
+        assert "a recovery of the journal would need" in said
 
 
 def test_the_doctor_finds_what_is_wrong(firm: Path) -> None:

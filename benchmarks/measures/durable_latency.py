@@ -63,6 +63,23 @@ async def measure(level: str, rate_per_s: int, seconds: float) -> dict[str, Any]
     }
 
 
+async def measure_offered(level: str, rate_per_s: int, seconds: float) -> dict[str, Any]:
+    """Bare commits at the same rate from the same loop, with no bus, no handler and no checkpoint."""
+    (blob,) = payloads(1, SIZE_BYTES)
+    taken_us = []
+    with folder() as place:
+        store = BareSqlite(place, level)
+        start_ns = perf_counter_ns() + _HEAD_START_NS
+        for number in range(int(rate_per_s * seconds)):
+            due = start_ns + number * 1_000_000_000 // rate_per_s
+            while perf_counter_ns() < due:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0)
+            store.put(blob)
+            taken_us.append((perf_counter_ns() - due) / 1_000)
+        store.close()
+    return percentiles(taken_us)
+
+
 async def measure_bare(kind: str, level: str, seconds: float) -> dict[str, Any]:
     """One bare commit, or sync, after the other: what a call takes on this disk."""
     (blob,) = payloads(1, SIZE_BYTES)

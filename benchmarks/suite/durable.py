@@ -16,6 +16,7 @@ SURVIVES = {"eventsourcing": "disk", "persistqueue": "disk", "litequeue": "proce
 LEVELS = ("process", "disk")
 FLOOR = "floor, bare SQLite, a blob per batch"
 FLOOR_SYNC = "floor, bare fdatasync of 4 KiB"
+OFFERED = "floor, bare SQLite commits at that rate"
 BATCH = 512
 PENDING_COUNT = 1_000_000
 
@@ -36,7 +37,7 @@ def cells(*, quick: bool) -> list[Cell]:
     return [
         *_throughput(seconds),
         *_single(seconds),
-        *_latency(seconds if quick else 2.0),
+        *_latency(seconds if quick else 5.0),
         *_recovery(200_000 if quick else PENDING_COUNT),
         *_size(20_000),
         *_memory_level(0.03 if quick else 0.08),
@@ -102,6 +103,7 @@ def _latency(seconds: float) -> Iterator[Cell]:
         if level == "disk":
             yield cell(FLOOR_SYNC, "measure_bare", kind="sync", level=level)
         yield cell("floor, a bare SQLite commit", "measure_bare", kind="sqlite", level=level)
+        yield cell(OFFERED, "measure_offered", level=level, rate_per_s=rate_per_s)
         yield cell("openoutcry await publish", "measure", level=level, rate_per_s=rate_per_s)
         for peer, survives in SURVIVES.items():
             if survives == level:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from suite.durable import FLOOR, FLOOR_SYNC, many, publishers
+from suite.durable import FLOOR, FLOOR_SYNC, OFFERED, many, publishers
 from suite.schedule import Row, find, ratio
 from suite.verdict import Verdict
 
@@ -13,12 +13,19 @@ _RATES = {
     ("disk", publishers(512)): 260_000.0,
 }
 WAL_MAX_MB = 80.0
-"""The journal checkpoints at 64 MB whatever happens; a commit more, and the frames' own bytes, come on top."""
+"""Commits wait at 64 MB whatever happens; a commit more, and the frames' own bytes, come on top."""
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     """Every line, in order."""
-    return [*_rates(rows), *_floors(rows), *_recovery(rows), *_sizes(rows), *_memory_level(rows)]
+    return [
+        *_rates(rows),
+        *_floors(rows),
+        *_latency(rows),
+        *_recovery(rows),
+        *_sizes(rows),
+        *_memory_level(rows),
+    ]
 
 
 def _rates(rows: Sequence[Row]) -> list[Verdict]:
@@ -45,6 +52,21 @@ def _floors(rows: Sequence[Row]) -> list[Verdict]:
     share = ratio(*pair, "events_per_s")
     found.append(Verdict("one at a time, disk", "of a bare fdatasync", 0.5, share, "%", is_at_least=True))
     return found
+
+
+def _latency(rows: Sequence[Row]) -> list[Verdict]:
+    case = "process, 10k/s offered"
+    mine = find(rows, "durable_latency", case, "openoutcry await publish")
+    p50 = ratio(mine, find(rows, "durable_latency", case, OFFERED), "p50")
+    p99_us = mine.middle("p99") if mine else None
+    worst_us = max(mine.values("p99"), default=None) if mine else None
+    return [
+        Verdict(f"durable latency, {case}", "p50, of a bare commit", 3.0, p50, "x", is_at_least=False),
+        Verdict(f"durable latency, {case}", "p99", 1_000.0, p99_us, "us", is_at_least=False),
+        Verdict(
+            f"durable latency, {case}", "p99 of the worst round", 4_000.0, worst_us, "us", is_at_least=False
+        ),
+    ]
 
 
 def _recovery(rows: Sequence[Row]) -> list[Verdict]:

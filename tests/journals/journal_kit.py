@@ -1,7 +1,10 @@
 """What the tests of the journals share."""
 
 import json
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -91,3 +94,35 @@ def verify(journal: SqliteJournal, *arguments: Any, **options: Any) -> Verified:
     """Verify a journal's file through a reader, which is closed."""
     with journal.reader() as reader:
         return reader.verify(*arguments, **options)
+
+
+_READ = """
+import sqlite3, sys
+db = sqlite3.connect("file:" + sys.argv[1] + "?mode=ro", uri=True, isolation_level=None)
+db.execute("BEGIN")
+db.execute("SELECT count(*) FROM batches").fetchone()
+print("reading", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def a_reader(path: Path) -> Iterator[int]:
+    """Another process, by its id, that has begun to read a journal and does not end."""
+    command = [sys.executable, "-c", _READ, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield child.pid
+        child.communicate()
+
+
+def checkpoint(journal: SqliteJournal) -> list[str]:
+    """Make a checkpoint as a runtime does, step by step; return what the steps were."""
+    kinds = []
+    step = journal.begin_checkpoint()
+    while step is not None:
+        kinds.append(type(step).__name__)
+        step.perform()
+        step = journal.end_checkpoint(step)
+    return kinds

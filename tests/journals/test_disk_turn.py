@@ -62,16 +62,19 @@ def test_a_checkpoint_whose_turn_another_program_has_calls_nothing_synced(path: 
 def test_a_sync_waits_for_a_checkpoint_and_a_checkpoint_for_a_sync(path: Path) -> None:
     with SqliteJournal(path) as journal:
         journal.write(entries(5))
-        sync, checkpoint = journal.begin_sync(), journal.begin_checkpoint()
-        assert checkpoint is not None
-        for task in (sync, checkpoint):
+        sync, ahead = journal.begin_sync(), journal.begin_checkpoint()
+        assert ahead is not None
+        ahead.perform()
+        copying = journal.end_checkpoint(ahead)
+        assert copying is not None
+        for task in (sync, copying):
             with journal._turn.taken():
                 thread = threading.Thread(target=task.perform)
                 thread.start()
                 thread.join(0.05)
                 assert thread.is_alive()
             thread.join()
-        journal.end_checkpoint(checkpoint)
+        assert journal.end_checkpoint(copying) is None
         assert journal.end_sync(sync) == 5
 
 
@@ -81,7 +84,10 @@ def test_after_a_sync_that_failed_in_a_thread_no_checkpoint_begins(
 ) -> None:
     journal = SqliteJournal(path)
     journal.write(entries(5))
-    sync, checkpoint = journal.begin_sync(), journal.begin_checkpoint()
+    sync, ahead = journal.begin_sync(), journal.begin_checkpoint()
+    assert ahead is not None
+    ahead.perform()
+    checkpoint = journal.end_checkpoint(ahead)
     assert checkpoint is not None
     before = path.read_bytes()
     fail_syncs(monkeypatch)

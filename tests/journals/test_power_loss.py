@@ -27,7 +27,7 @@ from openoutcry.journals import SqliteJournal, marks, recover_into
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
 
 SEEDS = 250
-PLANTED_SEEDS = 300
+PLANTED_SEEDS = 600
 
 
 def test_after_250_power_cuts_nothing_promised_is_missing_and_nothing_else_is_there() -> None:

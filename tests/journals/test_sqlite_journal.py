@@ -31,7 +31,7 @@ from openoutcry.journals import Anchor, JournalReader, SqliteJournal, marks, rec
 from openoutcry.journals.disk_tasks import CheckpointTask
 from openoutcry.journals.engines import EngineName, connect
 from openoutcry.journals.sqlite import WAL_DUE_BYTES
-from openoutcry.ports import Alike, BuriedEvent, Changes, CursorState, Header, Level, Written
+from openoutcry.ports import Alike, BuriedEvent, Changes, CheckpointStep, CursorState, Header, Level, Written
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "journal.md"
 QUERIES = DOCS.parent / "howto" / "sql.md"
@@ -563,12 +563,15 @@ def test_an_idle_moment_is_used_for_a_checkpoint(file: SqliteJournal) -> None:
 
 def test_a_checkpoint_can_be_performed_in_another_thread(file: SqliteJournal) -> None:
     file.write(entries(120, pad="x" * 10_000))
-    step = file.begin_checkpoint()
-    assert step is not None
-    thread = threading.Thread(target=step.perform)
-    thread.start()
-    thread.join()
-    file.end_checkpoint(step)
+    step: CheckpointStep | None = file.begin_checkpoint()
+    excludes = []
+    while step is not None:
+        excludes.append(step.excludes_writers)
+        thread = threading.Thread(target=step.perform)
+        thread.start()
+        thread.join()
+        step = file.end_checkpoint(step)
+    assert excludes == [False, True]
     assert file.synced == 120
     assert file.begin_checkpoint() is None
 

@@ -15,7 +15,7 @@ from openoutcry import BusClosed, Event, EventBus, InvalidEvent, WrongThread, en
 from openoutcry.errors import JournalDead, JournalFull
 from openoutcry.events import encode_many
 from openoutcry.journals import MemoryJournal, SqliteJournal
-from openoutcry.ports import Alike, Changes, CursorState, Entry, Journal, Level, Written
+from openoutcry.ports import Alike, Changes, CheckpointStep, CursorState, Entry, Journal, Level, Written
 
 WARM = "warm"
 
@@ -536,13 +536,14 @@ def test_reading_waits_for_a_checkpoint_in_another_thread(tmp_path: Any, engine:
         for batch in range(40):
             some = orders(100, 100 * batch)
             journal.write([Entry(event.event_id, encode(event) + b" " * 1_000) for event in some])
-        step = journal.begin_checkpoint()
-        assert step is not None
-        thread = Thread(target=step.perform)
-        thread.start()
-        found = [len(journal.read(after, 100)) for after in range(0, 4_000, 100)]
-        thread.join()
-        journal.end_checkpoint(step)
+        found: list[int] = []
+        step: CheckpointStep | None = journal.begin_checkpoint()
+        while step is not None:
+            thread = Thread(target=step.perform)
+            thread.start()
+            found = [len(journal.read(after, 100)) for after in range(0, 4_000, 100)]
+            thread.join()
+            step = journal.end_checkpoint(step)
         assert found == [100] * 40
         assert journal.write([Entry("new", b'{"event_id":"new"}')]).positions == range(4_001, 4_002)
 

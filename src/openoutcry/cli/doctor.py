@@ -5,13 +5,13 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import shutil
 import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
+from time import sleep
 from typing import Final
 
 import click
@@ -28,9 +28,11 @@ from openoutcry.cli.loading import load_app
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader
+from openoutcry.journals.disk_room import room_of, say_log, say_room
 from openoutcry.journals.engines import UNSAFE_UNTIL, choose, sqlite_version
 from openoutcry.journals.glance import Glance, glance
-from openoutcry.journals.sqlite import WAL_MAX_BYTES
+from openoutcry.journals.lock_holders import readers_of
+from openoutcry.ports import LogState
 from openoutcry.runtime.control.client import ask
 from openoutcry.runtime.control.server import socket_path
 from openoutcry.version import __version__
@@ -38,7 +40,6 @@ from openoutcry.version import __version__
 _UNSAFE_FROM: Final = (3, 7, 0)
 _MENDED: Final = {(3, 44): 6, (3, 50): 7}  # older release lines that got the correction as well
 _NETWORK: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs")
-_ROOM_BYTES: Final = 4 * WAL_MAX_BYTES
 _PATIENCE_S: Final = 5.0
 
 
@@ -221,15 +222,31 @@ def _files(path: Path) -> Iterator[Finding]:
         )
     elif kind:
         yield Finding("file system", "ok", kind)
-    with suppress(FileNotFoundError):
-        size = Path(f"{path}-wal").stat().st_size
-        too_big = size > 2 * WAL_MAX_BYTES
-        remedy = ": a reader that never ends keeps it from being truncated" if too_big else ""
-        yield Finding("write-ahead log", "warn" if too_big else "ok", f"{size:,} bytes{remedy}")
-    room = shutil.disk_usage(path.parent).free
-    short = room < _ROOM_BYTES
-    remedy = f": less than {_ROOM_BYTES:,}; make room before publishing is refused" if short else ""
-    yield Finding("free room", "warn" if short else "ok", f"{room:,} bytes{remedy}")
+    yield from _room(path)
+
+
+def _room(path: Path) -> Iterator[Finding]:
+    room = room_of(path)
+    readers = _steady_readers(path) if room.is_log_long else []
+    wrong = say_log(LogState(room.log_bytes, "reader" if readers else ""), readers)
+    yield Finding("write-ahead log", "warn" if wrong else "ok", wrong or f"{room.log_bytes:,} bytes")
+    wrong = say_room(room)
+    said = f"{room.free_bytes:,} bytes"
+    if not wrong and room.free_bytes < room.recovery_bytes:
+        said += f"; a recovery of the journal would need {room.recovery_bytes:,}"
+        yield Finding("free room", "note", said)
+    else:
+        yield Finding("free room", "warn" if wrong else "ok", wrong or said)
+
+
+def _steady_readers(path: Path) -> list[int]:
+    """Return the processes that read at several moments: a writer reads too, for each of its commits."""
+    found = set(readers_of(path))
+    for _ in range(2):
+        if found:
+            sleep(0.02)
+            found &= set(readers_of(path))
+    return sorted(found)
 
 
 def _file_system(path: Path) -> str:

@@ -21,6 +21,7 @@ def examine(vitals: Vitals, bounds: Bounds) -> list[Finding]:
         *_leases(vitals),
         *_retention(vitals),
         *_power_cut(vitals),
+        *_disk(vitals),
     ]
 
 
@@ -138,6 +139,11 @@ def _power_cut(vitals: Vitals) -> Iterator[Finding]:
     if vitals.journal is not None and vitals.journal.power_cut:
         detail = f"{vitals.journal.power_cut}; this stands until the next start"
         yield Finding(check="power cut", level=DEGRADED, culprit="journal", detail=detail)
+
+
+def _disk(vitals: Vitals) -> Iterator[Finding]:
+    for found in () if vitals.journal is None else vitals.journal.disk:
+        yield Finding(check="disk", level=DEGRADED, culprit="journal", detail=found)
 
 
 def _still(s: SubscriptionVitals, still: str) -> Iterator[Finding]:

@@ -20,6 +20,7 @@
 | `overflow` | a full mailbox lets events go, or they become dead letters for lack of room |
 | `loop` | the event loop is blocked, or late |
 | `journal` | the journal is dead, full, locked, damaged or late |
+| `disk` | the journal's write-ahead log has outgrown its bound, or its file system is nearly full |
 | `feed` | an event that is expected in this session does not come |
 | `lease` | an agent has stopped heartbeating |
 | `unheard` | a kill switch was published, and nobody took it |

@@ -1,9 +1,19 @@
-"""Waits for the disk that a runtime may perform elsewhere than on its loop."""
+"""Waits for the disk that a runtime may perform elsewhere than on its loop.
+
+A checkpoint that is made beside a runtime has two steps:
+
+1. `SyncTask`: the log is synced, by a descriptor of our own. Commits go on.
+2. `CheckpointTask`, while nobody writes: SQLite syncs the log, copies its pages into the database, and syncs
+   that. The next commit then begins the log anew.
+
+Only step 2 puts anything into the database, and it is SQLite's own: step 1 leaves it less to wait for, and
+nothing relies on it. Who may wait for the disk at the same time as whom is said in `disk_turn`.
+"""
 
 import os
 
 from openoutcry.journals.disk_turn import Turn
-from openoutcry.journals.engines import Connection
+from openoutcry.journals.engines import Connection, is_busy, is_full
 
 FRAME_BYTES = 4096 + 24
 
@@ -12,6 +22,7 @@ class SyncTask:
     """An `fdatasync` of the write-ahead log.
 
     Attributes:
+        excludes_writers: Whether nobody may write while it is performed.
         upto: The head when it was begun: what is on the disk if it succeeds.
         performed: Whether it has been.
         problem: What went wrong, here or before.
@@ -19,6 +30,8 @@ class SyncTask:
     """
 
     __slots__ = ("_fd", "_turn", "performed", "problem", "upto")
+
+    excludes_writers = False
 
     def __init__(self, fd: int, upto: int, turn: Turn) -> None:
         self._fd = fd
@@ -44,21 +57,34 @@ class CheckpointTask:
     file.
 
     Attributes:
+        excludes_writers: Whether nobody may write while it is performed. A write that comes waits.
         upto: The head when it was begun.
+        log_bytes: About how much of the log waited to be copied then.
         left_bytes: What could not be copied, since a reader is still looking at it; None if nothing was
             tried, since another program was at a checkpoint.
         problem: What went wrong, here or before.
 
     """
 
-    __slots__ = ("_db", "_turn", "left_bytes", "problem", "upto")
+    __slots__ = ("_db", "_turn", "left_bytes", "log_bytes", "problem", "upto")
 
-    def __init__(self, db: Connection, upto: int, turn: Turn) -> None:
+    excludes_writers = True
+
+    def __init__(self, db: Connection, upto: int, turn: Turn, log_bytes: int = 0) -> None:
         self._db = db
         self._turn = turn
         self.upto = upto
+        self.log_bytes = log_bytes
         self.left_bytes: int | None = None
         self.problem: Exception | None = None
+
+    @property
+    def hindered(self) -> str:
+        """What kept it from copying everything, as `LogState` says it; empty if nothing, or an error did."""
+        if self.problem is not None and is_full(self.problem):
+            return "room"
+        is_late = self.left_bytes != 0 if self.problem is None else is_busy(self.problem)
+        return "reader" if is_late else ""
 
     def perform(self) -> None:
         """Copy, without the interpreter's lock."""

@@ -21,6 +21,7 @@ from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalDead, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import forks, reading, retention, saved, schema, snapshots
 from openoutcry.journals.anchors import Anchor
+from openoutcry.journals.disk_room import LOG_BYTES_MAX
 from openoutcry.journals.disk_tasks import FRAME_BYTES, CheckpointTask, SyncTask
 from openoutcry.journals.disk_turn import Turn
 from openoutcry.journals.engines import LOCK_WAIT_S, EngineName, connect_to_read, is_busy, is_full
@@ -40,12 +41,14 @@ from openoutcry.ports import (
     Alike,
     BuriedEvent,
     Changes,
+    CheckpointStep,
     CursorState,
     DiskTask,
     Entry,
     Filter,
     Holder,
     Level,
+    LogState,
     Snapshot,
     Stored,
     Suspect,
@@ -56,8 +59,10 @@ log = logging.getLogger("openoutcry")
 
 WAL_DUE_BYTES: Final = 1024 * 1024
 """From this size of the write-ahead log on an idle moment is used for a checkpoint."""
-WAL_MAX_BYTES: Final = 64 * 1024 * 1024
-"""At this size a write does not wait for an idle moment."""
+WAL_MAX_BYTES: Final = LOG_BYTES_MAX
+"""At this size a write makes a checkpoint, and the writes of a bus wait for the one that is being made."""
+_BUSY_SHARE: Final = 4
+"""At this part of it a bus makes one in any case."""
 _COMMIT_BYTES: Final = 8192
 _IDLE_IDS: Final = 1024
 _event_id: Final = attrgetter("event_id")
@@ -80,6 +85,8 @@ class SqliteJournal:
         generation: What tells this journal from others that stood or will stand at its path.
         origin: What ids derived in its bus are derived from: random, and kept by every copy and recovery of
             the file. Empty for a file of a version that had none.
+        is_log_due: Whether a checkpoint is not to wait for an idle moment, or writes are to wait for the one
+            that was begun. Never where writes make checkpoints themselves.
         unsynced_lost: Entries accepted at `process` that a power cut before this opening took away, at least.
         power_cut: What the last power cut that cost something took, also before an earlier opening; or None.
 
@@ -122,7 +129,12 @@ class SqliteJournal:
         self._wal = opened.wal
         self._turn = Turn(opened.marks.die)
         self._wal_bytes = 0
-        self._wal_max_bytes = wal_max_bytes
+        self._hindered = ""
+        self._wal_max_bytes = self._wal_limit_bytes = wal_max_bytes
+        self._wal_left_bytes = 0
+        """What the last checkpoint could not copy."""
+        self._is_inline = True
+        self.is_log_due = False
         self._blocks = IdBlocks(opened.db, opened.chain)
         self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems), self._blocks)
         self._barred: JournalError | None = None
@@ -197,8 +209,10 @@ class SqliteJournal:
             self._checksum = row.checksum
             self._wal_bytes += len(row.data)
             self.marks.cells[WRITTEN] = head
-        if self._wal_bytes >= self._wal_max_bytes:
-            self._checkpoint()
+        if self._wal_bytes >= self._wal_limit_bytes:
+            self.is_log_due = not self._is_inline
+            if self._is_inline:
+                self._checkpoint()
 
     def _refused(self, problem: BaseException) -> NoReturn:
         """Undo what a failed commit may have begun, and raise what it means."""
@@ -328,35 +342,67 @@ class SqliteJournal:
         self.synced = self.marks.cells[SYNCED] = max(self.synced, upto)
         return self.synced
 
-    def begin_checkpoint(self) -> CheckpointTask | None:
-        """Begin a checkpoint, 2 to 4 ms per MB of write-ahead log; None while it has less than 1 MB."""
+    @property
+    def log_state(self) -> LogState:
+        """How long the write-ahead log is, and what hindered the last checkpoint."""
+        return LogState(0 if self._closed else os.fstat(self._wal).st_size, self._hindered)
+
+    def make_checkpoints(self, *, inline: bool) -> None:
+        """Leave checkpoints to `begin_checkpoint`, or make them within writes and `idle`, as at first."""
+        self._is_inline = inline
+        self._set_limit()
+
+    def begin_checkpoint(self) -> CheckpointStep | None:
+        """Begin a checkpoint; None while the write-ahead log has less than 1 MB."""
         if self._barred is not None or self._wal_bytes < WAL_DUE_BYTES:
             return None
         self.look_after()  # a checkpoint would give a database that was truncated its length back
-        return CheckpointTask(self._db, self.head, self._turn)
+        self._set_limit(is_under_way=True)
+        return self.begin_sync()
 
-    def end_checkpoint(self, task: DiskTask) -> None:
-        """Note a performed checkpoint. One that another program hindered is tried again later."""
-        assert isinstance(task, CheckpointTask), "the task was begun by begin_checkpoint"
-        if task.problem is not None:
-            if is_busy(task.problem) or is_full(task.problem):
-                return
+    def end_checkpoint(self, step: CheckpointStep) -> CheckpointStep | None:
+        """Note a performed step of a checkpoint, and return the next one; None after the last.
+
+        One that a reader or a full disk hindered is tried again later. Any other error of it is final.
+        """
+        if self._barred is not None:
+            return None
+        if isinstance(step, SyncTask):
+            self.end_sync(step)
+            return self._to_copy()
+        assert isinstance(step, CheckpointTask), "the step was begun by begin_checkpoint"
+        self._end_copying(step)
+        return None
+
+    def _to_copy(self) -> CheckpointTask:
+        return CheckpointTask(self._db, self.head, self._turn, self._wal_bytes)
+
+    def _end_copying(self, task: CheckpointTask) -> None:
+        self._hindered = task.hindered
+        if task.problem is not None and not self._hindered:
             self._die("a checkpoint failed", task.problem)
-        if task.left_bytes is None:
-            return
-        self._wal_bytes = task.left_bytes
+        if task.left_bytes is not None:
+            self._wal_bytes += task.left_bytes - task.log_bytes
+        self._wal_left_bytes = self._wal_bytes if self._hindered else 0
+        self._set_limit()
         if HURT:
             self._check_maps()
-        if not task.left_bytes:
+        if not self._hindered:
             self._files.checkpointed()
-        if not task.left_bytes and self._barred is None:
             self._on_disk(task.upto)
 
+    def _set_limit(self, *, is_under_way: bool = False) -> None:
+        """Set from where on there must be a checkpoint, or writes must wait for the one that is under way."""
+        is_whole = self._is_inline or is_under_way
+        more = self._wal_max_bytes if is_whole else self._wal_max_bytes // _BUSY_SHARE
+        self._wal_limit_bytes = self._wal_left_bytes + more
+        self.is_log_due = not self._is_inline and self._wal_bytes >= self._wal_limit_bytes
+
     def _checkpoint(self) -> None:
-        task = self.begin_checkpoint()
-        if task is not None:
-            task.perform()
-            self.end_checkpoint(task)
+        self.look_after()
+        task = self._to_copy()
+        task.perform()
+        self._end_copying(task)
 
     def reopen_to_read(self) -> None:
         """Where the log or its index was truncated, have SQLite make the index anew from what is left.
@@ -542,9 +588,10 @@ class SqliteJournal:
         """Do a small piece of deferred work, a few milliseconds; return True if there is more."""
         if self._barred is not None:
             return False
-        if self._wal_bytes >= WAL_DUE_BYTES:
+        if self._is_inline and self._wal_bytes >= WAL_DUE_BYTES:
             self._checkpoint()
-            return True
+            if not self._hindered:
+                return True
         try:
             is_more, written_bytes = self._register.idle(_IDLE_IDS, self.head)
         except self._db.error as problem:

@@ -1,7 +1,7 @@
 """The protocols that the runtime asks of the world around it, and the records that pass through them."""
 
 from openoutcry.ports.clock import Clock
-from openoutcry.ports.journal import DiskTask, FileJournal, Journal, Marks
+from openoutcry.ports.journal import CheckpointStep, DiskTask, FileJournal, Journal, Marks
 from openoutcry.ports.records import (
     Alike,
     BuriedEvent,
@@ -14,6 +14,7 @@ from openoutcry.ports.records import (
     Header,
     Holder,
     Level,
+    LogState,
     Places,
     Snapshot,
     Stored,
@@ -27,6 +28,7 @@ __all__ = [
     "Alike",
     "BuriedEvent",
     "Changes",
+    "CheckpointStep",
     "Clock",
     "CursorState",
     "DiskTask",
@@ -39,6 +41,7 @@ __all__ = [
     "Holder",
     "Journal",
     "Level",
+    "LogState",
     "Marks",
     "Places",
     "Snapshot",

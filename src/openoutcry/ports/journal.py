@@ -15,6 +15,7 @@ from openoutcry.ports.records import (
     Entry,
     Filter,
     Holder,
+    LogState,
     Snapshot,
     Stored,
     Suspect,
@@ -27,6 +28,15 @@ class DiskTask(Protocol):
 
     def perform(self) -> None:
         """Wait. Never raises: an error is kept until the task is ended."""
+        ...
+
+
+class CheckpointStep(DiskTask, Protocol):
+    """A step of a checkpoint."""
+
+    @property
+    def excludes_writers(self) -> bool:
+        """Whether nothing may be written while it is performed. A write that comes nevertheless waits."""
         ...
 
 
@@ -235,16 +245,29 @@ class FileJournal(Journal, Protocol):
         """
         ...
 
-    def begin_checkpoint(self) -> DiskTask | None:
+    @property
+    def log_state(self) -> LogState:
+        """How long the write-ahead log is, and what hindered the last checkpoint."""
+        ...
+
+    def make_checkpoints(self, *, inline: bool) -> None:
+        """Leave checkpoints of the write-ahead log to `begin_checkpoint`, or make them within writes."""
+        ...
+
+    @property
+    def is_log_due(self) -> bool:
+        """Whether a checkpoint must not wait for an idle moment, or writes must wait for the one begun."""
+        ...
+
+    def begin_checkpoint(self) -> CheckpointStep | None:
         """Begin a checkpoint of the write-ahead log; None if it is not worth it yet.
 
-        Perform it on any thread, then call `end_checkpoint`. A write that comes in between waits for it, so
-        hold writes back meanwhile.
+        Perform the step on any thread, then call `end_checkpoint`, which returns the next one.
         """
         ...
 
-    def end_checkpoint(self, task: DiskTask) -> None:
-        """Note a performed checkpoint."""
+    def end_checkpoint(self, step: CheckpointStep) -> CheckpointStep | None:
+        """Note a performed step of a checkpoint, and return the next one; None after the last."""
         ...
 
     def idle(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import overload
+from typing import NamedTuple, overload
 
 import msgspec
 
@@ -293,6 +293,20 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     def floor(self) -> int:
         """Every position up to here was settled, in every lane."""
         return min((floor for floor, _ in self.lanes.values()), default=0)
+
+
+class LogState(NamedTuple):
+    """The write-ahead log of a journal in a file.
+
+    Attributes:
+        size_bytes: Its size on the disk.
+        hindered: What kept the last checkpoint from copying all of it: `reader` (a program that is still
+            reading, or makes one itself), `room` (the database has no room to grow); empty if nothing did.
+
+    """
+
+    size_bytes: int
+    hindered: str
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from time import perf_counter_ns
 from typing import Any, Protocol
 
 from openoutcry.errors import JournalDead, JournalError, JournalLocked
-from openoutcry.ports import Alike, Changes, DiskTask, Entry, Header, Journal, Level, Written
+from openoutcry.ports import Alike, Changes, DiskTask, Entry, FileJournal, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.lock_wait import LockWait
@@ -206,6 +206,10 @@ class CommitExtras(Protocol):
         """Look after the journal's files, which are being written to. Raises `JournalDead`."""
         ...
 
+    def log_is_due(self) -> None:
+        """The write-ahead log has grown by what it may without a checkpoint, or the end of one."""
+        ...
+
     def died(self, error: JournalError) -> None:
         """The journal takes nothing more."""
         ...
@@ -237,6 +241,7 @@ class Committer:
         self._bus = bus
         self._dispatcher = dispatcher
         self._journal = journal
+        self._file = journal if isinstance(journal, FileJournal) else None
         self._extras = extras
         self._extras_at = NEVER
         self._look_after_ns = 0
@@ -246,16 +251,15 @@ class Committer:
         self._unfinished: list[Commit] = []
         self._syncing: tuple[Commit, DiskTask] | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self._scheduled = False
+        self._scheduled = self._is_disk_busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held_back = 0
         self._is_last, self._here_from_ns = False, 0
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
         self.released = self.born_at = journal.head
-        self.waiting = 0
         self.dead: JournalError | None = None
         self.refused: JournalError | None = None
-        self.duplicates = 0
+        self.waiting = self.duplicates = 0
 
     # -- staging ------------------------------------------------------------------------------------
 
@@ -420,6 +424,10 @@ class Committer:
 
         return go_on
 
+    def note_disk(self, *, is_busy: bool) -> None:
+        """Somebody else is waiting for the disk: who waits for their turn does so in a thread."""
+        self._is_disk_busy = is_busy
+
     def refuse(self, error: JournalError) -> None:
         """Accept nothing more, without telling anybody that the journal has died."""
         self.dead = self.dead or error
@@ -542,7 +550,8 @@ class Committer:
 
     @property
     def _syncs_inline(self) -> bool:
-        return self._sync == "inline" or (self._sync == "auto" and self._sync_ns < SYNC_INLINE_NS)
+        is_short = self._sync_ns < SYNC_INLINE_NS and not self._is_disk_busy
+        return self._sync == "inline" or (self._sync == "auto" and is_short)
 
     def sync_in_thread(self) -> None:
         """Wait for the disk in a thread from now on, unless the settings say `inline`."""
@@ -640,6 +649,8 @@ class Committer:
             self._wake_later(commit)
         else:
             commit.wake()
+        if self._file is not None and self._file.is_log_due:
+            self._extras.log_is_due()
 
     def _wake_later(self, commit: Commit) -> None:
         """Let publishers go on when it is saved who has settled what was raised: no crash undoes it."""

@@ -325,6 +325,10 @@ class Store:
         self._marks_syncing.note()
         self._maintenance.look_after()
 
+    def log_is_due(self) -> None:
+        """Have a checkpoint made, or commits wait for the one that is being made."""
+        self._maintenance.log_is_due()
+
     def look_at_files(self) -> None:
         """Look after the journal's files although nothing is committed; it dies if they are gone."""
         self._maintenance.look_at_files()
@@ -366,6 +370,12 @@ class Store:
         """What keeps retention from going on: a name, why, and how many entries; None if nothing does."""
         return self._maintenance.held_back
 
+    @property
+    def disk_findings(self) -> tuple[str, ...]:
+        """What is wrong with the room of the journal's files, in words."""
+        watch = self._maintenance.disk
+        return () if watch is None else watch.findings()
+
     def status(self) -> dict[str, Any]:
         """Return the state of the journal, JSON-ready."""
         journal, commits = self.journal, self.commits
@@ -378,6 +388,7 @@ class Store:
             "waiting": commits.waiting,
             "dead": None if commits.dead is None else str(commits.dead),
             "unsaved": sum(s.offsets.unsaved for s in self._bus.router if s.offsets is not None),
+            "disk": list(self.disk_findings),
             "behind": [s.name for s in self._bus.router if s.mailbox.behind],
             "duplicates": commits.duplicates,
             "conflicts": self._bus.conflicts.total,

@@ -93,6 +93,7 @@ class JournalMonitor:
             oldest_ns=0 if began_ns is None or is_bad else max(0, now_ns - began_ns),
             held_back=store.held_back,
             power_cut=store.power_cut,
+            disk=store.disk_findings,
             recovering=is_bad and (ladder.is_climbing or self.is_recovering),
             tried=ladder.tried,
         )
