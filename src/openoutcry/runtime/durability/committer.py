@@ -19,12 +19,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from time import perf_counter_ns
-from typing import Any, Protocol
+from typing import Any
 
 from openoutcry.errors import JournalDead, JournalError, JournalLocked
-from openoutcry.ports import Alike, Changes, DiskTask, Entry, FileJournal, Header, Journal, Level, Written
+from openoutcry.ports import Alike, DiskTask, Entry, FileJournal, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.commit_extras import CommitExtras, Extras
 from openoutcry.runtime.durability.lock_wait import LockWait
 from openoutcry.runtime.ownership import resolve, running_loop
 
@@ -176,47 +177,6 @@ class Commit(Alike):
                 future.set_result(None)
         for call in self.on_done:
             call()
-
-
-class Extras(Protocol):
-    """Changes that a commit brings along, and what to do when it is written or refused."""
-
-    @property
-    def changes(self) -> Changes:
-        """The changes."""
-        ...
-
-    def saved(self) -> None:
-        """They were written."""
-        ...
-
-    def refused(self) -> None:
-        """They were not: they are to be saved with the next commit."""
-        ...
-
-
-class CommitExtras(Protocol):
-    """What a committer asks of its store now and then: see `Committer.bring_extras`."""
-
-    def take(self) -> Extras | None:
-        """Return what is to be saved with this commit, or None."""
-        ...
-
-    def look_after(self) -> None:
-        """Look after the journal's files, which are being written to. Raises `JournalDead`."""
-        ...
-
-    def log_is_due(self) -> None:
-        """The write-ahead log has grown by what it may without a checkpoint, or the end of one."""
-        ...
-
-    def died(self, error: JournalError) -> None:
-        """The journal takes nothing more."""
-        ...
-
-    def conflict(self, event: Any, position: int) -> None:
-        """An event has the id of another one with different content."""
-        ...
 
 
 class Committer:
