@@ -235,7 +235,7 @@ def mistaken(copy: Path, firm: Path) -> dict[str, tuple[Path, Path, type[Journal
         "a hard link": (firm.parent / "hard", firm, JournalError, "is the journal itself"),
         "nothing": (firm.parent / "nothing", firm, NotAJournal, "does not exist"),
         "text": (firm.parent / "text", firm, NotAJournal, "not a journal"),
-        "a folder": (firm.parent / "folder", firm, NotAJournal, "does not exist"),
+        "a folder": (firm.parent / "folder", firm, NotAJournal, "is a directory, not a journal"),
         "damage": (damaged, firm, JournalCorrupt, "does not hold, so it was not copied"),
         "into a folder": (copy, firm.parent / "folder", JournalError, "is no file"),
         "nowhere": (copy, firm.parent / "no" / "firm.db", JournalError, "see that its folder exists"),

@@ -44,8 +44,12 @@ class Glance(MarksFile):
         if os.fstat(self._fd).st_size < FILE_BYTES:
             os.close(self._fd)
             raise FileNotFoundError(f"{self.path} was never filled")
-        self.file = mapped_files.hold(self.path, fill=0)
-        self._map = mmap.mmap(self._fd, FILE_BYTES, access=mmap.ACCESS_READ)
+        try:
+            self._map = mmap.mmap(self._fd, FILE_BYTES, access=mmap.ACCESS_READ)
+            self.file = mapped_files.hold(self.path, fill=0)
+        except BaseException:
+            os.close(self._fd)
+            raise
         self.cells = memoryview(self._map).cast("Q")
         self._free = []
         self.found = self.belongs_to(generation)

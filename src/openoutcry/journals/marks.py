@@ -145,10 +145,10 @@ class MarksFile:
             take_lock(self._fd, path)
             self._fill_up()
             self._map = mmap.mmap(self._fd, FILE_BYTES)
+            self.file = mapped_files.hold(path, fill=0)
         except BaseException:
             os.close(self._fd)
             raise
-        self.file = mapped_files.hold(path, fill=0)
         self.cells = memoryview(self._map).cast("Q")
         self._free = list(range(_FIRST_CELL + (SLOTS - 1) * _SLOT_CELLS, _FIRST_CELL - 1, -_SLOT_CELLS))
 
