@@ -77,9 +77,17 @@ def run(*words: object) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-@pytest.mark.parametrize("engine", ["sqlite3", pytest.param("apsw", marks=without_apsw)])
-@pytest.mark.parametrize("guard", ["nothing", "faulthandler", "faulthandler later"])
-@pytest.mark.parametrize("share", ["0", "0.5"])
+@pytest.mark.parametrize(
+    ("engine", "guard", "share"),
+    [
+        ("sqlite3", "nothing", "0"),
+        ("sqlite3", "nothing", "0.5"),
+        ("sqlite3", "faulthandler", "0"),
+        ("sqlite3", "faulthandler later", "0.5"),
+        pytest.param("apsw", "nothing", "0", marks=without_apsw),
+        pytest.param("apsw", "faulthandler later", "0.5", marks=without_apsw),
+    ],
+)
 @pytest.mark.parametrize("ending", ["-marks", "-shm"])
 def test_a_file_that_is_cut_off_at_full_speed_is_an_error_and_what_was_written_is_kept(
     tmp_path: Path, ending: str, share: str, guard: str, engine: str
