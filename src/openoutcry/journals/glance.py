@@ -45,9 +45,14 @@ class Glance(MarksFile):
             os.close(self._fd)
             raise FileNotFoundError(f"{self.path} was never filled")
         try:
-            self._map = mmap.mmap(self._fd, FILE_BYTES, access=mmap.ACCESS_READ)
             self.file = mapped_files.hold(self.path, fill=0)
         except BaseException:
+            os.close(self._fd)
+            raise
+        try:
+            self._map = mmap.mmap(self._fd, FILE_BYTES, access=mmap.ACCESS_READ)
+        except BaseException:
+            self.file.release()
             os.close(self._fd)
             raise
         self.cells = memoryview(self._map).cast("Q")

@@ -157,7 +157,7 @@ class _Guard:
             if self._libc is None:
                 self._prepare()
         except (ImportError, OSError, AttributeError):  # no /proc, or no ctypes, or no descriptor for them
-            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            os.close(os.eventfd(0))  # raises for want of a descriptor, and of nothing else
             return
         former = self._current()
         if former.handler != self._own.handler:

@@ -145,9 +145,14 @@ class MarksFile:
         try:
             take_lock(self._fd, path)
             self._fill_up()
-            self._map = mmap.mmap(self._fd, FILE_BYTES)
             self.file = mapped_files.hold(path, fill=0)
         except BaseException:
+            os.close(self._fd)
+            raise
+        try:
+            self._map = mmap.mmap(self._fd, FILE_BYTES)
+        except BaseException:
+            self.file.release()
             os.close(self._fd)
             raise
         self.cells = memoryview(self._map).cast("Q")
