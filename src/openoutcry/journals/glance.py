@@ -13,7 +13,7 @@ from openoutcry.journals import mapped_files, power_cuts, schema
 from openoutcry.journals.engines import EngineName, connect, connect_to_read
 from openoutcry.journals.marks import _PID, FILE_BYTES, MarksFile
 from openoutcry.journals.power_cuts import PowerCut
-from openoutcry.journals.refusals import must_be_file, real_path
+from openoutcry.journals.refusals import must_be_own, real_path
 
 
 class Glance(MarksFile):
@@ -39,13 +39,22 @@ class Glance(MarksFile):
         self.path = Path(f"{journal}-marks")
         self.created = False
         self._generation = generation
-        must_be_file(self.path)
+        must_be_own(self.path, journal)
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         if os.fstat(self._fd).st_size < FILE_BYTES:
             os.close(self._fd)
             raise FileNotFoundError(f"{self.path} was never filled")
-        self.file = mapped_files.hold(self.path, fill=0)
-        self._map = mmap.mmap(self._fd, FILE_BYTES, access=mmap.ACCESS_READ)
+        try:
+            self.file = mapped_files.hold(self.path, fill=0)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        try:
+            self._map = mmap.mmap(self._fd, FILE_BYTES, access=mmap.ACCESS_READ)
+        except BaseException:
+            self.file.release()
+            os.close(self._fd)
+            raise
         self.cells = memoryview(self._map).cast("Q")
         self._free = []
         self.found = self.belongs_to(generation)
