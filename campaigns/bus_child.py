@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from campaigns.bus_events import HEDGER, OUTBOX, SLOW_CALLS, TAKES, an_order, one_in, outputs
 from campaigns.bus_load import Load, Plan
-from campaigns.crash_kit import Tell, set_in
+from campaigns.crash_kit import Tell, key_of, set_in
 from openoutcry import BackpressureConfig, EventBus, LevelName, PersistenceConfig, RetryPolicy
 from openoutcry.errors import BusClosed
 from openoutcry.journals import sqlite
@@ -69,6 +69,7 @@ class Child(Load):
             10_000 if plan.is_last else rng.choice((60, 400, 10_000)),
             persistence_config=PersistenceConfig(
                 path=path,
+                key=key_of(path),
                 socket=False,
                 sync=rng.choice(("auto", "inline", "thread")),
                 suspect_alone_s=rng.choice((0.001, 0.01)),

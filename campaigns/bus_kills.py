@@ -24,6 +24,7 @@ from campaigns.crash_kit import (
     Work,
     forked,
     has_strace,
+    journal_name,
     scratch,
     stepped,
     traced,
@@ -57,7 +58,7 @@ class Campaign:
 
     def __init__(self, seed: int, folder: Path, *, strace: int = 0, plant: Bug = nothing) -> None:
         self._rng = random.Random(seed)  # noqa: S311 - a seed is wanted
-        self._path = folder / f"firm{seed}.db"
+        self._path = folder / journal_name(seed)
         self._strace = strace
         self._plant = plant
         self._small = seed % 2 == 0

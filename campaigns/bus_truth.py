@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from campaigns.bus_events import HEDGER, OUTBOX, SLOW_CALLS, TAKES, outputs
-from campaigns.crash_kit import Life
+from campaigns.crash_kit import Life, key_of
 from campaigns.power_loss_truth import EVERYTHING, Broken
 from openoutcry.errors import NotAJournal
 from openoutcry.journals import JournalReader
@@ -192,7 +192,7 @@ class Truth:
         if not self._head and not _is_journal(path):  # killed before there was one
             self._check_accepted()
             return
-        with JournalReader(path) as reader:
+        with JournalReader(path, key=key_of(path)) as reader:
             if reader.head < self._head:
                 raise Broken(f"the file ended at {self._head}, and ends at {reader.head}")
             fresh = reader.read(self._head, EVERYTHING)
@@ -340,7 +340,7 @@ class Truth:
     def audit_end(self, path: Path) -> None:
         """After a life that has handled everything. Raises `Broken`."""
         self.audit(path, verify=True)
-        with JournalReader(path) as reader:
+        with JournalReader(path, key=key_of(path)) as reader:
             left = reader.buried()
             suspects = reader.suspects()
         if left:
@@ -375,7 +375,7 @@ def _is_journal(path: Path) -> bool:
     if path.with_name(f"{path.name}-journal").exists():
         return False  # killed while it was made: only who may write can undo that
     try:
-        JournalReader(path).close()
+        JournalReader(path, key=key_of(path)).close()
     except NotAJournal:
         return False
     return True

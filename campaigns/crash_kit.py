@@ -32,8 +32,19 @@ Work = Callable[[Tell], None]
 SYSTEM_CALLS: Final = ("pwrite64", "fdatasync", "fsync", "ftruncate", "unlink", "fcntl", "write")
 """Where a journal can die; `write` is the child's own telling."""
 
+_KEY: Final = b"the key of some journals"
 _PR_SET_PTRACER: Final = 0x59616D61
 _ATTACH_S: Final = 120
+
+
+def journal_name(seed: int) -> str:
+    """Return what the file of a seed is called: the journals of odd ones have a key."""
+    return f"{'keyed' if seed % 2 else 'firm'}{seed}.db"
+
+
+def key_of(path: Path) -> bytes | None:
+    """Return the key of a journal that has such a name."""
+    return _KEY if path.name.startswith("keyed") else None
 
 
 class Life(NamedTuple):

@@ -13,7 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from campaigns.crash_kit import SYSTEM_CALLS, Life, Step, Work, forked, has_strace, scratch, stepped, traced
+from campaigns.crash_kit import (
+    SYSTEM_CALLS,
+    Life,
+    Step,
+    Work,
+    forked,
+    has_strace,
+    journal_name,
+    key_of,
+    scratch,
+    stepped,
+    traced,
+)
 from campaigns.journal_kills_child import SUBSCRIPTIONS, live, nth
 from campaigns.power_loss_plants import AckBeforeCommit
 from campaigns.power_loss_truth import EVERYTHING, Broken
@@ -94,7 +106,7 @@ class Ledger:
 
     def audit(self, path: Path) -> None:
         """Open the file, and hold it against the ledger. Raises `Broken`."""
-        with SqliteJournal(path) as journal:
+        with SqliteJournal(path, key=key_of(path)) as journal:
             self._count_crashes()
             self._audit_entries(journal)
             self._audit_cursors(journal)
@@ -155,7 +167,7 @@ class Campaign:
 
     def __init__(self, seed: int, folder: Path, *, strace: int = 0, plant: Plant = HONEST) -> None:
         self._rng = random.Random(seed)  # noqa: S311 - a seed is wanted
-        self._path = folder / f"firm{seed}.db"
+        self._path = folder / journal_name(seed)
         self._strace = strace
         self._plant = plant
         self._ledger = Ledger()

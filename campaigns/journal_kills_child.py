@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from campaigns.crash_kit import Tell, set_in
+from campaigns.crash_kit import Tell, key_of, set_in
 from openoutcry.journals import SqliteJournal, sqlite
 from openoutcry.ports import Changes, CursorState, Entry, Level
 
@@ -100,7 +100,7 @@ def live(
 ) -> None:
     """Open the journal and work, until somebody ends it."""
     set_in(sqlite, "WAL_DUE_BYTES", 64 * 1024)  # checkpoints, also in a short life
-    journal = open_(path)
+    journal = open_(path, key=key_of(path))
     tell("opened", journal.head)
     rng = random.Random(seed)  # noqa: S311 - a seed is wanted
     child = Child(journal, tell, rng, cursor_first=cursor_first)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from campaigns.bus_plants import Bug, nothing
-from campaigns.crash_kit import Life, Step, Tell, Work, forked, scratch, stepped, undisturbed
+from campaigns.crash_kit import Life, Step, Tell, Work, forked, journal_name, scratch, stepped, undisturbed
 from campaigns.lives_child import live
 from campaigns.lives_operator import carry_out
 from campaigns.lives_plan import Firm, Plan
@@ -73,7 +73,7 @@ def run_firm(seed: int, lives: int = LIVES, plant: str | None = None, *, trace: 
     with scratch("lives-") as folder:
         try:
             for plan in firm.plans(truth.warned):
-                life = _one(folder / "firm.db", plan, truth, rng, bug, trace=trace)
+                life = _one(folder / journal_name(seed), plan, truth, rng, bug, trace=trace)
                 done, kills = done + 1, kills + life.killed
         except Exception as problem:  # noqa: BLE001 - whatever comes out is a finding
             again = f"python -m campaigns.lives --seed {seed} --lives {lives}"

@@ -25,7 +25,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from campaigns.bus_plants import Bug
-from campaigns.crash_kit import Tell, set_in
+from campaigns.crash_kit import Tell, key_of, set_in
 from campaigns.lives_events import BROKEN, TRADE, TYPES, Make, in_hand, makers
 from campaigns.lives_plan import SAVES, Agent, Plan, first_name
 from openoutcry import (
@@ -124,6 +124,7 @@ class Firm:
         self.bus = EventBus(
             persistence_config=PersistenceConfig(
                 path=path,
+                key=key_of(path),
                 socket=False,
                 sync="inline",
                 suspect_alone_s=0.001,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from campaigns.bus_plants import Bug
-from campaigns.crash_kit import Tell
+from campaigns.crash_kit import Tell, key_of
 from campaigns.lives_plan import Order
 from openoutcry.cli.journal.amending import drop_cursor, reassign_cursor
 from openoutcry.journals import SqliteJournal
@@ -13,7 +13,7 @@ def carry_out(path: Path, order: Order, tell: Tell, plant: Bug) -> None:
     """Do it, and tell `there` if the journal knew the name."""
     plant()
     if path.exists():
-        journal = SqliteJournal(path)
+        journal = SqliteJournal(path, key=key_of(path))
         if any(cursor.subscription == order.name for cursor in journal.cursors()):
             tell("there")
             if order.verb == "reassign":

@@ -103,8 +103,12 @@ class Truth:
         """Another life begins."""
         self._plan = plan
         self._agents = {agent.name: agent for agent in plan.agents}
-        # (The letters of a name that was dropped stay, and may be redriven to who has the name next.)
-        self.names = {n: known if known.is_kept else Name(dead=known.dead) for n, known in self.names.items()}
+        # (The letters of a name that was dropped stay, and may be redriven to who has the name next. And the
+        # journal may know a name that it need not know, with a state that it has saved.)
+        self.names = {
+            name: known if known.is_kept else Name(dead=known.dead, saves=known.saves)
+            for name, known in self.names.items()
+        }
         for known in self.names.values():
             known.begin_anew()
 

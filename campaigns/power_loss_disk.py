@@ -172,7 +172,7 @@ class SimulatedDisk:
             history = self._marks[name]
             fd = os.open(f"{self.folder}/{name}", os.O_RDONLY)
             for number, versions in enumerate(history):
-                page = os.pread(fd, PAGE, number * PAGE)
+                page = os.pread(fd, PAGE, number * PAGE).ljust(PAGE, b"\0")  # not filled up yet
                 if page != versions[-1]:
                     versions.append(page)
             os.close(fd)

@@ -19,6 +19,7 @@ _DUE_BYTES: Final = 48 * 1024
 """Checkpoints begin here in place of 1 MB, so that small workloads have some."""
 
 _BLOCK_POSITIONS: Final = 32
+_KEY: Final = b"the key of a keyed seed"
 
 
 class Seed:
@@ -29,7 +30,8 @@ class Seed:
 
     """
 
-    def __init__(self, number: int, folder: Path, plant: Plant = HONEST) -> None:
+    def __init__(self, number: int, folder: Path, plant: Plant = HONEST, *, is_keyed: bool = False) -> None:
+        self._key = _KEY if is_keyed else None
         self._rng = random.Random(number)  # noqa: S311 - a seed is wanted
         self._plant = plant
         self._truth = Truth()
@@ -120,7 +122,9 @@ class Seed:
         """Open the journal, or go on in a new file; None when the disk does not let it."""
         path = self._disk.folder / self._name
         try:
-            self._journal = self._plant.journal(path, engine="apsw", wal_max_bytes=WAL_MAX_BYTES)
+            self._journal = self._plant.journal(
+                path, key=self._key, engine="apsw", wal_max_bytes=WAL_MAX_BYTES
+            )
         except JournalDead as problem:
             if not (self._dead or self._disk.failed or self._may_be_dead):
                 raise Broken(f"dead without a reason: {problem}") from problem
@@ -141,7 +145,7 @@ class Seed:
         name = f"new{len(self.lived)}.db"
         self.lived.append(f"recovery into {name}")
         try:
-            self._recovered = recover_into(path, path.with_name(name), engine="apsw")
+            self._recovered = recover_into(path, path.with_name(name), key=self._key, engine="apsw")
         except JournalError as problem:
             if not (self._disk.failed or self._disk.capacity is not None):
                 raise Broken(f"it cannot be recovered: {problem}") from problem
@@ -262,9 +266,8 @@ class Seed:
                 self._look_at_what_can_be_saved()
 
     def _look(self, *, damaged: bool) -> None:
-        journal = (
-            self._open() if not damaged else SqliteJournal(self._disk.folder / self._name, engine="apsw")
-        )
+        path = self._disk.folder / self._name
+        journal = self._open() if not damaged else SqliteJournal(path, key=self._key, engine="apsw")
         assert journal is not None, "nothing fails any more"
         with journal:
             if not damaged:
@@ -280,6 +283,6 @@ class Seed:
         """After damage that was noticed: what is carried over must be what was written."""
         new = self._disk.folder / "saved.db"
         with suppress(JournalError):
-            recover_into(self._disk.folder / self._name, new, engine="apsw")
-            with JournalReader(new, engine="apsw") as reader:
+            recover_into(self._disk.folder / self._name, new, key=self._key, engine="apsw")
+            with JournalReader(new, key=self._key, engine="apsw") as reader:
                 self._truth.look_at_entries(reader.read(0, EVERYTHING))

@@ -5,6 +5,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Generic, Literal, NewType, TypeAlias, TypeVar
 
+import attr
 import attrs
 import msgspec
 import numpy as np
@@ -335,6 +336,51 @@ def test_an_event_of_a_class_that_was_replaced_is_refused_as_before():
         encode(first)
 
 
+def replaced_event(annotation: Any, version: int = 1) -> type[Any]:
+    """Define an event class anew, as a cell of a notebook does that is run again."""
+    fields: list[Any] = [
+        ("event_type", str, "certain_again"),
+        ("schema_version", int, version),
+        ("value", annotation),
+    ]
+    return msgspec.defstruct("CertainAgain", fields, bases=(Event,), kw_only=True, module=__name__)
+
+
+def test_an_event_of_a_subclass_that_was_replaced_is_refused_if_the_new_class_would_not_read_it():
+    first = replaced_event(float)(value=1.5)
+    assert encode(first) == encode(first)
+    replaced_event(float)
+    assert decode(encode(first)).value == 1.5
+    replaced_event(str)
+    for _ in range(2):
+        with pytest.raises(InvalidEvent, match=r"CertainAgain\.value = 1\.5: .*defined again since"):
+            encode(first)
+
+
+def test_an_event_of_an_older_version_of_its_class_is_written_as_such():
+    first = replaced_event(float)(value=1.5)
+    replaced_event(float, version=2)
+    again = decode(encode(first))
+    assert (again.value, again.schema_version) == (1.5, 2)
+
+
+def test_annotations_may_name_what_is_defined_after_another_class_was_registered():
+    class CertainAhead(Event, kw_only=True):
+        event_type: str = "certain_ahead"
+        inner: "DefinedLater | None" = None  # type: ignore[name-defined] # noqa: F821 - below
+        price: float = 0.0
+
+    replaced_event(float)(value=1.0)  # registers what was defined so far
+    try:
+        globals()["DefinedLater"] = msgspec.defstruct("DefinedLater", [("price", float)])
+        event = CertainAhead(price=1)
+        assert type(event.price) is float
+        assert comes_back(event)
+        assert decode(encode(event)) == event
+    finally:
+        globals().pop("DefinedLater", None)
+
+
 def test_a_struct_of_a_subclass_is_looked_through_in_a_field_of_its_base():
     class CertainBased(Event, kw_only=True):
         event_type: str = "certain_based"
@@ -362,3 +408,90 @@ def test_an_event_with_a_post_init_of_its_own_is_read_once_more_and_no_more():
     encode(event)
     assert len(made) == 1
     assert decode(encode(event)) == event
+
+
+# --- nothing is sure that cannot be read
+
+
+class HighRank(Enum):
+    MOST = 2**63 + 5
+
+
+class Spelled(str, Enum):  # noqa: UP042 - which a `StrEnum` is not
+    def __new__(cls, word: str) -> "Spelled":  # noqa: PYI034 - no subclass of an enum is made
+        made = str.__new__(cls, word)
+        made._value_ = word.upper()
+        return made
+
+    ONE = "one"
+
+
+class OtherHalt(msgspec.Struct, tag_field="kind", tag="halt"):
+    reason: str = ""
+
+
+class NumberedHalt(msgspec.Struct, tag=7):
+    reason: str = ""
+
+
+@dataclasses.dataclass
+class WithUnread:
+    size: int
+    unit: dataclasses.InitVar[int] = 3
+
+
+@attr.s(auto_attribs=True)
+class Positive:
+    size: int = attr.ib(validator=attr.validators.gt(0))
+
+
+@dataclasses.dataclass
+class Doubled:
+    size: int
+
+    def __getattribute__(self, name: str) -> Any:
+        found = object.__getattribute__(self, name)
+        return found * 2 if name == "size" else found
+
+
+class NoSlots:
+    pass
+
+
+@dataclasses.dataclass(slots=True)
+class InSlots(NoSlots):
+    size: int = 0
+
+
+def no_more_positive() -> Positive:
+    held = Positive(1)
+    held.size = -1
+    return held
+
+
+def with_more_than_slots() -> InSlots:
+    held = InSlots(1)
+    vars(held)["unit"] = "shares"
+    return held
+
+
+UNREAD = {
+    "an enum of an int that is too large": (HighRank, HighRank.MOST),
+    "a literal that is too large": (Literal[1, 9223372036854775813], 9223372036854775813),
+    "an enum that is another text than its value": (Spelled, Spelled.ONE),
+    "structs with tags under different names": (Quote | OtherHalt, OtherHalt()),
+    "structs with tags of different kinds": (Quote | NumberedHalt, NumberedHalt()),
+    "a tuple that is to be empty": (tuple[()], (1, 2)),
+    "a field that is none": (WithUnread, WithUnread(1)),
+    "what a validator refuses": (Positive, no_more_positive()),
+    "a class that changes what is looked at": (Doubled, Doubled(1)),
+    "attributes besides slots": (InSlots, with_more_than_slots()),
+}
+
+
+@pytest.mark.parametrize(("hint", "value"), UNREAD.values(), ids=UNREAD)
+def test_what_could_not_be_read_back_as_it_is_is_refused(hint, value):
+    fields: list[Any] = [("event_type", str, "certain_unread"), ("held", hint)]
+    cls: Any = msgspec.defstruct("CertainUnread", fields, bases=(Event,), kw_only=True, module=__name__)
+    with pytest.raises(InvalidEvent, match=r"CertainUnread\.held"):
+        encode(cls(held=value))

@@ -87,6 +87,7 @@ def test_a_journal_that_was_put_back_does_not_hold_and_gets_no_new_anchor(firm: 
     result = call("verify", firm, "--anchors", vault, *key_of(firm))
     assert result.exit_code == 1
     assert "position 2: the journal ends at position 1, and 2 had been reached" in result.stdout
+    assert "put back the newest copy" in result.stdout
 
 
 def test_verify_takes_the_line_of_an_anchor_too(firm: Path) -> None:
@@ -154,3 +155,9 @@ def test_a_writing_verb_refuses_a_file_whose_seals_are_broken(firm: Path) -> Non
     assert result.exit_code == 2
     assert "JournalCorrupt" in result.stderr
     assert "dead_letters of 'cio'" in result.stderr
+
+
+def test_doctor_says_that_it_has_not_looked_at_the_seals_without_the_key(firm: Path) -> None:
+    assert "seals" in call("doctor", firm).output
+    assert "--key-file" in call("doctor", firm).output
+    assert "seals" not in call("doctor", firm, *key_of(firm)).output

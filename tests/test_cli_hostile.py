@@ -139,6 +139,16 @@ def test_a_hostile_letter_is_shown_whole_and_safely(firm: Path) -> None:
             assert_safe(result.stdout)
 
 
+def test_a_hostile_journal_is_backed_up_and_restored_safely(firm: Path) -> None:
+    for more in ([], ["--json"]):
+        copy = firm.with_name(f"copy\x1b{len(more)}.db")
+        for verb, source, target in (("backup", firm, copy), ("restore", copy, firm)):
+            result = call(verb, source, target, *more)
+            assert result.exit_code == 0, result.output
+            assert_safe(result.stdout)
+            assert_safe(result.stderr)
+
+
 def test_a_hostile_journal_is_recovered_safely(firm: Path) -> None:
     for more in ([], ["--json"]):
         result = call("recover", firm, firm.with_name(f"new\x1b{len(more)}.db"), *more)
@@ -158,7 +168,7 @@ def _verbs(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple[s
 def test_no_verb_is_left_out() -> None:
     walked = {tuple(word for word in verb[:2] if not word.startswith("-")) for verb in READ + CHANGE}
     walked = {verb if verb[0] in ("dlq", "cursors") else verb[:1] for verb in walked}
-    walked |= {("dlq", "show"), ("export",), ("top",), ("anchor",)}
+    walked |= {("dlq", "show"), ("export",), ("top",), ("anchor",), ("backup",), ("restore",)}
     assert {verb for verb in _verbs(main) if verb[0] not in OTHER_VERBS} == walked
 
 

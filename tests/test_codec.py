@@ -507,3 +507,35 @@ def test_a_field_that_a_class_does_not_have_is_told_with_the_nearest(field, mean
 def test_only_a_class_can_be_registered(wrong):
     with pytest.raises(InvalidEvent, match="is no class"):
         register_event(name="x")(wrong)
+
+
+class CodecNowhere(Event, kw_only=True):
+    event_type: str = "codec_nowhere"
+    held: "Nowhere"  # type: ignore[name-defined] # noqa: F821 - the case
+
+
+@register_event(name="tests.codec.nowhere")
+@dataclasses.dataclass
+class ForeignNowhere:
+    event_id: str
+    held: "Nowhere"  # type: ignore[name-defined] # noqa: F821 - the case
+    event_type: str = "foreign_nowhere"
+
+
+@register_event(name="tests.codec.wide")
+@dataclasses.dataclass
+class ForeignWide:
+    event_id: str
+    held: Literal[1, 9223372036854775813] = 1  # type: ignore[valid-type] # of more than 63 bits
+    event_type: str = "foreign_wide"
+
+
+@pytest.mark.parametrize("name", ["CodecNowhere", "tests.codec.nowhere", "tests.codec.wide"])
+def test_data_of_a_class_whose_annotations_cannot_be_read_is_an_invalid_event(name):
+    data = {"event_class": name, "event_id": "1", "held": 1}
+    if name == "CodecNowhere":
+        data |= {"timestamp": 1_700_000_000_000_000_000}
+        with pytest.raises(InvalidEvent, match="correct the annotations"):
+            Event.from_dict(data)
+    with pytest.raises(InvalidEvent, match="correct the annotations"):
+        decode(msgspec.json.encode(data))

@@ -113,6 +113,11 @@ def test_so_it_is_in_what_an_upcaster_returns():
     )
 
 
+@pytest.mark.parametrize("seen", [[2**53, INEXACT], [INEXACT, 2**53], [1, INEXACT, 2]])
+def test_so_it_is_in_a_set_where_two_numbers_become_one(seen):
+    refused_everywhere(data_of(Digits(), seen=seen), rf"Digits\.seen.* = {INEXACT}")
+
+
 def test_a_key_that_would_be_rounded_is_refused():
     refused_everywhere(
         data_of(Digits(), by_level={"1": 1, str(INEXACT): 2}),
@@ -199,6 +204,25 @@ def test_a_struct_that_omits_its_defaults_is_written_in_full_within_an_event():
     assert written["many"] == {"1": [{"kind": "sparse", "netSize": 0, "inner": None}]}
     assert decode(encode(event)) == event
     assert decode_many([encode(event)]) == [event]
+
+
+FULL = {"kind": "sparse", "netSize": 0, "inner": None}
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "expected"),
+    [
+        (list[list[DigitsSparse]], [[DigitsSparse()]], [[FULL]]),
+        (dict[str, dict[str, DigitsSparse]], {"A": {"bid": DigitsSparse()}}, {"A": {"bid": FULL}}),
+        (dict[str, DigitsSparse | None] | None, {"A": DigitsSparse()}, {"A": FULL}),
+    ],
+)
+def test_so_it_is_within_collections_of_collections(hint, value, expected):
+    fields = [("held", hint)]
+    cls: Any = msgspec.defstruct("SparseWithin", fields, bases=(Event,), kw_only=True, module=__name__)
+    event = cls(event_type="digits_sparse_within", held=value)
+    assert json.loads(encode(event))["held"] == expected
+    assert decode(encode(event)) == event
 
 
 def test_a_user_s_own_struct_that_omits_its_defaults_is_written_in_full():

@@ -88,3 +88,29 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             if p
         ]
     assert [name_of(page) for page in PAGES if page not in reached] == []
+
+
+README = ROOT / "README.md"
+README_LINES_MAX = 120
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) < README_LINES_MAX
+
+
+def test_the_twenty_lines_are_twenty() -> None:
+    section = README.read_text(encoding="utf-8").partition("\n## Twenty lines\n")[2]
+    code = section.partition("```python\n")[2].partition("\n```")[0]
+    assert len(code.splitlines()) == 20
+
+
+def test_a_picture_is_there_and_can_be_read_aloud() -> None:
+    pictures = [
+        (page, said, page.parent / path)
+        for page in PAGES
+        for said, path in re.findall(r"!\[(.*?)\]\(([^)]+)\)", prose(page))
+    ]
+    assert pictures
+    for page, said, picture in pictures:
+        assert picture.is_file(), page
+        assert len(said.split()) > 10, page

@@ -1,4 +1,4 @@
-"""The code of the guide and of its second page runs: the blocks of a section, in order, are one program, or a firm."""
+"""The code of the pages runs: the blocks between two headings, in order, are one program, or a firm."""
 
 import os
 import subprocess
@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-GUIDE = ROOT / "docs" / "guide.md"
-CHANGING = ROOT / "docs" / "changing-events.md"
+DOCS = ROOT / "docs"
+HOW_TO = sorted(page for page in (DOCS / "howto").glob("*.md") if page.name != "index.md")
+PAGES = [*HOW_TO, DOCS / "index.md", DOCS / "reference" / "subscribe.md"]
+NEEDS = {"web": ("fastapi",)}
+"""What the code of a page needs beside openoutcry."""
+CHANGING = DOCS / "changing-events.md"
 YESTERDAY = "Yesterday's release"
 SECTION_LIMIT_S = 600
 
@@ -17,10 +21,10 @@ SECTION_LIMIT_S = 600
 def programs(page: Path) -> dict[str, str]:
     """Return each section's code, every line under the number it has on the page, so that errors point there."""
     found: dict[str, list[str]] = {}
-    title, is_code = "", False
+    title, is_code = page.stem, False
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines()):
         if line.startswith("```"):
-            is_code = line == "```python"
+            is_code = line.startswith("```python")
         elif is_code:
             lines = found.setdefault(title, [])
             lines += [""] * (number - len(lines))
@@ -30,17 +34,16 @@ def programs(page: Path) -> dict[str, str]:
     return {section: "\n".join(lines) + "\n" for section, lines in found.items()}
 
 
-PROGRAMS = programs(GUIDE)
+PROGRAMS = [(page, section, code) for page in PAGES for section, code in programs(page).items()]
 CHANGES = programs(CHANGING)
 
 
-def test_every_section_but_the_last_has_code_that_is_run() -> None:
-    text = GUIDE.read_text(encoding="utf-8")
-    sections = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
-    assert list(PROGRAMS) == sections[:-1]
-    lines_count = sum(1 for code in PROGRAMS.values() for line in code.splitlines() if line)
+@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
+def test_a_how_to_page_has_code_that_is_run(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     blocks = [block.partition("\n```")[0] for block in text.split("```python\n")[1:]]
-    assert lines_count == sum(1 for block in blocks for line in block.splitlines() if line)
+    lines_count = sum(1 for block in blocks for line in block.splitlines() if line)
+    assert 0 < lines_count == sum(1 for code in programs(page).values() for line in code.splitlines() if line)
 
 
 def run(folder: Path, name: str, code: str) -> None:
@@ -65,9 +68,15 @@ def run(folder: Path, name: str, code: str) -> None:
     assert not untold, done.stderr  # but for handlers that fail on purpose, which are logged
 
 
-@pytest.mark.parametrize("section", PROGRAMS)
-def test_the_code_of_a_section_runs(section: str, tmp_path: Path) -> None:
-    run(tmp_path, "guide.py", PROGRAMS[section])
+@pytest.mark.parametrize(
+    ("page", "section", "code"), PROGRAMS, ids=[f"{page.stem}: {section}" for page, section, _ in PROGRAMS]
+)
+def test_the_code_of_a_section_runs(page: Path, section: str, code: str, tmp_path: Path) -> None:
+    del section
+    for module in NEEDS.get(page.stem, ()):
+        if "OPENOUTCRY_TESTS_NEED_ALL" not in os.environ:
+            pytest.importorskip(module)
+    run(tmp_path, "page.py", code)
 
 
 def test_every_way_to_change_a_class_has_code_that_is_run() -> None:

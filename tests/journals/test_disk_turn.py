@@ -196,6 +196,9 @@ def test_a_kill_at_any_store_of_an_opening_after_a_power_cut_leaves_a_journal_th
         assert journal.suspects() == [Suspect("risk", "normal", 5, 1)]
         assert journal.power_cut is not None
         assert (journal.power_cut.lost, journal.power_cut.cuts) == (495, 1), "it is counted once"
+        assert journal.unsynced_lost == 495, "nobody was told of it yet"
+    with SqliteJournal(path) as journal:
+        assert journal.unsynced_lost == 0
 
 
 @pytest.mark.parametrize("flipped", [*range(192), *range(192, 512 * 8, 397)])

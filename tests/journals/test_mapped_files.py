@@ -11,7 +11,7 @@ import pytest
 from journal_kit import entry, without_apsw
 
 from openoutcry.errors import JournalDead, JournalError
-from openoutcry.journals import JournalReader, SqliteJournal, mapped_files
+from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.journals.glance import glance
 from openoutcry.journals.mapped_files import HURT
 
@@ -77,9 +77,17 @@ def run(*words: object) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-@pytest.mark.parametrize("engine", ["sqlite3", pytest.param("apsw", marks=without_apsw)])
-@pytest.mark.parametrize("guard", ["nothing", "faulthandler", "faulthandler later"])
-@pytest.mark.parametrize("share", ["0", "0.5"])
+@pytest.mark.parametrize(
+    ("engine", "guard", "share"),
+    [
+        ("sqlite3", "nothing", "0"),
+        ("sqlite3", "nothing", "0.5"),
+        ("sqlite3", "faulthandler", "0"),
+        ("sqlite3", "faulthandler later", "0.5"),
+        pytest.param("apsw", "nothing", "0", marks=without_apsw),
+        pytest.param("apsw", "faulthandler later", "0.5", marks=without_apsw),
+    ],
+)
 @pytest.mark.parametrize("ending", ["-marks", "-shm"])
 def test_a_file_that_is_cut_off_at_full_speed_is_an_error_and_what_was_written_is_kept(
     tmp_path: Path, ending: str, share: str, guard: str, engine: str
@@ -112,13 +120,26 @@ def test_the_same_as_another_user(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["another mapping", "a signal"])
-@pytest.mark.parametrize("guard", ["", "faulthandler.enable()"])
-def test_a_bus_error_of_somebody_else_is_passed_on(tmp_path: Path, how: str, guard: str) -> None:
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        ("faulthandler.enable()", ""),
+        ("", "faulthandler.enable(); journal.look_after(thoroughly=True)"),
+        ("", "faulthandler.enable(); journal.close()"),
+        ("", "faulthandler.enable(); journal.close(); journal = SqliteJournal(path)"),
+    ],
+)
+def test_a_bus_error_of_somebody_else_is_passed_on_once(
+    tmp_path: Path, how: str, before: str, after: str
+) -> None:
     program = f"""
         import faulthandler, mmap, os, signal
         from openoutcry.journals import SqliteJournal
-        {guard}
-        journal = SqliteJournal({str(tmp_path / "firm.db")!r})
+        path = {str(tmp_path / "firm.db")!r}
+        {before}
+        journal = SqliteJournal(path)
+        {after}
         if {how == "a signal"}:
             os.kill(os.getpid(), signal.SIGBUS)
             import time
@@ -134,7 +155,41 @@ def test_a_bus_error_of_somebody_else_is_passed_on(tmp_path: Path, how: str, gua
         [sys.executable, "-c", textwrap.dedent(program)], check=False, capture_output=True, timeout=60
     )
     assert done.returncode == -signal.SIGBUS
-    assert (b"Bus error" in done.stderr) == bool(guard)
+    assert done.stderr.count(b"Bus error") == bool(before or after)
+
+
+def test_no_journal_is_open_without_the_handler_where_descriptors_were_missing(tmp_path: Path) -> None:
+    """Nor does it stay away once they are there again."""
+    program = f"""
+        import os, resource
+        from openoutcry.errors import JournalError
+        from openoutcry.journals import JournalReader, SqliteJournal, mapped_files
+        path, outcomes = {str(tmp_path / "firm.db")!r}, []
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for spare in range(24):
+            lowest = os.open(os.devnull, os.O_RDONLY)
+            os.close(lowest)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, hard))
+            try:
+                with SqliteJournal(path), JournalReader(path):
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                    guard = mapped_files._guard
+                    assert guard._current().handler == guard._own.handler, spare
+                    outcomes.append("opened")
+            except JournalError as error:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                outcomes.append("ulimit -n" in str(error))
+            assert not mapped_files._guard.files, spare
+        assert outcomes[0] is True and outcomes[-1] == "opened" and False not in outcomes, outcomes
+        journal = SqliteJournal(path)
+        os.truncate(path + "-marks", 0)
+        journal.marks.cells[2000] = 1
+        assert journal.marks.file.hurt
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], check=False, capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_a_reader_whose_index_was_cut_off_raises_and_reads_on_when_opened_again(tmp_path: Path) -> None:
@@ -191,15 +246,22 @@ def test_marks_that_were_cut_off_still_say_that_the_generation_is_dead(tmp_path:
 
 
 def test_the_handler_stands_only_while_a_journal_is_open(tmp_path: Path) -> None:
-    path = tmp_path / "firm.db"
-    guard = mapped_files._guard
-    with SqliteJournal(path):
-        assert guard._current().handler == guard._own.handler
-        with JournalReader(path):
-            pass
-        assert guard._current().handler == guard._own.handler
-    assert guard._current().handler != guard._own.handler
-    assert not guard.files
+    program = f"""
+        from openoutcry.journals import JournalReader, SqliteJournal, mapped_files
+        path = {str(tmp_path / "firm.db")!r}
+        guard = mapped_files._guard
+        with SqliteJournal(path):
+            assert guard._current().handler == guard._own.handler
+            with JournalReader(path):
+                pass
+            assert guard._current().handler == guard._own.handler
+        assert guard._current().handler != guard._own.handler
+        assert not guard.files
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], check=False, capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_a_forked_child_leaves_the_parents_files_and_can_open_its_own(tmp_path: Path) -> None:

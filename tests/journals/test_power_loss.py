@@ -34,6 +34,10 @@ def test_after_250_power_cuts_nothing_promised_is_missing_and_nothing_else_is_th
     assert run_seeds(0, SEEDS) == []
 
 
+def test_after_60_power_cuts_the_seals_of_a_keyed_journal_hold() -> None:
+    assert run_seeds(0, 60, is_keyed=True) == []
+
+
 @pytest.mark.parametrize("bug", PLANTS)
 def test_a_planted_bug_is_found(bug: str) -> None:
     assert run_seeds(0, PLANTED_SEEDS, PLANTS[bug], failures_max=1)

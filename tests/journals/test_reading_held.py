@@ -192,3 +192,22 @@ def test_what_is_left_of_a_damaged_file_can_be_looked_at(factory: Factory) -> No
     with JournalReader(factory.path, held=False, **factory.options) as reading:
         assert len(reading.read(0, 1000)) == len(reading.tail(1000)) == 500
         assert [problem.position for problem in reading.verify().problems] == [DAMAGED]
+
+
+def test_verifying_sees_one_moment_however_much_is_retired_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = JournalReader._start
+    with SqliteJournal(path) as journal, journal.reader() as reader:
+        for _ in range(9):
+            journal.write(entries(1))
+
+        def start(self: JournalReader) -> object:
+            found = begin(self)
+            journal.retire(keep_count=3)
+            return found
+
+        monkeypatch.setattr(JournalReader, "_start", start)
+        found = reader.verify()
+        assert (found.problems, found.entries) == ((), 9)
+        assert journal.first == 7

@@ -68,6 +68,10 @@ def circle(at: Path) -> None:
     at.symlink_to(at)
 
 
+def hard_link_to_the_journal(at: Path) -> None:
+    at.hardlink_to(at.with_name("firm.db"))
+
+
 def link_to_another_file(at: Path) -> None:
     at.with_name("another").write_bytes(b"precious")
     at.symlink_to(at.with_name("another"))
@@ -121,8 +125,8 @@ def test_something_else_than_a_file_at_the_path(
     assert os.path.lexists(path)
 
 
-@pytest.mark.parametrize("put", [*KINDS, link_to_another_file])
-@pytest.mark.parametrize("ending", ["-wal", "-shm", "-marks"])
+@pytest.mark.parametrize("put", [*KINDS, link_to_another_file, hard_link_to_the_journal])
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-marks", "-journal"])
 @every_way
 def test_something_else_than_a_file_beside_it(
     path: Path, ending: str, put: Callable[[Path], None], way: str
@@ -130,12 +134,14 @@ def test_something_else_than_a_file_beside_it(
     side = Path(f"{path}{ending}")
     side.unlink(missing_ok=True)
     put(side)
+    before = path.read_bytes()
     if way == "a reader" and ending == "-marks":
         assert read(path) == 1  # it needs none
         return
     with pytest.raises(JournalError, match=r"move it away|remove the link") as caught:
         WAYS[way](path)
     assert str(side) in str(caught.value)
+    assert path.read_bytes() == before
     assert not path.with_name("another").exists() or path.with_name("another").read_bytes() == b"precious"
 
 
@@ -215,6 +221,14 @@ def test_a_file_system_without_locks(
     assert not isinstance(caught.value, JournalLocked)
 
 
+def _fill_up() -> list[int]:
+    """Open files until no number below the highest that is open is free; return theirs."""
+    filled = [os.open(os.devnull, os.O_RDONLY)]
+    while filled[-1] < max(int(open_fd.name) for open_fd in Path("/proc/self/fd").iterdir()) - 1:
+        filled.append(os.open(os.devnull, os.O_RDONLY))
+    return filled
+
+
 @pytest.mark.parametrize(
     "way", ["a journal", "a journal by sqlite3", "a recovery", "a reader", "persistence"]
 )
@@ -225,9 +239,8 @@ def test_no_descriptors_are_left_at_any_step(path: Path, way: str) -> None:
     outcomes: list[str] = []
     for spare in range(24):
         Path(f"{path}-new").unlink(missing_ok=True)
-        lowest = os.open(os.devnull, os.O_RDONLY)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, hard))
+        filled = _fill_up()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (filled[-1] + 1 + spare, hard))
         try:
             WAYS[way](path)
             outcomes.append("opened")
@@ -235,6 +248,8 @@ def test_no_descriptors_are_left_at_any_step(path: Path, way: str) -> None:
             outcomes.append(type(error).__name__)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in filled:
+                os.close(fd)
     assert outcomes[0] == "JournalError"
     assert outcomes[-1] == "opened"
     assert set(outcomes) == {"JournalError", "opened"}

@@ -235,9 +235,9 @@ def mistaken(copy: Path, firm: Path) -> dict[str, tuple[Path, Path, type[Journal
         "a hard link": (firm.parent / "hard", firm, JournalError, "is the journal itself"),
         "nothing": (firm.parent / "nothing", firm, NotAJournal, "does not exist"),
         "text": (firm.parent / "text", firm, NotAJournal, "not a journal"),
-        "a folder": (firm.parent / "folder", firm, NotAJournal, "does not exist"),
+        "a folder": (firm.parent / "folder", firm, NotAJournal, "is a directory, not a journal"),
         "damage": (damaged, firm, JournalCorrupt, "does not hold, so it was not copied"),
-        "into a folder": (copy, firm.parent / "folder", JournalError, "is no file"),
+        "into a folder": (copy, firm.parent / "folder", JournalError, "is a directory, not a journal"),
         "nowhere": (copy, firm.parent / "no" / "firm.db", JournalError, "see that its folder exists"),
     }
 
@@ -266,6 +266,15 @@ def test_a_mistake_moves_nothing(firm: Path, copy: Path, what: str) -> None:
     }
     with SqliteJournal(firm) as journal:
         assert journal.head == 4
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 8192, b"garbage " * 1024])
+def test_marks_that_no_journal_has_written_do_not_say_under_which_name_the_old_one_is_kept(
+    firm: Path, copy: Path, content: bytes
+) -> None:
+    Path(f"{firm}-marks").write_bytes(content)
+    assert restore(copy, firm).replaced == firm.with_name("firm.db.replaced-1")
+    assert ids(firm) == ["a", "b"]
 
 
 def test_a_link_to_the_journal_is_followed(firm: Path, copy: Path, tmp_path: Path) -> None:

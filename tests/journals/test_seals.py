@@ -12,7 +12,7 @@ from journal_kit import entries, entry, verify
 
 from openoutcry.core.halts import Halt
 from openoutcry.errors import JournalCorrupt
-from openoutcry.journals import JournalReader, SqliteJournal, recover_into
+from openoutcry.journals import JournalReader, SqliteJournal, recover_into, retention
 from openoutcry.journals.seals import judge_seals
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Snapshot
 
@@ -329,6 +329,29 @@ def test_an_interruption_behind_the_commit_is_noticed(path: Path, monkeypatch: p
         assert verify(journal).intact
 
 
+def test_a_retirement_that_is_interrupted_behind_its_commit_is_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = retention.carry_out
+
+    def interrupted(*of: Any) -> None:
+        honest(*of)
+        raise KeyboardInterrupt
+
+    with opened(path) as journal:
+        first = entry("first")
+        journal.write([first])
+        journal.write(entries(3))
+        with monkeypatch.context() as patch:
+            patch.setattr(retention, "carry_out", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                journal.retire(keep_count=3)
+        assert journal.first == 2
+        assert list(journal.write([first]).positions) == [5], "what was retired is not known any more"
+    with opened(path) as journal:
+        assert verify(journal).intact
+
+
 def test_a_journal_of_before_is_sealed_when_it_is_opened_and_says_so(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -349,6 +372,17 @@ def test_a_journal_of_before_is_sealed_when_it_is_opened_and_says_so(
     assert "sealed" not in caplog.text
     sql(path, "DELETE FROM cursors")
     assert_found(path, "cursors of 'book'")
+
+
+def test_a_recovery_of_what_is_left_by_retention_warns_of_no_missing_seals(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(path) as journal:
+        for _ in range(9):
+            journal.write(entries(1))
+        assert journal.retire(keep_count=3) == 6
+    recover_into(path, path.with_name("new.db"), key=KEY)
+    assert "sealed" not in caplog.text
 
 
 def test_a_journal_without_a_key_has_no_seals(path: Path) -> None:

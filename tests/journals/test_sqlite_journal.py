@@ -34,6 +34,7 @@ from openoutcry.journals.sqlite import WAL_DUE_BYTES
 from openoutcry.ports import Alike, BuriedEvent, Changes, CheckpointStep, CursorState, Header, Level, Written
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "journal.md"
+QUERIES = DOCS.parent / "howto" / "sql.md"
 
 
 def wal_of(journal: SqliteJournal) -> Path:
@@ -271,7 +272,9 @@ def test_a_table_whose_name_is_no_text_any_more_is_damage(
 
 
 def sql_blocks() -> list[str]:
-    return re.findall(r"^```sql\n(.*?)^```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(
+        r"^```sql\n(.*?)^```", QUERIES.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
 
 
 def test_the_documentation_has_queries() -> None:

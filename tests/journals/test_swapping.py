@@ -3,14 +3,13 @@
 import logging
 import os
 import shutil
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from campaigns.crash_kit import Tell, undisturbed
 from journal_kit import entry
+from step_kit import die_at
 
 from openoutcry.errors import JournalError, JournalLocked, NotAJournal
 from openoutcry.journals import JournalReader, SqliteJournal, recover_into
@@ -259,46 +258,23 @@ def test_a_journal_that_cannot_say_its_generation_is_still_succeeded(path: Path,
         assert len(reader.read(0, 10)) == 3
 
 
-KILLED = """
-    import os, signal, sys
-    from pathlib import Path
-    from openoutcry.journals.swapping import Permit, build_next_of_closed, finish_swap
-    at, steps = int(sys.argv[2]), 0
-    def dies(call):
-        def step(*values, **more):
-            global steps
-            steps += 1
-            if steps > at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*values, **more)
-        return step
-    Path.replace = dies(Path.replace)
-    Path.unlink = dies(Path.unlink)
-    os.fsync = dies(os.fsync)
-    path = Path(sys.argv[1])
-    build_next_of_closed(path, Permit(), key=None, engine="auto")
-    finish_swap(path)
-    print("done")
-"""
-
-
 def test_killed_at_any_step_of_building_and_swapping_it_is_whole_afterwards(path: Path) -> None:
-    done = b""
-    for at in range(200):
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(KILLED), path, str(at)],
-            check=False,
-            capture_output=True,
-            timeout=60,
-        ).stdout
+    killed, nth = True, 0
+    while killed:
+        nth += 1
+
+        def build_and_swap(_tell: Tell, at: int = nth) -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                die_at(at, patch)
+                build(path)
+                finish_swap(path)
+
+        killed = undisturbed(build_and_swap).killed
         finish_swap(path)
         with SqliteJournal(path) as journal:
             assert len(journal.read(0, 10)) == 3
             assert journal.head == 3
-        if b"done" in done:
-            break
-    assert b"done" in done
-    assert at > 8
+    assert nth > 20
 
 
 def test_a_next_journal_is_no_journal_of_the_wrong_name(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ The programs are real processes; the bus runs in virtual time, so that a lock la
 """
 
 import asyncio
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from openoutcry.errors import JournalLocked
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.journals.lock_holders import holder_of
 from openoutcry.runtime.durability.lock_wait import LOCK_WAIT_S
+from openoutcry.testing.virtual import VirtualLoop
 
 STRANGER = """
 import sqlite3, sys
@@ -120,6 +122,36 @@ async def test_who_waits_behind_a_commit_that_is_given_up_has_waited_as_well(pat
             await asyncio.sleep(1.5)
             assert isinstance(await first, JournalLocked)
             assert isinstance(await second, JournalLocked)
+
+
+@virtual
+async def test_a_loop_that_stands_still_again_and_again_makes_nobody_wait_longer_for_a_lock(path: Path):
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    async with file_bus(path) as bus:
+        with Stranger(path):
+            publishing = asyncio.create_task(outcome_of(bus.publish(an_order("o-1"))))
+            began_s = loop.time()
+            while not publishing.done():
+                assert loop.time() - began_s < LOCK_WAIT_S + 3
+                await asyncio.sleep(0)
+                loop.clock.advance_to(loop.clock.now_ns() + 300_000_000)  # as in a call that never yields
+            assert isinstance(publishing.result(), JournalLocked)
+        assert await bus.publish(an_order("o-1"))
+
+
+@virtual
+async def test_who_cannot_wait_needs_no_deeper_stack_beside_a_lock(path: Path):
+    async with file_bus(path) as bus:
+        with Stranger(path):
+            limit = sys.getrecursionlimit()
+            sys.setrecursionlimit(len(inspect.stack()) + 60)
+            try:
+                with pytest.raises(JournalLocked):
+                    bus.publish_nowait(an_order("o-1"))
+            finally:
+                sys.setrecursionlimit(limit)
+        assert bus.publish_nowait(an_order("o-1"))
 
 
 @virtual

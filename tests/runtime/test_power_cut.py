@@ -130,19 +130,25 @@ async def test_a_recovery_into_a_new_file_tells_of_the_cut(power: Power, tmp_pat
         assert journal.power_cut.lost == 500
 
 
-def test_doctor_tells_of_it_for_good(power: Power, tmp_path: Path):
+def openoutcry(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "openoutcry", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_doctor_tells_of_it_before_any_start_and_for_good(power: Power, tmp_path: Path):
     path = run_virtual(work_and_cut(power, tmp_path / "boot-0" / "firm.db", None))
-    for _ in range(2):
-        SqliteJournal(path).close()
-        found = subprocess.run(
-            [sys.executable, "-m", "openoutcry", "doctor", str(path), "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    for _ in range(3):
+        found = openoutcry("doctor", str(path), "--json")
         said = {row["what"]: row for row in map(json.loads, found.stdout.splitlines())}
         assert said["power cut"]["verdict"] == "warn"
         assert "at least 500 entries" in said["power cut"]["said"]
+        SqliteJournal(path).close()
+
+
+def test_a_verb_that_opens_the_journal_before_the_bus_does_tells_of_it(power: Power, tmp_path: Path):
+    path = run_virtual(work_and_cut(power, tmp_path / "boot-0" / "firm.db", None))
+    assert "at least 500 entries accepted at `process`" in openoutcry("vacuum", str(path)).stderr
+    assert openoutcry("vacuum", str(path)).stderr == ""
 
 
 @virtual

@@ -174,6 +174,7 @@ def _journal(path: Path, key: bytes | None) -> Iterator[Finding]:
             letters, suspects = sum(1 for _ in letters_of(reader)), len(reader.suspects())
             reader.cursors()
             broken = reader.check_seals()
+            is_unheld = key is None and reader.anchor().serial > 0
         side = glance(real)
     except unreadable as problem:
         yield Finding("journal", "FAIL", f"{type(problem).__name__}: {problem}")
@@ -182,6 +183,8 @@ def _journal(path: Path, key: bytes | None) -> Iterator[Finding]:
     for one in broken:
         said = f"{one.what}; put back all of a copy, or run openoutcry recover"
         yield Finding("seals", "FAIL", said)
+    if is_unheld:
+        yield Finding("seals", "note", "not looked at: give the key of this journal with --key-file")
     yield Finding(
         "left over",
         "note" if letters or suspects else "ok",
@@ -264,9 +267,10 @@ def _marks(path: Path, side: Glance, head: int) -> Iterator[Finding]:
             "FAIL",
             "DEAD: a sync or a write has failed; check the disk, then run openoutcry recover",
         )
-    if side.power_cut is not None:
-        yield Finding("power cut", "warn", f"{side.power_cut}; have its publishers publish again")
     writing = side.is_written
+    cut = side.power_cut if writing else side.cut(head)
+    if cut is not None:
+        yield Finding("power cut", "warn", f"{cut}; have its publishers publish again")
     if head < side.due and not writing:
         yield Finding(
             "end", "FAIL", f"position {side.due:,} had been reached, and is gone; run openoutcry recover"

@@ -160,9 +160,11 @@ def _made(cls: Any) -> Plan | None:
     if is_event:
         tests.append(writer.test_event(cls._own_version))
     elif cls.__dictoffset__:
-        tests.append(f"len(self.__dict__) == {len(names)}")
+        in_slots = sum(isinstance(getattr(cls, name, None), MemberDescriptorType) for name in names)
+        tests.append(f"len(self.__dict__) == {len(names) - in_slots}")
     if not all(map(_is_name, names)) or None in tests:
         return None
+    msgspec.json.Decoder(cls)  # raises if no data can be read as this class, which is said by who reads it
     return Plan(writer.compiled([*map(str, tests)]), writer.is_kept)
 
 
@@ -206,12 +208,13 @@ def _is_kept(cls: Any) -> bool | None:
     elif hasattr(cls, "__attrs_attrs__"):
         makers, is_frozen = ["__attrs_pre_init__", "__attrs_post_init__"], False
         is_set = all(field.init for field in cls.__attrs_attrs__)
-        is_converted = any(field.converter is not None for field in cls.__attrs_attrs__)
+        is_converted = any(field.converter or field.validator for field in cls.__attrs_attrs__)
     else:
         return None
     is_plain = (
         is_set
         and (is_frozen or cls.__setattr__ is object.__setattr__)
+        and cls.__getattribute__ is object.__getattribute__
         and cls.__new__ is object.__new__
         and all(_is_stored(kind, name) for name in fields_of(cls))
     )
@@ -346,7 +349,7 @@ class _Writer:
             return self._holds(value, kind, inner[0], depth) if inner else None
         if kind in _DICTS:
             return self._is_dict(value, inner or (str, Any), depth)
-        if kind is tuple:
+        if kind is tuple and (inner or hint is tuple):  # which `tuple[()]` is not
             return self._is_tuple(value, inner, depth)
         if not isinstance(kind, type) or inner or kind.__module__.startswith(OURS):
             return None
@@ -422,4 +425,11 @@ def _are_told_apart(members: list[Any]) -> bool:
 def _is_sure_enum(hint: Any) -> bool:
     if not (isinstance(hint, type) and issubclass(hint, Enum)) or issubclass(hint, Flag):
         return False
-    return {type(member.value) for member in hint} in ({str}, {int})
+    is_of_one_kind = {type(member.value) for member in hint} in ({str}, {int})
+    return is_of_one_kind and (not issubclass(hint, str | int | float) or all(map(_is_its_value, hint)))
+
+
+def _is_its_value(member: Any) -> bool:
+    """Return True if a member that is a text or an int itself, and is written as such, is its value."""
+    is_equal: Any = str.__eq__ if issubclass(type(member), str) else int.__eq__
+    return is_equal(member, member.value) is True

@@ -108,7 +108,7 @@ def _encode_with_care(event: object) -> bytes:
             f"{cls.__name__} has {len(data):,} bytes as JSON: an event has at most {MAX_BYTES:,}; "
             "store the contents elsewhere, and publish where"
         )
-    if not (is_ours or comes_back(event)):
+    if not is_ours and (find_by_class(cls) is None or not comes_back(event)):
         _read_back(event, cls, data)
     note_way(cls)
     return data
@@ -130,6 +130,8 @@ def _read_back(event: object, cls: type, data: bytes) -> None:
             raise changed(event, difference)
         return
     for name in fields_of(cls):  # its class was defined again since, in a notebook or by a reload
+        if name == VERSION_KEY:
+            continue  # that of the new class, to which the event is brought up
         difference = first_difference(getattr(event, name), getattr(again, name, NOTHING))
         if difference is not None:
             raise changed(event, difference.within(f".{name}"))
@@ -386,9 +388,9 @@ def from_builtins(data: Mapping[str, Any], cls: type) -> Any:
     try:
         if written:
             with as_written():
-                event = msgspec.convert(fields, known.cls, str_keys=True)
+                event = _converted(fields, known)
         else:
-            event = msgspec.convert(fields, known.cls, str_keys=True)
+            event = _converted(fields, known)
     except (*UNREADABLE, TypeError, ValueError, OverflowError, AttributeError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
@@ -538,7 +540,7 @@ def _foreign_from_builtins(
     if known.id_key not in fields:
         _refuse_missing(known, known.id_key)
     try:
-        event: Any = load(fields, known.cls) if is_model(known.cls) else _converted(fields, known.cls)
+        event: Any = load(fields, known.cls) if is_model(known.cls) else _converted(fields, known)
     except (msgspec.ValidationError, TypeError, ValueError) as problem:
         if isinstance(problem, InvalidEvent):
             raise
@@ -546,5 +548,7 @@ def _foreign_from_builtins(
     return _with_whole_fields(event, known, version, fields, brought_up)
 
 
-def _converted(fields: dict[str, Any], cls: type) -> Any:
-    return msgspec.convert(fields, cls, str_keys=True)
+def _converted(fields: Mapping[str, Any], known: KnownClass) -> Any:
+    if known.cls not in _decoders:
+        _new_decoder(known)  # raises if nothing can be read as this class
+    return msgspec.convert(fields, known.cls, str_keys=True)

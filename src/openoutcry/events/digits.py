@@ -1,6 +1,7 @@
 """Digits in data that a datetime or a float does not hold are refused: they would be rounded in silence."""
 
 import re
+from itertools import chain, cycle
 from typing import Any, Final
 
 from openoutcry.errors import InvalidEvent
@@ -28,10 +29,15 @@ def has_wide_int(data: Any) -> bool:
 
 
 def _is_inexact(number: int) -> bool:
+    return _near(number) != number
+
+
+def _near(number: int) -> float | None:
+    """Return the float that is nearest to an int, if there is one."""
     try:
-        return float(number) != number
+        return float(number)
     except OverflowError:
-        return True
+        return None
 
 
 def _compare_keys(name: str, given: dict[str, Any], kept: dict[str, Any], path: str) -> None:
@@ -54,10 +60,14 @@ def compare_digits(name: str, given: Any, kept: Any, path: str = "") -> None:
         if len(given) == len(kept):
             _compare_keys(name, given, kept, path)
     elif isinstance(given, list) and isinstance(kept, list | tuple):
-        ints = {one for one in kept if type(one) is int}  # of a set, the order may be another one
-        for index, (one, other) in enumerate(zip(given, kept, strict=False)):
-            if not (type(one) is int and one in ints):
+        # Of a set the order may be another one, and what was rounded to the same is there once.
+        ints, floats = ({one for one in kept if type(one) is kind} for kind in (int, float))
+        for index, (one, other) in enumerate(zip(given, chain(kept, cycle(kept[:1])), strict=False)):
+            if type(one) is not int:
                 compare_digits(name, one, other, f"{path}[{index}]")
+            elif one not in ints:
+                rounded = next((near for near in floats if near == _near(one)), other)
+                compare_digits(name, one, rounded, f"{path}[{index}]")
     elif isinstance(given, str) and isinstance(kept, str) and given != kept and has_fine_time(f'"{given}"'):
         raise InvalidEvent(
             f"{name}{path} = {shown(given)}: has more than the six digits after the second that a "

@@ -74,6 +74,26 @@ def sound_of(cls: type, version: int) -> Callable[[Any], bool] | None:
     It is generated, as the methods of dataclasses are, because a loop over the fields takes as long as making
     the event. A test of the exact class, such as `type(self.price) is float`, takes 10 ns.
     """
+    if added_fields(cls) and not hints_of(cls):
+        return _sound_later(cls, version)
+    return _sound_of(cls, version)
+
+
+def _sound_later(cls: Any, version: int) -> Callable[[Any], bool]:
+    """Return what evaluates the annotations with the first instance: by then what they name may be there."""
+
+    def is_sound(event: Any) -> bool:
+        found = _sound_of(cls, version)
+        if found is None:
+            cls._adds_fields = False
+            return True
+        cls._is_sound = found
+        return found(event)
+
+    return is_sound
+
+
+def _sound_of(cls: type, version: int) -> Callable[[Any], bool] | None:
     names: dict[str, Any] = {"LEAVES": LEAVES, "NoneType": NoneType}
     tests = [test for known in _plan_of(cls) if (test := _test(known, names)) is not None]
     if version > 1:
@@ -109,13 +129,17 @@ def _plan_of(cls: type) -> tuple[_Field, ...]:
     return found
 
 
-@lru_cache(maxsize=4096)
 def hints_of(cls: type) -> dict[str, Any]:
-    """Return the annotations of a class's fields, evaluated, or none of them if one cannot be."""
+    """Return the annotations of a class's fields, evaluated, or none of them if one cannot be (yet)."""
     try:
-        hints = get_type_hints(cls, include_extras=True)
+        return _hints_of(cls)
     except Exception:  # noqa: BLE001 - evaluates the user's annotations
         return {}
+
+
+@lru_cache(maxsize=4096)
+def _hints_of(cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls, include_extras=True)
     return {name: hint for name, hint in hints.items() if ClassVar not in (hint, get_origin(hint))}
 
 

@@ -13,7 +13,7 @@ from openoutcry.events.foreign import plain, shown
 _MOST_BYTES: Final = 24
 """A float has up to 24 characters, and a character of text up to six."""
 
-EXACTLY: Final = 'keep it exactly in a class of your own (the guide, "Exact prices")'
+EXACTLY: Final = 'keep it exactly in a class of your own (in the docs: "Exact prices")'
 """What to do about a `Decimal` in an event of this package."""
 
 _K = TypeVar("_K")

@@ -19,7 +19,7 @@ from openoutcry.events.checks import unfit
 from openoutcry.events.fields import hints_of, is_open
 from openoutcry.events.foreign import shown
 from openoutcry.events.readback import NOTHING, Difference
-from openoutcry.events.registry import encoded_names
+from openoutcry.events.registry import encoded_names, find_by_class
 
 Write = Callable[[Any], bytes]
 
@@ -27,6 +27,7 @@ _PLACE: Final = re.compile(r"`\$\.(\w+)")
 """The field that msgspec names in what it cannot read."""
 _RESTORED: Final = frozenset({bytes, Decimal, date, datetime, time, timedelta, UUID})
 _COLLECTIONS: Final = (tuple, set, frozenset)
+_REPLACED: Final = "its class was defined again since, so make it anew with the class that is registered now"
 
 
 def unwritable(event: object, problem: Exception, write: Write) -> InvalidEvent:
@@ -70,10 +71,10 @@ def unreadable(event: object, found: Exception) -> InvalidEvent:
     names = {key: name for name, key in (encoded_names(cls) or {}).items()}
     name = names.get(place[1]) if place else _wrongly_annotated(cls)
     where = "" if name is None else f".{name} = {shown(getattr(event, name, None))}"
-    return InvalidEvent(
-        f"{cls.__name__}{where}: could not be read back from a journal: {problem}; "
-        "give the field what its annotation says, or correct the annotation"
-    )
+    remedy = "give the field what its annotation says, or correct the annotation"
+    if find_by_class(cls) is None:
+        remedy = _REPLACED
+    return InvalidEvent(f"{cls.__name__}{where}: could not be read back from a journal: {problem}; {remedy}")
 
 
 def _wrongly_annotated(cls: type) -> str | None:
@@ -89,9 +90,8 @@ def _wrongly_annotated(cls: type) -> str | None:
 def changed(event: object, found: Difference) -> InvalidEvent:
     """Return the error for an event that differs from what would be read back of it."""
     value = "" if found.before is NOTHING else f" = {shown(found.before)}"
-    return InvalidEvent(
-        f"{type(event).__name__}{found.path}{value}: {found.problem}; {_remedy(event, found)}"
-    )
+    remedy = _REPLACED if find_by_class(type(event)) is None else _remedy(event, found)
+    return InvalidEvent(f"{type(event).__name__}{found.path}{value}: {found.problem}; {remedy}")
 
 
 def _remedy(event: object, found: Difference) -> str:

@@ -106,6 +106,7 @@ def announce(cls: type) -> None:
     """
     cls._own_event_type = UNSETTLED  # type: ignore[attr-defined]
     _announced.append(cls)
+    ways.clear()  # it may be one of them, defined again
 
 
 def settle() -> None:

@@ -26,17 +26,24 @@ def is_sparse(cls: Any) -> bool:
 
 
 def _is_sparse(hint: Any, above: tuple[Any, ...]) -> bool:
-    hint = getattr(hint, "__value__", hint)  # what an alias stands for
-    hint = getattr(hint, "__supertype__", hint)
-    cls = get_origin(hint) or hint
-    if cls in above:
-        return False
+    bare = getattr(hint, "__value__", hint)  # what an alias stands for
+    bare = getattr(bare, "__supertype__", bare)
+    cls = get_origin(bare) or bare
     if isinstance(cls, msgspec.StructMeta) and cls.__struct_config__.omit_defaults:
         return True
-    inner = [one for one in get_args(hint) if one is not ...]
-    if dataclasses.is_dataclass(cls) or any(hasattr(cls, mark) for mark in _WITH_FIELDS):
+    inner = [one for one in get_args(bare) if one is not ...]
+    if bare is not hint:
+        if hint in above:
+            return False  # an alias that stands for something with itself within
+        above = (*above, hint)
+    if _has_fields(cls) and cls not in above:
         inner += hints_of(cls).values()
-    return any(_is_sparse(one, (*above, cls)) for one in inner)
+        above = (*above, cls)
+    return any(_is_sparse(one, above) for one in inner)
+
+
+def _has_fields(cls: Any) -> bool:
+    return dataclasses.is_dataclass(cls) or any(hasattr(cls, mark) for mark in _WITH_FIELDS)
 
 
 def in_full(value: Any) -> Any:

@@ -76,7 +76,7 @@ def why_not_next(
     except (JournalError, OSError) as problem:
         return str(problem)
     except Exception as problem:  # noqa: BLE001 - whatever SQLite says of another file
-        return str(schema.unreadable(path, problem))
+        return f"it cannot be read as a journal ({problem})"
 
 
 def _why_other(path: Path, bonds: Collection[str], key: bytes | None, engine: EngineName) -> str:

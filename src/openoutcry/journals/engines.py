@@ -263,7 +263,7 @@ def connect(path: Path, engine: EngineName, mode: Literal["rw", "ro", "ro&immuta
         return maker(uri)
     with refusals_of(path):
         check_side_files(path, writing=mode == "rw")
-    index = mapped_files.hold(Path(f"{path}-shm"), fill=0xFF)
+        index = mapped_files.hold(Path(f"{path}-shm"), fill=0xFF)
     try:
         db = maker(uri)
     except BaseException:

@@ -13,7 +13,7 @@ from openoutcry.journals import mapped_files, power_cuts, schema
 from openoutcry.journals.engines import EngineName, connect, connect_to_read
 from openoutcry.journals.marks import _PID, FILE_BYTES, MarksFile
 from openoutcry.journals.power_cuts import PowerCut
-from openoutcry.journals.refusals import must_be_file, real_path
+from openoutcry.journals.refusals import must_be_own, real_path
 
 
 class Glance(MarksFile):
@@ -39,13 +39,22 @@ class Glance(MarksFile):
         self.path = Path(f"{journal}-marks")
         self.created = False
         self._generation = generation
-        must_be_file(self.path)
+        must_be_own(self.path, journal)
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         if os.fstat(self._fd).st_size < FILE_BYTES:
             os.close(self._fd)
             raise FileNotFoundError(f"{self.path} was never filled")
-        self.file = mapped_files.hold(self.path, fill=0)
-        self._map = mmap.mmap(self._fd, FILE_BYTES, access=mmap.ACCESS_READ)
+        try:
+            self.file = mapped_files.hold(self.path, fill=0)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        try:
+            self._map = mmap.mmap(self._fd, FILE_BYTES, access=mmap.ACCESS_READ)
+        except BaseException:
+            self.file.release()
+            os.close(self._fd)
+            raise
         self.cells = memoryview(self._map).cast("Q")
         self._free = []
         self.found = self.belongs_to(generation)
@@ -69,6 +78,14 @@ class Glance(MarksFile):
     def due(self) -> int:
         """The position that the file must reach after the last writer's end, whatever ended it."""
         return self.written if self.same_boot else self.synced
+
+    def cut(self, head: int) -> PowerCut | None:
+        """Return what is known of power cuts, with what the next opening will find missing behind the head.
+
+        For when nobody writes.
+        """
+        lost = self.written - head if self.found and not self.same_boot else 0
+        return power_cuts.after(self.power_cut, lost, head + 1, is_told=False)
 
     def accused(self, head: int) -> list[tuple[str, str, int]]:
         """Return the calls against which the next opening will count a crash, if nobody writes now."""

@@ -70,14 +70,15 @@ class MappedFile:
 def hold(path: Path, *, fill: Literal[0, 0xFF]) -> MappedFile:
     """Note that a file is being mapped, and return it; `release` it when that is over.
 
-    What cannot be read from the file any more is `fill`, in each byte.
+    What cannot be read from the file any more is `fill`, in each byte. Raises `OSError` where there is no
+    descriptor for the handler: the file is then not to be mapped.
     """
     with _guard.lock:
+        _guard.stand()
         file = _guard.files.get(path)
         if file is None:
             file = _guard.files[path] = MappedFile(path, fill)
         file.users_count += 1
-        _guard.stand()
     return file
 
 
@@ -87,7 +88,8 @@ def renew() -> None:
         for file in _guard.files.values():
             file.place = file.place or _place_of(file.path)
         if _guard.files:
-            _guard.stand()
+            with suppress(OSError):  # then there is no handler yet, and the next look tries again
+                _guard.stand()
 
 
 def _place_of(path: Path) -> bytes | None:
@@ -106,10 +108,11 @@ class _Guard:
         self._turn = threading.Lock()
         self.files: dict[Path, MappedFile] = {}
         self._libc: Any = None
-        self._is_able = (
+        self._is_known = (
             sys.platform == "linux" and struct.calcsize("P") == 8 and os.uname().machine in _MACHINES
         )
         self._former: Any = None
+        self._has_passed_on = False
         self._own: Any = None
         self._maps = -1
 
@@ -145,27 +148,27 @@ class _Guard:
         self._libc = libc
 
     def stand(self) -> None:
-        """Install the handler, unless it is installed."""
-        if not self._is_able:
+        """Install the handler, unless it is installed. Raises `OSError` for want of a descriptor alone."""
+        if not self._is_known:
             return
         try:
-            if self._libc is None:
-                self._prepare()
             if self._maps < 0:
                 self._maps = os.open(_MAPS, os.O_RDONLY | os.O_CLOEXEC)  # there may be no descriptor later
-        except (ImportError, OSError, AttributeError):
-            self._is_able = False
+            if self._libc is None:
+                self._prepare()
+        except (ImportError, OSError, AttributeError):  # no /proc, or no ctypes, or no descriptor for them
+            os.close(os.eventfd(0))  # raises for want of a descriptor, and of nothing else
             return
         former = self._current()
         if former.handler != self._own.handler:
             self._former = former
+            self._has_passed_on = False
             self._install(self._own)
 
     def stand_down(self) -> None:
-        """Put the former handler back, unless another one has taken this one's place."""
+        """Put the former handler back, unless another one has taken this one's place, and may come back."""
         if self._former is not None and self._current().handler == self._own.handler:
             self._install(self._former)
-        self._former = None
         if self._maps >= 0:
             os.close(self._maps)
             self._maps = -1
@@ -194,9 +197,17 @@ class _Guard:
             if code == _BEHIND_THE_END:  # else it was sent by somebody, or the memory itself is broken
                 is_mended = self._mend(self._ctypes.c_uint64.from_address(info + _ADDRESS_AT).value)
         if not is_mended:
-            self._install(self._former)  # the instruction runs again, and this time it is the other's
+            self._pass_on()  # the instruction runs again, and this time it is the other's
             if code <= 0:
                 signal.pthread_kill(threading.get_ident(), number)  # delivered when this returns
+
+    def _pass_on(self) -> None:
+        """Give the signal to whoever had it before; to the system, if that one has handed it back.
+
+        `faulthandler` does so where it was enabled while this handler stood.
+        """
+        has_been_here, self._has_passed_on = self._has_passed_on, True
+        self._install(self._sigaction() if has_been_here else self._former)
 
     def _mend(self, address: int) -> bool:
         """Map memory of our own from this address on to the end of its mapping, if that is a file of ours."""

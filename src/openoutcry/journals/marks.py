@@ -29,7 +29,7 @@ from zlib import crc32
 
 from openoutcry.errors import ConfigError, JournalError, JournalFull, JournalLocked
 from openoutcry.journals import mapped_files
-from openoutcry.journals.refusals import NO_ROOM, must_be_file
+from openoutcry.journals.refusals import NO_ROOM, must_be_own
 
 MAGIC: Final = b"OOMARKS1"
 SLOTS: Final = 2_048
@@ -44,6 +44,7 @@ WRITTEN: Final = 6
 SYNCED: Final = 7
 """The cell with the head after the last sync."""
 _PID, _DEAD, _RUN, _SET_ASIDE_AS = 5, 8, 9, 10
+_SET_ASIDE_MAX: Final = 10**9
 _FIRST_CELL: Final = _HEADER_BYTES // 8
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -138,17 +139,22 @@ class MarksFile:
         self.path = path
         self.found = False
         self._generation = b""
-        must_be_file(path)
+        must_be_own(path, Path(str(path).removesuffix("-marks")))
         self.created = not path.exists()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             take_lock(self._fd, path)
             self._fill_up()
-            self._map = mmap.mmap(self._fd, FILE_BYTES)
+            self.file = mapped_files.hold(path, fill=0)
         except BaseException:
             os.close(self._fd)
             raise
-        self.file = mapped_files.hold(path, fill=0)
+        try:
+            self._map = mmap.mmap(self._fd, FILE_BYTES)
+        except BaseException:
+            self.file.release()
+            os.close(self._fd)
+            raise
         self.cells = memoryview(self._map).cast("Q")
         self._free = list(range(_FIRST_CELL + (SLOTS - 1) * _SLOT_CELLS, _FIRST_CELL - 1, -_SLOT_CELLS))
 
@@ -236,8 +242,12 @@ class MarksFile:
 
     @property
     def set_aside_as(self) -> int:
-        """The number under which a restore that has not ended sets the journal's files aside; 0 if none."""
-        return int(self.cells[_SET_ASIDE_AS])
+        """The number under which a restore that has not ended sets the journal's files aside; 0 if none.
+
+        One with more than nine digits is none: what stands here was not written by a journal.
+        """
+        number = int(self.cells[_SET_ASIDE_AS])
+        return number if number < _SET_ASIDE_MAX else 0
 
     def begin_to_set_aside(self, number: int) -> None:
         """Note on the disk that a restore begins to move the journal's files."""

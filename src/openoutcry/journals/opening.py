@@ -243,7 +243,8 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
     try:
         schema.take_back(db)
         migrate(db, path)
-        seals, wal, cut = _begin_run(path, db, marks, chain, seals, (head, checksum), lost, settings)
+        end = head, checksum
+        seals, wal, cut = _begin_run(path, db, marks, chain, seals, end, lost, settings, is_made_now=new)
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
     for statement in schema.AIDS:  # last: a file that is refused is left as it is
@@ -333,6 +334,8 @@ def _begin_run(
     end: End,
     lost: int,
     settings: dict[str, str],
+    *,
+    is_made_now: bool,
 ) -> tuple[Seals | None, int, PowerCut | None]:
     """Take over what the last run had in flight, and what a power cut took of it, once.
 
@@ -342,6 +345,8 @@ def _begin_run(
     is_new = marks.found and str(marks.run) != settings.get("run")
     left = marks.in_flight(head) if is_new else []
     cut = power_cuts.after(power_cuts.read(settings), lost if is_new else 0, head + 1, is_told=False)
+    if cut is not None and marks.found and not is_new:  # the opening that found it ended before it could tell
+        cut = msgspec.structs.replace(cut, is_told=False)
     told = None if cut is None or cut.is_told else msgspec.structs.replace(cut, is_told=True)
     changed = [*suspected(left), *(of_settings(power_cuts.SETTING) if told is not None else ())]
     db.run("BEGIN IMMEDIATE")
@@ -352,19 +357,19 @@ def _begin_run(
         db.run(schema.SAVE_META, schema.setting(power_cuts.SETTING, told.text(), chain))
     saved.accuse(db, left)
     db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
-    if seals is not None and left:
+    if seals is not None and changed:
         seals.after(end)
     elif seals is None and chain.kind == KEYED:
-        seals = _seal(path, db, chain, end)
+        seals = _seal(path, db, chain, end, is_made_now=is_made_now)
     db.run("COMMIT")
     if seals is not None:
         seals.saved()
     return seals, _open_log(path, marks, head), cut
 
 
-def _seal(path: Path, db: Connection, chain: Chain, end: End) -> Seals:
+def _seal(path: Path, db: Connection, chain: Chain, end: End, *, is_made_now: bool) -> Seals:
     """Seal a file for the first time, inside the open transaction."""
-    if end[0]:
+    if end[0] and not is_made_now:  # one that a recovery makes begins where retention had come
         log.warning(
             "%s has had no seals; it is sealed from now on, as it is: whether rows beside the log were old "
             "or missing before, nobody can tell",

@@ -168,7 +168,9 @@ class JournalReader:
         """
         if self._chain is None:
             raise JournalError(f"{self.path} is sealed with a key; give the key to verify it")
-        return verify(self._log, self._chain, self._start(), self.head, progress=progress, anchors=anchors)
+        with one_view(self._db):  # while a bus retires and saves
+            start, head = self._start(), self.head
+            return verify(self._log, self._chain, start, head, progress=progress, anchors=anchors)
 
     def anchor(self) -> Anchor:
         """Return what the journal has reached now, to be kept elsewhere. Needs no key.

@@ -91,9 +91,14 @@ def must_exist(path: Path) -> None:
         raise NotAJournal(f"{path} does not exist; name the file that a bus writes to")
 
 
-def must_be_file(path: Path) -> None:
-    """Raise `JournalError` if something else than a file stands where the journal has one beside it."""
+def must_be_own(path: Path, database: Path) -> None:
+    """Raise `JournalError` if something else than a file of its own stands where a journal has one beside it.
+
+    A hard link to the database would have that overwritten.
+    """
     kind = kind_of(path)
+    if not kind and path.exists() and database.exists() and path.samefile(database):
+        kind = f"another name (a hard link) of {database.name}"
     if kind:
         raise JournalError(
             f"{path} is {kind}, and the journal keeps a file of its own under that name; move it away"
@@ -106,11 +111,11 @@ def check_side_files(path: Path, *, writing: bool) -> None:
     SQLite would say of most that it is "unable to open database file".
     """
     wanted = os.R_OK | (os.W_OK if writing else 0)
-    for ending in SIDE_FILES:
+    for ending in (*SIDE_FILES, "-journal"):  # for which SQLite looks in any case
         file = Path(f"{path}{ending}")
         if not writing and ending == "-marks":
             continue  # which a reader does not need
-        must_be_file(file)
+        must_be_own(file, path)
         if os.path.lexists(file) and not may_use(file, wanted):
             number = _why_not(file, writing=writing)
             raise OSError(number, os.strerror(number), str(file))

@@ -29,7 +29,7 @@ from openoutcry.journals.glance import glance
 from openoutcry.journals.marks import MarksFile
 from openoutcry.journals.opening import chain_of, sync_folder
 from openoutcry.journals.reading import JournalReader
-from openoutcry.journals.refusals import refusals_of
+from openoutcry.journals.refusals import kind_of, refusals_of
 from openoutcry.journals.seals import check_seals, log_end
 from openoutcry.journals.seals import settings as of_settings
 from openoutcry.journals.verifying import Progress
@@ -109,8 +109,8 @@ def restore(
 
 def _check(source: Path, place: Path, engine: EngineName) -> None:
     """Raise unless a file is a journal that nobody writes to, and may come to a place."""
-    if place.exists() and not place.is_file():
-        raise JournalError(f"{place} is no file; name the journal that is to be replaced")
+    if kind := kind_of(place):
+        raise JournalError(f"{place} is {kind}, not a journal; name the one that is to be replaced")
     if source == place or (source.exists() and place.exists() and source.samefile(place)):
         raise JournalError(f"{source} is the journal itself; name a backup of it")
     with JournalReader(source, engine=engine):

@@ -249,10 +249,13 @@ class SqliteJournal:
         self._die("the disk refused a write", problem)
 
     def _look_again(self) -> None:
-        """After an interruption of unknown outcome: take the head from the file."""
+        """After an interruption of unknown outcome: take from the file where it begins and ends."""
         self._held = None
         if self._seals is not None:
             self._seals.look_again()
+        floor = int(schema.settings(self._db, self.path)["floor"][0])
+        if floor >= self.first:
+            self._forget(floor)
         row = self._log.newest()
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
@@ -583,11 +586,15 @@ class SqliteJournal:
         except BaseException as problem:  # noqa: BLE001 - undone, whatever interrupted it
             self._refused(problem)
         retired = last.position + 1 - self.first
-        self.first = last.position + 1
-        self._register.forget(last.position)
-        self._log.forget()
+        self._forget(last.position)
         self._log_size.waiting_bytes += _COMMIT_BYTES * 8
         return retired
+
+    def _forget(self, upto: int) -> None:
+        """Note that everything up to a position is retired."""
+        self.first = upto + 1
+        self._register.forget(upto)
+        self._log.forget()
 
     def vacuum(self, pages: int = 256) -> int:
         """Give free pages back to the disk, some per call; return how many are left."""

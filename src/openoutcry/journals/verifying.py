@@ -97,7 +97,7 @@ def verify(
     progress: Progress | None = None,
     anchors: Iterable[Anchor] = (),
 ) -> Verified:
-    """Look at everything behind `start`, which is where retention has ended, up to `head`.
+    """Look at everything behind `start`, which is where retention has ended, up to `head`: in one view.
 
     Gaps that a recovery has left on purpose are listed in the table `gaps` and are no problems.
     """
@@ -129,9 +129,8 @@ def verify(
         if at < head and len(problems) < _PROBLEMS_MAX:
             problems.append(Problem(at + 1, f"positions {at + 1} to {head} are missing at the end"))
     problems += _saved(log, chain)
-    with one_view(log.db):
-        problems += judged_seals(log.db, chain)
-        held, anchor = _hold(log.db, chain, anchors, problems)
+    problems += judged_seals(log.db, chain)
+    held, anchor = _hold(log.db, chain, anchors, problems)
     anchor = msgspec.structs.replace(anchor, position=at, checksum=before.hex())
     untold = tuple(f"anchor {one.anchor.position}: {one.untold}" for one in held if one.untold)
     return Verified(good, batches, anchor, tuple(problems[:_PROBLEMS_MAX]), untold)
@@ -157,7 +156,8 @@ def one_view(db: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        db.run("ROLLBACK")
+        if db.in_transaction:
+            db.run("ROLLBACK")
 
 
 def judged_seals(db: Connection, chain: Chain) -> list[Problem]:

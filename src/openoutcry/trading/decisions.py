@@ -35,16 +35,23 @@ class SignalEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.SIGNAL
     strategy_name: str
+    """The strategy whose opinion it is."""
     symbol: str
+    """The instrument."""
     direction: DirectionOrWord
+    """Where it would stand: long, short or flat."""
     strength: float = 0.0
     """From -1 (as bearish as can be) to 1 (as bullish as can be)."""
     confidence: float = 0.0
     """From 0 to 1. The bus never changes it."""
     target_price: float | None = None
+    """Where the strategy would take its gain."""
     stop_loss: float | None = None
+    """Where it would give up."""
     rationale: str = ""
+    """Why, in words."""
     data_sources: Texts = cast(Any, NO_TEXTS)
+    """What it has looked at."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
@@ -86,12 +93,19 @@ class DecisionEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.DECISION
     symbol: str
+    """The instrument."""
     action: SideOrWord
+    """Buy or sell."""
     quantity: float
+    """Shares or contracts, above 0."""
     order_type: OrderTypeOrWord = cast(Any, OrderType.MARKET)
+    """Which prices it has: a limit, a stop, both or none."""
     limit_price: float | None = None
+    """The worst price to trade at; of LIMIT and STOP_LIMIT orders."""
     stop_price: float | None = None
+    """Where it becomes active; of STOP and STOP_LIMIT orders."""
     rationale: str = ""
+    """Why, in words."""
     contributing_signals: Texts = cast(Any, NO_TEXTS)
     """The event ids of the signals that led to it."""
     conviction_score: float = 0.0
@@ -124,15 +138,21 @@ class ValidatedDecisionEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.VALIDATED_DECISION
     original_decision_id: str
+    """The event id of the decision."""
     symbol: str
+    """The instrument."""
     approved: bool
+    """Whether it may be traded."""
     adjusted_quantity: float | None = None
     """The quantity that may be traded; None for that of the decision."""
     side: SideOrWordOrNone = cast(Any, None)
+    """Buy or sell; None for that of the decision."""
     risk_metrics: Mapping[str, float] = _NO_FIGURES
+    """The figures that risk looked at, by name."""
     compliance_checks: Texts = cast(Any, NO_TEXTS)
     """The names of the checks that were made."""
     rejection_reason: str | None = None
+    """Why not; a rejected decision has one, an approved one has none."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)

@@ -14,17 +14,27 @@ class MarketDataEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.MARKET_DATA
     symbol: str
+    """The instrument."""
     price: float
+    """Per unit, in the instrument's currency, as all prices here."""
     open: float | None = None
+    """The bar's first price."""
     high: float | None = None
+    """The bar's highest price."""
     low: float | None = None
+    """The bar's lowest price."""
     close: float | None = None
+    """The bar's last price."""
     volume: float | None = None
     """Traded in the bar, or in the trade: shares or contracts."""
     bid: float | None = None
+    """The best bid."""
     ask: float | None = None
+    """The best ask; not below the bid."""
     bid_size: float | None = None
+    """Shares or contracts wanted at the bid."""
     ask_size: float | None = None
+    """Shares or contracts offered at the ask."""
     interval: str | None = None
     """The bar's length, such as "1d" or "5m"; None for a tick."""
 
@@ -96,7 +106,9 @@ class GreeksUpdateEvent(Event, kw_only=True):
     symbol: str
     """The option, its underlying, or the name of the book."""
     delta: float
+    """Per unit of the underlying's price."""
     gamma: float | None = None
+    """The change of delta per unit of the underlying's price."""
     vega: float | None = None
     """Per point of implied volatility (0.01)."""
     theta: float | None = None
@@ -104,6 +116,7 @@ class GreeksUpdateEvent(Event, kw_only=True):
     rho: float | None = None
     """Per point of interest (0.01)."""
     underlying_price: float | None = None
+    """At which the others were computed."""
     implied_volatility: float | None = None
     """Per year: 0.2 is 20 %."""
 
@@ -123,13 +136,17 @@ class RollSignalEvent(Event, kw_only=True):
     symbol: str
     """The root, such as "ES"."""
     from_contract: str
+    """The expiring contract, such as "ESH6"."""
     to_contract: str
+    """The contract to roll into; another one."""
     days_to_expiry: int | None = None
+    """Calendar days until the expiring contract ends."""
     quantity: float | None = None
     """How much to move; None for the whole position."""
     spread: float | None = None
     """Price of the next contract minus price of the expiring one."""
     reason: str = ""
+    """Why now, in words."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
@@ -145,11 +162,17 @@ class RollCompleteEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.ROLL_COMPLETE
     symbol: str
+    """The root, such as "ES"."""
     from_contract: str
+    """The contract that was left."""
     to_contract: str
+    """The contract that is held now."""
     quantity: float
+    """Contracts moved, above 0."""
     from_price: float
+    """At which the expiring contract was closed."""
     to_price: float
+    """At which the next contract was opened."""
     cost: float = 0.0
     """Commissions and slippage, in the account's currency; a gain is negative."""
 

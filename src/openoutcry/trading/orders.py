@@ -25,16 +25,25 @@ class OrderEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.ORDER
     order_id: str
+    """The firm's own id of the order."""
     client_order_id: str | None = None
     """The id by which the broker knows it, if that is another one."""
     decision_id: str | None = None
+    """The event id of the decision that it carries out."""
     symbol: str
+    """The instrument."""
     side: SideOrWord
+    """Buy or sell."""
     quantity: float
+    """Shares or contracts, above 0."""
     order_type: OrderTypeOrWord = cast(Any, OrderType.MARKET)
+    """Which prices it has: a limit, a stop, both or none."""
     limit_price: float | None = None
+    """The worst price to trade at; of LIMIT and STOP_LIMIT orders."""
     stop_price: float | None = None
+    """Where it becomes active; of STOP and STOP_LIMIT orders."""
     time_in_force: TimeInForceOrWord = cast(Any, TimeInForce.DAY)
+    """How long it stands."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
@@ -64,14 +73,19 @@ class FillEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.FILL
     order_id: str
+    """The order that it belongs to."""
     symbol: str
+    """The instrument."""
     side: SideOrWord
+    """Buy or sell."""
     filled_quantity: float
     """In this fill, not in total."""
     fill_price: float
+    """Per unit, in the instrument's currency."""
     commission: float = 0.0
     """In the account's currency; a rebate is negative."""
     exchange: str = ""
+    """Where it was traded."""
     execution_id: str = ""
     """The venue's id of the trade."""
 
@@ -113,9 +127,13 @@ class OrderStateChangeEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.ORDER_STATE_CHANGE
     order_id: str
+    """The order."""
     from_state: OrderStateOrWord
+    """The state that it was in."""
     to_state: OrderStateOrWord
+    """The state that it is in now."""
     reason: str = ""
+    """Why, such as the broker's words for a rejection."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
@@ -140,12 +158,19 @@ class TransactionReportEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.TRANSACTION_REPORT
     report_id: str
+    """The report's own id."""
     order_id: str
+    """The order that was traded."""
     execution_id: str = ""
+    """The venue's id of the trade."""
     symbol: str
+    """The instrument."""
     side: SideOrWord
+    """Buy or sell."""
     quantity: float
+    """Shares or contracts, above 0."""
     price: float
+    """Per unit, in `currency`."""
     currency: str = ""
     """ISO 4217, such as "USD"."""
     venue: str = ""

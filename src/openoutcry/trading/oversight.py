@@ -28,12 +28,17 @@ class RiskAlertEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.RISK_ALERT
     severity: SeverityOrWord
+    """How serious it is."""
     alert_type: str
     """What is at risk, such as "drawdown" or "position_limit"."""
     message: str = ""
+    """What happened, in words."""
     affected_positions: Texts = cast(Any, ())
+    """The symbols concerned."""
     current_value: float | None = None
+    """The figure that is too near, in the unit of the limit."""
     threshold_value: float | None = None
+    """The limit."""
     halt_trading: bool = False
     """Whether the sender asks to stop trading until further notice."""
 
@@ -56,7 +61,9 @@ class KillSwitchEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.KILL_SWITCH
     activated: bool = True
+    """False releases it."""
     reason: str = ""
+    """Why, in words."""
     scope: str = "firm"
     """What stops: "firm" for everything, or the name of a symbol, strategy or agent."""
     triggered_by: str = ""
@@ -88,12 +95,17 @@ class SurveillanceAlertEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.SURVEILLANCE_ALERT
     severity: SeverityOrWord
+    """How serious it is."""
     alert_type: str
+    """What it looks like, such as "spoofing"."""
     message: str = ""
+    """What happened, in words."""
     symbol: str | None = None
+    """The instrument; None if there is not one."""
     subject: str = ""
     """The agent, trader or account concerned."""
     order_ids: Texts = cast(Any, ())
+    """The orders concerned."""
     evidence: Mapping[str, Any] = _NO_DETAILS
     """JSON values."""
 
@@ -113,10 +125,13 @@ class StressTestResultEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.STRESS_TEST_RESULT
     scenario: str
+    """The scenario's name."""
     passed: bool
+    """Whether the loss is within the limit."""
     projected_loss: float
     """In the account's currency; a loss is positive, a gain negative."""
     loss_limit: float | None = None
+    """The largest acceptable loss, in the account's currency."""
     portfolio_value: float | None = None
     """Before the scenario."""
     position_losses: Mapping[str, float] = _NO_DETAILS
@@ -140,15 +155,21 @@ class CorrelationAlertEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.CORRELATION_ALERT
     severity: SeverityOrWord = cast(Any, AlertSeverity.WARNING)
+    """How serious it is."""
     first_symbol: str
+    """One of the two."""
     second_symbol: str
+    """The other."""
     correlation: float
     """From -1 to 1, over the window."""
     baseline_correlation: float | None = None
     """What it usually is."""
     threshold: float | None = None
+    """The correlation at which it was raised."""
     window_days: int | None = None
+    """Over how many days it was measured."""
     message: str = ""
+    """What happened, in words."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
@@ -167,9 +188,11 @@ class SystemEvent(Event, kw_only=True):
 
     event_type: FixedType = EventType.SYSTEM
     component: str = ""
+    """What it is about, such as "gateway"."""
     status: str = ""
     """Such as "started", "stopping" or "degraded"."""
     message: str = ""
+    """What happened, in words."""
     details: Mapping[str, Any] = _NO_DETAILS
     """JSON values."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from openoutcry.cli.console import say
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.journals import JournalReader, SqliteJournal
@@ -59,6 +60,8 @@ def writing(path: Path, key_file: Path | None = None) -> Iterator[SqliteJournal]
     with plainly(path):
         must_exist(real_path(path))
         with SqliteJournal(path, key=read_key(key_file)) as journal:
+            if journal.unsynced_lost:  # told once, and this is the opening that tells
+                say(f"{path}: {journal.power_cut}; have its publishers publish again", err=True)
             yield journal
 
 

@@ -46,12 +46,12 @@ def verify(
     if as_json:
         print_lines([json_line(found)])
     else:
-        _show(found)
+        _show(found, has_anchors=bool(anchors))
     if not found.intact:
         sys.exit(FAILED)
 
 
-def _show(found: Verified) -> None:
+def _show(found: Verified, *, has_anchors: bool) -> None:
     head = f"{found.anchor.position}:{found.anchor.checksum}"
     say(f"{found.entries:,} events in {found.batches:,} batches are what was written")
     for problem in found.problems:
@@ -62,4 +62,5 @@ def _show(found: Verified) -> None:
     if found.intact:
         say(f"intact; the head to keep elsewhere, for --anchor: {head}")
     else:
-        say("DAMAGED: continue in a new file with `openoutcry recover OLD NEW`")
+        older = "; but if an anchor does not hold, put back the newest copy first" if has_anchors else ""
+        say(f"DAMAGED: continue in a new file with `openoutcry recover OLD NEW`{older}")

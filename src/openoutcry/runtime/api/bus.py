@@ -208,9 +208,8 @@ class EventBus:
         Returns:
             How many were accepted: `events[n:]` were not. The first of these was refused and counted.
 
-        Raises:
-            As `publish`, at the event in question; those before it were accepted. If a commit fails, none of
-            the events that shared it was accepted. Publishing all of them again is safe.
+        It raises what `publish` raises, at the event in question; those before it were accepted. If a commit
+        fails, none of the events that shared it was accepted. Publishing all of them again is safe.
 
         """
         return await self._admission.publish_many(events, priority)

@@ -19,12 +19,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from time import perf_counter_ns
-from typing import Any, Protocol
+from typing import Any
 
 from openoutcry.errors import JournalDead, JournalError, JournalLocked
-from openoutcry.ports import Alike, Changes, DiskTask, Entry, FileJournal, Header, Journal, Level, Written
+from openoutcry.ports import Alike, DiskTask, Entry, FileJournal, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.commit_extras import CommitExtras, Extras
 from openoutcry.runtime.durability.lock_wait import LockWait
 from openoutcry.runtime.ownership import resolve, running_loop
 
@@ -178,47 +179,6 @@ class Commit(Alike):
             call()
 
 
-class Extras(Protocol):
-    """Changes that a commit brings along, and what to do when it is written or refused."""
-
-    @property
-    def changes(self) -> Changes:
-        """The changes."""
-        ...
-
-    def saved(self) -> None:
-        """They were written."""
-        ...
-
-    def refused(self) -> None:
-        """They were not: they are to be saved with the next commit."""
-        ...
-
-
-class CommitExtras(Protocol):
-    """What a committer asks of its store now and then: see `Committer.bring_extras`."""
-
-    def take(self) -> Extras | None:
-        """Return what is to be saved with this commit, or None."""
-        ...
-
-    def look_after(self) -> None:
-        """Look after the journal's files, which are being written to. Raises `JournalDead`."""
-        ...
-
-    def log_is_due(self) -> None:
-        """The write-ahead log has grown by what it may without a checkpoint, or the end of one."""
-        ...
-
-    def died(self, error: JournalError) -> None:
-        """The journal takes nothing more."""
-        ...
-
-    def conflict(self, event: Any, position: int) -> None:
-        """An event has the id of another one with different content."""
-        ...
-
-
 class Committer:
     """Writes one commit at a time, and releases what has reached its level.
 
@@ -254,7 +214,7 @@ class Committer:
         self._scheduled = self._is_disk_busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held_back = 0
-        self._is_last = False
+        self._is_last, self._here_from_ns = False, 0
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
         self.released = self.born_at = journal.head
         self.dead: JournalError | None = None
@@ -450,18 +410,24 @@ class Committer:
 
         Where another program has locked the file it is put off after a moment; `at_last`: it is refused.
         """
-        self._is_last = at_last
+        self._is_last, self._here_from_ns = at_last, perf_counter_ns()
         if self._syncing is not None:
             commit, _ = self._syncing
             self._syncing = None
             self._sync_inline(commit)
         if self._late.item is not None:
-            self._commit(now=True)
+            self._commit_here()
         last = self._open
         if self._late.item is None:
-            self._commit(now=True)
+            self._commit_here()
         if last is not None and last.raised:
-            self._commit(now=True)  # who has settled what was raised
+            self._commit_here()  # who has settled what was raised
+
+    def _commit_here(self) -> None:
+        """Write, sync and release here; where another program has locked the file, try it for a moment."""
+        self._commit(now=True)
+        while self._late.is_pausing:
+            self._commit(now=True)
 
     def _commit(self, *, now: bool = False) -> None:
         """Write what is staged, sync it if that is asked for, and release it. `now`: wait for nothing."""
@@ -513,14 +479,15 @@ class Committer:
     def _refused(self, commit: Commit, extras: Extras | None, error: Exception, *, now: bool) -> None:
         """A commit was not written: put it off if another program has locked the file, or else fail it."""
         if isinstance(error, JournalLocked):
-            if now and self._late.pause((commit, extras)):
-                self._commit(now=True)
+            if now and self._late.pause((commit, extras), self._here_from_ns):
                 return
             is_last = now and self._is_last
             if not is_last and self._late.keep((commit, extras), commit.began_ns, error):
                 self._loop, self._scheduled = running_loop(), True
                 return
             error = self._late.named(error)
+        else:
+            self._late.over()
         if extras is not None:
             extras.refused()
         self._fail(commit, _as_journal_error(error))

@@ -5,7 +5,7 @@ A commit that was refused for it is kept here, with what it was to bring along, 
 
 import asyncio
 from collections.abc import Callable
-from time import sleep
+from time import perf_counter_ns, sleep
 from typing import Generic, TypeVar
 
 from openoutcry.errors import JournalError, JournalLocked
@@ -19,8 +19,8 @@ Item = TypeVar("Item")
 
 LOCK_WAIT_S = 5.0
 """For how long a commit is put off where another program has locked the journal."""
-NOW_PAUSES = 50
-"""So many of the shortest pauses are made on the loop where nobody can wait elsewhere (`publish_nowait`)."""
+NOW_S = 0.1
+"""So long it is tried again on the loop where nobody can wait elsewhere (`publish_nowait`)."""
 PAUSE_S = (0.002, 0.05)
 """The shortest and the longest pause until it is tried again: a quarter of the time that it has waited."""
 ASK_S = 1.0
@@ -34,6 +34,7 @@ class LockWait(Generic[Item]):
     Attributes:
         item: What waits; None if nothing does.
         error: Why it does.
+        is_pausing: Whether it is to be tried again here and now.
 
     """
 
@@ -43,7 +44,8 @@ class LockWait(Generic[Item]):
         self._journal = journal
         self._again = again
         self._timer: asyncio.TimerHandle | None = None
-        self._pauses = self._from_ns = self._last_ns = 0
+        self._from_ns = self._last_ns = 0
+        self._is_waiting = self.is_pausing = False
         self._holder: asyncio.Future[int | None] | None = None
         self.item: Item | None = None
         self.error: JournalLocked | None = None
@@ -51,7 +53,7 @@ class LockWait(Generic[Item]):
     def take(self) -> Item | None:
         """Return what waits, to be tried again now."""
         self._silence()
-        item, self.item, self.error = self.item, None, None
+        item, self.item, self.error, self.is_pausing = self.item, None, None, False
         return item
 
     def keep(self, item: Item, began_ns: int, error: JournalLocked) -> bool:
@@ -60,11 +62,13 @@ class LockWait(Generic[Item]):
         It counts how long it has waited for this lock, also behind another commit.
         """
         loop, now_ns = running_loop(), self._bus.clock.now_ns()
-        if now_ns - self._last_ns > _ANOTHER_LOCK_S * NS_PER_S or not self._from_ns:
+        is_another = not self._is_waiting and now_ns - self._last_ns > _ANOTHER_LOCK_S * NS_PER_S
+        if is_another or not self._from_ns:
             self._from_ns, self._holder = now_ns, None
         self._last_ns = now_ns
         waited_s = (now_ns - max(self._from_ns, began_ns)) / NS_PER_S
-        if loop is None or waited_s >= LOCK_WAIT_S:
+        self._is_waiting = loop is not None and waited_s < LOCK_WAIT_S
+        if loop is None or not self._is_waiting:
             return False
         if waited_s >= ASK_S and self._holder is None and isinstance(self._journal, FileJournal):
             self._holder = loop.run_in_executor(None, self._journal.lock_holder)
@@ -73,14 +77,15 @@ class LockWait(Generic[Item]):
         self._timer = loop.call_later(pause_s, self._again)
         return True
 
-    def pause(self, item: Item) -> bool:
-        """Keep what was refused, and wait here for a moment; False if there were enough of them."""
-        self._pauses += 1
-        if self._pauses > NOW_PAUSES:
-            self._pauses = 0
+    def pause(self, item: Item, from_ns: int) -> bool:
+        """Keep what was refused, and wait here for a moment; False if that has gone on for long enough.
+
+        `from_ns` is when it began, on the real monotonic clock.
+        """
+        if perf_counter_ns() - from_ns >= NOW_S * NS_PER_S:
             return False
+        self.item, self.is_pausing = item, True
         sleep(PAUSE_S[0])
-        self.item = item
         return True
 
     def named(self, error: JournalError) -> JournalError:
@@ -91,12 +96,13 @@ class LockWait(Generic[Item]):
         return with_holder(error, None if holder.cancelled() or holder.exception() else holder.result())
 
     def over(self) -> None:
-        """What was tried again was written."""
-        self._pauses = 0
+        """What was tried again met no lock."""
+        self._is_waiting = False
 
     def give_up(self) -> None:
         """Nothing waits any more."""
         self.take()
+        self.over()
 
     def _silence(self) -> None:
         if self._timer is not None:
