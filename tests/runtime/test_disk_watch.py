@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from journal_kit import a_reader
 
 from openoutcry import Event, EventBus, EventBusHealthStatus
 from openoutcry.journals import SqliteJournal, disk_room, sqlite
+from openoutcry.ports import LogState
 from openoutcry.runtime.durability import disk_watch
 
 DUE_BYTES = 64 * 1024
@@ -57,6 +59,30 @@ async def flood(bus: EventBus, size_bytes: int) -> None:
             assert await bus.publish_many(reports(5)) == 5
 
     await asyncio.gather(*(publisher() for _ in range(8)))
+
+
+def test_who_reads_is_not_asked_again_at_each_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def readers(path: Path) -> list[int]:
+        asked.append(path)
+        return [17]
+
+    monkeypatch.setattr(disk_watch, "readers_of", readers)
+
+    async def main() -> None:
+        file: Any = SimpleNamespace(log_state=LogState(10**9, "reader"), path=tmp_path)
+        bus: Any = SimpleNamespace(clock=SimpleNamespace(now_ns=lambda: 0))
+        watch = disk_watch.DiskWatch(file, bus)
+        for _ in range(20):
+            watch.findings()
+            assert watch._asking is not None
+            await asyncio.wait([watch._asking])
+            await asyncio.sleep(0)
+        assert "process 17" in " ".join(watch.findings())
+        assert len(asked) == 2, "once, and once more for what was new"
+
+    run(main)
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system tells nobody's locks")

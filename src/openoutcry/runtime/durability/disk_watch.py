@@ -66,6 +66,8 @@ class DiskWatch:
         self._asking.add_done_callback(self._answered)
 
     def _answered(self, asking: "asyncio.Future[list[int]]") -> None:
-        if not (asking.cancelled() or asking.exception()):
-            self._readers = tuple(asking.result())
-            self._looked_ns = None
+        if asking.cancelled() or asking.exception():
+            return
+        readers = tuple(asking.result())
+        if readers != self._readers:  # else the next look would ask again, and the one after it
+            self._readers, self._looked_ns = readers, None
