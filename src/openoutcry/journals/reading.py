@@ -87,18 +87,15 @@ class JournalReader:
         if self._chain is None:
             raise JournalError(f"{self.path} is sealed with a key; give the key to verify the copy")
         try:
-            self._db.run("BEGIN")
-            schema.version_of(self._db)  # the transaction begins with what is read first
-            self._db.copy_into(path, tell)
+            with one_view(self._db):
+                schema.version_of(self._db)  # the transaction begins with what is read first
+                self._db.copy_into(path, tell)
         except self._db.error as problem:
             if is_full(problem):
                 raise JournalFull(
                     f"{path}: the disk has no room for a copy of {self.path}; make room, and try again"
                 ) from problem
             raise JournalError(f"{self.path} could not be copied into {path}: {problem}") from problem
-        finally:
-            if self._db.in_transaction:
-                self._db.run("ROLLBACK")
 
     def read(self, after: int, limit: int, where: Filter | None = None) -> list[Stored]:
         """Return the next `limit` entries behind position `after`, in order. Fewer: there are no more.
