@@ -88,8 +88,8 @@ class Chain:
     def __init__(self, key: bytes | None = None) -> None:
         self._key = key
         self.kind = UNKEYED if key is None else KEYED
-        self.start = _CRC_START if key is None else _KEYED_START
-        self.tail = b""
+        self.start: bytes = _CRC_START if key is None else _KEYED_START
+        self.tail: bytes = b""
 
     def link(
         self,

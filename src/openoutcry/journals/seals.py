@@ -206,8 +206,8 @@ class Seals:
         self._where: Sequence[Where] = ()
         self._rows: _Rows = {}
         self._staged: _Staged | None = None
-        self.serial = 0
-        self.digest = b""
+        self.serial: int = 0
+        self.digest: bytes = b""
 
     def names(self, table: str) -> list[str]:
         """Return whose rows a table has."""

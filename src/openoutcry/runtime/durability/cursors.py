@@ -101,7 +101,7 @@ class Cursors:
         self._memories = memories
         self._cursors = saved.by_subscription
         self._missing = MissingReport(bus, journal, saved.by_subscription)
-        self.redelivered = 0
+        self.redelivered: int = 0
 
     def adopt(self, subscription: Subscription) -> None:
         """Give a durable subscription its offsets, and what it has not settled."""

@@ -67,7 +67,7 @@ class StoreSlot:
         """
         self._bus = bus
         self._config = config
-        self.has_journal = config is not None
+        self.has_journal: bool = config is not None
         self._levels = None if config is None else Levels(config)
         self._journal = journal
         self._clock = clock

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -83,19 +84,19 @@ class Store:
         self.journal = journal
         self._bus = bus
         self._dispatcher = dispatcher
-        self.level_of = Levels(config).of
-        self.is_closed = False
+        self.level_of: Callable[..., Level] = Levels(config).of
+        self.is_closed: bool = False
         saved = SavedCursors(journal)
         halts = journal.halts()
-        self.commits = Committer(bus, dispatcher, journal, self, config.sync)
-        self.saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
+        self.commits: Committer = Committer(bus, dispatcher, journal, self, config.sync)
+        self.saving: Saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
         self._suspects = CrashSuspects(bus, journal, config, self.saving)
         self._catch_up = CatchUp(bus, dispatcher, journal, self.commits, unreadable(bus))
-        self.memories = Memories(bus, journal, self.commits, self.saving, self._suspects.restored)
+        self.memories: Memories = Memories(bus, journal, self.commits, self.saving, self._suspects.restored)
         self._maintenance = Maintenance(bus, journal, self.commits, self.saving, self.memories, config)
         self._marks_syncing = MarksSyncing(bus, journal, self.commits.note_error)
         self.power_cut: str = _power_cut(journal) if before is None else before.power_cut
-        self.cursors = Cursors(
+        self.cursors: Cursors = Cursors(
             bus, dispatcher, journal, self.commits, self.saving, self._suspects, self.memories, saved
         )
         bus.dead_letters.load(journal, self.saving)

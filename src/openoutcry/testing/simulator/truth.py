@@ -160,11 +160,11 @@ class Truth:
         self.positions: dict[int, tuple[str, str]] = {}
         self._retired: set[str] = set()
         self.redriven: set[tuple[str, str]] = set()
-        self.letters = LetterTruth(self.fail)
+        self.letters: LetterTruth = LetterTruth(self.fail)
         self.window = 0
         self._counts: Counter[str] = Counter()
         self.violation: Violation | None = None
-        self.ticks = 0
+        self.ticks: int = 0
 
     def fail(self, what: str) -> None:
         """A promise is broken."""
