@@ -313,6 +313,10 @@ class Offsets:
         """The journal is closed: what is remembered here holds if it ends there."""
         self.closed_at = at
 
+    def note_open(self) -> None:
+        """The journal is open again, and goes on from what is remembered here."""
+        self.closed_at = (-1, -1)
+
     def go_on_at(self, at: tuple[int, int], saved: dict[str, tuple[int, Stretches]]) -> None:
         """Go on in a journal that ends there, and has these cursors of the subscription, by lane."""
         self.closed_at = at

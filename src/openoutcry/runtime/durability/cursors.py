@@ -128,6 +128,7 @@ class Cursors:
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
             self.take_types(subscription, subscription.selectors)
             self._read_on(subscription, subscription.offsets)
+            subscription.offsets.note_open()
             self._memories.go_on(subscription)
             return
         if subscription.offsets is None:
