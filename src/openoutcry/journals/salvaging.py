@@ -1,6 +1,6 @@
 """What a recovery carries over of what stands beside the log, and how it marks what it could not.
 
-What is damaged, or in a keyed journal not what was saved last, is not believed, name by name:
+What is damaged, or in a sealed journal not what was saved last, is not believed, name by name:
 
 - A cursor that is not believed begins at the start of the log: what its subscription has handled is handled
   again, and nothing is passed over.
