@@ -3,17 +3,19 @@
 import asyncio
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from openoutcry.cli.console import facts, say
+from openoutcry.cli.journal import options
+from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.loading import load_app
 from openoutcry.cli.logging_setup import LEVELS, is_shown_here, times_and_levels
 from openoutcry.cli.mistakes import BY_SIGNAL, FAILED, NOT_DRAINED, AppFailed, Mistake
-from openoutcry.config import load_config
+from openoutcry.config import BusConfig, load_config
 from openoutcry.core.ledger import LedgerRow
 from openoutcry.errors import OpenOutcryError
 
@@ -55,7 +57,15 @@ _SIGINT = 2
     show_envvar=True,
     help="What is logged to standard error, with the time in UTC, unless the app configures logging itself.",
 )
-def run(target: str, config: Path | None, drain_timeout: float, loop_name: str, log_level: str) -> None:
+@options.key_file
+def run(
+    target: str,
+    config: Path | None,
+    drain_timeout: float,
+    loop_name: str,
+    log_level: str,
+    key_file: Path | None,
+) -> None:
     """Run your own firm: APP in MODULE, imported from the current directory.
 
     APP is an async generator function that takes the bus:
@@ -79,7 +89,7 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str, 
     """  # noqa: D301 - the backspace keeps click from wrapping the paragraph
     from openoutcry.cli.hosting import run_to_its_end
 
-    settings = None if config is None else load_config(config)
+    settings = _settings(config, key_file)
     with times_and_levels(log_level):
         app = load_app(target, Path.cwd())
         ending = run_to_its_end(app, target, settings, drain_timeout, _loop_factory(loop_name))
@@ -96,6 +106,17 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str, 
     if ending.left_count:
         say(f"Error: {ending.left_count:,} deliveries were left: raise --drain-timeout", err=True)
         sys.exit(NOT_DRAINED)
+
+
+def _settings(config: Path | None, key_file: Path | None) -> BusConfig | None:
+    """Return the settings in a file, their journal sealed with a key if there is one."""
+    settings, key = None if config is None else load_config(config), read_key(key_file)
+    if key is None:
+        return settings
+    if settings is None or settings.persistence is None:
+        where = "without --config" if config is None else f"{config} has no [persistence]"
+        raise Mistake(f"--key-file {key_file}: there is no journal to seal with it: {where}")
+    return replace(settings, persistence=replace(settings.persistence, key=key))
 
 
 def _end_with(error: BaseException, what: str) -> None:

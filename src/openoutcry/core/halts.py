@@ -75,7 +75,7 @@ class Halts:
         self._scopes: dict[str, str] = {}
         self._pulled: set[str] = set()
         self._unsaved: dict[Place, Halt | None] = {}
-        self.is_saved = False
+        self.is_saved: bool = False
 
     def __len__(self) -> int:
         return sum(halt.count for halts in self._by_scope.values() for halt in halts.values())

@@ -43,8 +43,8 @@ class SyncTask:
     def __init__(self, fd: int, upto: int, turn: Turn) -> None:
         self._fd = fd
         self._turn = turn
-        self.upto = upto
-        self.performed = False
+        self.upto: int = upto
+        self.performed: bool = False
         self.problem: Exception | None = None
 
     def perform(self) -> None:
@@ -79,8 +79,8 @@ class CheckpointTask:
     def __init__(self, db: Connection, upto: int, turn: Turn, log_bytes: int = 0) -> None:
         self._db = db
         self._turn = turn
-        self.upto = upto
-        self.log_bytes = log_bytes
+        self.upto: int = upto
+        self.log_bytes: int = log_bytes
         self.left_bytes: int | None = None
         self.problem: Exception | None = None
 

@@ -95,7 +95,7 @@ class StandardConnection:
             timeout=BUSY_TIMEOUT_MS / 1000,
         )
         self.error: type[Exception] = sqlite3.Error
-        self.turn = Lock()  # nobody else takes it: the library waits by itself
+        self.turn: Lock = Lock()  # nobody else takes it: the library waits by itself
         self.execute: Callable[..., Any] = self._db.execute
         self.run: Callable[..., Any] = self._db.execute
         self.run_many: Callable[..., Any] = self._db.executemany
@@ -155,7 +155,7 @@ class ApswConnection:
             uri, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
         )
         self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
-        self.turn = Lock()
+        self.turn: Lock = Lock()
         self.execute: Callable[..., Any] = self._db.execute
         self.run: Callable[..., Any] = self._alone(self._db.execute)
         self.run_many: Callable[..., Any] = self._alone(self._db.executemany)

@@ -262,9 +262,9 @@ class IdIndex:
         self._buckets: list[bytearray] = []
         self._plan: tuple[Sequence[str], list[Part], Sequence[str]] = (), [], ()
         self._swept = 0
-        self.brings_stem = True
+        self.brings_stem: bool = True
         """Whether the ids that were asked about last may have a stem of which nothing was noted before."""
-        self.floor = 0
+        self.floor: int = 0
         """Ids at or below this position are forgotten."""
 
     def are_new(self, ids: Sequence[str]) -> bool:

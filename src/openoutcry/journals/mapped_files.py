@@ -45,11 +45,11 @@ class MappedFile:
     __slots__ = ("fill", "name", "path", "place", "users_count")
 
     def __init__(self, path: Path, fill: Literal[0, 0xFF]) -> None:
-        self.path = path
+        self.path: Path = path
         self.fill = fill
-        self.name = os.fsencode(path).replace(b"\n", rb"\012")  # as the kernel writes it
-        self.place = _place_of(path)
-        self.users_count = 0
+        self.name: bytes = os.fsencode(path).replace(b"\n", rb"\012")  # as the kernel writes it
+        self.place: bytes | None = _place_of(path)
+        self.users_count: int = 0
 
     @property
     def hurt(self) -> str:

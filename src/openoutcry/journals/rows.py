@@ -88,8 +88,8 @@ class Chain:
     def __init__(self, key: bytes | None = None) -> None:
         self._key = key
         self.kind = UNKEYED if key is None else KEYED
-        self.start = _CRC_START if key is None else _KEYED_START
-        self.tail = b""
+        self.start: bytes = _CRC_START if key is None else _KEYED_START
+        self.tail: bytes = b""
 
     def link(
         self,
@@ -124,7 +124,7 @@ class Chain:
 
     def digest(self, data: bytes, size: int = _KEYED_BYTES) -> bytes:
         """Return the keyed digest of a row for its seal, which nobody without the key can calculate."""
-        assert self._key is not None, "only a keyed journal has seals"
+        assert self._key is not None, "only a sealed journal has seals"
         return hashlib.blake2b(data, digest_size=size, key=self._key, person=_ROW).digest()
 
     def seal(self, text: str | bytes) -> bytes:

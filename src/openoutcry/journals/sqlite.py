@@ -43,8 +43,9 @@ from openoutcry.journals.lock_holders import holder_of, named
 from openoutcry.journals.log import Log
 from openoutcry.journals.log_size import LogSize
 from openoutcry.journals.mapped_files import HURT
-from openoutcry.journals.marks import SYNCED, WRITTEN, MarksSync
+from openoutcry.journals.marks import SYNCED, WRITTEN, MarksFile, MarksSync
 from openoutcry.journals.opening import leave_alone, open_file
+from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
 from openoutcry.journals.rows import Row, event_ids, pack
@@ -122,14 +123,15 @@ class SqliteJournal:
     ) -> None:
         opened = open_file(path, key, engine, lock_wait_s=lock_wait_s)
         self._waits_for_locks = lock_wait_s > 0
-        self.path = opened.path
-        self.head = self.synced = opened.head
-        self.first = opened.floor + 1
-        self.marks = opened.marks
-        self.generation = opened.marks.generation
-        self.origin = opened.origin
-        self.unsynced_lost = opened.unsynced_lost
-        self.power_cut = opened.power_cut
+        self.path: Path = opened.path
+        self.head: int = opened.head
+        self.synced: int = opened.head
+        self.first: int = opened.floor + 1
+        self.marks: MarksFile = opened.marks
+        self.generation: bytes = opened.marks.generation
+        self.origin: str = opened.origin
+        self.unsynced_lost: int = opened.unsynced_lost
+        self.power_cut: PowerCut | None = opened.power_cut
         self._engine: EngineName = engine
         self._key = key
         self._db = opened.db
@@ -140,18 +142,18 @@ class SqliteJournal:
         self._wal = opened.wal
         self._turn = Turn(opened.marks.die)
         self._log_size = LogSize(wal_max_bytes)
-        self.is_log_due = self._must_restart = False
+        self.is_log_due: bool = False
+        self._must_restart = False
         self._has_beside = not is_unsafe(sqlite_version(choose(engine)))
         self._blocks = IdBlocks(opened.db, opened.chain)
         self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems), self._blocks)
         self._barred: JournalError | None = None
         self._has_whole_tombstones = False
-        self._held: list[Holder] | None = None
-        """What keeps retention from going on, until something of it changes."""
+        self._held: list[Holder] | None = None  # what keeps retention from going on, until it changes
         self._closed = False
         with refusals_of(self.path):
             self._files = StandingFiles(self.path, self._wal)
-        self.places = self._files.places
+        self.places: list[tuple[int, int]] = self._files.places
         forks.watch(self)
 
     # Writing

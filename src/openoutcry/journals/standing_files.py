@@ -52,8 +52,8 @@ class StandingFiles:
             stat = file.stat()
             rights = (stat.st_mode, stat.st_uid, stat.st_gid)
             self._files.append(_File(file, (stat.st_dev, stat.st_ino), rights, stat.st_size))
-        self.places = [file.place for file in self._files]
-        self.is_log_cut = False
+        self.places: list[tuple[int, int]] = [file.place for file in self._files]
+        self.is_log_cut: bool = False
         self._may_shrink = False
         self._index_fd = _find_descriptor(self.places[_INDEX])
         self._tells_of_holes = self._begin_of_hole() >= self._files[_LOG].size_bytes

@@ -1,6 +1,6 @@
 """The event bus: makes the parts of one bus and delegates to them. What users call is documented here."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Literal, Self, Unpack, overload
@@ -28,7 +28,7 @@ from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.admission.kill_switches import Releaser
-from openoutcry.runtime.api.admin import Admin, moved
+from openoutcry.runtime.api.admin import Admin, Moved, moved
 from openoutcry.runtime.api.building import persistence_of, rounds_of, state_of
 from openoutcry.runtime.api.inspection import Envelope, Inspection
 from openoutcry.runtime.api.lifecycle import Lifecycle
@@ -117,7 +117,7 @@ class EventBus:
         check_events: Literal["journaled", "always"] = "journaled",
         journal: Journal | None = None,
     ) -> None:
-        self.config = config = BusConfig(
+        self.config: BusConfig = BusConfig(
             max_queue_size=max_queue_size,
             signal_timeout=signal_timeout,
             barrier_timeout=barrier_timeout,
@@ -134,14 +134,14 @@ class EventBus:
             health=health_check_config,
         )
         ownership = Ownership()
-        self._rounds = rounds = rounds_of(config, clock, ownership)
-        self._bus = bus = state_of(config, clock or clock_of_loop(), ownership, rounds)
-        make_slot = partial(StoreSlot, bus, config.persistence, journal, clock)
-        self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
+        self._rounds = rounds = rounds_of(self.config, clock, ownership)
+        self._bus = bus = state_of(self.config, clock or clock_of_loop(), ownership, rounds)
+        make_slot = partial(StoreSlot, bus, self.config.persistence, journal, clock)
+        self._admission = admission = Admission(bus, make_slot, self.config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = lifecycle = Lifecycle(
-            self, bus, consumers, admission, intake, rounds, config, clock
+            self, bus, consumers, admission, intake, rounds, self.config, clock
         )
         self._monitor = monitor = lifecycle.monitor
         self._subscribing = Subscribing(bus, consumers, admission, monitor)
@@ -691,9 +691,9 @@ class EventBus:
         return self._inspection.persistence()
 
     # Deprecated names: call bus.admin.<name>.
-    redrive = moved(Admin.redrive)
-    drop_dead_letters = moved(Admin.drop_dead_letters)
-    cursors = moved(Admin.cursors)
-    drop_cursor = moved(Admin.drop_cursor)
-    reassign_cursor = moved(Admin.reassign_cursor)
-    recover_journal = moved(Admin.recover_journal)
+    redrive: Moved[int] = moved(Admin.redrive)
+    drop_dead_letters: Moved[int] = moved(Admin.drop_dead_letters)
+    cursors: Moved[Coroutine[Any, Any, list[Any]]] = moved(Admin.cursors)
+    drop_cursor: Moved[Coroutine[Any, Any, int]] = moved(Admin.drop_cursor)
+    reassign_cursor: Moved[Coroutine[Any, Any, int]] = moved(Admin.reassign_cursor)
+    recover_journal: Moved[Coroutine[Any, Any, Any]] = moved(Admin.recover_journal)

@@ -84,8 +84,8 @@ class Lifecycle:
         self._recovering: asyncio.Task[Recovered] | None = None
         self._draining: asyncio.Timeout | None = None
         self._ends_s = 0.0
-        self.can_recover = self._slot.has_file
-        self.monitor = Monitor(bus, consumers, self._dispatcher.stalls, self, config.health)
+        self.can_recover: bool = self._slot.has_file
+        self.monitor: Monitor = Monitor(bus, consumers, self._dispatcher.stalls, self, config.health)
         bus.ownership.watch(self._has_something, self._forked)
 
     @property

@@ -87,7 +87,7 @@ class ControlServer:
     """
 
     def __init__(self, bus: ControlledBus, journal: str | Path) -> None:
-        self.path = socket_path(journal)
+        self.path: Path = socket_path(journal)
         self.verbs: dict[str, Verb] = dict(VERBS)
         self._bus = bus
         self._held = ExitStack()

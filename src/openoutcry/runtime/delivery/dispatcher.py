@@ -75,11 +75,12 @@ class Dispatcher:
         self._bus = bus
         self._intake = intake
         self._spilling = Spilling(bus)
-        self.stalls = StallWatch(bus, intake)
+        self.stalls: StallWatch = StallWatch(bus, intake)
         self.staged: list[Any] = []
-        self.scheduled = self.mixed = False
+        self.scheduled: bool = False
+        self.mixed: bool = False
         self._staged_at_ns = 0
-        self.before_start = BeforeStart()
+        self.before_start: BeforeStart = BeforeStart()
         self._after: int | None = None
         self._noted: dict[int, tuple[Route, ...]] = {}
 

@@ -88,11 +88,11 @@ class Commit(Alike):
     )
 
     def __init__(self, began_ns: int, wall_ns: int) -> None:
-        self.began_ns = began_ns
+        self.began_ns: int = began_ns
         self.wall_ns = wall_ns
-        self.ids = []
-        self.payloads = []
-        self.level = Level.MEMORY
+        self.ids: list[str] = []
+        self.payloads: list[bytes] = []
+        self.level: Level = Level.MEMORY
         self.events: list[Any] = []
         self.entries: list[Entry] | None = None
         self._index: dict[str, int] = {}
@@ -103,10 +103,11 @@ class Commit(Alike):
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
         self.raised: dict[int, Callable[[], None]] = {}
-        self.must_sync = self.is_over = False
+        self.must_sync: bool = False
+        self.is_over: bool = False
         self.error: JournalError | None = None
         self.written: Written | None = None
-        self.head = 0
+        self.head: int = 0
 
     def add(self, event: Any, entry: Entry) -> None:
         """Add an event."""
@@ -216,10 +217,12 @@ class Committer:
         self._held_back = 0
         self._is_last, self._here_from_ns = False, 0
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
-        self.released = self.born_at = journal.head
+        self.released: int = journal.head
+        self.born_at: int = journal.head
         self.dead: JournalError | None = None
         self.refused: JournalError | None = None
-        self.waiting = self.duplicates = 0
+        self.waiting: int = 0
+        self.duplicates: int = 0
 
     # -- staging ------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class Released:
 
     def __init__(self) -> None:
         self._by_id: dict[str, SignalBarrier] = {}
-        self.newest_ns = 0
+        self.newest_ns: int = 0
 
     def __contains__(self, round_id: str) -> bool:
         return round_id in self._by_id
@@ -134,7 +134,7 @@ class Rounds:
             quorum=quorum,
             stand_in_max_age_s=stand_in_max_age_s,
         )
-        self.critical_by_agent = self._agents.critical_by_name
+        self.critical_by_agent: dict[str, bool] = self._agents.critical_by_name
         self._clock = self._given_clock = clock
         self._read_ns: Callable[[], int] = self._first_reading
         self._on_release = on_release
