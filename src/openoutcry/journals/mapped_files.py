@@ -20,6 +20,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
+from weakref import WeakValueDictionary
 
 HURT: Final[dict[Path, str]] = {}
 """The files that were truncated while this process had them mapped, and what happened. Usually empty."""
@@ -42,7 +43,7 @@ class MappedFile:
 
     """
 
-    __slots__ = ("fill", "name", "path", "place", "users_count")
+    __slots__ = ("__weakref__", "fill", "name", "path", "place", "users_count")
 
     def __init__(self, path: Path, fill: Literal[0, 0xFF]) -> None:
         self.path: Path = path
@@ -106,7 +107,8 @@ class _Guard:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._turn = threading.Lock()
-        self.files: dict[Path, MappedFile] = {}
+        # Weak: a journal that is collected without having been closed takes its mappings with it.
+        self.files: WeakValueDictionary[Path, MappedFile] = WeakValueDictionary()
         self._libc: Any = None
         self._is_known = (
             sys.platform == "linux" and struct.calcsize("P") == 8 and os.uname().machine in _MACHINES
