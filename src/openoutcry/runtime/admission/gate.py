@@ -208,7 +208,7 @@ class Admission:
             whole = False if priority else self.fast_path.admit_many(chunk)
             if whole is not False:
                 if whole is not True:
-                    await whole.wait()
+                    await whole
                 done += len(chunk)
                 continue
             admitted = self.admit(chunk, priority=priority)
