@@ -47,8 +47,7 @@ class Connection(Protocol):
     run: Callable[..., Any]
     """Run a statement with some values."""
     execute: Callable[..., Any]
-    """The same for one that gives no rows, by one cursor of the engine's, for whoever holds `turn`: a call and
-    a new cursor less where it counts."""
+    """The same for one that gives no rows, by a cursor that stays; whoever calls it holds `turn`."""
     turn: Lock
     """What has to be held for `execute`, and for nothing else."""
     run_many: Callable[..., Any]
