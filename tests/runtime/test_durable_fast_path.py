@@ -124,6 +124,24 @@ async def test_a_publisher_that_is_cancelled_in_the_turn_of_its_commit_leaves_it
         assert_settled(bus)
 
 
+@pytest.mark.parametrize("publishers", [5, 9])
+@virtual
+async def test_publishers_who_each_await_their_own_are_not_refused_while_the_handler_keeps_up(
+    publishers: int,
+):
+    desk, journal = Named("risk"), MemoryJournal()
+    async with warm_bus(journal, desk, max_queue_size=10) as bus:
+
+        async def publish(some: list[Any]) -> None:
+            for order in some:
+                assert await bus.publish(order)
+
+        await asyncio.gather(*[publish(orders(20)) for _ in range(publishers)])
+        await bus.join()
+        assert len(desk.ids) == 20 * publishers
+        assert bus.metrics.refused == {}
+
+
 @virtual
 async def test_what_goes_by_the_hot_path_and_what_does_not_keep_their_order():
     class Memo(Event, frozen=True, kw_only=True):  # type: ignore[misc]
