@@ -156,7 +156,7 @@ class Admission:
     ) -> bool:
         """Publish an event that the fast path has not taken; wait for room, a token, or its commit."""
         bus = self._bus
-        # (A publisher goes on before the handlers of what was committed with its event: they come first here.)
+        # (Publishers go on before the handlers of what was committed with theirs: here these come first.)
         commits = bus.running and self.store is not None
         used_up = self.fast_path.credit <= 0 and (commits or len(self.dispatcher.staged) >= YIELD_AT)
         if (used_up or bus.control_waiting) and not is_urgent(event, priority=priority):
