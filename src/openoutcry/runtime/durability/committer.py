@@ -15,7 +15,7 @@ in a refused commit was never admitted: its ids are forgotten, so that publishin
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from time import perf_counter_ns
@@ -65,7 +65,6 @@ class Commit(Alike):
         written: What the journal has written of it, once it has.
         head: The newest position after the write.
         is_over: Whether it was released or refused. One that is only written may not have reached its level.
-        is_woken: Whether its publishers may go on as well.
 
     """
 
@@ -79,7 +78,6 @@ class Commit(Alike):
         "events",
         "head",
         "is_over",
-        "is_woken",
         "must_sync",
         "on_done",
         "raised",
@@ -105,7 +103,7 @@ class Commit(Alike):
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
         self.raised: dict[int, Callable[[], None]] = {}
-        self.must_sync = self.is_over = self.is_woken = False
+        self.must_sync = self.is_over = False
         self.error: JournalError | None = None
         self.written: Written | None = None
         self.head = 0
@@ -158,24 +156,18 @@ class Commit(Alike):
         self._indexed = len(self.ids)
         return self._index.get(event_id)
 
-    def __await__(self) -> Generator[Any, None, None]:
-        """Wait until publishers may go on, or raise why it failed. A cancellation leaves it going on.
-
-        It is written in the next turn of the loop, mostly before whoever gives the loop back here goes on. So
-        a future, and the turn that it takes to be woken by one, are only for what takes longer.
-        """
-        if not self.is_woken:
-            yield
-        if not self.is_woken:
+    async def wait(self) -> None:
+        """Wait until it is released, or raise why it was not. A cancellation leaves the commit going on."""
+        if not self.is_over:
             future = asyncio.get_running_loop().create_future()
             self.waiters.append(future)
-            yield from future
+            await future
         if self.error is not None:
             raise self.error
 
     def wake(self) -> None:
         """The commit is over: wake everybody who waits for it."""
-        self.is_over = self.is_woken = True
+        self.is_over = True
         waiters, self.waiters = self.waiters, []
         here = running_loop() if waiters else None
         for future in waiters:
@@ -626,7 +618,8 @@ class Committer:
         commit.is_over = True
         saved = self.ask(sync=commit.must_sync or commit.written.wants_sync)
         self.bring_extras()
-        saved.on_done.append(commit.wake)
+        saved.waiters += commit.waiters
+        saved.on_done += commit.on_done
 
     def _note_duplicates(self, commit: Commit, written: Written) -> frozenset[int]:
         found = written.duplicates
