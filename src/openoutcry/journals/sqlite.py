@@ -174,7 +174,7 @@ class SqliteJournal:
         if register.is_cold:
             register.warm_for(ids)
         sifted = None
-        are_new = register.are_new if register.is_cold else register.ids.are_new  # which knows all of them then
+        are_new = register.are_new if register.is_cold else register.ids.are_new  # warm: all are known
         if (len(ids) > 1 and len(set(ids)) < len(ids)) or not are_new(ids):
             sifted = register.sift(entries, self.head, self.synced)
             if not sifted.fresh:
