@@ -17,13 +17,14 @@ class Access:
     """What keeps an event out of one bus, before anybody asks for room.
 
     Attributes:
+        releasers: The names that may release by an event of their own.
         taken: The names whose releases come through a `Releaser` alone.
 
     """
 
     def __init__(self, bus: BusState, releasers: frozenset[str]) -> None:
         self._bus = bus
-        self._releasers = releasers
+        self.releasers = releasers
         self.taken: set[str] = set()
 
     @property
@@ -74,10 +75,10 @@ class Access:
                 f"a release in the name of {source!r} goes through the releaser that was taken under it, and "
                 "through no event that somebody else publishes: await releaser.release(...)"
             )
-        if source not in self._releasers:
+        if source not in self.releasers:
             raise NotAuthorised(
                 f"{source!r} may not release a kill switch; take bus.releaser({source!r}) before the start, "
-                f"and release through that (allowed by kill_switch_releasers: {sorted(self._releasers)})"
+                f"and release through that (allowed by kill_switch_releasers: {sorted(self.releasers)})"
             )
 
 

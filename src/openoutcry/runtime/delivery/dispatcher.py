@@ -372,16 +372,19 @@ class Dispatcher:
         seen.keep(events, now_ns)
         if bus.rates is not None or len(seen.now) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
+        takers: list[Subscription] = []
         for group in bus.router.route(event):
             who = group.subscriptions
             if is_known and who:
                 who = tuple(subscription for subscription in who if subscription.offsets is None)
                 if not who:
                     continue
+            takers.extend(who)
             if folded:
                 for subscription in who:
                     subscription.control_lane.count_folded(folded)
             self.push(who, events, now_ns, positions, "control")
+        bus.hearing.begin(event, takers, now_ns)
         for subscription in bus.router:
             subscription.mailbox.cut_all()
         self._intake.hurry()
@@ -393,6 +396,7 @@ class Dispatcher:
         self._bus.seen.delivered_to_all(event.event_id)
         for group in self._bus.router.route(event):
             self.push(group.subscriptions, [event], self._bus.clock.now_ns(), lane="control")
+            self._bus.hearing.join(event, group.subscriptions)
         self._intake.hurry()
 
     def deliver_held_back(self, is_known: Callable[[str], bool] = lambda _: False) -> None:

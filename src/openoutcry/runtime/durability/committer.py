@@ -192,6 +192,10 @@ class Committer:
         dead: The error that ended the journal, if one did.
         refused: Why the last commit was refused, if it was.
         duplicates: Events that were in the journal already.
+        commits: How many commits were written.
+        syncs: How many times the journal was synced for one.
+        sync_ns_last: How long the last sync took, in nanoseconds.
+        sync_ns_max: How long the longest took.
 
     """
 
@@ -220,6 +224,7 @@ class Committer:
         self.dead: JournalError | None = None
         self.refused: JournalError | None = None
         self.waiting = self.duplicates = 0
+        self.commits = self.syncs = self.sync_ns_last = self.sync_ns_max = 0
 
     # -- staging ------------------------------------------------------------------------------------
 
@@ -453,6 +458,7 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             self._refused(commit, extras, error, now=now)
             return
+        self.commits += 1
         commit.written = written
         commit.head = self._journal.head
         if extras is not None:
@@ -525,9 +531,15 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(commit, _as_journal_error(error))
             return
-        # The usual time, not the worst: a disk that hiccups once is not slow.
-        self._sync_ns += (perf_counter_ns() - began_ns - self._sync_ns) // 8
+        self._note_sync(perf_counter_ns() - began_ns)
         self._release(commit)
+
+    def _note_sync(self, took_ns: int) -> None:
+        # The usual time, not the worst: a disk that hiccups once is not slow.
+        self._sync_ns += (took_ns - self._sync_ns) // 8
+        self.syncs += 1
+        self.sync_ns_last = took_ns
+        self.sync_ns_max = max(self.sync_ns_max, took_ns)
 
     def _sync_in_thread(self, commit: Commit) -> None:
         loop = self._loop = asyncio.get_running_loop()
@@ -551,7 +563,7 @@ class Committer:
             elif isinstance(error, JournalDead):
                 self._died(error)
         else:
-            self._sync_ns += (perf_counter_ns() - began_ns - self._sync_ns) // 8
+            self._note_sync(perf_counter_ns() - began_ns)
             if commit is not None:
                 self._release(commit)
         if not self._scheduled:

@@ -37,17 +37,33 @@ class Stray(NamedTuple):
     symbol: str
 
 
+class Totals(NamedTuple):
+    """How many rounds there are, and have been."""
+
+    open: int
+    released: dict[str, int]
+    """How many have ended, by status."""
+    late: int
+    """How many answers came after the release of their round."""
+    invalid: int
+    """How many ended without a valid outcome."""
+    number: int
+    """The number of the newest one released."""
+
+
 class Released:
     """Released rounds by id, in the order of their release.
 
     Attributes:
         newest_ns: When the last one was released; 0 before the first.
+        number: That of the newest: how many have been released in all.
 
     """
 
     def __init__(self) -> None:
         self._by_id: dict[str, SignalBarrier] = {}
-        self.newest_ns = 0
+        self._numbers: dict[str, int] = {}
+        self.newest_ns = self.number = 0
 
     def __contains__(self, round_id: str) -> bool:
         return round_id in self._by_id
@@ -58,7 +74,9 @@ class Released:
 
     def add(self, barrier: SignalBarrier, outcome: RoundOutcome) -> None:
         """Remember a round; if there are too many, forget one that was waited for, or else the oldest."""
+        self.number += 1
         self._by_id[outcome.round_id] = barrier
+        self._numbers[outcome.round_id] = self.number
         self.newest_ns = max(self.newest_ns, outcome.released_ns)
         if len(self._by_id) > RECENT_MAX:
             oldest = next((name for name, b in self._by_id.items() if b.is_awaited), None)
@@ -66,6 +84,17 @@ class Released:
                 oldest = next(iter(self._by_id))
             if oldest is not None:
                 del self._by_id[oldest]
+                del self._numbers[oldest]
+
+    def since(self, number: int, most: int) -> list[tuple[int, RoundOutcome]]:
+        """Return the next `most` outcomes behind a number with theirs, oldest first, as far as remembered."""
+        found: list[tuple[int, RoundOutcome]] = []
+        for outcome in self.outcomes():
+            its = self._numbers[outcome.round_id]
+            if its <= number:
+                break
+            found.append((its, outcome))
+        return found[: -most - 1 : -1]
 
     def outcomes(self) -> Iterator[RoundOutcome]:
         """Iterate over the outcomes, newest first."""
@@ -148,7 +177,7 @@ class Rounds:
         self._early = EarlySignals(self._agents.signal_timeout_ns, EARLY_MAX)
         self._heartbeats: dict[str, int] = {}
         self._ended_counts = dict.fromkeys(Status, 0)
-        self._invalid_count = 0
+        self._invalid_count = self._late_count = 0
         self._closed_because: str | None = None
 
     # -- who is expected -----------------------------------------------------------------------------
@@ -398,6 +427,25 @@ class Rounds:
             if barrier.heartbeat(agent, at_ns) is Verdict.ALIVE:
                 verdict = Verdict.ALIVE
         return verdict
+
+    @property
+    def totals(self) -> "Totals":
+        """How many rounds are open, and what has become of the others. Reading it changes nothing."""
+        return Totals(
+            open=len(self._open),
+            released={str(status): count for status, count in self._ended_counts.items() if count},
+            late=self._late_count,
+            invalid=self._invalid_count,
+            number=self._released.number,
+        )
+
+    def open_rounds(self, most: int) -> list[tuple[Round, bool]]:
+        """Return the oldest open rounds, and whether somebody waits for each. It lets no time pass."""
+        return [(barrier.round, barrier.is_awaited) for barrier in islice(self._open.values(), most)]
+
+    def released_since(self, number: int, most: int) -> list[tuple[int, RoundOutcome]]:
+        """Return the next `most` outcomes behind a number with theirs, oldest first, as far as remembered."""
+        return self._released.since(number, most)
 
     def get_status(self) -> dict[str, Any]:
         """Return agents, open rounds, counts and strays, JSON-ready."""
