@@ -109,7 +109,8 @@ class Recorder:
 
     def started(self, wall_ns: int) -> None:
         """The bus was started, at this instant in nanoseconds since 1970."""
-        self._note(partial(self._run_started, wall_ns, f"run:{new_name()}"))
+        # ahead of the rounds of this run, so that a reader can tell them from those of the run before
+        self._waiting.appendleft(partial(self._run_started, wall_ns, f"run:{new_name()}"))
 
     def note(self, event: Event) -> None:
         """Have a record written with the next commit."""
