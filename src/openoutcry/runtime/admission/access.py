@@ -4,7 +4,7 @@ from typing import Any
 
 from openoutcry.core.halts import is_release
 from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError
-from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, encode, event_type_of
+from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, RECORDS, EventType, encode, event_type_of
 from openoutcry.runtime.delivery.causation import current, restoring
 from openoutcry.runtime.delivery.state import BusState
 
@@ -62,6 +62,11 @@ class Access:
         if not isinstance(event_id, str) or not event_id:
             raise InvalidEvent(
                 f"{type(event).__name__}.event_id is {event_id!r}; it must be a non-empty string"
+            )
+        if event_type in RECORDS:
+            raise InvalidEvent(
+                f"event_type is {str(event_type)!r}: only the bus itself writes events of this type, as "
+                "records in its journal; give your events a type of their own"
             )
         if event_type == KILL_SWITCH and is_release(event) and not is_authorised:
             self._check_release(getattr(event, "source_agent", ""))

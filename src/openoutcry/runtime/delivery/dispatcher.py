@@ -301,6 +301,19 @@ class Dispatcher:
         if not self.stalls.is_on:
             self.stalls.look()
 
+    def release_record(self, event: Any, position: int, at_ns: int) -> None:
+        """Hand what the bus has recorded of itself to those that name its type. It counts in no figure."""
+        for group in self._bus.router.route(event):
+            if self._bus.running and group.subscriptions:
+                if self.staged:
+                    self.deliver()
+                self.push(group.subscriptions, [event], at_ns, (position,))
+                continue
+            for subscription in group.subscriptions:
+                offsets = None if subscription.offsets is None else subscription.offsets.normal
+                if offsets is not None and not offsets.behind:
+                    self._bus.durability.fall_behind(subscription, offsets)
+
     def release_high(self, event: Any, position: int) -> None:
         """Hand a committed high-priority event to the mailboxes at once, after what was staged before."""
         if not self._bus.running:

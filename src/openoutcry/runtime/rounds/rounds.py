@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
@@ -49,6 +49,22 @@ class Totals(NamedTuple):
     """How many ended without a valid outcome."""
     number: int
     """The number of the newest one released."""
+
+
+class RoundLog(Protocol):
+    """Where it is noted what becomes of rounds. It must not raise, nor wait."""
+
+    def opened(self, opened: Round) -> None:
+        """A round was opened."""
+        ...
+
+    def released(self, outcome: RoundOutcome) -> None:
+        """A round has its outcome."""
+        ...
+
+    def late(self, outcome: RoundOutcome) -> None:
+        """An answer came after the release: the last one that the outcome counts."""
+        ...
 
 
 class Released:
@@ -135,7 +151,7 @@ class Rounds:
         stand_in_max_age_s: How old a signal may be to be shown in `outcome.stand_ins` for a missing agent, in
             seconds; None for no stand-ins.
         clock: By default that of the loop on which it is first used.
-        on_release: Called with each outcome before its waiters wake. It must not raise.
+        log: Where it is noted what becomes of rounds; None: nowhere.
         ownership: Says where the barriers of these rounds may be called; by default anywhere.
 
     Raises:
@@ -154,7 +170,7 @@ class Rounds:
         quorum: float | None = None,
         stand_in_max_age_s: float | None = None,
         clock: Clock | None = None,
-        on_release: Callable[[RoundOutcome], None] | None = None,
+        log: RoundLog | None = None,
         ownership: Ownership | None = None,
     ) -> None:
         self._agents = Agents(
@@ -166,7 +182,7 @@ class Rounds:
         self.critical_by_agent = self._agents.critical_by_name
         self._clock = self._given_clock = clock
         self._read_ns: Callable[[], int] = self._first_reading
-        self._on_release = on_release
+        self._log = log
         self._ownership = ownership or Ownership()
         self._alarm = DeadlineTimer(self._now_ns, self._ring)
         self._open: dict[str, SignalBarrier] = {}
@@ -233,9 +249,11 @@ class Rounds:
         opened_ns = self._read_ns() if now_ns is None else now_ns
         clock = self._clock or self._find_clock()
         opened = Round(round_id, terms, opened_ns, clock.wall_ns(), self._released.outcomes)
-        barrier = SignalBarrier.over(opened, clock, self._alarm, self._note_release, self._ownership)
+        barrier = SignalBarrier.over(opened, clock, self._alarm, self, self._ownership)
         self._open[round_id] = barrier
         self._unclaimed.append(barrier)
+        if self._log is not None:
+            self._log.opened(opened)
         if opened.outcome is None:
             self._alarm.by(opened.due_ns)
         else:
@@ -363,6 +381,7 @@ class Rounds:
         verdict = opened.arrive(agent, signal, now_ns)
         if opened.outcome is not None:
             barrier.settle()
+            barrier.tell_late(verdict)
         return verdict
 
     def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
@@ -499,13 +518,19 @@ class Rounds:
                 signal = early.signal
                 self._strays.append(Stray(early.agent, signal.round_id, signal.event_id, signal.symbol))
 
-    def _note_release(self, outcome: RoundOutcome) -> None:
-        """Move a released round to the remembered ones."""
+    def released(self, outcome: RoundOutcome) -> None:
+        """Move a released round to the remembered ones. Called by its barrier."""
         self._released.add(self._open.pop(outcome.round_id), outcome)
         self._ended_counts[outcome.status] += 1
         self._invalid_count += not outcome.valid
-        if self._on_release is not None:
-            self._on_release(outcome)
+        if self._log is not None:
+            self._log.released(outcome)
+
+    def late(self, outcome: RoundOutcome) -> None:
+        """Note an answer that came too late. Called by its barrier."""
+        self._late_count += 1
+        if self._log is not None:
+            self._log.late(outcome)
 
 
 class Ballot:
