@@ -75,9 +75,7 @@ class KillSwitches:
             return True
         return store is not None and store.knows(event.event_id)
 
-    def admit(
-        self, event: Any, level: Level, *, is_authorised: bool = False
-    ) -> bool | Commit | Handled:
+    def admit(self, event: Any, level: Level, *, is_authorised: bool = False) -> bool | Commit | Handled:
         """Let a kill switch in: True, or what has to be over first. Raises what keeps it out.
 
         `is_authorised` is as for `Access.check`.

@@ -134,9 +134,7 @@ class Redrives:
             del self._open[subscription]
         return found
 
-    def take_settled(
-        self, only: Subscription | None = None, most: int | None = None
-    ) -> Iterator[Redriven]:
+    def take_settled(self, only: Subscription | None = None, most: int | None = None) -> Iterator[Redriven]:
         """Take out what is not open any more; of each subscription it looks at the first `most` alone."""
         for subscription in list(self._open) if only is None else [only]:
             for lane_name, number in list(islice(self._open.get(subscription, ()), most)):
