@@ -224,9 +224,9 @@ def test_a_bus_that_gives_no_answer_is_one_line(tmp_path, monkeypatch):
 
     async def blocking(bus: EventBus) -> None:
         await at_work(bus)
-        bus._lifecycle.control._server.verbs["status"] = bus._lifecycle.control._server.verbs["ping"]._replace(
-            do=lambda _bus, _asked: asyncio.sleep(LIMIT_S)
-        )
+        bus._lifecycle.control._server.verbs["status"] = bus._lifecycle.control._server.verbs[
+            "ping"
+        ]._replace(do=lambda _bus, _asked: asyncio.sleep(LIMIT_S))
 
     with running(tmp_path / "firm.db", blocking):
         said = call("status", tmp_path / "firm.db")

@@ -314,7 +314,7 @@ class _Reading:
             yield self._one("bad", f"is held by recovery{waits}", "resume")
         elif row.state == "not restored":
             yield self._one("bad", f"did not get its memory back, and handles nothing{waits}", "look")
-        elif row.state == "stalled":
+        elif row.state == "stalled" and not row.busy_since_ns:
             yield self._one("bad", f"has stopped moving{waits}", "look", row.oldest_ns or None)
 
     def _errors(self) -> Iterator[Wrong]:
@@ -344,8 +344,9 @@ class _Reading:
             return
         took_ns = self._pulse.now_ns - row.busy_since_ns
         limit_ns = CALL_NS if limit_s is None else int(limit_s * OVERRUN * NS_PER_S)
-        if took_ns > limit_ns:
-            severity: Severity = "bad" if limit_s is not None or took_ns > LONG_CALL_NS else "warn"
+        if took_ns > limit_ns or row.state == "stalled":
+            is_over = took_ns > (LONG_CALL_NS if limit_s is None else limit_ns)
+            severity: Severity = "bad" if is_over else "warn"
             waits = f"; {row.lag:,} wait" if row.lag else ""
             what = f"has been in a call with {row.call_event} for {_span(took_ns)}{waits}"
             yield self._one(severity, what, "look", row.busy_since_ns)

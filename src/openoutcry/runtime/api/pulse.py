@@ -578,7 +578,8 @@ def _source(event: Any) -> str:
 
 def _type_name(event: Any) -> str:
     try:
-        return event_type_of(event)
+        found = event_type_of(event)
+        return str(getattr(found, "value", found))
     except Exception:  # noqa: BLE001 - it was changed since it was admitted
         return type(event).__name__
 
