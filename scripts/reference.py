@@ -184,7 +184,8 @@ def records() -> str:
     """Return the sections of what the bus records of itself."""
     head = ("field", "type", "default", "meaning")
     sections = [
-        f"### {name}\n\n`{cls.__name__}`. {one_line(inspect.getdoc(cls) or '')}\n\n{table(head, field_lines(cls))}"
+        f"### {name}\n\n`{cls.__name__}`. {one_line(inspect.getdoc(cls) or '')}\n\n"
+        f"{table(head, field_lines(cls))}"
         for name, cls in RECORDS.items()
     ]
     parts = [
@@ -243,8 +244,8 @@ with a journal, unless the settings say otherwise ([durability](../howto/durabil
 
 ## Records
 
-Written by the bus alone, into its journal, and delivered only to subscriptions that name the type or the class:
-[what the bus records of itself](../journal.md#what-the-bus-records-of-itself).
+Written by the bus alone, into its journal, and delivered only to subscriptions that name the type or the
+class: [what the bus records of itself](../journal.md#what-the-bus-records-of-itself).
 
 {records()}
 
