@@ -42,7 +42,7 @@ def a_row(index: int = 0, **given: Any) -> SubRow:
 def a_pulse(*rows: SubRow, **given: Any) -> Pulse:
     plain: dict[str, Any] = {
         **dict.fromkeys(Pulse.__struct_fields__, 0),
-        **dict.fromkeys(("refused", "unheard", "dead_elsewhere", "rounds_released"), {}),
+        **{name: {} for name in ("refused", "unheard", "dead_elsewhere", "rounds_released")},
         "session": "s",
         "shape": 1,
         "wall_ns": WALL,

@@ -430,9 +430,13 @@ def test_who_gives_up_asking_leaves_the_others_their_pulse() -> None:
 def test_what_asks_for_too_much_is_refused(verb: str, asked: Any) -> None:
     async def scene(bus: EventBus) -> None:
         verbs = watching(bus._lifecycle.control.reader)
-        with pytest.raises(ConfigError):
+
+        async def ask() -> None:
             found = verbs[verb].do(None, asked)  # type: ignore[arg-type]
             if asyncio.iscoroutine(found):
                 await found
+
+        with pytest.raises(ConfigError):
+            await ask()
 
     in_virtual_time(scene)

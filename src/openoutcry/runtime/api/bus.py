@@ -151,8 +151,7 @@ class EventBus:
         self._signals = Signals(bus, admission, rounds)
         self._inspection = Inspection(bus, admission, rounds, monitor)
         self._admin = Admin(bus, admission, life)
-        # On the hot paths the instance has the parts' own functions, so that a publish is one call. The
-        # override of a subclass stays in force.
+        # On the hot paths it has its parts' own functions, so that a publish is one call, unless overridden.
         if type(self).publish is EventBus.publish:
             setattr(self, "publish", admission.fast_path.publish)  # noqa: B010 - a method, to the type checker
         if type(self).publish_signal is EventBus.publish_signal:
@@ -160,7 +159,7 @@ class EventBus:
 
     @property
     def admin(self) -> Admin:
-        """The operators' verbs: redrive dead letters, drop cursors, recover the journal, pause, resume."""
+        """The operators' verbs: redrive, drop cursors, recover the journal, pause, resume, the pulse."""
         return self._admin
 
     async def publish(self, event: Any, priority: bool = False, *, level: LevelName | None = None) -> bool:
@@ -168,8 +167,7 @@ class EventBus:
 
         True: every matching subscription will handle it, or it ends in that subscription's dead letters. An
         `event_id` that was accepted before is True as well and delivers nothing new; with other content it is
-        a conflict, counted in `metrics`. False: there was no room, or backpressure shed it; nobody gets it,
-        and it is counted in `metrics.refused`.
+        a conflict. False: there was no room, or it was shed; nobody gets it. `metrics` counts both.
 
         At HIGH a low-priority event may wait for a token of the rate limit; a high-priority one waits for
         room; both wait at most `cooldown_s`. A publish from inside a handler never waits. What is published

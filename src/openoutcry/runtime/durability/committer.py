@@ -547,11 +547,9 @@ class Committer:
         self._release(commit)
 
     def _note_sync(self, took_ns: int) -> None:
-        # The usual time, not the worst: a disk that hiccups once is not slow.
-        self._sync_ns += (took_ns - self._sync_ns) // 8
+        self._sync_ns += (took_ns - self._sync_ns) // 8  # a disk that hiccups once is not slow
         self.syncs += 1
-        self.sync_ns_last = took_ns
-        self.sync_ns_max = max(self.sync_ns_max, took_ns)
+        self.sync_ns_last, self.sync_ns_max = took_ns, max(self.sync_ns_max, took_ns)
 
     def _sync_in_thread(self, commit: Commit) -> None:
         loop = self._loop = asyncio.get_running_loop()
