@@ -237,7 +237,7 @@ class ControlServer:
             return
         own_name()  # not while it serves: that may ask a server for it
         if self._lock is not None:
-            self._lock.take()
+            await self._lock.take()
         try:
             address = self._held.enter_context(address_of(self.path))
             await self._make_way(address)
