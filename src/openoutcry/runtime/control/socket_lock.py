@@ -9,7 +9,7 @@ from typing import Final
 from openoutcry.errors import JournalError, JournalLocked
 
 ENDS_S: Final = 0.5
-"""A process that was killed may keep the lock for a moment longer than its socket; so long it is waited for."""
+"""A killed process may keep the lock a moment longer than its socket: so long it is waited for."""
 LOOK_S: Final = 0.01
 """How often it is looked whether it is free."""
 
