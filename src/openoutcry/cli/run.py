@@ -88,8 +88,10 @@ def run(
     a second Ctrl-C or SIGTERM. What the app gives to sys.exit goes before these.
     """  # noqa: D301 - the backspace keeps click from wrapping the paragraph
     from openoutcry.cli.hosting import run_to_its_end
+    from openoutcry.runtime.durability.recorder import running_app
 
     settings = _settings(config, key_file)
+    running_app.set(target)
     with times_and_levels(log_level):
         app = load_app(target, Path.cwd())
         ending = run_to_its_end(app, target, settings, drain_timeout, _loop_factory(loop_name))
