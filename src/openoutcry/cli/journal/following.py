@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from openoutcry.cli.console import say
-from openoutcry.cli.journal.access import database_errors
 from openoutcry.errors import JournalCorrupt, JournalError, SchemaTooNew
 from openoutcry.journals import JournalReader
+from openoutcry.journals.engines import database_errors
 from openoutcry.journals.glance import Glance, glance, identity_of
 from openoutcry.ports import Filter, Stored
 
