@@ -53,9 +53,7 @@ _HOST: Final = "127.0.0.1"
     metavar="FILE",
     help="Who may log in: lines of `look TOKEN NAME` and `act TOKEN NAME`, in a file that only you can read.",
 )
-@click.option(
-    "--act", is_flag=True, help="Print the address with which one may act as well."
-)
+@click.option("--act", is_flag=True, help="Print the address with which one may act as well.")
 @click.option("--open/--no-open", "opens", default=None, help="Open a browser; by default on a terminal.")
 @options.key_file
 def page(

@@ -147,9 +147,7 @@ class Acts:
         except PermissionError as problem:
             raise Refused(503, f"the firm's socket belongs to another user: {problem}") from problem
         if answer is None:
-            raise Refused(
-                503, f"no bus listens at {self._watcher.path}: nothing was done"
-            )
+            raise Refused(503, f"no bus listens at {self._watcher.path}: nothing was done")
         if not answer.ok:
             raise Refused(_STATUSES.get(answer.error.partition(":")[0], 409), answer.error)
         return answer.result

@@ -52,9 +52,8 @@ class Tail:
         self._after = head
         if after is None or head == after:
             return None
-        found = (
-            _BAD_
-        )
+        is_next = after <= head <= after + TAIL_MAX
+        found = reader.read(after, TAIL_MAX) if is_next else reader.tail(TAIL_MAX)
         found = [entry for entry in found if entry.position <= head]
         passed_over = max(0, head - after - len(found))
         return {"events": plain(tail(found)), "passed_over": passed_over, "head": head}
@@ -179,9 +178,7 @@ class Api:
             row = next((row for row in pulse.rows if row.index == index), None)
         cursors = await self._cursors_of(name)
         if index is None and not cursors:
-            raise Refused(
-                404, f"there is no subscription {name[:100]!r} in the firm or the journal"
-            )
+            raise Refused(404, f"there is no subscription {name[:100]!r} in the firm or the journal")
         buckets = self._series.buckets(name)
         return json_response(
             {

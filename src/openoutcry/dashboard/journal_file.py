@@ -45,7 +45,12 @@ class JournalFile:
         self._reader: JournalReader | None = None
         self._identity: tuple[int, ...] = ()
         self.database_errors: tuple[type[Exception], ...] = database_errors()
-        self._failing: tuple[type[Exception], ...] = (JournalError, OSError, msgspec.MsgspecError, *self.database_errors)
+        self._failing: tuple[type[Exception], ...] = (
+            JournalError,
+            OSError,
+            msgspec.MsgspecError,
+            *self.database_errors,
+        )
 
     async def look(self, look: Callable[[JournalReader, "Deadline"], _Found]) -> _Found:
         """Return what a function finds that is called, in the thread, with a reader and its deadline.
