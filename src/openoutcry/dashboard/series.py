@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from openoutcry.observers.pulse import Buckets, Histogram, Pulse
 from openoutcry.observers.reading import percentile_ns
 from openoutcry.ports import Clock
-from openoutcry.runtime.control.watcher import BUCKETS_MOST, BusUnanswered, Watcher
+from openoutcry.runtime.control.watcher import BUCKETS_MOST, Watcher
 from openoutcry.units import NS_PER_S
 
 KEPT_S: Final = 15 * 60
@@ -70,14 +70,14 @@ class Series:
         while True:
             began_s = asyncio.get_running_loop().time()
             number = await self._watcher.changed(number)
-            with suppress(BusUnanswered):
+            with suppress(ConnectionError):
                 await self.take()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(began_s + EVERY_S):
                     await asyncio.Event().wait()
 
     async def take(self) -> None:
-        """Ask once, and keep what has come. Raises `BusUnanswered`."""
+        """Ask once, and keep what has come. Raises `ConnectionError`."""
         shape, pulse = self._watcher.shape, self._watcher.pulse
         if shape is None or pulse is None:
             return
