@@ -118,7 +118,9 @@ class Api:
         }
         acts["verify"] = self._verify
         posts = [Route(f"/api/{name}", self._act(do), methods=["POST"]) for name, do in acts.items()]
-        return _told(Router([*(Route(path, answer) for path, answer in gets.items()), *posts], redirect_slashes=False))
+        return _told(
+            Router([*(Route(path, answer) for path, answer in gets.items()), *posts], redirect_slashes=False)
+        )
 
     def stop(self) -> None:
         """End what goes on."""
