@@ -22,6 +22,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from openoutcry.errors import JournalDead, JournalError, JournalLocked
+from openoutcry.logs import about
 from openoutcry.ports import Alike, DiskTask, Entry, FileJournal, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
@@ -603,7 +604,8 @@ class Committer:
                     try:
                         then(positions[index])
                     except Exception:  # a vote or a kill switch is not to keep others from their release
-                        log.exception("what was to follow the release of %s failed", commit.ids[index])
+                        text = "what was to follow the release of %s failed"
+                        log.exception(text, commit.ids[index], extra=about(event_id=commit.ids[index]))
         self._unfinished.remove(commit)
         if commit.raised:
             self._wake_later(commit)
