@@ -33,9 +33,7 @@ _as_json = click.option(
 
 
 def logged(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of logging, `log_level` and `log_json`, to a command that goes on; see
-    `logging_to_stderr`.
-    """
+    """Add the options that `logging_to_stderr` takes to a command that goes on: `log_level`, `log_json`."""
     return _level(_as_json(command))
 
 

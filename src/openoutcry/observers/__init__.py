@@ -1,4 +1,4 @@
-"""What looks at a bus from outside: figures, traces and logs as other programs read them; nothing on the hot path.
+"""What is seen of a bus from outside: figures, traces and logs, in the forms that other programs read.
 
-Nothing here knows the runtime: what is read of a bus, or of its journal, is handed in.
+Nothing here knows the runtime: what a bus or its journal says is handed in.
 """

@@ -3,7 +3,7 @@
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
 
-`openoutcry run --log-json` uses it. It formats the records of any logger, and needs nothing else of this package.
+`openoutcry run --log-json` uses it. It formats the records of any logger.
 """
 
 import logging
@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import msgspec
 
-from openoutcry.logs import Fact
 from openoutcry.printable import printable_json, printable_traceback
 
 MESSAGE_MOST: Final = 8_000
@@ -33,10 +32,10 @@ _brief.maxstring = _brief.maxother = EXTRA_MOST
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON. Never raises, whatever the record holds.
 
-    The fields are `time` (ISO 8601, UTC, microseconds), `level`, `logger`, `message`, the record's extras under
-    their own names, and if there is one `exception` (the traceback as text) and `stack`. An extra whose name is
-    taken gets an underscore behind it. Long texts lose their middle, and say how much; of more than 32 extras
-    `left_out` counts the rest. What JSON has no form for is written as its `repr`. Characters that
+    The fields are `time` (ISO 8601, UTC, microseconds), `level`, `logger`, `message`, the record's extras
+    under their own names, and if there is one `exception` (the traceback as text) and `stack`. An extra whose
+    name is taken gets an underscore behind it. Long texts lose their middle, and say how much; of more than
+    32 extras `left_out` counts the rest. What JSON has no form for is written as its `repr`. Characters that
     a terminal obeys are escaped as JSON escapes them, so they read back as they were.
     """
 
@@ -130,10 +129,7 @@ def _shown(value: object) -> str:
 
 def _text(value: object, most: int) -> str:
     """Return a text that UTF-8 has, without its middle if it is long."""
-    if isinstance(value, Fact):
-        text = value.exactly
-    else:
-        text = value if type(value) is str else _as_text(value)
+    text = value if type(value) is str else _as_text(value)
     if len(text) > most:
         half = most // 2
         text = f"{text[:half]}... ({len(text) - 2 * half:,} characters left out) ...{text[-half:]}"
