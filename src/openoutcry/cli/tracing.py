@@ -36,7 +36,7 @@ _LETTERS: Final = 1_000
 _REREAD_MOST: Final = 200_000
 _LETTERS_EVERY_S: Final = 1.0
 _HANDLERS_EVERY_S: Final = 1.0
-_SAVE_EVERY_S: Final = 5.0
+_SAVE_EVERY_S: Final = 1.0
 GIVE_UP_S: Final = 60.0
 """For how long a collector may be away unless the journal is followed."""
 _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
@@ -84,9 +84,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
     metavar="AGE",
     help="With --follow: for how long a chain must be quiet until its spans are sent.",
 )
-@click.option(
-    "--service", metavar="NAME", help="The service that the spans belong to; by default the file's name."
-)
+@click.option("--service", metavar="NAME", help="What the spans' service is called; by default as the file.")
 @options.key_file
 @logged
 def traces(
@@ -110,9 +108,6 @@ def traces(
     if state is not None and not follows:
         raise Mistake("--state keeps how far --follow has come: give --follow as well")
     key = read_key(key_file)
-    with reading(path, key_file) as reader:
-        place = _first_place(reader, state, since_ns)
-        upto = None if follows else reader.head
 
     def chains(place: Place) -> Chains:
         return Chains(keep, linger_ns, _rereading(path, key), place)
@@ -122,6 +117,9 @@ def traces(
         closing(Sender(url, service or path.stem, str(path))) as sender,
         plainly(path),
     ):
+        with reading(path, key_file) as reader:
+            place = _first_place(reader, state, since_ns)
+            upto = None if follows else reader.head
         tracer = _Tracer(path, key, sender, chains, place, state)
         tracer.run(place.after, upto)
     if not follows:
@@ -183,7 +181,9 @@ class _Tracer:
         self._state = state
         self._outage = Outage(time.monotonic)
         self._follows = False
+        self._passing: tuple[type[Exception], ...] = (JournalError, *database_errors())
         self._origin = ""
+        self._saved: Place | None = None
         self._letters: defaultdict[str, set[int]] = defaultdict(set)
         self._handlers = Handlers()
         self._letters_s = self._handlers_s = self._saved_s = -_SAVE_EVERY_S
@@ -214,7 +214,7 @@ class _Tracer:
         try:
             with JournalReader(self._path, key=self._key) as reader:
                 what(reader)
-        except (JournalError, *database_errors()):
+        except self._passing:
             if not self._follows:
                 raise
 
@@ -261,16 +261,20 @@ class _Tracer:
             self._deliver(spans[at : at + BATCH_MOST])
         if self._state is not None and (spans or now_s - self._saved_s >= _SAVE_EVERY_S):
             self._saved_s = now_s
-            _save(self._state, self._origin, self._chains.place())
+            self._save(self._state)
+
+    def _save(self, file: Path) -> None:
+        place = self._chains.place()
+        if place != self._saved and self._origin:
+            _save(file, self._origin, place)
+            self._saved = place
 
     def _deliver(self, spans: list[Span]) -> None:
         """Send some spans, and wait for as long as the collector is away."""
         while why := self._sender.send(spans):
             wait_s, says = self._outage.failed()
             if not self._follows and self._outage.lasted_s >= GIVE_UP_S:
-                raise click.ClickException(
-                    printable(f"gave up: the collector has been away for a minute: {why}")
-                )
+                raise click.ClickException(printable(f"the collector has been away for a minute: {why}"))
             if says:
                 log.warning("the spans wait, since the collector does not take them: %s", why)
             time.sleep(wait_s)

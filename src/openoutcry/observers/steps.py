@@ -39,7 +39,8 @@ class _Signals(msgspec.Struct, gc=False):
 
 
 _read_signals: Final = msgspec.json.Decoder(_Signals).decode
-_UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, UnicodeError)
+_UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, UnicodeError, AttributeError)
+"""The last for what is JSON, but no object."""
 
 
 def step_of(entry: Stored) -> Step:
