@@ -12,11 +12,10 @@ from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
 from openoutcry.cli.journal.scanning import Seen, pages
 from openoutcry.cli.journal.showing import head_of, json_line, line_of, row_of, time_of
+from openoutcry.events import EVERYTHING, takes_type
 from openoutcry.journals import JournalReader
 from openoutcry.journals.log import LAST_POSITION
 from openoutcry.ports import CursorState, Stored
-
-_EVERYTHING = "*"
 
 
 class Waiting(msgspec.Struct, kw_only=True):
@@ -45,13 +44,12 @@ class Claim:
 
     def __init__(self, cursor: CursorState) -> None:
         self.cursor = cursor
-        self.takes = frozenset(cursor.takes)
-        self.all_types = not cursor.takes or _EVERYTHING in self.takes
+        self.takes = frozenset(cursor.takes or (EVERYTHING,))
         self.said = Waiting(subscription=cursor.subscription, lane=cursor.lane, floor=cursor.floor)
 
     def takes_type(self, event_type: str | None) -> bool:
         """Return True if the subscription takes events of a type."""
-        return self.all_types or event_type in self.takes
+        return takes_type(self.takes, event_type)
 
     def wants(self, position: int) -> bool:
         """Return True if a position was not settled."""
