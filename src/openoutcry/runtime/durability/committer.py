@@ -22,7 +22,6 @@ from time import perf_counter_ns
 from typing import Any
 
 from openoutcry.errors import JournalDead, JournalError, JournalLocked
-from openoutcry.logs import about
 from openoutcry.ports import Alike, DiskTask, Entry, FileJournal, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
@@ -646,8 +645,7 @@ class Committer:
                 try:
                     then(positions[index])
                 except Exception:  # a vote or a kill switch is not to keep others from their release
-                    text = "what was to follow the release of %s failed"
-                    log.exception(text, commit.ids[index], extra=about(event_id=commit.ids[index]))
+                    log.exception("what was to follow the release of %s failed", commit.ids[index])
 
     def _wake_later(self, commit: Commit) -> None:
         """Let publishers go on when it is saved who has settled what was raised: no crash undoes it."""
