@@ -11,6 +11,7 @@ from openoutcry.cli import journal
 from openoutcry.cli.bench import bench
 from openoutcry.cli.demo import demo
 from openoutcry.cli.doctor import doctor
+from openoutcry.cli.metrics import metrics
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.run import run
 from openoutcry.cli.tracing import traces
@@ -83,6 +84,7 @@ main.add_command(bench)
 main.add_command(doctor)
 main.add_command(status)
 main.add_command(top)
+main.add_command(metrics)
 main.add_command(traces)
 for verb in journal.__all__:
     main.add_command(getattr(journal, verb))
