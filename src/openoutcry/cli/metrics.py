@@ -25,7 +25,11 @@ PORT: Final = 9464
 HEAD_MOST: Final = 8_192
 HEAD_S: Final = 5.0
 SEND_S: Final = 10.0
+LEFT_MOST: Final = 1 << 20
+LEFT_S: Final = 1.0
+"""So much of what is not read of a request is taken, and for so long, before the client is disconnected."""
 CLIENTS_MOST: Final = 32
+"""More are told to try again, and twice as many are disconnected."""
 FIRST_S: Final = 5.0
 """For so long `--once` waits for the bus to answer."""
 _EVERY_S: Final = 0.5
@@ -161,20 +165,13 @@ class Service:
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one client."""
         self._clients.add(writer)
-        with_body = True
         try:
-            if len(self._clients) > CLIENTS_MOST:
-                found = _Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"too many clients; try again\n")
-            else:
+            if len(self._clients) <= 2 * CLIENTS_MOST:
                 request = await _read(reader)
                 with_body = not isinstance(request, _Request) or request.method != "HEAD"
                 found = await self._respond(request) if isinstance(request, _Request) else request
-            async with asyncio.timeout(SEND_S):
-                writer.write(_line_up(found, with_body=with_body))
-                await writer.drain()
-                writer.close()
-                await writer.wait_closed()
-        except (OSError, TimeoutError):
+                await _send(reader, writer, _line_up(found, with_body=with_body))
+        except (OSError, TimeoutError, asyncio.CancelledError):  # the last is the end: asyncio would log it
             writer.transport.abort()
         finally:
             self._clients.discard(writer)
@@ -188,6 +185,8 @@ class Service:
         return _Answer(HTTPStatus.OK, text, kind)
 
     def _refusal(self, request: _Request) -> _Answer | None:
+        if len(self._clients) > CLIENTS_MOST:
+            return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"too many clients; try again\n")
         if self._token is None and not self._is_meant(request.headers.get("host")):
             return _Answer(HTTPStatus.MISDIRECTED_REQUEST, b"this address is not served here\n")
         if request.path != "/metrics":
@@ -236,6 +235,19 @@ async def _read(reader: asyncio.StreamReader) -> _Request | _Answer:
         name, _, value = line.partition(":")
         headers.setdefault(name.strip().lower(), value.strip())
     return _Request(words[0], words[1].partition("?")[0], headers)
+
+
+async def _send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes) -> None:
+    """Send an answer, and take what the client still sends: closed over that, the answer would be lost."""
+    async with asyncio.timeout(SEND_S):
+        writer.write(answer)
+        await writer.drain()
+        writer.write_eof()
+    left = LEFT_MOST
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LEFT_S):
+            while left > 0 and (some := await reader.read(HEAD_MOST)):
+                left -= len(some)
 
 
 def _line_up(answer: _Answer, *, with_body: bool) -> bytes:
