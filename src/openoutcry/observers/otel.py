@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SEND_S: Final = 10.0
 BATCH_MOST: Final = 512
-_EXPORTER_LOG: Final = "opentelemetry.exporter"
+_EXPORTER: Final = "opentelemetry.exporter"
 
 
 def context(keep: float = 1.0) -> "SpanContext | None":
@@ -76,7 +76,7 @@ class Sender:
             {"service.name": service, "openoutcry.journal": journal, "telemetry.distro.name": "openoutcry"}
         )
         self._reasons = _Reasons()
-        log = logging.getLogger(_EXPORTER_LOG)
+        log = _log_of(_EXPORTER)
         log.addHandler(self._reasons)
         log.propagate = False  # what it says of each failed try is said here, once
 
@@ -93,7 +93,7 @@ class Sender:
     def close(self) -> None:
         """Close the connection."""
         self._exporter.shutdown()
-        log = logging.getLogger(_EXPORTER_LOG)
+        log = _log_of(_EXPORTER)
         log.removeHandler(self._reasons)
         log.propagate = True
 
@@ -186,6 +186,10 @@ def traces_url(url: str) -> str:
     if scheme not in ("http", "https") or not mark or not host or any(c.isspace() for c in url):
         raise ConfigError(f"{url!r} is no address of a collector: write one such as http://localhost:4318")
     return url if path else f"{scheme}://{host}/v1/traces"
+
+
+def _log_of(name: str) -> logging.Logger:
+    return logging.getLogger(name)
 
 
 def _sdk(module: str) -> Any:
