@@ -47,7 +47,7 @@ def line_of(message: object = "said", *args: object, exc: BaseException | None =
         message,
         args,
         info,
-        extra=extra,  # type: ignore[arg-type]
+        extra=extra,
     )
     return JsonFormatter().format(record)
 
@@ -202,7 +202,7 @@ def test_what_a_record_is_about_is_exact_in_json_and_safe_in_any_other_format(ca
     for text in (
         logging.Formatter("%(subscription)s %(message)s").format(record),
         logging.Formatter("{subscription:>5} {message}", style="{").format(record),
-        f"{record.subscription}",  # type: ignore[attr-defined]
+        f"{record.subscription}",
     ):
         assert {c for c in text if is_obeyed(c)} == set()
 

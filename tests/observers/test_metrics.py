@@ -178,7 +178,7 @@ def test_a_bus_that_goes_is_told_at_once_and_one_that_keeps_its_buckets_still_ha
     seen: Seen,
 ) -> None:
     async def run() -> None:
-        watcher = AWatcher((*seen[:2], None))  # type: ignore[arg-type]
+        watcher = AWatcher((*seen[:2], None))
         made = Exposition(watcher)
         text, kind = await made.text("application/openmetrics-text; version=1.0.0,text/plain;q=0.5")
         assert kind.startswith("application/openmetrics-text")
@@ -481,7 +481,7 @@ def test_a_collector_waits_for_a_blocked_loop_for_a_while_only(monkeypatch) -> N
     blocked = threading.Event()
 
     async def run() -> None:
-        made = collector(SimpleNamespace(admin=None))  # type: ignore[arg-type]
+        made = collector(SimpleNamespace(admin=None))
         thread = threading.Thread(target=lambda: found.extend(made.collect()))
         thread.start()
         thread.join()  # which blocks the loop

@@ -138,7 +138,19 @@ def _first_place(reader: JournalReader, state: Path | None, since_ns: int | None
     if since_ns is None:
         return Place()
     first = reader.read(0, 1, Filter(since_ns=since_ns))
-    return Place(after=first[0].position - 1 if first else reader.head)
+    after = first[0].position - 1 if first else reader.head
+    return Place(after=after, letter_after=_letters_before(reader, since_ns))
+
+
+def _letters_before(reader: JournalReader, since_ns: int) -> int:
+    """Return the id of the last dead letter that was buried before a time."""
+    after = 0
+    while page := reader.buried(None, after, _LETTERS):
+        for letter in page:
+            if letter.wall_ns >= since_ns:
+                return after
+            after = letter.letter_id
+    return after
 
 
 def _origin(reader: JournalReader) -> str:
