@@ -60,19 +60,20 @@ def metrics(
     with logging_to_stderr(log_level, as_json=log_json):
         if once:
             raise click.exceptions.Exit(asyncio.run(_print_once(path)))
-        token = None if token_file is None else _read_token(token_file)
+        token = None if token_file is None else read_token(token_file, "--token")
         if token is None and not _is_local(host):
             raise Mistake(f"--host {host}: others could read the metrics there; give --token as well")
         asyncio.run(_serve(path, host, port, token))
 
 
-def _read_token(file: Path) -> bytes:
+def read_token(file: Path, option: str) -> bytes:
+    """Return the token in a file that an option names. Raises `Mistake` where there is none."""
     try:
         token = file.read_bytes().strip()
     except OSError as problem:
-        raise Mistake(f"--token {file}: {problem.strerror or problem}") from problem
+        raise Mistake(f"{option} {file}: {problem.strerror or problem}") from problem
     if not token or not token.isascii() or b"\n" in token:
-        raise Mistake(f"--token {file}: write one line of ASCII characters into it")
+        raise Mistake(f"{option} {file}: write one line of ASCII characters into it")
     return token
 
 

@@ -21,7 +21,8 @@ from openoutcry.cli.logging_setup import logged, logging_to_stderr
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader
-from openoutcry.journals.engines import database_errors, plainly, reading
+from openoutcry.cli.journal.access import plainly, reading
+from openoutcry.journals.engines import database_errors
 from openoutcry.observers.chains import Chains, Place
 from openoutcry.observers.otel import BATCH_MOST, Outage, Sender
 from openoutcry.observers.spans import Span, spans_of
