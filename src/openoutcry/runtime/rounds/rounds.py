@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
@@ -21,6 +21,7 @@ from openoutcry.units import NS_PER_S
 EARLY_MAX = 16_384
 """How many answers may wait for their round."""
 
+_LATE: Final = Verdict.LATE
 _AS_USUAL = (None, None, None, None, None)
 RECENT_MAX = 256
 """How many released rounds are remembered."""
@@ -383,7 +384,8 @@ class Rounds:
         verdict = opened.arrive(agent, signal, now_ns)
         if opened.outcome is not None:
             barrier.settle()
-            barrier.tell_late(verdict)
+            if verdict is _LATE:
+                self.late(opened.outcome)
         return verdict
 
     def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
