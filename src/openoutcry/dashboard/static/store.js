@@ -84,7 +84,7 @@ const nowS = () => (store.pulse ? store.pulse.now_ns / 1e9 : 0);
 
 function addFlows(flows, seconds) {
   for (const known of store.edges.values()) known.rate *= 0.8;
-  for (const [from, type, count] of flows || []) edge(from, type).rate += (0.2 * count) / Math.max(seconds, 0.05);
+  for (const { source: from, type, count } of flows || []) edge(from, type).rate += (0.2 * count) / Math.max(seconds, 0.05);
 }
 
 function edge(from, type) {
@@ -106,6 +106,7 @@ const taken = {
     const before = nowS();
     store.pulse = said;
     store.pulseMs = performance.now();
+    for (const [name, row] of Object.entries(said.rows)) row.per_s = said.per_s?.[name];
     addFlows(said.flows, nowS() - before);
   },
   rounds(said) {
