@@ -2,10 +2,10 @@
 
     python -m scripts.vendor [--check]
 
-Every package is fetched in the version that VENDOR.toml names (`npm pack`, nothing of it is run), each file is
-held against its SHA-256 in the package, and only then written. With --check nothing is fetched: the files here
-are held against the same sums. To take a newer version, write it down with the sums that a failed run prints.
-Ends with 1 at what is wrong.
+Every package is fetched in the version that VENDOR.toml names (`npm pack`, nothing of it is run). Each file is
+held against its SHA-256 in the package, and only then written. With --check nothing is fetched: the files
+here are held against the same sums. To take a newer version, write it down with the sums that a failed run
+prints. Ends with 1 at what is wrong.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Vendored:
     replaced: dict[str, str]
 
     def changed(self, content: bytes) -> bytes:
-        """Return a file of the package as it lies here. Ends with 1 if it has not once what is to be replaced."""
+        """Return a file of the package as it lies here. Ends with 1 where it differs."""
         return self._exchange(content, self.replaced)
 
     def original(self, content: bytes) -> bytes:
