@@ -2,8 +2,8 @@
 
     python -m scripts.vendor [--check]
 
-Every package is fetched in the version that VENDOR.toml names (`npm pack`, nothing of it is run). Each file is
-held against its SHA-256 in the package, and only then written. With --check nothing is fetched: the files
+Every package is fetched in the version that VENDOR.toml names (`npm pack`; nothing of it is run). Each file
+is held against its SHA-256 in the package, and only then written. With --check nothing is fetched: the files
 here are held against the same sums. To take a newer version, write it down with the sums that a failed run
 prints. Ends with 1 at what is wrong.
 """
