@@ -1,0 +1,169 @@
+// Who sends what to whom, left to right. The layout is worked out anew when the firm changes, not when its numbers do.
+import { layout as arrange, Graph } from "./vendor/dagre.js";
+import { html, useLayoutEffect, useMemo, useRef, useState } from "./dom.js";
+import { store } from "./store.js";
+import { count, kind, plain, rate, span, sub, to } from "./ui.js";
+
+const ALIKE_MIN = 3, WHOLE_MAX = 60, WIDTH = 132, HEIGHT = 56, SCALE_MAX = 1.2, SCALE_READ = 0.85;
+const CONTROL = /kill.?switch/i;
+const RANK = { warn: 1, bad: 2 };
+
+/** What subscriptions that take the same are called together. */
+function together(names, subs, roster) {
+  if (names.every((n) => subs.get(n).agent || roster.has(n))) return "strategies";
+  let prefix = names[0];
+  for (const n of names) while (!n.startsWith(prefix)) prefix = prefix.slice(0, -1);
+  prefix = prefix.replace(/[\W_\d]+$/, "");
+  return prefix.length > 2 ? prefix : `like ${names[0]}`;
+}
+
+/** The nodes: single subscriptions, those alike as one, and who publishes without having subscribed. */
+function nodesOf(shape, sources, { open, near }) {
+  const subs = new Map(shape.subscriptions.map((s) => [s.name, s])), roster = new Set(shape.roster), alike = new Map(), nodes = new Map(), home = new Map();
+  const most = subs.size > WHOLE_MAX ? 1 : ALIKE_MIN;
+  for (const s of subs.values()) {
+    const key = JSON.stringify([[...s.types].sort(), !!(s.agent || roster.has(s.name))]);
+    alike.set(key, [...(alike.get(key) || []), s.name]);
+  }
+  const used = new Set();
+  const put = (id, names, group) => {
+    nodes.set(id, { id, names, group });
+    names.forEach((n) => home.set(n, id));
+  };
+  for (const names of alike.values()) {
+    let label = together(names, subs, roster);
+    while (used.has(label)) label += "′";
+    const unfolded = open === label && names.length <= WHOLE_MAX;
+    if (names.length < most || names.length === 1 || unfolded) names.forEach((n) => put(n, [n]));
+    else { used.add(label); put("group " + label, names, label); }
+  }
+  if (near && home.has(near) && home.get(near) !== near) {
+    const group = nodes.get(home.get(near));
+    group.names = group.names.filter((n) => n !== near);
+    put(near, [near]);
+  }
+  for (const s of sources) if (!home.has(s)) { nodes.set("from " + s, { id: "from " + s, names: [s], source: true }); home.set(s, "from " + s); }
+  return { nodes, home, subs };
+}
+
+/** The arrows between nodes: from whoever has published a type to all that take it. Kill switches, which all take, are left out. */
+function linksOf({ nodes, home, subs }) {
+  const links = new Map(), takers = [...subs.values()].filter((s) => s.types.length);
+  for (const flow of store.edges.values()) {
+    if (CONTROL.test(flow.type)) continue;
+    const from = home.get(flow.source);
+    if (!from) continue;
+    (nodes.get(from).makes ||= new Set()).add(flow.type);
+    const reached = new Set();
+    for (const s of takers) {
+      const at = home.get(s.name);
+      if (at === from || reached.has(at) || !s.types.includes(flow.type)) continue;
+      reached.add(at);
+      const key = JSON.stringify([from, at]);
+      if (!links.has(key)) links.set(key, { key, from, to: at, flows: new Set() });
+      links.get(key).flows.add(flow);
+    }
+  }
+  return links;
+}
+
+function neighbourhood(graph, near) {
+  const { nodes, links, home } = graph, centre = home.get(near);
+  if (!centre) return graph;
+  const kept = new Set([centre]);
+  for (const l of links.values()) if (l.from === centre || l.to === centre) kept.add(l.from).add(l.to);
+  return { ...graph, nodes: new Map([...nodes].filter(([id]) => kept.has(id))), links: new Map([...links].filter(([, l]) => l.from === centre || l.to === centre)) };
+}
+
+/** Places: left to right, with the more air the better, where that can be read in a pane of this size; else top to bottom. */
+function place({ nodes, links }, width, height) {
+  const tried = (width < 600 ? [["TB", 16]] : [["LR", 72], ["LR", 44], ["LR", 20], ["TB", 20]]).map(([rankdir, nodesep]) => {
+    const g = new Graph().setGraph({ rankdir, nodesep, ranksep: 26 }).setDefaultEdgeLabel(() => ({}));
+    for (const id of nodes.keys()) g.setNode(id, { width: WIDTH, height: HEIGHT });
+    for (const l of links.values()) g.setEdge(l.from, l.to);
+    arrange(g);
+    const box = extent(g);
+    return { g, box, scale: Math.min(SCALE_MAX, width / box.width, height / box.height) };
+  });
+  return tried.find((t) => t.scale >= SCALE_READ) || tried.reduce((a, b) => (b.scale > a.scale ? b : a));
+}
+
+/** The room that nodes and arrows take: dagre's own figure leaves arrows out that go around. */
+function extent(g) {
+  const at = g.nodes().map((n) => g.node(n)), turns = g.edges().flatMap((e) => g.edge(e).points);
+  const xs = [...at.flatMap((n) => [n.x - WIDTH / 2, n.x + WIDTH / 2]), ...turns.map((p) => p.x)], ys = [...at.flatMap((n) => [n.y - HEIGHT / 2 - 4, n.y + HEIGHT / 2]), ...turns.map((p) => p.y)];
+  const x = Math.min(...xs, 0) - 6, y = Math.min(...ys, 0) - 6;
+  return { x, y, width: Math.max(...xs, 1) + 6 - x, height: Math.max(...ys, 1) + 6 - y };
+}
+
+function useSize(box) {
+  const [size, set] = useState(null);
+  useLayoutEffect(() => {
+    const watch = new ResizeObserver(([{ contentRect: r }]) => set([Math.round(r.width / 40) * 40, Math.round(r.height / 40) * 40].join()));
+    watch.observe(box.current);
+    return () => watch.disconnect();
+  }, []);
+  return size && size.split(",").map(Number);
+}
+
+const path = (points) => points.map((p, i) => {
+  if (!i) return `M${p.x} ${p.y}`;
+  if (i === points.length - 1) return `L${p.x} ${p.y}`;
+  const next = points[i + 1];
+  return `Q${p.x} ${p.y} ${(p.x + next.x) / 2} ${(p.y + next.y) / 2}`;
+}).join("");
+const cut = (text, most) => { const t = plain(text); return t.length > most ? t.slice(0, most - 1) + "…" : t; };
+const weight = (r) => (r < 0.05 ? 0 : r < 2 ? 1 : r < 20 ? 2 : r < 200 ? 3 : 4);
+
+export function Topology({ rows, levels, chosen, query }) {
+  const box = useRef(), size = useSize(box), [hover, setHover] = useState("");
+  const { shape, edges } = store, sources = [...new Set([...edges.values()].map((e) => e.source))].sort();
+  // Arrows between nodes that are there already come without moving anything; new nodes, or a new shape, do.
+  const known = edges.size && [...edges.keys()].sort().join("\u0001");
+  const near = query.near || (shape.subscriptions.length > WHOLE_MAX ? chosen : "");
+  const graph = useMemo(() => {
+    const whole = nodesOf(shape, sources, { open: query.open, near });
+    const linked = { ...whole, links: linksOf(whole) };
+    return near ? neighbourhood(linked, near) : linked;
+  }, [shape.number, shape.session, known, query.open, near]);
+  const settled = useRef({});
+  const key = size && JSON.stringify([size, [...graph.nodes.keys()], shape.number, shape.session]);
+  if (key && (settled.current.key !== key || performance.now() - settled.current.sinceMs < 5000 && settled.current.links !== graph.links.size)) {
+    const sinceMs = settled.current.key === key ? settled.current.sinceMs : performance.now();
+    settled.current = { key, sinceMs, links: graph.links.size, ...place(graph, ...size) };
+  }
+  const { g, box: room } = settled.current;
+  const lit = hover || (chosen && graph.home.get(chosen)) || "";
+  return html`<div class="canvas" ref=${box}>${g && html`<svg class=${"graph" + (lit ? " picked" : "")} viewBox=${`${room.x} ${room.y} ${room.width} ${room.height}`} style=${{ maxWidth: room.width * SCALE_MAX + "px", maxHeight: room.height * SCALE_MAX + "px" }} role="group" aria-label="Who sends what to whom">
+    <defs><marker id="tip" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path class="arrow" d="M0 .5 8 4 0 7.5z" /></marker></defs>
+    ${[...graph.links.values()].map((l) => html`<${Link} key=${l.key} link=${l} g=${g} lit=${l.from === lit || l.to === lit} />`)}
+    ${[...graph.nodes.values()].map((n) => html`<${Node} key=${n.id} node=${n} at=${g.node(n.id)} rows=${rows} levels=${levels} chosen=${graph.home.get(chosen) === n.id} query=${query} onHover=${setHover} />`)}</svg>`}</div>`;
+}
+
+function Link({ link, g, lit }) {
+  const laid = g.edge(link.from, link.to), a = g.node(link.from), b = g.node(link.to);
+  const points = laid?.points || [a, b];
+  const flows = [...link.flows], total = flows.reduce((sum, f) => sum + f.rate, 0);
+  return html`<path class=${`link w${weight(total)}${lit ? " lit" : ""}`} d=${path(points)} marker-end="url(#tip)"><title>${flows.map((f) => `${kind(f.type)} ${rate(f.rate)}/s`).join(", ")}</title></path>`;
+}
+
+function Node({ node, at, rows, levels, chosen, query, onHover }) {
+  const { names, group, source, id } = node;
+  const of = names.map((n) => rows[n]).filter(Boolean), sum = (field) => of.reduce((s, r) => s + (r[field] || 0), 0);
+  const level = names.reduce((worst, n) => (RANK[levels[n]] > (RANK[worst] || 0) ? levels[n] : worst), "");
+  const ill = names.filter((n) => levels[n]).length, dead = sum("dead"), busyNs = Math.max(0, ...of.map((r) => r.busy_ns || 0));
+  const state = group ? (ill ? `${ill} of ${names.length} wrong` : "") : of[0] && !["idle", "busy"].includes(of[0].state) ? of[0].state : "";
+  const says = [state, busyNs > 1e9 && `busy ${span(busyNs)}`, dead && `${count(dead)} dead`, of.length && `${count(sum("waiting"))} waiting`].filter(Boolean).join(" · ");
+  const makes = [...(node.makes || [])].map(kind).join(", "), label = group ? `${group} (${names.length})` : names[0];
+  const address = group ? to("/", { ...query, open: group }) : source ? to("/events", { agent: names[0] }) : sub(names[0]);
+  const over = (v) => () => onHover(v);
+  return html`<g class=${`node ${level}${chosen ? " chosen" : ""}${source ? " source" : ""}`} transform=${`translate(${at.x - WIDTH / 2} ${at.y - HEIGHT / 2})`} onPointerEnter=${over(id)} onPointerLeave=${over("")} onFocusIn=${over(id)} onFocusOut=${over("")}>
+    <a href=${address} aria-label=${`${plain(label)}: ${level ? level + ", " : ""}${says || "publishes only"}`}>
+      ${group && html`<rect x="4" y="-4" width=${WIDTH} height=${HEIGHT} rx="2" />`}
+      <rect width=${WIDTH} height=${HEIGHT} rx="2" />
+      ${level && html`<path class="word" transform=${`translate(${WIDTH - 17} 7)`} d=${level === "warn" ? "M5 .8 9.6 9.2H.4z" : "M1 1h8v8H1z"} />`}
+      <svg width=${WIDTH - (level ? 20 : 6)} height="22"><text x="8" y="18" class="title">${cut(label, level ? 16 : 18)}</text></svg>
+      <svg y="22" width=${WIDTH - 4} height="32"><text x="8" y="12" class=${"minor" + (level ? " word" : "")}>${cut(says || "publishes only", 22)}</text>
+        <text x="8" y="26" class="minor">${makes && cut("→ " + makes, 20)}</text></svg>
+      <title>${plain(label)}: ${says}${makes && `; makes ${makes}`}</title></a></g>`;
+}
