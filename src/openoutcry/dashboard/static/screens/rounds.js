@@ -22,7 +22,7 @@ const Legend = () => html`<p class="legend">▲ long ▼ short ◆ flat ○ abst
 
 function outcome(round) {
   if (!round.status) return ["warn", "not ended"];
-  return round.valid ? ["ok", round.status] : ["bad", `${round.status}, invalid`];
+  return round.valid ? ["ok", round.status] : ["bad", `${round.status}, not valid`];
 }
 
 /** The rounds that are open, in one line that is always there, so that the rows below do not jump. */
@@ -52,7 +52,7 @@ function columns(agents, rounds, width) {
 }
 
 function Filters({ query, agents, onChange }) {
-  return html`<form class="filters" onSubmit=${(e) => e.preventDefault()} role="search" aria-label="Filter rounds">
+  return html`<form class="filters all" onSubmit=${(e) => e.preventDefault()} role="search" aria-label="Filter rounds">
     <label>Agent <select value=${query.agent || ""} onChange=${(e) => onChange({ agent: e.target.value })}><option value="">all</option>${agents.map((name) => html`<option value=${name}>${plain(name)}</option>`)}</select></label>
     <label>Outcome <select value=${query.status || ""} onChange=${(e) => onChange({ status: e.target.value })}><option value="">all</option>${STATUSES.map((s) => html`<option>${s}</option>`)}</select></label>
     <label>Symbol <input data-search value=${query.symbol || ""} onChange=${(e) => onChange({ symbol: e.target.value.trim() })} /></label></form>`;
@@ -62,7 +62,7 @@ const Row = ({ round, shown, agent, roomy }) => {
   const [level, word] = outcome(round), address = "/rounds/" + encodeURIComponent(round.id);
   return html`<tr class="opens" onClick=${(e) => e.target.closest("a") || go(address)}>
     <th scope="row"><a class="name" href=${address} title=${plain(round.id)}>${clock(round.opened_wall_ns)}</a></th>
-    <td class=${level} title=${plain(round.reason)}>${level !== "ok" && html`<${Mark} level=${level} /> `}${word}</td><td class="num wide">${span(round.took_ns)}</td>
+    <td class=${level} title=${plain(round.reason)}>${level !== "ok" && html`<${Mark} level=${level} /> `}${round.status || word}${level === "bad" && html`<span class="sr">, not valid</span>`}</td><td class="num wide">${span(round.took_ns)}</td>
     ${shown.map((name) => { const [glyph, kind, words] = told(round.cells?.[name]); return html`<td class=${`cell ${kind}${name === agent ? " picked" : ""}`} title=${`${plain(name)}: ${plain(words)}`}><span aria-hidden="true">${glyph}</span><span class="sr">${plain(words)}</span></td>`; })}${roomy && html`<td class="quiet">${plain(round.reason)}</td>`}</tr>`;
 };
 
