@@ -54,7 +54,7 @@ const COLUMNS = [
   { head: "subscription", w: "24%", cell: (g) => html`<${Text}>${g.subscription}<//>` },
   { head: "error", cell: (g) => html`<a class="name" href=${to("/dead", { of: g.subscription, error: g.error })} title=${plain(g.error)}><${Text}>${g.error}<//></a>` },
   { head: "count", w: "64px", num: true, cell: (g) => count(g.count) },
-  { head: "first", w: "168px", num: true, wide: "wide", cell: (g) => clock(g.first_ns) },
+  { head: "first", w: "168px", num: true, wide: "roomy", cell: (g) => clock(g.first_ns) },
   { head: "last", w: "168px", num: true, wide: "wide", cell: (g) => clock(g.last_ns) },
 ];
 

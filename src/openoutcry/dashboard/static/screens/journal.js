@@ -58,7 +58,7 @@ function Facts({ data }) {
     <${Fact} term="entries">${data.head ? `${count(data.first)} to ${count(data.head)}` : "none"}<//><${Fact} term="size">${bytes(data.bytes)}<//><${Fact} term="write-ahead log">${bytes(data.wal_bytes)}<//>
     <${Fact} term="growth">${data.growth_per_s == null ? "–" : `${bytes(Math.max(0, data.growth_per_s))}/s`}<//><${Fact} term="ordinary events survive">${only((j) => LEVELS[j.level] || plain(j.level))}<//>
     <${Fact} term="not synced yet">${only((j) => count(j.head - j.synced))}<//><${Fact} term="waiting for the disk">${only((j) => count(j.waiting))}<//><${Fact} term="last sync took">${only((j) => (j.syncs ? span(j.sync_ns_last) : "–"))}<//><${Fact} term="longest sync">${only((j) => (j.syncs ? span(j.sync_ns_max) : "–"))}<//>
-    <${Fact} term="syncs, commits">${only((j) => `${count(j.syncs)}, ${count(j.commits)}`)}<//><${Fact} term="duplicates">${only((j) => count(j.duplicates))}<//></dl>`;
+    <${Fact} term="commits">${only((j) => count(j.commits))}<//><${Fact} term="syncs">${only((j) => count(j.syncs))}<//><${Fact} term="duplicates">${only((j) => count(j.duplicates))}<//></dl>`;
 }
 
 export default function Journal() {
