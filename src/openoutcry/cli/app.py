@@ -12,6 +12,7 @@ from openoutcry.cli.bench import bench
 from openoutcry.cli.demo import demo
 from openoutcry.cli.doctor import doctor
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
+from openoutcry.cli.page import page
 from openoutcry.cli.run import run
 from openoutcry.cli.watching import status, top
 from openoutcry.errors import JournalCorrupt, JournalDead, OpenOutcryError
@@ -82,5 +83,6 @@ main.add_command(bench)
 main.add_command(doctor)
 main.add_command(status)
 main.add_command(top)
+main.add_command(page)
 for verb in journal.__all__:
     main.add_command(getattr(journal, verb))

@@ -78,8 +78,10 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str, 
     a second Ctrl-C or SIGTERM. What the app gives to sys.exit goes before these.
     """  # noqa: D301 - the backspace keeps click from wrapping the paragraph
     from openoutcry.cli.hosting import run_to_its_end
+    from openoutcry.runtime.durability.recorder import running_app
 
     settings = None if config is None else load_config(config)
+    running_app.set(target)
     with times_and_levels(log_level):
         app = load_app(target, Path.cwd())
         ending = run_to_its_end(app, target, settings, drain_timeout, _loop_factory(loop_name))

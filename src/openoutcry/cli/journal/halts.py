@@ -8,10 +8,10 @@ from openoutcry.cli.console import print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import change, reading
 from openoutcry.cli.journal.amending import release_halts
-from openoutcry.cli.journal.showing import json_line, time_of
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.core.halts import Halt
 from openoutcry.journals import SqliteJournal
+from openoutcry.journals.showing import json_line, time_of
 
 
 @click.command()

@@ -75,10 +75,14 @@ class KillSwitches:
             return True
         return store is not None and store.knows(event.event_id)
 
-    def admit(self, event: Any, level: Level) -> bool | Commit | Handled:
-        """Let a kill switch in: True, or what has to be over first. Raises what keeps it out."""
+    def admit(self, event: Any, level: Level, *, is_authorised: bool = False) -> bool | Commit | Handled:
+        """Let a kill switch in: True, or what has to be over first. Raises what keeps it out.
+
+        `is_authorised` is as for `Access.check`.
+        """
         bus, store = self._bus, self._slot.store
-        self._warn(event)
+        if not is_authorised:
+            self._warn(event)
         if not bus.running:
             return self._hold(event, level)
         self._note(event)
@@ -284,7 +288,7 @@ class KillSwitches:
         self._bus.ownership.check("release")
         event_type = self._access.check(event, is_authorised=True)
         level = self._durable.level(event_type, None)
-        verdict = self.admit(event, level)
+        verdict = self.admit(event, level, is_authorised=True)
         if isinstance(verdict, Commit):
             await self._durable.committed(event, verdict)
             verdict = (verdict.error is not None and self.handled(event)) or True

@@ -41,6 +41,7 @@ from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.receipt import Receipt
+from openoutcry.runtime.durability.recorder import Recorder
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.barriers import SignalBarrier
@@ -133,10 +134,10 @@ class EventBus:
             persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
         )
-        ownership = Ownership()
-        self._rounds = rounds = rounds_of(config, clock, ownership)
+        ownership, recorder = Ownership(), Recorder(config)
+        self._rounds = rounds = rounds_of(config, clock, ownership, recorder)
         self._bus = bus = state_of(config, clock or clock_of_loop(), ownership, rounds)
-        make_slot = partial(StoreSlot, bus, config.persistence, journal, clock)
+        make_slot = partial(StoreSlot, bus, config.persistence, journal, clock, recorder)
         self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)

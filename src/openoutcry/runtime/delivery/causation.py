@@ -60,6 +60,11 @@ class Publisher(Protocol):
         ...
 
     @property
+    def handled(self) -> Any:
+        """The event that the call is handling; None in a task that it has spawned."""
+        ...
+
+    @property
     def outbox(self) -> list[Any] | None:
         """Where publications wait for the end of the call, if they do."""
         ...
@@ -190,6 +195,12 @@ class Lineage:
         return self._subscription.name
 
     @property
+    def handled(self) -> Any:
+        """The event that the current call is handling."""
+        batch = self.worker.batch
+        return batch.current if batch is not None and self._is_current() else None
+
+    @property
     def running(self) -> bool:
         """Whether a call is running."""
         return self.worker.batch is not None
@@ -275,6 +286,7 @@ class Frozen:
     __slots__ = ("_call", "_cause", "_derivation", "_lineage", "bus")
 
     running = False
+    handled = None
 
     def __init__(
         self, lineage: Lineage, cause: Cause | None, call: CallId, derivation: Derivation | None

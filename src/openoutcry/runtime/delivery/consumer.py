@@ -191,6 +191,7 @@ class Consumer:
 
     def control_rests(self) -> None:
         """The control worker has come to rest, so that a kill switch would have been handled."""
+        self._bus.hearing.rested(self.subscription, self._bus.clock.now_ns())
         if self.drill_is_out:
             self.drill_is_out = False
             self._drill_answered_ns = self._bus.clock.now_ns()

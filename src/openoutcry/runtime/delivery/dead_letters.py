@@ -17,7 +17,7 @@ however many there are.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from heapq import merge
@@ -42,6 +42,8 @@ KEPT_MOST = 100_000
 second. Beyond that the oldest are let go, counted, and health says so."""
 PAGE = 128
 """How many letters are read, or handed over, at once."""
+LOOKED_AT_MOST = 64
+"""Of how many letters of a subscription that are being redriven a pulse looks whether they are settled."""
 
 
 class LetterSource(Protocol):
@@ -243,6 +245,13 @@ class DeadLetters:
         """Return how many letters each name has or, if the journal is closed, had when that was closed."""
         self.settle()
         return dict(self._counts)
+
+    def known_counts(self) -> Mapping[str, int]:
+        """Return how many letters each name has, without a copy; it looks at few of those being redriven."""
+        if self.redrives:
+            for redriven in self.redrives.take_settled(most=LOOKED_AT_MOST):
+                self.remove(redriven.name, redriven.letter_id)
+        return self._counts
 
     def count_otherwise(self, name: str) -> int:
         """Return how many letters a name has because its handler decided otherwise."""

@@ -39,6 +39,7 @@ class Router:
     Attributes:
         routes: From an event class (if its type is fixed) or (class, type) to the groups that take it; a
             cache that `route` fills.
+        changes: How often a subscription came, went or changed what it takes.
 
     """
 
@@ -52,6 +53,7 @@ class Router:
         self._ended: list[Subscription] = []
         self._ended_rows: dict[LaneName, list[int]] = {}
         self.routes: dict[object, tuple[Route, ...]] = {}
+        self.changes = 0
         self._nobody = (Route(()),)
         self._audiences: dict[tuple[tuple[Route, ...], bool], Audience] = {}
         self._in_use = set()
@@ -123,6 +125,7 @@ class Router:
 
     def changed(self) -> None:
         """Build the groups anew after a subscription came, went or changed what it takes."""
+        self.changes += 1
         by_selectors: dict[frozenset[Selector], list[Subscription]] = {}
         for subscription in self:
             by_selectors.setdefault(subscription.selectors, []).append(subscription)

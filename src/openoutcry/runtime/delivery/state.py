@@ -25,6 +25,7 @@ from openoutcry.runtime.delivery.conflicts import Conflicts
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
 from openoutcry.runtime.delivery.durability import Durability, NoDurability
 from openoutcry.runtime.delivery.error_log import ErrorLog
+from openoutcry.runtime.delivery.hearing import Hearing
 from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.redriving import LetterDispatcher, Redriving
@@ -69,6 +70,7 @@ class BusState:
         in_outboxes: Events that wait for the end of the calls that have published them.
         durability: What keeps events in a journal; the null object without one.
         halts: The active kill switches.
+        hearing: Who has heard the newest of them.
         conflicts: Ids that were used again for other content.
         unheard: What nobody takes.
         outboxed: The events that wait in an outbox, by id.
@@ -112,6 +114,7 @@ class BusState:
         self.redriving = Redriving(self.dead_letters)
         self.durability: Durability = NO_DURABILITY
         self.halts = Halts()
+        self.hearing = Hearing()
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []

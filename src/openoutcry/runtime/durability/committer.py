@@ -26,6 +26,7 @@ from openoutcry.ports import Alike, DiskTask, Entry, FileJournal, Header, Journa
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.commit_extras import CommitExtras, Extras
+from openoutcry.runtime.durability.commit_records import CommitRecords, Records
 from openoutcry.runtime.durability.lock_wait import LockWait
 from openoutcry.runtime.ownership import resolve, running_loop
 
@@ -60,6 +61,7 @@ class Commit(Alike):
         wall_ns: The same, in nanoseconds since 1970.
         raised: Which of the events, by index, were delivered from memory before, and are only written; with
             what to call before the others are released.
+        records: What the bus has recorded of itself and is written with the events; None if nothing.
         must_sync: Whether it is synced whatever its level.
         error: Why nothing of it was admitted, if so.
         written: What the journal has written of it, once it has.
@@ -81,6 +83,7 @@ class Commit(Alike):
         "must_sync",
         "on_done",
         "raised",
+        "records",
         "thens",
         "undelivered",
         "waiters",
@@ -103,6 +106,7 @@ class Commit(Alike):
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
         self.raised: dict[int, Callable[[], None]] = {}
+        self.records: Records | None = None
         self.must_sync = self.is_over = False
         self.error: JournalError | None = None
         self.written: Written | None = None
@@ -192,17 +196,28 @@ class Committer:
         dead: The error that ended the journal, if one did.
         refused: Why the last commit was refused, if it was.
         duplicates: Events that were in the journal already.
+        commits: How many commits were written.
+        syncs: How many times the journal was synced for one.
+        sync_ns_last: How long the last sync took, in nanoseconds.
+        sync_ns_max: How long the longest took.
 
     """
 
     def __init__(
-        self, bus: BusState, dispatcher: Dispatcher, journal: Journal, extras: CommitExtras, sync: str
+        self,
+        bus: BusState,
+        dispatcher: Dispatcher,
+        journal: Journal,
+        extras: CommitExtras,
+        records: CommitRecords,
+        sync: str,
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
         self._journal = journal
         self._file = journal if isinstance(journal, FileJournal) else None
         self._extras = extras
+        self._records = records
         self._extras_at = NEVER
         self._look_after_ns = 0
         self._sync = sync
@@ -220,6 +235,7 @@ class Committer:
         self.dead: JournalError | None = None
         self.refused: JournalError | None = None
         self.waiting = self.duplicates = 0
+        self.commits = self.syncs = self.sync_ns_last = self.sync_ns_max = 0
 
     # -- staging ------------------------------------------------------------------------------------
 
@@ -448,12 +464,13 @@ class Committer:
         try:
             if commit.began_ns >= self._look_after_ns or self.released >= self._extras_at:
                 extras = self._prepare(commit, extras)
-            entries = commit if commit.entries is None else commit.entries
+            entries = self._records.entries_with(commit)
             written = self._journal.write(entries, None if extras is None else extras.changes)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             self._refused(commit, extras, error, now=now)
             return
-        commit.written = written
+        self.commits += 1
+        commit.written = written if commit.records is None else commit.records.written_beside(written)
         commit.head = self._journal.head
         if extras is not None:
             extras.saved()
@@ -478,6 +495,7 @@ class Committer:
 
     def _refused(self, commit: Commit, extras: Extras | None, error: Exception, *, now: bool) -> None:
         """A commit was not written: put it off if another program has locked the file, or else fail it."""
+        self._records.refused(commit)
         if isinstance(error, JournalLocked):
             if now and self._late.pause((commit, extras), self._here_from_ns):
                 return
@@ -525,9 +543,15 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(commit, _as_journal_error(error))
             return
-        # The usual time, not the worst: a disk that hiccups once is not slow.
-        self._sync_ns += (perf_counter_ns() - began_ns - self._sync_ns) // 8
+        self._note_sync(perf_counter_ns() - began_ns)
         self._release(commit)
+
+    def _note_sync(self, took_ns: int) -> None:
+        # The usual time, not the worst: a disk that hiccups once is not slow.
+        self._sync_ns += (took_ns - self._sync_ns) // 8
+        self.syncs += 1
+        self.sync_ns_last = took_ns
+        self.sync_ns_max = max(self.sync_ns_max, took_ns)
 
     def _sync_in_thread(self, commit: Commit) -> None:
         loop = self._loop = asyncio.get_running_loop()
@@ -551,7 +575,7 @@ class Committer:
             elif isinstance(error, JournalDead):
                 self._died(error)
         else:
-            self._sync_ns += (perf_counter_ns() - began_ns - self._sync_ns) // 8
+            self._note_sync(perf_counter_ns() - began_ns)
             if commit is not None:
                 self._release(commit)
         if not self._scheduled:
@@ -587,23 +611,14 @@ class Committer:
         written = commit.written
         assert written is not None
         self.refused = None
-        events, positions = commit.events, written.positions
-        if events:
-            for before in commit.raised.values():
-                before()
-            duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
-            if commit.entries is None and not (duplicates or commit.raised):
-                self.waiting -= len(events)
-                self._dispatcher.release(events, positions, commit.began_ns)
-            else:
-                self._deliver(commit, positions, duplicates)
+        duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
+        if commit.events:
+            self._hand_out(commit, written.positions, duplicates)
+        if commit.records is not None:
+            self._records.hand_out(commit.records, commit.began_ns)
             self.released = max(self.released, commit.head)
-            for index, then in commit.thens.items():
-                if positions[index] <= self.born_at or index not in duplicates:
-                    try:
-                        then(positions[index])
-                    except Exception:  # a vote or a kill switch is not to keep others from their release
-                        log.exception("what was to follow the release of %s failed", commit.ids[index])
+        if commit.thens:
+            self._call_thens(commit, written.positions, duplicates)
         self._unfinished.remove(commit)
         if commit.raised:
             self._wake_later(commit)
@@ -611,6 +626,26 @@ class Committer:
             commit.wake()
         if self._file is not None and self._file.is_log_due:
             self._extras.log_is_due()
+
+    def _hand_out(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
+        events = commit.events
+        for before in commit.raised.values():
+            before()
+        if commit.entries is None and not (duplicates or commit.raised):
+            self.waiting -= len(events)
+            self._dispatcher.release(events, positions, commit.began_ns)
+        else:
+            self._deliver(commit, positions, duplicates)
+        if commit.records is None:
+            self.released = max(self.released, commit.head)
+
+    def _call_thens(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
+        for index, then in commit.thens.items():
+            if positions[index] <= self.born_at or index not in duplicates:
+                try:
+                    then(positions[index])
+                except Exception:  # a vote or a kill switch is not to keep others from their release
+                    log.exception("what was to follow the release of %s failed", commit.ids[index])
 
     def _wake_later(self, commit: Commit) -> None:
         """Let publishers go on when it is saved who has settled what was raised: no crash undoes it."""

@@ -56,6 +56,7 @@ class Monitor:
         leases: The leases of agents that heartbeat.
         watchdog: The thread that watches the loop, while the bus runs on a loop that can be late.
         journal: The health of the journal.
+        last: What the last look has found, whenever that was; None before the first.
 
     """
 
@@ -85,6 +86,7 @@ class Monitor:
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at_rest = 0
         self._result: HealthCheckResult | None = None
+        self.last: HealthCheckResult | None = None
         self._valid_until_ns = 0
         self._began_ns = bus.clock.now_ns()
         self._told: object = None
@@ -167,7 +169,7 @@ class Monitor:
         now_ns = self._bus.clock.now_ns()
         vitals = self._vitals(now_ns)
         self._valid_until_ns = now_ns + self._valid_for_ns(vitals)
-        self._result = result = verdict(examine(vitals, self._bounds), self._details(vitals))
+        self._result = self.last = result = verdict(examine(vitals, self._bounds), self._details(vitals))
         self._tell(result)
         return result
 

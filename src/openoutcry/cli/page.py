@@ -1,0 +1,149 @@
+"""`openoutcry page`: the firm in the browser, from a process of its own."""
+
+import asyncio
+import importlib
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import click
+
+from openoutcry.cli.console import say
+from openoutcry.cli.journal import options
+from openoutcry.cli.journal.options import read_key
+from openoutcry.cli.mistakes import Mistake
+
+PORT: Final = 8_765
+_HOST: Final = "127.0.0.1"
+
+
+@click.command()
+@options.journal
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=PORT,
+    show_default=True,
+    metavar="PORT",
+    help="Where it listens; 0 takes any port that is free.",
+)
+@click.option(
+    "--host",
+    default=_HOST,
+    show_default=True,
+    metavar="ADDRESS",
+    help="On which address of this machine. Any but this machine's own needs --tokens.",
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="Under which name it is reached, such as that of the proxy before it. Repeat it.",
+)
+@click.option(
+    "--tokens",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Who may log in: lines of `look TOKEN NAME` and `act TOKEN NAME`, in a file that only you can read.",
+)
+@click.option("--act", is_flag=True, help="Print the address with which one may act as well.")
+@click.option("--open/--no-open", "opens", default=None, help="Open a browser; by default on a terminal.")
+@options.key_file
+def page(
+    path: Path,
+    port: int,
+    host: str,
+    names: tuple[str, ...],
+    tokens: Path | None,
+    act: bool,
+    opens: bool | None,
+    key_file: Path | None,
+) -> None:
+    """Show a firm in the browser: what is wrong, its topology, rounds, events, dead letters, its journal.
+
+    JOURNAL is the file that the bus writes to, or the control socket of a bus without one. No bus need run:
+    then the page shows what the journal says.
+
+    The page is a process of its own, for this machine alone, and whoever opens it needs the address that is
+    printed. Ctrl-C ends it.
+    """
+    server = _imported()
+    people, addresses = _people(tokens, act=act)
+    if host not in server.LOOPBACK and tokens is None:
+        raise Mistake(
+            f"--host {host}: others could reach it: say with --tokens who may log in, and put a proxy with "
+            f"TLS before it, as the page itself speaks plain HTTP"
+        )
+    if host in server.EVERYWHERE and not names:
+        raise Mistake(f"--host {host}: say with --name under which name the page is reached")
+    with server.bound(host, port) as listener:
+        shown = server.Page(path, listener, people, names=names, key=read_key(key_file))
+        lines = [f"{what}: {shown.url}/login?token={token}" for what, token in addresses]
+        with _opening(f"{shown.url}/login?token={addresses[0][1]}" if addresses else shown.url) as open_it:
+
+            def ready() -> None:
+                for line in lines or [
+                    f"the page is at {shown.url}/login?token=..., with a token of {tokens}"
+                ]:
+                    say(line)
+                if _may_open(opens):
+                    open_it()
+
+            asyncio.run(shown.serve(ready))
+
+
+def _imported() -> ModuleType:
+    """Return the page's server. Raises `Mistake` where what it needs is not installed."""
+    try:
+        return importlib.import_module("openoutcry.dashboard.server")
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] == "openoutcry":
+            raise
+        raise Mistake(f"the page needs {missing.name}: pip install 'openoutcry[page]'") from missing
+
+
+def _people(tokens: Path | None, *, act: bool) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return whom the tokens stand for, and those of this start with what is printed before their address."""
+    access = importlib.import_module("openoutcry.dashboard.access")
+    if tokens is not None:
+        if act:
+            raise Mistake("--act goes without --tokens: write a line `act TOKEN NAME` into that file")
+        return access.read_tokens(tokens), []
+    made = [("look", "to look")] + ([("act", "to look and act")] if act else [])
+    named = [(access.new_token(), role, what) for role, what in made]
+    return (
+        {token: access.Person(role) for token, role, _ in named},
+        [(what, token) for token, _, what in named],
+    )
+
+
+def _may_open(opens: bool | None) -> bool:
+    return sys.stdout.isatty() if opens is None else opens
+
+
+@contextmanager
+def _opening(address: str) -> Iterator[Callable[[], None]]:
+    """Yield what opens an address in the browser.
+
+    It is in a file that leads there, since the arguments of a program can be seen by every user.
+    """
+    with tempfile.TemporaryDirectory(prefix="openoutcry-page-") as folder:
+
+        def open_it() -> None:
+            file = Path(folder, "page.html")
+            text = escape(address, quote=True)
+            file.write_text(
+                f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={text}">'
+                f'<title>openoutcry</title><a href="{text}">the page</a>\n',
+                encoding="utf-8",
+            )
+            webbrowser.open(file.as_uri())
+
+        yield open_it
