@@ -50,6 +50,11 @@ EventSource.prototype.addEventListener = function (type, listener, ...rest) {
 };
 let due = performance.now() + 50;
 setInterval(() => { const now = performance.now(); seen.timerLateBy = Math.max(seen.timerLateBy, now - due); due = now + 50; }, 50);
+const look = () => {
+  const state = document.querySelector("header .state b")?.textContent;
+  if (state && state !== seen.changes.at(-1)?.state) seen.changes.push({ state, at: performance.now(), pulseAt: seen.pulseAt });
+};
+new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true });
 """
 
 SIDEWAYS = """

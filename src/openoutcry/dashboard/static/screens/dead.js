@@ -1,5 +1,5 @@
 // Dead letters: what was given up, by subscription and error; try one, deliver all of a kind again, or drop them.
-import { html, useState } from "../dom.js";
+import { html, useEffect, useRef, useState } from "../dom.js";
 import { ask, barred, useJson, useStore } from "../store.js";
 import { clock, Confirm, count, Empty, Failed, go, Name, plain, Table, Text, to } from "../ui.js";
 
@@ -36,9 +36,10 @@ function Ask({ what, group, onClose, onDone }) {
 }
 
 function Group({ group, now, tried, onTried }) {
-  const [asking, setAsking] = useState(null), done = (verb, done) => onTried({ verb, done, before: now });
+  const [asking, setAsking] = useState(null), done = (verb, done) => onTried({ verb, done, before: now }), title = useRef();
+  useEffect(() => title.current.focus({ preventScroll: true }), []);
   return html`<section class="sheet pane" aria-label="Dead letters of one kind"><div class="head"><a href="/dead" data-close>All dead letters</a></div>
-    <h1><${Name} name=${group.subscription} /></h1><p class="wrap"><${Text}>${group.error}<//></p>
+    <h1 tabindex="-1" ref=${title}><${Name} name=${group.subscription} /></h1><p class="wrap"><${Text}>${group.error}<//></p>
     <${Tried} tried=${tried} now=${now} />
     ${group.count > 0 && html`<${Actions} group=${group} onAsk=${setAsking} onDone=${done} />
     <p class="quiet">${count(group.count)} from ${clock(group.first_ns)} to ${clock(group.last_ns)}. <a href=${to("/events", { agent: group.subscription })}>Events of ${plain(group.subscription)}</a></p><${Example} example=${group.example} />`}
@@ -52,7 +53,7 @@ function Tried({ tried, now }) {
 
 const COLUMNS = [
   { head: "subscription", w: "24%", cell: (g) => html`<${Text}>${g.subscription}<//>` },
-  { head: "error", cell: (g) => html`<a class="name" href=${to("/dead", { of: g.subscription, error: g.error })} title=${plain(g.error)}><${Text}>${g.error}<//></a>` },
+  { head: "error", cell: (g) => html`<a class="name" href=${to("/dead", { subscription: g.subscription, error: g.error })} title=${plain(g.error)}><${Text}>${g.error}<//></a>` },
   { head: "count", w: "64px", num: true, cell: (g) => count(g.count) },
   { head: "first", w: "168px", num: true, wide: "roomy", cell: (g) => clock(g.first_ns) },
   { head: "last", w: "168px", num: true, wide: "wide", cell: (g) => clock(g.last_ns) },
@@ -61,15 +62,17 @@ const COLUMNS = [
 export default function Dead({ query }) {
   useStore();
   const got = useJson("/api/dead", AGAIN_MS), [tried, setTried] = useState({});
-  const groups = got.data?.groups || [], wanted = query.of && { subscription: query.of, error: query.error || "" };
+  const groups = got.data?.groups || [], wanted = query.error && { subscription: query.subscription, error: query.error };
+  const listed = query.subscription && !wanted ? groups.filter((g) => g.subscription === query.subscription) : groups;
   const found = wanted && groups.find((g) => keyOf(g) === keyOf(wanted));
   const chosen = found || (wanted && got.data && { ...wanted, count: 0 });
   return html`<div class=${"dead" + (chosen ? " open" : "")}><section class="pane" aria-label="Dead letters">
     <${Failed} error=${got.error} />
     ${!got.data ? !got.error && html`<${Empty}>Reading the dead letters …<//>` : html`
-      <div class="head"><h1>${count(got.data.total)} dead ${got.data.total === 1 ? "letter" : "letters"}${got.data.complete === false ? " at least" : ""}</h1><span class="quiet">kept in ${got.data.where === "memory" ? "the firm's memory: they end with its process" : "the journal"}</span></div>
-      <${Table} label="Dead letters by subscription and error" cols=${COLUMNS} rows=${groups} id=${keyOf} empty="Nothing was given up."
-        row=${(g) => ({ class: "opens", "aria-selected": chosen && keyOf(g) === keyOf(chosen) ? "true" : null, onClick: (e) => e.target.closest("a") || go(to("/dead", { of: g.subscription, error: g.error })) })} />`}</section>
+      <div class="head"><h1>${count(got.data.total)} dead ${got.data.total === 1 ? "letter" : "letters"}${got.data.complete === false ? " at least" : ""}</h1><span class="quiet">kept in ${got.data.where === "memory" ? "the firm's memory: they end with its process" : "the journal"}</span>
+        ${listed !== groups && html`<span>of <${Name} name=${query.subscription} /></span><a href="/dead">All</a>`}</div>
+      <${Table} label="Dead letters by subscription and error" cols=${COLUMNS} rows=${listed} id=${keyOf} empty="Nothing was given up."
+        row=${(g) => ({ class: "opens", "aria-selected": chosen && keyOf(g) === keyOf(chosen) ? "true" : null, onClick: (e) => e.target.closest("a") || go(to("/dead", { subscription: g.subscription, error: g.error })) })} />`}</section>
     ${chosen && html`<${Group} key=${keyOf(chosen)} group=${chosen} now=${groups.reduce((sum, g) => sum + (g.subscription === chosen.subscription ? g.count : 0), 0)} tried=${tried[keyOf(chosen)]} onTried=${(what) => setTried((all) => ({ ...all, [keyOf(chosen)]: what }))} />`}
     ${wanted && got.data && !found && !tried[keyOf(wanted)] && html`<p class="quiet head" role="status">There are none of this kind now.</p>`}</div>`;
 }

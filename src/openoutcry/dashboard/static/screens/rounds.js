@@ -131,10 +131,11 @@ function arrival(round, [what, ns]) {
 
 function Opened({ id }) {
   const got = useJson("/api/round?id=" + encodeURIComponent(id), 2000), round = got.data;
-  const [level, word] = round ? outcome(round) : ["idle", ""];
+  const [level, word] = round ? outcome(round) : ["idle", ""], title = useRef();
+  useEffect(() => title.current?.focus({ preventScroll: true }), [!round]);
   return html`<article class="sheet" aria-label="Round"><div class="head"><a href="/rounds" data-close>Back to the rounds</a></div>
     <${Failed} error=${got.error} />${!round ? !got.error && html`<${Empty}>Reading the round …<//>` : html`
-    <h1 class=${level}><${Mark} level=${level} /> ${word[0].toUpperCase() + word.slice(1)}${round.took_ns != null ? `, after ${span(round.took_ns)}` : ""}</h1>
+    <h1 class=${level} tabindex="-1" ref=${title}><${Mark} level=${level} /> ${word[0].toUpperCase() + word.slice(1)}${round.took_ns != null ? `, after ${span(round.took_ns)}` : ""}</h1>
     <dl class="facts"><${Fact} term="round"><${Text}>${round.id}<//><//><${Fact} term="opened">${clock(round.opened_wall_ns, true)}<//><${Fact} term="opened by"><${Text}>${round.opened_by || "the main program"}<//><//>
       ${round.symbol && html`<${Fact} term="symbol"><${Text}>${round.symbol}<//><//>`}<${Fact} term="quorum">${count(round.quorum)} of ${count(Object.keys(round.cells || {}).length)}<//>
       <${Fact} term="signal time-out">${span(round.signal_timeout_ns)}<//><${Fact} term="barrier time-out">${span(round.barrier_timeout_ns)}<//>${round.reason && html`<${Fact} term="released because"><${Text}>${round.reason}<//><//>`}</dl>
