@@ -116,12 +116,8 @@ def _people(tokens: Path | None, *, act: bool) -> tuple[dict[str, Any], list[tup
         if act:
             raise Mistake("--act goes without --tokens: write a line `act TOKEN NAME` into that file")
         return access.read_tokens(tokens), []
-    made = [("look", "to look")] + ([("act", "to look and act")] if act else [])
-    named = [(access.new_token(), role, what) for role, what in made]
-    return (
-        {token: access.Person(role) for token, role, _ in named},
-        [(what, token) for token, _, what in named],
-    )
+    made = [(role, access.new_token()) for role in (("look", "act") if act else ("look",))]
+    return {token: access.Person(role) for role, token in made}, made
 
 
 def _may_open(opens: bool | None) -> bool:

@@ -6,15 +6,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from openoutcry.config.checks import check_number, check_types, check_word
+from openoutcry.config.checks import absolute, check_number, check_types, check_word
 from openoutcry.errors import ConfigError
 
 if TYPE_CHECKING:
     from openoutcry.events.given import Given
 
     PathOrText = Given[Path, str | PathLike[str]]
+    PathOrNone = Given[Path | None, str | PathLike[str] | None]
 else:
     PathOrText = Path
+    PathOrNone = Path | None
 
 LevelName = Literal["memory", "process", "disk"]
 """A durability level: what an event must survive."""
@@ -72,15 +74,7 @@ class PersistenceConfig:
 
     def __post_init__(self) -> None:
         """Check every setting."""
-        if not isinstance(self.path, str | PathLike) or not str(self.path):
-            raise ConfigError(f"path is {self.path!r}; it must be the path of a file")
-        try:
-            object.__setattr__(self, "path", Path(self.path).absolute())
-        except OSError as problem:
-            raise ConfigError(
-                f"path is {str(self.path)!r}, and there is no current directory that it could start from "
-                f"({problem.strerror}): give the whole path"
-            ) from problem
+        object.__setattr__(self, "path", absolute("path", self.path))
         if self.key is not None and not (isinstance(self.key, bytes) and 16 <= len(self.key) <= 64):
             raise ConfigError("key must be 16 to 64 bytes; secrets.token_bytes(32) makes one")
         check_word("engine", self.engine, ("auto", "sqlite3", "apsw"))

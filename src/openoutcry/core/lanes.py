@@ -240,7 +240,7 @@ class Lane:
 
     @property
     def oldest_ns(self) -> int:
-        """When the next event of those that wait was admitted, or the next retry if that is older; 0: none."""
+        """When the next event that waits was admitted, or the next retry if that is older; 0: none waits."""
         heads = [self._stretches[0].admitted_ns] if self._stretches else []
         if self._parked:
             heads.append(self._parked[0][2].admitted_ns)

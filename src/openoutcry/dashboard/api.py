@@ -18,6 +18,7 @@ from openoutcry.dashboard.hub import Hub, Stream, plain
 from openoutcry.dashboard.journal_file import Deadline, JournalFile
 from openoutcry.dashboard.overview import Overview, Verification
 from openoutcry.dashboard.refusals import Parameters, Refused, json_response
+from openoutcry.dashboard.rounds import WantedRounds, recorded, recorded_round, remembered
 from openoutcry.dashboard.series import Series, summary
 from openoutcry.journals import JournalReader
 from openoutcry.ports import CursorState
@@ -100,6 +101,8 @@ class Api:
             "/api/subscription": self._subscription,
             "/api/events": self._events,
             "/api/event": self._event,
+            "/api/rounds": self._rounds,
+            "/api/round": self._round,
             "/api/dead": self._dead,
             "/api/journal": self._journal,
             "/static/{name:path}": self._file_of_page,
@@ -216,6 +219,20 @@ class Api:
         return json_response(
             await self._journal_file().look(lambda reader, _deadline: event_at(reader, position, whole=whole))
         )
+
+    async def _rounds(self, request: Request) -> Response:
+        wanted = WantedRounds(Parameters(request.query_params))
+        if self._file is None:
+            return json_response(remembered(self._hub.rounds, wanted))
+        return json_response(await recorded(self._file, wanted))
+
+    async def _round(self, request: Request) -> Response:
+        asked = Parameters(request.query_params)
+        round_id = asked.text("id")
+        if round_id is None:
+            raise Refused(400, "id is missing: give that of a round")
+        before = asked.maybe_number("before", least=1)
+        return json_response(await recorded_round(self._journal_file(), round_id, before))
 
     async def _dead(self, _request: Request) -> Response:
         return json_response((await self._acts.letters()).said())

@@ -106,7 +106,7 @@ class PageServer(Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Stop at a signal. Uvicorn would raise it again in the end; but what it asked for is done by then."""
+        """Stop at a signal. Uvicorn would raise it again, though what it asked for is done."""
         loop = asyncio.get_running_loop()
         here: list[Any] = []
         for number in _SIGNALS:

@@ -132,6 +132,11 @@ class Hub:
         for tab in self._tabs:
             tab.close()
 
+    @property
+    def rounds(self) -> list[RoundRow]:
+        """The rounds that were seen being released in this life of the firm, oldest first."""
+        return [row for _, row in self._rounds]
+
     def types_of(self, source: str) -> list[str]:
         """Return the types of the events that an agent was seen to publish."""
         return sorted(kind for name, kind in self._edges if name == source)

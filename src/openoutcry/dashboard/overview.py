@@ -7,7 +7,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Final
 
-from openoutcry.dashboard.events import EventLine, line_of
+import msgspec
+
+from openoutcry.dashboard.events import line_of, shown
 from openoutcry.dashboard.journal_file import Deadline, JournalFile
 from openoutcry.dashboard.refusals import Refused
 from openoutcry.errors import OpenOutcryError
@@ -23,6 +25,12 @@ ACTIONS_MAX: Final = 50
 _GROWTH_S: Final = 10
 _STARTED: Final = "run_started"
 _ACTED: Final = "operator_action"
+_FIELDS: Final = {
+    _STARTED: ("version", "python", "sqlite", "app", "process_id", "host"),
+    _ACTED: ("operator", "via", "user_id", "verb", "target", "reason", "answer"),
+}
+"""What is shown of a record beside what every event has."""
+Record = dict[str, Any]
 _NEEDLES: Final = (f'"{_STARTED}"'.encode(), f'"{_ACTED}"'.encode())
 
 
@@ -79,14 +87,14 @@ class _Records:
     """
 
     def __init__(self) -> None:
-        self.starts: deque[EventLine] = deque(maxlen=STARTS_MAX)
-        self.actions: deque[EventLine] = deque(maxlen=ACTIONS_MAX)
+        self.starts: deque[Record] = deque(maxlen=STARTS_MAX)
+        self.actions: deque[Record] = deque(maxlen=ACTIONS_MAX)
         self.lowest = 0
         self.highest = 0
 
     def look(self, reader: JournalReader, deadline: Deadline) -> None:
         head = reader.head
-        found: list[EventLine] = []
+        found: list[Record] = []
         at = self._search(reader, deadline, LAST_POSITION, self.highest, found.append)
         if at > self.highest + 1 and at > reader.first:  # too much is new: what was known is not next to it
             self.starts.clear()
@@ -94,14 +102,17 @@ class _Records:
             self.lowest = at
         self.highest = head
         for line in reversed(found):
-            (self.starts if line.type == _STARTED else self.actions).appendleft(line)
+            self._of(line).appendleft(line)
         self.lowest = self.lowest or at
         is_full = len(self.starts) == STARTS_MAX and len(self.actions) == ACTIONS_MAX
         if self.lowest > reader.first and not is_full:
             self.lowest = self._search(reader, deadline, self.lowest, 0, self._add_older)
 
-    def _add_older(self, line: EventLine) -> None:
-        known = self.starts if line.type == _STARTED else self.actions
+    def _of(self, record: Record) -> deque[Record]:
+        return self.starts if record["type"] == _STARTED else self.actions
+
+    def _add_older(self, line: Record) -> None:
+        known = self._of(line)
         if len(known) < (known.maxlen or 0):
             known.append(line)
 
@@ -111,7 +122,7 @@ class _Records:
         deadline: Deadline,
         before: int,
         down_to: int,
-        take: Callable[[EventLine], None],
+        take: Callable[[Record], None],
     ) -> int:
         """Give what is found between two positions, newest first; return the lowest that was looked at."""
         at = min(before, reader.head + 1)
@@ -119,11 +130,23 @@ class _Records:
             for first, entries in batches:
                 for entry in reversed(entries):
                     if entry.position > down_to and _is_record(entry):
-                        take(line_of(entry))
+                        take(_record(entry))
                 at = first
                 if first <= down_to + 1 or deadline.is_over:
                     break
         return max(at, down_to + 1)
+
+
+def _record(entry: Stored) -> Record:
+    """Return a record's own fields, safe to show, beside what every event has in a list."""
+    fields = msgspec.json.decode(entry.payload, type=dict[str, Any])
+    names = _FIELDS[head_of(entry).event_type or ""]
+    own = {name: _shown(fields.get(name)) for name in names}
+    return {**msgspec.to_builtins(line_of(entry)), **own}
+
+
+def _shown(value: Any) -> Any:
+    return value if value is None or isinstance(value, int | float) else shown(str(value))
 
 
 def _may_be_record(data: bytes) -> bool:

@@ -10,8 +10,8 @@ out in the firm's process: rates, percentiles and what is wrong are made of them
 | `buckets` | `Buckets` by name | for what is looked at |
 | `rounds` | `RoundsSeen` | after a pulse whose `rounds_released` differ |
 
-Times are in nanoseconds: those called `wall` or `since` of a kill switch since 1970, all others on the bus's
-monotonic clock, whose now is `Pulse.now_ns`. Counters only grow, within one session.
+Times are in nanoseconds: on the bus's monotonic clock, whose now is `Pulse.now_ns`, unless it is said that
+they are since 1970. Counters only grow within one session, unless `reset_metrics` is called.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ class SubShape(Struct, frozen=True, array_like=True):
     name: str
     """Its name."""
     types: list[str]
-    """The event types it takes, as far as they are fixed: those of its classes as well; `*` for everything."""
+    """The event types it takes, those of its classes as well; `*` for everything, or where that varies."""
     selectors: dict[str, str]
     """What it was subscribed to, event types and classes by name, with the type of each; empty if any."""
     agent: bool
@@ -269,10 +269,10 @@ class Pulse(Struct, frozen=True):
     ledger_balances: bool
     """Whether everything accepted is accounted for. Each pulse looks at some of the subscriptions."""
     health: str
-    """What the last health check has found: `healthy`, `degraded`, `unhealthy` or `recovering`; `unknown` before
-    the first, on a bus that does not check itself."""
+    """What the last health check has found: `healthy`, `degraded`, `unhealthy` or `recovering`; `unknown`
+    before the first. A bus without a `HealthCheckConfig` is checked only when somebody asks."""
     health_checked_ns: int
-    """When that was, on the bus's monotonic clock; 0 before the first."""
+    """When that was, in nanoseconds since 1970; 0 before the first."""
     findings: list[Finding]
     """What is wrong, worst first; at most 20."""
     rounds_open: int

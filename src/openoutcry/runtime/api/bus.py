@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
+from os import PathLike
 from typing import Any, Literal, Self, Unpack, overload
 
 from openoutcry.clocks import clock_of_loop
@@ -82,7 +83,8 @@ class EventBus:
         dedup_window_s: The id is forgotten after this time as well, in seconds.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
             Deprecated: take a `releaser`.
-        control_releaser: The name under which `openoutcry halts` releases at the control socket, or nobody.
+        control_releaser: The name under which `openoutcry release` releases, or nobody.
+        control: Where a bus without a journal file listens for the command line and the page.
         stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round
             is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
         check_events: `always`: refuse what would not come back from a journal equal also where none takes
@@ -114,6 +116,7 @@ class EventBus:
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
         control_releaser: str | None = None,
+        control: str | PathLike[str] | None = None,
         stand_in_max_age: float | None = None,
         check_events: Literal["journaled", "always"] = "journaled",
         journal: Journal | None = None,
@@ -129,6 +132,7 @@ class EventBus:
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
             control_releaser=control_releaser,
+            control=control,
             stand_in_max_age=stand_in_max_age,
             check_events=check_events,
             persistence=persistence_of(enable_persistence, persistence_config, journal),
@@ -141,14 +145,12 @@ class EventBus:
         self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
-        self._lifecycle = lifecycle = Lifecycle(
-            self, bus, consumers, admission, intake, rounds, config, clock
-        )
-        self._monitor = monitor = lifecycle.monitor
+        self._lifecycle = life = Lifecycle(self, bus, consumers, admission, intake, rounds, config, clock)
+        self._monitor = monitor = life.monitor
         self._subscribing = Subscribing(bus, consumers, admission, monitor)
         self._signals = Signals(bus, admission, rounds)
         self._inspection = Inspection(bus, admission, rounds, monitor)
-        self._admin = Admin(bus, admission, lifecycle)
+        self._admin = Admin(bus, admission, life)
         # On the hot paths the instance has the parts' own functions, so that a publish is one call. The
         # override of a subclass stays in force.
         if type(self).publish is EventBus.publish:
@@ -166,8 +168,8 @@ class EventBus:
 
         True: every matching subscription will handle it, or it ends in that subscription's dead letters. An
         `event_id` that was accepted before is True as well and delivers nothing new; with other content it is
-        a conflict, counted in `metrics`. False: there was no room, or
-        backpressure shed it; nobody gets it, and it is counted in `metrics.refused`.
+        a conflict, counted in `metrics`. False: there was no room, or backpressure shed it; nobody gets it,
+        and it is counted in `metrics.refused`.
 
         At HIGH a low-priority event may wait for a token of the rate limit; a high-priority one waits for
         room; both wait at most `cooldown_s`. A publish from inside a handler never waits. What is published

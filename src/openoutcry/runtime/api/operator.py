@@ -88,7 +88,7 @@ class Operator:
             scope: All of this scope; by default `firm`.
             ids: Only these.
             reason: Why.
-            by: One of `names`; the user's own name stands for the setting's.
+            by: One of `names`; by default that of the setting `control_releaser`.
 
         Raises:
             NotAuthorised: The name may not.
@@ -109,7 +109,7 @@ class Operator:
                 "this bus releases no kill switch at its control socket: allow it with "
                 "EventBus(control_releaser=...)"
             )
-        if own is not None and name == own.name:
+        if own is not None and name in ("", own.name):
             return own
         if name not in names:
             raise NotAuthorised(

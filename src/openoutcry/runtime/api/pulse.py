@@ -10,8 +10,11 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, cast
+
+import msgspec
 
 from openoutcry.config import BusConfig
 from openoutcry.core.halts import Halt
@@ -80,6 +83,7 @@ _SHOWN: Final = (
     "supersede",
     "memory",
 )
+_waiting, _dead, _overflowed = itemgetter(3), itemgetter(5), itemgetter(9)
 
 
 class PulseReader:
@@ -92,7 +96,7 @@ class PulseReader:
         monitor: What health has found.
         consumers: The calls.
         config: The settings.
-        firm: What the firm is called.
+        releasers: The names under which the operator may release kill switches.
 
     """
 
@@ -104,7 +108,7 @@ class PulseReader:
         monitor: Monitor,
         consumers: Consumers,
         config: BusConfig,
-        firm: str,
+        releasers: frozenset[str],
     ) -> None:
         self.session = new_name()
         self._bus = bus
@@ -113,7 +117,7 @@ class PulseReader:
         self._monitor = monitor
         self._consumers = consumers
         self._config = config
-        self._firm = firm
+        self._releasers = sorted(releasers)
         self._started_ns = bus.clock.wall_ns()
         self._number = 0
         self._shape_number = 0
@@ -149,11 +153,11 @@ class PulseReader:
         return Shape(
             number=number,
             session=self.session,
-            firm=self._firm,
+            firm=self._firm(),
             pid=os.getpid(),
             version=__version__,
             started_ns=self._started_ns,
-            releasers=sorted(self._admission.kill_switches.control_names),
+            releasers=self._releasers,
             control_releaser=config.control_releaser,
             signal_timeout_ns=int(config.signal_timeout * NS_PER_S),
             barrier_timeout_ns=int(config.barrier_timeout * NS_PER_S),
@@ -161,6 +165,13 @@ class PulseReader:
             critical=sorted(rounds.critical_agents),
             subscriptions=described,
         )
+
+    def _firm(self) -> str:
+        """Return what the firm is called: by its journal's file, or else its control socket's."""
+        store, own = self._admission.store, self._config.control
+        if store is not None and isinstance(store.journal, FileJournal):
+            return Path(store.journal.path).stem
+        return "" if own is None else own.stem
 
     def _described(self, subscription: Subscription, agents: frozenset[str]) -> SubShape:
         options, lane = subscription.options, subscription.mailbox.normal
@@ -200,6 +211,11 @@ class PulseReader:
                 longest_s = max(longest_s, loop.time() - before_s)
             rows += self._rows(subscriptions[first : first + TURN], first, calls)
         return self._pulse(number, subscriptions, rows, int(longest_s * NS_PER_S))
+
+    async def whole_pulse(self) -> Pulse:
+        """Return a pulse whose rows are `SubRow`, for use in this process; over the line they become that."""
+        made = await self.pulse()
+        return msgspec.structs.replace(made, rows=[SubRow(*row) for row in made.rows])  # type: ignore[misc]
 
     def _rows(
         self, subscriptions: Sequence[Subscription], first: int, calls: dict[Worker, Call]
@@ -305,7 +321,7 @@ class PulseReader:
             now_ns=bus.clock.now_ns(),
             state=bus.phase,
             level=admission.room.level.value,
-            queue=max((row[3] for row in rows), default=0),
+            queue=max(map(_waiting, rows), default=0),
             capacity=bus.pressure.capacity,
             published=admission.admitted - admission.admitted_before,
             refused=dict(admission.refused),
@@ -314,7 +330,7 @@ class PulseReader:
             duplicates=admission.again.duplicates,
             conflicts=bus.conflicts.total,
             unheard=dict(bus.unheard.counts),
-            let_go=sum(row[9] for row in rows) + self._let_go_by_ended(),
+            let_go=sum(map(_overflowed, rows)) + self._let_go_by_ended(),
             dead=sum(dead.values()),
             dead_elsewhere=self._dead_elsewhere(dead, rows),
             halts_count=len(bus.halts),
@@ -343,7 +359,7 @@ class PulseReader:
 
     def _dead_elsewhere(self, dead: Any, rows: list[tuple[Any, ...]]) -> dict[str, int]:
         """Return how many dead letters names have that are not subscribed now."""
-        if not dead or sum(row[5] for row in rows) == sum(dead.values()):
+        if not dead or sum(map(_dead, rows)) == sum(dead.values()):
             return {}
         router = self._bus.router
         absent = ((name, count) for name, count in dead.items() if router.get(name) is None)
@@ -398,7 +414,7 @@ class PulseReader:
     # -- more closely -------------------------------------------------------------------------------
 
     def buckets(self, names: Iterable[str]) -> dict[str, Buckets]:
-        """Return the distributions of the subscriptions of these names; those that are not there are left out."""
+        """Return the distributions of some subscriptions by name; those that are not there are left out."""
         found = ((name, self._bus.router.get(name)) for name in names)
         return {
             name: Buckets(
@@ -573,8 +589,3 @@ def _type_of(selector: Selector) -> str:
 
 def _in_words(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else repr(value)[:TEXT_MOST]
-
-
-def firm_of(path: Path | None) -> str:
-    """Return what a firm is called by its journal or socket."""
-    return "" if path is None else path.stem

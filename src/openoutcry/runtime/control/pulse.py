@@ -1,7 +1,7 @@
 """The verbs that watch a bus: `shape`, `pulse`, `buckets`, `rounds`. Many who ask cost it as much as one.
 
-A pulse that was made a moment ago is the answer to all who ask, encoded once; who asks while one is being made
-waits for that.
+A pulse that was made a moment ago is the answer to all who ask, encoded once; whoever asks while one is being
+made waits for that.
 """
 
 import asyncio

@@ -28,7 +28,7 @@ import msgspec
 from openoutcry.errors import ConfigError, JournalError, JournalLocked
 from openoutcry.journals import forks
 from openoutcry.runtime.control.pulse import Line
-from openoutcry.runtime.control.requests import VERBS, Action, ControlledBus, Request, Verb
+from openoutcry.runtime.control.requests import VERBS, Action, ControlledBus, Halt, Request, Verb
 from openoutcry.runtime.control.socket_lock import SocketLock
 from openoutcry.runtime.delivery.causation import current
 
@@ -115,6 +115,11 @@ class Acted(NamedTuple):
     peer: Peer
     answer: str
 
+    @property
+    def operator(self) -> str:
+        """The name of the operator."""
+        return self.asked.by or self.peer.name
+
 
 class _Talk:
     """What is known of a client.
@@ -143,8 +148,8 @@ class _Talk:
 class ControlServer:
     """Serves one bus at the socket of its journal, on the bus's loop.
 
-    The bus must hold the journal's lock: that lock, and not the socket, decides between two buses. Where there
-    is no journal, the socket has a lock of its own.
+    The bus must hold the journal's lock: that lock, and not the socket, decides between two buses. Where
+    there is no journal, the socket has a lock of its own.
 
     Args:
         bus: The bus.
@@ -354,7 +359,63 @@ class ControlServer:
         longest.writer.transport.abort()
         return True
 
-    async def _send(writer: asyncio.StreamWriter, answer: bytes) -> None:
+    async def _next_line(self, talk: "_Talk", reader: asyncio.StreamReader) -> bytes:
+        talk.is_idle, talk.since_s = True, asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(IDLE_S):
+                return await reader.readline()
+        finally:
+            talk.is_idle = False
+
+    async def _answer(self, line: bytes, talk: "_Talk") -> bytes:
+        """Do what is asked, and return the answer. Only a cancellation is raised."""
+        try:
+            async with asyncio.timeout(CALL_S):
+                result = await self._perform(line, talk)
+            return result if isinstance(result, Line) else _encode({"ok": True, "result": result}) + b"\n"
+        except TimeoutError:
+            return _refusal("TimeoutError", f"it was not done within {CALL_S:g} s; it may be done later")
+        except msgspec.MsgspecError as problem:
+            return _refusal("ConfigError", f"not a request: {problem}")
+        except Exception as problem:  # noqa: BLE001 - whatever a verb raises is the client's answer
+            return _refusal(type(problem).__name__, str(problem))
+
+    async def _perform(self, line: bytes, talk: "_Talk") -> Any:
+        name = _read_verb(line).verb
+        verb = self.verbs.get(name)
+        if verb is None:
+            raise ConfigError(f"verb = {name[:80]!r}: known are {', '.join(sorted(self.verbs))}")
+        if verb.watches and not talk.watches:
+            self._seat_watcher(talk)
+        asked = msgspec.json.decode(line, type=verb.takes)
+        if isinstance(asked, Action):
+            return await self._act(verb, asked, talk.peer)
+        result = verb.do(self._bus, asked)
+        return await result if inspect.isawaitable(result) else result
+
+    def _seat_watcher(self, talk: "_Talk") -> None:
+        if sum(other.watches for other in self._talks.values()) >= WATCHERS_MAX:
+            talk.is_refused = True
+            raise JournalLocked(
+                f"{WATCHERS_MAX} clients watch this bus already; end a page or a `top`, and try again"
+            )
+        talk.watches = True
+
+    async def _act(self, verb: Verb, asked: Action, peer: Peer) -> Any:
+        """Do something to the bus, and put on record who has asked for it and what became of that."""
+        if not asked.by and isinstance(asked, Halt):
+            asked = msgspec.structs.replace(asked, by=peer.name)
+        try:
+            result = verb.do(self._bus, asked)
+            result = await result if inspect.isawaitable(result) else result
+        except BaseException as problem:
+            self._on_act(Acted(asked, peer, f"{type(problem).__name__}: {problem}"))
+            raise
+        self._on_act(Acted(asked, peer, str(_plain(result))))
+        return result
+
+
+async def _send(writer: asyncio.StreamWriter, answer: bytes) -> None:
     async with asyncio.timeout(SEND_S):
         writer.write(answer)
         await writer.drain()
@@ -366,10 +427,11 @@ def peer_of(writer: asyncio.StreamWriter) -> Peer:
     if sys.platform != "linux" or line is None:
         return Peer()
     try:
-        pid, uid, _ = _CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        said = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except OSError:
         return Peer()
-    return Peer(uid, pid)
+    process_id, user_id, _ = _CREDENTIALS.unpack(said)
+    return Peer(user_id, process_id)
 
 
 def _plain(result: Any) -> Any:

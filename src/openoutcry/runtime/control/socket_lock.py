@@ -18,7 +18,7 @@ class SocketLock:
         self._file: int | None = None
 
     def take(self) -> None:
-        """Take the lock. Raises `JournalLocked` if another bus has it, `JournalError` if there can be none."""
+        """Take the lock. Raises `JournalLocked` if another bus has it, else `JournalError`."""
         if self._file is not None:
             return
         try:

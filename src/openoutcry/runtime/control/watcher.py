@@ -22,7 +22,6 @@ from typing import Any, Final, Literal, Self, TypeVar
 import msgspec
 
 from openoutcry.clocks import SystemClock
-from openoutcry.errors import OpenOutcryError
 from openoutcry.observers.pulse import Buckets, Pulse, RoundsSeen, Shape
 from openoutcry.runtime.control.client import Answer, ask, find_socket
 from openoutcry.runtime.control.server import address_of
@@ -43,10 +42,6 @@ ACT_S: Final = 65.0
 BUCKETS_MOST: Final = 16
 """So many subscriptions are asked for in one request."""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
-
-
-class BusUnanswered(OpenOutcryError):
-    """A bus that is watched does not answer at the moment; the message says why."""
 
 
 class _Said(msgspec.Struct):
@@ -104,7 +99,7 @@ class Watcher:
         self.pulse: Pulse | None = None
         self.before: Pulse | None = None
         self.received_s = 0.0
-        self.lives = self.number = 0
+        self.lives = self.number = self._failures = 0
         self._every_s = every_s
         self._news = asyncio.Event()
         self._wanted: asyncio.Queue[_Wanted] = asyncio.Queue()
@@ -140,7 +135,7 @@ class Watcher:
     async def buckets(self, names: Iterable[str], *, within_s: float = STALL_S) -> dict[str, Buckets]:
         """Return the distributions of some subscriptions by name; those that are not there are left out.
 
-        Raises `BusUnanswered` if the bus does not answer within `within_s` seconds.
+        Raises `ConnectionError` if the bus does not answer within `within_s` seconds.
         """
         found: dict[str, Buckets] = {}
         wanted = list(dict.fromkeys(names))
@@ -150,7 +145,7 @@ class Watcher:
         return found
 
     async def rounds(self, since: int = 0, *, within_s: float = STALL_S) -> RoundsSeen:
-        """Return the open rounds, and the next ones released behind a number. Raises `BusUnanswered`."""
+        """Return the open rounds, and the next ones released behind a number. Raises `ConnectionError`."""
         return await self._ask(within_s, "rounds", RoundsSeen, since=since)
 
     async def act(self, verb: str, *, timeout_s: float = ACT_S, **arguments: Any) -> Answer | None:
@@ -164,26 +159,24 @@ class Watcher:
 
     async def _ask(self, within_s: float, verb: str, kind: type[Kind], **arguments: Any) -> Kind:
         if self.live != "up":
-            raise BusUnanswered(f"the bus at {self.path} does not answer: {self.why}")
+            raise ConnectionError(f"the bus at {self.path} does not answer: {self.why}")
         wanted = _Wanted(verb, arguments)
         self._wanted.put_nowait(wanted)
         try:
             async with asyncio.timeout(within_s):
                 said = await wanted.answer
         except TimeoutError:
-            raise BusUnanswered(f"the bus at {self.path} has not answered within {within_s:g} s") from None
+            raise ConnectionError(f"the bus at {self.path} has not answered within {within_s:g} s") from None
         return msgspec.json.decode(said, type=kind)
 
     # -- watching -----------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         """Connect, ask until the bus hangs up, and connect again, for ever."""
-        failures = 0
         try:
             while True:
                 try:
                     await self._connect()
-                    failures = 0
                     await self._watch()
                 except _Gone as gone:
                     self._turn(gone.live, str(gone))
@@ -192,8 +185,8 @@ class Watcher:
                 except msgspec.MsgspecError as problem:
                     self._turn("silent", f"the bus is of another version of openoutcry: {problem}")
                 self._hang_up()
-                await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
-                failures += 1
+                await asyncio.sleep(AGAIN_S[min(self._failures, len(AGAIN_S) - 1)])
+                self._failures += 1
         finally:
             self._hang_up()
 
@@ -208,9 +201,7 @@ class Watcher:
             raise _Gone("gone", f"no bus listens at {self.path}") from None
         except BlockingIOError:
             line.close()
-            raise _Gone(
-                "silent", f"the bus at {self.path} takes no connection: it is stopped, or blocked"
-            ) from None
+            raise _Gone("silent", "it takes no connection: its process is stopped, or blocked") from None
         except PermissionError:
             line.close()
             raise _Gone("gone", f"the socket of {self.path} belongs to another user") from None
@@ -224,7 +215,7 @@ class Watcher:
         if writer is not None:
             writer.transport.abort()
         while not self._wanted.empty():
-            self._wanted.get_nowait().fail(BusUnanswered(f"the bus at {self.path}: {self.why}"))
+            self._wanted.get_nowait().fail(ConnectionError(f"the bus at {self.path}: {self.why}"))
 
     async def _watch(self) -> None:
         """Ask for pulses, and in between for what others want."""
@@ -255,6 +246,7 @@ class Watcher:
             self.before = known
         self.shape, self.pulse = shape, pulse
         self.received_s = asyncio.get_running_loop().time()
+        self._failures = 0
         self._turn("up", "")
         self._tell()
 
@@ -265,9 +257,9 @@ class Watcher:
         try:
             wanted.done(await self._request(wanted.verb, **wanted.arguments))
         except _Refused as refused:
-            wanted.fail(BusUnanswered(str(refused)))
+            wanted.fail(ConnectionError(str(refused)))
         except BaseException as error:
-            wanted.fail(BusUnanswered(f"the bus at {self.path} has hung up: {error}"))
+            wanted.fail(ConnectionError(f"the bus at {self.path} has hung up: {error}"))
             raise
 
     async def _request(self, verb: str, **arguments: Any) -> msgspec.Raw:
@@ -330,12 +322,12 @@ class _Wanted:
         if not self.answer.done():
             self.answer.set_result(result)
 
-    def fail(self, error: BusUnanswered) -> None:
+    def fail(self, error: ConnectionError) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
 
 
-class _Gone(Exception):  # noqa: N818 - it is no error, but what has become of the bus
+class _Gone(Exception):
     """There is nothing to watch at the moment."""
 
     def __init__(self, live: Live, why: str) -> None:
