@@ -3,16 +3,17 @@ import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../
 import { store, useJson, useStore } from "../store.js";
 import { clock, count, Empty, Fact, Failed, go, Mark, plain, span, Text, to } from "../ui.js";
 
-const AGAIN_MS = 1000, LIMIT = 60, COLUMN_PX = 30, COLUMN_MIN_PX = 17, FIXED_PX = 236, ROOMY_PX = 100;
-const STATUSES = ["complete", "quorate", "expired", "empty"];
+const AGAIN_MS = 2000, EVERY_MS = 1000, LIMIT = 60, COLUMN_PX = 30, COLUMN_MIN_PX = 17, FIXED_PX = 236, ROOMY_PX = 100;
+const STATUSES = { complete: "complete", quorate: "quorate", expired: "expired", empty: "empty", died: "not ended" };
 const ARROWS = { long: "▲", short: "▼" };
 const TROUBLE = { late: "late", missing: "missing", "stood in": "stood in" };
 
 /** What became of an agent in a round: what is drawn, its class, and the sentence. */
-function told([what, ...more] = [""]) {
+function told([what, ...more] = [""], isOpen) {
   if (what === "voted") return [ARROWS[more[1]] || "◆", "", `${more[1]}${more[2] ? " " + more[2] : ""}, after ${span(more[0])}`];
   if (what === "abstained") return ["○", "quiet", `abstained: ${more[0] || "no reason given"}`];
   if (what === "late") return ["L", "warn", `late by ${span(more[0])}`];
+  if (what === "missing" && isOpen) return ["·", "quiet", "has not answered yet"];
   if (what === "missing") return ["×", "bad", `missing; ${more[0] == null ? "no sign of life" : `last heartbeat after ${span(more[0])}`}`];
   if (what === "stood in") return ["≈", "warn", `missing; an old signal stood in${more[1] ? `, ${span(more[1])} old` : ""}`];
   return what ? ["✓", "", what] : ["", "", "not on the roster"];
@@ -20,9 +21,10 @@ function told([what, ...more] = [""]) {
 
 const Legend = () => html`<p class="legend">▲ long ▼ short ◆ flat ○ abstained <span class="warn">L late</span> <span class="bad">× missing</span> <span class="warn">≈ missing, an old signal stood in</span></p>`;
 
-function outcome(round) {
-  if (!round.status) return ["warn", "not ended"];
-  return round.valid ? ["ok", round.status] : ["bad", `${round.status}, not valid`];
+function outcome({ status, valid }) {
+  if (status === "open") return ["idle", "open"];
+  if (status === "died") return ["warn", STATUSES.died];
+  return valid ? ["ok", status] : ["bad", `${status}, not valid`];
 }
 
 /** The rounds that are open, in one line that is always there, so that the rows below do not jump. */
@@ -54,15 +56,15 @@ function columns(agents, rounds, width) {
 function Filters({ query, agents, onChange }) {
   return html`<form class="filters all" onSubmit=${(e) => e.preventDefault()} role="search" aria-label="Filter rounds">
     <label>Agent <select value=${query.agent || ""} onChange=${(e) => onChange({ agent: e.target.value })}><option value="">all</option>${agents.map((name) => html`<option value=${name}>${plain(name)}</option>`)}</select></label>
-    <label>Outcome <select value=${query.status || ""} onChange=${(e) => onChange({ status: e.target.value })}><option value="">all</option>${STATUSES.map((s) => html`<option>${s}</option>`)}</select></label>
+    <label>Outcome <select value=${query.status || ""} onChange=${(e) => onChange({ status: e.target.value })}><option value="">all</option>${Object.entries(STATUSES).map(([value, word]) => html`<option value=${value}>${word}</option>`)}</select></label>
     <label>Symbol <input data-search value=${query.symbol || ""} onChange=${(e) => onChange({ symbol: e.target.value.trim() })} /></label></form>`;
 }
 
 const Row = ({ round, shown, agent, roomy }) => {
-  const [level, word] = outcome(round), address = "/rounds/" + encodeURIComponent(round.id);
+  const [level, word] = outcome(round), address = to("/rounds/" + encodeURIComponent(round.id), { at: round.pos });
   return html`<tr class="opens" onClick=${(e) => e.target.closest("a") || go(address)}>
     <th scope="row"><a class="name" href=${address} title=${plain(round.id)}>${clock(round.opened_wall_ns)}</a></th>
-    <td class=${level} title=${plain(round.reason)}>${level !== "ok" && html`<${Mark} level=${level} /> `}${round.status || word}${level === "bad" && html`<span class="sr">, not valid</span>`}</td><td class="num wide">${span(round.took_ns)}</td>
+    <td class=${level} title=${plain(round.reason)}>${level !== "ok" && html`<${Mark} level=${level} /> `}${STATUSES[round.status]}${level === "bad" && html`<span class="sr">, not valid</span>`}</td><td class="num wide">${span(round.took_ns)}</td>
     ${shown.map((name) => { const [glyph, kind, words] = told(round.cells?.[name]); return html`<td class=${`cell ${kind}${name === agent ? " picked" : ""}`} title=${`${plain(name)}: ${plain(words)}`}><span aria-hidden="true">${glyph}</span><span class="sr">${plain(words)}</span></td>`; })}${roomy && html`<td class="quiet">${plain(round.reason)}</td>`}</tr>`;
 };
 
@@ -76,19 +78,20 @@ function Matrix({ rounds, agents, agent, label, address }) {
   return html`<div ref=${box} class="matrix">
     ${hidden.length > 0 && html`<p class="quiet">${shown.length} of ${agents.length} agents have room: ${hiddenTrouble ? "those most often late or missing" : "the others were never late or missing here"}.</p>`}
     ${width > 0 && html`<table aria-label=${label}><colgroup><col class="opened" /><col class="ended" /><col class="took wide" />${shown.map(() => html`<col style=${{ width: roomy ? COLUMN_PX + "px" : null }} />`)}${roomy && html`<col />`}</colgroup>
-      <thead><tr class="names"><th scope="col">opened</th><th scope="col">outcome</th><th scope="col" class="num wide">took</th>
+      <thead><tr class="names" style=${{ height: `${Math.min(110, 24 + 6 * Math.max(0, ...agents.map((name) => name.length)))}px` }}><th scope="col">opened</th><th scope="col">outcome</th><th scope="col" class="num wide">took</th>
         ${shown.map((name) => html`<th scope="col" class=${"cell" + (name === agent ? " picked" : "")} title=${plain(name)}><a href=${address({ agent: name === agent ? "" : name })} aria-label=${`Only rounds of ${plain(name)}`}><${Text}>${name}<//></a></th>`)}${roomy && html`<th scope="col">released because</th>`}</tr>${sums}</thead>
-      <tbody>${rounds.length ? rounds.map((round) => html`<${Row} key=${round.id} round=${round} shown=${shown} agent=${agent} roomy=${roomy} />`) : html`<tr><td class="empty" colspan=${4 + shown.length}>No round is recorded that this asks for.</td></tr>`}</tbody></table>`}</div>`;
+      <tbody>${rounds.length ? rounds.map((round) => html`<${Row} key=${round.number} round=${round} shown=${shown} agent=${agent} roomy=${roomy} />`) : html`<tr><td class="empty" colspan=${4 + shown.length}>No round is recorded that this asks for.</td></tr>`}</tbody></table>`}</div>`;
 }
 
 function List({ query }) {
-  const newest = useThrottled(store.pulse?.rounds_number ?? store.rounds.released[0]?.number, AGAIN_MS);
+  const newest = useThrottled(store.pulse?.rounds_number ?? store.rounds.released[0]?.number, EVERY_MS);
   const filters = { agent: query.agent, status: query.status, symbol: query.symbol }, address = (more) => to("/rounds", { ...filters, ...more });
   const got = useKept(to("/api/rounds", { ...filters, before: query.before, limit: LIMIT }), query.before ? "" : newest);
+  const ended = useMemo(() => (got.data?.rounds || []).filter((round) => round.status !== "open"), [got.data]);
   const agents = got.data?.agents || store.shape?.roster || [];
   return html`<section class="rounds" aria-label="Rounds"><${Filters} query=${query} agents=${agents} onChange=${(more) => go(address(more), true)} />
     <${Failed} error=${got.error} />
-    ${got.data ? html`${!query.before && html`<${Open} rounds=${store.rounds.open} />`}<${Matrix} rounds=${got.data.rounds} agents=${agents} agent=${query.agent} address=${address} label="Rounds, newest first" />` : !got.error && html`<${Empty}>Reading the rounds …<//>`}
+    ${got.data ? html`${!query.before && html`<${Open} rounds=${store.rounds.open} />`}<${Matrix} rounds=${ended} agents=${agents} agent=${query.agent} address=${address} label="Rounds, newest first" />` : !got.error && html`<${Empty}>Reading the rounds …<//>`}
     <div class="head">${query.before && html`<a href=${address({})}>Newest</a>`}${got.data?.next && html`<a href=${address({ before: got.data.next })}>Older</a>`}</div><${Legend} /></section>`;
 }
 
@@ -116,10 +119,10 @@ function Timeline({ round }) {
   arrivals.sort((a, b) => (a.at ?? Infinity) - (b.at ?? Infinity));
   const last = Math.max(...Object.values(ends).filter(Boolean), round.took_ns || 0, ...arrivals.map((a) => a.at || 0), 1) * 1.04;
   const x = (ns) => `${((100 * ns) / last).toFixed(2)}%`;
-  const lines = () => html`${Object.entries(ends).map(([name, ns]) => ns && html`<line class=${"due " + name.slice(0, 6)} x1=${x(ns)} x2=${x(ns)} y1="0" y2="100%" />`)}${round.took_ns != null && html`<line class="release" x1=${x(round.took_ns)} x2=${x(round.took_ns)} y1="0" y2="100%" />`}`;
+  const lines = () => html`${round.took_ns != null && html`<line class="release" x1=${x(round.took_ns)} x2=${x(round.took_ns)} y1="0" y2="100%" />`}${Object.entries(ends).map(([name, ns]) => ns && html`<line class=${"due " + name.slice(0, 6)} x1=${x(ns)} x2=${x(ns)} y1="0" y2="100%" />`)}`;
   return html`<div class="timeline" role="table" aria-label="When each agent answered">
     <div role="row" class="axis"><span role="columnheader">from the opening</span><svg aria-hidden="true">${lines()}</svg><span role="cell">to ${span(last / 1.04)}</span></div>
-    ${arrivals.map(({ name, cell, at }) => { const [glyph, kind, words] = told(cell); return html`<div role="row"><span role="rowheader"><${Text}>${name}<//>${round.critical?.includes(name) && html` <small>critical</small>`}</span>
+    ${arrivals.map(({ name, cell, at }) => { const [glyph, kind, words] = told(cell, round.status === "open"); return html`<div role="row"><span role="rowheader"><${Text}>${name}<//>${round.critical?.includes(name) && html` <small>critical</small>`}</span>
       <svg aria-hidden="true">${lines()}${at != null && html`<line class="reach" x1="0" x2=${x(at)} y1="50%" y2="50%" /><circle class=${kind} cx=${x(at)} cy="50%" r="4" />`}</svg><span role="cell" class=${kind}><span aria-hidden="true">${glyph} </span><${Text}>${words}<//></span></div>`; })}
     <p class="legend">${Object.entries(ends).map(([name, ns]) => ns && html`<span><svg class="sample" aria-hidden="true"><line class=${"due " + name.slice(0, 6)} x1="50%" x2="50%" y1="0" y2="100%" /></svg> ${name} ${span(ns)} </span>`)}<span><svg class="sample" aria-hidden="true"><line class="release" x1="50%" x2="50%" y1="0" y2="100%" /></svg> released after ${span(round.took_ns)}</span></p></div>`;
 }
@@ -129,8 +132,8 @@ function arrival(round, [what, ns]) {
   return what === "late" ? (round.took_ns || 0) + ns : null;
 }
 
-function Opened({ id }) {
-  const got = useJson("/api/round?id=" + encodeURIComponent(id), 2000), round = got.data;
+function Opened({ id, at }) {
+  const got = useJson(to("/api/round", { id, before: at && Number(at) + 1 }), AGAIN_MS), round = got.data;
   const [level, word] = round ? outcome(round) : ["idle", ""], title = useRef();
   useEffect(() => title.current?.focus({ preventScroll: true }), [!round]);
   return html`<article class="sheet" aria-label="Round"><div class="head"><a href="/rounds" data-close>Back to the rounds</a></div>
@@ -145,5 +148,5 @@ function Opened({ id }) {
 
 export default function Rounds({ query, args }) {
   useStore();
-  return args[0] ? html`<${Opened} key=${args[0]} id=${args[0]} />` : html`<${List} query=${query} />`;
+  return args[0] ? html`<${Opened} key=${args[0] + query.at} id=${args[0]} at=${query.at} />` : html`<${List} query=${query} />`;
 }
