@@ -50,12 +50,12 @@ function Theme() {
 function Page() {
   useStore();
   const { path, query } = useAddress(), old = stale();
-  if (store.refused) return html`<main id="main"><h1>Not logged in</h1><p>${store.refused}</p><p>Open the address that <code>openoutcry page</code> printed in its terminal; this page goes on by itself then.</p></main>`;
+  if (store.refused) return html`<main id="main" class="alone"><h1>Not logged in</h1><p>${store.refused}</p><p>Open the address that <code>openoutcry page</code> printed in its terminal; this page goes on by itself then.</p></main>`;
   return html`<a class="skip" href="#main">To the content</a>
     <${Bar} />
     <nav aria-label="Screens">${SCREENS.map((s) => html`<a href=${s.at} aria-current=${s.match.test(path) ? "page" : null}>${s.name}</a>`)}
       <span class="rest">${store.me && store.me.role !== "act" && html`<span class="quiet" title=${barred()}>look only</span>`}<${Theme} /></span></nav>
-    <main id="main" tabindex="-1" class=${old && path !== "/journal" ? "old" : ""}><${Screen} path=${path} query=${query} /></main>`;
+    <main id="main" tabindex="-1" class=${old && store.pulse ? "old" : ""}><${Screen} path=${path} query=${query} /></main>`;
 }
 
 // Links within the page change the address and nothing else; the back button works.

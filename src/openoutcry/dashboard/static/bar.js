@@ -1,6 +1,6 @@
 // The bar: is the firm well, and the switch that stops it.
 import { html, useEffect, useRef, useState } from "./dom.js";
-import { ask, barred, stale, store } from "./store.js";
+import { ask, barred, SILENT_MS, stale, store } from "./store.js";
 import { clock, Confirm, count, Failed, LEVEL, Mark, plain, span, Text } from "./ui.js";
 
 const HOLD_MS = 1000, AGAIN_MS = 4000, REASON = "halted by operator";
@@ -27,9 +27,10 @@ function verdict() {
   return wrong.length ? [LEVEL[wrong[0].severity] || "warn", "Running", worst] : ["ok", "Running", ""];
 }
 
-function heard() {
+/** Who has heard the newest kill switch, or the one with this id. */
+function heard(id) {
   const told = store.pulse?.heard;
-  if (!told) return "";
+  if (!told || (id && told.id !== id)) return "";
   const rest = told.waiting?.length ? `; waiting for ${told.waiting.map(plain).join(", ")}` : "";
   return `heard by ${told.heard} of ${told.total} in ${span(told.slowest_ns)}${rest}`;
 }
@@ -69,14 +70,15 @@ function Hold({ label, onFire, onTap, off }) {
 }
 
 /** Below the bar, over the screen: what halts, who has heard, and a halt with a reason. */
-function Panel({ error, sent, onHalt, onClose }) {
+function Panel({ error, sent, onHalt, onRelease, onClose }) {
   const [reason, set] = useState("");
-  const field = useRef(), off = barred(), { halts = [] } = store.pulse || {};
+  const field = useRef(), off = barred(true), { halts = [] } = store.pulse || {};
   useEffect(() => field.current?.focus(), []);
   return html`<section class="panel" aria-label="Halt">
     <button class="bare close" data-close onClick=${onClose}>Close</button>
     ${halts.map((h) => html`<p key=${h.id}><b>Halted</b> ${h.scope === "firm" ? "the whole firm" : html`<${Text}>${h.scope}<//>`}: <${Text}>${h.reason || "no reason given"}<//> <span class="quiet">by <${Text}>${h.by || "unknown"}<//>, for ${span(store.pulse.now_ns - h.since_ns)}</span></p>`)}
-    <p role="status">${sent}${sent && heard() && ": "}${heard()}</p>
+    ${halts.length > 0 && html`<p><button class="small" disabled=${!!barred()} onClick=${onRelease}>Release …</button></p>`}
+    <p role="status">${sent.text}${sent.text && heard(sent.id) && ", "}${heard(sent.id)}</p>
     <${Failed} error=${error} />
     <div class="row"><label class="grow">Reason <input ref=${field} value=${reason} placeholder=${REASON} maxlength="300" onInput=${(e) => set(e.target.value)} /></label>
       <${Hold} label="Hold to halt" off=${off} onFire=${() => onHalt(reason || REASON)} /></div>
@@ -97,15 +99,15 @@ export function Release({ halts, onClose }) {
 }
 
 export function Bar() {
-  const [open, setOpen] = useState(""), [sent, setSent] = useState(""), [error, setError] = useState(null);
+  const [open, setOpen] = useState(""), [sent, setSent] = useState({ text: "" }), [error, setError] = useState(null);
   const { pulse, shape, me, pulseMs } = store, [level, word, why] = verdict();
   const halts = (!stale() && pulse?.halts) || [];
   const halt = async (reason) => {
-    setOpen("panel"); setError(null); setSent("Halting …");
+    setOpen("panel"); setError(null); setSent({ text: "Halting …" });
     try {
-      await ask("/api/halt", { scope: "firm", reason });
-      setSent("Halted");
-    } catch (failed) { setSent(""); setError(failed); }
+      const { id } = await ask("/api/halt", { scope: "firm", reason });
+      setSent({ text: "Halted", id });
+    } catch (failed) { setSent({ text: "" }); setError(failed); }
   };
   const age = pulseMs ? performance.now() - pulseMs : null;
   const told = level === "halt" ? heard() : "";
@@ -118,10 +120,10 @@ export function Bar() {
       <${Dial} term="level" level=${{ normal: "ok", warning: "warn" }[pulse?.level] || (pulse?.level ? "bad" : "")}>${pulse?.level || "–"}<//>
       <${Dial} term="queue">${count(pulse?.queue)}<//>
       <${Dial} term="clock">${pulse ? clock(pulse.wall_ns) : "–"}<//>
-      <${Dial} term="pulse" level=${age > 2000 ? "bad" : ""}>${age == null ? "–" : age < 950 ? "now" : span(age * 1e6) + " ago"}<//></dl>
-    <span class="acts"><button class="main" hidden=${!halts.length} onClick=${() => setOpen("release")}>Release</button>
-      <${Hold} label="Halt" off=${barred()} onFire=${() => halt(REASON)} onTap=${() => setOpen("panel")} /></span>
-    ${open === "panel" && html`<${Panel} error=${error} sent=${sent} onHalt=${halt} onClose=${() => setOpen("")} />`}
+      <${Dial} term="pulse" level=${age > SILENT_MS ? "bad" : ""}>${age == null ? "–" : age < 1000 ? "now" : span(Math.floor(age / 1000) * 1e9).replace(".0", "") + " ago"}<//></dl>
+    ${halts.length > 0 && html`<button class="release" disabled=${!!barred()} title=${barred()} onClick=${() => setOpen("release")}>Release</button>`}
+    <span class="acts"><${Hold} label="Halt" off=${barred(true)} onFire=${() => halt(REASON)} onTap=${() => setOpen("panel")} /></span>
+    ${open === "panel" && html`<${Panel} error=${error} sent=${sent} onHalt=${halt} onRelease=${() => setOpen("release")} onClose=${() => setOpen("")} />`}
     ${open === "release" && html`<${Release} halts=${halts} onClose=${() => setOpen("")} />`}</header>`;
 }
 const Dial = ({ term, level, children }) => html`<div class=${level || ""}><dt>${term}</dt><dd>${level && level !== "ok" && html`<${Mark} level=${level} />`}${children}</dd></div>`;

@@ -155,11 +155,11 @@ export function stale() {
   return performance.now() - pulseMs > SILENT_MS ? "silent" : "";
 }
 
-/** Why an action may not be done, in words; "" if it may. */
-export function barred() {
+/** Why an action may not be done, in words; "" if it may. Halting is tried as long as there may be a process to hear it. */
+export function barred(halting) {
   if (store.me?.role !== "act") return "Look only: log in with the address for acting.";
   const old = stale();
-  return old && `No process to act on (${old}).`;
+  return old && !(halting && /silent|lost|connecting/.test(old)) ? `No process to act on (${old}).` : "";
 }
 
 setInterval(tell, 250);

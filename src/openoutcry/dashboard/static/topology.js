@@ -2,9 +2,9 @@
 import { layout as arrange, Graph } from "./vendor/dagre.js";
 import { html, useLayoutEffect, useMemo, useRef, useState } from "./dom.js";
 import { store } from "./store.js";
-import { count, kind, plain, rate, span, sub, to } from "./ui.js";
+import { count, kind, plain, rate, SHAPES, span, sub, to } from "./ui.js";
 
-const ALIKE_MIN = 3, WHOLE_MAX = 60, WIDTH = 132, HEIGHT = 56, SCALE_MAX = 1.2, SCALE_READ = 0.85;
+const ALIKE_MIN = 3, WHOLE_MAX = 60, WIDTH = 132, HEIGHT = 56, LINE = 18, LINES_MAX = 20, SCALE_MAX = 1.2, SCALE_READ = 0.85;
 const CONTROL = /kill.?switch/i;
 const RANK = { warn: 1, bad: 2 };
 
@@ -33,11 +33,12 @@ function nodesOf(shape, sources, { open, near }) {
   for (const names of alike.values()) {
     let label = together(names, subs, roster);
     while (used.has(label)) label += "′";
-    const unfolded = open === label && names.length <= WHOLE_MAX;
-    if (names.length < most || names.length === 1 || unfolded) names.forEach((n) => put(n, [n]));
+    if (names.length < most || names.length === 1) names.forEach((n) => put(n, [n]));
     else { used.add(label); put("group " + label, names, label); }
   }
-  if (near && home.has(near) && home.get(near) !== near) {
+  const unfolded = nodes.get("group " + open);
+  if (unfolded) unfolded.lines = Math.min(unfolded.names.length, LINES_MAX + 1);
+  if (near && home.has(near) && home.get(near) !== near) { // the one looked at stands apart from those like it
     const group = nodes.get(home.get(near));
     group.names = group.names.filter((n) => n !== near);
     put(near, [near]);
@@ -79,7 +80,7 @@ function neighbourhood(graph, near) {
 function place({ nodes, links }, width, height) {
   const tried = (width < 600 ? [["TB", 16]] : [["LR", 72], ["LR", 44], ["LR", 20], ["TB", 20]]).map(([rankdir, nodesep]) => {
     const g = new Graph().setGraph({ rankdir, nodesep, ranksep: 26 }).setDefaultEdgeLabel(() => ({}));
-    for (const id of nodes.keys()) g.setNode(id, { width: WIDTH, height: HEIGHT });
+    for (const id of nodes.keys()) g.setNode(id, { width: WIDTH, height: HEIGHT + LINE * (nodes.get(id).lines || 0) });
     for (const l of links.values()) g.setEdge(l.from, l.to);
     arrange(g);
     const box = extent(g);
@@ -91,7 +92,7 @@ function place({ nodes, links }, width, height) {
 /** The room that nodes and arrows take: dagre's own figure leaves arrows out that go around. */
 function extent(g) {
   const at = g.nodes().map((n) => g.node(n)), turns = g.edges().flatMap((e) => g.edge(e).points);
-  const xs = [...at.flatMap((n) => [n.x - WIDTH / 2, n.x + WIDTH / 2]), ...turns.map((p) => p.x)], ys = [...at.flatMap((n) => [n.y - HEIGHT / 2 - 4, n.y + HEIGHT / 2]), ...turns.map((p) => p.y)];
+  const xs = [...at.flatMap((n) => [n.x - WIDTH / 2, n.x + WIDTH / 2]), ...turns.map((p) => p.x)], ys = [...at.flatMap((n) => [n.y - n.height / 2 - 4, n.y + n.height / 2]), ...turns.map((p) => p.y)];
   const x = Math.min(...xs, 0) - 6, y = Math.min(...ys, 0) - 6;
   return { x, y, width: Math.max(...xs, 1) + 6 - x, height: Math.max(...ys, 1) + 6 - y };
 }
@@ -127,7 +128,7 @@ export function Topology({ rows, levels, chosen, query }) {
     return near ? neighbourhood(linked, near) : linked;
   }, [shape.number, shape.session, known, query.open, near]);
   const settled = useRef({});
-  const key = size && JSON.stringify([size, [...graph.nodes.keys()], shape.number, shape.session]);
+  const key = size && JSON.stringify([size, [...graph.nodes.values()].map((n) => [n.id, n.lines]), shape.number, shape.session]);
   if (key && (settled.current.key !== key || performance.now() - settled.current.sinceMs < 5000 && settled.current.links !== graph.links.size)) {
     const sinceMs = settled.current.key === key ? settled.current.sinceMs : performance.now();
     settled.current = { key, sinceMs, links: graph.links.size, ...place(graph, ...size) };
@@ -137,7 +138,7 @@ export function Topology({ rows, levels, chosen, query }) {
   return html`<div class="canvas" ref=${box}>${g && html`<svg class=${"graph" + (lit ? " picked" : "")} viewBox=${`${room.x} ${room.y} ${room.width} ${room.height}`} style=${{ maxWidth: room.width * SCALE_MAX + "px", maxHeight: room.height * SCALE_MAX + "px" }} role="group" aria-label="Who sends what to whom">
     <defs><marker id="tip" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path class="arrow" d="M0 .5 8 4 0 7.5z" /></marker></defs>
     ${[...graph.links.values()].map((l) => html`<${Link} key=${l.key} link=${l} g=${g} lit=${l.from === lit || l.to === lit} />`)}
-    ${[...graph.nodes.values()].map((n) => html`<${Node} key=${n.id} node=${n} at=${g.node(n.id)} rows=${rows} levels=${levels} chosen=${graph.home.get(chosen) === n.id} query=${query} onHover=${setHover} />`)}</svg>`}</div>`;
+    ${[...graph.nodes.values()].map((n) => html`<${Node} key=${n.id} node=${n} at=${g.node(n.id)} rows=${rows} levels=${levels} chosen=${graph.home.get(chosen) === n.id && chosen} query=${query} onHover=${setHover} />`)}</svg>`}</div>`;
 }
 
 function Link({ link, g, lit }) {
@@ -152,18 +153,28 @@ function Node({ node, at, rows, levels, chosen, query, onHover }) {
   const of = names.map((n) => rows[n]).filter(Boolean), sum = (field) => of.reduce((s, r) => s + (r[field] || 0), 0);
   const level = names.reduce((worst, n) => (RANK[levels[n]] > (RANK[worst] || 0) ? levels[n] : worst), "");
   const ill = names.filter((n) => levels[n]).length, dead = sum("dead"), busyNs = Math.max(0, ...of.map((r) => r.busy_ns || 0));
-  const state = group ? (ill ? `${ill} of ${names.length} wrong` : "") : of[0] && !["idle", "busy"].includes(of[0].state) ? of[0].state : "";
+  const state = group ? (ill ? `${ill} wrong` : "") : of[0] && !["idle", "busy"].includes(of[0].state) ? of[0].state : "";
   const says = [state, busyNs > 1e9 && `busy ${span(busyNs)}`, dead && `${count(dead)} dead`, of.length && `${count(sum("waiting"))} waiting`].filter(Boolean).join(" · ");
   const makes = [...(node.makes || [])].map(kind).join(", "), label = group ? `${group} (${names.length})` : names[0];
-  const address = group ? to("/", { ...query, open: group }) : source ? to("/events", { agent: names[0] }) : sub(names[0]);
+  const address = group ? to("/", { ...query, open: node.lines ? "" : group }) : source ? to("/events", { agent: names[0] }) : sub(names[0]);
   const over = (v) => () => onHover(v);
-  return html`<g class=${`node ${level}${chosen ? " chosen" : ""}${source ? " source" : ""}`} transform=${`translate(${at.x - WIDTH / 2} ${at.y - HEIGHT / 2})`} onPointerEnter=${over(id)} onPointerLeave=${over("")} onFocusIn=${over(id)} onFocusOut=${over("")}>
-    <a href=${address} aria-label=${`${plain(label)}: ${level ? level + ", " : ""}${says || "publishes only"}`}>
-      ${group && html`<rect x="4" y="-4" width=${WIDTH} height=${HEIGHT} rx="2" />`}
-      <rect width=${WIDTH} height=${HEIGHT} rx="2" />
-      ${level && html`<path class="word" transform=${`translate(${WIDTH - 17} 7)`} d=${level === "warn" ? "M5 .8 9.6 9.2H.4z" : "M1 1h8v8H1z"} />`}
+  return html`<g class=${`node ${level}${chosen ? " chosen" : ""}${source ? " source" : ""}`} transform=${`translate(${at.x - WIDTH / 2} ${at.y - at.height / 2})`} onPointerEnter=${over(id)} onPointerLeave=${over("")} onFocusIn=${over(id)} onFocusOut=${over("")}>
+    <a href=${address} aria-expanded=${group ? !!node.lines : null} aria-label=${`${plain(label)}: ${level ? level + ", " : ""}${says || "publishes only"}`}>
+      ${group && !node.lines && html`<rect x="4" y="-4" width=${WIDTH} height=${HEIGHT} rx="2" />`}
+      <rect width=${WIDTH} height=${at.height} rx="2" />
+      ${level && html`<path class="word" transform=${`translate(${WIDTH - 17} 7)`} d=${SHAPES[level]} />`}
       <svg width=${WIDTH - (level ? 20 : 6)} height="22"><text x="8" y="18" class="title">${cut(label, level ? 16 : 18)}</text></svg>
-      <svg y="22" width=${WIDTH - 4} height="32"><text x="8" y="12" class=${"minor" + (level ? " word" : "")}>${cut(says || "publishes only", 22)}</text>
+      <svg y="22" width=${WIDTH - 4} height="32"><text x="8" y="12" class=${"minor" + (level ? " word" : "")}>${cut(says || "publishes only", 21)}</text>
         <text x="8" y="26" class="minor">${makes && cut("→ " + makes, 20)}</text></svg>
-      <title>${plain(label)}: ${says}${makes && `; makes ${makes}`}</title></a></g>`;
+      <title>${plain(label)}: ${says}${makes && `; makes ${makes}`}</title></a>
+    ${node.lines && html`<${Members} names=${names} rows=${rows} levels=${levels} chosen=${chosen} />`}</g>`;
+}
+
+/** The members of an unfolded group, a line each: all in their order, or if they are many those with trouble first. */
+function Members({ names, rows, levels, chosen }) {
+  const many = names.length > LINES_MAX, shown = many ? [...names].sort((a, b) => (RANK[levels[b]] || 0) - (RANK[levels[a]] || 0)).slice(0, LINES_MAX) : names;
+  const line = (i) => `translate(0 ${HEIGHT + i * LINE})`;
+  return html`${shown.map((n, i) => html`<g key=${n} class=${levels[n] || ""} transform=${line(i)}><a href=${sub(n)} aria-label=${`${plain(n)}${levels[n] ? ": " + levels[n] : ""}`}><rect class="line-of" width=${WIDTH} height=${LINE} />
+    ${levels[n] && html`<path class="word" transform="translate(5 5) scale(.8)" d=${SHAPES[levels[n]]} />`}<svg width=${WIDTH - 32} height=${LINE}><text x="16" y="13" class=${"member" + (n === chosen ? " title" : "")}>${cut(n, 14)}</text></svg><text x=${WIDTH - 6} y="13" class="minor" text-anchor="end">${rows[n] ? count(rows[n].waiting) : ""}</text><title>${plain(n)}</title></a></g>`)}
+    ${many && html`<text x="16" y="13" class="minor" transform=${line(LINES_MAX)}>and ${names.length - LINES_MAX} more</text>`}`;
 }

@@ -6,7 +6,7 @@ const UNITS = [[864e11, "d"], [36e11, "h"], [6e10, "min"], [1e9, "s"], [1e6, "ms
 
 /** 12_300_000_000 -> "12 s"; two digits at least below ten. */
 export function span(ns) {
-  if (ns == null) return "–";
+  if (ns == null || !(ns >= 0)) return "–";
   const [unit, name] = UNITS.find(([size]) => ns >= size) || [1, "ns"];
   const value = ns / unit;
   return `${value < 9.95 && unit > 1 && unit < 6e10 ? value.toFixed(1) : Math.floor(value)} ${name}`;
@@ -44,7 +44,7 @@ export function to(path, args) {
 export const sub = (name) => "/s/" + encodeURIComponent(name);
 export const Name = ({ name, to: address, children }) => html`<a class="name" href=${address || sub(name)} title=${plain(name)}><${Text}>${children || name}<//></a>`;
 
-const SHAPES = { ok: "M5 1.5a3.5 3.5 0 1 0 .01 0z", warn: "M5 .8 9.6 9.2H.4z", bad: "M1 1h8v8H1z", halt: "M3 0h4l3 3v4l-3 3H3L0 7V3z", idle: "M1 5h8" };
+export const SHAPES = { ok: "M5 1.5a3.5 3.5 0 1 0 .01 0z", warn: "M5 .8 9.6 9.2H.4z", bad: "M1 1h8v8H1z", halt: "M3 0h4l3 3v4l-3 3H3L0 7V3z", idle: "M1 5h8" };
 /** The shape of a state; its word stands beside it. */
 export const Mark = ({ level }) => html`<svg class="mark ${level}" viewBox="0 0 10 10" aria-hidden="true"><path d=${SHAPES[level] || SHAPES.ok} /></svg>`;
 export const LEVEL = { critical: "bad", bad: "bad", warn: "warn" };
@@ -57,9 +57,8 @@ export function Table({ cols, rows, id, label, empty, row: rowProps, stack }) {
   return html`<table class=${stack ? "stack" : ""} aria-label=${label}>
     <colgroup>${cols.map((c) => html`<col class=${c.wide || ""} style=${c.w ? { width: c.w } : null} />`)}</colgroup>
     <thead><tr>${cols.map((c) => html`<th scope="col" class=${cls(c)} title=${c.title}>${c.head}</th>`)}</tr></thead>
-    <tbody>${rows.length
-      ? rows.map((r) => html`<tr key=${id(r)} ...${rowProps ? rowProps(r) : null}>${cols.map((c) => html`<td class=${cls(c)}>${c.cell(r)}</td>`)}</tr>`)
-      : html`<tr><td class="empty" colspan=${cols.length}>${empty}</td></tr>`}</tbody></table>`;
+    <tbody>${rows.map((r) => html`<tr key=${id(r)} ...${rowProps ? rowProps(r) : null}>${cols.map((c) => html`<td class=${cls(c)}>${c.cell(r)}</td>`)}</tr>`)}</tbody></table>
+    ${!rows.length && html`<${Empty}>${empty}<//>`}`;
 }
 const cls = (c) => (c.num ? "num " : "") + (c.wide || "");
 

@@ -67,6 +67,7 @@ export default function Floor({ path, query, args }) {
       <span class="quiet">${shape ? `${shape.subscriptions.length} subscriptions` : "unknown until a process runs"}</span>
       <span class="rest">${query.open && html`<a href=${to("/", { ...query, open: "" })}>Fold</a>`}${query.near && html`<a href="/">Whole firm</a>`}
       ${innerWidth < 600 && html`<button class="small" onClick=${() => go(to("/", { ...query, map: listed ? "1" : "" }))}>${listed ? "Show" : "Hide"}</button>`}</span></div>
+      ${!shape && html`<${Empty}>Who is on the floor is known while a process runs. What it recorded is under <a href="/rounds">Rounds</a>, <a href="/events">Events</a>, <a href="/dead">Dead letters</a> and <a href="/journal">Journal</a>.<//>`}
       ${!listed && shape && html`<${Topology} rows=${rows} levels=${levels} chosen=${chosen} query=${query} />`}</section>
     ${!chosen && html`<section class="pane subs live" aria-label="Subscriptions" ...${still}><${Table} label="Subscriptions by lag" cols=${COLS(levels)} rows=${order.map((n) => [n, rows[n]])} id=${(r) => r[0]} empty=${stale() ? "Who is subscribed is known while a process runs." : "Nobody has subscribed."} /></section>`}
   </div>`;
