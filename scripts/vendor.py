@@ -2,10 +2,10 @@
 
     python -m scripts.vendor [--check]
 
-Every package is fetched in the version that VENDOR.toml names (`npm pack`, nothing of it is run), each file is held
-against its SHA-256 in the package, and only then written. With --check nothing is fetched: the files here are
-held against the same sums. To take a newer version, write it down with the sums that a failed run prints.
-Ends with 1 at what is wrong.
+Every package is fetched in the version that VENDOR.toml names (`npm pack`; nothing of it is run). Each file
+is held against its SHA-256 in the package, and only then written. With --check nothing is fetched: the files
+here are held against the same sums. To take a newer version, write it down with the sums that a failed run
+prints. Ends with 1 at what is wrong.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LIST: Final = "VENDOR.toml"
 
 @dataclass(frozen=True)
 class Vendored:
-    """One file: its name here, its place and SHA-256 in the npm package, and what is written differently here."""
+    """One file: its name here, its place and SHA-256 in the npm package, and what is replaced in it."""
 
     package: str
     version: str
@@ -37,7 +37,7 @@ class Vendored:
     replaced: dict[str, str]
 
     def changed(self, content: bytes) -> bytes:
-        """Return a file of the package as it lies here. Ends with 1 if what is to be replaced is not there once."""
+        """Return a file of the package as it lies here. Ends with 1 where it differs."""
         return self._exchange(content, self.replaced)
 
     def original(self, content: bytes) -> bytes:
@@ -86,7 +86,8 @@ def mistake_in(file: Vendored, here: bytes) -> str:
     found = hashlib.sha256(file.original(here)).hexdigest()
     if found == file.sha256:
         return ""
-    return f"{file.name} is not {file.source} of {file.package} {file.version}: SHA-256 {found}, not {file.sha256}"
+    meant = f"{file.source} of {file.package} {file.version}"
+    return f"{file.name} is not {meant}: SHA-256 {found}, not {file.sha256}"
 
 
 def fetch(folder: Path = VENDOR) -> None:
