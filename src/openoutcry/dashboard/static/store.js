@@ -1,7 +1,7 @@
 // What the stream has said so far. Screens read it through useStore(), which draws them again at each message.
 import { useEffect, useState } from "./dom.js";
 
-export const SILENT_MS = 2000;
+export const SILENT_MS = 1750;
 export const store = {
   me: null, // role, csrf, firm, journal, version
   shape: null,
