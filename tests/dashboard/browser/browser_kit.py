@@ -217,12 +217,13 @@ class Tab:
         self.page.wait_for_function("(before) => window.seen.pulseAt > before", arg=before)
 
     def assert_nothing_scrolls_sideways(self) -> None:
-        assert self.page.evaluate(SIDEWAYS) == [], self.page.url
+        wide = self.page.evaluate(SIDEWAYS)
+        assert not wide, f"{self.page.url}: {wide}"
 
     def assert_no_complaint(self) -> None:
         if not self.page.is_closed():
             self.complaints += self.page.evaluate("() => window.seen ? window.seen.violations : []")
-        assert self.complaints == []
+        assert not self.complaints, "\n".join(self.complaints)
 
     def close(self) -> None:
         self.context.close()
