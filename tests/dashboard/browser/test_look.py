@@ -52,7 +52,7 @@ def test_every_text_stands_out_from_what_is_behind_it(scheme, shared_page, open_
     for address in ("/?open=strategies", "/s/oracle", "/rounds", "/events", "/dead", "/journal"):
         tab.open(address)
         tab.wait_for_another_pulse()
-        tab.page.locator("main h1").first.wait_for(state="attached")
+        tab.page.locator("main table, main .facts").first.wait_for()
         assert_readable(tab)
 
 

@@ -82,7 +82,7 @@ export default function Events({ query }) {
   const resume = () => { hold(null); list.current.scrollTop = 0; };
   const open = (e) => to("/events", { ...rest, pos: String(e.pos) });
   const cols = COLS.map((c, i) => (i === 1 ? { ...c, cell: (e) => html`<a class="name" href=${open(e)}>${kind(e.type)}</a>` } : c));
-  return html`<div class=${"events" + (pos ? " open" : "")}><h1 class="sr">Events</h1><${Filters} query=${query} />
+  return html`<div class=${"events" + (pos ? " open" : "")}><${Filters} query=${query} />
     <section class="pane" ref=${list} onScroll=${scrolled} tabindex="0" aria-label="Events, newest first">
       ${held && html`<button class="newer" onClick=${resume}>${waiting ? `${waiting}${waiting >= 500 ? " or more" : ""} newer` : "paused"}: back to the newest</button>`}
       <${Table} stack label="Events" cols=${cols} rows=${[...shown, ...(history.events || [])]} id=${(e) => e.pos} row=${(e) => ({ "aria-selected": String(e.pos) === pos, onClick: (event) => { if (!event.target.closest("a") && !String(getSelection())) go(open(e)); } })}
