@@ -74,7 +74,7 @@ def page(
     The page is a process of its own, for this machine alone, and whoever opens it needs the address that is
     printed. Ctrl-C ends it.
     """
-    server = _imported()
+    server = imported()
     people, addresses = _people(tokens, act=act)
     if host not in server.LOOPBACK and tokens is None:
         raise Mistake(
@@ -86,7 +86,7 @@ def page(
     with server.bound(host, port) as listener:
         shown = server.Page(path, listener, people, names=names, key=read_key(key_file))
         lines = [f"{what}: {shown.url}/login?token={token}" for what, token in addresses]
-        with _opening(f"{shown.url}/login?token={addresses[0][1]}" if addresses else shown.url) as open_it:
+        with opening(f"{shown.url}/login?token={addresses[0][1]}" if addresses else shown.url) as open_it:
 
             def ready() -> None:
                 for line in lines or [
@@ -99,7 +99,7 @@ def page(
             asyncio.run(shown.serve(ready))
 
 
-def _imported() -> ModuleType:
+def imported() -> ModuleType:
     """Return the page's server. Raises `Mistake` where what it needs is not installed."""
     try:
         return importlib.import_module("openoutcry.dashboard.server")
@@ -125,7 +125,7 @@ def _may_open(opens: bool | None) -> bool:
 
 
 @contextmanager
-def _opening(address: str) -> Iterator[Callable[[], None]]:
+def opening(address: str) -> Iterator[Callable[[], None]]:
     """Yield what opens an address in the browser.
 
     It is in a file that leads there, since the arguments of a program can be seen by every user.

@@ -114,7 +114,7 @@ class Api:
         }
         acts["verify"] = self._verify
         posts = [Route(f"/api/{name}", self._act(do), methods=["POST"]) for name, do in acts.items()]
-        return _told(Router([*(Route(path, answer) for path, answer in gets.items()), *posts]))
+        return _told(Router([*(Route(path, answer) for path, answer in gets.items()), *posts], redirect_slashes=False))
 
     def stop(self) -> None:
         """End what goes on."""
@@ -273,7 +273,7 @@ def _told(router: Router) -> ASGIApp:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         try:
-            await router(scope, receive, send)
+            await router({**scope, "app": router}, receive, send)  # so that it raises what it refuses
         except HTTPException as problem:
             what = {404: "there is nothing at this address", 405: "that is not done at this address"}
             raise Refused(

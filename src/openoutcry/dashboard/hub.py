@@ -18,7 +18,7 @@ from openoutcry.dashboard.refusals import Refused
 from openoutcry.observers.pulse import Pulse, RoundRow, RoundsSeen, Shape
 from openoutcry.observers.reading import rates, wrong
 from openoutcry.ports import Clock
-from openoutcry.runtime.control.watcher import BusUnanswered, Watcher
+from openoutcry.runtime.control.watcher import Watcher
 
 TABS_MAX: Final = 32
 QUEUE_MAX: Final = 8
@@ -264,7 +264,7 @@ class Hub:
         is_quiet = seen is not None and not pulse.rounds_open and not seen.open_count
         if is_quiet and pulse.rounds_number == self._newest_round:
             return
-        with suppress(BusUnanswered):
+        with suppress(ConnectionError):
             since = max(self._newest_round, pulse.rounds_number - ROUNDS_KEPT)
             found = await self.watcher.rounds(since, within_s=ROUNDS_S)
             if found.session != pulse.session:

@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from openoutcry.observers.pulse import Buckets, Histogram, Pulse
-from openoutcry.observers.reading import percentile_ns
+from openoutcry.observers.reading import percentile_ns, since
 from openoutcry.ports import Clock
-from openoutcry.runtime.control.watcher import BUCKETS_MOST, BusUnanswered, Watcher
+from openoutcry.runtime.control.watcher import BUCKETS_MOST, Watcher
 from openoutcry.units import NS_PER_S
 
 KEPT_S: Final = 15 * 60
@@ -22,7 +22,7 @@ LOOKED_AT_S: Final = 30
 """For so long after the last request a subscription counts as looked at."""
 LOOKED_AT_MAX: Final = 8
 
-Point = tuple[float, int | None, int | None, float, float, int, int | None, int | None]
+Point = tuple[float, float | None, float | None, float, float, int, float | None, float | None]
 """Seconds since 1970; p50 and p99 of the wait in ns; accepted and handled per second; waiting; p50 and p99 of
 the calls in ns. Percentiles are None where nothing was begun."""
 
@@ -70,14 +70,14 @@ class Series:
         while True:
             began_s = asyncio.get_running_loop().time()
             number = await self._watcher.changed(number)
-            with suppress(BusUnanswered):
+            with suppress(ConnectionError):
                 await self.take()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(began_s + EVERY_S):
                     await asyncio.Event().wait()
 
     async def take(self) -> None:
-        """Ask once, and keep what has come. Raises `BusUnanswered`."""
+        """Ask once, and keep what has come. Raises `ConnectionError`."""
         shape, pulse = self._watcher.shape, self._watcher.pulse
         if shape is None or pulse is None:
             return
@@ -124,8 +124,8 @@ class Series:
         if before is None or pulse.now_ns <= before.at_ns:
             return
         past_s = (pulse.now_ns - before.at_ns) / NS_PER_S
-        latency = since(before.buckets.latency, buckets.latency)
-        duration = since(before.buckets.duration, buckets.duration)
+        latency = since(buckets.latency, before.buckets.latency)
+        duration = since(buckets.duration, before.buckets.duration)
         points = self._points.setdefault(name, deque())
         points.append(
             (
@@ -141,16 +141,6 @@ class Series:
         )
         while points[0][0] < points[-1][0] - KEPT_S:
             points.popleft()
-
-
-def since(before: Histogram, now: Histogram) -> Histogram:
-    """Return what a distribution has gained; its maximum is that of the whole."""
-    gained = {
-        bucket: count - before.buckets.get(bucket, 0)
-        for bucket, count in now.buckets.items()
-        if count > before.buckets.get(bucket, 0)
-    }
-    return Histogram(gained, max(0, now.count - before.count), now.max_ns)
 
 
 def summary(found: Histogram) -> dict[str, Any]:

@@ -24,7 +24,8 @@ function verdict() {
   if (halts.length) return ["halt", "Halted", `${halts[0].scope === "firm" ? "" : halts[0].scope + ": "}${halts[0].reason || "no reason given"}${halts.length > 1 ? ` (and ${halts.length - 1} more)` : ""}`];
   if (state !== "running") return ["warn", state, worst];
   if (health.status && health.status !== "healthy") return [health.status === "degraded" ? "warn" : "bad", health.status, worst || health.findings?.[0]?.message || ""];
-  return wrong.length ? [LEVEL[wrong[0].severity] || "warn", "Running", worst] : ["ok", "Running", ""];
+  const level = wrong.length ? LEVEL[wrong[0].severity] || "warn" : "ok";
+  return [level, { ok: "Running", warn: "Caution", bad: "Trouble" }[level], worst];
 }
 
 /** Who has heard the newest kill switch, or the one with this id. */

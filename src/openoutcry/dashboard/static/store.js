@@ -1,7 +1,7 @@
 // What the stream has said so far. Screens read it through useStore(), which draws them again at each message.
 import { useEffect, useState } from "./dom.js";
 
-export const SILENT_MS = 1750;
+export const SILENT_MS = 1750; // with the ticks of 250 ms it is said within two seconds
 export const store = {
   me: null, // role, csrf, firm, journal, version
   shape: null,
@@ -10,6 +10,7 @@ export const store = {
   state: { live: "", why: "" }, // what the page's process says of the firm's: up, silent, gone, never
   heardMs: 0, // performance.now() of the last message of any kind
   pulseMs: 0, // and of the last pulse
+  openers: new Set(), // who opens rounds: answers go to them through the barrier
   edges: new Map(), // "source\0type" -> {source, type, rate}
   tail: [], // newest events, newest first, while a screen follows
   tailed: 0, // how many have come since it follows
@@ -84,7 +85,7 @@ const nowS = () => (store.pulse ? store.pulse.now_ns / 1e9 : 0);
 
 function addFlows(flows, seconds) {
   for (const known of store.edges.values()) known.rate *= 0.8;
-  for (const [from, type, count] of flows || []) edge(from, type).rate += (0.2 * count) / Math.max(seconds, 0.05);
+  for (const { source: from, type, count } of flows || []) edge(from, type).rate += (0.2 * count) / Math.max(seconds, 0.05);
 }
 
 function edge(from, type) {
@@ -93,12 +94,19 @@ function edge(from, type) {
   return store.edges.get(key);
 }
 
+let askedMs = -1e9;
+function findOpeners() {
+  if (performance.now() - askedMs < 5000) return;
+  askedMs = performance.now();
+  ask("/api/rounds?limit=20").then(({ rounds }) => { rounds.forEach((r) => r.opened_by && store.openers.add(r.opened_by)); }, () => {});
+}
+
 const taken = {
   state(said) {
     store.state = said;
   },
   shape(said) {
-    if (store.shape && store.shape.session !== said.session) store.edges.clear();
+    if (store.shape && store.shape.session !== said.session) { store.edges.clear(); store.openers.clear(); }
     store.shape = said;
     (said.edges || []).forEach(([from, type]) => edge(from, type));
   },
@@ -106,9 +114,11 @@ const taken = {
     const before = nowS();
     store.pulse = said;
     store.pulseMs = performance.now();
+    for (const [name, row] of Object.entries(said.rows)) row.per_s = said.per_s?.[name];
     addFlows(said.flows, nowS() - before);
   },
   rounds(said) {
+    if (!store.openers.size && said.released.length) findOpeners();
     store.rounds = { open: said.open, released: [...said.released.reverse(), ...store.rounds.released].slice(0, ROUNDS_MAX) };
   },
   events(said) {

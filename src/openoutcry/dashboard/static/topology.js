@@ -47,23 +47,22 @@ function nodesOf(shape, sources, { open, near }) {
   return { nodes, home, subs };
 }
 
-/** The arrows between nodes: from whoever has published a type to all that take it. Kill switches, which all take, are left out. */
-function linksOf({ nodes, home, subs }) {
+/** The arrows between nodes: from whoever has published a type to all that take it, and from the roster to who opens rounds.
+ * Kill switches, which all take, are left out. */
+function linksOf({ nodes, home, subs }, roster) {
   const links = new Map(), takers = [...subs.values()].filter((s) => s.types.length);
+  const link = (from, at, flow) => {
+    if (!from || !at || from === at) return;
+    const key = JSON.stringify([from, at]);
+    if (!links.has(key)) links.set(key, { key, from, to: at, flows: new Set() });
+    links.get(key).flows.add(flow);
+  };
   for (const flow of store.edges.values()) {
-    if (CONTROL.test(flow.type)) continue;
     const from = home.get(flow.source);
-    if (!from) continue;
+    if (!from || CONTROL.test(flow.type)) continue;
     (nodes.get(from).makes ||= new Set()).add(flow.type);
-    const reached = new Set();
-    for (const s of takers) {
-      const at = home.get(s.name);
-      if (at === from || reached.has(at) || !s.types.includes(flow.type)) continue;
-      reached.add(at);
-      const key = JSON.stringify([from, at]);
-      if (!links.has(key)) links.set(key, { key, from, to: at, flows: new Set() });
-      links.get(key).flows.add(flow);
-    }
+    for (const s of takers) if (s.types.includes(flow.type)) link(from, home.get(s.name), flow);
+    if (flow.type === "signal" && roster.includes(flow.source)) store.openers.forEach((o) => link(from, home.get(o), flow));
   }
   return links;
 }
@@ -121,12 +120,13 @@ export function Topology({ rows, levels, chosen, query }) {
   const { shape, edges } = store, sources = [...new Set([...edges.values()].map((e) => e.source))].sort();
   // Arrows between nodes that are there already come without moving anything; new nodes, or a new shape, do.
   const known = edges.size && [...edges.keys()].sort().join("\u0001");
+  const openers = [...store.openers].join("\u0001");
   const near = query.near || (shape.subscriptions.length > WHOLE_MAX ? chosen : "");
   const graph = useMemo(() => {
     const whole = nodesOf(shape, sources, { open: query.open, near });
-    const linked = { ...whole, links: linksOf(whole) };
+    const linked = { ...whole, links: linksOf(whole, shape.roster) };
     return near ? neighbourhood(linked, near) : linked;
-  }, [shape.number, shape.session, known, query.open, near]);
+  }, [shape.number, shape.session, known, query.open, near, openers]);
   const settled = useRef({});
   const key = size && JSON.stringify([size, [...graph.nodes.values()].map((n) => [n.id, n.lines]), shape.number, shape.session]);
   if (key && (settled.current.key !== key || performance.now() - settled.current.sinceMs < 5000 && settled.current.links !== graph.links.size)) {
@@ -135,7 +135,7 @@ export function Topology({ rows, levels, chosen, query }) {
   }
   const { g, box: room } = settled.current;
   const lit = hover || (chosen && graph.home.get(chosen)) || "";
-  return html`<div class="canvas" ref=${box}>${g && html`<svg class=${"graph" + (lit ? " picked" : "")} viewBox=${`${room.x} ${room.y} ${room.width} ${room.height}`} style=${{ maxWidth: room.width * SCALE_MAX + "px", maxHeight: room.height * SCALE_MAX + "px" }} role="group" aria-label="Who sends what to whom">
+  return html`<div class="canvas" ref=${box}>${g && html`<svg class=${"graph" + (lit ? " traced" : "")} viewBox=${`${room.x} ${room.y} ${room.width} ${room.height}`} style=${{ maxWidth: room.width * SCALE_MAX + "px", maxHeight: room.height * SCALE_MAX + "px" }} role="group" aria-label="Who sends what to whom">
     <defs><marker id="tip" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path class="arrow" d="M0 .5 8 4 0 7.5z" /></marker></defs>
     ${[...graph.links.values()].map((l) => html`<${Link} key=${l.key} link=${l} g=${g} lit=${l.from === lit || l.to === lit} />`)}
     ${[...graph.nodes.values()].map((n) => html`<${Node} key=${n.id} node=${n} at=${g.node(n.id)} rows=${rows} levels=${levels} chosen=${graph.home.get(chosen) === n.id && chosen} query=${query} onHover=${setHover} />`)}</svg>`}</div>`;

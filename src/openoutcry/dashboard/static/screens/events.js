@@ -9,12 +9,15 @@ const TOLD = { text: (e, v) => plain(e.said).toLowerCase().includes(v.toLowerCas
 const PAGE = 100;
 const moment = (v) => (/^\d+$/.test(v) || !v ? v : v.trim().replace(" ", "T"));
 
+/** Without the ids that stand in the event's detail, and in all that follows from it. */
+const brief = (said) => said.replace(/^(?:(?:correlation|causation|round)_id=\S*\s+)+/, "");
+
 const COLS = [
   { head: "time", w: "104px", cell: (e) => html`<time title=${new Date(e.wall_ns / 1e6).toISOString()}>${clock(e.wall_ns, true).split(" ").pop()}</time>` },
   { head: "type", w: "144px", cell: (e) => kind(e.type) },
   { head: "from", w: "112px", wide: "wide", cell: (e) => html`<${Text}>${e.source}<//>` },
   { head: "symbol", w: "72px", wide: "wide", cell: (e) => html`<${Text}>${e.symbol}<//>` },
-  { head: "what", cell: (e) => html`<${Text}>${e.said}<//>` },
+  { head: "what", cell: (e) => html`<${Text}>${brief(e.said)}<//>` },
 ];
 
 function useHistory(filters) {

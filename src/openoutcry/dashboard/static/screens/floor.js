@@ -39,7 +39,7 @@ function useOrder(rows) {
 const CALM = ["idle", "busy", ""];
 const COLS = (levels, chosen) => [
   { head: "subscription", cell: ([n]) => html`<${Name} name=${n} />` },
-  { head: "state", w: "104px", cell: ([n, r]) => html`<${State} row=${r} level=${levels[n]} />` },
+  { head: "state", w: "124px", cell: ([n, r]) => html`<${State} row=${r} level=${levels[n]} />` },
   { head: "lag", w: "58px", num: true, title: "Events behind the head of the log", cell: ([, r]) => count(r.lag) },
   { head: "waiting", w: "62px", num: true, wide: "roomy", cell: ([, r]) => count(r.waiting) },
   { head: "in/s", w: "54px", num: true, wide: "roomy", cell: ([, r]) => rate(r.per_s?.accepted) },

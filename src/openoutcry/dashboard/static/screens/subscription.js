@@ -4,19 +4,23 @@ import { barred, stale, useJson, useStore } from "../store.js";
 import { Chart } from "../chart.js";
 import { count, Do, Empty, Fact, Failed, kind, Mark, plain, rate, span, Text, to } from "../ui.js";
 
+/** Options that are not the usual ones, in words. */
 const options = (shape) => [
   shape.agent && "signal agent", shape.durable && "durable", shape.blocking && "in a thread", shape.concurrency > 1 && `${shape.concurrency} at once`,
   `time-out ${shape.timeout_s == null ? "none" : shape.timeout_s + " s"}`, `room for ${count(shape.capacity)}`,
   ...Object.entries(shape.options || {}).map(([k, v]) => `${k} ${typeof v === "object" ? JSON.stringify(v) : v}`),
-  ...Object.entries(shape.selectors || {}).map(([k, v]) => `only ${k} ${[v].flat().join(", ")}`)].filter(Boolean).join(" · ");
+].filter(Boolean).join(" · ");
 
 function Call({ row, now }) {
   if (!row?.busy_since_ns) return html`<p class="quiet">No call at the moment.</p>`;
   return html`<p>${row.call_event ? html`With <b>${kind(row.call_event)}</b> for ` : "In a call for "}<b>${span(now - row.busy_since_ns)}</b></p>`;
 }
 
-function Lanes({ lanes }) {
-  return html`<dl class="facts">${lanes.map((l) => html`<${Fact} term=${l.lane}>${count(l.waiting)} waiting${l.oldest_ns ? `, oldest ${span(l.oldest_ns)}` : ""}${l.per_s == null ? "" : `, ${rate(l.per_s)}/s`}<//>`)}</dl>`;
+/** What waits: by lane where that is known, else in all. */
+function Waiting({ lanes, row, now }) {
+  const known = (lanes || []).filter((l) => l.waiting != null), old = (ns) => (ns ? `, oldest ${span(now - ns)}` : "");
+  const each = known.length ? known.map((l) => [l.lane, l.waiting, l.oldest_ns, l.per_s]) : row ? [["waiting", row.waiting, row.oldest_ns]] : [];
+  return each.map(([name, waiting, oldest, perS]) => html`<${Fact} term=${name}>${count(waiting)}${waiting ? old(oldest) : ""}${perS == null ? "" : `, ${rate(perS)}/s`}<//>`);
 }
 
 function Actions({ name, row, dead }) {
@@ -41,8 +45,7 @@ export function Drawer({ name, level }) {
     ${wrong.map((w) => html`<p class="empty ${w.severity === "warn" ? "warn" : "bad"}"><${Text}>${w.sentence}<//></p>`)}
     <div class="head"><${Actions} name=${name} row=${row} dead=${row?.dead} /></div>
     <section><div class="head"><h2>Now</h2><${Call} row=${row} now=${pulse?.now_ns} /></div>
-      ${data?.lanes && html`<${Lanes} lanes=${data.lanes} />`}
-      <dl class="facts"><${Fact} term="handled">${count(row?.handled)}<//><${Fact} term="in flight">${count(row?.in_flight)}<//><${Fact} term="lag">${count(row?.lag)}<//><${Fact} term="errors">${count(row?.errors)}<//>
+      <dl class="facts"><${Waiting} lanes=${data?.lanes} row=${row} now=${pulse?.now_ns} /><${Fact} term="handled">${count(row?.handled)}<//><${Fact} term="in flight">${count(row?.in_flight)}<//><${Fact} term="lag">${count(row?.lag)}<//><${Fact} term="errors">${count(row?.errors)}<//>
         <${Fact} term="retries">${count(row?.retries)}<//><${Fact} term="time-outs">${count(row?.timeouts)}<//><${Fact} term="let go">${count((row?.overflowed || 0) + (row?.conflated || 0) + (row?.expired || 0))}<//><${Fact} term="holds">${row?.holds ? plain([row.holds].flat().join(", ")) || "none" : "none"}<//></dl></section>
     <section><div class="head"><h2>Time, admission to end</h2></div>
       <${Chart} series=${data?.series} columns=${[1, 2]} names=${["p50", "p99"]} format=${span} log label="Latency, median and 99th percentile, last 15 minutes" />
