@@ -94,7 +94,11 @@ class Client:
             lines = [f"GET /api/stream{query} HTTP/1.1", f"Host: {self.host}", f"Cookie: {self.cookie}"]
             lines += [f"{name}: {value}" for name, value in headers.items()]
             line.sendall("\r\n".join([*lines, "", ""]).encode())
-            yield Stream(line)
+            stream = Stream(line)
+            try:
+                yield stream
+            finally:
+                stream.close()
 
 
 class Message(NamedTuple):
@@ -122,6 +126,9 @@ class Stream:
             else:
                 name, _, value = line.decode().rstrip("\n").partition(": ")
                 found[name] = value
+
+    def close(self) -> None:
+        self._answer.close()  # which holds the socket as well
 
     def until(self, event: str, meets: Callable[[Any], bool] = lambda _data: True) -> Any:
         """Return the data of the first message of a kind that meets a condition."""

@@ -42,22 +42,26 @@ class Tail:
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
-        self._after: int | None = None
+        self._after = 0
 
     async def __call__(self) -> dict[str, Any] | None:
-        """Return what has come since the last call, the newest `TAIL_MAX`; None where there is nothing."""
+        """Return what has come since the last call, the newest `TAIL_MAX`; None where there is nothing.
+
+        `after` is the position behind which they begin, 0 at the first call; `passed_over` is how many
+        are left out between it and the first of them.
+        """
         return await self._file.look(self._look)
 
     def _look(self, reader: JournalReader, _deadline: Deadline) -> dict[str, Any] | None:
         head, after = reader.head, self._after
-        self._after = head
-        if after is None or head == after:
+        if head == after:
             return None
+        self._after = head
         is_next = after <= head <= after + TAIL_MAX
         found = reader.read(after, TAIL_MAX) if is_next else reader.tail(TAIL_MAX)
         found = [entry for entry in found if entry.position <= head]
-        passed_over = max(0, head - after - len(found))
-        return {"events": plain(tail(found)), "passed_over": passed_over, "head": head}
+        passed_over = max(0, head - after - len(found)) if after else 0
+        return {"events": plain(tail(found)), "after": after, "passed_over": passed_over, "head": head}
 
 
 class Api:
