@@ -143,7 +143,9 @@ async def publish_the_past(bus: EventBus) -> None:
         await bus.publish(fill)
     for message in (HOSTILE, HOSTILE_MESSAGE):
         await bus.publish(
-            RiskAlertEvent(severity="critical", alert_type=HOSTILE, message=message, source_agent=HOSTILE_NAME)
+            RiskAlertEvent(
+                severity="critical", alert_type=HOSTILE, message=message, source_agent=HOSTILE_NAME
+            )
         )
 
 

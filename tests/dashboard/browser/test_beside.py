@@ -34,7 +34,9 @@ def test_a_wrong_token_is_refused_in_a_sentence(shared_page, open_tab):
 def test_a_token_and_a_cookie_of_an_earlier_start_are_refused(shared_firm, open_tab):
     before = PageProcess(shared_firm.journal, "--act")
     tab = open_tab(before)
-    tab.expects("403", "401", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET")
+    tab.expects(
+        "403", "401", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET"
+    )
     try:
         tab.log_in(before.look)
     finally:
@@ -92,7 +94,12 @@ def test_another_site_in_the_same_browser_can_do_nothing(firm, page, open_tab):
                 [f"{page.origin}/api/halt", kind],
             )
             assert said in ("opaque", "refused")
-        assert other.evaluate("(address) => fetch(address).then(() => 'read', () => 'refused')", f"{page.origin}/api/me") == "refused"
+        assert (
+            other.evaluate(
+                "(address) => fetch(address).then(() => 'read', () => 'refused')", f"{page.origin}/api/me"
+            )
+            == "refused"
+        )
         other.close()
     for _ in range(3):
         tab.wait_for_another_pulse()
@@ -108,10 +115,17 @@ def test_a_post_without_an_origin_is_refused_even_with_cookie_and_secret(firm, p
     tab.log_in(page.act)
     csrf = tab.page.evaluate("() => fetch('/api/me').then((r) => r.json()).then((me) => me.csrf)")
     body = json.dumps({"scope": "firm", "reason": "x"})
-    whole = {"cookie": cookies_of(tab), "content-type": "application/json", "x-openoutcry": csrf, "origin": page.origin}
+    whole = {
+        "cookie": cookies_of(tab),
+        "content-type": "application/json",
+        "x-openoutcry": csrf,
+        "origin": page.origin,
+    }
     for missing, status in (("origin", 403), ("x-openoutcry", 403), ("cookie", 401), ("", 200)):
         line = http.client.HTTPConnection(urlsplit(page.origin).netloc, timeout=LIMIT_S)
-        line.request("POST", "/api/halt", body, {name: value for name, value in whole.items() if name != missing})
+        line.request(
+            "POST", "/api/halt", body, {name: value for name, value in whole.items() if name != missing}
+        )
         assert line.getresponse().status == status, missing
         line.close()
 
@@ -122,7 +136,9 @@ def unread_tab(page: PageProcess, cookies: str) -> Iterator[None]:
     address = urlsplit(page.origin)
     with socket.create_connection((address.hostname, address.port)) as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        line.sendall(f"GET /api/stream?tail=1 HTTP/1.1\r\nHost: {address.netloc}\r\nCookie: {cookies}\r\n\r\n".encode())
+        line.sendall(
+            f"GET /api/stream?tail=1 HTTP/1.1\r\nHost: {address.netloc}\r\nCookie: {cookies}\r\n\r\n".encode()
+        )
         yield
 
 

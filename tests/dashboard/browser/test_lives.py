@@ -86,7 +86,12 @@ def test_the_journal_of_a_firm_that_does_not_run_is_shown(firm, open_tab):
 def test_a_page_whose_own_process_is_gone_says_so(is_killed, shared_firm, open_tab):
     page = PageProcess(shared_firm.journal, "--act")
     tab = open_tab(page)
-    tab.expects("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+    tab.expects(
+        "ERR_CONNECTION_REFUSED",
+        "ERR_INCOMPLETE_CHUNKED_ENCODING",
+        "ERR_CONNECTION_RESET",
+        "ERR_EMPTY_RESPONSE",
+    )
     try:
         tab.log_in(page.look)
         if is_killed:

@@ -67,7 +67,11 @@ def test_who_may_only_look_can_neither_halt_nor_release(firm, page, open_tab):
     acting.log_in(page.act)
     looking.expects("403")
     expect(looking.page.get_by_role("button", name="Halt", exact=True)).to_be_disabled()
-    for verb, body in (("halt", {"reason": "x"}), ("release", {"reason": "x"}), ("pause", {"subscription": "trend"})):
+    for verb, body in (
+        ("halt", {"reason": "x"}),
+        ("release", {"reason": "x"}),
+        ("pause", {"subscription": "trend"}),
+    ):
         assert looking.page.evaluate(POST, [f"/api/{verb}", body]) == 403
     hold_halt(acting)
     expect(bar(looking).locator(".state b")).to_have_text(HALTED)
@@ -112,7 +116,9 @@ def test_dead_letters_are_tried_delivered_again_and_dropped(firm, page, open_tab
 
 
 def focused(tab: Tab) -> str:
-    return tab.page.evaluate("() => (document.activeElement.ariaLabel || document.activeElement.textContent).trim()")
+    return tab.page.evaluate(
+        "() => (document.activeElement.ariaLabel || document.activeElement.textContent).trim()"
+    )
 
 
 def tab_to(tab: Tab, name: str) -> None:

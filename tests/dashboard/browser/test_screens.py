@@ -71,8 +71,12 @@ def test_an_agent_that_is_always_late_or_never_answers_is_a_column(shared_page, 
     table = page.get_by_role("table", name="Rounds, newest first")
     expect(table.locator("tbody tr")).not_to_have_count(0)
     names = [link.get_attribute("title") for link in table.locator("thead .names th.cell").all()]
-    late = dict(zip(names, table.locator("thead tr.sum").first.locator("td.cell").all_inner_texts(), strict=True))
-    missing = dict(zip(names, table.locator("thead tr.sum").last.locator("td.cell").all_inner_texts(), strict=True))
+    late = dict(
+        zip(names, table.locator("thead tr.sum").first.locator("td.cell").all_inner_texts(), strict=True)
+    )
+    missing = dict(
+        zip(names, table.locator("thead tr.sum").last.locator("td.cell").all_inner_texts(), strict=True)
+    )
     assert {name for name, count in missing.items() if count != "·"} == {"mute"}
     assert {name for name, count in late.items() if count != "·"} == {"laggard"}
 

@@ -58,6 +58,13 @@ function Page() {
     <main id="main" tabindex="-1" class=${old && store.pulse ? "old" : ""}><${Screen} path=${path} query=${query} /></main>`;
 }
 
+/** Focus the search field as soon as its screen is there. */
+function focusSearch(tries) {
+  const search = document.querySelector("[data-search]");
+  if (search) search.focus();
+  else if (tries) setTimeout(focusSearch, 50, tries - 1);
+}
+
 // Links within the page change the address and nothing else; the back button works.
 addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href]");
@@ -69,11 +76,13 @@ addEventListener("click", (event) => {
 addEventListener("keydown", (event) => {
   const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
   if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
-    const search = document.querySelector("[data-search]");
-    if (search) { event.preventDefault(); search.focus(); }
-    else go("/events");
+    event.preventDefault();
+    if (!document.querySelector("[data-search]")) go("/events");
+    focusSearch(20);
   } else if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
-    if (typing) event.target.blur();
+    const panel = document.querySelector(".panel [data-close]");
+    if (panel) panel.click();
+    else if (typing) event.target.blur();
     else document.querySelector("[data-close]")?.click();
   }
 });

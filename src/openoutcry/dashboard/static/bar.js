@@ -33,7 +33,8 @@ function heard(id) {
   const told = store.pulse?.heard;
   if (!told || (id && told.id !== id)) return "";
   const rest = told.waiting?.length ? `; waiting for ${told.waiting.map(plain).join(", ")}` : "";
-  return `heard by ${told.heard} of ${told.total} in ${span(told.slowest_ns)}${rest}`;
+  if (!told.total) return "nobody takes kill switches";
+  return `${told.activated === false ? "release " : ""}heard by ${told.heard} of ${told.total} in ${span(told.slowest_ns)}${rest}`;
 }
 
 /** A button that acts when it is held for a second, or when Enter is pressed on it twice. */
@@ -74,10 +75,13 @@ function Hold({ label, onFire, onTap, off }) {
 function Panel({ error, sent, onHalt, onRelease, onClose }) {
   const [reason, set] = useState("");
   const field = useRef(), off = barred(true), { halts = [] } = store.pulse || {};
-  useEffect(() => field.current?.focus(), []);
+  useEffect(() => {
+    field.current?.focus();
+    return () => document.querySelector(".acts .hold")?.focus();
+  }, []);
   return html`<section class="panel" aria-label="Halt">
     <button class="bare close" data-close onClick=${onClose}>Close</button>
-    ${halts.map((h) => html`<p key=${h.id}><b>Halted</b> ${h.scope === "firm" ? "the whole firm" : html`<${Text}>${h.scope}<//>`}: <${Text}>${h.reason || "no reason given"}<//> <span class="quiet">by <${Text}>${h.by || "unknown"}<//>, for ${span(store.pulse.now_ns - h.since_ns)}</span></p>`)}
+    ${halts.map((h) => html`<p key=${h.id}><b>Halted</b> ${h.scope === "firm" ? "the whole firm" : html`<${Text}>${h.scope}<//>`}: <${Text}>${h.reason || "no reason given"}<//> <span class="quiet">by <${Text}>${h.by || "unknown"}<//>, for ${span(store.pulse.wall_ns - h.since_ns)}</span></p>`)}
     ${halts.length > 0 && html`<p><button class="small" disabled=${!!barred()} onClick=${onRelease}>Release …</button></p>`}
     <p role="status">${sent.text}${sent.text && heard(sent.id) && ", "}${heard(sent.id)}</p>
     <${Failed} error=${error} />
@@ -110,13 +114,14 @@ export function Bar() {
       setSent({ text: "Halted", id });
     } catch (failed) { setSent({ text: "" }); setError(failed); }
   };
+  const culprit = stale() ? "" : pulse?.wrong?.[0]?.culprit || ""; // the sentence has figures, which would be read out at every pulse
   const age = pulseMs ? performance.now() - pulseMs : null;
   const told = level === "halt" ? heard() : "";
   return html`<header class="bar">
     <a class="firm" href="/" title=${plain(me?.journal || "")}><${Text}>${shape?.firm || me?.firm || "openoutcry"}<//></a>
     <button class="state ${level}" aria-expanded=${open === "panel"} onClick=${() => setOpen(open ? "" : "panel")} title=${plain(why)}>
       <${Mark} level=${level} /><b>${word}</b><span class="why"><${Text}>${why}<//>${told && html` <span class="told">${told}</span>`}</span></button>
-    <span class="sr" role="status">${word} ${level === "ok" ? "" : plain(why).replace(/ for [\d.]+ \w+/, "")}</span>
+    <span class="sr" role="status">${word}${culprit && `: ${plain(culprit)}`}</span>
     <dl class="dials">
       <${Dial} term="level" level=${{ normal: "ok", warning: "warn" }[pulse?.level] || (pulse?.level ? "bad" : "")}>${pulse?.level || "–"}<//>
       <${Dial} term="queue">${count(pulse?.queue)}<//>

@@ -1,8 +1,8 @@
 // Who sends what to whom, left to right. The layout is worked out anew when the firm changes, not when its numbers do.
-import { layout as arrange, Graph } from "./vendor/dagre.js";
 import { html, useLayoutEffect, useMemo, useRef, useState } from "./dom.js";
+import { layout } from "./layout.js";
 import { store } from "./store.js";
-import { count, kind, plain, rate, SHAPES, span, sub, to } from "./ui.js";
+import { count, Empty, kind, plain, rate, SHAPES, span, sub, to } from "./ui.js";
 
 const ALIKE_MIN = 3, WHOLE_MAX = 60, WIDTH = 132, HEIGHT = 56, LINE = 18, LINES_MAX = 20, SCALE_MAX = 1.2, SCALE_READ = 0.85;
 const CONTROL = /kill.?switch/i;
@@ -36,14 +36,16 @@ function nodesOf(shape, sources, { open, near }) {
     if (names.length < most || names.length === 1) names.forEach((n) => put(n, [n]));
     else { used.add(label); put("group " + label, names, label); }
   }
-  const unfolded = nodes.get("group " + open);
-  if (unfolded) unfolded.lines = Math.min(unfolded.names.length, LINES_MAX + 1);
   if (near && home.has(near) && home.get(near) !== near) { // the one looked at stands apart from those like it
     const group = nodes.get(home.get(near));
     group.names = group.names.filter((n) => n !== near);
     put(near, [near]);
   }
-  for (const s of sources) if (!home.has(s)) { nodes.set("from " + s, { id: "from " + s, names: [s], source: true }); home.set(s, "from " + s); }
+  const outside = sources.filter((s) => !home.has(s));
+  if (outside.length < ALIKE_MIN) outside.forEach((s) => { put("from " + s, [s]); nodes.get("from " + s).source = true; });
+  else { put("group publishers", outside, "publishers"); nodes.get("group publishers").source = true; }
+  const unfolded = nodes.get("group " + open);
+  if (unfolded) unfolded.lines = Math.min(unfolded.names.length, LINES_MAX + 1);
   return { nodes, home, subs };
 }
 
@@ -77,23 +79,13 @@ function neighbourhood(graph, near) {
 
 /** Places: left to right, with the more air the better, where that can be read in a pane of this size; else top to bottom. */
 function place({ nodes, links }, width, height) {
-  const tried = (width < 600 ? [["TB", 16]] : [["LR", 72], ["LR", 44], ["LR", 20], ["TB", 20]]).map(([rankdir, nodesep]) => {
-    const g = new Graph().setGraph({ rankdir, nodesep, ranksep: 26 }).setDefaultEdgeLabel(() => ({}));
-    for (const id of nodes.keys()) g.setNode(id, { width: WIDTH, height: HEIGHT + LINE * (nodes.get(id).lines || 0) });
-    for (const l of links.values()) g.setEdge(l.from, l.to);
-    arrange(g);
-    const box = extent(g);
-    return { g, box, scale: Math.min(SCALE_MAX, width / box.width, height / box.height) };
+  const cells = [...nodes.values()].map((n) => ({ id: n.id, width: WIDTH, height: HEIGHT + LINE * (n.lines || 0) }));
+  const tried = (width < 600 ? [[true, 14]] : [[false, 64], [false, 40], [false, 18], [true, 24]]).map(([down, gap]) => {
+    const laid = layout(cells, [...links.values()], { down, gap, step: 36 });
+    const { x, y, width: w, height: h } = laid.box, box = { x: x - 6, y: y - 8, width: w + 16, height: h + 14 };
+    return { ...laid, down, box, scale: Math.min(SCALE_MAX, width / box.width, height / box.height) };
   });
   return tried.find((t) => t.scale >= SCALE_READ) || tried.reduce((a, b) => (b.scale > a.scale ? b : a));
-}
-
-/** The room that nodes and arrows take: dagre's own figure leaves arrows out that go around. */
-function extent(g) {
-  const at = g.nodes().map((n) => g.node(n)), turns = g.edges().flatMap((e) => g.edge(e).points);
-  const xs = [...at.flatMap((n) => [n.x - WIDTH / 2, n.x + WIDTH / 2]), ...turns.map((p) => p.x)], ys = [...at.flatMap((n) => [n.y - n.height / 2 - 4, n.y + n.height / 2]), ...turns.map((p) => p.y)];
-  const x = Math.min(...xs, 0) - 6, y = Math.min(...ys, 0) - 6;
-  return { x, y, width: Math.max(...xs, 1) + 6 - x, height: Math.max(...ys, 1) + 6 - y };
 }
 
 function useSize(box) {
@@ -106,11 +98,11 @@ function useSize(box) {
   return size && size.split(",").map(Number);
 }
 
-const path = (points) => points.map((p, i) => {
+/** A line through points that leaves and reaches each of them along the stream. */
+const path = (points, down) => points.map((p, i) => {
   if (!i) return `M${p.x} ${p.y}`;
-  if (i === points.length - 1) return `L${p.x} ${p.y}`;
-  const next = points[i + 1];
-  return `Q${p.x} ${p.y} ${(p.x + next.x) / 2} ${(p.y + next.y) / 2}`;
+  const o = points[i - 1], mx = (o.x + p.x) / 2, my = (o.y + p.y) / 2;
+  return o.x === p.x || o.y === p.y ? `L${p.x} ${p.y}` : down ? `C${o.x} ${my} ${p.x} ${my} ${p.x} ${p.y}` : `C${mx} ${o.y} ${mx} ${p.y} ${p.x} ${p.y}`;
 }).join("");
 const cut = (text, most) => { const t = plain(text); return t.length > most ? t.slice(0, most - 1) + "…" : t; };
 const weight = (r) => (r < 0.05 ? 0 : r < 2 ? 1 : r < 20 ? 2 : r < 200 ? 3 : 4);
@@ -127,25 +119,24 @@ export function Topology({ rows, levels, chosen, query }) {
     const linked = { ...whole, links: linksOf(whole, shape.roster) };
     return near ? neighbourhood(linked, near) : linked;
   }, [shape.number, shape.session, known, query.open, near, openers]);
-  const settled = useRef({});
+  const settled = useRef({}), crowded = graph.nodes.size > WHOLE_MAX;
   const key = size && JSON.stringify([size, [...graph.nodes.values()].map((n) => [n.id, n.lines]), shape.number, shape.session]);
-  if (key && (settled.current.key !== key || performance.now() - settled.current.sinceMs < 5000 && settled.current.links !== graph.links.size)) {
+  if (key && !crowded && (settled.current.key !== key || performance.now() - settled.current.sinceMs < 5000 && settled.current.links !== graph.links.size)) {
     const sinceMs = settled.current.key === key ? settled.current.sinceMs : performance.now();
     settled.current = { key, sinceMs, links: graph.links.size, ...place(graph, ...size) };
   }
-  const { g, box: room } = settled.current;
+  const { places, paths, down, box: room } = settled.current;
+  if (crowded) return html`<div class="canvas" ref=${box}><${Empty}>${count(graph.nodes.size)} that all differ are too many for a picture. Choose one in the list, and its neighbours are drawn.<//></div>`;
   const lit = hover || (chosen && graph.home.get(chosen)) || "";
-  return html`<div class="canvas" ref=${box}>${g && html`<svg class=${"graph" + (lit ? " traced" : "")} viewBox=${`${room.x} ${room.y} ${room.width} ${room.height}`} style=${{ maxWidth: room.width * SCALE_MAX + "px", maxHeight: room.height * SCALE_MAX + "px" }} role="group" aria-label="Who sends what to whom">
+  return html`<div class="canvas" ref=${box}>${places && html`<svg class=${"graph" + (lit ? " traced" : "")} viewBox=${`${room.x} ${room.y} ${room.width} ${room.height}`} style=${{ maxWidth: room.width * SCALE_MAX + "px", maxHeight: room.height * SCALE_MAX + "px" }} role="group" aria-label="Who sends what to whom">
     <defs><marker id="tip" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path class="arrow" d="M0 .5 8 4 0 7.5z" /></marker></defs>
-    ${[...graph.links.values()].map((l) => html`<${Link} key=${l.key} link=${l} g=${g} lit=${l.from === lit || l.to === lit} />`)}
-    ${[...graph.nodes.values()].map((n) => html`<${Node} key=${n.id} node=${n} at=${g.node(n.id)} rows=${rows} levels=${levels} chosen=${graph.home.get(chosen) === n.id && chosen} query=${query} onHover=${setHover} />`)}</svg>`}</div>`;
+    ${[...graph.links.values()].map((l) => html`<${Link} key=${l.key} link=${l} points=${paths.get(l.key) || [places.get(l.from), places.get(l.to)]} down=${down} lit=${l.from === lit || l.to === lit} />`)}
+    ${[...graph.nodes.values()].map((n) => html`<${Node} key=${n.id} node=${n} at=${places.get(n.id)} rows=${rows} levels=${levels} chosen=${graph.home.get(chosen) === n.id && chosen} query=${query} onHover=${setHover} />`)}</svg>`}</div>`;
 }
 
-function Link({ link, g, lit }) {
-  const laid = g.edge(link.from, link.to), a = g.node(link.from), b = g.node(link.to);
-  const points = laid?.points || [a, b];
+function Link({ link, points, down, lit }) {
   const flows = [...link.flows], total = flows.reduce((sum, f) => sum + f.rate, 0);
-  return html`<path class=${`link w${weight(total)}${lit ? " lit" : ""}`} d=${path(points)} marker-end="url(#tip)"><title>${flows.map((f) => `${kind(f.type)} ${rate(f.rate)}/s`).join(", ")}</title></path>`;
+  return html`<path class=${`link w${weight(total)}${lit ? " lit" : ""}`} d=${path(points, down)} marker-end="url(#tip)"><title>${flows.map((f) => `${kind(f.type)} ${rate(f.rate)}/s`).join(", ")}</title></path>`;
 }
 
 function Node({ node, at, rows, levels, chosen, query, onHover }) {
@@ -158,8 +149,8 @@ function Node({ node, at, rows, levels, chosen, query, onHover }) {
   const makes = [...(node.makes || [])].map(kind).join(", "), label = group ? `${group} (${names.length})` : names[0];
   const address = group ? to("/", { ...query, open: node.lines ? "" : group }) : source ? to("/events", { agent: names[0] }) : sub(names[0]);
   const over = (v) => () => onHover(v);
-  return html`<g class=${`node ${level}${chosen ? " chosen" : ""}${source ? " source" : ""}`} transform=${`translate(${at.x - WIDTH / 2} ${at.y - at.height / 2})`} onPointerEnter=${over(id)} onPointerLeave=${over("")} onFocusIn=${over(id)} onFocusOut=${over("")}>
-    <a href=${address} aria-expanded=${group ? !!node.lines : null} aria-label=${`${plain(label)}: ${level ? level + ", " : ""}${says || "publishes only"}`}>
+  return html`<g class=${`node ${level}${chosen ? " chosen" : ""}${source ? " source" : ""}`} transform=${`translate(${at.x - WIDTH / 2} ${at.y - at.height / 2})`} onPointerEnter=${over(id)} onPointerLeave=${over("")}>
+    <a href=${address} onFocus=${over(id)} onBlur=${over("")} aria-expanded=${group ? !!node.lines : null} aria-label=${`${plain(label)}: ${level ? level + ", " : ""}${says || "publishes only"}`}>
       ${group && !node.lines && html`<rect x="4" y="-4" width=${WIDTH} height=${HEIGHT} rx="2" />`}
       <rect width=${WIDTH} height=${at.height} rx="2" />
       ${level && html`<path class="word" transform=${`translate(${WIDTH - 17} 7)`} d=${SHAPES[level]} />`}

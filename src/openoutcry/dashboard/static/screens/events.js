@@ -37,7 +37,10 @@ function useHistory(filters) {
 
 function Detail({ pos, query }) {
   const { data, error } = useJson(`/api/event?pos=${encodeURIComponent(pos)}`), [whole, set] = useState(null), title = useRef();
-  useEffect(() => title.current?.focus({ preventScroll: true }), []);
+  useEffect(() => {
+    title.current?.focus({ preventScroll: true });
+    return () => requestAnimationFrame(() => document.activeElement === document.body && document.querySelector('[aria-label="Events"] a')?.focus({ preventScroll: true }));
+  }, []);
   const shown = whole?.pos === pos ? whole.data : data;
   const more = async () => set({ pos, data: await ask(`/api/event?pos=${encodeURIComponent(pos)}&whole=1`).catch((e) => ({ ...data, json: e.message })) });
   const related = (field, value) => value && html`<a class="name" href=${to("/events", { [field]: value })}><${Text}>${value}<//></a>`;

@@ -13,14 +13,14 @@ function Act({ wrong }) {
   if (wrong.action === "resume") return html`<${Do} path="/api/resume" body=${{ subscription: target }} barred=${barred()} label=${`Resume ${target}`}>Resume<//>`;
   if (wrong.action === "dead") return html`<a href=${to("/dead", { subscription: target })}>Dead letters</a>`;
   if (wrong.action === "release")
-    return html`<button class="small" disabled=${!!barred()} onClick=${() => set(true)}>Release</button>${open && html`<${Release} halts=${pulse.halts} onClose=${() => set(false)} />`}`;
+    return html`<button class="small" disabled=${!!barred()} onClick=${() => set(true)}>Release</button>${open && html`<${Release} halts=${pulse.halts.filter((h) => h.scope === wrong.target)} onClose=${() => set(false)} />`}`;
   return shape?.subscriptions.some((s) => s.name === target) ? html`<a href=${sub(target)} aria-label=${`Look at ${plain(target)}`}>Look</a>` : null;
 }
 
 function Wrong({ wrong }) {
   const empty = stale() ? "Only a running process can say what is wrong." : "Nothing is wrong.";
   return html`<section class="pane wrong live" aria-label="What is wrong"><div class="head"><h2>What is wrong</h2><span class="quiet">${wrong.length || ""}</span></div>
-    ${wrong.length ? html`<ul>${wrong.map((w) => html`<li key=${w.culprit + w.action}><${Mark} level=${LEVEL[w.severity] || "warn"} /><span><span class="sr">${w.severity}: </span><${Text}>${w.sentence}<//></span><span><${Act} wrong=${w} /></span></li>`)}</ul>` : html`<${Empty}>${empty}<//>`}</section>`;
+    ${wrong.length ? html`<ul>${wrong.map((w) => html`<li key=${w.culprit + w.sentence.replace(/\d/g, "")}><${Mark} level=${LEVEL[w.severity] || "warn"} /><span><span class="sr">${w.severity}: </span><${Text}>${w.sentence}<//></span><span><${Act} wrong=${w} /></span></li>`)}</ul>` : html`<${Empty}>${empty}<//>`}</section>`;
 }
 
 /** Rows in the order of their lag: sorted anew every few seconds, and never under a pointer or the focus. */

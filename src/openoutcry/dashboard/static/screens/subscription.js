@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "../dom.js";
 import { barred, stale, useJson, useStore } from "../store.js";
 import { Chart } from "../chart.js";
-import { count, Do, Empty, Fact, Failed, kind, Mark, plain, rate, span, Text, to } from "../ui.js";
+import { count, Do, Empty, Fact, Failed, kind, Mark, plain, rate, span, sub, Text, to } from "../ui.js";
 
 /** Options that are not the usual ones, in words. */
 const options = (shape) => [
@@ -35,7 +35,10 @@ function Actions({ name, row, dead }) {
 export function Drawer({ name, level }) {
   const { pulse, shape } = useStore(), { data, error } = useJson(`/api/subscription?name=${encodeURIComponent(name)}`, 1000);
   const row = pulse?.rows?.[name] || data?.row, mine = shape?.subscriptions.find((s) => s.name === name) || data?.shape, title = useRef();
-  useEffect(() => title.current?.focus({ preventScroll: true }), []);
+  useEffect(() => {
+    title.current?.focus({ preventScroll: true });
+    return () => requestAnimationFrame(() => document.activeElement === document.body && document.querySelector(`main a[href="${sub(name)}"]`)?.focus({ preventScroll: true }));
+  }, []);
   const wrong = (pulse?.wrong || []).filter((w) => w.culprit === name);
   const times = (p) => (p?.count ? `${span(p.p50)} · ${span(p.p99)} · ${span(p.p999)}` : "none yet");
   return html`<aside class="pane drawer live" aria-label=${`Subscription ${plain(name)}`}>
