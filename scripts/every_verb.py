@@ -48,6 +48,7 @@ async def waiting(bus):
     await bus.run_until_signal()
 """
 SETTINGS = '[persistence]\npath = "firm.db"\n'
+HAS_OTEL = importlib.util.find_spec("opentelemetry") is not None
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
 
 CALLS: dict[str, list[list[str]]] = {
@@ -82,11 +83,17 @@ CALLS: dict[str, list[list[str]]] = {
 BESIDE_A_BUS: dict[str, list[str]] = {
     "status": ["firm.db"],
     "top": ["firm.db", "--count", "1", "--every", "0.1"],
+    "metrics": ["firm.db", "--once"],
 }
 MISSING: dict[str, tuple[list[str], str]] = {
     "bench": (["--help"], "the benchmarks are not part of the installed package: clone the repository"),
 }
 """What does not work from a wheel, and what it says."""
+TRACES = ["firm.db", "--otlp", "http://127.0.0.1:9", "--since", "2100-01-01"]
+if HAS_OTEL:
+    CALLS["traces"] = [TRACES]
+else:
+    MISSING["traces"] = (TRACES, "pip install 'openoutcry[otel]'")
 if not HAS_ARROW:
     MISSING["export"] = (["firm.db", "-o", "firm.parquet"], "pip install 'openoutcry[arrow]'")
 else:

@@ -185,14 +185,15 @@ def served(path: Path, folder: Path, **more: Any) -> Iterator[Client]:
 
 @contextmanager
 def firm(
-    path: Path, prepare: Callable[[EventBus], Any] = lambda _bus: None, **settings: Any
+    path: Path | None, prepare: Callable[[EventBus], Any] = lambda _bus: None, **settings: Any
 ) -> Iterator[EventBus]:
     """Run a firm on a journal, in a thread of its own, as the page meets it in another process."""
     end = threading.Event()
     made: list[EventBus] = []
 
     async def serve(ready: Callable[[], None]) -> None:
-        bus = EventBus(persistence_config=PersistenceConfig(path=path), **settings)
+        kept = None if path is None else PersistenceConfig(path=path)
+        bus = EventBus(persistence_config=kept, **settings)
         made.append(bus)
         prepare(bus)
         async with bus:

@@ -14,9 +14,11 @@ from typing import Any, Final
 
 import click
 
-from openoutcry.cli.console import say
+from openoutcry.cli.console import print_lines
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.options import read_key
+from openoutcry.cli.logging_setup import logged, logging_to_stderr
+from openoutcry.cli.metrics import read_token
 from openoutcry.cli.mistakes import Mistake
 
 PORT: Final = 8_765
@@ -55,7 +57,15 @@ _HOST: Final = "127.0.0.1"
 )
 @click.option("--act", is_flag=True, help="Print the address with which one may act as well.")
 @click.option("--open/--no-open", "opens", default=None, help="Open a browser; by default on a terminal.")
+@click.option(
+    "--metrics-token",
+    "metrics_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Tell the metrics, at /metrics, only to who shows what this file holds, as a bearer token.",
+)
 @options.key_file
+@logged
 def page(
     path: Path,
     port: int,
@@ -64,7 +74,10 @@ def page(
     tokens: Path | None,
     act: bool,
     opens: bool | None,
+    metrics_file: Path | None,
     key_file: Path | None,
+    log_level: str,
+    log_json: bool,
 ) -> None:
     """Show a firm in the browser: what is wrong, its topology, rounds, events, dead letters, its journal.
 
@@ -75,7 +88,8 @@ def page(
     printed. Ctrl-C ends it.
     """
     server = imported()
-    people, addresses = _people(tokens, act=act)
+    host = _HOST if host == "localhost" else host
+    people, made = _people(tokens, act=act)
     if host not in server.LOOPBACK and tokens is None:
         raise Mistake(
             f"--host {host}: others could reach it: say with --tokens who may log in, and put a proxy with "
@@ -83,17 +97,17 @@ def page(
         )
     if host in server.EVERYWHERE and not names:
         raise Mistake(f"--host {host}: say with --name under which name the page is reached")
-    with server.bound(host, port) as listener:
-        shown = server.Page(path, listener, people, names=names, key=read_key(key_file))
-        lines = [f"{what}: {shown.url}/login?token={token}" for what, token in addresses]
-        with opening(f"{shown.url}/login?token={addresses[0][1]}" if addresses else shown.url) as open_it:
+    key, metrics_token = read_key(key_file), None
+    if metrics_file is not None:
+        metrics_token = read_token(metrics_file, "--metrics-token")
+    with logging_to_stderr(log_level, as_json=log_json), server.bound(host, port) as listener:
+        shown = server.Page(path, listener, people, names=names, key=key, metrics_token=metrics_token)
+        lines = [f"{role}: {shown.url}/login?token={token}" for role, token in made]
+        with opening(lines[0].partition(" ")[2] if lines else shown.url) as open_it:
 
             def ready() -> None:
-                for line in lines or [
-                    f"the page is at {shown.url}/login?token=..., with a token of {tokens}"
-                ]:
-                    say(line)
-                if _may_open(opens):
+                print_lines(lines or [f"{shown.url}/login?token=..., with a token of {tokens}"])
+                if sys.stdout.isatty() if opens is None else opens:
                     open_it()
 
             asyncio.run(shown.serve(ready))
@@ -110,7 +124,7 @@ def imported() -> ModuleType:
 
 
 def _people(tokens: Path | None, *, act: bool) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return whom the tokens stand for, and those of this start with what is printed before their address."""
+    """Return whom the tokens stand for, and the roles and tokens that were made for this start."""
     access = importlib.import_module("openoutcry.dashboard.access")
     if tokens is not None:
         if act:
@@ -118,10 +132,6 @@ def _people(tokens: Path | None, *, act: bool) -> tuple[dict[str, Any], list[tup
         return access.read_tokens(tokens), []
     made = [(role, access.new_token()) for role in (("look", "act") if act else ("look",))]
     return {token: access.Person(role) for role, token in made}, made
-
-
-def _may_open(opens: bool | None) -> bool:
-    return sys.stdout.isatty() if opens is None else opens
 
 
 @contextmanager

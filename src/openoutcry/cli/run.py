@@ -11,7 +11,7 @@ import click
 
 from openoutcry.cli.console import facts, say
 from openoutcry.cli.loading import load_app
-from openoutcry.cli.logging_setup import LEVELS, is_shown_here, times_and_levels
+from openoutcry.cli.logging_setup import is_shown_here, logged, logging_to_stderr
 from openoutcry.cli.mistakes import BY_SIGNAL, FAILED, NOT_DRAINED, AppFailed, Mistake
 from openoutcry.config import load_config
 from openoutcry.core.ledger import LedgerRow
@@ -46,16 +46,10 @@ _SIGINT = 2
     show_default=True,
     help="The event loop; auto is uvloop if it is installed.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(LEVELS, case_sensitive=False),
-    default="info",
-    show_default=True,
-    envvar="OPENOUTCRY_LOG_LEVEL",
-    show_envvar=True,
-    help="What is logged to standard error, with the time in UTC, unless the app configures logging itself.",
-)
-def run(target: str, config: Path | None, drain_timeout: float, loop_name: str, log_level: str) -> None:
+@logged
+def run(
+    target: str, config: Path | None, drain_timeout: float, loop_name: str, log_level: str, log_json: bool
+) -> None:
     """Run your own firm: APP in MODULE, imported from the current directory.
 
     APP is an async generator function that takes the bus:
@@ -82,7 +76,7 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str, 
 
     settings = None if config is None else load_config(config)
     running_app.set(target)
-    with times_and_levels(log_level):
+    with logging_to_stderr(log_level, as_json=log_json):
         app = load_app(target, Path.cwd())
         ending = run_to_its_end(app, target, settings, drain_timeout, _loop_factory(loop_name))
         if ending.has_run:

@@ -1,6 +1,7 @@
 """What each address of the page answers."""
 
 from collections.abc import Awaitable, Callable
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from openoutcry.dashboard.refusals import Parameters, Refused, json_response
 from openoutcry.dashboard.rounds import WantedRounds, recorded, recorded_round, remembered
 from openoutcry.dashboard.series import Series, summary
 from openoutcry.journals import JournalReader
+from openoutcry.observers.prometheus import Exposition
 from openoutcry.ports import CursorState
 from openoutcry.version import __version__
 
@@ -79,6 +81,8 @@ class Api:
         static: Path,
         path: Path,
         file: JournalFile | None,
+        metrics_token: bytes | None,
+        metrics_are_open: bool,
     ) -> None:
         self._access = access
         self._cookie = cookie
@@ -90,6 +94,9 @@ class Api:
         self._path = path
         self._file = file
         self._verification = None if file is None else Verification(file)
+        self._exposition = Exposition(hub.watcher)
+        self._metrics_token = metrics_token
+        self._metrics_are_open = metrics_are_open
         self._static = {
             f"/static/{found.relative_to(static).as_posix()}": found
             for found in sorted(static.rglob("*"))
@@ -109,6 +116,7 @@ class Api:
             "/api/round": self._round,
             "/api/dead": self._dead,
             "/api/journal": self._journal,
+            "/metrics": self._metrics,
             "/static/{name:path}": self._file_of_page,
             **dict.fromkeys(SCREENS, self._screen),
         }
@@ -118,7 +126,9 @@ class Api:
         }
         acts["verify"] = self._verify
         posts = [Route(f"/api/{name}", self._act(do), methods=["POST"]) for name, do in acts.items()]
-        return _told(Router([*(Route(path, answer) for path, answer in gets.items()), *posts], redirect_slashes=False))
+        return _told(
+            Router([*(Route(path, answer) for path, answer in gets.items()), *posts], redirect_slashes=False)
+        )
 
     def stop(self) -> None:
         """End what goes on."""
@@ -247,6 +257,18 @@ class Api:
         pulse = self._watcher.pulse if self._watcher.live == "up" else None
         live = None if pulse is None else plain(pulse.journal)
         return json_response({**said, "live": live, "verify": self._verification.said()})
+
+    async def _metrics(self, request: Request) -> Response:
+        if self._metrics_token is not None:
+            given = request.headers.get("authorization", "").encode("utf-8", "surrogateescape")
+            if not compare_digest(given, b"Bearer " + self._metrics_token):
+                raise Refused(
+                    401, "the metrics are for who shows their token", {"WWW-Authenticate": "Bearer"}
+                )
+        elif not self._metrics_are_open:
+            raise Refused(404, "the metrics are told to others with --metrics-token alone")
+        text, kind = await self._exposition.text(request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": kind})
 
     def _journal_file(self) -> JournalFile:
         if self._file is None:

@@ -41,6 +41,7 @@ class Page:
         people: Whom the tokens stand for.
         names: By which names it is reached, beside its address.
         key: The key of a sealed journal.
+        metrics_token: What a collector of metrics has to show; None: nothing, but only on this machine.
 
     Raises `JournalError` where the path is neither.
 
@@ -54,6 +55,7 @@ class Page:
         *,
         names: tuple[str, ...] = (),
         key: bytes | None = None,
+        metrics_token: bytes | None = None,
         static: Path = STATIC,
         clock: Clock | None = None,
     ) -> None:
@@ -78,6 +80,8 @@ class Page:
             static=static,
             path=path,
             file=self._file,
+            metrics_token=metrics_token,
+            metrics_are_open=host in LOOPBACK,
         )
         self._server = PageServer(
             Gate(self._api.routes(), access, _hosts(host, port, names), cookie), self._api.stop

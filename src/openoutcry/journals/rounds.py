@@ -245,7 +245,7 @@ def _searched(
     is_late: Callable[[], bool] = lambda: False,
 ) -> RoundsPage:
     """Look at the entries up to a position, page by page, and return what was found."""
-    scanned, at = 0, None
+    scanned = 0
     for page in _newest_first(reader, last):
         for entry in reversed(page):
             search.look_at(entry)
@@ -253,7 +253,7 @@ def _searched(
         at = page[0].position
         if search.is_over(page[0].wall_ns):
             return search.page(search.lowest if search.is_full else None, scanned)
-        if is_late():
+        if search.is_below(at) and is_late():
             return search.page_so_far(at, scanned)
     return search.page(None, scanned)
 
@@ -420,7 +420,7 @@ class _Search:
     def _takes(self, record: RoundOpened | RoundReleased, status: str, opened_ns: int) -> bool:
         if self.is_full or not self._wanted.takes(record, status, opened_ns):
             return False
-        if self._before is not None and self._at >= self._before:
+        if not self.is_below(self._at):
             return False
         symbol = self._wanted.symbol
         if symbol is None or symbol == record.symbol:
@@ -459,6 +459,10 @@ class _Search:
         """Whether as many rounds as were asked for have begun to be collected."""
         return len(self._drafts) >= self._limit
 
+    def is_below(self, position: int) -> bool:
+        """Return True for a position among those whose rounds are asked for."""
+        return self._before is None or position < self._before
+
     @property
     def lowest(self) -> int | None:
         """The position of the oldest round that was found."""
@@ -472,11 +476,10 @@ class _Search:
     def page_so_far(self, at: int, scanned: int) -> RoundsPage:
         """Return the rounds whose signals were found as well; if none is so whole, the newest as it is."""
         torn = {id(draft) for draft in (*self._missed.values(), *self._open.values())}
-        whole = [id(draft) in torn for draft in self._drafts]
-        count = whole.index(True) if True in whole else len(whole)
-        if count == len(self._drafts):
+        are_torn = [id(draft) in torn for draft in self._drafts]
+        if True not in are_torn:
             return self.page(at, scanned)
-        del self._drafts[max(1, count) :]
+        del self._drafts[max(1, are_torn.index(True)) :]
         return self.page(self.lowest, scanned)
 
 

@@ -47,7 +47,13 @@ FINDINGS_AGE_NS: Final = 15_000_000_000
 """What a health check has found that is older is not told of any more."""
 WRONG_MOST: Final = 100
 _RANK: Final = {"critical": 0, "bad": 1, "warn": 2}
-_KINDS: Final = {"errors": "errors", "failing": "errors", "stuck": "busy", "stalled": "still", "dead": "still"}
+_KINDS: Final = {
+    "errors": "errors",
+    "failing": "errors",
+    "stuck": "busy",
+    "stalled": "still",
+    "dead": "still",
+}
 """What a health check finds that is also read off the pulse."""
 
 
@@ -174,7 +180,9 @@ def _hearing(pulse: Pulse) -> Iterator[Wrong]:
     what = "kill switch" if heard.activated else "release"
     at_ns = pulse.wall_ns - (pulse.now_ns - heard.at_ns)
     if not heard.total and heard.activated and pulse.halts_count:
-        yield Wrong("critical", "kill switch", "nobody takes kill switches: the newest reached no subscription", at_ns)
+        yield Wrong(
+            "critical", "kill switch", "nobody takes kill switches: the newest reached no subscription", at_ns
+        )
     if heard.waiting and pulse.now_ns - heard.at_ns > UNHEARD_NS:
         left = heard.total - heard.heard
         more = left - len(heard.waiting)
@@ -189,7 +197,9 @@ def _hearing(pulse: Pulse) -> Iterator[Wrong]:
             heard.waiting[0],
         )
     for name in heard.failed:
-        yield Wrong("bad", name, f"{name} has failed to handle the {what} of {heard.scope}", at_ns, "dead", name)
+        yield Wrong(
+            "bad", name, f"{name} has failed to handle the {what} of {heard.scope}", at_ns, "dead", name
+        )
 
 
 def _parts(pulse: Pulse, before: Pulse | None) -> Iterator[Wrong]:
@@ -197,7 +207,9 @@ def _parts(pulse: Pulse, before: Pulse | None) -> Iterator[Wrong]:
     if not pulse.ledger_balances:
         yield Wrong("critical", "ledger", "the ledger does not balance: accepted events are unaccounted for")
     if pulse.journal is not None and pulse.journal.dead:
-        yield Wrong("critical", "journal", f"the journal is dead, durable events are refused: {pulse.journal.dead}")
+        yield Wrong(
+            "critical", "journal", f"the journal is dead, durable events are refused: {pulse.journal.dead}"
+        )
     if pulse.state != "running":
         yield Wrong("bad", "bus", f"the bus is {pulse.state}")
     if pulse.level in ("high", "critical"):
@@ -205,7 +217,8 @@ def _parts(pulse: Pulse, before: Pulse | None) -> Iterator[Wrong]:
         yield Wrong(
             "bad" if pulse.level == "critical" else "warn",
             "backpressure",
-            f"backpressure is {pulse.level}: {pulse.queue:,} of {pulse.capacity:,} events wait, {refused:,} were refused",
+            f"backpressure is {pulse.level}: {pulse.queue:,} of {pulse.capacity:,} events wait, "
+            f"{refused:,} were refused",
         )
     elif before is not None and sum(pulse.refused.values()) > sum(before.refused.values()):
         more = sum(pulse.refused.values()) - sum(before.refused.values())
@@ -301,11 +314,11 @@ class _Reading:
             yield self._one("bad", f"is held by recovery{waits}", "resume")
         elif row.state == "not restored":
             yield self._one("bad", f"did not get its memory back, and handles nothing{waits}", "look")
-        elif row.state == "stalled":
+        elif row.state == "stalled" and not row.busy_since_ns:
             yield self._one("bad", f"has stopped moving{waits}", "look", row.oldest_ns or None)
 
     def _errors(self) -> Iterator[Wrong]:
-        """Tell of calls that fail: lately if there were enough since the pulse before, else since the start."""
+        """Tell of calls that fail: lately, if there were enough of them; else since the start."""
         row, old = self._row, self._before
         failed, calls = row.errors - old.errors, row.errors + row.handled - old.errors - old.handled
         goes_on = failed > 0 or row.error_streak > 0 or row.state == "failing"
@@ -313,11 +326,15 @@ class _Reading:
             failed, calls = row.errors, row.errors + row.handled
         share = failed / calls if calls else 0.0
         if row.state == "failing":
-            yield self._one("bad", f"is failing: {share:.0%} of its calls; the bus tries it one at a time", "resume")
+            yield self._one(
+                "bad", f"is failing: {share:.0%} of its calls; the bus tries it one at a time", "resume"
+            )
         elif goes_on and calls >= CALLS_LEAST and share > FAILING_SHARE:
             severity: Severity = "bad" if share > MOST_FAIL_SHARE else "warn"
             streak = f", the last {row.error_streak:,} in a row" if row.error_streak > 1 else ""
-            yield self._one(severity, f"fails {share:.0%} of its calls ({failed:,} of {calls:,}){streak}", "look")
+            yield self._one(
+                severity, f"fails {share:.0%} of its calls: {failed:,} of {calls:,}{streak}", "look"
+            )
         elif row.error_streak >= CALLS_LEAST:
             yield self._one("warn", f"has failed {row.error_streak:,} times in a row", "look")
 
@@ -327,8 +344,9 @@ class _Reading:
             return
         took_ns = self._pulse.now_ns - row.busy_since_ns
         limit_ns = CALL_NS if limit_s is None else int(limit_s * OVERRUN * NS_PER_S)
-        if took_ns > limit_ns:
-            severity: Severity = "bad" if limit_s is not None or took_ns > LONG_CALL_NS else "warn"
+        if took_ns > limit_ns or row.state == "stalled":
+            is_over = took_ns > (LONG_CALL_NS if limit_s is None else limit_ns)
+            severity: Severity = "bad" if is_over else "warn"
             waits = f"; {row.lag:,} wait" if row.lag else ""
             what = f"has been in a call with {row.call_event} for {_span(took_ns)}{waits}"
             yield self._one(severity, what, "look", row.busy_since_ns)
@@ -338,7 +356,9 @@ class _Reading:
         age_ns = self._pulse.now_ns - row.oldest_ns if row.oldest_ns else 0
         if row.waiting > FULL_SHARE * capacity:
             severity: Severity = "bad" if row.waiting > FULLER_SHARE * capacity else "warn"
-            yield self._one(severity, f"has {row.waiting:,} of {capacity:,} events waiting", "look", row.oldest_ns)
+            yield self._one(
+                severity, f"has {row.waiting:,} of {capacity:,} events waiting", "look", row.oldest_ns
+            )
         elif age_ns > OLD_NS and row.state in ("idle", "busy"):
             yield self._one(
                 "warn",

@@ -4,8 +4,9 @@ import asyncio
 from typing import Any, Final, Protocol
 
 from openoutcry.config import BusConfig
-from openoutcry.errors import ConfigError, JournalError, NotAuthorised
+from openoutcry.errors import ConfigError, NotAuthorised
 from openoutcry.observers.pulse import HaltAnswer
+from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.delivery.hearing import HeardSoFar
@@ -35,6 +36,7 @@ class Operator:
     def __init__(self, publisher: Publisher, bus: BusState, admission: Admission, config: BusConfig) -> None:
         self._publisher = publisher
         self._bus = bus
+        self._admission = admission
         self._kill_switches = admission.kill_switches
         self._access = admission.access
         name = config.control_releaser
@@ -59,14 +61,16 @@ class Operator:
         event = KillSwitchEvent(
             scope=scope, reason=reason or NO_REASON, source_agent=OPERATOR, triggered_by=by or OPERATOR
         )
-        problem = ""
-        try:
-            await self._publisher.publish(event)
-        except JournalError as error:
-            if not self._bus.halts.has_pulled(event.event_id):
-                raise
-            problem = f"{type(error).__name__}: {error}"
-        return _answer(event.event_id, await self._heard(event.event_id), problem)
+        await self._publisher.publish(event)
+        return _answer(event.event_id, await self._heard(event.event_id), self._problem(event.event_id))
+
+    def _problem(self, event_id: str) -> str:
+        """Return why the journal has not taken a kill switch; empty if it has, or is not to."""
+        store = self._admission.store
+        if store is None or not store.level_of(KILL_SWITCH, None) or store.knows(event_id):
+            return ""
+        error = store.commits.dead or store.commits.refused
+        return "its log says why" if error is None else f"{type(error).__name__}: {error}"
 
     async def _heard(self, event_id: str) -> HeardSoFar | None:
         """Wait until all have heard a kill switch, for a moment, and return how far it has come."""

@@ -64,7 +64,7 @@ TEXT_MOST: Final = 300
 ERROR_MOST: Final = 2_000
 FLOWS_LOOKED_AT: Final = 200
 """At how many events a pulse looks for who publishes what."""
-BALANCED_AT_ONCE: Final = 16
+BALANCED_AT_ONCE: Final = 8
 """The books of how many subscriptions a pulse checks."""
 OPEN_MOST: Final = 50
 RELEASED_MOST: Final = 200
@@ -126,6 +126,8 @@ class PulseReader:
         self._published_before = bus.history.admitted
         self._checked = 0
         self._unbalanced: set[Subscription] = set()
+        self._idle: dict[Subscription, tuple[Any, ...]] = {}
+        self._file: tuple[object, str] = (None, "")
         self._let_go_ended = (-1, 0)
 
     # -- the shape ----------------------------------------------------------------------------------
@@ -138,6 +140,7 @@ class PulseReader:
         if key != self._shape_key:
             self._shape_key = key
             self._shape_number += 1
+            self._idle.clear()
         return self._shape_number
 
     async def shape(self) -> Shape:
@@ -222,7 +225,7 @@ class PulseReader:
     ) -> list[tuple[Any, ...]]:
         """Return a row for each subscription, as `SubRow` has it; most of them are idle."""
         dead = self._bus.dead_letters.known_counts()
-        rows = []
+        rows, idle = [], self._idle
         for index, s in enumerate(subscriptions, first):
             box, control = s.mailbox, s.control_lane
             high, normal = box.high, box.normal
@@ -230,30 +233,40 @@ class PulseReader:
             if waits or box.open or s.control.open or box.behind or box.stalled or not s.holds.is_clear:
                 rows.append(self._busy_row(index, s, dead.get(s.name, 0), calls))
                 continue
+            accepted = high.accepted + normal.accepted + control.accepted
+            known = idle.get(s)
+            if (
+                known is not None
+                and known[1] == accepted
+                and known[6] == s.errors
+                and known[0] == index
+                and not (dead or known[5])
+            ):
+                rows.append(known)  # it has done nothing since
+                continue
             handled = high.handled + normal.handled
-            rows.append(
-                (
-                    index,
-                    high.accepted + normal.accepted + control.accepted,
-                    handled + control.handled,
-                    0,
-                    0,
-                    dead.get(s.name, 0) if dead else 0,
-                    s.errors,
-                    s.retries,
-                    s.timeouts,
-                    high.overflowed + normal.overflowed,
-                    normal.conflated + control.conflated,
-                    high.expired + normal.expired,
-                    0,
-                    "",
-                    "idle",
-                    0,
-                    s.streak.now(handled) if s.errors else 0,
-                    0,
-                    (),
-                )
+            row = idle[s] = (
+                index,
+                accepted,
+                handled + control.handled,
+                0,
+                0,
+                dead.get(s.name, 0) if dead else 0,
+                s.errors,
+                s.retries,
+                s.timeouts,
+                high.overflowed + normal.overflowed,
+                normal.conflated + control.conflated,
+                high.expired + normal.expired,
+                0,
+                "",
+                "idle",
+                0,
+                s.streak.now(handled) if s.errors else 0,
+                0,
+                (),
             )
+            rows.append(row)
         return rows
 
     def _busy_row(self, index: int, s: Subscription, dead: int, calls: dict[Worker, Call]) -> tuple[Any, ...]:
@@ -336,7 +349,7 @@ class PulseReader:
             halts_count=len(bus.halts),
             halts=[_halt_row(halt) for halt in bus.halts.some(HALTS_MOST)],
             heard=self.heard(),
-            journal=_journal_row(admission.store),
+            journal=self._journal(admission.store),
             loop_delay_ns=delay_ns,
             blocked="" if blocked is None else f"{blocked.handler} for {blocked.held_ns / NS_PER_S:.3g} s",
             ledger_balances=self._balances(subscriptions),
@@ -356,6 +369,14 @@ class PulseReader:
             flows_total=flows_total,
             rows=cast("list[SubRow]", rows),
         )
+
+    def _journal(self, store: Store | None) -> JournalRow | None:
+        if store is None:
+            return None
+        journal = store.journal
+        if journal is not self._file[0]:  # (To ask whether it is a file takes a while.)
+            self._file = journal, str(journal.path) if isinstance(journal, FileJournal) else ""
+        return _journal_row(store, self._file[1])
 
     def _dead_elsewhere(self, dead: Any, rows: list[tuple[Any, ...]]) -> dict[str, int]:
         """Return how many dead letters names have that are not subscribed now."""
@@ -455,11 +476,9 @@ def _halt_row(halt: Halt) -> HaltRow:
     )
 
 
-def _journal_row(store: Store | None) -> JournalRow | None:
-    if store is None:
-        return None
+def _journal_row(store: Store, path: str) -> JournalRow:
+    """Return the row of a journal, with the path of its file, or an empty one."""
     journal, commits = store.journal, store.commits
-    path = str(journal.path) if isinstance(journal, FileJournal) else ""
     return JournalRow(
         path=path,
         head=journal.head,
@@ -559,7 +578,8 @@ def _source(event: Any) -> str:
 
 def _type_name(event: Any) -> str:
     try:
-        return event_type_of(event)
+        found = event_type_of(event)
+        return str(getattr(found, "value", found))
     except Exception:  # noqa: BLE001 - it was changed since it was admitted
         return type(event).__name__
 

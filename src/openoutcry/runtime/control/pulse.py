@@ -14,7 +14,7 @@ from openoutcry.errors import ConfigError
 from openoutcry.observers.pulse import Buckets, Pulse, RoundsSeen, Shape
 from openoutcry.runtime.control.requests import Head, Plain, Verb
 
-FRESH_S: Final = 0.2
+FRESH_S: Final = 0.24
 """For so long a pulse is the answer to whoever asks."""
 NAMES_MOST: Final = 16
 """The distributions of so many subscriptions are told at once."""
@@ -83,13 +83,19 @@ class Shared:
         self._made_s = 0.0
         self._making: asyncio.Future[None] | None = None
 
+    def ready(self) -> Line | None:
+        """Return the answer if it need not be made."""
+        line = self._line
+        return line if line is not None and self._is_good(self._made_s) else None
+
     async def get(self) -> Line:
         """Return the answer. Cancelled, it is made by the next who asks."""
         loop = asyncio.get_running_loop()
         while self._making is not None:
             await asyncio.wait([self._making])
-        if self._line is not None and self._is_good(self._made_s):
-            return self._line
+        line = self.ready()
+        if line is not None:
+            return line
         making = self._making = loop.create_future()
         try:
             self._line = line_of(await self._make())
@@ -125,7 +131,7 @@ def watching(source: PulseSource) -> dict[str, Verb]:
 
     return {
         "shape": Verb(Plain, lambda _bus, _asked: shapes.get(), watches=True),
-        "pulse": Verb(Plain, lambda _bus, _asked: pulses.get(), watches=True),
+        "pulse": Verb(Plain, lambda _bus, _asked: pulses.get(), watches=True, ready=pulses.ready),
         "buckets": Verb(Named, buckets, watches=True),
         "rounds": Verb(Since, rounds, watches=True),
     }

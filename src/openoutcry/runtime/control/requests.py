@@ -233,12 +233,14 @@ class Verb(NamedTuple):
         takes: The type of the request; it has a field `verb`. What takes an `Action` goes on record.
         do: Called with the bus and the request. What it returns, or what awaiting that gives, is the answer.
         watches: Whether those who watch the bus ask it again and again: they may not take every seat.
+        ready: Returns the answer, as it goes over the line, if nothing needs to be done for it; else None.
 
     """
 
     takes: type[Any]
     do: Callable[[ControlledBus, Any], Any]
     watches: bool = False
+    ready: Callable[[], bytes | None] | None = None
 
 
 def _dead_letters(bus: ControlledBus, asked: Listing) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -145,6 +145,44 @@ class _Talk:
         self.since_s = 0.0
 
 
+Ready = Callable[[], bytes | None]
+"""Returns an answer for which nothing needs to be done, or None."""
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Hands what comes to the stream of its talk, but for a request whose answer is there: that it answers.
+
+    Those who watch the bus ask for the same again and again, and must cost it next to nothing.
+    """
+
+    def __init__(
+        self, ready: Mapping[bytes, Ready], server: "ControlServer", reader: asyncio.StreamReader
+    ) -> None:
+        super().__init__(reader, server.talk)
+        self._ready = ready
+        self._is_whole = True
+        self._line: asyncio.Transport | None = None
+        self.talk: _Talk | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there."""
+        self._line = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Something has come."""
+        talk, line = self.talk, self._line
+        if talk is not None and talk.watches and talk.is_idle and self._is_whole and line is not None:
+            ready = self._ready.get(data)
+            answer = None if ready is None else ready()
+            if answer is not None and not line.get_write_buffer_size() and not line.is_closing():
+                talk.since_s = asyncio.get_running_loop().time()
+                line.write(answer)
+                return
+        self._is_whole = data.endswith(b"\n")
+        super().data_received(data)
+
+
 class ControlServer:
     """Serves one bus at the socket of its journal, on the bus's loop.
 
@@ -204,9 +242,7 @@ class ControlServer:
             address = self._held.enter_context(address_of(self.path))
             await self._make_way(address)
             self._socket = self._bind(address)
-            self._server = await asyncio.start_unix_server(
-                self._talk, sock=self._socket, limit=REQUEST_BYTES_MAX, backlog=_BACKLOG
-            )
+            self._server = await self._serve(self._socket)
             forks.watch(self)
         except OSError as problem:
             self._give_up()
@@ -323,13 +359,29 @@ class ControlServer:
 
     # Talking
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, listening: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        ready = {
+            msgspec.json.encode({"verb": name}) + b"\n": verb.ready
+            for name, verb in self.verbs.items()
+            if verb.ready is not None
+        }
+
+        def protocol() -> _Protocol:
+            return _Protocol(ready, self, asyncio.StreamReader(limit=REQUEST_BYTES_MAX, loop=loop))
+
+        return await loop.create_unix_server(protocol, sock=listening, backlog=_BACKLOG)
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one client, request by request, until it hangs up or has to be disconnected."""
         current.set(None)  # what is asked here has no handler as its cause
         task = asyncio.current_task()
         assert task is not None
         talk = _Talk(task, writer, peer_of(writer))
         self._talks[task] = talk
+        protocol = writer.transport.get_protocol()
+        assert isinstance(protocol, _Protocol)
+        protocol.talk = talk
         writer.transport.set_write_buffer_limits(0)  # so that `drain` means sent
         try:
             if len(self._talks) > CLIENTS_MAX and not self._make_room(talk):
@@ -360,10 +412,16 @@ class ControlServer:
         return True
 
     async def _next_line(self, talk: "_Talk", reader: asyncio.StreamReader) -> bytes:
-        talk.is_idle, talk.since_s = True, asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        talk.is_idle, talk.since_s = True, loop.time()
         try:
-            async with asyncio.timeout(IDLE_S):
-                return await reader.readline()
+            while True:
+                try:
+                    async with asyncio.timeout_at(talk.since_s + IDLE_S):
+                        return await reader.readline()
+                except TimeoutError:
+                    if loop.time() - talk.since_s >= IDLE_S:  # else it was answered meanwhile
+                        raise
         finally:
             talk.is_idle = False
 

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import DecidedOtherwise
 from openoutcry.events import Derivation, Event, stamp
+from openoutcry.observers.current import handler
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.ownership import running_loop
 
@@ -351,7 +352,7 @@ class Frozen:
         return self.in_call and self._lineage.decide_otherwise(error)
 
 
-current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=None)
+current: Final = cast("ContextVar[Publisher | None]", handler)
 
 
 @dataclass(slots=True)

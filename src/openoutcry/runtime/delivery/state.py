@@ -19,6 +19,7 @@ from openoutcry.core.rates import Rates
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import BusClosed, JournalError
 from openoutcry.events import Event
+from openoutcry.logs import about
 from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import Cause, Envelopes, Tracker
 from openoutcry.runtime.delivery.conflicts import Conflicts
@@ -180,7 +181,10 @@ class BusState:
             self.redriving.hand_on(subscription, dispatcher, self.clock.now_ns())
         except JournalError as error:  # they wait until the journal is recovered into a new file
             subscription.read_on(error=str(error))
-            log.critical("the dead letters of %s cannot be read: %s", subscription.name, error)
+            name = subscription.name
+            log.critical(
+                "the dead letters of %s cannot be read: %s", name, error, extra=about(subscription=name)
+            )
             self.journal_failed(error)
 
     def salt(self, subscription: Subscription, lane: str, number: int) -> str:

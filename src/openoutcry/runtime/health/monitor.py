@@ -25,6 +25,7 @@ from openoutcry.core.ladder import Action, Step
 from openoutcry.core.leases import Leases
 from openoutcry.core.rates import Rates
 from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vitals
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.failures import described
@@ -283,7 +284,13 @@ class Monitor:
     def _act(self, readings: Readings, consumer: Consumer, step: Step, trouble: str | None) -> None:
         """Take a step of the recovery ladder."""
         subscription = readings.subscription
-        log.warning("recovery of %s (%s): %s", subscription.name, trouble or "held", step.action.value)
+        log.warning(
+            "recovery of %s (%s): %s",
+            subscription.name,
+            trouble or "held",
+            step.action.value,
+            extra=about(subscription=subscription.name),
+        )
         limit_ns = int(self.config.stall_s * NS_PER_S)
         if consumer.timeout_ns is not None:
             limit_ns = int(consumer.timeout_ns * self.config.overrun)
