@@ -1,5 +1,6 @@
 """`openoutcry demo --page`, as a person runs it: a process, an address, Ctrl-C."""
 
+import asyncio
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 
 from openoutcry.cli import demo_page, main
 from openoutcry.firm import DemoOptions
+from openoutcry.firm.demo import build_house
 
 LIMIT_S = 300
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,10 +69,9 @@ def test_the_firm_and_its_page_run_until_ctrl_c_and_leave_nothing(tmp_path):
 
 def test_after_the_last_day_the_firm_begins_anew_on_a_new_journal(monkeypatch, capsys):
     houses = []
-    build = demo_page.build_house
 
     def build_and_count(options, journal=None):
-        house = build(options, journal)
+        house = build_house(options, journal)
         if journal is not None:
             houses.append((house, journal.exists()))
             if len(houses) == 3:
@@ -78,7 +79,7 @@ def test_after_the_last_day_the_firm_begins_anew_on_a_new_journal(monkeypatch, c
         return house
 
     async def show_nothing(self):
-        await demo_page.asyncio.Event().wait()
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(demo_page, "build_house", build_and_count)
     monkeypatch.setattr(demo_page._Demonstration, "_show", show_nothing)

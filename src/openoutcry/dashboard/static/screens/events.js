@@ -62,7 +62,7 @@ function Filters({ query }) {
   const types = [...new Set((useStore().shape?.subscriptions || []).flatMap((s) => s.types))].sort();
   const [all, setAll] = useState(Object.keys(query).some((f) => f !== "text" && f !== "pos"));
   return html`<form class=${"filters" + (all ? " all" : "")} role="search" key=${JSON.stringify({ ...query, pos: 0 })} onSubmit=${submit}>
-    ${FILTERS.map(([field, label]) => html`<label>${label}<input name=${field} value=${query[field] || ""} list=${field === "type" ? "types" : null} data-search=${field === "text" ? "" : null} title=${/since|until/.test(field) ? "For example 2026-11-30 14:30, UTC" : null} autocomplete="off" /></label>`)}
+    ${FILTERS.map(([field, label]) => html`<label>${label}<input name=${field} defaultValue=${query[field] || ""} list=${field === "type" ? "types" : null} data-search=${field === "text" ? "" : null} title=${/since|until/.test(field) ? "For example 2026-11-30 14:30, UTC" : null} autocomplete="off" /></label>`)}
     <datalist id="types">${types.map((t) => html`<option value=${t} />`)}</datalist><button type="button" class="fold" aria-expanded=${all} onClick=${() => setAll(!all)}>Filters</button><button>Search</button></form>`;
 }
 
