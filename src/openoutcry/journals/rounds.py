@@ -188,20 +188,22 @@ def recorded_rounds(
         symbol=symbol,
         round_id=round_id,
     )
-    look = glance(path, engine)
-    if look is None:
-        is_written = False
-    else:
-        with look:
-            is_written = look.is_written
     with closing(JournalReader(path, key=key, engine=engine)) as reader:
-        search = _Search(wanted, limit, is_written=is_written)
+        search = _Search(wanted, limit, is_written=_is_written(reader.path, engine))
         for page in _newest_first(reader):
             for entry in reversed(page):
                 search.look_at(entry)
             if search.is_over(page[0].wall_ns):
                 break
     return search.rounds()
+
+
+def _is_written(path: Path, engine: EngineName) -> bool:
+    look = glance(path, engine)
+    if look is None:
+        return False
+    with look:
+        return look.is_written
 
 
 def _point(given: Any) -> int | None:
@@ -327,7 +329,8 @@ class _Search:
         key = record.round_id, record.ordinal
         self._released.add(key)
         late = self._late.pop(key, [])
-        self._unended_count -= len(self._unended.pop(record.round_id or "", ()))
+        after = self._unended.pop(record.round_id or "", [])
+        self._unended_count -= len(after)
         self._ids_released.add(record.round_id)
         self._open.pop(record.round_id or "", None)
         if self._takes(record, record.status, record.opened_wall_ns):
@@ -335,9 +338,9 @@ class _Search:
             self._drafts.append(draft)
             for vote in record.votes:
                 self._missed[vote.signal_id] = draft
-            for answer in late:
-                if answer.signal_id is not None:
-                    self._missed[answer.signal_id] = draft
+            late_ids = {answer.signal_id for answer in late}
+            draft.signals = {one[0].event_id: one for one in after if one[0].event_id in late_ids}
+            self._missed.update({name: draft for name in late_ids - draft.signals.keys() if name is not None})
 
     def _look_at_opened(self, record: RoundOpened) -> None:
         round_id = record.round_id or ""

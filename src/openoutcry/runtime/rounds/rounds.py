@@ -54,8 +54,8 @@ class Totals(NamedTuple):
 class RoundLog(Protocol):
     """Where it is noted what becomes of rounds. It must not raise, nor wait."""
 
-    def opened(self, opened: Round) -> None:
-        """A round was opened."""
+    def opened(self, opened: Round, *, has_fresh_id: bool) -> None:
+        """A round was opened; `has_fresh_id`: under an id that was made for it."""
         ...
 
     def released(self, outcome: RoundOutcome) -> None:
@@ -240,6 +240,7 @@ class Rounds:
         """
         if self._closed_because is not None:
             raise BusClosed(f"no round opens any more: {self._closed_because}")
+        is_fresh = round_id is None
         round_id = new_round_id() if round_id is None else check_round_id(round_id)
         if round_id in self._open or round_id in self._released:
             state = "open" if round_id in self._open else "remembered"
@@ -253,7 +254,7 @@ class Rounds:
         self._open[round_id] = barrier
         self._unclaimed.append(barrier)
         if self._log is not None:
-            self._log.opened(opened)
+            self._log.opened(opened, has_fresh_id=is_fresh)
         if opened.outcome is None:
             self._alarm.by(opened.due_ns)
         else:
