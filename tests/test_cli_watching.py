@@ -154,7 +154,7 @@ def test_without_a_bus_the_status_says_what_the_journal_tells_and_ends_with_3(tm
     said, as_json = call("status", path), call("status", path, "--json")
     assert said.exit_code == as_json.exit_code == 3
     assert "none listens here" in said.stdout
-    assert "positions 1 to 20" in said.stdout
+    assert "positions 1 to 21" in said.stdout  # twenty ticks and the record of the start
     assert "momentum" in said.stdout
     assert json.loads(as_json.stdout)["state"] == "no bus"
 
