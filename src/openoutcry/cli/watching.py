@@ -12,11 +12,12 @@ import click
 from openoutcry.cli.console import facts, print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
-from openoutcry.cli.journal.pending import count_waiting, show_waiting
-from openoutcry.cli.journal.scanning import letters_of
-from openoutcry.cli.journal.showing import json_line
+from openoutcry.cli.journal.pending import show_waiting
 from openoutcry.cli.mistakes import FAILED, Mistake
+from openoutcry.journals.pending import count_waiting
 from openoutcry.journals.refusals import must_exist, real_path
+from openoutcry.journals.scanning import letters_of
+from openoutcry.journals.showing import json_line
 from openoutcry.printable import printable
 from openoutcry.runtime.control.client import Answer, ask
 

@@ -10,7 +10,7 @@ from openoutcry.cli.console import say
 from openoutcry.cli.journal.access import database_errors
 from openoutcry.errors import JournalCorrupt, JournalError, SchemaTooNew
 from openoutcry.journals import JournalReader
-from openoutcry.journals.glance import Glance, glance
+from openoutcry.journals.glance import Glance, glance, identity_of
 from openoutcry.ports import Filter, Stored
 
 POLL_S: Final = 0.2
@@ -23,7 +23,7 @@ class _Watch:
 
     def __init__(self, path: Path, key: bytes | None) -> None:
         self.path = path
-        self._identity = _identity(path)
+        self._identity = identity_of(path)
         self.reader = JournalReader(path, key=key)
         self._side: Glance | None = None
         self._seen = -1
@@ -33,7 +33,7 @@ class _Watch:
     @property
     def is_stale(self) -> bool:
         """Whether there are other files at the path now."""
-        return _identity(self.path) != self._identity
+        return identity_of(self.path) != self._identity
 
     def has_news(self) -> bool:
         """Whether something may have been written since the last page. Reads shared memory."""
@@ -52,15 +52,6 @@ class _Watch:
         self.reader.close()
         if self._side is not None:
             self._side.close()
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    """Return what changes if the journal or its side file is replaced; empty while one is missing."""
-    found: list[int] = []
-    for name in (path, Path(f"{path.resolve()}-marks")):
-        with suppress(OSError):
-            found.append(name.stat().st_ino)
-    return tuple(found)
 
 
 def follow(path: Path, key: bytes | None, where: Filter, after: int) -> Iterator[list[Stored]]:

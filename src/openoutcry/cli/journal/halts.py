@@ -7,10 +7,10 @@ import click
 from openoutcry.cli.console import print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
-from openoutcry.cli.journal.showing import json_line, time_of
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.cli.operating import release_from
 from openoutcry.core.halts import Halt
+from openoutcry.journals.showing import json_line, time_of
 
 
 @click.command()

@@ -8,10 +8,10 @@ from openoutcry.cli.console import print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly
 from openoutcry.cli.journal.options import read_key
-from openoutcry.cli.journal.showing import json_line, time_of
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.core.wording import span
 from openoutcry.journals.rounds import STATUSES, RecordedRound, RoundCell, recorded_rounds
+from openoutcry.journals.showing import json_line, time_of
 from openoutcry.printable import printable
 
 
