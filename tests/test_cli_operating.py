@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from openoutcry import EventBus, KillSwitchEvent, MarketDataEvent, PersistenceConfig
 from openoutcry.cli import main
-from openoutcry.cli import top as top_module
+from openoutcry.cli.watching import look as look_module
 from openoutcry.journals import JournalReader
 
 LIMIT_S = 300
@@ -26,7 +26,7 @@ def call(*arguments: object, typed: str | None = None) -> Result:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
-    monkeypatch.setattr(top_module, "ANSWER_S", LIMIT_S)
+    monkeypatch.setattr(look_module, "ANSWER_S", LIMIT_S)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from openoutcry.cli.doctor import doctor
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.operating import halt, pause, release, resume
 from openoutcry.cli.run import run
-from openoutcry.cli.top import top
-from openoutcry.cli.watching import status
+from openoutcry.cli.watching.status import status
+from openoutcry.cli.watching.top import top
 from openoutcry.errors import JournalCorrupt, JournalDead, OpenOutcryError
 from openoutcry.printable import printable
 from openoutcry.version import __version__
