@@ -5,7 +5,7 @@ import re
 import pytest
 from tests.cli.captures import SIZES, SNAPSHOTS, a_look, captures, looks
 
-from openoutcry.cli.cells import width_of
+from openoutcry.cells import width_of
 from openoutcry.cli.watching.paint import has_colour, written
 from openoutcry.cli.watching.view import view
 from openoutcry.printable import is_obeyed

@@ -1,13 +1,11 @@
 """Lines of text in a few styles: colour says how bad something is, and no more."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Final, Literal, NamedTuple
 
-from openoutcry.cli.cells import cropped, width_of
+from openoutcry.cells import cropped, width_of
 from openoutcry.printable import printable
 
 Style = Literal["", "dim", "bold", "warn", "bad", "critical"]
@@ -66,15 +64,3 @@ def written(lines: Iterable[Line], *, colour: bool) -> list[str]:
 def has_colour() -> bool:
     """Return True if standard output is a terminal that takes colours, and they are not forbidden."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def terminal_size() -> tuple[int, int] | tuple[None, None]:
-    """Return how many columns and lines the terminal has; None twice if the output is piped."""
-    if not sys.stdout.isatty():
-        return None, None
-    with suppress(OSError, ValueError):
-        size = os.get_terminal_size(sys.stdout.fileno())
-        if size.columns and size.lines:
-            return size.columns, size.lines
-    size = shutil.get_terminal_size()
-    return size.columns, size.lines

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from openoutcry.cli.cells import GAP, padded, shortened, widths_of
+from openoutcry.cells import GAP, padded, shortened, widths_of
 from openoutcry.cli.watching.look import Look, Times
 from openoutcry.cli.watching.paint import Line, Style, line
 from openoutcry.core.wording import counted

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from openoutcry.cli.cells import GAP, cropped, fitting, padded, shortened, width_of, widths_of
+from openoutcry.cells import GAP, cropped, fitting, padded, shortened, width_of, widths_of
 from openoutcry.cli.watching.look import Look
 from openoutcry.cli.watching.paint import Line, Style, line
 from openoutcry.cli.watching.subscriptions import NAME_LEAST, rate, subscriptions, time_in_words
