@@ -13,6 +13,7 @@ from openoutcry.cli.demo import demo
 from openoutcry.cli.doctor import doctor
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.operating import halt, pause, release, resume
+from openoutcry.cli.redriving import redrive
 from openoutcry.cli.run import run
 from openoutcry.cli.watching.status import status
 from openoutcry.cli.watching.top import top
@@ -88,5 +89,6 @@ main.add_command(halt)
 main.add_command(release)
 main.add_command(pause)
 main.add_command(resume)
+main.add_command(redrive)
 for verb in journal.__all__:
     main.add_command(getattr(journal, verb))

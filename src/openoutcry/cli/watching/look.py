@@ -11,8 +11,8 @@ from typing import Final, Self
 
 import click
 
+from openoutcry.cli.asking import NO_BUS
 from openoutcry.cli.mistakes import Mistake
-from openoutcry.cli.operating import NO_BUS
 from openoutcry.journals.refusals import must_exist, real_path
 from openoutcry.observers.pulse import Buckets, Histogram, OpenRound, Pulse, RoundRow, Shape
 from openoutcry.observers.reading import Rates, Wrong, percentile_ns, rates, since, wrong

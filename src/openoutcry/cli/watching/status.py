@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import click
 
+from openoutcry.cli.asking import NO_BUS, firm
 from openoutcry.cli.console import facts, print_lines, say, terminal_size
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.journal.pending import show_waiting
 from openoutcry.cli.mistakes import FAILED, Mistake
-from openoutcry.cli.operating import NO_BUS, firm
 from openoutcry.cli.watching.look import Look, Times, looks
 from openoutcry.cli.watching.paint import has_colour, written
 from openoutcry.cli.watching.view import by_name, view

@@ -8,10 +8,10 @@ from signal import Signals
 
 import click
 
+from openoutcry.cli.asking import NO_BUS, firm
 from openoutcry.cli.console import print_lines, say, terminal_size
 from openoutcry.cli.journal.access import plainly
 from openoutcry.cli.mistakes import BY_SIGNAL
-from openoutcry.cli.operating import NO_BUS, firm
 from openoutcry.cli.watching.look import Look, looks
 from openoutcry.cli.watching.paint import has_colour, written
 from openoutcry.cli.watching.screen import Screen
