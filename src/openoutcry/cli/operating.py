@@ -71,8 +71,9 @@ def release(
     key_file: Path | None,
     yes: bool,
 ) -> None:
-    """Release kill switches, so that the firm, or a part of it, may trade again.
+    """Release kill switches, so that trading may go on.
 
+    It asks first, with the kill switches that it means.
     A running bus releases them in a name that may do so. When no bus runs, the release is written into the
     journal, and the next start delivers it.
     """
@@ -123,8 +124,9 @@ def pause(path: Path, subscription: str, reason: str, by: str, yes: bool) -> Non
 @by
 @yes
 def resume(path: Path, subscription: str, reason: str, by: str, yes: bool) -> None:
-    """Have a subscription handle its events again: its handler is mended.
+    """Have a subscription handle its events again.
 
+    Its handler is mended.
     It ends a pause of the operator's and of the bus's own, where most events had failed, and a quarantine.
     """
     confirm(lambda: _pause_question(path, "resume", subscription), yes=yes)

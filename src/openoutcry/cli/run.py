@@ -56,7 +56,9 @@ _SIGINT = 2
     help="What is logged to standard error, with the time in UTC, unless the app configures logging itself.",
 )
 def run(target: str, config: Path | None, drain_timeout: float, loop_name: str, log_level: str) -> None:
-    """Run your own firm: APP in MODULE, imported from the current directory.
+    """Run your own firm.
+
+    It is APP in MODULE, imported from the current directory.
 
     APP is an async generator function that takes the bus:
 
@@ -64,7 +66,7 @@ def run(target: str, config: Path | None, drain_timeout: float, loop_name: str, 
         async def app(bus):
             bus.subscribe(...)        # subscribe the agents
             yield                     # here the bus starts
-            async for bar in feed():  # the main program: when it ends, the firm drains and stops
+            async for bar in feed():  # the main program
                 await bus.publish(bar)
 
     Or a class with setup(bus), which subscribes, and perhaps async main(bus), the main program. A firm

@@ -143,7 +143,10 @@ def _columns(letter: BuriedEvent, subscribed: dict[str, bool] | None) -> tuple[o
 @options.as_json
 @options.key_file
 def show(path: Path, letter_id: int, as_json: bool, key_file: Path | None) -> None:
-    """Show one dead letter completely: the event, the error and its traceback."""
+    """Show one dead letter in full.
+
+    The event, the error and its traceback.
+    """
     with reading(path, key_file) as reader:
         found = reader.buried(after=letter_id - 1, limit=1)
     if not found or found[0].letter_id != letter_id:
@@ -186,8 +189,9 @@ all_letters = click.option(
 @click.option("--anew", is_flag=True, help="What the handler publishes gets fresh ids.")
 @options.key_file
 def redrive(path: Path, everything: bool, anew: bool, key_file: Path | None, **given: Any) -> None:
-    """Deliver dead letters again, each only to the subscription that could not handle it.
+    """Deliver dead letters again, without asking first.
 
+    Each goes only to the subscription that could not handle it.
     A running bus does it as the subscriptions have room. Otherwise the letters are marked, and the next start
     delivers them. What the handlers publish has the ids of the first time, so that what was published then is
     not published twice; with --anew it has fresh ones.

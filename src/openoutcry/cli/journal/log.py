@@ -35,7 +35,9 @@ from openoutcry.ports import Filter
 @options.as_json
 @options.key_file
 def tail(path: Path, follow: bool, count: int, as_json: bool, key_file: Path | None, **given: Any) -> None:
-    """Show the newest events of a journal, and with --follow those to come.
+    """Show the newest events, and with --follow those to come.
+
+    Each on a line, with its own time. On a terminal lines are cropped to its width.
 
     Needs no lock, does not block the bus, and continues if the bus is restarted.
     """
@@ -65,7 +67,10 @@ def _follow(path: Path, key_file: Path | None, where: Filter, after: int, as_jso
 @options.as_json
 @options.key_file
 def history(path: Path, limit: int | None, as_json: bool, key_file: Path | None, **given: Any) -> None:
-    """Show the events of a journal that meet every given condition, oldest first."""
+    """Show the events that meet every given condition.
+
+    The oldest first, each on a line, with its own time. On a terminal lines are cropped to its width.
+    """
     where = filter_of(given)
     with reading(path, key_file) as reader:
         print_lines(_under_heads(_history(reader, where, limit, as_json), as_json))
