@@ -24,7 +24,7 @@ UNKNOWN = json.dumps(
 )
 RAW = '{"event_class":"No","event_id":"w2","event_type":"raw","note":"\x9b31m\u202e\u2028\x7f é"}'
 START_NS = 1_764_000_000_000_000_000
-OTHER_VERBS = {"bench", "demo", "run"}
+OTHER_VERBS = {"bench", "demo", "page", "run"}
 
 
 def call(*arguments: object) -> Result:
@@ -190,6 +190,23 @@ def test_top_without_a_bus_names_the_file_safely(firm: Path) -> None:
     assert_safe(call("top", firm).stderr)
 
 
+def test_metrics_of_a_hostile_file_are_safe(firm: Path, monkeypatch) -> None:
+    monkeypatch.setattr("openoutcry.cli.metrics.FIRST_S", 0.01)
+    result = CliRunner().invoke(main, ["metrics", str(firm), "--once"])
+    assert "openoutcry_up 0" in result.stdout
+    assert_safe(result.stdout + result.stderr)
+
+
+def test_traces_of_a_hostile_journal_are_sent_and_what_is_said_is_safe(firm: Path, monkeypatch) -> None:
+    otel = pytest.importorskip("openoutcry.observers.otel")
+    pytest.importorskip("opentelemetry.sdk")
+    sent = []
+    monkeypatch.setattr(otel.Sender, "send", lambda _, spans: sent.extend(spans) or "")
+    result = call("traces", firm, "--otlp", "http://h", "--service", EVIL)
+    assert len(sent) == 6
+    assert_safe(result.stdout + result.stderr)
+
+
 def _verbs(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, command in group.commands.items():
         yield from _verbs(command, (*before, name)) if isinstance(command, click.Group) else [(*before, name)]
@@ -199,6 +216,7 @@ def test_no_verb_is_left_out() -> None:
     walked = {tuple(word for word in verb[:2] if not word.startswith("-")) for verb in READ + CHANGE}
     walked = {verb if verb[0] in ("dlq", "cursors") else verb[:1] for verb in walked}
     walked |= {("dlq", "show"), ("export",), ("top",), ("anchor",), ("backup",), ("restore",), ("rounds",)}
+    walked |= {("metrics",), ("traces",)}
     assert {verb for verb in _verbs(main) if verb[0] not in OTHER_VERBS} == walked
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from openoutcry import EventBus, HealthCheckConfig, MarketDataEvent, PersistenceConfig
 from openoutcry.cli import main
+from openoutcry.cli.console import print_lines
 from openoutcry.cli.watching import look as look_module
 from openoutcry.cli.watching import status as status_module
 from openoutcry.cli.watching import top as top_module
@@ -190,7 +191,7 @@ def test_top_without_a_bus_is_one_line_and_ends_with_3(tmp_path):
 def test_top_ends_with_3_when_the_bus_goes_away(tmp_path, monkeypatch):
     path = tmp_path / "firm.db"
     looks = []
-    real = top_module.print_lines
+    real = print_lines
 
     def note(lines):
         real(lines)

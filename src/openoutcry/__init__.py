@@ -1,6 +1,7 @@
 """An event bus for firms of trading agents: fan-out, a signal barrier, priority, backpressure, a ledger."""
 
-import openoutcry.logs  # noqa: F401 - makes the records of the package's logger safe to show
+import openoutcry.logs  # makes the records of the package's logger safe to show
+import openoutcry.platforms  # noqa: F401 - says what the platform lacks, before anything misses it
 from openoutcry.clocks import SystemClock, VirtualClock
 from openoutcry.config import (
     NO_RETRY,

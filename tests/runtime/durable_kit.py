@@ -197,6 +197,8 @@ class SlowDisk(Faulty):
     """A journal whose syncs last, in their thread, until `let_go` is called, or the loop itself syncs.
 
     (Who syncs on the loop waits there for the thread, so that nobody could call `let_go` any more.)
+
+    While a sync lasts, let time pass by `turns`: a timer of virtual time waits for the thread, five real seconds.
     """
 
     def __init__(self, fails: dict[tuple[str, int], Exception] | None = None) -> None:

@@ -11,10 +11,13 @@ from openoutcry.cli import journal
 from openoutcry.cli.bench import bench
 from openoutcry.cli.demo import demo
 from openoutcry.cli.doctor import doctor
+from openoutcry.cli.metrics import metrics
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.operating import halt, pause, release, resume
+from openoutcry.cli.page import page
 from openoutcry.cli.redriving import redrive
 from openoutcry.cli.run import run
+from openoutcry.cli.tracing import traces
 from openoutcry.cli.watching.status import status
 from openoutcry.cli.watching.top import top
 from openoutcry.errors import JournalCorrupt, JournalDead, OpenOutcryError
@@ -85,6 +88,9 @@ main.add_command(bench)
 main.add_command(doctor)
 main.add_command(status)
 main.add_command(top)
+main.add_command(page)
+main.add_command(metrics)
+main.add_command(traces)
 main.add_command(halt)
 main.add_command(release)
 main.add_command(pause)

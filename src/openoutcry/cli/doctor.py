@@ -19,7 +19,7 @@ import msgspec
 
 from openoutcry.cli.console import print_lines, say, table
 from openoutcry.cli.journal import options
-from openoutcry.cli.journal.access import database_errors, plainly
+from openoutcry.cli.journal.access import plainly
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.journal.reading_classes import ClassRow, read_classes, show_classes
 from openoutcry.cli.loading import load_app
@@ -27,11 +27,12 @@ from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader
 from openoutcry.journals.disk_room import room_of, say_log, say_room
-from openoutcry.journals.engines import choose, is_unsafe, sqlite_version
+from openoutcry.journals.engines import choose, database_errors, is_unsafe, sqlite_version
 from openoutcry.journals.glance import Glance, glance
 from openoutcry.journals.lock_holders import readers_of
 from openoutcry.journals.scanning import letters_of
 from openoutcry.journals.showing import json_line
+from openoutcry.journals.swapping import planted_beside
 from openoutcry.ports import LogState
 from openoutcry.runtime.control.client import ask
 from openoutcry.runtime.control.server import socket_path
@@ -185,6 +186,7 @@ def _journal(path: Path, key: bytes | None) -> Iterator[Finding]:
     for one in broken:
         said = f"{one.what}; put back all of a copy, or run openoutcry recover"
         yield Finding("seals", "FAIL", said)
+    yield from _beside(real, key, is_unheld=is_unheld)
     if is_unheld:
         yield Finding("seals", "note", "not looked at: give the key of this journal with --key-file")
     yield Finding(
@@ -197,6 +199,11 @@ def _journal(path: Path, key: bytes | None) -> Iterator[Finding]:
         return
     with side:
         yield from _marks(real, side, head)
+
+
+def _beside(path: Path, key: bytes | None, *, is_unheld: bool) -> Iterator[Finding]:
+    if not is_unheld and (planted := planted_beside(path, key=key)):
+        yield Finding("beside", "warn", planted)
 
 
 def _files(path: Path) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Literal, Protocol
@@ -47,7 +48,7 @@ class Connection(Protocol):
     run: Callable[..., Any]
     """Run a statement with some values."""
     execute: Callable[..., Any]
-    """The same by the engine itself, for whoever holds `turn`: a call less where it counts."""
+    """The same for one that gives no rows, by a cursor that stays; whoever calls it holds `turn`."""
     turn: Lock
     """What has to be held for `execute`, and for nothing else."""
     run_many: Callable[..., Any]
@@ -95,8 +96,8 @@ class StandardConnection:
             timeout=BUSY_TIMEOUT_MS / 1000,
         )
         self.error: type[Exception] = sqlite3.Error
-        self.turn = Lock()  # nobody else takes it: the library waits by itself
-        self.execute: Callable[..., Any] = self._db.execute
+        self.turn: Lock = Lock()  # nobody else takes it: the library waits by itself
+        self.execute: Callable[..., Any] = self._db.cursor().execute
         self.run: Callable[..., Any] = self._db.execute
         self.run_many: Callable[..., Any] = self._db.executemany
         self.run(_NO_MAPS)
@@ -155,8 +156,8 @@ class ApswConnection:
             uri, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
         )
         self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
-        self.turn = Lock()
-        self.execute: Callable[..., Any] = self._db.execute
+        self.turn: Lock = Lock()
+        self.execute: Callable[..., Any] = self._db.cursor().execute
         self.run: Callable[..., Any] = self._alone(self._db.execute)
         self.run_many: Callable[..., Any] = self._alone(self._db.executemany)
         self.run(_NO_MAPS)
@@ -310,6 +311,13 @@ def _is_emptied(path: Path) -> bool:
         return path.stat().st_size == 0 < Path(f"{path}-wal").stat().st_size
     except OSError:
         return False
+
+
+def database_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of the SQLite libraries that may be in use."""
+    if find_spec("apsw") is None:
+        return (sqlite3.Error,)
+    return (sqlite3.Error, importlib.import_module("apsw").Error)
 
 
 def sqlite_version(engine: EngineName) -> tuple[int, int, int]:

@@ -32,7 +32,7 @@ class Sifted:
         self.fresh: list[Entry] = []
         self.positions: list[int] = []
         self.duplicates: list[Duplicate] = []
-        self.unsynced = False
+        self.unsynced: bool = False
 
     def written(self, level: Level) -> Written:
         """Return what was done once `fresh` is written, which asks for a level."""
@@ -58,13 +58,13 @@ class Register:
     __slots__ = ("_blocks", "_cold", "_kept", "_log", "ids", "is_cold", "stems")
 
     def __init__(self, log: Log, floor: int, head: int, stems: Stems, blocks: IdBlocks) -> None:
-        self.stems = stems
+        self.stems: Stems = stems
         self._blocks = blocks
         self._log = log
-        self.ids = IdIndex()
+        self.ids: IdIndex = IdIndex()
         self.ids.forget(floor)
         self._cold = head
-        self.is_cold = head > floor
+        self.is_cold: bool = head > floor
         self._kept: tuple[tuple[int, int], dict[str, int]] = (0, 0), {}
 
     def warm(self, count: int) -> None:

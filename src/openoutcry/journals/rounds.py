@@ -4,7 +4,7 @@ Records are looked for from the end backwards, page by page, and no further than
 reach: the signals of a round stand between its opening and its release.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -189,21 +189,73 @@ def recorded_rounds(
         round_id=round_id,
     )
     with closing(JournalReader(path, key=key, engine=engine)) as reader:
-        search = _Search(wanted, limit, is_written=_is_written(reader.path, engine))
-        for page in _newest_first(reader):
-            for entry in reversed(page):
-                search.look_at(entry)
-            if search.is_over(page[0].wall_ns):
-                break
-    return search.rounds()
+        return _searched(reader, _Search(wanted, limit, is_written=_is_written(reader, engine))).rounds
 
 
-def _is_written(path: Path, engine: EngineName) -> bool:
-    look = glance(path, engine)
+class RoundsPage(msgspec.Struct, frozen=True):
+    """What a piece of a search for rounds has found."""
+
+    rounds: list[RecordedRound]
+    """The rounds, the newest first."""
+    places: list[int]
+    """The position at which each of them was released; if it was not, opened."""
+    next: int | None
+    """Search on with `before` = this; None: there are no more."""
+    scanned: int
+    """How many entries were looked at."""
+
+
+def rounds_before(
+    reader: JournalReader,
+    before: int | None = None,
+    *,
+    agent: str | None = None,
+    status: str | None = None,
+    symbol: str | None = None,
+    round_id: str | None = None,
+    limit: int = 100,
+    is_late: Callable[[], bool] = lambda: False,
+) -> RoundsPage:
+    """Return the next older rounds, as `recorded_rounds` does, that were released before a position.
+
+    It ends with what it has when `is_late` returns True, which it asks after every page of the journal.
+    Answers that came more than a page after such a position are not seen.
+    """
+    if status is not None and status not in STATUSES:
+        raise ConfigError(f"status is {status!r}; it must be one of {', '.join(STATUSES)}")
+    wanted = _Wanted(
+        since_ns=None, until_ns=None, agent=agent, status=status, symbol=symbol, round_id=round_id
+    )
+    search = _Search(wanted, limit, is_written=_is_written(reader, "auto"), before=before)
+    return _searched(reader, search, None if before is None else before + PAGE, is_late)
+
+
+def _is_written(reader: JournalReader, engine: EngineName) -> bool:
+    look = glance(reader.path, engine)
     if look is None:
         return False
     with look:
         return look.is_written
+
+
+def _searched(
+    reader: JournalReader,
+    search: "_Search",
+    last: int | None = None,
+    is_late: Callable[[], bool] = lambda: False,
+) -> RoundsPage:
+    """Look at the entries up to a position, page by page, and return what was found."""
+    scanned = 0
+    for page in _newest_first(reader, last):
+        for entry in reversed(page):
+            search.look_at(entry)
+        scanned += len(page)
+        at = page[0].position
+        if search.is_over(page[0].wall_ns):
+            return search.page(search.lowest if search.is_full else None, scanned)
+        if search.is_below(at) and is_late():
+            return search.page_so_far(at, scanned)
+    return search.page(None, scanned)
 
 
 def _point(given: Any) -> int | None:
@@ -212,9 +264,9 @@ def _point(given: Any) -> int | None:
     return timestamp_ns(given)
 
 
-def _newest_first(reader: JournalReader) -> Iterator[list[Stored]]:
-    """Yield the entries in pages, the newest first, each in order; none of them empty."""
-    last = reader.head
+def _newest_first(reader: JournalReader, last: int | None = None) -> Iterator[list[Stored]]:
+    """Yield the entries up to a position in pages, the newest first, each in order; none of them empty."""
+    last = reader.head if last is None else min(last, reader.head)
     while last >= (first := reader.first):
         after = max(first - 1, last - PAGE)
         page = [entry for entry in reader.read(after, last - after) if entry.position <= last]
@@ -265,9 +317,15 @@ class _Draft:
     """A round while the journal is read."""
 
     def __init__(
-        self, found: RoundOpened | RoundReleased, status: str, opened_ns: int, late: list[RoundLate]
+        self,
+        found: RoundOpened | RoundReleased,
+        status: str,
+        opened_ns: int,
+        late: list[RoundLate],
+        position: int,
     ) -> None:
         self.found = found
+        self.position = position
         self.status = status
         self.opened_ns = opened_ns
         self.late = late
@@ -282,8 +340,10 @@ class _Draft:
 class _Search:
     """Collects rounds while the journal is read backwards."""
 
-    def __init__(self, wanted: _Wanted, limit: int, *, is_written: bool) -> None:
+    def __init__(self, wanted: _Wanted, limit: int, *, is_written: bool, before: int | None = None) -> None:
         self._wanted = wanted
+        self._before = before
+        self._at = 0
         self._limit = limit
         self._is_of_this_life = is_written
         self._drafts: list[_Draft] = []
@@ -298,6 +358,7 @@ class _Search:
     def look_at(self, entry: Stored) -> None:
         """Take in the next older entry."""
         payload = entry.payload
+        self._at = entry.position
         if payload.startswith(_MARKS):
             self._look_at_record(decode(payload))
         elif _NO_ROUND not in payload:
@@ -308,7 +369,7 @@ class _Search:
         since_ns = self._wanted.since_ns
         if since_ns is not None and wall_ns < since_ns - CLOCK_SLACK_NS:
             return True
-        if len(self._drafts) < self._limit:
+        if not self.is_full:
             return False
         is_whole = not (self._missed or self._open)
         return is_whole or wall_ns < min(draft.begins_ns for draft in self._drafts) - NS_PER_S
@@ -334,7 +395,7 @@ class _Search:
         self._ids_released.add(record.round_id)
         self._open.pop(record.round_id or "", None)
         if self._takes(record, record.status, record.opened_wall_ns):
-            draft = _Draft(record, record.status, record.opened_wall_ns, late)
+            draft = _Draft(record, record.status, record.opened_wall_ns, late, self._at)
             self._drafts.append(draft)
             for vote in record.votes:
                 self._missed[vote.signal_id] = draft
@@ -352,13 +413,15 @@ class _Search:
             return
         status = OPEN if self._is_of_this_life else DIED
         if self._takes(record, status, record.timestamp_ns):
-            draft = _Draft(record, status, record.timestamp_ns, [])
+            draft = _Draft(record, status, record.timestamp_ns, [], self._at)
             draft.signals = {said.event_id: (said, wall_ns) for said, wall_ns in reversed(signals)}
             self._drafts.append(draft)
             self._open[round_id] = draft  # the signals of its own commit stand before it
 
     def _takes(self, record: RoundOpened | RoundReleased, status: str, opened_ns: int) -> bool:
-        if len(self._drafts) >= self._limit or not self._wanted.takes(record, status, opened_ns):
+        if self.is_full or not self._wanted.takes(record, status, opened_ns):
+            return False
+        if not self.is_below(self._at):
             return False
         symbol = self._wanted.symbol
         if symbol is None or symbol == record.symbol:
@@ -392,9 +455,33 @@ class _Search:
 
     # -- the rounds ---------------------------------------------------------------------------------
 
-    def rounds(self) -> list[RecordedRound]:
-        """Return the rounds that were found, the newest first."""
-        return [_round_of(draft) for draft in self._drafts]
+    @property
+    def is_full(self) -> bool:
+        """Whether as many rounds as were asked for have begun to be collected."""
+        return len(self._drafts) >= self._limit
+
+    def is_below(self, position: int) -> bool:
+        """Return True for a position among those whose rounds are asked for."""
+        return self._before is None or position < self._before
+
+    @property
+    def lowest(self) -> int | None:
+        """The position of the oldest round that was found."""
+        return self._drafts[-1].position if self._drafts else None
+
+    def page(self, following: int | None, scanned: int) -> RoundsPage:
+        """Return the rounds that were found, and where to search on."""
+        places = [draft.position for draft in self._drafts]
+        return RoundsPage([_round_of(draft) for draft in self._drafts], places, following, scanned)
+
+    def page_so_far(self, at: int, scanned: int) -> RoundsPage:
+        """Return the rounds whose signals were found as well; if none is so whole, the newest as it is."""
+        torn = {id(draft) for draft in (*self._missed.values(), *self._open.values())}
+        are_torn = [id(draft) in torn for draft in self._drafts]
+        if True not in are_torn:
+            return self.page(at, scanned)
+        del self._drafts[max(1, are_torn.index(True)) :]
+        return self.page(self.lowest, scanned)
 
 
 def _round_of(draft: _Draft) -> RecordedRound:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from openoutcry.cli.console import say
-from openoutcry.cli.journal.access import database_errors
 from openoutcry.errors import JournalCorrupt, JournalError, SchemaTooNew
 from openoutcry.journals import JournalReader
+from openoutcry.journals.engines import database_errors
 from openoutcry.journals.glance import Glance, glance, identity_of
 from openoutcry.ports import Filter, Stored
 
@@ -54,8 +54,10 @@ class _Watch:
             self._side.close()
 
 
-def follow(path: Path, key: bytes | None, where: Filter, after: int) -> Iterator[list[Stored]]:
-    """Yield what is written after a position, page by page, without end.
+def follow(
+    path: Path, key: bytes | None, where: Filter, after: int, *, idle: bool = False
+) -> Iterator[list[Stored]]:
+    """Yield what is written after a position, page by page, without end; with `idle` also empty pages.
 
     Raises `JournalCorrupt` for damage, and another `JournalError` if the file cannot be read for ten seconds.
     If the file is missing, waits for it.
@@ -78,6 +80,8 @@ def follow(path: Path, key: bytes | None, where: Filter, after: int) -> Iterator
                 failures += 1
                 if failures >= _PATIENCE:
                     raise
+            if idle:
+                yield []
             time.sleep(POLL_S)
     finally:
         if watch is not None:

@@ -38,7 +38,7 @@ def verify(
 ) -> None:
     """Check everything in a journal against its checksums.
 
-    Every batch, and every row beside them; and in a keyed journal its seal.
+    Every batch, and every row beside them; and in a sealed journal its seal.
 
     Exits with 0 if all is as it was written, and with 1 if not.
     """

@@ -19,6 +19,7 @@ from typing import Any
 from openoutcry.core.halts import FIRM, Halt, ids_of, is_release, scope_of
 from openoutcry.core.overflow import WaitingSwitch
 from openoutcry.errors import BusClosed, ConfigError, InvalidEvent, NotAuthorised
+from openoutcry.logs import about
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.access import Access
 from openoutcry.runtime.admission.durable import DurableAdmission
@@ -64,7 +65,7 @@ class KillSwitches:
         self._dispatcher = dispatcher
         self._unhandled: list[tuple[list[Waiting], Handled]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self.count = 0
+        self.count: int = 0
 
     # -- admission ----------------------------------------------------------------------------------
 
@@ -124,7 +125,9 @@ class KillSwitches:
         except InvalidEvent:
             if bus.phase == "stopping":
                 raise
-            log.exception("the kill switch %s waits for the start in memory alone", event.event_id)
+            log.exception(
+                "the kill switch %s waits for the start in memory alone", event.event_id, extra=about(event)
+            )
             self._note(event)
             self._dispatcher.hold_back(event, "control")
             return True

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import DecidedOtherwise
 from openoutcry.events import Derivation, Event, stamp
+from openoutcry.observers.current import handler
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.ownership import running_loop
 
@@ -172,9 +173,9 @@ class Lineage:
     __slots__ = ("_derivation", "_derived_for", "_subscription", "bus", "outbox", "worker")
 
     def __init__(self, worker: Caller, subscription: Subscription, bus: Bus) -> None:
-        self.worker = worker
+        self.worker: Caller = worker
         self._subscription = subscription
-        self.bus = bus
+        self.bus: Bus = bus
         self._derived_for: CallId = (0, 0)
         self._derivation: Derivation | None = None
         self.outbox: list[Any] | None = None
@@ -295,7 +296,7 @@ class Frozen:
         self._lineage = lineage
         self._call = call
         self._derivation = derivation
-        self.bus = lineage.bus
+        self.bus: Bus = lineage.bus
 
     def fork(self) -> "Frozen":
         """Return the cause of what is spawned now, with a branch of the ids.
@@ -351,7 +352,7 @@ class Frozen:
         return self.in_call and self._lineage.decide_otherwise(error)
 
 
-current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=None)
+current: Final = cast("ContextVar[Publisher | None]", handler)
 
 
 @dataclass(slots=True)
@@ -454,10 +455,10 @@ class Tracker:
     __slots__ = ("before", "calls", "pool_before", "users")
 
     def __init__(self, before: Any, pool_before: Any = None) -> None:
-        self.before = before
-        self.pool_before = pool_before
-        self.users = 0
-        self.calls = 0
+        self.before: Any = before
+        self.pool_before: Any = pool_before
+        self.users: int = 0
+        self.calls: int = 0
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
         """Make a task."""

@@ -3,6 +3,7 @@
 import logging
 from typing import Any, Final
 
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.seen_ids import type_of
 from openoutcry.units import NS_PER_S
 
@@ -26,9 +27,9 @@ class Conflicts:
     """
 
     def __init__(self) -> None:
-        self.total = 0
-        self.last = ""
-        self.last_ns = 0
+        self.total: int = 0
+        self.last: str = ""
+        self.last_ns: int = 0
         self._logged: dict[str, tuple[int, int]] = {}
 
     def note(self, event: Any, fields: tuple[str, ...], now_ns: int) -> None:
@@ -52,6 +53,7 @@ class Conflicts:
             event_type,
             in_words(fields),
             f"; so were {more} since the last warning" if more else "",
+            extra=about(event, event_type=event_type),
         )
 
     def is_recent(self, now_ns: int) -> bool:

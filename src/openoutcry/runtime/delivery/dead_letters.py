@@ -30,6 +30,7 @@ from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW, LetterFilter
 from openoutcry.core.retries import DECIDED_OTHERWISE, DeadLetter
 from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.events import Undecodable, decode_many, encode
+from openoutcry.logs import about
 from openoutcry.ports import BuriedEvent
 from openoutcry.runtime.delivery.offsets import CursorSaver
 from openoutcry.runtime.delivery.redrives import Due, Redrives
@@ -78,7 +79,7 @@ class DeadLetters:
     """
 
     def __init__(self) -> None:
-        self.redrives = Redrives()
+        self.redrives: Redrives = Redrives()
         self.let_go: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._otherwise: dict[int, str] = {}
@@ -144,6 +145,7 @@ class DeadLetters:
                 self.let_go.total(),
                 name,
                 KEPT_MOST,
+                extra=about(letter.event, name),
             )
 
     def _give_up(self, letter: DeadLetter) -> None:
@@ -346,7 +348,12 @@ class DeadLetters:
             except InvalidEvent as error:
                 del self._unsaved[letter_id]
                 name = self._kept[letter_id].subscription
-                log.warning("a dead letter of %s is in memory alone, not in the journal: %s", name, error)
+                log.warning(
+                    "a dead letter of %s is in memory alone, not in the journal: %s",
+                    name,
+                    error,
+                    extra=about(self._kept[letter_id].event, name),
+                )
         return buried, [*self._removed, *self.redrives.posted()], list(self._tombstones)
 
     def saved(

@@ -13,6 +13,7 @@ from openoutcry.core.lanes import LaneName
 from openoutcry.core.ledger import Counts, LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import event_type_of, fixed_event_type, resembled
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.handlers import Handler, identity
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, selects
 
@@ -29,7 +30,7 @@ class Route:
     __slots__ = ("bucket", "subscriptions")
 
     def __init__(self, subscriptions: tuple[Subscription, ...]) -> None:
-        self.subscriptions = subscriptions
+        self.subscriptions: tuple[Subscription, ...] = subscriptions
         self.bucket: list[Any] = []
 
 
@@ -161,6 +162,7 @@ class Router:
                 event_type,
                 meant,
                 meant,
+                extra=about(event_type=event_type),
             )
         earlier = [g for selectors, g in self._groups.items() if any(_was(each, cls) for each in selectors)]
         if earlier and self._is_new(cls):
@@ -170,6 +172,7 @@ class Router:
                 cls.__name__,
                 ", ".join(sorted(s.name for group in earlier for s in group.subscriptions)),
                 event_type,
+                extra=about(event_type=event_type),
             )
 
     def _is_new(self, told: object) -> bool:

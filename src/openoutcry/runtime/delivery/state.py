@@ -19,6 +19,7 @@ from openoutcry.core.rates import Rates
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import BusClosed, JournalError
 from openoutcry.events import Event
+from openoutcry.logs import about
 from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import Cause, Envelopes, Tracker
 from openoutcry.runtime.delivery.conflicts import Conflicts
@@ -91,36 +92,36 @@ class BusState:
         self.ownership = ownership
         self._rounds = rounds
         self.checks_all = checks_all
-        self.clock = clock
+        self.clock: Clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.router = Router()
-        self.holds = SharedHolds()
+        self.router: Router = Router()
+        self.holds: SharedHolds = SharedHolds()
         self.history = history
         self.seen = seen
-        self.conflicts = Conflicts()
-        self.unheard = Unheard()
+        self.conflicts: Conflicts = Conflicts()
+        self.unheard: Unheard = Unheard()
         self.outboxed: dict[str, Any] = {}
-        self.envelopes = Envelopes(max(10_000, history.size))
-        self.pressure = Pressure(capacity, config)
+        self.envelopes: Envelopes = Envelopes(max(10_000, history.size))
+        self.pressure: Pressure = Pressure(capacity, config)
         self.phase = "new"
-        self.running = False
-        self.tracker = Tracker(None)
+        self.running: bool = False
+        self.tracker: Tracker = Tracker(None)
         self.busy = 0
-        self.control_waiting = 0
+        self.control_waiting: int = 0
         self.thread_waiting = False
         self.room_waiting = False
         self.pressured = False
-        self.dead_letters = DeadLetters()
-        self.redriving = Redriving(self.dead_letters)
+        self.dead_letters: DeadLetters = DeadLetters()
+        self.redriving: Redriving = Redriving(self.dead_letters)
         self.durability: Durability = NO_DURABILITY
-        self.halts = Halts()
-        self.hearing = Hearing()
+        self.halts: Halts = Halts()
+        self.hearing: Hearing = Hearing()
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
         self.on_stalled: list[Callable[[Subscription, bool], Any]] = []
         self.on_raised: list[Callable[[str, Any, BaseException], None]] = []
-        self.in_outboxes = 0
+        self.in_outboxes: int = 0
         self._callback_errors = ErrorLog(lambda: self.clock.now_ns(), holds_errors=True)  # noqa: PLW0108 - another clock may come
         self._callbacks: set[asyncio.Task[Any]] = set()
         self._joiners: list[asyncio.Future[None]] = []
@@ -180,7 +181,10 @@ class BusState:
             self.redriving.hand_on(subscription, dispatcher, self.clock.now_ns())
         except JournalError as error:  # they wait until the journal is recovered into a new file
             subscription.read_on(error=str(error))
-            log.critical("the dead letters of %s cannot be read: %s", subscription.name, error)
+            name = subscription.name
+            log.critical(
+                "the dead letters of %s cannot be read: %s", name, error, extra=about(subscription=name)
+            )
             self.journal_failed(error)
 
     def salt(self, subscription: Subscription, lane: str, number: int) -> str:

@@ -27,6 +27,7 @@ from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.errors import DecidedOtherwise
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.call_guard import CallGuard
 from openoutcry.runtime.delivery.causation import Lineage, current
 from openoutcry.runtime.delivery.failures import Failures
@@ -170,9 +171,9 @@ class Worker:
         self._bus = bus
         self._dispatcher = dispatcher
         self._loop = loop
-        self.subscription = subscription
-        self.mailbox = subscription.control if is_control else subscription.mailbox
-        self.is_control = is_control
+        self.subscription: Subscription = subscription
+        self.mailbox: Mailbox = subscription.control if is_control else subscription.mailbox
+        self.is_control: bool = is_control
         self.batch: Batch | None = None
         self.waiter: asyncio.Future[None] | None = None
         self._resting = False
@@ -180,12 +181,15 @@ class Worker:
         self._limit = BATCH_FIRST
         self._takes_one = is_control or options.takes_one
         self._max_age_ns = None if is_control else options.max_age_ns
-        self.batches_count = self.began_ns = 0
-        self.guard = CallGuard(self, loop, bus.clock, timeout_ns=options.timeout_ns, blocks=options.blocking)
-        self.lineage = Lineage(self, subscription, bus)
+        self.batches_count: int = 0
+        self.began_ns: int = 0
+        self.guard: CallGuard = CallGuard(
+            self, loop, bus.clock, timeout_ns=options.timeout_ns, blocks=options.blocking
+        )
+        self.lineage: Lineage = Lineage(self, subscription, bus)
         self._thread = HandlerThread(f"openoutcry:{subscription.name}") if options.blocking else None
         self._drive = self._make_drive()
-        self.stopwatch = Stopwatch(
+        self.stopwatch: Stopwatch = Stopwatch(
             subscription.latencies,
             subscription.durations,
             bus.clock.now_ns,
@@ -415,7 +419,12 @@ class Worker:
         guard, mailbox = self.guard, self.mailbox
         self._bus.raised(self.subscription.name, batch.current, error)
         if guard.abandoned:
-            log.warning("an abandoned call of %s ended: %r", self.subscription.name, error)
+            log.warning(
+                "an abandoned call of %s ended: %r",
+                self.subscription.name,
+                error,
+                extra=about(batch.current, self.subscription.name),
+            )
             return False
         if isinstance(error, KeyboardInterrupt) or (
             isinstance(error, GeneratorExit) and not self._loop.is_running()
@@ -480,7 +489,10 @@ class Worker:
             if not bus.busy:
                 bus.rested()
         if not task.cancelled() and task.exception() is not None:
-            log.critical("the worker of %s ended", self.subscription.name, exc_info=task.exception())
+            name = self.subscription.name
+            log.critical(
+                "the worker of %s ended", name, exc_info=task.exception(), extra=about(subscription=name)
+            )
         if self._dispatcher.scheduled:
             self._dispatcher.deliver()  # it was woken to do so, and then cancelled
         self._owner.worker_ended(self)

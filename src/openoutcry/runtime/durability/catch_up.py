@@ -14,6 +14,7 @@ from typing import Any
 
 from openoutcry.errors import JournalError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
+from openoutcry.logs import about
 from openoutcry.ports import Journal, Stored
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets
@@ -55,11 +56,11 @@ class Page:
     __slots__ = ("_by_kind", "classes", "entries", "events")
 
     def __init__(self, entries: list[Stored]) -> None:
-        self.entries = entries
-        self.events = decode_many([entry.payload for entry in entries])
+        self.entries: list[Stored] = entries
+        self.events: list[Any] = decode_many([entry.payload for entry in entries])
         classes = {type(event): event for event in self.events}
         is_plain = all(map(_is_fixed, classes)) and {entry.lane for entry in entries} <= {"normal"}
-        self.classes = tuple(classes.values()) if is_plain else ()
+        self.classes: tuple[Any, ...] = tuple(classes.values()) if is_plain else ()
         self._by_kind: dict[Kind, list[int]] = {}
 
     def by_kind(self) -> dict[Kind, list[int]]:
@@ -138,7 +139,7 @@ class CatchUp:
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
-        self.pages = Pages(journal)
+        self.pages: Pages = Pages(journal)
         self._commits = commits
         self._unreadable = unreadable
 
@@ -168,7 +169,10 @@ class CatchUp:
         except JournalError as error:
             # What cannot be read is not skipped: it waits until the journal is recovered into a new file.
             subscription.read_on(error=str(error))
-            log.critical("%s cannot read on from the journal: %s", subscription.name, error)
+            name = subscription.name
+            log.critical(
+                "%s cannot read on from the journal: %s", name, error, extra=about(subscription=name)
+            )
             self._bus.journal_failed(error)
 
     def _read_page(self, subscription: Subscription, offsets: LaneOffsets, room: int) -> None:

@@ -13,6 +13,7 @@ from openoutcry.core.lanes import LaneName
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError, NotSubscribed, SubscriptionError
 from openoutcry.events import Undecodable, decode_many
+from openoutcry.logs import about
 from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
@@ -101,7 +102,7 @@ class Cursors:
         self._memories = memories
         self._cursors = saved.by_subscription
         self._missing = MissingReport(bus, journal, saved.by_subscription)
-        self.redelivered = 0
+        self.redelivered: int = 0
 
     def adopt(self, subscription: Subscription) -> None:
         """Give a durable subscription its offsets, and what it has not settled."""
@@ -128,6 +129,7 @@ class Cursors:
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
             self.take_types(subscription, subscription.selectors)
             self._read_on(subscription, subscription.offsets)
+            subscription.offsets.note_open()
             self._memories.go_on(subscription)
             return
         if subscription.offsets is None:
@@ -186,6 +188,7 @@ class Cursors:
                 "%s does not take %s any more: what waits for it of these is given up",
                 subscription.name,
                 ", ".join(untaken),
+                extra=about(subscription=subscription.name),
             )
 
     def _is_kept(self, event: Any) -> bool:
@@ -393,6 +396,7 @@ def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Un
             entry.position,
             subscription.name,
             event.error,
+            extra=about(event, subscription.name),
         )
         offsets.note_settled(entry.position)
         letter = DeadLetter(

@@ -13,6 +13,7 @@ from openoutcry.core.recall import Recall
 from openoutcry.core.wording import counted
 from openoutcry.errors import JournalError, RestoreFailed
 from openoutcry.events import Undecodable, event_type_of
+from openoutcry.logs import about
 from openoutcry.ports import Journal, Stored
 from openoutcry.runtime.delivery.causation import Restoring, restoring
 from openoutcry.runtime.delivery.memory import Memory, check_has_run
@@ -58,11 +59,11 @@ class Folding:
 
     def __init__(self, subscription: Subscription, memory: Memory, recall: Recall) -> None:
         self.subscription = subscription
-        self.at = recall.after
+        self.at: int = recall.after
         self._selectors = subscription.selectors
         self._now = Taken(() if subscription.offsets is None else subscription.offsets.takes)
         self._eras: dict[frozenset[str], Taken] = {}
-        self.count = 0
+        self.count: int = 0
         self.is_loaded = False
         self.error: RestoreFailed | None = None
         self._memory = memory
@@ -207,6 +208,7 @@ class Folding:
                 self.subscription.name,
                 counted(self._missing_count, "event"),
                 "; ".join(self._missing),
+                extra=about(subscription=self.subscription.name),
             )
 
 

@@ -25,6 +25,7 @@ from openoutcry.core.ladder import Action, Step
 from openoutcry.core.leases import Leases
 from openoutcry.core.rates import Rates
 from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vitals
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.failures import described
@@ -71,16 +72,18 @@ class Monitor:
         self._bus = bus
         self._consumers = consumers
         self._stalls = stalls
-        self.is_given = config is not None
-        self.config = HealthCheckConfig() if config is None else config
-        self.recovers = self.is_given and self.config.recover
+        self.is_given: bool = config is not None
+        self.config: HealthCheckConfig = HealthCheckConfig() if config is None else config
+        self.recovers: bool = self.is_given and self.config.recover
         self._bounds = Bounds.of(self.config)
         self._check_ns = int(self.config.check_s * NS_PER_S)
         self._readings: dict[Subscription, Readings] = {}
-        self.leases = Leases()
+        self.leases: Leases = Leases()
         self._drills: KillLaneDrills | None = None
         self.watchdog: Watchdog | None = None
-        self.journal = JournalMonitor(journal, bus.router, self.config.ladder, recovers=self.recovers)
+        self.journal: JournalMonitor = JournalMonitor(
+            journal, bus.router, self.config.ladder, recovers=self.recovers
+        )
         self._is_on = False
         self._callbacks: list[Callable[[HealthCheckResult], Any]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -283,7 +286,13 @@ class Monitor:
     def _act(self, readings: Readings, consumer: Consumer, step: Step, trouble: str | None) -> None:
         """Take a step of the recovery ladder."""
         subscription = readings.subscription
-        log.warning("recovery of %s (%s): %s", subscription.name, trouble or "held", step.action.value)
+        log.warning(
+            "recovery of %s (%s): %s",
+            subscription.name,
+            trouble or "held",
+            step.action.value,
+            extra=about(subscription=subscription.name),
+        )
         limit_ns = int(self.config.stall_s * NS_PER_S)
         if consumer.timeout_ns is not None:
             limit_ns = int(consumer.timeout_ns * self.config.overrun)
