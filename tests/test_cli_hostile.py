@@ -91,6 +91,8 @@ READ = [
     ["stats"],
     ["doctor"],
     ["status"],
+    ["tail", "--id", f"id {EVIL}"],
+    ["history", "--symbol", EVIL, "--by-time", "event", "--since", "2012-01-01"],
 ]
 CHANGE = [
     ["dlq", "redrive", "--all"],
@@ -102,6 +104,12 @@ CHANGE = [
     ["retire", "--keep-count", "0", "--past-cursors", "--past-memory", f"sub {EVIL}"],
     ["retire", "--keep-count", "1", "--past-memory", f"no {EVIL}"],
     ["vacuum"],
+    ["redrive", "--all", "--yes"],
+    ["redrive", "--all"],
+    ["halt", "--scope", f"scope {EVIL}", "--yes"],
+    ["pause", f"sub {EVIL}", "--yes"],
+    ["resume", f"sub {EVIL}"],
+    ["release", "--scope", f"scope {EVIL}", "--reason", f"why {EVIL}", "--yes"],
 ]
 
 

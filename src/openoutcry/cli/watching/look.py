@@ -82,6 +82,7 @@ class Look:
         silent: Why the bus does not answer at the moment; empty if it does.
         age_s: How old the pulse is, in seconds.
         notes: Further facts, each with its name.
+        also_wrong: What is wrong beyond what the pulse tells.
 
     """
 
@@ -95,11 +96,12 @@ class Look:
     silent: str = ""
     age_s: float = 0.0
     notes: tuple[tuple[str, str], ...] = ()
+    also_wrong: tuple[Wrong, ...] = ()
 
     @cached_property
     def wrong(self) -> list[Wrong]:
         """What is wrong, worst first."""
-        found = wrong(self.shape, self.pulse, self.earlier)
+        found = [*wrong(self.shape, self.pulse, self.earlier), *self.also_wrong]
         if self.silent:
             old = f"what is shown is {self.age_s:.0f} s old"
             found.insert(0, Wrong("critical", "bus", f"the bus does not answer: {self.silent}; {old}"))

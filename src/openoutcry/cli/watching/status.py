@@ -26,7 +26,7 @@ from openoutcry.journals.refusals import must_exist, real_path
 from openoutcry.journals.rounds import RecordedRound, recorded_rounds
 from openoutcry.journals.scanning import letters_of
 from openoutcry.journals.showing import json_line, time_of
-from openoutcry.observers.reading import Rates
+from openoutcry.observers.reading import Rates, Wrong
 from openoutcry.runtime.control.client import Answer, ask
 from openoutcry.units import NS_PER_US
 
@@ -45,8 +45,9 @@ HALTS_SHOWN: Final = 20
 def status(path: Path, as_json: bool, key_file: Path | None) -> None:
     """Show the state of a running bus, and what is wrong.
 
-    What is wrong comes first, worst first; then rounds, and a row per subscription. Exits with 0 if nothing
-    is wrong, 1 if something is, 3 if no bus runs: then it shows what the journal alone says.
+    What is wrong comes first, worst first; then rounds, and a row per subscription. Exits as its health
+    check says, with 0 if that finds the bus healthy, with 1 if not; a kill switch that is pulled or a dead
+    letter changes nothing about that. With 3 if no bus runs: then it shows what the journal alone says.
     """
     found = _ask(path)
     if found is None:
@@ -54,12 +55,12 @@ def status(path: Path, as_json: bool, key_file: Path | None) -> None:
         raise click.exceptions.Exit(NO_BUS)
     if as_json:
         print_lines([json_line(found)])
-        raise click.exceptions.Exit(0 if found["health"]["status"] == "healthy" else FAILED)
-    with plainly(path):
-        look = asyncio.run(_look(path, found))
-    width, height = terminal_size()
-    print_lines(written(view(look, width, height, seen=set()), colour=has_colour()))
-    raise click.exceptions.Exit(FAILED if look.wrong else 0)
+    else:
+        with plainly(path):
+            look = asyncio.run(_look(path, found))
+        width, height = terminal_size()
+        print_lines(written(view(look, width, height, seen=set()), colour=has_colour()))
+    raise click.exceptions.Exit(0 if found["health"]["status"] == "healthy" else FAILED)
 
 
 # -- asking -----------------------------------------------------------------------------------------
@@ -84,6 +85,9 @@ async def _look(path: Path, found: dict[str, Any]) -> Look:
     """Return a look at a bus, with what its status says beyond the pulse."""
     async with aclosing(looks(path, LOOK_S)) as some:
         look = await anext(some)
+    health = found["health"]
+    unsaid = health["status"] != "healthy" and not look.wrong
+    said = f"the health check has found the bus {health['status']}: {health['message']}"
     records = {record["name"]: record["recent"] for record in found["handlers"]["handlers"]}
     return replace(
         look,
@@ -97,6 +101,7 @@ async def _look(path: Path, found: dict[str, Any]) -> Look:
             for name, recent in records.items()
         },
         notes=tuple(_notes(found)),
+        also_wrong=(Wrong("bad", "health", said),) if unsaid else (),
     )
 
 
