@@ -203,7 +203,7 @@ def test_a_question_says_what_waits_and_of_whom_there_is_no_such_thing(tmp_path:
     path = tmp_path / "firm.sock"
     with running(two_agents, control=path):
         asked = call("pause", path, "momentum", typed="n\n")
-        assert "momentum is idle: 0 events in hand, 0 waiting" in asked.stderr
+        assert "momentum is idle: 0 events begun, 0 waiting" in asked.stderr
         unknown = call("pause", path, "nobody\x1b[2J", typed="y\n")
         assert unknown.exit_code == 2
         assert "there are momentum, risk" in unknown.stderr

@@ -186,6 +186,6 @@ def _pause_question(path: Path, verb: str, subscription: str) -> str:
     row = found.get(subscription)
     if row is None:
         raise Mistake(f"no subscription is called {subscription!r}; there are {some_of(sorted(found))}")
-    state = f"{subscription} is {row.state}: {counted(row.in_flight, 'event')} in hand, {row.lag:,} waiting"
+    state = f"{subscription} is {row.state}: {counted(row.in_flight, 'event')} begun, {row.lag:,} waiting"
     handled = f"{row.handled:,} handled, {row.errors:,} failed"
     return f"{state}; {handled} so far. {verb.capitalize()} it?"

@@ -15,7 +15,7 @@ from openoutcry.units import NS_PER_MS, NS_PER_S, NS_PER_US
 NAME_LEAST: Final = 16
 """To so many columns a name is shortened at most."""
 CALL_SHOWN_NS: Final = NS_PER_S
-"""From this length on a call in hand is shown: shorter ones would only flicker."""
+"""From this length on a call is shown: shorter ones would only flicker."""
 _STYLES: Final[dict[str, Style]] = {"critical": "critical", "bad": "bad", "warn": "warn"}
 _QUIET: Final = ("idle", "busy")
 """The states in which nothing is the matter."""
