@@ -14,6 +14,11 @@ def an_event(**fields: Any) -> Stored:
     return Stored(1, payload, "normal", Level.PROCESS, 5)
 
 
+def a_filter(name: str, value: str) -> Filter:
+    given: dict[str, Any] = {name: value}
+    return Filter(**given)
+
+
 @pytest.mark.parametrize(
     ("symbol", "found_by", "not_by"),
     [
@@ -33,14 +38,14 @@ def test_a_field_is_found_by_what_it_says(
 ) -> None:
     entry = an_event(**{field: symbol})
     if found_by is not None:
-        assert matching(Filter(**{option: found_by}))(entry)
-    assert not matching(Filter(**{option: not_by}))(entry)
+        assert matching(a_filter(option, found_by))(entry)
+    assert not matching(a_filter(option, not_by))(entry)
 
 
 @pytest.mark.parametrize("name", ["event_id", "correlation_id", "causation_id", "round_id"])
 def test_ids_are_found_as_numbers_too(name: str) -> None:
-    assert matching(Filter(**{name: "12"}))(an_event(**{name: 12, "symbol": 3}))
-    assert not matching(Filter(**{name: "12"}))(an_event(**{name: 13, "symbol": 3}))
+    assert matching(a_filter(name, "12"))(an_event(**{name: 12, "symbol": 3}))
+    assert not matching(a_filter(name, "12"))(an_event(**{name: 13, "symbol": 3}))
 
 
 def test_the_type_is_found_beside_fields_of_any_type() -> None:
