@@ -58,10 +58,10 @@ new MutationObserver(look).observe(document, { subtree: true, childList: true, c
 """
 
 SIDEWAYS = """
-() => [...document.querySelectorAll("*")].filter((e) => {
-  if (e.scrollWidth <= e.clientWidth + 1 || !e.clientWidth) return false;
-  return e === document.documentElement || ["auto", "scroll"].includes(getComputedStyle(e).overflowX);
-}).map((e) => `${e.tagName}.${e.className}: ${e.scrollWidth} > ${e.clientWidth}`)
+() => [...document.querySelectorAll("*")]
+  .filter((e) => e === document.documentElement || ["auto", "scroll"].includes(getComputedStyle(e).overflowX))
+  .filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1)
+  .map((e) => `${e.tagName}.${e.className}: ${e.scrollWidth} > ${e.clientWidth}`)
 """
 
 
@@ -110,12 +110,12 @@ class Process:
 class Firm:
     """The small firm in a folder: one life after another."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.journal = folder, folder / "firm.db"
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder, self.journal, self.options = folder, folder / "firm.db", options
         self.process: Process | None = None
 
     def start(self) -> "Firm":
-        self.process = Process(FIRM, self.folder, cwd=self.folder)
+        self.process = Process(FIRM, self.folder, *self.options, cwd=self.folder)
         self.process.wait_for("ready\n")
         return self
 
@@ -207,6 +207,10 @@ class Tab:
         self.open(address)
         self.wait_for_pulse()
         return self.page
+
+    def go(self, screen: str) -> None:
+        """Click on the link of a screen below the bar."""
+        self.page.get_by_role("navigation", name="Screens").get_by_role("link", name=screen).click()
 
     def wait_for_pulse(self) -> None:
         self.page.wait_for_function("() => window.seen.pulseAt > 0")

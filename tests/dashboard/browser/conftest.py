@@ -16,8 +16,8 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def shared_firm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firm]:
-    """A firm that its tests only look at."""
-    firm = Firm(tmp_path_factory.mktemp("firm"))
+    """A firm that its tests only look at, with a very long event."""
+    firm = Firm(tmp_path_factory.mktemp("firm"), "--long")
     try:
         yield firm.start()
     finally:
