@@ -119,6 +119,11 @@ class Firm:
         self.process.wait_for("ready\n")
         return self
 
+    def wait_for_rounds(self) -> None:
+        """Wait until three rounds are over."""
+        assert self.process is not None
+        self.process.wait_for("three rounds\n")
+
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send(number)
@@ -175,8 +180,9 @@ class Tab:
         self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
 
     def _console(self, message: Any) -> None:
-        if message.type in ("error", "warning") and not self._is_expected(message.text):
-            self.complaints.append(f"console: {message.text}")
+        said = f"{message.text} ({message.location.get('url', '')})"
+        if message.type in ("error", "warning") and not self._is_expected(said):
+            self.complaints.append(f"console: {said}")
 
     def _request(self, request: Any) -> None:
         if not request.url.startswith((self.origin + "/", "data:")):

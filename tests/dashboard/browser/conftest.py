@@ -53,6 +53,19 @@ def page(firm: Firm) -> Iterator[PageProcess]:
 
 
 @pytest.fixture
+def start_page() -> Iterator[Callable[..., PageProcess]]:
+    """Start pages, which outlive the tabs of a test that asks for both in this order."""
+    with ExitStack() as stack:
+
+        def start(journal: Path, *options: str) -> PageProcess:
+            page = PageProcess(journal, "--act", *options)
+            stack.callback(page.close)
+            return page
+
+        yield start
+
+
+@pytest.fixture
 def open_tab(browser) -> Iterator[Callable[..., Tab]]:
     """Open tabs; at the end of the test each must have had nothing to complain of."""
     with ExitStack() as stack:

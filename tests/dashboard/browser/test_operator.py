@@ -40,7 +40,9 @@ def test_the_stuck_agent_is_found_from_the_bar_in_three_clicks(shared_page, open
     tab.open("/journal")
     expect(bar(tab)).to_contain_text("oracle")  # it is the worst, and named there
     tab.go("Floor")
-    tab.page.get_by_role("region", name="What is wrong").get_by_role("link", name="Look at oracle").first.click()
+    tab.page.get_by_role("region", name="What is wrong").get_by_role(
+        "link", name="Look at oracle"
+    ).first.click()
     drawer = tab.page.get_by_label("Subscription oracle")
     expect(drawer.get_by_role("heading", name="oracle")).to_be_visible()
     expect(drawer).to_contain_text(re.compile(r"With market_data for \d"))
