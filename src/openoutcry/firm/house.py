@@ -188,15 +188,17 @@ class House:
 
     def __post_init__(self) -> None:
         self.firm = hire(self.recipes, self.mandate, self.timing, self.plan)
+        kept = None
+        if self.journal is not None:
+            kept = PersistenceConfig(path=self.journal, levels={"market_data": "process"})
         self.bus = EventBus(
             max_queue_size=self.timing.max_queue_size,
             signal_timeout=self.timing.signal_timeout_s,
             barrier_timeout=self.timing.barrier_timeout_s,
             clock=self.clock,
-            enable_persistence=self.journal is not None,
-            persistence_config=self.journal
-            and PersistenceConfig(path=self.journal, levels={"market_data": "process"}),
-            kill_switch_releasers=() if self.journal is None else (OPERATOR,),
+            enable_persistence=kept is not None,
+            persistence_config=kept,
+            kill_switch_releasers=() if kept is None else (OPERATOR,),
         )
 
     async def run(

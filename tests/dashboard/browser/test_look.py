@@ -52,7 +52,7 @@ def test_every_text_stands_out_from_what_is_behind_it(scheme, shared_page, open_
     for address in ("/?open=strategies", "/s/oracle", "/rounds", "/events", "/dead", "/journal"):
         tab.open(address)
         tab.wait_for_another_pulse()
-        tab.page.locator("main h1").first.wait_for(state="attached")
+        tab.page.locator("main table, main .facts").first.wait_for()
         assert_readable(tab)
 
 
@@ -60,9 +60,9 @@ def test_every_text_stands_out_from_what_is_behind_it(scheme, shared_page, open_
 def test_what_is_halted_or_old_can_be_read_too(scheme, firm, page, open_tab):
     tab = open_tab(page, scheme=scheme)
     tab.log_in(page.act)
-    halt = tab.page.get_by_role("button", name="Halt", exact=True)
-    halt.press("Enter")
-    halt.press("Enter")
+    tab.page.get_by_role("button", name="Halt", exact=True).focus()
+    tab.page.keyboard.press("Enter")
+    tab.page.get_by_role("button", name="Enter again").press("Enter")
     tab.page.locator(".state.halt").wait_for()
     assert_readable(tab)
     firm.kill()

@@ -21,7 +21,7 @@ def test_a_subscription_is_opened_closed_and_gone_back_to_by_keyboard(shared_pag
     expect(page.get_by_role("heading", name="oracle")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page).to_have_url(tab.origin + "/")
-    page.wait_for_function("() => document.activeElement.textContent.trim() === 'oracle'")
+    page.wait_for_function("() => document.activeElement.getAttribute('href') === '/s/oracle'")
     page.go_back()
     expect(page).to_have_url(tab.origin + "/s/oracle")
     expect(page.get_by_role("heading", name="oracle")).to_be_visible()
@@ -45,6 +45,7 @@ def test_a_slash_leads_to_the_search_and_escape_leaves_the_field(shared_page, op
     page.keyboard.press("/")
     expect(page.get_by_label("text", exact=True)).to_be_focused()
     page.keyboard.type("risk")
+    tab.wait_for_another_pulse()  # which leaves alone what is being written
     page.keyboard.press("Enter")
     expect(page).to_have_url(tab.origin + "/events?text=risk")
     page.get_by_label("text", exact=True).focus()

@@ -33,7 +33,7 @@ function Screen({ path, query }) {
   });
   if (!screen) return html`<${Empty}>There is no such screen. <a href="/">To the floor</a><//>`;
   const args = path.split("/").slice(2).map(decodeURIComponent);
-  return Component && html`<${Component} path=${path} query=${query} args=${args} />`;
+  return Component && html`<h1 class="sr">${screen.name}</h1><${Component} path=${path} query=${query} args=${args} />`;
 }
 
 function Theme() {

@@ -65,7 +65,7 @@ function Filters({ query }) {
   const types = [...new Set((useStore().shape?.subscriptions || []).flatMap((s) => s.types))].sort();
   const [all, setAll] = useState(Object.keys(query).some((f) => f !== "text" && f !== "pos"));
   return html`<form class=${"filters" + (all ? " all" : "")} role="search" key=${JSON.stringify({ ...query, pos: 0 })} onSubmit=${submit}>
-    ${FILTERS.map(([field, label]) => html`<label>${label}<input name=${field} value=${query[field] || ""} list=${field === "type" ? "types" : null} data-search=${field === "text" ? "" : null} title=${/since|until/.test(field) ? "For example 2026-11-30 14:30, UTC" : null} autocomplete="off" /></label>`)}
+    ${FILTERS.map(([field, label]) => html`<label>${label}<input name=${field} defaultValue=${query[field] || ""} list=${field === "type" ? "types" : null} data-search=${field === "text" ? "" : null} title=${/since|until/.test(field) ? "For example 2026-11-30 14:30, UTC" : null} autocomplete="off" /></label>`)}
     <datalist id="types">${types.map((t) => html`<option value=${t} />`)}</datalist><button type="button" class="fold" aria-expanded=${all} onClick=${() => setAll(!all)}>Filters</button><button>Search</button></form>`;
 }
 
@@ -85,7 +85,7 @@ export default function Events({ query }) {
   const resume = () => { hold(null); list.current.scrollTop = 0; };
   const open = (e) => to("/events", { ...rest, pos: String(e.pos) });
   const cols = COLS.map((c, i) => (i === 1 ? { ...c, cell: (e) => html`<a class="name" href=${open(e)}>${kind(e.type)}</a>` } : c));
-  return html`<div class=${"events" + (pos ? " open" : "")}><h1 class="sr">Events</h1><${Filters} query=${query} />
+  return html`<div class=${"events" + (pos ? " open" : "")}><${Filters} query=${query} />
     <section class="pane" ref=${list} onScroll=${scrolled} tabindex="0" aria-label="Events, newest first">
       ${held && html`<button class="newer" onClick=${resume}>${waiting ? `${waiting}${waiting >= 500 ? " or more" : ""} newer` : "paused"}: back to the newest</button>`}
       <${Table} stack label="Events" cols=${cols} rows=${[...shown, ...(history.events || [])]} id=${(e) => e.pos} row=${(e) => ({ "aria-selected": String(e.pos) === pos, onClick: (event) => { if (!event.target.closest("a") && !String(getSelection())) go(open(e)); } })}

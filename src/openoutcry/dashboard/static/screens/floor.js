@@ -61,7 +61,6 @@ export default function Floor({ path, query, args }) {
   const listed = !query.map && innerWidth < 600;
   if (!shape && stale() === "connecting") return html`<${Empty}>Connecting to the page's process …<//>`;
   return html`<div class=${"floor" + (chosen ? " with" : "") + (listed ? " listed" : "")}>
-    <h1 class="sr">Floor</h1>
     ${chosen ? html`<${Drawer} name=${chosen} key=${chosen} level=${levels[chosen]} />` : html`<${Wrong} wrong=${wrong} />`}
     <section class="map live" aria-label="Topology"><div class="head"><h2>Topology</h2>
       <span class="quiet">${shape ? `${shape.subscriptions.length} subscriptions` : "unknown until a process runs"}</span>

@@ -57,7 +57,7 @@ function Filters({ query, agents, onChange }) {
   return html`<form class="filters all" onSubmit=${(e) => e.preventDefault()} role="search" aria-label="Filter rounds">
     <label>Agent <select value=${query.agent || ""} onChange=${(e) => onChange({ agent: e.target.value })}><option value="">all</option>${agents.map((name) => html`<option value=${name}>${plain(name)}</option>`)}</select></label>
     <label>Outcome <select value=${query.status || ""} onChange=${(e) => onChange({ status: e.target.value })}><option value="">all</option>${Object.entries(STATUSES).map(([value, word]) => html`<option value=${value}>${word}</option>`)}</select></label>
-    <label>Symbol <input data-search value=${query.symbol || ""} onChange=${(e) => onChange({ symbol: e.target.value.trim() })} /></label></form>`;
+    <label>Symbol <input data-search key=${query.symbol} defaultValue=${query.symbol || ""} onChange=${(e) => onChange({ symbol: e.target.value.trim() })} /></label></form>`;
 }
 
 const Row = ({ round, shown, agent, roomy }) => {
