@@ -39,12 +39,12 @@ _ATTACH_S: Final = 120
 
 def journal_name(seed: int) -> str:
     """Return what the file of a seed is called: the journals of odd ones have a key."""
-    return f"{'keyed' if seed % 2 else 'firm'}{seed}.db"
+    return f"{'sealed' if seed % 2 else 'firm'}{seed}.db"
 
 
 def key_of(path: Path) -> bytes | None:
     """Return the key of a journal that has such a name."""
-    return _KEY if path.name.startswith("keyed") else None
+    return _KEY if path.name.startswith("sealed") else None
 
 
 class Life(NamedTuple):

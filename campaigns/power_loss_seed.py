@@ -19,7 +19,7 @@ _DUE_BYTES: Final = 48 * 1024
 """Checkpoints begin here in place of 1 MB, so that small workloads have some."""
 
 _BLOCK_POSITIONS: Final = 32
-_KEY: Final = b"the key of a keyed seed"
+_KEY: Final = b"the key of a sealed seed"
 
 
 class Seed:
@@ -30,8 +30,8 @@ class Seed:
 
     """
 
-    def __init__(self, number: int, folder: Path, plant: Plant = HONEST, *, is_keyed: bool = False) -> None:
-        self._key = _KEY if is_keyed else None
+    def __init__(self, number: int, folder: Path, plant: Plant = HONEST, *, is_sealed: bool = False) -> None:
+        self._key = _KEY if is_sealed else None
         self._rng = random.Random(number)  # noqa: S311 - a seed is wanted
         self._plant = plant
         self._truth = Truth()

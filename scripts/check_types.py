@@ -1,5 +1,8 @@
 """Check the types: the package by pyright, and what its users write by mypy and pyright, right and wrong.
 
+Every name that is meant for everyone has a type that no checker has to infer, down to what its types lead to
+(`basedpyright --ignoreexternal --verifytypes openoutcry` says what another has not).
+
 The programs in tests/typing are checked as a user's would be, strictly. On a line that ends in `# error` both
 checkers must find something, on one with `# error: mypy` or `# error: pyright` that one alone, and nowhere
 else may they. The code of docs/types.md is such a program. For pyright stands basedpyright: the same checker,
@@ -23,6 +26,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PROGRAMS: Final = ROOT / "tests" / "typing"
 PAGE: Final = ROOT / "docs" / "types.md"
 CHECKERS: Final = ("mypy", "pyright")
+MEANT_FOR_EVERYONE: Final = ("openoutcry", "openoutcry.testing", "openoutcry.journals", "openoutcry.ports")
 Place = tuple[str, int]
 """The name of a program, and a line in it."""
 
@@ -30,6 +34,10 @@ Place = tuple[str, int]
 def main() -> int:
     """Check everything, print what is wrong, and return 1 if anything is."""
     wrong = [f"{name}:{line}: pyright: {said}" for (name, line), said in _pyright(ROOT)]
+    wrong += [
+        f"{name}: its type, or one that it leads to, is inferred or unknown"
+        for name in sorted(set(_not_known()))
+    ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         shutil.copytree(PROGRAMS, folder, dirs_exist_ok=True)
@@ -71,7 +79,10 @@ def differences(checker: str, expected: set[Place], found: Iterable[tuple[Place,
 
 
 def _run(folder: Path, *command: str) -> str:
-    environment = {**os.environ, "MYPYPATH": str(ROOT / "src"), "PYTHONPATH": str(ROOT / "src")}
+    paths = {"MYPYPATH": str(ROOT / "src"), "PYTHONPATH": str(ROOT / "src")}
+    # To verify types pyright takes the first interpreter on the PATH, whichever it is told to take.
+    paths["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = {**os.environ, **paths}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
@@ -94,6 +105,18 @@ def _pyright(project: Path) -> Iterator[tuple[Place, str]]:
         if one["severity"] == "error":
             path, line = Path(one["file"]), one["range"]["start"]["line"] + 1
             yield (str(path.relative_to(project.resolve())), line), one["message"].partition("\n")[0]
+
+
+def _not_known() -> Iterator[str]:
+    options = ("--ignoreexternal", "--verifytypes", "openoutcry", "--outputjson")
+    report = json.loads(_run(ROOT, sys.executable, "-m", "basedpyright", *options))
+    symbols = report["typeCompleteness"]["symbols"]
+    if not symbols:
+        raise SystemExit(f"pyright has not looked at openoutcry: {report['generalDiagnostics']}")
+    for symbol in symbols:
+        for name in (symbol["name"], *symbol.get("alternateNames", ())):
+            if name.rpartition(".")[0] in MEANT_FOR_EVERYONE and not symbol["isTypeKnown"]:
+                yield name
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import msgspec
 
 import openoutcry
 from openoutcry import HIGH_PRIORITY_EVENT_TYPES, Event, EventType, PersistenceConfig
+from openoutcry.events import RECORDS, StoodIn, Vote
 from openoutcry.observers.metrics import LIMITS, METRICS
 
 KINDS = {"timestamp": "datetime | int | str"}
@@ -180,6 +181,21 @@ def words() -> str:
     return table(("class", "its words"), rows)
 
 
+def records() -> str:
+    """Return the sections of what the bus records of itself."""
+    head = ("field", "type", "default", "meaning")
+    sections = [
+        f"### {name}\n\n`{cls.__name__}`. {one_line(inspect.getdoc(cls) or '')}\n\n"
+        f"{table(head, field_lines(cls))}"
+        for name, cls in RECORDS.items()
+    ]
+    parts = [
+        f"### {cls.__name__}\n\n{one_line(inspect.getdoc(cls) or '')}\n\n{table(head, field_lines(cls))}"
+        for cls in (Vote, StoodIn)
+    ]
+    return "\n\n".join([*sections, *parts])
+
+
 def transitions() -> str:
     """Return where an order can go from each state."""
     states, following = openoutcry.OrderState, openoutcry.ORDER_TRANSITIONS
@@ -226,6 +242,13 @@ with a journal, unless the settings say otherwise ([durability](../howto/durabil
 ## Their fields
 
 {sections}
+
+## Records
+
+Written by the bus alone, into its journal, and delivered only to subscriptions that name the type or the
+class: [what the bus records of itself](../journal.md#what-the-bus-records-of-itself).
+
+{records()}
 
 ## Words
 

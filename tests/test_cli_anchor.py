@@ -113,7 +113,7 @@ def test_a_file_beside_the_journal_is_no_place_for_its_anchors(firm: Path, tmp_p
         (None, "No such file"),
         (b"", "has no anchor"),
         (b"\n\n", "has no anchor"),
-        (b'{"position": 1, "checks', "line 1 is not an anchor"),
+        (b'{"position": 1, "checks', "line 1 is cut off"),
         (b"1:00\n\xff\xfe\n", "line 2 is not an anchor"),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_file_without_anchors_is_a_mistake(
 def test_a_line_that_a_crash_has_cut_off_does_not_spoil_the_next(firm: Path, vault: Path) -> None:
     vault.write_bytes(b'{"position":1,"chec')
     assert call("anchor", firm, "--append", vault).exit_code == 0
-    assert json.loads(vault.read_text().splitlines()[1])["position"] == 1
+    assert json.loads(vault.read_text())["position"] == 1
 
 
 @pytest.mark.parametrize(
@@ -161,3 +161,45 @@ def test_doctor_says_that_it_has_not_looked_at_the_seals_without_the_key(firm: P
     assert "seals" in call("doctor", firm).output
     assert "--key-file" in call("doctor", firm).output
     assert "seals" not in call("doctor", firm, *key_of(firm)).output
+
+
+def test_a_last_line_that_was_cut_off_is_named_passed_over_and_gives_way_to_the_next(
+    firm: Path, vault: Path
+) -> None:
+    for _ in range(2):
+        assert call("anchor", firm, "--append", vault, *key_of(firm)).exit_code == 0
+    whole = vault.read_bytes()
+    vault.write_bytes(whole[:-20])
+    result = call("anchor", firm, "--check", vault, *key_of(firm))
+    assert result.exit_code == 0, result.output
+    assert f"{vault}, line 2 is cut off: it is passed over" in result.stderr
+    assert call("verify", firm, "--anchors", vault, *key_of(firm)).exit_code == 0
+    assert call("anchor", firm, "--append", vault, *key_of(firm)).exit_code == 0
+    result = call("anchor", firm, "--check", vault, *key_of(firm))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(vault.read_bytes().splitlines()) == 2
+
+
+def test_a_last_anchor_that_lacks_nothing_but_its_line_end_is_kept(firm: Path, vault: Path) -> None:
+    call("anchor", firm, "--append", vault, *key_of(firm))
+    vault.write_bytes(vault.read_bytes().rstrip(b"\n"))
+    call("anchor", firm, "--append", vault, *key_of(firm))
+    assert call("anchor", firm, "--check", vault, *key_of(firm)).exit_code == 0
+    assert len(vault.read_bytes().splitlines()) == 2
+
+
+def test_a_broken_line_before_others_is_an_error(firm: Path, vault: Path) -> None:
+    call("anchor", firm, "--append", vault, *key_of(firm))
+    vault.write_bytes(vault.read_bytes()[:20] + b"\n" + vault.read_bytes())
+    result = call("anchor", firm, "--check", vault, *key_of(firm))
+    assert result.exit_code == 2
+    assert f"{vault}, line 1 is not an anchor" in result.stderr
+
+
+def test_what_was_planted_where_the_next_journal_goes_is_a_finding(firm: Path) -> None:
+    planted = Path(f"{firm}.next")
+    shutil.copy(firm, planted)
+    result = call("doctor", firm, *key_of(firm))
+    assert f"{planted} is left alone and not used, since" in " ".join(result.output.split())
+    planted.unlink()
+    assert "left alone" not in call("doctor", firm, *key_of(firm)).output

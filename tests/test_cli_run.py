@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from process_kit import LIMIT_S, ROOT, finish, start_python
 
 from openoutcry.cli import main
+from openoutcry.journals import JournalReader
 
 HEAD = """
 import asyncio, contextlib, logging, os, signal, sys, threading
@@ -640,6 +641,37 @@ def test_a_journal_that_is_locked_is_one_line_and_the_app_cleans_up(here: Path) 
     assert result.exit_code == 2, result.output
     assert "cleaned up" in result.stdout
     assert result.stderr.splitlines()[-1].startswith("Error: JournalLocked: ")
+
+
+SEALED = """
+    async def app(bus):
+        bus.subscribe(FillEvent, lambda fill: print("filled", fill.order_id), name="book")
+        yield
+        await bus.publish(FillEvent(order_id="o-1", symbol="ES", side="buy", filled_quantity=1, fill_price=1))
+"""
+
+
+def test_a_sealed_journal_is_written_with_the_key_in_a_file(here: Path) -> None:
+    (here / "bus.toml").write_text('[persistence]\npath = "firm.db"\n', encoding="utf-8")
+    (here / "key").write_bytes(b"k" * 32)
+    (here / "short").write_bytes(b"k")
+    result = run(here, SEALED, "--config", "bus.toml", "--key-file", "key")
+    assert result.exit_code == 0, result.output
+    assert "filled o-1" in result.stdout
+    with JournalReader(here / "firm.db", key=b"k" * 32) as reader:
+        assert not reader.verify().problems
+        assert reader.anchor().serial
+    for said, options in {
+        "is sealed with a key": ["--config", "bus.toml"],
+        "key must be 16 to 64 bytes": ["--config", "bus.toml", "--key-file", "short"],
+        "there is no journal to seal with it: without --config": ["--key-file", "key"],
+    }.items():
+        result = run(here, SEALED, *options)
+        assert result.exit_code == 2, result.output
+        assert said in result.stderr
+    (here / "bus.toml").write_text("[bus]\n", encoding="utf-8")
+    result = run(here, SEALED, "--config", "bus.toml", "--key-file", "key")
+    assert "bus.toml has no [persistence]" in result.stderr
 
 
 # -- logging -----------------------------------------------------------------------------------------

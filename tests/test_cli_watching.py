@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from openoutcry import EventBus, HealthCheckConfig, MarketDataEvent, PersistenceConfig
 from openoutcry.cli import main, watching
 from openoutcry.cli import top as top_module
+from openoutcry.cli.console import print_lines
 from openoutcry.config import DrillConfig
 from openoutcry.printable import is_obeyed
 
@@ -154,7 +155,7 @@ def test_without_a_bus_the_status_says_what_the_journal_tells_and_ends_with_3(tm
     said, as_json = call("status", path), call("status", path, "--json")
     assert said.exit_code == as_json.exit_code == 3
     assert "none listens here" in said.stdout
-    assert "positions 1 to 20" in said.stdout
+    assert "positions 1 to 21" in said.stdout  # twenty ticks and the record of the start
     assert "momentum" in said.stdout
     assert json.loads(as_json.stdout)["state"] == "no bus"
 
@@ -196,7 +197,7 @@ def test_top_without_a_bus_is_one_line_and_ends_with_3(tmp_path):
 def test_top_ends_with_3_when_the_bus_goes_away(tmp_path, monkeypatch):
     path = tmp_path / "firm.db"
     looks = []
-    real = top_module.print_lines
+    real = print_lines
 
     def note(lines):
         real(lines)

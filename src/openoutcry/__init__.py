@@ -1,6 +1,7 @@
 """An event bus for firms of trading agents: fan-out, a signal barrier, priority, backpressure, a ledger."""
 
-import openoutcry.logs  # noqa: F401 - makes the records of the package's logger safe to show
+import openoutcry.logs  # makes the records of the package's logger safe to show
+import openoutcry.platforms  # noqa: F401 - says what the platform lacks, before anything misses it
 from openoutcry.clocks import SystemClock, VirtualClock
 from openoutcry.config import (
     NO_RETRY,
@@ -56,6 +57,11 @@ from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
     Event,
     EventType,
+    OperatorAction,
+    RoundLate,
+    RoundOpened,
+    RoundReleased,
+    RunStarted,
     decode,
     encode,
     register_event,
@@ -155,6 +161,7 @@ __all__ = [
     "NotSubscribed",
     "NotYetAvailable",
     "OpenOutcryError",
+    "OperatorAction",
     "OrderEvent",
     "OrderSide",
     "OrderState",
@@ -170,7 +177,11 @@ __all__ = [
     "RollCompleteEvent",
     "RollSignalEvent",
     "RoundError",
+    "RoundLate",
+    "RoundOpened",
     "RoundOutcome",
+    "RoundReleased",
+    "RunStarted",
     "Session",
     "SignalBarrier",
     "SignalDirection",

@@ -124,7 +124,7 @@ def test_an_outcome_is_a_dict_of_opinions_that_nobody_can_change():
     outcome = a_full_outcome()
     before = dict(outcome)
     changes = [
-        lambda: outcome.__setitem__("x", 1),
+        lambda: outcome.__setitem__("x", 1),  # type: ignore[assignment]
         lambda: outcome.__delitem__("macro"),
         lambda: outcome.update(x=1),
         lambda: outcome.setdefault("x", 1),

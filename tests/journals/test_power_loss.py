@@ -34,8 +34,8 @@ def test_after_250_power_cuts_nothing_promised_is_missing_and_nothing_else_is_th
     assert run_seeds(0, SEEDS) == []
 
 
-def test_after_60_power_cuts_the_seals_of_a_keyed_journal_hold() -> None:
-    assert run_seeds(0, 60, is_keyed=True) == []
+def test_after_60_power_cuts_the_seals_of_a_sealed_journal_hold() -> None:
+    assert run_seeds(0, 60, is_sealed=True) == []
 
 
 @pytest.mark.parametrize("bug", PLANTS)

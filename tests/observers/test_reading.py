@@ -36,13 +36,14 @@ def a_shape(*names: str, timeout_s: float | None = None) -> Shape:
 
 
 def a_row(index: int = 0, **given: Any) -> SubRow:
-    return replace(SubRow(index, *[0] * 12, "", "idle", 0, 0, 0, []), **given)
+    plain: Any = [index, *[0] * 12, "", "idle", 0, 0, 0, []]
+    return replace(SubRow(*plain), **given)
 
 
 def a_pulse(*rows: SubRow, **given: Any) -> Pulse:
     plain: dict[str, Any] = {
         **dict.fromkeys(Pulse.__struct_fields__, 0),
-        **dict.fromkeys(("refused", "unheard", "dead_elsewhere", "rounds_released"), {}),
+        **{name: {} for name in ("refused", "unheard", "dead_elsewhere", "rounds_released")},
         "session": "s",
         "shape": 1,
         "wall_ns": WALL,

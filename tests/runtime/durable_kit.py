@@ -21,7 +21,8 @@ HUGE = 1_000_000
 
 
 def settings(**fields: Any) -> PersistenceConfig:
-    return PersistenceConfig(**{"socket": False, **fields})
+    """Settings without a socket, and without records: what is published has the first positions."""
+    return PersistenceConfig(**{"socket": False, "record": "off", **fields})
 
 
 def a_bus(journal: Journal, *, max_queue_size: int = 10_000, **fields: Any) -> EventBus:
@@ -196,6 +197,8 @@ class SlowDisk(Faulty):
     """A journal whose syncs last, in their thread, until `let_go` is called, or the loop itself syncs.
 
     (Who syncs on the loop waits there for the thread, so that nobody could call `let_go` any more.)
+
+    While a sync lasts, let time pass by `turns`: a timer of virtual time waits for the thread, five real seconds.
     """
 
     def __init__(self, fails: dict[tuple[str, int], Exception] | None = None) -> None:

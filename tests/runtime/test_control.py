@@ -435,13 +435,20 @@ def test_one_client_too_many_takes_the_seat_of_the_one_that_is_idle_for_longest(
 
 def test_whoever_is_being_answered_keeps_the_seat_and_one_too_many_is_sent_away(journal: Path) -> None:
     async def scene(at: Open) -> None:
-        free = asyncio.Event()
-        at.server.verbs["wait"] = Verb(Plain, lambda _bus, _asked: free.wait())
+        free, came, busy = asyncio.Event(), asyncio.Event(), []
+
+        async def wait() -> bool:
+            busy.append(1)
+            came.set()
+            return await free.wait()
+
+        at.server.verbs["wait"] = Verb(Plain, lambda _bus, _asked: wait())
         there = [await at.talk() for _ in range(CLIENTS_MAX)]
         for _, writer in there:
             writer.write(b'{"verb": "wait"}\n')
-        while any(talk.is_idle for talk in at.server._talks.values()) or len(at.server._talks) < CLIENTS_MAX:
-            await asyncio.sleep(0.001)
+        while len(busy) < CLIENTS_MAX:
+            await came.wait()
+            came.clear()
         answer = await at.ask("ping")
         assert answer is not None
         assert "try again" in answer.error

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from durable_kit import Named, a_bus
+from durable_kit import Named, a_bus, settings
 from journal_kit import a_reader
 
 from openoutcry import Event, EventBus, EventBusHealthStatus
@@ -143,5 +143,26 @@ def test_a_file_system_that_is_nearly_full_is_found_before_a_write_fails(
             assert "bytes left, and 13" in found
             assert health.status is not EventBusHealthStatus.HEALTHY
             assert len(asked) < 10, "the file system is asked every few seconds"
+
+    run(main)
+
+
+def test_what_was_left_where_the_next_journal_goes_is_a_finding_until_it_is_moved(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    planted = Path(f"{path}.next")
+    plant, remove = planted.write_bytes, planted.unlink
+
+    async def main() -> None:
+        async with EventBus(persistence_config=settings(path=path)) as bus:
+            assert bus.get_status()["journal"]["disk"] == []
+        plant(b"what is this")
+        async with EventBus(persistence_config=settings(path=path)) as bus:
+            (finding,) = (one for one in (await bus.check_health()).findings if one.check == "disk")
+            assert finding.detail.startswith(f"{planted} is left alone and not used, since ")
+            assert finding.culprit == "journal"
+            assert bus.get_status()["journal"]["disk"] == [finding.detail]
+            remove()
+            assert (await bus.check_health()).status is EventBusHealthStatus.HEALTHY
+            assert bus.get_status()["journal"]["disk"] == []
 
     run(main)

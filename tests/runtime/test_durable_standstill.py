@@ -6,6 +6,7 @@ from typing import Any
 from bus_helpers import a_kill, an_order, virtual
 from durable_kit import SlowDisk, a_bus, cursor, ids, orders, turns
 
+from openoutcry import EventBus
 from openoutcry.journals import MemoryJournal
 
 
@@ -18,6 +19,15 @@ class Noting:
         self.handled.append(event)
 
 
+async def _stopped_before_the_sync_ends(bus: EventBus, disk: SlowDisk) -> None:
+    """(Without a timer: virtual time would wait for the thread that syncs, in real seconds.)"""
+    stopping = asyncio.create_task(bus.stop(timeout_s=0))
+    await turns(20)
+    assert not stopping.done()
+    disk.let_go()
+    await stopping
+
+
 @virtual
 async def test_what_was_still_being_synced_at_the_stop_is_handled_by_the_next_life():
     disk = SlowDisk()
@@ -28,8 +38,7 @@ async def test_what_was_still_being_synced_at_the_stop_is_handled_by_the_next_li
     order = an_order("o-1")
     told = asyncio.create_task(bus.publish(order, level="disk"))
     await turns()
-    asyncio.get_running_loop().call_later(0.02, disk.let_go)
-    await bus.stop(timeout_s=0.01)
+    await _stopped_before_the_sync_ends(bus, disk)
     assert await told
     assert desk.handled == []
     assert cursor(disk, "desk.on_event").floor == 0
@@ -51,8 +60,7 @@ async def test_what_was_still_being_synced_at_the_stop_is_handled_when_the_same_
     some = [an_order("o-1"), an_order("o-2")]
     told = [asyncio.create_task(bus.publish(o, priority=n == 1, level="disk")) for n, o in enumerate(some)]
     await turns()
-    asyncio.get_running_loop().call_later(0.02, disk.let_go)
-    await bus.stop(timeout_s=0.01)
+    await _stopped_before_the_sync_ends(bus, disk)
     assert await asyncio.gather(*told) == [True, True]
     await bus.start()
     await bus.join()

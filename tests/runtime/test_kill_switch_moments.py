@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from bus_helpers import Desk, a_fill, a_kill, a_tick, an_order, assert_settled, virtual
-from durable_kit import Faulty, Named, SlowDisk, a_bus, cursor, quick_stall
+from durable_kit import Faulty, Named, SlowDisk, a_bus, cursor, quick_stall, turns
 
 from openoutcry import EventBus
 from openoutcry.errors import JournalFull
@@ -40,10 +40,10 @@ async def test_who_comes_back_while_a_kill_switch_is_committed_gets_it_once():
         disk.gate.clear()
         kill = a_kill()
         publishing = asyncio.ensure_future(bus.publish(kill))
-        await asyncio.sleep(0.01)
+        await turns()
         bus.subscribe(EVERYTHING, back.on_event)
         bus.subscribe(EVERYTHING, new.on_event)
-        await asyncio.sleep(0.01)
+        await turns()
         assert not publishing.done()
         assert _kills(there) == _kills(back) == [kill], "it waits for no disk"
         disk.let_go()
@@ -69,7 +69,7 @@ async def test_who_comes_back_and_dies_before_the_commit_of_a_kill_switch_gets_i
     async with bus:
         disk.gate.clear()
         publishing = asyncio.ensure_future(bus.publish(a_kill()))
-        await asyncio.sleep(0.01)
+        await turns()
         bus.subscribe(EVERYTHING, on_event, name="back.on_event")
         disk.let_go()
         assert await publishing
@@ -93,11 +93,11 @@ async def test_a_bus_that_starts_while_a_kill_switch_is_committed_hands_it_to_ev
     bus = a_bus(disk, sync="thread")
     kill = a_kill()
     publishing = asyncio.ensure_future(bus.publish(kill))
-    await asyncio.sleep(0.01)
+    await turns()
     bus.subscribe(EVERYTHING, back.on_event)
     await bus.start()
     bus.subscribe(EVERYTHING, later.on_event)
-    await asyncio.sleep(0.01)
+    await turns()
     assert _kills(back) == _kills(later) == [kill]
     disk.let_go()
     assert await publishing
@@ -210,9 +210,9 @@ async def test_a_kill_switch_that_is_handled_and_committed_only_by_the_stop_is_n
     disk.gate.clear()
     kills = [a_kill(), a_kill()]
     publishing = [asyncio.ensure_future(bus.publish(kills[0]))]
-    await asyncio.sleep(0.01)  # its sync has begun: what comes now has a commit of its own, later
+    await turns()  # its sync has begun: what comes now has a commit of its own, later
     publishing.append(asyncio.ensure_future(bus.publish(kills[1])))
-    await asyncio.sleep(0.01)
+    await turns()
     assert _kills(desk) == kills
     asyncio.get_running_loop().call_soon(disk.let_go)
     await bus.stop(timeout_s=0)

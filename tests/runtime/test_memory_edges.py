@@ -200,6 +200,24 @@ async def test_what_has_passed_beside_an_open_event_is_not_remembered_when_its_t
 
 
 @virtual
+async def test_what_was_handled_after_a_second_start_is_remembered_by_who_takes_other_types_then(disk: Disk):
+    bus, notes, before, after = a_bus(disk.journal, cursor_save_s=3600), Notes(), *orders(2)
+    keeps(bus, notes, ["order", "decision"])
+    async with bus:
+        await bus.publish(before)
+        await bus.join()
+    async with bus:
+        await bus.publish(after)
+        await bus.join()
+        bus.unsubscribe("order", notes.on_event)
+        await bus.publish(a_decision())  # the other types are written with it
+        again, bus = Notes(), a_bus(await disk.crash(bus))
+    keeps(bus, again, ["order", "decision"])
+    async with bus:
+        assert again.folded[:2] == [before.event_id, after.event_id]
+
+
+@virtual
 async def test_who_waits_for_a_memory_is_told_when_the_subscription_is_ended(disk: Disk):
     async with a_bus(disk.journal) as bus:
         keeps(bus, Notes())

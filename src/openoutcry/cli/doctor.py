@@ -32,6 +32,7 @@ from openoutcry.journals.glance import Glance, glance
 from openoutcry.journals.lock_holders import readers_of
 from openoutcry.journals.scanning import letters_of
 from openoutcry.journals.showing import json_line
+from openoutcry.journals.swapping import planted_beside
 from openoutcry.ports import LogState
 from openoutcry.runtime.control.client import ask
 from openoutcry.runtime.control.server import socket_path
@@ -183,6 +184,7 @@ def _journal(path: Path, key: bytes | None) -> Iterator[Finding]:
     for one in broken:
         said = f"{one.what}; put back all of a copy, or run openoutcry recover"
         yield Finding("seals", "FAIL", said)
+    yield from _beside(real, key, is_unheld=is_unheld)
     if is_unheld:
         yield Finding("seals", "note", "not looked at: give the key of this journal with --key-file")
     yield Finding(
@@ -195,6 +197,11 @@ def _journal(path: Path, key: bytes | None) -> Iterator[Finding]:
         return
     with side:
         yield from _marks(real, side, head)
+
+
+def _beside(path: Path, key: bytes | None, *, is_unheld: bool) -> Iterator[Finding]:
+    if not is_unheld and (planted := planted_beside(path, key=key)):
+        yield Finding("beside", "warn", planted)
 
 
 def _files(path: Path) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from openoutcry.core.wording import listed
 from openoutcry.journals import SqliteJournal
 from openoutcry.journals.refusals import must_exist, real_path
 from openoutcry.observers.pulse import HaltAnswer
+from openoutcry.printable import printable
 from openoutcry.runtime.control.client import ask
 from openoutcry.units import NS_PER_MS
 
@@ -146,7 +147,7 @@ def _scope(scope: str) -> str:
 
 def _confirm(question: str, *, yes: bool) -> None:
     if not yes:
-        click.confirm(question, abort=True, err=True)
+        click.confirm(printable(question), abort=True, err=True)
 
 
 def _do(path: Path, verb: str, **arguments: Any) -> Any:

@@ -3,17 +3,19 @@
 import asyncio
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from openoutcry.cli.console import facts, say
+from openoutcry.cli.journal import options
+from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.loading import load_app
 from openoutcry.cli.logging_setup import is_shown_here, logged, logging_to_stderr
 from openoutcry.cli.mistakes import BY_SIGNAL, FAILED, NOT_DRAINED, AppFailed, Mistake
-from openoutcry.config import load_config
+from openoutcry.config import BusConfig, load_config
 from openoutcry.core.ledger import LedgerRow
 from openoutcry.errors import OpenOutcryError
 
@@ -47,8 +49,15 @@ _SIGINT = 2
     help="The event loop; auto is uvloop if it is installed.",
 )
 @logged
+@options.key_file
 def run(
-    target: str, config: Path | None, drain_timeout: float, loop_name: str, log_level: str, log_json: bool
+    target: str,
+    config: Path | None,
+    drain_timeout: float,
+    loop_name: str,
+    log_level: str,
+    log_json: bool,
+    key_file: Path | None,
 ) -> None:
     """Run your own firm: APP in MODULE, imported from the current directory.
 
@@ -74,7 +83,7 @@ def run(
     from openoutcry.cli.hosting import run_to_its_end
     from openoutcry.runtime.durability.recorder import running_app
 
-    settings = None if config is None else load_config(config)
+    settings = _settings(config, key_file)
     running_app.set(target)
     with logging_to_stderr(log_level, as_json=log_json):
         app = load_app(target, Path.cwd())
@@ -92,6 +101,17 @@ def run(
     if ending.left_count:
         say(f"Error: {ending.left_count:,} deliveries were left: raise --drain-timeout", err=True)
         sys.exit(NOT_DRAINED)
+
+
+def _settings(config: Path | None, key_file: Path | None) -> BusConfig | None:
+    """Return the settings in a file, their journal sealed with a key if there is one."""
+    settings, key = None if config is None else load_config(config), read_key(key_file)
+    if key is None:
+        return settings
+    if settings is None or settings.persistence is None:
+        where = "without --config" if config is None else f"{config} has no [persistence]"
+        raise Mistake(f"--key-file {key_file}: there is no journal to seal with it: {where}")
+    return replace(settings, persistence=replace(settings.persistence, key=key))
 
 
 def _end_with(error: BaseException, what: str) -> None:

@@ -15,13 +15,13 @@ import msgspec
 
 from openoutcry.cli.console import say
 from openoutcry.cli.journal import options
+from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.following import follow
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.logging_setup import logged, logging_to_stderr
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader
-from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.journals.engines import database_errors
 from openoutcry.observers.chains import Chains, Place
 from openoutcry.observers.otel import BATCH_MOST, Outage, Sender

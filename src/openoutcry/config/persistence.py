@@ -32,7 +32,7 @@ class PersistenceConfig:
         path: The journal's file. A relative path is taken from the directory that is current when these
             settings are made, whatever becomes of that later. Beside the file are its write-ahead log, its
             marks and, while a bus runs, the socket over which the command line talks to that bus.
-        key: 16 to 64 secret bytes that make the journal's chain of checksums a keyed one.
+        key: 16 to 64 secret bytes that seal the journal: nobody makes a checksum or a seal without them.
         engine: `sqlite3` (the standard library's), `apsw` (the `speed` extra), or `auto`: apsw if installed.
         level: What ordinary events survive: `memory` nothing (they are not journaled), `process` kill -9,
             `disk` a power cut.

@@ -37,11 +37,12 @@ class Audience:
     __slots__ = ("_gates", "credit", "depth", "is_kept", "mailboxes", "rank")
 
     def __init__(self, mailboxes: Iterable[Mailbox], *, is_kept: bool) -> None:
-        self.mailboxes = tuple(mailboxes)
+        self.mailboxes: tuple[Mailbox, ...] = tuple(mailboxes)
         self._gates = tuple(mailbox for mailbox in self.mailboxes if mailbox.gates)
-        self.is_kept = is_kept
-        self.depth = UNMEASURED
-        self.rank = self.credit = 0
+        self.is_kept: bool = is_kept
+        self.depth: int = UNMEASURED
+        self.rank: int = 0
+        self.credit: int = 0
 
     def measure(self, pressure: Pressure, way: int, way_rank: int) -> None:
         """Note what the mailboxes, all of which have been measured, mean for a publisher."""

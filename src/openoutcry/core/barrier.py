@@ -165,17 +165,17 @@ class Round:
         opened_wall_ns: int | None = None,
         recall: Recall | None = None,
     ) -> None:
-        self.round_id = round_id
-        self.terms = terms
-        self.opened_ns = opened_ns
-        self.opened_wall_ns = opened_wall_ns
-        self.state = _OPEN
+        self.round_id: str = round_id
+        self.terms: Terms = terms
+        self.opened_ns: int = opened_ns
+        self.opened_wall_ns: int | None = opened_wall_ns
+        self.state: State = _OPEN
         self.outcome: RoundOutcome | None = None
-        self.due_ns = opened_ns + terms.signal_timeout_ns
+        self.due_ns: int = opened_ns + terms.signal_timeout_ns
         self._recall = recall
         self._quorum_count = terms.quorum_count
         self._answers_count = 0
-        self.unheard = set(terms.roster)
+        self.unheard: set[str] = set(terms.roster)
         self._opinions = terms.blank.copy()  # a key for every agent: one look-up tells strangers from answers
         self._heard: dict[str, Answer] = {}
         self._heard_max = HEARD_MAX

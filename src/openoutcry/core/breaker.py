@@ -102,10 +102,10 @@ class Breaker:
     __slots__ = ("_buried_at", "_ended", "_handled", "_pauses", "config", "is_closed", "trips", "until_ns")
 
     def __init__(self, config: BreakerConfig | None = None, handled: int = 0) -> None:
-        self.config = BreakerConfig() if config is None else config
-        self.is_closed = True
+        self.config: BreakerConfig = BreakerConfig() if config is None else config
+        self.is_closed: bool = True
         self.until_ns: int | None = None
-        self.trips = 0
+        self.trips: int = 0
         self._handled = handled
         self._pauses = 0
         # Events that ended since the breaker closed, and the numbers among them of those that were buried.

@@ -24,7 +24,7 @@ class Cursor:
     __slots__ = ("_by_end", "floor", "settled_apart")
 
     def __init__(self, floor: int = 0) -> None:
-        self.floor = floor
+        self.floor: int = floor
         self.settled_apart: dict[int, int] = {}
         self._by_end: dict[int, int] = {}
 

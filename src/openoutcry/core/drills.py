@@ -59,7 +59,7 @@ class Drills:
         self._every_ns = int(config.every_s * NS_PER_S)
         self._deadline_ns = int(config.deadline_s * NS_PER_S)
         self._due_ns = now_ns
-        self.number = 0
+        self.number: int = 0
         self._sent_ns: int | None = None
         self._expected: set[str] = set()
         self._answers: dict[str, int] = {}

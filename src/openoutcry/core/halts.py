@@ -76,7 +76,7 @@ class Halts:
         self._scopes: dict[str, str] = {}
         self._pulled: set[str] = set()
         self._unsaved: dict[Place, Halt | None] = {}
-        self.is_saved = False
+        self.is_saved: bool = False
 
     def __len__(self) -> int:
         together = (halts[""].count - 1 for halts in self._by_scope.values() if "" in halts)

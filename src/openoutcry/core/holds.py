@@ -224,12 +224,12 @@ class Holds:
     def _answer(self) -> None:
         rows = [row for hold, row in TABLE.items() if hold in self._set]
         begins = {row.begins for row in rows}
-        self.is_clear = not rows
-        self.may_begin = Begins.NONE not in begins
-        self.one_at_a_time = Begins.ONE in begins
-        self.may_read = self.may_begin and all(row.reads for row in rows)
-        self.ended = Hold.ENDED in self._set
-        self.word = next((row.word for row in rows if row.word), "")
+        self.is_clear: bool = not rows
+        self.may_begin: bool = Begins.NONE not in begins
+        self.one_at_a_time: bool = Begins.ONE in begins
+        self.may_read: bool = self.may_begin and all(row.reads for row in rows)
+        self.ended: bool = Hold.ENDED in self._set
+        self.word: str = next((row.word for row in rows if row.word), "")
 
 
 class SharedHolds:
@@ -246,7 +246,7 @@ class SharedHolds:
         self._everybody: WeakSet[Holds] = WeakSet()
         self._set: set[Hold] = set()
         self._the_one: Holds | None = None
-        self.is_alone = False
+        self.is_alone: bool = False
 
     def join(self, holds: Holds) -> None:
         """A subscription was made: it has these holds too."""

@@ -134,7 +134,8 @@ class Ladder:
         self._attempts = 0
         self._next_ns: int | None = None  # no step before this
         self._well_ns: int | None = None  # since when the culprit has been well
-        self.is_exhausted = self.is_holding = False
+        self.is_exhausted: bool = False
+        self.is_holding: bool = False
         self.tried: tuple[str, ...] = ()
 
     @property

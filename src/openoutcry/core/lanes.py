@@ -56,12 +56,12 @@ class Batch:
         is_shared: bool = False,
         positions: Sequence[int] | None = None,
     ) -> None:
-        self.lane = lane
-        self.events = events
-        self.is_shared = is_shared
-        self.first = first
-        self.admitted_ns = admitted_ns
-        self.attempts = attempts
+        self.lane: Lane = lane
+        self.events: list[Any] = events
+        self.is_shared: bool = is_shared
+        self.first: int = first
+        self.admitted_ns: int = admitted_ns
+        self.attempts: int = attempts
         self.positions = positions
         self.iterator: Any = iter(events)
 
@@ -122,13 +122,13 @@ class Stretch:
         attempts: int = 0,
         due_ns: int = 0,
     ) -> None:
-        self.events = events
-        self.positions = positions
-        self.due_ns = due_ns
-        self.start = 0
-        self.first = first
-        self.admitted_ns = admitted_ns
-        self.attempts = attempts
+        self.events: list[Any] = events
+        self.positions: Sequence[int] | None = positions
+        self.due_ns: int = due_ns
+        self.start: int = 0
+        self.first: int = first
+        self.admitted_ns: int = admitted_ns
+        self.attempts: int = attempts
 
 
 class Divided:
@@ -191,9 +191,17 @@ class Lane:
 
     def __init__(self, name: LaneName) -> None:
         self.name: LaneName = name
-        self.waiting = self.accepted = self.retried = self.held = self.settled_last = 0
-        self.handled = self.dead_lettered = self.conflated = 0
-        self.overflowed = self.expired = self.withdrawn = 0
+        self.waiting: int = 0
+        self.accepted: int = 0
+        self.retried: int = 0
+        self.held: int = 0
+        self.settled_last: int = 0
+        self.handled: int = 0
+        self.dead_lettered: int = 0
+        self.conflated: int = 0
+        self.overflowed: int = 0
+        self.expired: int = 0
+        self.withdrawn: int = 0
         self._stretches: deque[Stretch] = deque()
         self._parked: list[tuple[int, int, Stretch]] = []
         self._spared = 0

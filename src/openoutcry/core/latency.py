@@ -75,7 +75,8 @@ class Latencies:
         self._counts: defaultdict[int, int] = defaultdict(int)
         self._order: list[int] = []
         self._said = _NONE
-        self.count = self.largest_ns = 0
+        self.count: int = 0
+        self.largest_ns: int = 0
 
     def record(self, value_ns: int, times: int = 1) -> None:
         """Count one latency, or one that stands for several.

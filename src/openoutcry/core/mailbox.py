@@ -58,14 +58,18 @@ class Mailbox:
     )
 
     def __init__(self, normal: Lane, *, share: int = 16, counts: bool = True, gates: bool = False) -> None:
-        self.high = Lane("high")
-        self.normal = normal
-        self.share = share
-        self.counts = counts
-        self.gates = gates
-        self.stalled = False
-        self.aside = self._is_tight = True  # until the first look
-        self.behind = self.depth = self.rank = self.mark = 0
+        self.high: Lane = Lane("high")
+        self.normal: Lane = normal
+        self.share: int = share
+        self.counts: bool = counts
+        self.gates: bool = gates
+        self.stalled: bool = False
+        self.aside: bool = True
+        self._is_tight = True  # until the first look
+        self.behind: int = 0
+        self.depth: int = 0
+        self.rank: int = 0
+        self.mark: int = 0
         self.open: list[Batch] = []
         self._streak = self._returned_before = 0
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openoutcry.core.terms import Terms
 from openoutcry.core.wording import listed, span, wall_label
 from openoutcry.errors import InvalidEvent
+from openoutcry.events.frozen import ReadOnlyDict
 
 if TYPE_CHECKING:  # the state machine does not need it, and takes whatever has its attributes
     from openoutcry.trading.decisions import SignalEvent
@@ -57,7 +58,7 @@ class LateAnswer(NamedTuple):
     """From the release to the arrival."""
 
 
-class RoundOutcome(dict[str, "SignalEvent"]):
+class RoundOutcome(ReadOnlyDict[str, "SignalEvent"]):
     """The opinions of a round, each agent's newest signal under its name, and how the round ended.
 
     All waiters of a round share this one object, so the mapping is read-only; `dict(outcome)` is a copy that
@@ -86,6 +87,8 @@ class RoundOutcome(dict[str, "SignalEvent"]):
         "terms",
         "valid",
     )
+
+    _REFUSAL = "an outcome is shared by all who waited for its round: change a copy, dict(outcome)"
 
     round_id: str
     status: Status
@@ -214,12 +217,6 @@ class RoundOutcome(dict[str, "SignalEvent"]):
         self.late_count += 1
         if len(self.late) < LATE_MAX:
             self.late.append(LateAnswer(agent, signal, reason, at_ns - self.released_ns))
-
-    def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise TypeError("an outcome is shared by all who waited for its round: change a copy, dict(outcome)")
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: getattr(self, name) for name in self.__slots__ if hasattr(self, name)}

@@ -32,12 +32,17 @@ class ConflatingLane(Lane):
     keeps_all = False
     __slots__ = ("_key", "_newest", "key_error", "unkeyed")
 
+    waiting: int
+    conflated: int
+    overflowed: int
+    withdrawn: int
+
     def __init__(self, name: LaneName, key: Callable[[Any], object]) -> None:
         super().__init__(name)
         self._key = key
         self._newest: OrderedDict[object, tuple[Any, int, int, int]] = OrderedDict()
-        self.unkeyed = 0
-        self.key_error = ""
+        self.unkeyed: int = 0
+        self.key_error: str = ""
 
     def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Accept `events`; each replaces the waiting one with the same key."""
@@ -56,7 +61,7 @@ class ConflatingLane(Lane):
                     last = old[1]
             newest[key] = (event, number, at_ns, position)
         self._note_settled(last)
-        self.accepted = number
+        self.accepted: int = number
         self.waiting += len(events)
 
     def _alone(self, event: Any, error: Exception) -> object:
@@ -200,6 +205,9 @@ class SupersedingLane(ConflatingLane):
     """A conflating lane where a newer event also ends the call for an older one of its key."""
 
     __slots__ = ()
+
+    waiting: int
+    conflated: int
 
     def has_newer(self, event: Any) -> bool:
         """Return True if an event with the same key waits, so that a call for this one is to be ended."""
@@ -353,6 +361,10 @@ class ControlLane(Lane):
     """
 
     __slots__ = ("_foldable", "newest")
+
+    accepted: int
+    waiting: int
+    conflated: int
 
     def __init__(self, name: LaneName = "control") -> None:
         super().__init__(name)

@@ -152,18 +152,18 @@ class Pressure:
     )
 
     def __init__(self, capacity: int, config: BackpressureConfig) -> None:
-        self.capacity = capacity
-        self.config = config
+        self.capacity: int = capacity
+        self.config: BackpressureConfig = config
         shares = (config.warning_threshold, config.high_threshold, config.critical_threshold)
         # Depths are whole numbers: the first depth at or above a share begins its level.
-        self.rise = tuple(max(1, _ceil(share * capacity)) for share in shares)
-        self.fall = tuple(
+        self.rise: tuple[int, ...] = tuple(max(1, _ceil(share * capacity)) for share in shares)
+        self.fall: tuple[int, ...] = tuple(
             _fall(rise, (share - config.hysteresis) * capacity, sticky=config.hysteresis > 0)
             for rise, share in zip(self.rise, shares, strict=True)
         )
         reserve = min(max(1, _floor(config.reserve * capacity)), capacity // 2) if config.reserve else 0
-        self.low_room = capacity - reserve
-        self.shed_room = min(self.rise[2], self.low_room)
+        self.low_room: int = capacity - reserve
+        self.shed_room: int = min(self.rise[2], self.low_room)
         self._mid_room = min(self.low_room, max(self.rise[2], (self.rise[2] + self.low_room + 1) // 2))
         self._bucket = TokenBucket(config.rate_limit_per_s, config.rate_limit_burst)
         self._shed_first = config.shed_first

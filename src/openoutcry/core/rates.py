@@ -85,7 +85,7 @@ class Rates:
             kind, agent = expectation.event_type, expectation.agent
             source = self._sources.setdefault(kind, {}).setdefault(agent, _Source(kind, agent, now_ns))
             self._watched.append(_Watched(expectation, source))
-        self.due_ns = now_ns if self._watched else NEVER_NS
+        self.due_ns: int = now_ns if self._watched else NEVER_NS
 
     def _all(self) -> Iterator[_Source]:
         return (source for agents in self._sources.values() for source in agents.values())

@@ -86,8 +86,8 @@ class Recall:
         self._left_out = frozenset(left_out)
         self._eras = [(frozenset(takes), Settled(upto)) for takes, upto in eras]
         starts = [floor for floor, _ in base.values()] or [0]  # without any, nothing was settled yet
-        self.after = min(starts + [first - 1 for first, _ in reopened])
-        self.last = max(
+        self.after: int = min(starts + [first - 1 for first, _ in reopened])
+        self.last: int = max(
             (max([floor, *(high for _, high in above)]) for floor, above in now.values()), default=0
         )
 

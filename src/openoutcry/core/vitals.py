@@ -152,7 +152,7 @@ class JournalVitals:
         held_back: What keeps retention from going on, if anything that is to go waits for it: (name, why,
             how many entries).
         power_cut: What a power cut before this start took, in words; empty if nothing.
-        disk: What is wrong with the room of its files, in words.
+        disk: What is wrong with the room of its files, or stands in their way, in words.
         recovering: Whether recovery is at work on it.
         tried: What recovery has done so far.
 

@@ -33,7 +33,7 @@ class Halt(_Strict, kw_only=True):
 
 
 class Release(_Strict, kw_only=True):
-    """Which kill switches are released, why, and under which name; without one, under that of the login."""
+    """Which kill switches are released, why, and under which of the names that may release."""
 
     reason: str
     ids: list[str] | None = None
@@ -88,7 +88,12 @@ class Acts:
         if not asked.reason.strip():
             raise Refused(400, "say why the kill switch is released: the reason is empty")
         which = {"ids": asked.ids, "scope": asked.scope, "reason": asked.reason}
-        return await self._ask("release", asked.by or session.name, **which)
+        return await self._ask("release", asked.by or self._releaser(session), **which)
+
+    def _releaser(self, session: Session) -> str | None:
+        """Return the name of the login if it may release; None leaves it to the firm's `control_releaser`."""
+        shape = self._watcher.shape
+        return session.name if shape is not None and session.name in shape.releasers else None
 
     async def pause(self, session: Session, body: bytes) -> Any:
         """Pause a subscription; return its state."""
@@ -137,7 +142,7 @@ class Acts:
             done += await self._ask(verb, session.name, **which, **more)
         return done
 
-    async def _ask(self, verb: str, by: str, **arguments: Any) -> Any:
+    async def _ask(self, verb: str, by: str | None, **arguments: Any) -> Any:
         return await self._ask_plainly(verb, by=by, via=VIA, **arguments)
 
     async def _ask_plainly(self, verb: str, **arguments: Any) -> Any:

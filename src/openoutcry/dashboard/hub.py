@@ -19,6 +19,7 @@ from openoutcry.observers.pulse import Pulse, RoundRow, RoundsSeen, Shape
 from openoutcry.observers.reading import rates, wrong
 from openoutcry.ports import Clock
 from openoutcry.runtime.control.watcher import Watcher
+from openoutcry.units import NS_PER_MS, NS_PER_S
 
 TABS_MAX: Final = 32
 QUEUE_MAX: Final = 8
@@ -30,6 +31,10 @@ ROUNDS_KEPT: Final = 200
 ROUNDS_S: Final = 0.5
 """The rounds are waited for so long, and asked for again with the next pulse."""
 EDGES_MAX: Final = 2_000
+RATES_NS: Final = 1_500 * NS_PER_MS
+"""Rates are those of so long."""
+WRONG_NS: Final = 5 * NS_PER_S
+"""What is wrong is seen from what has changed in so long."""
 Tail = Callable[[], Awaitable[dict[str, Any] | None]]
 """Returns the newest events that were not returned before, or None if there are none."""
 
@@ -110,6 +115,7 @@ class Hub:
         self._is_stopped = False
         self._shape: Shape | None = None
         self._pulse: Pulse | None = None
+        self._past: deque[Pulse] = deque()
         self._said_live = ""
         self._edges: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._rounds: deque[tuple[int, RoundRow]] = deque(maxlen=ROUNDS_KEPT)
@@ -172,8 +178,7 @@ class Hub:
             self._take_shape(watcher.shape)
             self._tell("shape", self._shape_said())
         if has_pulse and watcher.pulse is not None:
-            self._pulse = watcher.pulse
-            self._note_edges(watcher.pulse)
+            self._take_pulse(watcher.pulse)
             self._tell("pulse", self._pulse_said())
             await self._tell_rounds(watcher.pulse)
         if self._tail is not None and any(tab.wants_tail for tab in self._tabs):
@@ -239,22 +244,34 @@ class Hub:
     def _shape_said(self) -> dict[str, Any]:
         return {**plain(self._shape), "edges": list(self._edges)}
 
-    def _note_edges(self, pulse: Pulse) -> None:
+    def _take_pulse(self, pulse: Pulse) -> None:
+        if self._past and self._past[-1].session != pulse.session:
+            self._past.clear()
+        self._pulse = pulse
+        self._past.append(pulse)
+        while pulse.now_ns - self._past[0].now_ns > 2 * WRONG_NS:
+            self._past.popleft()
         for flow in pulse.flows:
             self._edges[flow.source, flow.type] = None
         while len(self._edges) > EDGES_MAX:
             self._edges.popitem(last=False)
 
     def _pulse_said(self) -> dict[str, Any]:
-        shape, pulse, before = self._shape, self._pulse, self.watcher.before
+        shape, pulse = self._shape, self._pulse
         assert shape is not None
         assert pulse is not None
         names = [subscription.name for subscription in shape.subscriptions]
         said: dict[str, Any] = plain(pulse)
         said["rows"] = {names[row["index"]]: row for row in said["rows"] if row["index"] < len(names)}
-        said["per_s"] = plain(rates(before, pulse, shape))
-        said["wrong"] = plain(wrong(shape, pulse, before))
+        said["per_s"] = plain(rates(self._pulse_before(RATES_NS), pulse, shape))
+        said["wrong"] = plain(wrong(shape, pulse, self._pulse_before(WRONG_NS)))
         return said
+
+    def _pulse_before(self, by_ns: int) -> Pulse | None:
+        """Return the newest pulse of this life that is so much older than the last one, or the oldest."""
+        now_ns = self._past[-1].now_ns
+        older = (pulse for pulse in reversed(self._past) if now_ns - pulse.now_ns >= by_ns)
+        return next(older, self._past[0] if len(self._past) > 1 else None)
 
     async def _tell_rounds(self, pulse: Pulse) -> None:
         """Ask for the rounds where there are new or open ones, and tell of them."""

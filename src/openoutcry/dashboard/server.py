@@ -26,7 +26,7 @@ STATIC: Final = Path(__file__).parent / "static"
 LOOPBACK: Final = ("127.0.0.1", "::1")
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - what is refused without names
 _PRIVILEGED: Final = 1_024
-_BACKLOG: Final = 128
+_WAITING_MAX: Final = 128
 
 
 class Page:
@@ -123,7 +123,7 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
-        made.listen(_BACKLOG)
+        made.listen(_WAITING_MAX)
     except OSError as problem:
         made.close()
         raise ConfigError(_why_not(host, port, problem)) from problem

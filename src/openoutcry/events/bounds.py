@@ -42,7 +42,7 @@ class Unfit(ValueError):
     def __init__(self, problem: str, value: object, path: str = "") -> None:
         super().__init__(problem)
         self.value = value
-        self.path = path
+        self.path: str = path
 
     def within(self, step: str) -> "Unfit":
         """Put a step before the path."""
@@ -62,7 +62,7 @@ class Room:
     __slots__ = ("known", "left")
 
     def __init__(self) -> None:
-        self.left = MAX_BYTES
+        self.left: int = MAX_BYTES
         self.known: dict[int, tuple[int, int, object]] = {}
         """By id: the bytes and the levels of what was looked into, so that what is shared is walked once."""
 

@@ -57,9 +57,9 @@ class Derivation:
     __slots__ = ("_branches", "_ordinal", "_stem", "_stems", "cause_id", "origin", "subscription")
 
     def __init__(self, origin: str, cause_id: str, subscription: str, ordinal: int = 0) -> None:
-        self.origin = origin
-        self.cause_id = cause_id
-        self.subscription = subscription
+        self.origin: str = origin
+        self.cause_id: str = cause_id
+        self.subscription: str = subscription
         self._stem: str | None = None
         self._stems: set[str] = set()
         self._ordinal = ordinal

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -20,7 +20,47 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
-class FrozenDict(dict[_K, _V]):
+class ReadOnlyDict(dict[_K, _V]):
+    """A dict whose every method that would change it raises `TypeError`, with `_REFUSAL` as its message."""
+
+    __slots__ = ()
+
+    _REFUSAL: ClassVar[str]
+
+    def _refuse(self) -> NoReturn:
+        raise TypeError(self._REFUSAL)
+
+    def __setitem__(self, key: _K, value: _V, /) -> NoReturn:
+        self._refuse()
+
+    def __delitem__(self, key: _K, /) -> NoReturn:
+        self._refuse()
+
+    def __ior__(self, *_args: Any) -> NoReturn:  # type: ignore[misc]
+        self._refuse()
+
+    def clear(self) -> NoReturn:
+        """Raise `TypeError`."""
+        self._refuse()
+
+    def pop(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raise `TypeError`."""
+        self._refuse()
+
+    def popitem(self) -> NoReturn:
+        """Raise `TypeError`."""
+        self._refuse()
+
+    def setdefault(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raise `TypeError`."""
+        self._refuse()
+
+    def update(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raise `TypeError`."""
+        self._refuse()
+
+
+class FrozenDict(ReadOnlyDict[_K, _V]):
     """A dict that cannot be changed, so that all subscribers of an event see the same contents.
 
     It is a real dict (it encodes as one and equals one), but every method that would change it raises
@@ -29,11 +69,7 @@ class FrozenDict(dict[_K, _V]):
 
     __slots__ = ()
 
-    def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise TypeError("an event's mapping cannot be changed: make a dict(...) of it and change that")
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
+    _REFUSAL = "an event's mapping cannot be changed: make a dict(...) of it and change that"
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))

@@ -33,7 +33,7 @@ class Turn:
 
     def __init__(self, failed: Callable[[], None]) -> None:
         """`failed` is called in the thread that meets the first error."""
-        self.lock = Lock()
+        self.lock: Lock = Lock()
         self._failed = failed
         self.problem: Exception | None = None
 

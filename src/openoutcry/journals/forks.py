@@ -51,7 +51,7 @@ class Disowned:
     def __init__(self, connection: object, reason: JournalError) -> None:
         _kept.append(connection)
         self._reason = reason
-        self.turn = Lock()
+        self.turn: Lock = Lock()
         self.execute: Callable[..., Any] = self._refuse
         self.run: Callable[..., Any] = self._refuse
         self.run_many: Callable[..., Any] = self._refuse

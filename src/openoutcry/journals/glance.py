@@ -36,8 +36,8 @@ class Glance(MarksFile):
         `counted_run` is the last run whose calls in flight the database has counted as suspects.
         """
         self._counted_run = counted_run
-        self.power_cut = power_cut
-        self.path = Path(f"{journal}-marks")
+        self.power_cut: PowerCut | None = power_cut
+        self.path: Path = Path(f"{journal}-marks")
         self.created = False
         self._generation = generation
         must_be_own(self.path, journal)
@@ -46,7 +46,7 @@ class Glance(MarksFile):
             os.close(self._fd)
             raise FileNotFoundError(f"{self.path} was never filled")
         try:
-            self.file = mapped_files.hold(self.path, fill=0)
+            self.file: mapped_files.MappedFile = mapped_files.hold(self.path, fill=0)
         except BaseException:
             os.close(self._fd)
             raise
@@ -56,9 +56,9 @@ class Glance(MarksFile):
             self.file.release()
             os.close(self._fd)
             raise
-        self.cells = memoryview(self._map).cast("Q")
+        self.cells: memoryview[int] = memoryview(self._map).cast("Q")
         self._free = []
-        self.found = self.belongs_to(generation)
+        self.found: bool = self.belongs_to(generation)
 
     @property
     def pid(self) -> int:

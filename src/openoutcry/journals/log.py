@@ -103,8 +103,8 @@ class Log:
     __slots__ = ("_chain", "_kept", "_kept_first", "_link", "_next", "db", "path")
 
     def __init__(self, db: Connection, path: Path, chain: Chain | None = None) -> None:
-        self.db = db
-        self.path = path
+        self.db: Connection = db
+        self.path: Path = path
         self._chain = chain
         self._next = 0
         """Where the batch begins that follows the last one held, whose checksum is `_link`."""

@@ -30,8 +30,8 @@ class LogSize:
         self._copied_bytes = self._left_bytes = 0
         """What was copied since the log started over, and what the last checkpoint could not copy."""
         self.is_inline = True
-        self.waiting_bytes = 0
-        self.hindered = ""
+        self.waiting_bytes: int = 0
+        self.hindered: str = ""
         self.set_limit()
 
     def set_limit(self, *, is_under_way: bool = False) -> bool:
@@ -39,7 +39,7 @@ class LogSize:
         more = self._max_bytes * (1.0 if self.is_inline or is_under_way else BUSY_SHARE)
         if is_under_way:
             more -= self._copied_bytes
-        self.limit_bytes = self._left_bytes + int(more)
+        self.limit_bytes: int = self._left_bytes + int(more)
         return not self.is_inline and self.waiting_bytes >= self.limit_bytes
 
     def is_worth_it(self, due_bytes: int, *, restarts: bool) -> bool:

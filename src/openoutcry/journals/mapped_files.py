@@ -20,6 +20,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
+from weakref import WeakValueDictionary
 
 HURT: Final[dict[Path, str]] = {}
 """The files that were truncated while this process had them mapped, and what happened. Usually empty."""
@@ -42,14 +43,14 @@ class MappedFile:
 
     """
 
-    __slots__ = ("fill", "name", "path", "place", "users_count")
+    __slots__ = ("__weakref__", "fill", "name", "path", "place", "users_count")
 
     def __init__(self, path: Path, fill: Literal[0, 0xFF]) -> None:
-        self.path = path
+        self.path: Path = path
         self.fill = fill
-        self.name = os.fsencode(path).replace(b"\n", rb"\012")  # as the kernel writes it
-        self.place = _place_of(path)
-        self.users_count = 0
+        self.name: bytes = os.fsencode(path).replace(b"\n", rb"\012")  # as the kernel writes it
+        self.place: bytes | None = _place_of(path)
+        self.users_count: int = 0
 
     @property
     def hurt(self) -> str:
@@ -106,7 +107,8 @@ class _Guard:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._turn = threading.Lock()
-        self.files: dict[Path, MappedFile] = {}
+        # Weak: a journal that is collected without having been closed takes its mappings with it.
+        self.files: WeakValueDictionary[Path, MappedFile] = WeakValueDictionary()
         self._libc: Any = None
         self._is_known = (
             sys.platform == "linux" and struct.calcsize("P") == 8 and os.uname().machine in _MACHINES

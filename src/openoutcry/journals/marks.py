@@ -136,16 +136,16 @@ class MarksFile:
 
     def __init__(self, path: Path) -> None:
         """Take the lock. Raises `JournalLocked`, naming who has it, `JournalFull`, or `OSError`."""
-        self.path = path
-        self.found = False
+        self.path: Path = path
+        self.found: bool = False
         self._generation = b""
         must_be_own(path, Path(str(path).removesuffix("-marks")))
-        self.created = not path.exists()
+        self.created: bool = not path.exists()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             take_lock(self._fd, path)
             self._fill_up()
-            self.file = mapped_files.hold(path, fill=0)
+            self.file: mapped_files.MappedFile = mapped_files.hold(path, fill=0)
         except BaseException:
             os.close(self._fd)
             raise
@@ -155,7 +155,7 @@ class MarksFile:
             self.file.release()
             os.close(self._fd)
             raise
-        self.cells = memoryview(self._map).cast("Q")
+        self.cells: memoryview[int] = memoryview(self._map).cast("Q")
         self._free = list(range(_FIRST_CELL + (SLOTS - 1) * _SLOT_CELLS, _FIRST_CELL - 1, -_SLOT_CELLS))
 
     def _fill_up(self) -> None:

@@ -85,11 +85,11 @@ class MemoryJournal:
 
     def __init__(self, origin: str | None = None) -> None:
         """Make an empty journal, with an origin of its own unless one is given."""
-        self.origin = new_name() if origin is None else origin
-        self.head = 0
-        self.first = 1
-        self.synced = 0
-        self.marks = MemoryMarks()
+        self.origin: str = new_name() if origin is None else origin
+        self.head: int = 0
+        self.first: int = 1
+        self.synced: int = 0
+        self.marks: MemoryMarks = MemoryMarks()
         self._batches: list[list[Stored]] = []
         self._places: dict[str, Stored] = {}
         self._cursors: dict[tuple[str, str], CursorState] = {}

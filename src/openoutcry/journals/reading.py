@@ -40,7 +40,7 @@ class JournalReader:
     def __init__(
         self, path: str | Path, *, key: bytes | None = None, engine: EngineName = "auto", held: bool = True
     ) -> None:
-        self.path = real_path(path)
+        self.path: Path = real_path(path)
         with refusals_of(self.path):
             must_exist(self.path)
         try:

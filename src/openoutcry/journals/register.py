@@ -32,7 +32,7 @@ class Sifted:
         self.fresh: list[Entry] = []
         self.positions: list[int] = []
         self.duplicates: list[Duplicate] = []
-        self.unsynced = False
+        self.unsynced: bool = False
 
     def written(self, level: Level) -> Written:
         """Return what was done once `fresh` is written, which asks for a level."""
@@ -58,13 +58,13 @@ class Register:
     __slots__ = ("_blocks", "_cold", "_kept", "_log", "ids", "is_cold", "stems")
 
     def __init__(self, log: Log, floor: int, head: int, stems: Stems, blocks: IdBlocks) -> None:
-        self.stems = stems
+        self.stems: Stems = stems
         self._blocks = blocks
         self._log = log
-        self.ids = IdIndex()
+        self.ids: IdIndex = IdIndex()
         self.ids.forget(floor)
         self._cold = head
-        self.is_cold = head > floor
+        self.is_cold: bool = head > floor
         self._kept: tuple[tuple[int, int], dict[str, int]] = (0, 0), {}
 
     def warm(self, count: int) -> None:
@@ -93,7 +93,8 @@ class Register:
         """Look up what says whether some ids are here: nothing, what the blocks leave, or everything."""
         if self.stems.are_new(ids):
             return
-        upto = self.ids.floor if any(map(counts, ids)) else self._blocks.upto(self.ids.floor)
+        in_doubt = [event_id for event_id in ids if not self.stems.are_new((event_id,))]
+        upto = self.ids.floor if any(map(counts, in_doubt)) else self._blocks.upto(self.ids.floor)
         if self._cold > upto:
             self.warm(self._cold - upto)
 

@@ -390,7 +390,8 @@ class _Search:
         key = record.round_id, record.ordinal
         self._released.add(key)
         late = self._late.pop(key, [])
-        self._unended_count -= len(self._unended.pop(record.round_id or "", ()))
+        after = self._unended.pop(record.round_id or "", [])
+        self._unended_count -= len(after)
         self._ids_released.add(record.round_id)
         self._open.pop(record.round_id or "", None)
         if self._takes(record, record.status, record.opened_wall_ns):
@@ -398,9 +399,9 @@ class _Search:
             self._drafts.append(draft)
             for vote in record.votes:
                 self._missed[vote.signal_id] = draft
-            for answer in late:
-                if answer.signal_id is not None:
-                    self._missed[answer.signal_id] = draft
+            late_ids = {answer.signal_id for answer in late}
+            draft.signals = {one[0].event_id: one for one in after if one[0].event_id in late_ids}
+            self._missed.update({name: draft for name in late_ids - draft.signals.keys() if name is not None})
 
     def _look_at_opened(self, record: RoundOpened) -> None:
         round_id = record.round_id or ""

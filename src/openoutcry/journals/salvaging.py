@@ -1,6 +1,6 @@
 """What a recovery carries over of what stands beside the log, and how it marks what it could not.
 
-What is damaged, or in a keyed journal not what was saved last, is not believed, name by name:
+What is damaged, or in a sealed journal not what was saved last, is not believed, name by name:
 
 - A cursor that is not believed begins at the start of the log: what its subscription has handled is handled
   again, and nothing is passed over.
@@ -52,9 +52,9 @@ class Doubts:
             broken = judge_seals(db, chain).broken
         except (JournalError, db.error) as problem:
             broken = (Broken("seals", None, f"seals: {problem}"),)
-        self.said = [one.said for one in broken]
+        self.said: list[str] = [one.said for one in broken]
         self._of = {(one.table, one.name) for one in broken if one.table != LOG}
-        self.all = any(table == "seals" for table, _ in self._of)
+        self.all: bool = any(table == "seals" for table, _ in self._of)
         if self.all:
             self.said.append("seals: so nothing beside the log is believed to be what was saved last")
 
@@ -84,18 +84,20 @@ class Standings:
     def __init__(self, db: Connection, chain: Chain, seals: Doubts, floor: int) -> None:
         self.lost: list[str] = []
         self.doubts: dict[str, str] = {}
-        self.doubts_of_all = ""
+        self.doubts_of_all: str = ""
         self._seals = seals
         cursors, bad_cursors = self._read("cursors", saved.judged_cursors(db, chain), db.error)
         letters, bad_letters = self._read("dead letters", saved.judged_letters(db, chain), db.error)
-        self.names = {one.subscription for one in cursors} | {one.subscription for one in letters}
+        self.names: set[str] = {one.subscription for one in cursors} | {one.subscription for one in letters}
         self.names |= _names_in_heads(db, chain)
         letters += self._owned("dead letters", bad_letters)
-        self.letters = [self._letter(letter) for letter in sorted(letters, key=lambda one: one.letter_id)]
+        self.letters: list[BuriedEvent] = [
+            self._letter(letter) for letter in sorted(letters, key=lambda one: one.letter_id)
+        ]
         cursors += self._owned("cursors", bad_cursors)
-        self.cursors = self._settled(cursors, floor)
+        self.cursors: list[CursorState] = self._settled(cursors, floor)
         self.names -= {BUS}
-        self.reached = max((_furthest(cursor) for cursor in cursors), default=0)
+        self.reached: int = max((_furthest(cursor) for cursor in cursors), default=0)
 
     def _read(
         self, table: str, rows: Iterator[Row | Damaged], error: type[Exception]
@@ -223,11 +225,11 @@ class Salvage:
             self._doubt(self._names, _not_saved(standings.doubts_of_all))
         for table in ("snapshots", "tombstones", "dead_letters"):
             self._doubt((name for name in self._names if seals.has(table, name)), _not_saved(table))
-        self.tombstones = list(self._look_at_tombstones())
+        self.tombstones: list[tuple[str, int]] = list(self._look_at_tombstones())
         lanes = [head.snapshot.lanes for head in self._heads.values() if head.is_whole]
         places = (place for of in lanes for place in of.values())
         settled = (max(floor, *(last for _, last in above), 0) for floor, above in places)
-        self.reached = max(0, 0, *(position for _, position in self.tombstones), *settled)
+        self.reached: int = max(0, 0, *(position for _, position in self.tombstones), *settled)
 
     def _look_at_heads(self) -> tuple[dict[str, Head], bool]:
         """Return the heads by name, and whether there can be no others."""

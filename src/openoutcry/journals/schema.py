@@ -43,7 +43,7 @@ BESIDE: Final = (
         BLOB NOT NULL) WITHOUT ROWID""",
 )
 """The tables of version 3. Every row ends with a checksum of its own: see `sealing`, and `seals` for the rows
-of that table, which keyed journals alone have.
+of that table, which sealed journals alone have.
 """
 AIDS: Final = (
     "CREATE INDEX IF NOT EXISTS dead_letters_by_position ON dead_letters(subscription, position)",

@@ -1,4 +1,4 @@
-"""Seals: what stands beside the log of a keyed journal is what was saved last, all of it and nothing else.
+"""Seals: what stands beside the log of a sealed journal is what was saved last, all of it and nothing else.
 
 A row's own checksum says that somebody with the key has written it; not that it was written last, and here,
 and that none is missing. So a row of the table `seals` is over the rows that a table has of one name, and one
@@ -206,8 +206,8 @@ class Seals:
         self._where: Sequence[Where] = ()
         self._rows: _Rows = {}
         self._staged: _Staged | None = None
-        self.serial = 0
-        self.digest = b""
+        self.serial: int = 0
+        self.digest: bytes = b""
 
     def names(self, table: str) -> list[str]:
         """Return whose rows a table has."""

@@ -4,9 +4,8 @@ The owner of the loop writes inline: a commit without a sync takes microseconds,
 more for the interpreter's lock than it saves. One connection writes, and another one checkpoints at the same
 time only where SQLite is 3.51.3 or newer (`disk_tasks`); readers open the file read-only (`JournalReader`).
 
-`disk` is a commit without a sync, then `fdatasync` of the write-ahead log through a descriptor of our
-own. That is what synchronous=FULL does, only that many commits can share it, and that it can be waited
-for elsewhere.
+`disk` is a commit without a sync, then `fdatasync` of the write-ahead log through a descriptor of our own: as
+synchronous=FULL does, only that many commits can share it, and that it can be waited for elsewhere.
 """
 
 import logging
@@ -43,11 +42,12 @@ from openoutcry.journals.lock_holders import holder_of, named
 from openoutcry.journals.log import Log
 from openoutcry.journals.log_size import LogSize
 from openoutcry.journals.mapped_files import HURT
-from openoutcry.journals.marks import SYNCED, WRITTEN, MarksSync
+from openoutcry.journals.marks import SYNCED, WRITTEN, MarksFile, MarksSync
 from openoutcry.journals.opening import leave_alone, open_file
+from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
-from openoutcry.journals.rows import Row, event_ids, pack
+from openoutcry.journals.rows import Row, event_ids, pack, pack_alike
 from openoutcry.journals.standing_files import StandingFiles
 from openoutcry.journals.stems import Stems
 from openoutcry.ports import (
@@ -122,14 +122,15 @@ class SqliteJournal:
     ) -> None:
         opened = open_file(path, key, engine, lock_wait_s=lock_wait_s)
         self._waits_for_locks = lock_wait_s > 0
-        self.path = opened.path
-        self.head = self.synced = opened.head
-        self.first = opened.floor + 1
-        self.marks = opened.marks
-        self.generation = opened.marks.generation
-        self.origin = opened.origin
-        self.unsynced_lost = opened.unsynced_lost
-        self.power_cut = opened.power_cut
+        self.path: Path = opened.path
+        self.head: int = opened.head
+        self.synced: int = opened.head
+        self.first: int = opened.floor + 1
+        self.marks: MarksFile = opened.marks
+        self.generation: bytes = opened.marks.generation
+        self.origin: str = opened.origin
+        self.unsynced_lost: int = opened.unsynced_lost
+        self.power_cut: PowerCut | None = opened.power_cut
         self._engine: EngineName = engine
         self._key = key
         self._db = opened.db
@@ -140,18 +141,18 @@ class SqliteJournal:
         self._wal = opened.wal
         self._turn = Turn(opened.marks.die)
         self._log_size = LogSize(wal_max_bytes)
-        self.is_log_due = self._must_restart = False
+        self.is_log_due: bool = False
+        self._must_restart = False
         self._has_beside = not is_unsafe(sqlite_version(choose(engine)))
         self._blocks = IdBlocks(opened.db, opened.chain)
         self._register = Register(self._log, opened.floor, opened.head, Stems(opened.stems), self._blocks)
         self._barred: JournalError | None = None
         self._has_whole_tombstones = False
-        self._held: list[Holder] | None = None
-        """What keeps retention from going on, until something of it changes."""
+        self._held: list[Holder] | None = None  # what keeps retention from going on, until it changes
         self._closed = False
         with refusals_of(self.path):
             self._files = StandingFiles(self.path, self._wal)
-        self.places = self._files.places
+        self.places: list[tuple[int, int]] = self._files.places
         forks.watch(self)
 
     # Writing
@@ -164,7 +165,8 @@ class SqliteJournal:
         """
         if self._barred is not None:
             raise self._barred
-        ids = entries.ids if isinstance(entries, Alike) else list(map(_event_id, entries))
+        alike = entries if isinstance(entries, Alike) else None
+        ids = list(map(_event_id, entries)) if alike is None else alike.ids
         if not ids:
             self._commit(None, changes)
             return Written(())
@@ -172,18 +174,18 @@ class SqliteJournal:
         if register.is_cold:
             register.warm_for(ids)
         sifted = None
-        # (Once all have been looked up, the index alone knows.)
-        are_new = register.are_new if register.is_cold else register.ids.are_new
+        are_new = register.are_new if register.is_cold else register.ids.are_new  # warm: all are known
         if (len(ids) > 1 and len(set(ids)) < len(ids)) or not are_new(ids):
             sifted = register.sift(entries, self.head, self.synced)
             if not sifted.fresh:
                 self._commit(None, changes)
                 return sifted.written(Level.MEMORY)
-            entries, ids = sifted.fresh, list(map(_event_id, sifted.fresh))
+            alike, entries, ids = None, sifted.fresh, list(map(_event_id, sifted.fresh))
         stems = register.stems_to_save(ids) if sifted is not None or register.ids.brings_stem else None
         if self._seals is not None:
             self._chain.reach(self._seals.serial + (changes is not None or stems is not None))
-        row, level = pack(entries, self.head + 1, self._checksum, self._chain)
+        place = self.head + 1, self._checksum, self._chain
+        row, level = pack(entries, *place) if alike is None else pack_alike(alike, *place)
         self._commit(row, changes, stems)
         register.ids.add(ids, row.first)
         if stems is not None:
@@ -373,7 +375,7 @@ class SqliteJournal:
         self.is_log_due = size.set_limit(is_under_way=True)
         if not self._has_beside:
             return self.begin_sync()
-        return BesideTask(self._connect_beside, self._db, self.head, self._turn, size.waiting_bytes)
+        return BesideTask(self._connect_beside, self._files, *self._to_copy())
 
     def _connect_beside(self) -> Connection:
         """Connect to the database once more, in any thread. Raises `JournalError` where it is another one."""
@@ -394,19 +396,19 @@ class SqliteJournal:
             return None
         if isinstance(step, SyncTask):
             self.end_sync(step)
-            return self._to_copy()
+            return CheckpointTask(*self._to_copy())
         assert isinstance(step, CheckpointTask), "the step was begun by begin_checkpoint"
         if not isinstance(step, BesideTask):
             self._end_copying(step)
             return None
         self._note_copied(step)
         if self._must_restart or self._log_size.must_restart:
-            return self._to_copy()
+            return CheckpointTask(*self._to_copy())
         self.is_log_due = self._log_size.set_limit()
         return None
 
-    def _to_copy(self) -> CheckpointTask:
-        return CheckpointTask(self._db, self.head, self._turn, self._log_size.waiting_bytes)
+    def _to_copy(self) -> tuple[Connection, int, Turn, int]:
+        return self._db, self.head, self._turn, self._log_size.waiting_bytes
 
     def _note_copied(self, task: CheckpointTask) -> None:
         if task.problem is not None and not task.hindered:
@@ -425,7 +427,7 @@ class SqliteJournal:
 
     def _checkpoint(self) -> None:
         self.look_after()
-        task = self._to_copy()
+        task = CheckpointTask(*self._to_copy())
         task.perform()
         self._end_copying(task)
 

@@ -163,12 +163,27 @@ def _finish_swap(path: Path, key: bytes | None, engine: EngineName) -> str:
             f"{path} is not there, and {following} is a journal that does not take its place, since "
             f"{why}: put the journal back, or rename that one by hand if it is to go on"
         )
-    log.warning(
-        "%s is left alone and not used, since %s: the journal needs a folder of its own; move that file away",
-        following,
-        why,
+    said = _left_alone(following, why)
+    log.warning("%s", said)
+    return said
+
+
+def planted_beside(path: Path, *, key: bytes | None = None, engine: EngineName = "auto") -> str:
+    """Return what is wrong with what stands where the next journal goes, in words; empty if nothing is."""
+    path = real_path(path)
+    following = next_of(path)
+    if not os.path.lexists(following):
+        return ""
+    old = _Old(path)
+    why = why_not_next(following, old.bonds(engine), old.owners, key, engine)
+    return _left_alone(following, why) if why else ""
+
+
+def _left_alone(following: Path, why: str) -> str:
+    return (
+        f"{following} is left alone and not used, since {why}: "
+        "the journal needs a folder of its own; move that file away"
     )
-    return f"{following} is left alone, since {why}; move it away"
 
 
 class _Old:

@@ -86,10 +86,10 @@ class Alike(Sequence[Entry]):
     __slots__ = ("ids", "level", "payloads", "wall_ns")
 
     def __init__(self, ids: list[str], payloads: list[bytes], level: Level, wall_ns: int) -> None:
-        self.ids = ids
-        self.payloads = payloads
-        self.level = level
-        self.wall_ns = wall_ns
+        self.ids: list[str] = ids
+        self.payloads: list[bytes] = payloads
+        self.level: Level = level
+        self.wall_ns: int = wall_ns
 
     def __len__(self) -> int:
         return len(self.ids)

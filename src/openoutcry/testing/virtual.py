@@ -84,7 +84,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(
         self, clock: VirtualClock | None = None, *, patience_s: float = 5.0, limit_s: float | None = 60.0
     ) -> None:
-        self.clock = VirtualClock() if clock is None else clock
+        self.clock: VirtualClock = VirtualClock() if clock is None else clock
         selector = _JumpingSelector()
         selector.idle = self._idle
         super().__init__(selector)

@@ -429,7 +429,7 @@ def test_a_kill_switch_that_the_journal_does_not_take_is_delivered_and_the_opera
         async with EventBus(persistence_config=PersistenceConfig(path=path)) as bus:
             heard: list[KillSwitchEvent] = []
             bus.subscribe("kill_switch", heard.append, name="risk")
-            journal = bus._admission.store.journal  # type: ignore[union-attr]
+            journal = bus._admission.store.journal
 
             def full(*_: object) -> None:
                 raise JournalFull("no room")

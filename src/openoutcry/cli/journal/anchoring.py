@@ -37,21 +37,35 @@ class AnchorType(click.ParamType):  # type: ignore[type-arg]
 
 
 def anchors_in(file: Path) -> list[Anchor]:
-    """Return the anchors in a file, one a line, oldest first. Raises `Mistake` for a line that is none."""
+    """Return the anchors in a file, one a line, oldest first. Raises `Mistake` for a line that is none.
+
+    A last line that a crash has cut off is named and passed over.
+    """
     found = []
     with plainly(file):
-        lines = file.read_bytes().decode("utf-8", "replace").splitlines()
+        lines = file.read_bytes().decode("utf-8", "replace").splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 found.append(anchor_in(line))
             except ValueError as problem:
+                if number == len(lines) and not line.endswith("\n"):
+                    say(f"{file}, line {number} is cut off: it is passed over", err=True)
+                    break
                 raise Mistake(
                     f"{file}, line {number} is not an anchor ({problem}); take that line out"
                 ) from problem
     if not found:
         raise Mistake(f"{file} has no anchor; `openoutcry anchor JOURNAL --append {file}` adds one")
     return found
+
+
+def _is_anchor(line: bytes) -> bool:
+    try:
+        anchor_in(line.decode())
+    except ValueError:
+        return False
+    return True
 
 
 @click.command()
@@ -111,12 +125,14 @@ def _is_beside(file: Path, journal: Path) -> bool:
 
 
 def _append(file: Path, line: bytes) -> None:
-    """Add a line, whole, and put it on the disk with the name of its file."""
+    """Add a line, whole, and put it on the disk with the name of its file. One that is cut off gives way."""
     place = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        size = os.fstat(place).st_size
-        if size and os.pread(place, 1, size - 1) != b"\n":  # a line that a crash has cut off
+        last = os.pread(place, os.fstat(place).st_size, 0).rpartition(b"\n")[2]
+        if last and _is_anchor(last):
             line = b"\n" + line
+        elif last:
+            os.truncate(place, os.fstat(place).st_size - len(last))
         os.write(place, line)
         os.fsync(place)
     finally:

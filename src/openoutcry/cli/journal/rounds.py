@@ -12,6 +12,7 @@ from openoutcry.cli.mistakes import Mistake
 from openoutcry.core.wording import span
 from openoutcry.journals.rounds import STATUSES, RecordedRound, RoundCell, recorded_rounds
 from openoutcry.journals.showing import json_line, time_of
+from openoutcry.printable import printable
 
 
 @click.command()
@@ -69,7 +70,7 @@ def rounds(
     if as_json:
         print_lines(json_line(one.to_dict()) for one in found)
     elif round_id is not None:
-        say(found[0].explain())
+        say(printable(found[0].explain()))
     elif found:
         _table(found, agent)
     else:
@@ -78,7 +79,7 @@ def rounds(
 
 def _table(found: list[RecordedRound], agent: str | None) -> None:
     names = sorted({cell.agent for one in found for cell in one.cells}) if agent is None else [agent]
-    heads = ("opened", "round", "symbol", "status", "valid", "took", "answered", *names)
+    heads = ("opened", "round", "symbol", "status", "valid", "took", "answered", *map(printable, names))
     table(heads, [_row(one, names) for one in found])
 
 

@@ -36,7 +36,7 @@ from openoutcry.journals.showing import json_line
 def verify(
     path: Path, given: tuple[Anchor, ...], file: Path | None, as_json: bool, key_file: Path | None
 ) -> None:
-    """Check every batch and every row beside them against its checksum, and in a keyed journal its seal.
+    """Check every batch and every row beside them against its checksum, and in a sealed journal its seal.
 
     Exits with 0 if all is as it was written, and with 1 if not.
     """

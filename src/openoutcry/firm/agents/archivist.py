@@ -1,6 +1,7 @@
 """The archivist: keeps the events that led to trades, so that a fill can be traced back to its bar."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from openoutcry.events import Event
 from openoutcry.firm.agents.base import Agent
@@ -34,7 +35,7 @@ class Archivist(Agent):
     """
 
     saved_every = 2_000  # what it keeps grows with every trade
-    state: ClassVar = {
+    state: ClassVar[Mapping[str, Any]] = {
         **Agent.state,
         "_kept": dict[str, Kept],
         "_today": dict[str, Kept],

@@ -70,12 +70,15 @@ class Agent:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.halted = False
+        self.halted: bool = False
         self.kill_heard_ns: int | None = None
-        self.heard_kill = asyncio.Event()
-        self.refused_count = 0
-        self.known_count = self.loaded_count = self.remembered_count = 0
-        self.remembering = self.durable = False
+        self.heard_kill: asyncio.Event = asyncio.Event()
+        self.refused_count: int = 0
+        self.known_count: int = 0
+        self.loaded_count: int = 0
+        self.remembered_count: int = 0
+        self.remembering: bool = False
+        self.durable: bool = False
         self.on_said: Callable[[Event], None] = _unheard
         self._reactions: dict[type[Event], Reaction] = {KillSwitchEvent: self._hear_kill_switch}
 

@@ -1,6 +1,7 @@
 """An agent that keeps books of its own, from the fills and prices that it receives."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.book import Book
@@ -19,13 +20,13 @@ class Bookkeeper(Agent):
 
     """
 
-    state: ClassVar = {**Agent.state, "book": Book, "day": str}
+    state: ClassVar[Mapping[str, Any]] = {**Agent.state, "book": Book, "day": str}
 
     def __init__(self, name: str, mandate: Mandate) -> None:
         super().__init__(name)
         self.mandate = mandate
-        self.book = Book(mandate.capital)
-        self.day = ""
+        self.book: Book = Book(mandate.capital)
+        self.day: str = ""
         self.react(SessionOpened, self.on_session)
         self.react(MarketDataEvent, self.on_market_data)
         self.react(FillEvent, self.on_fill)

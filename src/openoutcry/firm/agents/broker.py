@@ -1,6 +1,7 @@
 """The paper broker: takes market orders in the evening and fills them at the next opening, with costs."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.costs import fill_commission, fill_price
@@ -26,7 +27,7 @@ class PaperBroker(Agent):
 
     """
 
-    state: ClassVar = {
+    state: ClassVar[Mapping[str, Any]] = {
         **Agent.state,
         "slippage": Units,
         "fills_count": int,
@@ -36,7 +37,7 @@ class PaperBroker(Agent):
     def __init__(self, mandate: Mandate, name: str = "broker") -> None:
         super().__init__(name)
         self.slippage: Units = 0
-        self.fills_count = 0
+        self.fills_count: int = 0
         self._mandate = mandate
         self._working: dict[str, OrderEvent] = {}
         self.react(OrderEvent, self.on_order)

@@ -63,8 +63,8 @@ class ChiefInvestmentOfficer(Bookkeeper):
 
     def __init__(self, mandate: Mandate, name: str = "cio") -> None:
         super().__init__(name, mandate)
-        self.tally = Tally()
-        self.decisions_count = 0
+        self.tally: Tally = Tally()
+        self.decisions_count: int = 0
         self.outcomes: list[RoundOutcome] = []
         """The newest hundred rounds with a missing agent."""
         self._rounds: dict[str, SignalBarrier] = {}

@@ -1,7 +1,8 @@
 """Compliance: the second check. What Risk approved may still be forbidden."""
 
 from collections import Counter
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from openoutcry.firm.agents.bookkeeper import Bookkeeper
 from openoutcry.firm.happenings import DAILY, SessionOpened
@@ -23,7 +24,7 @@ class ComplianceOfficer(Bookkeeper):
 
     """
 
-    state: ClassVar = {
+    state: ClassVar[Mapping[str, Any]] = {
         **Bookkeeper.state,
         "rejections": Counter[str],
         "_sides_today": dict[str, OrderSide],

@@ -1,6 +1,7 @@
 """Execution: turns what Compliance approved into orders, and follows each along its legal transitions."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.happenings import SessionOpened
@@ -26,12 +27,17 @@ class OrderManager(Agent):
 
     """
 
-    state: ClassVar = {**Agent.state, "states": dict[str, OrderState], "orders_count": int, "_day": str}
+    state: ClassVar[Mapping[str, Any]] = {
+        **Agent.state,
+        "states": dict[str, OrderState],
+        "orders_count": int,
+        "_day": str,
+    }
 
     def __init__(self, compliance_name: str = "compliance", name: str = "execution") -> None:
         super().__init__(name)
         self.states: dict[str, OrderState] = {}
-        self.orders_count = 0
+        self.orders_count: int = 0
         self._compliance_name = compliance_name
         self._day = ""
         self.react(SessionOpened, self.on_session)

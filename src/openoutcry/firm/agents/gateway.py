@@ -1,7 +1,7 @@
 """The gateway to a broker in another process: passes orders on, and publishes the fills."""
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from openoutcry.firm.agents.base import Agent
 from openoutcry.firm.brokerage import BrokerLine, Execution, Order
@@ -33,11 +33,16 @@ class BrokerGateway(Agent):
 
     """
 
-    state: ClassVar = {**Agent.state, "_working": dict[str, OrderEvent], "_heard": int, "_day": str}
+    state: ClassVar[Mapping[str, Any]] = {
+        **Agent.state,
+        "_working": dict[str, OrderEvent],
+        "_heard": int,
+        "_day": str,
+    }
 
     def __init__(self, line: BrokerLine, name: str = "broker") -> None:
         super().__init__(name)
-        self.repeated = 0
+        self.repeated: int = 0
         self.on_step: Callable[[str, OrderEvent | None], None] = _unwatched
         self._line = line
         self._working: dict[str, OrderEvent] = {}

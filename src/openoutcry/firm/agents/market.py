@@ -34,8 +34,8 @@ class MarketDataAgent(Agent):
         super().__init__(name)
         self.patience_s = patience_s
         self._desk = frozenset(desk)
-        self.impatient_count = 0
-        self.label_ns = 0
+        self.impatient_count: int = 0
+        self.label_ns: int = 0
 
     def wall_ns(self) -> int:
         """Return the market's time, for `stamps`."""

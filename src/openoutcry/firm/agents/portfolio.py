@@ -1,8 +1,9 @@
 """The portfolio: the firm's official books, day by day."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from openoutcry.firm.agents.bookkeeper import Bookkeeper
 from openoutcry.firm.happenings import MarketClosed
@@ -38,7 +39,7 @@ class Portfolio(Bookkeeper):
 
     """
 
-    state: ClassVar = {
+    state: ClassVar[Mapping[str, Any]] = {
         **Bookkeeper.state,
         "days": list[date],
         "equity": list[Units],

@@ -1,6 +1,7 @@
 """Risk: judges every decision, stops positions out, takes the firm out of the market in a drawdown."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from openoutcry.firm.agents.bookkeeper import Bookkeeper
 from openoutcry.firm.happenings import SessionOpened
@@ -28,7 +29,7 @@ class RiskOfficer(Bookkeeper):
 
     """
 
-    state: ClassVar = {
+    state: ClassVar[Mapping[str, Any]] = {
         **Bookkeeper.state,
         "stops_count": int,
         "halts_count": int,
@@ -43,7 +44,10 @@ class RiskOfficer(Bookkeeper):
 
     def __init__(self, mandate: Mandate, name: str = "risk") -> None:
         super().__init__(name, mandate)
-        self.stops_count = self.halts_count = self.cut_count = self.rejected_count = 0
+        self.stops_count: int = 0
+        self.halts_count: int = 0
+        self.cut_count: int = 0
+        self.rejected_count: int = 0
         self._planned = Planned()
         self._peak = mandate.capital
         self._today = 0

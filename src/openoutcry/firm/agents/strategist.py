@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from datetime import date
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from openoutcry.errors import UnknownRound
 from openoutcry.firm.agents.base import Agent
@@ -39,7 +40,7 @@ class StrategyAgent(Agent):
 
     """
 
-    state: ClassVar = {
+    state: ClassVar[Mapping[str, Any]] = {
         **Agent.state,
         "_pasts": dict[str, Past],
         "_session": SessionOpened | None,
@@ -52,8 +53,8 @@ class StrategyAgent(Agent):
         self.fault = fault
         self.answers: Counter[str] = Counter()
         self.scores: dict[tuple[str, str], float] = {}
-        self.overflowing = asyncio.Event()
-        self.flooded_count = 0
+        self.overflowing: asyncio.Event = asyncio.Event()
+        self.flooded_count: int = 0
         self._pasts: dict[str, Past] = {}
         self._session: SessionOpened | None = None
         self._today: dict[str, MarketDataEvent] = {}

@@ -43,7 +43,8 @@ class Answer:
     __slots__ = ("conflicting", "duplicate")
 
     def __init__(self) -> None:
-        self.duplicate = self.conflicting = False
+        self.duplicate: bool = False
+        self.conflicting: bool = False
 
 
 class InMemory:
@@ -99,7 +100,7 @@ class Again:
         self._slot = slot
         self._durable = durable
         self._in_memory = InMemory(bus, dispatcher)
-        self.duplicates = 0
+        self.duplicates: int = 0
 
     def is_known(self, event: Any, level: Level) -> bool:
         """Return True if an id was accepted before, but for what the journal will find as it is written."""

@@ -71,9 +71,11 @@ class FastPath:
     def __init__(self, bus: BusState, slow: SlowPath) -> None:
         self._bus = bus
         self._slow = slow
-        self.dispatcher = Dispatcher(bus, self)
+        self.dispatcher: Dispatcher = Dispatcher(bus, self)
         self._plain: set[type] = set()
         self.durable: dict[type, tuple[Level, str]] = {}
+        self.publish: Publish
+        self.admit: Callable[..., Commit | bool]
         self.publish, self.admit, cells = _hot(bus, self.dispatcher, self._plain, self.durable, slow)
         if bus.checks_all:
             self.publish, self.admit = _checked(self.publish, self.admit, self._plain)

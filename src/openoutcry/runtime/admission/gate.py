@@ -33,6 +33,7 @@ from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
 from openoutcry.runtime.admission.room import Room
 from openoutcry.runtime.delivery.causation import Tracker, current, outbox_of, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Commit
 from openoutcry.runtime.durability.receipt import Receipt
@@ -91,16 +92,16 @@ class Admission:
         self, bus: BusState, make_slot: Callable[[Dispatcher], StoreSlot], releasers: frozenset[str]
     ) -> None:
         self._bus = bus
-        self.access = Access(bus, releasers)
-        self.check_thread = bus.ownership.check
-        self.seen = bus.seen
-        self.fast_path = FastPath(bus, self)
-        self.dispatcher = self.fast_path.dispatcher
-        self.slot = make_slot(self.dispatcher)
-        self.room = Room(bus, self.fast_path, self.slot)
+        self.access: Access = Access(bus, releasers)
+        self.check_thread: Callable[[str], None] = bus.ownership.check
+        self.seen: SeenIds = bus.seen
+        self.fast_path: FastPath = FastPath(bus, self)
+        self.dispatcher: Dispatcher = self.fast_path.dispatcher
+        self.slot: StoreSlot = make_slot(self.dispatcher)
+        self.room: Room = Room(bus, self.fast_path, self.slot)
         self._durable = durable = DurableAdmission(bus, self.slot)
-        self.again = Again(bus, self.dispatcher, self.slot, durable)
-        self.kill_switches = KillSwitches(bus, self.access, self.slot, durable, self.dispatcher)
+        self.again: Again = Again(bus, self.dispatcher, self.slot, durable)
+        self.kill_switches: KillSwitches = KillSwitches(bus, self.access, self.slot, durable, self.dispatcher)
         self._in_a_row = 0
         self.reset()
 
@@ -115,11 +116,12 @@ class Admission:
         """Count from zero again."""
         self.refused: Counter[str] = Counter()
         self._high = self.kill_switches.count = self.again.duplicates = 0
-        self.conflicts_before = self._bus.conflicts.total
+        self.conflicts_before: int = self._bus.conflicts.total
         self._bus.unheard.counts.clear()
         self.fast_path.take_high_count()
         self.room.reset()
-        self.admitted_before, self.overflowed_before = self.admitted, self._bus.router.overflowed
+        self.admitted_before: int = self.admitted
+        self.overflowed_before: int = self._bus.router.overflowed
 
     @property
     def admitted(self) -> int:

@@ -65,7 +65,7 @@ class KillSwitches:
         self._dispatcher = dispatcher
         self._unhandled: list[tuple[list[Waiting], Handled]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self.count = 0
+        self.count: int = 0
 
     # -- admission ----------------------------------------------------------------------------------
 

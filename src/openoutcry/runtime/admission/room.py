@@ -48,14 +48,16 @@ class Room:
         self._way = self._way_rank = 0
         self._has_moved = True
         self._waiters: list[tuple[asyncio.Future[None], Audience]] = []
-        self.level = BackpressureLevel.NORMAL
+        self.level: BackpressureLevel = BackpressureLevel.NORMAL
         self.callbacks: list[Callable[[BackpressureLevel], Any]] = []
         self.reset()
 
     def reset(self) -> None:
         """Count from zero again."""
-        self.level_changes = self.peak = 0
-        self.rate_limited_waits = self.room_waits = 0
+        self.level_changes: int = 0
+        self.peak: int = 0
+        self.rate_limited_waits: int = 0
+        self.room_waits: int = 0
 
     def _on_the_way(self) -> int:
         return self._dispatcher.on_the_way + self._commits.committing

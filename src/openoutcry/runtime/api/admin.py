@@ -27,6 +27,8 @@ log = logging.getLogger("openoutcry")
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+Moved = Callable[..., Result]
+"""A verb under the name that `EventBus` had for it before: its arguments are compared at `bus.admin` only."""
 
 
 class Admin:

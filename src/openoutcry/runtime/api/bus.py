@@ -1,6 +1,6 @@
 """The event bus: makes the parts of one bus and delegates to them. What users call is documented here."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from functools import partial
 from os import PathLike
@@ -29,7 +29,7 @@ from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.admission.kill_switches import Releaser
-from openoutcry.runtime.api.admin import Admin, moved
+from openoutcry.runtime.api.admin import Admin, Moved, moved
 from openoutcry.runtime.api.building import persistence_of, rounds_of, state_of
 from openoutcry.runtime.api.inspection import Envelope, Inspection
 from openoutcry.runtime.api.lifecycle import Lifecycle
@@ -121,7 +121,7 @@ class EventBus:
         check_events: Literal["journaled", "always"] = "journaled",
         journal: Journal | None = None,
     ) -> None:
-        self.config = config = BusConfig(
+        config = BusConfig(
             max_queue_size=max_queue_size,
             signal_timeout=signal_timeout,
             barrier_timeout=barrier_timeout,
@@ -138,6 +138,7 @@ class EventBus:
             persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
         )
+        self.config: BusConfig = config
         ownership, recorder = Ownership(), Recorder(config)
         self._rounds = rounds = rounds_of(config, clock, ownership, recorder)
         self._bus = bus = state_of(config, clock or clock_of_loop(), ownership, rounds)
@@ -151,8 +152,7 @@ class EventBus:
         self._signals = Signals(bus, admission, rounds)
         self._inspection = Inspection(bus, admission, rounds, monitor)
         self._admin = Admin(bus, admission, life)
-        # On the hot paths the instance has the parts' own functions, so that a publish is one call. The
-        # override of a subclass stays in force.
+        # On the hot paths it has its parts' own functions, so that a publish is one call, unless overridden.
         if type(self).publish is EventBus.publish:
             setattr(self, "publish", admission.fast_path.publish)  # noqa: B010 - a method, to the type checker
         if type(self).publish_signal is EventBus.publish_signal:
@@ -160,7 +160,7 @@ class EventBus:
 
     @property
     def admin(self) -> Admin:
-        """The operators' verbs: redrive dead letters, drop cursors, recover the journal, pause, resume."""
+        """The operators' verbs: redrive, drop cursors, recover the journal, pause, resume, the pulse."""
         return self._admin
 
     async def publish(self, event: Any, priority: bool = False, *, level: LevelName | None = None) -> bool:
@@ -168,12 +168,10 @@ class EventBus:
 
         True: every matching subscription will handle it, or it ends in that subscription's dead letters. An
         `event_id` that was accepted before is True as well and delivers nothing new; with other content it is
-        a conflict, counted in `metrics`. False: there was no room, or backpressure shed it; nobody gets it,
-        and it is counted in `metrics.refused`.
+        a conflict. False: no room, or it was shed; nobody gets it. `metrics` counts both.
 
-        At HIGH a low-priority event may wait for a token of the rate limit; a high-priority one waits for
-        room; both wait at most `cooldown_s`. A publish from inside a handler never waits. What is published
-        before `start` is queued.
+        At HIGH a low-priority event may wait for a token of the rate limit, and a high-priority one for room,
+        at most `cooldown_s`. A publish from inside a handler never waits. Before `start`, events are queued.
 
         Cancelled: either nothing was accepted, or the event was accepted whole; publish it again to be sure.
 
@@ -694,9 +692,9 @@ class EventBus:
         return self._inspection.persistence()
 
     # Deprecated names: call bus.admin.<name>.
-    redrive = moved(Admin.redrive)
-    drop_dead_letters = moved(Admin.drop_dead_letters)
-    cursors = moved(Admin.cursors)
-    drop_cursor = moved(Admin.drop_cursor)
-    reassign_cursor = moved(Admin.reassign_cursor)
-    recover_journal = moved(Admin.recover_journal)
+    redrive: Moved[int] = moved(Admin.redrive)
+    drop_dead_letters: Moved[int] = moved(Admin.drop_dead_letters)
+    cursors: Moved[Coroutine[Any, Any, list[Any]]] = moved(Admin.cursors)
+    drop_cursor: Moved[Coroutine[Any, Any, int]] = moved(Admin.drop_cursor)
+    reassign_cursor: Moved[Coroutine[Any, Any, int]] = moved(Admin.reassign_cursor)
+    recover_journal: Moved[Coroutine[Any, Any, Any]] = moved(Admin.recover_journal)

@@ -81,9 +81,9 @@ class Lifecycle:
         self._recovering: asyncio.Task[Recovered] | None = None
         self._draining: asyncio.Timeout | None = None
         self._ends_s = 0.0
-        self.can_recover = self._slot.has_file
-        self.monitor = Monitor(bus, consumers, self._dispatcher.stalls, self, config.health)
-        self.control = Control(controlled, bus, consumers, admission, rounds, self.monitor, config)
+        self.can_recover: bool = self._slot.has_file
+        self.monitor: Monitor = Monitor(bus, consumers, self._dispatcher.stalls, self, config.health)
+        self.control: Control = Control(controlled, bus, consumers, admission, rounds, self.monitor, config)
         bus.ownership.watch(self._has_something, self._forked)
 
     @property

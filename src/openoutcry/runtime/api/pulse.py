@@ -490,9 +490,9 @@ def _journal_row(store: Store, path: str) -> JournalRow:
         dead="" if commits.dead is None else str(commits.dead)[:TEXT_MOST],
         level=store.config.level,
         commits=commits.commits,
-        syncs=commits.syncs,
-        sync_ns_last=commits.sync_ns_last,
-        sync_ns_max=commits.sync_ns_max,
+        syncs=commits.syncs.count,
+        sync_ns_last=commits.syncs.last_ns,
+        sync_ns_max=commits.syncs.max_ns,
         duplicates=commits.duplicates,
     )
 

@@ -211,7 +211,7 @@ class ControlServer:
         verbs: Mapping[str, Verb] = MappingProxyType({}),
         on_act: Callable[[Acted], object] = lambda _: None,
     ) -> None:
-        self.path = Path(os.path.realpath(path)) if is_own else socket_path(path)
+        self.path: Path = Path(os.path.realpath(path)) if is_own else socket_path(path)
         self.verbs: dict[str, Verb] = {**VERBS, **verbs}
         self._lock = SocketLock(self.path) if is_own else None
         self._remedy = "give control another path" if is_own else "set socket = false"
@@ -237,7 +237,7 @@ class ControlServer:
             return
         own_name()  # not while it serves: that may ask a server for it
         if self._lock is not None:
-            self._lock.take()
+            await self._lock.take()
         try:
             address = self._held.enter_context(address_of(self.path))
             await self._make_way(address)

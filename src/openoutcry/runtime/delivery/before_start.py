@@ -56,7 +56,8 @@ class BeforeStart:
         self._foldable: dict[str, deque[int]] = {}
         self._unsure: dict[int, int] = {}
         self._numbers = self._barrier = 0
-        self.in_memory = self.counting = 0
+        self.in_memory: int = 0
+        self.counting: int = 0
 
     def __len__(self) -> int:
         return len(self._held) + len(self._control)

@@ -83,7 +83,9 @@ class CallGuard:
         self._timer: asyncio.TimerHandle | None = None
         self.deadline_ns: int | None = None
         self.otherwise: DecidedOtherwise | None = None
-        self.abandoned = self.superseded = self.is_stopping = False
+        self.abandoned: bool = False
+        self.superseded: bool = False
+        self.is_stopping: bool = False
 
     # -- time-outs ----------------------------------------------------------------------------------
 

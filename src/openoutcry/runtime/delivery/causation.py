@@ -173,9 +173,9 @@ class Lineage:
     __slots__ = ("_derivation", "_derived_for", "_subscription", "bus", "outbox", "worker")
 
     def __init__(self, worker: Caller, subscription: Subscription, bus: Bus) -> None:
-        self.worker = worker
+        self.worker: Caller = worker
         self._subscription = subscription
-        self.bus = bus
+        self.bus: Bus = bus
         self._derived_for: CallId = (0, 0)
         self._derivation: Derivation | None = None
         self.outbox: list[Any] | None = None
@@ -296,7 +296,7 @@ class Frozen:
         self._lineage = lineage
         self._call = call
         self._derivation = derivation
-        self.bus = lineage.bus
+        self.bus: Bus = lineage.bus
 
     def fork(self) -> "Frozen":
         """Return the cause of what is spawned now, with a branch of the ids.
@@ -455,10 +455,10 @@ class Tracker:
     __slots__ = ("before", "calls", "pool_before", "users")
 
     def __init__(self, before: Any, pool_before: Any = None) -> None:
-        self.before = before
-        self.pool_before = pool_before
-        self.users = 0
-        self.calls = 0
+        self.before: Any = before
+        self.pool_before: Any = pool_before
+        self.users: int = 0
+        self.calls: int = 0
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
         """Make a task."""

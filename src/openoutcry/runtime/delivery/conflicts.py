@@ -27,9 +27,9 @@ class Conflicts:
     """
 
     def __init__(self) -> None:
-        self.total = 0
-        self.last = ""
-        self.last_ns = 0
+        self.total: int = 0
+        self.last: str = ""
+        self.last_ns: int = 0
         self._logged: dict[str, tuple[int, int]] = {}
 
     def note(self, event: Any, fields: tuple[str, ...], now_ns: int) -> None:

@@ -46,21 +46,21 @@ class Consumer:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.subscription = subscription
-        self.name = subscription.name
+        self.name: str = subscription.name
         self._bus = bus
         self._dispatcher = dispatcher
         self._loop = loop
         options, lane = subscription.options, subscription.mailbox.normal
-        self.timeout_ns = options.timeout_ns
+        self.timeout_ns: int | None = options.timeout_ns
         if options.blocking:
             bus.tracker.calls += 1  # what its threads publish has a cause, also when the call is over
         self._superseding = lane if isinstance(lane, SupersedingLane) else None
-        self.failures = Failures(subscription, bus, loop, self._has_ordinary_call)
-        self.drill_is_out = False
+        self.failures: Failures = Failures(subscription, bus, loop, self._has_ordinary_call)
+        self.drill_is_out: bool = False
         self._drill_answered_ns: int | None = None
         self.side_calls: set[Worker] = set()
-        self.stopping = False
-        self.workers = [self._new_worker(is_control=False) for _ in range(options.concurrency)]
+        self.stopping: bool = False
+        self.workers: list[Worker] = [self._new_worker(is_control=False) for _ in range(options.concurrency)]
         self.control: Worker | None = None
         self.wake: Callable[[], bool] = self._wake
         self._attach()

@@ -79,7 +79,7 @@ class DeadLetters:
     """
 
     def __init__(self) -> None:
-        self.redrives = Redrives()
+        self.redrives: Redrives = Redrives()
         self.let_go: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._otherwise: dict[int, str] = {}

@@ -75,11 +75,12 @@ class Dispatcher:
         self._bus = bus
         self._intake = intake
         self._spilling = Spilling(bus)
-        self.stalls = StallWatch(bus, intake)
+        self.stalls: StallWatch = StallWatch(bus, intake)
         self.staged: list[Any] = []
-        self.scheduled = self.mixed = False
+        self.scheduled: bool = False
+        self.mixed: bool = False
         self._staged_at_ns = 0
-        self.before_start = BeforeStart()
+        self.before_start: BeforeStart = BeforeStart()
         self._after: int | None = None
         self._noted: dict[int, tuple[Route, ...]] = {}
 
@@ -286,7 +287,7 @@ class Dispatcher:
             return
         if self.staged:
             self.deliver()
-        mixed = len(set(map(type, events))) > 1
+        mixed = len(events) > 1 and len(set(map(type, events))) > 1
         bus.history.append(events, mixed=mixed)
         seen = bus.seen
         if bus.rates is not None or len(seen.now) >= seen.room or at_ns >= seen.until_ns:

@@ -51,8 +51,10 @@ class Failures:
         self._has_call = has_call
         self._log = ErrorLog(bus.clock.now_ns, holds_errors=False)
         options = subscription.options
-        self.in_order = options.retry.in_order and options.concurrency == 1
-        self.breaker = None if options.breaker is None else Breaker(options.breaker, subscription.handled)
+        self.in_order: bool = options.retry.in_order and options.concurrency == 1
+        self.breaker: Breaker | None = (
+            None if options.breaker is None else Breaker(options.breaker, subscription.handled)
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._mended()  # a breaker begins closed, whatever was before the last stop
 

@@ -24,9 +24,10 @@ class History:
     __slots__ = ("_batches", "_count", "_scales", "_weights", "admitted", "bytes_kept", "bytes_most", "size")
 
     def __init__(self, size: int, bytes_most: int) -> None:
-        self.size = size
-        self.bytes_most = bytes_most
-        self.admitted = self.bytes_kept = 0
+        self.size: int = size
+        self.bytes_most: int = bytes_most
+        self.admitted: int = 0
+        self.bytes_kept: int = 0
         self._batches: deque[list[Any]] = deque()
         self._weights: deque[int] = deque()
         self._scales = Scales(size)

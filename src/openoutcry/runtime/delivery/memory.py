@@ -152,7 +152,7 @@ class Readiness:
     __slots__ = ("_waiters", "error", "is_over")
 
     def __init__(self) -> None:
-        self.is_over = True
+        self.is_over: bool = True
         self.error: RestoreFailed | None = None
         self._waiters: list[asyncio.Future[None]] = []
 

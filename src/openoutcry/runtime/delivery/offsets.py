@@ -74,10 +74,11 @@ class LaneOffsets:
 
     def __init__(self, mailbox: Mailbox, lane: Lane, floor: int, skip: Stretches = ()) -> None:
         self._mailbox = mailbox
-        self.lane = lane
-        self.behind = False
-        self.posted = self.newest = 0
-        self.read_upto = floor
+        self.lane: Lane = lane
+        self.behind: bool = False
+        self.posted: int = 0
+        self.newest: int = 0
+        self.read_upto: int = floor
         self.skip: list[tuple[int, int]] = sorted(skip)
         self._known = (floor, tuple(self.skip))
         self.held: deque[tuple[int, Any, int]] = deque()
@@ -277,13 +278,17 @@ class Offsets:
         saver: CursorSaver,
         hold: Callable[[bool], None],
     ) -> None:
-        self.name = name
-        self.takes = takes
+        self.name: str = name
+        self.takes: tuple[str, ...] = takes
+        self.control: LaneOffsets
+        self.high: LaneOffsets
+        self.normal: LaneOffsets
         self.control, self.high, self.normal = lanes
         self.by_lane: dict[str, LaneOffsets] = {offsets.lane.name: offsets for offsets in lanes}
-        self.unsaved = 0
-        self.is_noted = self.is_held = False
-        self.closed_at = (-1, -1)
+        self.unsaved: int = 0
+        self.is_noted: bool = False
+        self.is_held: bool = False
+        self.closed_at: tuple[int, int] = (-1, -1)
         self.memory: Recollection | None = None
         self._watcher: Callable[[], None] | None = None
         self._saver = saver
@@ -307,6 +312,10 @@ class Offsets:
     def note_closed(self, at: tuple[int, int]) -> None:
         """The journal is closed: what is remembered here holds if it ends there."""
         self.closed_at = at
+
+    def note_open(self) -> None:
+        """The journal is open again, and goes on from what is remembered here."""
+        self.closed_at = (-1, -1)
 
     def go_on_at(self, at: tuple[int, int], saved: dict[str, tuple[int, Stretches]]) -> None:
         """Go on in a journal that ends there, and has these cursors of the subscription, by lane."""

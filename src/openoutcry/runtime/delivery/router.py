@@ -30,7 +30,7 @@ class Route:
     __slots__ = ("bucket", "subscriptions")
 
     def __init__(self, subscriptions: tuple[Subscription, ...]) -> None:
-        self.subscriptions = subscriptions
+        self.subscriptions: tuple[Subscription, ...] = subscriptions
         self.bucket: list[Any] = []
 
 

@@ -89,14 +89,15 @@ class SeenIds:
     def __init__(
         self, window: int, window_ns: int, shed_first: frozenset[str], important: frozenset[str]
     ) -> None:
-        self._window = self.room = window
+        self._window = window
+        self.room: int = window
         self._window_ns = window_ns
         self._shed_first = shed_first
         self._important = important
         self._apart: dict[str, _Window] = {}
         self._by_class: dict[type, _Window] = {}
         self._missed: dict[str, set[str]] = {}
-        self.until_ns = 0
+        self.until_ns: int = 0
         self.now: set[str] = set()
         self.before: set[str] = set()
         self.passing: set[type] = set()

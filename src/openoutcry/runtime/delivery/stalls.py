@@ -38,7 +38,7 @@ class StallWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._since_ns = 0
         self._health: HealthObserver | None = None
-        self.is_on = False
+        self.is_on: bool = False
         self._gone: dict[Subscription, int] = {}
         self._without_room: set[Subscription] = set()
 

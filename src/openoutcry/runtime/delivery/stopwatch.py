@@ -69,9 +69,9 @@ class Stopwatch:
         self._fast_left = FAST_CALLS
         self._usual_ns = 0
         self._began_ns: int | None = None
-        self.always = always
-        self.apart = apart
-        self.by_call = True
+        self.always: bool = always
+        self.apart: bool = apart
+        self.by_call: bool = True
 
     # -- call by call -------------------------------------------------------------------------------
 

@@ -171,9 +171,9 @@ class Worker:
         self._bus = bus
         self._dispatcher = dispatcher
         self._loop = loop
-        self.subscription = subscription
-        self.mailbox = subscription.control if is_control else subscription.mailbox
-        self.is_control = is_control
+        self.subscription: Subscription = subscription
+        self.mailbox: Mailbox = subscription.control if is_control else subscription.mailbox
+        self.is_control: bool = is_control
         self.batch: Batch | None = None
         self.waiter: asyncio.Future[None] | None = None
         self._resting = False
@@ -181,12 +181,15 @@ class Worker:
         self._limit = BATCH_FIRST
         self._takes_one = is_control or options.takes_one
         self._max_age_ns = None if is_control else options.max_age_ns
-        self.batches_count = self.began_ns = 0
-        self.guard = CallGuard(self, loop, bus.clock, timeout_ns=options.timeout_ns, blocks=options.blocking)
-        self.lineage = Lineage(self, subscription, bus)
+        self.batches_count: int = 0
+        self.began_ns: int = 0
+        self.guard: CallGuard = CallGuard(
+            self, loop, bus.clock, timeout_ns=options.timeout_ns, blocks=options.blocking
+        )
+        self.lineage: Lineage = Lineage(self, subscription, bus)
         self._thread = HandlerThread(f"openoutcry:{subscription.name}") if options.blocking else None
         self._drive = self._make_drive()
-        self.stopwatch = Stopwatch(
+        self.stopwatch: Stopwatch = Stopwatch(
             subscription.latencies,
             subscription.durations,
             bus.clock.now_ns,

@@ -56,11 +56,11 @@ class Page:
     __slots__ = ("_by_kind", "classes", "entries", "events")
 
     def __init__(self, entries: list[Stored]) -> None:
-        self.entries = entries
-        self.events = decode_many([entry.payload for entry in entries])
+        self.entries: list[Stored] = entries
+        self.events: list[Any] = decode_many([entry.payload for entry in entries])
         classes = {type(event): event for event in self.events}
         is_plain = all(map(_is_fixed, classes)) and {entry.lane for entry in entries} <= {"normal"}
-        self.classes = tuple(classes.values()) if is_plain else ()
+        self.classes: tuple[Any, ...] = tuple(classes.values()) if is_plain else ()
         self._by_kind: dict[Kind, list[int]] = {}
 
     def by_kind(self) -> dict[Kind, list[int]]:
@@ -139,7 +139,7 @@ class CatchUp:
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
-        self.pages = Pages(journal)
+        self.pages: Pages = Pages(journal)
         self._commits = commits
         self._unreadable = unreadable
 

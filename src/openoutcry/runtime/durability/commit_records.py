@@ -12,7 +12,7 @@ from openoutcry.errors import JournalError
 from openoutcry.ports import Alike, Entry, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.recorder import RECORDS_MOST, TAKEN_MOST, Record, Recorder
+from openoutcry.runtime.durability.recorder import Record, Recorder
 
 
 class Records:
@@ -115,7 +115,7 @@ class CommitRecords:
         """Return what is to be written: the entries of a commit and, behind them, the records that wait."""
         if not self._recorder.has_any:
             return commit.to_write()
-        records = self._recorder.take(self._journal, RECORDS_MOST if commit.must_sync else TAKEN_MOST)
+        records = self._recorder.take(self._journal, all_of_them=commit.must_sync)
         if self._recorder.has_any:
             self._arm()
         commit.records = Records(records, len(commit.ids))

@@ -28,6 +28,7 @@ from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.commit_extras import CommitExtras, Extras
 from openoutcry.runtime.durability.commit_records import CommitRecords, Records
 from openoutcry.runtime.durability.lock_wait import LockWait
+from openoutcry.runtime.durability.sync_times import SyncTimes
 from openoutcry.runtime.ownership import resolve, running_loop
 
 log = logging.getLogger("openoutcry")
@@ -36,7 +37,6 @@ SYNC_INLINE_NS = 2_000_000
 """A disk that takes longer than this for a sync is waited for in a thread."""
 NEVER = 2**63
 """A position that is never reached, and a time that never comes."""
-
 
 Then = Callable[[int], None]
 
@@ -91,11 +91,11 @@ class Commit(Alike):
     )
 
     def __init__(self, began_ns: int, wall_ns: int) -> None:
-        self.began_ns = began_ns
+        self.began_ns: int = began_ns
         self.wall_ns = wall_ns
-        self.ids = []
-        self.payloads = []
-        self.level = Level.MEMORY
+        self.ids: list[str] = []
+        self.payloads: list[bytes] = []
+        self.level: Level = Level.MEMORY
         self.events: list[Any] = []
         self.entries: list[Entry] | None = None
         self._index: dict[str, int] = {}
@@ -107,10 +107,11 @@ class Commit(Alike):
         self.on_done: list[Callable[[], None]] = []
         self.raised: dict[int, Callable[[], None]] = {}
         self.records: Records | None = None
-        self.must_sync = self.is_over = False
+        self.must_sync: bool = False
+        self.is_over: bool = False
         self.error: JournalError | None = None
         self.written: Written | None = None
-        self.head = 0
+        self.head: int = 0
 
     def add(self, event: Any, entry: Entry) -> None:
         """Add an event."""
@@ -197,9 +198,7 @@ class Committer:
         refused: Why the last commit was refused, if it was.
         duplicates: Events that were in the journal already.
         commits: How many commits were written.
-        syncs: How many times the journal was synced for one.
-        sync_ns_last: How long the last sync took, in nanoseconds.
-        sync_ns_max: How long the longest took.
+        syncs: How many times the journal was synced for one, and how long it took.
 
     """
 
@@ -231,11 +230,14 @@ class Committer:
         self._held_back = 0
         self._is_last, self._here_from_ns = False, 0
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
-        self.released = self.born_at = journal.head
+        self.released: int = journal.head
+        self.born_at: int = journal.head
         self.dead: JournalError | None = None
         self.refused: JournalError | None = None
-        self.waiting = self.duplicates = 0
-        self.commits = self.syncs = self.sync_ns_last = self.sync_ns_max = 0
+        self.waiting: int = 0
+        self.duplicates: int = 0
+        self.commits: int = 0
+        self.syncs: SyncTimes = SyncTimes()
 
     # -- staging ------------------------------------------------------------------------------------
 
@@ -547,11 +549,8 @@ class Committer:
         self._release(commit)
 
     def _note_sync(self, took_ns: int) -> None:
-        # The usual time, not the worst: a disk that hiccups once is not slow.
-        self._sync_ns += (took_ns - self._sync_ns) // 8
-        self.syncs += 1
-        self.sync_ns_last = took_ns
-        self.sync_ns_max = max(self.sync_ns_max, took_ns)
+        self._sync_ns += (took_ns - self._sync_ns) // 8  # a disk that hiccups once is not slow
+        self.syncs.note(took_ns)
 
     def _sync_in_thread(self, commit: Commit) -> None:
         loop = self._loop = asyncio.get_running_loop()

@@ -90,7 +90,7 @@ class CrashSuspects:
         self._alone: dict[Call, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._until_ns = 0
-        self.quarantined = 0
+        self.quarantined: int = 0
 
     def sort_out(self, subscription: Subscription) -> None:
         """Put away what was in the handler at too many crashes, and remember what is to be tried alone."""

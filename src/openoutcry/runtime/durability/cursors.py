@@ -102,7 +102,7 @@ class Cursors:
         self._memories = memories
         self._cursors = saved.by_subscription
         self._missing = MissingReport(bus, journal, saved.by_subscription)
-        self.redelivered = 0
+        self.redelivered: int = 0
 
     def adopt(self, subscription: Subscription) -> None:
         """Give a durable subscription its offsets, and what it has not settled."""
@@ -129,6 +129,7 @@ class Cursors:
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
             self.take_types(subscription, subscription.selectors)
             self._read_on(subscription, subscription.offsets)
+            subscription.offsets.note_open()
             self._memories.go_on(subscription)
             return
         if subscription.offsets is None:

@@ -59,11 +59,11 @@ class Folding:
 
     def __init__(self, subscription: Subscription, memory: Memory, recall: Recall) -> None:
         self.subscription = subscription
-        self.at = recall.after
+        self.at: int = recall.after
         self._selectors = subscription.selectors
         self._now = Taken(() if subscription.offsets is None else subscription.offsets.takes)
         self._eras: dict[frozenset[str], Taken] = {}
-        self.count = 0
+        self.count: int = 0
         self.is_loaded = False
         self.error: RestoreFailed | None = None
         self._memory = memory

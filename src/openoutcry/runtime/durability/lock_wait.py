@@ -45,7 +45,8 @@ class LockWait(Generic[Item]):
         self._again = again
         self._timer: asyncio.TimerHandle | None = None
         self._from_ns = self._last_ns = 0
-        self._is_waiting = self.is_pausing = False
+        self._is_waiting = False
+        self.is_pausing: bool = False
         self._holder: asyncio.Future[int | None] | None = None
         self.item: Item | None = None
         self.error: JournalLocked | None = None

@@ -81,7 +81,7 @@ class Maintenance:
         self._retire_due_ns: int | None = None
         self._retire_timer: asyncio.TimerHandle | None = None
         self._retired_in_time_s = float("-inf")
-        self.disk = None if self._file is None else DiskWatch(self._file, bus)
+        self.disk: DiskWatch | None = None if self._file is None else DiskWatch(self._file, bus)
         self._busy_looks = self._looked_at = 0
         self._looked_after_ns = -LOOK_AFTER_NS
         self._looks = 0

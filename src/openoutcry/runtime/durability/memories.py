@@ -62,9 +62,9 @@ class SavedMemory:
         self.memories = memories
         self._memory = memory
         self.base: Snapshot | None = None
-        self.since = 0
+        self.since: int = 0
         self.folding: Folding | None = None
-        self.save_error = ""
+        self.save_error: str = ""
         self._subscription = subscription
         self._due_at = memory.every
         self._is_stale = False

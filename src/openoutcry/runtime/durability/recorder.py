@@ -92,10 +92,10 @@ class Recorder:
 
     # -- what is noted ------------------------------------------------------------------------------
 
-    def opened(self, opened: Round) -> None:
+    def opened(self, opened: Round, *, has_fresh_id: bool) -> None:
         """A round was opened, by the call in which this is called."""
         opening = self._openings[opened.round_id] = _opening()
-        self._note(partial(self._round_opened, opened, opening))
+        self._note(partial(self._round_opened, opened, opening, has_fresh_id))
 
     def released(self, outcome: RoundOutcome) -> None:
         """A round has its outcome."""
@@ -147,10 +147,10 @@ class Recorder:
         """Whether records wait for a commit."""
         return bool(self._waiting or self._given_back)
 
-    def take(self, journal: Journal, most: int) -> list[Record]:
-        """Return the records that are to be written now, about `most`."""
+    def take(self, journal: Journal, *, all_of_them: bool) -> list[Record]:
+        """Return the records that are to be written now: all, or those of one ordinary commit."""
         records, self._given_back = self._given_back, []
-        while self._waiting and len(records) < most:
+        while self._waiting and (all_of_them or len(records) < TAKEN_MOST):
             make = self._waiting.popleft()
             try:
                 event = make(journal)
@@ -170,9 +170,9 @@ class Recorder:
 
     # -- the records --------------------------------------------------------------------------------
 
-    def _round_opened(self, opened: Round, opening: Opening, journal: Journal) -> Event:
+    def _round_opened(self, opened: Round, opening: Opening, has_fresh_id: bool, journal: Journal) -> Event:
         round_id, terms = opened.round_id, opened.terms
-        ordinal = self._ordinal_of_new(round_id, journal)
+        ordinal = 1 if has_fresh_id else self._ordinal_of_new(round_id, journal)
         return RoundOpened(
             event_id=_id(round_id, ordinal, ":opened"),
             timestamp=opened.opened_wall_ns or 0,

@@ -44,7 +44,7 @@ class SavedCursors:
             self.by_subscription.setdefault(state.subscription, {})[state.lane] = state
         own = self.by_subscription.pop(BUS, {}).get("normal")
         if own is None:
-            self.begin_at = journal.head if self.by_subscription else journal.first - 1
+            self.begin_at: int = journal.head if self.by_subscription else journal.first - 1
         else:
             self.begin_at = journal.head if own.takes == STARTED else own.floor
 
@@ -64,7 +64,7 @@ class Saving:
         self._commits = commits
         self._save_s = save_s
         self.begin_at: int | None = begin_at
-        self.saves_count = 0
+        self.saves_count: int = 0
         self._noted: dict[Offsets, None] = {}
         self._dropped: list[tuple[str, str]] = []
         self._renamed: list[CursorState] = []

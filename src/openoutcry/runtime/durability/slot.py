@@ -72,7 +72,7 @@ class StoreSlot:
         """
         self._bus = bus
         self._config = config
-        self.has_journal = config is not None
+        self.has_journal: bool = config is not None
         self._levels = None if config is None else Levels(config)
         self._journal = journal
         self._clock = clock
@@ -123,9 +123,10 @@ class StoreSlot:
         if self.store is None:
             assert self._config is not None, "only a bus with a journal opens one"
             self._bus.set_clock(self._clock or clock_of_loop(running_loop()))
+            config, left = self._config, ""
             if self._journal is None:
-                finish_swap(self._config.path, key=self._config.key, engine=self._config.engine)
-            store = self._make_store(self._config, None, lock_wait_s)
+                left = finish_swap(config.path, key=config.key, engine=config.engine)
+            store = self._make_store(config, None, lock_wait_s, left)
             self._bus.set_durability(store)
             try:
                 store.adopt_all()
@@ -166,7 +167,11 @@ class StoreSlot:
             self.open()
 
     def _make_store(
-        self, config: PersistenceConfig, before: Store | None, lock_wait_s: float = LOCK_WAIT_S
+        self,
+        config: PersistenceConfig,
+        before: Store | None,
+        lock_wait_s: float = LOCK_WAIT_S,
+        left: str = "",
     ) -> Store:
         journal = self._journal
         if journal is None:
@@ -174,7 +179,7 @@ class StoreSlot:
                 config.path, key=config.key, engine=config.engine, lock_wait_s=lock_wait_s
             )
         try:
-            return Store(self._bus, self._dispatcher, config, journal, self.recorder, before)
+            return Store(self._bus, self._dispatcher, config, journal, self.recorder, before, left)
         except BaseException:
             self._close_file(as_it_is=True)
             raise

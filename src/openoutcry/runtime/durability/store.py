@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
+from os.path import lexists
 from typing import Any
 
 from openoutcry.config import PersistenceConfig
@@ -21,6 +23,7 @@ from openoutcry.events import (
     install_deriver,
 )
 from openoutcry.journals import EventPersistence
+from openoutcry.journals.swapping import next_of
 from openoutcry.ports import Entry, FileJournal, Header, Journal, Level, Marks
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
@@ -80,27 +83,33 @@ class Store:
         journal: Journal,
         recorder: Recorder,
         before: "Store | None" = None,
+        left: str = "",
     ) -> None:
-        """Make the store of a journal; `before` is that of the journal which this one replaces."""
+        """Make the store of a journal.
+
+        `before` is the store of the journal which this one replaces, `left` what the opening has left alone
+        where the next one goes, in words.
+        """
         self.config = config
         self.journal = journal
         self._bus = bus
+        self._left = left
         self._dispatcher = dispatcher
-        self.level_of = Levels(config).of
-        self.is_closed = False
+        self.level_of: Callable[..., Level] = Levels(config).of
+        self.is_closed: bool = False
         saved = SavedCursors(journal)
         halts = journal.halts()
         self._recorder, self._is_new = recorder, before is None
         self._records = CommitRecords(bus, dispatcher, journal, recorder, config.cursor_save_s)
-        self.commits = Committer(bus, dispatcher, journal, self, self._records, config.sync)
-        self.saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
+        self.commits: Committer = Committer(bus, dispatcher, journal, self, self._records, config.sync)
+        self.saving: Saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
         self._suspects = CrashSuspects(bus, journal, config, self.saving)
         self._catch_up = CatchUp(bus, dispatcher, journal, self.commits, unreadable(bus))
-        self.memories = Memories(bus, journal, self.commits, self.saving, self._suspects.restored)
+        self.memories: Memories = Memories(bus, journal, self.commits, self.saving, self._suspects.restored)
         self._maintenance = Maintenance(bus, journal, self.commits, self.saving, self.memories, config)
         self._marks_syncing = MarksSyncing(bus, journal, self.commits.note_error)
         self.power_cut: str = _power_cut(journal) if before is None else before.power_cut
-        self.cursors = Cursors(
+        self.cursors: Cursors = Cursors(
             bus, dispatcher, journal, self.commits, self.saving, self._suspects, self.memories, saved
         )
         bus.dead_letters.load(journal, self.saving)
@@ -378,9 +387,11 @@ class Store:
 
     @property
     def disk_findings(self) -> tuple[str, ...]:
-        """What is wrong with the room of the journal's files, in words."""
+        """What is wrong with the room of the journal's files, or stands in their way, in words."""
         watch = self._maintenance.disk
-        return () if watch is None else watch.findings()
+        if self._left and not (isinstance(self.journal, FileJournal) and lexists(next_of(self.journal.path))):
+            self._left = ""
+        return (*(() if watch is None else watch.findings()), *filter(None, (self._left,)))
 
     def status(self) -> dict[str, Any]:
         """Return the state of the journal, JSON-ready."""

@@ -62,8 +62,8 @@ class Taken:
     def __init__(self, takes: Iterable[str]) -> None:
         self._takes = frozenset(takes)
         self._classes = frozenset(what for what in self._takes if what.startswith(_CLASS))
-        self.varies = ANY in self._takes and not self._classes
-        self.in_part = IN_PART in self._takes
+        self.varies: bool = ANY in self._takes and not self._classes
+        self.in_part: bool = IN_PART in self._takes
 
     def has(self, event: object) -> bool:
         """Return True if the event was taken."""

@@ -41,7 +41,7 @@ class GilYield:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._wall_ns = self._own_ns = self._others_ns = self._idle_ns = 0
-        self.count = 0
+        self.count: int = 0
 
     @property
     def is_on(self) -> bool:

@@ -72,16 +72,18 @@ class Monitor:
         self._bus = bus
         self._consumers = consumers
         self._stalls = stalls
-        self.is_given = config is not None
-        self.config = HealthCheckConfig() if config is None else config
-        self.recovers = self.is_given and self.config.recover
+        self.is_given: bool = config is not None
+        self.config: HealthCheckConfig = HealthCheckConfig() if config is None else config
+        self.recovers: bool = self.is_given and self.config.recover
         self._bounds = Bounds.of(self.config)
         self._check_ns = int(self.config.check_s * NS_PER_S)
         self._readings: dict[Subscription, Readings] = {}
-        self.leases = Leases()
+        self.leases: Leases = Leases()
         self._drills: KillLaneDrills | None = None
         self.watchdog: Watchdog | None = None
-        self.journal = JournalMonitor(journal, bus.router, self.config.ladder, recovers=self.recovers)
+        self.journal: JournalMonitor = JournalMonitor(
+            journal, bus.router, self.config.ladder, recovers=self.recovers
+        )
         self._is_on = False
         self._callbacks: list[Callable[[HealthCheckResult], Any]] = []
         self._timer: asyncio.TimerHandle | None = None

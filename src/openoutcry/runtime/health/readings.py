@@ -115,7 +115,7 @@ class Readings:
         self, subscription: Subscription, config: HealthCheckConfig, since: Totals, now_ns: int
     ) -> None:
         self.subscription = subscription
-        self.ladder = Ladder(config.ladder)
+        self.ladder: Ladder = Ladder(config.ladder)
         self._window_ns = int(config.check_s * 1e9)
         self._trend = LagTrend(config.lag_window_s, now_ns)
         self._gone_before = self._gone_newer = Overflowed()
@@ -124,7 +124,7 @@ class Readings:
         self._said_us: tuple[Recent, Recent] = ((None, None), (None, None))
         self._calls: dict[Worker, Call] = {}
         self._handled_before = 0
-        self.is_critical = subscription.options.keep or subscription.takes_high_priority
+        self.is_critical: bool = subscription.options.keep or subscription.takes_high_priority
 
     def note_step(self) -> None:
         """Recovery has taken a step: what is handled from now on proves it right."""

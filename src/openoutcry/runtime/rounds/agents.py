@@ -28,7 +28,7 @@ class Agents:
     ) -> None:
         check_quorum(quorum)
         self.critical_by_name: dict[str, bool] = {}
-        self.signal_timeout_ns = to_ns("signal_timeout", signal_timeout_s)
+        self.signal_timeout_ns: int = to_ns("signal_timeout", signal_timeout_s)
         self._barrier_timeout_ns = to_ns("barrier_timeout", barrier_timeout_s)
         self._stand_in_max_age_ns = (
             None if stand_in_max_age_s is None else to_ns("stand_in_max_age", stand_in_max_age_s)

@@ -177,7 +177,7 @@ class SignalBarrier:
         verdict = opened.arrive(agent, signal, self._clock.now_ns() if now_ns is None else now_ns)
         if opened.outcome is not None:
             self.settle()
-            self.tell_late(verdict)
+            self._tell_late(verdict)
         return verdict
 
     def abstain(self, agent: str, reason: str = "", now_ns: int | None = None) -> Verdict:
@@ -185,7 +185,7 @@ class SignalBarrier:
         self._ownership.check("abstain")
         verdict = self.round.abstain(agent, reason, self._now_ns(now_ns))
         self.settle()
-        self.tell_late(verdict)
+        self._tell_late(verdict)
         return verdict
 
     def heartbeat(self, agent: str, now_ns: int | None = None) -> Verdict:
@@ -345,7 +345,7 @@ class SignalBarrier:
         else:
             self._owner.released(outcome)
 
-    def tell_late(self, verdict: Verdict) -> None:
+    def _tell_late(self, verdict: Verdict) -> None:
         """Tell the owner of an answer that came too late, if this one did."""
         outcome = self.round.outcome
         if verdict is _LATE and outcome is not None and self._owner is not None:

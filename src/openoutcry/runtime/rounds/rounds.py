@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
@@ -21,6 +21,7 @@ from openoutcry.units import NS_PER_S
 EARLY_MAX = 16_384
 """How many answers may wait for their round."""
 
+_LATE: Final = Verdict.LATE
 _AS_USUAL = (None, None, None, None, None)
 RECENT_MAX = 256
 """How many released rounds are remembered."""
@@ -54,8 +55,8 @@ class Totals(NamedTuple):
 class RoundLog(Protocol):
     """Where it is noted what becomes of rounds. It must not raise, nor wait."""
 
-    def opened(self, opened: Round) -> None:
-        """A round was opened."""
+    def opened(self, opened: Round, *, has_fresh_id: bool) -> None:
+        """A round was opened; `has_fresh_id`: under an id that was made for it."""
         ...
 
     def released(self, outcome: RoundOutcome) -> None:
@@ -79,7 +80,8 @@ class Released:
     def __init__(self) -> None:
         self._by_id: dict[str, SignalBarrier] = {}
         self._numbers: dict[str, int] = {}
-        self.newest_ns = self.number = 0
+        self.newest_ns: int = 0
+        self.number: int = 0
 
     def __contains__(self, round_id: str) -> bool:
         return round_id in self._by_id
@@ -179,7 +181,7 @@ class Rounds:
             quorum=quorum,
             stand_in_max_age_s=stand_in_max_age_s,
         )
-        self.critical_by_agent = self._agents.critical_by_name
+        self.critical_by_agent: dict[str, bool] = self._agents.critical_by_name
         self._clock = self._given_clock = clock
         self._read_ns: Callable[[], int] = self._first_reading
         self._log = log
@@ -240,6 +242,7 @@ class Rounds:
         """
         if self._closed_because is not None:
             raise BusClosed(f"no round opens any more: {self._closed_because}")
+        is_fresh = round_id is None
         round_id = new_round_id() if round_id is None else check_round_id(round_id)
         if round_id in self._open or round_id in self._released:
             state = "open" if round_id in self._open else "remembered"
@@ -253,7 +256,7 @@ class Rounds:
         self._open[round_id] = barrier
         self._unclaimed.append(barrier)
         if self._log is not None:
-            self._log.opened(opened)
+            self._log.opened(opened, has_fresh_id=is_fresh)
         if opened.outcome is None:
             self._alarm.by(opened.due_ns)
         else:
@@ -381,7 +384,8 @@ class Rounds:
         verdict = opened.arrive(agent, signal, now_ns)
         if opened.outcome is not None:
             barrier.settle()
-            barrier.tell_late(verdict)
+            if verdict is _LATE:
+                self.late(opened.outcome)
         return verdict
 
     def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:

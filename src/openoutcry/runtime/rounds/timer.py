@@ -32,7 +32,7 @@ class DeadlineTimer:
         self._ring = ring
         self._timer: asyncio.TimerHandle | None = None
         self._set_ns = NEVER_NS
-        self.due_ns = NEVER_NS
+        self.due_ns: int = NEVER_NS
 
     def by(self, due_ns: int) -> None:
         """Have `ring` called as soon as `due_ns` has passed.

@@ -51,9 +51,9 @@ class Remembering:
     def __init__(self, bus: SimBus, plan: Chance) -> None:
         persistence = bus.config.persistence
         self._plan = plan
-        self.is_possible = persistence is not None and persistence.level != "memory"
+        self.is_possible: bool = persistence is not None and persistence.level != "memory"
         levels = {} if persistence is None else persistence.levels
-        self.keeps_ticks = self.is_possible and levels.get("market_data") != "memory"
+        self.keeps_ticks: bool = self.is_possible and levels.get("market_data") != "memory"
 
     def memory(self, *, folds: bool = True, saves: bool = True) -> tuple[Memory, Book]:
         """Return a memory of the next kind, and the state that it is of."""

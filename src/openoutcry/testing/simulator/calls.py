@@ -51,7 +51,7 @@ class Calls:
     def __init__(self, chance: Chance, clock: SimClock) -> None:
         self._chance = chance
         self._clock = clock
-        self.faults = Faults.none()
+        self.faults: Faults = Faults.none()
         self._table: list[tuple[float, str]] = []
         self.begins: Callable[[str, Any], None] = lambda _name, _event: None
         self.ends: Callable[[str, Any], None] = lambda _name, _event: None

@@ -57,9 +57,9 @@ class SimJournal(MemoryJournal):
         self._chance = chance
         self._clock = clock
         self._note = note
-        self.faults = Faults.none()
+        self.faults: Faults = Faults.none()
         self.crash_at_call: int | None = None
-        self.failures = 0
+        self.failures: int = 0
         self.severed = False
         self.dead: JournalDead | None = None
         self.cache: list[Op] = []
@@ -182,7 +182,7 @@ class Disk:
     """
 
     def __init__(self, origin: str) -> None:
-        self.platter = MemoryJournal(origin)
+        self.platter: MemoryJournal = MemoryJournal(origin)
         self.journal: SimJournal | None = None
 
     def opened(self, chance: Chance, clock: SimClock, note: Note) -> SimJournal:

@@ -78,13 +78,13 @@ class Seed:
         self._chance = Chance(number)
         self._faults = setting.faults.drawn(self._chance.stream("faults"))
         self._disk = Disk(f"seed {number}")
-        self.truth = Truth()
-        self.memories = MemoryTruth(self.truth, serial_of)
+        self.truth: Truth = Truth()
+        self.memories: MemoryTruth = MemoryTruth(self.truth, serial_of)
         self._world: dict[str, Any] = {}
         self._wall_ns = 0
         self._options = self._drawn_options()
         self._life: Life | None = None
-        self.trace = Trace(self._when, keep_all=keep_trace)
+        self.trace: Trace = Trace(self._when, keep_all=keep_trace)
 
     def _when(self) -> str:
         life = self._life
@@ -179,9 +179,9 @@ class Life:
         self._chance = chance
         self._faults = faults
         self._is_last = last
-        self.loop = SimLoop(clock, chance.stream("loop"), shuffles=seed.setting.shuffles)
+        self.loop: SimLoop = SimLoop(clock, chance.stream("loop"), shuffles=seed.setting.shuffles)
         self.journal: SimJournal | None = None
-        self.crashed = False
+        self.crashed: bool = False
         self._loses_loop = chance.stream("loops").happens(seed.faults.lost_loops)
         self._lost: list[tuple[SimLoop, set[asyncio.Task[Any]]]] = []
         self._crash_at: int | None = None

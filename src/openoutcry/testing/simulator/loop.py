@@ -35,7 +35,7 @@ class SimClock(VirtualClock):
 
     def __init__(self, start_wall_ns: int = VIRTUAL_START_NS) -> None:
         super().__init__(start_wall_ns)
-        self.kept_ns = 0
+        self.kept_ns: int = 0
 
     def keep(self, by_ns: int) -> None:
         """Let time pass while the loop is blocked."""
@@ -75,14 +75,15 @@ class SimLoop(VirtualLoop):
 
     """
 
-    clock: SimClock
+    clock: SimClock  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, clock: SimClock, chance: Chance, *, shuffles: bool = True, steps: int = 0) -> None:
         super().__init__(clock, patience_s=0, limit_s=None)
         self._chance = chance
         self._shuffles = shuffles
         self._shuffled_at = -1
-        self.steps = self._still_since = steps
+        self.steps: int = steps
+        self._still_since = steps
         self.on_step: Callable[[], None] = lambda: None
         ready = _Ready(self._ready)
         ready.loop = self

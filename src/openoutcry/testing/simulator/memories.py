@@ -288,9 +288,13 @@ class MemoryTruth:
         return any(upto < 0 or sent.began < change < upto for change in changes)
 
     def _is_doubtful(self, agent: Agent, event_id: str) -> bool:
-        """Return True if an event was under way when a name took other types."""
+        """Return True if an event was under way, or not in the journal yet, when a name took other types.
+
+        What was handled in memory, and journaled when its name did not take it any more, is not remembered.
+        """
         sent = self._truth.sent[event_id]
-        return self._is_across(agent, sent, -1 if sent.lane == "control" else agent.past.handled[event_id])
+        upto = max(agent.past.handled[event_id], sent.raised)
+        return self._is_across(agent, sent, -1 if sent.lane == "control" else upto)
 
     def loaded(self, agent: Agent, serial: int, looks: bytes) -> None:
         """An agent was handed a state."""

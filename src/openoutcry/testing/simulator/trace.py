@@ -20,7 +20,7 @@ class Trace:
         self._when = when
         self._hash = blake2b(digest_size=16)
         self.lines: deque[str] = deque(maxlen=None if keep_all else SHOWN_MOST)
-        self.count = 0
+        self.count: int = 0
 
     def note(self, what: str) -> None:
         """Add a line."""

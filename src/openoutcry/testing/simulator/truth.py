@@ -54,7 +54,7 @@ class Sent:
         going: How many publications of it have not returned.
         ended: When one returned last, in the count of the truth.
         number: How often events of its type had been published when this one was, as a new one.
-        is_raised: Whether it was published again at a higher level.
+        raised: When it was published again at a higher level, in the count of the truth; -1: it was not.
         is_at_stop: Whether it was accepted while the bus was stopping.
         named: The ids that a release names.
         contents: What its publications say.
@@ -71,10 +71,15 @@ class Sent:
     going: int = 0
     ended: int = -1
     number: int = 0
-    is_raised: bool = False
+    raised: int = -1
     is_at_stop: bool = False
     named: tuple[str, ...] = ()
     contents: Contents = field(default_factory=Contents)
+
+    @property
+    def is_raised(self) -> bool:
+        """Whether it was published again at a higher level."""
+        return self.raised >= 0
 
     @property
     def is_certain(self) -> bool:
@@ -160,11 +165,11 @@ class Truth:
         self.positions: dict[int, tuple[str, str]] = {}
         self._retired: set[str] = set()
         self.redriven: set[tuple[str, str]] = set()
-        self.letters = LetterTruth(self.fail)
+        self.letters: LetterTruth = LetterTruth(self.fail)
         self.window = 0
         self._counts: Counter[str] = Counter()
         self.violation: Violation | None = None
-        self.ticks = 0
+        self.ticks: int = 0
 
     def fail(self, what: str) -> None:
         """A promise is broken."""
@@ -235,7 +240,7 @@ class Truth:
         self.ticks += 1
         sent.ended = self.ticks
         if level > sent.level and sent.lane != "control":
-            sent.level, sent.is_raised, sent.order = level, True, None
+            sent.level, sent.raised, sent.order = level, self.ticks, None
         if sent.lane == "control" and journal_failed:
             sent.level = Level.MEMORY  # delivered at once, journal or no journal
         if sent.level and journal is not None:
@@ -496,7 +501,8 @@ class Truth:
                 if sent.status == "refused":
                     self.fail(f"{event_id} was refused, and is in the journal at position {position}")
                 sent.status = "accepted"
-                sent.is_raised = sent.is_raised or not sent.level
+                if not (sent.is_raised or sent.level):
+                    sent.raised = self.ticks
                 sent.level = max(sent.level, Level.PROCESS)
             elif sent.status == "accepted":
                 if sent.level >= needed and not self.is_retired(event_id):
