@@ -158,5 +158,5 @@ async def publish_the_past(bus: EventBus, *, has_long: bool) -> None:
 
 
 if __name__ == "__main__":
-    EventBus.get_status = EventBus.read_status = refuse  # type: ignore[method-assign,assignment]
+    EventBus.get_status = EventBus.read_status = refuse  # type: ignore[method-assign]
     asyncio.run(main(Path(sys.argv[1]), has_long="--long" in sys.argv))
