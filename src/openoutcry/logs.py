@@ -102,7 +102,7 @@ def show_safely(record: logging.LogRecord) -> bool:
         record.stack_info = printable_lines(record.stack_info)
     for name in FACTS:
         value = getattr(record, name, None)
-        if isinstance(value, str):
+        if isinstance(value, str) and printable(value) != value:
             setattr(record, name, Fact(value))
     for name in ("threadName", "taskName", "processName"):
         value = getattr(record, name, None)
