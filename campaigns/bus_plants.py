@@ -89,7 +89,7 @@ def outputs_without_cursor() -> None:
     async def post(self: store.Store, _subscription: Any, _batch: Any, outputs: list[Any]) -> None:
         for output in outputs:
             commit = self.commits.stage_entry(output.event, output.entry, output.then)
-            await commit.wait()
+            await commit
 
     _plant(store.Store, "post", post)
 

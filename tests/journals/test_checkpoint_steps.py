@@ -1,5 +1,7 @@
 """Checkpoints in steps: most of it beside commits, the end of it while nobody writes."""
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +75,67 @@ def test_an_sqlite_that_cannot_have_two_connections_syncs_ahead(unsafe: SqliteJo
     ]
     assert unsafe.synced == unsafe.head
     assert unsafe.begin_checkpoint() is None
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the files that were synced by calls of the journal's own."""
+    found, fdatasync = [], os.fdatasync
+
+    def noted(fd: int) -> None:
+        found.append(os.fstat(fd).st_ino)
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    return found
+
+
+def test_what_was_copied_beside_commits_is_synced_beside_them(
+    beside: SqliteJournal, synced: list[int]
+) -> None:
+    fill(beside, DUE_BYTES)
+    step = beside.begin_checkpoint()
+    assert isinstance(step, BesideTask)
+    synced.clear()
+    step.perform()
+    assert synced == [beside.path.stat().st_ino]
+    last = beside.end_checkpoint(step)
+    assert type(last) is CheckpointTask
+    last.perform()
+    assert beside.end_checkpoint(last) is None
+    assert synced == [beside.path.stat().st_ino], "SQLite syncs the rest"
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_an_error_of_that_sync_ends_the_generation(
+    beside: SqliteJournal, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    fill(beside, DUE_BYTES)
+    step = beside.begin_checkpoint()
+    assert step is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        step.perform()
+    assert beside.marks.dead
+    with pytest.raises(JournalDead, match="a checkpoint failed"):
+        beside.end_checkpoint(step)
+
+
+def test_a_descriptor_that_was_closed_or_is_another_files_is_not_synced(
+    beside: SqliteJournal, synced: list[int], tmp_path: Path
+) -> None:
+    fd = os.open(tmp_path / "other", os.O_CREAT | os.O_WRONLY)
+    beside._files._database_fd = fd
+    fill(beside, DUE_BYTES)
+    assert steps_of(beside, restarts=True) == [BesideTask, CheckpointTask]
+    os.close(fd)
+    fill(beside, DUE_BYTES)
+    assert steps_of(beside, restarts=True) == [BesideTask, CheckpointTask]
+    assert synced == []
+    assert verify(beside).intact
 
 
 def test_what_is_committed_beside_a_copying_is_in_the_next_one(beside: SqliteJournal) -> None:

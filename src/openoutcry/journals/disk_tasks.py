@@ -3,7 +3,8 @@
 A checkpoint that is made beside a runtime has two steps:
 
 1. Commits go on. `BesideTask`, where SQLite can have it: its own checkpoint, on a second connection. What is
-   committed meanwhile stays in the log. Elsewhere, `SyncTask`: the log is synced.
+   committed meanwhile stays in the log; then SQLite does not sync the database, so the task does. Elsewhere,
+   `SyncTask`: the log is synced.
 2. `CheckpointTask`, while nobody writes: SQLite's own checkpoint, on the connection that writes. All of the
    log is copied then, and the next commit begins it anew. After a `BesideTask` there is little left to do, so
    it is put off until the log is nearly as long as it may be, or nobody commits.
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from openoutcry.errors import JournalError
 from openoutcry.journals.disk_turn import Turn
 from openoutcry.journals.engines import Connection, is_busy, is_full
+from openoutcry.journals.standing_files import StandingFiles
 
 FRAME_BYTES = 4096 + 24
 
@@ -96,26 +98,41 @@ class CheckpointTask:
         """Copy, without the interpreter's lock."""
         try:
             with self._turn.taken():
-                _, frames, copied = next(iter(self._db.rows("PRAGMA wal_checkpoint(PASSIVE)")))
+                frames, copied = self._copy()
         except Exception as problem:  # noqa: BLE001 - that of a sync as well, before
             self.problem = problem
             return
         if frames >= 0:  # else it was another program's turn
             self.left_bytes = max(0, frames - copied) * FRAME_BYTES
 
+    def _copy(self) -> tuple[int, int]:
+        """Return how many frames the log has, and how many of them are in the database now."""
+        _, frames, copied = next(iter(self._db.rows("PRAGMA wal_checkpoint(PASSIVE)")))
+        return frames, copied
+
 
 class BesideTask(CheckpointTask):
-    """A checkpoint on a connection of its own, while commits go on. What was committed since is left out."""
+    """A checkpoint on a connection of its own, while commits go on. What was committed since is left out.
 
-    __slots__ = ("_connect",)
+    What was copied is synced as well, so that the step that follows has only the rest to wait for.
+    """
+
+    __slots__ = ("_connect", "_files")
 
     excludes_writers = False
 
     def __init__(
-        self, connect: Callable[[], Connection], db: Connection, upto: int, turn: Turn, log_bytes: int
+        self,
+        connect: Callable[[], Connection],
+        files: StandingFiles,
+        db: Connection,
+        upto: int,
+        turn: Turn,
+        log_bytes: int,
     ) -> None:
         super().__init__(db, upto, turn, log_bytes)
         self._connect = connect
+        self._files = files
 
     def perform(self) -> None:
         """Copy, without the interpreter's lock. Where there can be no connection, nothing is tried."""
@@ -127,3 +144,8 @@ class BesideTask(CheckpointTask):
             super().perform()
         finally:
             self._db.close()
+
+    def _copy(self) -> tuple[int, int]:
+        found = super()._copy()
+        self._files.sync_database()
+        return found

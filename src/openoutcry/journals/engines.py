@@ -47,7 +47,7 @@ class Connection(Protocol):
     run: Callable[..., Any]
     """Run a statement with some values."""
     execute: Callable[..., Any]
-    """The same by the engine itself, for whoever holds `turn`: a call less where it counts."""
+    """The same for one that gives no rows, by a cursor that stays; whoever calls it holds `turn`."""
     turn: Lock
     """What has to be held for `execute`, and for nothing else."""
     run_many: Callable[..., Any]
@@ -96,7 +96,7 @@ class StandardConnection:
         )
         self.error: type[Exception] = sqlite3.Error
         self.turn: Lock = Lock()  # nobody else takes it: the library waits by itself
-        self.execute: Callable[..., Any] = self._db.execute
+        self.execute: Callable[..., Any] = self._db.cursor().execute
         self.run: Callable[..., Any] = self._db.execute
         self.run_many: Callable[..., Any] = self._db.executemany
         self.run(_NO_MAPS)
@@ -156,7 +156,7 @@ class ApswConnection:
         )
         self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
         self.turn: Lock = Lock()
-        self.execute: Callable[..., Any] = self._db.execute
+        self.execute: Callable[..., Any] = self._db.cursor().execute
         self.run: Callable[..., Any] = self._alone(self._db.execute)
         self.run_many: Callable[..., Any] = self._alone(self._db.executemany)
         self.run(_NO_MAPS)

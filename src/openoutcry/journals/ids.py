@@ -43,6 +43,10 @@ Stretch = tuple[Rank, Rank, int, int]
 Part = tuple[str, Rank, Rank]
 """Ids of one stem, from the same batch: the stem, the lowest, the highest."""
 
+Plan = tuple[Sequence[str], Sequence[Part], Sequence[str]]
+"""Some ids, the parts of them that are above their stems, and the others."""
+
+_NO_PLAN: Final[Plan] = (), (), ()
 _low: Final = itemgetter(0)
 
 
@@ -260,7 +264,7 @@ class IdIndex:
         self._leaving: _Generation | None = None
         self._outgoing: Iterator[str] = iter(())
         self._buckets: list[bytearray] = []
-        self._plan: tuple[Sequence[str], list[Part], Sequence[str]] = (), [], ()
+        self._plan = _NO_PLAN
         self._swept = 0
         self.brings_stem: bool = True
         """Whether the ids that were asked about last may have a stem of which nothing was noted before."""
@@ -270,9 +274,10 @@ class IdIndex:
     def are_new(self, ids: Sequence[str]) -> bool:
         """Return True if none of the ids can be here."""
         first = ids[0]
-        known = self._counting.stems.get(first[:STEM])
+        stem = first[:STEM]
+        known = self._counting.stems.get(stem)
         if known is not None and len(ids) == 1 and (rank := (len(first), first)) > known.highest:
-            self._plan = ids, [(first[:STEM], rank, rank)], ()
+            self._plan = ids, [(stem, rank, rank)], ()
             self.brings_stem = False
             return True
         above = self._counting.part_above(ids)
@@ -298,7 +303,7 @@ class IdIndex:
             return True  # the dicts know all of what they could be
         return not any(self._in_stretch(event_id, exact_from) for event_id in loose if counts(event_id))
 
-    def parts_of(self, ids: Sequence[str]) -> list[Part]:
+    def parts_of(self, ids: Sequence[str]) -> Sequence[Part]:
         """Return the parts that new ids have; one of a stem that was noted before may be left out."""
         return self._planned(ids)[1]
 
@@ -314,13 +319,14 @@ class IdIndex:
         _, parts, loose = self._plan if self._plan[0] is ids else self._planned(ids)
         for part in parts:
             self._counting.extend(part, first, first + len(ids) - 1)
-        self._plan = (), [], ()
+        self._plan = _NO_PLAN
         now = self._now
         if not now.count:
             now.first = first
         now.count += len(ids)
         now.batches.append((ids, first))
-        now.loose += loose
+        if loose:
+            now.loose += loose
         if len(self._older) >= GENERATIONS:
             self.move(len(ids))
 
@@ -411,7 +417,7 @@ class IdIndex:
         if self._leaving is not None:
             yield self._leaving
 
-    def _planned(self, ids: Sequence[str]) -> tuple[Sequence[str], list[Part], Sequence[str]]:
+    def _planned(self, ids: Sequence[str]) -> Plan:
         """Return the ids, the parts of them that go on counting, and the others; remember the answer."""
         if self._plan[0] is ids:
             return self._plan

@@ -146,17 +146,17 @@ class _Element(msgspec.Struct, array_like=True, gc=False, frozen=True):
 _decode: Final = msgspec.json.Decoder(list[_Element]).decode
 
 
+def pack_alike(alike: Alike, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
+    """Return what `pack` does for entries, at least one, that differ in nothing but the event."""
+    size, level, first_ns = len(alike.ids), alike.level, alike.wall_ns
+    head = _HEADS[NORMAL, level]
+    data = b"[%b%b]]" % (head, alike.payloads[0]) if size == 1 else _join_alike(head, alike.payloads.copy())
+    checksum = chain.link(before, first, size, first_ns, first_ns, data)
+    return Row(first, size, first_ns, first_ns, checksum, data), level
+
+
 def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
     """Return the row of some entries, at least one, and the highest level that one of them asks for."""
-    if isinstance(entries, Alike):
-        size, level, first_ns = len(entries.ids), entries.level, entries.wall_ns
-        head = _HEADS[NORMAL, level]
-        if size == 1:
-            data = b"[%b%b]]" % (head, entries.payloads[0])
-        else:
-            data = _join_alike(head, entries.payloads.copy())
-        checksum = chain.link(before, first, size, first_ns, first_ns, data)
-        return Row(first, size, first_ns, first_ns, checksum, data), level
     size = len(entries)
     one = entries[0]
     level, first_ns = one.level, one.wall_ns

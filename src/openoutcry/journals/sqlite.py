@@ -48,7 +48,7 @@ from openoutcry.journals.opening import leave_alone, open_file
 from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
-from openoutcry.journals.rows import Row, event_ids, pack
+from openoutcry.journals.rows import Row, event_ids, pack, pack_alike
 from openoutcry.journals.standing_files import StandingFiles
 from openoutcry.journals.stems import Stems
 from openoutcry.ports import (
@@ -166,7 +166,8 @@ class SqliteJournal:
         """
         if self._barred is not None:
             raise self._barred
-        ids = entries.ids if isinstance(entries, Alike) else list(map(_event_id, entries))
+        alike = entries if isinstance(entries, Alike) else None
+        ids = list(map(_event_id, entries)) if alike is None else alike.ids
         if not ids:
             self._commit(None, changes)
             return Written(())
@@ -181,11 +182,12 @@ class SqliteJournal:
             if not sifted.fresh:
                 self._commit(None, changes)
                 return sifted.written(Level.MEMORY)
-            entries, ids = sifted.fresh, list(map(_event_id, sifted.fresh))
+            alike, entries, ids = None, sifted.fresh, list(map(_event_id, sifted.fresh))
         stems = register.stems_to_save(ids) if sifted is not None or register.ids.brings_stem else None
         if self._seals is not None:
             self._chain.reach(self._seals.serial + (changes is not None or stems is not None))
-        row, level = pack(entries, self.head + 1, self._checksum, self._chain)
+        place = self.head + 1, self._checksum, self._chain
+        row, level = pack(entries, *place) if alike is None else pack_alike(alike, *place)
         self._commit(row, changes, stems)
         register.ids.add(ids, row.first)
         if stems is not None:
@@ -375,7 +377,7 @@ class SqliteJournal:
         self.is_log_due = size.set_limit(is_under_way=True)
         if not self._has_beside:
             return self.begin_sync()
-        return BesideTask(self._connect_beside, self._db, self.head, self._turn, size.waiting_bytes)
+        return BesideTask(self._connect_beside, self._files, *self._to_copy())
 
     def _connect_beside(self) -> Connection:
         """Connect to the database once more, in any thread. Raises `JournalError` where it is another one."""
@@ -396,19 +398,19 @@ class SqliteJournal:
             return None
         if isinstance(step, SyncTask):
             self.end_sync(step)
-            return self._to_copy()
+            return CheckpointTask(*self._to_copy())
         assert isinstance(step, CheckpointTask), "the step was begun by begin_checkpoint"
         if not isinstance(step, BesideTask):
             self._end_copying(step)
             return None
         self._note_copied(step)
         if self._must_restart or self._log_size.must_restart:
-            return self._to_copy()
+            return CheckpointTask(*self._to_copy())
         self.is_log_due = self._log_size.set_limit()
         return None
 
-    def _to_copy(self) -> CheckpointTask:
-        return CheckpointTask(self._db, self.head, self._turn, self._log_size.waiting_bytes)
+    def _to_copy(self) -> tuple[Connection, int, Turn, int]:
+        return self._db, self.head, self._turn, self._log_size.waiting_bytes
 
     def _note_copied(self, task: CheckpointTask) -> None:
         if task.problem is not None and not task.hindered:
@@ -427,7 +429,7 @@ class SqliteJournal:
 
     def _checkpoint(self) -> None:
         self.look_after()
-        task = self._to_copy()
+        task = CheckpointTask(*self._to_copy())
         task.perform()
         self._end_copying(task)
 

@@ -4,6 +4,7 @@ SQLite holds descriptors, and goes on writing to a file that has no name any mor
 torn into it. Nothing of that is there after the next opening, and no write says so.
 """
 
+import errno
 import os
 import struct
 from contextlib import suppress
@@ -17,6 +18,7 @@ from openoutcry.journals.refusals import may_use
 
 _ENDINGS: Final = ("", "-wal", "-shm", "-marks")
 _LOG, _INDEX = 1, 2
+_NOT_A_FILE: Final = (errno.EBADF, errno.EINVAL)
 _LOG_MAGIC: Final = (0x377F0682, 0x377F0683)
 _LOG_HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
@@ -55,7 +57,7 @@ class StandingFiles:
         self.places: list[tuple[int, int]] = [file.place for file in self._files]
         self.is_log_cut: bool = False
         self._may_shrink = False
-        self._index_fd = _find_descriptor(self.places[_INDEX])
+        self._database_fd, self._index_fd = map(_find_descriptor, (self.places[0], self.places[_INDEX]))
         self._tells_of_holes = self._begin_of_hole() >= self._files[_LOG].size_bytes
         mapped_files.renew()
 
@@ -69,6 +71,19 @@ class StandingFiles:
             self._may_shrink = False
             self._files[0].size_bytes = 0
         self._look_at(self._files[0])
+
+    def sync_database(self) -> None:
+        """Wait until the database is on the disk, in any thread; do nothing where its descriptor is unknown.
+
+        It may be that of a reader of this process, which has been closed since.
+        """
+        try:
+            stat = os.fstat(self._database_fd)
+            if (stat.st_dev, stat.st_ino) == self.places[0]:
+                os.fdatasync(self._database_fd)
+        except OSError as problem:
+            if problem.errno not in _NOT_A_FILE:
+                raise
 
     def look(self, *, thoroughly: bool = False) -> str:
         """Return what has happened to one of the files, in words; empty if nothing has.

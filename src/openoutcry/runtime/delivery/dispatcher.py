@@ -287,7 +287,7 @@ class Dispatcher:
             return
         if self.staged:
             self.deliver()
-        mixed = len(set(map(type, events))) > 1
+        mixed = len(events) > 1 and len(set(map(type, events))) > 1
         bus.history.append(events, mixed=mixed)
         seen = bus.seen
         if bus.rates is not None or len(seen.now) >= seen.room or at_ns >= seen.until_ns:

@@ -15,7 +15,7 @@ in a refused commit was never admitted: its ids are forgotten, so that publishin
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from time import perf_counter_ns
@@ -65,6 +65,7 @@ class Commit(Alike):
         written: What the journal has written of it, once it has.
         head: The newest position after the write.
         is_over: Whether it was released or refused. One that is only written may not have reached its level.
+        is_woken: Whether its publishers may go on as well.
 
     """
 
@@ -78,6 +79,7 @@ class Commit(Alike):
         "events",
         "head",
         "is_over",
+        "is_woken",
         "must_sync",
         "on_done",
         "raised",
@@ -105,6 +107,7 @@ class Commit(Alike):
         self.raised: dict[int, Callable[[], None]] = {}
         self.must_sync: bool = False
         self.is_over: bool = False
+        self.is_woken: bool = False
         self.error: JournalError | None = None
         self.written: Written | None = None
         self.head: int = 0
@@ -157,18 +160,24 @@ class Commit(Alike):
         self._indexed = len(self.ids)
         return self._index.get(event_id)
 
-    async def wait(self) -> None:
-        """Wait until it is released, or raise why it was not. A cancellation leaves the commit going on."""
-        if not self.is_over:
+    def __await__(self) -> Generator[Any, None, None]:
+        """Wait until publishers may go on, or raise why it failed. A cancellation leaves it going on.
+
+        It is written in the next turn of the loop, mostly before whoever gives the loop back here goes on. So
+        a future, and the turn that it takes to be woken by one, are only for what takes longer.
+        """
+        if not self.is_woken:
+            yield
+        if not self.is_woken:
             future = asyncio.get_running_loop().create_future()
             self.waiters.append(future)
-            await future
+            yield from future
         if self.error is not None:
             raise self.error
 
     def wake(self) -> None:
         """The commit is over: wake everybody who waits for it."""
-        self.is_over = True
+        self.is_over = self.is_woken = True
         waiters, self.waiters = self.waiters, []
         here = running_loop() if waiters else None
         for future in waiters:
@@ -621,8 +630,7 @@ class Committer:
         commit.is_over = True
         saved = self.ask(sync=commit.must_sync or commit.written.wants_sync)
         self.bring_extras()
-        saved.waiters += commit.waiters
-        saved.on_done += commit.on_done
+        saved.on_done.append(commit.wake)
 
     def _note_duplicates(self, commit: Commit, written: Written) -> frozenset[int]:
         found = written.duplicates
