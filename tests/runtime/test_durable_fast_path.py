@@ -124,6 +124,22 @@ async def test_a_publisher_that_is_cancelled_in_the_turn_of_its_commit_leaves_it
         assert_settled(bus)
 
 
+@virtual
+async def test_many_publishers_at_a_small_queue_go_on_behind_the_handler_and_do_not_fill_it(
+    disk: Disk,
+):
+    desk, some = Named("risk"), orders(4)
+    async with warm_bus(disk.journal, desk, max_queue_size=10) as bus:
+        head, publishing = disk.journal.head, [asyncio.create_task(bus.publish(order)) for order in some]
+        await turns(2)
+        assert disk.journal.head == head + 4
+        assert not any(task.done() for task in publishing)
+        await turns(1)
+        assert all(task.done() for task in publishing)
+        assert desk.begun[0] is some[0]
+        await bus.join()
+
+
 @pytest.mark.parametrize("publishers", [5, 9])
 @virtual
 async def test_publishers_who_each_await_their_own_are_not_refused_while_the_handler_keeps_up(

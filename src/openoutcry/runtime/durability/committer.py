@@ -66,6 +66,8 @@ class Commit(Alike):
         head: The newest position after the write.
         is_over: Whether it was released or refused. One that is only written may not have reached its level.
         is_woken: Whether its publishers may go on as well.
+        is_crowded: Whether they go on behind the handlers that were woken: if all of them published again
+            before that, the mailboxes might not have room for it.
 
     """
 
@@ -78,6 +80,7 @@ class Commit(Alike):
         "error",
         "events",
         "head",
+        "is_crowded",
         "is_over",
         "is_woken",
         "must_sync",
@@ -108,6 +111,7 @@ class Commit(Alike):
         self.must_sync: bool = False
         self.is_over: bool = False
         self.is_woken: bool = False
+        self.is_crowded: bool = False
         self.error: JournalError | None = None
         self.written: Written | None = None
         self.head: int = 0
@@ -168,6 +172,8 @@ class Commit(Alike):
         """
         if not self.is_woken:
             yield
+            if self.is_crowded:
+                yield
         if not self.is_woken:
             future = asyncio.get_running_loop().create_future()
             self.waiters.append(future)
@@ -223,6 +229,7 @@ class Committer:
         self._thread: ThreadPoolExecutor | None = None
         self._scheduled = self._is_disk_busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._few = bus.pressure.rise[0] // 2
         self._held_back = 0
         self._is_last, self._here_from_ns = False, 0
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
@@ -609,6 +616,7 @@ class Committer:
                 self._dispatcher.release(events, positions, commit.began_ns)
             else:
                 self._deliver(commit, positions, duplicates)
+            commit.is_crowded = self._bus.pressured or len(events) > self._few
             self.released = max(self.released, commit.head)
             for index, then in commit.thens.items():
                 if positions[index] <= self.born_at or index not in duplicates:
