@@ -11,6 +11,7 @@ from campaigns.bus_events import HEDGER, OUTBOX, SLOW_CALLS, TAKES, outputs
 from campaigns.crash_kit import Life, key_of
 from campaigns.power_loss_truth import EVERYTHING, Broken
 from openoutcry.errors import NotAJournal
+from openoutcry.events import RECORDS
 from openoutcry.journals import JournalReader
 from openoutcry.ports import CursorState, Stored
 
@@ -226,6 +227,8 @@ class Truth:
             self._at[entry.position] = fields.event_id
             if "|" in fields.order_id:
                 self._take_in_output(fields)
+            elif fields.event_type in RECORDS:
+                continue
             elif fields.event_id not in self.told.known:
                 raise Broken(f"{fields.event_id} is in the journal, and nobody has published it")
             elif fields.event_id in self.told.refused - self.told.accepted:

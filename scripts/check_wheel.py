@@ -21,12 +21,13 @@ from typing import Final, NoReturn
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TOOLS: Final = ("build>=1.2", "twine>=6", "hatchling>=1.27")
-EXTRAS: Final = ("arrow", "cli", "speed")
+EXTRAS: Final = ("arrow", "cli", "page", "speed")
 IN_WHEEL: Final = (
     "openoutcry/py.typed",
     "openoutcry/version.py",
     "openoutcry/firm/data/bars.csv.gz",
     "openoutcry/firm/data/PROVENANCE.md",
+    "openoutcry/dashboard/static/index.html",
 )
 IN_INFO: Final = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
 ENTRY_POINTS: Final = ("openoutcry = openoutcry.cli:main", "openoutcry = openoutcry.testing.plugin")

@@ -9,9 +9,12 @@ what is installed, and ends with 1 at the first verb that does neither, or that 
 import importlib.metadata
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,6 +51,8 @@ async def waiting(bus):
     await bus.run_until_signal()
 """
 SETTINGS = '[persistence]\npath = "firm.db"\n'
+HAS_OTEL = importlib.util.find_spec("opentelemetry") is not None
+HAS_PAGE = importlib.util.find_spec("starlette") is not None
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
 
 CALLS: dict[str, list[list[str]]] = {
@@ -82,11 +87,19 @@ CALLS: dict[str, list[list[str]]] = {
 BESIDE_A_BUS: dict[str, list[str]] = {
     "status": ["firm.db"],
     "top": ["firm.db", "--count", "1", "--every", "0.1"],
+    "metrics": ["firm.db", "--once"],
 }
 MISSING: dict[str, tuple[list[str], str]] = {
     "bench": (["--help"], "the benchmarks are not part of the installed package: clone the repository"),
 }
 """What does not work from a wheel, and what it says."""
+TRACES = ["firm.db", "--otlp", "http://127.0.0.1:9", "--since", "2100-01-01"]
+if HAS_OTEL:
+    CALLS["traces"] = [TRACES]
+else:
+    MISSING["traces"] = (TRACES, "pip install 'openoutcry[otel]'")
+if not HAS_PAGE:
+    MISSING["page"] = (["firm.db"], "pip install 'openoutcry[page]'")
 if not HAS_ARROW:
     MISSING["export"] = (["firm.db", "-o", "firm.parquet"], "pip install 'openoutcry[arrow]'")
 else:
@@ -136,6 +149,31 @@ def check_version() -> None:
         fail(f"this is not an installed openoutcry: {openoutcry.__file__}")
 
 
+def look_at_the_page() -> None:
+    """Serve the page, log in, and load the first screen with all that it names."""
+    page: subprocess.Popen[Any] = subprocess.Popen(
+        [COMMAND, "page", "firm.db", "--port", "0", "--no-open"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        address = "" if page.stdout is None else page.stdout.readline().partition(": ")[2].strip()
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with browser.open(address, timeout=LIMIT_S) as answer:
+            shown, there = answer.read().decode(), answer.geturl()
+        names = re.findall(r'(?:src|href)="(/static/[^"]+)"', shown)
+        for name in ("/api/me", "/api/journal", *names):
+            with browser.open(urllib.parse.urljoin(there, name), timeout=LIMIT_S) as answer:
+                answer.read()
+        if not names:
+            fail(f"the page has no script: {shown[:500]}")
+        page.send_signal(signal.SIGTERM)
+        page.communicate(timeout=LIMIT_S)
+    finally:
+        page.kill()
+    if page.returncode:
+        fail(f"the page ended with {page.returncode} after SIGTERM")
+    print("ok openoutcry page", flush=True)
+
+
 def beside_a_bus() -> None:
     """Try what asks a running bus, and end that with SIGTERM."""
     firm: subprocess.Popen[Any] = subprocess.Popen(
@@ -146,6 +184,8 @@ def beside_a_bus() -> None:
             fail("the firm has not started")
         for verb, words in BESIDE_A_BUS.items():
             call(verb, *words)
+        if HAS_PAGE:
+            look_at_the_page()
         firm.send_signal(signal.SIGTERM)
         firm.communicate(timeout=LIMIT_S)
     finally:
@@ -161,7 +201,7 @@ def try_all(folder: Path) -> None:
     Path("firm.toml").write_text(SETTINGS, encoding="utf-8")
     check_version()
     verbs = set(leaves(main))
-    if untried := verbs - CALLS.keys() - BESIDE_A_BUS.keys() - MISSING.keys():
+    if untried := verbs - CALLS.keys() - BESIDE_A_BUS.keys() - MISSING.keys() - {"page"}:
         fail(f"these verbs are not tried: {', '.join(sorted(untried))}")
     call("--help")
     for verb, calls in CALLS.items():

@@ -1,4 +1,4 @@
-"""Write the pages of the reference that are made from the code: events, settings, figures.
+"""Write the pages of the reference that are made from the code: events, settings, figures, metrics.
 
     python scripts/reference.py
 
@@ -18,6 +18,8 @@ import msgspec
 
 import openoutcry
 from openoutcry import HIGH_PRIORITY_EVENT_TYPES, Event, EventType, PersistenceConfig
+from openoutcry.events import RECORDS, StoodIn, Vote
+from openoutcry.observers.metrics import LIMITS, METRICS
 
 KINDS = {"timestamp": "datetime | int | str"}
 """What a field takes, where its annotation does not say it."""
@@ -179,6 +181,21 @@ def words() -> str:
     return table(("class", "its words"), rows)
 
 
+def records() -> str:
+    """Return the sections of what the bus records of itself."""
+    head = ("field", "type", "default", "meaning")
+    sections = [
+        f"### {name}\n\n`{cls.__name__}`. {one_line(inspect.getdoc(cls) or '')}\n\n"
+        f"{table(head, field_lines(cls))}"
+        for name, cls in RECORDS.items()
+    ]
+    parts = [
+        f"### {cls.__name__}\n\n{one_line(inspect.getdoc(cls) or '')}\n\n{table(head, field_lines(cls))}"
+        for cls in (Vote, StoodIn)
+    ]
+    return "\n\n".join([*sections, *parts])
+
+
 def transitions() -> str:
     """Return where an order can go from each state."""
     states, following = openoutcry.OrderState, openoutcry.ORDER_TRANSITIONS
@@ -225,6 +242,13 @@ with a journal, unless the settings say otherwise ([durability](../howto/durabil
 ## Their fields
 
 {sections}
+
+## Records
+
+Written by the bus alone, into its journal, and delivered only to subscriptions that name the type or the
+class: [what the bus records of itself](../journal.md#what-the-bus-records-of-itself).
+
+{records()}
 
 ## Words
 
@@ -309,7 +333,35 @@ bus](../howto/watching.md). What health makes of it: [health](../health.md).
 """
 
 
-PAGES = {"events.md": events_page, "settings.md": settings_page, "figures.md": figures_page}
+def metrics_page() -> str:
+    """Return the page of metrics."""
+    rows = [
+        (f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels) or "none", m.means)
+        for m in METRICS
+    ]
+    limits = ", ".join(f"`{limit}`" for limit, _ in LIMITS)
+    return f"""# Metrics
+
+What `openoutcry metrics` and a `collector` tell of a bus. How to collect them: [collect
+metrics](../howto/metrics.md). A counter may begin at 0 again when the bus is started again. A metric is left
+out while it has no series: nothing was refused, say, or there is no journal. Prometheus adds `instance` and
+`job`.
+
+{table(("metric", "kind", "labels", "meaning"), rows)}
+
+Histograms have these upper bounds (`le`), in seconds, each a power of two in nanoseconds less one:
+{limits}, `+Inf`.
+
+{MADE}
+"""
+
+
+PAGES = {
+    "events.md": events_page,
+    "settings.md": settings_page,
+    "figures.md": figures_page,
+    "metrics.md": metrics_page,
+}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from openoutcry.cli import console, main, watching
 from openoutcry.core.halts import Halt
-from openoutcry.events import encode
+from openoutcry.events import RoundReleased, Vote, encode
 from openoutcry.journals import SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Snapshot
 from openoutcry.printable import is_obeyed
@@ -24,7 +24,7 @@ UNKNOWN = json.dumps(
 )
 RAW = '{"event_class":"No","event_id":"w2","event_type":"raw","note":"\x9b31m\u202e\u2028\x7f é"}'
 START_NS = 1_764_000_000_000_000_000
-OTHER_VERBS = {"bench", "demo", "run"}
+OTHER_VERBS = {"bench", "demo", "page", "run"}
 
 
 def call(*arguments: object) -> Result:
@@ -156,8 +156,55 @@ def test_a_hostile_journal_is_recovered_safely(firm: Path) -> None:
         assert_safe(result.stdout)
 
 
+def test_the_record_of_a_hostile_round_is_shown_safely(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    ended = RoundReleased(
+        event_id=f"round:{EVIL}",
+        round_id=EVIL,
+        status="quorate",
+        valid=True,
+        reason=EVIL,
+        opened_by=EVIL,
+        symbol=EVIL,
+        opened_wall_ns=START_NS,
+        took_ns=1,
+        noticed_ns=1,
+        roster=(EVIL, "a"),
+        quorum_count=1,
+        signal_timeout_ns=1,
+        barrier_timeout_ns=1,
+        votes=(Vote("a", EVIL, EVIL, 1),),
+        missing=(EVIL,),
+        strangers={EVIL: 1},
+    )
+    with SqliteJournal(path) as journal:
+        journal.write([Entry(ended.event_id, encode(ended), wall_ns=START_NS)])
+    for more in ([], ["--json"], ["--id", EVIL], ["--agent", EVIL]):
+        result = call("rounds", path, *more)
+        assert result.exit_code == 0, result.output
+        assert "quorate" in result.stdout
+        assert_safe(result.stdout)
+
+
 def test_top_without_a_bus_names_the_file_safely(firm: Path) -> None:
     assert_safe(call("top", firm).stderr)
+
+
+def test_metrics_of_a_hostile_file_are_safe(firm: Path, monkeypatch) -> None:
+    monkeypatch.setattr("openoutcry.cli.metrics.FIRST_S", 0.01)
+    result = CliRunner().invoke(main, ["metrics", str(firm), "--once"])
+    assert "openoutcry_up 0" in result.stdout
+    assert_safe(result.stdout + result.stderr)
+
+
+def test_traces_of_a_hostile_journal_are_sent_and_what_is_said_is_safe(firm: Path, monkeypatch) -> None:
+    otel = pytest.importorskip("openoutcry.observers.otel")
+    pytest.importorskip("opentelemetry.sdk")
+    sent = []
+    monkeypatch.setattr(otel.Sender, "send", lambda _, spans: sent.extend(spans) or "")
+    result = call("traces", firm, "--otlp", "http://h", "--service", EVIL)
+    assert len(sent) == 6
+    assert_safe(result.stdout + result.stderr)
 
 
 def _verbs(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -168,7 +215,8 @@ def _verbs(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple[s
 def test_no_verb_is_left_out() -> None:
     walked = {tuple(word for word in verb[:2] if not word.startswith("-")) for verb in READ + CHANGE}
     walked = {verb if verb[0] in ("dlq", "cursors") else verb[:1] for verb in walked}
-    walked |= {("dlq", "show"), ("export",), ("top",), ("anchor",), ("backup",), ("restore",)}
+    walked |= {("dlq", "show"), ("export",), ("top",), ("anchor",), ("backup",), ("restore",), ("rounds",)}
+    walked |= {("metrics",), ("traces",)}
     assert {verb for verb in _verbs(main) if verb[0] not in OTHER_VERBS} == walked
 
 

@@ -26,13 +26,13 @@ from openoutcry import EventBus, PersistenceConfig
 from openoutcry.cli import doctor, main
 from openoutcry.cli.console import progress
 from openoutcry.cli.journal.options import AGE, INSTANT
-from openoutcry.cli.journal.showing import time_of
 from openoutcry.core.halts import Halt
 from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import decode, encode
 from openoutcry.journals import JournalReader, SqliteJournal, disk_room
 from openoutcry.journals.engines import is_unsafe
+from openoutcry.journals.showing import time_of
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry, Level, Places, Snapshot
 from openoutcry.runtime.control.server import ControlServer
 from openoutcry.trading import KillSwitchEvent, MarketDataEvent

@@ -13,6 +13,8 @@ from click.testing import CliRunner, Result
 
 from openoutcry import EventBus, HealthCheckConfig, MarketDataEvent, PersistenceConfig
 from openoutcry.cli import main, watching
+from openoutcry.cli import top as top_module
+from openoutcry.cli.console import print_lines
 from openoutcry.config import DrillConfig
 from openoutcry.printable import is_obeyed
 
@@ -33,6 +35,7 @@ def tick(price: float = 1.0) -> MarketDataEvent:
 def patience(monkeypatch):
     """The bus is in this process, on a machine that may be slow: it does answer."""
     monkeypatch.setattr(watching, "ASK_S", LIMIT_S)
+    monkeypatch.setattr(top_module, "ANSWER_S", LIMIT_S)
 
 
 @contextmanager
@@ -152,7 +155,7 @@ def test_without_a_bus_the_status_says_what_the_journal_tells_and_ends_with_3(tm
     said, as_json = call("status", path), call("status", path, "--json")
     assert said.exit_code == as_json.exit_code == 3
     assert "none listens here" in said.stdout
-    assert "positions 1 to 20" in said.stdout
+    assert "positions 1 to 21" in said.stdout  # twenty ticks and the record of the start
     assert "momentum" in said.stdout
     assert json.loads(as_json.stdout)["state"] == "no bus"
 
@@ -175,7 +178,7 @@ def test_top_looks_again_and_again(tmp_path):
 
 def test_top_draws_in_place_on_a_terminal(tmp_path, monkeypatch):
     pytest.importorskip("rich")
-    monkeypatch.setattr(watching, "can_be_rich", lambda: True)
+    monkeypatch.setattr(top_module, "can_be_rich", lambda: True)
     with running(tmp_path / "firm.db", at_work):
         said = call("top", tmp_path / "firm.db", "--every", "0.1", "--count", "2")
     assert said.exit_code == 0
@@ -193,13 +196,28 @@ def test_top_without_a_bus_is_one_line_and_ends_with_3(tmp_path):
 
 def test_top_ends_with_3_when_the_bus_goes_away(tmp_path, monkeypatch):
     path = tmp_path / "firm.db"
-    looks = iter([True, True, False])
-    real = watching.ask  # type: ignore[attr-defined]
-    monkeypatch.setattr(watching, "ask", lambda *a, **k: real(*a, **k) if next(looks) else None)
-    with running(path, at_work):
+    looks = []
+    real = print_lines
+
+    def note(lines):
+        real(lines)
+        looks.append(1)
+        if len(looks) == 2:
+            end.set()
+
+    async def serve(bus: EventBus) -> None:
+        await at_work(bus)
+        bus_loop = asyncio.get_running_loop()
+        bus_loop.run_in_executor(None, end.wait, LIMIT_S).add_done_callback(
+            lambda _: bus_loop.create_task(bus.stop(timeout_s=0.1))
+        )
+
+    end = threading.Event()
+    monkeypatch.setattr(top_module, "print_lines", note)
+    with running(path, serve):
         said = call("top", path, "--every", "0.1")
     assert said.exit_code == 3
-    assert sum(line.startswith("momentum") for line in said.stdout.splitlines()) == 2
+    assert sum(line.startswith("momentum") for line in said.stdout.splitlines()) >= 2
 
 
 def test_a_bus_that_gives_no_answer_is_one_line(tmp_path, monkeypatch):
@@ -207,9 +225,9 @@ def test_a_bus_that_gives_no_answer_is_one_line(tmp_path, monkeypatch):
 
     async def blocking(bus: EventBus) -> None:
         await at_work(bus)
-        bus._lifecycle._control.verbs["status"] = bus._lifecycle._control.verbs["ping"]._replace(
-            do=lambda _bus, _asked: asyncio.sleep(LIMIT_S)
-        )
+        bus._lifecycle.control._server.verbs["status"] = bus._lifecycle.control._server.verbs[
+            "ping"
+        ]._replace(do=lambda _bus, _asked: asyncio.sleep(LIMIT_S))
 
     with running(tmp_path / "firm.db", blocking):
         said = call("status", tmp_path / "firm.db")
@@ -221,15 +239,15 @@ def test_a_bus_that_gives_no_answer_is_one_line(tmp_path, monkeypatch):
 def test_on_a_terminal_the_lines_fit_and_names_stay_apart(width):
     names = [f"agent_{number}_with_a_long_name_{'x' * 60}.on_event" for number in (1, 2)]
     rows = [(name, "stalled", "614", "93", "0.7", *["4.83 s"] * 4, "1,120", "33", "7") for name in names]
-    heads, *lines = watching._grid(rows, width)
+    heads, *lines = watching.grid(rows, width)
     assert max(map(len, (heads, *lines))) <= width
     assert all(
         head in heads for head in ("state", "lag", "in/s", "out/s", "wait p99", "call p99", "errors", "dead")
     )
     assert len(set(lines)) == 2
-    assert watching._grid(rows)[1].startswith(names[0])
+    assert watching.grid(rows)[1].startswith(names[0])
 
 
 def test_lines_that_fit_are_whole():
     rows = [("momentum", "idle", "0", "93", "93", *["4.83 ms"] * 4, "0", "0", "0")]
-    assert watching._grid(rows, 140) == watching._grid(rows)
+    assert watching.grid(rows, 140) == watching.grid(rows)

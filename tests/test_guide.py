@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 HOW_TO = sorted(page for page in (DOCS / "howto").glob("*.md") if page.name != "index.md")
 PAGES = [*HOW_TO, DOCS / "index.md", DOCS / "reference" / "subscribe.md"]
-NEEDS = {"web": ("fastapi",)}
+NEEDS = {"web": ("fastapi",), "metrics": ("prometheus_client",), "tracing": ("opentelemetry.trace",)}
 """What the code of a page needs beside openoutcry."""
 CHANGING = DOCS / "changing-events.md"
 YESTERDAY = "Yesterday's release"

@@ -92,6 +92,16 @@ def test_a_new_derived_id_waits_only_for_what_is_in_no_block(
         assert len(looked_up) <= 128 + BLOCK, "the blocks say where the others stand"
 
 
+def test_a_derived_id_beside_ids_that_count_on_a_new_stem_waits_for_no_more(
+    old: Path, key: bytes | None, looked_up: list[Row]
+) -> None:
+    with SqliteJournal(old, key=key) as journal:
+        journal.write([entry("0123456789abcdef-001")])
+        looked_up.clear()
+        journal.write([entry("1123456789abcdef-001"), entry("derived-new")])
+        assert len(looked_up) < 2 * BLOCK
+
+
 def test_ids_that_count_on_an_old_stem_are_looked_up_in_the_entries(path: Path, looked_up: list[Row]) -> None:
     ids = [f"0123456789abcdef-{number:x}" for number in range(1, 301)]
     with SqliteJournal(path) as journal:

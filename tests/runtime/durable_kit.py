@@ -21,7 +21,8 @@ HUGE = 1_000_000
 
 
 def settings(**fields: Any) -> PersistenceConfig:
-    return PersistenceConfig(**{"socket": False, **fields})
+    """Settings without a socket, and without records: what is published has the first positions."""
+    return PersistenceConfig(**{"socket": False, "record": "off", **fields})
 
 
 def a_bus(journal: Journal, *, max_queue_size: int = 10_000, **fields: Any) -> EventBus:

@@ -7,7 +7,7 @@ import signal
 import socket
 import stat
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,8 +26,14 @@ from openoutcry.ports import BuriedEvent, Changes
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.control import server as server_module
 from openoutcry.runtime.control.client import Answer, ask
-from openoutcry.runtime.control.requests import VERBS, Plain, Verb, releasing
-from openoutcry.runtime.control.server import CLIENTS_MAX, REQUEST_BYTES_MAX, ControlServer, socket_path
+from openoutcry.runtime.control.requests import VERBS, Plain, Verb, operating
+from openoutcry.runtime.control.server import (
+    CLIENTS_MAX,
+    REQUEST_BYTES_MAX,
+    WATCHERS_MAX,
+    ControlServer,
+    socket_path,
+)
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.trading import FillEvent, KillSwitchEvent, OrderSide
 
@@ -228,7 +234,7 @@ def test_a_request_reaches_the_bus_and_its_result_comes_back(
 
 
 def test_every_verb_is_tried_here() -> None:
-    assert {verb for verb, *_ in ASKED} | {"drop_cursor", "release"} == set(VERBS)
+    assert {verb for verb, *_ in ASKED} | {"drop_cursor"} == set(VERBS)
 
 
 def test_kill_switches_are_released_only_by_the_releaser_that_the_bus_was_given(journal: Path) -> None:
@@ -239,13 +245,14 @@ def test_kill_switches_are_released_only_by_the_releaser_that_the_bus_was_given(
 
     async def scene(at: Open) -> None:
         asked = {"scope": "ES", "reason": "reviewed"}
+        at.server.verbs.update(operating(EventBus()._lifecycle.control._operator))
         answer = await at.ask("release", **asked)
         assert answer is not None
         assert "control_releaser" in answer.error
         async with bus:
             await bus.publish(KillSwitchEvent(scope="ES"))
             await bus.publish(KillSwitchEvent(scope="ES", event_id="k-2"))
-            at.server.verbs["release"] = releasing(bus._lifecycle._releaser)
+            at.server.verbs.update(operating(bus._lifecycle.control._operator))
             assert await at.ask("release", ids=["k-2"], reason="reviewed") == Answer(ok=True, result=1)
             assert len(bus.halted("ES")) == 1
             assert await at.ask("release", **asked) == Answer(ok=True, result=1)
@@ -405,19 +412,72 @@ def test_clients_that_vanish_at_any_point_leave_nothing_behind(journal: Path) ->
     play(journal, scene)
 
 
-def test_more_clients_than_there_is_room_for_are_sent_away(journal: Path) -> None:
+def test_one_client_too_many_takes_the_seat_of_the_one_that_is_idle_for_longest(journal: Path) -> None:
     async def scene(at: Open) -> None:
         there = [await at.talk() for _ in range(CLIENTS_MAX)]
         for reader, writer in there:
             writer.write(b'{"verb": "ping"}\n')
             await reader.readline()
-        answer = await at.ask("ping")
-        assert answer is not None
-        assert "try again" in answer.error
+        assert await at.is_well()
+        reader, _ = there[0]
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        for reader, writer in there[2:]:
+            writer.write(b'{"verb": "ping"}\n')
+            assert await reader.readline()
         for _, writer in there:
             await hang_up(writer)
         await at.is_left()
         assert await at.is_well()
+
+    play(journal, scene)
+
+
+def test_whoever_is_being_answered_keeps_the_seat_and_one_too_many_is_sent_away(journal: Path) -> None:
+    async def scene(at: Open) -> None:
+        free, came, busy = asyncio.Event(), asyncio.Event(), []
+
+        async def wait() -> bool:
+            busy.append(1)
+            came.set()
+            return await free.wait()
+
+        at.server.verbs["wait"] = Verb(Plain, lambda _bus, _asked: wait())
+        there = [await at.talk() for _ in range(CLIENTS_MAX)]
+        for _, writer in there:
+            writer.write(b'{"verb": "wait"}\n')
+        while len(busy) < CLIENTS_MAX:
+            await came.wait()
+            came.clear()
+        answer = await at.ask("ping")
+        assert answer is not None
+        assert "try again" in answer.error
+        free.set()
+        for reader, writer in there:
+            assert json.loads(await reader.readline())["ok"]
+            await hang_up(writer)
+
+    play(journal, scene)
+
+
+def test_those_who_watch_leave_seats_for_those_who_act(journal: Path) -> None:
+    async def scene(at: Open) -> None:
+        at.server.verbs["look"] = Verb(Plain, lambda _bus, _asked: "seen", watches=True)
+        there = [await at.talk() for _ in range(WATCHERS_MAX)]
+        for reader, writer in there:
+            writer.write(b'{"verb": "look"}\n')
+            assert json.loads(await reader.readline())["ok"]
+        answer = await at.ask("look")
+        assert answer is not None
+        assert f"{WATCHERS_MAX} clients watch this bus already" in answer.error
+        idle = [await at.talk() for _ in range(CLIENTS_MAX)]  # more than there are seats
+        for _ in range(3):
+            assert await at.ask("pause", subscription="risk") == Answer(ok=True, result="paused")
+        for reader, writer in there:  # none of them has lost its seat
+            writer.write(b'{"verb": "look"}\n')
+            assert json.loads(await reader.readline())["ok"]
+        for _, writer in (*there, *idle):
+            await hang_up(writer)
 
     play(journal, scene)
 

@@ -72,6 +72,7 @@ ANYWHERE = {
     "SignalBarrier": {
         "over": "makes one",
         "settle": PARTS,
+        "tell_late": PARTS,
         "round": "is a plain attribute",
         "is_awaited": "is a plain attribute",
     },
@@ -179,6 +180,9 @@ class Firm:
                 "drop_cursor": lambda: bus.admin.drop_cursor("x"),
                 "reassign_cursor": lambda: bus.admin.reassign_cursor("x", "y"),
                 "recover_journal": bus.admin.recover_journal,
+                "shape": bus.admin.shape,
+                "pulse": bus.admin.pulse,
+                "buckets": lambda: bus.admin.buckets(["desk"]),
             },
             "Subscription": {
                 "pause": self.subscription.pause,

@@ -15,7 +15,7 @@ from openoutcry.journals import MemoryJournal
 @virtual
 async def test_what_everybody_has_settled_is_forgotten_beyond_the_count_to_keep() -> None:
     journal = MemoryJournal()
-    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(retain_count=100))
+    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(record="off", retain_count=100))
     quick = Named("quick")
     bus.subscribe("order", quick.on_event)
     async with bus:
@@ -31,7 +31,9 @@ async def test_what_everybody_has_settled_is_forgotten_beyond_the_count_to_keep(
 @virtual
 async def test_nothing_is_forgotten_that_a_paused_subscription_has_not_settled() -> None:
     journal = MemoryJournal()
-    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(retain_count=10, retain_s=1.0))
+    bus = EventBus(
+        journal=journal, persistence_config=PersistenceConfig(record="off", retain_count=10, retain_s=1.0)
+    )
     paused, quick = Named("paused"), Named("quick")
     bus.subscribe("order", quick.on_event)
     bus.subscribe("order", paused.on_event).pause()
@@ -50,7 +52,7 @@ def test_the_file_shrinks_while_the_bus_runs(tmp_path: Path) -> None:
 
     @virtual
     async def main() -> None:
-        settings = PersistenceConfig(path=path, retain_count=200, socket=False)
+        settings = PersistenceConfig(record="off", path=path, retain_count=200, socket=False)
         bus = EventBus(persistence_config=settings)
         bus.subscribe("order", Named("quick").on_event)
         async with bus:
@@ -69,7 +71,7 @@ def test_entries_are_forgotten_while_events_keep_coming(tmp_path: Path) -> None:
 
     @virtual
     async def main() -> None:
-        settings = PersistenceConfig(path=path, retain_count=100, socket=False)
+        settings = PersistenceConfig(record="off", path=path, retain_count=100, socket=False)
         bus = EventBus(persistence_config=settings)
         bus.subscribe("order", Named("quick").on_event)
         async with bus:
@@ -86,7 +88,7 @@ def test_entries_are_forgotten_while_events_keep_coming(tmp_path: Path) -> None:
 @virtual
 async def test_what_a_late_one_has_settled_is_forgotten_though_nothing_new_comes() -> None:
     journal = MemoryJournal()
-    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(retain_count=10))
+    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(record="off", retain_count=10))
     late = Named("late")
     bus.subscribe("order", late.on_event).pause()
     async with bus:
@@ -103,7 +105,7 @@ async def test_what_a_late_one_has_settled_is_forgotten_though_nothing_new_comes
 @virtual
 async def test_what_grows_too_old_on_an_idle_bus_is_forgotten_when_it_falls_due() -> None:
     journal = MemoryJournal()
-    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(retain_s=300.0))
+    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(record="off", retain_s=300.0))
     quick = Named("quick")
     bus.subscribe("order", quick.on_event)
     async with bus:
@@ -120,7 +122,7 @@ async def test_an_idle_bus_forgets_what_falls_due_at_most_once_a_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     journal = MemoryJournal()
-    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(retain_s=300.0))
+    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(record="off", retain_s=300.0))
     quick = Named("quick")
     bus.subscribe("order", quick.on_event)
     retired_at: list[float] = []
@@ -144,7 +146,7 @@ async def test_an_idle_bus_forgets_what_falls_due_at_most_once_a_minute(
 @virtual
 async def test_what_has_grown_too_old_while_no_bus_ran_is_forgotten_after_the_start() -> None:
     journal = MemoryJournal()
-    settings = PersistenceConfig(retain_s=100.0)
+    settings = PersistenceConfig(record="off", retain_s=100.0)
     for _ in range(2):
         bus = EventBus(journal=journal, persistence_config=settings)
         bus.subscribe("order", Named("quick").on_event, name="quick")
@@ -162,7 +164,7 @@ async def test_what_has_grown_too_old_while_no_bus_ran_is_forgotten_after_the_st
 @virtual
 async def test_what_is_kept_for_a_subscription_sets_no_timer_and_goes_when_that_has_settled_it() -> None:
     journal = MemoryJournal()
-    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(retain_s=100.0))
+    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(record="off", retain_s=100.0))
     late = Named("late")
     bus.subscribe("order", late.on_event).pause()
     async with bus:
@@ -179,7 +181,7 @@ async def test_what_is_kept_for_a_subscription_sets_no_timer_and_goes_when_that_
 @virtual
 async def test_without_an_age_an_idle_bus_has_no_timer() -> None:
     journal = MemoryJournal()
-    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(retain_count=10))
+    bus = EventBus(journal=journal, persistence_config=PersistenceConfig(record="off", retain_count=10))
     bus.subscribe("order", Named("quick").on_event)
     async with bus:
         await bus.publish_many([an_order() for _ in range(50)])

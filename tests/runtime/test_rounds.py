@@ -536,10 +536,47 @@ def test_closing_all_rounds_wakes_every_waiter_and_opens_no_more():
     run_virtual(main())
 
 
+class Log:
+    """Notes what becomes of rounds."""
+
+    def __init__(self, released):
+        self._released = released
+        self.opened_ids, self.late_counts = [], []
+
+    def opened(self, opened, *, has_fresh_id):
+        self.opened_ids.append((opened.round_id, has_fresh_id))
+
+    def released(self, outcome):
+        self._released.append(outcome)
+
+    def late(self, outcome):
+        self.late_counts.append(outcome.late_count)
+
+
+def test_each_opening_and_each_late_answer_is_told_once():
+    async def main():
+        rounds = rounds_of("a", "b", log=(log := Log([])))
+        barrier = rounds.open("r-1", quorum=1, signal_timeout_s=1)
+        rounds.open()
+        assert log.opened_ids[0] == ("r-1", False)
+        assert log.opened_ids[1][1]
+        rounds.arrive(Signal("1", round_id="r-1"), "a")
+        await asyncio.sleep(2)
+        rounds.arrive(Signal("2", round_id="r-1"), "b")
+        rounds.arrive(Signal("2", round_id="r-1"), "b")
+        barrier.arrive("b", Signal("3", round_id="r-1"))
+        barrier.abstain("b", "no data")
+        rounds.heartbeat("b")
+        assert log.late_counts == [1, 2, 3]
+        assert barrier.outcome.late_count == 3
+
+    run_virtual(main())
+
+
 def test_each_outcome_is_told_once_before_its_waiters_wake():
     async def main():
         told = []
-        rounds = rounds_of("a", on_release=told.append)
+        rounds = rounds_of("a", log=Log(told))
         waiting = asyncio.create_task(rounds.wait())
         await asyncio.sleep(0)
         rounds.arrive(Signal("1"), "a")

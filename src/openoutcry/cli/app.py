@@ -11,9 +11,14 @@ from openoutcry.cli import journal
 from openoutcry.cli.bench import bench
 from openoutcry.cli.demo import demo
 from openoutcry.cli.doctor import doctor
+from openoutcry.cli.metrics import metrics
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
+from openoutcry.cli.operating import halt, pause, release, resume
+from openoutcry.cli.page import page
 from openoutcry.cli.run import run
-from openoutcry.cli.watching import status, top
+from openoutcry.cli.top import top
+from openoutcry.cli.tracing import traces
+from openoutcry.cli.watching import status
 from openoutcry.errors import JournalCorrupt, JournalDead, OpenOutcryError
 from openoutcry.printable import printable
 from openoutcry.version import __version__
@@ -82,5 +87,12 @@ main.add_command(bench)
 main.add_command(doctor)
 main.add_command(status)
 main.add_command(top)
+main.add_command(page)
+main.add_command(metrics)
+main.add_command(traces)
+main.add_command(halt)
+main.add_command(release)
+main.add_command(pause)
+main.add_command(resume)
 for verb in journal.__all__:
     main.add_command(getattr(journal, verb))

@@ -19,19 +19,19 @@ import msgspec
 
 from openoutcry.cli.console import print_lines, say, table
 from openoutcry.cli.journal import options
-from openoutcry.cli.journal.access import database_errors, plainly
+from openoutcry.cli.journal.access import plainly
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.journal.reading_classes import ClassRow, read_classes, show_classes
-from openoutcry.cli.journal.scanning import letters_of
-from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.loading import load_app
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader
 from openoutcry.journals.disk_room import room_of, say_log, say_room
-from openoutcry.journals.engines import choose, is_unsafe, sqlite_version
+from openoutcry.journals.engines import choose, database_errors, is_unsafe, sqlite_version
 from openoutcry.journals.glance import Glance, glance
 from openoutcry.journals.lock_holders import readers_of
+from openoutcry.journals.scanning import letters_of
+from openoutcry.journals.showing import json_line
 from openoutcry.journals.swapping import planted_beside
 from openoutcry.ports import LogState
 from openoutcry.runtime.control.client import ask

@@ -1,15 +1,40 @@
-"""Logging under `openoutcry run`, where the app does not configure it: to stderr, with times in UTC."""
+"""Logging of the commands that go on, where an app does not configure it: to stderr, as text or JSON."""
 
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
+
+import click
 
 from openoutcry.logs import show_safely
+from openoutcry.observers.json_logs import JsonFormatter
 
 LEVELS = ("debug", "info", "warning", "error")
+
+_level = click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    envvar="OPENOUTCRY_LOG_LEVEL",
+    show_envvar=True,
+    help="What is logged to standard error, with the time in UTC, unless an app configures logging itself.",
+)
+_as_json = click.option(
+    "--log-json",
+    is_flag=True,
+    envvar="OPENOUTCRY_LOG_JSON",
+    show_envvar=True,
+    help="Log JSON, one line a record, instead of text.",
+)
+
+
+def logged(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that `logging_to_stderr` takes to a command that goes on: `log_level`, `log_json`."""
+    return _level(_as_json(command))
 
 
 class _ToStderr(logging.StreamHandler[TextIO]):
@@ -28,19 +53,23 @@ def _make_safe(record: logging.LogRecord) -> bool:
     return record.name == "openoutcry" or show_safely(record)
 
 
+def _as_text() -> logging.Formatter:
+    formatter = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    return formatter
+
+
 @contextmanager
-def times_and_levels(level: str) -> Iterator[None]:
-    """Show records from this level on, unless the app configures logging, before or after this.
+def logging_to_stderr(level: str, *, as_json: bool) -> Iterator[None]:
+    """Show records from this level on, unless an app configures logging, before or after this.
 
     It takes the place of `logging.lastResort`, which is used as long as nobody has added a handler.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     handler = _ToStderr(number)
-    formatter = logging.Formatter(
-        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(JsonFormatter() if as_json else _as_text())
     handler.addFilter(_make_safe)
     root, before = logging.root, logging.lastResort
     root_level = root.level

@@ -13,7 +13,7 @@ from openoutcry.cli.console import facts, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.loading import load_app
-from openoutcry.cli.logging_setup import LEVELS, is_shown_here, times_and_levels
+from openoutcry.cli.logging_setup import is_shown_here, logged, logging_to_stderr
 from openoutcry.cli.mistakes import BY_SIGNAL, FAILED, NOT_DRAINED, AppFailed, Mistake
 from openoutcry.config import BusConfig, load_config
 from openoutcry.core.ledger import LedgerRow
@@ -48,15 +48,7 @@ _SIGINT = 2
     show_default=True,
     help="The event loop; auto is uvloop if it is installed.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(LEVELS, case_sensitive=False),
-    default="info",
-    show_default=True,
-    envvar="OPENOUTCRY_LOG_LEVEL",
-    show_envvar=True,
-    help="What is logged to standard error, with the time in UTC, unless the app configures logging itself.",
-)
+@logged
 @options.key_file
 def run(
     target: str,
@@ -64,6 +56,7 @@ def run(
     drain_timeout: float,
     loop_name: str,
     log_level: str,
+    log_json: bool,
     key_file: Path | None,
 ) -> None:
     """Run your own firm: APP in MODULE, imported from the current directory.
@@ -88,9 +81,11 @@ def run(
     a second Ctrl-C or SIGTERM. What the app gives to sys.exit goes before these.
     """  # noqa: D301 - the backspace keeps click from wrapping the paragraph
     from openoutcry.cli.hosting import run_to_its_end
+    from openoutcry.runtime.durability.recorder import running_app
 
     settings = _settings(config, key_file)
-    with times_and_levels(log_level):
+    running_app.set(target)
+    with logging_to_stderr(log_level, as_json=log_json):
         app = load_app(target, Path.cwd())
         ending = run_to_its_end(app, target, settings, drain_timeout, _loop_factory(loop_name))
         if ending.has_run:

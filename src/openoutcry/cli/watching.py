@@ -1,24 +1,23 @@
-"""`openoutcry status` and `openoutcry top`: the state of a running bus, over the socket of its journal."""
+"""`openoutcry status`: the state of a running bus, over its control socket; and how `top` draws its table."""
 
 import shutil
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count as counting
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from openoutcry.cli.console import can_be_rich, facts, print_lines, say, table
+from openoutcry.cli.console import facts, print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
-from openoutcry.cli.journal.pending import count_waiting, show_waiting
-from openoutcry.cli.journal.scanning import letters_of
-from openoutcry.cli.journal.showing import json_line
+from openoutcry.cli.journal.pending import show_waiting
 from openoutcry.cli.mistakes import FAILED, Mistake
+from openoutcry.journals.pending import count_waiting
 from openoutcry.journals.refusals import must_exist, real_path
+from openoutcry.journals.scanning import letters_of
+from openoutcry.journals.showing import json_line
 from openoutcry.printable import printable
 from openoutcry.runtime.control.client import Answer, ask
 
@@ -69,35 +68,6 @@ def status(path: Path, as_json: bool, key_file: Path | None) -> None:
     raise click.exceptions.Exit(0 if found["health"]["status"] == "healthy" else FAILED)
 
 
-@click.command()
-@options.journal
-@click.option(
-    "--every",
-    "every_s",
-    type=click.FloatRange(0.1, 3_600),
-    default=1.0,
-    metavar="SECONDS",
-    help="Seconds between updates; 1 by default.",
-)
-@click.option(
-    "--count", type=click.IntRange(1), metavar="COUNT", help="Exit after so many updates; by default never."
-)
-def top(path: Path, every_s: float, count: int | None) -> None:
-    """Watch the bus that writes to a journal live, with the busiest subscriptions first.
-
-    Exits on Ctrl-C, or with 3 if no bus runs any more.
-    """
-    looks = _looks(path, every_s, count)
-    if can_be_rich():
-        _watch_richly(path, looks)
-    else:
-        for found in looks:
-            print_lines([*_head_lines(path, found), "", *_grid(_rows(found), _terminal_width()), ""])
-    if count is None:
-        say(f"no bus listens beside {path}", err=True)
-        raise click.exceptions.Exit(NO_BUS)
-
-
 # -- asking -----------------------------------------------------------------------------------------
 
 
@@ -111,33 +81,6 @@ def _ask(path: Path) -> dict[str, Any] | None:
         raise Mistake(answer.error)
     found: dict[str, Any] = answer.result
     return found
-
-
-def _looks(path: Path, every_s: float, count: int | None) -> Iterator[dict[str, Any]]:
-    """Yield the status again and again, until no bus answers."""
-    for number in counting(1):
-        found = _ask(path)
-        if found is None:
-            if number == 1:
-                _check_there(path)
-                raise _NoBus(path)
-            return
-        yield found
-        if number == count:
-            return
-        time.sleep(every_s)
-
-
-class _NoBus(click.ClickException):
-    """No bus listens."""
-
-    exit_code = NO_BUS
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"no bus listens beside {path}: start one, with a socket (PersistenceConfig.socket); "
-            "`openoutcry status` shows what its journal says"
-        )
 
 
 def _check_there(path: Path) -> None:
@@ -161,7 +104,7 @@ def _say_no_bus(path: Path, key_file: Path | None, *, as_json: bool) -> None:
         [
             ("bus", "none listens here"),
             ("events", f"positions {first:,} to {head:,}"),
-            ("dead letters", _by_name(letters)),
+            ("dead letters", by_name(letters)),
             ("halted", ", ".join(dict.fromkeys(halt.scope for halt in halts)) or "nothing"),
         ],
     )
@@ -192,7 +135,7 @@ def _show(path: Path, found: dict[str, Any]) -> None:
     subscriptions = _rows(found)
     if subscriptions:
         say()
-        print_lines(_grid(subscriptions, _terminal_width()))
+        print_lines(grid(subscriptions, terminal_width()))
 
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -224,7 +167,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _by_name(counts: Mapping[str, int]) -> str:
+def by_name(counts: Mapping[str, int]) -> str:
     """Return how many dead letters there are, and of which names most of them are."""
     if not counts:
         return "none"
@@ -237,7 +180,7 @@ def _letters(letters: dict[str, Any] | None) -> str:
     """Return what a bus says of its dead letters, in words."""
     if letters is None:
         return "they cannot be read"
-    said = _by_name(
+    said = by_name(
         {
             f"{name}{'' if its['subscribed'] else ' (not subscribed)'}": its["count"]
             for name, its in letters["by_name"].items()
@@ -248,13 +191,6 @@ def _letters(letters: dict[str, Any] | None) -> str:
     if letters["let_go"]:
         said += f"; {sum(letters['let_go'].values()):,} were let go"
     return said
-
-
-def _head_lines(path: Path, found: dict[str, Any]) -> list[str]:
-    rows = _facts(found)
-    width = max(len(name) for name, _ in rows)
-    lines = [str(path), *(f"  {name:<{width}}  {value}" for name, value in rows)]
-    return [printable(line) for line in lines]
 
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -268,12 +204,12 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
             printable(r["name"]),
             r["state"],
             f"{r['lag']:,}",
-            _rate(r["recent"]["accepted_per_s"]),
-            _rate(r["recent"]["handled_per_s"]),
-            _span(r["recent"]["p50_us"]),
-            _span(r["recent"]["p99_us"]),
-            _span(r["recent"]["call_p50_us"]),
-            _span(r["recent"]["call_p99_us"]),
+            rate(r["recent"]["accepted_per_s"]),
+            rate(r["recent"]["handled_per_s"]),
+            span(r["recent"]["p50_us"]),
+            span(r["recent"]["p99_us"]),
+            span(r["recent"]["call_p50_us"]),
+            span(r["recent"]["call_p99_us"]),
             f"{r['errors']:,}",
             f"{r['retries']:,}",
             f"{r['dead_letters']:,}",
@@ -282,11 +218,13 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _rate(per_s: float) -> str:
+def rate(per_s: float) -> str:
+    """Return a rate in words."""
     return f"{per_s:,.0f}" if per_s >= 10 else f"{per_s:.1f}"
 
 
-def _span(us: float | None) -> str:
+def span(us: float | None) -> str:
+    """Return a time in words; None is a dash."""
     if us is None:
         return "-"
     for unit, size in (("s", 1e6), ("ms", 1e3)):
@@ -295,7 +233,7 @@ def _span(us: float | None) -> str:
     return f"{us:.3g} us"
 
 
-def _grid(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+def grid(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
     """Return the rows under their heads, aligned: words to the left, figures to the right.
 
     If they are wider than the terminal, some columns are left out, and long names lose their middle.
@@ -339,18 +277,6 @@ def _shortened(name: str, most: int) -> str:
     return f"{name[: most - len(_CUT) - end]}{_CUT}{name[-end:]}"
 
 
-def _terminal_width() -> int | None:
+def terminal_width() -> int | None:
     """Return how many characters a line of the terminal has; None if the output is piped."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def _watch_richly(path: Path, looks: Iterator[dict[str, Any]]) -> None:
-    from rich.live import Live
-    from rich.text import Text
-
-    with Live(auto_refresh=False, screen=False) as live:
-        for found in looks:
-            text = Text("\n".join([*_head_lines(path, found), "", *_grid(_rows(found), live.console.width)]))
-            colour = {"healthy": "green", "unhealthy": "bold red"}.get(found["health"]["status"], "yellow")
-            text.highlight_words([found["health"]["status"]], colour)
-            live.update(text, refresh=True)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from openoutcry.config.checks import check_names, check_number, check_word
+from openoutcry.config.checks import absolute, check_names, check_number, check_word
 from openoutcry.config.health import DrillConfig, HealthCheckConfig, LadderConfig
-from openoutcry.config.persistence import PersistenceConfig
+from openoutcry.config.persistence import PathOrNone, PersistenceConfig
 from openoutcry.config.pressure import BackpressureConfig
 from openoutcry.errors import ConfigError
 from openoutcry.events.given import Names
@@ -32,6 +32,7 @@ class BusConfig:
     dedup_window_s: float = 600.0
     kill_switch_releasers: Names = field(default=cast(Any, frozenset()))
     control_releaser: str | None = None
+    control: PathOrNone = field(default=cast(Any, None))
     stand_in_max_age: float | None = None
     check_events: Literal["journaled", "always"] = "journaled"
     persistence: PersistenceConfig | None = None
@@ -61,6 +62,7 @@ class BusConfig:
         name = self.control_releaser
         if not (name is None or (isinstance(name, str) and name)):
             raise ConfigError(f"control_releaser is {name!r}; it must be a name, or None")
+        self._settle_control()
         if self.stand_in_max_age is not None:
             check_number("stand_in_max_age", self.stand_in_max_age, 0, above=True)
         check_word("check_events", self.check_events, ("journaled", "always"))
@@ -68,6 +70,16 @@ class BusConfig:
             raise ConfigError(f"persistence is {self.persistence!r}; it must be a PersistenceConfig")
         if not (self.health is None or isinstance(self.health, HealthCheckConfig)):
             raise ConfigError(f"health_check_config is {self.health!r}; it must be a HealthCheckConfig")
+
+    def _settle_control(self) -> None:
+        if self.control is None:
+            return
+        object.__setattr__(self, "control", absolute("control", self.control))
+        if self.persistence is not None and self.persistence.socket:
+            raise ConfigError(
+                f"control is {str(self.control)!r}, and the bus has a journal, beside whose file the control "
+                "socket is: leave control out, or give PersistenceConfig(socket=False) as well"
+            )
 
     @property
     def history_bytes_most(self) -> int:

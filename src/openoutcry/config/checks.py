@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from os import PathLike
+from pathlib import Path
 
 from openoutcry.errors import ConfigError
 from openoutcry.events import check_type_name
@@ -32,6 +34,19 @@ def check_number(
         least = f"above {low}" if above else f"at least {low}"
         reason = f" ({because})" if because else ""
         raise ConfigError(f"{name} is {value!r}; it must be {least} and at most {high}{reason}")
+
+
+def absolute(name: str, value: object) -> Path:
+    """Return the path of a file as an absolute one, or raise `ConfigError` for what is none."""
+    if not isinstance(value, str | PathLike) or not str(value):
+        raise ConfigError(f"{name} is {value!r}; it must be the path of a file")
+    try:
+        return Path(value).absolute()
+    except OSError as problem:
+        raise ConfigError(
+            f"{name} is {str(value)!r}, and there is no current directory that it could start from "
+            f"({problem.strerror}): give the whole path"
+        ) from problem
 
 
 def check_flag(name: str, value: object) -> None:

@@ -6,15 +6,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from openoutcry.config.checks import check_number, check_types, check_word
+from openoutcry.config.checks import absolute, check_number, check_types, check_word
 from openoutcry.errors import ConfigError
 
 if TYPE_CHECKING:
     from openoutcry.events.given import Given
 
     PathOrText = Given[Path, str | PathLike[str]]
+    PathOrNone = Given[Path | None, str | PathLike[str] | None]
 else:
     PathOrText = Path
+    PathOrNone = Path | None
 
 LevelName = Literal["memory", "process", "disk"]
 """A durability level: what an event must survive."""
@@ -49,6 +51,8 @@ class PersistenceConfig:
         sync: How to wait for the disk: `inline` on the loop, in a `thread`, or `auto`: inline while the disk
             answers within 2 ms.
         socket: Whether a running bus listens on a local socket beside the file, for the command line.
+        record: What the bus records of itself in the journal: `rounds`, how each round was opened and
+            released and who was late, and each start with its settings; `off`, neither.
 
     """
 
@@ -66,22 +70,16 @@ class PersistenceConfig:
     retain_bytes: int | None = None
     sync: Literal["auto", "inline", "thread"] = "auto"
     socket: bool = True
+    record: Literal["off", "rounds"] = "rounds"
 
     def __post_init__(self) -> None:
         """Check every setting."""
-        if not isinstance(self.path, str | PathLike) or not str(self.path):
-            raise ConfigError(f"path is {self.path!r}; it must be the path of a file")
-        try:
-            object.__setattr__(self, "path", Path(self.path).absolute())
-        except OSError as problem:
-            raise ConfigError(
-                f"path is {str(self.path)!r}, and there is no current directory that it could start from "
-                f"({problem.strerror}): give the whole path"
-            ) from problem
+        object.__setattr__(self, "path", absolute("path", self.path))
         if self.key is not None and not (isinstance(self.key, bytes) and 16 <= len(self.key) <= 64):
             raise ConfigError("key must be 16 to 64 bytes; secrets.token_bytes(32) makes one")
         check_word("engine", self.engine, ("auto", "sqlite3", "apsw"))
         check_word("sync", self.sync, ("auto", "inline", "thread"))
+        check_word("record", self.record, ("off", "rounds"))
         check_word("level", self.level, LEVELS)
         check_word("high_priority_level", self.high_priority_level, LEVELS)
         if not isinstance(self.levels, Mapping):

@@ -8,6 +8,7 @@ The bus informs of halts and blocks nothing: what an agent does about one is the
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Final
 
 FIRM: Final = "firm"
@@ -78,7 +79,14 @@ class Halts:
         self.is_saved: bool = False
 
     def __len__(self) -> int:
-        return sum(halt.count for halts in self._by_scope.values() for halt in halts.values())
+        together = (halts[""].count - 1 for halts in self._by_scope.values() if "" in halts)
+        return sum(map(len, self._by_scope.values())) + sum(together)
+
+    def some(self, most: int) -> list[Halt]:
+        """Return up to `most` active halts: the first of each scope, then others."""
+        found = [next(iter(halts.values())) for halts in islice(self._by_scope.values(), most)]
+        others = (halt for halts in self._by_scope.values() for halt in islice(halts.values(), 1, None))
+        return [*found, *islice(others, most - len(found))]
 
     def has_pulled(self, event_id: str) -> bool:
         """Return True if the kill switch with this id is active, and was pulled here, not in an earlier life.

@@ -197,6 +197,10 @@ class Holds:
     def __contains__(self, hold: Hold) -> bool:
         return hold in self._set
 
+    def names(self) -> list[str]:
+        """Return what is set, in words, in the order of the table."""
+        return [hold.value for hold in TABLE if hold in self._set] if self._set else []
+
     def set(self, hold: Hold) -> bool:
         """Set a hold. Return False if it was set before."""
         _check(hold)

@@ -247,6 +247,14 @@ class Lane:
         return LAST
 
     @property
+    def oldest_ns(self) -> int:
+        """When the next event that waits was admitted, or the next retry if that is older; 0: none waits."""
+        heads = [self._stretches[0].admitted_ns] if self._stretches else []
+        if self._parked:
+            heads.append(self._parked[0][2].admitted_ns)
+        return min(heads, default=0)
+
+    @property
     def untried(self) -> int:
         """How many of the waiting events were never tried."""
         return self.waiting - len(self._parked) - sum(s.attempts > 0 for s in self._stretches)

@@ -6,7 +6,7 @@ scheme is that of HdrHistogram with two significant bits.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Final
 
@@ -27,6 +27,27 @@ def _middle(bucket: int) -> float:
         return float(bucket)
     low = ((bucket & ((1 << _BITS) - 1)) | (1 << _BITS)) << shift
     return low + ((1 << shift) - 1) / 2
+
+
+def limit_ns(bucket: int) -> int:
+    """Return the largest time that is counted in a bucket, in nanoseconds."""
+    shift = (bucket >> _BITS) - 1
+    if shift <= 0:
+        return bucket
+    low = ((bucket & ((1 << _BITS) - 1)) | (1 << _BITS)) << shift
+    return low + (1 << shift) - 1
+
+
+def percentile_ns(buckets: Mapping[int, int], percent: float) -> float | None:
+    """Return the time at or below which `percent` of those in the buckets lie; None if they are empty."""
+    check_number("percent", percent, 0, 100)
+    count = sum(buckets.values())
+    rank = min(max(1, ceil(round(count * percent / 100, 6))), count)
+    for bucket in sorted(buckets):
+        rank -= buckets[bucket]
+        if rank <= 0:
+            return _middle(bucket) if buckets[bucket] else None
+    return None
 
 
 _MIDDLES_US: Final = [_middle(bucket) / 1_000 for bucket in range(64 << _BITS)]
@@ -89,6 +110,10 @@ class Latencies:
             if below >= rank:
                 return _middle(bucket)
         raise AssertionError("the counts do not add up")
+
+    def buckets(self) -> dict[int, int]:
+        """Return a copy of the counts by bucket, which `limit_ns` and `percentile_ns` read."""
+        return dict(self._counts)
 
     def recent_us(self, before: "Latencies") -> tuple[float | None, float | None]:
         """Return median and p99, in us, of what was counted since `before`, an earlier copy."""

@@ -162,6 +162,14 @@ class ConflatingLane(Lane):
         self.waiting -= len(gone)
         return events
 
+    @property
+    def oldest_ns(self) -> int:
+        """When the event whose turn is next was admitted; 0 if none waits."""
+        found = super().oldest_ns
+        if found or not self._newest:
+            return found
+        return next(iter(self._newest.values()))[2]
+
     def waiting_lists(self) -> Iterator[list[Any]]:
         """Iterate lists that what waits is in."""
         yield from super().waiting_lists()
@@ -240,21 +248,25 @@ class BoundedLane(Lane):
 
     What a worker has taken and not begun waits as well, and is the oldest: it is taken back when room is
     needed. So is a retry, wherever it waits.
+
+    Attributes:
+        limit: The most events that wait.
+
     """
 
     keeps_all = False
     drops_any = True
-    __slots__ = ("_held", "_limit")
+    __slots__ = ("_held", "limit")
 
     def __init__(self, name: LaneName, limit: int) -> None:
         super().__init__(name)
-        self._limit = limit
+        self.limit = limit
         self._held: list[Batch] = []
 
     @property
     def left(self) -> int:
         """How many more events may wait before the lane lets the oldest go."""
-        return self._limit - self.waiting - sum(batch.waiting for batch in self._held)
+        return self.limit - self.waiting - sum(batch.waiting for batch in self._held)
 
     def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
         """Accept `events`; drop the oldest beyond the limit."""
@@ -294,7 +306,7 @@ class BoundedLane(Lane):
             self._held.remove(batch)
 
     def _trim(self) -> None:
-        excess = self.waiting - self._limit
+        excess = self.waiting - self.limit
         for batch in self._held:
             excess += batch.waiting
         if excess > 0:

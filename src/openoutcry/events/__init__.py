@@ -13,6 +13,17 @@ from openoutcry.events.frozen import FrozenDict
 from openoutcry.events.names import EVERYTHING, check_type_name, resembled
 from openoutcry.events.pages import Undecodable, decode_many
 from openoutcry.events.readback import first_difference
+from openoutcry.events.records import (
+    RECORDS,
+    OperatorAction,
+    RoundLate,
+    RoundOpened,
+    RoundReleased,
+    RunStarted,
+    StoodIn,
+    Vote,
+    takes_type,
+)
 from openoutcry.events.registry import event_type_of, fixed_event_type, register_event
 from openoutcry.events.sources import install_deriver, new_event_id, stamps
 from openoutcry.events.times import timestamp_ns
@@ -24,12 +35,20 @@ __all__ = [
     "HIGH_PRIORITY_EVENT_TYPES",
     "MAX_BYTES",
     "MAX_DEPTH",
+    "RECORDS",
     "Derivation",
     "Event",
     "EventType",
     "FirstVersion",
     "FrozenDict",
+    "OperatorAction",
+    "RoundLate",
+    "RoundOpened",
+    "RoundReleased",
+    "RunStarted",
+    "StoodIn",
     "Undecodable",
+    "Vote",
     "check_type_name",
     "decode",
     "decode_many",
@@ -47,6 +66,7 @@ __all__ = [
     "resembled",
     "stamp",
     "stamps",
+    "takes_type",
     "timestamp_ns",
     "upcaster",
 ]

@@ -7,6 +7,7 @@ from openoutcry.journals.persistence import EventPersistence
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.recovery import Recovered, recover_into
 from openoutcry.journals.restoring import Restored, restore
+from openoutcry.journals.rounds import RecordedRound, RecordedVote, RoundCell, recorded_rounds
 from openoutcry.journals.sqlite import SqliteJournal
 from openoutcry.journals.verifying import Problem, Verified
 
@@ -18,11 +19,15 @@ __all__ = [
     "JournalReader",
     "MemoryJournal",
     "Problem",
+    "RecordedRound",
+    "RecordedVote",
     "Recovered",
     "Restored",
+    "RoundCell",
     "SqliteJournal",
     "Verified",
     "backup",
+    "recorded_rounds",
     "recover_into",
     "restore",
 ]

@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Literal, Protocol
@@ -310,6 +311,13 @@ def _is_emptied(path: Path) -> bool:
         return path.stat().st_size == 0 < Path(f"{path}-wal").stat().st_size
     except OSError:
         return False
+
+
+def database_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of the SQLite libraries that may be in use."""
+    if find_spec("apsw") is None:
+        return (sqlite3.Error,)
+    return (sqlite3.Error, importlib.import_module("apsw").Error)
 
 
 def sqlite_version(engine: EngineName) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ import fcntl
 import mmap
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -113,6 +114,15 @@ def glance(journal: str | Path, engine: EngineName = "auto") -> Glance | None:
         return Glance(path, generation, found.get("run", ""), power_cuts.read(found))
     except (FileNotFoundError, ValueError, msgspec.MsgspecError):
         return None
+
+
+def identity_of(path: Path) -> tuple[int, ...]:
+    """Return what changes if the journal or its side file is replaced; empty while one is missing."""
+    found: list[int] = []
+    for name in (path, Path(f"{path.resolve()}-marks")):
+        with suppress(OSError):
+            found.append(name.stat().st_ino)
+    return tuple(found)
 
 
 def is_still_of(path: Path, places: Sequence[tuple[int, int]], generation: bytes, engine: EngineName) -> bool:

@@ -178,6 +178,23 @@ class Log:
         with closing(self._held_backwards()) as rows:
             return take_backwards(map(self._unpack, _in_time(rows, where)), limit, where)
 
+    def back(
+        self, before: int, where: Filter | None, holds: Callable[[bytes], bool] | None
+    ) -> Generator[tuple[int, list[Stored]], None, None]:
+        """Yield the first position and the entries before `before` of each batch, the newest batch first.
+
+        Of a batch that has nothing of the filter's times, or whose bytes `holds` does not accept, there are
+        no entries.
+        """
+        with closing(self._held_backwards(before - 1)) as rows:
+            for row in rows:
+                if next(_in_time(iter((row,)), where), None) is None or not (
+                    holds is None or holds(row.data)
+                ):
+                    yield row.first, []
+                else:
+                    yield row.first, self._unpack(row)[: before - row.first]
+
     def entry(self, position: int) -> Stored | None:
         """Return the entry at a position, or None when it is not kept."""
         if 0 <= position - self._kept_first < len(self._kept):
@@ -220,9 +237,9 @@ class Log:
                     self._next, self._link = first + row.size, row.checksum
                 yield row
 
-    def _held_backwards(self) -> Generator[Row, None, None]:
+    def _held_backwards(self, position: int = LAST_POSITION) -> Generator[Row, None, None]:
         """Yield batches newest first, each held against the chain when the one before it is there."""
-        with closing(self.rows(_BACKWARDS, LAST_POSITION, held=self._chain is not None)) as rows:
+        with closing(self.rows(_BACKWARDS, position, held=self._chain is not None)) as rows:
             if self._chain is None:
                 yield from rows
                 return
@@ -276,8 +293,11 @@ class Log:
 
 def _in_time(rows: Iterator[Row], where: Filter | None) -> Iterator[Row]:
     """Leave out batches that have nothing of the time that is asked for, without unpacking them."""
-    if where is None or (where.since_ns is None and where.until_ns is None):
-        return rows
+    return rows if where is None else filter(_timely(where), rows)
+
+
+def _timely(where: Filter) -> Callable[[Row], bool]:
+    """Return the question whether a batch may have something of the time that is asked for."""
     since_ns = where.since_ns if where.since_ns is not None else -LAST_POSITION
     until_ns = where.until_ns if where.until_ns is not None else LAST_POSITION
-    return (row for row in rows if row.last_ns >= since_ns and row.first_ns < until_ns)
+    return lambda row: row.last_ns >= since_ns and row.first_ns < until_ns

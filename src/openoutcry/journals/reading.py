@@ -1,6 +1,6 @@
 """Reading a journal that another thread or process writes, or that is written no more."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,7 +10,7 @@ from openoutcry.errors import JournalCorrupt, JournalError, JournalFull, NotAJou
 from openoutcry.journals import retention, saved, schema, snapshots
 from openoutcry.journals.anchors import Anchor, Held, hold, take_anchor
 from openoutcry.journals.engines import Connection, EngineName, connect_to_read, is_full
-from openoutcry.journals.log import Log
+from openoutcry.journals.log import LAST_POSITION, Log
 from openoutcry.journals.opening import chain_of
 from openoutcry.journals.refusals import must_exist, real_path, refusals_of
 from openoutcry.journals.rows import KEYED, Chain
@@ -107,6 +107,22 @@ class JournalReader:
     def tail(self, limit: int, where: Filter | None = None) -> list[Stored]:
         """Return the newest `limit` entries, oldest first."""
         return self._log.tail(limit, where)
+
+    def back(
+        self,
+        before: int = LAST_POSITION,
+        where: Filter | None = None,
+        holds: Callable[[bytes], bool] | None = None,
+    ) -> Generator[tuple[int, list[Stored]], None, None]:
+        """Yield (its first position, its entries before `before`) for each batch, the newest batch first.
+
+        There are no entries where a batch has nothing of the filter's times, or where `holds`, called with
+        its bytes, returns False: such a batch is not unpacked. Of the filter only the times are looked at.
+        Close the generator soon: while it is open, the write-ahead log cannot start over.
+
+        Raises `JournalCorrupt` at the first batch that is not what was written.
+        """
+        return self._log.back(before, where, holds)
 
     def cursors(self) -> list[CursorState]:
         """Return every saved cursor."""

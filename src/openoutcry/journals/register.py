@@ -93,7 +93,8 @@ class Register:
         """Look up what says whether some ids are here: nothing, what the blocks leave, or everything."""
         if self.stems.are_new(ids):
             return
-        upto = self.ids.floor if any(map(counts, ids)) else self._blocks.upto(self.ids.floor)
+        in_doubt = [event_id for event_id in ids if not self.stems.are_new((event_id,))]
+        upto = self.ids.floor if any(map(counts, in_doubt)) else self._blocks.upto(self.ids.floor)
         if self._cold > upto:
             self.warm(self._cold - upto)
 

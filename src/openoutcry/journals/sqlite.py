@@ -4,9 +4,8 @@ The owner of the loop writes inline: a commit without a sync takes microseconds,
 more for the interpreter's lock than it saves. One connection writes, and another one checkpoints at the same
 time only where SQLite is 3.51.3 or newer (`disk_tasks`); readers open the file read-only (`JournalReader`).
 
-`disk` is a commit without a sync, then `fdatasync` of the write-ahead log through a descriptor of our
-own. That is what synchronous=FULL does, only that many commits can share it, and that it can be waited
-for elsewhere.
+`disk` is a commit without a sync, then `fdatasync` of the write-ahead log through a descriptor of our own: as
+synchronous=FULL does, only that many commits can share it, and that it can be waited for elsewhere.
 """
 
 import logging
@@ -175,8 +174,7 @@ class SqliteJournal:
         if register.is_cold:
             register.warm_for(ids)
         sifted = None
-        # (Once all have been looked up, the index alone knows.)
-        are_new = register.are_new if register.is_cold else register.ids.are_new
+        are_new = register.are_new if register.is_cold else register.ids.are_new  # warm: all are known
         if (len(ids) > 1 and len(set(ids)) < len(ids)) or not are_new(ids):
             sifted = register.sift(entries, self.head, self.synced)
             if not sifted.fresh:

@@ -9,6 +9,7 @@ from openoutcry.cli.journal.letters import dlq
 from openoutcry.cli.journal.log import history, tail
 from openoutcry.cli.journal.pending import pending
 from openoutcry.cli.journal.recovering import recover
+from openoutcry.cli.journal.rounds import rounds
 from openoutcry.cli.journal.stats import stats
 from openoutcry.cli.journal.upkeep import retire, vacuum
 from openoutcry.cli.journal.verifying import verify
@@ -25,6 +26,7 @@ __all__ = [
     "recover",
     "restore",
     "retire",
+    "rounds",
     "stats",
     "tail",
     "vacuum",

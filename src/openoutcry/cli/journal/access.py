@@ -1,10 +1,8 @@
 """Access to a journal: read it beside its writer; change it through the running bus, or under the lock."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from openoutcry.cli.console import say
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.journals.engines import database_errors
 from openoutcry.journals.refusals import must_exist, real_path, refusal
 from openoutcry.runtime.control.client import ask
 
@@ -36,15 +35,6 @@ def plainly(path: Path) -> Iterator[None]:
         raise Mistake(
             f"{path} cannot be read: {problem}; see what `openoutcry doctor {path}` and `verify` find"
         ) from problem
-
-
-def database_errors() -> tuple[type[Exception], ...]:
-    """Return the errors of the SQLite libraries that may be in use."""
-    if find_spec("apsw") is None:
-        return (sqlite3.Error,)
-    import apsw
-
-    return (sqlite3.Error, apsw.Error)
 
 
 @contextmanager

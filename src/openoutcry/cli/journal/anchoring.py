@@ -12,11 +12,11 @@ import msgspec
 from openoutcry.cli.console import print_lines, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
-from openoutcry.cli.journal.showing import json_line, time_of
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.journals import Anchor, Held
 from openoutcry.journals.anchors import anchor_in
 from openoutcry.journals.opening import sync_folder
+from openoutcry.journals.showing import json_line, time_of
 
 
 class AnchorType(click.ParamType):  # type: ignore[type-arg]

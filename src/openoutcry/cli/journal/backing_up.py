@@ -10,8 +10,8 @@ from openoutcry.cli.console import facts, print_lines, progress, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly
 from openoutcry.cli.journal.options import read_key
-from openoutcry.cli.journal.showing import json_line, time_of
 from openoutcry.journals import BackedUp, Restored
+from openoutcry.journals.showing import json_line, time_of
 
 
 @click.command()

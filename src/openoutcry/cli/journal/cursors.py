@@ -11,10 +11,10 @@ from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import change, plainly, reading
 from openoutcry.cli.journal.amending import drop_cursor, reassign_cursor
 from openoutcry.cli.journal.memories import Memory, memories_of, show_memories
-from openoutcry.cli.journal.pending import count_waiting
-from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.journals.pending import count_waiting
+from openoutcry.journals.showing import json_line
 from openoutcry.ports import Changes
 from openoutcry.runtime.control.client import ask
 

@@ -18,10 +18,10 @@ from openoutcry.cli.console import print_lines, progress, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
 from openoutcry.cli.journal.options import filter_of
-from openoutcry.cli.journal.scanning import pages
-from openoutcry.cli.journal.showing import json_line, row_of
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.journals import JournalReader
+from openoutcry.journals.scanning import pages
+from openoutcry.journals.showing import json_line, row_of
 from openoutcry.ports import Filter, Stored
 from openoutcry.printable import no_formula, printable, printable_json
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from openoutcry.cli.console import say
-from openoutcry.cli.journal.access import database_errors
 from openoutcry.errors import JournalCorrupt, JournalError, SchemaTooNew
 from openoutcry.journals import JournalReader
-from openoutcry.journals.glance import Glance, glance
+from openoutcry.journals.engines import database_errors
+from openoutcry.journals.glance import Glance, glance, identity_of
 from openoutcry.ports import Filter, Stored
 
 POLL_S: Final = 0.2
@@ -23,7 +23,7 @@ class _Watch:
 
     def __init__(self, path: Path, key: bytes | None) -> None:
         self.path = path
-        self._identity = _identity(path)
+        self._identity = identity_of(path)
         self.reader = JournalReader(path, key=key)
         self._side: Glance | None = None
         self._seen = -1
@@ -33,7 +33,7 @@ class _Watch:
     @property
     def is_stale(self) -> bool:
         """Whether there are other files at the path now."""
-        return _identity(self.path) != self._identity
+        return identity_of(self.path) != self._identity
 
     def has_news(self) -> bool:
         """Whether something may have been written since the last page. Reads shared memory."""
@@ -54,17 +54,10 @@ class _Watch:
             self._side.close()
 
 
-def _identity(path: Path) -> tuple[int, ...]:
-    """Return what changes if the journal or its side file is replaced; empty while one is missing."""
-    found: list[int] = []
-    for name in (path, Path(f"{path.resolve()}-marks")):
-        with suppress(OSError):
-            found.append(name.stat().st_ino)
-    return tuple(found)
-
-
-def follow(path: Path, key: bytes | None, where: Filter, after: int) -> Iterator[list[Stored]]:
-    """Yield what is written after a position, page by page, without end.
+def follow(
+    path: Path, key: bytes | None, where: Filter, after: int, *, idle: bool = False
+) -> Iterator[list[Stored]]:
+    """Yield what is written after a position, page by page, without end; with `idle` also empty pages.
 
     Raises `JournalCorrupt` for damage, and another `JournalError` if the file cannot be read for ten seconds.
     If the file is missing, waits for it.
@@ -87,6 +80,8 @@ def follow(path: Path, key: bytes | None, where: Filter, after: int) -> Iterator
                 failures += 1
                 if failures >= _PATIENCE:
                     raise
+            if idle:
+                yield []
             time.sleep(POLL_S)
     finally:
         if watch is not None:

@@ -6,12 +6,11 @@ import click
 
 from openoutcry.cli.console import print_lines, say, table
 from openoutcry.cli.journal import options
-from openoutcry.cli.journal.access import change, reading
-from openoutcry.cli.journal.amending import release_halts
-from openoutcry.cli.journal.showing import json_line, time_of
+from openoutcry.cli.journal.access import reading
 from openoutcry.cli.mistakes import Mistake
+from openoutcry.cli.operating import release_from
 from openoutcry.core.halts import Halt
-from openoutcry.journals import SqliteJournal
+from openoutcry.journals.showing import json_line, time_of
 
 
 @click.command()
@@ -31,11 +30,10 @@ def halts(
 ) -> None:
     """List the active kill switches, or release some of them.
 
-    A running bus releases them if it was made with a `control_releaser`. When no bus runs, the release is
-    written into the journal, and the next start delivers it.
+    To release them is what `openoutcry release` does as well, which asks first.
     """
     if ids or scope is not None:
-        _release(path, ids, scope, reason, key_file)
+        say(release_from(path, ids, scope, reason or "", key_file))
         return
     if reason is not None:
         raise Mistake("--reason goes with --release or --release-scope: say what to release")
@@ -52,21 +50,3 @@ def halts(
 def _columns(halt: Halt) -> tuple[object, ...]:
     name = halt.event_id or f"({halt.count:,} more)"
     return halt.scope, time_of(halt.since_ns), name, halt.by, halt.reason
-
-
-def _release(
-    path: Path, ids: tuple[str, ...], scope: str | None, reason: str | None, key_file: Path | None
-) -> None:
-    if not reason:
-        raise Mistake("say why, with --reason: it is kept with the release")
-
-    def offline(journal: SqliteJournal) -> int:
-        entry, changes = release_halts(journal, scope, ids, reason)
-        journal.write([entry], changes)
-        journal.sync()
-        return len(changes.released)
-
-    arguments = {"scope": scope, "ids": list(ids) or None, "reason": reason}
-    count, online = change(path, key_file, "release", arguments, offline)
-    done = "by the running bus" if online else "in the journal: the next start delivers it"
-    say(f"{count:,} kill switch{'' if count == 1 else 'es'} released {done}")

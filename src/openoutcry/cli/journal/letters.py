@@ -14,11 +14,11 @@ from openoutcry.cli.console import facts, print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import change, plainly, reading
 from openoutcry.cli.journal.amending import drop_letters, mark_for_redrive
-from openoutcry.cli.journal.scanning import Letters, letters_of
-from openoutcry.cli.journal.showing import head_of, json_line, letter_row, time_of
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.core.letters import letter_filter
 from openoutcry.journals import SqliteJournal
+from openoutcry.journals.scanning import Letters, letters_of
+from openoutcry.journals.showing import head_of, json_line, letter_row, time_of
 from openoutcry.ports import BuriedEvent, Changes
 from openoutcry.printable import printable
 from openoutcry.runtime.control.client import ask

@@ -11,9 +11,9 @@ from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.following import follow
 from openoutcry.cli.journal.options import filter_of, read_key
-from openoutcry.cli.journal.scanning import pages
-from openoutcry.cli.journal.showing import shown
 from openoutcry.journals import JournalReader
+from openoutcry.journals.scanning import pages
+from openoutcry.journals.showing import shown
 from openoutcry.ports import Filter
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from openoutcry.cli.console import say, table
-from openoutcry.cli.journal.showing import time_of
 from openoutcry.journals import JournalReader
+from openoutcry.journals.showing import time_of
 from openoutcry.ports import Journal
 from openoutcry.units import NS_PER_S
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from openoutcry.cli.console import progress, table
-from openoutcry.cli.journal.pending import Claim
-from openoutcry.cli.journal.scanning import letters_of, pages
-from openoutcry.cli.journal.showing import head_of
 from openoutcry.core.recall import Recall
-from openoutcry.events import Undecodable
+from openoutcry.events import Undecodable, takes_type
 from openoutcry.events.survey import Survey, SurveyRow
 from openoutcry.journals import JournalReader
+from openoutcry.journals.pending import Claim
+from openoutcry.journals.scanning import letters_of, pages
+from openoutcry.journals.showing import head_of
 from openoutcry.ports import BuriedEvent, Snapshot, Stored
 
 _LETTERS = 256
@@ -90,7 +90,7 @@ class _Memory:
             return False
         then = self._recall.types_at(entry.lane, entry.position)
         types = self._types if then is None else then
-        return "*" in types or head_of(entry).event_type in types
+        return takes_type(types, head_of(entry).event_type)
 
 
 def read_classes(reader: JournalReader) -> list[ClassRow]:

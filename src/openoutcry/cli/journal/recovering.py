@@ -11,15 +11,16 @@ from openoutcry.cli.console import facts, print_lines, progress, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.options import read_key
-from openoutcry.cli.journal.pending import Waiting, count_waiting, show_waiting
-from openoutcry.cli.journal.scanning import letters_of
-from openoutcry.cli.journal.showing import json_line
+from openoutcry.cli.journal.pending import show_waiting
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.config import PersistenceConfig
 from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader, Problem, Recovered, recover_into
 from openoutcry.journals.glance import glance
+from openoutcry.journals.pending import Waiting, count_waiting
+from openoutcry.journals.scanning import letters_of
+from openoutcry.journals.showing import json_line
 from openoutcry.ports import Suspect
 
 _CRASHES = PersistenceConfig().crash_attempts

@@ -11,11 +11,12 @@ from openoutcry.cli.console import facts, print_lines, progress, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
 from openoutcry.cli.journal.memories import Held, held_of, show_held
-from openoutcry.cli.journal.pending import Waiting, count_waiting, show_waiting
-from openoutcry.cli.journal.scanning import letters_of, pages
-from openoutcry.cli.journal.showing import head_of, json_line, time_of
+from openoutcry.cli.journal.pending import show_waiting
 from openoutcry.journals import JournalReader
 from openoutcry.journals.glance import glance
+from openoutcry.journals.pending import Waiting, count_waiting
+from openoutcry.journals.scanning import letters_of, pages
+from openoutcry.journals.showing import head_of, json_line, time_of
 
 
 class Stats(msgspec.Struct, kw_only=True):

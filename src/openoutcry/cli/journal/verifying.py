@@ -9,9 +9,9 @@ from openoutcry.cli.console import print_lines, progress, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import reading
 from openoutcry.cli.journal.anchoring import AnchorType, anchors_in
-from openoutcry.cli.journal.showing import json_line
 from openoutcry.cli.mistakes import FAILED
 from openoutcry.journals import Anchor, Verified
+from openoutcry.journals.showing import json_line
 
 
 @click.command()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from openoutcry.events import RECORDS
 from openoutcry.firm.brokerage import BrokerLedger
 from openoutcry.firm.crash.autopsy import read_events
 from openoutcry.firm.crash.words import Account, Fill
@@ -156,13 +157,12 @@ def _digest(rows: Any) -> Digest:
 
 
 def _digest_of_events(reader: JournalReader) -> Digest:
-    """Return a digest of all events, sorted: agents that work side by side write in any order."""
+    """Return a digest of all that was published, sorted: agents that work side by side write in any order."""
     return _digest(sorted(hashlib.sha256(payload).hexdigest() for payload in _payloads(reader)))
 
 
 def _payloads(reader: JournalReader) -> Iterator[bytes]:
     after = 0
     while page := reader.read(after, _PAGE):
-        for entry in page:
-            yield entry.payload
+        yield from (entry.payload for entry in page if entry.head().event_type not in RECORDS)
         after = page[-1].position

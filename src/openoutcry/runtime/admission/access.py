@@ -4,7 +4,7 @@ from typing import Any
 
 from openoutcry.core.halts import is_release
 from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError
-from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, EventType, encode, event_type_of
+from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, RECORDS, EventType, encode, event_type_of
 from openoutcry.runtime.delivery.causation import current, restoring
 from openoutcry.runtime.delivery.state import BusState
 
@@ -17,13 +17,14 @@ class Access:
     """What keeps an event out of one bus, before anybody asks for room.
 
     Attributes:
+        releasers: The names that may release by an event of their own.
         taken: The names whose releases come through a `Releaser` alone.
 
     """
 
     def __init__(self, bus: BusState, releasers: frozenset[str]) -> None:
         self._bus = bus
-        self._releasers = releasers
+        self.releasers = releasers
         self.taken: set[str] = set()
 
     @property
@@ -62,6 +63,11 @@ class Access:
             raise InvalidEvent(
                 f"{type(event).__name__}.event_id is {event_id!r}; it must be a non-empty string"
             )
+        if event_type in RECORDS:
+            raise InvalidEvent(
+                f"event_type is {str(event_type)!r}: only the bus itself writes events of this type, as "
+                "records in its journal; give your events a type of their own"
+            )
         if event_type == KILL_SWITCH and is_release(event) and not is_authorised:
             self._check_release(getattr(event, "source_agent", ""))
         if self._bus.checks_all:
@@ -74,10 +80,10 @@ class Access:
                 f"a release in the name of {source!r} goes through the releaser that was taken under it, and "
                 "through no event that somebody else publishes: await releaser.release(...)"
             )
-        if source not in self._releasers:
+        if source not in self.releasers:
             raise NotAuthorised(
                 f"{source!r} may not release a kill switch; take bus.releaser({source!r}) before the start, "
-                f"and release through that (allowed by kill_switch_releasers: {sorted(self._releasers)})"
+                f"and release through that (allowed by kill_switch_releasers: {sorted(self.releasers)})"
             )
 
 

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from openoutcry.errors import ConfigError, InvalidEvent, JournalError
+from openoutcry.logs import about
 from openoutcry.ports import Level, level_named
 from openoutcry.runtime.admission.access import is_kill_switch
 from openoutcry.runtime.admission.fast_path import Vote
@@ -119,4 +120,9 @@ def excuse(event: Any, error: JournalError | InvalidEvent, commit: Commit | None
     """Raise the error, but for a kill switch that was delivered at once, journal or no journal."""
     if not is_kill_switch(event) or (commit is not None and event.event_id in commit.undelivered):
         raise error
-    log.critical("the kill switch %s was delivered, and is not in the journal: %s", event.event_id, error)
+    log.critical(
+        "the kill switch %s was delivered, and is not in the journal: %s",
+        event.event_id,
+        error,
+        extra=about(event),
+    )

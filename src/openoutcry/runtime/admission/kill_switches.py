@@ -19,6 +19,7 @@ from typing import Any
 from openoutcry.core.halts import FIRM, Halt, ids_of, is_release, scope_of
 from openoutcry.core.overflow import WaitingSwitch
 from openoutcry.errors import BusClosed, ConfigError, InvalidEvent, NotAuthorised
+from openoutcry.logs import about
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.access import Access
 from openoutcry.runtime.admission.durable import DurableAdmission
@@ -75,10 +76,14 @@ class KillSwitches:
             return True
         return store is not None and store.knows(event.event_id)
 
-    def admit(self, event: Any, level: Level) -> bool | Commit | Handled:
-        """Let a kill switch in: True, or what has to be over first. Raises what keeps it out."""
+    def admit(self, event: Any, level: Level, *, is_authorised: bool = False) -> bool | Commit | Handled:
+        """Let a kill switch in: True, or what has to be over first. Raises what keeps it out.
+
+        `is_authorised` is as for `Access.check`.
+        """
         bus, store = self._bus, self._slot.store
-        self._warn(event)
+        if not is_authorised:
+            self._warn(event)
         if not bus.running:
             return self._hold(event, level)
         self._note(event)
@@ -120,7 +125,9 @@ class KillSwitches:
         except InvalidEvent:
             if bus.phase == "stopping":
                 raise
-            log.exception("the kill switch %s waits for the start in memory alone", event.event_id)
+            log.exception(
+                "the kill switch %s waits for the start in memory alone", event.event_id, extra=about(event)
+            )
             self._note(event)
             self._dispatcher.hold_back(event, "control")
             return True
@@ -284,7 +291,7 @@ class KillSwitches:
         self._bus.ownership.check("release")
         event_type = self._access.check(event, is_authorised=True)
         level = self._durable.level(event_type, None)
-        verdict = self.admit(event, level)
+        verdict = self.admit(event, level, is_authorised=True)
         if isinstance(verdict, Commit):
             await self._durable.committed(event, verdict)
             verdict = (verdict.error is not None and self.handled(event)) or True

@@ -7,7 +7,7 @@ notebook or the command line, is here.
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -16,6 +16,7 @@ from openoutcry.core.letters import LetterFilter, letter_filter
 from openoutcry.errors import ConfigError, JournalError, NotSubscribed
 from openoutcry.events import check_type_name
 from openoutcry.journals import Recovered
+from openoutcry.observers.pulse import Buckets, Pulse, Shape
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.delivery.state import BusState
@@ -217,6 +218,26 @@ class Admin:
                 "enable persistence and start it"
             )
         return self._admission.store.cursors
+
+    # -- the pulse ----------------------------------------------------------------------------------
+
+    async def shape(self) -> Shape:
+        """Return what rarely changes of the bus, as its control socket tells it. It gives the loop back."""
+        self._admission.check_thread("shape")
+        return await self._lifecycle.control.reader.shape()
+
+    async def pulse(self) -> Pulse:
+        """Return counters and states, as its control socket tells them. It gives the loop back in between.
+
+        It changes nothing and makes no check; `Pulse` says what each figure means. Cancelling it is harmless.
+        """
+        self._admission.check_thread("pulse")
+        return await self._lifecycle.control.reader.whole_pulse()
+
+    def buckets(self, names: Iterable[str]) -> dict[str, Buckets]:
+        """Return how long events waited and calls took, raw, by the names of subscriptions that are there."""
+        self._admission.check_thread("buckets")
+        return self._lifecycle.control.reader.buckets(names)
 
     # -- the journal --------------------------------------------------------------------------------
 

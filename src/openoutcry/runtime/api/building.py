@@ -7,6 +7,7 @@ from openoutcry.ports import Clock, Journal
 from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.recorder import Recorder
 from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.rounds import Rounds
 from openoutcry.units import NS_PER_S
@@ -37,12 +38,14 @@ def state_of(config: BusConfig, clock: Clock, ownership: Ownership, rounds: Roun
     return BusState(config.max_queue_size, pressure, clock, history, seen, ownership, rounds, checks_all)
 
 
-def rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership) -> Rounds:
+def rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership, recorder: Recorder) -> Rounds:
     """Return the rounds of a bus."""
+    is_recorded = config.persistence is not None and config.persistence.record != "off"
     return Rounds(
         signal_timeout_s=config.signal_timeout,
         barrier_timeout_s=config.barrier_timeout,
         stand_in_max_age_s=config.stand_in_max_age,
         clock=clock,
+        log=recorder if is_recorded else None,
         ownership=ownership,
     )

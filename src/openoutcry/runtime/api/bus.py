@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from functools import partial
+from os import PathLike
 from typing import Any, Literal, Self, Unpack, overload
 
 from openoutcry.clocks import clock_of_loop
@@ -41,6 +42,7 @@ from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.receipt import Receipt
+from openoutcry.runtime.durability.recorder import Recorder
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.barriers import SignalBarrier
@@ -81,7 +83,8 @@ class EventBus:
         dedup_window_s: The id is forgotten after this time as well, in seconds.
         kill_switch_releasers: Values of `source_agent` that may publish `KillSwitchEvent(activated=False)`.
             Deprecated: take a `releaser`.
-        control_releaser: The name under which `openoutcry halts` releases at the control socket, or nobody.
+        control_releaser: The name under which `openoutcry release` releases, or nobody.
+        control: Where a bus without a journal file listens for the command line and the page.
         stand_in_max_age: For how long, in seconds, the last signal of an agent that is missing from a round
             is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
         check_events: `always`: refuse what would not come back from a journal equal also where none takes
@@ -113,11 +116,12 @@ class EventBus:
         dedup_window_s: float = 600.0,
         kill_switch_releasers: Iterable[str] = (),
         control_releaser: str | None = None,
+        control: str | PathLike[str] | None = None,
         stand_in_max_age: float | None = None,
         check_events: Literal["journaled", "always"] = "journaled",
         journal: Journal | None = None,
     ) -> None:
-        self.config: BusConfig = BusConfig(
+        config = BusConfig(
             max_queue_size=max_queue_size,
             signal_timeout=signal_timeout,
             barrier_timeout=barrier_timeout,
@@ -128,28 +132,27 @@ class EventBus:
             dedup_window_s=dedup_window_s,
             kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
             control_releaser=control_releaser,
+            control=control,
             stand_in_max_age=stand_in_max_age,
             check_events=check_events,
             persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
         )
-        ownership = Ownership()
-        self._rounds = rounds = rounds_of(self.config, clock, ownership)
-        self._bus = bus = state_of(self.config, clock or clock_of_loop(), ownership, rounds)
-        make_slot = partial(StoreSlot, bus, self.config.persistence, journal, clock)
-        self._admission = admission = Admission(bus, make_slot, self.config.kill_switch_releasers)
+        self.config: BusConfig = config
+        ownership, recorder = Ownership(), Recorder(config)
+        self._rounds = rounds = rounds_of(config, clock, ownership, recorder)
+        self._bus = bus = state_of(config, clock or clock_of_loop(), ownership, rounds)
+        make_slot = partial(StoreSlot, bus, config.persistence, journal, clock, recorder)
+        self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
-        self._lifecycle = lifecycle = Lifecycle(
-            self, bus, consumers, admission, intake, rounds, self.config, clock
-        )
-        self._monitor = monitor = lifecycle.monitor
+        self._lifecycle = life = Lifecycle(self, bus, consumers, admission, intake, rounds, config, clock)
+        self._monitor = monitor = life.monitor
         self._subscribing = Subscribing(bus, consumers, admission, monitor)
         self._signals = Signals(bus, admission, rounds)
         self._inspection = Inspection(bus, admission, rounds, monitor)
-        self._admin = Admin(bus, admission, lifecycle)
-        # On the hot paths the instance has the parts' own functions, so that a publish is one call. The
-        # override of a subclass stays in force.
+        self._admin = Admin(bus, admission, life)
+        # On the hot paths it has its parts' own functions, so that a publish is one call, unless overridden.
         if type(self).publish is EventBus.publish:
             setattr(self, "publish", admission.fast_path.publish)  # noqa: B010 - a method, to the type checker
         if type(self).publish_signal is EventBus.publish_signal:
@@ -157,7 +160,7 @@ class EventBus:
 
     @property
     def admin(self) -> Admin:
-        """The operators' verbs: redrive dead letters, drop cursors, recover the journal, pause, resume."""
+        """The operators' verbs: redrive, drop cursors, recover the journal, pause, resume, the pulse."""
         return self._admin
 
     async def publish(self, event: Any, priority: bool = False, *, level: LevelName | None = None) -> bool:
@@ -165,12 +168,10 @@ class EventBus:
 
         True: every matching subscription will handle it, or it ends in that subscription's dead letters. An
         `event_id` that was accepted before is True as well and delivers nothing new; with other content it is
-        a conflict, counted in `metrics`. False: there was no room, or
-        backpressure shed it; nobody gets it, and it is counted in `metrics.refused`.
+        a conflict. False: no room, or it was shed; nobody gets it. `metrics` counts both.
 
-        At HIGH a low-priority event may wait for a token of the rate limit; a high-priority one waits for
-        room; both wait at most `cooldown_s`. A publish from inside a handler never waits. What is published
-        before `start` is queued.
+        At HIGH a low-priority event may wait for a token of the rate limit, and a high-priority one for room,
+        at most `cooldown_s`. A publish from inside a handler never waits. Before `start`, events are queued.
 
         Cancelled: either nothing was accepted, or the event was accepted whole; publish it again to be sure.
 

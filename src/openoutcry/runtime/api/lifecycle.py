@@ -19,11 +19,10 @@ from openoutcry.clocks import clock_of_loop
 from openoutcry.config import BusConfig, check_number
 from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, RestoreFailed
 from openoutcry.journals import Recovered
-from openoutcry.ports import Clock, FileJournal
+from openoutcry.ports import Clock
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
-from openoutcry.runtime.control.requests import ControlledBus, releasing
-from openoutcry.runtime.control.server import ControlServer
+from openoutcry.runtime.api.control import Control, Controlled
 from openoutcry.runtime.delivery.causation import current, install, uninstall
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.state import BusState
@@ -51,13 +50,14 @@ class Lifecycle:
 
     Attributes:
         monitor: Looks after the bus's health.
+        control: The control socket.
         can_recover: Whether the journal is a file of the bus's own, so that `recover` can go on in a new one.
 
     """
 
     def __init__(
         self,
-        controlled: ControlledBus,
+        controlled: Controlled,
         bus: BusState,
         consumers: Consumers,
         admission: Admission,
@@ -66,7 +66,6 @@ class Lifecycle:
         config: BusConfig,
         clock: Clock | None,
     ) -> None:
-        self._controlled = controlled
         self._bus = bus
         self._consumers = consumers
         self._dispatcher = admission.dispatcher
@@ -76,9 +75,7 @@ class Lifecycle:
         self._own_clock = clock
         self._slot = admission.slot
         self._persistence = config.persistence
-        self._control: ControlServer | None = None
-        name, kill_switches = config.control_releaser, admission.kill_switches
-        self._releaser = None if name is None else kill_switches.releaser(name)
+        self._has_control = config.control is not None
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[Recovered] | None = None
@@ -86,6 +83,7 @@ class Lifecycle:
         self._ends_s = 0.0
         self.can_recover: bool = self._slot.has_file
         self.monitor: Monitor = Monitor(bus, consumers, self._dispatcher.stalls, self, config.health)
+        self.control: Control = Control(controlled, bus, consumers, admission, rounds, self.monitor, config)
         bus.ownership.watch(self._has_something, self._forked)
 
     @property
@@ -116,11 +114,12 @@ class Lifecycle:
             return
         ownership.claim(loop, "start")
         self._leave_recovery_elsewhere()
-        if self._persistence is None:
+        if self._persistence is None and not self._has_control:
+            self.control.begin()
             self._start()
             return
         if self._starting is None:
-            self._starting = loop.create_task(self._start_durable(), name="openoutcry:start")
+            self._starting = loop.create_task(self._start_in_steps(), name="openoutcry:start")
             self._starting.add_done_callback(self._start_is_over)
         await _end_of(self._starting, "the bus was stopped before it had started")
 
@@ -187,31 +186,19 @@ class Lifecycle:
             )
         return await self._slot.open().count_unsettled()
 
-    async def _start_durable(self) -> None:
+    async def _start_in_steps(self) -> None:
         """Start, and wait until the agents have their memory back: nobody else waits for that."""
         current.set(None)
         if self._recovering is not None:
             await asyncio.wait([self._recovering])
-        store = await self._slot.open_in_time()
+        store = None if self._persistence is None else await self._slot.open_in_time()
+        if self._has_control:
+            await self.control.open(store)
         self._start()
-        if self._persistence is not None and self._persistence.socket:
-            await self._open_control(store)
-        await store.memories.wait_restored()
-
-    async def _open_control(self, store: Store) -> None:
-        """Serve the command line beside a journal that is a file; in virtual time nobody would connect."""
-        journal = store.journal
-        if not isinstance(journal, FileJournal) or hasattr(asyncio.get_running_loop(), "clock"):
-            return
-        control = ControlServer(self._controlled, journal.path)
-        if self._releaser is not None:
-            control.verbs["release"] = releasing(self._releaser)
-        try:
-            await control.start()
-        except JournalError as error:
-            log.warning("the command line cannot talk to this bus: %s", error)
-        else:
-            self._control = control
+        if store is not None:
+            if not self._has_control:
+                await self.control.open(store)
+            await store.memories.wait_restored()
 
     def _start(self) -> None:
         bus = self._bus
@@ -254,9 +241,7 @@ class Lifecycle:
         self._consumers.give_up()
         self._intake.give_up_loop()
         self._stopping = self._starting = self._recovering = self._draining = None
-        control, self._control = self._control, None
-        if control is not None:
-            control.give_up_loop()
+        self.control.give_up_loop()
         self._dispatcher.stalls.end()
         self.monitor.end()
         self.monitor.journal.give_up_loop()
@@ -373,9 +358,7 @@ class Lifecycle:
             self._close()
             if was_running and bus.loop is not None:
                 uninstall(bus.loop)
-            control, self._control = self._control, None
-            if control is not None:
-                await control.stop(MOMENT_S)
+            await self.control.close(MOMENT_S)
             self._slot.close(as_it_is=isinstance(problem, TimeoutError))
         finally:
             self._stopping = None

@@ -28,13 +28,20 @@ class Answer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+def find_socket(path: str | Path) -> Path:
+    """Return the control socket of a journal, or `path` itself if that is a socket."""
+    real = Path(path)
+    return real if real.is_socket() else socket_path(real)
+
+
 def ask(journal: str | Path, verb: str, *, timeout_s: float = 65.0, **arguments: Any) -> Answer | None:
     """Ask the bus that writes to `journal`, and return its answer; None if no bus listens.
 
+    For a bus without a journal, it is the path of its control socket.
     If the bus goes away before it has answered, or does not answer within `timeout_s` seconds, the answer is
     not ok. Raises `PermissionError` if the socket belongs to another user.
     """
-    path = socket_path(journal)
+    path = find_socket(journal)
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as line:
         line.settimeout(timeout_s)
         try:

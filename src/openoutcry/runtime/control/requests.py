@@ -4,16 +4,17 @@ The verbs act on a `ControlledBus`, which is all that this room knows of a bus.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from openoutcry.core.halts import FIRM
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import ConfigError, InvalidEvent, NotAuthorised
+from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import encode
-from openoutcry.trading import KillSwitchEvent
+from openoutcry.observers.pulse import HaltAnswer
 
 
 class Operations(Protocol):
@@ -48,13 +49,15 @@ class Operations(Protocol):
         ...
 
 
-class Releasing(Protocol):
-    """What releases kill switches for the operator: a `Releaser`."""
+class Operator(Protocol):
+    """What stops a firm for the operator, and lets it go on."""
 
-    def release(
-        self, *, scope: str | None = None, ids: Iterable[str] | None = None, reason: str
-    ) -> Awaitable[KillSwitchEvent]:
-        """Release kill switches, and return the event that says so."""
+    def halt(self, scope: str, reason: str, by: str) -> Awaitable[HaltAnswer]:
+        """Publish a kill switch, and return how many have heard it so far."""
+        ...
+
+    def release(self, scope: str | None, ids: list[str] | None, reason: str, by: str) -> Awaitable[int]:
+        """Release kill switches under the name `by`, and return how many. Raises `NotAuthorised`."""
         ...
 
 
@@ -101,21 +104,40 @@ class ControlledBus(Protocol):
         ...
 
 
-class _Head(msgspec.Struct):
+class Head(msgspec.Struct):
     """What every request has."""
 
     verb: str
 
 
-class Request(_Head):
+class Request(Head):
     """A request of which only the verb is read."""
 
 
-class Plain(_Head, forbid_unknown_fields=True):
+class Plain(Head, forbid_unknown_fields=True):
     """A request without arguments."""
 
 
-class Letters(_Head, forbid_unknown_fields=True, kw_only=True):
+class Action(Head, kw_only=True):
+    """A request to do something to the bus, which goes on record."""
+
+    by: str = ""
+    """The name of the operator; by default that of the user at the other end of the socket."""
+    via: Literal["socket", "page"] = "socket"
+    """Over what the operator does it."""
+    reason: str = ""
+    """Why, in the operator's words."""
+
+    @property
+    def target(self) -> str:
+        """What it is done to, in words."""
+        return ""
+
+
+_OF_ACTIONS: Final = frozenset(Action.__struct_fields__)
+
+
+class Letters(Action, forbid_unknown_fields=True, kw_only=True):
     """Some dead letters: those that meet every condition that is given. See `Admin.drop_dead_letters`."""
 
     subscription: str | None = None
@@ -126,7 +148,14 @@ class Letters(_Head, forbid_unknown_fields=True, kw_only=True):
 
     def conditions(self) -> dict[str, Any]:
         """Return the keyword arguments of `redrive` and `drop_dead_letters`."""
-        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "verb"}
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name not in _OF_ACTIONS}
+
+    @property
+    def target(self) -> str:
+        """Whose letters, and which."""
+        given = {name: value for name, value in self.conditions().items() if value}
+        of = given.pop("subscription", "all")
+        return ", ".join([of, *(f"{name} {_shortened(value)}" for name, value in given.items())])
 
 
 class Redrive(Letters, forbid_unknown_fields=True, kw_only=True):
@@ -135,7 +164,7 @@ class Redrive(Letters, forbid_unknown_fields=True, kw_only=True):
     anew: bool = False
 
 
-class Listing(_Head, forbid_unknown_fields=True, kw_only=True):
+class Listing(Head, forbid_unknown_fields=True, kw_only=True):
     """Whose dead letters, and which page of them: the next `limit` behind an id."""
 
     subscription: str | None = None
@@ -143,38 +172,75 @@ class Listing(_Head, forbid_unknown_fields=True, kw_only=True):
     after: int = 0
 
 
-class Named(_Head, forbid_unknown_fields=True, kw_only=True):
+class Named(Action, forbid_unknown_fields=True, kw_only=True):
     """A subscription."""
 
     subscription: str
 
+    @property
+    def target(self) -> str:
+        """Its name."""
+        return self.subscription
 
-class Renamed(_Head, forbid_unknown_fields=True, kw_only=True):
+
+class Renamed(Action, forbid_unknown_fields=True, kw_only=True):
     """A subscription, and the one that takes its place."""
 
     old: str
     new: str
 
+    @property
+    def target(self) -> str:
+        """Both names."""
+        return f"{self.old} to {self.new}"
 
-class Release(_Head, forbid_unknown_fields=True, kw_only=True):
+
+class Halt(Action, forbid_unknown_fields=True, kw_only=True):
+    """What is to stop: `firm` for everything, or the name of a symbol, strategy or agent."""
+
+    scope: str = FIRM
+
+    @property
+    def target(self) -> str:
+        """What is to stop."""
+        return self.scope
+
+
+class Release(Action, forbid_unknown_fields=True, kw_only=True):
     """Which kill switches are to be released, and why. See `Releaser.release`."""
 
-    reason: str
     scope: str | None = None
     ids: list[str] | None = None
+
+    @property
+    def target(self) -> str:
+        """The scope, or the ids."""
+        return self.scope or FIRM if self.ids is None else _shortened(self.ids)
+
+
+def _shortened(value: Any) -> str:
+    """Return a condition in words; of a long list, how it begins."""
+    if not isinstance(value, list):
+        return str(value)
+    named = " ".join(map(str, value[:10]))
+    return named if len(value) <= 10 else f"{named} and {len(value) - 10} more"
 
 
 class Verb(NamedTuple):
     """One thing that can be asked.
 
     Attributes:
-        takes: The type of the request; it has a field `verb`.
+        takes: The type of the request; it has a field `verb`. What takes an `Action` goes on record.
         do: Called with the bus and the request. What it returns, or what awaiting that gives, is the answer.
+        watches: Whether those who watch the bus ask it again and again: they may not take every seat.
+        ready: Returns the answer, as it goes over the line, if nothing needs to be done for it; else None.
 
     """
 
     takes: type[Any]
     do: Callable[[ControlledBus, Any], Any]
+    watches: bool = False
+    ready: Callable[[], bytes | None] | None = None
 
 
 def _dead_letters(bus: ControlledBus, asked: Listing) -> dict[str, Any]:
@@ -210,22 +276,14 @@ async def _flush(bus: ControlledBus, _asked: Plain) -> bool:
     return True
 
 
-def _refuse_release(_bus: ControlledBus, _asked: Release) -> int:
-    raise NotAuthorised(
-        "this bus releases no kill switch at its control socket: allow it with EventBus(control_releaser=...)"
-    )
-
-
-def releasing(releaser: Releasing) -> Verb:
-    """Return the verb that releases kill switches; it is answered with how many it has named."""
-
-    async def release(_bus: ControlledBus, asked: Release) -> int:
-        if not asked.reason:
-            raise ConfigError("reason is empty: say why the kill switch is released")
-        event = await releaser.release(scope=asked.scope, ids=asked.ids, reason=asked.reason)
-        return len(event.releases)
-
-    return Verb(Release, release)
+def operating(operator: Operator) -> dict[str, Verb]:
+    """Return the verbs that stop a firm and let it go on, by name."""
+    return {
+        "halt": Verb(Halt, lambda _bus, asked: operator.halt(asked.scope, asked.reason, asked.by)),
+        "release": Verb(
+            Release, lambda _bus, asked: operator.release(asked.scope, asked.ids, asked.reason, asked.by)
+        ),
+    }
 
 
 def _saved(do: Callable[[ControlledBus, Any], Any]) -> Callable[[ControlledBus, Any], Any]:
@@ -258,7 +316,6 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         ),
         "pause": Verb(Named, lambda bus, asked: bus.admin.pause(asked.subscription)),
         "resume": Verb(Named, lambda bus, asked: bus.admin.resume(asked.subscription)),
-        "release": Verb(Release, _refuse_release),
         "flush": Verb(Plain, _flush),
     }
 )

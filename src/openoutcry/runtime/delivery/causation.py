@@ -12,11 +12,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import DecidedOtherwise
 from openoutcry.events import Derivation, Event, stamp
+from openoutcry.observers.current import handler
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.ownership import running_loop
 
@@ -57,6 +58,11 @@ class Publisher(Protocol):
     @property
     def subscription(self) -> str:
         """The name of the subscription whose handler publishes."""
+        ...
+
+    @property
+    def handled(self) -> Any:
+        """The event that the call is handling; None in a task that it has spawned."""
         ...
 
     @property
@@ -190,6 +196,12 @@ class Lineage:
         return self._subscription.name
 
     @property
+    def handled(self) -> Any:
+        """The event that the current call is handling."""
+        batch = self.worker.batch
+        return batch.current if batch is not None and self._is_current() else None
+
+    @property
     def running(self) -> bool:
         """Whether a call is running."""
         return self.worker.batch is not None
@@ -275,6 +287,7 @@ class Frozen:
     __slots__ = ("_call", "_cause", "_derivation", "_lineage", "bus")
 
     running = False
+    handled = None
 
     def __init__(
         self, lineage: Lineage, cause: Cause | None, call: CallId, derivation: Derivation | None
@@ -339,7 +352,7 @@ class Frozen:
         return self.in_call and self._lineage.decide_otherwise(error)
 
 
-current: ContextVar[Publisher | None] = ContextVar("openoutcry_cause", default=None)
+current: Final = cast("ContextVar[Publisher | None]", handler)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 import logging
 from typing import Any, Final
 
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.seen_ids import type_of
 from openoutcry.units import NS_PER_S
 
@@ -52,6 +53,7 @@ class Conflicts:
             event_type,
             in_words(fields),
             f"; so were {more} since the last warning" if more else "",
+            extra=about(event, event_type=event_type),
         )
 
     def is_recent(self, now_ns: int) -> bool:

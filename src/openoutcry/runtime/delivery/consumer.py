@@ -10,6 +10,7 @@ from typing import Any
 
 from openoutcry.core.lanes import Batch
 from openoutcry.core.overflow import SupersedingLane
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.failures import Failures, described, no_answer
 from openoutcry.runtime.delivery.in_flight import InFlightMarker
 from openoutcry.runtime.delivery.state import BusState
@@ -116,6 +117,7 @@ class Consumer:
             self.name,
             described(batch.events[0]),
             no_answer(subscription),
+            extra=about(batch.events[0], self.name),
         )
         self._set_aside(worker)
         if subscription.abandoned >= ABANDONED_MOST and not subscription.paused:
@@ -123,13 +125,18 @@ class Consumer:
                 "%s has %d abandoned calls and is paused; mend its handler and resume it",
                 self.name,
                 subscription.abandoned,
+                extra=about(subscription=self.name),
             )
             subscription.pause()
 
     def leave_superseded(self, worker: Worker) -> None:
         """Go on without a call that did not end for a newer event; its event is settled."""
         self._set_aside(worker)
-        log.error("%s did not end its call for a newer event; it is abandoned, the next begins", self.name)
+        log.error(
+            "%s did not end its call for a newer event; it is abandoned, the next begins",
+            self.name,
+            extra=about(worker.batch and worker.batch.current, self.name),
+        )
 
     def _set_aside(self, worker: Worker) -> None:
         """Let a call go on beside the subscription, and another worker take the place."""
@@ -141,12 +148,16 @@ class Consumer:
     def thread_left(self, future: "asyncio.Future[Any]") -> None:
         """Somebody else has cancelled a call in a thread, which goes on; its end is only noted."""
         self.subscription.abandoned += 1
-        log.error("a call of %s in a thread was cancelled by somebody else; it goes on, abandoned", self.name)
+        log.error(
+            "a call of %s in a thread was cancelled by somebody else; it goes on, abandoned",
+            self.name,
+            extra=about(subscription=self.name),
+        )
         future.add_done_callback(lambda _: self._note_end_of_abandoned())
 
     def _note_end_of_abandoned(self) -> None:
         self.subscription.abandoned -= 1
-        log.warning("an abandoned call of %s has ended", self.name)
+        log.warning("an abandoned call of %s has ended", self.name, extra=about(subscription=self.name))
 
     # -- recovery -----------------------------------------------------------------------------------
 
@@ -172,6 +183,7 @@ class Consumer:
                 "%s is restarted: its call for %s is left, and the event waits again",
                 self.name,
                 described(worker.batch and worker.batch.current),
+                extra=about(worker.batch and worker.batch.current, self.name),
             )
             if worker.is_control and worker.batch is not None and not worker.batch.attempts:
                 self._bus.control_waiting += 1  # it waits again as if it had not been taken
@@ -191,6 +203,7 @@ class Consumer:
 
     def control_rests(self) -> None:
         """The control worker has come to rest, so that a kill switch would have been handled."""
+        self._bus.hearing.rested(self.subscription, self._bus.clock.now_ns())
         if self.drill_is_out:
             self.drill_is_out = False
             self._drill_answered_ns = self._bus.clock.now_ns()
@@ -248,7 +261,11 @@ class Consumer:
         if worker not in self.active_workers():
             return  # replaced by recovery meanwhile
         if self._goes_on:
-            log.error("the task of %s was cancelled by somebody else; it goes on in a new one", self.name)
+            log.error(
+                "the task of %s was cancelled by somebody else; it goes on in a new one",
+                self.name,
+                extra=about(subscription=self.name),
+            )
             self._replace(worker)
         elif not self._bus.busy:
             self._bus.rested()
@@ -289,7 +306,12 @@ class Consumer:
         await asyncio.wait([worker.task for worker in workers], timeout=grace_s)
         for worker in workers:
             if not worker.task.done() and not worker.guard.abandoned:
-                log.error("%s did not end when cancelled at the stop: %r", self.name, worker.task)
+                log.error(
+                    "%s did not end when cancelled at the stop: %r",
+                    self.name,
+                    worker.task,
+                    extra=about(worker.batch and worker.batch.current, self.name),
+                )
                 worker.guard.outlive_stop()
                 subscription.abandoned += 1
         if subscription.ended:

@@ -17,7 +17,7 @@ however many there are.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from heapq import merge
@@ -30,6 +30,7 @@ from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW, LetterFilter
 from openoutcry.core.retries import DECIDED_OTHERWISE, DeadLetter
 from openoutcry.errors import InvalidEvent, JournalError
 from openoutcry.events import Undecodable, decode_many, encode
+from openoutcry.logs import about
 from openoutcry.ports import BuriedEvent
 from openoutcry.runtime.delivery.offsets import CursorSaver
 from openoutcry.runtime.delivery.redrives import Due, Redrives
@@ -42,6 +43,8 @@ KEPT_MOST = 100_000
 second. Beyond that the oldest are let go, counted, and health says so."""
 PAGE = 128
 """How many letters are read, or handed over, at once."""
+LOOKED_AT_MOST = 64
+"""Of how many letters of a subscription that are being redriven a pulse looks whether they are settled."""
 
 
 class LetterSource(Protocol):
@@ -142,6 +145,7 @@ class DeadLetters:
                 self.let_go.total(),
                 name,
                 KEPT_MOST,
+                extra=about(letter.event, name),
             )
 
     def _give_up(self, letter: DeadLetter) -> None:
@@ -244,6 +248,13 @@ class DeadLetters:
         self.settle()
         return dict(self._counts)
 
+    def known_counts(self) -> Mapping[str, int]:
+        """Return how many letters each name has, without a copy; it looks at few of those being redriven."""
+        if self.redrives:
+            for redriven in self.redrives.take_settled(most=LOOKED_AT_MOST):
+                self.remove(redriven.name, redriven.letter_id)
+        return self._counts
+
     def count_otherwise(self, name: str) -> int:
         """Return how many letters a name has because its handler decided otherwise."""
         return sum(its == name for its in self._otherwise.values()) if self._otherwise else 0
@@ -337,7 +348,12 @@ class DeadLetters:
             except InvalidEvent as error:
                 del self._unsaved[letter_id]
                 name = self._kept[letter_id].subscription
-                log.warning("a dead letter of %s is in memory alone, not in the journal: %s", name, error)
+                log.warning(
+                    "a dead letter of %s is in memory alone, not in the journal: %s",
+                    name,
+                    error,
+                    extra=about(self._kept[letter_id].event, name),
+                )
         return buried, [*self._removed, *self.redrives.posted()], list(self._tombstones)
 
     def saved(

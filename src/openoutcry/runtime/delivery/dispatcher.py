@@ -302,6 +302,19 @@ class Dispatcher:
         if not self.stalls.is_on:
             self.stalls.look()
 
+    def release_record(self, event: Any, position: int, at_ns: int) -> None:
+        """Hand what the bus has recorded of itself to those that name its type. It counts in no figure."""
+        for group in self._bus.router.route(event):
+            if self._bus.running and group.subscriptions:
+                if self.staged:
+                    self.deliver()
+                self.push(group.subscriptions, [event], at_ns, (position,))
+                continue
+            for subscription in group.subscriptions:
+                offsets = None if subscription.offsets is None else subscription.offsets.normal
+                if offsets is not None and not offsets.behind:
+                    self._bus.durability.fall_behind(subscription, offsets)
+
     def release_high(self, event: Any, position: int) -> None:
         """Hand a committed high-priority event to the mailboxes at once, after what was staged before."""
         if not self._bus.running:
@@ -373,16 +386,19 @@ class Dispatcher:
         seen.keep(events, now_ns)
         if bus.rates is not None or len(seen.now) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
+        takers: list[Subscription] = []
         for group in bus.router.route(event):
             who = group.subscriptions
             if is_known and who:
                 who = tuple(subscription for subscription in who if subscription.offsets is None)
                 if not who:
                     continue
+            takers.extend(who)
             if folded:
                 for subscription in who:
                     subscription.control_lane.count_folded(folded)
             self.push(who, events, now_ns, positions, "control")
+        bus.hearing.begin(event, takers, now_ns)
         for subscription in bus.router:
             subscription.mailbox.cut_all()
         self._intake.hurry()
@@ -394,6 +410,7 @@ class Dispatcher:
         self._bus.seen.delivered_to_all(event.event_id)
         for group in self._bus.router.route(event):
             self.push(group.subscriptions, [event], self._bus.clock.now_ns(), lane="control")
+            self._bus.hearing.join(event, group.subscriptions)
         self._intake.hurry()
 
     def deliver_held_back(self, is_known: Callable[[str], bool] = lambda _: False) -> None:

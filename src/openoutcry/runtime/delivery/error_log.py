@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from openoutcry.core.repeats import Repeats, in_between
@@ -31,16 +31,28 @@ class ErrorLog:
         self._holds_errors = holds_errors
         self._repeats = Repeats()
 
-    def tell(self, level: int, error: BaseException, who: str, text: str, *args: object) -> None:
-        """Log an error of `who`, unless one of the same type from the same place was logged just before."""
+    def tell(
+        self,
+        level: int,
+        error: BaseException,
+        who: str,
+        text: str,
+        *args: object,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log an error of `who`, unless one of the same type from the same place was logged just before.
+
+        `extra` is what the record is about: see `logs.about`.
+        """
         untold = self._repeats.note((who, type(error), place_of(error)), self._now_ns())
         if untold is None:
             return
         what, more = text % args, in_between(untold)
         if self._holds_errors:
-            log.log(level, "%s %s%s", who, what, more, exc_info=error)
+            log.log(level, "%s %s%s", who, what, more, exc_info=error, extra=extra)
         else:
-            log.log(level, "%s %s%s\n%s", who, what, more, Lines(safe_traceback(error).rstrip()))
+            trace = Lines(safe_traceback(error).rstrip())
+            log.log(level, "%s %s%s\n%s", who, what, more, trace, extra=extra)
 
 
 def safe_repr(value: object) -> str:

@@ -13,6 +13,7 @@ from openoutcry.core.retries import DECIDED_OTHERWISE, Again, Dead, DeadLetter, 
 from openoutcry.core.wording import counted
 from openoutcry.errors import DecidedOtherwise
 from openoutcry.events import event_type_of
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.error_log import ErrorLog, safe_repr, safe_traceback
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
@@ -74,7 +75,14 @@ class Failures:
         subscription.timeouts += timed_out
         subscription.last_error = text
         self._log.tell(
-            logging.WARNING, error, name, f"{reason} on %s, attempt %d: %s", described(event), attempts, text
+            logging.WARNING,
+            error,
+            name,
+            f"{reason} on %s, attempt %d: %s",
+            described(event),
+            attempts,
+            text,
+            extra=about(event, name),
         )
         step: Again | Dead = Dead(attempts)  # who decides otherwise would do so again
         if not has_decided_otherwise:
@@ -91,7 +99,14 @@ class Failures:
         trace = safe_traceback(error)
         wall_ns, position = self._bus.clock.wall_ns(), batch.position
         letter = DeadLetter(name, lane.name, event, reason, text, trace, attempts, wall_ns, position=position)
-        log.error("%s gave up %s after %s: %s", name, described(event), counted(attempts, "attempt"), text)
+        log.error(
+            "%s gave up %s after %s: %s",
+            name,
+            described(event),
+            counted(attempts, "attempt"),
+            text,
+            extra=about(event, name),
+        )
         self._bus.dead(subscription, letter, batch.first)
         if self.breaker is not None and lane.name != "control":
             self._judge(self.breaker)
@@ -111,6 +126,7 @@ class Failures:
             subscription.name,
             wait_ns / 1e9,
             subscription.last_error,
+            extra=about(subscription=subscription.name),
         )
         self._wake_in(wait_ns)
         subscription.holds.set(Hold.COOLING)
@@ -133,7 +149,8 @@ class Failures:
         elif verdict.probe:
             subscription.holds.lift(Hold.COOLING)
         else:
-            log.warning("%s handles its events again", subscription.name)
+            name = subscription.name
+            log.warning("%s handles its events again", name, extra=about(subscription=name))
             self._mended()
             if subscription.options.concurrency > 1:
                 subscription.wake()

@@ -48,6 +48,11 @@ class History:
         if kept > self.size or heavy > self.bytes_most:
             self._trim()
 
+    def add_record(self, event: Any) -> None:
+        """Add what the bus has recorded of itself, which nobody has published."""
+        self.append([event])
+        self.admitted -= 1
+
     def _trim(self) -> None:
         """Let go of whole batches, oldest first; of heavy events, one by one."""
         while self._batches and self._count - len(self._batches[0]) >= self.size:

@@ -9,6 +9,7 @@ from typing import Any
 
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import ConfigError
+from openoutcry.logs import about
 from openoutcry.ports import Marks
 from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.loops import Drive, check_result, own_copy
@@ -93,7 +94,8 @@ class InFlightMarker:
                 has_own_drive=options.blocking or options.outbox or options.isolated,
             )
         except ConfigError as error:
-            log.warning("the calls of %s cannot be marked: %s", subscription.name, error)
+            name = subscription.name
+            log.warning("the calls of %s cannot be marked: %s", name, error, extra=about(subscription=name))
             return None
 
     def drive(self, batch: Batch, drive: Drive, *, alone: bool = False) -> Drive:

@@ -26,6 +26,7 @@ from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.overflow import BoundedLane, ConflatingLane, SupersedingLane
 from openoutcry.errors import SubscriptionError
 from openoutcry.events import event_type_of
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.memory import Memory
 
 log = logging.getLogger("openoutcry")
@@ -344,7 +345,9 @@ def _conflation_key(key: str | Callable[[Any], object]) -> Callable[[Any], objec
         except Exception:
             if not reported:
                 reported = True
-                log.exception("the conflation key %r failed; such events stand alone", key)
+                log.exception(
+                    "the conflation key %r failed; such events stand alone", key, extra=about(event)
+                )
             return event.event_id
         return found
 

@@ -8,6 +8,7 @@ of the mailboxes; an event is known by its number in its lane.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from openoutcry.core.lanes import Lane
 from openoutcry.core.mailbox import Mailbox
@@ -133,10 +134,10 @@ class Redrives:
             del self._open[subscription]
         return found
 
-    def take_settled(self, only: Subscription | None = None) -> Iterator[Redriven]:
-        """Take out what is not open any more."""
+    def take_settled(self, only: Subscription | None = None, most: int | None = None) -> Iterator[Redriven]:
+        """Take out what is not open any more; of each subscription it looks at the first `most` alone."""
         for subscription in list(self._open) if only is None else [only]:
-            for lane_name, number in list(self._open.get(subscription, ())):
+            for lane_name, number in list(islice(self._open.get(subscription, ()), most)):
                 mailbox, lane = lane_of(subscription, lane_name)
                 if not mailbox.is_open(lane, number):
                     found = self.forget(subscription, lane_name, number)

@@ -13,6 +13,7 @@ from openoutcry.core.overflow import ConflatingLane, SupersedingLane
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError
 from openoutcry.events import Undecodable
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.dead_letters import PAGE, DeadLetters
 from openoutcry.runtime.delivery.redrives import Due, Redriven, lane_of
 from openoutcry.runtime.delivery.subscription import Subscription, takes
@@ -153,7 +154,12 @@ class Redriving:
             ]
         if all(number == 0 or self._redrives.knows(subscription, lane.name, number) for number in newer):
             return False
-        log.info("%s has something newer than its dead letter %d", subscription.name, letter.letter_id)
+        log.info(
+            "%s has something newer than its dead letter %d",
+            subscription.name,
+            letter.letter_id,
+            extra=about(letter.event, subscription.name),
+        )
         lane.outdated()
         self._letters.remove(letter.subscription, letter.letter_id)
         return True
@@ -171,4 +177,10 @@ def _why_not(subscription: Subscription, letter: DeadLetter) -> str:
 def _tell_left(subscription: Subscription, reasons: Counter[str]) -> None:
     for why, count in reasons.items():
         if why:
-            log.warning("%d dead letters of %s are not redriven: %s", count, subscription.name, why)
+            log.warning(
+                "%d dead letters of %s are not redriven: %s",
+                count,
+                subscription.name,
+                why,
+                extra=about(subscription=subscription.name),
+            )

@@ -13,6 +13,7 @@ from openoutcry.core.lanes import LaneName
 from openoutcry.core.ledger import Counts, LedgerRow
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import event_type_of, fixed_event_type, resembled
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.handlers import Handler, identity
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, selects
 
@@ -39,6 +40,7 @@ class Router:
     Attributes:
         routes: From an event class (if its type is fixed) or (class, type) to the groups that take it; a
             cache that `route` fills.
+        changes: How often a subscription came, went or changed what it takes.
 
     """
 
@@ -52,6 +54,7 @@ class Router:
         self._ended: list[Subscription] = []
         self._ended_rows: dict[LaneName, list[int]] = {}
         self.routes: dict[object, tuple[Route, ...]] = {}
+        self.changes = 0
         self._nobody = (Route(()),)
         self._audiences: dict[tuple[tuple[Route, ...], bool], Audience] = {}
         self._in_use = set()
@@ -123,6 +126,7 @@ class Router:
 
     def changed(self) -> None:
         """Build the groups anew after a subscription came, went or changed what it takes."""
+        self.changes += 1
         by_selectors: dict[frozenset[Selector], list[Subscription]] = {}
         for subscription in self:
             by_selectors.setdefault(subscription.selectors, []).append(subscription)
@@ -158,6 +162,7 @@ class Router:
                 event_type,
                 meant,
                 meant,
+                extra=about(event_type=event_type),
             )
         earlier = [g for selectors, g in self._groups.items() if any(_was(each, cls) for each in selectors)]
         if earlier and self._is_new(cls):
@@ -167,6 +172,7 @@ class Router:
                 cls.__name__,
                 ", ".join(sorted(s.name for group in earlier for s in group.subscriptions)),
                 event_type,
+                extra=about(event_type=event_type),
             )
 
     def _is_new(self, told: object) -> bool:

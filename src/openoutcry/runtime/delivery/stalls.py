@@ -9,6 +9,7 @@ from typing import Protocol
 
 from openoutcry.core.holds import Hold
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import HealthObserver, Subscription
 
@@ -94,7 +95,12 @@ class StallWatch:
         if gone == self._gone.get(subscription, 0):
             if subscription in self._without_room and subscription.mailbox.rank == 0:
                 self._without_room.discard(subscription)
-                log.info("%s has room again, after %d events that it had none for", subscription.name, gone)
+                log.info(
+                    "%s has room again, after %d events that it had none for",
+                    subscription.name,
+                    gone,
+                    extra=about(subscription=subscription.name),
+                )
             return
         if len(self._gone) > 2 * len(self._bus.router) + 8:
             self._gone = {s: count for s, count in self._gone.items() if not s.ended}
@@ -107,6 +113,7 @@ class StallWatch:
                 "(%d so far), while others keep up",
                 subscription.name,
                 gone,
+                extra=about(subscription=subscription.name),
             )
 
     def _set_stalled(self, subscription: Subscription, *, stalled: bool) -> None:
@@ -118,9 +125,15 @@ class StallWatch:
                 subscription.name,
                 self._bus.pressure.config.grace_s,
                 waiting,
+                extra=about(subscription=subscription.name),
             )
         else:
-            log.info("%s moves again, with %d events waiting", subscription.name, waiting)
+            log.info(
+                "%s moves again, with %d events waiting",
+                subscription.name,
+                waiting,
+                extra=about(subscription=subscription.name),
+            )
         for callback in self._bus.on_stalled:
             self._bus.guard(callback, subscription, stalled)
         self._room.drained(None)

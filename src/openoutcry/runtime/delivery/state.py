@@ -19,12 +19,14 @@ from openoutcry.core.rates import Rates
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import BusClosed, JournalError
 from openoutcry.events import Event
+from openoutcry.logs import about
 from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import Cause, Envelopes, Tracker
 from openoutcry.runtime.delivery.conflicts import Conflicts
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
 from openoutcry.runtime.delivery.durability import Durability, NoDurability
 from openoutcry.runtime.delivery.error_log import ErrorLog
+from openoutcry.runtime.delivery.hearing import Hearing
 from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.redriving import LetterDispatcher, Redriving
@@ -69,6 +71,7 @@ class BusState:
         in_outboxes: Events that wait for the end of the calls that have published them.
         durability: What keeps events in a journal; the null object without one.
         halts: The active kill switches.
+        hearing: Who has heard the newest of them.
         conflicts: Ids that were used again for other content.
         unheard: What nobody takes.
         outboxed: The events that wait in an outbox, by id.
@@ -112,6 +115,7 @@ class BusState:
         self.redriving: Redriving = Redriving(self.dead_letters)
         self.durability: Durability = NO_DURABILITY
         self.halts: Halts = Halts()
+        self.hearing: Hearing = Hearing()
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
@@ -177,7 +181,10 @@ class BusState:
             self.redriving.hand_on(subscription, dispatcher, self.clock.now_ns())
         except JournalError as error:  # they wait until the journal is recovered into a new file
             subscription.read_on(error=str(error))
-            log.critical("the dead letters of %s cannot be read: %s", subscription.name, error)
+            name = subscription.name
+            log.critical(
+                "the dead letters of %s cannot be read: %s", name, error, extra=about(subscription=name)
+            )
             self.journal_failed(error)
 
     def salt(self, subscription: Subscription, lane: str, number: int) -> str:

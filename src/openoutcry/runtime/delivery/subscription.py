@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from operator import attrgetter
@@ -20,6 +20,7 @@ from openoutcry.errors import RestoreFailed, SubscriptionError
 from openoutcry.events import (
     EVERYTHING,
     HIGH_PRIORITY_EVENT_TYPES,
+    RECORDS,
     EventType,
     check_type_name,
     fixed_event_type,
@@ -129,12 +130,17 @@ def selectors_of(value: Any) -> frozenset[Selector]:
     return frozenset({selector_of(value)})
 
 
-def selects(selectors: Iterable[Selector], cls: type, event_type: str) -> bool:
-    """Return True if any of `selectors` takes events of class `cls` and type `event_type`."""
+def selects(selectors: Collection[Selector], cls: type, event_type: str) -> bool:
+    """Return True if any of `selectors` takes events of class `cls` and type `event_type`.
+
+    The bus's own records are taken by whoever names them, and by nobody else.
+    """
+    if event_type in RECORDS:
+        return event_type in selectors or cls in selectors
     return any(s in (event_type, EVERYTHING) if isinstance(s, str) else issubclass(cls, s) for s in selectors)
 
 
-def takes(selectors: Iterable[Selector], event: Any) -> bool:
+def takes(selectors: Collection[Selector], event: Any) -> bool:
     """Return True if any of `selectors` takes an admitted event, whatever has become of its type since."""
     value = event.event_type
     return selects(selectors, type(event), str(getattr(value, "value", value)))

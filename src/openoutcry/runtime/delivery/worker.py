@@ -27,6 +27,7 @@ from openoutcry.core.holds import Hold
 from openoutcry.core.lanes import Batch
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.errors import DecidedOtherwise
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.call_guard import CallGuard
 from openoutcry.runtime.delivery.causation import Lineage, current
 from openoutcry.runtime.delivery.failures import Failures
@@ -418,7 +419,12 @@ class Worker:
         guard, mailbox = self.guard, self.mailbox
         self._bus.raised(self.subscription.name, batch.current, error)
         if guard.abandoned:
-            log.warning("an abandoned call of %s ended: %r", self.subscription.name, error)
+            log.warning(
+                "an abandoned call of %s ended: %r",
+                self.subscription.name,
+                error,
+                extra=about(batch.current, self.subscription.name),
+            )
             return False
         if isinstance(error, KeyboardInterrupt) or (
             isinstance(error, GeneratorExit) and not self._loop.is_running()
@@ -483,7 +489,10 @@ class Worker:
             if not bus.busy:
                 bus.rested()
         if not task.cancelled() and task.exception() is not None:
-            log.critical("the worker of %s ended", self.subscription.name, exc_info=task.exception())
+            name = self.subscription.name
+            log.critical(
+                "the worker of %s ended", name, exc_info=task.exception(), extra=about(subscription=name)
+            )
         if self._dispatcher.scheduled:
             self._dispatcher.deliver()  # it was woken to do so, and then cancelled
         self._owner.worker_ended(self)

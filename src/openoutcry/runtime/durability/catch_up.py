@@ -14,6 +14,7 @@ from typing import Any
 
 from openoutcry.errors import JournalError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
+from openoutcry.logs import about
 from openoutcry.ports import Journal, Stored
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets
@@ -168,7 +169,10 @@ class CatchUp:
         except JournalError as error:
             # What cannot be read is not skipped: it waits until the journal is recovered into a new file.
             subscription.read_on(error=str(error))
-            log.critical("%s cannot read on from the journal: %s", subscription.name, error)
+            name = subscription.name
+            log.critical(
+                "%s cannot read on from the journal: %s", name, error, extra=about(subscription=name)
+            )
             self._bus.journal_failed(error)
 
     def _read_page(self, subscription: Subscription, offsets: LaneOffsets, room: int) -> None:

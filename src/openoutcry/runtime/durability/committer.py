@@ -26,7 +26,9 @@ from openoutcry.ports import Alike, DiskTask, Entry, FileJournal, Header, Journa
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.commit_extras import CommitExtras, Extras
+from openoutcry.runtime.durability.commit_records import CommitRecords, Records
 from openoutcry.runtime.durability.lock_wait import LockWait
+from openoutcry.runtime.durability.sync_times import SyncTimes
 from openoutcry.runtime.ownership import resolve, running_loop
 
 log = logging.getLogger("openoutcry")
@@ -35,7 +37,6 @@ SYNC_INLINE_NS = 2_000_000
 """A disk that takes longer than this for a sync is waited for in a thread."""
 NEVER = 2**63
 """A position that is never reached, and a time that never comes."""
-
 
 Then = Callable[[int], None]
 
@@ -60,14 +61,14 @@ class Commit(Alike):
         wall_ns: The same, in nanoseconds since 1970.
         raised: Which of the events, by index, were delivered from memory before, and are only written; with
             what to call before the others are released.
+        records: What the bus has recorded of itself and is written with the events; None if nothing.
         must_sync: Whether it is synced whatever its level.
         error: Why nothing of it was admitted, if so.
         written: What the journal has written of it, once it has.
         head: The newest position after the write.
         is_over: Whether it was released or refused. One that is only written may not have reached its level.
         is_woken: Whether its publishers may go on as well.
-        is_crowded: Whether they go on behind the handlers that were woken: if all of them published again
-            before that, the mailboxes might not have room for it.
+        is_crowded: Whether they go on behind the handlers: there may be no room for as many events again.
 
     """
 
@@ -86,6 +87,7 @@ class Commit(Alike):
         "must_sync",
         "on_done",
         "raised",
+        "records",
         "thens",
         "undelivered",
         "waiters",
@@ -108,6 +110,7 @@ class Commit(Alike):
         self.waiters: list[asyncio.Future[None]] = []
         self.on_done: list[Callable[[], None]] = []
         self.raised: dict[int, Callable[[], None]] = {}
+        self.records: Records | None = None
         self.must_sync: bool = False
         self.is_over: bool = False
         self.is_woken: bool = False
@@ -167,8 +170,7 @@ class Commit(Alike):
     def __await__(self) -> Generator[Any, None, None]:
         """Wait until publishers may go on, or raise why it failed. A cancellation leaves it going on.
 
-        It is written in the next turn of the loop, mostly before whoever gives the loop back here goes on. So
-        a future, and the turn that it takes to be woken by one, are only for what takes longer.
+        Mostly it is written before who gives the loop back here goes on; a future is for what takes longer.
         """
         if not self.is_woken:
             yield
@@ -185,12 +187,8 @@ class Commit(Alike):
         """The commit is over: wake everybody who waits for it."""
         self.is_over = self.is_woken = True
         waiters, self.waiters = self.waiters, []
-        here = running_loop() if waiters else None
         for future in waiters:
-            if future.get_loop() is not here:
-                resolve(future)
-            elif not future.done():
-                future.set_result(None)
+            resolve(future)
         for call in self.on_done:
             call()
 
@@ -208,17 +206,26 @@ class Committer:
         dead: The error that ended the journal, if one did.
         refused: Why the last commit was refused, if it was.
         duplicates: Events that were in the journal already.
+        commits: How many commits were written.
+        syncs: How many times the journal was synced for one, and how long it took.
 
     """
 
     def __init__(
-        self, bus: BusState, dispatcher: Dispatcher, journal: Journal, extras: CommitExtras, sync: str
+        self,
+        bus: BusState,
+        dispatcher: Dispatcher,
+        journal: Journal,
+        extras: CommitExtras,
+        records: CommitRecords,
+        sync: str,
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
         self._journal = journal
         self._file = journal if isinstance(journal, FileJournal) else None
         self._extras = extras
+        self._records = records
         self._extras_at = NEVER
         self._look_after_ns = 0
         self._sync = sync
@@ -239,14 +246,15 @@ class Committer:
         self.refused: JournalError | None = None
         self.waiting: int = 0
         self.duplicates: int = 0
+        self.commits: int = 0
+        self.syncs: SyncTimes = SyncTimes()
 
     # -- staging ------------------------------------------------------------------------------------
 
     def pending(self, event_id: str) -> tuple[Commit, int] | None:
         """Return the commit that an event waits for and its index in it; None if it waits for none."""
         for commit in self._unfinished:
-            index = commit.index_of(event_id)
-            if index is not None:
+            if (index := commit.index_of(event_id)) is not None:
                 return commit, index
         return None
 
@@ -261,10 +269,9 @@ class Committer:
     @property
     def began_ns(self) -> int | None:
         """When the oldest commit that is not over was begun; None if there is none."""
-        if self._syncing is not None:
-            return self._syncing[0].began_ns
-        if self._late.item is not None:
-            return self._late.item[0].began_ns
+        under_way = self._syncing or self._late.item
+        if under_way is not None:
+            return under_way[0].began_ns
         return None if self._open is None else self._open.began_ns
 
     @property
@@ -312,9 +319,7 @@ class Committer:
         """Take ordinary events into the next commit. None if the journal is dead."""
         if self.dead is not None:
             return None
-        commit = self._open
-        if commit is None:
-            commit = self._begin()
+        commit = self._begin() if self._open is None else self._open
         commit.add_alike(events, ids, payloads, level)
         self.waiting += len(events)
         return commit
@@ -325,9 +330,7 @@ class Committer:
         """Take one event into the next commit, as `stage` does. None if the journal is dead."""
         if self.dead is not None:
             return None
-        commit = self._open
-        if commit is None:
-            commit = self._begin()
+        commit = self._begin() if self._open is None else self._open
         if lane != "normal":
             commit.add(event, Entry(event_id, payload, lane, level, commit.wall_ns))
         elif commit.entries is None and (commit.level is level or not commit.ids):
@@ -467,12 +470,13 @@ class Committer:
         try:
             if commit.began_ns >= self._look_after_ns or self.released >= self._extras_at:
                 extras = self._prepare(commit, extras)
-            entries = commit if commit.entries is None else commit.entries
+            entries = self._records.entries_with(commit)
             written = self._journal.write(entries, None if extras is None else extras.changes)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             self._refused(commit, extras, error, now=now)
             return
-        commit.written = written
+        self.commits += 1
+        commit.written = written if commit.records is None else commit.records.written_beside(written)
         commit.head = self._journal.head
         if extras is not None:
             extras.saved()
@@ -497,6 +501,7 @@ class Committer:
 
     def _refused(self, commit: Commit, extras: Extras | None, error: Exception, *, now: bool) -> None:
         """A commit was not written: put it off if another program has locked the file, or else fail it."""
+        self._records.refused(commit)
         if isinstance(error, JournalLocked):
             if now and self._late.pause((commit, extras), self._here_from_ns):
                 return
@@ -544,9 +549,12 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(commit, _as_journal_error(error))
             return
-        # The usual time, not the worst: a disk that hiccups once is not slow.
-        self._sync_ns += (perf_counter_ns() - began_ns - self._sync_ns) // 8
+        self._note_sync(perf_counter_ns() - began_ns)
         self._release(commit)
+
+    def _note_sync(self, took_ns: int) -> None:
+        self._sync_ns += (took_ns - self._sync_ns) // 8  # a disk that hiccups once is not slow
+        self.syncs.note(took_ns)
 
     def _sync_in_thread(self, commit: Commit) -> None:
         loop = self._loop = asyncio.get_running_loop()
@@ -570,7 +578,7 @@ class Committer:
             elif isinstance(error, JournalDead):
                 self._died(error)
         else:
-            self._sync_ns += (perf_counter_ns() - began_ns - self._sync_ns) // 8
+            self._note_sync(perf_counter_ns() - began_ns)
             if commit is not None:
                 self._release(commit)
         if not self._scheduled:
@@ -606,24 +614,15 @@ class Committer:
         written = commit.written
         assert written is not None
         self.refused = None
-        events, positions = commit.events, written.positions
-        if events:
-            for before in commit.raised.values():
-                before()
-            duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
-            if commit.entries is None and not (duplicates or commit.raised):
-                self.waiting -= len(events)
-                self._dispatcher.release(events, positions, commit.began_ns)
-            else:
-                self._deliver(commit, positions, duplicates)
-            commit.is_crowded = self._bus.pressured or len(events) > self._few
+        duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
+        if commit.events:
+            self._hand_out(commit, written.positions, duplicates)
+            commit.is_crowded = self._bus.pressured or len(commit.events) > self._few
+        if commit.records is not None:
+            self._records.hand_out(commit.records, commit.began_ns)
             self.released = max(self.released, commit.head)
-            for index, then in commit.thens.items():
-                if positions[index] <= self.born_at or index not in duplicates:
-                    try:
-                        then(positions[index])
-                    except Exception:  # a vote or a kill switch is not to keep others from their release
-                        log.exception("what was to follow the release of %s failed", commit.ids[index])
+        if commit.thens:
+            self._call_thens(commit, written.positions, duplicates)
         self._unfinished.remove(commit)
         if commit.raised:
             self._wake_later(commit)
@@ -631,6 +630,26 @@ class Committer:
             commit.wake()
         if self._file is not None and self._file.is_log_due:
             self._extras.log_is_due()
+
+    def _hand_out(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
+        events = commit.events
+        for before in commit.raised.values():
+            before()
+        if commit.entries is None and not (duplicates or commit.raised):
+            self.waiting -= len(events)
+            self._dispatcher.release(events, positions, commit.began_ns)
+        else:
+            self._deliver(commit, positions, duplicates)
+        if commit.records is None:
+            self.released = max(self.released, commit.head)
+
+    def _call_thens(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
+        for index, then in commit.thens.items():
+            if positions[index] <= self.born_at or index not in duplicates:
+                try:
+                    then(positions[index])
+                except Exception:  # a vote or a kill switch is not to keep others from their release
+                    log.exception("what was to follow the release of %s failed", commit.ids[index])
 
     def _wake_later(self, commit: Commit) -> None:
         """Let publishers go on when it is saved who has settled what was raised: no crash undoes it."""
@@ -678,8 +697,7 @@ def _as_journal_error(error: Exception) -> JournalError:
     """Return the error itself or, if a journal raised something else, that the journal is dead."""
     if isinstance(error, JournalError):
         return error
-    dead = JournalDead(
-        f"the journal failed in a way that it does not know itself: {error!r}; see to its adapter"
-    )
+    text = f"the journal failed in a way that it does not know itself: {error!r}; see to its adapter"
+    dead = JournalDead(text)
     dead.__cause__ = error
     return dead

@@ -16,6 +16,7 @@ from openoutcry.core.holds import Hold
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import decode_many
 from openoutcry.journals.rows import LANES
+from openoutcry.logs import about
 from openoutcry.ports import Journal
 from openoutcry.runtime.delivery.in_flight import ALONE
 from openoutcry.runtime.delivery.offsets import LaneOffsets
@@ -117,7 +118,13 @@ class CrashSuspects:
         self.quarantined += 1
         event = decode_many([found[0].payload])[0]
         text = f"the process died {crashes} times while this was being handled"
-        log.error("%s: position %d is quarantined: %s", subscription.name, position, text)
+        log.error(
+            "%s: position %d is quarantined: %s",
+            subscription.name,
+            position,
+            text,
+            extra=about(event, subscription.name),
+        )
         letter = DeadLetter(
             subscription.name,
             lane.lane.name,
@@ -157,6 +164,7 @@ class CrashSuspects:
                     "%s was handling position %d when the process died: it is tried again alone",
                     subscription.name,
                     position,
+                    extra=about(subscription=subscription.name),
                 )
                 bus.holds.let_alone(subscription.holds)
                 assert bus.loop is not None
@@ -201,7 +209,11 @@ class CrashSuspects:
         if self._open:
             slow = self._open.pop(0)
             self._slow.append(slow)
-            log.warning("%s takes its time with what is tried alone: the next goes on", slow[0].name)
+            log.warning(
+                "%s takes its time with what is tried alone: the next goes on",
+                slow[0].name,
+                extra=about(subscription=slow[0].name),
+            )
             slow[0].mark_as_beside()
         self._next()
 

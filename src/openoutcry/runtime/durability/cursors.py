@@ -13,6 +13,7 @@ from openoutcry.core.lanes import LaneName
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError, NotSubscribed, SubscriptionError
 from openoutcry.events import Undecodable, decode_many
+from openoutcry.logs import about
 from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
@@ -188,6 +189,7 @@ class Cursors:
                 "%s does not take %s any more: what waits for it of these is given up",
                 subscription.name,
                 ", ".join(untaken),
+                extra=about(subscription=subscription.name),
             )
 
     def _is_kept(self, event: Any) -> bool:
@@ -400,6 +402,7 @@ def unreadable(bus: BusState) -> Callable[[Subscription, LaneOffsets, Stored, Un
             entry.position,
             subscription.name,
             event.error,
+            extra=about(event, subscription.name),
         )
         offsets.note_settled(entry.position)
         letter = DeadLetter(

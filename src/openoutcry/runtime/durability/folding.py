@@ -13,6 +13,7 @@ from openoutcry.core.recall import Recall
 from openoutcry.core.wording import counted
 from openoutcry.errors import JournalError, RestoreFailed
 from openoutcry.events import Undecodable, event_type_of
+from openoutcry.logs import about
 from openoutcry.ports import Journal, Stored
 from openoutcry.runtime.delivery.causation import Restoring, restoring
 from openoutcry.runtime.delivery.memory import Memory, check_has_run
@@ -207,6 +208,7 @@ class Folding:
                 self.subscription.name,
                 counted(self._missing_count, "event"),
                 "; ".join(self._missing),
+                extra=about(subscription=self.subscription.name),
             )
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
-from openoutcry.events import Undecodable, decode_many
+from openoutcry.events import RECORDS, Undecodable, decode_many, takes_type
 from openoutcry.ports import CursorState, Journal, Stored
 from openoutcry.runtime.delivery.offsets import Offsets
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
@@ -42,7 +42,7 @@ def _is_wanted(durable: list[tuple[Subscription, Offsets]], entry: Stored) -> bo
     for _, offsets in durable:
         if offsets.by_lane[entry.lane].wants(entry.position):
             event_type = event_type or entry.head().event_type or ""
-            if "*" in offsets.takes or event_type in offsets.takes:
+            if takes_type(offsets.takes, event_type):
                 return True
     return False
 
@@ -88,7 +88,9 @@ def _older(
             if count == limit:
                 break
             is_meant = not isinstance(event, Undecodable) and event.event_id not in known
-            if is_meant and (selectors is None or takes(selectors, event)):
+            if is_meant and (
+                event.event_type not in RECORDS if selectors is None else takes(selectors, event)
+            ):
                 found.append(event)
                 count += 1
         last = after
@@ -123,4 +125,4 @@ def _waits(entry: Stored, state: CursorState | None) -> bool:
         return False
     if any(low <= entry.position <= high for low, high in state.settled):
         return False
-    return "*" in state.takes or entry.head().event_type in state.takes
+    return takes_type(state.takes, entry.head().event_type)

@@ -26,6 +26,7 @@ import msgspec
 from openoutcry.core.holds import Hold
 from openoutcry.core.recall import Recall, both, either, stretches_of
 from openoutcry.errors import BusClosed, JournalCorrupt, JournalError, RestoreFailed
+from openoutcry.logs import about
 from openoutcry.ports import CursorState, Era, Holder, Journal, Places, Snapshot
 from openoutcry.runtime.delivery.memory import Memory, check_has_run
 from openoutcry.runtime.delivery.offsets import Offsets
@@ -114,7 +115,8 @@ class SavedMemory:
         except BaseException as error:
             self.memories.raised(self._subscription, error)
             if not self.save_error:
-                log.exception("the state of %s could not be saved", self._subscription.name)
+                name = self._subscription.name
+                log.exception("the state of %s could not be saved", name, extra=about(subscription=name))
             self.save_error = repr(error)
             self._due_at = self.since + self.memory.every
             return False
@@ -232,6 +234,7 @@ class Memories:
                     "the journal was written by an earlier version, and does not say since when %s is "
                     "subscribed: its memory is what it takes of the whole journal",
                     subscription.name,
+                    extra=about(subscription=subscription.name),
                 )
             lanes: Places = {}
         else:
@@ -267,7 +270,7 @@ class Memories:
         try:
             base = self._known(subscription.name, kept)
         except JournalError as error:
-            log.error("the journal does not say where the memory of %s begins: %s", subscription.name, error)  # noqa: TRY400
+            self._tell_unknown(subscription.name, str(error))
             return
         if base is None:
             base = self._make(subscription, "none", b"", {})
@@ -371,18 +374,23 @@ class Memories:
         """Return True if a subscription begins, or goes on, although its memory is not whole."""
         name = subscription.name
         if memory is None:
-            log.error("the journal does not say where the memory of %s begins: %s", name, why)
+            self._tell_unknown(name, why)
             return False
         text = f"{name} did not get its memory back: {why}"
         if memory.on_missing == "warn":
-            log.error("%s; it %s", text, begins)
+            log.error("%s; it %s", text, begins, extra=about(subscription=name))
             return True
         text = f"{text}; {remedy}, and with Memory(on_missing='warn') it {begins}"
         self._fail(subscription, RestoreFailed(text))
         return False
 
+    @staticmethod
+    def _tell_unknown(name: str, why: str) -> None:
+        text = "the journal does not say where the memory of %s begins: %s"
+        log.error(text, name, why, extra=about(subscription=name))
+
     def _fail(self, subscription: Subscription, error: RestoreFailed) -> None:
-        log.critical("%s", error)
+        log.critical("%s", error, extra=about(subscription=subscription.name))
         if error.__cause__ is not None:
             self.raised(subscription, error.__cause__)
         if subscription.offsets is not None:

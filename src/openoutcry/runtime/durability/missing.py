@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from openoutcry.core.wording import listed
 from openoutcry.events.times import iso_text
+from openoutcry.logs import about
 from openoutcry.ports import CursorState, Journal
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.looking_back import WAITING_MOST, waiting
@@ -84,4 +85,5 @@ async def _report(
         MISSING_AFTER_S,
         listed(sorted(types)),
         iso_text(since_ns),
+        extra=about(subscription=name),
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from openoutcry.clocks import clock_of_loop
 from openoutcry.config import PersistenceConfig
 from openoutcry.errors import JournalError, JournalLocked, OpenOutcryError
+from openoutcry.events import RECORDS
 from openoutcry.journals import JournalReader, Recovered, SqliteJournal
 from openoutcry.journals.lock_holders import named
 from openoutcry.journals.swapping import (
@@ -31,6 +32,7 @@ from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.levels import Levels
 from openoutcry.runtime.durability.lock_wait import LOCK_WAIT_S
+from openoutcry.runtime.durability.recorder import Recorder
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.ownership import running_loop
 
@@ -43,6 +45,7 @@ class StoreSlot:
 
     Attributes:
         has_journal: Whether the bus has a journal, open or not.
+        recorder: What the bus records of itself: `recorder.note` has a record written with the next commit.
         store: The open store; None before the journal is first needed, after the stop, and without a journal.
 
     """
@@ -53,6 +56,7 @@ class StoreSlot:
         config: PersistenceConfig | None,
         journal: Journal | None,
         clock: Clock | None,
+        recorder: Recorder,
         dispatcher: Dispatcher,
     ) -> None:
         """Make the slot of a bus.
@@ -62,6 +66,7 @@ class StoreSlot:
             config: The settings of the journal; None for a bus without one.
             journal: A journal to use instead of the file that the settings name. It is not closed here.
             clock: The clock to use instead of that of the running loop.
+            recorder: What the bus records of itself in the journal.
             dispatcher: What delivers the events of the bus.
 
         """
@@ -71,6 +76,7 @@ class StoreSlot:
         self._levels = None if config is None else Levels(config)
         self._journal = journal
         self._clock = clock
+        self.recorder = recorder
         self._dispatcher = dispatcher
         self._file: SqliteJournal | None = None
         self._permit: Permit | None = None
@@ -85,7 +91,9 @@ class StoreSlot:
 
     def may_journal(self, selector: str | type) -> bool:
         """Return True if events that a selector takes are journaled by the settings."""
-        return self._levels is not None and self._levels.may_journal(selector)
+        if self._levels is None:
+            return False
+        return selector in RECORDS or selector in RECORDS.values() or self._levels.may_journal(selector)
 
     @property
     def committing(self) -> int:
@@ -171,7 +179,7 @@ class StoreSlot:
                 config.path, key=config.key, engine=config.engine, lock_wait_s=lock_wait_s
             )
         try:
-            return Store(self._bus, self._dispatcher, config, journal, before, left)
+            return Store(self._bus, self._dispatcher, config, journal, self.recorder, before, left)
         except BaseException:
             self._close_file(as_it_is=True)
             raise

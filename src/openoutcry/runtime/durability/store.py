@@ -33,6 +33,7 @@ from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
 from openoutcry.runtime.durability.catch_up import CatchUp
 from openoutcry.runtime.durability.commit_extras import Extras
+from openoutcry.runtime.durability.commit_records import CommitRecords
 from openoutcry.runtime.durability.committer import Commit, Committer, Then
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
 from openoutcry.runtime.durability.cursors import Cursors, unreadable
@@ -41,6 +42,7 @@ from openoutcry.runtime.durability.looking_back import count_unsettled, older, o
 from openoutcry.runtime.durability.maintenance import Maintenance
 from openoutcry.runtime.durability.marks_syncing import MARKS_SYNC_S, MarksSyncing
 from openoutcry.runtime.durability.memories import Memories
+from openoutcry.runtime.durability.recorder import Recorder
 from openoutcry.runtime.durability.saving import SavedCursors, Saving
 
 log = logging.getLogger("openoutcry")
@@ -79,6 +81,7 @@ class Store:
         dispatcher: Dispatcher,
         config: PersistenceConfig,
         journal: Journal,
+        recorder: Recorder,
         before: "Store | None" = None,
         left: str = "",
     ) -> None:
@@ -96,7 +99,9 @@ class Store:
         self.is_closed: bool = False
         saved = SavedCursors(journal)
         halts = journal.halts()
-        self.commits: Committer = Committer(bus, dispatcher, journal, self, config.sync)
+        self._recorder, self._is_new = recorder, before is None
+        self._records = CommitRecords(bus, dispatcher, journal, recorder, config.cursor_save_s)
+        self.commits: Committer = Committer(bus, dispatcher, journal, self, self._records, config.sync)
         self.saving: Saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
         self._suspects = CrashSuspects(bus, journal, config, self.saving)
         self._catch_up = CatchUp(bus, dispatcher, journal, self.commits, unreadable(bus))
@@ -424,6 +429,9 @@ class Store:
         """The bus runs."""
         if isinstance(self.journal, FileJournal):
             self.journal.wait_for_locks(0)  # it would hold the loop: commits are put off instead
+        if self._is_new and self.config.record != "off":
+            self._recorder.started(self._bus.clock.wall_ns())
+        self._records.begin(self.commits)
         self.saving.begin()
         self.memories.begin()
         self.cursors.started()
@@ -461,6 +469,7 @@ class Store:
         self.is_closed = True
         self._suspects.end()
         self.cursors.end()
+        self._records.end()
         self.saving.end()  # no timer any more: the loop may be closed
         self.memories.end(saves=not as_it_is and self.commits.dead is None)
         self._maintenance.end(waits=not as_it_is)

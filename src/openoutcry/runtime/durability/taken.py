@@ -7,7 +7,7 @@ its name as well, and `"*"` as the class of everything: what the type does not d
 
 from collections.abc import Iterable, Iterator
 
-from openoutcry.events import event_type_of, fixed_event_type
+from openoutcry.events import RECORDS, event_type_of, fixed_event_type, takes_type
 from openoutcry.events.registry import find_by_class, known_classes
 from openoutcry.runtime.delivery.subscription import Selector
 
@@ -67,7 +67,10 @@ class Taken:
 
     def has(self, event: object) -> bool:
         """Return True if the event was taken."""
-        return event_type_of(event) in self._takes or not self._classes.isdisjoint(_names(type(event)))
+        event_type = event_type_of(event)
+        if event_type in self._takes or event_type in RECORDS:  # which are not taken by a base class
+            return event_type in self._takes
+        return not self._classes.isdisjoint(_names(type(event)))
 
     def unknown(self, event: object) -> list[str]:
         """Return the classes by which the event may have been taken, and which are not known any more."""
@@ -78,7 +81,7 @@ class Taken:
 
     def may_have(self, event_type: str | None) -> bool:
         """Return True if an entry that cannot be read may have been taken, going by its type."""
-        return event_type is None or ANY in self._takes or event_type in self._takes
+        return event_type is None or takes_type(self._takes, event_type)
 
 
 def _of_class(cls: type) -> set[str]:

@@ -168,6 +168,12 @@ class Watchdog:
             return (*self._episodes, *([self._now] if self._now is not None else []))
 
     @property
+    def newest(self) -> Blockage | None:
+        """The newest blockage, or the current one; None before the first. From any thread."""
+        with self._lock:
+            return self._now or (self._episodes[-1] if self._episodes else None)
+
+    @property
     def blocked_ns(self) -> int:
         """For how long the loop has been blocked, as far as is known; 0 while it runs. From any thread."""
         ping = self._ping

@@ -25,6 +25,7 @@ from openoutcry.core.ladder import Action, Step
 from openoutcry.core.leases import Leases
 from openoutcry.core.rates import Rates
 from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vitals
+from openoutcry.logs import about
 from openoutcry.runtime.delivery.consumer import Consumer
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.failures import described
@@ -56,6 +57,7 @@ class Monitor:
         leases: The leases of agents that heartbeat.
         watchdog: The thread that watches the loop, while the bus runs on a loop that can be late.
         journal: The health of the journal.
+        last: What the last look has found, whenever that was; None before the first.
 
     """
 
@@ -87,6 +89,7 @@ class Monitor:
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at_rest = 0
         self._result: HealthCheckResult | None = None
+        self.last: HealthCheckResult | None = None
         self._valid_until_ns = 0
         self._began_ns = bus.clock.now_ns()
         self._told: object = None
@@ -169,7 +172,7 @@ class Monitor:
         now_ns = self._bus.clock.now_ns()
         vitals = self._vitals(now_ns)
         self._valid_until_ns = now_ns + self._valid_for_ns(vitals)
-        self._result = result = verdict(examine(vitals, self._bounds), self._details(vitals))
+        self._result = self.last = result = verdict(examine(vitals, self._bounds), self._details(vitals))
         self._tell(result)
         return result
 
@@ -283,7 +286,13 @@ class Monitor:
     def _act(self, readings: Readings, consumer: Consumer, step: Step, trouble: str | None) -> None:
         """Take a step of the recovery ladder."""
         subscription = readings.subscription
-        log.warning("recovery of %s (%s): %s", subscription.name, trouble or "held", step.action.value)
+        log.warning(
+            "recovery of %s (%s): %s",
+            subscription.name,
+            trouble or "held",
+            step.action.value,
+            extra=about(subscription=subscription.name),
+        )
         limit_ns = int(self.config.stall_s * NS_PER_S)
         if consumer.timeout_ns is not None:
             limit_ns = int(consumer.timeout_ns * self.config.overrun)

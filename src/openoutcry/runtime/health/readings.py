@@ -82,7 +82,7 @@ _NOTHING = Overflowed()
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class Call:
     """A call that was running at a look: its id, when it began at the earliest, and when the look was."""
 
     call_id: CallId
@@ -90,7 +90,7 @@ class _Call:
     looked_ns: int
 
 
-def _call_of(worker: Worker, batch: Batch, before: _Call | None, now_ns: int) -> _Call:
+def call_of(worker: Worker, batch: Batch, before: Call | None, now_ns: int) -> Call:
     """Return the current call of a worker.
 
     Only when its batch began is known. So the call has run since then, or since a look that saw the call
@@ -99,7 +99,7 @@ def _call_of(worker: Worker, batch: Batch, before: _Call | None, now_ns: int) ->
     call_id, since_ns = worker.lineage.call, worker.began_ns
     if before is not None and batch.begun > 1:
         since_ns = before.since_ns if before.call_id == call_id else max(since_ns, before.looked_ns)
-    return _Call(call_id, since_ns, now_ns)
+    return Call(call_id, since_ns, now_ns)
 
 
 class Readings:
@@ -122,7 +122,7 @@ class Readings:
         self._before = self._newer = since
         self._seen: tuple[Totals, int, int] | None = None
         self._said_us: tuple[Recent, Recent] = ((None, None), (None, None))
-        self._calls: dict[Worker, _Call] = {}
+        self._calls: dict[Worker, Call] = {}
         self._handled_before = 0
         self.is_critical: bool = subscription.options.keep or subscription.takes_high_priority
 
@@ -243,7 +243,7 @@ class Readings:
             batch = worker.batch
             if batch is None:
                 continue
-            call = self._calls[worker] = _call_of(worker, batch, seen.get(worker), now_ns)
+            call = self._calls[worker] = call_of(worker, batch, seen.get(worker), now_ns)
             age_ns = now_ns - call.since_ns
             if not batch.attempts:
                 late_ns = max(late_ns, now_ns - age_ns - batch.admitted_ns)

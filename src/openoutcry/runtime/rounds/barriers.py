@@ -5,9 +5,9 @@ makes sure that a round is released at its deadline even if nobody waits for it.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Final, Protocol, Self
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import Round, State, Verdict
@@ -23,6 +23,7 @@ from openoutcry.units import NS_PER_S
 __all__ = [
     "LateAnswer",
     "RoundOutcome",
+    "RoundOwner",
     "SignalBarrier",
     "StandIn",
     "State",
@@ -31,6 +32,20 @@ __all__ = [
     "check_round_id",
     "new_round_id",
 ]
+
+_LATE: Final = Verdict.LATE
+
+
+class RoundOwner(Protocol):
+    """Who keeps the rounds that it opens, and is told what becomes of them. It must not raise."""
+
+    def released(self, outcome: RoundOutcome) -> None:
+        """A round has its outcome: told once, when its waiters have been woken."""
+        ...
+
+    def late(self, outcome: RoundOutcome) -> None:
+        """An answer came after the release: the last one that the outcome counts."""
+        ...
 
 
 class SignalBarrier:
@@ -58,7 +73,7 @@ class SignalBarrier:
     __slots__ = (
         "_alarm",
         "_clock",
-        "_on_release",
+        "_owner",
         "_ownership",
         "_settled",
         "_waiters",
@@ -70,7 +85,7 @@ class SignalBarrier:
     """The state machine. After calling it directly, call `settle` if it has its outcome."""
     _alarm: DeadlineTimer
     _clock: Clock
-    _on_release: Callable[[RoundOutcome], None] | None
+    _owner: RoundOwner | None
     _ownership: Ownership
     _settled: bool
     _waiters: list[asyncio.Future[RoundOutcome]]
@@ -115,15 +130,15 @@ class SignalBarrier:
         opened: Round,
         clock: Clock,
         alarm: DeadlineTimer,
-        on_release: Callable[[RoundOutcome], None],
+        owner: RoundOwner,
         ownership: Ownership,
     ) -> Self:
-        """Make the shell of a round whose owner runs the timer and is told once of the release.
+        """Make the shell of a round whose owner runs the timer and is told what becomes of it.
 
         `ownership` says where it may be called.
         """
         barrier = cls.__new__(cls)
-        barrier._attach(opened, clock, alarm, on_release, ownership)  # noqa: SLF001 - a second constructor
+        barrier._attach(opened, clock, alarm, owner, ownership)  # noqa: SLF001 - a second constructor
         return barrier
 
     def _attach(
@@ -131,14 +146,14 @@ class SignalBarrier:
         opened: Round,
         clock: Clock,
         alarm: DeadlineTimer,
-        on_release: Callable[[RoundOutcome], None] | None,
+        owner: RoundOwner | None,
         ownership: Ownership,
     ) -> None:
         self._ownership = ownership
         self.round = opened
         self._clock = clock
         self._alarm = alarm
-        self._on_release = on_release
+        self._owner = owner
         self._waiters = []
         self._settled = False
         self.is_awaited = False
@@ -162,6 +177,7 @@ class SignalBarrier:
         verdict = opened.arrive(agent, signal, self._clock.now_ns() if now_ns is None else now_ns)
         if opened.outcome is not None:
             self.settle()
+            self._tell_late(verdict)
         return verdict
 
     def abstain(self, agent: str, reason: str = "", now_ns: int | None = None) -> Verdict:
@@ -169,6 +185,7 @@ class SignalBarrier:
         self._ownership.check("abstain")
         verdict = self.round.abstain(agent, reason, self._now_ns(now_ns))
         self.settle()
+        self._tell_late(verdict)
         return verdict
 
     def heartbeat(self, agent: str, now_ns: int | None = None) -> Verdict:
@@ -187,7 +204,7 @@ class SignalBarrier:
         waiters as they were; a later call gets the same outcome.
         """
         self._look("wait")
-        if self._on_release is None and self._ownership.loop is None:
+        if self._owner is None and self._ownership.loop is None:
             self._ownership.claim(asyncio.get_running_loop(), "wait")
         self.is_awaited = True
         opened = self.round
@@ -323,10 +340,16 @@ class SignalBarrier:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             resolve(waiter, outcome)
-        if self._on_release is None:
+        if self._owner is None:
             self._alarm.cancel()
         else:
-            self._on_release(outcome)
+            self._owner.released(outcome)
+
+    def _tell_late(self, verdict: Verdict) -> None:
+        """Tell the owner of an answer that came too late, if this one did."""
+        outcome = self.round.outcome
+        if verdict is _LATE and outcome is not None and self._owner is not None:
+            self._owner.late(outcome)
 
 
 def new_round_id() -> str:

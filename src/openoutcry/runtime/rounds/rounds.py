@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
@@ -21,6 +21,7 @@ from openoutcry.units import NS_PER_S
 EARLY_MAX = 16_384
 """How many answers may wait for their round."""
 
+_LATE: Final = Verdict.LATE
 _AS_USUAL = (None, None, None, None, None)
 RECENT_MAX = 256
 """How many released rounds are remembered."""
@@ -37,17 +38,50 @@ class Stray(NamedTuple):
     symbol: str
 
 
+class Totals(NamedTuple):
+    """How many rounds there are, and have been."""
+
+    open: int
+    released: dict[str, int]
+    """How many have ended, by status."""
+    late: int
+    """How many answers came after the release of their round."""
+    invalid: int
+    """How many ended without a valid outcome."""
+    number: int
+    """The number of the newest one released."""
+
+
+class RoundLog(Protocol):
+    """Where it is noted what becomes of rounds. It must not raise, nor wait."""
+
+    def opened(self, opened: Round, *, has_fresh_id: bool) -> None:
+        """A round was opened; `has_fresh_id`: under an id that was made for it."""
+        ...
+
+    def released(self, outcome: RoundOutcome) -> None:
+        """A round has its outcome."""
+        ...
+
+    def late(self, outcome: RoundOutcome) -> None:
+        """An answer came after the release: the last one that the outcome counts."""
+        ...
+
+
 class Released:
     """Released rounds by id, in the order of their release.
 
     Attributes:
         newest_ns: When the last one was released; 0 before the first.
+        number: That of the newest: how many have been released in all.
 
     """
 
     def __init__(self) -> None:
         self._by_id: dict[str, SignalBarrier] = {}
+        self._numbers: dict[str, int] = {}
         self.newest_ns: int = 0
+        self.number: int = 0
 
     def __contains__(self, round_id: str) -> bool:
         return round_id in self._by_id
@@ -58,7 +92,9 @@ class Released:
 
     def add(self, barrier: SignalBarrier, outcome: RoundOutcome) -> None:
         """Remember a round; if there are too many, forget one that was waited for, or else the oldest."""
+        self.number += 1
         self._by_id[outcome.round_id] = barrier
+        self._numbers[outcome.round_id] = self.number
         self.newest_ns = max(self.newest_ns, outcome.released_ns)
         if len(self._by_id) > RECENT_MAX:
             oldest = next((name for name, b in self._by_id.items() if b.is_awaited), None)
@@ -66,6 +102,17 @@ class Released:
                 oldest = next(iter(self._by_id))
             if oldest is not None:
                 del self._by_id[oldest]
+                del self._numbers[oldest]
+
+    def since(self, number: int, most: int) -> list[tuple[int, RoundOutcome]]:
+        """Return the next `most` outcomes behind a number with theirs, oldest first, as far as remembered."""
+        found: list[tuple[int, RoundOutcome]] = []
+        for outcome in self.outcomes():
+            its = self._numbers[outcome.round_id]
+            if its <= number:
+                break
+            found.append((its, outcome))
+        return found[: -most - 1 : -1]
 
     def outcomes(self) -> Iterator[RoundOutcome]:
         """Iterate over the outcomes, newest first."""
@@ -106,7 +153,7 @@ class Rounds:
         stand_in_max_age_s: How old a signal may be to be shown in `outcome.stand_ins` for a missing agent, in
             seconds; None for no stand-ins.
         clock: By default that of the loop on which it is first used.
-        on_release: Called with each outcome before its waiters wake. It must not raise.
+        log: Where it is noted what becomes of rounds; None: nowhere.
         ownership: Says where the barriers of these rounds may be called; by default anywhere.
 
     Raises:
@@ -125,7 +172,7 @@ class Rounds:
         quorum: float | None = None,
         stand_in_max_age_s: float | None = None,
         clock: Clock | None = None,
-        on_release: Callable[[RoundOutcome], None] | None = None,
+        log: RoundLog | None = None,
         ownership: Ownership | None = None,
     ) -> None:
         self._agents = Agents(
@@ -137,7 +184,7 @@ class Rounds:
         self.critical_by_agent: dict[str, bool] = self._agents.critical_by_name
         self._clock = self._given_clock = clock
         self._read_ns: Callable[[], int] = self._first_reading
-        self._on_release = on_release
+        self._log = log
         self._ownership = ownership or Ownership()
         self._alarm = DeadlineTimer(self._now_ns, self._ring)
         self._open: dict[str, SignalBarrier] = {}
@@ -148,7 +195,7 @@ class Rounds:
         self._early = EarlySignals(self._agents.signal_timeout_ns, EARLY_MAX)
         self._heartbeats: dict[str, int] = {}
         self._ended_counts = dict.fromkeys(Status, 0)
-        self._invalid_count = 0
+        self._invalid_count = self._late_count = 0
         self._closed_because: str | None = None
 
     # -- who is expected -----------------------------------------------------------------------------
@@ -195,6 +242,7 @@ class Rounds:
         """
         if self._closed_because is not None:
             raise BusClosed(f"no round opens any more: {self._closed_because}")
+        is_fresh = round_id is None
         round_id = new_round_id() if round_id is None else check_round_id(round_id)
         if round_id in self._open or round_id in self._released:
             state = "open" if round_id in self._open else "remembered"
@@ -204,9 +252,11 @@ class Rounds:
         opened_ns = self._read_ns() if now_ns is None else now_ns
         clock = self._clock or self._find_clock()
         opened = Round(round_id, terms, opened_ns, clock.wall_ns(), self._released.outcomes)
-        barrier = SignalBarrier.over(opened, clock, self._alarm, self._note_release, self._ownership)
+        barrier = SignalBarrier.over(opened, clock, self._alarm, self, self._ownership)
         self._open[round_id] = barrier
         self._unclaimed.append(barrier)
+        if self._log is not None:
+            self._log.opened(opened, has_fresh_id=is_fresh)
         if opened.outcome is None:
             self._alarm.by(opened.due_ns)
         else:
@@ -334,6 +384,8 @@ class Rounds:
         verdict = opened.arrive(agent, signal, now_ns)
         if opened.outcome is not None:
             barrier.settle()
+            if verdict is _LATE:
+                self.late(opened.outcome)
         return verdict
 
     def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
@@ -399,6 +451,25 @@ class Rounds:
                 verdict = Verdict.ALIVE
         return verdict
 
+    @property
+    def totals(self) -> "Totals":
+        """How many rounds are open, and what has become of the others. Reading it changes nothing."""
+        return Totals(
+            open=len(self._open),
+            released={str(status): count for status, count in self._ended_counts.items() if count},
+            late=self._late_count,
+            invalid=self._invalid_count,
+            number=self._released.number,
+        )
+
+    def open_rounds(self, most: int) -> list[tuple[Round, bool]]:
+        """Return the oldest open rounds, and whether somebody waits for each. It lets no time pass."""
+        return [(barrier.round, barrier.is_awaited) for barrier in islice(self._open.values(), most)]
+
+    def released_since(self, number: int, most: int) -> list[tuple[int, RoundOutcome]]:
+        """Return the next `most` outcomes behind a number with theirs, oldest first, as far as remembered."""
+        return self._released.since(number, most)
+
     def get_status(self) -> dict[str, Any]:
         """Return agents, open rounds, counts and strays, JSON-ready."""
         now_ns = self._now_ns()
@@ -451,13 +522,19 @@ class Rounds:
                 signal = early.signal
                 self._strays.append(Stray(early.agent, signal.round_id, signal.event_id, signal.symbol))
 
-    def _note_release(self, outcome: RoundOutcome) -> None:
-        """Move a released round to the remembered ones."""
+    def released(self, outcome: RoundOutcome) -> None:
+        """Move a released round to the remembered ones. Called by its barrier."""
         self._released.add(self._open.pop(outcome.round_id), outcome)
         self._ended_counts[outcome.status] += 1
         self._invalid_count += not outcome.valid
-        if self._on_release is not None:
-            self._on_release(outcome)
+        if self._log is not None:
+            self._log.released(outcome)
+
+    def late(self, outcome: RoundOutcome) -> None:
+        """Note an answer that came too late. Called by its barrier."""
+        self._late_count += 1
+        if self._log is not None:
+            self._log.late(outcome)
 
 
 class Ballot:

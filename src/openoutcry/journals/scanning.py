@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from openoutcry.journals import JournalReader
 from openoutcry.journals.log import matching
+from openoutcry.journals.reading import JournalReader
 from openoutcry.ports import BuriedEvent, Filter, Stored
 
 PAGE: int = 2_048

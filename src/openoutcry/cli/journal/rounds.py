@@ -1,0 +1,109 @@
+"""`openoutcry rounds`: the rounds that a journal has recorded, a line each, or one of them in words."""
+
+from pathlib import Path
+
+import click
+
+from openoutcry.cli.console import print_lines, say, table
+from openoutcry.cli.journal import options
+from openoutcry.cli.journal.access import plainly
+from openoutcry.cli.journal.options import read_key
+from openoutcry.cli.mistakes import Mistake
+from openoutcry.core.wording import span
+from openoutcry.journals.rounds import STATUSES, RecordedRound, RoundCell, recorded_rounds
+from openoutcry.journals.showing import json_line, time_of
+from openoutcry.printable import printable
+
+
+@click.command()
+@options.journal
+@click.option("--id", "round_id", metavar="ID", help="Only the newest round of this id, explained in words.")
+@click.option("--agent", metavar="NAME", help="With this agent on the roster, and only its column.")
+@click.option("--status", type=click.Choice(STATUSES), help="That ended so, or has not ended.")
+@click.option("--symbol", metavar="NAME", help="About this symbol.")
+@options.since
+@options.until
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="COUNT",
+    help="Only so many of the newest.",
+)
+@options.as_json
+@options.key_file
+def rounds(
+    path: Path,
+    round_id: str | None,
+    agent: str | None,
+    status: str | None,
+    symbol: str | None,
+    since_ns: int | None,
+    until_ns: int | None,
+    limit: int,
+    as_json: bool,
+    key_file: Path | None,
+) -> None:
+    """Show the rounds of a journal, the newest first: who voted, when, and who did not.
+
+    A column for each agent: how long after the opening it voted, `late` and by how much, `abstained`,
+    `stood in` if an earlier signal was shown for it, or `missing`. Needs no lock, and works on the journal
+    of a process that has died: its open rounds have the status `died`.
+    """
+    with plainly(path):
+        found = recorded_rounds(
+            path,
+            since=since_ns,
+            until=until_ns,
+            agent=agent,
+            status=status,
+            symbol=symbol,
+            round_id=round_id,
+            limit=1 if round_id is not None else limit,
+            key=read_key(key_file),
+        )
+    if round_id is not None and not found:
+        raise Mistake(
+            f"{path} has no record of a round {round_id!r}; leave --id out to see those that it has"
+        )
+    if as_json:
+        print_lines(json_line(one.to_dict()) for one in found)
+    elif round_id is not None:
+        say(printable(found[0].explain()))
+    elif found:
+        _table(found, agent)
+    else:
+        say("no round is on record")
+
+
+def _table(found: list[RecordedRound], agent: str | None) -> None:
+    names = sorted({cell.agent for one in found for cell in one.cells}) if agent is None else [agent]
+    heads = ("opened", "round", "symbol", "status", "valid", "took", "answered", *map(printable, names))
+    table(heads, [_row(one, names) for one in found])
+
+
+def _row(found: RecordedRound, names: list[str]) -> tuple[str, ...]:
+    answered = sum(cell.how in ("voted", "abstained") for cell in found.cells)
+    valid = "" if found.valid is None else ("yes" if found.valid else "no")
+    return (
+        time_of(found.opened_wall_ns),
+        found.round_id,
+        found.symbol or "",
+        found.status,
+        valid,
+        "" if found.took_ns is None else span(found.took_ns),
+        f"{answered} of {len(found.cells)}",
+        *(_cell(found.cell(name)) for name in names),
+    )
+
+
+def _cell(cell: RoundCell | None) -> str:
+    """Return what became of an agent, in a few letters; empty if it was not expected."""
+    if cell is None:
+        return ""
+    if cell.how == "voted":
+        return span(cell.votes[0].after_ns)
+    if cell.how == "late" and cell.late_ns is not None:
+        return f"late {span(cell.late_ns)}"
+    return cell.how

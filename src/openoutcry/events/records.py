@@ -1,0 +1,223 @@
+"""Records: the events that the bus writes into its journal itself, about rounds, runs and operators.
+
+They are delivered to nobody but subscriptions that name their type, or their class. `"*"` and base classes do
+not take them, and nobody else may publish them.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final, cast
+
+import msgspec
+
+from openoutcry.events.checks import settle_json
+from openoutcry.events.event import Event
+from openoutcry.events.frozen import FrozenDict
+from openoutcry.events.given import Texts
+
+_NOTHING: Final[FrozenDict[str, Any]] = FrozenDict()
+_NOBODY: Final = cast(Any, ())
+
+
+class Vote(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One signal that a round has taken. In JSON it is a list of its fields, in this order."""
+
+    agent: str
+    """Who gave it."""
+    symbol: str
+    """The instrument that it is about."""
+    signal_id: str
+    """The id of the signal, which is in the journal unless signals are kept at `memory`."""
+    after_ns: int
+    """From the opening of the round to its arrival, in nanoseconds."""
+
+
+class StoodIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A signal of an earlier round, shown for an agent that was missing. In JSON a list of its fields."""
+
+    agent: str
+    """Who was missing."""
+    symbol: str
+    """The instrument that the signal is about."""
+    signal_id: str
+    """The id of the signal."""
+    age_ns: int
+    """From its arrival to the release of this round, in nanoseconds."""
+    round_id: str
+    """The round in which it voted."""
+
+
+class RoundOpened(Event, kw_only=True):
+    """A round was opened. Its `round_id` says which, its timestamp when.
+
+    Its id is `round:<round id>:opened`, from the second use of a round's id in one journal
+    `round:<round id>:<ordinal>:opened`.
+    """
+
+    event_type: str = "round_opened"
+    ordinal: int = 1
+    """The how manieth use of the round's id it is, in one journal."""
+    opened_by: str = ""
+    """The subscription whose handler has opened it; empty for a main program. `causation_id` names the event
+    that was being handled."""
+    symbol: str | None = None
+    """The symbol of that event, if it has one."""
+    roster: Texts = _NOBODY
+    """Everybody who is expected, by name."""
+    critical: Texts = _NOBODY
+    """Those of them without whose answer the outcome is not valid."""
+    quorum_count: int
+    """How many answers suffice once `signal_timeout_ns` has passed."""
+    signal_timeout_ns: int
+    """How long the round holds out for everybody, from its opening."""
+    barrier_timeout_ns: int
+    """When it is released whatever it has, from its opening."""
+    stand_in_max_age_ns: int | None = None
+    """How old a signal may be to stand in for a missing agent; None: nothing stands in."""
+
+
+class RoundReleased(Event, kw_only=True):
+    """A round has its outcome. Its `round_id` says which, its timestamp when the rule held.
+
+    Its id is `round:<round id>`, from the second use of a round's id in one journal
+    `round:<round id>:<ordinal>`. All times count from the opening.
+    """
+
+    event_type: str = "round_released"
+    ordinal: int = 1
+    """As in `RoundOpened`."""
+    status: str
+    """`complete`, `quorate`, `expired` or `empty`."""
+    valid: bool
+    """Whether a decision may be based on it."""
+    reason: str
+    """Why it was released, in a few words."""
+    opened_by: str = ""
+    """As in `RoundOpened`."""
+    symbol: str | None = None
+    """The symbol of the event for which it was opened, or else of all votes; None if there is not one."""
+    opened_wall_ns: int
+    """When it was opened, in nanoseconds since 1970 UTC."""
+    took_ns: int
+    """When the rule held."""
+    noticed_ns: int
+    """When that was noticed: later than `took_ns` if the loop was busy."""
+    roster: Texts = _NOBODY
+    """Everybody who was expected, by name."""
+    critical: Texts = _NOBODY
+    """Those of them without whose answer the outcome is not valid."""
+    quorum_count: int
+    """How many answers sufficed once `signal_timeout_ns` had passed."""
+    signal_timeout_ns: int
+    """How long the round held out for everybody."""
+    barrier_timeout_ns: int
+    """When it was to be released whatever it had."""
+    votes: tuple[Vote, ...] = ()
+    """The signals that it has taken, in order of arrival; of those that were replaced later, all as well."""
+    missing: Texts = _NOBODY
+    """Who gave neither an opinion nor an abstention."""
+    abstained: Mapping[str, str] = _NOTHING
+    """Reasons by agent."""
+    heartbeats: Mapping[str, int] = _NOTHING
+    """The last sign of life, by agent, in nanoseconds."""
+    let_go: Mapping[str, int] = _NOTHING
+    """How many events of the round a subscription has let go for lack of room, by its name."""
+    strangers: Mapping[str, int] = _NOTHING
+    """How many signals came from agents that are not on the roster."""
+    stand_ins: tuple[StoodIn, ...] = ()
+    """The signals that were shown for missing agents."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        for name in ("abstained", "heartbeats", "let_go", "strangers"):
+            if type(getattr(self, name)) is not FrozenDict:
+                settle_json(self, name)
+
+
+class RoundLate(Event, kw_only=True):
+    """An answer came after the release of its round, and did not count. Its timestamp says when it came.
+
+    Its id is `round:<round id>:late:<agent>:<number>`, from the second use of a round's id in one journal
+    `round:<round id>:<ordinal>:late:<agent>:<number>`. Of each round the first 1,024 are recorded.
+    """
+
+    event_type: str = "round_late"
+    ordinal: int = 1
+    """As in `RoundOpened`."""
+    agent: str
+    """Whose answer it was."""
+    number: int
+    """The how manieth late answer to that round it was, from 1."""
+    late_ns: int
+    """From the release to its arrival, in nanoseconds."""
+    signal_id: str | None = None
+    """The id of the signal; None for an abstention."""
+    symbol: str | None = None
+    """The instrument that the signal is about."""
+    reason: str | None = None
+    """The reason of an abstention; None for a signal."""
+
+
+class RunStarted(Event, kw_only=True):
+    """A bus was started on the journal: by what, where, and with which settings."""
+
+    event_type: str = "run_started"
+    version: str
+    """The version of openoutcry."""
+    python: str
+    """The version of Python."""
+    sqlite: str = ""
+    """The version of SQLite that writes the journal; empty for a journal that is no file."""
+    origin: str = ""
+    """The name that the journal got when it was made, and that all its copies have."""
+    generation: str = ""
+    """The name of this file among the copies of the journal; empty for a journal that is no file."""
+    settings: Mapping[str, Any] = _NOTHING
+    """The settings of the bus, without secrets."""
+    app: str = ""
+    """What `openoutcry run` was given, as `module:app`; empty for a bus that was started otherwise."""
+    process_id: int
+    """The process."""
+    host: str
+    """The name of the machine."""
+
+    def __post_init__(self) -> None:
+        Event.__post_init__(self)
+        if type(self.settings) is not FrozenDict:
+            settle_json(self, "settings")
+
+
+class OperatorAction(Event, kw_only=True):
+    """An operator has had the bus do something. `source_agent` is empty: no agent did it."""
+
+    event_type: str = "operator_action"
+    operator: str
+    """The name of the user who did it."""
+    via: str
+    """Over what: `socket` (the command line) or `page`."""
+    user_id: int | None = None
+    """The user of the process at the other end of the socket, as the operating system says."""
+    process_id: int | None = None
+    """That process."""
+    verb: str
+    """What was asked, such as `halt`, `release`, `pause` or `redrive`."""
+    target: str = ""
+    """Of what: the scope, subscription or dead letter."""
+    reason: str = ""
+    """Why, in the operator's words."""
+    answer: str = ""
+    """What the bus answered: what was done, or why not."""
+
+
+RECORDS: Final[Mapping[str, type[Event]]] = {
+    "round_opened": RoundOpened,
+    "round_released": RoundReleased,
+    "round_late": RoundLate,
+    "run_started": RunStarted,
+    "operator_action": OperatorAction,
+}
+"""The classes of records, by their types. No other event has one of these types."""
+
+
+def takes_type(takes: Collection[str], event_type: str | None) -> bool:
+    """Return True if what was saved of a subscription takes events of a type; `*` takes no records."""
+    return event_type in takes or ("*" in takes and event_type not in RECORDS)

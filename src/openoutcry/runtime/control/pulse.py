@@ -1,0 +1,137 @@
+"""The verbs that watch a bus: `shape`, `pulse`, `buckets`, `rounds`. Many who ask cost it as much as one.
+
+A pulse that was made a moment ago is the answer to all who ask, encoded once; whoever asks while one is being
+made waits for that.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from openoutcry.errors import ConfigError
+from openoutcry.observers.pulse import Buckets, Pulse, RoundsSeen, Shape
+from openoutcry.runtime.control.requests import Head, Plain, Verb
+
+FRESH_S: Final = 0.24
+"""For so long a pulse is the answer to whoever asks."""
+NAMES_MOST: Final = 16
+"""The distributions of so many subscriptions are told at once."""
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class PulseSource(Protocol):
+    """What a bus says of itself; none of it changes anything."""
+
+    @property
+    def shape_number(self) -> int:
+        """Another number whenever the shape has changed."""
+        ...
+
+    def shape(self) -> Awaitable[Shape]:
+        """Return what rarely changes."""
+        ...
+
+    def pulse(self) -> Awaitable[Pulse]:
+        """Return counters and states."""
+        ...
+
+    def buckets(self, names: Iterable[str]) -> dict[str, Buckets]:
+        """Return the distributions of some subscriptions."""
+        ...
+
+    def rounds(self, since: int) -> Awaitable[RoundsSeen]:
+        """Return the open rounds, and those released behind a number."""
+        ...
+
+
+class Line(bytes):
+    """An answer as it goes over the line."""
+
+
+def line_of(result: Any) -> Line:
+    """Return a result as an answer."""
+    return Line(b'{"ok":true,"result":' + _encode(result) + b"}\n")
+
+
+class Named(Head, forbid_unknown_fields=True, kw_only=True):
+    """Which subscriptions."""
+
+    names: list[str]
+
+
+class Since(Head, forbid_unknown_fields=True, kw_only=True):
+    """The number of the released round behind which to begin."""
+
+    since: int = 0
+
+
+class Shared:
+    """An answer that is made once for all who ask within a moment.
+
+    Args:
+        make: Makes it.
+        is_good: Whether the last one, made at this time of the loop, is still the answer.
+
+    """
+
+    def __init__(self, make: Callable[[], Awaitable[Any]], is_good: Callable[[float], bool]) -> None:
+        self._make = make
+        self._is_good = is_good
+        self._line: Line | None = None
+        self._made_s = 0.0
+        self._making: asyncio.Future[None] | None = None
+
+    def ready(self) -> Line | None:
+        """Return the answer if it need not be made."""
+        line = self._line
+        return line if line is not None and self._is_good(self._made_s) else None
+
+    async def get(self) -> Line:
+        """Return the answer. Cancelled, it is made by the next who asks."""
+        loop = asyncio.get_running_loop()
+        while self._making is not None:
+            await asyncio.wait([self._making])
+        line = self.ready()
+        if line is not None:
+            return line
+        making = self._making = loop.create_future()
+        try:
+            self._line = line_of(await self._make())
+            self._made_s = loop.time()
+            return self._line
+        finally:
+            self._making = None
+            making.set_result(None)
+
+
+def watching(source: PulseSource) -> dict[str, Verb]:
+    """Return the verbs that watch a bus, by name."""
+    described = -1
+
+    async def describe() -> Shape:
+        nonlocal described
+        shape = await source.shape()
+        described = shape.number
+        return shape
+
+    pulses = Shared(source.pulse, lambda made_s: asyncio.get_running_loop().time() - made_s < FRESH_S)
+    shapes = Shared(describe, lambda _: source.shape_number == described)
+
+    def buckets(_bus: object, asked: Named) -> Line:
+        if len(asked.names) > NAMES_MOST:
+            raise ConfigError(f"names has {len(asked.names)} names: ask for at most {NAMES_MOST} at once")
+        return line_of(source.buckets(asked.names))
+
+    async def rounds(_bus: object, asked: Since) -> Line:
+        if asked.since < 0:
+            raise ConfigError(f"since = {asked.since}: give the number of a round, or 0 for all of them")
+        return line_of(await source.rounds(asked.since))
+
+    return {
+        "shape": Verb(Plain, lambda _bus, _asked: shapes.get(), watches=True),
+        "pulse": Verb(Plain, lambda _bus, _asked: pulses.get(), watches=True, ready=pulses.ready),
+        "buckets": Verb(Named, buckets, watches=True),
+        "rounds": Verb(Since, rounds, watches=True),
+    }

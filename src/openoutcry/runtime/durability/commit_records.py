@@ -1,0 +1,140 @@
+"""Records in commits: what the recorder has goes into the next commit, behind its events.
+
+A timer makes sure that a record waits for no longer than `cursor_save_s` while the bus runs. What was refused
+goes with the next commit. What was written is handed to the subscriptions that name its type.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from openoutcry.errors import JournalError
+from openoutcry.ports import Alike, Entry, Journal, Level, Written
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.recorder import Record, Recorder
+
+
+class Records:
+    """The records of one commit.
+
+    Attributes:
+        records: The records.
+        known: Which of them the journal has not written, since it has their ids, by index.
+        positions: Where they stand, once they are written.
+
+    """
+
+    __slots__ = ("_behind_count", "known", "positions", "records")
+
+    def __init__(self, records: list[Record], behind_count: int) -> None:
+        """Take records that are written behind so many events."""
+        self.records = records
+        self._behind_count = behind_count
+        self.known: frozenset[int] = frozenset()
+        self.positions: Sequence[int] = ()
+
+    def written_beside(self, written: Written) -> Written:
+        """Note where the records stand; return what was written of the events."""
+        count = self._behind_count
+        self.positions = written.positions[count:]
+        if not written.duplicates:
+            return Written(written.positions[:count], (), written.wants_sync)
+        self.known = frozenset(d.index - count for d in written.duplicates if d.index >= count)
+        duplicates = tuple(duplicate for duplicate in written.duplicates if duplicate.index < count)
+        return Written(written.positions[:count], duplicates, written.wants_sync)
+
+
+class Staged(Protocol):
+    """A commit, as it is seen here."""
+
+    ids: list[str]
+    payloads: list[bytes]
+    level: Level
+    wall_ns: int
+    entries: list[Entry] | None
+    must_sync: bool
+    records: Records | None
+
+    def to_write(self) -> Sequence[Entry]:
+        """Return the entries of its events."""
+        ...
+
+
+class Committing(Protocol):
+    """What makes commits."""
+
+    dead: JournalError | None
+
+    def ask(self) -> object:
+        """Have a commit made soon."""
+        ...
+
+
+class CommitRecords:
+    """Brings the records of one bus into the commits of one journal."""
+
+    def __init__(
+        self, bus: BusState, dispatcher: Dispatcher, journal: Journal, recorder: Recorder, wait_s: float
+    ) -> None:
+        self._bus = bus
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._recorder = recorder
+        self._wait_s = wait_s
+        self._commits: Committing | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- in time ------------------------------------------------------------------------------------
+
+    def begin(self, commits: Committing) -> None:
+        """The bus runs: from now on a commit is asked for where none is due."""
+        self._commits = commits
+        self._recorder.begin(self._arm)
+
+    def end(self) -> None:
+        """Ask for nothing more: what waits goes into the next journal that is opened."""
+        self._recorder.end()
+        self._commits = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        if self._timer is None and self._commits is not None and self._bus.loop is not None:
+            self._timer = self._bus.loop.call_later(self._wait_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._recorder.has_any and self._commits is not None and self._commits.dead is None:
+            self._commits.ask()
+
+    # -- in commits ---------------------------------------------------------------------------------
+
+    def entries_with(self, commit: Staged) -> Sequence[Entry]:
+        """Return what is to be written: the entries of a commit and, behind them, the records that wait."""
+        if not self._recorder.has_any:
+            return commit.to_write()
+        records = self._recorder.take(self._journal, all_of_them=commit.must_sync)
+        if self._recorder.has_any:
+            self._arm()
+        commit.records = Records(records, len(commit.ids))
+        ids = [record.event.event_id for record in records]
+        payloads = [record.payload for record in records]
+        if commit.entries is None and commit.ids:
+            return Alike(commit.ids + ids, commit.payloads + payloads, commit.level, commit.wall_ns)
+        return [*commit.to_write(), *Alike(ids, payloads, Level.PROCESS, commit.wall_ns)]
+
+    def refused(self, commit: Staged) -> None:
+        """A commit was not written: its records go with the next one."""
+        if commit.records is not None:
+            self._recorder.give_back(commit.records.records)
+            commit.records = None
+
+    def hand_out(self, records: Records, at_ns: int) -> None:
+        """Hand the records of a commit that began at `at_ns` to those that name their types."""
+        for index, (record, position) in enumerate(zip(records.records, records.positions, strict=True)):
+            if index in records.known:
+                self._recorder.note_known(record)
+            else:
+                self._dispatcher.release_record(record.event, position, at_ns)

@@ -1,0 +1,182 @@
+"""`openoutcry halt`, `release`, `pause`, `resume` and `top`, beside a real bus in another thread."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from openoutcry import EventBus, KillSwitchEvent, MarketDataEvent, PersistenceConfig
+from openoutcry.cli import main
+from openoutcry.cli import top as top_module
+from openoutcry.journals import JournalReader
+
+LIMIT_S = 300
+
+
+def call(*arguments: object, typed: str | None = None) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], input=typed)
+    assert "Traceback (most recent" not in result.output
+    return result
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    monkeypatch.setattr(top_module, "ANSWER_S", LIMIT_S)
+
+
+@contextmanager
+def running(prepare: Callable[[EventBus], Any], **settings: Any) -> Iterator[EventBus]:
+    """A bus in a thread of its own, as the command meets it in another process."""
+    ready, end = threading.Event(), threading.Event()
+    failed: list[BaseException] = []
+    bus = EventBus(control_releaser="boss", **settings)
+
+    async def serve() -> None:
+        async with bus:
+            await prepare(bus)
+            ready.set()
+            await asyncio.get_running_loop().run_in_executor(None, end.wait, LIMIT_S)
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the test is
+            failed.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert ready.wait(LIMIT_S)
+        if not failed:
+            yield bus
+    finally:
+        end.set()
+        thread.join(LIMIT_S)
+    assert failed == []
+
+
+async def two_agents(bus: EventBus) -> None:
+    bus.subscribe("kill_switch", lambda _: None, name="risk")
+    bus.subscribe("market_data", lambda _: None, name="momentum")
+
+
+async def nobody(_bus: EventBus) -> None:
+    """Subscribe nobody."""
+
+
+def test_halt_asks_first_and_says_who_has_handled_it(tmp_path: Path) -> None:
+    path = tmp_path / "firm.sock"
+    with running(two_agents, control=path):
+        refused = call("halt", path, typed="n\n")
+        assert refused.exit_code == 1
+        assert "Halt the firm?" in refused.stderr
+        halted = call("halt", path, "--reason", "drawdown", "--by", "ann", typed="y\n")
+        assert halted.exit_code == 0
+        assert "the firm is halted: 1 of 1 subscriptions have handled it in" in halted.stdout
+        shown = call("top", path, "--count", "1").stdout
+        assert "the firm is halted by ann: drawdown" in shown
+        assert "healthy" not in shown
+        released = call("release", path, "--scope", "firm", "--reason", "reviewed", "--yes")
+        assert released.stdout == "1 kill switch released by the running bus\n"
+        assert "healthy: nothing is wrong" in call("top", path, "--count", "1").stdout
+
+
+def test_a_halt_that_nobody_hears_ends_with_1(tmp_path: Path) -> None:
+    path = tmp_path / "firm.sock"
+    with running(nobody, control=path):
+        said = call("halt", path, "--scope", "ES", "--yes")
+    assert said.exit_code == 1
+    assert "ES is halted, and nobody takes kill switches" in said.stderr
+
+
+def test_a_halt_that_somebody_has_not_handled_yet_names_who(tmp_path: Path) -> None:
+    async def slow(bus: EventBus) -> None:
+        async def on_kill(_event: KillSwitchEvent) -> None:
+            await free.wait()
+
+        free = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        done.append(lambda: loop.call_soon_threadsafe(free.set))
+        bus.subscribe("kill_switch", on_kill, name="llm")
+
+    done: list[Callable[[], object]] = []
+    path = tmp_path / "firm.sock"
+    with running(slow, control=path):
+        said = call("halt", path, "--yes")
+        done[0]()
+    assert said.exit_code == 1
+    assert "0 of 1 subscriptions have handled it so far" in said.stdout
+    assert "not yet: llm" in said.stderr
+
+
+def test_a_release_in_a_name_that_may_not_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "firm.sock"
+    with running(two_agents, control=path) as bus:
+        call("halt", path, "--yes")
+        said = call("release", path, "--scope", "firm", "--reason", "x", "--by", "ann", "--yes")
+        assert said.exit_code == 2
+        assert "'ann' may not release" in said.stderr
+        assert len(bus._bus.halts) == 1
+    assert call("release", path, "--reason", "x", "--yes").exit_code == 2  # it does not say what
+
+
+def test_a_release_without_a_bus_is_written_into_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    with running(two_agents, persistence_config=PersistenceConfig(path=path)):
+        assert call("halt", path, "--yes").exit_code == 0
+    for verb in ("halt", "pause", "resume"):
+        name = () if verb == "halt" else ("momentum",)
+        said = call(verb, path, *name, "--yes")
+        assert said.exit_code == 3
+        assert "no bus listens" in said.stderr
+    said = call("release", path, "--scope", "firm", "--reason", "reviewed", "--yes")
+    assert "the next start delivers it" in said.stdout
+    with JournalReader(path) as reader:
+        assert reader.halts() == []
+
+
+def test_a_subscription_is_paused_and_resumed_and_both_are_on_record(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    with running(two_agents, persistence_config=PersistenceConfig(path=path)):
+        assert (
+            call("pause", path, "momentum", "--reason", "slow", typed="y\n").stdout == "momentum is paused\n"
+        )
+        assert call("resume", path, "momentum", "--yes", "--by", "ann").stdout == "momentum is idle\n"
+        assert call("pause", path, "nobody", "--yes").exit_code == 2
+    with JournalReader(path) as reader:
+        found = [e.payload for e in reader.read(0, 100) if b'"operator_action"' in e.payload]
+    assert [b'"verb":"pause"' in one for one in found] == [True, False, True]
+    assert b'"operator":"ann"' in found[1]
+    assert b"NotSubscribed" in found[2]
+
+
+def test_a_file_that_is_no_firm_is_one_line(tmp_path: Path) -> None:
+    for verb in ("halt", "top"):
+        said = call(verb, tmp_path / "nothing.db", *(("--yes",) if verb == "halt" else ()))
+        assert said.exit_code == 2
+        assert "does not exist" in said.stderr
+
+
+def test_top_names_who_fails_while_no_health_check_runs(tmp_path: Path) -> None:
+    async def failing(bus: EventBus) -> None:
+        async def mostly(event: MarketDataEvent) -> None:
+            if event.price % 5:
+                raise ValueError("no")
+
+        bus.subscribe("market_data", mostly, name="momentum", retry=False, breaker=False)
+        for price in range(1, 20):
+            await bus.publish(MarketDataEvent(symbol="ES", price=float(price)))
+        await bus.join()
+
+    path = tmp_path / "firm.sock"
+    with running(failing, control=path):
+        shown = call("top", path, "--count", "1").stdout
+    assert "momentum fails 84% of its calls: 16 of 19, the last 4 in a row" in shown
+    assert "momentum has 16 dead letters" in shown
