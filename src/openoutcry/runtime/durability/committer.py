@@ -236,8 +236,7 @@ class Committer:
         self._thread: ThreadPoolExecutor | None = None
         self._scheduled = self._is_disk_busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._few = bus.pressure.rise[0] // 2
-        self._held_back = 0
+        self._few, self._held_back = bus.pressure.rise[0] // 2, 0
         self._is_last, self._here_from_ns = False, 0
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
         self.released: int = journal.head
@@ -370,8 +369,7 @@ class Committer:
         if running_loop() is self._loop:
             return
         if self._syncing is not None:
-            commit, _ = self._syncing
-            self._syncing = None
+            (commit, _), self._syncing = self._syncing, None
             self._sync_inline(commit)
         self._scheduled = False
         if self._open is not None or self._late.item is not None:
@@ -434,8 +432,7 @@ class Committer:
         """
         self._is_last, self._here_from_ns = at_last, perf_counter_ns()
         if self._syncing is not None:
-            commit, _ = self._syncing
-            self._syncing = None
+            (commit, _), self._syncing = self._syncing, None
             self._sync_inline(commit)
         if self._late.item is not None:
             self._commit_here()
