@@ -469,8 +469,15 @@ class ControlServer:
         except BaseException as problem:
             self._on_act(Acted(asked, peer, f"{type(problem).__name__}: {problem}"))
             raise
-        self._on_act(Acted(asked, peer, str(_plain(result))))
+        self._on_act(Acted(asked, peer, _in_words(_plain(result))))
         return result
+
+
+def _in_words(result: Any) -> str:
+    """Return a result as people read it, without its id and what is empty."""
+    if not isinstance(result, dict):
+        return str(result)
+    return ", ".join(f"{name} {_in_words(value)}" for name, value in result.items() if value and name != "id")
 
 
 async def _send(writer: asyncio.StreamWriter, answer: bytes) -> None:
