@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from openoutcry.cells import cropped
+from openoutcry.cells import cropped, shortened
 from openoutcry.cli.console import print_lines, say, table, terminal_size
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly
@@ -106,7 +106,7 @@ def _narrow(found: list[RecordedRound]) -> Iterator[str]:
         )
         status += ", not valid" if valid == "no" else ""
         at = opened[5:19].replace("T", " ")
-        rows.append((at, printable(round_id), status, took, answered, printable(", ".join(absent))))
+        rows.append((at, shortened(printable(round_id), 15), status, took, answered, printable(", ".join(absent))))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
