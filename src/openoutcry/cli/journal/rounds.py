@@ -106,7 +106,9 @@ def _narrow(found: list[RecordedRound]) -> Iterator[str]:
         )
         status += ", not valid" if valid == "no" else ""
         at = opened[5:19].replace("T", " ")
-        rows.append((at, shortened(printable(round_id), 15), status, took, answered, printable(", ".join(absent))))
+        rows.append(
+            (at, shortened(printable(round_id), 15), status, took, answered, printable(", ".join(absent)))
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
