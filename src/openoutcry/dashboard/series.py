@@ -1,8 +1,7 @@
 """Fifteen minutes of figures about every subscription, kept in the page's process.
 
 The firm keeps distributions since its start. What it adds to them between two asks is the distribution of
-that time. At most sixteen subscriptions are asked for at once: those somebody looks at every time, and the
-others in turn.
+that time. Those somebody looks at are asked for every second, and the others in turn: a few every five seconds.
 """
 
 import asyncio
@@ -18,6 +17,8 @@ from openoutcry.units import NS_PER_S
 
 KEPT_S: Final = 15 * 60
 EVERY_S: Final = 1.0
+OTHERS_S: Final = 5.0
+"""So often some of those that nobody looks at are asked for."""
 LOOKED_AT_S: Final = 30
 """For so long after the last request a subscription counts as looked at."""
 LOOKED_AT_MAX: Final = 8
@@ -47,6 +48,7 @@ class Series:
         self._seen: dict[str, _Seen] = {}
         self._looked_at_ns: dict[str, int] = {}
         self._turn = 0
+        self._others_ns: int | None = None
 
     def look_at(self, name: str) -> None:
         """Ask for a subscription every time from now on, for a while."""
@@ -106,8 +108,12 @@ class Series:
                 del known[name]
 
     def _next_names(self, names: list[str]) -> list[str]:
-        since_ns = self._clock.now_ns() - LOOKED_AT_S * NS_PER_S
+        now_ns = self._clock.now_ns()
+        since_ns = now_ns - LOOKED_AT_S * NS_PER_S
         chosen = [name for name, at_ns in self._looked_at_ns.items() if at_ns >= since_ns]
+        if self._others_ns is not None and now_ns - self._others_ns < OTHERS_S * NS_PER_S:
+            return chosen
+        self._others_ns = now_ns
         others = [name for name in names if name not in chosen]
         count = min(BUCKETS_MOST - len(chosen), len(others))
         if count:

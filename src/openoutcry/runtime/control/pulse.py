@@ -15,7 +15,11 @@ from openoutcry.observers.pulse import Buckets, Pulse, RoundsSeen, Shape
 from openoutcry.runtime.control.requests import Head, Plain, Verb
 
 FRESH_S: Final = 0.24
-"""For so long a pulse is the answer to whoever asks."""
+"""For so long a pulse is the answer to whoever asks,"""
+FRESH_ROW_S: Final = 0.0008
+"""and for so long per subscription of a large firm (a row takes 1.5 us), up to"""
+FRESH_MOST_S: Final = 1.0
+"""so long. So the pulses of up to 1,250 subscriptions take 0.2 % of the loop, however many ask."""
 NAMES_MOST: Final = 16
 """The distributions of so many subscriptions are told at once."""
 _encode: Final = msgspec.json.Encoder().encode
@@ -108,7 +112,7 @@ class Shared:
 
 def watching(source: PulseSource) -> dict[str, Verb]:
     """Return the verbs that watch a bus, by name."""
-    described = -1
+    described, fresh_s = -1, FRESH_S
 
     async def describe() -> Shape:
         nonlocal described
@@ -116,7 +120,13 @@ def watching(source: PulseSource) -> dict[str, Verb]:
         described = shape.number
         return shape
 
-    pulses = Shared(source.pulse, lambda made_s: asyncio.get_running_loop().time() - made_s < FRESH_S)
+    async def feel() -> Pulse:
+        nonlocal fresh_s
+        pulse = await source.pulse()
+        fresh_s = max(FRESH_S, min(FRESH_ROW_S * len(pulse.rows), FRESH_MOST_S))
+        return pulse
+
+    pulses = Shared(feel, lambda made_s: asyncio.get_running_loop().time() - made_s < fresh_s)
     shapes = Shared(describe, lambda _: source.shape_number == described)
 
     def buckets(_bus: object, asked: Named) -> Line:

@@ -102,7 +102,7 @@ class Watcher:
         self.lives = self.number = self._failures = 0
         self._every_s = every_s
         self._news = asyncio.Event()
-        self._wanted: asyncio.Queue[_Wanted] = asyncio.Queue()
+        self._wanted: asyncio.Queue[_Wanted | None] = asyncio.Queue()  # None: the pace has changed
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
@@ -129,6 +129,11 @@ class Watcher:
         while self.number <= after:
             await self._news.wait()
         return self.number
+
+    def ask_every(self, every_s: float) -> None:
+        """From now on let so many seconds pass between two pulses; if the next is overdue, ask for it at once."""
+        self._every_s = every_s
+        self._wanted.put_nowait(None)
 
     # -- asking -------------------------------------------------------------------------------------
 
@@ -215,21 +220,23 @@ class Watcher:
         if writer is not None:
             writer.transport.abort()
         while not self._wanted.empty():
-            self._wanted.get_nowait().fail(ConnectionError(f"the bus at {self.path}: {self.why}"))
+            if (wanted := self._wanted.get_nowait()) is not None:
+                wanted.fail(ConnectionError(f"the bus at {self.path}: {self.why}"))
 
     async def _watch(self) -> None:
         """Ask for pulses, and in between for what others want."""
         loop = asyncio.get_running_loop()
         while True:
-            due_s = loop.time() + self._every_s
+            asked_s = loop.time()
             await self._take_pulse()
-            while (left_s := due_s - loop.time()) > 0:
+            while (left_s := asked_s + self._every_s - loop.time()) > 0:
                 try:
                     async with asyncio.timeout(left_s):
                         wanted = await self._wanted.get()
                 except TimeoutError:
                     break
-                await self._serve(wanted)
+                if wanted is not None:
+                    await self._serve(wanted)
 
     async def _take_pulse(self) -> None:
         pulse = msgspec.json.decode(await self._request("pulse"), type=Pulse)
