@@ -1,7 +1,7 @@
 """Fifteen minutes of figures about every subscription, kept in the page's process.
 
 The firm keeps distributions since its start. What it adds to them between two asks is the distribution of
-that time. Those somebody looks at are asked for every second, and the others in turn: a few every five seconds.
+that time. Those somebody looks at are asked for every second, and the others in turn: a few every ten seconds.
 """
 
 import asyncio
@@ -12,12 +12,14 @@ from typing import Any, Final, NamedTuple
 from openoutcry.observers.pulse import Buckets, Histogram, Pulse
 from openoutcry.observers.reading import percentile_ns, since
 from openoutcry.ports import Clock
-from openoutcry.runtime.control.watcher import BUCKETS_MOST, Watcher
+from openoutcry.runtime.control.watcher import Watcher
 from openoutcry.units import NS_PER_S
 
 KEPT_S: Final = 15 * 60
 EVERY_S: Final = 1.0
-OTHERS_S: Final = 5.0
+AT_ONCE: Final = 16
+"""So many are asked for at once."""
+OTHERS_S: Final = 10.0
 """So often some of those that nobody looks at are asked for."""
 LOOKED_AT_S: Final = 30
 """For so long after the last request a subscription counts as looked at."""
@@ -115,7 +117,7 @@ class Series:
             return chosen
         self._others_ns = now_ns
         others = [name for name in names if name not in chosen]
-        count = min(BUCKETS_MOST - len(chosen), len(others))
+        count = min(AT_ONCE - len(chosen), len(others))
         if count:
             self._turn %= len(others)
             chosen += [others[(self._turn + step) % len(others)] for step in range(count)]

@@ -411,7 +411,7 @@ def test_many_who_ask_at_once_cost_one_pulse() -> None:
 
 def test_the_pulse_of_a_large_firm_is_the_answer_for_longer() -> None:
     async def scene(bus: EventBus) -> None:
-        for number in range(600):
+        for number in range(300):
             bus.subscribe("odd", lambda _: None, name=f"agent-{number}")
         pulse = watching(bus._lifecycle.control.reader)["pulse"]
         assert pulse.ready is not None

@@ -179,7 +179,7 @@ def test_a_watcher_that_is_to_ask_more_often_asks_at_once(tmp_path: Path) -> Non
 
 
 def test_less_than_two_seconds_pass_until_a_bus_counts_as_silent() -> None:
-    assert watcher_module.EVERY_S + watcher_module.STALL_S < 2
+    assert watcher_module.EVERY_LARGE_S + watcher_module.STALL_S < 2
 
 
 async def standing_in(path: Path, answers: Callable[[dict[str, Any]], bytes | None]) -> asyncio.Server:
