@@ -30,6 +30,10 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from openoutcry import EventBus, KillSwitchEvent, MarketDataEvent, PersistenceConfig
+from openoutcry.clocks import SystemClock
+from openoutcry.dashboard.hub import Hub
+from openoutcry.dashboard.series import Series
+from openoutcry.runtime.control.watcher import Watcher
 
 ADDED_MOST = 0.005
 P99_MOST_MS = 1.0
@@ -55,11 +59,6 @@ def page(path: str, is_on, is_over, pulses, shown: str) -> None:
 
 
 async def serve(path: str, is_on, is_over, pulses, shown: str) -> None:
-    from openoutcry.clocks import SystemClock
-    from openoutcry.dashboard.hub import Hub
-    from openoutcry.dashboard.series import Series
-    from openoutcry.runtime.control.watcher import Watcher
-
     clock = SystemClock()
     while not is_over.is_set():
         if not is_on.is_set():
@@ -85,10 +84,10 @@ async def read(tab) -> None:
         pass
 
 
-def come_second() -> None:
+def come_second(pid: int = 0) -> None:
     """Where the firm has precedence over the machine's other processes (`chrt -f`), have less of it than the firm."""
-    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) == os.SCHED_FIFO:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(pid) == os.SCHED_FIFO:
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
 
 
 async def count(watcher, pulses) -> None:
@@ -138,8 +137,8 @@ class Watchers:
             self._top = subprocess.Popen(
                 [sys.executable, "-m", "openoutcry", "top", str(self._path)],
                 stdout=subprocess.DEVNULL,
-                preexec_fn=come_second,
             )
+            come_second(self._top.pid)
 
     def detach(self) -> None:
         self._is_on.clear()

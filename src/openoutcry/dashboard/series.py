@@ -1,7 +1,7 @@
 """Fifteen minutes of figures about every subscription, kept in the page's process.
 
 The firm keeps distributions since its start. What it adds to them between two asks is the distribution of
-that time. Those somebody looks at are asked for every second, and the others in turn: a few every ten seconds.
+that time. What somebody looks at is asked for every second, and the others in turn: a few every ten seconds.
 """
 
 import asyncio

@@ -76,7 +76,10 @@ class Shape(Struct, frozen=True):
 
 
 class SubRow(Struct, frozen=True, array_like=True):
-    """What a subscription has done, and is doing. Over the line fields at the end that are the default are left out."""
+    """What a subscription has done, and is doing.
+
+    Over the line the fields at the end may be left out: they are the default then.
+    """
 
     index: int
     """Its place in `Shape.subscriptions`, of the shape whose number is `Pulse.shape`."""

@@ -19,7 +19,7 @@ FRESH_S: Final = 0.24
 FRESH_ROW_S: Final = 0.0015
 """and for so long per subscription of a large firm, up to"""
 FRESH_MOST_S: Final = 1.0
-"""so long. A row takes up to 2 us: pulses take less than 0.2 % of the loop at 700 subscriptions, whoever asks."""
+"""so long. A row takes up to 2 us, so that 1,000 subscriptions take 0.2 % of the loop, whoever asks."""
 NAMES_MOST: Final = 48
 """The distributions of so many subscriptions are told in one answer,"""
 NAMES_A_TURN: Final = 16

@@ -134,7 +134,7 @@ class Watcher:
         return self.number
 
     def ask_every(self, every_s: float) -> None:
-        """From now on let so many seconds pass between two pulses; if the next is overdue, ask for it at once."""
+        """From now on let so many seconds pass between two pulses. If the next is overdue, it comes now."""
         self._every_s = every_s
         self._wanted.put_nowait(None)
 

@@ -402,12 +402,16 @@ class Dispatcher:
             self.push(who, events, now_ns, positions, "control")
         bus.hearing.begin(event, takers, now_ns)
         if is_working:
-            for subscription in bus.router:
-                if subscription.mailbox.open:
-                    subscription.mailbox.cut_all()
+            self._cut_all()
         self._intake.hurry()
         if not self.stalls.is_on:
             self.stalls.look()
+
+    def _cut_all(self) -> None:
+        """Have every worker give the loop back after its current call."""
+        for subscription in self._bus.router:
+            if subscription.mailbox.open:
+                subscription.mailbox.cut_all()
 
     def deliver_control_again(self, event: Any) -> None:
         """Hand a kill switch that nobody took when it was published to those that do now."""
