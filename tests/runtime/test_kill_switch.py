@@ -41,7 +41,7 @@ PATIENT = BackpressureConfig(grace_s=1e6)
 
 @pytest.mark.parametrize("level", ["memory", "process"])
 def test_those_who_take_a_kill_switch_are_called_before_the_journal_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: Any
 ) -> None:
     order: list[str] = []
     prepare = Committer._prepare
