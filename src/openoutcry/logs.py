@@ -17,18 +17,26 @@ FACTS: Final = ("subscription", "event_id", "event_type", "correlation_id", "rou
 
 
 def about(event: object = None, subscription: str | None = None, **more: str | None) -> dict[str, str]:
-    """Return the `extra` of a record: whichever of `FACTS` are known.
+    """Return the `extra` of a record: whichever of `FACTS` are known. Never raises.
 
     An event may be of any class, or None. One that begins a chain has its own id as the chain's.
     """
     found: dict[str, Any] = {"subscription": subscription}
     if event is not None:
-        found |= {name: getattr(event, name, None) for name in FACTS[1:]}
-        if found["correlation_id"] is None and getattr(event, "causation_id", "") is None:
+        found |= {name: _asked(event, name) for name in FACTS[1:]}
+        if found["correlation_id"] is None and _asked(event, "causation_id", "") is None:
             found["correlation_id"] = found["event_id"]
     found |= more
     plain = {name: value.value if isinstance(value, Enum) else value for name, value in found.items()}
     return {name: value for name, value in plain.items() if isinstance(value, str) and value}
+
+
+def _asked(event: object, name: str, otherwise: str | None = None) -> Any:
+    """Return an attribute of an event, whose class may raise anything instead."""
+    try:
+        return getattr(event, name, otherwise)
+    except Exception:  # noqa: BLE001 - a record must not cost the event that it is about
+        return otherwise
 
 
 class Lines(str):
@@ -94,7 +102,7 @@ def show_safely(record: logging.LogRecord) -> bool:
         record.stack_info = printable_lines(record.stack_info)
     for name in FACTS:
         value = getattr(record, name, None)
-        if isinstance(value, str):
+        if isinstance(value, str) and printable(value) != value:
             setattr(record, name, Fact(value))
     for name in ("threadName", "taskName", "processName"):
         value = getattr(record, name, None)

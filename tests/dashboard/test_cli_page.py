@@ -107,7 +107,7 @@ def test_only_one_role_is_printed_unless_asked(journal: Path):
 def test_the_browser_is_opened_by_way_of_a_file_of_ones_own(monkeypatch):
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
-    with verb._opening("http://127.0.0.1:1/login?token=secret&as=x") as open_it:
+    with verb.opening("http://127.0.0.1:1/login?token=secret&as=x") as open_it:
         open_it()
         (address,) = opened
         file = Path(address.removeprefix("file://"))

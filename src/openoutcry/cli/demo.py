@@ -63,16 +63,28 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     help="Where to write the HTML report.  [default: out/report.html]",
 )
 @click.option("--plain", is_flag=True, help="Lines of text instead of a live display.")
+@click.option(
+    "--page",
+    is_flag=True,
+    help="Show the firm in the browser while it trades, 2 days a second, over and over until Ctrl-C.",
+)
 def demo(**given: Any) -> None:
-    """Run a firm of agents over thirteen years of real daily bars, and report what it did.
+    """Run a firm of agents over thirteen years of real daily bars.
+
+    It ends with a summary, and a report of what it did.
 
     A market-data agent, strategies, the CIO at the signal barrier, risk, compliance, a paper broker and a
     portfolio, all on one bus. Ends with a summary and writes a self-contained HTML report.
 
     With --crash the firm's process is killed over and over and restarted on its journal, while the broker
     goes on in a process of its own. Ends with the evidence that it did no harm.
+
+    With --page the firm writes a journal into a scratch folder, and `openoutcry page` shows it beside. Halt
+    it, release it, find out who is stuck; with --chaos somebody will be.
     """
     chosen = {name: value for name, value in given.items() if value not in (None, ())}
+    if chosen.pop("page"):
+        sys.exit(_page(chosen))
     if "crash" in chosen:
         sys.exit(_crash(chosen))
     if "kills" in chosen:
@@ -82,11 +94,23 @@ def demo(**given: Any) -> None:
     sys.exit(run_demo(DemoOptions(**chosen)))
 
 
+def _page(chosen: dict[str, Any]) -> int:
+    from openoutcry.cli.demo_page import run_demo_page
+    from openoutcry.firm.demo import DemoOptions
+
+    _refuse(chosen, ("crash", "kills", "report"), "--page")
+    return run_demo_page(DemoOptions(**chosen))
+
+
+def _refuse(chosen: dict[str, Any], names: tuple[str, ...], beside: str) -> None:
+    unfit = [f"--{name}" for name in names if name in chosen]
+    if unfit:
+        raise Mistake(f"{' and '.join(unfit)} cannot be used together with {beside}: leave one of them out")
+
+
 def _crash(chosen: dict[str, Any]) -> int:
     from openoutcry.firm.crash import CrashOptions, run_crash_demo
 
-    unfit = [f"--{name}" for name in ("chaos", "report") if name in chosen]
-    if unfit:
-        raise Mistake(f"{' and '.join(unfit)} cannot be used together with --crash: leave one of them out")
+    _refuse(chosen, ("chaos", "report"), "--crash")
     chosen["seed"] = chosen.pop("crash")
     return run_crash_demo(CrashOptions(**chosen))

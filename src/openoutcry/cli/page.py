@@ -79,7 +79,9 @@ def page(
     log_level: str,
     log_json: bool,
 ) -> None:
-    """Show a firm in the browser: what is wrong, its topology, rounds, events, dead letters, its journal.
+    """Show a firm in the browser.
+
+    What is wrong, its topology, rounds, events, dead letters and its journal.
 
     JOURNAL is the file that the bus writes to, or the control socket of a bus without one. No bus need run:
     then the page shows what the journal says.
@@ -87,7 +89,7 @@ def page(
     The page is a process of its own, for this machine alone, and whoever opens it needs the address that is
     printed. Ctrl-C ends it.
     """
-    server = _imported()
+    server = imported()
     host = _HOST if host == "localhost" else host
     people, made = _people(tokens, act=act)
     if host not in server.LOOPBACK and tokens is None:
@@ -103,7 +105,7 @@ def page(
     with logging_to_stderr(log_level, as_json=log_json), server.bound(host, port) as listener:
         shown = server.Page(path, listener, people, names=names, key=key, metrics_token=metrics_token)
         lines = [f"{role}: {shown.url}/login?token={token}" for role, token in made]
-        with _opening(lines[0].partition(" ")[2] if lines else shown.url) as open_it:
+        with opening(lines[0].partition(" ")[2] if lines else shown.url) as open_it:
 
             def ready() -> None:
                 print_lines(lines or [f"{shown.url}/login?token=..., with a token of {tokens}"])
@@ -113,7 +115,7 @@ def page(
             asyncio.run(shown.serve(ready))
 
 
-def _imported() -> ModuleType:
+def imported() -> ModuleType:
     """Return the page's server. Raises `Mistake` where what it needs is not installed."""
     try:
         return importlib.import_module("openoutcry.dashboard.server")
@@ -135,7 +137,7 @@ def _people(tokens: Path | None, *, act: bool) -> tuple[dict[str, Any], list[tup
 
 
 @contextmanager
-def _opening(address: str) -> Iterator[Callable[[], None]]:
+def opening(address: str) -> Iterator[Callable[[], None]]:
     """Yield what opens an address in the browser.
 
     It is in a file that leads there, since the arguments of a program can be seen by every user.

@@ -6,7 +6,6 @@ has been asked since the last look, or whose answer nobody reads, is cut off.
 """
 
 import asyncio
-import logging
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -78,6 +77,7 @@ class PageServer(Server):
                 lifespan="off",
                 loop="asyncio",
                 log_config=None,
+                log_level="critical",  # it quotes addresses, which may have tokens
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
@@ -88,7 +88,6 @@ class PageServer(Server):
             )
         )
         self._on_stop = on_stop
-        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # it quotes addresses, which may have tokens
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop: end the streams, wait a little for the other answers, and cut off what is left."""

@@ -11,7 +11,7 @@ import click
 from openoutcry.errors import ConfigError
 from openoutcry.firm.bars import SYMBOLS, load_history
 from openoutcry.firm.chaos import draw_plan
-from openoutcry.firm.house import CALM, STORMY, House
+from openoutcry.firm.house import CALM, STORMY, WATCHED, House
 from openoutcry.firm.progress import RichProgress, progress_for
 from openoutcry.firm.report import write_report
 from openoutcry.firm.results import gather
@@ -71,8 +71,11 @@ def run_demo(options: DemoOptions) -> int:
     return SOUND if results.sound else UNSOUND
 
 
-def build_house(options: DemoOptions) -> House:
-    """Build the house for these options. Raises `ConfigError` for one that is out of range."""
+def build_house(options: DemoOptions, journal: Path | None = None) -> House:
+    """Build the house for these options, on a journal to be watched or in memory.
+
+    Raises `ConfigError` for an option that is out of range.
+    """
     if options.speed is not None and not options.speed > 0:
         raise ConfigError(
             f"speed={options.speed}: trading days per second must be above 0, or None for no limit"
@@ -80,9 +83,10 @@ def build_house(options: DemoOptions) -> House:
     history = load_history(options.symbols, days=options.days)
     chosen = recipes(options.agents)
     if options.chaos is None:
-        return House(history, chosen, timing=CALM)
+        return House(history, chosen, timing=CALM, journal=journal)
     plan = draw_plan(options.chaos, [recipe.name for recipe in chosen], len(history.sessions))
-    return House(history, chosen, timing=STORMY, plan=plan)
+    timing = STORMY if journal is None else WATCHED
+    return House(history, chosen, timing=timing, plan=plan, journal=journal)
 
 
 class QuietLog(logging.Handler):

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from openoutcry.clocks import SystemClock
-from openoutcry.config import NO_RETRY
+from openoutcry.config import NO_RETRY, PersistenceConfig
 from openoutcry.core.pressure import BackpressureLevel
 from openoutcry.events import stamps
 from openoutcry.firm.agents import (
@@ -64,6 +65,16 @@ STORMY = Timing(
     max_queue_size=2_000,
 )
 """For a run with chaos: real time-outs, and a bus small enough to fill up."""
+WATCHED = Timing(
+    signal_timeout_s=0.2,
+    barrier_timeout_s=0.4,
+    strategy_timeout_s=20.0,
+    patience_s=0.02,
+    max_queue_size=2_000,
+)
+"""For a run with chaos at a speed that a person follows: whoever hangs does so long enough to be seen."""
+OPERATOR = "operator"
+"""Who may release the kill switch of a firm with a journal."""
 
 
 @dataclass(slots=True)
@@ -149,6 +160,7 @@ class House:
     """One run of a firm over a history.
 
     Attributes:
+        journal: The file that the bus writes to; None for a bus in memory.
         firm: The agents.
         bus: The bus; stopped after `run`.
         elapsed_ns: How long the run took, pauses included.
@@ -165,6 +177,7 @@ class House:
     timing: Timing = CALM
     plan: ChaosPlan | None = None
     clock: Clock = field(default_factory=SystemClock)
+    journal: Path | None = None
     firm: Firm = field(init=False)
     bus: EventBus = field(init=False)
     elapsed_ns: int = 0
@@ -175,17 +188,29 @@ class House:
 
     def __post_init__(self) -> None:
         self.firm = hire(self.recipes, self.mandate, self.timing, self.plan)
+        kept = None
+        if self.journal is not None:
+            kept = PersistenceConfig(path=self.journal, levels={"market_data": "process"})
         self.bus = EventBus(
             max_queue_size=self.timing.max_queue_size,
             signal_timeout=self.timing.signal_timeout_s,
             barrier_timeout=self.timing.barrier_timeout_s,
             clock=self.clock,
+            enable_persistence=kept is not None,
+            persistence_config=kept,
+            kill_switch_releasers=() if kept is None else (OPERATOR,),
         )
 
     async def run(
-        self, on_day: Callable[["House"], None] = lambda _house: None, *, days_per_s: float | None = None
+        self,
+        on_day: Callable[["House"], None] = lambda _house: None,
+        *,
+        days_per_s: float | None = None,
+        rest_s: float = 0.0,
     ) -> None:
         """Run every day of the history, or until the chaos plan ends it. `on_day` is called after each day.
+
+        The bus is open for `rest_s` seconds more when the last day is over.
 
         Ids and times of events come from the market, so that two runs with the same arguments make the same
         events.
@@ -209,6 +234,8 @@ class House:
                     if days_per_s:
                         await self._pause(1 / days_per_s)
                 await self.firm.market.close()
+                if rest_s:
+                    await self._pause(rest_s)
         self.elapsed_ns = self.clock.now_ns() - start_ns
 
     def _attach(self) -> None:

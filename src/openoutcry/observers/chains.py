@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from openoutcry.observers.spans import RECORDS, TELLING, Known, Part, is_kept, put, trace_id
+from openoutcry.events import RECORDS
+from openoutcry.observers.spans import TELLING, Known, Part, is_kept, put, trace_id
 from openoutcry.observers.steps import Step, step_of, step_of_letter
 from openoutcry.ports import BuriedEvent, Stored
 

@@ -39,8 +39,6 @@ TELLING: Final = frozenset(
     }
 )
 """The types of events for which their chain is always kept."""
-RECORDS: Final = frozenset({"round_opened", "round_released", "round_late", "run_started", "operator_action"})
-"""The types of what a bus writes into its journal about itself: no deliveries, and so no spans."""
 
 
 def trace_id(correlation_id: str) -> int:

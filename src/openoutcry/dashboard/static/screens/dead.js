@@ -1,0 +1,78 @@
+// Dead letters: what was given up, by subscription and error; try one, deliver all of a kind again, or drop them.
+import { html, useEffect, useRef, useState } from "../dom.js";
+import { ask, barred, useJson, useStore } from "../store.js";
+import { clock, Confirm, count, Empty, Failed, go, Name, plain, Table, Text, to } from "../ui.js";
+
+const AGAIN_MS = 2000;
+const keyOf = (group) => group.subscription + "\0" + group.error;
+
+function Example({ example }) {
+  return html`<h3>The newest: <a href=${to("/events", { pos: example.position })}>${plain(example.event_type)}</a>, given up after ${count(example.attempts)} ${example.attempts === 1 ? "attempt" : "attempts"} (${plain(example.reason)})</h3>
+    <pre class="short"><${Text}>${example.event}<//></pre>
+    ${example.error.includes("\n") && html`<h3>Error</h3><pre class="short"><${Text}>${example.error}<//></pre>`}<h3>Traceback</h3><pre class="short"><${Text}>${example.traceback || "none was kept"}<//></pre>`;
+}
+
+function Actions({ group, onAsk, onDone }) {
+  const why = barred(), few = { subscription: group.subscription, error: group.error };
+  const [said, set] = useState(null);
+  const redrive = async (one) => {
+    set(null);
+    try { onDone("Delivered again:", (await ask("/api/redrive", { ...few, one })).result); } catch (error) { set(error); }
+  };
+  return html`<p class="row"><button disabled=${!!why} title=${why} onClick=${() => redrive(true)}>Try one first</button>
+    <button disabled=${!!why} title=${why} onClick=${() => onAsk({ do: "redrive", run: () => redrive(false) })}>Redrive all ${count(group.count)}</button>
+    <button class="danger" disabled=${!!why} title=${why} onClick=${() => onAsk({ do: "drop" })}>Drop all ${count(group.count)}</button></p>
+    ${why && html`<p class="quiet">${why}</p>`}<${Failed} error=${said} />`;
+}
+
+function Ask({ what, group, onClose, onDone }) {
+  const [reason, setReason] = useState("");
+  const many = `${count(group.count)} ${group.count === 1 ? "letter" : "letters"} of ${plain(group.subscription)}`;
+  if (what.do === "redrive") return html`<${Confirm} title=${`Deliver ${many} again?`} verb="Redrive" why=${barred()} onClose=${onClose} onDone=${what.run}><p>Each goes to ${plain(group.subscription)} alone. One that fails again stays a letter.</p><//>`;
+  return html`<${Confirm} title=${`Drop ${many}?`} verb="Drop" danger why=${barred()} ready=${!!reason.trim()} onClose=${onClose}
+    onDone=${async () => onDone((await ask("/api/drop", { subscription: group.subscription, error: group.error, reason: reason.trim() })).result)}>
+    <p>They are not handled, and cannot be brought back. The events stay in the journal.</p>
+    <label>Reason (it is recorded) <input required maxlength="300" value=${reason} onInput=${(e) => setReason(e.target.value)} /></label><//>`;
+}
+
+function Group({ group, now, tried, onTried }) {
+  const [asking, setAsking] = useState(null), done = (verb, done) => onTried({ verb, done, before: now }), title = useRef();
+  useEffect(() => title.current.focus({ preventScroll: true }), []);
+  return html`<section class="sheet pane" aria-label="Dead letters of one kind"><div class="head"><a href="/dead" data-close>All dead letters</a></div>
+    <h1 tabindex="-1" ref=${title}><${Name} name=${group.subscription} /></h1><p class="wrap"><${Text}>${group.error}<//></p>
+    <${Tried} tried=${tried} now=${now} />
+    ${group.count > 0 && html`<${Actions} group=${group} onAsk=${setAsking} onDone=${done} />
+    <p class="quiet">${count(group.count)} from ${clock(group.first_ns)} to ${clock(group.last_ns)}. <a href=${to("/events", { agent: group.subscription })}>Events of ${plain(group.subscription)}</a></p><${Example} example=${group.example} />`}
+    ${asking && html`<${Ask} what=${asking} group=${group} onClose=${() => setAsking(null)} onDone=${(dropped) => done("Dropped:", dropped)} />`}</section>`;
+}
+
+/** What was done last, and the letters of the subscription before and now: whatever their errors are by now. */
+function Tried({ tried, now }) {
+  return tried && html`<p role="status">${tried.verb} ${count(tried.done)}. Letters of this subscription: ${count(tried.before)} before, ${count(now)} now.</p>`;
+}
+
+const COLUMNS = [
+  { head: "subscription", w: "24%", cell: (g) => html`<${Text}>${g.subscription}<//>` },
+  { head: "error", cell: (g) => html`<a class="name" href=${to("/dead", { subscription: g.subscription, error: g.error })} title=${plain(g.error)}><${Text}>${g.error}<//></a>` },
+  { head: "count", w: "64px", num: true, cell: (g) => count(g.count) },
+  { head: "first", w: "168px", num: true, wide: "roomy", cell: (g) => clock(g.first_ns) },
+  { head: "last", w: "168px", num: true, wide: "wide", cell: (g) => clock(g.last_ns) },
+];
+
+export default function Dead({ query }) {
+  useStore();
+  const got = useJson("/api/dead", AGAIN_MS), [tried, setTried] = useState({});
+  const groups = got.data?.groups || [], wanted = query.error && { subscription: query.subscription, error: query.error };
+  const listed = query.subscription && !wanted ? groups.filter((g) => g.subscription === query.subscription) : groups;
+  const found = wanted && groups.find((g) => keyOf(g) === keyOf(wanted));
+  const chosen = found || (wanted && got.data && { ...wanted, count: 0 });
+  return html`<div class=${"dead" + (chosen ? " open" : "")}><section class="pane" aria-label="Dead letters">
+    <${Failed} error=${got.error} />
+    ${!got.data ? !got.error && html`<${Empty}>Reading the dead letters …<//>` : html`
+      <div class="head"><h1>${count(got.data.total)} dead ${got.data.total === 1 ? "letter" : "letters"}${got.data.complete === false ? " at least" : ""}</h1><span class="quiet">kept in ${got.data.where === "memory" ? "the firm's memory: they end with its process" : "the journal"}</span>
+        ${listed !== groups && html`<span>of <${Name} name=${query.subscription} /></span><a href="/dead">All</a>`}</div>
+      <${Table} label="Dead letters by subscription and error" cols=${COLUMNS} rows=${listed} id=${keyOf} empty="Nothing was given up."
+        row=${(g) => ({ class: "opens", "aria-selected": chosen && keyOf(g) === keyOf(chosen) ? "true" : null, onClick: (e) => e.target.closest("a") || go(to("/dead", { subscription: g.subscription, error: g.error })) })} />`}</section>
+    ${chosen && html`<${Group} key=${keyOf(chosen)} group=${chosen} now=${groups.reduce((sum, g) => sum + (g.subscription === chosen.subscription ? g.count : 0), 0)} tried=${tried[keyOf(chosen)]} onTried=${(what) => setTried((all) => ({ ...all, [keyOf(chosen)]: what }))} />`}
+    ${wanted && got.data && !found && !tried[keyOf(wanted)] && html`<p class="quiet head" role="status">There are none of this kind now.</p>`}</div>`;
+}

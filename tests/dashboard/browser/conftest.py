@@ -1,0 +1,59 @@
+"""One browser for the tests of a module; firms and pages that end with their test."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from browser_kit import Firm, PageProcess, Tab, chromium, opened
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared_firm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firm]:
+    """A firm that its tests only look at."""
+    firm = Firm(tmp_path_factory.mktemp("firm"))
+    try:
+        yield firm.start()
+    finally:
+        firm.kill()
+
+
+@pytest.fixture(scope="module")
+def shared_page(shared_firm: Firm) -> Iterator[PageProcess]:
+    page = PageProcess(shared_firm.journal, "--act")
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+@pytest.fixture
+def firm(tmp_path: Path) -> Iterator[Firm]:
+    """A firm that this test may do anything to."""
+    made = Firm(tmp_path)
+    try:
+        yield made.start()
+    finally:
+        made.kill()
+
+
+@pytest.fixture
+def page(firm: Firm) -> Iterator[PageProcess]:
+    started = PageProcess(firm.journal, "--act")
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+@pytest.fixture
+def open_tab(browser) -> Iterator[Callable[..., Tab]]:
+    """Open tabs; at the end of the test each must have had nothing to complain of."""
+    with ExitStack() as stack:
+        yield lambda page, **how: stack.enter_context(opened(browser, page, **how))
