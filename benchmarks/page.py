@@ -273,7 +273,7 @@ def missed(found: dict[str, float], tabs: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="What open pages and a `top` cost a firm. Exits with 1 if they add 0.5 %% of a CPU, or if "
+        description="What open pages and a `top` cost a firm. Exits with 1 if they add 0.5 % of a CPU, or if "
         "the kill switch's p99 is 1 ms or more, with or without them. Needs the extra [page]."
     )
     parser.add_argument("--subscriptions", type=int, default=500, help="of the firm (500)")
