@@ -111,6 +111,8 @@ class RoundReleased(Event, kw_only=True):
     """How long the round held out for everybody."""
     barrier_timeout_ns: int
     """When it was to be released whatever it had."""
+    stand_in_max_age_ns: int | None = None
+    """How old a signal was allowed to be to stand in for a missing agent; None: nothing stood in."""
     votes: tuple[Vote, ...] = ()
     """The signals that it has taken, in order of arrival; of those that were replaced later, all as well."""
     missing: Texts = _NOBODY

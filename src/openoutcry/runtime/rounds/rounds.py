@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
@@ -22,6 +22,7 @@ EARLY_MAX = 16_384
 """How many answers may wait for their round."""
 
 _AS_USUAL = (None, None, None, None, None)
+_LATE: Final = Verdict.LATE
 RECENT_MAX = 256
 """How many released rounds are remembered."""
 UNCLAIMED_MAX = 4_096
@@ -58,7 +59,7 @@ class RoundLog(Protocol):
         """A round was opened; `has_fresh_id`: under an id that was made for it."""
         ...
 
-    def released(self, outcome: RoundOutcome) -> None:
+    def released(self, outcome: RoundOutcome, /) -> None:
         """A round has its outcome."""
         ...
 
@@ -383,7 +384,8 @@ class Rounds:
         verdict = opened.arrive(agent, signal, now_ns)
         if opened.outcome is not None:
             barrier.settle()
-            barrier.tell_late(verdict)
+            if verdict is _LATE:
+                barrier.tell_late()
         return verdict
 
     def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
