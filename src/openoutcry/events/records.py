@@ -49,6 +49,9 @@ class StoodIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class RoundOpened(Event, kw_only=True):
     """A round was opened. Its `round_id` says which, its timestamp when.
 
+    There is none of a round that was released before it was written, since `RoundReleased` says all of it too.
+    While a subscription names this type, there is one of every round.
+
     Its id is `round:<round id>:opened`, from the second use of a round's id in one journal
     `round:<round id>:<ordinal>:opened`.
     """
@@ -78,6 +81,7 @@ class RoundOpened(Event, kw_only=True):
 class RoundReleased(Event, kw_only=True):
     """A round has its outcome. Its `round_id` says which, its timestamp when the rule held.
 
+    It says what `RoundOpened` says as well: `causation_id` names the event that was handled at the opening.
     Its id is `round:<round id>`, from the second use of a round's id in one journal
     `round:<round id>:<ordinal>`. All times count from the opening.
     """
@@ -119,6 +123,8 @@ class RoundReleased(Event, kw_only=True):
     """Who gave neither an opinion nor an abstention."""
     abstained: Mapping[str, str] = _NOTHING
     """Reasons by agent."""
+    abstained_ns: Mapping[str, int] = _NOTHING
+    """When each of them abstained first, in nanoseconds; also of those who gave an opinion after that."""
     heartbeats: Mapping[str, int] = _NOTHING
     """The last sign of life, by agent, in nanoseconds."""
     let_go: Mapping[str, int] = _NOTHING
@@ -130,7 +136,7 @@ class RoundReleased(Event, kw_only=True):
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
-        for name in ("abstained", "heartbeats", "let_go", "strangers"):
+        for name in ("abstained", "abstained_ns", "heartbeats", "let_go", "strangers"):
             if type(getattr(self, name)) is not FrozenDict:
                 settle_json(self, name)
 

@@ -1,8 +1,8 @@
 """Records in commits: what the recorder has collected goes into a commit, behind its events.
 
 It goes with the next one when it has waited for `cursor_save_s`, when there is much of it, when it was
-refused, or when it is what an operator did; before that with one that is synced. A commit that takes no records
-reads an attribute or two. What was written is handed to the subscriptions that name its type.
+refused, or when it is what an operator did; before that with one that is synced. A commit that takes no
+records reads an attribute or two. What was written is handed to the subscriptions that name its type.
 """
 
 import asyncio

@@ -419,6 +419,8 @@ def _rarely(outcome: RoundOutcome) -> dict[str, Any]:
     opened_ns = outcome.opened_ns
     if outcome.abstained:
         found["abstained"] = outcome.abstained
+    if outcome.abstained_ns:
+        found["abstained_ns"] = {agent: at_ns - opened_ns for agent, at_ns in outcome.abstained_ns.items()}
     if outcome.heartbeats:
         found["heartbeats"] = {agent: at_ns - opened_ns for agent, at_ns in outcome.heartbeats.items()}
     if outcome.let_go:
