@@ -49,7 +49,7 @@ class StoodIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class RoundOpened(Event, kw_only=True):
     """A round was opened. Its `round_id` says which, its timestamp when.
 
-    There is none of a round that was released before it was written, since `RoundReleased` says all of it too.
+    There is none of a round that was released before it was written: `RoundReleased` says all of it too.
     While a subscription names this type, there is one of every round.
 
     Its id is `round:<round id>:opened`, from the second use of a round's id in one journal
