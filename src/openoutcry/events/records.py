@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from openoutcry.events.checks import settle_json
+from openoutcry.events.checks import put, settle_json
 from openoutcry.events.event import Event
 from openoutcry.events.frozen import FrozenDict
 from openoutcry.events.given import Texts
@@ -137,7 +137,10 @@ class RoundReleased(Event, kw_only=True):
     def __post_init__(self) -> None:
         Event.__post_init__(self)
         for name in ("abstained", "abstained_ns", "heartbeats", "let_go", "strangers"):
-            if type(getattr(self, name)) is not FrozenDict:
+            given = getattr(self, name)
+            if given == {}:
+                put(self, name, _NOTHING)
+            elif type(given) is not FrozenDict:
                 settle_json(self, name)
 
 
@@ -224,6 +227,19 @@ RECORDS: Final[Mapping[str, type[Event]]] = {
     "operator_action": OperatorAction,
 }
 """The classes of records, by their types. No other event has one of these types."""
+
+_BEGINNINGS: Final = tuple(f'{{"event_class":"{cls.__name__}"'.encode() for cls in RECORDS.values())
+_SELECTORS: Final = frozenset[Any](RECORDS) | frozenset[Any](RECORDS.values())
+
+
+def is_record(payload: bytes) -> bool:
+    """Return True if the JSON of an event is that of a record."""
+    return payload.startswith(_BEGINNINGS)
+
+
+def name_records(selectors: frozenset[Any]) -> bool:
+    """Return True if some of the types and classes that a subscription takes are those of records."""
+    return not selectors.isdisjoint(_SELECTORS)
 
 
 def takes_type(takes: Collection[str], event_type: str | None) -> bool:

@@ -14,7 +14,6 @@ import msgspec
 from openoutcry.core.outcome import Status
 from openoutcry.errors import ConfigError
 from openoutcry.events import (
-    RECORDS,
     RoundLate,
     RoundOpened,
     RoundReleased,
@@ -24,6 +23,7 @@ from openoutcry.events import (
     decode,
     timestamp_ns,
 )
+from openoutcry.events.records import is_record
 from openoutcry.journals.engines import EngineName
 from openoutcry.journals.glance import glance
 from openoutcry.journals.reading import JournalReader
@@ -42,7 +42,6 @@ CLOCK_SLACK_NS: Final = 3_600 * NS_PER_S
 NEVER_NS: Final = 2**63 - 1
 SIGNALS_MOST: Final = 65_536
 """So many signals are kept of rounds of which no release was found yet."""
-_MARKS: Final = tuple(f'{{"event_class":"{cls.__name__}"'.encode() for cls in RECORDS.values())
 _NO_ROUND: Final = b'"round_id":null'
 
 
@@ -363,7 +362,7 @@ class _Search:
         """Take in the next older entry."""
         payload = entry.payload
         self._at = entry.position
-        if payload.startswith(_MARKS):
+        if is_record(payload):
             self._look_at_record(decode(payload))
         elif _NO_ROUND not in payload:
             self._look_at_signal(entry)
