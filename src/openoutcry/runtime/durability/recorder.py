@@ -95,7 +95,7 @@ class Opening(NamedTuple):
     symbol: str | None = None
 
 
-class Opened(NamedTuple):
+class RoundOpening(NamedTuple):
     """A round that was opened, by whom, and whether its id was made for it."""
 
     round: Round
@@ -124,8 +124,8 @@ class Recorder:
         self._given_back: list[Record] = []
         self._wake: Callable[[bool], None] | None = None
         self._is_urgent = False
-        self._unsaid: dict[str, Opened] = {}
-        self._said: dict[str, Opened] = {}
+        self._unsaid: dict[str, RoundOpening] = {}
+        self._said: dict[str, RoundOpening] = {}
         self._ordinals: dict[str, int] = {}
         self.has_any: bool = False
         self.released: Callable[[RoundOutcome], None] = self._waiting.append
@@ -142,7 +142,7 @@ class Recorder:
             oldest = next(iter(unsaid))
             self._said[oldest] = unsaid.pop(oldest)
             self._leave_out(_TOO_MANY, RECORDS_MOST)
-        unsaid[round_id] = Opened(opened, _opening(), has_fresh_id)
+        unsaid[round_id] = RoundOpening(opened, _opening(), has_fresh_id)
         if not self.has_any or len(self._waiting) >= DUE_COUNT:
             self._trim()
             self._ring()
@@ -258,7 +258,7 @@ class Recorder:
 
     # -- the records --------------------------------------------------------------------------------
 
-    def _round_opened(self, opened: Opened, taken: Taken) -> None:
+    def _round_opened(self, opened: RoundOpening, taken: Taken) -> None:
         its_round, opening, has_fresh_id = opened
         round_id, terms = its_round.round_id, its_round.terms
         ordinal = 1 if has_fresh_id else self._ordinal_of_new(round_id, taken)
@@ -281,7 +281,7 @@ class Recorder:
             )
         )
 
-    def _whole_round(self, outcome: RoundOutcome, opened: Opened, taken: Taken) -> None:
+    def _whole_round(self, outcome: RoundOutcome, opened: RoundOpening, taken: Taken) -> None:
         """A round was released before its opening was written: the release says that as well."""
         if taken.apart:
             self._round_opened(opened, taken)
