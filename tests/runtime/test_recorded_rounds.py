@@ -464,3 +464,13 @@ async def test_what_was_recorded_before_the_start_is_written_after_it():
     await bus.flush()
     assert [type(one) for one in written(journal)] == [RunStarted, RoundOpened]
     await bus.stop()
+
+
+@pytest.mark.parametrize("record", ["off", "rounds"])
+@virtual
+async def test_records_take_none_of_the_ids_of_a_run(record: str) -> None:
+    with openoutcry.stamps(ids="run"):
+        async with a_bus(MemoryJournal(origin="here"), record=record) as bus:
+            assert an_order().event_id == "run-1"
+            await bus.flush()
+            assert an_order().event_id == "run-2"

@@ -38,7 +38,6 @@ from openoutcry.events import (
     Vote,
     encode,
 )
-from openoutcry.events.sources import new_name
 from openoutcry.ports import FileJournal, Journal
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.version import __version__
@@ -161,7 +160,7 @@ class Recorder:
     def started(self, wall_ns: int) -> None:
         """The bus was started, at this instant in nanoseconds since 1970. It goes with the next commit."""
         # ahead of the rounds of this run, so that a reader can tell them from those of the run before
-        self._waiting.appendleft(partial(self._run_started, wall_ns, f"run:{new_name()}"))
+        self._waiting.appendleft(partial(self._run_started, wall_ns))
         self._is_urgent = True
         self._ring()
 
@@ -346,8 +345,8 @@ class Recorder:
             )
         )
 
-    def _run_started(self, wall_ns: int, event_id: str, taken: Taken) -> None:
-        taken.add(_run_started(self._config, self._app, wall_ns, event_id, taken.journal))
+    def _run_started(self, wall_ns: int, taken: Taken) -> None:
+        taken.add(_run_started(self._config, self._app, wall_ns, taken.journal))
 
     def _ordinal_of_new(self, round_id: str, taken: Taken) -> int:
         """Return the how manieth use of a round's id this is: the journal may have earlier ones."""
@@ -372,13 +371,13 @@ class Recorder:
             return False
 
 
-def _run_started(config: BusConfig, app: str, wall_ns: int, event_id: str, journal: Journal) -> RunStarted:
+def _run_started(config: BusConfig, app: str, wall_ns: int, journal: Journal) -> RunStarted:
     settings = to_plain(config)
     if settings["persistence"] is not None:
         del settings["persistence"]["key"]
     generation = getattr(journal, "generation", b"")
     return RunStarted(
-        event_id=event_id,
+        event_id=f"run:{journal.origin}:{journal.head}:{wall_ns}",  # none of those that `stamps` gives
         timestamp=wall_ns,
         version=__version__,
         python=platform.python_version(),
