@@ -175,7 +175,8 @@ class Seed:
         if self._after is After.CUT and self._recovered is not None:
             lost_max = sum(last + 1 - first for first, last in self._recovered.lost)
         elif self._after is After.CUT:
-            lost_max = max(self._truth.payloads, default=0) - journal.head
+            # an entry that was never acknowledged may be lost too, and the head may stand in a gap
+            lost_max = max(self._truth.state.head, *self._truth.payloads, 0) - journal.head
         if journal.unsynced_lost > lost_max:
             told = f"{journal.unsynced_lost} entries are told as lost"
             raise Broken(f"{told}, and {lost_max} are at most, after {self._after.value}")
