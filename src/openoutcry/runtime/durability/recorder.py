@@ -142,6 +142,16 @@ class Recorder:
         """Call nobody any more: what waits is for the next journal that is opened."""
         self._wake = None
 
+    def tell_what_waits(self) -> None:
+        """The journal takes nothing more: log how many records it has not taken."""
+        count = len(self._waiting) + len(self._given_back)
+        if count:
+            log.error(
+                "the journal has not taken %d records of rounds and of what operators did; they are lost "
+                "unless this bus opens another journal",
+                count,
+            )
+
     @property
     def has_any(self) -> bool:
         """Whether records wait for a commit."""
