@@ -15,7 +15,7 @@ from openoutcry.observers.pulse import Buckets, Pulse, RoundsSeen, Shape
 from openoutcry.runtime.control.requests import Head, Plain, Verb
 
 FRESH_S: Final = 0.24
-"""For so long a pulse is the answer to whoever asks."""
+"""For so long a pulse is the answer to whoever asks, unless the shape has changed."""
 NAMES_MOST: Final = 16
 """The distributions of so many subscriptions are told at once."""
 _encode: Final = msgspec.json.Encoder().encode
@@ -108,7 +108,7 @@ class Shared:
 
 def watching(source: PulseSource) -> dict[str, Verb]:
     """Return the verbs that watch a bus, by name."""
-    described = -1
+    described = pulsed = -1
 
     async def describe() -> Shape:
         nonlocal described
@@ -116,7 +116,16 @@ def watching(source: PulseSource) -> dict[str, Verb]:
         described = shape.number
         return shape
 
-    pulses = Shared(source.pulse, lambda made_s: asyncio.get_running_loop().time() - made_s < FRESH_S)
+    async def take() -> Pulse:
+        nonlocal pulsed
+        pulse = await source.pulse()
+        pulsed = pulse.shape
+        return pulse
+
+    def is_fresh(made_s: float) -> bool:
+        return asyncio.get_running_loop().time() - made_s < FRESH_S and source.shape_number == pulsed
+
+    pulses = Shared(take, is_fresh)
     shapes = Shared(describe, lambda _: source.shape_number == described)
 
     def buckets(_bus: object, asked: Named) -> Line:
