@@ -1,6 +1,7 @@
 """`openoutcry halt`, `release`, `pause`, `resume` and `top`, beside a real bus in another thread."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from click.testing import CliRunner, Result
 from openoutcry import EventBus, KillSwitchEvent, MarketDataEvent, PersistenceConfig
 from openoutcry.cli import main
 from openoutcry.cli import top as top_module
-from openoutcry.journals import JournalReader
+from openoutcry.journals import JournalReader, SqliteJournal
 
 LIMIT_S = 300
 
@@ -155,6 +156,17 @@ def test_a_subscription_is_paused_and_resumed_and_both_are_on_record(tmp_path: P
     assert [b'"verb":"pause"' in one for one in found] == [True, False, True]
     assert b'"operator":"ann"' in found[1]
     assert b"NotSubscribed" in found[2]
+
+
+def test_a_bus_that_has_no_socket_is_not_taken_for_none(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    with SqliteJournal(path):
+        said = call("halt", path, "--yes")
+    assert said.exit_code == 2
+    assert f"process {os.getpid()} writes to {path}, and has no control socket there" in said.stderr
+    said = call("halt", path, "--yes")
+    assert said.exit_code == 3
+    assert "no bus listens" in said.stderr
 
 
 def test_a_file_that_is_no_firm_is_one_line(tmp_path: Path) -> None:

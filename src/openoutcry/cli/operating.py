@@ -8,7 +8,7 @@ import msgspec
 
 from openoutcry.cli.console import say
 from openoutcry.cli.journal import options
-from openoutcry.cli.journal.access import change, plainly
+from openoutcry.cli.journal.access import change, plainly, writer_of
 from openoutcry.cli.journal.amending import release_halts
 from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.core.halts import FIRM
@@ -44,7 +44,13 @@ def halt(path: Path, scope: str, reason: str, by: str, yes: bool) -> None:
     Exits with 1 if nobody takes kill switches, or somebody had not handled it within some 50 ms.
     """
     _confirm(f"Halt {_scope(scope)}?", yes=yes)
-    said = msgspec.convert(_do(path, "halt", scope=scope, reason=reason, by=by), HaltAnswer)
+    answer = _do(path, "halt", scope=scope, reason=reason, by=by)
+    try:
+        said = msgspec.convert(answer, HaltAnswer)
+    except msgspec.ValidationError as problem:
+        raise Mistake(
+            f"what listens at {path} is no bus of this version ({problem}): see whether it has halted"
+        ) from problem
     if said.problem:
         say(f"it is not in the journal ({said.problem}), and was delivered all the same", err=True)
     if not said.total:
@@ -156,6 +162,12 @@ def _do(path: Path, verb: str, **arguments: Any) -> Any:
         answer = ask(path, verb, timeout_s=ACT_S, **arguments)
     if answer is None:
         must_exist(real_path(path))
+        pid = writer_of(path)
+        if pid is not None:
+            raise Mistake(
+                f"process {pid} writes to {path}, and has no control socket there: by socket = false, by "
+                f"what its log says, or because the socket was removed. Nothing was done: {verb} from within"
+            )
         say(f"no bus listens at {path}, so there is nothing to {verb}", err=True)
         raise click.exceptions.Exit(NO_BUS)
     if not answer.ok:
