@@ -22,7 +22,6 @@ from openoutcry.core.latency import Latencies
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.overflow import BoundedLane
 from openoutcry.events import EVERYTHING, event_type_of, fixed_event_type
-from openoutcry.events.sources import new_name
 from openoutcry.observers.pulse import (
     Buckets,
     Cell,
@@ -110,7 +109,7 @@ class PulseReader:
         config: BusConfig,
         releasers: frozenset[str],
     ) -> None:
-        self.session = new_name()
+        self.session = os.urandom(8).hex()  # not a new name: those are of the run, and reproducible
         self._bus = bus
         self._admission = admission
         self._rounds = rounds

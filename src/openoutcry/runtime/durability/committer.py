@@ -15,7 +15,7 @@ in a refused commit was never admitted: its ids are forgotten, so that publishin
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from time import perf_counter_ns
@@ -67,6 +67,8 @@ class Commit(Alike):
         written: What the journal has written of it, once it has.
         head: The newest position after the write.
         is_over: Whether it was released or refused. One that is only written may not have reached its level.
+        is_woken: Whether its publishers may go on as well.
+        is_crowded: Whether they go on behind the handlers: there may be no room for as many events again.
 
     """
 
@@ -79,7 +81,9 @@ class Commit(Alike):
         "error",
         "events",
         "head",
+        "is_crowded",
         "is_over",
+        "is_woken",
         "must_sync",
         "on_done",
         "raised",
@@ -109,6 +113,8 @@ class Commit(Alike):
         self.records: Records | None = None
         self.must_sync: bool = False
         self.is_over: bool = False
+        self.is_woken: bool = False
+        self.is_crowded: bool = False
         self.error: JournalError | None = None
         self.written: Written | None = None
         self.head: int = 0
@@ -161,25 +167,28 @@ class Commit(Alike):
         self._indexed = len(self.ids)
         return self._index.get(event_id)
 
-    async def wait(self) -> None:
-        """Wait until it is released, or raise why it was not. A cancellation leaves the commit going on."""
-        if not self.is_over:
+    def __await__(self) -> Generator[Any, None, None]:
+        """Wait until publishers may go on, or raise why it failed. A cancellation leaves it going on.
+
+        Mostly it is written before who gives the loop back here goes on; a future is for what takes longer.
+        """
+        if not self.is_woken:
+            yield
+            if self.is_crowded:
+                yield
+        if not self.is_woken:
             future = asyncio.get_running_loop().create_future()
             self.waiters.append(future)
-            await future
+            yield from future
         if self.error is not None:
             raise self.error
 
     def wake(self) -> None:
         """The commit is over: wake everybody who waits for it."""
-        self.is_over = True
+        self.is_over = self.is_woken = True
         waiters, self.waiters = self.waiters, []
-        here = running_loop() if waiters else None
         for future in waiters:
-            if future.get_loop() is not here:
-                resolve(future)
-            elif not future.done():
-                future.set_result(None)
+            resolve(future)
         for call in self.on_done:
             call()
 
@@ -227,7 +236,7 @@ class Committer:
         self._thread: ThreadPoolExecutor | None = None
         self._scheduled = self._is_disk_busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._held_back = 0
+        self._few, self._held_back = bus.pressure.rise[0] // 2, 0
         self._is_last, self._here_from_ns = False, 0
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
         self.released: int = journal.head
@@ -244,8 +253,7 @@ class Committer:
     def pending(self, event_id: str) -> tuple[Commit, int] | None:
         """Return the commit that an event waits for and its index in it; None if it waits for none."""
         for commit in self._unfinished:
-            index = commit.index_of(event_id)
-            if index is not None:
+            if (index := commit.index_of(event_id)) is not None:
                 return commit, index
         return None
 
@@ -260,10 +268,9 @@ class Committer:
     @property
     def began_ns(self) -> int | None:
         """When the oldest commit that is not over was begun; None if there is none."""
-        if self._syncing is not None:
-            return self._syncing[0].began_ns
-        if self._late.item is not None:
-            return self._late.item[0].began_ns
+        under_way = self._syncing or self._late.item
+        if under_way is not None:
+            return under_way[0].began_ns
         return None if self._open is None else self._open.began_ns
 
     @property
@@ -311,9 +318,7 @@ class Committer:
         """Take ordinary events into the next commit. None if the journal is dead."""
         if self.dead is not None:
             return None
-        commit = self._open
-        if commit is None:
-            commit = self._begin()
+        commit = self._begin() if self._open is None else self._open
         commit.add_alike(events, ids, payloads, level)
         self.waiting += len(events)
         return commit
@@ -324,9 +329,7 @@ class Committer:
         """Take one event into the next commit, as `stage` does. None if the journal is dead."""
         if self.dead is not None:
             return None
-        commit = self._open
-        if commit is None:
-            commit = self._begin()
+        commit = self._begin() if self._open is None else self._open
         if lane != "normal":
             commit.add(event, Entry(event_id, payload, lane, level, commit.wall_ns))
         elif commit.entries is None and (commit.level is level or not commit.ids):
@@ -366,8 +369,7 @@ class Committer:
         if running_loop() is self._loop:
             return
         if self._syncing is not None:
-            commit, _ = self._syncing
-            self._syncing = None
+            (commit, _), self._syncing = self._syncing, None
             self._sync_inline(commit)
         self._scheduled = False
         if self._open is not None or self._late.item is not None:
@@ -430,8 +432,7 @@ class Committer:
         """
         self._is_last, self._here_from_ns = at_last, perf_counter_ns()
         if self._syncing is not None:
-            commit, _ = self._syncing
-            self._syncing = None
+            (commit, _), self._syncing = self._syncing, None
             self._sync_inline(commit)
         if self._late.item is not None:
             self._commit_here()
@@ -613,6 +614,7 @@ class Committer:
         duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
         if commit.events:
             self._hand_out(commit, written.positions, duplicates)
+            commit.is_crowded = self._bus.pressured or len(commit.events) > self._few
         if commit.records is not None:
             self._records.hand_out(commit.records, commit.began_ns)
             self.released = max(self.released, commit.head)
@@ -652,8 +654,7 @@ class Committer:
         commit.is_over = True
         saved = self.ask(sync=commit.must_sync or commit.written.wants_sync)
         self.bring_extras()
-        saved.waiters += commit.waiters
-        saved.on_done += commit.on_done
+        saved.on_done.append(commit.wake)
 
     def _note_duplicates(self, commit: Commit, written: Written) -> frozenset[int]:
         found = written.duplicates
@@ -693,8 +694,7 @@ def _as_journal_error(error: Exception) -> JournalError:
     """Return the error itself or, if a journal raised something else, that the journal is dead."""
     if isinstance(error, JournalError):
         return error
-    dead = JournalDead(
-        f"the journal failed in a way that it does not know itself: {error!r}; see to its adapter"
-    )
+    text = f"the journal failed in a way that it does not know itself: {error!r}; see to its adapter"
+    dead = JournalDead(text)
     dead.__cause__ = error
     return dead
