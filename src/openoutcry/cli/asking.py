@@ -98,7 +98,7 @@ def _asked(path: Path, asked: str, verb: str, within_s: float, kind: Any, **argu
 
 
 def result_of(path: Path, answer: Answer, kind: Any) -> Any:
-    """Return what the bus has answered, which is of a kind. Raises `Mistake` if it is not, or was not done."""
+    """Return what the bus has answered, as a kind. Raises `Mistake` if it is not that, or was not done."""
     if not answer.ok:
         raise Mistake(answer.error)
     try:

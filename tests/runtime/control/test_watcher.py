@@ -252,8 +252,11 @@ def test_a_bus_whose_shape_is_always_another_one_is_not_told_as_it_was(
         nonlocal changes
         server = await standing_in(path, answers)
         async with server, Watcher(path, every_s=0.01) as watcher:
-            for changes, live in ((False, "up"), (True, "silent"), (False, "up")):  # noqa: B007 - read above
-                await until(watcher, lambda live=live: watcher.live == live)
+            await until(watcher, lambda: watcher.live == "up")
+            changes = True
+            await until(watcher, lambda: watcher.live == "silent")
+            changes = False
+            await until(watcher, lambda: watcher.live == "up")
             server.close()
 
     play(scene)
@@ -444,8 +447,9 @@ def test_what_an_operator_does_is_not_lost_where_the_journal_is_dead(
                 raise JournalDead("the disk is gone")
 
             monkeypatch.setattr(journal, "write", dead)
-            for verb, more in (("halt", {}), ("pause", {"subscription": "risk"})):
-                assert (await asyncio.to_thread(ask, path, verb, by="ann", **more)).ok
+            watcher = Watcher(path)
+            await watcher.act("halt", by="ann")
+            await watcher.act("pause", by="ann", subscription="risk")
             found = actions(bus.get_event_history("operator_action"))
             assert [(who, verb) for who, verb, *_ in found] == [("ann", "halt"), ("ann", "pause")]
             assert "ann asked for pause of risk: paused" in caplog.text
