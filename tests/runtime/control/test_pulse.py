@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from bus_helpers import a_signal, a_tick
 
-from openoutcry import EventBus, KillSwitchEvent, SignalEvent
+from openoutcry import Event, EventBus, KillSwitchEvent, SignalEvent
 from openoutcry.core.latency import limit_ns, percentile_ns
 from openoutcry.errors import ConfigError
 from openoutcry.observers.pulse import Pulse, SubRow
@@ -388,6 +388,51 @@ def test_events_whose_attributes_raise_do_no_harm() -> None:
         await bus.join()
         pulse = await bus.admin.pulse()
         assert [(flow.source, flow.type) for flow in pulse.flows] == [("", "odd")]
+
+    in_virtual_time(scene)
+
+
+class OddWord:
+    """A direction of a firm's own, which cannot be told in a word."""
+
+    @property
+    def value(self) -> str:
+        raise RuntimeError("it depends")
+
+
+class OddOpinionEvent(Event, kw_only=True):
+    event_type: str = "odd_opinion"
+    symbol: str = "ES"
+    direction: object = None
+    confidence: object = None
+
+
+def test_a_round_is_told_whatever_its_answers_hold() -> None:
+    async def scene(bus: EventBus) -> None:
+        bus.register_signal_agent("a")
+        opened = bus.open_round()
+        answer = OddOpinionEvent(
+            source_agent="a", round_id=opened.round_id, direction=OddWord(), confidence=10**400
+        )
+        await bus.publish_signal(answer)
+        await bus.wait_for_signals(opened.round_id)
+        (row,) = (await bus._lifecycle.control.reader.rounds(0)).released
+        assert [row.cells["a"][0], *row.cells["a"][2:]] == ["voted", "", None, "ES"]
+
+    in_virtual_time(scene)
+
+
+def test_a_pulse_is_made_anew_when_the_shape_has_changed() -> None:
+    async def scene(bus: EventBus) -> None:
+        verbs = watching(bus._lifecycle.control.reader)
+        await verbs["pulse"].do(None, None)
+        bus.subscribe("market_data", lambda _: None, name="new")
+        said = {
+            name: msgspec.json.decode(await verbs[name].do(None, None))["result"]
+            for name in ("pulse", "shape")
+        }
+        assert said["pulse"]["shape"] == said["shape"]["number"]
+        assert len(said["pulse"]["rows"]) == 1
 
     in_virtual_time(scene)
 

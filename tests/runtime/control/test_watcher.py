@@ -4,8 +4,9 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from openoutcry import (
     PersistenceConfig,
 )
 from openoutcry.config import load_config
-from openoutcry.errors import JournalFull
+from openoutcry.errors import JournalDead, JournalFull
 from openoutcry.events import OperatorAction
 from openoutcry.journals import JournalReader
 from openoutcry.runtime.control import watcher as watcher_module
@@ -219,6 +220,71 @@ def test_a_bus_of_another_version_is_silent_and_says_why(tmp_path: Path, said: b
     play(scene)
 
 
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"[1]\n", b"[" * 100_000 + b"\n", b"\xff\n"]
+)
+def test_what_is_no_bus_has_not_done_what_it_was_asked(tmp_path: Path, said: bytes) -> None:
+    async def scene() -> None:
+        path = tmp_path / "firm.sock"
+        server = await standing_in(path, lambda _: said)
+        async with server:
+            answer = await asyncio.to_thread(ask, path, "halt", timeout_s=1.0)
+            assert answer is not None
+            assert not answer.ok
+            assert answer.error.startswith(("ConnectionError: what listens at", "TimeoutError: "))
+            server.close()
+
+    play(scene)
+
+
+def test_whoever_asks_a_stopped_bus_waits_while_its_queue_of_connections_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "firm.sock"
+    with ExitStack() as opened:
+        listening = opened.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(path))
+        listening.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                client = opened.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        answer = ask(path, "halt", timeout_s=0.05)
+        assert answer is not None
+        assert "did not answer within 0.05 s" in answer.error
+
+
+def test_a_bus_whose_shape_is_always_another_one_is_not_told_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "STALL_S", 0.05)
+    changes = False
+
+    async def scene() -> None:
+        path, other = tmp_path / "firm.sock", tmp_path / "other.sock"
+        async with a_firm(other) as bus:
+            shape, pulse = await bus.admin.shape(), await bus.admin.pulse()
+
+        def answers(asked: dict[str, Any]) -> bytes:
+            number = shape.number + changes
+            made = {
+                "shape": lambda: msgspec.structs.replace(shape, number=number),
+                "pulse": lambda: msgspec.structs.replace(pulse, shape=number + changes),
+            }
+            return msgspec.json.encode({"ok": True, "result": made[asked["verb"]]()}) + b"\n"
+
+        nonlocal changes
+        server = await standing_in(path, answers)
+        async with server, Watcher(path, every_s=0.01) as watcher:
+            await until(watcher, lambda: watcher.live == "up")
+            changes = True
+            await until(watcher, lambda: watcher.live == "silent")
+            changes = False
+            await until(watcher, lambda: watcher.live == "up")
+            server.close()
+
+    play(scene)
+
+
 def test_a_bus_that_hangs_is_asked_once_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher_module, "STALL_S", 0.05)
     asked: list[str] = []
@@ -297,7 +363,7 @@ def test_a_control_socket_where_something_else_is_keeps_the_bus_from_starting(tm
     play(scene)
 
 
-@pytest.mark.parametrize("control", ["", 7, b"firm.sock"])
+@pytest.mark.parametrize("control", ["", 7, b"firm.sock", "firm\0.sock"])
 def test_a_control_socket_must_be_a_path(control: Any) -> None:
     with pytest.raises(ConfigError, match="control is"):
         EventBus(control=control)
@@ -387,6 +453,41 @@ def test_what_an_operator_does_is_in_the_journal(tmp_path: Path) -> None:
         assert len(texts) == 2
         assert b"drawdown" in texts[0]
         assert b"letter_ids 1 2 3 4 5 6 7 8 9 10 and 20 more" in texts[1]
+
+    play(scene)
+
+
+def test_what_an_operator_does_is_not_lost_where_the_journal_is_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        path = tmp_path / "firm.db"
+        async with EventBus(persistence_config=PersistenceConfig(path=path)) as bus:
+            bus.subscribe("kill_switch", lambda _: None, name="risk")
+            journal = bus._admission.store.journal
+
+            def dead(*_: object) -> None:
+                raise JournalDead("the disk is gone")
+
+            monkeypatch.setattr(journal, "write", dead)
+            watcher = Watcher(path)
+            await watcher.act("halt", by="ann")
+            await watcher.act("pause", by="ann", subscription="risk")
+            found = actions(bus.get_event_history("operator_action"))
+            assert [(who, verb) for who, verb, *_ in found] == [("ann", "halt"), ("ann", "pause")]
+            assert "ann asked for pause of risk: paused" in caplog.text
+
+    play(scene)
+    assert "the journal has not taken 3 records" in caplog.text  # its start among them
+
+
+def test_the_answer_to_an_operator_is_on_record_as_json(tmp_path: Path) -> None:
+    async def scene() -> None:
+        path = tmp_path / "firm.sock"
+        async with a_firm(path) as bus:
+            await Watcher(path).act("halt")
+            (found,) = actions(bus.get_event_history("operator_action"))
+            assert json.loads(found[-1])["heard"] == 1
 
     play(scene)
 

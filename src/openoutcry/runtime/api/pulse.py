@@ -581,7 +581,10 @@ def _direction(signal: Any) -> str:
 
 def _confidence(signal: Any) -> float | None:
     value = _attribute(signal, "confidence")
-    return float(value) if isinstance(value, int | float) else None
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
 
 
 def _source(event: Any) -> str:
@@ -604,8 +607,8 @@ def _attribute(of: Any, name: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    plain = getattr(value, "value", value)
-    return plain[:TEXT_MOST] if isinstance(plain, str) else ""
+    plain = value if isinstance(value, str) else _attribute(value, "value")
+    return str.__str__(plain)[:TEXT_MOST] if isinstance(plain, str) else ""
 
 
 def _selector_name(selector: Selector) -> str:

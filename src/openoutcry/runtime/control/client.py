@@ -3,6 +3,7 @@
 import socket
 from contextlib import closing, suppress
 from pathlib import Path
+from struct import Struct
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,8 @@ from openoutcry.runtime.control.server import address_of, socket_path
 
 ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
+_TIME: Final = Struct("ll")
+"""Seconds and microseconds, as the operating system takes them."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -43,14 +46,17 @@ def ask(journal: str | Path, verb: str, *, timeout_s: float = 65.0, **arguments:
     """
     path = find_socket(journal)
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as line:
-        line.settimeout(timeout_s)
+        seconds = int(timeout_s)
+        for_so_long = _TIME.pack(seconds, int((timeout_s - seconds) * 1_000_000))
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, for_so_long)
         try:
             with address_of(path) as address:
                 line.connect(address)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             return None
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):  # a stopped bus takes no connections, and many wait already
             return _unanswered(path, timeout_s)
+        line.settimeout(timeout_s)
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it hung up
                 line.sendall(msgspec.json.encode({"verb": verb, **arguments}) + b"\n")
@@ -65,7 +71,13 @@ def ask(journal: str | Path, verb: str, *, timeout_s: float = 65.0, **arguments:
             error=f"ConnectionError: the bus at {path} went away before it had answered; "
             f"see whether it was done before you ask again",
         )
-    return msgspec.json.decode(said, type=Answer)
+    try:
+        return msgspec.json.decode(said, type=Answer)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as problem:
+        return Answer(
+            ok=False,
+            error=f"ConnectionError: what listens at {path} does not answer as a bus does: {problem}",
+        )
 
 
 def _receive(line: socket.socket) -> bytes:

@@ -15,7 +15,7 @@ from openoutcry.observers.pulse import Buckets, Pulse, RoundsSeen, Shape
 from openoutcry.runtime.control.requests import Head, Plain, Verb
 
 FRESH_S: Final = 0.24
-"""For so long a pulse is the answer to whoever asks,"""
+"""For so long a pulse is the answer to whoever asks, unless the shape has changed,"""
 FRESH_ROW_S: Final = 0.0015
 """and for so long per subscription of a large firm, up to"""
 FRESH_MOST_S: Final = 1.0
@@ -121,7 +121,7 @@ class Shared:
 
 def watching(source: PulseSource) -> dict[str, Verb]:
     """Return the verbs that watch a bus, by name."""
-    described, rows = -1, 0
+    described, pulsed, rows = -1, -1, 0
 
     async def describe() -> Shape:
         nonlocal described
@@ -130,12 +130,16 @@ def watching(source: PulseSource) -> dict[str, Verb]:
         return shape
 
     async def feel() -> Pulse:
-        nonlocal rows
+        nonlocal pulsed, rows
         pulse = await source.pulse()
-        rows = len(pulse.rows)
+        pulsed, rows = pulse.shape, len(pulse.rows)
         return pulse
 
-    pulses = Shared(feel, lambda made_s: asyncio.get_running_loop().time() - made_s < fresh_s(rows))
+    def is_fresh(made_s: float) -> bool:
+        age_s = asyncio.get_running_loop().time() - made_s
+        return age_s < fresh_s(rows) and source.shape_number == pulsed
+
+    pulses = Shared(feel, is_fresh)
     shapes = Shared(describe, lambda _: source.shape_number == described)
 
     async def buckets(_bus: object, asked: Named) -> Line:

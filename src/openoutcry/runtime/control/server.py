@@ -469,7 +469,7 @@ class ControlServer:
         except BaseException as problem:
             self._on_act(Acted(asked, peer, f"{type(problem).__name__}: {problem}"))
             raise
-        self._on_act(Acted(asked, peer, str(_plain(result))))
+        self._on_act(Acted(asked, peer, result if isinstance(result, str) else _encode(result).decode()))
         return result
 
 
@@ -492,13 +492,5 @@ def peer_of(writer: asyncio.StreamWriter) -> Peer:
     return Peer(user_id, process_id)
 
 
-def _plain(result: Any) -> Any:
-    """Return an answer as it is put on record: without what only those who asked need."""
-    return msgspec.to_builtins(result) if isinstance(result, msgspec.Struct) else result
-
-
 def _refusal(kind: str, message: str) -> bytes:
     return _encode({"ok": False, "error": f"{kind}: {message}"}) + b"\n"
-
-
-_TOO_LONG: Final = _refusal("ConfigError", f"a request has at most {REQUEST_BYTES_MAX} bytes")

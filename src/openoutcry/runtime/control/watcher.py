@@ -42,6 +42,8 @@ AGAIN_S: Final = (0.1, 0.25, 0.5, 1.0)
 """How long it waits after one failure, two failures, and so on, before it connects again."""
 ACT_S: Final = 65.0
 """How long an action may take."""
+TRIES: Final = 4
+"""So many times it asks for a pulse and its shape, which may change in between."""
 BUCKETS_MOST: Final = NAMES_MOST
 """So many subscriptions are asked for in one request."""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -248,12 +250,18 @@ class Watcher:
         return self._every_s if lasts_s <= FRESH_S else max(self._every_s, min(lasts_s, EVERY_LARGE_S))
 
     async def _take_pulse(self) -> None:
-        pulse = msgspec.json.decode(await self._request("pulse"), type=Pulse)
-        shape = self.shape
-        if shape is None or (shape.session, shape.number) != (pulse.session, pulse.shape):
+        loop, shape = asyncio.get_running_loop(), self.shape
+        for _ in range(TRIES):
+            pulse = msgspec.json.decode(await self._request("pulse"), type=Pulse)
+            if shape is not None and _belongs(pulse, shape):
+                break
             shape = msgspec.json.decode(await self._request("shape"), type=Shape)
-            if (shape.session, shape.number) != (pulse.session, pulse.shape):
-                return  # it has changed in between: the next pulse belongs to it
+            if _belongs(pulse, shape):
+                break
+        else:
+            if self.pulse is None or loop.time() - self.received_s > STALL_S:
+                self._turn("silent", "its subscriptions come and go faster than it can be asked")
+            return
         known = self.pulse
         if known is None or known.session != pulse.session:
             self.lives += 1
@@ -261,7 +269,7 @@ class Watcher:
         elif known.number != pulse.number:
             self.before = known
         self.shape, self.pulse = shape, pulse
-        self.received_s = asyncio.get_running_loop().time()
+        self.received_s = loop.time()
         self._failures = 0
         self._turn("up", "")
         self._tell()
@@ -322,6 +330,11 @@ class Watcher:
         self.number += 1
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+def _belongs(pulse: Pulse, shape: Shape) -> bool:
+    """Return True if the rows of a pulse are those of a shape's subscriptions."""
+    return (shape.session, shape.number) == (pulse.session, pulse.shape)
 
 
 class _Wanted:

@@ -100,6 +100,8 @@ class CommitRecords:
     def end(self) -> None:
         """Ask for nothing more: what waits goes into the next journal that is opened."""
         self.recorder.end()
+        if self._commits is not None and self._commits.dead is not None:
+            self.recorder.tell_what_waits()
         self._commits = None
         if self._timer is not None:
             self._timer.cancel()

@@ -205,6 +205,16 @@ class Recorder:
         """Call nobody any more: what waits is for the next journal that is opened."""
         self._wake = None
 
+    def tell_what_waits(self) -> None:
+        """The journal takes nothing more: log how many records it has not taken."""
+        count = len(self._waiting) + len(self._given_back)
+        if count:
+            log.error(
+                "the journal has not taken %d records of rounds and of what operators did; they are lost "
+                "unless this bus opens another journal",
+                count,
+            )
+
     def take(self, journal: Journal, *, all_of_them: bool, apart: bool) -> list[Record]:
         """Return the records that are to be written now: all, or those of one ordinary commit.
 
