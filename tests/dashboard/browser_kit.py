@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,14 +25,17 @@ SIZES = {"phone": (390, 844), "tablet": (820, 1180), "laptop": (1280, 800), "wal
 SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
 
-try:
-    from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-except ImportError:
-    sync_playwright = None  # type: ignore[assignment]
-else:
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+sync_api: Any = None
+with suppress(ImportError):
+    from playwright import sync_api
+expect: Any = None if sync_api is None else sync_api.expect
+if expect is not None:
     expect.set_options(timeout=LIMIT_S * 1000)
 
-MISSING = [name for name, it in (("chromium", CHROMIUM), ("playwright", sync_playwright)) if it is None]
+MISSING = [name for name, it in (("chromium", CHROMIUM), ("playwright", sync_api)) if it is None]
 needs_browser = pytest.mark.skipif(
     bool(MISSING) and not os.environ.get("OPENOUTCRY_TESTS_NEED_ALL"),
     reason=f"the browser tests need {' and '.join(MISSING)}",
@@ -58,10 +61,10 @@ new MutationObserver(look).observe(document, { subtree: true, childList: true, c
 """
 
 SIDEWAYS = """
-() => [...document.querySelectorAll("*")].filter((e) => {
-  if (e.scrollWidth <= e.clientWidth + 1 || !e.clientWidth) return false;
-  return e === document.documentElement || ["auto", "scroll"].includes(getComputedStyle(e).overflowX);
-}).map((e) => `${e.tagName}.${e.className}: ${e.scrollWidth} > ${e.clientWidth}`)
+() => [...document.querySelectorAll("*")]
+  .filter((e) => e === document.documentElement || ["auto", "scroll"].includes(getComputedStyle(e).overflowX))
+  .filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1)
+  .map((e) => `${e.tagName}.${e.className}: ${e.scrollWidth} > ${e.clientWidth}`)
 """
 
 
@@ -110,14 +113,19 @@ class Process:
 class Firm:
     """The small firm in a folder: one life after another."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.journal = folder, folder / "firm.db"
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder, self.journal, self.options = folder, folder / "firm.db", options
         self.process: Process | None = None
 
     def start(self) -> "Firm":
-        self.process = Process(FIRM, self.folder, cwd=self.folder)
+        self.process = Process(FIRM, self.folder, *self.options, cwd=self.folder)
         self.process.wait_for("ready\n")
         return self
+
+    def wait_for_rounds(self) -> None:
+        """Wait until three rounds are over."""
+        assert self.process is not None
+        self.process.wait_for("three rounds\n")
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -142,7 +150,16 @@ class PageProcess:
     """`openoutcry page` beside a journal, with the addresses that it prints."""
 
     def __init__(self, journal: Path, *options: str) -> None:
-        words = ("-m", "openoutcry", "page", journal, "--port", "0", "--no-open", *options)
+        words: tuple[str | Path, ...] = (
+            "-m",
+            "openoutcry",
+            "page",
+            journal,
+            "--port",
+            "0",
+            "--no-open",
+            *options,
+        )
         self.process = Process(*words, cwd=journal.parent)
         self.look, self.act = self.process.wait_for(
             r"(?s)(http://\S+/login\?token=\S+).*?(http://\S+/login\?token=\S+)"
@@ -167,16 +184,18 @@ class Tab:
         self.context.add_init_script(WATCH)
         self.origin, self.complaints, self.expected = origin, [], []
         self.page: Page = self.context.new_page()
-        self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self.complaints.append(f"raised: {error}"))
-        self.page.on("request", self._request)
-        self.page.on("requestfailed", self._failed)
-        self.page.on("response", self._response)
-        self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
+        watch: Any = self.page.on
+        watch("console", self._console)
+        watch("pageerror", lambda error: self.complaints.append(f"raised: {error}"))
+        watch("request", self._request)
+        watch("requestfailed", self._failed)
+        watch("response", self._response)
+        watch("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
 
     def _console(self, message: Any) -> None:
-        if message.type in ("error", "warning") and not self._is_expected(message.text):
-            self.complaints.append(f"console: {message.text}")
+        said = f"{message.text} ({message.location.get('url', '')})"
+        if message.type in ("error", "warning") and not self._is_expected(said):
+            self.complaints.append(f"console: {said}")
 
     def _request(self, request: Any) -> None:
         if not request.url.startswith((self.origin + "/", "data:")):
@@ -207,6 +226,10 @@ class Tab:
         self.open(address)
         self.wait_for_pulse()
         return self.page
+
+    def go(self, screen: str) -> None:
+        """Click on the link of a screen below the bar."""
+        self.page.get_by_role("navigation", name="Screens").get_by_role("link", name=screen).click()
 
     def wait_for_pulse(self) -> None:
         self.page.wait_for_function("() => window.seen.pulseAt > 0")
@@ -244,7 +267,7 @@ def opened(browser: "Browser", page: PageProcess, **how: str) -> Iterator[Tab]:
 def chromium() -> Iterator["Browser"]:
     """Start the browser of this machine, without a network of its own."""
     assert not MISSING, f"CI has everything: {MISSING}"
-    with sync_playwright() as playwright:
+    with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
         try:
             yield browser

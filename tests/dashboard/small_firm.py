@@ -1,4 +1,4 @@
-"""A small firm on a real journal, with everything that the page is there to find. Run as a program: FOLDER.
+"""A small firm on a real journal, with everything that the page is there to find. Run as a program: FOLDER [--long].
 
 Of its agents one never answers a round, one is always late, one abstains, one is stuck in a call, and one fails at
 every fill until FOLDER/mended exists. Some of what it says is hostile. Whoever asks it for its status ends it.
@@ -84,9 +84,15 @@ class Booker:
             raise KeyError(event.symbol)
 
 
+def say(word: str) -> None:
+    """Print a line that the test waits for."""
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
 def refuse(*_: Any, **__: Any) -> NoReturn:
     """Stand for what nobody may ask a bus four times a second."""
-    print("asked for its status", file=sys.stderr, flush=True)
+    sys.stderr.write("asked for its status\n")
     os._exit(70)
 
 
@@ -108,10 +114,12 @@ async def trade(bus: EventBus) -> None:
         )
         await bus.wait_for_signals(opened.round_id)
         number += 1
+        if number == 3:
+            say("three rounds")
         await asyncio.sleep(EVERY_S)
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, *, has_long: bool) -> None:
     """Trade until the process is killed."""
     is_new = not (folder / JOURNAL).exists()
     bus = EventBus(
@@ -129,19 +137,19 @@ async def main(folder: Path) -> None:
     bus.subscribe(RiskAlertEvent, lambda alert: None, name=HOSTILE_NAME)
     async with bus:
         if is_new:
-            await publish_the_past(bus)
-        print("ready", flush=True)
+            await publish_the_past(bus, has_long=has_long)
+        say("ready")
         await trade(bus)
 
 
-async def publish_the_past(bus: EventBus) -> None:
+async def publish_the_past(bus: EventBus, *, has_long: bool) -> None:
     """Publish what fails, and what is hostile."""
     for number, symbol in enumerate(("ES", "ES", "ES", "EURUSD")):
         fill = FillEvent(
             order_id=f"order-{number}", symbol=symbol, side="buy", filled_quantity=1, fill_price=5000.25
         )
         await bus.publish(fill)
-    for message in (HOSTILE, HOSTILE_MESSAGE):
+    for message in (HOSTILE, HOSTILE_MESSAGE) if has_long else (HOSTILE,):
         await bus.publish(
             RiskAlertEvent(
                 severity="critical", alert_type=HOSTILE, message=message, source_agent=HOSTILE_NAME
@@ -150,5 +158,5 @@ async def publish_the_past(bus: EventBus) -> None:
 
 
 if __name__ == "__main__":
-    EventBus.get_status = EventBus.read_status = refuse  # type: ignore[method-assign,assignment]
-    asyncio.run(main(Path(sys.argv[1])))
+    EventBus.get_status = EventBus.read_status = refuse  # type: ignore[method-assign]
+    asyncio.run(main(Path(sys.argv[1]), has_long="--long" in sys.argv))

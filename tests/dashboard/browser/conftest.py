@@ -16,8 +16,8 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def shared_firm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firm]:
-    """A firm that its tests only look at."""
-    firm = Firm(tmp_path_factory.mktemp("firm"))
+    """A firm that its tests only look at, with a very long event."""
+    firm = Firm(tmp_path_factory.mktemp("firm"), "--long")
     try:
         yield firm.start()
     finally:
@@ -50,6 +50,19 @@ def page(firm: Firm) -> Iterator[PageProcess]:
         yield started
     finally:
         started.close()
+
+
+@pytest.fixture
+def start_page() -> Iterator[Callable[..., PageProcess]]:
+    """Start pages, which outlive the tabs of a test that asks for both in this order."""
+    with ExitStack() as stack:
+
+        def start(journal: Path, *options: str) -> PageProcess:
+            page = PageProcess(journal, "--act", *options)
+            stack.callback(page.close)
+            return page
+
+        yield start
 
 
 @pytest.fixture

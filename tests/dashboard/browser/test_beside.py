@@ -23,7 +23,7 @@ PULSES = 12
 
 def test_a_wrong_token_is_refused_in_a_sentence(shared_page, open_tab):
     tab = open_tab(shared_page)
-    tab.expects("403", "401")
+    tab.expects("403", "401", "/favicon.ico")
     answer = tab.page.goto(f"{shared_page.origin}/login?token={'x' * 32}")
     assert answer.status == 403
     expect(tab.page.locator("body")).to_contain_text("token is wrong")
@@ -35,7 +35,12 @@ def test_a_token_and_a_cookie_of_an_earlier_start_are_refused(shared_firm, open_
     before = PageProcess(shared_firm.journal, "--act")
     tab = open_tab(before)
     tab.expects(
-        "403", "401", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET"
+        "403",
+        "401",
+        "/favicon.ico",
+        "ERR_CONNECTION_REFUSED",
+        "ERR_INCOMPLETE_CHUNKED_ENCODING",
+        "ERR_CONNECTION_RESET",
     )
     try:
         tab.log_in(before.look)

@@ -45,7 +45,7 @@ def test_a_killed_firm_is_noticed_within_two_seconds_and_goes_on_after_its_next_
     expect(tab.page.get_by_role("button", name="Halt", exact=True)).to_be_disabled()
     firm.start()
     wait_until_well(tab)
-    tab.page.get_by_role("link", name="Journal").click()
+    tab.go("Journal")
     expect(tab.page.get_by_role("table", name="Starts").locator("tbody tr")).to_have_count(2)
 
 
@@ -61,25 +61,23 @@ def test_a_stopped_firm_is_noticed_within_two_seconds_and_goes_on_when_continued
     wait_until_well(tab)
 
 
-def test_the_journal_of_a_firm_that_does_not_run_is_shown(firm, open_tab):
+def test_the_journal_of_a_firm_that_does_not_run_is_shown(firm, start_page, open_tab):
+    firm.wait_for_rounds()
     firm.kill()
-    page = PageProcess(firm.journal, "--act")
-    try:
-        tab = open_tab(page)
-        tab.open(page.act)
-        expect(state_of(tab)).to_have_text("Not running")
-        tab.page.get_by_role("link", name="Dead letters").click()
-        expect(tab.page.get_by_role("heading", name="4 dead letters")).to_be_visible()
-        tab.page.get_by_role("link", name="KeyError").click()
-        expect(tab.page.get_by_role("button", name="Try one first")).to_be_disabled()
-        tab.page.get_by_role("link", name="Rounds").click()
-        expect(tab.page.get_by_role("table", name="Rounds").locator("tbody th").first).to_be_visible()
-        tab.page.get_by_role("link", name="Journal").click()
-        expect(tab.page.get_by_text("not while it is stopped").first).to_be_visible()
-        tab.page.get_by_role("button", name="Verify").click()
-        expect(tab.page.get_by_text("Intact:")).to_be_visible()
-    finally:
-        page.close()
+    page = start_page(firm.journal)
+    tab = open_tab(page)
+    tab.open(page.act)
+    expect(state_of(tab)).to_have_text("Not running")
+    tab.go("Dead letters")
+    expect(tab.page.get_by_role("heading", name="4 dead letters")).to_be_visible()
+    tab.page.get_by_role("link", name="KeyError").click()
+    expect(tab.page.get_by_role("button", name="Try one first")).to_be_disabled()
+    tab.go("Rounds")
+    expect(tab.page.get_by_role("table", name="Rounds").locator("tbody th").first).to_be_visible()
+    tab.go("Journal")
+    expect(tab.page.get_by_text("not while it is stopped").first).to_be_visible()
+    tab.page.get_by_role("button", name="Verify").click()
+    expect(tab.page.get_by_text("Intact:")).to_be_visible()
 
 
 @pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "stopped"])

@@ -1,5 +1,5 @@
 // Events: the newest as they come, or those that the filters in the address ask for; one of them in full.
-import { html, useEffect, useRef, useState } from "../dom.js";
+import { html, useEffect, useMemo, useRef, useState } from "../dom.js";
 import { ask, stale, useJson, useStore, useTail } from "../store.js";
 import { bytes, clock, Empty, Failed, Fact, go, kind, Name, plain, Table, Text, to } from "../ui.js";
 
@@ -42,13 +42,16 @@ function Detail({ pos, query }) {
     return () => requestAnimationFrame(() => document.activeElement === document.body && document.querySelector('[aria-label="Events"] a')?.focus({ preventScroll: true }));
   }, []);
   const shown = whole?.pos === pos ? whole.data : data;
+  const said = useMemo(() => shown && pieces(text(shown.json)).map((piece) => html`<${Text}>${piece}<//>`), [shown]); // drawn once, however long
   const more = async () => set({ pos, data: await ask(`/api/event?pos=${encodeURIComponent(pos)}&whole=1`).catch((e) => ({ ...data, json: e.message })) });
   const related = (field, value) => value && html`<a class="name" href=${to("/events", { [field]: value })}><${Text}>${value}<//></a>`;
   return html`<aside class="pane detail" aria-label="Event"><div class="head"><h1 tabindex="-1" ref=${title}>${data ? kind(data.type) : "Event"}</h1><span class="quiet">position ${plain(pos)}</span><a class="rest" data-close href=${to("/events", { ...query, pos: "" })}>Close</a></div>
     <${Failed} error=${error} />${data && html`<dl class="facts"><${Fact} term="time">${clock(data.wall_ns, true)}<//><${Fact} term="from"><${Name} name=${data.source} /><//><${Fact} term="symbol">${data.symbol ? html`<${Text}>${data.symbol}<//>` : "–"}<//></dl>
       <dl class="facts mono"><${Fact} term="id"><${Text}>${data.id}<//><//><${Fact} term="caused by">${related("id", data.cause) || "–"}<//><${Fact} term="came of it"><a class="name" href=${to("/events", { cause: data.id })}>look</a><//><${Fact} term="round">${data.round ? html`<a class="name" href=${"/rounds/" + encodeURIComponent(data.round)}><${Text}>${data.round}<//></a>` : "–"}<//></dl>
-      <pre><${Text}>${text(shown.json)}<//></pre>${shown.cut && html`<p class="empty">${bytes(shown.full)} in all; the first 4 kB are shown. <button class="small" onClick=${more}>Show all of it</button></p>`}`}</aside>`;
+      <pre>${said}</pre>${shown.cut && html`<p class="empty">${bytes(shown.full)} in all; the first 4 kB are shown. <button class="small" onClick=${more}>Show all of it</button></p>`}`}</aside>`;
 }
+// A browser breaks no word of millions of letters: it stands in pieces, each on lines of its own.
+const pieces = (all) => all.match(/[^]{1,5000}/gu) || [];
 const text = (json) => {
   if (typeof json !== "string") return JSON.stringify(json, null, 2);
   try { return JSON.stringify(JSON.parse(json), null, 2); } catch { return json; }
