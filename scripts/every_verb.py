@@ -46,11 +46,12 @@ async def app(bus):
 
 async def waiting(bus):
     bus.subscribe("signal", lambda event: None, name="desk")
+    bus.subscribe("kill_switch", lambda event: None, name="risk")
     yield
     print("ready", flush=True)
     await bus.run_until_signal()
 """
-SETTINGS = '[persistence]\npath = "firm.db"\n'
+SETTINGS = '[bus]\ncontrol_releaser = "operator"\n\n[persistence]\npath = "firm.db"\n'
 HAS_OTEL = importlib.util.find_spec("opentelemetry") is not None
 HAS_PAGE = importlib.util.find_spec("starlette") is not None
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
@@ -59,6 +60,7 @@ CALLS: dict[str, list[list[str]]] = {
     "run": [["firm:app", "--config", "firm.toml"]],
     "stats": [["firm.db"], ["firm.db", "--json"]],
     "tail": [["firm.db"]],
+    "rounds": [["firm.db"]],
     "history": [["firm.db", "--type", "signal", "--json"]],
     "pending": [["firm.db", "--list"]],
     "cursors list": [["firm.db"]],
@@ -73,6 +75,7 @@ CALLS: dict[str, list[list[str]]] = {
     "recover": [["firm.db", "--dry-run"], ["firm.db", "new.db"]],
     "doctor": [[], ["firm.db"], ["firm.db", "--app", "firm:app"]],
     "dlq redrive": [["firm.db", "--id", "1"]],
+    "redrive": [["firm.db", "--subscription", "books", "--yes"]],
     "dlq drop": [["firm.db", "--all"]],
     "cursors reassign": [["firm.db", "books", "ledger"]],
     "cursors drop": [["firm.db", "ledger"]],
@@ -88,6 +91,10 @@ BESIDE_A_BUS: dict[str, list[str]] = {
     "status": ["firm.db"],
     "top": ["firm.db", "--count", "1", "--every", "0.1"],
     "metrics": ["firm.db", "--once"],
+    "pause": ["firm.db", "desk", "--yes"],
+    "resume": ["firm.db", "desk", "--yes"],
+    "halt": ["firm.db", "--scope", "NQ", "--reason", "drill", "--yes"],
+    "release": ["firm.db", "--scope", "NQ", "--reason", "reviewed", "--yes"],
 }
 MISSING: dict[str, tuple[list[str], str]] = {
     "bench": (["--help"], "the benchmarks are not part of the installed package: clone the repository"),

@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from openoutcry.cli import console, main, watching
+from openoutcry.cli import console, main
 from openoutcry.core.halts import Halt
 from openoutcry.events import RoundReleased, Vote, encode
 from openoutcry.journals import SqliteJournal
@@ -91,6 +91,8 @@ READ = [
     ["stats"],
     ["doctor"],
     ["status"],
+    ["tail", "--id", f"id {EVIL}"],
+    ["history", "--symbol", EVIL, "--by-time", "event", "--since", "2012-01-01"],
 ]
 CHANGE = [
     ["dlq", "redrive", "--all"],
@@ -102,6 +104,12 @@ CHANGE = [
     ["retire", "--keep-count", "0", "--past-cursors", "--past-memory", f"sub {EVIL}"],
     ["retire", "--keep-count", "1", "--past-memory", f"no {EVIL}"],
     ["vacuum"],
+    ["redrive", "--all", "--yes"],
+    ["redrive", "--all"],
+    ["halt", "--scope", f"scope {EVIL}", "--yes"],
+    ["pause", f"sub {EVIL}", "--yes"],
+    ["resume", f"sub {EVIL}"],
+    ["release", "--scope", f"scope {EVIL}", "--reason", f"why {EVIL}", "--yes"],
 ]
 
 
@@ -260,8 +268,7 @@ def test_an_app_that_raises_something_hostile_is_shown_safely(tmp_path: Path, mo
 
 def test_tables_drawn_with_rich_are_as_safe(firm: Path, monkeypatch) -> None:
     pytest.importorskip("rich")
-    for module in (console, watching):
-        monkeypatch.setattr(module, "can_be_rich", lambda *_: True)
+    monkeypatch.setattr(console, "can_be_rich", lambda *_: True)
     for verb in READ:
         assert_safe(call(*_with(firm, verb)).stdout)
 

@@ -211,24 +211,51 @@ def positions(text: str) -> list[int]:
 
 
 def test_tail_shows_the_newest_events_one_a_line(firm: Path) -> None:
-    lines = done("tail", firm, "-n", "3").splitlines()
+    heads, *lines = done("tail", firm, "-n", "3").splitlines()
+    assert heads.split() == ["position", "time", "(UTC)", "type", "agent", "symbol", "event"]
     assert len(lines) == 3
-    assert lines[0].split() == [
-        "9",
-        "2025-11-24T16:00:09.000",
-        "normal",
-        "market_data",
-        "feed",
-        "AAPL",
-        "price=9.0",
-    ]
+    position, own_time, *rest = lines[0].split()
+    (event,) = (row["event"] for row in rows_of(done("history", firm, "--json")) if row["position"] == 9)
+    assert (position, own_time) == ("9", time_of(event["timestamp"]))
+    admitted = "admitted=2025-11-24T16:00:09.000"
+    assert rest == ["market_data", "feed", "AAPL", "price=9.0", admitted, f"id={event['event_id']}"]
+    assert [line.index("market_data") for line in lines[:2]] == [heads.index("type")] * 2
+
+
+def test_on_a_terminal_a_line_is_cropped_and_piped_it_never_is(
+    firm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = done("tail", firm)
+    monkeypatch.setattr("openoutcry.cli.journal.log.terminal_size", lambda: (60, 24))
+    lines = done("tail", firm).splitlines()
+    assert max(map(len, lines)) == 60
+    assert len(lines) == len(whole.splitlines())
+    assert done("history", firm, "--json") == done("export", firm)
+
+
+def test_an_event_is_found_by_its_id_its_round_its_cause_and_either_time(firm: Path) -> None:
+    own = MarketDataEvent(
+        symbol="ES", price=1.0, timestamp="2012-05-04T10:00:00Z", round_id="r-1", causation_id="c-1"
+    )
+    with SqliteJournal(firm) as journal:
+        journal.write([Entry(own.event_id, encode(own), wall_ns=START_NS + 90 * SECOND)])
+    for options in (
+        ["--id", own.event_id],
+        ["--round", "r-1"],
+        ["--cause", "c-1"],
+        ["--since", "2012-05-04", "--until", "2012-05-05", "--by-time", "event"],
+    ):
+        assert positions(done("history", firm, "--json", *options)) == [12], options
+        assert positions(done("tail", firm, "--json", *options)) == [12], options
+    assert positions(done("history", firm, "--json", "--since", "2025-11-24T16:01:30")) == [12]
+    assert positions(done("history", firm, "--json", "--until", "2012-05-05")) == []
 
 
 def test_an_event_of_an_unknown_type_is_shown_from_its_json_and_does_nothing_to_the_terminal(
     firm: Path,
 ) -> None:
     line = done("tail", firm, "-n", "1")
-    assert "high" in line
+    assert "lane=high" in line
     assert "weather" in line
     assert "note=r\\x1b[31m" in line
 
@@ -1043,7 +1070,7 @@ def test_an_export_never_overwrites_without_being_told_and_never_the_journal(fir
     assert out.read_text(encoding="utf-8") == "mine"
     done("export", firm, "-o", out, "--force")
     assert out.read_text(encoding="utf-8").startswith("position,")
-    assert "is the journal" in one_line(call("export", firm, "-o", firm, "--force"))
+    assert "is the journal" in one_line(call("export", firm, "-o", firm, "--format", "csv", "--force"))
     assert "cannot be printed" in one_line(call("export", firm, "--format", "parquet"))
 
 

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from openoutcry import EventBus, KillSwitchEvent, MarketDataEvent, PersistenceConfig
-from openoutcry.cli import main
-from openoutcry.cli import top as top_module
+from openoutcry.cli import asking, main
+from openoutcry.cli.watching import look as look_module
 from openoutcry.journals import JournalReader
 
 LIMIT_S = 300
@@ -26,7 +26,9 @@ def call(*arguments: object, typed: str | None = None) -> Result:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
-    monkeypatch.setattr(top_module, "ANSWER_S", LIMIT_S)
+    monkeypatch.setattr(look_module, "ANSWER_S", LIMIT_S)
+    monkeypatch.setattr(asking, "FIGURES_S", LIMIT_S)
+    monkeypatch.setattr(asking, "can_ask", lambda: True)
 
 
 @contextmanager
@@ -76,14 +78,15 @@ def test_halt_asks_first_and_says_who_has_handled_it(tmp_path: Path) -> None:
     with running(two_agents, control=path):
         refused = call("halt", path, typed="n\n")
         assert refused.exit_code == 1
-        assert "Halt the firm?" in refused.stderr
+        assert "1 of 2 subscriptions will hear of it (risk). Halt the firm?" in refused.stderr
         halted = call("halt", path, "--reason", "drawdown", "--by", "ann", typed="y\n")
         assert halted.exit_code == 0
         assert "the firm is halted: 1 of 1 subscriptions have handled it in" in halted.stdout
         shown = call("top", path, "--count", "1").stdout
         assert "the firm is halted by ann: drawdown" in shown
         assert "healthy" not in shown
-        released = call("release", path, "--scope", "firm", "--reason", "reviewed", "--yes")
+        released = call("release", path, "--scope", "firm", "--reason", "reviewed", typed="y\n")
+        assert "1 kill switch will be released (firm by ann: drawdown). Release it?" in released.stderr
         assert released.stdout == "1 kill switch released by the running bus\n"
         assert "healthy: nothing is wrong" in call("top", path, "--count", "1").stdout
 
@@ -180,3 +183,72 @@ def test_top_names_who_fails_while_no_health_check_runs(tmp_path: Path) -> None:
         shown = call("top", path, "--count", "1").stdout
     assert "momentum fails 84% of its calls: 16 of 19, the last 4 in a row" in shown
     assert "momentum has 16 dead letters" in shown
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "can_ask", lambda: False)
+    path = tmp_path / "firm.sock"
+    with running(two_agents, control=path) as bus:
+        verbs = ["halt", path], ["pause", path, "momentum"], ["resume", path, "momentum"]
+        for verb in (*verbs, ["release", path, "--scope", "firm", "--reason", "x"]):
+            said = call(*verb, typed="y\n")
+            assert said.exit_code == 2, said.output
+            assert "add --yes" in said.stderr
+        assert not bus._bus.halts
+
+
+def test_a_question_says_what_waits_and_of_whom_there_is_no_such_thing(tmp_path: Path) -> None:
+    path = tmp_path / "firm.sock"
+    with running(two_agents, control=path):
+        asked = call("pause", path, "momentum", typed="n\n")
+        assert "momentum is idle: 0 events begun, 0 waiting" in asked.stderr
+        unknown = call("pause", path, "nobody\x1b[2J", typed="y\n")
+        assert unknown.exit_code == 2
+        assert "there are momentum, risk" in unknown.stderr
+        assert "\x1b" not in unknown.stderr
+        released = call("release", path, "--scope", "ES", "--reason", "x", typed="n\n")
+        assert "No kill switch of ES is among the 0 active ones" in released.stderr
+
+
+async def with_letters(bus: EventBus) -> None:
+    async def no(_event: MarketDataEvent) -> None:
+        if not mended:
+            raise ValueError("no")
+
+    bus.subscribe("market_data", no, name="momentum", retry=False, breaker=False)
+    for price in range(1, 4):
+        await bus.publish(MarketDataEvent(symbol="ES", price=float(price)))
+    await bus.join()
+
+
+mended: list[bool] = []
+
+
+def test_letters_are_redriven_after_a_question_with_figures_and_it_is_on_record(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    with running(with_letters, persistence_config=PersistenceConfig(path=path)):
+        asked = call("redrive", path, "--all", typed="n\n")
+        assert "3 letters will be delivered again now: momentum 3" in asked.stderr
+        mended.append(True)
+        said = call(
+            "redrive", path, "--subscription", "momentum", "--by", "ann", "--reason", "mended", typed="y\n"
+        )
+        assert said.exit_code == 0, said.output
+        assert "3 letters redriven by the running bus" in said.stdout
+        assert "no such dead letters" in call("redrive", path, "--subscription", "risk").stdout
+        assert call("redrive", path).exit_code == 2
+    with JournalReader(path) as reader:
+        (action,) = [e.payload for e in reader.read(0, 100) if b'"operator_action"' in e.payload]
+    assert b'"operator":"ann"' in action
+    assert b'"mended"' in action
+
+
+def test_letters_of_a_bus_without_a_journal_are_redriven(tmp_path: Path) -> None:
+    mended.clear()
+    path = tmp_path / "firm.sock"
+    with running(with_letters, control=path):
+        said = call("redrive", path, "--all", typed="y\n")
+        assert "3 letters will be delivered again now: momentum 3" in said.stderr
+        assert "3 letters redriven" in said.stdout

@@ -240,7 +240,10 @@ def test_what_is_wrong_is_said_with_the_culprit_and_what_one_can_do(
 FINE: list[Callable[[], tuple[Pulse, Pulse | None]]] = [
     lambda: (a_pulse(), None),
     lambda: (a_pulse(a_row(errors=1, handled=100)), None),
-    lambda: (a_pulse(a_row(errors=80, handled=20)), None),  # it failed once, and not since the last success
+    lambda: (  # it failed once, and not since
+        a_pulse(a_row(errors=80, handled=40)),
+        a_pulse(a_row(errors=80, handled=20), now_ns=NOW - S),
+    ),
     lambda: (a_pulse(a_row(state="busy", busy_since_ns=NOW - S, waiting=3, lag=3, oldest_ns=NOW - S)), None),
     lambda: (a_pulse(heard=replace(HEARD, at_ns=NOW - S // 2)), None),
     lambda: (
@@ -255,6 +258,12 @@ FINE: list[Callable[[], tuple[Pulse, Pulse | None]]] = [
 def test_nothing_is_wrong_where_nothing_is(case: Callable[[], tuple[Pulse, Pulse | None]]) -> None:
     pulse, before = case()
     assert wrong(a_shape("llm"), pulse, before) == []
+
+
+@pytest.mark.parametrize("before", [None, a_pulse(a_row(errors=80, handled=20), now_ns=NOW - S)])
+def test_who_fails_mostly_and_has_not_shown_that_it_is_better_is_told_of(before: Pulse | None) -> None:
+    one = the_one(wrong(a_shape("llm"), a_pulse(a_row(errors=80, handled=20)), before))
+    assert (one.severity, one.sentence) == ("bad", "llm fails 80% of its calls: 80 of 100")
 
 
 def test_the_worst_comes_first_and_there_are_at_most_a_hundred() -> None:

@@ -15,10 +15,11 @@ from openoutcry.cli.metrics import metrics
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.operating import halt, pause, release, resume
 from openoutcry.cli.page import page
+from openoutcry.cli.redriving import redrive
 from openoutcry.cli.run import run
-from openoutcry.cli.top import top
 from openoutcry.cli.tracing import traces
-from openoutcry.cli.watching import status
+from openoutcry.cli.watching.status import status
+from openoutcry.cli.watching.top import top
 from openoutcry.errors import JournalCorrupt, JournalDead, OpenOutcryError
 from openoutcry.printable import printable
 from openoutcry.version import __version__
@@ -94,5 +95,6 @@ main.add_command(halt)
 main.add_command(release)
 main.add_command(pause)
 main.add_command(resume)
+main.add_command(redrive)
 for verb in journal.__all__:
     main.add_command(getattr(journal, verb))

@@ -15,7 +15,7 @@ _ENTRY = Path("benchmarks", "run.py")
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
-    """Run the benchmarks: openoutcry beside what people use today, on one workload.
+    """Run the benchmarks, beside what people use today.
 
     They are in the repository, not in the installed package: run this in a checkout. All arguments are passed
     to the benchmark: openoutcry bench --help

@@ -4,9 +4,11 @@ Everything that a verb prints goes through here, and is made safe to show.
 """
 
 import importlib.util
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -21,6 +23,18 @@ def can_be_rich(stream: object = None) -> bool:
     """Whether rich is installed and the stream (standard output) is a terminal."""
     stream = sys.stdout if stream is None else stream
     return bool(getattr(stream, "isatty", bool)()) and importlib.util.find_spec("rich") is not None
+
+
+def terminal_size() -> tuple[int, int] | tuple[None, None]:
+    """Return how many columns and lines the terminal has; None twice if the output is piped."""
+    if not sys.stdout.isatty():
+        return None, None
+    with suppress(OSError, ValueError):
+        size = os.get_terminal_size(sys.stdout.fileno())
+        if size.columns and size.lines:
+            return size.columns, size.lines
+    size = shutil.get_terminal_size()
+    return size.columns, size.lines
 
 
 def say(line: str = "", *, err: bool = False) -> None:

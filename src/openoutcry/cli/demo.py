@@ -69,7 +69,9 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     help="Show the firm in the browser while it trades, 2 days a second, over and over until Ctrl-C.",
 )
 def demo(**given: Any) -> None:
-    """Run a firm of agents over thirteen years of real daily bars, and report what it did.
+    """Run a firm of agents over thirteen years of real daily bars.
+
+    It ends with a summary, and a report of what it did.
 
     A market-data agent, strategies, the CIO at the signal barrier, risk, compliance, a paper broker and a
     portfolio, all on one bus. Ends with a summary and writes a self-contained HTML report.

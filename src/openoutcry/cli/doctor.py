@@ -68,7 +68,9 @@ class Finding(msgspec.Struct):
 @options.as_json
 @options.key_file
 def doctor(path: Path | None, target: str | None, as_json: bool, key_file: Path | None) -> None:
-    """Check Python, SQLite and optional packages; and a journal: permissions, locks, sizes, space, end.
+    """Check this machine, and a journal.
+
+    Python, SQLite and optional packages; and of a journal permissions, locks, sizes, space and end.
 
     With --app also whether a release of your firm can read what the journal holds. The app is imported, but
     not called, and the journal is only read: also beside the running bus of another release.

@@ -39,7 +39,14 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 @click.command()
 @click.argument("path", metavar="JOURNAL|SOCKET", type=click.Path(path_type=Path, readable=False))
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where it listens.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, metavar="PORT")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=PORT,
+    show_default=True,
+    metavar="PORT",
+    help="And at which port; 0 takes a free one.",
+)
 @click.option(
     "--token",
     "token_file",

@@ -1,33 +1,23 @@
 """`openoutcry halt`, `release`, `pause`, `resume`: what an operator does to a running firm."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 
+from openoutcry.cli.asking import by, confirm, do, firm, some_of, state_of, why, yes
 from openoutcry.cli.console import say
 from openoutcry.cli.journal import options
-from openoutcry.cli.journal.access import change, plainly
+from openoutcry.cli.journal.access import change, plainly, reading
 from openoutcry.cli.journal.amending import release_halts
 from openoutcry.cli.mistakes import FAILED, Mistake
-from openoutcry.core.halts import FIRM
-from openoutcry.core.wording import listed
+from openoutcry.core.halts import FIRM, Halt
+from openoutcry.core.wording import counted, listed
+from openoutcry.events import EventType, takes_type
 from openoutcry.journals import SqliteJournal
-from openoutcry.journals.refusals import must_exist, real_path
-from openoutcry.observers.pulse import HaltAnswer
-from openoutcry.printable import printable
+from openoutcry.observers.pulse import HaltAnswer, Pulse
 from openoutcry.runtime.control.client import ask
 from openoutcry.units import NS_PER_MS
-
-NO_BUS = 3
-ACT_S = 65.0
-
-firm = click.argument("path", metavar="FILE", type=click.Path(path_type=Path, readable=False))
-"""The journal of the bus, or its control socket."""
-yes = click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
-by = click.option("--by", metavar="NAME", default="", help="Who does it; by default your user name.")
-why = click.option("--reason", metavar="TEXT", default="", help="Why; it goes on record.")
 
 
 @click.command()
@@ -43,8 +33,8 @@ def halt(path: Path, scope: str, reason: str, by: str, yes: bool) -> None:
 
     Exits with 1 if nobody takes kill switches, or somebody had not handled it within some 50 ms.
     """
-    _confirm(f"Halt {_scope(scope)}?", yes=yes)
-    said = msgspec.convert(_do(path, "halt", scope=scope, reason=reason, by=by), HaltAnswer)
+    confirm(lambda: _halt_question(path, scope), yes=yes)
+    said = msgspec.convert(do(path, "halt", scope=scope, reason=reason, by=by), HaltAnswer)
     if said.problem:
         say(f"it is not in the journal ({said.problem}), and was delivered all the same", err=True)
     if not said.total:
@@ -81,14 +71,15 @@ def release(
     key_file: Path | None,
     yes: bool,
 ) -> None:
-    """Release kill switches, so that the firm, or a part of it, may trade again.
+    """Release kill switches, so that trading may go on.
 
+    It asks first, with the kill switches that it means.
     A running bus releases them in a name that may do so. When no bus runs, the release is written into the
     journal, and the next start delivers it.
     """
     if not ids and scope is None:
         raise Mistake("say which, by --id or --scope: see `openoutcry halts`")
-    _confirm(f"Release {listed(ids) if ids else 'every kill switch of ' + _scope(scope or FIRM)}?", yes=yes)
+    confirm(lambda: _release_question(path, ids, scope, key_file), yes=yes)
     say(release_from(path, ids, scope, reason, key_file, by))
 
 
@@ -122,8 +113,8 @@ def pause(path: Path, subscription: str, reason: str, by: str, yes: bool) -> Non
 
     The calls that are running go on, kill switches still get through, and what comes meanwhile waits.
     """
-    _confirm(f"Pause {subscription}?", yes=yes)
-    say(f"{subscription} is {_do(path, 'pause', subscription=subscription, reason=reason, by=by)}")
+    confirm(lambda: _pause_question(path, "pause", subscription), yes=yes)
+    say(f"{subscription} is {do(path, 'pause', subscription=subscription, reason=reason, by=by)}")
 
 
 @click.command()
@@ -133,31 +124,68 @@ def pause(path: Path, subscription: str, reason: str, by: str, yes: bool) -> Non
 @by
 @yes
 def resume(path: Path, subscription: str, reason: str, by: str, yes: bool) -> None:
-    """Have a subscription handle its events again: its handler is mended.
+    """Have a subscription handle its events again.
 
+    Its handler is mended.
     It ends a pause of the operator's and of the bus's own, where most events had failed, and a quarantine.
     """
-    _confirm(f"Resume {subscription}?", yes=yes)
-    say(f"{subscription} is {_do(path, 'resume', subscription=subscription, reason=reason, by=by)}")
+    confirm(lambda: _pause_question(path, "resume", subscription), yes=yes)
+    say(f"{subscription} is {do(path, 'resume', subscription=subscription, reason=reason, by=by)}")
 
 
 def _scope(scope: str) -> str:
     return "the firm" if scope == FIRM else scope
 
 
-def _confirm(question: str, *, yes: bool) -> None:
-    if not yes:
-        click.confirm(printable(question), abort=True, err=True)
+# -- questions --------------------------------------------------------------------------------------
 
 
-def _do(path: Path, verb: str, **arguments: Any) -> Any:
-    """Have the running bus do something, and return its answer. Raises `Mistake` if it does not."""
+def _halt_question(path: Path, scope: str) -> str:
+    """Say who will hear of a kill switch."""
+    known = state_of(path, "halt")
+    takes = [sub.name for sub, _ in known if takes_type(sub.types, EventType.KILL_SWITCH)]
+    if not takes:
+        none = f"None of the {len(known):,} subscriptions takes kill switches"
+        return f"{none}. Halt {_scope(scope)} all the same?"
+    whom = f"{len(takes):,} of {counted(len(known), 'subscription')} will hear of it ({some_of(takes)})"
+    return f"{whom}. Halt {_scope(scope)}?"
+
+
+def _release_question(path: Path, ids: tuple[str, ...], scope: str | None, key_file: Path | None) -> str:
+    """Say which kill switches will be released: whose they are, and why they were pulled."""
+    active = _active(path, key_file)
+    meant = [halt for halt in active if halt.event_id in ids or (not ids and halt.scope == scope)]
+    if not meant:
+        what = listed(ids) if ids else f"kill switch of {_scope(scope or FIRM)}"
+        return f"No {what} is among the {len(active):,} active ones that are known. Release it all the same?"
+    count = sum(halt.count for halt in meant)
+    named = [f"{halt.scope} by {halt.by or 'nobody named'}: {halt.reason or 'no reason'}" for halt in meant]
+    switches = "1 kill switch" if count == 1 else f"{count:,} kill switches"
+    return f"{switches} will be released ({some_of(named)}). Release {'it' if count == 1 else 'them'}?"
+
+
+def _active(path: Path, key_file: Path | None) -> list[Halt]:
+    """Return the active kill switches: of the running bus the first of them, else those of the journal."""
     with plainly(path):
-        answer = ask(path, verb, timeout_s=ACT_S, **arguments)
+        answer = ask(path, "pulse")
     if answer is None:
-        must_exist(real_path(path))
-        say(f"no bus listens at {path}, so there is nothing to {verb}", err=True)
-        raise click.exceptions.Exit(NO_BUS)
+        with reading(path, key_file) as reader:
+            return reader.halts()
     if not answer.ok:
         raise Mistake(answer.error)
-    return answer.result
+    pulse = msgspec.convert(answer.result, Pulse, str_keys=True)
+    return [
+        Halt(scope=row.scope, event_id=row.id, by=row.by, reason=row.reason, since_ns=row.since_ns)
+        for row in pulse.halts
+    ]
+
+
+def _pause_question(path: Path, verb: str, subscription: str) -> str:
+    """Say what a subscription is doing, and what waits for it."""
+    found = {sub.name: row for sub, row in state_of(path, verb)}
+    row = found.get(subscription)
+    if row is None:
+        raise Mistake(f"no subscription is called {subscription!r}; there are {some_of(sorted(found))}")
+    state = f"{subscription} is {row.state}: {counted(row.in_flight, 'event')} begun, {row.lag:,} waiting"
+    handled = f"{row.handled:,} handled, {row.errors:,} failed"
+    return f"{state}; {handled} so far. {verb.capitalize()} it?"

@@ -79,7 +79,9 @@ def page(
     log_level: str,
     log_json: bool,
 ) -> None:
-    """Show a firm in the browser: what is wrong, its topology, rounds, events, dead letters, its journal.
+    """Show a firm in the browser.
+
+    What is wrong, its topology, rounds, events, dead letters and its journal.
 
     JOURNAL is the file that the bus writes to, or the control socket of a bus without one. No bus need run:
     then the page shows what the journal says.

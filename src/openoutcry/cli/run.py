@@ -59,7 +59,9 @@ def run(
     log_json: bool,
     key_file: Path | None,
 ) -> None:
-    """Run your own firm: APP in MODULE, imported from the current directory.
+    """Run your own firm.
+
+    It is APP in MODULE, imported from the current directory.
 
     APP is an async generator function that takes the bus:
 
@@ -67,7 +69,7 @@ def run(
         async def app(bus):
             bus.subscribe(...)        # subscribe the agents
             yield                     # here the bus starts
-            async for bar in feed():  # the main program: when it ends, the firm drains and stops
+            async for bar in feed():  # the main program
                 await bus.publish(bar)
 
     Or a class with setup(bus), which subscribes, and perhaps async main(bus), the main program. A firm

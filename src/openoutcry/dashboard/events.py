@@ -9,7 +9,8 @@ import msgspec
 from openoutcry.dashboard.journal_file import Deadline
 from openoutcry.dashboard.refusals import Parameters, Refused
 from openoutcry.journals import JournalReader
-from openoutcry.journals.log import LAST_POSITION, matching
+from openoutcry.journals.log import LAST_POSITION
+from openoutcry.journals.matching import matching
 from openoutcry.journals.showing import details, head_of
 from openoutcry.ports import Filter, Header, Stored
 from openoutcry.printable import printable, printable_lines

@@ -13,6 +13,7 @@ from typing import Final
 
 from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals.engines import Connection, is_corrupt
+from openoutcry.journals.matching import matching
 from openoutcry.journals.rows import NORMAL, Chain, Row, unpack
 from openoutcry.journals.schema import SELECT_BATCH
 from openoutcry.ports import Filter, Stored
@@ -27,35 +28,6 @@ _FLOOR: Final = "SELECT key, value FROM meta WHERE key IN ('floor', 'floor_check
 _TYPES: Final = (int, int, int, int, bytes, bytes, int)
 _UNMARKED: Final = {NORMAL}
 LAST_POSITION: Final = 2**63 - 1
-
-
-def matching(where: Filter) -> Callable[[Stored], bool]:
-    """Return the question whether an entry meets a filter. The cheap conditions come first."""
-    since_ns = where.since_ns
-    until_ns = where.until_ns
-    by_head = {
-        name: value
-        for name, value in (
-            ("source_agent", where.agent),
-            ("symbol", where.symbol),
-            ("correlation_id", where.correlation_id),
-        )
-        if value is not None
-    }
-
-    def meets(entry: Stored) -> bool:
-        if since_ns is not None and entry.wall_ns < since_ns:
-            return False
-        if until_ns is not None and entry.wall_ns >= until_ns:
-            return False
-        if where.types is None and not by_head:
-            return True
-        head = entry.head()
-        if where.types is not None and head.event_type not in where.types:
-            return False
-        return all(getattr(head, name) == value for name, value in by_head.items())
-
-    return meets
 
 
 def take_forwards(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from openoutcry.journals.log import matching
+from openoutcry.journals.matching import matching
 from openoutcry.journals.reading import JournalReader
 from openoutcry.ports import BuriedEvent, Filter, Stored
 

@@ -1,17 +1,22 @@
 """How stored events are shown: a line for people, a JSON row for programs. No event class is needed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
+from openoutcry.cells import cropped, padded, shortened
+from openoutcry.journals.matching import own_ns, texts_of
 from openoutcry.ports import BuriedEvent, Header, Stored
 from openoutcry.printable import printable, printable_json
 
 _LEFT_OUT: Final = frozenset(
     ("event_class", "schema_version", "timestamp", "event_type", "source_agent", "symbol", "event_id")
 )
+_IDS: Final = frozenset(("correlation_id", "causation_id", "round_id"))
+_FURTHEST_NS: Final = 2**63
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -115,20 +120,59 @@ def json_line(row: object) -> str:
     return printable_json(_encode(row).decode("utf-8", "replace"))
 
 
-def line_of(entry: Stored) -> str:
-    """Return an event as one line: position, time, lane, type, agent, symbol, then its own fields."""
-    head = head_of(entry)
-    return (
-        f"{entry.position:>8}  {time_of(entry.wall_ns)}  {entry.lane:<7}  {_fit(head.event_type, 18)}  "
-        f"{_fit(head.source_agent, 16)}  {_fit(head.symbol, 6)}  {details(entry.payload)}"
-    ).rstrip()
+_WIDTHS: Final = {"position": 8, "time (UTC)": 23, "type": 18, "agent": 16, "symbol": 6}
+HEADS: Final = "  ".join(
+    [
+        *(f"{name:>8}" if name == "position" else f"{name:<{width}}" for name, width in _WIDTHS.items()),
+        "event",
+    ]
+)
+"""What stands over the lines of events."""
 
 
-def _fit(text: str | None, width: int) -> str:
-    return f"{printable(text or '-'):<{width}}"
+def line_of(entry: Stored, *, is_aligned: bool = False) -> str:
+    """Return an event as one line: position, its own time, type, agent, symbol, its own fields, then its ids.
+
+    With `is_aligned` long names are shortened, so that columns stay aligned. Where it was admitted at
+    another time than its own, to the millisecond, that stands before the ids.
+    """
+    head, payload = head_of(entry), entry.payload
+    at_ns = own_ns(payload)
+    cells = (
+        time_of(at_ns) if at_ns is not None and -_FURTHEST_NS < at_ns < _FURTHEST_NS else "-",
+        head.event_type,
+        head.source_agent or " ".join(texts_of(payload, "source_agent")),
+        head.symbol or " ".join(texts_of(payload, "symbol")),
+    )
+    shown = (
+        _fit(cell, width, is_aligned) for cell, width in zip(cells, list(_WIDTHS.values())[1:], strict=True)
+    )
+    rest = [details(payload, _LEFT_OUT | _IDS), *_beside(entry, head, cells[0])]
+    return "  ".join([f"{entry.position:>8}", *shown, *filter(None, rest)]).rstrip()
 
 
-def details(payload: bytes) -> str:
+def _beside(entry: Stored, head: Header, own_time: str) -> Iterator[str]:
+    """Yield what is not the event's own: its lane, when the journal took it, its ids."""
+    if entry.lane != "normal":
+        yield f"lane={printable(entry.lane)}"
+    if time_of(entry.wall_ns) != own_time:
+        yield f"admitted={time_of(entry.wall_ns)}"
+    for label, value in (
+        ("id", head.event_id),
+        ("correlation", head.correlation_id),
+        ("cause", head.causation_id),
+        ("round", head.round_id),
+    ):
+        if value:
+            yield f"{label}={printable(value)}"
+
+
+def _fit(text: str | None, width: int, is_aligned: bool) -> str:
+    shown = printable(text or "-")
+    return padded(shortened(shown, width) if is_aligned else shown, width)
+
+
+def details(payload: bytes, left_out: AbstractSet[str] = _LEFT_OUT) -> str:
     """Return an event's own fields as `name=value`, without empty ones and those that every event has."""
     try:
         fields = _decode(payload)
@@ -136,7 +180,7 @@ def details(payload: bytes) -> str:
         return printable(payload.decode("utf-8", "replace"))
     if not isinstance(fields, dict):
         return printable(str(fields))
-    shown = ((k, v) for k, v in fields.items() if k not in _LEFT_OUT and v not in (None, "", [], {}))
+    shown = ((k, v) for k, v in fields.items() if k not in left_out and v not in (None, "", [], {}))
     return "  ".join(f"{printable(str(name))}={printable(_short(value))}" for name, value in shown)
 
 
@@ -144,7 +188,10 @@ def _short(value: Any) -> str:
     return value if isinstance(value, str) else _encode(value).decode("utf-8", "replace")
 
 
-def shown(entries: Iterable[Stored], as_json: bool) -> Iterable[str]:
-    """Return the lines for some events."""
-    show: Callable[[Stored], str] = (lambda entry: json_line(row_of(entry))) if as_json else line_of
-    return map(show, entries)
+def shown(entries: Iterable[Stored], as_json: bool, width: int | None = None) -> Iterable[str]:
+    """Return the lines for some events; cropped, with columns that stay, if a width is given."""
+    if as_json:
+        return (json_line(row_of(entry)) for entry in entries)
+    if width is None:
+        return map(line_of, entries)
+    return (cropped(line_of(entry, is_aligned=True), width) for entry in entries)

@@ -318,13 +318,17 @@ class _Reading:
             yield self._one("bad", f"has stopped moving{waits}", "look", row.oldest_ns or None)
 
     def _errors(self) -> Iterator[Wrong]:
-        """Tell of calls that fail: lately, if there were enough of them; else since the start."""
+        """Tell of calls that fail: lately, if there were enough of them; else since the start.
+
+        Who has made no call lately has not shown that it is better.
+        """
         row, old = self._row, self._before
         failed, calls = row.errors - old.errors, row.errors + row.handled - old.errors - old.handled
-        goes_on = failed > 0 or row.error_streak > 0 or row.state == "failing"
+        goes_on = failed > 0 or row.error_streak > 0 or row.state == "failing" or not calls
         if calls < CALLS_LEAST:
             failed, calls = row.errors, row.errors + row.handled
         share = failed / calls if calls else 0.0
+        goes_on = goes_on or (row.errors + row.handled == calls and share > MOST_FAIL_SHARE)
         if row.state == "failing":
             yield self._one(
                 "bad", f"is failing: {share:.0%} of its calls; the bus tries it one at a time", "resume"

@@ -155,18 +155,28 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         types: Event types, any of them.
         agent: The source agent.
         symbol: The event's symbol.
+        event_id: Its id.
         correlation_id: The chain that it belongs to.
+        causation_id: The id of the event that it was published because of.
+        round_id: The round that it belongs to.
         since_ns: Admitted at this instant (nanoseconds since 1970) or later.
         until_ns: Admitted before this instant.
+        own_since_ns: Its own time, its `timestamp`, is this instant or later.
+        own_until_ns: Its own time is before this instant.
 
     """
 
     types: frozenset[str] | None = None
     agent: str | None = None
     symbol: str | None = None
+    event_id: str | None = None
     correlation_id: str | None = None
+    causation_id: str | None = None
+    round_id: str | None = None
     since_ns: int | None = None
     until_ns: int | None = None
+    own_since_ns: int | None = None
+    own_until_ns: int | None = None
 
 
 class CursorState(msgspec.Struct, frozen=True, kw_only=True):

@@ -84,7 +84,9 @@ def _is_anchor(line: bytes) -> bool:
 )
 @options.key_file
 def anchor(path: Path, append: Path | None, check: Path | None, key_file: Path | None) -> None:
-    """Print what JOURNAL has reached, as one line: keep it where nobody who can change JOURNAL can change it.
+    """Print what JOURNAL has reached, as one line to keep elsewhere.
+
+    Keep it where nobody who can change JOURNAL can change it.
 
     --check, and `verify --anchors`, then show whether the journal was put back to an earlier moment, or cut
     off at its end. Also while a bus runs. Exits with 1 if JOURNAL is not what the anchors in FILE say, or its

@@ -20,7 +20,7 @@ from openoutcry.journals.showing import json_line, time_of
 @options.as_json
 @options.key_file
 def backup(path: Path, target: Path, as_json: bool, key_file: Path | None) -> None:
-    """Copy JOURNAL as it stands now into the new file TARGET, also while a bus runs.
+    """Copy JOURNAL into the new file TARGET, also while a bus runs.
 
     TARGET appears only when it is complete and verified. `openoutcry restore` puts it back.
     """

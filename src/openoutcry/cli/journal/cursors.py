@@ -52,7 +52,9 @@ def cursors() -> None:
 @options.as_json
 @options.key_file
 def list_cursors(path: Path, as_json: bool, key_file: Path | None) -> None:
-    """List the cursors, what waits for each, and what is saved of the subscriptions' memory.
+    """List the cursors and what waits for each.
+
+    Also what is saved of the subscriptions' memory.
 
     While a bus runs, `present` tells if it is subscribed.
     """
@@ -96,7 +98,9 @@ def _from_file(reader: JournalReader) -> list[Standing]:
 @click.argument("name", metavar="SUBSCRIPTION")
 @options.key_file
 def drop(path: Path, name: str, key_file: Path | None) -> None:
-    """Forget a subscription's cursors, what waits for it, and its saved memory. Its dead letters stay.
+    """Forget a subscription's cursors and what waits for it.
+
+    Also its saved memory. Its dead letters stay.
 
     If the name comes back, it begins as a new subscription.
     """
@@ -118,7 +122,10 @@ def drop(path: Path, name: str, key_file: Path | None) -> None:
 @click.argument("new", metavar="NEW")
 @options.key_file
 def reassign(path: Path, old: str, new: str, key_file: Path | None) -> None:
-    """Give the cursors, dead letters and saved memory of a renamed subscription, OLD, to its NEW name."""
+    """Give what a renamed subscription has to its NEW name.
+
+    The cursors, dead letters and saved memory of OLD.
+    """
     if old == new:
         raise Mistake(f"{old!r} is both the old name and the new one")
 

@@ -68,7 +68,8 @@ _CONDITIONS = (
 )
 
 
-def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
+def chosen_letters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose letters to a command; `which_letters` reads them."""
     for option in reversed(_CONDITIONS):
         command = option(command)
     return command
@@ -81,7 +82,7 @@ def dlq() -> None:
 
 @dlq.command("list")
 @options.journal
-@_chosen
+@chosen_letters
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="ID", help="Those with higher ids.")
 @options.as_json
@@ -90,7 +91,7 @@ def list_letters(
     path: Path, limit: int | None, after: int, as_json: bool, key_file: Path | None, **given: Any
 ) -> None:
     """List the dead letters, oldest first."""
-    which, subscribed = Which(**given), _subscribed(path)
+    which, subscribed = Which(**given), subscribed_names(path)
     with reading(path, key_file) as reader:
         found = which.chosen(reader, after)
         if as_json:
@@ -108,7 +109,7 @@ def list_letters(
         say(f"{more:,} more: --after {rows_shown[-1][0]}")
 
 
-def _subscribed(path: Path) -> dict[str, bool] | None:
+def subscribed_names(path: Path) -> dict[str, bool] | None:
     """Ask the running bus which names with letters are subscribed now; None if none runs, or cannot say."""
     with plainly(path):
         answer = ask(path, "dead_letter_counts")
@@ -142,14 +143,17 @@ def _columns(letter: BuriedEvent, subscribed: dict[str, bool] | None) -> tuple[o
 @options.as_json
 @options.key_file
 def show(path: Path, letter_id: int, as_json: bool, key_file: Path | None) -> None:
-    """Show one dead letter completely: the event, the error and its traceback."""
+    """Show one dead letter in full.
+
+    The event, the error and its traceback.
+    """
     with reading(path, key_file) as reader:
         found = reader.buried(after=letter_id - 1, limit=1)
     if not found or found[0].letter_id != letter_id:
         raise Mistake(f"there is no dead letter {letter_id} here; see `openoutcry dlq list {path}`")
     letter = found[0]
     if as_json:
-        print_lines([json_line(letter_row(letter, _is_subscribed(letter, _subscribed(path))))])
+        print_lines([json_line(letter_row(letter, _is_subscribed(letter, subscribed_names(path))))])
         return
     head = head_of(letter)
     rows = [
@@ -173,52 +177,61 @@ def _pretty(payload: bytes) -> list[str]:
     return payload.decode("utf-8", "replace").split("\n")
 
 
-_ALL = click.option("--all", "everything", is_flag=True, help="All of them; needed if no condition is given.")
+all_letters = click.option(
+    "--all", "everything", is_flag=True, help="All of them; needed if no condition is given."
+)
 
 
 @dlq.command()
 @options.journal
-@_chosen
-@_ALL
+@chosen_letters
+@all_letters
 @click.option("--anew", is_flag=True, help="What the handler publishes gets fresh ids.")
 @options.key_file
 def redrive(path: Path, everything: bool, anew: bool, key_file: Path | None, **given: Any) -> None:
-    """Deliver dead letters again, each only to the subscription that could not handle it.
+    """Deliver dead letters again, without asking first.
 
+    Each goes only to the subscription that could not handle it.
     A running bus does it as the subscriptions have room. Otherwise the letters are marked, and the next start
     delivers them. What the handlers publish has the ids of the first time, so that what was published then is
     not published twice; with --anew it has fresh ones.
     """
-    which = _which(given, everything)
-    asked = {**which.arguments(), "anew": anew or None}
+    redrive_letters(path, key_file, which_letters(given, everything), anew=anew)
+
+
+def redrive_letters(path: Path, key_file: Path | None, which: Which, *, anew: bool, **on_record: str) -> None:
+    """Have letters delivered again, by the running bus or by the next start, and say how many."""
+    asked = {**which.arguments(), "anew": anew or None, **{k: v or None for k, v in on_record.items()}}
     mark = partial(mark_for_redrive, anew=anew)
     count, online = change(path, key_file, "redrive", asked, lambda journal: _amend(journal, which, mark))
     done = "redriven by the running bus" if online else "marked: the next start of the bus redrives them"
-    say(f"{_letters(count)} {done}")
+    say(f"{letters_in_words(count)} {done}")
     if online:
         _tell_left(path, key_file, which)
 
 
 def _tell_left(path: Path, key_file: Path | None, which: Which) -> None:
     """Print how many of the letters belong to names that are not subscribed, so that they stay."""
-    subscribed = _subscribed(path)
+    if path.is_socket():  # without a journal: the bus itself logs which stay
+        return
+    subscribed = subscribed_names(path)
     with reading(path, key_file) as reader:
         left = sum(_is_subscribed(letter, subscribed) is False for letter in which.chosen(reader))
     if left:
-        say(f"{_letters(left)} of names that are not subscribed now stay: see `openoutcry dlq list`")
+        say(f"{letters_in_words(left)} of names that are not subscribed now stay: see `openoutcry dlq list`")
 
 
 @dlq.command()
 @options.journal
-@_chosen
-@_ALL
+@chosen_letters
+@all_letters
 @options.key_file
 def drop(path: Path, everything: bool, key_file: Path | None, **given: Any) -> None:
     """Forget dead letters. Their events stay in the log as long as retention keeps them.
 
     They were not handled, and a memory that is rebuilt from the log goes on without them.
     """
-    which = _which(given, everything)
+    which = which_letters(given, everything)
     count, _ = change(
         path,
         key_file,
@@ -226,10 +239,11 @@ def drop(path: Path, everything: bool, key_file: Path | None, **given: Any) -> N
         which.arguments(),
         lambda journal: _amend(journal, which, drop_letters),
     )
-    say(f"{_letters(count)} dropped")
+    say(f"{letters_in_words(count)} dropped")
 
 
-def _which(given: dict[str, Any], everything: bool) -> Which:
+def which_letters(given: dict[str, Any], everything: bool) -> Which:
+    """Return which letters are meant. Raises `Mistake` if that is not said."""
     which = Which(**given)
     if everything == (which != Which()):
         raise Mistake(
@@ -252,5 +266,6 @@ def _amend(journal: SqliteJournal, which: Which, how: Callable[[list[BuriedEvent
     return count
 
 
-def _letters(count: int) -> str:
+def letters_in_words(count: int) -> str:
+    """Return a number of letters in words."""
     return "1 letter" if count == 1 else f"{count:,} letters"

@@ -1,19 +1,20 @@
 """`openoutcry tail` and `openoutcry history`: the events of a journal, the newest or all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from openoutcry.cli.console import print_lines
+from openoutcry.cells import cropped
+from openoutcry.cli.console import print_lines, terminal_size
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.following import follow
 from openoutcry.cli.journal.options import filter_of, read_key
 from openoutcry.journals import JournalReader
 from openoutcry.journals.scanning import pages
-from openoutcry.journals.showing import shown
+from openoutcry.journals.showing import HEADS, shown
 from openoutcry.ports import Filter
 
 
@@ -34,14 +35,16 @@ from openoutcry.ports import Filter
 @options.as_json
 @options.key_file
 def tail(path: Path, follow: bool, count: int, as_json: bool, key_file: Path | None, **given: Any) -> None:
-    """Show the newest events of a journal, and with --follow those to come.
+    """Show the newest events, and with --follow those to come.
+
+    Each on a line, with its own time. On a terminal lines are cropped to its width.
 
     Needs no lock, does not block the bus, and continues if the bus is restarted.
     """
     where = filter_of(given)
     with reading(path, key_file) as reader:
         head = reader.head
-        print_lines(shown(_upto(reader, count, where, head), as_json))
+        print_lines(_under_heads(shown(_upto(reader, count, where, head), as_json, _width()), as_json))
     if follow:
         _follow(path, key_file, where, head, as_json)
 
@@ -54,7 +57,7 @@ def _upto(reader: JournalReader, count: int, where: Filter, head: int) -> list[A
 def _follow(path: Path, key_file: Path | None, where: Filter, after: int, as_json: bool) -> None:
     with plainly(path):
         for page in follow(path, read_key(key_file), where, after):
-            print_lines(shown(page, as_json))
+            print_lines(shown(page, as_json, _width()))
 
 
 @click.command()
@@ -64,15 +67,31 @@ def _follow(path: Path, key_file: Path | None, where: Filter, after: int, as_jso
 @options.as_json
 @options.key_file
 def history(path: Path, limit: int | None, as_json: bool, key_file: Path | None, **given: Any) -> None:
-    """Show the events of a journal that meet every given condition, oldest first."""
+    """Show the events that meet every given condition.
+
+    The oldest first, each on a line, with its own time. On a terminal lines are cropped to its width.
+    """
     where = filter_of(given)
     with reading(path, key_file) as reader:
-        print_lines(_history(reader, where, limit, as_json))
+        print_lines(_under_heads(_history(reader, where, limit, as_json), as_json))
+
+
+def _width() -> int | None:
+    """Return how wide a line may be: as the terminal is. What is piped is never cropped."""
+    return terminal_size()[0]
+
+
+def _under_heads(lines: Iterable[str], as_json: bool) -> Iterator[str]:
+    """Put the names of the columns before the lines for people."""
+    if not as_json:
+        width = _width()
+        yield HEADS if width is None else cropped(HEADS, width)
+    yield from lines
 
 
 def _history(reader: JournalReader, where: Filter, limit: int | None, as_json: bool) -> Iterator[str]:
     if limit is not None:
-        yield from shown(reader.tail(limit, where), as_json)
+        yield from shown(reader.tail(limit, where), as_json, _width())
         return
     for page in pages(reader, where):
-        yield from shown(page, as_json)
+        yield from shown(page, as_json, _width())

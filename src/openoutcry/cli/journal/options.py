@@ -100,9 +100,19 @@ _FILTERS: Final = (
     click.option("--type", "types", multiple=True, callback=_names, metavar="TYPES", help="Event types."),
     click.option("--agent", metavar="NAME", help="From this source agent."),
     click.option("--symbol", metavar="NAME", help="Of this symbol."),
+    click.option("--id", "event_id", metavar="ID", help="The event of this id."),
     click.option("--correlation", metavar="ID", help="Of this chain of cause and effect."),
+    click.option("--cause", metavar="ID", help="Published because of the event of this id."),
+    click.option("--round", "round_id", metavar="ID", help="Of this round."),
     since,
     until,
+    click.option(
+        "--by-time",
+        type=click.Choice(["journal", "event"]),
+        default="journal",
+        show_default=True,
+        help="Which time --since and --until mean: when it was admitted, or the event's own.",
+    ),
 )
 
 
@@ -116,13 +126,20 @@ def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 def filter_of(given: dict[str, Any]) -> Filter:
     """Take the options of a filter from the arguments of a command, and return the filter."""
     types = given.pop("types")
+    since_ns, until_ns = given.pop("since_ns"), given.pop("until_ns")
+    is_own = given.pop("by_time") == "event"
     return Filter(
         types=frozenset(types) if types else None,
         agent=given.pop("agent"),
         symbol=given.pop("symbol"),
+        event_id=given.pop("event_id"),
         correlation_id=given.pop("correlation"),
-        since_ns=given.pop("since_ns"),
-        until_ns=given.pop("until_ns"),
+        causation_id=given.pop("cause"),
+        round_id=given.pop("round_id"),
+        since_ns=None if is_own else since_ns,
+        until_ns=None if is_own else until_ns,
+        own_since_ns=since_ns if is_own else None,
+        own_until_ns=until_ns if is_own else None,
     )
 
 

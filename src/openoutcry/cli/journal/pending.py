@@ -30,7 +30,9 @@ def show_waiting(counts: list[Waiting]) -> None:
 def pending(
     path: Path, as_list: bool, subscription: str | None, as_json: bool, key_file: Path | None
 ) -> None:
-    """Count what each subscription has not settled, from its saved cursors and the types that it takes.
+    """Count what each subscription has not settled.
+
+    That is known from its saved cursors and the types that it takes.
 
     A running bus saves its cursors a moment after they have moved, so a few more events may be settled.
     """

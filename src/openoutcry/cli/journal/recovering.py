@@ -70,7 +70,9 @@ class Outlook(msgspec.Struct, kw_only=True):
 def recover(
     path: Path, new: Path | None, dry_run: bool, crash_attempts: int, as_json: bool, key_file: Path | None
 ) -> None:
-    """Build the journal NEW from everything in JOURNAL that verifies, or show what a start would redeliver.
+    """Build the journal NEW from everything in JOURNAL that verifies.
+
+    With --dry-run show what a start of the bus would deliver again.
 
     JOURNAL stays as it is. Events keep their positions; what had to be left out is listed. Exits with 1 if
     something is damaged.

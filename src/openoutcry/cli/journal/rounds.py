@@ -45,7 +45,9 @@ def rounds(
     as_json: bool,
     key_file: Path | None,
 ) -> None:
-    """Show the rounds of a journal, the newest first: who voted, when, and who did not.
+    """Show recorded rounds: who voted, when, and who did not.
+
+    The newest come first.
 
     A column for each agent: how long after the opening it voted, `late` and by how much, `abstained`,
     `stood in` if an earlier signal was shown for it, or `missing`. Needs no lock, and works on the journal

@@ -65,7 +65,9 @@ class Stats(msgspec.Struct, kw_only=True):
 @options.as_json
 @options.key_file
 def stats(path: Path, as_json: bool, key_file: Path | None) -> None:
-    """Show what a journal holds: events by type and level, sizes, subscriptions, dead letters.
+    """Show what a journal holds.
+
+    Events by type and level, sizes, subscriptions and dead letters.
 
     And for whom retention keeps what is there: who has not settled it, or needs it for its memory.
     """

@@ -41,7 +41,9 @@ def retire(
     past_memory: tuple[str, ...],
     key_file: Path | None,
 ) -> None:
-    """Delete the oldest events, in whole batches, while no bus runs; a running bus does it by its settings.
+    """Delete the oldest events, while no bus runs.
+
+    In whole batches. A running bus does it by its settings.
 
     Nothing is deleted that a subscription has not settled, or that its memory is rebuilt from, unless you ask
     for it. After --past-memory NAME the next start of NAME fails, unless it has on_missing="warn".

@@ -36,7 +36,9 @@ from openoutcry.journals.showing import json_line
 def verify(
     path: Path, given: tuple[Anchor, ...], file: Path | None, as_json: bool, key_file: Path | None
 ) -> None:
-    """Check every batch and every row beside them against its checksum, and in a sealed journal its seal.
+    """Check everything in a journal against its checksums.
+
+    Every batch, and every row beside them; and in a sealed journal its seal.
 
     Exits with 0 if all is as it was written, and with 1 if not.
     """

@@ -1,0 +1,1 @@
+"""Watching a running bus from a terminal: `openoutcry status` and `openoutcry top`."""
