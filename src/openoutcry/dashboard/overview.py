@@ -43,14 +43,17 @@ class Overview:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._reader: JournalReader | None = None
         self._records = _Records()
         self._sizes: deque[tuple[int, int]] = deque(maxlen=90)
 
     def look(self, reader: JournalReader, deadline: Deadline) -> dict[str, Any]:
         """Return it as it stands now."""
         size = _size(reader.path)
-        if reader.head < self._records.highest:  # it is another file
+        if reader is not self._reader:  # it may be another file
+            self._reader = reader
             self._records = _Records()
+            self._sizes.clear()
         self._records.look(reader, deadline)
         return {
             "path": str(reader.path),

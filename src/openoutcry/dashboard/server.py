@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import re
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -26,6 +27,7 @@ STATIC: Final = Path(__file__).parent / "static"
 LOOPBACK: Final = ("127.0.0.1", "::1")
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - what is refused without names
 _PRIVILEGED: Final = 1_024
+_HOST: Final = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _HTTP_PORT: Final = 80
 """Browsers leave it out of the header `Host`."""
 _WAITING_MAX: Final = 128
@@ -149,6 +151,11 @@ def _why_not(host: str, port: int, problem: OSError) -> str:
     return f"{host}:{port} cannot be listened on: {problem.strerror or problem}; give another address"
 
 
+def is_host(name: str) -> bool:
+    """Return True for the name of a host, with a port or without."""
+    return _HOST.fullmatch(name) is not None
+
+
 def _in_address(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
@@ -161,5 +168,5 @@ def _hosts(host: str, port: int, names: tuple[str, ...]) -> set[str]:
     if port == _HTTP_PORT:
         found.update(own)
     for name in names:
-        found |= {name.lower(), f"{name.lower()}:{port}"} if ":" not in name else {name.lower()}
+        found |= {name.lower()} if re.search(r":\d+$", name) else {name.lower(), f"{name.lower()}:{port}"}
     return found
