@@ -136,7 +136,7 @@ def test_a_browser_that_would_take_the_terminal_is_not_opened(
     words = [sys.executable, "-m", "openoutcry", "page", str(journal), "--port", "0"]
     with subprocess.Popen(words, stdin=side, stdout=side, stderr=side, env=environment) as process:
         os.close(side)
-        with open(main, "rb", buffering=0) as terminal:
+        with os.fdopen(main, "rb", buffering=0) as terminal:
             while b"token=" not in terminal.readline():
                 pass
             if not opens:
