@@ -48,10 +48,10 @@ LIMIT: Final = 100
 
 
 def _acknowledged_before_the_commit() -> Patches:
-    async def wait(_commit: Commit) -> None:
-        await asyncio.sleep(0)
+    def wait(_commit: Commit) -> Iterator[None]:
+        yield
 
-    return [patch.object(Commit, "wait", wait)]
+    return [patch.object(Commit, "__await__", wait)]
 
 
 def _disk_without_a_sync() -> Patches:

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openoutcry.core.recall import Ranges, Recall, Settled, both, stretches_of
+from openoutcry.core.recall import Ranges, Recall, Settled, both, either, stretches_of
 
 LANES = ("control", "high", "normal")
 MOST = 24
@@ -90,7 +90,7 @@ def test_a_memory_that_begins_with_nothing_looks_at_everything_whatever_its_dead
 
 
 @given(st.sets(st.integers(1, 40)), st.sets(st.integers(1, 40)))
-def test_what_is_settled_in_both_places_is_in_both(one, other):
+def test_what_is_settled_in_both_places_or_in_either_is_just_that(one, other):
     places = []
     for positions in (one, other):
         floor = next(n for n in range(1, 42) if n not in positions) - 1
@@ -98,6 +98,9 @@ def test_what_is_settled_in_both_places_is_in_both(one, other):
     settled = Settled(both(*places))
     assert {p for p in range(1, 50) if settled.has("normal", p)} == one & other
     assert both(places[0], {}) == {}
+    settled = Settled(either(*places))
+    assert {p for p in range(1, 50) if settled.has("normal", p)} == one | other
+    assert either(places[0], {}) == places[0]
 
 
 @given(st.sets(st.integers(1, 60)))

@@ -94,6 +94,71 @@ async def test_publishers_of_one_turn_share_a_commit(disk: Disk):
 
 
 @virtual
+async def test_a_publisher_goes_on_in_the_turn_of_its_commit_and_the_handler_follows(disk: Disk):
+    desk, order = Named("risk"), an_order()
+    async with warm_bus(disk.journal, desk) as bus:
+        head, publishing = disk.journal.head, asyncio.create_task(bus.publish(order))
+        await turns(1)
+        assert disk.journal.head == head, "whoever publishes in this turn shares its commit"
+        await turns(1)
+        assert disk.journal.head == head + 1
+        assert publishing.done()
+        assert await publishing
+        assert desk.begun == []
+        await bus.join()
+        assert desk.ids == [order.event_id]
+
+
+@virtual
+async def test_a_publisher_that_is_cancelled_in_the_turn_of_its_commit_leaves_its_event_whole(disk: Disk):
+    desk, order = Named("risk"), an_order()
+    async with warm_bus(disk.journal, desk) as bus:
+        publishing = asyncio.create_task(bus.publish(order))
+        await turns(1)
+        publishing.cancel()
+        await turns(2)
+        assert publishing.cancelled()
+        assert await bus.publish(order)
+        await bus.join()
+        assert desk.ids == [order.event_id]
+        assert_settled(bus)
+
+
+@virtual
+async def test_many_publishers_at_a_small_queue_go_on_behind_the_handler_and_do_not_fill_it(
+    disk: Disk,
+):
+    desk, some = Named("risk"), orders(4)
+    async with warm_bus(disk.journal, desk, max_queue_size=10) as bus:
+        head, publishing = disk.journal.head, [asyncio.create_task(bus.publish(order)) for order in some]
+        await turns(2)
+        assert disk.journal.head == head + 4
+        assert not any(task.done() for task in publishing)
+        await turns(1)
+        assert all(task.done() for task in publishing)
+        assert desk.begun[0] is some[0]
+        await bus.join()
+
+
+@pytest.mark.parametrize("publishers", [5, 9])
+@virtual
+async def test_publishers_who_each_await_their_own_are_not_refused_while_the_handler_keeps_up(
+    publishers: int,
+):
+    desk, journal = Named("risk"), MemoryJournal()
+    async with warm_bus(journal, desk, max_queue_size=10) as bus:
+
+        async def publish(some: list[Any]) -> None:
+            for order in some:
+                assert await bus.publish(order)
+
+        await asyncio.gather(*[publish(orders(20)) for _ in range(publishers)])
+        await bus.join()
+        assert len(desk.ids) == 20 * publishers
+        assert bus.metrics.refused == {}
+
+
+@virtual
 async def test_what_goes_by_the_hot_path_and_what_does_not_keep_their_order():
     class Memo(Event, frozen=True, kw_only=True):  # type: ignore[misc]
         event_type: str = "fast_path_memo"

@@ -113,10 +113,10 @@ async def test_a_dead_letter_of_a_kill_switch_tells_its_position_if_it_was_commi
     await bus.publish(an_order())
     await bus.publish(a_kill())
     await bus.join()
-    assert [(letter.lane, letter.position) for letter in bus.dead_letters("risk")] == [
+    assert {(letter.lane, letter.position) for letter in bus.dead_letters("risk")} == {
         ("normal", 1),
         ("control", 2),
-    ]
+    }
     await bus.stop()
 
 

@@ -1,13 +1,15 @@
 """What a name took when it handled something decides what it remembers, also where the class decides (CONTRACT 32)."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from bus_helpers import an_order, virtual
-from durable_kit import a_bus
+from bus_helpers import a_decision, an_order, virtual
+from durable_kit import Disk, a_bus, turns
 
-from openoutcry import Event, Memory, RestoreFailed, register_event
+from openoutcry import Event, EventBus, Memory, RestoreFailed, register_event
+from openoutcry.config import RetryPolicy
 from openoutcry.journals import MemoryJournal
 from openoutcry.runtime.durability import taken as taken_module
 from openoutcry.runtime.durability.taken import Taken, given_up, is_as_before, what_is_taken
@@ -186,3 +188,84 @@ async def test_what_came_after_a_state_of_a_name_that_let_events_go_is_folded_on
     whole = Memory(lambda event: state.append(event.event_id), lambda: state, state.extend, every=100)
     await a_burst(journal, 2, whole)
     assert state == ["the newest"]
+
+
+class Stumbling:
+    """An agent whose first call for an order waits for a word, and fails."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.word = asyncio.Event()
+
+    async def on_event(self, event: Any) -> None:
+        if event.event_type == "order" and not self.word.is_set():
+            await self.word.wait()
+            raise ValueError("no")
+        self.fold(event)
+
+    def fold(self, event: Any) -> None:
+        self.seen.append(event.event_id)
+
+
+async def an_order_that_waits_for_a_retry(bus: EventBus, agent: Stumbling, gives_up: str) -> None:
+    """Start, and give up a type while the agent is in a call for an order, which then fails."""
+    types, memory = ["order", "fill", "decision"], Memory(agent.fold)
+    bus.subscribe(types, agent.on_event, name="book", memory=memory, retry=RetryPolicy(first_s=20))
+    await bus.start()
+    await bus.publish(an_order(event_id="stumbled"))
+    await turns()
+    bus.unsubscribe(gives_up, agent.on_event)
+    agent.word.set()
+    await turns()
+
+
+async def remembered_of(journal: Any) -> list[str]:
+    """Return what the next life is handed of the agent's memory."""
+    folded: list[str] = []
+    async with a_bus(journal) as bus:
+        memory = Memory(lambda event: folded.append(event.event_id))
+        await bus.subscribe(["order", "fill", "decision"], print, name="book", memory=memory).ready()
+    return folded
+
+
+@virtual
+@pytest.mark.parametrize("gives_up", ["order", "fill"])
+async def test_what_was_in_a_call_at_a_change_of_types_and_was_withdrawn_is_not_remembered(
+    disk: Disk, gives_up: str
+):
+    bus, agent = a_bus(disk.journal), Stumbling()
+    await an_order_that_waits_for_a_retry(bus, agent, gives_up)
+    bus.unsubscribe({"order": "fill", "fill": "order"}[gives_up], agent.on_event)
+    await bus.publish(a_decision(event_id="decided"))
+    await bus.stop()
+    assert agent.seen == ["decided"]
+    assert await remembered_of(disk.restarted()) == agent.seen
+
+
+@virtual
+@pytest.mark.parametrize("is_taken_again", [False, True])
+async def test_what_was_withdrawn_while_the_bus_was_stopped_is_not_remembered(
+    disk: Disk, is_taken_again: bool
+):
+    bus, agent = a_bus(disk.journal), Stumbling()
+    await an_order_that_waits_for_a_retry(bus, agent, "fill")
+    await bus.stop()
+    bus.unsubscribe("order", agent.on_event)
+    if is_taken_again:
+        bus.subscribe("order", agent.on_event)
+    async with bus:
+        await bus.publish(a_decision(event_id="decided"))
+        await bus.join()
+    assert agent.seen == ["decided"]
+    assert await remembered_of(disk.restarted()) == agent.seen
+
+
+@virtual
+async def test_what_was_in_a_call_at_changes_of_types_is_remembered_if_a_retry_has_handled_it(disk: Disk):
+    bus, agent = a_bus(disk.journal), Stumbling()
+    await an_order_that_waits_for_a_retry(bus, agent, "order")
+    bus.subscribe("risk_alert", agent.on_event)
+    await bus.join()
+    await bus.stop()
+    assert agent.seen == ["stumbled"]
+    assert await remembered_of(disk.restarted()) == agent.seen

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 Stretches = Sequence[tuple[int, int]]
 Places = Mapping[str, tuple[int, Stretches]]
+NOTHING: tuple[int, Stretches] = (0, ())
 
 
 class Ranges:
@@ -123,14 +124,28 @@ def both(one: Places, other: Places) -> dict[str, tuple[int, tuple[tuple[int, in
             for low, high in _whole(*one[lane])
             for first, last in _whole(*other[lane])
         ]
-        stretches = sorted((low, high) for low, high in pairs if low <= high)
-        floor = stretches.pop(0)[1] if stretches and stretches[0][0] == 1 else 0
-        found[lane] = (floor, tuple(stretches))
+        found[lane] = _from(sorted(pairs))
+    return found
+
+
+def either(one: Places, other: Places) -> dict[str, tuple[int, tuple[tuple[int, int], ...]]]:
+    """Return what is settled in either of two places, by lane."""
+    found = {}
+    for lane in one.keys() | other.keys():
+        stretches = [stretch for places in (one, other) for stretch in _whole(*places.get(lane, NOTHING))]
+        found[lane] = _from(merged(stretches))
     return found
 
 
 def _whole(floor: int, above: Stretches) -> list[tuple[int, int]]:
     return [(1, floor), *above]
+
+
+def _from(stretches: Iterable[tuple[int, int]]) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """Return ascending stretches, some of which may be empty, as a floor and what is above it."""
+    filled = [(low, high) for low, high in stretches if low <= high]
+    floor = filled.pop(0)[1] if filled and filled[0][0] == 1 else 0
+    return floor, tuple(filled)
 
 
 def stretches_of(positions: Iterable[int]) -> tuple[tuple[int, int], ...]:

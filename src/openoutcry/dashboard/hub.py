@@ -18,10 +18,12 @@ from openoutcry.dashboard.refusals import Refused
 from openoutcry.observers.pulse import Pulse, RoundRow, RoundsSeen, Shape
 from openoutcry.observers.reading import rates, wrong
 from openoutcry.ports import Clock
-from openoutcry.runtime.control.watcher import Watcher
+from openoutcry.runtime.control.watcher import EVERY_S, Watcher
 from openoutcry.units import NS_PER_MS, NS_PER_S
 
 TABS_MAX: Final = 32
+ALONE_S: Final = 2.0
+"""While no tab is open the firm is asked so often."""
 QUEUE_MAX: Final = 8
 BEAT_S: Final = 1.0
 """So often a tab hears of the hub, however little happens."""
@@ -108,6 +110,7 @@ class Hub:
 
     def __init__(self, watcher: Watcher, clock: Clock, tail: Tail | None) -> None:
         self.watcher = watcher
+        watcher.ask_every(ALONE_S)
         self._clock = clock
         self._tail = tail
         self._tabs: set[Tab] = set()
@@ -178,10 +181,13 @@ class Hub:
         tab = Tab(until_ns, wants_tail=wants_tail)
         tab.begin_anew(self._now(int(last_id) if last_id.isascii() and last_id.isdigit() else 0))
         self._tabs.add(tab)
+        self.watcher.ask_every(EVERY_S)
         try:
             yield tab
         finally:
             self._tabs.discard(tab)
+            if not self._tabs:
+                self.watcher.ask_every(ALONE_S)
 
     # -- what is told -------------------------------------------------------------------------------
 
@@ -197,7 +203,8 @@ class Hub:
             self._tell("shape", self._shape_said())
         if has_pulse and watcher.pulse is not None:
             self._take_pulse(watcher.pulse)
-            self._tell("pulse", self._pulse_said())
+            if self._tabs:
+                self._tell("pulse", self._pulse_said())
             await self._tell_rounds(watcher.pulse)
 
     def _tell(self, event: str, data: object, *, tail: bool = False) -> None:

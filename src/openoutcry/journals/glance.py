@@ -85,8 +85,8 @@ class Glance(MarksFile):
 
         For when nobody writes.
         """
-        lost = self.written - head if self.found and not self.same_boot else 0
-        return power_cuts.after(self.power_cut, lost, head + 1, is_told=False)
+        is_uncounted = self.found and not self.same_boot and str(self.run) != self._counted_run
+        return power_cuts.after(self.power_cut, self.written - head if is_uncounted else 0, head + 1)
 
     def accused(self, head: int) -> list[tuple[str, str, int]]:
         """Return the calls against which the next opening will count a crash, if nobody writes now."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final, Self
 
 from openoutcry.core.cursors import Cursor
+from openoutcry.events import RECORDS
 from openoutcry.journals.rows import LANES
 from openoutcry.ports import CursorState, Journal, Stored
 
@@ -50,7 +51,10 @@ class Standing:
         return not self._cursors[entry.lane].is_settled(entry.position) and self._concerns(entry)
 
     def _concerns(self, entry: Stored) -> bool:
-        return not self._takes or _ANY in self._takes or entry.head().event_type in self._takes
+        event_type = entry.head().event_type
+        if event_type in RECORDS:
+            return event_type in self._takes  # only who names one takes it
+        return not self._takes or _ANY in self._takes or event_type in self._takes
 
     def settle(self, entry: Stored) -> None:
         """Settle a pending entry."""

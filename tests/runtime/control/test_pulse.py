@@ -12,7 +12,7 @@ from openoutcry.core.latency import limit_ns, percentile_ns
 from openoutcry.errors import ConfigError
 from openoutcry.observers.pulse import Pulse, SubRow
 from openoutcry.runtime.api.pulse import FLOWS_LOOKED_AT, HALTS_MOST, TURN
-from openoutcry.runtime.control.pulse import NAMES_MOST, Named, Since, watching
+from openoutcry.runtime.control.pulse import FRESH_MOST_S, NAMES_MOST, Named, Since, watching
 from openoutcry.testing import run_virtual
 
 
@@ -407,6 +407,25 @@ def test_many_who_ask_at_once_cost_one_pulse() -> None:
         assert again["result"]["number"] == msgspec.json.decode(lines[0])["result"]["number"] + 1
 
     in_virtual_time(scene)
+
+
+def test_the_pulse_of_a_large_firm_is_the_answer_for_longer() -> None:
+    async def scene(bus: EventBus) -> None:
+        for number in range(300):
+            bus.subscribe("odd", lambda _: None, name=f"agent-{number}")
+        pulse = watching(bus._lifecycle.control.reader)["pulse"]
+        assert pulse.ready is not None
+        await pulse.do(None, None)
+        await asyncio.sleep(0.4)
+        assert pulse.ready() is not None
+        await asyncio.sleep(0.1)
+        assert pulse.ready() is None
+
+    in_virtual_time(scene)
+
+
+def test_no_pulse_is_the_answer_for_longer_than_a_second() -> None:
+    assert FRESH_MOST_S <= 1
 
 
 def test_who_gives_up_asking_leaves_the_others_their_pulse() -> None:

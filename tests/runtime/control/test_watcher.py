@@ -156,8 +156,31 @@ def test_a_stopped_bus_is_silent_and_goes_on_where_it_was(tmp_path: Path) -> Non
     play(scene)
 
 
+def test_a_watcher_that_is_to_ask_more_often_asks_at_once(tmp_path: Path) -> None:
+    async def scene() -> None:
+        path, asked = tmp_path / "firm.sock", asyncio.Queue[str]()
+        async with a_firm(path) as bus:
+            shape = msgspec.json.encode(await bus.admin.shape())
+            pulse = msgspec.json.encode(await bus.admin.pulse())
+
+        def answer(request: dict[str, Any]) -> bytes:
+            asked.put_nowait(request["verb"])
+            return b'{"ok":true,"result":' + (pulse if request["verb"] == "pulse" else shape) + b"}\n"
+
+        server = await standing_in(path, answer)
+        async with server, Watcher(path, every_s=3_600) as watcher:
+            assert [await asked.get(), await asked.get()] == ["pulse", "shape"]
+            await until(watcher, lambda: watcher.live == "up")
+            watcher.ask_every(0.001)
+            for _ in range(3):
+                assert await asked.get() == "pulse"
+            server.close()
+
+    play(scene)
+
+
 def test_less_than_two_seconds_pass_until_a_bus_counts_as_silent() -> None:
-    assert watcher_module.EVERY_S + watcher_module.STALL_S < 2
+    assert watcher_module.EVERY_LARGE_S + watcher_module.STALL_S < 2
 
 
 async def standing_in(path: Path, answers: Callable[[dict[str, Any]], bytes | None]) -> asyncio.Server:

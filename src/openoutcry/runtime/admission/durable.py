@@ -95,7 +95,7 @@ class DurableAdmission:
     async def committed(self, event: Any, commit: Commit) -> bool:
         """Wait until an event has reached its level. True, or the error that kept it out."""
         try:
-            await commit.wait()
+            await commit
         except JournalError as error:
             excuse(event, error, commit)
         return True

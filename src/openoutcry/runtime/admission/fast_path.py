@@ -9,7 +9,7 @@ nothing has changed, and `Admission` looks at everything.
 longer. Everybody else reads and writes the cells through `FastPath`.
 """
 
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine, Iterable
 from threading import get_ident
 from types import CellType
@@ -316,12 +316,7 @@ def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
             if admitted is True:
                 return True
             if admitted is not False:
-                # `Commit.wait`, written out: a coroutine less.
-                future = get_running_loop().create_future()
-                admitted.waiters.append(future)
-                await future
-                if admitted.error is not None:
-                    raise admitted.error
+                await admitted
                 return True
         return await carefully(event, priority, level)
 

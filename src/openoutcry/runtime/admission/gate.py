@@ -158,7 +158,9 @@ class Admission:
     ) -> bool:
         """Publish an event that the fast path has not taken; wait for room, a token, or its commit."""
         bus = self._bus
-        used_up = self.fast_path.credit <= 0 and len(self.dispatcher.staged) >= YIELD_AT
+        # (Publishers go on before the handlers of what was committed with theirs: here these come first.)
+        commits = bus.running and self.store is not None
+        used_up = self.fast_path.credit <= 0 and (commits or len(self.dispatcher.staged) >= YIELD_AT)
         if (used_up or bus.control_waiting) and not is_urgent(event, priority=priority):
             self.check_thread("publish")
             await asyncio.sleep(0)
@@ -210,7 +212,7 @@ class Admission:
             whole = False if priority else self.fast_path.admit_many(chunk)
             if whole is not False:
                 if whole is not True:
-                    await whole.wait()
+                    await whole
                 done += len(chunk)
                 continue
             admitted = self.admit(chunk, priority=priority)

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import Final, Protocol
 
 from openoutcry.config import BusConfig
 from openoutcry.errors import ConfigError, JournalError
 from openoutcry.events import OperatorAction
-from openoutcry.events.sources import new_name
 from openoutcry.ports import FileJournal
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.api.operator import Operator, Publisher
@@ -133,7 +133,7 @@ class Control:
         """Put on record what an operator has asked for, and what became of it."""
         asked, peer = acted.asked, acted.peer
         event = OperatorAction(
-            event_id=f"action:{new_name()}",
+            event_id=f"action:{os.urandom(8).hex()}",
             operator=acted.operator[:TEXT_MOST],
             via=asked.via,
             user_id=peer.user_id,

@@ -22,7 +22,6 @@ from openoutcry.core.latency import Latencies
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.overflow import BoundedLane
 from openoutcry.events import EVERYTHING, event_type_of, fixed_event_type
-from openoutcry.events.sources import new_name
 from openoutcry.observers.pulse import (
     Buckets,
     Cell,
@@ -84,6 +83,8 @@ _SHOWN: Final = (
     "memory",
 )
 _waiting, _dead, _overflowed = itemgetter(3), itemgetter(5), itemgetter(9)
+_SHORT: Final = 3
+"""The length of the row of an idle subscription of which everything else is the default."""
 
 
 class PulseReader:
@@ -110,7 +111,7 @@ class PulseReader:
         config: BusConfig,
         releasers: frozenset[str],
     ) -> None:
-        self.session = new_name()
+        self.session = os.urandom(8).hex()  # not a new name: those are of the run, and reproducible
         self._bus = bus
         self._admission = admission
         self._rounds = rounds
@@ -238,36 +239,46 @@ class PulseReader:
             if (
                 known is not None
                 and known[1] == accepted
-                and known[6] == s.errors
                 and known[0] == index
-                and not (dead or known[5])
+                and not dead
+                and (not s.errors if len(known) == _SHORT else known[6] == s.errors and not known[5])
             ):
                 rows.append(known)  # it has done nothing since
                 continue
-            handled = high.handled + normal.handled
-            row = idle[s] = (
-                index,
-                accepted,
-                handled + control.handled,
-                0,
-                0,
-                dead.get(s.name, 0) if dead else 0,
-                s.errors,
-                s.retries,
-                s.timeouts,
-                high.overflowed + normal.overflowed,
-                normal.conflated + control.conflated,
-                high.expired + normal.expired,
-                0,
-                "",
-                "idle",
-                0,
-                s.streak.now(handled) if s.errors else 0,
-                0,
-                (),
-            )
+            let_go = high.overflowed + normal.overflowed
+            replaced = normal.conflated + control.conflated + high.expired + normal.expired
+            row: tuple[Any, ...]
+            if dead or let_go or replaced or s.errors or s.retries or s.timeouts:
+                row = self._full_row(index, s, dead.get(s.name, 0) if dead else 0)
+            else:
+                row = (index, accepted, high.handled + normal.handled + control.handled)
+            idle[s] = row
             rows.append(row)
         return rows
+
+    def _full_row(self, index: int, s: Subscription, dead: int) -> tuple[Any, ...]:
+        """Return the row of an idle subscription in which not everything went well."""
+        high, normal, control = s.mailbox.high, s.mailbox.normal, s.control_lane
+        handled = high.handled + normal.handled
+        return (
+            index,
+            high.accepted + normal.accepted + control.accepted,
+            handled + control.handled,
+            0,
+            0,
+            dead,
+            s.errors,
+            s.retries,
+            s.timeouts,
+            high.overflowed + normal.overflowed,
+            normal.conflated + control.conflated,
+            high.expired + normal.expired,
+            0,
+            "",
+            "idle",
+            0,
+            s.streak.now(handled) if s.errors else 0,
+        )
 
     def _busy_row(self, index: int, s: Subscription, dead: int, calls: dict[Worker, Call]) -> tuple[Any, ...]:
         """Return the row of a subscription for which something waits, that is in a call, or is held."""
@@ -322,6 +333,7 @@ class PulseReader:
     ) -> Pulse:
         bus, admission, totals = self._bus, self._admission, self._rounds.totals
         dead = bus.dead_letters.known_counts()
+        full = [row for row in rows if len(row) > _SHORT]
         dog, last = self._monitor.watchdog, self._monitor.last
         blocked = None if dog is None else dog.newest
         flows, flows_seen, flows_total = self._flows()
@@ -334,7 +346,7 @@ class PulseReader:
             now_ns=bus.clock.now_ns(),
             state=bus.phase,
             level=admission.room.level.value,
-            queue=max(map(_waiting, rows), default=0),
+            queue=max(map(_waiting, full), default=0),
             capacity=bus.pressure.capacity,
             published=admission.admitted - admission.admitted_before,
             refused=dict(admission.refused),
@@ -343,9 +355,9 @@ class PulseReader:
             duplicates=admission.again.duplicates,
             conflicts=bus.conflicts.total,
             unheard=dict(bus.unheard.counts),
-            let_go=sum(map(_overflowed, rows)) + self._let_go_by_ended(),
+            let_go=sum(map(_overflowed, full)) + self._let_go_by_ended(),
             dead=sum(dead.values()),
-            dead_elsewhere=self._dead_elsewhere(dead, rows),
+            dead_elsewhere=self._dead_elsewhere(dead, full),
             halts_count=len(bus.halts),
             halts=[_halt_row(halt) for halt in bus.halts.some(HALTS_MOST)],
             heard=self.heard(),

@@ -53,12 +53,7 @@ class Signals:
         elif admitted is True:
             rounds.arrive(signal, agent, None, asked_ns)
         else:
-            # `Commit.wait`, written out: a coroutine less.
-            future = asyncio.get_running_loop().create_future()
-            admitted.waiters.append(future)
-            await future
-            if admitted.error is not None:
-                raise admitted.error
+            await admitted
 
     async def _admit_signal(self, signal: Any, agent: str, asked_ns: int | None) -> None:
         """Admit a signal that the fast path did not take. A duplicate has no second vote."""

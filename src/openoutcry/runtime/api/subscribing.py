@@ -179,6 +179,16 @@ class Subscribing:
         else:
             store.cursors.take_types(subscription, selectors)
 
+    def _withdraw(self, subscription: Subscription, which: Callable[[Any], bool]) -> None:
+        """Give up what of what waits `which` says."""
+        offsets, store = subscription.offsets, self._admission.store
+        if offsets is None:
+            self._bus.withdraw(subscription, which)
+            return
+        offsets.withdraw(lambda: self._bus.withdraw(subscription, which))
+        if store is not None:
+            store.cursors.note_withdrawn(subscription)
+
     def _live_with(self, subscription: Subscription, owner: object) -> None:
         try:
             subscription.live_with(owner, self._owner_gone)
@@ -222,8 +232,7 @@ class Subscribing:
             return
         self._take(subscription, left)
         self._bus.router.changed()
-        gone = lambda event: not takes(left, event)  # noqa: E731
-        self._bus.withdraw(subscription, gone)
+        self._withdraw(subscription, lambda event: not takes(left, event))
         self._dispatcher.drained(None)
         subscription.wake()
 

@@ -211,6 +211,13 @@ class LaneOffsets:
         last = max(self.lane.settled_last, self.posted)
         return all(position for _, position in self._mailbox.open_positions(self.lane, last))
 
+    def _open_places(self) -> set[int]:
+        return {place for _, place in self._mailbox.open_positions(self.lane, maxsize) if place}
+
+    def waiting_places(self) -> set[int]:
+        """Return where in the journal what waits stands: what is not settled, and in no call."""
+        return self._open_places().difference(self._mailbox.begun_positions(self.lane))
+
     def pass_over(self, released: int) -> tuple[int, Stretches]:
         """Leave out what was released and is not open, whatever the lane is to be handed from now on.
 
@@ -218,9 +225,8 @@ class LaneOffsets:
         by now, or never will be.
         """
         upto = self.read_upto if self.behind else released
-        places = {place for _, place in self._mailbox.open_positions(self.lane, maxsize) if place}
-        self.skip = merged([*self.skip, *_beside(places, upto)[1]])
-        floor, apart = _beside(places.difference(self._mailbox.begun_positions(self.lane)), upto)
+        self.skip = merged([*self.skip, *_beside(self._open_places(), upto)[1]])
+        floor, apart = _beside(self.waiting_places(), upto)
         apart = merged([*apart, *self.skip])
         for place in self._open_placed():
             floor, apart = without(floor, apart, place)
@@ -257,6 +263,7 @@ class Offsets:
         "_hold",
         "_saver",
         "_watcher",
+        "_withdrawn",
         "by_lane",
         "closed_at",
         "control",
@@ -291,6 +298,7 @@ class Offsets:
         self.closed_at: tuple[int, int] = (-1, -1)
         self.memory: Recollection | None = None
         self._watcher: Callable[[], None] | None = None
+        self._withdrawn: dict[str, set[int]] = {}
         self._saver = saver
         self._hold = hold
 
@@ -327,6 +335,20 @@ class Offsets:
         """An event that a lane was handed without a position has got this one."""
         if not self.by_lane[lane].place(event_id, position) and self.memory is not None:
             self.memory.placed()
+
+    def withdraw(self, withdraw: Callable[[], None]) -> None:
+        """Have some of what waits withdrawn, and note where in the journal it stands: it was not handled."""
+        waited = {lane: lane.waiting_places() for lane in self.lanes}
+        withdraw()
+        for lane, places in waited.items():
+            gone = places - lane.waiting_places()
+            if gone:
+                self._withdrawn.setdefault(lane.lane.name, set()).update(gone)
+
+    def take_withdrawn(self) -> dict[str, set[int]]:
+        """Return where what was withdrawn since the last time stands, by lane."""
+        withdrawn, self._withdrawn = self._withdrawn, {}
+        return withdrawn
 
     @property
     def may_move(self) -> bool:

@@ -15,7 +15,7 @@ in a refused commit was never admitted: its ids are forgotten, so that publishin
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from time import perf_counter_ns
@@ -67,6 +67,8 @@ class Commit(Alike):
         written: What the journal has written of it, once it has.
         head: The newest position after the write.
         is_over: Whether it was released or refused. One that is only written may not have reached its level.
+        is_woken: Whether its publishers may go on as well.
+        is_crowded: Whether they go on behind the handlers: there may be no room for as many events again.
 
     """
 
@@ -79,7 +81,9 @@ class Commit(Alike):
         "error",
         "events",
         "head",
+        "is_crowded",
         "is_over",
+        "is_woken",
         "must_sync",
         "on_done",
         "raised",
@@ -109,6 +113,8 @@ class Commit(Alike):
         self.records: Records | None = None
         self.must_sync: bool = False
         self.is_over: bool = False
+        self.is_woken: bool = False
+        self.is_crowded: bool = False
         self.error: JournalError | None = None
         self.written: Written | None = None
         self.head: int = 0
@@ -119,7 +125,7 @@ class Commit(Alike):
             self.add_alike([event], [entry.event_id], [entry.payload], entry.level)
             return
         if self.entries is None:
-            self.entries = list(self)
+            self.entries = list(self) if self.ids else []
         self.entries.append(entry)
         self.events.append(event)
         self.ids.append(entry.event_id)
@@ -150,10 +156,6 @@ class Commit(Alike):
         self.thens.pop(index, None)
         return self.raised.pop(index, None) is not None
 
-    def to_write(self) -> Sequence[Entry]:
-        """Return the entries."""
-        return self if self.entries is None else self.entries
-
     def index_of(self, event_id: str) -> int | None:
         """Return the index of the event with an id; None if it is not in this commit."""
         for number in range(self._indexed, len(self.ids)):
@@ -161,25 +163,28 @@ class Commit(Alike):
         self._indexed = len(self.ids)
         return self._index.get(event_id)
 
-    async def wait(self) -> None:
-        """Wait until it is released, or raise why it was not. A cancellation leaves the commit going on."""
-        if not self.is_over:
+    def __await__(self) -> Generator[Any, None, None]:
+        """Wait until publishers may go on, or raise why it failed. A cancellation leaves it going on.
+
+        Mostly it is written before who gives the loop back here goes on; a future is for what takes longer.
+        """
+        if not self.is_woken:
+            yield
+            if self.is_crowded:
+                yield
+        if not self.is_woken:
             future = asyncio.get_running_loop().create_future()
             self.waiters.append(future)
-            await future
+            yield from future
         if self.error is not None:
             raise self.error
 
     def wake(self) -> None:
         """The commit is over: wake everybody who waits for it."""
-        self.is_over = True
+        self.is_over = self.is_woken = True
         waiters, self.waiters = self.waiters, []
-        here = running_loop() if waiters else None
         for future in waiters:
-            if future.get_loop() is not here:
-                resolve(future)
-            elif not future.done():
-                future.set_result(None)
+            resolve(future)
         for call in self.on_done:
             call()
 
@@ -227,7 +232,7 @@ class Committer:
         self._thread: ThreadPoolExecutor | None = None
         self._scheduled = self._is_disk_busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._held_back = 0
+        self._few, self._held_back = bus.pressure.rise[0] // 2, 0
         self._is_last, self._here_from_ns = False, 0
         self._late = LockWait[tuple[Commit, Extras | None]](bus, journal, self._commit)
         self.released: int = journal.head
@@ -244,8 +249,7 @@ class Committer:
     def pending(self, event_id: str) -> tuple[Commit, int] | None:
         """Return the commit that an event waits for and its index in it; None if it waits for none."""
         for commit in self._unfinished:
-            index = commit.index_of(event_id)
-            if index is not None:
+            if (index := commit.index_of(event_id)) is not None:
                 return commit, index
         return None
 
@@ -260,10 +264,9 @@ class Committer:
     @property
     def began_ns(self) -> int | None:
         """When the oldest commit that is not over was begun; None if there is none."""
-        if self._syncing is not None:
-            return self._syncing[0].began_ns
-        if self._late.item is not None:
-            return self._late.item[0].began_ns
+        under_way = self._syncing or self._late.item
+        if under_way is not None:
+            return under_way[0].began_ns
         return None if self._open is None else self._open.began_ns
 
     @property
@@ -311,9 +314,7 @@ class Committer:
         """Take ordinary events into the next commit. None if the journal is dead."""
         if self.dead is not None:
             return None
-        commit = self._open
-        if commit is None:
-            commit = self._begin()
+        commit = self._begin() if self._open is None else self._open
         commit.add_alike(events, ids, payloads, level)
         self.waiting += len(events)
         return commit
@@ -324,9 +325,7 @@ class Committer:
         """Take one event into the next commit, as `stage` does. None if the journal is dead."""
         if self.dead is not None:
             return None
-        commit = self._open
-        if commit is None:
-            commit = self._begin()
+        commit = self._begin() if self._open is None else self._open
         if lane != "normal":
             commit.add(event, Entry(event_id, payload, lane, level, commit.wall_ns))
         elif commit.entries is None and (commit.level is level or not commit.ids):
@@ -366,8 +365,7 @@ class Committer:
         if running_loop() is self._loop:
             return
         if self._syncing is not None:
-            commit, _ = self._syncing
-            self._syncing = None
+            (commit, _), self._syncing = self._syncing, None
             self._sync_inline(commit)
         self._scheduled = False
         if self._open is not None or self._late.item is not None:
@@ -430,8 +428,7 @@ class Committer:
         """
         self._is_last, self._here_from_ns = at_last, perf_counter_ns()
         if self._syncing is not None:
-            commit, _ = self._syncing
-            self._syncing = None
+            (commit, _), self._syncing = self._syncing, None
             self._sync_inline(commit)
         if self._late.item is not None:
             self._commit_here()
@@ -466,7 +463,10 @@ class Committer:
         try:
             if commit.began_ns >= self._look_after_ns or self.released >= self._extras_at:
                 extras = self._prepare(commit, extras)
-            entries = self._records.entries_with(commit)
+            records, own = self._records, commit if commit.entries is None else commit.entries
+            takes = records.are_due or commit.must_sync or own is not commit or commit.level is Level.DISK
+            takes = takes and records.recorder.has_any
+            entries = records.entries_with(commit, own) if takes else own
             written = self._journal.write(entries, None if extras is None else extras.changes)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             self._refused(commit, extras, error, now=now)
@@ -596,7 +596,7 @@ class Committer:
         commit.error = self.refused = error
         seen = self._bus.seen
         self._unfinished.remove(commit)
-        for index, entry in enumerate(commit.to_write()):
+        for index, entry in enumerate(commit if commit.entries is None else commit.entries):
             # (A kill switch was delivered, whatever the journal says, and so was what is raised.)
             if entry.lane != "control" and index not in commit.raised:
                 self.waiting -= 1
@@ -610,14 +610,24 @@ class Committer:
         written = commit.written
         assert written is not None
         self.refused = None
+        events, positions = commit.events, written.positions
         duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
-        if commit.events:
-            self._hand_out(commit, written.positions, duplicates)
+        if commit.entries is not None or duplicates or commit.raised:
+            self._deliver(commit, positions, duplicates)
+        elif events:
+            self.waiting -= len(events)
+            self._dispatcher.release(events, positions, commit.began_ns)
+        commit.is_crowded = self._bus.pressured or len(events) > self._few
         if commit.records is not None:
             self._records.hand_out(commit.records, commit.began_ns)
+        if events or commit.records is not None:
             self.released = max(self.released, commit.head)
-        if commit.thens:
-            self._call_thens(commit, written.positions, duplicates)
+        for index, then in commit.thens.items():
+            if positions[index] <= self.born_at or index not in duplicates:
+                try:
+                    then(positions[index])
+                except Exception:  # a vote or a kill switch is not to keep others from their release
+                    log.exception("what was to follow the release of %s failed", commit.ids[index])
         self._unfinished.remove(commit)
         if commit.raised:
             self._wake_later(commit)
@@ -626,34 +636,13 @@ class Committer:
         if self._file is not None and self._file.is_log_due:
             self._extras.log_is_due()
 
-    def _hand_out(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
-        events = commit.events
-        for before in commit.raised.values():
-            before()
-        if commit.entries is None and not (duplicates or commit.raised):
-            self.waiting -= len(events)
-            self._dispatcher.release(events, positions, commit.began_ns)
-        else:
-            self._deliver(commit, positions, duplicates)
-        if commit.records is None:
-            self.released = max(self.released, commit.head)
-
-    def _call_thens(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
-        for index, then in commit.thens.items():
-            if positions[index] <= self.born_at or index not in duplicates:
-                try:
-                    then(positions[index])
-                except Exception:  # a vote or a kill switch is not to keep others from their release
-                    log.exception("what was to follow the release of %s failed", commit.ids[index])
-
     def _wake_later(self, commit: Commit) -> None:
         """Let publishers go on when it is saved who has settled what was raised: no crash undoes it."""
         assert commit.written is not None, "it was released"
         commit.is_over = True
         saved = self.ask(sync=commit.must_sync or commit.written.wants_sync)
         self.bring_extras()
-        saved.waiters += commit.waiters
-        saved.on_done += commit.on_done
+        saved.on_done.append(commit.wake)
 
     def _note_duplicates(self, commit: Commit, written: Written) -> frozenset[int]:
         found = written.duplicates
@@ -665,6 +654,8 @@ class Committer:
 
     def _deliver(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
         """Hand out events of several lanes, or beside duplicates: urgent ones one by one."""
+        for before in commit.raised.values():
+            before()
         events, places = [], []
         for index, entry in enumerate(commit if commit.entries is None else commit.entries):
             if entry.lane == "control" or index in commit.raised:
@@ -693,8 +684,7 @@ def _as_journal_error(error: Exception) -> JournalError:
     """Return the error itself or, if a journal raised something else, that the journal is dead."""
     if isinstance(error, JournalError):
         return error
-    dead = JournalDead(
-        f"the journal failed in a way that it does not know itself: {error!r}; see to its adapter"
-    )
+    text = f"the journal failed in a way that it does not know itself: {error!r}; see to its adapter"
+    dead = JournalDead(text)
     dead.__cause__ = error
     return dead

@@ -128,6 +128,7 @@ class Cursors:
         self._saving.keep(subscription.name)
         if subscription.offsets is not None and self._goes_on(subscription.offsets, saved):
             self.take_types(subscription, subscription.selectors)
+            self._memories.note_withdrawn(subscription.offsets)
             self._read_on(subscription, subscription.offsets)
             subscription.offsets.note_open()
             self._memories.go_on(subscription)
@@ -381,6 +382,11 @@ class Cursors:
                 self._memories.take_types(subscription, offsets, takes_types)
                 offsets.note()
         subscription.selectors = selectors
+
+    def note_withdrawn(self, subscription: Subscription) -> None:
+        """Have it remembered that what was withdrawn of what waited for a subscription was not handled."""
+        if subscription.offsets is not None:
+            self._memories.note_withdrawn(subscription.offsets)
 
 
 def _taken(subscription: Subscription, selectors: frozenset[Selector]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from contextvars import Context
 import msgspec
 
 from openoutcry.core.holds import Hold
-from openoutcry.core.recall import Recall, both, stretches_of
+from openoutcry.core.recall import Recall, both, either, stretches_of
 from openoutcry.errors import BusClosed, JournalCorrupt, JournalError, RestoreFailed
 from openoutcry.logs import about
 from openoutcry.ports import CursorState, Era, Holder, Journal, Places, Snapshot
@@ -274,7 +274,28 @@ class Memories:
             return
         if base is None:
             base = self._make(subscription, "none", b"", {})
-        base = msgspec.structs.replace(base, eras=(*base.eras, Era(before, now)))
+        self._set_eras(base, kept, (*base.eras, Era(before, now)))
+
+    def note_withdrawn(self, offsets: Offsets) -> None:
+        """What was withdrawn was not handled, also where a call with it failed after its type was given up.
+
+        An era of its own says so, in which nothing was taken.
+        """
+        gone: Places = {lane: (0, stretches_of(places)) for lane, places in offsets.take_withdrawn().items()}
+        try:
+            base = self._known(offsets.name, offsets.memory) if gone else None
+        except JournalError as error:
+            log.error("the journal does not say where the memory of %s begins: %s", offsets.name, error)  # noqa: TRY400
+            return
+        if base is None:
+            return
+        eras = base.eras
+        if eras and not eras[0].takes:
+            gone, eras = either(eras[0].upto, gone), eras[1:]
+        self._set_eras(base, offsets.memory, (Era((), gone), *eras))
+
+    def _set_eras(self, base: Snapshot, kept: object, eras: tuple[Era, ...]) -> None:
+        base = msgspec.structs.replace(base, eras=eras)
         if isinstance(kept, SavedMemory):
             kept.base = base
         self._saving.remember(base)

@@ -114,7 +114,7 @@ class Saving:
     async def save(self) -> None:
         """Save everything, and wait until that is done. Raises `JournalError`."""
         self._commits.bring_extras()
-        await self._commits.ask().wait()
+        await self._commits.ask()
 
     def sweep(self) -> None:
         """Have the cursors of every subscription saved with the next commit."""

@@ -109,7 +109,7 @@ class StoreSlot:
         """Wait for the commit that is under way; its failure is its publishers' business."""
         assert self.store is not None
         with suppress(JournalError):
-            await self.store.commits.ask().wait()
+            await self.store.commits.ask()
 
     def is_pending(self, event_id: str) -> bool:
         """Return True if an event waits for its commit."""

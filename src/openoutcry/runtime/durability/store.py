@@ -442,13 +442,13 @@ class Store:
     async def flush(self) -> None:
         """Put everything on the disk: what was accepted, and every cursor."""
         self.saving.sweep()
-        await self.commits.ask(sync=True).wait()
+        await self.commits.ask(sync=True)
 
     async def give_up(self) -> None:
         """Accept nothing more, since the journal is about to be replaced. What can be saved is saved."""
         while not self.commits.is_idle:
             with suppress(JournalError):
-                await self.commits.ask().wait()
+                await self.commits.ask()
         if self.commits.dead is None:
             with suppress(JournalError):  # it is damaged; what verifies of it is carried over
                 await self.flush()
@@ -508,7 +508,7 @@ async def _wait_regardless(commit: Commit) -> None:
     """Wait for a commit that settles an event: a cancellation would leave its outputs without that."""
     while not commit.is_over:
         with suppress(asyncio.CancelledError):
-            await commit.wait()
+            await commit
     if commit.error is not None:
         raise commit.error
 
