@@ -38,6 +38,7 @@ def times_after(beats: list[tuple[int, int]]) -> list[float]:
         series = Series(firm, clock())
         for at_s, wall_s in beats:
             firm.beat(at_s, wall_s)
+            series.look_at("desk")
             await series.take()
         return [point[0] for point in series.points("desk")]
 
