@@ -127,13 +127,31 @@ class Hub:
 
     async def run(self) -> None:
         """Tell every tab what the watcher sees, until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell_all())
+            if self._tail is not None:
+                group.create_task(self._tell_tail(self._tail))
+
+    async def _tell_all(self) -> None:
+        async for _ in self._beats():
+            await self._tell_changes()
+            self._end_old_tabs()
+
+    async def _tell_tail(self, tail: Tail) -> None:
+        """Tell of the newest events: beside the rest, as the journal may be searched for long."""
+        async for _ in self._beats():
+            if any(tab.wants_tail for tab in self._tabs):
+                with suppress(Refused):  # which whoever asks for events is told
+                    if (events := await tail()) is not None:
+                        self._tell("events", events, tail=True)
+
+    async def _beats(self) -> AsyncIterator[None]:
         seen = 0
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_S):
                     seen = await self.watcher.changed(seen)
-            await self._tell_changes()
-            self._end_old_tabs()
+            yield
 
     def stop(self) -> None:
         """End the streams of all tabs, and open no more."""
@@ -188,10 +206,6 @@ class Hub:
             if self._tabs:
                 self._tell("pulse", self._pulse_said())
             await self._tell_rounds(watcher.pulse)
-        if self._tail is not None and any(tab.wants_tail for tab in self._tabs):
-            with suppress(Refused):  # which whoever asks for events is told
-                if (events := await self._tail()) is not None:
-                    self._tell("events", events, tail=True)
 
     def _tell(self, event: str, data: object, *, tail: bool = False) -> None:
         self._number += 1

@@ -135,6 +135,8 @@ class Series:
         latency = since(buckets.latency, before.buckets.latency)
         duration = since(buckets.duration, before.buckets.duration)
         points = self._points.setdefault(name, deque())
+        if points and points[-1][0] > pulse.wall_ns / NS_PER_S:  # the clock was set back
+            points.clear()
         points.append(
             (
                 pulse.wall_ns / NS_PER_S,

@@ -119,7 +119,7 @@ def glance(journal: str | Path, engine: EngineName = "auto") -> Glance | None:
 def identity_of(path: Path) -> tuple[int, ...]:
     """Return what changes if the journal or its side file is replaced; empty while one is missing."""
     found: list[int] = []
-    for name in (path, Path(f"{path.resolve()}-marks")):
+    for name in (path, Path(f"{os.path.realpath(path)}-marks")):
         with suppress(OSError):
             found.append(name.stat().st_ino)
     return tuple(found)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -388,6 +389,42 @@ def actions(found: list[Any]) -> list[tuple[str, str, str, str]]:
     return [
         (one.operator, one.verb, one.target, one.answer) for one in found if isinstance(one, OperatorAction)
     ]
+
+
+def test_actions_wait_for_a_silent_bus_beside_each_other_and_can_be_given_up(tmp_path: Path) -> None:
+    """None waits for another one to be sent, or would be sent later on."""
+
+    async def scene() -> None:
+        came: asyncio.Queue[bytes] = asyncio.Queue()
+        left: asyncio.Queue[None] = asyncio.Queue()
+
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            came.put_nowait(await reader.readline())
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            left.put_nowait(None)
+
+        path = tmp_path / "firm.sock"
+        async with await asyncio.start_unix_server(take, path):
+            threads = threading.active_count()
+            watcher = Watcher(path)
+            acts = [asyncio.create_task(watcher.act("pause", subscription=f"s{n}")) for n in range(50)]
+            assert len({await came.get() for _ in acts}) == len(acts)
+            assert threading.active_count() == threads
+            for act in acts:
+                act.cancel()
+            await asyncio.wait(acts)
+            assert all(act.cancelled() for act in acts)
+            late = await watcher.act("halt", timeout_s=0.01)
+            assert late is not None
+            assert not late.ok
+            assert late.error.startswith("TimeoutError: ")
+            for _ in (*acts, "late"):
+                await left.get()
+        assert await watcher.act("halt") is None
+
+    play(scene)
 
 
 def test_what_an_operator_does_and_is_refused_is_in_the_history_of_a_bus_without_a_journal(

@@ -1,5 +1,6 @@
 """The client of the control socket: asks a running bus, from another process or thread."""
 
+import asyncio
 import socket
 from contextlib import closing, suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
 _TIME: Final = Struct("ll")
 """Seconds and microseconds, as the operating system takes them."""
+_AGAIN_S: Final = 0.1
+_NONE_LISTENS: Final = (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -52,19 +55,64 @@ def ask(journal: str | Path, verb: str, *, timeout_s: float = 65.0, **arguments:
         try:
             with address_of(path) as address:
                 line.connect(address)
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        except _NONE_LISTENS:
             return None
         except (TimeoutError, BlockingIOError):  # a stopped bus takes no connections, and many wait already
             return _unanswered(path, timeout_s)
         line.settimeout(timeout_s)
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it hung up
-                line.sendall(msgspec.json.encode({"verb": verb, **arguments}) + b"\n")
+                line.sendall(_request(verb, arguments))
             said = _receive(line)
         except TimeoutError:
             return _unanswered(path, timeout_s)
         except OSError:
             said = b""
+    return _read(path, said)
+
+
+async def ask_async(
+    journal: str | Path, verb: str, *, timeout_s: float = 65.0, **arguments: Any
+) -> Answer | None:
+    """Ask as `ask` does, on an event loop, and in no thread: any number may wait, and can be cancelled.
+
+    Cancelled after it was sent, it may be done all the same.
+    """
+    path = find_socket(journal)
+    loop = asyncio.get_running_loop()
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as line:
+        line.setblocking(False)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await _connect(line, path)
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    await loop.sock_sendall(line, _request(verb, arguments))
+                said = await _receive_async(line)
+        except _NONE_LISTENS:
+            return None
+        except TimeoutError:
+            return _unanswered(path, timeout_s)
+        except PermissionError:
+            raise
+        except OSError:
+            said = b""
+    return _read(path, said)
+
+
+async def _connect(line: socket.socket, path: Path) -> None:
+    """Connect to a local socket, which it does at once unless too many wait there already."""
+    while True:
+        with suppress(BlockingIOError), address_of(path) as address:
+            line.connect(address)
+            return
+        await asyncio.sleep(_AGAIN_S)
+
+
+def _request(verb: str, arguments: dict[str, Any]) -> bytes:
+    return msgspec.json.encode({"verb": verb, **arguments}) + b"\n"
+
+
+def _read(path: Path, said: bytes) -> Answer:
     if not said.endswith(b"\n"):
         return Answer(
             ok=False,
@@ -85,6 +133,18 @@ def _receive(line: socket.socket) -> bytes:
     parts: list[bytes] = []
     size = 0
     while part := line.recv(_CHUNK_BYTES):
+        parts.append(part)
+        size += len(part)
+        if part.endswith(b"\n") or size > ANSWER_BYTES_MAX:
+            break
+    return b"".join(parts)
+
+
+async def _receive_async(line: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    parts: list[bytes] = []
+    size = 0
+    while part := await loop.sock_recv(line, _CHUNK_BYTES):
         parts.append(part)
         size += len(part)
         if part.endswith(b"\n") or size > ANSWER_BYTES_MAX:

@@ -23,7 +23,7 @@ import msgspec
 
 from openoutcry.clocks import SystemClock
 from openoutcry.observers.pulse import Buckets, Pulse, RoundsSeen, Shape
-from openoutcry.runtime.control.client import Answer, ask, find_socket
+from openoutcry.runtime.control.client import Answer, ask_async, find_socket
 from openoutcry.runtime.control.pulse import FRESH_S, NAMES_MOST, fresh_s
 from openoutcry.runtime.control.server import address_of
 
@@ -165,7 +165,7 @@ class Watcher:
         is not ok, and it may still be done. Cancelled, it may be done all the same. Raises `PermissionError`
         if the socket belongs to another user.
         """
-        return await asyncio.to_thread(ask, self.path, verb, timeout_s=timeout_s, **arguments)
+        return await ask_async(self.path, verb, timeout_s=timeout_s, **arguments)
 
     async def _ask(self, within_s: float, verb: str, kind: type[Kind], **arguments: Any) -> Kind:
         if self.live != "up":
