@@ -3,7 +3,7 @@
     python -m scripts.screenshots [FOLDER] [--chromium PROGRAM]
 
 Runs `openoutcry demo --page --chaos 7`, waits until an agent hangs, and writes a PNG for each of the SHOTS
-into FOLDER (docs/assets). Needs what ./test installs, and a chromium.
+into FOLDER (docs/images). Needs what ./test installs, and a chromium.
 """
 
 import argparse
@@ -32,7 +32,6 @@ SHOTS: Final = (
     ("page-floor-dark", "/", "laptop", "dark"),
     ("page-subscription", f"/s/{HANGS}", "laptop", "light"),
     ("page-rounds", "/rounds", "laptop", "light"),
-    ("page-events", "/events", "laptop", "light"),
     ("page-phone", "/", "phone", "light"),
 )
 LIMIT_MS: Final = 120_000
@@ -108,7 +107,7 @@ def small_png(browser: Browser, picture: bytes) -> bytes:
 def main() -> None:
     """Take the pictures."""
     parser = argparse.ArgumentParser(description="Take the pictures of the page that the docs show.")
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "assets")
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser's program")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)

@@ -222,6 +222,17 @@ def test_tail_shows_the_newest_events_one_a_line(firm: Path) -> None:
     assert [line.index("market_data") for line in lines[:2]] == [heads.index("type")] * 2
 
 
+def test_on_a_narrow_terminal_the_own_fields_of_an_event_are_to_be_seen(
+    firm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openoutcry.cli.journal.log.terminal_size", lambda: (80, 24))
+    head, *lines = done("history", firm).splitlines()
+    at = head.index("event")
+    assert at < 66
+    assert all("=" in line[at:] for line in lines if len(line) > at)
+    assert any(len(line) > at for line in lines)
+
+
 def test_on_a_terminal_a_line_is_cropped_and_piped_it_never_is(
     firm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1425,7 +1436,7 @@ def test_halts_lists_what_is_active_and_does_nothing_to_a_terminal(halted: Path)
     found = rows_of(done("halts", halted, "--json"))
     assert [row["event_id"] for row in found] == ["k-0", "k-1", "k-2"]
     assert found[0]["since_ns"] == START_NS
-    assert "halted        ES, firm" in call("status", halted).stdout
+    assert "halted        firm by risk, since" in call("status", halted).stdout
     assert len(json.loads(call("status", halted, "--json").stdout)["halts"]) == 3
 
 

@@ -1,6 +1,7 @@
 """`openoutcry rounds`, as an operator meets it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,15 @@ def test_a_round_that_is_not_on_record_is_a_mistake(firm: Path) -> None:
     result = call("rounds", firm, "--id", "r-9")
     assert result.exit_code == 2
     assert "has no record of a round 'r-9'" in result.stderr
+
+
+def test_on_a_terminal_too_narrow_for_columns_those_late_or_missing_are_named(
+    firm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["openoutcry.cli.journal.rounds"], "terminal_size", lambda: (80, 24))
+    head, newer, older = call("rounds", firm).stdout.splitlines()
+    assert head.endswith("late or missing")
+    assert newer.endswith("expired, not valid  10 s  0 of 1    trend missing")
+    assert "  quorate  " in older
+    assert older.endswith("model late 0 s")
+    assert max(map(len, (head, newer, older))) <= 80

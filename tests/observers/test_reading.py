@@ -219,6 +219,20 @@ CASES: list[tuple[str, Pulse, Pulse | None, str, str, str, str]] = [
         "llm: 9 calls in a row have failed",
         "look",
     ),
+    (
+        "stuck by a health check, told without the ids and fractions that its detail has",
+        a_pulse(
+            a_row(state="stalled", busy_since_ns=NOW - 106 * S, call_event="signal", lag=3),
+            health="unhealthy",
+            health_checked_ns=WALL - S,
+            findings=[Finding("stuck", "unhealthy", "llm", "its call for signal 27a0b-007 has not ended")],
+        ),
+        None,
+        "bad",
+        "llm",
+        "llm has been in a call with signal for 106 s; 3 wait",
+        "look",
+    ),
 ]
 
 
@@ -348,3 +362,10 @@ def test_what_a_health_check_finds_is_told_in_its_words() -> None:
         assert any(one.culprit == "momentum" and one.action == "resume" for one in found)
 
     run_virtual(go())
+
+
+def test_of_the_equally_bad_a_call_that_does_not_end_stands_before_dead_letters() -> None:
+    stuck = a_row(state="stalled", busy_since_ns=NOW - 12 * S, call_event="signal", dead=4)
+    assert [one.action for one in wrong(a_shape("llm"), a_pulse(stuck))] == ["look", "dead"]
+    failed = a_row(0, dead=9), replace(stuck, index=1)
+    assert [one.culprit for one in wrong(a_shape("cio", "llm"), a_pulse(*failed))] == ["llm", "cio", "llm"]

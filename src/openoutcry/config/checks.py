@@ -38,7 +38,7 @@ def check_number(
 
 def absolute(name: str, value: object) -> Path:
     """Return the path of a file as an absolute one, or raise `ConfigError` for what is none."""
-    if not isinstance(value, str | PathLike) or not str(value) or "\0" in str(value):
+    if not isinstance(value, str | PathLike) or not str(value):
         raise ConfigError(f"{name} is {value!r}; it must be the path of a file")
     try:
         return Path(value).absolute()

@@ -24,7 +24,7 @@ def sentences(found: "RecordedRound") -> Iterator[str]:
 
 
 def _how_it_ended(found: "RecordedRound") -> str:
-    by = f"by {found.opened_by}" if found.opened_by else "by a main program"
+    by = f"by {found.opened_by}" if found.opened_by else "by the main program"
     about = f" for {found.symbol}" if found.symbol else ""
     said = f"Round {found.round_id}{about} was opened at {wall_label(found.opened_wall_ns)} {by}"
     if found.took_ns is None:

@@ -121,19 +121,26 @@ def json_line(row: object) -> str:
 
 
 _WIDTHS: Final = {"position": 8, "time (UTC)": 23, "type": 18, "agent": 16, "symbol": 6}
-HEADS: Final = "  ".join(
-    [
-        *(f"{name:>8}" if name == "position" else f"{name:<{width}}" for name, width in _WIDTHS.items()),
-        "event",
-    ]
-)
-"""What stands over the lines of events."""
+_NARROW: Final = {"position": 8, "time (UTC)": 14, "type": 13, "agent": 11, "symbol": 6}
+_NARROW_MOST: Final = 100
+"""On a terminal that is not wider, names are shorter and times to the second: the event's own fields show."""
 
 
-def line_of(entry: Stored, *, is_aligned: bool = False) -> str:
+def _widths(width: int | None) -> dict[str, int]:
+    return _WIDTHS if width is None or width > _NARROW_MOST else _NARROW
+
+
+def heads(width: int | None) -> str:
+    """Return what stands over the lines of events, on a terminal of this width."""
+    name, *names = _widths(width).items()
+    shown = "  ".join([f"{name[0]:>{name[1]}}", *(f"{one:<{size}}" for one, size in names), "event"])
+    return shown if width is None else cropped(shown, width)
+
+
+def line_of(entry: Stored, width: int | None = None) -> str:
     """Return an event as one line: position, its own time, type, agent, symbol, its own fields, then its ids.
 
-    With `is_aligned` long names are shortened, so that columns stay aligned. Where it was admitted at
+    With a width long names are shortened, so that columns stay aligned. Where it was admitted at
     another time than its own, to the millisecond, that stands before the ids.
     """
     head, payload = head_of(entry), entry.payload
@@ -144,10 +151,12 @@ def line_of(entry: Stored, *, is_aligned: bool = False) -> str:
         head.source_agent or " ".join(texts_of(payload, "source_agent")),
         head.symbol or " ".join(texts_of(payload, "symbol")),
     )
-    shown = (
-        _fit(cell, width, is_aligned) for cell, width in zip(cells, list(_WIDTHS.values())[1:], strict=True)
-    )
-    rest = [details(payload, _LEFT_OUT | _IDS), *_beside(entry, head, cells[0])]
+    at, widths = cells[0], _widths(width)
+    if widths is _NARROW and at != "-":
+        cells = (at[5:19].replace("T", " "), *cells[1:])
+    sizes = list(widths.values())[1:]
+    shown = (_fit(cell, size, width is not None) for cell, size in zip(cells, sizes, strict=True))
+    rest = [details(payload, _LEFT_OUT | _IDS), *_beside(entry, head, at)]
     return "  ".join([f"{entry.position:>8}", *shown, *filter(None, rest)]).rstrip()
 
 
@@ -194,4 +203,4 @@ def shown(entries: Iterable[Stored], as_json: bool, width: int | None = None) ->
         return (json_line(row_of(entry)) for entry in entries)
     if width is None:
         return map(line_of, entries)
-    return (cropped(line_of(entry, is_aligned=True), width) for entry in entries)
+    return (cropped(line_of(entry, width), width) for entry in entries)

@@ -143,15 +143,16 @@ def wrong(shape: Shape, pulse: Pulse, before: Pulse | None = None) -> list[Wrong
     findings = _recent_findings(pulse)
     known = {(f.culprit, _KINDS.get(f.check, f.check)) for f in findings}
     found = [*_halts(pulse), *_hearing(pulse), *_parts(pulse, earlier), *_rounds(pulse, earlier)]
-    names = {subscription.name for subscription in shape.subscriptions}
-    found += [_of_finding(finding, names) for finding in findings]
+    subs = shape.subscriptions
+    rows = {subs[row.index].name: row for row in pulse.rows if row.index < len(subs)}
+    found += [_of_finding(finding, rows, pulse) for finding in findings]
     befores = {} if earlier is None else {row.index: row for row in earlier.rows}
     for row in pulse.rows:
-        if row.index < len(shape.subscriptions):
-            of = _Reading(shape.subscriptions[row.index], row, befores.get(row.index), pulse)
+        if row.index < len(subs):
+            of = _Reading(subs[row.index], row, befores.get(row.index), pulse)
             found += of.wrong(known)
     found += _elsewhere(pulse)
-    return sorted(found, key=lambda one: _RANK[one.severity])[:WRONG_MOST]
+    return sorted(found, key=lambda one: (_RANK[one.severity], one.action == "dead"))[:WRONG_MOST]
 
 
 def _halts(pulse: Pulse) -> Iterator[Wrong]:
@@ -248,14 +249,22 @@ def _recent_findings(pulse: Pulse) -> list[Finding]:
     return pulse.findings if pulse.wall_ns - pulse.health_checked_ns < FINDINGS_AGE_NS else []
 
 
-def _of_finding(finding: Finding, names: set[str]) -> Wrong:
-    is_subscription = finding.culprit in names
-    action: Action = "look" if is_subscription else ""
-    if is_subscription and finding.check in ("failing", "exhausted"):
+def _of_finding(finding: Finding, rows: dict[str, SubRow], pulse: Pulse) -> Wrong:
+    row = rows.get(finding.culprit)
+    action: Action = "" if row is None else "look"
+    if row is not None and finding.check in ("failing", "exhausted"):
         action = "resume"
     severity: Severity = "bad" if finding.level == "unhealthy" else "warn"
-    sentence = f"{finding.culprit}: {finding.detail}"
-    return Wrong(severity, finding.culprit, sentence, None, action, finding.culprit if action else "")
+    sentence, since_ns = f"{finding.culprit}: {finding.detail}", None
+    if row is not None and row.busy_since_ns and finding.check == "stuck":
+        took_ns = pulse.now_ns - row.busy_since_ns
+        sentence, since_ns = f"{finding.culprit} {_in_a_call(row, took_ns)}", pulse.wall_ns - took_ns
+    return Wrong(severity, finding.culprit, sentence, since_ns, action, finding.culprit if action else "")
+
+
+def _in_a_call(row: SubRow, took_ns: int) -> str:
+    waits = f"; {row.lag:,} wait" if row.lag else ""
+    return f"has been in a call with {row.call_event} for {_span(took_ns)}{waits}"
 
 
 def _elsewhere(pulse: Pulse) -> Iterator[Wrong]:
@@ -351,9 +360,7 @@ class _Reading:
         if took_ns > limit_ns or row.state == "stalled":
             is_over = took_ns > (LONG_CALL_NS if limit_s is None else limit_ns)
             severity: Severity = "bad" if is_over else "warn"
-            waits = f"; {row.lag:,} wait" if row.lag else ""
-            what = f"has been in a call with {row.call_event} for {_span(took_ns)}{waits}"
-            yield self._one(severity, what, "look", row.busy_since_ns)
+            yield self._one(severity, _in_a_call(row, took_ns), "look", row.busy_since_ns)
 
     def _waiting(self) -> Iterator[Wrong]:
         row, capacity = self._row, self._sub.capacity

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from openoutcry.cells import cropped
 from openoutcry.cli.console import print_lines, terminal_size
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
@@ -14,7 +13,7 @@ from openoutcry.cli.journal.following import follow
 from openoutcry.cli.journal.options import filter_of, read_key
 from openoutcry.journals import JournalReader
 from openoutcry.journals.scanning import pages
-from openoutcry.journals.showing import HEADS, shown
+from openoutcry.journals.showing import heads, shown
 from openoutcry.ports import Filter
 
 
@@ -84,8 +83,7 @@ def _width() -> int | None:
 def _under_heads(lines: Iterable[str], as_json: bool) -> Iterator[str]:
     """Put the names of the columns before the lines for people."""
     if not as_json:
-        width = _width()
-        yield HEADS if width is None else cropped(HEADS, width)
+        yield heads(_width())
     yield from lines
 
 

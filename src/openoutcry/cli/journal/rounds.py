@@ -1,10 +1,13 @@
 """`openoutcry rounds`: the rounds that a journal has recorded, a line each, or one of them in words."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import click
 
-from openoutcry.cli.console import print_lines, say, table
+from openoutcry.cells import cropped, shortened
+from openoutcry.cli.console import print_lines, say, table, terminal_size
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly
 from openoutcry.cli.journal.options import read_key
@@ -13,6 +16,9 @@ from openoutcry.core.wording import span
 from openoutcry.journals.rounds import STATUSES, RecordedRound, RoundCell, recorded_rounds
 from openoutcry.journals.showing import json_line, time_of
 from openoutcry.printable import printable
+
+_WIDTH_LEAST: Final = 90
+"""So wide a terminal is needed beside the columns of the agents."""
 
 
 @click.command()
@@ -50,7 +56,8 @@ def rounds(
     The newest come first.
 
     A column for each agent: how long after the opening it voted, `late` and by how much, `abstained`,
-    `stood in` if an earlier signal was shown for it, or `missing`. Needs no lock, and works on the journal
+    `stood in` if an earlier signal was shown for it, or `missing`. On a terminal that is too narrow for the
+    columns, the names of those that were late or missing. Needs no lock, and works on the journal
     of a process that has died: its open rounds have the status `died`.
     """
     with plainly(path):
@@ -81,8 +88,30 @@ def rounds(
 
 def _table(found: list[RecordedRound], agent: str | None) -> None:
     names = sorted({cell.agent for one in found for cell in one.cells}) if agent is None else [agent]
+    width = terminal_size()[0]
+    if width is not None and agent is None and width < _WIDTH_LEAST + sum(len(name) + 2 for name in names):
+        print_lines(cropped(line, width) for line in _narrow(found))
+        return
     heads = ("opened", "round", "symbol", "status", "valid", "took", "answered", *map(printable, names))
     table(heads, [_row(one, names) for one in found])
+
+
+def _narrow(found: list[RecordedRound]) -> Iterator[str]:
+    """Give a line to each round, aligned, that ends with who was late or missing; under heads."""
+    rows = [("opened (UTC)", "round", "status", "took", "answered", "late or missing")]
+    for one in found:
+        opened, round_id, _symbol, status, valid, took, answered, *_ = _row(one, [])
+        absent = (
+            f"{cell.agent} {_cell(cell)}" for cell in one.cells if cell.how not in ("voted", "abstained")
+        )
+        status += ", not valid" if valid == "no" else ""
+        at = opened[5:19].replace("T", " ")
+        rows.append(
+            (at, shortened(printable(round_id), 15), status, took, answered, printable(", ".join(absent)))
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _row(found: RecordedRound, names: list[str]) -> tuple[str, ...]:

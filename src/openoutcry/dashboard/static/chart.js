@@ -30,7 +30,7 @@ export function Chart({ series, columns, names, format, log, label }) {
   return html`<figure class="chart" ref=${box}><figcaption>${columns.map((c, i) => html`<span><i class=${"key k" + i}></i>${names[i]} <b>${row && drawn(row[c]) ? format(row[c]) : "–"}</b></span>`)}<span class="quiet">${at != null && row ? `${Math.round(end - row[0])} s ago` : ""}</span></figcaption>
     ${width > 0 && html`<svg width=${width} height=${HEIGHT} role="img" aria-label=${label} onPointerMove=${rows.length ? point : null} onPointerLeave=${() => setAt(null)}>
       ${values.length ? ticks(low, high, log).map((v) => html`<g><path class="grid" d=${`M${LEFT} ${y(v)}H${width - 8}`} /><text x=${LEFT - 6} y=${y(v) + 4} text-anchor="end">${format(v)}</text></g>`) : html`<text x=${LEFT + 8} y="56">nothing measured yet</text>`}
-      ${[spanS, (spanS * 2) / 3, spanS / 3, 0].map((ago) => html`<text x=${x(end - ago)} y=${HEIGHT - 3} text-anchor=${ago ? (ago === spanS ? "start" : "middle") : "end"}>${ago ? `−${spanS > 60 ? `${(ago / 60).toFixed(ago % 60 ? 1 : 0)} min` : `${ago} s`}` : "now"}</text>`)}
+      ${(spanS === 300 ? [5, 4, 3, 2, 1, 0] : [3, 2, 1, 0]).map((part, _, [parts]) => (spanS * part) / parts).map((ago) => html`<text x=${x(end - ago)} y=${HEIGHT - 3} text-anchor=${ago ? (ago === spanS ? "start" : "middle") : "end"}>${ago ? `−${spanS > 60 ? `${ago / 60} min` : `${ago} s`}` : "now"}</text>`)}
       ${values.length > 0 && columns.map((c, i) => html`<path class=${"line k" + i} d=${line(c)} />`)}
       ${at != null && row && html`<path class="grid" d=${`M${x(row[0])} 6V${HEIGHT - BELOW}`} />`}</svg>`}</figure>`;
 }

@@ -107,6 +107,9 @@ const path = (points, down) => points.map((p, i) => {
 const cut = (text, most) => { const t = plain(text); return t.length > most ? t.slice(0, most - 1) + "…" : t; };
 const weight = (r) => (r < 0.05 ? 0 : r < 2 ? 1 : r < 20 ? 2 : r < 200 ? 3 : 4);
 
+/** Who of those in trouble is named: the first of the worst. */
+const worst = (ill, levels) => plain(ill.find((n) => levels[n] === "bad") || ill[0]);
+
 export function Topology({ rows, levels, chosen, query }) {
   const box = useRef(), size = useSize(box), [hover, setHover] = useState("");
   const { shape, edges } = store, sources = [...new Set([...edges.values()].map((e) => e.source))].sort();
@@ -143,10 +146,10 @@ function Node({ node, at, rows, levels, chosen, query, onHover }) {
   const { names, group, source, id } = node;
   const of = names.map((n) => rows[n]).filter(Boolean), sum = (field) => of.reduce((s, r) => s + (r[field] || 0), 0);
   const level = names.reduce((worst, n) => (RANK[levels[n]] > (RANK[worst] || 0) ? levels[n] : worst), "");
-  const ill = names.filter((n) => levels[n]).length, dead = sum("dead"), busyNs = Math.max(0, ...of.map((r) => r.busy_ns || 0));
-  const state = group ? (ill ? `${ill} wrong` : "") : of[0] && !["idle", "busy"].includes(of[0].state) ? of[0].state : "";
+  const ill = names.filter((n) => levels[n]), dead = sum("dead"), busyNs = Math.max(0, ...of.map((r) => r.busy_ns || 0));
+  const state = group ? (ill.length ? `${worst(ill, levels)}${ill.length > 1 ? ` +${ill.length - 1}` : ""}` : "") : of[0] && !["idle", "busy"].includes(of[0].state) ? of[0].state : "";
   const says = [state, busyNs > 1e9 && `busy ${span(busyNs)}`, dead && `${count(dead)} dead`, of.length && `${count(sum("waiting"))} waiting`].filter(Boolean).join(" · ");
-  const makes = [...(node.makes || [])].map(kind).join(", "), label = group ? `${group} (${names.length})` : names[0];
+  const makes = [...(node.makes || [])].map(kind).join(", "), label = group ? `${group} (${names.length})` : names[0] || "no name given";
   const address = group ? to("/", { ...query, open: node.lines ? "" : group }) : source ? to("/events", { agent: names[0] }) : sub(names[0]);
   const over = (v) => () => onHover(v);
   return html`<g class=${`node ${level}${chosen ? " chosen" : ""}${source ? " source" : ""}`} transform=${`translate(${at.x - WIDTH / 2} ${at.y - at.height / 2})`} onPointerEnter=${over(id)} onPointerLeave=${over("")}>
@@ -154,9 +157,9 @@ function Node({ node, at, rows, levels, chosen, query, onHover }) {
       ${group && !node.lines && html`<rect x="4" y="-4" width=${WIDTH} height=${HEIGHT} rx="2" />`}
       <rect width=${WIDTH} height=${at.height} rx="2" />
       ${level && html`<path class="word" transform=${`translate(${WIDTH - 17} 7)`} d=${SHAPES[level]} />`}
-      <svg width=${WIDTH - (level ? 20 : 6)} height="22"><text x="8" y="18" class="title">${cut(label, level ? 16 : 18)}</text></svg>
-      <svg y="22" width=${WIDTH - 4} height="32"><text x="8" y="12" class=${"minor" + (level ? " word" : "")}>${cut(says || "publishes only", 21)}</text>
-        <text x="8" y="26" class="minor">${makes && cut("→ " + makes, 20)}</text></svg>
+      <svg width=${WIDTH - (level ? 20 : 6)} height="22"><text x="8" y="18" class="title">${cut(label, level ? 15 : 16)}</text></svg>
+      <svg y="22" width=${WIDTH - 4} height="32"><text x="8" y="12" class=${"minor" + (level ? " word" : "")}>${cut(says || "publishes only", 20)}</text>
+        <text x="8" y="26" class="minor">${makes && cut("→ " + makes, 19)}</text></svg>
       <title>${plain(label)}: ${says}${makes && `; makes ${makes}`}</title></a>
     ${node.lines && html`<${Members} names=${names} rows=${rows} levels=${levels} chosen=${chosen} />`}</g>`;
 }

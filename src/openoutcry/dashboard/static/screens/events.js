@@ -20,7 +20,7 @@ const brief = (said) => said.replace(/^(?:(?:correlation|causation|round)_id=\S*
 
 const COLS = [
   { head: "time", w: "104px", cell: (e) => html`<time title=${new Date(e.wall_ns / 1e6).toISOString()}>${clock(e.wall_ns, true).split(" ").pop()}</time>` },
-  { head: "type", w: "144px", cell: (e) => kind(e.type) },
+  { head: "type", w: "160px", cell: (e) => kind(e.type) },
   { head: "from", w: "112px", wide: "wide", cell: (e) => html`<${Text}>${e.source}<//>` },
   { head: "symbol", w: "72px", wide: "wide", cell: (e) => html`<${Text}>${e.symbol}<//>` },
   { head: "what", cell: (e) => html`<${Text}>${brief(e.said)}<//>` },
@@ -55,7 +55,7 @@ function Detail({ pos, query }) {
   const more = async () => set({ pos, data: await ask(`/api/event?pos=${encodeURIComponent(pos)}&whole=1`).catch((e) => ({ ...data, json: e.message })) });
   const related = (field, value) => value && html`<a class="name" href=${to("/events", { [field]: value })}><${Text}>${value}<//></a>`;
   return html`<aside class="pane detail" aria-label="Event"><div class="head"><h1 tabindex="-1" ref=${title}>${data ? kind(data.type) : "Event"}</h1><span class="quiet">position ${plain(pos)}</span><a class="rest" data-close href=${to("/events", { ...query, pos: "" })}>Close</a></div>
-    <${Failed} error=${error} />${data && html`<dl class="facts"><${Fact} term="time">${clock(data.wall_ns, true)}<//><${Fact} term="from"><${Name} name=${data.source} /><//><${Fact} term="symbol">${data.symbol ? html`<${Text}>${data.symbol}<//>` : "–"}<//></dl>
+    <${Failed} error=${error} />${data && html`<dl class="facts"><${Fact} term="time">${clock(data.wall_ns, true)}<//><${Fact} term="from">${data.source ? html`<${Name} name=${data.source} />` : "–"}<//><${Fact} term="symbol">${data.symbol ? html`<${Text}>${data.symbol}<//>` : "–"}<//></dl>
       <dl class="facts mono"><${Fact} term="id"><${Text}>${data.id}<//><//><${Fact} term="caused by">${related("id", data.cause) || "–"}<//><${Fact} term="came of it"><a class="name" href=${to("/events", { cause: data.id })}>look</a><//><${Fact} term="round">${data.round ? html`<a class="name" href=${"/rounds/" + encodeURIComponent(data.round)}><${Text}>${data.round}<//></a>` : "–"}<//></dl>
       <pre>${said}</pre>${shown.cut && html`<p class="empty">${bytes(shown.full)} in all; the first 4 kB are shown. <button class="small" onClick=${more}>Show all of it</button></p>`}`}</aside>`;
 }

@@ -36,19 +36,22 @@ function useOrder(rows) {
   return [order.current.filter((n) => rows[n]), { onPointerEnter: hold(true), onPointerLeave: hold(false), onFocusIn: hold(true), onFocusOut: hold(false) }];
 }
 
+/** A rate whose ones stand below those of others that have a decimal. */
+const aligned = (n) => rate(n) + (n >= 9.95 ? "\u2008\u2007" : "");
+
 const CALM = ["idle", "busy", ""];
 const COLS = (levels, chosen) => [
   { head: "subscription", cell: ([n]) => html`<${Name} name=${n} />` },
   { head: "state", w: "124px", cell: ([n, r]) => html`<${State} row=${r} level=${levels[n]} />` },
   { head: "lag", w: "58px", num: true, title: "Events behind the head of the log", cell: ([, r]) => count(r.lag) },
   { head: "waiting", w: "62px", num: true, wide: "roomy", cell: ([, r]) => count(r.waiting) },
-  { head: "in/s", w: "54px", num: true, wide: "roomy", cell: ([, r]) => rate(r.per_s?.accepted) },
-  { head: "out/s", w: "50px", num: true, wide: "wide", cell: ([, r]) => rate(r.per_s?.handled) },
+  { head: "in/s", w: "54px", num: true, wide: "roomy", cell: ([, r]) => aligned(r.per_s?.accepted) },
+  { head: "out/s", w: "50px", num: true, wide: "wide", cell: ([, r]) => aligned(r.per_s?.handled) },
   { head: "dead", w: "46px", num: true, cell: ([n, r]) => (r.dead ? html`<a href=${to("/dead", { subscription: n })}>${count(r.dead)}</a>` : "0") },
 ];
 function State({ row, level }) {
   if (!level && CALM.includes(row.state) && !busy(row)) return html`<span class="quiet">ok</span>`; // idle and busy take turns too fast to read
-  return html`<span class=${level || ""}><${Mark} level=${level || "idle"} /> ${plain(row.state)}${busy(row) && ` ${busy(row)}`}</span>`;
+  return html`<span class=${level || ""}><${Mark} level=${level || "idle"} /> ${!CALM.includes(row.state) || busy(row) ? plain(row.state) : row.dead ? "dead letters" : level === "bad" ? "trouble" : "caution"}${busy(row) && ` ${busy(row)}`}</span>`;
 }
 const busy = (r) => r.busy_ns > 1e9 && span(r.busy_ns);
 

@@ -1,6 +1,6 @@
 // Journal: what is on the disk, what is not yet, who is behind, whether it is intact, and what was done to it.
 import { html, useState } from "../dom.js";
-import { ask, useJson, useStore } from "../store.js";
+import { ask, stale, store, useJson, useStore } from "../store.js";
 import { bytes, clock, count, Empty, Fact, Failed, Mark, Name, plain, span, Table, Text, to } from "../ui.js";
 
 const AGAIN_MS = 2000;
@@ -25,12 +25,16 @@ const ACTIONS = [
 ];
 const size = (cursor) => Math.floor(Math.log10(cursor.lag + 1)); // so that small differences move no row
 
-/** One line a subscription: the furthest behind of its lanes, and all that waits for it. */
-function byName(cursors) {
+/** One line a subscription: the furthest behind of its lanes, and all that waits for it, as the firm knows it while it runs. */
+function byName(cursors, head, rows) {
   const found = new Map();
   for (const { name, position, lag, exact } of cursors) {
     const had = found.get(name) || { name, position, lag: 0, exact };
     found.set(name, { name, position: Math.min(had.position, position), lag: had.lag + lag, exact: exact && had.exact });
+  }
+  for (const c of found.values()) {
+    if (rows[c.name]) Object.assign(c, { lag: rows[c.name].lag, exact: true });
+    c.lag = Math.min(c.lag, Math.max(0, head - c.position));
   }
   return [...found.values()].sort((a, b) => size(b) - size(a));
 }
@@ -69,7 +73,7 @@ export default function Journal() {
     ${data.live?.dead && html`<p class="failed" role="alert"><${Mark} level="bad" /> The journal takes nothing more: <${Text}>${data.live.dead}<//></p>`}
     <section aria-label="The file"><h2>The file</h2><${Facts} data=${data} /></section>
     <${Verify} verify=${data.verify} again=${() => setAsked((n) => n + 1)} />
-    <section aria-label="Cursors"><h2>How far each subscription has come</h2><${Table} label="Cursors" cols=${CURSORS} rows=${byName(data.cursors)} id=${(c) => c.name} empty="No subscription keeps its place in this journal." /></section>
+    <section aria-label="Cursors"><h2>How far each subscription has read</h2><${Table} label="Cursors" cols=${CURSORS} rows=${byName(data.cursors, data.head, stale() ? {} : store.pulse?.rows || {})} id=${(c) => c.name} empty="No subscription keeps its place in this journal." /></section>
     <section aria-label="Starts"><h2>Starts</h2><${Table} label="Starts" cols=${STARTS} rows=${data.starts} id=${(s) => s.pos} empty="No start is recorded in it." /></section>
-    <section aria-label="Actions of operators"><h2>Actions of operators</h2><${Table} label="Actions of operators" cols=${ACTIONS} rows=${data.actions} id=${(a) => a.pos} empty="Nobody has changed anything from outside." /></section></div>`;
+    <section aria-label="Actions of operators"><h2>Actions of operators</h2><${Table} label="Actions of operators" cols=${ACTIONS} rows=${data.actions} id=${(a) => a.pos} empty="No operator has changed anything yet." /></section></div>`;
 }

@@ -3,8 +3,9 @@ import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../
 import { store, useJson, useStore } from "../store.js";
 import { clock, count, Empty, Fact, Failed, go, Mark, plain, span, Text, to } from "../ui.js";
 
-const AGAIN_MS = 2000, EVERY_MS = 1000, LIMIT = 60, COLUMN_PX = 30, COLUMN_MIN_PX = 17, FIXED_PX = 236, ROOMY_PX = 100;
+const AGAIN_MS = 2000, EVERY_MS = 1000, LIMIT = 60, COLUMN_PX = 30, COLUMN_MIN_PX = 17, FIXED_PX = 252, ROOMY_PX = 204;
 const STATUSES = { complete: "complete", quorate: "quorate", expired: "expired", empty: "empty", died: "not ended" };
+const MADE_UP = /^round-[0-9a-f]{8,}-[0-9a-f]+$/; // an id that says nothing to a person
 const ARROWS = { long: "▲", short: "▼" };
 const TROUBLE = { late: "late", missing: "missing", "stood in": "stood in" };
 
@@ -19,7 +20,7 @@ function told([what, ...more] = [""], isOpen) {
   return what ? ["✓", "", what] : ["", "", "not on the roster"];
 }
 
-const Legend = () => html`<p class="legend">▲ long ▼ short ◆ flat ○ abstained <span class="warn">L late</span> <span class="bad">× missing</span> <span class="warn">≈ missing, an old signal stood in</span></p>`;
+const Legend = () => html`<p class="legend"><span>▲ long</span><span>▼ short</span><span>◆ flat</span><span>○ abstained</span><span class="warn">L late</span><span class="bad">× missing</span><span class="warn">≈ missing, an old signal stood in</span></p>`;
 
 function outcome({ status, valid }) {
   if (status === "open") return ["idle", "open"];
@@ -30,7 +31,7 @@ function outcome({ status, valid }) {
 /** The rounds that are open, in one line that is always there, so that the rows below do not jump. */
 function Open({ rounds }) {
   const [first] = rounds;
-  return html`<p class="open-now">${first ? html`<b>${count(rounds.length)} open:</b> <${Text}>${first.id}<//>, ${first.have.length} of ${first.have.length + first.waits_for.length} have answered; waits for <${Text}>${first.waits_for.slice(0, 3).join(", ")}<//>${first.waits_for.length > 3 ? ` and ${first.waits_for.length - 3} more` : ""}` : html`<span class="quiet">No round is open.</span>`}</p>`;
+  return html`<p class="open-now">${first ? html`<b>${count(rounds.length)} open:</b> <span title=${plain(first.id)}><${Text}>${MADE_UP.test(first.id) ? "the oldest" : first.id}<//></span>, ${first.have.length} of ${first.have.length + first.waits_for.length} have answered; waits for <${Text}>${first.waits_for.slice(0, 3).join(", ")}<//>${first.waits_for.length > 3 ? ` and ${first.waits_for.length - 3} more` : ""}` : html`<span class="quiet">No round is open.</span>`}</p>`;
 }
 
 function useWidth(box) {
@@ -64,7 +65,7 @@ const Row = ({ round, shown, agent, roomy }) => {
   const [level, word] = outcome(round), address = to("/rounds/" + encodeURIComponent(round.id), { at: round.pos });
   return html`<tr class="opens" onClick=${(e) => e.target.closest("a") || go(address)}>
     <th scope="row"><a class="name" href=${address} title=${plain(round.id)}>${clock(round.opened_wall_ns)}</a></th>
-    <td class=${level} title=${plain(round.reason)}>${level !== "ok" && html`<${Mark} level=${level} /> `}${STATUSES[round.status]}${level === "bad" && html`<span class="sr">, not valid</span>`}</td><td class="num wide">${span(round.took_ns)}</td>
+    ${roomy && html`<td title=${plain(round.symbol)}><${Text}>${round.symbol}<//></td>`}<td class=${level} title=${plain(round.reason)}>${level !== "ok" && html`<${Mark} level=${level} /> `}${STATUSES[round.status]}${level === "bad" && html`<span class="sr">, not valid</span>`}</td><td class="num wide">${span(round.took_ns)}</td>
     ${shown.map((name) => { const [glyph, kind, words] = told(round.cells?.[name]); return html`<td class=${`cell ${kind}${name === agent ? " picked" : ""}`} title=${`${plain(name)}: ${plain(words)}`}><span aria-hidden="true">${glyph}</span><span class="sr">${plain(words)}</span></td>`; })}${roomy && html`<td class="quiet">${plain(round.reason)}</td>`}</tr>`;
 };
 
@@ -72,15 +73,15 @@ function Matrix({ rounds, agents, agent, label, address }) {
   const box = useRef(), width = useWidth(box);
   const { bad, shown, hidden, hiddenTrouble } = useMemo(() => columns(agents, rounds, width), [agents, rounds, width]);
   const roomy = shown.length * COLUMN_PX < width - FIXED_PX - ROOMY_PX;
-  const sums = ["late", "missing"].map((what) => html`<tr class="sum"><th scope="row" colspan="2">${what} of ${count(rounds.length)}</th><td class="wide"></td>${shown.map((name) => {
+  const sums = ["late", "missing"].map((what) => html`<tr class="sum"><th scope="row" colspan=${roomy ? 3 : 2}>${what} of ${count(rounds.length)}</th><td class="wide"></td>${shown.map((name) => {
     const n = bad[name][what] + (what === "missing" ? bad[name]["stood in"] : 0);
     return html`<td class=${"cell " + (n ? (what === "late" ? "warn" : "bad") : "quiet")}>${n || "·"}</td>`; })}${roomy && html`<td></td>`}</tr>`);
   return html`<div ref=${box} class="matrix">
     ${hidden.length > 0 && html`<p class="quiet">${shown.length} of ${agents.length} agents have room: ${hiddenTrouble ? "those most often late or missing" : "the others were never late or missing here"}.</p>`}
-    ${width > 0 && html`<table aria-label=${label}><colgroup><col class="opened" /><col class="ended" /><col class="took wide" />${shown.map(() => html`<col style=${{ width: roomy ? COLUMN_PX + "px" : null }} />`)}${roomy && html`<col />`}</colgroup>
-      <thead><tr class="names" style=${{ height: `${Math.min(110, 24 + 6 * Math.max(0, ...agents.map((name) => name.length)))}px` }}><th scope="col">opened</th><th scope="col">outcome</th><th scope="col" class="num wide">took</th>
+    ${width > 0 && html`<table aria-label=${label}><colgroup><col class="opened" />${roomy && html`<col class="ended" />`}<col class="ended" /><col class="took wide" />${shown.map(() => html`<col style=${{ width: roomy ? COLUMN_PX + "px" : null }} />`)}${roomy && html`<col />`}</colgroup>
+      <thead><tr class="names" style=${{ height: `${Math.min(110, 24 + 6 * Math.max(0, ...agents.map((name) => name.length)))}px` }}><th scope="col">opened</th>${roomy && html`<th scope="col">symbol</th>`}<th scope="col">outcome</th><th scope="col" class="num wide">took</th>
         ${shown.map((name) => html`<th scope="col" class=${"cell" + (name === agent ? " picked" : "")} title=${plain(name)}><a href=${address({ agent: name === agent ? "" : name })} aria-label=${`Only rounds of ${plain(name)}`}><${Text}>${name}<//></a></th>`)}${roomy && html`<th scope="col">released because</th>`}</tr>${sums}</thead>
-      <tbody>${rounds.length ? rounds.map((round) => html`<${Row} key=${round.number} round=${round} shown=${shown} agent=${agent} roomy=${roomy} />`) : html`<tr><td class="empty" colspan=${4 + shown.length}>No round is recorded that this asks for.</td></tr>`}</tbody></table>`}</div>`;
+      <tbody>${rounds.length ? rounds.map((round) => html`<${Row} key=${round.number} round=${round} shown=${shown} agent=${agent} roomy=${roomy} />`) : html`<tr><td class="empty" colspan=${5 + shown.length}>No round is recorded that this asks for.</td></tr>`}</tbody></table>`}</div>`;
 }
 
 function List({ query }) {
@@ -91,8 +92,8 @@ function List({ query }) {
   const agents = got.data?.agents || store.shape?.roster || [];
   return html`<section class="rounds" aria-label="Rounds"><${Filters} query=${query} agents=${agents} onChange=${(more) => go(address(more), true)} />
     <${Failed} error=${got.error} />
-    ${got.data ? html`${!query.before && html`<${Open} rounds=${store.rounds.open} />`}<${Matrix} rounds=${ended} agents=${agents} agent=${query.agent} address=${address} label="Rounds, newest first" />` : !got.error && html`<${Empty}>Reading the rounds …<//>`}
-    <div class="head">${query.before && html`<a href=${address({})}>Newest</a>`}${got.data?.next && html`<a href=${address({ before: got.data.next })}>Older</a>`}</div><${Legend} /></section>`;
+    ${got.data ? html`<div class="above">${!query.before && html`<${Open} rounds=${store.rounds.open} />`}<${Legend} /></div><${Matrix} rounds=${ended} agents=${agents} agent=${query.agent} address=${address} label="Rounds, newest first" />` : !got.error && html`<${Empty}>Reading the rounds …<//>`}
+    <div class="head">${query.before && html`<a href=${address({})}>Newest</a>`}${got.data?.next && html`<a href=${address({ before: got.data.next })}>Older</a>`}</div></section>`;
 }
 
 /** A value that changes at most every so many milliseconds, so that not every round asks the journal again. */
