@@ -9,7 +9,7 @@ How it counts. `sys.setprofile` is set on the loop's thread just before the publ
 handler's first line. A frame counts when its code stands in a file of the package: every call of a Python function,
 method, property, lambda or comprehension (from Python 3.12 on most comprehensions are no calls), and every
 resumption of a coroutine. Calls into C, into the standard library and in other threads do not count, nor do the
-handler and this script. Modules are the files that these frames stand in. Modules that were compiled to C have no
+handler, this script and the checks of the loop's health, which a timer makes. Modules are the files that these frames stand in. Modules that were compiled to C have no
 frames: trace the plain source.
 
 The bus has one subscription and handles some events one at a time. The first ones fill its caches, so they are left
@@ -114,6 +114,7 @@ class Tracer:
 
     def __init__(self) -> None:
         self._prefix = f"{PACKAGE}/"
+        self._aside = f"{PACKAGE}/runtime/health/"
         self._steps: list[Step] = []
 
     def begin(self) -> None:
@@ -131,7 +132,8 @@ class Tracer:
             self._steps.append(Step(self._depth(frame), path.replace("/", "."), frame.f_code.co_qualname))
 
     def _is_inside(self, frame: FrameType) -> bool:
-        return frame.f_code.co_filename.startswith(self._prefix)
+        path = frame.f_code.co_filename
+        return path.startswith(self._prefix) and not path.startswith(self._aside)
 
     def _depth(self, frame: FrameType) -> int:
         depth, above = 0, frame.f_back

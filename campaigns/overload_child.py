@@ -161,7 +161,7 @@ class Firm:
         self.before_bytes = rss_bytes()
         self.bus = EventBus(
             terms.room,
-            persistence_config=PersistenceConfig(path=self.path, socket=False),
+            persistence_config=PersistenceConfig(path=self.path, socket=False, record="off"),
             backpressure_config=BackpressureConfig(cooldown_s=0.05),
             history_size=terms.room,
         )

@@ -9,6 +9,7 @@ from openoutcry.journals import SqliteJournal, marks, opening
 from openoutcry.journals.disk_tasks import SyncTask
 from openoutcry.journals.disk_turn import Turn
 from openoutcry.journals.engines import Connection
+from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.rows import Row
 from openoutcry.ports import Changes, DiskTask
 
@@ -130,5 +131,6 @@ PLANTS = {
     "a sync and a checkpoint at once": Plant(Together),
     "the log is not written again": Plant(instead=(opening, "_write_log_again", lambda _: None)),
     "marks believed without their checksum": Plant(instead=(marks, "crc32", lambda *_: 0)),
+    "what a power cut took told again": Plant(instead=(PowerCut, "is_told", lambda *_: False)),
     "the cursor saved before the work": Plant(bugs=Bugs(cursor_before_work=True)),
 }

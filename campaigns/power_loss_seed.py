@@ -157,6 +157,7 @@ class Seed:
         return self._open()
 
     def _recognise(self, journal: SqliteJournal) -> None:
+        self._hold_count(journal)
         if self._recovered is not None:
             self._truth.recognise_recovered(journal, self._recovered)
             self._recovered = None
@@ -166,9 +167,19 @@ class Seed:
             missing = self._in_flight - {(s.subscription, s.lane, s.position) for s in journal.suspects()}
             if missing:
                 raise Broken(f"{missing} were in flight at the kill, and are no suspects")
-            if journal.unsynced_lost:
-                raise Broken(f"a kill has cost {journal.unsynced_lost} entries")
         self._in_flight.clear()
+
+    def _hold_count(self, journal: SqliteJournal) -> None:
+        """See that no more is told as lost than power cuts since the last opening can have taken."""
+        lost_max = 0
+        if self._after is After.CUT and self._recovered is not None:
+            lost_max = sum(last + 1 - first for first, last in self._recovered.lost)
+        elif self._after is After.CUT:
+            # an entry that was never acknowledged may be lost too, and the head may stand in a gap
+            lost_max = max(self._truth.state.head, *self._truth.payloads, 0) - journal.head
+        if journal.unsynced_lost > lost_max:
+            told = f"{journal.unsynced_lost} entries are told as lost"
+            raise Broken(f"{told}, and {lost_max} are at most, after {self._after.value}")
 
     # Its end
 

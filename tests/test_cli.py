@@ -402,7 +402,7 @@ def test_the_demo_gets_every_option(demo_calls: list[FakeOptions]) -> None:
 def test_the_demo_has_an_option_for_every_setting_and_states_the_real_defaults() -> None:
     settings = {field.name: field.default for field in fields(DemoOptions)}
     options = {option.name: option for option in demo.params if isinstance(option, click.Option)}
-    assert set(options) == {*settings, "crash", "kills"}
+    assert set(options) == {*settings, "crash", "kills", "page"}
     for name in ("agents", "report"):
         assert f"[default: {settings[name]}]" in (options[name].help or "")
     crash = {field.name: field.default for field in fields(CrashOptions)}

@@ -1436,7 +1436,7 @@ def test_halts_lists_what_is_active_and_does_nothing_to_a_terminal(halted: Path)
     found = rows_of(done("halts", halted, "--json"))
     assert [row["event_id"] for row in found] == ["k-0", "k-1", "k-2"]
     assert found[0]["since_ns"] == START_NS
-    assert "halted        ES, firm" in call("status", halted).stdout
+    assert "halted        firm by risk, since" in call("status", halted).stdout
     assert len(json.loads(call("status", halted, "--json").stdout)["halts"]) == 3
 
 

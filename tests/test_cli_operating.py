@@ -1,6 +1,7 @@
 """`openoutcry halt`, `release`, `pause`, `resume` and `top`, beside a real bus in another thread."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from click.testing import CliRunner, Result
 from openoutcry import EventBus, KillSwitchEvent, MarketDataEvent, PersistenceConfig
 from openoutcry.cli import asking, main
 from openoutcry.cli.watching import look as look_module
-from openoutcry.journals import JournalReader
+from openoutcry.journals import JournalReader, SqliteJournal
+from openoutcry.runtime.control import server as server_module
 
 LIMIT_S = 300
 
@@ -91,6 +93,19 @@ def test_halt_asks_first_and_says_who_has_handled_it(tmp_path: Path) -> None:
         assert "healthy: nothing is wrong" in call("top", path, "--count", "1").stdout
 
 
+def test_a_halt_does_not_depend_on_the_figures_of_its_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "WATCHERS_MAX", 0)
+    path = tmp_path / "firm.sock"
+    with running(two_agents, control=path):
+        said = call("halt", path, typed="y\n")
+    assert said.exit_code == 0
+    assert "who will hear of it is not known: JournalLocked: 0 clients watch this bus already" in said.stderr
+    assert "Halt the firm?" in said.stderr
+    assert "1 of 1 subscriptions have handled it" in said.stdout
+
+
 def test_a_halt_that_nobody_hears_ends_with_1(tmp_path: Path) -> None:
     path = tmp_path / "firm.sock"
     with running(nobody, control=path):
@@ -158,6 +173,18 @@ def test_a_subscription_is_paused_and_resumed_and_both_are_on_record(tmp_path: P
     assert [b'"verb":"pause"' in one for one in found] == [True, False, True]
     assert b'"operator":"ann"' in found[1]
     assert b"NotSubscribed" in found[2]
+
+
+def test_a_bus_that_has_no_socket_is_not_taken_for_none(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    with SqliteJournal(path):
+        said, asked = call("halt", path, "--yes"), call("halt", path, typed="y\n")
+    assert said.exit_code == asked.exit_code == 2
+    assert said.stderr == asked.stderr
+    assert f"process {os.getpid()} writes to {path}, and has no control socket there" in said.stderr
+    said = call("halt", path, "--yes")
+    assert said.exit_code == 3
+    assert "no bus listens" in said.stderr
 
 
 def test_a_file_that_is_no_firm_is_one_line(tmp_path: Path) -> None:

@@ -145,12 +145,12 @@ def test_a_field_that_was_renamed_without_an_upcaster_is_a_warning(folder: Path)
 def test_what_cannot_be_read_is_counted_with_its_first_position_and_who_needs_it(folder: Path) -> None:
     rows = doctor(folder, code=1, default="", closed="reason: str")
     booked, closed = rows["Booked", 1], rows["Closed", 1]
-    assert (booked["verdict"], booked["unreadable"], booked["first"]) == ("FAIL", 5, 1)
+    assert (booked["verdict"], booked["unreadable"], booked["first"]) == ("FAIL", 5, 2)
     assert "exchange" in booked["error"]
     assert booked["needed_by"] == {"slow": 5}
     assert booked["remembered_by"] == {"book": 5}
     assert "the memory of book needs 5" in booked["said"]
-    assert (closed["unreadable"], closed["first"], closed["dead_letters"]) == (2, 6, {"clerk": 1})
+    assert (closed["unreadable"], closed["first"], closed["dead_letters"]) == (2, 7, {"clerk": 1})
     assert closed["remembered_by"] == closed["needed_by"] == {}
     assert rows["Memo", 1]["verdict"] == "ok"
 

@@ -99,6 +99,14 @@ def test_a_traceback_has_the_lines_of_its_frames_and_none_of_its_message():
     assert "The above exception was the direct cause of the following exception:" in lines
 
 
+def test_of_a_message_without_end_a_traceback_has_how_it_begins_and_ends():
+    shown = printable_traceback(ValueError("begins" + "\x1b" * 1_000_000 + "ends"))
+    assert shown.startswith("ValueError: begins")
+    assert shown.endswith("ends\n")
+    assert "characters left out" in shown
+    assert len(shown) < 100_000
+
+
 def test_a_traceback_of_a_group_and_of_a_mistake_in_the_source_reads_as_ever():
     def source() -> None:
         exec("a = = 1")

@@ -27,6 +27,7 @@ _OWN: Final = re.compile(
     r"|\n(?:The above exception was the direct cause|During handling of the above exception)"
 )
 _LINE_FEED: Final = "\n"
+MESSAGE_MOST: Final = 20_000
 
 
 def is_obeyed(character: str) -> bool:
@@ -79,11 +80,24 @@ def printable_json(text: str) -> str:
     return text if text.isascii() and text.isprintable() else text.translate(_JSON_ESCAPES)
 
 
+def without_middle(text: str, most: int) -> str:
+    """Return a text, of more than so many characters how it begins and ends, and how many are left out."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}... ({len(text) - 2 * half:,} characters left out) ...{text[-half:]}"
+
+
 def printable_traceback(error: BaseException) -> str:
-    """Return the traceback of an error, safe to show: the line feeds in its message begin no line."""
+    """Return the traceback of an error, safe to show: the line feeds in its message begin no line.
+
+    Of a message, which may be the whole answer of a server, there are at most `MESSAGE_MOST` characters: to
+    escape ten million would keep a loop for seconds.
+    """
     shown = []
     after_message = False
-    for part in traceback.format_exception(error):
+    for whole in traceback.format_exception(error):
+        part = without_middle(whole, MESSAGE_MOST)
         if _OWN.match(part):
             shown.append(printable_lines(part))
             after_message = False

@@ -402,6 +402,18 @@ def test_a_stand_in_expires_and_the_newest_goes_first():
     assert [(one.agent, one.signal.event_id) for one in outcome.stand_ins] == [("b", "new")]
 
 
+def test_an_outcome_says_when_each_has_abstained_first_also_who_had_an_opinion_after_that():
+    round_ = a_round("a", "b", "c")
+    round_.abstain("a", "no data", 1)
+    round_.abstain("b", "asleep", 2)
+    round_.abstain("a", "still none", 3)
+    round_.arrive("b", Signal("1"), 4)
+    round_.abstain("b", "never mind", 4)
+    outcome = round_.close("enough", 5)
+    assert outcome.abstained == {"a": "still none"}
+    assert outcome.abstained_ns == {"a": 1, "b": 2}
+
+
 def test_nothing_stands_in_for_an_agent_that_abstained_since():
     earlier = [a_round("b"), a_round("b")]
     earlier[0].abstain("b", "closed my position", 2)

@@ -2,6 +2,8 @@
 
 import builtins
 import importlib
+import os
+import pty
 import re
 import signal
 import socket
@@ -117,6 +119,32 @@ def test_the_browser_is_opened_by_way_of_a_file_of_ones_own(monkeypatch):
     assert not file.exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a browser has a window of its own")
+@pytest.mark.parametrize(("display", "opens"), [("", False), (":0", True)])
+def test_a_browser_that_would_take_the_terminal_is_not_opened(
+    journal: Path, tmp_path, display: str, opens: bool
+):
+    """It would wait for the page, and the page for its end."""
+    said = tmp_path / "opened"
+    environment = {
+        **os.environ,
+        "DISPLAY": display,
+        "WAYLAND_DISPLAY": "",
+        "BROWSER": f"sh -c 'echo opened > {said}; kill -TERM $PPID' %s",
+    }
+    main, side = pty.openpty()
+    words = [sys.executable, "-m", "openoutcry", "page", str(journal), "--port", "0"]
+    with subprocess.Popen(words, stdin=side, stdout=side, stderr=side, env=environment) as process:
+        os.close(side)
+        with os.fdopen(main, "rb", buffering=0) as terminal:
+            while b"token=" not in terminal.readline():
+                pass
+            if not opens:
+                process.send_signal(signal.SIGTERM)
+            process.wait(LIMIT_S)
+    assert said.exists() is opens
+
+
 # -- what it refuses ---------------------------------------------------------------------------------
 
 
@@ -144,12 +172,21 @@ def test_a_host_that_others_reach_needs_tokens_and_a_name(journal: Path, tmp_pat
     assert "--name" in refused(journal, "--host", "0.0.0.0", "--tokens", file)
 
 
+@pytest.mark.parametrize(
+    "name", ["https://firm.example", "firm.example/", "firm example", "", "::1", "firm:port"]
+)
+def test_a_name_that_no_browser_would_send_is_refused(journal: Path, name: str):
+    assert f"--name {name}" in refused(journal, "--port", 0, "--name", name)
+
+
 def test_what_is_no_journal(tmp_path: Path):
     other = tmp_path / "notes.txt"
     other.write_text("not a journal", encoding="utf-8")
     assert "notes.txt" in refused(other, "--port", 0)
     assert "does not exist" in refused(tmp_path / "none.db", "--port", 0)
     assert "a directory" in refused(tmp_path, "--port", 0)
+    (tmp_path / "loop.db").symlink_to("loop.db")
+    assert "a symbolic link" in refused(tmp_path / "loop.db", "--port", 0)
 
 
 def test_a_journal_of_a_newer_version(journal: Path):

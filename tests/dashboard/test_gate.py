@@ -2,6 +2,7 @@
 
 import json
 import socket
+from contextlib import suppress
 
 import pytest
 from page_kit import ACT, LIMIT_S, LOOK, Client, served
@@ -9,6 +10,7 @@ from page_kit import ACT, LIMIT_S, LOOK, Client, served
 from openoutcry.dashboard import connections
 from openoutcry.dashboard.access import Person
 from openoutcry.dashboard.gate import BODY_BYTES_MAX, HEADERS
+from openoutcry.dashboard.server import _hosts
 
 ACTS = {
     "/api/halt": {},
@@ -78,6 +80,15 @@ def test_a_name_of_the_proxy_before_it_is_ours_too(journal, tmp_path):
             assert client.get("/").status == 200
         client.host = "other.example"
         assert client.get("/").status == 421
+
+
+@pytest.mark.parametrize(
+    ("host", "found"), [("127.0.0.1", "127.0.0.1 localhost"), ("::1", "[::1] localhost")]
+)
+def test_browsers_leave_the_port_of_http_out(host: str, found: str):
+    names = found.split()
+    assert _hosts(host, 80, ()) == {*names, *(f"{name}:80" for name in names)}
+    assert _hosts(host, 8765, ()) == {f"{name}:8765" for name in names}
 
 
 # -- the login ---------------------------------------------------------------------------------------
@@ -329,6 +340,31 @@ def test_a_client_that_does_not_ask_is_cut_off(journal, tmp_path, monkeypatch, s
     monkeypatch.setattr(connections, "LOOK_S", 0.05)
     with served(journal, tmp_path) as client:
         assert raw(client, sent) == b""
+
+
+def test_a_client_that_reads_none_of_its_answers_is_cut_off(journal, tmp_path, monkeypatch):
+    monkeypatch.setattr(connections, "LOOK_S", 0.05)
+    with served(journal, tmp_path) as client, socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        line.settimeout(LIMIT_S)
+        line.connect(("127.0.0.1", client.port))
+        request = f"GET /static/style.css HTTP/1.1\r\nHost: {client.host}\r\n\r\n".encode()
+        with suppress(ConnectionError):  # it takes requests for as long as there is room for answers
+            while True:
+                line.sendall(request * 1_000)
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_mistake(actor: Client, caplog):
+    with socket.create_connection(("127.0.0.1", actor.port), LIMIT_S) as line:
+        line.sendall(
+            f"POST /api/pause HTTP/1.1\r\nHost: {actor.host}\r\nOrigin: http://{actor.host}\r\n"
+            f"Cookie: {actor.cookie}\r\nx-openoutcry: {actor.csrf}\r\nContent-Type: application/json\r\n"
+            "Expect: 100-continue\r\nContent-Length: 10\r\n\r\n".encode()
+        )
+        assert line.recv(4_096).startswith(b"HTTP/1.1 100 ")  # it waits for the rest
+    assert actor.get("/api/me").status == 200
+    actor.get("/api/events")
+    assert caplog.text == ""
 
 
 def test_parameters_are_bounded(looker: Client):

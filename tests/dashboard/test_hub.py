@@ -13,10 +13,11 @@ from page_kit import LOOK, Client, clock, firm, served
 
 from openoutcry import EventBus, SignalEvent
 from openoutcry.dashboard import hub as hubs
-from openoutcry.dashboard.hub import BEAT_S, QUEUE_MAX, TABS_MAX, Hub, Tab, plain
+from openoutcry.dashboard.hub import ALONE_S, BEAT_S, QUEUE_MAX, TABS_MAX, Hub, Tab, plain
 from openoutcry.dashboard.refusals import Refused
 from openoutcry.dashboard.server import Page
 from openoutcry.observers.pulse import Flow, Pulse, RoundRow, RoundsSeen, Shape, SubRow, SubShape
+from openoutcry.runtime.control.watcher import EVERY_S
 from openoutcry.testing import run_virtual
 
 FOREVER_NS = 2**62
@@ -46,8 +47,12 @@ class Firm:
         self.number = 0
         self.seen = RoundsSeen("one", [], 0, [], 0)
         self.asked: list[int] = []
+        self.every_s = 0.0
         self.refuses = False
         self._news = asyncio.Event()
+
+    def ask_every(self, every_s: float) -> None:
+        self.every_s = every_s
 
     async def changed(self, after: int = 0) -> int:
         while self.number <= after:
@@ -133,6 +138,19 @@ def test_a_new_tab_is_told_what_is_true_now():
         assert state[1]["live"] == "up"
         assert (shape[0], shape[1]["firm"], shape[1]["edges"]) == ("shape", "firm", [["desk", "order"]])
         assert (pulse[0], pulse[1]["rows"]["desk"]["accepted"], pulse[1]["wrong"]) == ("pulse", 0, [])
+
+    run(test)
+
+
+def test_while_no_tab_is_open_the_firm_is_asked_rarely():
+    async def test(hub: Hub, watched: Firm) -> None:
+        assert watched.every_s == ALONE_S
+        first, second = Reader(hub), Reader(hub)
+        assert watched.every_s == EVERY_S
+        first.stack.close()
+        assert watched.every_s == EVERY_S
+        second.stack.close()
+        assert watched.every_s == ALONE_S
 
     run(test)
 
@@ -348,7 +366,7 @@ def test_a_stream_has_pulses_and_what_is_published(live):
         stream.until("pulse")
         signal = SignalEvent(symbol="ES", direction="long", strategy_name="trend", confidence=0.5)
         assert live.bus.publish_threadsafe(signal).result(300)
-        told = stream.until("events", lambda said: said["head"] >= 1)
+        told = stream.until("events", lambda said: any(one["type"] == "signal" for one in said["events"]))
         assert [event["id"] for event in told["events"] if event["type"] == "signal"] == [signal.event_id]
 
 

@@ -344,6 +344,21 @@ def test_another_file_in_its_place_is_read_from_then_on(journal, looker: Client)
     assert looker.get("/api/journal").json["head"] == 3
 
 
+def test_another_file_with_more_in_it_keeps_no_record_of_the_first(tmp_path):
+    path, other = tmp_path / "firm.db", tmp_path / "other.db"
+    for file, entries in ((path, [started(1)]), (other, [started(2), *ticks(0, 30)])):
+        with SqliteJournal(file) as journal:
+            journal.write(entries)
+            journal.sync()
+    with served(path, tmp_path) as client:
+        client.log_in(LOOK)
+        assert [start["process_id"] for start in client.get("/api/journal").json["starts"]] == [1]
+        for ending in ("-wal", "-shm", "-marks"):
+            Path(f"{path}{ending}").unlink(missing_ok=True)
+        other.replace(path)
+        assert [start["process_id"] for start in client.get("/api/journal").json["starts"]] == [2]
+
+
 def test_a_page_does_not_keep_the_log_from_starting_over(tmp_path):
     path = tmp_path / "firm.db"
     with SqliteJournal(path) as journal:

@@ -19,7 +19,7 @@ BUS = """
     from openoutcry.trading import SignalEvent
 
     async def main(path):
-        bus = EventBus(persistence_config=PersistenceConfig(path=path))
+        bus = EventBus(persistence_config=PersistenceConfig(path=path, record="off"))
         bus.subscribe("signal", lambda event: None, name="desk")
         await bus.start()
         number = 0

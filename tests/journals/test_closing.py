@@ -108,7 +108,7 @@ def test_a_bus_that_has_stopped_beside_a_reader_can_be_copied(tmp_path: Path, en
     path = tmp_path / "firm.db"
 
     async def live() -> None:
-        bus = EventBus(persistence_config=PersistenceConfig(path=path, engine=engine))
+        bus = EventBus(persistence_config=PersistenceConfig(path=path, engine=engine, record="off"))
         await bus.start()
         await bus.publish(KillSwitchEvent(event_id="k1", reason="drill", source_agent="risk", activated=True))
         with JournalReader(path, engine=engine) as reader:

@@ -14,6 +14,7 @@ from journal_kit import entries
 
 from openoutcry.errors import JournalCorrupt, JournalDead, JournalError
 from openoutcry.journals import SqliteJournal, marks, recover_into, sqlite
+from openoutcry.journals.glance import glance
 from openoutcry.ports import Suspect
 
 CHECKPOINT_LOCK = 121
@@ -165,17 +166,19 @@ class Counted:
         return getattr(self._inner, name)
 
 
-@pytest.mark.parametrize("stores", range(6))
-def test_a_kill_at_any_store_of_an_opening_after_a_power_cut_leaves_a_journal_that_opens(
-    path: Path, monkeypatch: pytest.MonkeyPatch, stores: int
-) -> None:
+def write_and_lose_power(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a journal of five entries, with marks as if 495 more had been written and lost."""
     with SqliteJournal(path) as journal:
         journal.write(entries(5))
         journal.sync()
         cell = journal.marks.claim("risk", "normal")
         journal.marks.cells[cell] = 5
-        journal.marks.cells[marks.WRITTEN] = 500  # as if what was written after had been lost
+        journal.marks.cells[marks.WRITTEN] = 500
     monkeypatch.setattr(marks, "boot_id", lambda: b"b" * 16)
+
+
+def open_and_stop(path: Path, monkeypatch: pytest.MonkeyPatch, stores: int) -> None:
+    """Open the journal, and end that after so many stores into the marks, as a kill would."""
     real = marks.MarksFile.begin_run
 
     def begin_run(self: marks.MarksFile, written: int, synced: int) -> None:
@@ -187,10 +190,18 @@ def test_a_kill_at_any_store_of_an_opening_after_a_power_cut_leaves_a_journal_th
         finally:
             self.cells, self._map = cells, mapped
 
-    monkeypatch.setattr(marks.MarksFile, "begin_run", begin_run)
-    with pytest.raises(Stops):
-        SqliteJournal(path)
-    monkeypatch.setattr(marks.MarksFile, "begin_run", real)
+    with monkeypatch.context() as patch:
+        patch.setattr(marks.MarksFile, "begin_run", begin_run)
+        with pytest.raises(Stops):
+            SqliteJournal(path)
+
+
+@pytest.mark.parametrize("stores", range(6))
+def test_a_kill_at_any_store_of_an_opening_after_a_power_cut_leaves_a_journal_that_opens(
+    path: Path, monkeypatch: pytest.MonkeyPatch, stores: int
+) -> None:
+    write_and_lose_power(path, monkeypatch)
+    open_and_stop(path, monkeypatch, stores)
     with SqliteJournal(path) as journal:
         assert journal.head == 5
         assert journal.suspects() == [Suspect("risk", "normal", 5, 1)]
@@ -199,6 +210,43 @@ def test_a_kill_at_any_store_of_an_opening_after_a_power_cut_leaves_a_journal_th
         assert journal.unsynced_lost == 495, "nobody was told of it yet"
     with SqliteJournal(path) as journal:
         assert journal.unsynced_lost == 0
+
+
+@pytest.mark.parametrize("stores", range(6))
+def test_a_kill_during_a_later_opening_does_not_tell_of_the_power_cut_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, stores: int
+) -> None:
+    write_and_lose_power(path, monkeypatch)
+    with SqliteJournal(path) as journal:
+        assert journal.unsynced_lost == 495
+    for _ in range(2):
+        open_and_stop(path, monkeypatch, stores)
+    with SqliteJournal(path) as journal:
+        assert journal.unsynced_lost == 0
+        assert journal.power_cut is not None
+        assert (journal.power_cut.lost, journal.power_cut.cuts) == (495, 1)
+
+
+def test_a_power_cut_counted_by_an_opening_that_failed_is_counted_once_and_told_by_the_recovery(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_and_lose_power(path, monkeypatch)
+    with monkeypatch.context() as patch:
+        fail_syncs(patch)
+        with pytest.raises(JournalDead, match="first sync failed"):
+            SqliteJournal(path)
+    with glance(path) or pytest.fail("there are marks") as side:
+        seen = side.cut(5)
+        assert seen is not None
+        assert (seen.lost, seen.cuts) == (495, 1)
+    new = recover_into(path, tmp_path / "new.db").path
+    with SqliteJournal(new) as journal:
+        assert journal.unsynced_lost == 495, "nobody was told of it yet"
+        assert journal.power_cut is not None
+        assert (journal.power_cut.first, journal.power_cut.cuts) == (6, 1)
+    again = recover_into(new, tmp_path / "newer.db").path
+    with SqliteJournal(again) as journal:
+        assert journal.unsynced_lost == 0, "it was told"
 
 
 @pytest.mark.parametrize("flipped", [*range(192), *range(192, 512 * 8, 397)])

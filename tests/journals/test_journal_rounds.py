@@ -110,8 +110,8 @@ def signal(agent: str, round_id: str | None, symbol: str = "ES", **fields: Any) 
     )
 
 
-def a_start() -> RunStarted:
-    return RunStarted(version="1", python="3", process_id=1, host="h")
+def a_start(**fields: Any) -> RunStarted:
+    return RunStarted(version="1", python="3", process_id=1, host="h", **fields)
 
 
 def test_a_round_has_a_cell_for_each_agent_of_its_roster(firm: Firm) -> None:
@@ -216,6 +216,19 @@ def test_the_signals_before_a_round_of_the_same_id_are_not_those_of_the_next(fir
     assert (newer.ordinal, older.ordinal) == (2, 1)
     assert {cell.agent: cell.how for cell in newer.cells} == {"a": "missing", "b": "voted", "c": "missing"}
     assert older.cell("a").votes[0].direction == "long"
+
+
+def test_a_round_that_died_keeps_its_votes_where_the_next_of_its_id_has_one_record(firm: Firm) -> None:
+    before, after, later = signal("a", "r"), signal("b", "r"), signal("c", "r")
+    firm.write(before, firm.opened("r"))
+    firm.write(after)
+    firm.now_ns += S
+    firm.write(later, a_start(timestamp=firm.now_ns))
+    firm.write(firm.released("r", ordinal=2, votes=(Vote("c", "ES", later.event_id, 1),)))
+    newer, older = recorded_rounds(firm.path)
+    assert (newer.status, older.status) == ("quorate", DIED)
+    assert {cell.agent: cell.how for cell in newer.cells} == {"a": "missing", "b": "missing", "c": "voted"}
+    assert {cell.agent: cell.how for cell in older.cells} == {"a": "voted", "b": "voted", "c": "missing"}
 
 
 def test_the_newest_come_first_and_no_more_than_asked_for(firm: Firm) -> None:

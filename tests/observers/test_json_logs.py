@@ -240,6 +240,53 @@ async def app(bus):
     assert gave_up["correlation_id"] == "s-1"
 
 
+@pytest.mark.parametrize(
+    ("target", "code", "said"),
+    [
+        ("made_end:nobody", 2, "made_end has no 'nobody'"),
+        ("made_end:fails", 1, "made_end:fails failed"),
+        ("made_end:leaves", 3, "1 deliveries were left"),
+        ("made_end:ends", 1, "no money"),
+    ],
+)
+def test_with_json_all_that_a_run_says_on_standard_error_is_json(
+    tmp_path: Path, monkeypatch, target: str, code: int, said: str
+) -> None:
+    made = """
+import asyncio, sys
+from openoutcry import SignalEvent
+
+async def fails(bus):
+    yield
+    raise ValueError("no account")
+
+async def ends(bus):
+    yield
+    sys.exit("no money")
+
+async def leaves(bus):
+    async def wait(event):
+        await asyncio.Event().wait()
+    bus.subscribe("signal", wait, name="books")
+    yield
+    await bus.publish(SignalEvent(strategy_name="t", symbol="ES", direction="long"))
+"""
+    (tmp_path / "made_end.py").write_text(made, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2] / "src"))
+    done = subprocess.run(
+        [sys.executable, "-m", "openoutcry", "run", target, "--log-json", "--drain-timeout", "0"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    lines = [read(line) for line in done.stderr.splitlines()]
+    assert said in lines[-1]["message"]
+    assert (
+        code != 1
+        or target.endswith("ends")
+        or any("no account" in line.get("exception", "") for line in lines)
+    )
+
+
 def test_the_options_are_the_same_for_every_command_that_goes_on() -> None:
     for name in ("run", "metrics", "traces"):
         result = CliRunner().invoke(main, [name, "--help"])

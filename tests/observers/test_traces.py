@@ -332,6 +332,21 @@ def test_following_goes_on_after_kill_9_without_a_span_missing_or_doubled(path: 
     assert ids(collector) == written
 
 
+def test_two_who_follow_with_one_state_would_send_all_twice_so_the_second_is_refused(
+    path: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "traces.state"
+    write(path, a_signal(event_id="s-1"))
+    options = ("traces", path, "--otlp", "http://127.0.0.1:9", "--follow", "--state", state)
+    with collecting() as collector, following(path, collector.url, state):
+        collector.wait_for(lambda: len(collector.spans) >= 1)
+        assert "another `openoutcry traces` goes by it" in call(*options, code=2).stderr
+    with collecting() as collector, following(path, collector.url, state):  # the killed one's lock is gone
+        write(path, a_signal(event_id="s-2"))
+        collector.wait_for(lambda: len(collector.spans) >= 1)
+    assert ids(collector)[-1] == "s-2"
+
+
 def _made(path: Path) -> Path:
     with SqliteJournal(path):
         return path

@@ -89,6 +89,7 @@ class DurableBusMachine(RuleBasedStateMachine):
             backpressure_config=quick_stall(cooldown_s=0.1),
             crash_attempts=1_000,
             suspect_alone_s=0.5,
+            record="rounds",
         )
         self.agents = {}
 

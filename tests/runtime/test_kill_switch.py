@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,10 +31,39 @@ from openoutcry import (
     EventType,
     KillSwitchEvent,
     NotAuthorised,
+    PersistenceConfig,
     RetryPolicy,
 )
+from openoutcry.runtime.durability.committer import Committer
 
 PATIENT = BackpressureConfig(grace_s=1e6)
+
+
+@pytest.mark.parametrize("level", ["memory", "process"])
+def test_those_who_take_a_kill_switch_are_called_before_the_journal_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: Any
+) -> None:
+    order: list[str] = []
+    prepare = Committer._prepare
+
+    def noted(*given: Any) -> Any:
+        order.append("commit")
+        return prepare(*given)
+
+    async def scene() -> None:
+        async with EventBus(persistence_config=PersistenceConfig(path=tmp_path / "firm.db")) as bus:
+            for number in range(20):
+                bus.subscribe("kill_switch", lambda _: order.append("call"), name=f"agent-{number}")
+            await bus.publish(a_kill())
+            await bus.flush()
+            monkeypatch.setattr(Committer, "_prepare", noted)
+            order.clear()
+            await bus.publish(a_kill(), level=level)
+            await bus.flush()
+            assert order[:20] == ["call"] * 20
+            assert order[20:].count("commit") >= 1
+
+    asyncio.run(scene())
 
 
 @virtual

@@ -72,7 +72,6 @@ ANYWHERE = {
     "SignalBarrier": {
         "over": "makes one",
         "settle": PARTS,
-        "tell_late": PARTS,
         "round": "is a plain attribute",
         "is_awaited": "is a plain attribute",
     },

@@ -28,7 +28,7 @@ from openoutcry.errors import ConfigError, JournalFull
 from openoutcry.events import RECORDS, StoodIn, Vote
 from openoutcry.journals import JournalReader, MemoryJournal
 from openoutcry.ports import Journal
-from openoutcry.runtime.durability.recorder import RECORDS_MOST, running_app
+from openoutcry.runtime.durability.recorder import DUE_COUNT, RECORDS_MOST, running_app
 
 
 def a_recording_bus(journal: Journal, *agents: str, **fields: Any) -> EventBus:
@@ -86,6 +86,7 @@ async def test_a_round_is_recorded_with_its_terms_and_who_did_what(disk: Disk):
     assert (ended.opened_wall_ns, ended.took_ns, ended.noticed_ns) == (outcome.opened_wall_ns, 10**9, 10**9)
     assert ended.votes == tuple(Vote("a", "ES", one.event_id, 250_000_000) for one in (first, again))
     assert (ended.missing, ended.abstained) == (("c", "d"), {"b": "no data"})
+    assert ended.abstained_ns == {"b": 250_000_000}
     assert (ended.heartbeats, ended.strangers) == ({"c": 250_000_000}, {"x": 1})
     assert ended.stand_ins == (StoodIn("d", "ES", earlier.event_id, 2 * 10**9, "before"),)
     answers = records(disk.journal, RoundLate)
@@ -109,10 +110,50 @@ async def test_a_round_that_a_handler_opens_names_the_handler_and_its_event(disk
         await bus.publish(order)
         await bus.join()
         await bus.flush()
-    (opened,), (ended,) = records(disk.journal, RoundOpened), records(disk.journal, RoundReleased)
-    for record in (opened, ended):
-        assert (record.opened_by, record.symbol) == ("cio", "ES")
-        assert (record.causation_id, record.correlation_id) == (order.event_id, order.event_id)
+    (ended,) = records(disk.journal, RoundOpened, RoundReleased)
+    assert (ended.opened_by, ended.symbol) == ("cio", "ES")
+    assert (ended.causation_id, ended.correlation_id) == (order.event_id, order.event_id)
+
+
+@virtual
+@pytest.mark.parametrize("is_named", [False, True])
+async def test_a_round_that_was_short_has_one_record_which_says_what_both_would(is_named: bool):
+    journal = MemoryJournal()
+    async with a_recording_bus(journal, "a", "b", stand_in_max_age=60.0) as bus:
+        bus.register_signal_agent("a", critical=True)
+
+        async def on_order(event: Event) -> None:
+            bus.open_round("r", quorum=1)
+
+        bus.subscribe("order", on_order, name="cio")
+        if is_named:
+            bus.subscribe("round_opened", lambda _: None, name="named")
+        await bus.publish(an_order())
+        await bus.join()
+        await bus.publish_signal(a_signal("a", round_id="r"))
+        await bus.publish_signal(a_signal("b", round_id="r"))
+        await bus.flush()
+    *opened, ended = records(journal, RoundOpened, RoundReleased)
+    assert [one.event_id for one in opened] == (["round:r:opened"] if is_named else [])
+    for one in opened:
+        said = one.to_dict() | {"opened_wall_ns": one.timestamp_ns}
+        for name in ("event_class", "event_id", "event_type", "timestamp"):
+            del said[name]
+        assert said.items() <= ended.to_dict().items()
+
+
+@virtual
+async def test_a_round_that_lasts_has_a_record_of_its_opening_while_it_is_open():
+    journal = MemoryJournal()
+    async with a_recording_bus(journal, "a", "b") as bus:
+        bus.open_round("r")
+        await bus.publish_signal(a_signal("a", round_id="r"))
+        await asyncio.sleep(0.3)
+        assert [one.event_id for one in records(journal, RoundOpened, RoundReleased)] == ["round:r:opened"]
+        await bus.publish_signal(a_signal("b", round_id="r"))
+        await asyncio.sleep(0.3)
+        assert [one.event_id for one in records(journal, RoundReleased)] == ["round:r"]
+        assert len(records(journal, RoundOpened)) == 1
 
 
 @virtual
@@ -189,6 +230,23 @@ async def test_a_round_id_that_an_earlier_life_has_used_gets_records_of_its_own(
         "round:r:3:late:b:1",
     ]
     assert [one.ordinal for one in records(disk.journal, RoundReleased)] == [1, 2, 3]
+    assert "left out" not in caplog.text
+
+
+@virtual
+async def test_an_id_that_is_used_again_before_its_first_record_was_written_has_two(caplog):
+    journal = MemoryJournal()
+    fields = {"level": "memory", "high_priority_level": "memory", "cursor_save_s": 100.0}
+    async with a_recording_bus(journal, "a", **fields) as bus:
+        for round_id in ("r", *(f"other-{number}" for number in range(300)), "r"):
+            bus.open_round(round_id)
+            signal = a_signal("a", round_id=round_id)
+            await bus.publish_signal(signal)
+            await bus.wait_for_signals(round_id)
+        await bus.flush()
+    found = [one for one in records(journal, RoundReleased) if one.round_id == "r"]
+    assert [(one.event_id, one.ordinal) for one in found] == [("round:r", 1), ("round:r:2", 2)]
+    assert found[1].votes[0].signal_id == signal.event_id
     assert "left out" not in caplog.text
 
 
@@ -295,8 +353,26 @@ async def test_a_record_takes_no_commit_of_its_own_where_one_is_due():
         for number in range(50):
             bus.open_round(f"r-{number}")
             await bus.publish_signal(a_signal("a", round_id=f"r-{number}"))
-        assert journal.calls["write"] == before + 50
-        assert len(records(journal, RoundOpened, RoundReleased)) == 99, "the last one waits"
+        assert records(journal, RoundOpened, RoundReleased) == [], "they are collected"
+        for number in range(50, 100):
+            bus.open_round(f"r-{number}")
+            await bus.publish_signal(a_signal("a", round_id=f"r-{number}"))
+        assert journal.calls["write"] == before + 100
+        assert len(records(journal, RoundReleased)) >= DUE_COUNT
+        await bus.flush()
+        assert [one.round_id for one in records(journal, RoundReleased)] == [f"r-{n}" for n in range(100)]
+
+
+@virtual
+@pytest.mark.parametrize("lane", ["normal", "high"])
+async def test_what_is_synced_takes_the_rounds_before_it_along(lane: str):
+    journal = MemoryJournal()
+    async with a_recording_bus(journal, "a", cursor_save_s=100.0, levels={"order": "disk"}) as bus:
+        bus.open_round("r")
+        await bus.publish_signal(a_signal("a", round_id="r"))
+        assert records(journal, RoundReleased) == []
+        await bus.publish(an_order(), priority=lane == "high")
+        assert [one.event_id for one in records(journal, RoundReleased)] == ["round:r"]
 
 
 @virtual
@@ -307,10 +383,7 @@ async def test_records_are_written_soon_where_nothing_else_is():
         await bus.publish_signal(a_signal("a", round_id="r"))
         assert records(journal, RoundOpened, RoundReleased) == []
         await asyncio.sleep(0.3)
-        assert [one.event_id for one in records(journal, RoundOpened, RoundReleased)] == [
-            "round:r:opened",
-            "round:r",
-        ]
+        assert [one.event_id for one in records(journal, RoundOpened, RoundReleased)] == ["round:r"]
 
 
 @virtual
@@ -330,16 +403,15 @@ async def test_what_a_full_disk_refuses_of_records_goes_with_the_next_commit():
     journal = Faulty()
     async with a_recording_bus(journal, "a") as bus:
         await bus.flush()
-        journal.fail_next("write", JournalFull("no room"))
         bus.open_round("r")
-        signal = a_signal("a", round_id="r")
-        assert isinstance(await outcome_of(bus.publish_signal(signal)), JournalFull)
         await bus.publish_signal(a_signal("a", round_id="r"))
         outcome = await bus.wait_for_signals("r")
         assert outcome.valid
-        await bus.flush()
-        found = records(journal, RoundOpened, RoundReleased)
-        assert [one.event_id for one in found] == ["round:r:opened", "round:r"]
+        journal.fail_next("write", JournalFull("no room"))
+        assert isinstance(await outcome_of(bus.flush()), JournalFull)
+        assert records(journal, RoundOpened, RoundReleased) == []
+        await bus.publish(an_order())
+        assert [one.event_id for one in records(journal, RoundOpened, RoundReleased)] == ["round:r"]
 
 
 @virtual
@@ -392,3 +464,13 @@ async def test_what_was_recorded_before_the_start_is_written_after_it():
     await bus.flush()
     assert [type(one) for one in written(journal)] == [RunStarted, RoundOpened]
     await bus.stop()
+
+
+@pytest.mark.parametrize("record", ["off", "rounds"])
+@virtual
+async def test_records_take_none_of_the_ids_of_a_run(record: str) -> None:
+    with openoutcry.stamps(ids="run"):
+        async with a_bus(MemoryJournal(origin="here"), record=record) as bus:
+            assert an_order().event_id == "run-1"
+            await bus.flush()
+            assert an_order().event_id == "run-2"

@@ -11,6 +11,7 @@ from openoutcry.cli import journal
 from openoutcry.cli.bench import bench
 from openoutcry.cli.demo import demo
 from openoutcry.cli.doctor import doctor
+from openoutcry.cli.logging_setup import end_in_json
 from openoutcry.cli.metrics import metrics
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.operating import halt, pause, release, resume
@@ -61,6 +62,15 @@ class _Shell(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. A typed error is one line and exit code 2, Ctrl-C is a silent 130."""
+        try:
+            return self._run(ctx)
+        except (click.exceptions.Exit, click.Abort, click.UsageError):
+            raise
+        except Exception as error:
+            end_in_json(ctx, error)
+            raise
+
+    def _run(self, ctx: click.Context) -> Any:
         try:
             with _safe_to_show():
                 return super().invoke(ctx)

@@ -14,7 +14,7 @@ from typing import Final
 
 from openoutcry.cli.console import say
 from openoutcry.cli.mistakes import Mistake
-from openoutcry.cli.page import PORT, imported, opening
+from openoutcry.cli.page import PORT, has_screen, imported, opening
 from openoutcry.errors import ConfigError
 from openoutcry.firm.demo import DemoOptions, QuietLog, build_house
 from openoutcry.firm.house import House
@@ -106,7 +106,7 @@ class _Demonstration:
                     with opening(address := line.removeprefix(_ADDRESS).decode().strip()) as open_it:
                         say(f"The firm in the browser, with its switch: {address}")
                         say("Ctrl-C ends both. After the last day the firm begins anew.")
-                        if sys.stdout.isatty():
+                        if sys.stdout.isatty() and has_screen():
                             await asyncio.to_thread(open_it)
                         await process.wait()
         said = (self._folder / "page.log").read_text(encoding="utf-8", errors="replace").strip()

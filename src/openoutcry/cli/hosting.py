@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openoutcry.cli.assembling import Program
-from openoutcry.cli.console import say
+from openoutcry.cli.logging_setup import tell
 from openoutcry.cli.mistakes import Mistake, without_our_frames
 from openoutcry.cli.unawaited import Failures
 from openoutcry.config import BusConfig
@@ -151,7 +151,7 @@ class Host:
         self._started_s = time.monotonic()
         count = len(bus.subscriptions)
         agents = f"{count} subscription{'' if count == 1 else 's'}" if count else "no agent subscribed yet"
-        say(f"{self._target} is running, {agents}; Ctrl-C stops it", err=True)
+        tell(f"{self._target} is running, {agents}; Ctrl-C stops it")
         return None
 
     async def _until_it_ends(self, ends: list[Any], task: "asyncio.Task[None]") -> None:

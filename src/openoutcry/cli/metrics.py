@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import click
 
 from openoutcry.cli.console import print_lines
-from openoutcry.cli.logging_setup import logged, logging_to_stderr
+from openoutcry.cli.logging_setup import logged, logging_to_stderr, tell
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.observers.prometheus import Exposition
 from openoutcry.runtime.control.watcher import Watcher
@@ -102,7 +102,10 @@ async def _print_once(path: Path) -> int:
                     seen = await watcher.changed(seen)
         text, _ = await Exposition(watcher).text()
         print_lines(text.decode().splitlines())
-        return 0 if watcher.live == "up" else NO_BUS
+        if watcher.live == "up":
+            return 0
+        tell(f"the bus does not answer: {watcher.why}")
+        return NO_BUS
 
 
 async def _serve(path: Path, host: str, port: int, token: bytes | None) -> None:

@@ -24,6 +24,21 @@ class Mistake(click.ClickException):
         super().__init__(printable(" ".join(message.split())))
 
 
+class Failed(click.ClickException):
+    """What was asked for was not done as it should: one line, and exit code 1."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+class NotDrained(Failed):
+    """Events were left at the drain time-out: one line, and exit code 3."""
+
+    exit_code = NOT_DRAINED
+
+
 class AppFailed(click.ClickException):
     """The user's code raised: its traceback without the frames of this command, and exit code 1.
 
@@ -35,12 +50,12 @@ class AppFailed(click.ClickException):
     def __init__(self, what: str, error: BaseException, *, is_shown: bool = False) -> None:
         super().__init__(printable(what))
         self.error = error
-        self._is_shown = is_shown
+        self.is_shown = is_shown
 
     def show(self, file: object = None) -> None:
         """Print the user's part of the traceback, then what failed."""
         del file
-        if not self._is_shown:
+        if not self.is_shown:
             click.echo(printable_traceback(without_our_frames(self.error)), err=True, nl=False)
         click.echo(f"Error: {self.message}", err=True)
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import click
-import msgspec
 
-from openoutcry.cli.asking import by, confirm, do, firm, some_of, state_of, why, yes
+from openoutcry.cli.asking import Unreachable, by, confirm, do, firm, result_of, some_of, state_of, why, yes
 from openoutcry.cli.console import say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import change, plainly, reading
@@ -34,7 +33,7 @@ def halt(path: Path, scope: str, reason: str, by: str, yes: bool) -> None:
     Exits with 1 if nobody takes kill switches, or somebody had not handled it within some 50 ms.
     """
     confirm(lambda: _halt_question(path, scope), yes=yes)
-    said = msgspec.convert(do(path, "halt", scope=scope, reason=reason, by=by), HaltAnswer)
+    said: HaltAnswer = do(path, "halt", HaltAnswer, scope=scope, reason=reason, by=by)
     if said.problem:
         say(f"it is not in the journal ({said.problem}), and was delivered all the same", err=True)
     if not said.total:
@@ -141,8 +140,14 @@ def _scope(scope: str) -> str:
 
 
 def _halt_question(path: Path, scope: str) -> str:
-    """Say who will hear of a kill switch."""
-    known = state_of(path, "halt")
+    """Say who will hear of a kill switch. To stop a firm does not depend on its figures."""
+    try:
+        known = state_of(path, "halt")
+    except Unreachable:
+        raise
+    except Mistake as problem:
+        say(f"who will hear of it is not known: {problem.message}", err=True)
+        return f"Halt {_scope(scope)}?"
     takes = [sub.name for sub, _ in known if takes_type(sub.types, EventType.KILL_SWITCH)]
     if not takes:
         none = f"None of the {len(known):,} subscriptions takes kill switches"
@@ -171,9 +176,7 @@ def _active(path: Path, key_file: Path | None) -> list[Halt]:
     if answer is None:
         with reading(path, key_file) as reader:
             return reader.halts()
-    if not answer.ok:
-        raise Mistake(answer.error)
-    pulse = msgspec.convert(answer.result, Pulse, str_keys=True)
+    pulse: Pulse = result_of(path, answer, Pulse)
     return [
         Halt(scope=row.scope, event_id=row.id, by=row.by, reason=row.reason, since_ns=row.since_ns)
         for row in pulse.halts

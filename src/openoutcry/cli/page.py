@@ -2,11 +2,12 @@
 
 import asyncio
 import importlib
+import os
 import sys
 import tempfile
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from html import escape
 from pathlib import Path
 from types import ModuleType
@@ -56,7 +57,9 @@ _HOST: Final = "127.0.0.1"
     help="Who may log in: lines of `look TOKEN NAME` and `act TOKEN NAME`, in a file that only you can read.",
 )
 @click.option("--act", is_flag=True, help="Print the address with which one may act as well.")
-@click.option("--open/--no-open", "opens", default=None, help="Open a browser; by default on a terminal.")
+@click.option(
+    "--open/--no-open", "opens", default=None, help="Open a browser; by default on a desktop's terminal."
+)
 @click.option(
     "--metrics-token",
     "metrics_file",
@@ -97,6 +100,11 @@ def page(
             f"--host {host}: others could reach it: say with --tokens who may log in, and put a proxy with "
             f"TLS before it, as the page itself speaks plain HTTP"
         )
+    for name in names:
+        if not server.is_host(name):
+            raise Mistake(
+                f"--name {name}: give what stands in an address behind http://, such as firm.example"
+            )
     if host in server.EVERYWHERE and not names:
         raise Mistake(f"--host {host}: say with --name under which name the page is reached")
     key, metrics_token = read_key(key_file), None
@@ -109,7 +117,7 @@ def page(
 
             def ready() -> None:
                 print_lines(lines or [f"{shown.url}/login?token=..., with a token of {tokens}"])
-                if sys.stdout.isatty() if opens is None else opens:
+                if sys.stdout.isatty() and has_screen() if opens is None else opens:
                     open_it()
 
             asyncio.run(shown.serve(ready))
@@ -123,6 +131,11 @@ def imported() -> ModuleType:
         if (missing.name or "").partition(".")[0] == "openoutcry":
             raise
         raise Mistake(f"the page needs {missing.name}: pip install 'openoutcry[page]'") from missing
+
+
+def has_screen() -> bool:
+    """Return False where a browser could only take the terminal, and the page would wait for its end."""
+    return sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def _people(tokens: Path | None, *, act: bool) -> tuple[dict[str, Any], list[tuple[str, str]]]:
@@ -142,9 +155,10 @@ def opening(address: str) -> Iterator[Callable[[], None]]:
 
     It is in a file that leads there, since the arguments of a program can be seen by every user.
     """
-    with tempfile.TemporaryDirectory(prefix="openoutcry-page-") as folder:
+    with ExitStack() as stack:
 
         def open_it() -> None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="openoutcry-page-"))
             file = Path(folder, "page.html")
             text = escape(address, quote=True)
             file.write_text(

@@ -13,8 +13,8 @@ from openoutcry.cli.console import facts, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.loading import load_app
-from openoutcry.cli.logging_setup import is_shown_here, logged, logging_to_stderr
-from openoutcry.cli.mistakes import BY_SIGNAL, FAILED, NOT_DRAINED, AppFailed, Mistake
+from openoutcry.cli.logging_setup import is_shown_here, logged, logging_to_stderr, tell
+from openoutcry.cli.mistakes import BY_SIGNAL, FAILED, AppFailed, Failed, Mistake, NotDrained
 from openoutcry.config import BusConfig, load_config
 from openoutcry.core.ledger import LedgerRow
 from openoutcry.errors import OpenOutcryError
@@ -101,8 +101,7 @@ def run(
     if not ending.ledger.balances:
         sys.exit(FAILED)
     if ending.left_count:
-        say(f"Error: {ending.left_count:,} deliveries were left: raise --drain-timeout", err=True)
-        sys.exit(NOT_DRAINED)
+        raise NotDrained(f"{ending.left_count:,} deliveries were left: raise --drain-timeout")
 
 
 def _settings(config: Path | None, key_file: Path | None) -> BusConfig | None:
@@ -120,7 +119,7 @@ def _end_with(error: BaseException, what: str) -> None:
     """End as what the app has raised asks for; return for an exit with 0."""
     if isinstance(error, SystemExit):
         if isinstance(error.code, str):
-            say(error.code, err=True)
+            tell(error.code)
             sys.exit(FAILED)
         if error.code:
             sys.exit(error.code)
@@ -138,8 +137,7 @@ def _end_with_problem(problem: BaseException, has_run: bool, target: str) -> Non
         raise AppFailed(f"{target} could not be {'stopped' if has_run else 'started'}", problem)
     if not has_run:
         raise problem
-    say(f"Error: {type(problem).__name__}: {problem}", err=True)
-    sys.exit(FAILED)
+    raise Failed(f"{type(problem).__name__}: {problem}")
 
 
 def _summary(ending: "Ending") -> list[tuple[str, str]]:

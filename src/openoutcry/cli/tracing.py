@@ -1,12 +1,13 @@
 """`openoutcry traces`: makes spans of what a journal has, and sends them to a collector over OTLP."""
 
+import fcntl
 import logging
 import os
 import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,6 +117,7 @@ def traces(
     with (
         logging_to_stderr(log_level, as_json=log_json),
         closing(Sender(url, service or path.stem, str(path))) as sender,
+        nullcontext() if state is None else _held(state),
         plainly(path),
     ):
         with reading(path, key_file) as reader:
@@ -297,6 +299,28 @@ class _Tracer:
 
 
 # -- the state ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _held(file: Path) -> Iterator[None]:
+    """Keep others from going on from a state. The system lets go of the lock when the process ends."""
+    lock = file.with_name(f"{file.name}.lock")
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as problem:
+        raise Mistake(f"--state {file}: {lock} cannot be made: {problem.strerror or problem}") from problem
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise Mistake(f"--state {file}: another `openoutcry traces` goes by it; end that one first") from None
+    except OSError as problem:
+        os.close(fd)
+        raise Mistake(f"--state {file}: {lock} cannot be locked: {problem.strerror or problem}") from problem
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 class _Saved(msgspec.Struct):

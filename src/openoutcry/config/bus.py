@@ -74,6 +74,8 @@ class BusConfig:
     def _settle_control(self) -> None:
         if self.control is None:
             return
+        if "\0" in str(self.control):
+            raise ConfigError(f"control is {self.control!r}; it must be the path of a file")
         object.__setattr__(self, "control", absolute("control", self.control))
         if self.persistence is not None and self.persistence.socket:
             raise ConfigError(

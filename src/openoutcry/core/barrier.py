@@ -137,6 +137,7 @@ class Round:
 
     __slots__ = (
         "_abstained",
+        "_abstained_ns",
         "_answers_count",
         "_heard",
         "_heard_max",
@@ -181,6 +182,7 @@ class Round:
         self._heard_max = HEARD_MAX
         self._late_ids: set[str] = set()
         self._abstained: dict[str, str] = {}
+        self._abstained_ns: dict[str, int] = {}
         self._heartbeats: dict[str, int] = {}
         self._strangers: dict[str, int] = {}
         self._let_go: dict[str, int] = {}
@@ -245,6 +247,7 @@ class Round:
         self._abstained[agent] = reason
         if known:
             return Verdict.FURTHER
+        self._abstained_ns[agent] = now_ns
         self.unheard.discard(agent)
         self._answers_count += 1
         if self._answers_count >= self._quorum_count:
@@ -343,6 +346,7 @@ class Round:
         outcome.noticed_ns = noticed_ns
         outcome.heard = self._heard
         outcome.abstained = self._abstained
+        outcome.abstained_ns = self._abstained_ns
         outcome.heartbeats = self._heartbeats
         outcome.strangers = self._strangers
         outcome.let_go = self._let_go

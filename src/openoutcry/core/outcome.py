@@ -69,6 +69,7 @@ class RoundOutcome(ReadOnlyDict[str, "SignalEvent"]):
 
     __slots__ = (
         "abstained",
+        "abstained_ns",
         "heard",
         "heartbeats",
         "late",
@@ -112,6 +113,8 @@ class RoundOutcome(ReadOnlyDict[str, "SignalEvent"]):
     """Every signal that was taken, by event id in order of arrival, including those replaced later."""
     abstained: dict[str, str]
     """Reasons by agent."""
+    abstained_ns: dict[str, int]
+    """When each of them abstained first; also of those who gave an opinion after that."""
     heartbeats: dict[str, int]
     """The last sign of life by agent, on the monotonic clock. It is not an answer."""
     let_go: dict[str, int]

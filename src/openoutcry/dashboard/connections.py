@@ -43,10 +43,12 @@ class _Connection(H11Protocol):
 
     def _look(self) -> None:
         is_at_work = self.cycle is not None and not self.cycle.response_complete
-        if self.transport.is_closing() or not (is_at_work or self._seen is not self.cycle):
+        is_unread = self.flow.write_paused
+        seen = self.cycle, self.transport.get_write_buffer_size() if is_unread else 0
+        if self.transport.is_closing() or (seen == self._seen and (is_unread or not is_at_work)):
             self.transport.abort()
             return
-        self._seen = self.cycle
+        self._seen = seen
         self._next_look = self.loop.call_later(LOOK_S, self._look)
 
     def send_400_response(self, msg: str) -> None:

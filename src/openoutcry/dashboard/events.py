@@ -20,6 +20,8 @@ SHOWN_BYTES_MAX: Final = 4_096
 WHOLE_BYTES_MAX: Final = 16 * 1024 * 1024
 READ_WHOLE_BYTES_MAX: Final = 64 * 1024
 """Of a longer event the list shows the beginning, without reading the rest."""
+_PIECE: Final = 16 * 1024
+"""So many characters are made safe at once: no other thread runs meanwhile."""
 PAGE: Final = 50
 PAGE_MAX: Final = 200
 _TYPES_MAX: Final = 64
@@ -209,7 +211,11 @@ def event_at(reader: JournalReader, position: int, *, whole: bool) -> EventWhole
     return EventWhole(
         **_line(entry),
         level=entry.level.name.lower(),
-        json=printable_lines(payload[:most].decode("utf-8", "ignore")),
+        json=_safe(payload[:most].decode("utf-8", "ignore")),
         cut=len(payload) > most,
         full=len(entry.payload),
     )
+
+
+def _safe(text: str) -> str:
+    return "".join(printable_lines(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))

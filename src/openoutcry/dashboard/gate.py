@@ -17,7 +17,7 @@ import logging
 from collections.abc import Collection
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -77,6 +77,8 @@ class Gate:
             await self._app(scope, receive, tell)
         except Refused as refused:
             answer = refused.response()
+        except ClientDisconnect:  # before it has sent all of its request
+            return
         except Exception:
             _log.exception("the page could not answer %s %s", request.method, printable(request.url.path))
             if started:

@@ -18,10 +18,12 @@ from openoutcry.dashboard.refusals import Refused
 from openoutcry.observers.pulse import Pulse, RoundRow, RoundsSeen, Shape
 from openoutcry.observers.reading import rates, wrong
 from openoutcry.ports import Clock
-from openoutcry.runtime.control.watcher import Watcher
+from openoutcry.runtime.control.watcher import EVERY_S, Watcher
 from openoutcry.units import NS_PER_MS, NS_PER_S
 
 TABS_MAX: Final = 32
+ALONE_S: Final = 2.0
+"""While no tab is open the firm is asked so often."""
 QUEUE_MAX: Final = 8
 BEAT_S: Final = 1.0
 """So often a tab hears of the hub, however little happens."""
@@ -108,6 +110,7 @@ class Hub:
 
     def __init__(self, watcher: Watcher, clock: Clock, tail: Tail | None) -> None:
         self.watcher = watcher
+        watcher.ask_every(ALONE_S)
         self._clock = clock
         self._tail = tail
         self._tabs: set[Tab] = set()
@@ -124,13 +127,31 @@ class Hub:
 
     async def run(self) -> None:
         """Tell every tab what the watcher sees, until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell_all())
+            if self._tail is not None:
+                group.create_task(self._tell_tail(self._tail))
+
+    async def _tell_all(self) -> None:
+        async for _ in self._beats():
+            await self._tell_changes()
+            self._end_old_tabs()
+
+    async def _tell_tail(self, tail: Tail) -> None:
+        """Tell of the newest events: beside the rest, as the journal may be searched for long."""
+        async for _ in self._beats():
+            if any(tab.wants_tail for tab in self._tabs):
+                with suppress(Refused):  # which whoever asks for events is told
+                    if (events := await tail()) is not None:
+                        self._tell("events", events, tail=True)
+
+    async def _beats(self) -> AsyncIterator[None]:
         seen = 0
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_S):
                     seen = await self.watcher.changed(seen)
-            await self._tell_changes()
-            self._end_old_tabs()
+            yield
 
     def stop(self) -> None:
         """End the streams of all tabs, and open no more."""
@@ -160,10 +181,13 @@ class Hub:
         tab = Tab(until_ns, wants_tail=wants_tail)
         tab.begin_anew(self._now(int(last_id) if last_id.isascii() and last_id.isdigit() else 0))
         self._tabs.add(tab)
+        self.watcher.ask_every(EVERY_S)
         try:
             yield tab
         finally:
             self._tabs.discard(tab)
+            if not self._tabs:
+                self.watcher.ask_every(ALONE_S)
 
     # -- what is told -------------------------------------------------------------------------------
 
@@ -179,12 +203,9 @@ class Hub:
             self._tell("shape", self._shape_said())
         if has_pulse and watcher.pulse is not None:
             self._take_pulse(watcher.pulse)
-            self._tell("pulse", self._pulse_said())
+            if self._tabs:
+                self._tell("pulse", self._pulse_said())
             await self._tell_rounds(watcher.pulse)
-        if self._tail is not None and any(tab.wants_tail for tab in self._tabs):
-            with suppress(Refused):  # which whoever asks for events is told
-                if (events := await self._tail()) is not None:
-                    self._tell("events", events, tail=True)
 
     def _tell(self, event: str, data: object, *, tail: bool = False) -> None:
         self._number += 1

@@ -23,6 +23,7 @@ from openoutcry.units import NS_PER_S
 STARTS_MAX: Final = 20
 ACTIONS_MAX: Final = 50
 _GROWTH_S: Final = 10
+_STOP_S: Final = 0.5
 _STARTED: Final = "run_started"
 _ACTED: Final = "operator_action"
 _FIELDS: Final = {
@@ -43,14 +44,17 @@ class Overview:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._reader: JournalReader | None = None
         self._records = _Records()
         self._sizes: deque[tuple[int, int]] = deque(maxlen=90)
 
     def look(self, reader: JournalReader, deadline: Deadline) -> dict[str, Any]:
         """Return it as it stands now."""
         size = _size(reader.path)
-        if reader.head < self._records.highest:  # it is another file
+        if reader is not self._reader:  # it may be another file
+            self._reader = reader
             self._records = _Records()
+            self._sizes.clear()
         self._records.look(reader, deadline)
         return {
             "path": str(reader.path),
@@ -214,10 +218,10 @@ class Verification:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it at the next batch, and wait for that."""
+        """End it at the next batch, and wait a little for that."""
         self._is_stopped = True
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_STOP_S)  # SQLite's own check of a large file has no batches
 
     def _run(self) -> None:
         try:

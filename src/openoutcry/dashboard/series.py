@@ -1,8 +1,7 @@
 """Fifteen minutes of figures about every subscription, kept in the page's process.
 
 The firm keeps distributions since its start. What it adds to them between two asks is the distribution of
-that time. At most sixteen subscriptions are asked for at once: those somebody looks at every time, and the
-others in turn.
+that time. What somebody looks at is asked for every second, and the others in turn: a few every ten seconds.
 """
 
 import asyncio
@@ -13,11 +12,15 @@ from typing import Any, Final, NamedTuple
 from openoutcry.observers.pulse import Buckets, Histogram, Pulse
 from openoutcry.observers.reading import percentile_ns, since
 from openoutcry.ports import Clock
-from openoutcry.runtime.control.watcher import BUCKETS_MOST, Watcher
+from openoutcry.runtime.control.watcher import Watcher
 from openoutcry.units import NS_PER_S
 
 KEPT_S: Final = 15 * 60
 EVERY_S: Final = 1.0
+AT_ONCE: Final = 16
+"""So many are asked for at once."""
+OTHERS_S: Final = 10.0
+"""So often some of those that nobody looks at are asked for."""
 LOOKED_AT_S: Final = 30
 """For so long after the last request a subscription counts as looked at."""
 LOOKED_AT_MAX: Final = 8
@@ -47,6 +50,7 @@ class Series:
         self._seen: dict[str, _Seen] = {}
         self._looked_at_ns: dict[str, int] = {}
         self._turn = 0
+        self._others_ns: int | None = None
 
     def look_at(self, name: str) -> None:
         """Ask for a subscription every time from now on, for a while."""
@@ -106,10 +110,14 @@ class Series:
                 del known[name]
 
     def _next_names(self, names: list[str]) -> list[str]:
-        since_ns = self._clock.now_ns() - LOOKED_AT_S * NS_PER_S
+        now_ns = self._clock.now_ns()
+        since_ns = now_ns - LOOKED_AT_S * NS_PER_S
         chosen = [name for name, at_ns in self._looked_at_ns.items() if at_ns >= since_ns]
+        if self._others_ns is not None and now_ns - self._others_ns < OTHERS_S * NS_PER_S:
+            return chosen
+        self._others_ns = now_ns
         others = [name for name in names if name not in chosen]
-        count = min(BUCKETS_MOST - len(chosen), len(others))
+        count = min(AT_ONCE - len(chosen), len(others))
         if count:
             self._turn %= len(others)
             chosen += [others[(self._turn + step) % len(others)] for step in range(count)]
@@ -127,6 +135,8 @@ class Series:
         latency = since(buckets.latency, before.buckets.latency)
         duration = since(buckets.duration, before.buckets.duration)
         points = self._points.setdefault(name, deque())
+        if points and points[-1][0] > pulse.wall_ns / NS_PER_S:  # the clock was set back
+            points.clear()
         points.append(
             (
                 pulse.wall_ns / NS_PER_S,

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import re
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -26,6 +27,9 @@ STATIC: Final = Path(__file__).parent / "static"
 LOOPBACK: Final = ("127.0.0.1", "::1")
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - what is refused without names
 _PRIVILEGED: Final = 1_024
+_HOST: Final = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_HTTP_PORT: Final = 80
+"""Browsers leave it out of the header `Host`."""
 _WAITING_MAX: Final = 128
 
 
@@ -95,9 +99,15 @@ class Page:
             await living.enter_async_context(self._watcher)
             for work in (self._hub.run(), self._series.run()):
                 task = asyncio.create_task(work)
+                task.add_done_callback(self._stop_if_failed)
                 living.push_async_callback(_end, task)
             ready()  # connections wait in the socket's queue by now
             await self._server.serve([self._listener])
+
+    def _stop_if_failed(self, task: asyncio.Task[None]) -> None:
+        """Stop rather than look alive; the error is raised at the end."""
+        if not task.cancelled() and task.exception() is not None:
+            self.stop()
 
     def stop(self) -> None:
         """Stop serving."""
@@ -141,15 +151,22 @@ def _why_not(host: str, port: int, problem: OSError) -> str:
     return f"{host}:{port} cannot be listened on: {problem.strerror or problem}; give another address"
 
 
+def is_host(name: str) -> bool:
+    """Return True for the name of a host, with a port or without."""
+    return _HOST.fullmatch(name) is not None
+
+
 def _in_address(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
 def _hosts(host: str, port: int, names: tuple[str, ...]) -> set[str]:
     """Return what the header `Host` may say."""
-    found = set() if host in EVERYWHERE else {f"{_in_address(host)}:{port}"}
-    if host in LOOPBACK:
-        found.add(f"localhost:{port}")
+    own = [] if host in EVERYWHERE else [_in_address(host)]
+    own += ["localhost"] if host in LOOPBACK else []
+    found = {f"{name}:{port}" for name in own}
+    if port == _HTTP_PORT:
+        found.update(own)
     for name in names:
-        found |= {name.lower(), f"{name.lower()}:{port}"} if ":" not in name else {name.lower()}
+        found |= {name.lower()} if re.search(r":\d+$", name) else {name.lower(), f"{name.lower()}:{port}"}
     return found

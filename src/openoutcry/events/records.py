@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from openoutcry.events.checks import settle_json
+from openoutcry.events.checks import put, settle_json
 from openoutcry.events.event import Event
 from openoutcry.events.frozen import FrozenDict
 from openoutcry.events.given import Texts
@@ -49,6 +49,9 @@ class StoodIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class RoundOpened(Event, kw_only=True):
     """A round was opened. Its `round_id` says which, its timestamp when.
 
+    There is none of a round that was released before it was written: `RoundReleased` says all of it too.
+    While a subscription names this type, there is one of every round.
+
     Its id is `round:<round id>:opened`, from the second use of a round's id in one journal
     `round:<round id>:<ordinal>:opened`.
     """
@@ -78,6 +81,7 @@ class RoundOpened(Event, kw_only=True):
 class RoundReleased(Event, kw_only=True):
     """A round has its outcome. Its `round_id` says which, its timestamp when the rule held.
 
+    It says what `RoundOpened` says as well: `causation_id` names the event that was handled at the opening.
     Its id is `round:<round id>`, from the second use of a round's id in one journal
     `round:<round id>:<ordinal>`. All times count from the opening.
     """
@@ -111,12 +115,16 @@ class RoundReleased(Event, kw_only=True):
     """How long the round held out for everybody."""
     barrier_timeout_ns: int
     """When it was to be released whatever it had."""
+    stand_in_max_age_ns: int | None = None
+    """How old a signal was allowed to be to stand in for a missing agent; None: nothing stood in."""
     votes: tuple[Vote, ...] = ()
     """The signals that it has taken, in order of arrival; of those that were replaced later, all as well."""
     missing: Texts = _NOBODY
     """Who gave neither an opinion nor an abstention."""
     abstained: Mapping[str, str] = _NOTHING
     """Reasons by agent."""
+    abstained_ns: Mapping[str, int] = _NOTHING
+    """When each of them abstained first, in nanoseconds; also of those who gave an opinion after that."""
     heartbeats: Mapping[str, int] = _NOTHING
     """The last sign of life, by agent, in nanoseconds."""
     let_go: Mapping[str, int] = _NOTHING
@@ -128,8 +136,11 @@ class RoundReleased(Event, kw_only=True):
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
-        for name in ("abstained", "heartbeats", "let_go", "strangers"):
-            if type(getattr(self, name)) is not FrozenDict:
+        for name in ("abstained", "abstained_ns", "heartbeats", "let_go", "strangers"):
+            given = getattr(self, name)
+            if given == {}:
+                put(self, name, _NOTHING)
+            elif type(given) is not FrozenDict:
                 settle_json(self, name)
 
 
@@ -216,6 +227,19 @@ RECORDS: Final[Mapping[str, type[Event]]] = {
     "operator_action": OperatorAction,
 }
 """The classes of records, by their types. No other event has one of these types."""
+
+_BEGINNINGS: Final = tuple(f'{{"event_class":"{cls.__name__}"'.encode() for cls in RECORDS.values())
+_SELECTORS: Final = frozenset[Any](RECORDS) | frozenset[Any](RECORDS.values())
+
+
+def is_record(payload: bytes) -> bool:
+    """Return True if the JSON of an event is that of a record."""
+    return payload.startswith(_BEGINNINGS)
+
+
+def name_records(selectors: frozenset[Any]) -> bool:
+    """Return True if some of the types and classes that a subscription takes are those of records."""
+    return not selectors.isdisjoint(_SELECTORS)
 
 
 def takes_type(takes: Collection[str], event_type: str | None) -> bool:

@@ -85,8 +85,8 @@ class Glance(MarksFile):
 
         For when nobody writes.
         """
-        lost = self.written - head if self.found and not self.same_boot else 0
-        return power_cuts.after(self.power_cut, lost, head + 1, is_told=False)
+        is_uncounted = self.found and not self.same_boot and str(self.run) != self._counted_run
+        return power_cuts.after(self.power_cut, self.written - head if is_uncounted else 0, head + 1)
 
     def accused(self, head: int) -> list[tuple[str, str, int]]:
         """Return the calls against which the next opening will count a crash, if nobody writes now."""
@@ -119,7 +119,7 @@ def glance(journal: str | Path, engine: EngineName = "auto") -> Glance | None:
 def identity_of(path: Path) -> tuple[int, ...]:
     """Return what changes if the journal or its side file is replaced; empty while one is missing."""
     found: list[int] = []
-    for name in (path, Path(f"{path.resolve()}-marks")):
+    for name in (path, Path(f"{os.path.realpath(path)}-marks")):
         with suppress(OSError):
             found.append(name.stat().st_ino)
     return tuple(found)

@@ -244,7 +244,9 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
         schema.take_back(db)
         migrate(db, path)
         end = head, checksum
-        seals, wal, cut = _begin_run(path, db, marks, chain, seals, end, lost, settings, is_made_now=new)
+        seals, wal, cut, told = _begin_run(
+            path, db, marks, chain, seals, end, lost, settings, is_made_now=new
+        )
     except db.error as problem:
         raise schema.unreadable(path, problem) from problem
     for statement in schema.AIDS:  # last: a file that is refused is left as it is
@@ -252,7 +254,6 @@ def _open(path: Path, db: Connection, marks: MarksFile, chain: Chain, first: dic
             db.run(statement)
     stems = settings.get("stems", None if head else "")
     origin = settings.get("origin", "")
-    told = 0 if cut is None or cut.is_told else cut.lost
     return Opened(path, db, marks, chain, floor, head, checksum, wal, told, cut, origin, stems, seals)
 
 
@@ -336,27 +337,30 @@ def _begin_run(
     settings: dict[str, str],
     *,
     is_made_now: bool,
-) -> tuple[Seals | None, int, PowerCut | None]:
+) -> tuple[Seals | None, int, PowerCut | None, int]:
     """Take over what the last run had in flight, and what a power cut took of it, once.
 
-    Returns the seals, a descriptor of the write-ahead log for syncs, and what is to be told of power cuts.
+    Returns the seals, a descriptor of the write-ahead log for syncs, the record of power cuts, and how many
+    lost entries are to be told of.
     """
     head, _ = end
-    is_new = marks.found and str(marks.run) != settings.get("run")
+    run = str(marks.run)
+    is_new = marks.found and run != settings.get("run")
     left = marks.in_flight(head) if is_new else []
-    cut = power_cuts.after(power_cuts.read(settings), lost if is_new else 0, head + 1, is_told=False)
-    if cut is not None and marks.found and not is_new:  # the opening that found it ended before it could tell
-        cut = msgspec.structs.replace(cut, is_told=False)
-    told = None if cut is None or cut.is_told else msgspec.structs.replace(cut, is_told=True)
-    changed = [*suspected(left), *(of_settings(power_cuts.SETTING) if told is not None else ())]
+    cut = power_cuts.after(power_cuts.read(settings), lost if is_new else 0, head + 1)
+    is_told = cut is None or cut.is_told(run if marks.found else "")
+    told = 0 if cut is None or is_told else cut.lost
+    if cut is not None and not is_told:
+        cut = msgspec.structs.replace(cut, told_after=run)
+    changed = [*suspected(left), *(() if is_told else of_settings(power_cuts.SETTING))]
     db.run("BEGIN IMMEDIATE")
     _write_log_again(path)
     if seals is not None and changed:
         seals.before(changed)
-    if told is not None:
-        db.run(schema.SAVE_META, schema.setting(power_cuts.SETTING, told.text(), chain))
+    if cut is not None and not is_told:
+        db.run(schema.SAVE_META, schema.setting(power_cuts.SETTING, cut.text(), chain))
     saved.accuse(db, left)
-    db.run(schema.SAVE_META, schema.setting("run", str(marks.run), chain))
+    db.run(schema.SAVE_META, schema.setting("run", run, chain))
     if seals is not None and changed:
         seals.after(end)
     elif seals is None and chain.kind == KEYED:
@@ -364,7 +368,7 @@ def _begin_run(
     db.run("COMMIT")
     if seals is not None:
         seals.saved()
-    return seals, _open_log(path, marks, head), cut
+    return seals, _open_log(path, marks, head), cut, told
 
 
 def _seal(path: Path, db: Connection, chain: Chain, end: End, *, is_made_now: bool) -> Seals:

@@ -21,14 +21,19 @@ class PowerCut(msgspec.Struct, frozen=True):
         lost: How many entries, at least: accepted at `process`, or not accepted yet.
         first: The position of the first of them.
         cuts: How many power cuts have cost something so far.
-        is_told: Whether a start has told of it.
+        told_after: The run in the marks when an opening told of it; empty: none has. An opening signs the
+            marks last, so while they name this run, that one has not come to its end.
 
     """
 
     lost: int
     first: int
     cuts: int = 1
-    is_told: bool = True
+    told_after: str = ""
+
+    def is_told(self, run: str) -> bool:
+        """Return True if an opening that came to its end has told of it; `run`: the one in the marks."""
+        return self.told_after not in ("", run)
 
     def text(self) -> str:
         """Return what is written in the file."""
@@ -49,8 +54,8 @@ def read(settings: dict[str, str]) -> PowerCut | None:
     return None if text is None else msgspec.json.decode(text, type=PowerCut)
 
 
-def after(before: PowerCut | None, lost: int, first: int, *, is_told: bool) -> PowerCut | None:
+def after(before: PowerCut | None, lost: int, first: int) -> PowerCut | None:
     """Return the record after another opening that has found so much missing."""
     if lost <= 0:
         return before
-    return PowerCut(lost, first, 1 if before is None else before.cuts + 1, is_told)
+    return PowerCut(lost, first, 1 if before is None else before.cuts + 1)

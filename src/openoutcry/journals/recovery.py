@@ -145,8 +145,9 @@ class _Left(NamedTuple):
     Attributes:
         reached: The head of its last commit.
         synced: That of its last sync.
-        is_cut: Whether the machine has been started again since.
-        in_flight: The calls that were not over.
+        is_cut: Whether the machine has been started again since, and no opening has counted what that cost.
+        in_flight: The calls that were not over, and that no opening has counted.
+        run: That writer's run; empty where it is not known, and where it goes on.
 
     """
 
@@ -154,18 +155,19 @@ class _Left(NamedTuple):
     synced: int = 0
     is_cut: bool = False
     in_flight: tuple[tuple[str, str, int], ...] = ()
+    run: str = ""
 
 
 def _left(db: Connection, guard: MarksFile) -> _Left:
     with suppress(db.error, ValueError, KeyError):
         found = dict(db.rows("SELECT key, value FROM meta"))
         if guard.belongs_to(bytes.fromhex(found["generation"])):
-            counted = found.get("run") == str(
-                guard.run
-            )  # an opening has made suspects of them, and then died
+            run = str(guard.run)
+            counted = found.get("run") == run  # by an opening that ended before it could sign the marks
             reached = guard.written if guard.written < _POSITIONS else 0  # else it is damaged
             in_flight = () if counted else tuple(guard.in_flight(reached))
-            return _Left(reached, guard.synced, not guard.same_boot, in_flight)
+            is_cut = not (counted or guard.same_boot)
+            return _Left(reached, guard.synced, is_cut, in_flight, run)
     return _Left()
 
 
@@ -253,8 +255,10 @@ def _power_cut(log: Log, left: _Left, end: int) -> PowerCut | None:
     with suppress(JournalError, msgspec.MsgspecError):
         found = {key: value for key, (value, _) in schema.settings(log.db, log.path).items()}
         before = power_cuts.read(found)
+    if before is not None and not before.is_told(left.run):
+        before = msgspec.structs.replace(before, told_after="")
     begin = max(end, left.synced)
-    return power_cuts.after(before, left.reached - begin if left.is_cut else 0, begin + 1, is_told=False)
+    return power_cuts.after(before, left.reached - begin if left.is_cut else 0, begin + 1)
 
 
 def _floor(log: Log, chain: Chain) -> tuple[int, bytes]:

@@ -14,7 +14,6 @@ import msgspec
 from openoutcry.core.outcome import Status
 from openoutcry.errors import ConfigError
 from openoutcry.events import (
-    RECORDS,
     RoundLate,
     RoundOpened,
     RoundReleased,
@@ -24,6 +23,7 @@ from openoutcry.events import (
     decode,
     timestamp_ns,
 )
+from openoutcry.events.records import is_record
 from openoutcry.journals.engines import EngineName
 from openoutcry.journals.glance import glance
 from openoutcry.journals.reading import JournalReader
@@ -39,9 +39,9 @@ DIED: Final = "died"
 STATUSES: Final = (*(status.value for status in Status), OPEN, DIED)
 CLOCK_SLACK_NS: Final = 3_600 * NS_PER_S
 """So far a wall clock may have been set back without a round being passed over for its time."""
+NEVER_NS: Final = 2**63 - 1
 SIGNALS_MOST: Final = 65_536
 """So many signals are kept of rounds of which no release was found yet."""
-_MARKS: Final = tuple(f'{{"event_class":"{cls.__name__}"'.encode() for cls in RECORDS.values())
 _NO_ROUND: Final = b'"round_id":null'
 
 
@@ -78,6 +78,8 @@ class RoundCell(msgspec.Struct, frozen=True, kw_only=True):
     """Its signals, in order of arrival."""
     reason: str | None = None
     """Why it abstained."""
+    abstained_ns: int | None = None
+    """When it abstained first, from the opening; None if it did not, or if that was not recorded."""
     late: tuple[RecordedVote, ...] = ()
     """Its answers that came after the release, in order of arrival."""
     late_ns: int | None = None
@@ -346,6 +348,7 @@ class _Search:
         self._at = 0
         self._limit = limit
         self._is_of_this_life = is_written
+        self._later_run_ns = NEVER_NS
         self._drafts: list[_Draft] = []
         self._late: dict[tuple[str | None, int], list[RoundLate]] = {}
         self._released: set[tuple[str | None, int]] = set()
@@ -359,7 +362,7 @@ class _Search:
         """Take in the next older entry."""
         payload = entry.payload
         self._at = entry.position
-        if payload.startswith(_MARKS):
+        if is_record(payload):
             self._look_at_record(decode(payload))
         elif _NO_ROUND not in payload:
             self._look_at_signal(entry)
@@ -384,7 +387,15 @@ class _Search:
         elif isinstance(record, RoundOpened):
             self._look_at_opened(record)
         elif isinstance(record, RunStarted):
-            self._is_of_this_life = False
+            self._look_at_start(record)
+
+    def _look_at_start(self, record: RunStarted) -> None:
+        """What is older belongs to earlier runs, whose rounds have nothing to do with those of this one."""
+        self._is_of_this_life = False
+        self._later_run_ns = record.timestamp_ns
+        self._ids_released.clear()
+        self._unended.clear()
+        self._unended_count = 0
 
     def _look_at_released(self, record: RoundReleased) -> None:
         key = record.round_id, record.ordinal
@@ -445,6 +456,8 @@ class _Search:
         if not isinstance(round_id, str) or round_id in self._ids_released:
             return
         if said.direction is None and said.event_type != "signal":
+            return
+        if entry.wall_ns >= self._later_run_ns:  # of the commit with which the start was written
             return
         if round_id in self._open:
             signals = self._open[round_id].signals
@@ -520,6 +533,7 @@ def _cells_of_released(draft: _Draft, ended: RoundReleased) -> tuple[RoundCell, 
             is_critical=agent in ended.critical,
             votes=tuple(votes.get(agent, ())),
             reason=ended.abstained.get(agent),
+            abstained_ns=ended.abstained_ns.get(agent),
             late=tuple(_late_vote(one, draft, ended.took_ns) for one in late.get(agent, ())),
             late_ns=late[agent][0].late_ns if agent in late else None,
             heartbeat_ns=ended.heartbeats.get(agent),

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from openoutcry.printable import printable_json, printable_traceback
+from openoutcry.printable import printable_json, printable_traceback, without_middle
 
 MESSAGE_MOST: Final = 8_000
 TRACE_MOST: Final = 16_000
@@ -129,10 +129,7 @@ def _shown(value: object) -> str:
 
 def _text(value: object, most: int) -> str:
     """Return a text that UTF-8 has, without its middle if it is long."""
-    text = value if type(value) is str else _as_text(value)
-    if len(text) > most:
-        half = most // 2
-        text = f"{text[:half]}... ({len(text) - 2 * half:,} characters left out) ...{text[-half:]}"
+    text = without_middle(value if type(value) is str else _as_text(value), most)
     return text.encode("utf-8", "backslashreplace").decode()
 
 

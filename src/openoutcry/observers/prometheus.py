@@ -226,8 +226,8 @@ class Collector:
     async def _read(self) -> list[Family]:
         admin = self._bus.admin
         shape, pulse = await admin.shape(), await admin.pulse()
-        if shape.number != pulse.shape:
-            shape = await admin.shape()
+        while shape.number != pulse.shape:  # subscriptions have come or gone in between
+            shape, pulse = await admin.shape(), await admin.pulse()
         buckets: Mapping[str, Buckets] = admin.buckets([s.name for s in shape.subscriptions])
         return list(families(shape, pulse, buckets))
 

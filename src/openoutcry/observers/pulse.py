@@ -76,7 +76,10 @@ class Shape(Struct, frozen=True):
 
 
 class SubRow(Struct, frozen=True, array_like=True):
-    """What a subscription has done, and is doing."""
+    """What a subscription has done, and is doing.
+
+    Over the line the fields at the end may be left out: they are the default then.
+    """
 
     index: int
     """Its place in `Shape.subscriptions`, of the shape whose number is `Pulse.shape`."""
@@ -84,37 +87,37 @@ class SubRow(Struct, frozen=True, array_like=True):
     """Events accepted for it."""
     handled: int
     """Calls that returned."""
-    waiting: int
+    waiting: int = 0
     """Events that wait in memory."""
-    in_flight: int
+    in_flight: int = 0
     """Events in its handler."""
-    dead: int
+    dead: int = 0
     """The dead letters that its name has now."""
-    errors: int
+    errors: int = 0
     """Calls that failed, time-outs included."""
-    retries: int
+    retries: int = 0
     """Calls that were made again."""
-    timeouts: int
+    timeouts: int = 0
     """Calls that ran too long."""
-    overflowed: int
+    overflowed: int = 0
     """Events let go for lack of room."""
-    conflated: int
+    conflated: int = 0
     """Events replaced by a newer one of the same key."""
-    expired: int
+    expired: int = 0
     """Events that were too old when their turn came."""
-    busy_since_ns: int
+    busy_since_ns: int = 0
     """When its oldest current call began, at the latest; 0 while no call runs."""
-    call_event: str
+    call_event: str = ""
     """The type of the event of that call; empty while no call runs."""
-    state: str
+    state: str = "idle"
     """One word, as in `SubscriptionStats.state`."""
-    lag: int
+    lag: int = 0
     """Events that wait for it, those in the journal included."""
-    error_streak: int
+    error_streak: int = 0
     """Calls that have failed since the last that returned."""
-    oldest_ns: int
+    oldest_ns: int = 0
     """When the oldest event that waits in memory was accepted; 0 if none waits."""
-    holds: list[str]
+    holds: list[str] = []
     """What keeps it from beginning events, as in docs/holds.md."""
 
 

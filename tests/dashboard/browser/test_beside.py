@@ -217,3 +217,29 @@ def test_a_planted_inline_script_is_found(shared_page, browser):
         assert tab.page.title() != "owned"
     finally:
         tab.close()
+
+
+HIDE = """(is_hidden) => {
+  Object.defineProperty(document, "hidden", { value: is_hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_tabs_in_the_background_leave_the_connections_to_the_one_that_is_looked_at(shared_page, open_tab):
+    """A browser has six to a page, and a stream takes one for as long as it is open."""
+    tab = open_tab(shared_page)
+    first = tab.log_in(shared_page.look)
+    tab.go("Events")
+    others = []
+    for _ in range(6):
+        first.evaluate(HIDE, True)
+        others.append(tab.page)
+        tab.page = tab.context.new_page()
+        tab.open("/")
+        tab.wait_for_pulse()
+        first = tab.page
+    tab.page = others[0]
+    tab.page.evaluate(HIDE, False)
+    expect(tab.page.locator("header .state b")).not_to_have_text("Page lost")
+    tab.wait_for_another_pulse()
+    expect(tab.page.get_by_role("table", name="Events")).to_contain_text("signal")

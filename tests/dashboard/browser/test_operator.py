@@ -155,6 +155,7 @@ def test_all_of_it_is_done_by_keyboard(firm, page, open_tab):
     expect(bar(tab).locator(".state b")).to_have_text(HALTED)
     expect(bar(tab)).to_contain_text(HEARD)
     shown.reload()
+    expect(bar(tab).get_by_role("button", name="Release", exact=True)).to_be_visible()
     tab_to(tab, "Release")
     shown.keyboard.press("Enter")
     dialog = shown.get_by_role("dialog")

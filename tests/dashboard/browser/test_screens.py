@@ -1,7 +1,7 @@
 """Every screen at four sizes, light and dark: nothing scrolls sideways, nothing is complained of, text of others is text."""
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from browser_kit import expect, needs_browser
@@ -113,3 +113,14 @@ def test_the_journal_is_verified_beside_the_firm(shared_firm, shared_page, open_
     page.get_by_role("button", name="Verify").click()
     expect(page.get_by_text("Intact:")).to_be_visible()
     shared_firm.assert_well()
+
+
+def test_events_are_searched_for_by_the_time_that_the_field_names(shared_page, open_tab):
+    tab = open_tab(shared_page)
+    tab.log_in(shared_page.look)
+    rows = tab.page.get_by_role("table", name="Events").locator("tbody tr")
+    for before, after in (("2020-01-01 00:00", "2100-01-01"), ("2020-01-01T00:00Z", "2100-01-01 12:30:15")):
+        tab.open("/events?" + urlencode({"type": "risk_alert", "since": before, "until": after}))
+        expect(rows.first).to_be_visible()
+        tab.open("/events?" + urlencode({"type": "risk_alert", "until": before}))
+        expect(tab.page.get_by_text("No event fits")).to_be_visible()

@@ -7,12 +7,12 @@ import msgspec
 import pytest
 from bus_helpers import a_signal, a_tick
 
-from openoutcry import EventBus, KillSwitchEvent, SignalEvent
+from openoutcry import Event, EventBus, KillSwitchEvent, SignalEvent
 from openoutcry.core.latency import limit_ns, percentile_ns
 from openoutcry.errors import ConfigError
 from openoutcry.observers.pulse import Pulse, SubRow
 from openoutcry.runtime.api.pulse import FLOWS_LOOKED_AT, HALTS_MOST, TURN
-from openoutcry.runtime.control.pulse import NAMES_MOST, Named, Since, watching
+from openoutcry.runtime.control.pulse import FRESH_MOST_S, NAMES_MOST, Named, Since, watching
 from openoutcry.testing import run_virtual
 
 
@@ -392,6 +392,51 @@ def test_events_whose_attributes_raise_do_no_harm() -> None:
     in_virtual_time(scene)
 
 
+class OddWord:
+    """A direction of a firm's own, which cannot be told in a word."""
+
+    @property
+    def value(self) -> str:
+        raise RuntimeError("it depends")
+
+
+class OddOpinionEvent(Event, kw_only=True):
+    event_type: str = "odd_opinion"
+    symbol: str = "ES"
+    direction: object = None
+    confidence: object = None
+
+
+def test_a_round_is_told_whatever_its_answers_hold() -> None:
+    async def scene(bus: EventBus) -> None:
+        bus.register_signal_agent("a")
+        opened = bus.open_round()
+        answer = OddOpinionEvent(
+            source_agent="a", round_id=opened.round_id, direction=OddWord(), confidence=10**400
+        )
+        await bus.publish_signal(answer)
+        await bus.wait_for_signals(opened.round_id)
+        (row,) = (await bus._lifecycle.control.reader.rounds(0)).released
+        assert [row.cells["a"][0], *row.cells["a"][2:]] == ["voted", "", None, "ES"]
+
+    in_virtual_time(scene)
+
+
+def test_a_pulse_is_made_anew_when_the_shape_has_changed() -> None:
+    async def scene(bus: EventBus) -> None:
+        verbs = watching(bus._lifecycle.control.reader)
+        await verbs["pulse"].do(None, None)
+        bus.subscribe("market_data", lambda _: None, name="new")
+        said = {
+            name: msgspec.json.decode(await verbs[name].do(None, None))["result"]
+            for name in ("pulse", "shape")
+        }
+        assert said["pulse"]["shape"] == said["shape"]["number"]
+        assert len(said["pulse"]["rows"]) == 1
+
+    in_virtual_time(scene)
+
+
 def test_many_who_ask_at_once_cost_one_pulse() -> None:
     async def scene(bus: EventBus) -> None:
         reader = bus._lifecycle.control.reader
@@ -407,6 +452,25 @@ def test_many_who_ask_at_once_cost_one_pulse() -> None:
         assert again["result"]["number"] == msgspec.json.decode(lines[0])["result"]["number"] + 1
 
     in_virtual_time(scene)
+
+
+def test_the_pulse_of_a_large_firm_is_the_answer_for_longer() -> None:
+    async def scene(bus: EventBus) -> None:
+        for number in range(300):
+            bus.subscribe("odd", lambda _: None, name=f"agent-{number}")
+        pulse = watching(bus._lifecycle.control.reader)["pulse"]
+        assert pulse.ready is not None
+        await pulse.do(None, None)
+        await asyncio.sleep(0.4)
+        assert pulse.ready() is not None
+        await asyncio.sleep(0.1)
+        assert pulse.ready() is None
+
+    in_virtual_time(scene)
+
+
+def test_no_pulse_is_the_answer_for_longer_than_a_second() -> None:
+    assert FRESH_MOST_S <= 1
 
 
 def test_who_gives_up_asking_leaves_the_others_their_pulse() -> None:

@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import threading
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from openoutcry import (
     PersistenceConfig,
 )
 from openoutcry.config import load_config
-from openoutcry.errors import JournalFull
+from openoutcry.errors import JournalDead, JournalFull
 from openoutcry.events import OperatorAction
 from openoutcry.journals import JournalReader
 from openoutcry.runtime.control import watcher as watcher_module
@@ -155,8 +157,31 @@ def test_a_stopped_bus_is_silent_and_goes_on_where_it_was(tmp_path: Path) -> Non
     play(scene)
 
 
+def test_a_watcher_that_is_to_ask_more_often_asks_at_once(tmp_path: Path) -> None:
+    async def scene() -> None:
+        path, asked = tmp_path / "firm.sock", asyncio.Queue[str]()
+        async with a_firm(path) as bus:
+            shape = msgspec.json.encode(await bus.admin.shape())
+            pulse = msgspec.json.encode(await bus.admin.pulse())
+
+        def answer(request: dict[str, Any]) -> bytes:
+            asked.put_nowait(request["verb"])
+            return b'{"ok":true,"result":' + (pulse if request["verb"] == "pulse" else shape) + b"}\n"
+
+        server = await standing_in(path, answer)
+        async with server, Watcher(path, every_s=3_600) as watcher:
+            assert [await asked.get(), await asked.get()] == ["pulse", "shape"]
+            await until(watcher, lambda: watcher.live == "up")
+            watcher.ask_every(0.001)
+            for _ in range(3):
+                assert await asked.get() == "pulse"
+            server.close()
+
+    play(scene)
+
+
 def test_less_than_two_seconds_pass_until_a_bus_counts_as_silent() -> None:
-    assert watcher_module.EVERY_S + watcher_module.STALL_S < 2
+    assert watcher_module.EVERY_LARGE_S + watcher_module.STALL_S < 2
 
 
 async def standing_in(path: Path, answers: Callable[[dict[str, Any]], bytes | None]) -> asyncio.Server:
@@ -191,6 +216,71 @@ def test_a_bus_of_another_version_is_silent_and_says_why(tmp_path: Path, said: b
             await until(watcher, lambda: watcher.live == "silent")
             assert watcher.why
             assert watcher.pulse is None
+            server.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"[1]\n", b"[" * 100_000 + b"\n", b"\xff\n"]
+)
+def test_what_is_no_bus_has_not_done_what_it_was_asked(tmp_path: Path, said: bytes) -> None:
+    async def scene() -> None:
+        path = tmp_path / "firm.sock"
+        server = await standing_in(path, lambda _: said)
+        async with server:
+            answer = await asyncio.to_thread(ask, path, "halt", timeout_s=1.0)
+            assert answer is not None
+            assert not answer.ok
+            assert answer.error.startswith(("ConnectionError: what listens at", "TimeoutError: "))
+            server.close()
+
+    play(scene)
+
+
+def test_whoever_asks_a_stopped_bus_waits_while_its_queue_of_connections_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "firm.sock"
+    with ExitStack() as opened:
+        listening = opened.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(path))
+        listening.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                client = opened.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        answer = ask(path, "halt", timeout_s=0.05)
+        assert answer is not None
+        assert "did not answer within 0.05 s" in answer.error
+
+
+def test_a_bus_whose_shape_is_always_another_one_is_not_told_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "STALL_S", 0.05)
+    changes = False
+
+    async def scene() -> None:
+        path, other = tmp_path / "firm.sock", tmp_path / "other.sock"
+        async with a_firm(other) as bus:
+            shape, pulse = await bus.admin.shape(), await bus.admin.pulse()
+
+        def answers(asked: dict[str, Any]) -> bytes:
+            number = shape.number + changes
+            made = {
+                "shape": lambda: msgspec.structs.replace(shape, number=number),
+                "pulse": lambda: msgspec.structs.replace(pulse, shape=number + changes),
+            }
+            return msgspec.json.encode({"ok": True, "result": made[asked["verb"]]()}) + b"\n"
+
+        nonlocal changes
+        server = await standing_in(path, answers)
+        async with server, Watcher(path, every_s=0.01) as watcher:
+            await until(watcher, lambda: watcher.live == "up")
+            changes = True
+            await until(watcher, lambda: watcher.live == "silent")
+            changes = False
+            await until(watcher, lambda: watcher.live == "up")
             server.close()
 
     play(scene)
@@ -274,7 +364,7 @@ def test_a_control_socket_where_something_else_is_keeps_the_bus_from_starting(tm
     play(scene)
 
 
-@pytest.mark.parametrize("control", ["", 7, b"firm.sock"])
+@pytest.mark.parametrize("control", ["", 7, b"firm.sock", "firm\0.sock"])
 def test_a_control_socket_must_be_a_path(control: Any) -> None:
     with pytest.raises(ConfigError, match="control is"):
         EventBus(control=control)
@@ -299,6 +389,42 @@ def actions(found: list[Any]) -> list[tuple[str, str, str, str]]:
     return [
         (one.operator, one.verb, one.target, one.answer) for one in found if isinstance(one, OperatorAction)
     ]
+
+
+def test_actions_wait_for_a_silent_bus_beside_each_other_and_can_be_given_up(tmp_path: Path) -> None:
+    """None waits for another one to be sent, or would be sent later on."""
+
+    async def scene() -> None:
+        came: asyncio.Queue[bytes] = asyncio.Queue()
+        left: asyncio.Queue[None] = asyncio.Queue()
+
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            came.put_nowait(await reader.readline())
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            left.put_nowait(None)
+
+        path = tmp_path / "firm.sock"
+        async with await asyncio.start_unix_server(take, path):
+            threads = threading.active_count()
+            watcher = Watcher(path)
+            acts = [asyncio.create_task(watcher.act("pause", subscription=f"s{n}")) for n in range(50)]
+            assert len({await came.get() for _ in acts}) == len(acts)
+            assert threading.active_count() == threads
+            for act in acts:
+                act.cancel()
+            await asyncio.wait(acts)
+            assert all(act.cancelled() for act in acts)
+            late = await watcher.act("halt", timeout_s=0.01)
+            assert late is not None
+            assert not late.ok
+            assert late.error.startswith("TimeoutError: ")
+            for _ in (*acts, "late"):
+                await left.get()
+        assert await watcher.act("halt") is None
+
+    play(scene)
 
 
 def test_what_an_operator_does_and_is_refused_is_in_the_history_of_a_bus_without_a_journal(
@@ -364,6 +490,41 @@ def test_what_an_operator_does_is_in_the_journal(tmp_path: Path) -> None:
         assert len(texts) == 2
         assert b"drawdown" in texts[0]
         assert b"letter_ids 1 2 3 4 5 6 7 8 9 10 and 20 more" in texts[1]
+
+    play(scene)
+
+
+def test_what_an_operator_does_is_not_lost_where_the_journal_is_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        path = tmp_path / "firm.db"
+        async with EventBus(persistence_config=PersistenceConfig(path=path)) as bus:
+            bus.subscribe("kill_switch", lambda _: None, name="risk")
+            journal = bus._admission.store.journal
+
+            def dead(*_: object) -> None:
+                raise JournalDead("the disk is gone")
+
+            monkeypatch.setattr(journal, "write", dead)
+            watcher = Watcher(path)
+            await watcher.act("halt", by="ann")
+            await watcher.act("pause", by="ann", subscription="risk")
+            found = actions(bus.get_event_history("operator_action"))
+            assert [(who, verb) for who, verb, *_ in found] == [("ann", "halt"), ("ann", "pause")]
+            assert "ann asked for pause of risk: paused" in caplog.text
+
+    play(scene)
+    assert "the journal has not taken 3 records" in caplog.text  # its start among them
+
+
+def test_the_answer_to_an_operator_is_on_record_as_json(tmp_path: Path) -> None:
+    async def scene() -> None:
+        path = tmp_path / "firm.sock"
+        async with a_firm(path) as bus:
+            await Watcher(path).act("halt")
+            (found,) = actions(bus.get_event_history("operator_action"))
+            assert json.loads(found[-1])["heard"] == 1
 
     play(scene)
 

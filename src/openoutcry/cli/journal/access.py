@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import msgspec
 from openoutcry.cli.console import say
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.mistakes import Mistake
+from openoutcry.errors import OpenOutcryError
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.journals.engines import database_errors
+from openoutcry.journals.glance import glance
 from openoutcry.journals.refusals import must_exist, real_path, refusal
 from openoutcry.runtime.control.client import ask
 
@@ -55,6 +57,16 @@ def writing(path: Path, key_file: Path | None = None) -> Iterator[SqliteJournal]
             yield journal
 
 
+def writer_of(path: Path) -> int | None:
+    """Return the process that writes to a journal now; None if none does, or that cannot be known."""
+    with suppress(OpenOutcryError, OSError, *database_errors()):
+        found = glance(path)
+        if found is not None:
+            with closing(found):
+                return found.pid if found.is_written else None
+    return None
+
+
 def change(
     path: Path,
     key_file: Path | None,
@@ -71,6 +83,8 @@ def change(
     if answer is not None:
         if not answer.ok:
             raise Mistake(answer.error)
-        return int(answer.result), True
+        if not isinstance(answer.result, int):
+            raise Mistake(f"what listens at {path} is no bus of this version: see whether it was done")
+        return answer.result, True
     with writing(path, key_file) as journal:
         return offline(journal), False

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from openoutcry.cli.console import say
+from openoutcry.cli.logging_setup import tell
 from openoutcry.errors import JournalCorrupt, JournalError, SchemaTooNew
 from openoutcry.journals import JournalReader
 from openoutcry.journals.engines import database_errors
@@ -97,7 +97,7 @@ def _open_again(path: Path, key: bytes | None, old: _Watch | None, after: int) -
         old.close()
     try:
         if new.reader.head < after:
-            say(f"{path} is a new journal; continuing from its beginning", err=True)
+            tell(f"{path} is a new journal; continuing from its beginning")
             after = 0
     except BaseException:
         new.close()

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
 from openoutcry.cli.console import progress, table
 from openoutcry.core.recall import Recall
-from openoutcry.events import Undecodable, takes_type
+from openoutcry.events import RECORDS, Undecodable, takes_type
 from openoutcry.events.survey import Survey, SurveyRow
 from openoutcry.journals import JournalReader
 from openoutcry.journals.pending import Claim
@@ -16,6 +17,9 @@ from openoutcry.journals.showing import head_of
 from openoutcry.ports import BuriedEvent, Snapshot, Stored
 
 _LETTERS = 256
+
+_OF_THE_BUS: Final = frozenset(cls.__name__ for cls in RECORDS.values())
+"""Classes that every release reads itself."""
 
 
 class ClassRow(msgspec.Struct, kw_only=True):
@@ -111,7 +115,9 @@ def read_classes(reader: JournalReader) -> list[ClassRow]:
         for letter, (row, event) in zip(letters, read, strict=True):
             if isinstance(event, Undecodable):
                 needs.setdefault(id(row), _Needs()).letters[letter.subscription] += 1
-    return [_row(row, needs.get(id(row), _Needs())) for row in survey.rows]
+    return [
+        _row(row, needs.get(id(row), _Needs())) for row in survey.rows if row.event_class not in _OF_THE_BUS
+    ]
 
 
 def _read_page(

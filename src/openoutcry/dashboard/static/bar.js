@@ -110,8 +110,9 @@ export function Bar() {
   const halt = async (reason) => {
     setOpen("panel"); setError(null); setSent({ text: "Halting …" });
     try {
-      const { id } = await ask("/api/halt", { scope: "firm", reason });
+      const { id, problem } = (await ask("/api/halt", { scope: "firm", reason })).result;
       setSent({ text: "Halted", id });
+      if (problem) setError(new Error(problem));
     } catch (failed) { setSent({ text: "" }); setError(failed); }
   };
   const culprit = stale() ? "" : pulse?.wrong?.[0]?.culprit || ""; // the sentence has figures, which would be read out at every pulse

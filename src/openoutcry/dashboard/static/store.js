@@ -14,6 +14,10 @@ export const store = {
   edges: new Map(), // "source\0type" -> {source, type, rate}
   tail: [], // newest events, newest first, while a screen follows
   tailed: 0, // how many have come since it follows
+  tailFrom: 0, // behind which position they begin
+  tailHead: 0, // up to which they reach
+  passed: 0, // how many have come in between and are not among them
+  follows: 0, // how often following has begun anew: what came before then is to be asked for
   refused: "", // why there is no stream at all
 };
 const TAIL_MAX = 500, ROUNDS_MAX = 400;
@@ -37,7 +41,7 @@ export function useStore() {
 export function useTail(wanted) {
   useEffect(() => {
     if (!wanted) return;
-    followers += 1;
+    if (!followers++) forgetTail();
     connect();
     return () => { followers -= 1; connect(); };
   }, [wanted]);
@@ -83,6 +87,12 @@ export function useJson(path, every) {
 
 const nowS = () => (store.pulse ? store.pulse.now_ns / 1e9 : 0);
 
+function forgetTail() {
+  store.tail = [];
+  store.follows += 1;
+  store.tailed = store.tailFrom = store.tailHead = store.passed = 0;
+}
+
 function addFlows(flows, seconds) {
   for (const known of store.edges.values()) known.rate *= 0.8;
   for (const { source: from, type, count } of flows || []) edge(from, type).rate += (0.2 * count) / Math.max(seconds, 0.05);
@@ -106,7 +116,7 @@ const taken = {
     store.state = said;
   },
   shape(said) {
-    if (store.shape && store.shape.session !== said.session) { store.edges.clear(); store.openers.clear(); }
+    if (store.shape && store.shape.session !== said.session) { store.edges.clear(); store.openers.clear(); forgetTail(); }
     store.shape = said;
     (said.edges || []).forEach(([from, type]) => edge(from, type));
   },
@@ -121,26 +131,37 @@ const taken = {
     if (!store.openers.size && said.released.length) findOpeners();
     store.rounds = { open: said.open, released: [...said.released.reverse(), ...store.rounds.released].slice(0, ROUNDS_MAX) };
   },
-  events(said) {
-    store.tailed += said.length;
-    store.tail = [...said.reverse(), ...store.tail].slice(0, TAIL_MAX);
+  events({ events, after, passed_over, head }) {
+    if (after > head) forgetTail(); // another journal is there now
+    if (store.tailHead) store.passed += passed_over + Math.max(0, after - store.tailHead);
+    else store.tailFrom = (events[0]?.pos ?? head + 1) - 1;
+    store.tailHead = head;
+    store.tailed += events.length;
+    store.tail = [...events.reverse(), ...store.tail].slice(0, TAIL_MAX);
   },
 };
 
 /** Open the stream, with the newest events if a screen follows them. */
 export function connect() {
   source?.close();
+  if (document.hidden) return; // a browser has six connections to a page: they are for the tabs that are looked at
   source = new EventSource("/api/stream" + (followers ? "?tail=1" : ""));
   for (const [kind, take] of Object.entries(taken)) {
     source.addEventListener(kind, (message) => {
-      const said = JSON.parse(message.data);
-      take(kind === "events" ? said.events || said : said);
+      take(JSON.parse(message.data));
       store.heardMs = performance.now();
       tell();
     });
   }
   source.onerror = () => { if (source.readyState === 2) whoAmI(); };
 }
+
+document.addEventListener("visibilitychange", () => {
+  if (!store.me || store.refused) return;
+  store.heardMs = store.pulseMs = 0;
+  forgetTail();
+  connect();
+});
 
 /** Ask who is looking; a cookie that is not good any more ends here. */
 export async function whoAmI() {

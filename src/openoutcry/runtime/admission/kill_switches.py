@@ -89,6 +89,7 @@ class KillSwitches:
         self._note(event)
         positions = [0] if store is not None and level else None
         self._dispatcher.deliver_control(event, positions)
+        self._save_soon()  # behind the control workers, which run in the next turn of the loop as well
         found: Commit | bool = True
         if positions is not None:
             found = self._durable.stage_kill_switch(event, level, positions)
@@ -117,6 +118,7 @@ class KillSwitches:
             )
         if store is None or not level:
             self._note(event)
+            self._save_soon()
             self._dispatcher.hold_back(event, "control")
             return True
         positions = [0]
@@ -129,9 +131,11 @@ class KillSwitches:
                 "the kill switch %s waits for the start in memory alone", event.event_id, extra=about(event)
             )
             self._note(event)
+            self._save_soon()
             self._dispatcher.hold_back(event, "control")
             return True
         ended = self._note(event)
+        self._save_soon()
         self._dispatcher.hold_back(event, "control", positions)
         commit.on_done.append(lambda: self._committed(commit, event, ended))
         return commit
@@ -154,7 +158,7 @@ class KillSwitches:
 
     def _note(self, event: Any) -> tuple[Halt, ...]:
         """Admit a kill switch: it is active, or ends others, which are returned."""
-        bus, store = self._bus, self._slot.store
+        bus = self._bus
         stamp_cause(bus, event)
         bus.seen.now.add(event.event_id)
         self.count += 1
@@ -174,9 +178,13 @@ class KillSwitches:
                     since_ns=bus.clock.wall_ns(),
                 )
             )
+        return ended
+
+    def _save_soon(self) -> None:
+        """Have the halts saved in the next turn of the loop."""
+        store = self._slot.store
         if store is not None:
             store.saving.save_soon()
-        return ended
 
     # -- while the bus stops ------------------------------------------------------------------------
 

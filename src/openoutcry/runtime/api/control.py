@@ -144,7 +144,16 @@ class Control:
             answer=acted.answer[:TEXT_MOST],
         )
         slot = self._admission.slot
+        dead = None if slot.store is None else slot.store.commits.dead
         if slot.has_journal:
             slot.recorder.note(event)
-        else:
+        if not slot.has_journal or dead is not None:
             self._bus.history.add_record(event)
+        if dead is not None:
+            log.error(
+                "the journal is dead, so that this is in the history alone: %s asked for %s of %s: %s",
+                event.operator,
+                event.verb,
+                event.target,
+                event.answer,
+            )

@@ -96,7 +96,7 @@ class Operator:
 
         Raises:
             NotAuthorised: The name may not.
-            ConfigError: No reason was given, or no such kill switch is active.
+            ConfigError: No reason was given, or an id is not active. A scope of which none is gives 0.
             BusClosed, JournalError: As `EventBus.publish`.
 
         """

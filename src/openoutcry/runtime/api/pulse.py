@@ -83,6 +83,8 @@ _SHOWN: Final = (
     "memory",
 )
 _waiting, _dead, _overflowed = itemgetter(3), itemgetter(5), itemgetter(9)
+_SHORT: Final = 3
+"""The length of the row of an idle subscription of which everything else is the default."""
 
 
 class PulseReader:
@@ -237,36 +239,46 @@ class PulseReader:
             if (
                 known is not None
                 and known[1] == accepted
-                and known[6] == s.errors
                 and known[0] == index
-                and not (dead or known[5])
+                and not dead
+                and (not s.errors if len(known) == _SHORT else known[6] == s.errors and not known[5])
             ):
                 rows.append(known)  # it has done nothing since
                 continue
-            handled = high.handled + normal.handled
-            row = idle[s] = (
-                index,
-                accepted,
-                handled + control.handled,
-                0,
-                0,
-                dead.get(s.name, 0) if dead else 0,
-                s.errors,
-                s.retries,
-                s.timeouts,
-                high.overflowed + normal.overflowed,
-                normal.conflated + control.conflated,
-                high.expired + normal.expired,
-                0,
-                "",
-                "idle",
-                0,
-                s.streak.now(handled) if s.errors else 0,
-                0,
-                (),
-            )
+            let_go = high.overflowed + normal.overflowed
+            replaced = normal.conflated + control.conflated + high.expired + normal.expired
+            row: tuple[Any, ...]
+            if dead or let_go or replaced or s.errors or s.retries or s.timeouts:
+                row = self._full_row(index, s, dead.get(s.name, 0) if dead else 0)
+            else:
+                row = (index, accepted, high.handled + normal.handled + control.handled)
+            idle[s] = row
             rows.append(row)
         return rows
+
+    def _full_row(self, index: int, s: Subscription, dead: int) -> tuple[Any, ...]:
+        """Return the row of an idle subscription in which not everything went well."""
+        high, normal, control = s.mailbox.high, s.mailbox.normal, s.control_lane
+        handled = high.handled + normal.handled
+        return (
+            index,
+            high.accepted + normal.accepted + control.accepted,
+            handled + control.handled,
+            0,
+            0,
+            dead,
+            s.errors,
+            s.retries,
+            s.timeouts,
+            high.overflowed + normal.overflowed,
+            normal.conflated + control.conflated,
+            high.expired + normal.expired,
+            0,
+            "",
+            "idle",
+            0,
+            s.streak.now(handled) if s.errors else 0,
+        )
 
     def _busy_row(self, index: int, s: Subscription, dead: int, calls: dict[Worker, Call]) -> tuple[Any, ...]:
         """Return the row of a subscription for which something waits, that is in a call, or is held."""
@@ -321,6 +333,7 @@ class PulseReader:
     ) -> Pulse:
         bus, admission, totals = self._bus, self._admission, self._rounds.totals
         dead = bus.dead_letters.known_counts()
+        full = [row for row in rows if len(row) > _SHORT]
         dog, last = self._monitor.watchdog, self._monitor.last
         blocked = None if dog is None else dog.newest
         flows, flows_seen, flows_total = self._flows()
@@ -333,7 +346,7 @@ class PulseReader:
             now_ns=bus.clock.now_ns(),
             state=bus.phase,
             level=admission.room.level.value,
-            queue=max(map(_waiting, rows), default=0),
+            queue=max(map(_waiting, full), default=0),
             capacity=bus.pressure.capacity,
             published=admission.admitted - admission.admitted_before,
             refused=dict(admission.refused),
@@ -342,9 +355,9 @@ class PulseReader:
             duplicates=admission.again.duplicates,
             conflicts=bus.conflicts.total,
             unheard=dict(bus.unheard.counts),
-            let_go=sum(map(_overflowed, rows)) + self._let_go_by_ended(),
+            let_go=sum(map(_overflowed, full)) + self._let_go_by_ended(),
             dead=sum(dead.values()),
-            dead_elsewhere=self._dead_elsewhere(dead, rows),
+            dead_elsewhere=self._dead_elsewhere(dead, full),
             halts_count=len(bus.halts),
             halts=[_halt_row(halt) for halt in bus.halts.some(HALTS_MOST)],
             heard=self.heard(),
@@ -568,7 +581,10 @@ def _direction(signal: Any) -> str:
 
 def _confidence(signal: Any) -> float | None:
     value = _attribute(signal, "confidence")
-    return float(value) if isinstance(value, int | float) else None
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
 
 
 def _source(event: Any) -> str:
@@ -591,8 +607,8 @@ def _attribute(of: Any, name: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    plain = getattr(value, "value", value)
-    return plain[:TEXT_MOST] if isinstance(plain, str) else ""
+    plain = value if isinstance(value, str) else _attribute(value, "value")
+    return str.__str__(plain)[:TEXT_MOST] if isinstance(plain, str) else ""
 
 
 def _selector_name(selector: Selector) -> str:

@@ -469,15 +469,8 @@ class ControlServer:
         except BaseException as problem:
             self._on_act(Acted(asked, peer, f"{type(problem).__name__}: {problem}"))
             raise
-        self._on_act(Acted(asked, peer, _in_words(_plain(result))))
+        self._on_act(Acted(asked, peer, result if isinstance(result, str) else _encode(result).decode()))
         return result
-
-
-def _in_words(result: Any) -> str:
-    """Return a result as people read it, without its id and what is empty."""
-    if not isinstance(result, dict):
-        return str(result)
-    return ", ".join(f"{name} {_in_words(value)}" for name, value in result.items() if value and name != "id")
 
 
 async def _send(writer: asyncio.StreamWriter, answer: bytes) -> None:
@@ -499,13 +492,5 @@ def peer_of(writer: asyncio.StreamWriter) -> Peer:
     return Peer(user_id, process_id)
 
 
-def _plain(result: Any) -> Any:
-    """Return an answer as it is put on record: without what only those who asked need."""
-    return msgspec.to_builtins(result) if isinstance(result, msgspec.Struct) else result
-
-
 def _refusal(kind: str, message: str) -> bytes:
     return _encode({"ok": False, "error": f"{kind}: {message}"}) + b"\n"
-
-
-_TOO_LONG: Final = _refusal("ConfigError", f"a request has at most {REQUEST_BYTES_MAX} bytes")

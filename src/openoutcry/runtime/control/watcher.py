@@ -23,7 +23,8 @@ import msgspec
 
 from openoutcry.clocks import SystemClock
 from openoutcry.observers.pulse import Buckets, Pulse, RoundsSeen, Shape
-from openoutcry.runtime.control.client import Answer, ask, find_socket
+from openoutcry.runtime.control.client import Answer, ask_async, find_socket
+from openoutcry.runtime.control.pulse import FRESH_S, NAMES_MOST, fresh_s
 from openoutcry.runtime.control.server import address_of
 
 log = logging.getLogger("openoutcry")
@@ -32,14 +33,18 @@ Live = Literal["never", "up", "silent", "gone"]
 Kind = TypeVar("Kind")
 
 EVERY_S: Final = 0.25
-"""How often it asks for a pulse."""
+"""How often it asks for a pulse;"""
+EVERY_LARGE_S: Final = 0.45
+"""a large firm, which makes fewer of them, down to so often."""
 STALL_S: Final = 1.5
 """An answer that takes longer makes the bus silent."""
 AGAIN_S: Final = (0.1, 0.25, 0.5, 1.0)
 """How long it waits after one failure, two failures, and so on, before it connects again."""
 ACT_S: Final = 65.0
 """How long an action may take."""
-BUCKETS_MOST: Final = 16
+TRIES: Final = 4
+"""So many times it asks for a pulse and its shape, which may change in between."""
+BUCKETS_MOST: Final = NAMES_MOST
 """So many subscriptions are asked for in one request."""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -72,7 +77,7 @@ class Watcher:
 
     Args:
         path: The journal's file, or the control socket of a bus without one. Neither need exist yet.
-        every_s: Seconds between two pulses.
+        every_s: Seconds between two pulses; more beside a firm of some hundred subscriptions, at most 0.45.
 
     Attributes:
         path: That path.
@@ -102,7 +107,7 @@ class Watcher:
         self.lives = self.number = self._failures = 0
         self._every_s = every_s
         self._news = asyncio.Event()
-        self._wanted: asyncio.Queue[_Wanted] = asyncio.Queue()
+        self._wanted: asyncio.Queue[_Wanted | None] = asyncio.Queue()  # None: the pace has changed
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
@@ -130,6 +135,11 @@ class Watcher:
             await self._news.wait()
         return self.number
 
+    def ask_every(self, every_s: float) -> None:
+        """From now on let so many seconds pass between two pulses. If the next is overdue, it comes now."""
+        self._every_s = every_s
+        self._wanted.put_nowait(None)
+
     # -- asking -------------------------------------------------------------------------------------
 
     async def buckets(self, names: Iterable[str], *, within_s: float = STALL_S) -> dict[str, Buckets]:
@@ -155,7 +165,7 @@ class Watcher:
         is not ok, and it may still be done. Cancelled, it may be done all the same. Raises `PermissionError`
         if the socket belongs to another user.
         """
-        return await asyncio.to_thread(ask, self.path, verb, timeout_s=timeout_s, **arguments)
+        return await ask_async(self.path, verb, timeout_s=timeout_s, **arguments)
 
     async def _ask(self, within_s: float, verb: str, kind: type[Kind], **arguments: Any) -> Kind:
         if self.live != "up":
@@ -215,29 +225,43 @@ class Watcher:
         if writer is not None:
             writer.transport.abort()
         while not self._wanted.empty():
-            self._wanted.get_nowait().fail(ConnectionError(f"the bus at {self.path}: {self.why}"))
+            if (wanted := self._wanted.get_nowait()) is not None:
+                wanted.fail(ConnectionError(f"the bus at {self.path}: {self.why}"))
 
     async def _watch(self) -> None:
         """Ask for pulses, and in between for what others want."""
         loop = asyncio.get_running_loop()
         while True:
-            due_s = loop.time() + self._every_s
+            asked_s = loop.time()
             await self._take_pulse()
-            while (left_s := due_s - loop.time()) > 0:
+            while (left_s := asked_s + self._pace_s() - loop.time()) > 0:
                 try:
                     async with asyncio.timeout(left_s):
                         wanted = await self._wanted.get()
                 except TimeoutError:
                     break
-                await self._serve(wanted)
+                if wanted is not None:
+                    await self._serve(wanted)
+
+    def _pace_s(self) -> float:
+        """Return how often to ask: not before there can be another pulse."""
+        rows = 0 if self.pulse is None else len(self.pulse.rows)
+        lasts_s = fresh_s(rows)
+        return self._every_s if lasts_s <= FRESH_S else max(self._every_s, min(lasts_s, EVERY_LARGE_S))
 
     async def _take_pulse(self) -> None:
-        pulse = msgspec.json.decode(await self._request("pulse"), type=Pulse)
-        shape = self.shape
-        if shape is None or (shape.session, shape.number) != (pulse.session, pulse.shape):
+        loop, shape = asyncio.get_running_loop(), self.shape
+        for _ in range(TRIES):
+            pulse = msgspec.json.decode(await self._request("pulse"), type=Pulse)
+            if shape is not None and _belongs(pulse, shape):
+                break
             shape = msgspec.json.decode(await self._request("shape"), type=Shape)
-            if (shape.session, shape.number) != (pulse.session, pulse.shape):
-                return  # it has changed in between: the next pulse belongs to it
+            if _belongs(pulse, shape):
+                break
+        else:
+            if self.pulse is None or loop.time() - self.received_s > STALL_S:
+                self._turn("silent", "its subscriptions come and go faster than it can be asked")
+            return
         known = self.pulse
         if known is None or known.session != pulse.session:
             self.lives += 1
@@ -245,7 +269,7 @@ class Watcher:
         elif known.number != pulse.number:
             self.before = known
         self.shape, self.pulse = shape, pulse
-        self.received_s = asyncio.get_running_loop().time()
+        self.received_s = loop.time()
         self._failures = 0
         self._turn("up", "")
         self._tell()
@@ -306,6 +330,11 @@ class Watcher:
         self.number += 1
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+def _belongs(pulse: Pulse, shape: Shape) -> bool:
+    """Return True if the rows of a pulse are those of a shape's subscriptions."""
+    return (shape.session, shape.number) == (pulse.session, pulse.shape)
 
 
 class _Wanted:

@@ -211,6 +211,8 @@ class Dispatcher:
         if not subscriptions:
             self._bus.unheard.note(events, lane)
             return
+        if lane == "control":
+            self._bus.unheard.taken(events[0])
         is_plain = positions is None and lane == "normal" and not is_owed
         for subscription in subscriptions:
             mailbox = subscription.mailbox
@@ -250,7 +252,6 @@ class Dispatcher:
         elif lane == "high":
             mailbox.push_high(events, at_ns, known)
         else:
-            self._bus.unheard.taken(events[0])
             self._push_control(subscription, events, at_ns, known)
 
     def _push_control(
@@ -381,6 +382,7 @@ class Dispatcher:
         if self.staged:
             self.deliver()
         bus = self._bus
+        is_working = bus.busy > 0
         events, now_ns, seen = [event], bus.clock.now_ns(), bus.seen
         bus.history.append(events)
         seen.keep(events, now_ns)
@@ -399,11 +401,17 @@ class Dispatcher:
                     subscription.control_lane.count_folded(folded)
             self.push(who, events, now_ns, positions, "control")
         bus.hearing.begin(event, takers, now_ns)
-        for subscription in bus.router:
-            subscription.mailbox.cut_all()
+        if is_working:
+            self._cut_all()
         self._intake.hurry()
         if not self.stalls.is_on:
             self.stalls.look()
+
+    def _cut_all(self) -> None:
+        """Have every worker give the loop back after its current call."""
+        for subscription in self._bus.router:
+            if subscription.mailbox.open:
+                subscription.mailbox.cut_all()
 
     def deliver_control_again(self, event: Any) -> None:
         """Hand a kill switch that nobody took when it was published to those that do now."""

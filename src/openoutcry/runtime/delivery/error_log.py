@@ -8,7 +8,7 @@ from pathlib import Path
 
 from openoutcry.core.repeats import Repeats, in_between
 from openoutcry.logs import Lines
-from openoutcry.printable import printable, printable_traceback
+from openoutcry.printable import printable, printable_traceback, without_middle
 
 log = logging.getLogger("openoutcry")
 
@@ -58,7 +58,7 @@ class ErrorLog:
 def safe_repr(value: object) -> str:
     """Return `repr(value)`, shortened, or what can be said of a value whose own `__repr__` raises."""
     try:
-        return _shortened(repr(value), REPR_MOST)
+        return without_middle(repr(value), REPR_MOST)
     except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
         return f"<{type(value).__qualname__}, whose repr() raises>"
 
@@ -66,17 +66,9 @@ def safe_repr(value: object) -> str:
 def safe_traceback(error: BaseException) -> str:
     """Return an error's traceback as text that is safe to show, shortened, as far as it can be had."""
     try:
-        return _shortened(printable_traceback(error), TRACEBACK_MOST)
+        return without_middle(printable_traceback(error), TRACEBACK_MOST)
     except Exception:  # noqa: BLE001 - a report must not fail for what it reports on
         return "".join(traceback.format_tb(error.__traceback__)) + printable(safe_repr(error))
-
-
-def _shortened(text: str, most: int) -> str:
-    """Return a text without its middle if it is long: an error may hold the whole answer of a server."""
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]}... ({len(text) - 2 * half:,} characters left out) ...{text[-half:]}"
 
 
 def place_of(error: BaseException) -> Place | None:

@@ -185,6 +185,11 @@ class Router:
         """Return True if somebody takes an event."""
         return self.route(event) is not self._nobody
 
+    def is_named(self, cls: type) -> bool:
+        """Return True if somebody takes the events of a class, all of which are of one type."""
+        found = self.routes.get(cls)
+        return (self._route(cls, str(fixed_event_type(cls))) if found is None else found) is not self._nobody
+
     # -- what publishers meet -----------------------------------------------------------------------
 
     def audience(self, event: Any, *, is_kept: bool) -> Audience:

@@ -14,6 +14,7 @@ from typing import Any
 
 from openoutcry.errors import JournalError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
+from openoutcry.events.records import is_record, name_records
 from openoutcry.logs import about
 from openoutcry.ports import Journal, Stored
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
@@ -93,37 +94,41 @@ _position = attrgetter("position")
 
 
 class Pages:
-    """The journal's events in pages of `PAGE` positions, the latest used kept; `at_once` so many are read."""
+    """The journal's events in pages of `PAGE` positions, the latest used kept; `at_once` so many are read.
+
+    There are pages with the records of the bus and without: they need not be decoded for who takes none.
+    """
 
     def __init__(self, journal: Journal, at_once: int = READ_AT_ONCE) -> None:
         self._journal = journal
         self._at_once = at_once
         self._read_after = 0
         self._entries: list[Stored] = []
-        self._kept: OrderedDict[int, Page] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, bool], Page] = OrderedDict()
 
-    def after(self, position: int, upto: int) -> tuple[Page, int]:
+    def after(self, position: int, upto: int, *, has_records: bool) -> tuple[Page, int]:
         """Return the page with what follows a position, and the last position it covers, up to `upto`."""
         number = position // PAGE
         last = (number + 1) * PAGE
-        page = self._kept.get(number)
+        page = self._kept.get((number, has_records))
         if page is None:
-            page = self._read(number * PAGE, min(last, upto))
+            entries = self._read(number * PAGE, min(last, upto))
+            page = Page(entries if has_records else [e for e in entries if not is_record(e.payload)])
             if last <= upto:
-                self._kept[number] = page
+                self._kept[number, has_records] = page
                 if len(self._kept) > PAGES_KEPT:
                     self._kept.popitem(last=False)
         else:
-            self._kept.move_to_end(number)
+            self._kept.move_to_end((number, has_records))
         return page, min(last, upto)
 
-    def _read(self, after: int, upto: int) -> Page:
+    def _read(self, after: int, upto: int) -> list[Stored]:
         known = self._entries
         if not known or not self._read_after <= after <= upto <= known[-1].position:
             known = self._entries = self._journal.read(after, self._at_once)
             self._read_after = after
         low, high = bisect_right(known, after, key=_position), bisect_right(known, upto, key=_position)
-        return Page(known[low:high])
+        return known[low:high]
 
 
 class CatchUp:
@@ -178,7 +183,8 @@ class CatchUp:
     def _read_page(self, subscription: Subscription, offsets: LaneOffsets, room: int) -> None:
         released = self._commits.released
         if offsets.read_upto < released:
-            page, upto = self.pages.after(offsets.read_upto, released)
+            has_records = name_records(subscription.selectors)
+            page, upto = self.pages.after(offsets.read_upto, released, has_records=has_records)
             upto = self._hand(subscription, offsets, page, upto, room)
             offsets.read_upto = max(offsets.read_upto, upto)
         if offsets.read_upto >= released:

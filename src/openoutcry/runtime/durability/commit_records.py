@@ -1,7 +1,8 @@
-"""Records in commits: what the recorder has goes into the next commit, behind its events.
+"""Records in commits: what the recorder has collected goes into a commit, behind its events.
 
-A timer makes sure that a record waits for no longer than `cursor_save_s` while the bus runs. What was refused
-goes with the next commit. What was written is handed to the subscriptions that name its type.
+It goes with the next one when it has waited for `cursor_save_s`, when there is much of it, when it was
+refused, or when it is what an operator did; before that with one that is synced. A commit that takes no
+records reads an attribute or two. What was written is handed to the subscriptions that name its type.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from openoutcry.errors import JournalError
+from openoutcry.events import RECORDS, RoundOpened, decode
 from openoutcry.ports import Alike, Entry, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
@@ -56,10 +58,6 @@ class Staged(Protocol):
     must_sync: bool
     records: Records | None
 
-    def to_write(self) -> Sequence[Entry]:
-        """Return the entries of its events."""
-        ...
-
 
 class Committing(Protocol):
     """What makes commits."""
@@ -72,7 +70,13 @@ class Committing(Protocol):
 
 
 class CommitRecords:
-    """Brings the records of one bus into the commits of one journal."""
+    """Brings the records of one bus into the commits of one journal.
+
+    Attributes:
+        recorder: What has the records.
+        are_due: Whether the next commit takes them along, whatever it is.
+
+    """
 
     def __init__(
         self, bus: BusState, dispatcher: Dispatcher, journal: Journal, recorder: Recorder, wait_s: float
@@ -80,7 +84,8 @@ class CommitRecords:
         self._bus = bus
         self._dispatcher = dispatcher
         self._journal = journal
-        self._recorder = recorder
+        self.recorder: Recorder = recorder
+        self.are_due: bool = False
         self._wait_s = wait_s
         self._commits: Committing | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -90,51 +95,70 @@ class CommitRecords:
     def begin(self, commits: Committing) -> None:
         """The bus runs: from now on a commit is asked for where none is due."""
         self._commits = commits
-        self._recorder.begin(self._arm)
+        self.recorder.begin(self._arm)
 
     def end(self) -> None:
         """Ask for nothing more: what waits goes into the next journal that is opened."""
-        self._recorder.end()
+        self.recorder.end()
+        if self._commits is not None and self._commits.dead is not None:
+            self.recorder.tell_what_waits()
         self._commits = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _arm(self) -> None:
+    def _arm(self, is_due: bool) -> None:
+        self.are_due = self.are_due or is_due
         if self._timer is None and self._commits is not None and self._bus.loop is not None:
             self._timer = self._bus.loop.call_later(self._wait_s, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        if self._recorder.has_any and self._commits is not None and self._commits.dead is None:
+        if self._commits is None or self._commits.dead is not None:
+            return
+        if self.recorder.has_more:
+            self.are_due = True
             self._commits.ask()
+        elif self.recorder.has_any:
+            self._arm(is_due=False)  # a round is open: it says nothing when it is released
 
     # -- in commits ---------------------------------------------------------------------------------
 
-    def entries_with(self, commit: Staged) -> Sequence[Entry]:
-        """Return what is to be written: the entries of a commit and, behind them, the records that wait."""
-        if not self._recorder.has_any:
-            return commit.to_write()
-        records = self._recorder.take(self._journal, all_of_them=commit.must_sync)
-        if self._recorder.has_any:
-            self._arm()
+    def entries_with(self, commit: Staged, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Return what is to be written: the entries of a commit and, behind them, the records if due."""
+        is_synced = commit.must_sync or any(entry.level is Level.DISK for entry in commit.entries or ())
+        if not (self.are_due or is_synced or commit.level is Level.DISK):
+            return entries
+        records = self._take(all_of_them=commit.must_sync)
+        if not records:
+            return entries
         commit.records = Records(records, len(commit.ids))
-        ids = [record.event.event_id for record in records]
+        ids = [record.event_id for record in records]
         payloads = [record.payload for record in records]
         if commit.entries is None and commit.ids:
             return Alike(commit.ids + ids, commit.payloads + payloads, commit.level, commit.wall_ns)
-        return [*commit.to_write(), *Alike(ids, payloads, Level.PROCESS, commit.wall_ns)]
+        return [*entries, *Alike(ids, payloads, Level.PROCESS, commit.wall_ns)]
+
+    def _take(self, *, all_of_them: bool) -> list[Record]:
+        is_apart = self._bus.router.is_named(RoundOpened)
+        records = self.recorder.take(self._journal, all_of_them=all_of_them, apart=is_apart)
+        self.are_due = self.recorder.has_more
+        if self.recorder.has_any:
+            self._arm(self.are_due)
+        return records
 
     def refused(self, commit: Staged) -> None:
         """A commit was not written: its records go with the next one."""
         if commit.records is not None:
-            self._recorder.give_back(commit.records.records)
+            self.recorder.give_back(commit.records.records)
             commit.records = None
 
     def hand_out(self, records: Records, at_ns: int) -> None:
         """Hand the records of a commit that began at `at_ns` to those that name their types."""
+        for index in records.known:
+            self.recorder.note_known(records.records[index])
+        if not any(map(self._bus.router.is_named, RECORDS.values())):
+            return
         for index, (record, position) in enumerate(zip(records.records, records.positions, strict=True)):
-            if index in records.known:
-                self._recorder.note_known(record)
-            else:
-                self._dispatcher.release_record(record.event, position, at_ns)
+            if index not in records.known:
+                self._dispatcher.release_record(decode(record.payload), position, at_ns)

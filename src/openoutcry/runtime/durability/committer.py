@@ -125,7 +125,7 @@ class Commit(Alike):
             self.add_alike([event], [entry.event_id], [entry.payload], entry.level)
             return
         if self.entries is None:
-            self.entries = list(self)
+            self.entries = list(self) if self.ids else []
         self.entries.append(entry)
         self.events.append(event)
         self.ids.append(entry.event_id)
@@ -155,10 +155,6 @@ class Commit(Alike):
             self._indexed = index
         self.thens.pop(index, None)
         return self.raised.pop(index, None) is not None
-
-    def to_write(self) -> Sequence[Entry]:
-        """Return the entries."""
-        return self if self.entries is None else self.entries
 
     def index_of(self, event_id: str) -> int | None:
         """Return the index of the event with an id; None if it is not in this commit."""
@@ -467,7 +463,10 @@ class Committer:
         try:
             if commit.began_ns >= self._look_after_ns or self.released >= self._extras_at:
                 extras = self._prepare(commit, extras)
-            entries = self._records.entries_with(commit)
+            records, own = self._records, commit if commit.entries is None else commit.entries
+            takes = records.are_due or commit.must_sync or own is not commit or commit.level is Level.DISK
+            takes = takes and records.recorder.has_any
+            entries = records.entries_with(commit, own) if takes else own
             written = self._journal.write(entries, None if extras is None else extras.changes)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             self._refused(commit, extras, error, now=now)
@@ -597,7 +596,7 @@ class Committer:
         commit.error = self.refused = error
         seen = self._bus.seen
         self._unfinished.remove(commit)
-        for index, entry in enumerate(commit.to_write()):
+        for index, entry in enumerate(commit if commit.entries is None else commit.entries):
             # (A kill switch was delivered, whatever the journal says, and so was what is raised.)
             if entry.lane != "control" and index not in commit.raised:
                 self.waiting -= 1
@@ -611,15 +610,24 @@ class Committer:
         written = commit.written
         assert written is not None
         self.refused = None
+        events, positions = commit.events, written.positions
         duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
-        if commit.events:
-            self._hand_out(commit, written.positions, duplicates)
-            commit.is_crowded = self._bus.pressured or len(commit.events) > self._few
+        if commit.entries is not None or duplicates or commit.raised:
+            self._deliver(commit, positions, duplicates)
+        elif events:
+            self.waiting -= len(events)
+            self._dispatcher.release(events, positions, commit.began_ns)
+        commit.is_crowded = self._bus.pressured or len(events) > self._few
         if commit.records is not None:
             self._records.hand_out(commit.records, commit.began_ns)
+        if events or commit.records is not None:
             self.released = max(self.released, commit.head)
-        if commit.thens:
-            self._call_thens(commit, written.positions, duplicates)
+        for index, then in commit.thens.items():
+            if positions[index] <= self.born_at or index not in duplicates:
+                try:
+                    then(positions[index])
+                except Exception:  # a vote or a kill switch is not to keep others from their release
+                    log.exception("what was to follow the release of %s failed", commit.ids[index])
         self._unfinished.remove(commit)
         if commit.raised:
             self._wake_later(commit)
@@ -627,26 +635,6 @@ class Committer:
             commit.wake()
         if self._file is not None and self._file.is_log_due:
             self._extras.log_is_due()
-
-    def _hand_out(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
-        events = commit.events
-        for before in commit.raised.values():
-            before()
-        if commit.entries is None and not (duplicates or commit.raised):
-            self.waiting -= len(events)
-            self._dispatcher.release(events, positions, commit.began_ns)
-        else:
-            self._deliver(commit, positions, duplicates)
-        if commit.records is None:
-            self.released = max(self.released, commit.head)
-
-    def _call_thens(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
-        for index, then in commit.thens.items():
-            if positions[index] <= self.born_at or index not in duplicates:
-                try:
-                    then(positions[index])
-                except Exception:  # a vote or a kill switch is not to keep others from their release
-                    log.exception("what was to follow the release of %s failed", commit.ids[index])
 
     def _wake_later(self, commit: Commit) -> None:
         """Let publishers go on when it is saved who has settled what was raised: no crash undoes it."""
@@ -666,6 +654,8 @@ class Committer:
 
     def _deliver(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
         """Hand out events of several lanes, or beside duplicates: urgent ones one by one."""
+        for before in commit.raised.values():
+            before()
         events, places = [], []
         for index, entry in enumerate(commit if commit.entries is None else commit.entries):
             if entry.lane == "control" or index in commit.raised:

@@ -251,7 +251,8 @@ class Pass:
 
     async def _fold_page(self, at: int) -> int:
         """Fold what follows a position; return up to which."""
-        page, covered = self._pages.after(at, max(folding.last for folding in self._left))
+        last = max(folding.last for folding in self._left)
+        page, covered = self._pages.after(at, last, has_records=True)  # what a page has not is lost
         for first, last in _gaps(page, at, covered):
             self._lack(first, last, "were lost from the journal")
         for folding in self._left:

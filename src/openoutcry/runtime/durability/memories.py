@@ -285,7 +285,12 @@ class Memories:
         try:
             base = self._known(offsets.name, offsets.memory) if gone else None
         except JournalError as error:
-            log.error("the journal does not say where the memory of %s begins: %s", offsets.name, error)  # noqa: TRY400
+            log.error(  # noqa: TRY400 - the error says all
+                "the journal does not say where the memory of %s begins: %s",
+                offsets.name,
+                error,
+                extra=about(subscription=offsets.name),
+            )
             return
         if base is None:
             return

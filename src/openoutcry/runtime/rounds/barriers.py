@@ -177,7 +177,8 @@ class SignalBarrier:
         verdict = opened.arrive(agent, signal, self._clock.now_ns() if now_ns is None else now_ns)
         if opened.outcome is not None:
             self.settle()
-            self._tell_late(verdict)
+            if verdict is _LATE:
+                self._tell_late()
         return verdict
 
     def abstain(self, agent: str, reason: str = "", now_ns: int | None = None) -> Verdict:
@@ -185,7 +186,8 @@ class SignalBarrier:
         self._ownership.check("abstain")
         verdict = self.round.abstain(agent, reason, self._now_ns(now_ns))
         self.settle()
-        self._tell_late(verdict)
+        if verdict is _LATE:
+            self._tell_late()
         return verdict
 
     def heartbeat(self, agent: str, now_ns: int | None = None) -> Verdict:
@@ -345,10 +347,10 @@ class SignalBarrier:
         else:
             self._owner.released(outcome)
 
-    def _tell_late(self, verdict: Verdict) -> None:
-        """Tell the owner of an answer that came too late, if this one did."""
+    def _tell_late(self) -> None:
+        """Tell the owner of an answer that came too late."""
         outcome = self.round.outcome
-        if verdict is _LATE and outcome is not None and self._owner is not None:
+        if outcome is not None and self._owner is not None:
             self._owner.late(outcome)
 
 

@@ -21,8 +21,8 @@ from openoutcry.units import NS_PER_S
 EARLY_MAX = 16_384
 """How many answers may wait for their round."""
 
-_LATE: Final = Verdict.LATE
 _AS_USUAL = (None, None, None, None, None)
+_LATE: Final = Verdict.LATE
 RECENT_MAX = 256
 """How many released rounds are remembered."""
 UNCLAIMED_MAX = 4_096
@@ -59,7 +59,7 @@ class RoundLog(Protocol):
         """A round was opened; `has_fresh_id`: under an id that was made for it."""
         ...
 
-    def released(self, outcome: RoundOutcome) -> None:
+    def released(self, outcome: RoundOutcome, /) -> None:
         """A round has its outcome."""
         ...
 

@@ -1,13 +1,19 @@
 // Events: the newest as they come, or those that the filters in the address ask for; one of them in full.
 import { html, useEffect, useMemo, useRef, useState } from "../dom.js";
-import { ask, stale, useJson, useStore, useTail } from "../store.js";
-import { bytes, clock, Empty, Failed, Fact, go, kind, Name, plain, Table, Text, to } from "../ui.js";
+import { ask, stale, store, useJson, useStore, useTail } from "../store.js";
+import { bytes, clock, count, Empty, Failed, Fact, go, kind, Name, plain, Table, Text, to } from "../ui.js";
 
 const FILTERS = [["text", "text"], ["type", "type"], ["agent", "agent"], ["symbol", "symbol"], ["round", "round"], ["id", "event id"], ["cause", "caused by"], ["since", "since"], ["until", "until"]];
 // Which of the newest events fit can be told here for these alone; the others are asked for.
 const TOLD = { text: (e, v) => plain(e.said).toLowerCase().includes(v.toLowerCase()), type: (e, v) => e.type === v || kind(e.type).toLowerCase() === kind(v).toLowerCase(), agent: (e, v) => e.source === v, symbol: (e, v) => e.symbol === v, round: (e, v) => e.round === v };
 const PAGE = 100;
-const moment = (v) => (/^\d+$/.test(v) || !v ? v : v.trim().replace(" ", "T"));
+
+/** Nanoseconds since 1970 of a time that somebody has written, in UTC unless it says otherwise; as it is if it is none. */
+const moment = (v) => {
+  const zoned = /T.*(Z|[+-]\d\d:?\d\d)$/i.test(v) || !/:/.test(v), ms = /^\d*$/.test(v) ? NaN : Date.parse(zoned ? v : v + "Z");
+  return Number.isNaN(ms) ? v : `${ms}000000`;
+};
+const written = (v) => (v || "").trim().replace(" ", "T");
 
 /** Without the ids that stand in the event's detail, and in all that follows from it. */
 const brief = (said) => said.replace(/^(?:(?:correlation|causation|round)_id=\S*\s+)+/, "");
@@ -21,18 +27,21 @@ const COLS = [
 ];
 
 function useHistory(filters) {
-  const query = to("/api/events", { ...filters, since: moment(filters.since || ""), until: moment(filters.until || ""), limit: PAGE });
-  const first = useJson(query), [more, set] = useState({ query, events: [], next: null, busy: false, error: null });
-  const own = more.query === query ? more : { query, events: [], next: null };
+  const query = to("/api/events", { ...filters, since: moment(written(filters.since)), until: moment(written(filters.until)), limit: PAGE });
+  const path = `${query}&n=${store.follows}`, got = useJson(path), kept = useRef({});
+  if (got.data || kept.current.query !== query) kept.current = { query, path, data: got.data };
+  const first = { ...got, data: kept.current.data };
+  const [more, set] = useState({ path, events: [], next: null, busy: false, error: null });
+  const own = more.path === kept.current.path ? more : { path: kept.current.path, events: [], next: null };
   const next = own.events.length || own.asked ? own.next : first.data?.next;
   const older = async () => {
     set({ ...own, busy: true });
     try {
       const got = await ask(query + `&before=${next}`);
-      set({ query, events: [...own.events, ...got.events], next: got.next, asked: true });
+      set({ path: own.path, events: [...own.events, ...got.events], next: got.next, asked: true });
     } catch (error) { set({ ...own, error }); }
   };
-  return { events: first.data ? [...first.data.events, ...own.events] : null, error: first.error || own.error, next, older, busy: own.busy, scanned: first.data?.scanned };
+  return { events: first.data ? [...first.data.events, ...own.events] : null, error: first.error || own.error, next, older, busy: own.busy, scanned: first.data?.scanned, head: first.data?.head };
 }
 
 function Detail({ pos, query }) {
@@ -76,6 +85,7 @@ export default function Events({ query }) {
   const { tail, tailed } = useStore(), history = useHistory(filters), list = useRef(), [held, hold] = useState(null);
   const fits = tail.filter((e) => Object.entries(filters).every(([f, v]) => TOLD[f]?.(e, v)));
   const newest = history.events?.[0]?.pos ?? -1, fresh = follows ? fits.filter((e) => e.pos > newest) : [];
+  const missed = follows ? store.passed + Math.max(0, store.tailFrom - (history.head ?? store.tailFrom)) : 0;
   const shown = held ? fresh.filter((e) => e.pos <= held.pos) : fresh, waiting = fresh.length - shown.length;
   const scrolled = (event) => {
     const top = event.target.scrollTop < 8;
@@ -88,6 +98,7 @@ export default function Events({ query }) {
   return html`<div class=${"events" + (pos ? " open" : "")}><${Filters} query=${query} />
     <section class="pane" ref=${list} onScroll=${scrolled} tabindex="0" aria-label="Events, newest first">
       ${held && html`<button class="newer" onClick=${resume}>${waiting ? `${waiting}${waiting >= 500 ? " or more" : ""} newer` : "paused"}: back to the newest</button>`}
+      ${missed > 0 && html`<p class="empty">${count(missed)} more came faster than they are listed; a search finds them.</p>`}
       <${Table} stack label="Events" cols=${cols} rows=${[...shown, ...(history.events || [])]} id=${(e) => e.pos} row=${(e) => ({ "aria-selected": String(e.pos) === pos, onClick: (event) => { if (!event.target.closest("a") && !String(getSelection())) go(open(e)); } })}
         empty=${history.error ? plain(history.error.message) : !history.events ? "Asking …" : Object.keys(filters).length ? `No event fits${history.scanned ? `; ${history.scanned} were looked at` : ""}.` : "No event so far."} />
       ${history.next != null && html`<p class="empty"><button disabled=${history.busy} onClick=${history.older}>Older</button></p>`}
