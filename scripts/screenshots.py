@@ -28,8 +28,8 @@ SIZES: Final = {"laptop": (1280, 800), "phone": (390, 844)}
 HANGS: Final = "volume-60"
 """Who hangs with this seed, from the 27th day on."""
 SHOTS: Final = (
-    ("page-floor", "/", "laptop", "light"),
-    ("page-floor-dark", "/", "laptop", "dark"),
+    ("page-overview", "/", "laptop", "light"),
+    ("page-overview-dark", "/", "laptop", "dark"),
     ("page-subscription", f"/s/{HANGS}", "laptop", "light"),
     ("page-rounds", "/rounds", "laptop", "light"),
     ("page-phone", "/", "phone", "light"),
