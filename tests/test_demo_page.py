@@ -95,7 +95,8 @@ def test_a_page_that_ends_by_itself_ends_the_firm_with_what_it_said(monkeypatch,
     monkeypatch.setattr(demo_page, "_port", lambda: 70_000)  # which the page refuses
     done = CliRunner().invoke(main, ["demo", "--page", "--plain", "--speed", "50", "--symbols", "IBM"])
     assert done.exit_code != 0
-    assert "the page has ended by itself (exit code 2)" in done.output
+    # (Within the tests' own process somebody else may have asked for the code before: then it is 255.)
+    assert re.search(r"the page has ended by itself \(exit code (2|255)\)", done.output)
     assert "70000 is not in the range" in done.output
     assert scratch_folders(tmp_path) == []
 

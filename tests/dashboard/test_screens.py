@@ -2,17 +2,18 @@
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from page_kit import LOOK, START_NS, Client, clock, served, tick, write_events
 
 from openoutcry import SignalEvent
 from openoutcry.clocks import VirtualClock
-from openoutcry.dashboard import journal_file
+from openoutcry.dashboard import journal_file, overview
 from openoutcry.dashboard.events import SAID_MAX, SHOWN_BYTES_MAX
 from openoutcry.dashboard.letters import GROUPS_MAX
 from openoutcry.events import OperatorAction, RoundReleased, RunStarted, Vote, encode
-from openoutcry.journals import SqliteJournal
+from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Entry
 from openoutcry.printable import is_obeyed
 
@@ -461,3 +462,21 @@ def test_rounds_are_read_from_the_records_page_by_page(tmp_path, monkeypatch, lo
 
 def test_the_clock_of_a_test_stands_still():
     assert isinstance(clock(), VirtualClock)
+
+
+def test_what_is_written_during_a_look_is_found_once(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "firm.db"
+    with SqliteJournal(path) as journal, JournalReader(path) as reader:
+        journal.write([acted(1)])
+        honest = JournalReader.back
+
+        def back(reader: JournalReader, *arguments: Any) -> Any:
+            if journal.head == 1:
+                journal.write([acted(2)])
+            return honest(reader, *arguments)
+
+        monkeypatch.setattr(JournalReader, "back", back)
+        records = overview._Records()
+        for _ in range(3):
+            records.look(reader, journal_file.Deadline(VirtualClock()))
+        assert [action["reason"] for action in records.actions] == ["reason 2", "reason 1"]

@@ -14,7 +14,6 @@ from openoutcry.dashboard.journal_file import Deadline, JournalFile
 from openoutcry.dashboard.refusals import Refused
 from openoutcry.errors import OpenOutcryError
 from openoutcry.journals import JournalReader
-from openoutcry.journals.log import LAST_POSITION
 from openoutcry.journals.pending import Waiting, count_waiting
 from openoutcry.journals.showing import head_of
 from openoutcry.ports import Clock, CursorState, Stored
@@ -99,7 +98,7 @@ class _Records:
     def look(self, reader: JournalReader, deadline: Deadline) -> None:
         head = reader.head
         found: list[Record] = []
-        at = self._search(reader, deadline, LAST_POSITION, self.highest, found.append)
+        at = self._search(reader, deadline, head + 1, self.highest, found.append)
         if at > self.highest + 1 and at > reader.first:  # too much is new: what was known is not next to it
             self.starts.clear()
             self.actions.clear()
