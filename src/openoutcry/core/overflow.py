@@ -260,7 +260,7 @@ class BoundedLane(Lane):
 
     def __init__(self, name: LaneName, limit: int) -> None:
         super().__init__(name)
-        self.limit = limit
+        self.limit: int = limit
         self._held: list[Batch] = []
 
     @property

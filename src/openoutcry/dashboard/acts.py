@@ -1,6 +1,6 @@
 """What an operator does on the page: forwarded to the firm, answered in its words, and never done later."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -120,7 +120,7 @@ class Acts:
             return await self._file.look(buried)
         return remembered([page async for page in self._pages()])
 
-    async def _pages(self) -> Any:
+    async def _pages(self) -> AsyncIterator[dict[str, Any]]:
         after = 0
         while True:
             page = await self._ask_plainly("dead_letters", limit=MEMORY_PAGE, after=after)

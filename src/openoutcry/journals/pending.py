@@ -39,8 +39,8 @@ class Claim:
 
     def __init__(self, cursor: CursorState) -> None:
         self.cursor = cursor
-        self.takes = frozenset(cursor.takes or (EVERYTHING,))
-        self.said = Waiting(subscription=cursor.subscription, lane=cursor.lane, floor=cursor.floor)
+        self.takes: frozenset[str] = frozenset(cursor.takes or (EVERYTHING,))
+        self.said: Waiting = Waiting(subscription=cursor.subscription, lane=cursor.lane, floor=cursor.floor)
 
     def takes_type(self, event_type: str | None) -> bool:
         """Return True if the subscription takes events of a type."""

@@ -76,7 +76,7 @@ class Chains:
     """
 
     def __init__(self, share: float, linger_ns: int, reread: Reread, place: Place) -> None:
-        self.known = Known()
+        self.known: Known = Known()
         self._share = share
         self._linger_ns = linger_ns
         self._reread = reread

@@ -148,7 +148,8 @@ def _kind_of(hint: Any) -> Kind:
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return _common(_kind_of(type(one.value)) for one in hint)
     bases = hint.__mro__ if isinstance(hint, type) else ()
-    return next((_KINDS[base] for base in bases if base in _KINDS), "json")
+    known: list[Kind] = [_KINDS[base] for base in bases if base in _KINDS]
+    return known[0] if known else "json"
 
 
 def _common(kinds: Iterable[Kind]) -> Kind:

@@ -215,9 +215,9 @@ def _rounds(look: Look, most: int, width: int | None) -> list[Line]:
     opened = look.rounds.open[: max(1, most // 2)]
     rows: list[tuple[tuple[str, ...], list[tuple[str, str]], Style]]
     rows = [(*_open_row(look, one), "") for one in opened]
-    rows += [
-        (*_ended_row(one), "" if one.valid else "warn") for one in look.rounds.released[: most - len(rows)]
-    ]
+    for one in look.rounds.released[: most - len(rows)]:
+        style: Style = "" if one.valid else "warn"
+        rows.append((*_ended_row(one), style))
     if not rows:
         return []
     widths = widths_of([cells for cells, _, _ in rows])

@@ -111,7 +111,7 @@ class PulseReader:
         config: BusConfig,
         releasers: frozenset[str],
     ) -> None:
-        self.session = os.urandom(8).hex()  # not a new name: those are of the run, and reproducible
+        self.session: str = os.urandom(8).hex()  # not a new name: those are of the run, and reproducible
         self._bus = bus
         self._admission = admission
         self._rounds = rounds

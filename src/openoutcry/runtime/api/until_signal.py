@@ -49,7 +49,7 @@ class StopRequest:
         self.loop = loop
         self.drain_timeout_s = drain_timeout_s
         self.is_limit = is_limit
-        self.asked = asyncio.Event()
+        self.asked: asyncio.Event = asyncio.Event()
         self.signal: StopSignal | None = None
         self.drainers: set[asyncio.Task[Any] | None] = set()
         self._users_count = 0

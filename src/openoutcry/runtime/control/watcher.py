@@ -96,15 +96,17 @@ class Watcher:
     """
 
     def __init__(self, path: str | Path, *, every_s: float = EVERY_S) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.live: Live = "never"
-        self.since_ns = SystemClock().wall_ns()
-        self.why = f"no bus listens at {self.path} yet"
+        self.since_ns: int = SystemClock().wall_ns()
+        self.why: str = f"no bus listens at {self.path} yet"
         self.shape: Shape | None = None
         self.pulse: Pulse | None = None
         self.before: Pulse | None = None
-        self.received_s = 0.0
-        self.lives = self.number = self._failures = 0
+        self.received_s: float = 0.0
+        self.lives: int = 0
+        self.number: int = 0
+        self._failures = 0
         self._every_s = every_s
         self._news = asyncio.Event()
         self._wanted: asyncio.Queue[_Wanted | None] = asyncio.Queue()  # None: the pace has changed

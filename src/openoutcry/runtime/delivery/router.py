@@ -54,7 +54,7 @@ class Router:
         self._ended: list[Subscription] = []
         self._ended_rows: dict[LaneName, list[int]] = {}
         self.routes: dict[object, tuple[Route, ...]] = {}
-        self.changes = 0
+        self.changes: int = 0
         self._nobody = (Route(()),)
         self._audiences: dict[tuple[tuple[Route, ...], bool], Audience] = {}
         self._in_use = set()

@@ -31,7 +31,7 @@ class Records:
 
     def __init__(self, records: list[Record], behind_count: int) -> None:
         """Take records that are written behind so many events."""
-        self.records = records
+        self.records: list[Record] = records
         self._behind_count = behind_count
         self.known: frozenset[int] = frozenset()
         self.positions: Sequence[int] = ()
