@@ -26,6 +26,14 @@ OpenOutcryError
 │   ├── JournalLocked      another process, or another journal of this one, writes to the file
 │   ├── NotAJournal        the file is something else
 │   └── SchemaTooNew       the file was made by a newer version
+├── LinkError              other desks cannot be reached, or not as asked
+│   ├── Unreachable        the engine does not answer: what waits stays in the journal
+│   ├── Fenced             another process has claimed this desk
+│   │   └── SeatLost       this process holds its desk no longer: it must end
+│   ├── Taken              another process holds the desk, or has just claimed it
+│   ├── LogFull            the log has no room: it is tried again
+│   ├── LogGone            the log was deleted, or made anew
+│   └── GroupTooLarge      a message is larger than the engine takes
 ├── WrongThread            a call from a thread that does not own the bus (also a RuntimeError)
 │   ├── WrongLoop          a call on another event loop than the bus's, in the same thread
 │   ├── LoopClosed         the loop on which the bus was started is closed
@@ -201,6 +209,38 @@ class NotAJournal(JournalError):
 
 class SchemaTooNew(JournalError):
     """The journal was made by a newer version of openoutcry. It was not touched."""
+
+
+class LinkError(OpenOutcryError):
+    """The desks of a firm cannot be joined as asked. The message says what to do."""
+
+
+class Unreachable(LinkError):
+    """The engine does not answer, or is not there. What waits for it stays in the journal."""
+
+
+class Fenced(LinkError):
+    """Another process has claimed this desk since: the engine takes nothing more from here."""
+
+
+class SeatLost(Fenced):
+    """This process does not hold its desk any more. It accepts no durable event, and must end."""
+
+
+class Taken(LinkError):
+    """Another process holds the desk, or has claimed it at the same moment."""
+
+
+class LogFull(LinkError):
+    """The engine's log has no room. Nothing was appended; it is tried again."""
+
+
+class LogGone(LinkError):
+    """The engine's log was deleted, or is another one than before. It is filled again from the journals."""
+
+
+class GroupTooLarge(LinkError):
+    """A message is larger than the engine takes."""
 
 
 class WrongThread(OpenOutcryError, RuntimeError):

@@ -17,6 +17,7 @@ from openoutcry.config.delivery import (
     overflow_policy,
 )
 from openoutcry.config.health import DrillConfig, HealthCheckConfig, LadderConfig
+from openoutcry.config.link import Link
 from openoutcry.config.persistence import LEVELS, LevelName, PersistenceConfig
 from openoutcry.config.pressure import RATE_LEAST, BackpressureConfig
 
@@ -34,6 +35,7 @@ __all__ = [
     "HealthCheckConfig",
     "LadderConfig",
     "LevelName",
+    "Link",
     "Overflow",
     "OverflowName",
     "PersistenceConfig",

@@ -1,0 +1,79 @@
+"""Settings of the link between the desks of a firm that runs in several processes."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, cast
+
+from openoutcry.config.checks import check_flag, check_names, check_number, check_word
+from openoutcry.config.persistence import PathOrNone
+from openoutcry.errors import ConfigError
+from openoutcry.events.given import Names
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
+"""What a firm or a desk may be called: the names are parts of subjects, where a dot or a wildcard means more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """How this process is one desk of a firm that runs in several.
+
+    Attributes:
+        firm: The firm's name: 1 to 48 of `a-z`, `0-9`, `-` and `_`. All desks of a firm give the same.
+        desk: This desk's name, of the same characters. One process at a time holds it.
+        servers: The engine's nodes, as URLs: `nats://host:4222`, `tls://host:4222`.
+        exports: The event types that other desks may import; `*` is every type that the journal takes.
+        keep: Types that are not exported in spite of that.
+        imports: The event types that this desk takes from the others; `*` is every type. Market data that the
+            journal does not take travels as ticks, of which the newest counts.
+        on_link_lost: What to do when no other desk was heard for `link_lost_s`: `alert`, a risk alert and
+            UNHEALTHY; `halt`, this desk's own kill switch as well.
+        link_lost_s: After how many seconds of silence that is.
+        lease_s: For how long, in seconds, a desk is held without a renewal. It must outlast an election.
+        replicas: How many nodes keep the logs, where this desk is the first to make them.
+        max_bytes: How much each log may take, where this desk is the first to make them.
+        servers_sync: You vouch for it that every node syncs before it acknowledges (`sync_interval: always`).
+            Otherwise the servers are asked, which takes a system account.
+        seed_file: A file with this desk's nkey seed, mode 0600.
+        tls_ca: A file with the certificates to trust, instead of the system's.
+        tls_cert: A file with this desk's certificate, where the servers ask for one, and
+        tls_key: a file with its key.
+
+    Raises:
+        ConfigError: A value is out of range.
+
+    """
+
+    firm: str
+    desk: str
+    servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
+    exports: Names = field(default=cast(Any, frozenset({"*"})))
+    keep: Names = field(default=cast(Any, frozenset()))
+    imports: Names = field(default=cast(Any, frozenset()))
+    on_link_lost: Literal["alert", "halt"] = "alert"
+    link_lost_s: float = 5.0
+    lease_s: float = 15.0
+    replicas: int = 1
+    max_bytes: int = 4 * 2**30
+    servers_sync: bool = False
+    seed_file: PathOrNone = field(default=cast(Any, None))
+    tls_ca: PathOrNone = field(default=cast(Any, None))
+    tls_cert: PathOrNone = field(default=cast(Any, None))
+    tls_key: PathOrNone = field(default=cast(Any, None))
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        for name in ("firm", "desk"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and NAME.fullmatch(value)):
+                raise ConfigError(
+                    f"{name} is {value!r}; it must be 1 to 48 of a-z, 0-9, - and _, and begin with a letter or digit"
+                )
+        check_word("on_link_lost", self.on_link_lost, ("alert", "halt"))
+        check_number("link_lost_s", self.link_lost_s, 0.5)
+        check_number("lease_s", self.lease_s, 1)
+        check_number("replicas", self.replicas, 1, 5, whole=True)
+        check_number("max_bytes", self.max_bytes, 2**20, whole=True)
+        check_flag("servers_sync", self.servers_sync)
+        for name in ("exports", "keep", "imports"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, check_names(name, (given,) if isinstance(given, str) else given))
