@@ -10,7 +10,7 @@ from openoutcry.errors import ConfigError
 from openoutcry.events.given import Names
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
-"""What a firm or a desk may be called: the names are parts of subjects, where a dot or a wildcard means more."""
+"""What a firm or a desk may be called: a dot or a wildcard means more in the subjects that it is part of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,8 @@ class Link:
             value = getattr(self, name)
             if not (isinstance(value, str) and NAME.fullmatch(value)):
                 raise ConfigError(
-                    f"{name} is {value!r}; it must be 1 to 48 of a-z, 0-9, - and _, and begin with a letter or digit"
+                    f"{name} is {value!r}; it must be 1 to 48 of a-z, 0-9, - and _, and begin with a letter "
+                    "or digit"
                 )
         check_word("on_link_lost", self.on_link_lost, ("alert", "halt"))
         check_number("link_lost_s", self.link_lost_s, 0.5)
