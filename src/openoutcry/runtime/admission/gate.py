@@ -35,7 +35,7 @@ from openoutcry.runtime.delivery.causation import Tracker, current, outbox_of, s
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.receipt import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store

@@ -75,6 +75,7 @@ class BusState:
         conflicts: Ids that were used again for other content.
         unheard: What nobody takes.
         outboxed: The events that wait in an outbox, by id.
+        on_released: Called when a commit was released: with True if it may have more than the normal lane.
 
     """
 
@@ -116,6 +117,7 @@ class BusState:
         self.durability: Durability = NO_DURABILITY
         self.halts: Halts = Halts()
         self.hearing: Hearing = Hearing()
+        self.on_released: list[Callable[[bool], None]] = []
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
