@@ -32,11 +32,21 @@ def level_named(word: str) -> Level:
     return found
 
 
-class Header(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+class Header(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    kw_only=True,
+    rename={"desk": "@desk", "votes": "@votes"},  # no field of an event has such a name
+):
     """What a journal knows of an event without knowing its class.
 
-    The events of openoutcry carry these fields in their own JSON. For users' own classes the header stands
-    beside the event, and goes before what the event's JSON says under the same name.
+    The events of openoutcry carry these fields in their own JSON, but for the last two. For users' own
+    classes the header stands beside the event, and goes before what the event's JSON says under the same
+    name. `desk` and `votes` stand beside events of any class: `desk` is the desk that has made an event which
+    was imported, None for one that this desk has made; `votes` says that it is an answer to the round that it
+    names, on the bus that has opened that.
     """
 
     event_id: str | None = None
@@ -46,6 +56,8 @@ class Header(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=
     correlation_id: str | None = None
     causation_id: str | None = None
     round_id: str | None = None
+    desk: str | None = None
+    votes: bool | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -130,14 +142,16 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
             own = _read_head(self.payload)
         except msgspec.ValidationError:  # a user's own class, whose `symbol` may be a number
             data = msgspec.json.decode(self.payload)
-            own = Header(**{n: v for n in Header.__struct_fields__ if isinstance(v := data.get(n), str)})
+            said = {name: v for name in _IN_EVENTS if isinstance(v := data.get(name), str)}
+            own = msgspec.convert(said, Header)
         beside = self.header
         if beside is None:
             return own
-        names = Header.__struct_fields__
-        return Header(**{n: v if (v := getattr(beside, n)) is not None else getattr(own, n) for n in names})
+        found = {n: v if (v := getattr(beside, n)) is not None else getattr(own, n) for n in _IN_EVENTS}
+        return Header(**found, desk=beside.desk, votes=beside.votes)
 
 
+_IN_EVENTS = tuple(name for name in Header.__struct_fields__ if name not in ("desk", "votes"))
 _read_head = msgspec.json.Decoder(Header, strict=False).decode
 
 

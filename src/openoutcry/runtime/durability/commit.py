@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Any
 
+from msgspec import structs
+
 from openoutcry.errors import JournalError
-from openoutcry.ports import Alike, Entry, Level, Snapshot, Written
+from openoutcry.ports import Alike, Changes, Entry, Level, Snapshot, Written
 from openoutcry.runtime.durability.commit_records import Records
 from openoutcry.runtime.ownership import resolve
 
@@ -136,6 +138,13 @@ class Commit(Alike):
             self._index[self.ids[number]] = number
         self._indexed = len(self.ids)
         return self._index.get(event_id)
+
+    def changes_with(self, changes: Changes | None) -> Changes | None:
+        """Return the changes that go with it, and with them what is written with these events alone."""
+        if not self.snapshots:
+            return changes
+        changes = Changes() if changes is None else changes
+        return structs.replace(changes, snapshots=[*changes.snapshots, *self.snapshots.values()])
 
     def __await__(self) -> Generator[Any, None, None]:
         """Wait until publishers may go on, or raise why it failed. A cancellation leaves it going on.

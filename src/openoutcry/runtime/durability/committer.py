@@ -21,10 +21,8 @@ from contextvars import Context
 from time import perf_counter_ns
 from typing import Any
 
-from msgspec import structs
-
 from openoutcry.errors import JournalDead, JournalError, JournalLocked
-from openoutcry.ports import Changes, DiskTask, Entry, FileJournal, Header, Journal, Level, Written
+from openoutcry.ports import DiskTask, Entry, FileJournal, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.commit import Commit, Then
@@ -320,9 +318,7 @@ class Committer:
             takes = records.are_due or commit.must_sync or own is not commit or commit.level is Level.DISK
             takes = takes and records.recorder.has_any
             entries = records.entries_with(commit, own) if takes else own
-            changes = None if extras is None else extras.changes
-            if commit.snapshots:
-                changes = _with_snapshots(changes, commit)
+            changes = commit.changes_with(None if extras is None else extras.changes)
             written = self._journal.write(entries, changes)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             self._refused(commit, extras, error, now=now)
@@ -480,12 +476,7 @@ class Committer:
             self.released = max(self.released, commit.head)
             for call in self._bus.on_released:
                 call(commit.entries is not None)
-        for index, then in commit.thens.items():
-            if positions[index] <= self.born_at or index not in duplicates:
-                try:
-                    then(positions[index])
-                except Exception:  # a vote or a kill switch is not to keep others from their release
-                    log.exception("what was to follow the release of %s failed", commit.ids[index])
+        self._follow(commit, positions, duplicates)
         self._unfinished.remove(commit)
         if commit.raised:
             self._wake_later(commit)
@@ -493,6 +484,15 @@ class Committer:
             commit.wake()
         if self._file is not None and self._file.is_log_due:
             self._extras.log_is_due()
+
+    def _follow(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
+        """Call what is to follow the release of its events."""
+        for index, then in commit.thens.items():
+            if positions[index] <= self.born_at or index not in duplicates:
+                try:
+                    then(positions[index])
+                except Exception:  # a vote or a kill switch is not to keep others from their release
+                    log.exception("what was to follow the release of %s failed", commit.ids[index])
 
     def _wake_later(self, commit: Commit) -> None:
         """Let publishers go on when it is saved who has settled what was raised: no crash undoes it."""
@@ -536,12 +536,6 @@ class Committer:
         if self._thread is not None:
             self._thread.shutdown(wait=waits)
             self._thread = None
-
-
-def _with_snapshots(changes: Changes | None, commit: Commit) -> Changes:
-    """Return changes, and with them what is written with a commit alone."""
-    changes = Changes() if changes is None else changes
-    return structs.replace(changes, snapshots=[*changes.snapshots, *commit.snapshots.values()])
 
 
 def _as_journal_error(error: Exception) -> JournalError:
