@@ -46,6 +46,10 @@ class Header(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=
     correlation_id: str | None = None
     causation_id: str | None = None
     round_id: str | None = None
+    desk: str | None = None
+    """Which desk has made it; None: this one."""
+    votes: bool | None = None
+    """True: it answers the round that it names, on the desk that has opened that."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
