@@ -128,7 +128,7 @@ TABLE: Final[dict[Hold, Row]] = {  # the words in the order of their precedence
     Hold.SEAT: Row(
         begins=Begins.NONE,
         reads=False,
-        set_by="the link, on all subscriptions: this process could not renew its seat in time, or has lost it",
+        set_by="the link, on all subscriptions, when the seat was not renewed in time, or is lost",
         lifted_by="the link, when it holds the seat again",
         word="no seat",
         meaning="Another process may hold this desk, so that this one begins nothing.",

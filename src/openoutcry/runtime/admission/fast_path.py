@@ -37,7 +37,9 @@ class Vote(Protocol):
     """
 
     @property
-    def travels(self) -> bool: ...
+    def travels(self) -> bool:
+        """Whether it does."""
+        ...
 
     def prepare(self) -> None:
         """Name the round in the signal, before it is written."""

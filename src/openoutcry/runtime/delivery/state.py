@@ -135,7 +135,7 @@ class BusState:
         self.durability = NO_DURABILITY if durability is None else durability
 
     def fence(self, error: SeatLost | None) -> None:
-        """Begin no call, and accept nothing durable, since this process does not hold its desk; None: it does.
+        """Begin no call, and accept nothing durable: this process does not hold its desk. None: it does.
 
         Current calls go on, and kill switches are handled.
         """
