@@ -12,7 +12,7 @@ from openoutcry.events import EventType
 
 NUMBERS: list[tuple[str, list[Any], list[Any], list[Any]]] = [
     ("link_lost_s", [0, 0.49, -1], [0.5, 5, MOST], [MOST * 1.01]),
-    ("lease_s", [0, 0.99], [1, 15, MOST], [MOST * 1.01]),
+    ("lease_s", [0.99, -1], [0, 1, 15, MOST], [MOST * 1.01]),
     ("replicas", [0, -1], [1, 3, 5], [6]),
     ("max_bytes", [0, 2**20 - 1], [2**20, MOST], [MOST * 2]),
 ]

@@ -74,6 +74,11 @@ class BusConfig:
             raise ConfigError(f"health_check_config is {self.health!r}; it must be a HealthCheckConfig")
         if not (self.link is None or isinstance(self.link, Link)):
             raise ConfigError(f"link is {self.link!r}; it must be a Link")
+        if self.link is not None and self.persistence is None:
+            raise ConfigError(
+                f"the desk {self.link.desk!r} has a link and no journal, where what the others have not taken yet "
+                "is kept: give persistence_config=PersistenceConfig(path=...) as well"
+            )
 
     def _settle_control(self) -> None:
         if self.control is None:
@@ -100,8 +105,6 @@ class BusConfig:
         arguments["backpressure_config"] = arguments.pop("backpressure")
         arguments["persistence_config"] = arguments.pop("persistence")
         arguments["health_check_config"] = arguments.pop("health")
-        if arguments["link"] is None:
-            del arguments["link"]
         return arguments
 
 

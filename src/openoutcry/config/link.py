@@ -32,7 +32,10 @@ class Link:
         on_link_lost: What to do when no other desk was heard for `link_lost_s`: `alert`, a risk alert and
             UNHEALTHY; `halt`, this desk's own kill switch as well.
         link_lost_s: After how many seconds of silence that is.
-        lease_s: For how long, in seconds, a desk is held without a renewal. It must outlast an election.
+        lease_s: For how long, in seconds, this desk is held without a renewal, which takes the engine. It
+            must outlast an election. After that this desk begins no calls until the engine answers, and 1.25
+            times as long after a renewal another host may take it over. 0: it goes on however long the engine
+            is away, and is taken over on this host alone, or after `openoutcry firm drop`.
         replicas: How many nodes keep the logs, where this desk is the first to make them.
         max_bytes: How much each log may take, where this desk is the first to make them.
         servers_sync: You vouch for it that every node syncs before it acknowledges (`sync_interval: always`).
@@ -78,7 +81,7 @@ class Link:
                 )
         check_word("on_link_lost", self.on_link_lost, ("alert", "halt"))
         check_number("link_lost_s", self.link_lost_s, 0.5)
-        check_number("lease_s", self.lease_s, 1)
+        check_number("lease_s", self.lease_s, 1 if self.lease_s else 0)
         check_number("replicas", self.replicas, 1, 5, whole=True)
         check_number("max_bytes", self.max_bytes, 2**20, whole=True)
         check_flag("servers_sync", self.servers_sync)

@@ -1,13 +1,20 @@
 """What the parts of a bus are made from: its checked settings."""
 
-from openoutcry.config import BusConfig, PersistenceConfig, check_flag
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+
+from openoutcry.clocks import clock_of_loop
+from openoutcry.config import BusConfig, Link, PersistenceConfig, check_flag
 from openoutcry.errors import ConfigError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES
-from openoutcry.ports import Clock, Journal
+from openoutcry.ports import Clock, Journal, Transport
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.recorder import Recorder
+from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.rounds import Rounds
 from openoutcry.units import NS_PER_S
@@ -27,7 +34,17 @@ def persistence_of(
     return config or PersistenceConfig() if wanted else config
 
 
-def state_of(config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rounds) -> BusState:
+def foundation_of(
+    config: BusConfig, clock: Clock | None, journal: Journal | None
+) -> tuple[BusState, Rounds, Callable[[Dispatcher], StoreSlot]]:
+    """Return what the other parts of a bus stand on: its state, its rounds, what makes its store's slot."""
+    ownership, recorder = Ownership(), Recorder(config)
+    rounds = _rounds_of(config, clock, ownership, recorder)
+    bus = _state_of(config, clock or clock_of_loop(), ownership, rounds)
+    return bus, rounds, partial(StoreSlot, bus, config.persistence, journal, clock, recorder)
+
+
+def _state_of(config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rounds) -> BusState:
     """Return the state that the parts of a bus share."""
     window_ns = int(config.dedup_window_s * NS_PER_S)
     history = History(config.history_size, config.history_bytes_most)
@@ -38,7 +55,7 @@ def state_of(config: BusConfig, clock: Clock, ownership: Ownership, rounds: Roun
     return BusState(config.max_queue_size, pressure, clock, history, seen, ownership, rounds, checks_all)
 
 
-def rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership, recorder: Recorder) -> Rounds:
+def _rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership, recorder: Recorder) -> Rounds:
     """Return the rounds of a bus."""
     is_recorded = config.persistence is not None and config.persistence.record != "off"
     return Rounds(
@@ -49,3 +66,19 @@ def rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership, reco
         log=recorder if is_recorded else None,
         ownership=ownership,
     )
+
+
+def transport_of(link: Link | None, transport: Transport | None) -> Transport | None:
+    """Return what joins the desks; None for a bus without a link."""
+    if link is None:
+        if transport is not None:
+            raise ConfigError(
+                "a transport was given, and no link: give link=Link(firm=..., desk=...) as well"
+            )
+        return None
+    if transport is not None and not hasattr(transport, "append"):
+        raise ConfigError(f"transport is {transport!r}; it must be a Transport, or leave it out")
+    if transport is None:
+        made: Transport = import_module("openoutcry.links.nats").NatsTransport(link)  # an extra, and its time
+        return made
+    return transport

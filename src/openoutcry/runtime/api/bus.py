@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from functools import partial
 from os import PathLike
 from typing import Any, Literal, Self, Unpack, overload
 
-from openoutcry.clocks import clock_of_loop
 from openoutcry.config import (
     BackpressureConfig,
     BusConfig,
     HealthCheckConfig,
     LevelName,
+    Link,
     PersistenceConfig,
-    check_names,
 )
 from openoutcry.core.barrier import Verdict
 from openoutcry.core.halts import Halt
@@ -25,12 +23,12 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError
 from openoutcry.events import Event
 from openoutcry.journals import EventPersistence
-from openoutcry.ports import Clock, Journal
+from openoutcry.ports import Clock, Journal, Transport
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.admin import Admin, Moved, moved
-from openoutcry.runtime.api.building import persistence_of, rounds_of, state_of
+from openoutcry.runtime.api.building import foundation_of, persistence_of
 from openoutcry.runtime.api.inspection import Envelope, Inspection
 from openoutcry.runtime.api.lifecycle import Lifecycle
 from openoutcry.runtime.api.signals import Signals
@@ -42,9 +40,6 @@ from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.receipt import Receipt
-from openoutcry.runtime.durability.recorder import Recorder
-from openoutcry.runtime.durability.slot import StoreSlot
-from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 
 
@@ -90,6 +85,8 @@ class EventBus:
         check_events: `always`: refuse what would not come back from a journal equal also where none takes
             it: at `memory`, and without a journal. For tests and staging; it costs as much as writing.
         journal: A journal to use instead of a file. The bus does not close it.
+        link: How this process is one desk of a firm that runs in several. It takes a journal.
+        transport: What joins the desks instead of the servers that `link` names. The bus opens and closes it.
 
     The journal is opened when it is first needed, by a publish, `recover_persisted_events` or `start` at the
     latest; they raise what opening it raises (`JournalLocked`, `JournalCorrupt`, ...). `stop` closes it.
@@ -120,6 +117,8 @@ class EventBus:
         stand_in_max_age: float | None = None,
         check_events: Literal["journaled", "always"] = "journaled",
         journal: Journal | None = None,
+        link: Link | None = None,
+        transport: Transport | None = None,
     ) -> None:
         config = BusConfig(
             max_queue_size=max_queue_size,
@@ -130,28 +129,27 @@ class EventBus:
             history_bytes=history_bytes,
             dedup_window=dedup_window,
             dedup_window_s=dedup_window_s,
-            kill_switch_releasers=check_names("kill_switch_releasers", kill_switch_releasers),
+            kill_switch_releasers=kill_switch_releasers,
             control_releaser=control_releaser,
             control=control,
             stand_in_max_age=stand_in_max_age,
             check_events=check_events,
             persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
+            link=link,
         )
         self.config: BusConfig = config
-        ownership, recorder = Ownership(), Recorder(config)
-        self._rounds = rounds = rounds_of(config, clock, ownership, recorder)
-        self._bus = bus = state_of(config, clock or clock_of_loop(), ownership, rounds)
-        make_slot = partial(StoreSlot, bus, config.persistence, journal, clock, recorder)
+        bus, rounds, make_slot = foundation_of(config, clock, journal)
+        self._bus, self._rounds = bus, rounds
         self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
-        self._lifecycle = life = Lifecycle(self, bus, consumers, admission, intake, rounds, config, clock)
-        self._monitor = monitor = life.monitor
+        self._lifecycle = Lifecycle(self, bus, consumers, admission, intake, rounds, config, clock, transport)
+        self._monitor = monitor = self._lifecycle.monitor
         self._subscribing = Subscribing(bus, consumers, admission, monitor)
         self._signals = Signals(bus, admission, rounds)
         self._inspection = Inspection(bus, admission, rounds, monitor)
-        self._admin = Admin(bus, admission, life)
+        self._admin = Admin(bus, admission, self._lifecycle)
         # On the hot paths it has its parts' own functions, so that a publish is one call, unless overridden.
         if type(self).publish is EventBus.publish:
             setattr(self, "publish", admission.fast_path.publish)  # noqa: B010 - a method, to the type checker

@@ -19,9 +19,10 @@ from openoutcry.clocks import clock_of_loop
 from openoutcry.config import BusConfig, check_number
 from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, RestoreFailed
 from openoutcry.journals import Recovered
-from openoutcry.ports import Clock
+from openoutcry.ports import Clock, Transport
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.api.building import transport_of
 from openoutcry.runtime.api.control import Control, Controlled
 from openoutcry.runtime.delivery.causation import current, install, uninstall
 from openoutcry.runtime.delivery.consumers import Consumers
@@ -29,6 +30,7 @@ from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.health.readings import lag_of
+from openoutcry.runtime.linking.linking import Linking
 from openoutcry.runtime.rounds.rounds import Rounds
 
 log = logging.getLogger("openoutcry")
@@ -51,6 +53,7 @@ class Lifecycle:
     Attributes:
         monitor: Looks after the bus's health.
         control: The control socket.
+        linking: The link to the other desks; None without one.
         can_recover: Whether the journal is a file of the bus's own, so that `recover` can go on in a new one.
 
     """
@@ -65,6 +68,7 @@ class Lifecycle:
         rounds: Rounds,
         config: BusConfig,
         clock: Clock | None,
+        transport: Transport | None,
     ) -> None:
         self._bus = bus
         self._consumers = consumers
@@ -84,6 +88,10 @@ class Lifecycle:
         self.can_recover: bool = self._slot.has_file
         self.monitor: Monitor = Monitor(bus, consumers, self._dispatcher.stalls, self, config.health)
         self.control: Control = Control(controlled, bus, consumers, admission, rounds, self.monitor, config)
+        self.linking: Linking | None = None
+        joins = transport_of(config.link, transport)
+        if config.link is not None and joins is not None:
+            self.linking = Linking(config.link, joins, bus, admission, rounds)
         bus.ownership.watch(self._has_something, self._forked)
 
     @property
@@ -194,6 +202,8 @@ class Lifecycle:
         store = None if self._persistence is None else await self._slot.open_in_time()
         if self._has_control:
             await self.control.open(store)
+        if self.linking is not None:
+            await self.linking.open()
         self._start()
         if store is not None:
             if not self._has_control:
@@ -225,6 +235,8 @@ class Lifecycle:
         self._intake.take_in()
         self.monitor.begin()
         self._dispatcher.stalls.begin(self.monitor)
+        if self.linking is not None:
+            self.linking.begin()
         if not bus.busy:
             bus.rested()
 
@@ -242,6 +254,8 @@ class Lifecycle:
         self._intake.give_up_loop()
         self._stopping = self._starting = self._recovering = self._draining = None
         self.control.give_up_loop()
+        if self.linking is not None:
+            self.linking.give_up_loop()
         self._dispatcher.stalls.end()
         self.monitor.end()
         self.monitor.journal.give_up_loop()
@@ -355,6 +369,8 @@ class Lifecycle:
             self._dispatcher.stalls.end()
             await self._consumers.stop(min(left_s(), CANCEL_GRACE_S))
             problem = await self._slot.save(left_s())
+            if self.linking is not None:
+                await self.linking.end(left_s() if was_running else 0.0)
             self._close()
             if was_running and bus.loop is not None:
                 uninstall(bus.loop)

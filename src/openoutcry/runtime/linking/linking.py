@@ -1,0 +1,115 @@
+"""The link of one bus: makes its parts, and starts and stops them.
+
+```
+  start ─▶ journal open ─▶ open: engine, seat, kill switches ─▶ the bus runs ─▶ begin: tasks
+  stop  ─▶ the bus drains ─▶ end: the last exports, the seat given back ─▶ the journal closes
+```
+
+A part is an object of `Part`; it is made in `Linking.__init__`, where it is given `Joined` and the other
+parts that it uses, and stands in `parts` at its place in the order of opening. The parts are ended in the
+opposite order, each within the time that is left. What a part awaits from the engine may fail with
+`Unreachable` at any time: then it tries again, and the bus goes on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+
+from openoutcry.config import Link
+from openoutcry.errors import LinkError, Unreachable
+from openoutcry.ports import Transport
+from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.linking.parts import AGAIN_S, Joined, Part
+from openoutcry.runtime.linking.seats import Seats
+from openoutcry.runtime.rounds.rounds import Rounds
+
+log = logging.getLogger("openoutcry")
+
+OPEN_S = 5.0
+"""How long a start waits for the engine at most. Without it the bus starts all the same."""
+CLOSE_S = 0.5
+"""How long a stop waits for the transport to disconnect."""
+
+
+class Linking:
+    """The link of one bus.
+
+    Attributes:
+        joined: What the parts share.
+        seats: The seat.
+        parts: The parts, in the order in which they are opened.
+
+    """
+
+    def __init__(
+        self, link: Link, transport: Transport, bus: BusState, admission: Admission, rounds: Rounds
+    ) -> None:
+        self.joined: Joined = Joined(link, transport, bus, admission)
+        self._rounds = rounds
+        self.seats: Seats = Seats(self.joined)
+        self.parts: Sequence[Part] = (self.seats,)
+
+    async def open(self) -> None:
+        """Reach the engine and take the seat, before the bus hands out anything.
+
+        Raises `LinkError` if the bus must not start. If the engine does not answer, that is told, and it is
+        tried again when the bus runs.
+        """
+        try:
+            await self._connect()
+            for part in self.parts:
+                await part.open()
+        except BaseException:
+            await self._close()
+            raise
+
+    async def _connect(self) -> None:
+        joined = self.joined
+        try:
+            async with asyncio.timeout(OPEN_S):
+                joined.facts = await joined.transport.open()
+        except (Unreachable, TimeoutError) as error:
+            log.warning(
+                "the desk %s starts without the other desks: %s; what it publishes waits in its journal",
+                joined.desk,
+                error or f"the engine did not answer within {OPEN_S:g} s",
+            )
+
+    def begin(self) -> None:
+        """The bus runs."""
+        if self.joined.facts is None:
+            self.joined.run("connect", self._connect_later)
+        for part in self.parts:
+            part.begin()
+
+    async def _connect_later(self) -> None:
+        joined = self.joined
+        while joined.facts is None:
+            try:
+                joined.facts = await joined.transport.open()
+            except Unreachable:
+                await asyncio.sleep(AGAIN_S)
+
+    async def end(self, timeout_s: float) -> None:
+        """The bus has drained: export what is left, within the time, and leave. Harmless when done twice."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + timeout_s
+        for part in reversed(self.parts):
+            left_s = max(0.0, ends_s - loop.time())
+            with suppress(TimeoutError, LinkError):
+                async with asyncio.timeout(left_s):
+                    await part.end(left_s)
+        await self._close()
+
+    async def _close(self) -> None:
+        await self.joined.end_tasks()
+        self.joined.facts = None
+        with suppress(TimeoutError, LinkError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.joined.transport.close()
+
+    def give_up_loop(self) -> None:
+        """The loop was closed without a stop: nothing of the link goes on."""
+        self.joined.give_up_loop()

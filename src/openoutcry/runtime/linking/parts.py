@@ -1,0 +1,119 @@
+"""What the parts of a link share, and what each of them is."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, Final, Protocol
+
+from openoutcry.config import Link
+from openoutcry.core.link_words import LinkWord
+from openoutcry.errors import OpenOutcryError
+from openoutcry.ports import Facts, LogName, Seat, Transport
+from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.store import Store
+
+log = logging.getLogger("openoutcry")
+
+AGAIN_S: Final = 1.0
+"""The pause before a part goes on that has failed in a way it does not know."""
+
+
+class Part(Protocol):
+    """A part of the link: exports, imports, the seat, and so on.
+
+    `open` comes before the bus hands out anything, `begin` when it runs, `end` when it stops. After `end`
+    it may be opened again.
+    """
+
+    async def open(self) -> None:
+        """Get ready. Raises `LinkError` if the bus must not start; an engine that is away is no reason."""
+        ...
+
+    def begin(self) -> None:
+        """The bus runs: begin the tasks, by `Joined.run`."""
+        ...
+
+    async def end(self, timeout_s: float) -> None:
+        """The bus has drained: bring to an end what can be within the time. The tasks are ended afterwards.
+
+        It may not have been opened, or begun. Nothing that the engine does may keep it longer.
+        """
+        ...
+
+
+class Joined:
+    """What the parts of a link share.
+
+    Attributes:
+        link: The settings.
+        desk: This desk's name.
+        transport: What carries groups and messages between desks. It belongs to `Linking`.
+        bus: The state of the bus.
+        admission: The way into the bus.
+        seat: This desk's seat, while this process holds it; else None. `Seats` alone sets it.
+        facts: What the engine can promise; None before it was reached.
+        exported: Up to which position of this desk's journal each log has it.
+        imported: How far this desk has come in each log of each other one: the name of that desk's run of
+            positions, and the position.
+        problems: What each part has to tell, by the part's name: a word and a sentence.
+
+    """
+
+    def __init__(self, link: Link, transport: Transport, bus: BusState, admission: Admission) -> None:
+        self.link = link
+        self.desk: str = link.desk
+        self.transport = transport
+        self.bus = bus
+        self.admission = admission
+        self.seat: Seat | None = None
+        self.facts: Facts | None = None
+        self.exported: dict[LogName, int] = {}
+        self.imported: dict[str, dict[LogName, tuple[str, int]]] = {}
+        self.problems: dict[str, tuple[LinkWord, str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def store(self) -> Store:
+        """The store of the open journal: another one after `recover_journal`, so ask each time."""
+        found = self.admission.slot.store
+        assert found is not None, "a bus with a link has a journal, and it is open while the link is"
+        return found
+
+    def run(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have a coroutine function run as a task until the link ends, on no handler's behalf.
+
+        It handles the errors that it knows. Any other is told, and it is called again after a pause.
+        """
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(
+            self._again_and_again(name, work), name=f"openoutcry:{name}", context=Context()
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _again_and_again(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await work()
+            except OpenOutcryError as error:
+                log.error("the link's part %s has failed, and is begun again: %s", name, error)  # noqa: TRY400
+            except Exception:
+                log.exception("the link's part %s has failed, and is begun again", name)
+            else:
+                return
+            await asyncio.sleep(AGAIN_S)
+
+    async def end_tasks(self) -> None:
+        """End all tasks, and wait until they are over."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def give_up_loop(self) -> None:
+        """The loop was closed: its tasks are gone with it."""
+        self._tasks.clear()
+        self.seat = None
