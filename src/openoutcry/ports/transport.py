@@ -1,9 +1,9 @@
 """What joins the buses of a firm that runs in several processes, as the runtime asks for it.
 
 A *desk* is one process with a bus and a journal of its own. A `Transport` carries three things between desks:
-groups of journal entries in two logs, `high` and `normal`, which it keeps for a while; short messages that it
-does not keep; and seats, which say who holds which desk. The journals are the truth: a log that was lost or
-made anew is filled again from them.
+groups of journal entries in two logs, `high` and `normal`, which it keeps for a while; short messages that
+it does not keep; and seats, which say who holds which desk. The journals are the truth: a log that was lost
+or made anew is filled again from them.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -175,8 +175,10 @@ class Transport(Protocol):
     def read(self, log: LogName, after: Place) -> AsyncIterator[Group]:
         """Return the groups behind a place, in order, and then those that come: it ends with its task.
 
-        Raises `LogGone` when the log is not the one that the place was taken in: begin anew with `Place()`. A group
-        that cannot be read (a wrong checksum) is left out; the chain of positions shows the gap.
+        Raises `LogGone` when the log is not the one that the place was taken in, or is made anew meanwhile:
+        begin again with `Place()`. A group that cannot be read (a wrong checksum) is left out; the chain of
+        positions shows the gap. A `Place` of `made` as `facts` has it and the `place` of a group stands behind
+        that group.
         """
         ...
 
@@ -189,14 +191,16 @@ class Transport(Protocol):
         ...
 
     async def claim(self, seat: Seat, seen: Seat | None) -> Seat:
-        """Take a desk: `seat` with its new tokens, if its record is still as it was `seen` (None: there is none).
+        """Take a desk: return `seat` with its new tokens, if its record is as it was `seen`.
 
-        Raises `Taken` if it is not. From then on the engine refuses what older tokens append.
+        `seen` is None if there was none. Raises `Taken` if it is not as it was, or another one claims it at the
+        same moment. From then on the engine refuses what older tokens append. To be made again, after
+        `Unreachable`, with the same arguments: who has claimed it already, by the name in `holder`, has it.
         """
         ...
 
     async def renew(self, seat: Seat) -> Seat:
-        """Renew one's seat. Raises `Fenced` if another one has claimed the desk."""
+        """Renew one's seat: return it with its new `renewal`. Raises `Fenced` if another has claimed the desk."""
         ...
 
     async def leave(self, seat: Seat) -> None:
@@ -208,11 +212,14 @@ class Transport(Protocol):
         ...
 
     async def broadcast(self, topic: str, data: bytes, *, urgent: bool = False) -> None:
-        """Send a message to who listens now. Nobody keeps it. `urgent`: apart from the bulk, over every node."""
+        """Send a message to who listens now; nobody keeps it. `urgent`: apart from the bulk, over every node."""
         ...
 
     async def listen(self, topic: str, heard: Heard, *, urgent: bool = False) -> None:
-        """Have a function called with what other desks broadcast: once each, whichever nodes it came over."""
+        """Have a function called with what other desks broadcast: once each, whichever nodes it came over.
+
+        What this desk's name has broadcast is left out, also if another process did. It goes on until `close`.
+        """
         ...
 
     async def close(self) -> None:
