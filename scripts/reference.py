@@ -39,6 +39,7 @@ SETTINGS: tuple[tuple[type[Any], str, str], ...] = (
         "[health]",
         "`EventBus(health_check_config=...)`. `expectations` are given in code alone.",
     ),
+    (openoutcry.Link, "[link]", "`EventBus(link=...)`."),
     (openoutcry.LadderConfig, "[health.ladder]", "`HealthCheckConfig(ladder=...)`."),
     (openoutcry.DrillConfig, "[health.drills]", "`HealthCheckConfig(drills=...)`."),
     (openoutcry.RetryPolicy, "", "`subscribe(retry=...)`."),
@@ -286,6 +287,7 @@ def settings_page() -> str:
             "backpressure": "backpressure_config",
             "persistence": "persistence_config",
             "health": "health_check_config",
+            "link": "link",
         }
         rows = [
             (f"`{f.name}`", f"`{kind_of(f.type)}`", default_shown(f), texts[named.get(f.name, f.name)])

@@ -16,6 +16,7 @@ from openoutcry.config import (
     DropOldest,
     Gate,
     HealthCheckConfig,
+    Link,
     PersistenceConfig,
     RetryPolicy,
     Spill,

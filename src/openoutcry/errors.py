@@ -225,7 +225,7 @@ class Fenced(LinkError):
 
 
 class SeatLost(Fenced):
-    """This process does not hold its desk any more. It accepts no durable event, and must end."""
+    """The process does not hold its desk any more. It accepts no durable event, and must end."""
 
 
 class Taken(LinkError):

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from openoutcry.config.checks import absolute, check_names, check_number, check_word
 from openoutcry.config.health import DrillConfig, HealthCheckConfig, LadderConfig
+from openoutcry.config.link import Link
 from openoutcry.config.persistence import PathOrNone, PersistenceConfig
 from openoutcry.config.pressure import BackpressureConfig
 from openoutcry.errors import ConfigError
@@ -37,6 +38,7 @@ class BusConfig:
     check_events: Literal["journaled", "always"] = "journaled"
     persistence: PersistenceConfig | None = None
     health: HealthCheckConfig | None = None
+    link: Link | None = None
 
     def __post_init__(self) -> None:
         """Check every range."""
@@ -70,6 +72,8 @@ class BusConfig:
             raise ConfigError(f"persistence is {self.persistence!r}; it must be a PersistenceConfig")
         if not (self.health is None or isinstance(self.health, HealthCheckConfig)):
             raise ConfigError(f"health_check_config is {self.health!r}; it must be a HealthCheckConfig")
+        if not (self.link is None or isinstance(self.link, Link)):
+            raise ConfigError(f"link is {self.link!r}; it must be a Link")
 
     def _settle_control(self) -> None:
         if self.control is None:
@@ -96,15 +100,17 @@ class BusConfig:
         arguments["backpressure_config"] = arguments.pop("backpressure")
         arguments["persistence_config"] = arguments.pop("persistence")
         arguments["health_check_config"] = arguments.pop("health")
+        if arguments["link"] is None:
+            del arguments["link"]
         return arguments
 
 
 def load_config(path: str | Path) -> BusConfig:
     """Read a `BusConfig` from a TOML file: its fields under `[bus]`, the others under their own names.
 
-    `[backpressure]`, `[persistence]` and `[health]` are read as `BackpressureConfig`, `PersistenceConfig` and
-    `HealthCheckConfig`. With a `[persistence]` the bus has a journal, with a `[health]` it checks itself and
-    recovers.
+    `[backpressure]`, `[persistence]`, `[health]` and `[link]` are read as `BackpressureConfig`,
+    `PersistenceConfig`, `HealthCheckConfig` and `Link`. With a `[persistence]` the bus has a journal, with a
+    `[health]` it checks itself and recovers, with a `[link]` it is one desk of several.
 
     Raises:
         ConfigError: The file cannot be read, is not TOML, or has an unknown setting or a value out of range.
@@ -120,7 +126,7 @@ def load_config(path: str | Path) -> BusConfig:
         ) from error
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, not a path, or nested too deeply
         raise ConfigError(f"{where!r} is not valid TOML in UTF-8: {error}; correct it there") from error
-    _refuse_unknown(where, data, {"bus", "backpressure", "persistence", "health"})
+    _refuse_unknown(where, data, {"bus", "backpressure", "persistence", "health", "link"})
     try:
         backpressure = BackpressureConfig(**_section(BackpressureConfig, "backpressure", data))
         persistence = None
@@ -129,13 +135,23 @@ def load_config(path: str | Path) -> BusConfig:
                 **_section(PersistenceConfig, "persistence", data, exclude={"key"})
             )
         return BusConfig(
-            **_section(BusConfig, "bus", data, exclude={"backpressure", "persistence", "health"}),
+            **_section(BusConfig, "bus", data, exclude={"backpressure", "persistence", "health", "link"}),
             backpressure=backpressure,
             persistence=persistence,
             health=_health(data) if "health" in data else None,
+            link=_link(data) if "link" in data else None,
         )
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _link(data: dict[str, Any]) -> Link:
+    """Read `[link]`."""
+    settings = _section(Link, "link", data)
+    for name in ("firm", "desk"):
+        if name not in settings:
+            raise ConfigError(f'[link] has no {name}; give {name} = "..."')
+    return Link(**settings)
 
 
 def _health(data: dict[str, Any]) -> HealthCheckConfig:

@@ -3,14 +3,18 @@
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
+from urllib.parse import urlsplit
 
-from openoutcry.config.checks import check_flag, check_names, check_number, check_word
+from openoutcry.config.checks import absolute, check_flag, check_names, check_number, check_types, check_word
 from openoutcry.config.persistence import PathOrNone
 from openoutcry.errors import ConfigError
-from openoutcry.events.given import Names
+from openoutcry.events.given import Names, Texts
+
+EVERY_TYPE: Final = "*"
+_SCHEMES: Final = ("nats", "tls")
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
-"""What a firm or a desk may be called: the names are parts of subjects, where a dot or a wildcard means more."""
+"""What a firm or a desk may be called: a dot or a wildcard means more in the subjects that it is part of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class Link:
         tls_ca: A file with the certificates to trust, instead of the system's.
         tls_cert: A file with this desk's certificate, where the servers ask for one, and
         tls_key: a file with its key.
+        journals: Other desks' journals, or folders with them, that can be read from here: where `openoutcry
+            history --cause` follows a cause to.
 
     Raises:
         ConfigError: A value is out of range.
@@ -45,7 +51,7 @@ class Link:
 
     firm: str
     desk: str
-    servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
+    servers: Texts = field(default=cast(Any, ("nats://127.0.0.1:4222",)))
     exports: Names = field(default=cast(Any, frozenset({"*"})))
     keep: Names = field(default=cast(Any, frozenset()))
     imports: Names = field(default=cast(Any, frozenset()))
@@ -59,6 +65,7 @@ class Link:
     tls_ca: PathOrNone = field(default=cast(Any, None))
     tls_cert: PathOrNone = field(default=cast(Any, None))
     tls_key: PathOrNone = field(default=cast(Any, None))
+    journals: Texts = field(default=cast(Any, ()))
 
     def __post_init__(self) -> None:
         """Check every setting."""
@@ -66,7 +73,8 @@ class Link:
             value = getattr(self, name)
             if not (isinstance(value, str) and NAME.fullmatch(value)):
                 raise ConfigError(
-                    f"{name} is {value!r}; it must be 1 to 48 of a-z, 0-9, - and _, and begin with a letter or digit"
+                    f"{name} is {value!r}; it must be 1 to 48 of a-z, 0-9, - and _, and begin with a letter "
+                    "or digit"
                 )
         check_word("on_link_lost", self.on_link_lost, ("alert", "halt"))
         check_number("link_lost_s", self.link_lost_s, 0.5)
@@ -75,5 +83,48 @@ class Link:
         check_number("max_bytes", self.max_bytes, 2**20, whole=True)
         check_flag("servers_sync", self.servers_sync)
         for name in ("exports", "keep", "imports"):
-            given = getattr(self, name)
-            object.__setattr__(self, name, check_names(name, (given,) if isinstance(given, str) else given))
+            object.__setattr__(self, name, _types(name, getattr(self, name)))
+        if EVERY_TYPE in self.keep:
+            raise ConfigError(
+                f"keep is {sorted(self.keep)}; name the types, or give exports = [] for none at all"
+            )
+        servers = _texts("servers", self.servers)
+        if not servers:
+            raise ConfigError("servers is empty; name at least one node, such as nats://127.0.0.1:4222")
+        for server in servers:
+            _check_server(server)
+        object.__setattr__(self, "servers", servers)
+        object.__setattr__(self, "journals", _texts("journals", self.journals))
+        for name in ("seed_file", "tls_ca", "tls_cert", "tls_key"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, absolute(name, getattr(self, name)))
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("tls_cert and tls_key belong together: give both, or neither")
+
+
+def _types(name: str, given: object) -> frozenset[str]:
+    """Return event types as a set; a single one, and `*`, may be given as text."""
+    several = (given,) if isinstance(given, str) else given
+    types = check_names(name, several)
+    check_types(name, [t for t in several if t != EVERY_TYPE])  # type: ignore[attr-defined]  # (it is a collection)
+    return types
+
+
+def _texts(name: str, given: object) -> tuple[str, ...]:
+    """Return a list of texts, in its order."""
+    if not isinstance(given, list | tuple) or not all(isinstance(one, str) and one for one in given):
+        raise ConfigError(f"{name} is {given!r}; it must be a list of strings, none of them empty")
+    return tuple(given)
+
+
+def _check_server(server: str) -> None:
+    try:
+        url = urlsplit(server)
+        is_fine = url.scheme in _SCHEMES and url.hostname and url.port != 0 and not url.username
+    except ValueError:  # a port that is none
+        is_fine = False
+    if not is_fine:
+        raise ConfigError(
+            f"servers has {server!r}; each must be nats://host:port or tls://host:port, without a user: "
+            "seed_file or tls_cert say who you are"
+        )

@@ -18,6 +18,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from openoutcry.observers.standing import LinkStanding
+
 
 class SubShape(Struct, frozen=True, array_like=True):
     """What a subscription is."""
@@ -296,6 +298,8 @@ class Pulse(Struct, frozen=True):
     """How many there were."""
     rows: list[SubRow]
     """A row for each subscription."""
+    link: LinkStanding | None = None
+    """How the link to other desks stands; None on a bus without one."""
 
 
 class Histogram(Struct, frozen=True, array_like=True):
