@@ -3,7 +3,7 @@
 A group::
 
     oo1 8d3f09aa                                             the version, and the CRC-32 of all that follows
-    {"desk":"floor","journal":"9f…","log":"normal",…}        the head
+    {"desk":"street","journal":"9f…","log":"normal",…}       the head
     [[8812,1790000000000000000,311,1],…]                     the envelopes, one for each entry, in one line
     {"event_id":"…","event_type":"signal",…}                 each entry's JSON, byte for byte, a line each
     …
@@ -70,8 +70,8 @@ _read_named = msgspec.json.Decoder(_Named).decode
 def group_length(sizes_bytes: Iterable[int]) -> int:
     """Return how many of the next entries one group takes, given the sizes of what they hold.
 
-    `sizes_bytes` has for each entry, in order, its payload's size and, where a header stands beside it, that of
-    the header: `size_of`. At least 1, unless there are none: an entry that is too large goes alone.
+    `sizes_bytes` has the `size_of` of each of them, in order. At least 1, unless there are none: an entry
+    that is too large goes alone.
     """
     room_bytes = BYTES_MOST - OVERHEAD_BYTES
     count = 0
@@ -134,20 +134,18 @@ def unpack(data: bytes) -> Group:
 
 def ended(data: bytes, place: int) -> Ended:
     """Return where a group ends, of its bytes and its place in the log. Raises `Garbled`."""
-    _check_sum(data)
-    try:
-        head = _read_head(_line(data, _FIRST_LINE + 1)[0])
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Garbled(f"a group's head cannot be read: {error}") from None
-    return Ended(head.journal, head.upto, place)
+    group = unpack(data)
+    position = group.positions[-1] if group.positions else 0
+    event_id = group.entries[-1].event_id if group.entries else ""
+    return Ended(group.journal, group.upto, place, position, event_id)
 
 
 def _check_sum(data: bytes) -> None:
     """Raise `Garbled` for what is no group of this version, or is damaged."""
     if data[: len(_VERSION)] != _VERSION:
         raise Garbled(
-            f"{data[:16]!r} is no group of this version: it begins with {_VERSION.decode()!r}. If another desk "
-            "runs a newer openoutcry, update this one first"
+            f"{data[:16]!r} is no group of this version, which begins with {_VERSION.decode()!r}. If another "
+            "desk runs a newer openoutcry, update this one first"
         )
     if data[len(_VERSION) : _FIRST_LINE] != b"%08x" % crc32(memoryview(data)[_FIRST_LINE:]):
         raise Garbled(f"a group of {len(data):,} bytes is damaged: its checksum is another one")
