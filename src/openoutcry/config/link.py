@@ -107,9 +107,9 @@ class Link:
 
 def _types(name: str, given: object) -> frozenset[str]:
     """Return event types as a set; a single one, and `*`, may be given as text."""
-    several = (given,) if isinstance(given, str) else given
+    several: Any = (given,) if isinstance(given, str) else given
     types = check_names(name, several)
-    check_types(name, [t for t in several if t != EVERY_TYPE])  # type: ignore[attr-defined]  # (it is a collection)
+    check_types(name, [one for one in several if one != EVERY_TYPE])
     return types
 
 
