@@ -1,5 +1,1 @@
-"""Desks joined over NATS JetStream (the extra `nats`)."""
-
-from openoutcry.links.nats.transport import NatsTransport
-
-__all__ = ["NatsTransport"]
+"""Desks joined over NATS JetStream: the extra `nats`, but for its servers and permissions."""

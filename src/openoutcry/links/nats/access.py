@@ -45,10 +45,7 @@ def options(link: Link) -> dict[str, Any]:
 
 def read_seed(path: Path) -> str:
     """Return the seed of a user's nkey from a file that nobody else can read. Raises `ConfigError`."""
-    try:
-        import nkeys  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 (an optional part)
-    except ImportError:
-        raise ConfigError(f"seed_file needs the package nkeys: {INSTALL}") from None
+    nkeys = _nkeys()
     try:
         mode = path.stat().st_mode
         seed = path.read_text(encoding="ascii").strip()
@@ -66,6 +63,30 @@ def read_seed(path: Path) -> str:
     if not is_user:
         raise ConfigError(f"seed_file {str(path)!r} holds no seed of a user's nkey: one begins with SU")
     return seed
+
+
+def make_seed(path: Path) -> str:
+    """Write the seed of a new user's nkey into a new file that nobody else can read; return its public key.
+
+    Raises `ConfigError` if there is such a file, or it cannot be written.
+    """
+    nkeys = _nkeys()
+    seed: bytes = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as problem:
+        raise ConfigError(f"a seed cannot be written to {str(path)!r}: {problem.strerror}") from None
+    with os.fdopen(number, "wb") as file:
+        file.write(seed + b"\n")
+    return str(nkeys.from_seed(bytearray(seed)).public_key.decode())
+
+
+def _nkeys() -> Any:
+    try:
+        import nkeys  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 (an optional part)
+    except ImportError:
+        raise ConfigError(f"seed_file needs the package nkeys: {INSTALL}") from None
+    return nkeys
 
 
 def _tls(link: Link) -> ssl.SSLContext:

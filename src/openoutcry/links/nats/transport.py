@@ -108,8 +108,8 @@ class NatsTransport:
     async def trim(self, log: LogName, desk: str, upto: int) -> int:
         """Remove a desk's groups that end at this position or before it, and return how many.
 
-        It stops at the first group that ends behind it. The groups of an earlier journal of that desk go with
-        those of the one that it exports now.
+        It stops at the first group that ends behind it, and leaves the desk's newest group. The groups of an
+        earlier journal of that desk go with those of the one that it exports now.
         """
         now = await self.last(log, desk)
         if now is None:
@@ -122,6 +122,7 @@ class NatsTransport:
                     if int(message.headers.get(_UPTO, 0)) > upto:
                         break
                     before = message.sequence + 1
+        before = min(before, now.place)
         return await self._jetstream.purge(self._subjects.stream(log), subject, before) if before else 0
 
     async def seats(self) -> list[Seat]:
