@@ -59,14 +59,14 @@ class MemoryTransport:
         """Return where the exports of a desk end."""
         return await self._call("last", lambda: self.hub.last(log, desk))
 
-    async def read(self, log: LogName, after: Place) -> AsyncIterator[Group]:
-        """Return the groups behind a place, and then those that come."""
+    async def read(self, log: LogName, desk: str, after: Place) -> AsyncIterator[Group]:
+        """Return a desk's groups behind a place, and then those that come."""
         made, number = after.made, after.number
         if not made:
             facts = await self.facts()
             made = next((one.made for one in facts.logs if one.log == log), "")
         while True:
-            messages = await self._call("read", partial(self.hub.behind, log, made, number))
+            messages = await self._call("read", partial(self.hub.behind, log, desk, made, number))
             for message in messages:
                 number = message.place
                 group = read_group(log, message)
