@@ -1,15 +1,17 @@
-"""Journals and disks of every kind, closed after the test; examples that may take their time."""
+"""Journals, disks and engines of every kind, closed after the test; examples that may take their time."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from durable_kit import Disk
+from engine_kit import ENGINES, Engine
 from hypothesis import HealthCheck, settings
 from journal_kit import Factory, without_apsw
 
 from openoutcry.events.registry import upcasters
 from openoutcry.journals import SqliteJournal
+from openoutcry.links.nats.servers import Servers
 from openoutcry.ports import Journal
 from openoutcry.testing import run_virtual
 
@@ -27,6 +29,13 @@ def upcasters_of_this_test() -> Iterator[None]:
     yield
     upcasters.clear()
     upcasters.update(before)
+
+
+@pytest.fixture(scope="session", params=list(ENGINES))
+def link_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine of each kind, for links between desks."""
+    with ENGINES[request.param]() as found:
+        yield found
 
 
 KINDS = ["memory", "sqlite", "sqlite keyed", pytest.param("sqlite apsw", marks=without_apsw)]
@@ -66,3 +75,17 @@ def path(tmp_path: Path) -> Path:
 def file(path: Path, engine: str) -> Iterator[SqliteJournal]:
     with SqliteJournal(path, engine=engine) as opened:  # type: ignore[arg-type]
         yield opened
+
+
+@pytest.fixture(scope="session")
+def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A NATS server for all tests, each of which has a firm of its own. Nobody harms it."""
+    with Servers(tmp_path_factory.mktemp("one-node")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A cluster of three NATS servers for all tests. Nobody harms it."""
+    with Servers(tmp_path_factory.mktemp("three-nodes"), 3) as servers:
+        yield servers

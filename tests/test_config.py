@@ -16,7 +16,6 @@ from openoutcry.config import (
     DropOldest,
     Gate,
     HealthCheckConfig,
-    Link,
     PersistenceConfig,
     RetryPolicy,
     Spill,

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,15 +10,15 @@ from openoutcry.config import MOST, BusConfig, Link, load_config, to_plain
 from openoutcry.errors import ConfigError
 from openoutcry.events import EventType
 
-NUMBERS = [
+NUMBERS: list[tuple[str, list[Any], list[Any], list[Any]]] = [
     ("link_lost_s", [0, 0.49, -1], [0.5, 5, MOST], [MOST * 1.01]),
-    ("lease_s", [0, 0.99], [1, 15, MOST], [MOST * 1.01]),
+    ("lease_s", [0.99, -1], [0, 1, 15, MOST], [MOST * 1.01]),
     ("replicas", [0, -1], [1, 3, 5], [6]),
     ("max_bytes", [0, 2**20 - 1], [2**20, MOST], [MOST * 2]),
 ]
 
 
-def link(**given: object) -> Link:
+def link(**given: Any) -> Link:
     return Link(**{"firm": "alpha", "desk": "street", **given})
 
 
@@ -136,7 +137,7 @@ def test_the_settings_of_a_link_are_ready_for_json(tmp_path):
 
 def test_a_bus_takes_only_settings_of_a_link_for_such():
     with pytest.raises(ConfigError, match="link is 'alpha'; it must be a Link"):
-        BusConfig(link="alpha")
+        BusConfig(link="alpha")  # type: ignore[arg-type]
 
 
 # -- from a file --------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ def a_pulse(rows: list[SubRow], **given: Any) -> Pulse:
         "level": "normal",
         "capacity": 20_000,
         "heard": None,
+        "link": None,
         "journal": JournalRow("firm.db", 812_394, 1, 812_390, 0, 1, 1, "", "process", 9, 9, 1, 1, 0),
         "blocked": "",
         "ledger_balances": True,

@@ -54,6 +54,7 @@ def a_pulse(*rows: SubRow, **given: Any) -> Pulse:
         "halts": [],
         "heard": None,
         "journal": None,
+        "link": None,
         "blocked": "",
         "ledger_balances": True,
         "health": "unknown",

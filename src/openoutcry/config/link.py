@@ -32,10 +32,10 @@ class Link:
         on_link_lost: What to do when no other desk was heard for `link_lost_s`: `alert`, a risk alert and
             UNHEALTHY; `halt`, this desk's own kill switch as well.
         link_lost_s: After how many seconds of silence that is.
-        lease_s: For how long, in seconds, this desk is held without a renewal, which takes the engine. It must
-            outlast an election. After that this desk begins no calls until the engine answers, and 1.25 times
-            as long after a renewal another host may take it over. 0: it goes on however long the engine is
-            away, and is taken over on this host alone, or after `openoutcry firm drop`.
+        lease_s: For how long, in seconds, this desk is held without a renewal, which takes the engine. It
+            must outlast an election. After that this desk begins no calls until the engine answers, and 1.25
+            times as long after a renewal another host may take it over. 0: it goes on however long the engine
+            is away, and is taken over on this host alone, or after `openoutcry firm drop`.
         replicas: How many nodes keep the logs, where this desk is the first to make them.
         max_bytes: How much each log may take, where this desk is the first to make them.
         servers_sync: You vouch for it that every node syncs before it acknowledges (`sync_interval: always`).
@@ -81,9 +81,7 @@ class Link:
                 )
         check_word("on_link_lost", self.on_link_lost, ("alert", "halt"))
         check_number("link_lost_s", self.link_lost_s, 0.5)
-        check_number("lease_s", self.lease_s, 0)
-        if 0 < self.lease_s < 1:
-            raise ConfigError(f"lease_s is {self.lease_s!r}; it must be 0, or 1 or more")
+        check_number("lease_s", self.lease_s, 1 if self.lease_s else 0)
         check_number("replicas", self.replicas, 1, 5, whole=True)
         check_number("max_bytes", self.max_bytes, 2**20, whole=True)
         check_flag("servers_sync", self.servers_sync)
@@ -109,9 +107,9 @@ class Link:
 
 def _types(name: str, given: object) -> frozenset[str]:
     """Return event types as a set; a single one, and `*`, may be given as text."""
-    several = (given,) if isinstance(given, str) else given
+    several: Any = (given,) if isinstance(given, str) else given
     types = check_names(name, several)
-    check_types(name, [t for t in several if t != EVERY_TYPE])  # type: ignore[attr-defined]  # (it is a collection)
+    check_types(name, [one for one in several if one != EVERY_TYPE])
     return types
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 from openoutcry.core.latency import limit_ns
+from openoutcry.observers.link_metrics import LINK, OfLink
 from openoutcry.observers.pulse import Buckets, Histogram, JournalRow, Pulse, Shape, SubRow, SubShape
 from openoutcry.printable import printable
 
@@ -133,6 +134,10 @@ def _states(seen: Seen) -> Iterator[tuple[tuple[str, ...], float]]:
 
 def _holds(seen: Seen) -> Iterator[tuple[tuple[str, ...], float]]:
     yield from (((name, hold), 1.0) for name, _, row in _rows(seen) for hold in row.holds)
+
+
+def _link(values: OfLink) -> Of:
+    return lambda seen: () if seen.pulse.link is None else values(seen.pulse.link, seen.pulse)
 
 
 _Entry = tuple[str, Kind, tuple[str, ...], str, Of]
@@ -378,10 +383,14 @@ _OF_SUBSCRIPTION: Final = (
     (_STATE, _states),
     (_HOLD, _holds),
 )
+_OF_LINK: Final = tuple(
+    (Metric(f"openoutcry_link_{name}", kind, labels, means), _link(values))
+    for name, kind, labels, means, values in LINK
+)
 METRICS: Final = (
     UP,
     AGE,
-    *(metric for metric, _ in _OF_BUS),
+    *(metric for metric, _ in (*_OF_BUS, *_OF_LINK)),
     *(metric for metric, _ in _OF_SUBSCRIPTION),
     _WAIT,
     _CALL,
@@ -404,7 +413,7 @@ def families(
     seen = Seen(shape, pulse, buckets, _distinct(s.name for s in shape.subscriptions))
     yield Family(UP, [("", NO_LABELS, 1)])
     yield Family(AGE, [("", NO_LABELS, age_s)])
-    for metric, of in (*_OF_BUS, *_OF_SUBSCRIPTION):
+    for metric, of in (*_OF_BUS, *_OF_LINK, *_OF_SUBSCRIPTION):
         samples = _summed(metric, of(seen))
         if samples:
             yield Family(metric, samples)

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from openoutcry.core import latency
+from openoutcry.core.link_words import WHAT_TO_DO, LinkWord
 from openoutcry.core.wording import counted, listed
 from openoutcry.observers.pulse import Finding, HaltRow, Histogram, Pulse, Shape, SubRow, SubShape
 from openoutcry.units import NS_PER_MS, NS_PER_S
@@ -43,6 +44,10 @@ LONG_DELAY_NS: Final = 500_000_000
 """and this is bad."""
 INVALID_SHARE: Final = 0.2
 """Which share of the rounds may end without a valid outcome."""
+DESK_SILENT_NS: Final = 3_000_000_000
+"""A desk that has been silent for longer is told of: it speaks four times a second."""
+CLOCK_NS: Final = 60_000_000_000
+"""So far the clocks of two desks may lie apart."""
 FINDINGS_AGE_NS: Final = 15_000_000_000
 """What a health check has found that is older is not told of any more."""
 WRONG_MOST: Final = 100
@@ -143,6 +148,7 @@ def wrong(shape: Shape, pulse: Pulse, before: Pulse | None = None) -> list[Wrong
     findings = _recent_findings(pulse)
     known = {(f.culprit, _KINDS.get(f.check, f.check)) for f in findings}
     found = [*_halts(pulse), *_hearing(pulse), *_parts(pulse, earlier), *_rounds(pulse, earlier)]
+    found += _link(pulse, earlier, is_known=any(f.check == "link" for f in findings))
     subs = shape.subscriptions
     rows = {subs[row.index].name: row for row in pulse.rows if row.index < len(subs)}
     found += [_of_finding(finding, rows, pulse) for finding in findings]
@@ -242,6 +248,48 @@ def _rounds(pulse: Pulse, before: Pulse | None) -> Iterator[Wrong]:
             f"rounds: {pulse.rounds_invalid:,} of {ended:,} ended without a valid outcome, "
             f"{pulse.rounds_late:,} answers were late",
         )
+
+
+def _link(pulse: Pulse, before: Pulse | None, *, is_known: bool) -> Iterator[Wrong]:
+    """Tell what is wrong with the link; its word unless a health check has found that already."""
+    link = pulse.link
+    if link is None:
+        return
+    if link.word != LinkWord.UP and not is_known:
+        severity: Severity = _OF_WORD.get(link.word, "bad")
+        yield Wrong(severity, "link", f"the link is {link.word}: {link.why or _remedy(link.word)}")
+    befores = {} if before is None or before.link is None else {d.desk: d for d in before.link.desks}
+    for desk in link.desks:
+        silent_ns = pulse.now_ns - desk.heard_ns
+        if desk.heard_ns and silent_ns > DESK_SILENT_NS:
+            at_ns = pulse.wall_ns - silent_ns
+            yield Wrong(
+                "bad", desk.desk, f"desk {desk.desk} has not been heard for {_span(silent_ns)}", at_ns
+            )
+        if abs(desk.ahead_ns) > CLOCK_NS:
+            side = "ahead of" if desk.ahead_ns > 0 else "behind"
+            yield Wrong(
+                "warn",
+                desk.desk,
+                f"the clock of desk {desk.desk} is {_span(abs(desk.ahead_ns))} {side} this one",
+            )
+        old = befores.get(desk.desk)
+        if old is not None and desk.ticks_lost > old.ticks_lost:
+            lost = desk.ticks_lost - old.ticks_lost
+            yield Wrong(
+                "warn", desk.desk, f"{counted(lost, 'tick')} of desk {desk.desk} never came, just now"
+            )
+
+
+_OF_WORD: Final[dict[str, Severity]] = {
+    LinkWord.BEHIND: "warn",
+    LinkWord.GAP: "warn",
+    LinkWord.FENCED: "critical",
+}
+
+
+def _remedy(word: str) -> str:
+    return WHAT_TO_DO.get(LinkWord(word), "") if word in set(LinkWord) else ""
 
 
 def _recent_findings(pulse: Pulse) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import msgspec
 
@@ -32,21 +32,11 @@ def level_named(word: str) -> Level:
     return found
 
 
-class Header(
-    msgspec.Struct,
-    frozen=True,
-    gc=False,
-    omit_defaults=True,
-    kw_only=True,
-    rename={"desk": "@desk", "votes": "@votes"},  # no field of an event has such a name
-):
+class Header(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """What a journal knows of an event without knowing its class.
 
-    The events of openoutcry carry these fields in their own JSON, but for the last two. For users' own
-    classes the header stands beside the event, and goes before what the event's JSON says under the same
-    name. `desk` and `votes` stand beside events of any class: `desk` is the desk that has made an event which
-    was imported, None for one that this desk has made; `votes` says that it is an answer to the round that it
-    names, on the bus that has opened that.
+    The events of openoutcry carry these fields in their own JSON. For users' own classes the header stands
+    beside the event, and goes before what the event's JSON says under the same name.
     """
 
     event_id: str | None = None
@@ -56,8 +46,10 @@ class Header(
     correlation_id: str | None = None
     causation_id: str | None = None
     round_id: str | None = None
-    desk: str | None = None
-    votes: bool | None = None
+    desk: str | None = msgspec.field(name="(desk)", default=None)
+    """Which desk has made it; None: this one. It stands beside the event alone, as the next does."""
+    votes: bool | None = msgspec.field(name="(votes)", default=None)
+    """True: it answers the round that it names, on the desk that has opened that."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -142,16 +134,17 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
             own = _read_head(self.payload)
         except msgspec.ValidationError:  # a user's own class, whose `symbol` may be a number
             data = msgspec.json.decode(self.payload)
-            said = {name: v for name in _IN_EVENTS if isinstance(v := data.get(name), str)}
-            own = msgspec.convert(said, Header)
+            texts: dict[str, Any] = {n: v for n in _OWN if isinstance(v := data.get(n), str)}
+            own = Header(**texts)
         beside = self.header
         if beside is None:
             return own
-        found = {n: v if (v := getattr(beside, n)) is not None else getattr(own, n) for n in _IN_EVENTS}
-        return Header(**found, desk=beside.desk, votes=beside.votes)
+        names = Header.__struct_fields__
+        return Header(**{n: v if (v := getattr(beside, n)) is not None else getattr(own, n) for n in names})
 
 
-_IN_EVENTS = tuple(name for name in Header.__struct_fields__ if name not in ("desk", "votes"))
+_OWN = tuple(name for name in Header.__struct_encode_fields__ if name in Header.__struct_fields__)
+"""What an event's own JSON may say."""
 _read_head = msgspec.json.Decoder(Header, strict=False).decode
 
 
