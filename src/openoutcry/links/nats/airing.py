@@ -1,5 +1,6 @@
 """Broadcasts: what is urgent goes over a connection of its own to every node, and is heard once."""
 
+import asyncio
 import itertools
 from collections import deque
 from typing import Final
@@ -11,6 +12,7 @@ from openoutcry.links.nats.subjects import Subjects, desk_of
 from openoutcry.ports import Heard
 
 _ID: Final = "Oo-Id"
+_NODES_S: Final = 1.0
 _REMEMBERED: Final = 4_096
 
 
@@ -35,6 +37,15 @@ class Airing:
         """Connect to every node, in the background."""
         for one in self._urgent:
             one.begin()
+
+    async def open(self) -> None:
+        """Wait until every node answers, or `_NODES_S` are over."""
+        opening = [asyncio.ensure_future(one.open(_NODES_S)) for one in self._urgent]
+        try:
+            await asyncio.gather(*opening, return_exceptions=True)
+        finally:
+            for one in opening:
+                one.cancel()
 
     async def close(self) -> None:
         """Disconnect from every node."""
