@@ -90,12 +90,13 @@ class MemoryTransport:
         is_own = now is not None and now.holder == seat.holder
         if not is_own and (now.renewal if now else 0) != (seen.renewal if seen else 0):
             raise Taken(f"desk {seat.desk!r} is held by {now.holder if now else 'nobody'!r}")
+        expected = now.renewal if now is not None else 0
+        first = await self._call("claim record", partial(hub.record, replace(seat, tokens={}), expected))
         tokens: dict[LogName, int] = {}
         for log in LOGS:
-            do = partial(hub.claim, log, seat.desk, before[log])
-            tokens[log] = await self._call(f"claim {log}", do)
+            tokens[log] = await self._call(f"claim {log}", partial(hub.claim, log, seat.desk, before[log]))
         claimed = replace(seat, tokens=tokens)
-        return await self._call("claim record", lambda: hub.record(claimed, now.renewal if now else 0))
+        return await self._call("claim tokens", partial(hub.record, claimed, first.renewal))
 
     async def renew(self, seat: Seat) -> Seat:
         """Renew one's seat."""
