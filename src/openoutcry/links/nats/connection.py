@@ -397,7 +397,7 @@ class Connection:
         return heard
 
     async def _flush(self, client: Client) -> None:
-        """Wait until the server has done what it was sent. It is not cancelled: that would harm the client."""
+        """Wait until the server has done what it was sent. Not cancelled: that would harm the client."""
         done = asyncio.ensure_future(client.flush(timeout=_FOREVER_S))
         self._flushes.add(done)
         done.add_done_callback(self._flushes.discard)

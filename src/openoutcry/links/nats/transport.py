@@ -78,6 +78,8 @@ class NatsTransport:
         desk = self.link.desk
         headers = expecting(token, self._subjects.claims(group.log, desk))
         headers |= {_JOURNAL: group.journal, _UPTO: str(group.upto)}
+        if token < 1:  # to JetStream that is a desk that nobody has claimed
+            raise await self._seating.why_refused(group.log, desk, token)
         try:
             return await self._jetstream.store(
                 self._subjects.stream(group.log), self._subjects.groups(group.log, desk), pack(group), headers
