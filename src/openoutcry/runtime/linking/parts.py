@@ -8,11 +8,12 @@ from typing import Any, Final, Protocol
 
 from openoutcry.config import Link
 from openoutcry.core.link_words import LinkWord
-from openoutcry.errors import OpenOutcryError
+from openoutcry.errors import LinkError, OpenOutcryError
 from openoutcry.ports import Facts, LogName, Seat, Transport
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
+from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
 
@@ -72,7 +73,25 @@ class Joined:
         self.exported: dict[LogName, int] = {}
         self.imported: dict[str, dict[LogName, tuple[str, int]]] = {}
         self.problems: dict[str, tuple[LinkWord, str]] = {}
+        self._fenced: Callable[[], None] = _nothing
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def on_fenced(self, call: Callable[[], None]) -> None:
+        """Call this when the engine has refused what this desk exports."""
+        self._fenced = call
+
+    def fenced(self, error: LinkError) -> None:
+        """The engine has refused what this desk exports: the seat is looked at.
+
+        Wait until `seat` is another one, which was claimed anew here meanwhile; or None, if another process
+        holds the desk.
+        """
+        log.warning("desk %s: %s", self.desk, error)
+        self._fenced()
+
+    def now_ns(self) -> int:
+        """Return the time on the loop's monotonic clock, in nanoseconds."""
+        return int(asyncio.get_running_loop().time() * NS_PER_S)
 
     @property
     def store(self) -> Store:
@@ -117,3 +136,7 @@ class Joined:
         """The loop was closed: its tasks are gone with it."""
         self._tasks.clear()
         self.seat = None
+
+
+def _nothing() -> None:
+    """Do nothing."""
