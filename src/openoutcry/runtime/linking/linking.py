@@ -21,7 +21,11 @@ from openoutcry.errors import LinkError, Unreachable
 from openoutcry.ports import Transport
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.linking.beats import Beats
+from openoutcry.runtime.linking.cut_off import LinkWatch
+from openoutcry.runtime.linking.kill import KillSwitchLink
 from openoutcry.runtime.linking.parts import AGAIN_S, Joined, Part
+from openoutcry.runtime.linking.roster import Roster
 from openoutcry.runtime.linking.seats import Seats
 from openoutcry.runtime.rounds.rounds import Rounds
 
@@ -39,6 +43,7 @@ class Linking:
     Attributes:
         joined: What the parts share.
         seats: The seat.
+        roster: The other desks.
         parts: The parts, in the order in which they are opened.
 
     """
@@ -49,7 +54,12 @@ class Linking:
         self.joined: Joined = Joined(link, transport, bus, admission)
         self._rounds = rounds
         self.seats: Seats = Seats(self.joined)
-        self.parts: Sequence[Part] = (self.seats,)
+        self.roster: Roster = Roster()
+        kill = KillSwitchLink(self.joined, self.roster)
+        watch = LinkWatch(self.joined, self.roster)
+        beats = Beats(self.joined, self.roster, watch.look, kill.catch_up)
+        rounds.join_desks()
+        self.parts: Sequence[Part] = (self.seats, kill, beats)
 
     async def open(self) -> None:
         """Reach the engine and take the seat, before the bus hands out anything.
@@ -113,3 +123,4 @@ class Linking:
     def give_up_loop(self) -> None:
         """The loop was closed without a stop: nothing of the link goes on."""
         self.joined.give_up_loop()
+        self.seats.give_up_loop()

@@ -112,6 +112,13 @@ class Joined:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Have a coroutine run as a task, on no handler's behalf. That the engine is away is not told."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(_quietly(name, work), name=f"openoutcry:{name}", context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _again_and_again(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             try:
@@ -136,6 +143,17 @@ class Joined:
         """The loop was closed: its tasks are gone with it."""
         self._tasks.clear()
         self.seat = None
+
+
+async def _quietly(name: str, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except LinkError as error:
+        log.debug("the link's %s: %s", name, error)
+    except OpenOutcryError as error:
+        log.error("the link's %s: %s", name, error)  # noqa: TRY400
+    except Exception:
+        log.exception("the link's %s has failed", name)
 
 
 def _nothing() -> None:
