@@ -91,12 +91,14 @@ async def seated(transport: Transport, desk: str, holder: str = "process-1") -> 
     return await transport.claim(a_seat(desk, holder), None)
 
 
-async def read(transport: Transport, log: LogName, count: int, after: Place | None = None) -> list[Group]:
-    """The next groups behind a place."""
+async def read(
+    transport: Transport, log: LogName, count: int, after: Place | None = None, *, desk: str = "floor"
+) -> list[Group]:
+    """The next groups of a desk behind a place."""
     found: list[Group] = []
     if not count:
         return found
-    async with aclosing(reading(transport, log, after)) as groups:
+    async with aclosing(reading(transport, log, after, desk=desk)) as groups:
         async for group in groups:
             found.append(group)
             if len(found) == count:
@@ -104,9 +106,9 @@ async def read(transport: Transport, log: LogName, count: int, after: Place | No
     return found
 
 
-def reading(transport: Transport, log: LogName, after: Place | None = None) -> Any:
+def reading(transport: Transport, log: LogName, after: Place | None = None, *, desk: str = "floor") -> Any:
     """A read, as something that can be closed."""
-    return transport.read(log, after if after is not None else Place())
+    return transport.read(log, desk, after if after is not None else Place())
 
 
 async def made_of(transport: Transport, log: LogName) -> str:
