@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from openoutcry.config import Link
+from openoutcry.core.link_words import LinkWord
 from openoutcry.errors import LinkError, Unreachable
 from openoutcry.ports import Transport
 from openoutcry.runtime.admission.gate import Admission
@@ -33,6 +34,8 @@ log = logging.getLogger("openoutcry")
 
 OPEN_S = 5.0
 """How long a start waits for the engine at most. Without it the bus starts all the same."""
+_SERIOUS = ("seat", "beats")
+"""The parts whose trouble makes the bus UNHEALTHY: without a seat, and cut off from everybody."""
 CLOSE_S = 0.5
 """How long a stop waits for the transport to disconnect."""
 
@@ -119,6 +122,13 @@ class Linking:
         with suppress(TimeoutError, LinkError):
             async with asyncio.timeout(CLOSE_S):
                 await self.joined.transport.close()
+
+    def problems(self) -> tuple[tuple[str, bool], ...]:
+        """Return what is wrong, as health wants to know it: a sentence, and whether it is serious."""
+        return tuple(
+            (why, word is LinkWord.FENCED or part in _SERIOUS)
+            for part, (word, why) in self.joined.problems.items()
+        )
 
     def give_up_loop(self) -> None:
         """The loop was closed without a stop: nothing of the link goes on."""

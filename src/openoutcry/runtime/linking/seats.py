@@ -267,7 +267,7 @@ class Seats:
 
     def _lapsed(self) -> str:
         desk, lease_s = self._joined.desk, self._joined.link.lease_s
-        if not self.tenure.renewed_ns:
+        if self.tenure.lapses_ns is None:
             return (
                 f"desk {desk!r} is not held by this process yet, since the engine does not answer: it begins "
                 "no call and accepts nothing durable until it does; see to the engine, or give lease_s = 0"
