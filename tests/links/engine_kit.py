@@ -69,7 +69,7 @@ class MemoryEngine:
 
 def nats(nodes_count: int) -> AbstractContextManager[Engine]:
     """Real servers. What they need is imported where they are wanted."""
-    from nats_engine import nats_engine
+    from nats_engine import nats_engine  # noqa: PLC0415
 
     return nats_engine(nodes_count)
 
