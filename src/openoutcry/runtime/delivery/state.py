@@ -174,6 +174,10 @@ class BusState:
         """File a dead letter of an event with this number in its lane, and tell the observers."""
         self._tell_dead(self.dead_letters.bury(subscription, letter, number))
 
+    def put_away(self, letter: DeadLetter) -> None:
+        """File a dead letter of no subscription, and tell the observers."""
+        self._tell_dead(self.dead_letters.put_away(letter))
+
     def dead_of_no_room(self, subscription: Subscription, letter: DeadLetter) -> None:
         """File a dead letter while events are delivered, and tell the observers when that is over.
 

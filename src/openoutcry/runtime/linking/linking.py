@@ -24,6 +24,8 @@ from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.linking.beats import Beats
 from openoutcry.runtime.linking.cut_off import LinkWatch
+from openoutcry.runtime.linking.exporter import Exporter
+from openoutcry.runtime.linking.importer import Importer
 from openoutcry.runtime.linking.kill import KillSwitchLink
 from openoutcry.runtime.linking.parts import AGAIN_S, Joined, Part
 from openoutcry.runtime.linking.roster import Roster
@@ -47,6 +49,8 @@ class Linking:
         joined: What the parts share.
         seats: The seat.
         roster: The other desks.
+        exporter: The exports.
+        importer: The imports.
         parts: The parts, in the order in which they are opened.
 
     """
@@ -62,7 +66,9 @@ class Linking:
         watch = LinkWatch(self.joined, self.roster)
         beats = Beats(self.joined, self.roster, watch.look, kill.catch_up)
         rounds.join_desks()
-        self.parts: Sequence[Part] = (self.seats, kill, beats)
+        self.exporter: Exporter = Exporter(self.joined, self.roster, self.seats.claim_again)
+        self.importer: Importer = Importer(self.joined, self.roster)
+        self.parts: Sequence[Part] = (self.seats, self.exporter, self.importer, kill, beats)
 
     async def open(self) -> None:
         """Reach the engine and take the seat, before the bus hands out anything.
