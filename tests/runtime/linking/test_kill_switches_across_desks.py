@@ -111,6 +111,36 @@ async def test_a_release_ends_what_it_names_and_nothing_else(tmp_path):
 
 
 @virtual
+async def test_a_release_of_a_desk_that_may_not_release_is_not_believed(tmp_path):
+    hub = MemoryHub()
+    floor = Desk(hub, "floor", tmp_path / "floor")
+    street = Desk(hub, "street", tmp_path / "street", releasers=["risk"])
+    releaser = floor.bus.releaser("officer")
+    async with running(floor, street):
+        switch = a_switch()
+        await floor.bus.publish(switch)
+        await passes(0.1)
+        await releaser.release(reason="seen to")
+        await passes(1)
+        assert floor.active == set()
+        assert street.active == {switch.event_id}
+
+
+@virtual
+async def test_a_release_on_the_topic_of_kill_switches_is_not_believed(tmp_path):
+    hub = MemoryHub()
+    floor, street = (Desk(hub, name, tmp_path / name) for name in ("floor", "street"))
+    async with running(floor, street):
+        switch = a_switch()
+        await floor.bus.publish(switch)
+        await passes(0.1)
+        release = KillSwitchEvent(activated=False, releases=(switch.event_id,), source_agent="x")
+        await floor.transport.broadcast("kill", write_message(Kill(event=msgspec.Raw(release.to_json()))))
+        await passes(0.1)
+        assert street.active == {switch.event_id}
+
+
+@virtual
 async def test_a_release_that_names_nothing_ends_nothing_elsewhere(tmp_path):
     hub = MemoryHub()
     floor, street = (Desk(hub, name, tmp_path / name) for name in ("floor", "street"))

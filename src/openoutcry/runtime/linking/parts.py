@@ -7,6 +7,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 
 from openoutcry.config import Link
+from openoutcry.config.link import EVERY_TYPE
 from openoutcry.core.link_words import LinkWord
 from openoutcry.errors import LinkError, OpenOutcryError
 from openoutcry.ports import Facts, LogName, Seat, Transport
@@ -75,6 +76,10 @@ class Joined:
         self.problems: dict[str, tuple[LinkWord, str]] = {}
         self._fenced: Callable[[], None] = _nothing
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def may_release(self, desk: str) -> bool:
+        """Return True if the releases of another desk are believed here."""
+        return EVERY_TYPE in self.link.releasers or desk in self.link.releasers
 
     def on_fenced(self, call: Callable[[], None]) -> None:
         """Call this when the engine has refused what this desk exports."""
