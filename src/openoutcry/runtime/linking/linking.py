@@ -49,6 +49,7 @@ class Linking:
         joined: What the parts share.
         seats: The seat.
         roster: The other desks.
+        kill: Kill switches.
         votes: The answers of other desks' agents.
         tick_sender: Sends market data.
         tick_receiver: Takes that of other desks.
@@ -63,16 +64,16 @@ class Linking:
         self._rounds = rounds
         self.seats: Seats = Seats(self.joined)
         self.roster: Roster = Roster()
-        kill = KillSwitchLink(self.joined, self.roster)
+        self.kill: KillSwitchLink = KillSwitchLink(self.joined, self.roster)
         watch = LinkWatch(self.joined, self.roster)
-        beats = Beats(self.joined, self.roster, watch.look, kill.catch_up)
+        beats = Beats(self.joined, self.roster, watch.look, self.kill.catch_up)
         self.votes: Votes = Votes(self.joined, rounds)
         self.tick_sender: TickSender = TickSender(self.joined, self.roster)
         self.tick_receiver: TickReceiver = TickReceiver(self.joined, self.tick_sender)
         self.parts: Sequence[Part] = (
             self.seats,
             self.votes,
-            kill,
+            self.kill,
             self.tick_sender,
             self.tick_receiver,
             beats,
