@@ -60,8 +60,7 @@ class Exporter:
             known = None if own is None else Run.read(own.runs.get(log_name, ""))
             if known is None or known.origin != store.origin:
                 known = Run(store.origin, begins=floor)
-            one.open(known, floor)
-        self._write_own()
+            one.open(known, floor, floor if own is None else own.ends.get(log_name, floor))
         self._save_floors()
         await joined.transport.listen("ask", self._asked, urgent=True)
 
@@ -129,6 +128,7 @@ class Exporter:
             self._save_floors()
 
     def _save_floors(self) -> None:
+        self._write_own()
         self._joined.store.saving.put(
             CursorState(subscription=LINK, lane=log_name, floor=one.floor)
             for log_name, one in self.logs.items()
@@ -163,5 +163,6 @@ class Exporter:
             keep=tuple(sorted(link.keep)),
             imports=tuple(sorted(link.imports)),
             runs={log_name: one.run.name for log_name, one in self.logs.items()},
+            ends={log_name: one.after for log_name, one in self.logs.items()},
         )
         self._joined.store.saving.remember(write_row(LINK, row, self._joined.bus.clock.wall_ns()))

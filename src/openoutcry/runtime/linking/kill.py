@@ -133,6 +133,11 @@ class KillSwitchLink:
         if is_release(event) is not releases:
             log.error("desk %s shouted the release %s where only kill switches are", desk, event.event_id)
             return
+        if releases and not self._joined.may_release(desk):
+            log.error(
+                "desk %s may not release here (releasers), so that %s ends nothing", desk, event.event_id
+            )
+            return
         header = replace(kill.header or Header(), desk=(kill.header and kill.header.desk) or desk)
         level = self._joined.store.level_of(KILL_SWITCH)
         self._take(event, Entry(event.event_id, payload, "control", level, kill.wall_ns, header), kill)

@@ -30,6 +30,7 @@ from openoutcry.errors import (
 from openoutcry.events.records import is_record
 from openoutcry.links.wire import group_length, size_of
 from openoutcry.ports import Ended, Entry, Group, LogName, Place, Stored
+from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.linking.parts import Joined
@@ -96,11 +97,11 @@ class LogExport:
         self.refusals: int = 0
         self.waiting_since_ns: int = 0
 
-    def open(self, run: Run, floor: int) -> None:
+    def open(self, run: Run, floor: int, after: int) -> None:
         """Begin behind a position; where the exports end in truth, the log is asked later."""
         self.run, self.floor, self._store = run, floor, None
         self._ask_from_s, self.waiting_since_ns = 0.0, 0
-        self._set_after(floor)
+        self._set_after(after)
 
     def _set_after(self, position: int) -> None:
         self.after = self.looked = position
@@ -197,7 +198,8 @@ class LogExport:
         ended = await self._joined.transport.last(self._log, self._joined.desk)
         run = None if ended is None else Run.read(ended.journal)
         if ended is None:
-            self._set_after(self.floor)
+            self._set_after(min(self.after, self.floor))
+            self.looked = self.floor  # nothing that lies between is to be exported, or all others have it
         elif run is None or run.origin != self.run.origin or run.epoch < self.run.epoch:
             self._set_after(self.run.begins)
         elif self._agrees(ended):
@@ -332,12 +334,15 @@ class LogExport:
 
     def _is_exported(self, entry: Stored) -> bool:
         """Return True if other desks may import an entry."""
-        if (entry.header is not None and entry.header.desk is not None) or is_record(entry.payload):
+        header = entry.header
+        if (entry.lane == "normal") != (self._log == "normal") or (header is not None and header.desk is not None):
+            return False
+        if header is not None and header.votes:
+            return True
+        if is_record(entry.payload):
             return False
         if entry.lane == "control":
-            return entry.head().source_agent != OWN_AGENT
-        if (entry.lane == "normal") != (self._log == "normal"):
-            return False
+            return KILL_SWITCH not in self._keep and entry.head().source_agent != OWN_AGENT
         if self._takes_all:
             return True
         event_type = entry.head().event_type or ""

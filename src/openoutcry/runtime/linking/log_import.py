@@ -42,7 +42,6 @@ ASK_S: Final = 2.0
 
 class _Kind(msgspec.Struct, frozen=True, gc=False):
     event_type: str = ""
-    source_agent: object = None
     activated: object = True
 
 
@@ -247,7 +246,8 @@ class LogImport:
             if position <= have:
                 continue
             kind = _kind_of(entry)
-            if not (takes_all or kind.event_type in imports or kind.event_type == KILL_SWITCH):
+            votes = entry.header is not None and entry.header.votes
+            if not (takes_all or votes or kind.event_type in imports or kind.event_type == KILL_SWITCH):
                 continue
             forged = self._forged(entry, kind)
             if forged:
@@ -267,13 +267,14 @@ class LogImport:
 
     def _forged(self, entry: Entry, kind: _Kind) -> str:
         """Return why another desk may not say this; empty if it may."""
-        if kind.event_type in RECORDS:
+        votes = entry.header is not None and entry.header.votes
+        if kind.event_type in RECORDS and not (votes and kind.event_type == "round_abstained"):
             return f"{kind.event_type!r} is a record of a bus, which no desk gives to others"
         if (kind.event_type == KILL_SWITCH) != (entry.lane == "control"):
             return f"it is of type {kind.event_type!r}, and comes in the lane {entry.lane!r}"
         is_release = kind.event_type == KILL_SWITCH and kind.activated is False
-        if is_release and kind.source_agent in self._joined.admission.access.taken:
-            return f"{kind.source_agent!r} releases through the releaser that was taken on this desk"
+        if is_release and not self._joined.may_release(self._desk):
+            return "it releases a kill switch, and is not among the `releasers` of this desk's link"
         return ""
 
     def _put_away(self, entry: Entry, why: str) -> None:
@@ -294,7 +295,7 @@ class LogImport:
 
 
 def _kind_of(entry: Entry) -> _Kind:
-    """Return the type of an entry, and who publishes it."""
+    """Return the type of an entry, and whether it activates."""
     try:
         kind = _read_kind(entry.payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
@@ -302,4 +303,4 @@ def _kind_of(entry: Entry) -> _Kind:
     header = entry.header
     if header is None or header.event_type is None:
         return kind
-    return _Kind(header.event_type, header.source_agent or kind.source_agent, kind.activated)
+    return _Kind(header.event_type, kind.activated)

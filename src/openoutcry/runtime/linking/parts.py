@@ -7,6 +7,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 
 from openoutcry.config import Link
+from openoutcry.config.link import EVERY_TYPE
 from openoutcry.core.link_words import LinkWord
 from openoutcry.errors import LinkError, OpenOutcryError
 from openoutcry.links.wire import Imported
@@ -100,6 +101,10 @@ class Joined:
             self._waits_for_seat.append(waiter)
             await waiter
         return self._seat
+
+    def may_release(self, desk: str) -> bool:
+        """Return True if the releases of another desk are believed here."""
+        return EVERY_TYPE in self.link.releasers or desk in self.link.releasers
 
     def on_fenced(self, call: Callable[[], None]) -> None:
         """Call this when the engine has refused what this desk exports."""

@@ -28,6 +28,7 @@ class OwnRow(msgspec.Struct, frozen=True, kw_only=True):
         keep: Those that they may not, in spite of that.
         imports: The event types that it takes.
         runs: The names of the runs of this journal in which it exports, by log.
+        ends: Up to which position each log has it, at least.
 
     """
 
@@ -37,6 +38,7 @@ class OwnRow(msgspec.Struct, frozen=True, kw_only=True):
     keep: tuple[str, ...]
     imports: tuple[str, ...]
     runs: dict[LogName, str] = {}
+    ends: dict[LogName, int] = {}
 
 
 class Reached(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
