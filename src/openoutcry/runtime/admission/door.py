@@ -11,12 +11,12 @@ what it has by its id. What cannot be read is kept byte for byte, and is a dead 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from openoutcry.core.audience import Audience
 from openoutcry.core.pressure import Refusal, Wait
 from openoutcry.errors import BusClosed
-from openoutcry.events import Event, Undecodable, decode_many
+from openoutcry.events import Event, Undecodable
 from openoutcry.ports import Entry, Snapshot
 from openoutcry.runtime.admission.kill_switches import KillSwitches
 from openoutcry.runtime.admission.room import Room
@@ -34,14 +34,27 @@ _WAIT: Final = Wait(NS_PER_S, Refusal.NO_ROOM)
 """How long it is waited for room before it is looked again."""
 
 
+class Arrival(NamedTuple):
+    """An event that another desk has made.
+
+    Attributes:
+        event: The event, or an `Undecodable`.
+        entry: As what it is written.
+        then: What is to be called with its position when it is released.
+
+    """
+
+    event: Any
+    entry: Entry
+    then: Then | None = None
+
+
 class Door:
     """Takes in what other desks have made.
 
     Attributes:
         taken: How many events came in that were new here.
         duplicates: How many came that were here already.
-        follow: Returns what is to be called with the position of an event when it is released, or None: an
-            answer to a round votes then.
 
     """
 
@@ -52,12 +65,11 @@ class Door:
         self._kill_switches = kill_switches
         self.taken: int = 0
         self.duplicates: int = 0
-        self.follow: Callable[[Any, Entry], Then | None] = lambda _event, _entry: None
 
     async def take_in(
-        self, entries: Sequence[Entry], snapshot_after: Callable[[int], Snapshot] | None
+        self, arrivals: Sequence[Arrival], snapshot_after: Callable[[int], Snapshot] | None
     ) -> tuple[int, int]:
-        """Take in as many of the entries as there is room for, in order; wait if there is room for none.
+        """Take in as many of the events as there is room for, in order; wait if there is room for none.
 
         What `snapshot_after` returns for their count is written in their commit, and never without them.
         Returns how many were taken in, and how many of these were here already. It returns when they have
@@ -69,25 +81,24 @@ class Door:
             SeatLost: This process does not hold its desk.
 
         """
-        events = decode_many([entry.payload for entry in entries])
-        count = await self._room_for(events, entries)
-        commit, known = self._stage(events[:count], entries[:count])
+        count = await self._room_for(arrivals)
+        commit, known = self._stage(arrivals[:count])
         if snapshot_after is not None:
             snapshot = snapshot_after(count)
             commit.snapshots[snapshot.subscription] = snapshot
         await commit
-        duplicates = known + _duplicates(commit, entries[:count])
+        duplicates = known + _duplicates(commit, arrivals[:count])
         self.taken += count - duplicates
         self.duplicates += duplicates
         return count, duplicates
 
     # -- room ---------------------------------------------------------------------------------------
 
-    async def _room_for(self, events: Sequence[Any], entries: Sequence[Entry]) -> int:
+    async def _room_for(self, arrivals: Sequence[Arrival]) -> int:
         """Return how many of the next events there is room for, at least one unless there are none."""
         while True:
             self._check_open()
-            count, full = self._count(events, entries)
+            count, full = self._count(arrivals)
             if full is None or count:
                 return count
             if not await self._room.wait(_WAIT, full, self._bus.clock.now_ns()):
@@ -100,11 +111,11 @@ class Door:
         if self._bus.fenced is not None:
             raise self._bus.fenced
 
-    def _count(self, events: Sequence[Any], entries: Sequence[Entry]) -> tuple[int, Audience | None]:
+    def _count(self, arrivals: Sequence[Arrival]) -> tuple[int, Audience | None]:
         """Return how many events there is room for, and whose mailboxes are full for the next one."""
         left: dict[tuple[str, type, object], tuple[int, Audience]] = {}
         self._room.look()
-        for index, (event, entry) in enumerate(zip(events, entries, strict=True)):
+        for index, (event, entry, _) in enumerate(arrivals):
             if entry.lane == "control" or type(event) is Undecodable:
                 continue
             key = entry.lane, type(event), event.event_type
@@ -114,7 +125,7 @@ class Door:
             if room <= 0:
                 return index, audience
             left[key] = room - 1, audience
-        return len(events), None
+        return len(arrivals), None
 
     def _left(self, event: Any, *, is_high: bool) -> tuple[int, Audience]:
         """Return how many events like this one there is room for: as many as nobody here would notice."""
@@ -124,14 +135,14 @@ class Door:
 
     # -- staging ------------------------------------------------------------------------------------
 
-    def _stage(self, events: Sequence[Any], entries: Sequence[Entry]) -> tuple[Commit, int]:
+    def _stage(self, arrivals: Sequence[Arrival]) -> tuple[Commit, int]:
         """Take events into the next commit; return it, and how many of them are not in it."""
         store, known = self._slot.store, 0
         assert store is not None, "a desk with a link has a journal"
         if store.commits.dead is not None:
             raise store.commits.dead
         commit = store.commits.ask()
-        for event, entry in zip(events, entries, strict=True):
+        for event, entry, then in arrivals:
             if entry.lane == "control":
                 known += self._take_kill_switch(event, entry, commit)
             elif type(event) is Undecodable:
@@ -140,7 +151,7 @@ class Door:
                 store.raise_level(event, entry.level, entry)
             else:
                 self._note(event, entry)
-                store.commits.stage_entry(event, entry, self.follow(event, entry))
+                store.commits.stage_entry(event, entry, then)
         return commit, known
 
     def _take_kill_switch(self, event: Any, entry: Entry, commit: Commit) -> bool:
@@ -183,10 +194,10 @@ class Door:
         store.commits.stage_raised(event, entry, leave_in_journal, read_on)
 
 
-def _duplicates(commit: Commit, entries: Sequence[Entry]) -> int:
-    """Return how many entries of a commit the journal had already."""
+def _duplicates(commit: Commit, arrivals: Sequence[Arrival]) -> int:
+    """Return how many of these, which are in a commit, the journal had already."""
     written = commit.written
     if written is None or not written.duplicates:
         return 0
-    ids = {entry.event_id for entry in entries}
+    ids = {arrival.entry.event_id for arrival in arrivals}
     return sum(commit.ids[duplicate.index] in ids for duplicate in written.duplicates)

@@ -11,6 +11,7 @@ from openoutcry.ports import LOGS, LogName
 from openoutcry.runtime.linking.log_import import LogImport
 from openoutcry.runtime.linking.parts import Joined
 from openoutcry.runtime.linking.roster import Roster
+from openoutcry.runtime.linking.votes import Votes
 
 log = logging.getLogger("openoutcry")
 
@@ -28,8 +29,9 @@ class Importer:
 
     """
 
-    def __init__(self, joined: Joined, roster: Roster) -> None:
+    def __init__(self, joined: Joined, roster: Roster, votes: Votes) -> None:
         self._joined = joined
+        self._votes = votes
         self._roster = roster
         self._is_on = False
         self.logs: dict[tuple[str, LogName], LogImport] = {}
@@ -67,7 +69,7 @@ class Importer:
     def _begin(self, desk: str) -> None:
         for log_name in LOGS:
             if (desk, log_name) not in self.logs:
-                found = self.logs[desk, log_name] = LogImport(self._joined, desk, log_name)
+                found = self.logs[desk, log_name] = LogImport(self._joined, self._votes, desk, log_name)
                 self._joined.run(f"import {desk} {log_name}", found.run)
 
     async def _make_safe(self) -> None:

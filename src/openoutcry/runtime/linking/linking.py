@@ -72,8 +72,8 @@ class Linking:
         watch = LinkWatch(self.joined, self.roster)
         beats = Beats(self.joined, self.roster, watch.look, self.kill.catch_up)
         self.exporter: Exporter = Exporter(self.joined, self.roster, self.seats.claim_again)
-        self.importer: Importer = Importer(self.joined, self.roster)
         self.votes: Votes = Votes(self.joined, rounds)
+        self.importer: Importer = Importer(self.joined, self.roster, self.votes)
         self.tick_sender: TickSender = TickSender(self.joined, self.roster)
         self.tick_receiver: TickReceiver = TickReceiver(self.joined, self.tick_sender)
         self.parts: Sequence[Part] = (

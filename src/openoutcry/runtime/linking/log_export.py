@@ -27,10 +27,12 @@ from openoutcry.errors import (
     LogGone,
     Unreachable,
 )
+from openoutcry.events import decode_many
 from openoutcry.events.records import is_record
 from openoutcry.links.wire import group_length, size_of
 from openoutcry.ports import Ended, Entry, Group, LogName, Place, Stored
 from openoutcry.runtime.admission.access import KILL_SWITCH
+from openoutcry.runtime.admission.door import Arrival
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.linking.parts import Joined
@@ -236,10 +238,10 @@ class LogExport:
         self._set_run(Run(run.origin, run.epoch + 1, same, min(run.kept, same)))
         self._set_after(same)
 
-    async def _compare(self, ended: Ended) -> tuple[int, list[Entry]]:
+    async def _compare(self, ended: Ended) -> tuple[int, list[Arrival]]:
         """Return up to which position log and journal are the same, and what the journal lacks."""
         journal, same, differ = self._joined.store.journal, self.floor, False
-        missing: list[Entry] = []
+        missing: list[Arrival] = []
         facts = await self._joined.transport.facts()
         made = next((one.made for one in facts.logs if one.log == self._log), "")
         groups = cast(Any, self._joined.transport.read(self._log, self._joined.desk, Place(made, 0)))
@@ -252,7 +254,7 @@ class LogExport:
                     if not differ:
                         same = position
                     elif journal.find(entry.event_id) is None:
-                        missing.append(entry)
+                        missing.append(Arrival(decode_many([entry.payload])[0], entry))
                 if group.place >= ended.place:
                     return same, missing
         return same, missing
@@ -335,7 +337,9 @@ class LogExport:
     def _is_exported(self, entry: Stored) -> bool:
         """Return True if other desks may import an entry."""
         header = entry.header
-        if (entry.lane == "normal") != (self._log == "normal") or (header is not None and header.desk is not None):
+        if (entry.lane == "normal") != (self._log == "normal") or (
+            header is not None and header.desk is not None
+        ):
             return False
         if header is not None and header.votes:
             return True

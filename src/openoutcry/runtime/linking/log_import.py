@@ -19,18 +19,22 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from openoutcry.config.link import EVERY_TYPE
 from openoutcry.core.chain import Chain, Verdict
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.retries import DeadLetter
 from openoutcry.core.runs import Run
 from openoutcry.errors import BusClosed, JournalError, LogGone, SeatLost, Unreachable
-from openoutcry.events import RECORDS, decode_many
+from openoutcry.events import RECORDS, Undecodable, decode_many
 from openoutcry.links.wire import Ask, Imported, write_message
 from openoutcry.logs import about
 from openoutcry.ports import Entry, FileJournal, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
+from openoutcry.runtime.admission.door import Arrival
+from openoutcry.runtime.linking.kill import switch_of
 from openoutcry.runtime.linking.parts import Joined
 from openoutcry.runtime.linking.rows import Reached, name_of, read_reached, write_row
+from openoutcry.runtime.linking.votes import Votes
 
 log = logging.getLogger("openoutcry")
 
@@ -59,8 +63,9 @@ class LogImport:
 
     """
 
-    def __init__(self, joined: Joined, desk: str, log_name: LogName) -> None:
+    def __init__(self, joined: Joined, votes: Votes, desk: str, log_name: LogName) -> None:
         self._joined = joined
+        self._votes = votes
         self._desk = desk
         self._log = log_name
         self._name = f"import {desk} {log_name}"
@@ -200,9 +205,9 @@ class LogImport:
         """Take in what of a group is not here yet."""
         wanted = self._wanted(group)
         while wanted:
-            entries = [entry for _, entry in wanted]
+            arrivals = [arrival for _, arrival in wanted]
             snapshot_after = partial(self._snapshot_after, group, wanted)
-            count, known = await self._joined.admission.door.take_in(entries, snapshot_after)
+            count, known = await self._joined.admission.door.take_in(arrivals, snapshot_after)
             self._note(self._reached_after(group, wanted, count))
             self.events += count - known
             self.duplicates += known
@@ -213,11 +218,11 @@ class LogImport:
         self.gap = ""
         self._joined.problems.pop(self._name, None)
 
-    def _snapshot_after(self, group: Group, wanted: Sequence[tuple[int, Entry]], count: int) -> Snapshot:
+    def _snapshot_after(self, group: Group, wanted: Sequence[tuple[int, Arrival]], count: int) -> Snapshot:
         reached = self._reached_after(group, wanted, count)
         return write_row(name_of(self._desk, self._log), reached, self._joined.bus.clock.wall_ns())
 
-    def _reached_after(self, group: Group, wanted: Sequence[tuple[int, Entry]], count: int) -> Reached:
+    def _reached_after(self, group: Group, wanted: Sequence[tuple[int, Arrival]], count: int) -> Reached:
         """Return how far the log has come when so many of the wanted entries are taken in."""
         is_all = count == len(wanted)
         return Reached(
@@ -237,10 +242,10 @@ class LogImport:
             self._unsafe = self._joined.store.journal.head, reached.position
         self.tell_reached()
 
-    def _wanted(self, group: Group) -> list[tuple[int, Entry]]:
+    def _wanted(self, group: Group) -> list[tuple[int, Arrival]]:
         """Return what is to be taken in of a group, with its positions, as it is to be written here."""
         imports, have = self._joined.link.imports, self._chain.position
-        takes_all = "*" in imports
+        takes_all = EVERY_TYPE in imports
         found: list[tuple[int, Entry]] = []
         for position, entry in zip(group.positions, group.entries, strict=True):
             if position <= have:
@@ -254,7 +259,21 @@ class LogImport:
                 self._put_away(entry, forged)
             else:
                 found.append((position, self._as_imported(entry)))
-        return found
+        events = decode_many([entry.payload for _, entry in found])
+        return [
+            (position, self._arrival(event, entry))
+            for (position, entry), event in zip(found, events, strict=True)
+        ]
+
+    def _arrival(self, event: Any, entry: Entry) -> Arrival:
+        header = entry.header
+        assert header is not None, "it says which desk has made it"
+        if entry.lane == "control" and type(event) is Undecodable:
+            return Arrival(switch_of(entry.payload, header), entry)
+        return Arrival(event, entry, partial(self._vote, event, header) if header.votes else None)
+
+    def _vote(self, event: Any, header: Header, _position: int) -> None:
+        self._votes.take(event, header)
 
     def _as_imported(self, entry: Entry) -> Entry:
         """Return an entry as it is written here: with the desk that has made it."""
