@@ -337,12 +337,10 @@ class LogExport:
     def _is_exported(self, entry: Stored) -> bool:
         """Return True if other desks may import an entry."""
         header = entry.header
-        if (entry.lane == "normal") != (self._log == "normal") or (
-            header is not None and header.desk is not None
-        ):
+        if (entry.lane == "normal") != (self._log == "normal"):
             return False
-        if header is not None and header.votes:
-            return True
+        if header is not None and (header.desk is not None or header.votes):
+            return header.desk is None
         if is_record(entry.payload):
             return False
         if entry.lane == "control":
