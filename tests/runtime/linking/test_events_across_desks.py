@@ -25,7 +25,9 @@ class Hedge:
 
 
 def two(hub, tmp_path, **fields):
-    return Desk(hub, "floor", tmp_path / "floor", **fields), Desk(hub, "street", tmp_path / "street", **fields)
+    return Desk(hub, "floor", tmp_path / "floor", **fields), Desk(
+        hub, "street", tmp_path / "street", **fields
+    )
 
 
 @virtual
