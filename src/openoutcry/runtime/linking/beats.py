@@ -60,7 +60,7 @@ class Beats:
         await joined.transport.listen("beat", self._heard, urgent=True)
         if joined.facts is not None:
             try:
-                roster.note_seats(await joined.transport.seats(), joined.desk)
+                roster.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
             except LinkError:
                 return
             await roster.wait_heard(HELLO_S)

@@ -75,7 +75,8 @@ class LinkWatch:
         await admission.publish(
             RiskAlertEvent(
                 severity=AlertSeverity.CRITICAL, alert_type="link_lost", message=why, source_agent=OWN_AGENT
-            )
+            ),
+            level=None if self._joined.bus.fenced is None else "memory",
         )
 
     def _has_halted(self) -> bool:

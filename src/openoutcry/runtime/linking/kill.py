@@ -139,7 +139,7 @@ class KillSwitchLink:
             )
             return
         header = replace(kill.header or Header(), desk=(kill.header and kill.header.desk) or desk)
-        level = self._joined.store.level_of(KILL_SWITCH)
+        level = self._joined.admission.level_of(event)
         self._take(event, Entry(event.event_id, payload, "control", level, kill.wall_ns, header), kill)
 
     def _take(self, event: Any, entry: Entry, kill: Kill) -> None:

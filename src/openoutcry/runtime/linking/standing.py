@@ -1,0 +1,125 @@
+"""How the link of a desk stands, gathered from its parts for the command line, the page and the metrics.
+
+It is read four times a second: what is asked of the engine (the size of the logs) is asked now and then, by a
+task, and shown as it was last.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from openoutcry.core.link_words import LinkWord, worst
+from openoutcry.errors import LinkError
+from openoutcry.observers.standing import DeskStanding, ImportStanding, LinkStanding, LogStanding
+from openoutcry.runtime.linking.parts import Joined
+from openoutcry.runtime.linking.roster import OtherDesk, Roster
+from openoutcry.runtime.linking.seats import Seats
+from openoutcry.runtime.linking.ticks import FromDesk, TickReceiver, TickSender
+
+FACTS_S: Final = 5.0
+"""How often the engine is asked how large its logs are, and who holds which desk."""
+
+
+class Exports(Protocol):
+    """What exports, as far as it is asked here."""
+
+    def standing(self) -> list[LogStanding]:
+        """Return how far each log has come; times are on the loop's clock."""
+        ...
+
+
+class Imports(Protocol):
+    """What imports, as far as it is asked here."""
+
+    def standing(self, desk: str) -> list[ImportStanding]:
+        """Return how far each log of another desk has come."""
+        ...
+
+
+class Gauge:
+    """Says how the link of one desk stands."""
+
+    def __init__(
+        self,
+        joined: Joined,
+        roster: Roster,
+        seats: Seats,
+        ticks: tuple[TickSender, TickReceiver],
+        exports: Exports,
+        imports: Imports,
+    ) -> None:
+        self._joined = joined
+        self._roster = roster
+        self._seats = seats
+        self._sender, self._receiver = ticks
+        self._exports = exports
+        self._imports = imports
+
+    async def open(self) -> None:
+        """Nothing is known yet."""
+
+    def begin(self) -> None:
+        """Ask the engine from now on."""
+        self._joined.run("facts", self._ask)
+
+    async def end(self, timeout_s: float) -> None:
+        """Nothing is left to do."""
+
+    async def _ask(self) -> None:
+        joined = self._joined
+        while True:
+            await asyncio.sleep(FACTS_S)
+            try:
+                async with asyncio.timeout(FACTS_S):
+                    if joined.facts is not None:
+                        joined.facts = await joined.transport.facts()
+                    self._roster.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
+            except (LinkError, TimeoutError):
+                continue
+
+    def standing(self) -> LinkStanding:
+        """Return how the link stands; times are on the bus's clock."""
+        joined, link, facts = self._joined, self._joined.link, self._joined.facts
+        word = worst(word for word, _ in joined.problems.values())
+        why = next((text for one, text in joined.problems.values() if one is word), "")
+        on_bus = self._on_bus()
+        return LinkStanding(
+            firm=link.firm,
+            desk=link.desk,
+            word=word,
+            why=why,
+            engine="" if facts is None else facts.engine,
+            is_connected=joined.transport.is_connected,
+            replicas=0 if facts is None else facts.replicas,
+            is_synced=facts is not None and facts.is_synced,
+            holder="" if joined.seat is None else joined.seat.holder,
+            renewed_ns=on_bus(self._seats.tenure.renewed_ns),
+            lease_s=link.lease_s,
+            on_link_lost=link.on_link_lost,
+            ticks_sent=self._sender.sent,
+            logs=self._exports.standing(),
+            desks=[self._desk(desk, on_bus) for _, desk in sorted(self._roster.desks.items())],
+        )
+
+    def _on_bus(self) -> Callable[[int], int]:
+        """Return what turns a time of the loop's clock into one of the bus's."""
+        ahead_ns = self._joined.bus.clock.now_ns() - self._joined.now_ns()
+        return lambda at_ns: at_ns + ahead_ns if at_ns else 0
+
+    def _desk(self, desk: OtherDesk, on_bus: Callable[[int], int]) -> DeskStanding:
+        beat, seat = desk.beat, desk.seat
+        ticks = self._receiver.desks.get(desk.name) or FromDesk()
+        return DeskStanding(
+            desk=desk.name,
+            word=LinkWord.UP if beat is not None and not beat.word else "" if beat is None else beat.word,
+            holder=beat.holder if beat is not None else "" if seat is None else seat.holder,
+            host="" if seat is None else seat.host,
+            heard_ns=on_bus(desk.heard_ns),
+            version="" if beat is None else beat.version,
+            ahead_ns=desk.ahead_ns,
+            halts=0 if beat is None else len(beat.halts),
+            logs=self._imports.standing(desk.name),
+            ticks=ticks.came,
+            ticks_conflated=ticks.conflated,
+            ticks_lost=ticks.lost,
+        )
