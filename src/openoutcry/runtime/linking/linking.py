@@ -25,8 +25,8 @@ from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.linking.beats import Beats
 from openoutcry.runtime.linking.cut_off import LinkWatch
 from openoutcry.runtime.linking.kill import KillSwitchLink
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import AGAIN_S, Joined, Part
-from openoutcry.runtime.linking.roster import Roster
 from openoutcry.runtime.linking.seats import Seats
 from openoutcry.runtime.linking.ticks import TickReceiver, TickSender
 from openoutcry.runtime.linking.votes import Votes
@@ -48,7 +48,7 @@ class Linking:
     Attributes:
         joined: What the parts share.
         seats: The seat.
-        roster: The other desks.
+        others: The other desks.
         kill: Kill switches.
         votes: The answers of other desks' agents.
         tick_sender: Sends market data.
@@ -63,12 +63,12 @@ class Linking:
         self.joined: Joined = Joined(link, transport, bus, admission)
         self._rounds = rounds
         self.seats: Seats = Seats(self.joined)
-        self.roster: Roster = Roster()
-        self.kill: KillSwitchLink = KillSwitchLink(self.joined, self.roster)
-        watch = LinkWatch(self.joined, self.roster)
-        beats = Beats(self.joined, self.roster, watch.look, self.kill.catch_up)
+        self.others: OtherDesks = OtherDesks()
+        self.kill: KillSwitchLink = KillSwitchLink(self.joined, self.others)
+        watch = LinkWatch(self.joined, self.others)
+        beats = Beats(self.joined, self.others, watch.look, self.kill.catch_up)
         self.votes: Votes = Votes(self.joined, rounds)
-        self.tick_sender: TickSender = TickSender(self.joined, self.roster)
+        self.tick_sender: TickSender = TickSender(self.joined, self.others)
         self.tick_receiver: TickReceiver = TickReceiver(self.joined, self.tick_sender)
         self.parts: Sequence[Part] = (
             self.seats,

@@ -11,8 +11,8 @@ from typing import Final, Protocol
 from openoutcry.core.link_words import LinkWord, worst
 from openoutcry.errors import LinkError
 from openoutcry.observers.standing import DeskStanding, ImportStanding, LinkStanding, LogStanding
+from openoutcry.runtime.linking.other_desks import OtherDesk, OtherDesks
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.roster import OtherDesk, Roster
 from openoutcry.runtime.linking.seats import Seats
 from openoutcry.runtime.linking.ticks import FromDesk, TickReceiver, TickSender
 
@@ -42,14 +42,14 @@ class Gauge:
     def __init__(
         self,
         joined: Joined,
-        roster: Roster,
+        others: OtherDesks,
         seats: Seats,
         ticks: tuple[TickSender, TickReceiver],
         exports: Exports,
         imports: Imports,
     ) -> None:
         self._joined = joined
-        self._roster = roster
+        self._others = others
         self._seats = seats
         self._sender, self._receiver = ticks
         self._exports = exports
@@ -73,7 +73,7 @@ class Gauge:
                 async with asyncio.timeout(FACTS_S):
                     if joined.facts is not None:
                         joined.facts = await joined.transport.facts()
-                    self._roster.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
+                    self._others.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
             except (LinkError, TimeoutError):
                 continue
 
@@ -98,7 +98,7 @@ class Gauge:
             on_link_lost=link.on_link_lost,
             ticks_sent=self._sender.sent,
             logs=self._exports.standing(),
-            desks=[self._desk(desk, on_bus) for _, desk in sorted(self._roster.desks.items())],
+            desks=[self._desk(desk, on_bus) for _, desk in sorted(self._others.desks.items())],
         )
 
     def _on_bus(self) -> Callable[[int], int]:

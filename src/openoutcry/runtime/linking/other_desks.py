@@ -1,4 +1,4 @@
-"""The roster: the other desks of the firm, as they were last heard."""
+"""The other desks of the firm, as they were last heard."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -42,7 +42,7 @@ class OtherDesk:
         return self.seat is not None and bool(self.seat.holder)
 
 
-class Roster:
+class OtherDesks:
     """The other desks of one firm.
 
     Attributes:
