@@ -27,7 +27,7 @@ from openoutcry.links.wire import ActiveHalt, Ask, Beat, Kill, read_message, wri
 from openoutcry.ports import Entry, Header, Level, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH, is_kill_switch
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
-from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
 from openoutcry.trading import KillSwitchEvent

@@ -69,6 +69,8 @@ class OtherDesks:
 
     def note_seats(self, seats: Iterable[Seat], own: str, now_ns: int) -> None:
         """Note who holds which desk. One that has no seat any more, and is not heard, was dropped."""
+        for desk in self.desks.values():
+            desk.seat = None  # it may have been dropped
         by_desk = {seat.desk: seat for seat in seats if seat.desk != own}
         for name, seat in by_desk.items():
             self._desk(name).seat = seat

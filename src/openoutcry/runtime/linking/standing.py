@@ -6,11 +6,14 @@ task, and shown as it was last.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from openoutcry.core.link_words import LinkWord, worst
 from openoutcry.errors import LinkError
 from openoutcry.observers.standing import DeskStanding, ImportStanding, LinkStanding, LogStanding
+from openoutcry.ports import LOGS, LogName
+from openoutcry.runtime.linking.exporter import Exporter
+from openoutcry.runtime.linking.importer import Importer
 from openoutcry.runtime.linking.other_desks import OtherDesk, OtherDesks
 from openoutcry.runtime.linking.parts import Joined
 from openoutcry.runtime.linking.seats import Seats
@@ -18,22 +21,6 @@ from openoutcry.runtime.linking.ticks import FromDesk, TickReceiver, TickSender
 
 FACTS_S: Final = 5.0
 """How often the engine is asked how large its logs are, and who holds which desk."""
-
-
-class Exports(Protocol):
-    """What exports, as far as it is asked here."""
-
-    def standing(self) -> list[LogStanding]:
-        """Return how far each log has come; times are on the loop's clock."""
-        ...
-
-
-class Imports(Protocol):
-    """What imports, as far as it is asked here."""
-
-    def standing(self, desk: str) -> list[ImportStanding]:
-        """Return how far each log of another desk has come."""
-        ...
 
 
 class Gauge:
@@ -45,15 +32,15 @@ class Gauge:
         others: OtherDesks,
         seats: Seats,
         ticks: tuple[TickSender, TickReceiver],
-        exports: Exports,
-        imports: Imports,
+        exporter: Exporter,
+        importer: Importer,
     ) -> None:
         self._joined = joined
         self._others = others
         self._seats = seats
         self._sender, self._receiver = ticks
-        self._exports = exports
-        self._imports = imports
+        self._exporter = exporter
+        self._importer = importer
 
     async def open(self) -> None:
         """Nothing is known yet."""
@@ -97,7 +84,7 @@ class Gauge:
             lease_s=link.lease_s,
             on_link_lost=link.on_link_lost,
             ticks_sent=self._sender.sent,
-            logs=self._exports.standing(),
+            logs=[self._log(log_name, on_bus) for log_name in LOGS],
             desks=[self._desk(desk, on_bus) for _, desk in sorted(self._others.desks.items())],
         )
 
@@ -118,8 +105,38 @@ class Gauge:
             version="" if beat is None else beat.version,
             ahead_ns=desk.ahead_ns,
             halts=0 if beat is None else len(beat.halts),
-            logs=self._imports.standing(desk.name),
+            logs=[self._import(desk.name, log_name) for log_name in LOGS],
             ticks=ticks.came,
             ticks_conflated=ticks.conflated,
             ticks_lost=ticks.lost,
+        )
+
+    def _log(self, log_name: LogName, on_bus: Callable[[int], int]) -> LogStanding:
+        one, facts = self._exporter.logs[log_name], self._joined.facts
+        its = next((log for log in (facts.logs if facts is not None else ()) if log.log == log_name), None)
+        return LogStanding(
+            log=log_name,
+            released=self._joined.store.commits.released,
+            exported=one.after,
+            waiting_since_ns=on_bus(one.waiting_since_ns),
+            groups=one.groups,
+            events=one.events,
+            refusals=one.refusals,
+            size_bytes=0 if its is None else its.size_bytes,
+            most_bytes=0 if its is None else its.most_bytes,
+        )
+
+    def _import(self, desk: str, log_name: LogName) -> ImportStanding:
+        one, other = self._importer.logs.get((desk, log_name)), self._others.desks.get(desk)
+        beat = None if other is None else other.beat
+        mine = self._joined.desk
+        theirs = (said for said in (() if beat is None else beat.imported) if said.desk == mine)
+        return ImportStanding(
+            log=log_name,
+            exported=0 if beat is None else beat.heads.get(log_name, 0),
+            imported=0 if one is None else one.reached.position,
+            theirs=next((said.position for said in theirs if said.log == log_name), 0),
+            events=0 if one is None else one.events,
+            duplicates=0 if one is None else one.duplicates,
+            gap="" if one is None else one.gap,
         )

@@ -1,8 +1,8 @@
 """Votes across desks: an answer that was written on another desk counts in the round that it names, here.
 
 The round, who is expected, and its outcome are on the bus that opened it. An answer of an agent on another
-desk comes as an entry that is marked as voting. It counts when it is released here, so that lateness is judged
-by this desk's clock; and again after a crash, when the event that opened the round is handled again.
+desk comes as an entry that is marked as voting. It counts when it is released here, so that this desk's clock
+says whether it is late; and again after a crash, when the event that opened the round is handled again.
 """
 
 import asyncio
