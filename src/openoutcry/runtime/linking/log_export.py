@@ -32,7 +32,7 @@ from openoutcry.events.records import is_record
 from openoutcry.links.wire import group_length, size_of
 from openoutcry.ports import Ended, Entry, Group, LogName, Place, Stored
 from openoutcry.runtime.admission.access import KILL_SWITCH
-from openoutcry.runtime.admission.door import Arrival
+from openoutcry.runtime.admission.arrivals import Arrival
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.linking.parts import Joined
@@ -233,7 +233,7 @@ class LogExport:
         )
         same, missing = await self._compare(ended)
         while missing:
-            count, _ = await self._joined.admission.door.take_in(missing, None)
+            count, _ = await self._joined.admission.arrivals.take_in(missing, None)
             missing = missing[count:]
         self._set_run(Run(run.origin, run.epoch + 1, same, min(run.kept, same)))
         self._set_after(same)

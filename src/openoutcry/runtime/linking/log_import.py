@@ -1,7 +1,7 @@
 """Imports: takes in what other desks export, in their order, each log of each desk by itself.
 
 ```
-  log ─▶ group ─▶ next? ─▶ of a type that is taken? ─▶ Door.take_in, and how far it has come, in one commit
+  log ─▶ group ─▶ next? ─▶ a type that is taken? ─▶ Arrivals.take_in, with how far it has come, in one commit
                    ├ old: let it go
                    ├ gap: ask that desk to export it again, and take nothing of it until that comes
                    └ another run, or another journal: begin with it
@@ -30,7 +30,7 @@ from openoutcry.links.wire import Ask, Imported, write_message
 from openoutcry.logs import about
 from openoutcry.ports import Entry, FileJournal, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
-from openoutcry.runtime.admission.door import Arrival
+from openoutcry.runtime.admission.arrivals import Arrival
 from openoutcry.runtime.linking.kill import switch_of
 from openoutcry.runtime.linking.parts import Joined
 from openoutcry.runtime.linking.rows import Reached, name_of, read_reached, write_row
@@ -233,7 +233,7 @@ class LogImport:
         while wanted:
             arrivals = [arrival for _, arrival in wanted]
             snapshot_after = partial(self._snapshot_after, group, wanted)
-            count, known = await self._joined.admission.door.take_in(arrivals, snapshot_after)
+            count, known = await self._joined.admission.arrivals.take_in(arrivals, snapshot_after)
             self._note(self._reached_after(group, wanted, count))
             self.events += count - known
             self.duplicates += known

@@ -1,4 +1,4 @@
-"""The door: how events that another desk has accepted come in, as they were written there.
+"""Arrivals: how events that another desk has accepted come in, as they were written there.
 
 ```
   entries of a group ─▶ room? ─▶ one commit, with how far the import has come ─▶ released as any other
@@ -49,7 +49,7 @@ class Arrival(NamedTuple):
     then: Then | None = None
 
 
-class Door:
+class Arrivals:
     """Takes in what other desks have made.
 
     Attributes:
