@@ -1,12 +1,14 @@
 """Cut off: a desk that hears no other one says so, and halts itself if it was told to."""
 
 import asyncio
+from typing import cast
 
 from bus_helpers import virtual
 from desk_kit import Desk, passes, running
 
 from openoutcry import EventType
 from openoutcry.links.memory_hub import MemoryHub
+from openoutcry.testing.virtual import VirtualLoop
 
 
 def alerts_of(desk):
@@ -118,6 +120,7 @@ async def test_what_a_process_has_slept_through_is_no_silence(tmp_path):
     alerts = alerts_of(street)
     async with running(floor, street):
         await passes(1)
-        asyncio.get_running_loop().clock.advance(60_000_000_000)
+        loop = cast(VirtualLoop, asyncio.get_running_loop())
+        loop.clock.advance(60_000_000_000)
         await passes(0.5)
         assert alerts == []

@@ -13,6 +13,7 @@ from openoutcry.core.link_words import worst
 from openoutcry.errors import Garbled, LinkError, Unreachable
 from openoutcry.events.registry import known_classes
 from openoutcry.links.wire import ActiveHalt, Beat, read_message, write_message
+from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
@@ -113,6 +114,8 @@ class Beats:
 
     def _halts(self) -> tuple[ActiveHalt, ...]:
         """Return what is active here, but for what concerns this desk alone."""
+        if KILL_SWITCH in self._joined.link.keep:
+            return ()
         return tuple(
             ActiveHalt(halt.scope, halt.event_id, halt.by, halt.reason)
             for halt in self._joined.bus.halts.some(HALTS_MOST)
