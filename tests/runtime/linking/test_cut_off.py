@@ -25,7 +25,7 @@ async def health(desk):
 async def test_silence_raises_a_risk_alert_once_and_makes_the_bus_unhealthy(tmp_path):
     hub = MemoryHub()
     floor, street = (Desk(hub, name, tmp_path / name) for name in ("floor", "street"))
-    alerts = alerts_of(street)
+    alerts, others = alerts_of(street), alerts_of(floor)
     async with running(floor, street):
         await passes(10)
         assert "link" not in await health(street)
@@ -44,6 +44,8 @@ async def test_silence_raises_a_risk_alert_once_and_makes_the_bus_unhealthy(tmp_
         hub.heal("street")
         await passes(3)
         assert "link" not in await health(street)
+        assert street.active == set()
+        assert not [alert for alert in others if "desk 'street'" in alert.message]  # each has its own
 
 
 @virtual

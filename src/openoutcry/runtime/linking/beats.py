@@ -7,10 +7,11 @@ export, and how its link stands. It goes over the urgent connections, with or wi
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from openoutcry.core.link_words import worst
-from openoutcry.errors import Garbled, LinkError, Unreachable
+from openoutcry.errors import Garbled, LinkError
 from openoutcry.events.registry import known_classes
 from openoutcry.links.wire import ActiveHalt, Beat, read_message, write_message
 from openoutcry.runtime.admission.access import KILL_SWITCH
@@ -73,7 +74,7 @@ class Beats:
 
     async def end(self, timeout_s: float) -> None:
         """Say that this desk leaves."""
-        if self._number and timeout_s > 0:
+        if self._number and timeout_s > 0 and not self._joined.is_out:
             await self._joined.transport.broadcast("beat", self._beat(is_leaving=True), urgent=True)
 
     async def _send(self) -> None:
@@ -81,13 +82,16 @@ class Beats:
         due_s = loop.time()
         while True:
             self._look()
-            try:
-                async with asyncio.timeout(EVERY_S):
-                    await self._joined.transport.broadcast("beat", self._beat(), urgent=True)
-            except (Unreachable, TimeoutError):
-                pass  # nobody hears it: that is for the others to notice, and for `look`
+            if not self._joined.is_out:
+                await self._send_one()
             due_s = max(due_s + EVERY_S, loop.time())
             await asyncio.sleep(due_s - loop.time())
+
+    async def _send_one(self) -> None:
+        """Send a beat. That nobody hears it is for the others to notice, and for `look`."""
+        with suppress(LinkError, TimeoutError):
+            async with asyncio.timeout(EVERY_S):
+                await self._joined.transport.broadcast("beat", self._beat(), urgent=True)
 
     def _beat(self, *, is_leaving: bool = False) -> bytes:
         joined, store = self._joined, self._joined.store

@@ -40,6 +40,8 @@ RECENT_MOST: Final = 1_000
 """So many are remembered as they were shouted, for who asks. Others are read in the journal."""
 ASK_AGAIN_S: Final = 0.2
 """How soon the same one is asked for again."""
+FORGET_NS: Final = 60_000_000_000
+"""After this time nobody waits for an answer any more."""
 CAUGHT_UP_S: Final = 2.0
 """How long a desk that starts reads kill switches in the logs, and waits for those that it has asked for."""
 CROSSINGS: Final = "(link:released)"
@@ -139,7 +141,7 @@ class KillSwitchLink:
         """A kill switch was published here, and delivered: shout it."""
         if not self._is_open or _is_kept_here(event):
             return
-        if KILL_SWITCH in self._joined.link.keep:
+        if KILL_SWITCH in self._joined.link.keep or (is_release(event) and self._joined.is_out):
             return
         try:
             entry = self._joined.store.entry(event, "control", Level.PROCESS)
@@ -208,6 +210,8 @@ class KillSwitchLink:
         """Ask for what is active at another desk, and unknown here."""
         if not self._is_open:
             return
+        now_ns = self._joined.now_ns()
+        self._asked_ns = {one: at_ns for one, at_ns in self._asked_ns.items() if now_ns - at_ns < FORGET_NS}
         for halt in beat.halts:
             if not self._knows(halt):
                 self._ask(desk, halt.event_id)

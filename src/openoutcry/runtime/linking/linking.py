@@ -105,6 +105,7 @@ class Linking:
             for part in self.parts:
                 await part.open()
         except BaseException:
+            self.joined.bus.fence(None)
             await self._close()
             raise
 

@@ -31,7 +31,6 @@ from openoutcry.events import decode_many
 from openoutcry.events.records import is_record
 from openoutcry.links.wire import group_length, size_of
 from openoutcry.ports import Ended, Entry, Group, LogName, Place, Stored
-from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.arrivals import Arrival
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.durability.store import Store
@@ -343,12 +342,12 @@ class LogExport:
             return header.desk is None
         if is_record(entry.payload):
             return False
-        if entry.lane == "control":
-            return KILL_SWITCH not in self._keep and entry.head().source_agent != OWN_AGENT
-        if self._takes_all:
+        if self._takes_all and entry.lane == "normal":
             return True
-        event_type = entry.head().event_type or ""
-        return event_type not in self._keep and (event_type in self._exports or "*" in self._exports)
+        head = entry.head()
+        event_type = head.event_type or ""
+        is_given = entry.lane == "control" or event_type in self._exports or "*" in self._exports
+        return is_given and event_type not in self._keep and head.source_agent != OWN_AGENT
 
 
 def _entry_of(stored: Stored) -> Entry:
