@@ -56,8 +56,8 @@ def read_seed(path: Path) -> str:
             f"seed_file {str(path)!r} can be read by others (mode {mode & 0o777:o}): chmod 600 it"
         )
     try:
-        nkeys.from_seed(bytearray(seed.encode())).wipe()
-        is_user = seed.startswith("SU")
+        prefix, raw = nkeys.decode_seed(bytearray(seed.encode()))
+        is_user = prefix == nkeys.PREFIX_BYTE_USER and nkeys.encode_seed(raw, prefix).decode() == seed
     except Exception:  # noqa: BLE001 (whatever that package thinks of these bytes)
         is_user = False
     if not is_user:

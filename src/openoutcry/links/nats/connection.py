@@ -268,10 +268,11 @@ class Connection:
         words = str(problem) or type(problem).__name__
         lower = words.lower()
         if "permissions violation" in lower:
-            self.refused = [*self.refused[-9:], words]
+            self.refused = [*self.refused[-9:], lower]
             for subject, answer in list(self._waiting.values()):
-                if f'"{subject.lower()}"' in lower and not answer.done():
-                    answer.set_exception(_not_permitted(subject))
+                is_deaf = f'"{self.inbox.lower()}.' in lower
+                if (is_deaf or f'"{subject.lower()}"' in lower) and not answer.done():
+                    answer.set_exception(_not_permitted(f"{self.inbox}.*" if is_deaf else subject))
             return
         self._problem = words
         is_fatal = isinstance(problem, ssl.SSLError) or any(word in lower for word in _FATAL)
@@ -387,13 +388,16 @@ class Connection:
         """Have a function called with what is sent to a subject, and return when the server knows.
 
         It is called also after a reconnection. `lose` is called whenever the connection was lost: what was
-        sent meanwhile does not come.
+        sent meanwhile does not come. Raises `LinkError` if this desk may not hear it.
         """
         heard = Heard(subject, hear, lose)
         self._heard.append(heard)
         if self._client is not None:
             await heard.begin(self._client)
             await self._flush(self._client)
+            if any(f'to "{subject.lower()}"' in words for words in self.refused):
+                await self.forget(heard)
+                raise _not_permitted(subject)
         return heard
 
     async def _flush(self, client: Client) -> None:
@@ -425,6 +429,6 @@ async def _end(client: Client) -> None:
 
 def _not_permitted(subject: str) -> LinkError:
     return LinkError(
-        f"the server does not let this desk publish on {subject}: `openoutcry firm permissions` prints a "
-        "configuration that lets every desk do what it must, and administrators the rest"
+        f"the server does not permit {subject} to this desk and its key: `openoutcry firm permissions` "
+        "prints a configuration that permits every desk what it must do, and administrators the rest"
     )

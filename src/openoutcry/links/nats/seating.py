@@ -81,7 +81,12 @@ class Seating:
             return
 
     async def drop(self, desk: str) -> None:
-        """Forget a seat; a claim of nobody keeps out whoever still believes to hold it."""
+        """Forget a seat; a claim of nobody keeps out whoever still believes to hold it.
+
+        The record goes first, since that needs an administrator's rights and harms nobody, and once more at the
+        end: its holder may have written it again.
+        """
+        await self._jetstream.purge(self._subjects.seats_stream, self._subjects.lease(desk))
         before = await self.tokens(desk)
         for log in LOGS:
             if before[log]:
