@@ -13,9 +13,10 @@ from link_kit import a_group, a_seat
 from nats_kit import a_link, eventually, opened, refused
 
 from openoutcry.config import Link
-from openoutcry.errors import ConfigError, LinkError, Unreachable
+from openoutcry.errors import ConfigError, LinkError, LogGone, Unreachable
 from openoutcry.links.nats.access import make_seed
 from openoutcry.links.nats.permissions import DeskKey, FirmPermissions, server_config
+from openoutcry.links.nats.seating import UNREADABLE
 from openoutcry.links.nats.servers import Servers
 from openoutcry.links.nats.transport import NatsTransport
 from openoutcry.ports import Place
@@ -51,9 +52,9 @@ def a_firm_of(folder: Path, **more: Any) -> FirmPermissions:
     )
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("house")
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    folder = tmp_path
     firm = a_firm_of(folder)
     other = make_seed(folder / "another-account.seed")
     config = server_config(firm).replace(
@@ -219,14 +220,34 @@ async def test_a_desk_hears_neither_the_answers_of_others_nor_the_servers(house:
 
 
 @in_house
+async def test_a_desk_recovers_its_seat_when_another_has_a_server_write_into_it(house: House) -> None:
+    """Whoever asks a server may name any subject for the answer: it says nothing that anybody would believe."""
+    async with opened(house.link("floor"), house.link("street")) as (floor, street):
+        seat = await floor.claim(a_seat("floor", "victim"), None)
+        for subject in ("lease.floor", "seat.high.floor", "seat.normal.floor", "log.normal.floor"):
+            await street._bulk.publish("$JS.API.INFO", b"", reply=f"oo.alpha.{subject}")
+        await street._bulk.request("$JS.API.INFO", b"")  # the answers before are written by now
+        assert (await seat_of(floor)).holder == UNREADABLE
+        seat = await floor.renew(seat)
+        with pytest.raises(LogGone, match="none of ours"):
+            await floor.append(a_group(10, 11), seat.tokens["normal"])
+        seat = await floor.claim(seat, seat)
+        await floor.append(a_group(10, 11), seat.tokens["normal"])
+        assert (await street.last("normal", "floor")).upto == 11
+        await floor.leave(seat)
+
+
+async def seat_of(transport: NatsTransport, desk: str = "floor") -> Any:
+    return next((seat for seat in await transport.seats() if seat.desk == desk), None)
+
+
+@in_house
 async def test_another_account_sees_nothing_of_the_firm(house: House) -> None:
     seed = house.folder / "another-account.seed"
     heard: list[bytes] = []
     link = a_link(house.servers, FIRM, "street", seed_file=seed)
     async with opened(house.link("floor"), link) as (floor, stranger):
-        seat = await floor.claim(
-            a_seat("floor", "again"), (await floor.seats())[0] if await floor.seats() else None
-        )
+        seat = await floor.claim(a_seat("floor", "again"), None)
         await floor.append(a_group(0, 1), seat.tokens["normal"])
         await stranger.listen("kill", lambda _desk, data: heard.append(data), urgent=True)
         await floor.broadcast("kill", b"1", urgent=True)
