@@ -28,6 +28,8 @@ from openoutcry.runtime.linking.kill import KillSwitchLink
 from openoutcry.runtime.linking.parts import AGAIN_S, Joined, Part
 from openoutcry.runtime.linking.roster import Roster
 from openoutcry.runtime.linking.seats import Seats
+from openoutcry.runtime.linking.ticks import TickReceiver, TickSender
+from openoutcry.runtime.linking.votes import Votes
 from openoutcry.runtime.rounds.rounds import Rounds
 
 log = logging.getLogger("openoutcry")
@@ -47,6 +49,9 @@ class Linking:
         joined: What the parts share.
         seats: The seat.
         roster: The other desks.
+        votes: The answers of other desks' agents.
+        tick_sender: Sends market data.
+        tick_receiver: Takes that of other desks.
         parts: The parts, in the order in which they are opened.
 
     """
@@ -61,8 +66,17 @@ class Linking:
         kill = KillSwitchLink(self.joined, self.roster)
         watch = LinkWatch(self.joined, self.roster)
         beats = Beats(self.joined, self.roster, watch.look, kill.catch_up)
-        rounds.join_desks()
-        self.parts: Sequence[Part] = (self.seats, kill, beats)
+        self.votes: Votes = Votes(self.joined, rounds)
+        self.tick_sender: TickSender = TickSender(self.joined, self.roster)
+        self.tick_receiver: TickReceiver = TickReceiver(self.joined, self.tick_sender)
+        self.parts: Sequence[Part] = (
+            self.seats,
+            self.votes,
+            kill,
+            self.tick_sender,
+            self.tick_receiver,
+            beats,
+        )
 
     async def open(self) -> None:
         """Reach the engine and take the seat, before the bus hands out anything.
