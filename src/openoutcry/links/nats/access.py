@@ -4,33 +4,11 @@ import os
 import ssl
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from openoutcry.config import Link
 from openoutcry.errors import ConfigError
 
 INSTALL = "pip install 'openoutcry[nats]'"
-_SCHEMES = ("nats", "tls")
-
-
-def check_servers(link: Link) -> None:
-    """Raise `ConfigError` for an address that no server of NATS can have."""
-    if not link.servers:
-        raise ConfigError("[link] servers is empty; it must name one node at least: nats://host:4222")
-    for url in link.servers:
-        try:
-            parts = urlsplit(url)
-            is_right = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port is not None
-        except ValueError:
-            is_right = False
-        if not is_right:
-            raise ConfigError(f"[link] servers has {shown(url)!r}; it must be nats://host:port, or tls://")
-
-
-def shown(url: str) -> str:
-    """Return an address without the password that may be in it."""
-    head, at, host = url.rpartition("@")
-    return f"{head.partition('://')[0]}://…@{host}" if at else url
 
 
 def options(link: Link) -> dict[str, Any]:

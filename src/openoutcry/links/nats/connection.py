@@ -131,7 +131,7 @@ class Connection:
         self._link = link
         self._servers = servers
         self._client: Client | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[None] | None = None
         self._is_open = asyncio.Event()
         self._is_over = asyncio.Event()
         self._problem = ""
@@ -168,23 +168,25 @@ class Connection:
 
     def begin(self) -> None:
         """Connect, and stay connected, in the background."""
-        if self._keeper is None:
+        if self._connecting is None:
             given = access.options(self._link)
-            self._keeper = asyncio.get_running_loop().create_task(self._keep(given), name="openoutcry-link")
+            self._connecting = asyncio.get_running_loop().create_task(
+                self._keep(given), name="openoutcry-link"
+            )
 
     async def close(self) -> None:
         """Disconnect. Harmless when done twice."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is None:
+        connecting, self._connecting = self._connecting, None
+        if connecting is None:
             return
-        keeper.cancel()
-        await asyncio.wait((keeper,))
+        connecting.cancel()
+        await asyncio.wait((connecting,))
         self._fail("the link is closed")
 
     @property
     def where(self) -> str:
-        """The servers' addresses, without passwords."""
-        return ", ".join(map(access.shown, self._servers))
+        """The servers' addresses."""
+        return ", ".join(self._servers)
 
     @property
     def is_connected(self) -> bool:
