@@ -131,7 +131,7 @@ class Connection:
         self._link = link
         self._servers = servers
         self._client: Client | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._is_open = asyncio.Event()
         self._is_over = asyncio.Event()
         self._problem = ""
@@ -168,19 +168,17 @@ class Connection:
 
     def begin(self) -> None:
         """Connect, and stay connected, in the background."""
-        if self._connecting is None:
+        if self._task is None:
             given = access.options(self._link)
-            self._connecting = asyncio.get_running_loop().create_task(
-                self._keep(given), name="openoutcry-link"
-            )
+            self._task = asyncio.get_running_loop().create_task(self._keep(given), name="openoutcry-link")
 
     async def close(self) -> None:
         """Disconnect. Harmless when done twice."""
-        connecting, self._connecting = self._connecting, None
-        if connecting is None:
+        task, self._task = self._task, None
+        if task is None:
             return
-        connecting.cancel()
-        await asyncio.wait((connecting,))
+        task.cancel()
+        await asyncio.wait((task,))
         self._fail("the link is closed")
 
     @property
