@@ -147,6 +147,7 @@ class BusState:
             return
         self.holds.lift(Hold.SEAT)
         for subscription in self.router:
+            subscription.moved_at = (subscription.mailbox.progress, self.clock.now_ns())
             subscription.wake_all()
 
     def set_clock(self, clock: Clock) -> None:

@@ -130,6 +130,7 @@ class LogExport:
                 seat = await self._joined.wait_seat()
                 if self._store is not self._joined.store:
                     await self._find_end()
+                    self._joined.problems.pop(self._name, None)
                 await self._append(seat.tokens[self._log])
                 pause_s = AGAIN_S
                 self._joined.problems.pop(self._name, None)
