@@ -196,7 +196,7 @@ class LogExport:
 
     async def _find_end(self) -> None:
         """Ask the engine where the exports end, and go on there."""
-        self._store = self._joined.store
+        store = self._joined.store
         ended = await self._joined.transport.last(self._log, self._joined.desk)
         run = None if ended is None else Run.read(ended.journal)
         if ended is None:
@@ -209,6 +209,7 @@ class LogExport:
             self._set_after(ended.upto)
         else:
             await self._begin_run(ended, run)
+        self._store = store
 
     def _agrees(self, ended: Ended) -> bool:
         """Return True if the journal has what was exported last."""
