@@ -475,7 +475,7 @@ class Committer:
         if events or commit.records is not None:
             self.released = max(self.released, commit.head)
             for call in self._bus.on_released:
-                call(commit.entries is not None)
+                call(self.released, commit.entries is None)
         self._follow(commit, positions, duplicates)
         self._unfinished.remove(commit)
         if commit.raised:

@@ -85,6 +85,8 @@ class LogExport:
         self._on_run = on_run
         self._exports, self._keep = joined.link.exports, joined.link.keep
         self._takes_all = "*" in self._exports and not self._keep
+        self._passes_plain = log_name == "high" or not self._exports
+        self._released = 0
         self._waiter: asyncio.Future[None] | None = None
         self._group: Group | None = None
         self._store: Store | None = None
@@ -102,17 +104,13 @@ class LogExport:
         """Begin behind a position; where the exports end in truth, the log is asked later."""
         self.run, self.floor, self._store = run, floor, None
         self._ask_from_s, self.waiting_since_ns = 0.0, 0
+        self._released = self._joined.store.commits.released
         self._set_after(after)
 
     def _set_after(self, position: int) -> None:
         self.after = self.looked = position
         self._group = None
         self._joined.exported[self._log] = position
-
-    @property
-    def exports_nothing(self) -> bool:
-        """Whether nothing but kill switches is to be exported."""
-        return not self._exports
 
     @property
     def goes_on(self) -> bool:
@@ -272,7 +270,7 @@ class LogExport:
         if after < kept:
             self._set_run(Run(self.run.origin, self.run.epoch + 1, kept, kept))
         self._set_after(max(after, kept))
-        self.released(is_urgent=True)
+        self.wake()
 
     # -- what all others have -----------------------------------------------------------------------
 
@@ -286,10 +284,22 @@ class LogExport:
 
     # -- reading the journal ------------------------------------------------------------------------
 
-    def released(self, *, is_urgent: bool) -> None:
-        """Something was released, perhaps of the urgent lanes."""
-        if self._waiter is not None and (is_urgent or self._log == "normal"):
-            waiter, self._waiter = self._waiter, None
+    def released(self, upto: int, *, is_plain: bool) -> None:
+        """Everything up to a position was released, by a plain commit of ordinary events or by another one.
+
+        What has nothing for this log is passed over without being read.
+        """
+        if is_plain and self._passes_plain:
+            if self.looked == self._released:
+                self.looked = upto
+        elif self._waiter is not None:
+            self.wake()
+        self._released = upto
+
+    def wake(self) -> None:
+        """Look in the journal, if there is something to look at."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
             resolve(waiter)
 
     async def _next(self) -> Group | None:
