@@ -172,9 +172,7 @@ def _entries(data: bytes, end: int, envelopes: list[_Envelope]) -> Iterable[Entr
             event_id = one.header.event_id
         if not isinstance(event_id, str):
             raise ValueError(f"the entry at position {one.position} has no event_id")  # noqa: TRY004
-        level = _LEVELS[
-            one.level if one.level < _LEVEL_MOST else _LEVEL_MOST
-        ]  # a newer version may have more than we know
+        level = _LEVELS[min(_LEVEL_MOST, one.level)]  # a newer version may have more than we know
         yield Entry(event_id, payload, one.lane, level, one.wall_ns, one.header)
     if end != len(data):
         raise ValueError(f"{len(data) - end:,} bytes follow the last entry")

@@ -13,7 +13,7 @@ and the log are the same up to where a run begins (`core/runs.py`).
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
 from openoutcry.core.link_words import LinkWord
@@ -86,7 +86,7 @@ class LogExport:
         self._exports, self._keep = joined.link.exports, joined.link.keep
         self._takes_all = "*" in self._exports and not self._keep
         self._passes_plain = log_name == "high" or not self._exports
-        self._released = 0
+        self._released = self._reached = 0
         self._waiter: asyncio.Future[None] | None = None
         self._group: Group | None = None
         self._store: Store | None = None
@@ -103,6 +103,7 @@ class LogExport:
     def open(self, run: Run, floor: int, after: int) -> None:
         """Begin behind a position; where the exports end in truth, the log is asked later."""
         self.run, self.floor, self._store = run, floor, None
+        self._reached = 0
         self._ask_from_s, self.waiting_since_ns = 0.0, 0
         self._released = self._joined.store.commits.released
         self._set_after(after)
@@ -134,6 +135,7 @@ class LogExport:
                 continue
             except LogFull as error:
                 self._tell(LinkWord.FULL, f"the log {self._log!r} is full: {error}")
+                await self._make_room()
                 pause_s = FULL_S
             except GroupTooLarge as error:
                 self._tell(LinkWord.STALLED, f"{self._largest()}: {error}")
@@ -166,6 +168,7 @@ class LogExport:
         self.events += len(group.entries)
         self.after = self._joined.exported[self._log] = group.upto
         self.looked = max(self.looked, group.upto)
+        self._reached = max(self._reached, self.after)
 
     async def _make_anew(self, error: LogGone) -> None:
         """A log was deleted: have it made, and claim the desk there."""
@@ -175,6 +178,12 @@ class LogExport:
             await self._claim_again()
         except LinkError as other:
             self._tell(LinkWord.STALLED, f"the log {self._log!r} is gone: {other}")
+
+    async def _make_room(self) -> None:
+        """Where a full log is filled again from an earlier position, remove what comes again anyway."""
+        if self.after < self._reached:
+            with suppress(LinkError):
+                await self._joined.transport.trim(self._log, self._joined.desk, self._reached)
 
     def _tell(self, word: LinkWord, why: str) -> None:
         self._joined.problems[self._name] = word, why
@@ -204,6 +213,7 @@ class LogExport:
         elif self._agrees(ended):
             self.run = run
             self._set_after(ended.upto)
+            self._reached = ended.upto
         else:
             await self._begin_run(ended, run)
 

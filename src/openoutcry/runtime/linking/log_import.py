@@ -113,7 +113,8 @@ class LogImport:
         self._joined.imported[self._desk, self._log] = told
 
     async def run(self) -> None:
-        """Import, until the link ends or the bus stops."""
+        """Import, until the link ends or the bus stops; from when this desk is held, which others see."""
+        await self._joined.wait_seat()
         while True:
             try:
                 await self._read_on()
@@ -130,12 +131,13 @@ class LogImport:
 
     async def _read_on(self) -> None:
         joined = self._joined
-        if not self._made:
+        if not (self._made and self._chain.journal):
             facts = await joined.transport.facts()
             mine = next((one for one in facts.logs if one.log == self._log), None)
             if mine is None:
                 raise Unreachable(f"the engine has no log {self._log!r} yet")
-            self._made, self._number = mine.made, 0
+            if not self._made:
+                self._made, self._number = mine.made, 0
             if not self._chain.journal and joined.is_new:
                 self._begins_at = mine.last
         reached = Reached(made=self._made, number=self._number)
