@@ -130,7 +130,7 @@ def test_what_to_do_on_a_lost_link_is_one_of_two_words(word):
 
 
 def test_the_settings_of_a_link_are_ready_for_json(tmp_path):
-    plain = to_plain(BusConfig(link=link(imports=["b", "a"], seed_file=tmp_path / "s")))["link"]
+    plain = to_plain(link(imports=["b", "a"], seed_file=tmp_path / "s"))
     assert json.loads(json.dumps(plain))["imports"] == ["a", "b"]
     assert plain["seed_file"] == str(tmp_path / "s")
 
@@ -178,8 +178,7 @@ def test_a_file_gives_the_link(tmp_path):
 
 def test_a_file_without_a_link_gives_none(tmp_path):
     config = load(tmp_path, "[bus]\n")
-    assert config.link is None
-    assert "link" not in config.arguments()
+    assert config.link is config.arguments()["link"] is None
 
 
 @pytest.mark.parametrize(
