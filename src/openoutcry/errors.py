@@ -33,7 +33,8 @@ OpenOutcryError
 │   ├── Taken              another process holds the desk, or has just claimed it
 │   ├── LogFull            the log has no room: it is tried again
 │   ├── LogGone            the log was deleted, or made anew
-│   └── GroupTooLarge      a message is larger than the engine takes
+│   ├── GroupTooLarge      a message is larger than the engine takes
+│   └── Garbled            what came is damaged, or of a newer version
 ├── WrongThread            a call from a thread that does not own the bus (also a RuntimeError)
 │   ├── WrongLoop          a call on another event loop than the bus's, in the same thread
 │   ├── LoopClosed         the loop on which the bus was started is closed
@@ -241,6 +242,10 @@ class LogGone(LinkError):
 
 class GroupTooLarge(LinkError):
     """A message is larger than the engine takes."""
+
+
+class Garbled(LinkError):
+    """What came from another desk is damaged, or was written by a newer version. Nothing of it was taken."""
 
 
 class WrongThread(OpenOutcryError, RuntimeError):

@@ -1,9 +1,9 @@
 """What joins the buses of a firm that runs in several processes, as the runtime asks for it.
 
 A *desk* is one process with a bus and a journal of its own. A `Transport` carries three things between desks:
-groups of journal entries in two logs, `high` and `normal`, which it keeps for a while; short messages that it
-does not keep; and seats, which say who holds which desk. The journals are the truth: a log that was lost or
-made anew is filled again from them.
+groups of journal entries in two logs, `high` and `normal`, which it keeps for a while; short messages that
+it does not keep; and seats, which say who holds which desk. The journals are the truth: a log that was lost
+or made anew is filled again from them.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,7 +14,7 @@ import msgspec
 from openoutcry.ports.records import Entry
 
 LogName = Literal["high", "normal"]
-"""A log. `high` has the entries of the lanes `control` and `high`, so that others can neither fill nor delay it."""
+"""A log. `high` has the entries of the lanes `control` and `high`: others can neither fill nor delay it."""
 LOGS: Final[tuple[LogName, ...]] = ("high", "normal")
 
 Heard = Callable[[str, bytes], None]
@@ -22,7 +22,7 @@ Heard = Callable[[str, bytes], None]
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries of one log, sent as one message: all that a desk exports of it from behind one position to another.
+    """Entries of one log in one message: all that a desk exports from behind one position to another.
 
     Attributes:
         desk: The desk that exports them. A reader is given the one that the engine vouches for.
@@ -66,12 +66,17 @@ class Ended(msgspec.Struct, frozen=True):
         journal: The `origin` of the journal that was exported.
         upto: The last position that is exported.
         place: The place of its last group.
+        position: The position of the last entry of that group, and
+        event_id: its id: whether the journal at hand is the one that was exported, or has lost its end since
+            and has other entries there. 0 and empty if the group holds none.
 
     """
 
     journal: str
     upto: int
     place: int
+    position: int = 0
+    event_id: str = ""
 
 
 class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,12 +147,18 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True):
 class Transport(Protocol):
     """Carries groups and messages between desks, and knows who holds which desk.
 
-    It belongs to one loop. A call that is cancelled may have had its effect, or not; every one can be made again.
-    `Unreachable`: the engine does not answer, or is not there; all of these raise it but `listen` and `close`.
+    It belongs to one loop. A call that is cancelled may have had its effect, or not; every one can be made
+    again. All of them but `listen` and `close` raise `Unreachable` if the engine does not answer.
+
+    A log may be deleted while it is used: then the calls raise `LogGone`. Who gets that calls `open` again,
+    which makes what is missing, claims the desk again, as the claims were in the log, and reads again.
     """
 
     async def open(self) -> Facts:
-        """Connect; make the logs where there are none. Raises `LinkError` with the remedy for what is not right."""
+        """Connect, and make the logs where there are none; to be called again after `LogGone`.
+
+        Raises `LinkError`, with the remedy, for what is not right.
+        """
         ...
 
     @property
@@ -162,9 +173,10 @@ class Transport(Protocol):
     async def append(self, group: Group, token: int) -> int:
         """Append a group behind all others, and return its place; when it returns, the quorum has it.
 
-        Raises `Fenced` if another one has claimed the desk since the token was given, `LogFull` if the log has no
-        room, `LogGone` if it was deleted, `GroupTooLarge`. After `Unreachable` it may stand there nevertheless:
-        append the same group again, and nothing else before it.
+        Raises `Fenced` if another one has claimed the desk since the token was given, `LogFull` if the log
+        has no room, `LogGone` if it was deleted or made anew (it has no claim of the desk), `GroupTooLarge`.
+        After `Unreachable` it may stand there nevertheless, or come to stand there yet: append the same group
+        again, and nothing else before it.
         """
         ...
 
@@ -175,13 +187,18 @@ class Transport(Protocol):
     def read(self, log: LogName, after: Place) -> AsyncIterator[Group]:
         """Return the groups behind a place, in order, and then those that come: it ends with its task.
 
-        Raises `LogGone` when the log is not the one that the place was taken in: begin anew with `Place()`. A group
-        that cannot be read (a wrong checksum) is left out; the chain of positions shows the gap.
+        Raises `LogGone` when the log is not the one that the place was taken in, or is made anew meanwhile:
+        begin again with `Place()`. A group that cannot be read (a wrong checksum) is left out; the chain of
+        positions shows the gap. `Place(made, place)`, of what `facts` says and of a group, is behind the
+        group.
         """
         ...
 
     async def trim(self, log: LogName, desk: str, upto: int) -> int:
-        """Remove a desk's groups whose `upto` is at most this position, and return how many. Tokens stay."""
+        """Remove a desk's groups whose `upto` is at most this position, and return how many.
+
+        The desk's newest group stays, so that `last` still says where its exports end; and so do the tokens.
+        """
         ...
 
     async def seats(self) -> list[Seat]:
@@ -189,14 +206,20 @@ class Transport(Protocol):
         ...
 
     async def claim(self, seat: Seat, seen: Seat | None) -> Seat:
-        """Take a desk: `seat` with its new tokens, if its record is still as it was `seen` (None: there is none).
+        """Take a desk: return `seat` with its new tokens, if its record is as it was `seen`.
 
-        Raises `Taken` if it is not. From then on the engine refuses what older tokens append.
+        `seen` is None if there was none. Raises `Taken` if it is not as it was, or another one claims it at
+        the same moment, and `LogFull`. From then on the engine refuses what older tokens append. The record
+        of one's own `holder` may have changed: one claims again after `Unreachable`, or for a log made anew.
         """
         ...
 
     async def renew(self, seat: Seat) -> Seat:
-        """Renew one's seat. Raises `Fenced` if another one has claimed the desk."""
+        """Renew one's seat: return it with its new `renewal`.
+
+        Raises `Fenced` if another one has claimed the desk. A record that was lost is written again, if the
+        tokens are still the newest; one that was renewed, though the answer was lost, is renewed again.
+        """
         ...
 
     async def leave(self, seat: Seat) -> None:
@@ -208,11 +231,14 @@ class Transport(Protocol):
         ...
 
     async def broadcast(self, topic: str, data: bytes, *, urgent: bool = False) -> None:
-        """Send a message to who listens now. Nobody keeps it. `urgent`: apart from the bulk, over every node."""
+        """Send a message to who listens now; nobody keeps it. `urgent`: apart from the bulk, by each node."""
         ...
 
     async def listen(self, topic: str, heard: Heard, *, urgent: bool = False) -> None:
-        """Have a function called with what other desks broadcast: once each, whichever nodes it came over."""
+        """Have a function called with what other desks broadcast: once each, whichever nodes it came over.
+
+        What was broadcast under this desk's own name is left out. It goes on until `close`.
+        """
         ...
 
     async def close(self) -> None:

@@ -1,0 +1,303 @@
+"""What desks send one another, as bytes: groups of entries, and short messages. No I/O.
+
+A group::
+
+    oo1 8d3f09aa                                             the version, and the CRC-32 of all that follows
+    {"desk":"street","journal":"9f…","log":"normal",…}       the head
+    [[8812,1790000000000000000,311,1],…]                     the envelopes, one for each entry, in one line
+    {"event_id":"…","event_type":"signal",…}                 each entry's JSON, byte for byte, a line each
+    …
+
+A message, which nobody keeps, is one JSON object.
+
+Bytes that are something else raise `Garbled`, whatever they are, and nothing but that.
+"""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Annotated, Any, Final, TypeVar
+from zlib import crc32
+
+import msgspec
+
+from openoutcry.errors import Garbled
+from openoutcry.ports import Ended, Entry, Group, Header, Level, LogName, Stored
+
+ENTRIES_MOST: Final = 512
+"""How many entries a group has at most."""
+BYTES_MOST: Final = 256 * 1024
+"""How large a group is at most, unless it is a single entry that is larger by itself."""
+OVERHEAD_BYTES: Final = 1_024
+"""More than a group's head takes: what the first line and the head come to, with the longest names."""
+_ENVELOPE_BYTES: Final = 80
+_VERSION: Final = b"oo1 "
+_FIRST_LINE: Final = len(_VERSION) + 8
+_LANES: Final = {"high": frozenset({"control", "high"}), "normal": frozenset({"normal"})}
+_LEVEL_MOST: Final = max(Level)
+
+
+Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class _Head(msgspec.Struct, frozen=True, kw_only=True):
+    desk: str
+    journal: str
+    log: LogName
+    after: Natural
+    upto: Natural
+    count: Natural
+
+
+class _Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    position: Natural
+    wall_ns: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    size_bytes: Natural
+    level: Natural
+    lane: str
+    header: Header | None = None
+
+
+class _Named(msgspec.Struct, frozen=True, gc=False):
+    event_id: object = None
+
+
+_encode = msgspec.json.Encoder().encode
+_read_head = msgspec.json.Decoder(_Head).decode
+_read_envelopes = msgspec.json.Decoder(list[_Envelope]).decode
+_read_named = msgspec.json.Decoder(_Named).decode
+
+
+def group_length(sizes_bytes: Iterable[int]) -> int:
+    """Return how many of the next entries one group takes, given the sizes of what they hold.
+
+    `sizes_bytes` has the `size_of` of each of them, in order. At least 1, unless there are none: an entry
+    that is too large goes alone.
+    """
+    room_bytes = BYTES_MOST - OVERHEAD_BYTES
+    count = 0
+    for size_bytes in sizes_bytes:
+        room_bytes -= size_bytes + _ENVELOPE_BYTES
+        if count == ENTRIES_MOST or (room_bytes < 0 and count):
+            break
+        count += 1
+    return count
+
+
+def size_of(entry: Entry | Stored) -> int:
+    """Return what an entry holds, in bytes: its payload, and its header if it has one."""
+    return len(entry.payload) + (len(_encode(entry.header)) if entry.header is not None else 0)
+
+
+def pack(group: Group) -> bytes:
+    """Return a group as bytes. `unpack` gives back an equal one, but for its `place`."""
+    head = _Head(
+        desk=group.desk,
+        journal=group.journal,
+        log=group.log,
+        after=group.after,
+        upto=group.upto,
+        count=len(group.entries),
+    )
+    envelopes = [
+        _Envelope(position, entry.wall_ns, len(entry.payload), entry.level, entry.lane, entry.header)
+        for position, entry in zip(group.positions, group.entries, strict=True)
+    ]
+    payloads = [entry.payload for entry in group.entries]
+    body = b"\n".join((b"", _encode(head), _encode(envelopes), *payloads))
+    return b"%s%08x%s" % (_VERSION, crc32(body), body)
+
+
+def unpack(data: bytes) -> Group:
+    """Return the group that `pack` made these bytes of. Raises `Garbled` for all others."""
+    _check_sum(data)
+    try:
+        data.decode()
+        head_line, end = _line(data, _FIRST_LINE + 1)
+        envelope_line, end = _line(data, end + 1)
+        head = _read_head(head_line)
+        envelopes = _read_envelopes(envelope_line)
+        entries = tuple(_entries(data, end, envelopes))
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Garbled(f"a group of {len(data):,} bytes has the right checksum, but: {error}") from None
+    positions = tuple(one.position for one in envelopes)
+    _check(head, positions, entries)
+    return Group(
+        desk=head.desk,
+        journal=head.journal,
+        log=head.log,
+        after=head.after,
+        upto=head.upto,
+        positions=positions,
+        entries=entries,
+    )
+
+
+def ended(data: bytes, place: int) -> Ended:
+    """Return where a group ends, of its bytes and its place in the log. Raises `Garbled`."""
+    group = unpack(data)
+    position = group.positions[-1] if group.positions else 0
+    event_id = group.entries[-1].event_id if group.entries else ""
+    return Ended(group.journal, group.upto, place, position, event_id)
+
+
+def _check_sum(data: bytes) -> None:
+    """Raise `Garbled` for what is no group of this version, or is damaged."""
+    if data[: len(_VERSION)] != _VERSION:
+        raise Garbled(
+            f"{data[:16]!r} is no group of this version, which begins with {_VERSION.decode()!r}. If another "
+            "desk runs a newer openoutcry, update this one first"
+        )
+    if data[len(_VERSION) : _FIRST_LINE] != b"%08x" % crc32(memoryview(data)[_FIRST_LINE:]):
+        raise Garbled(f"a group of {len(data):,} bytes is damaged: its checksum is another one")
+
+
+def _line(data: bytes, start: int) -> tuple[bytes, int]:
+    """Return the line that begins at `start`, which may be the last one, and where it ends."""
+    end = data.find(b"\n", start)
+    if end < 0:
+        end = len(data)
+    return data[start:end], end
+
+
+def _entries(data: bytes, end: int, envelopes: list[_Envelope]) -> Iterable[Entry]:
+    """Return the entries of which the lines begin behind `end`. Raises `ValueError` if they are not there."""
+    for one in envelopes:
+        start, end = end + 1, end + 1 + one.size_bytes
+        payload = data[start:end]
+        if len(payload) != one.size_bytes or data[start - 1 : start] != b"\n":
+            raise ValueError(f"the entry at position {one.position} is not whole")
+        event_id = _read_named(payload).event_id
+        if one.header is not None and one.header.event_id is not None:
+            event_id = one.header.event_id
+        if not isinstance(event_id, str):
+            raise ValueError(f"the entry at position {one.position} has no event_id")  # noqa: TRY004
+        level = Level(min(one.level, _LEVEL_MOST))  # a newer version may have more than we know
+        yield Entry(event_id, payload, one.lane, level, one.wall_ns, one.header)
+    if end != len(data):
+        raise ValueError(f"{len(data) - end:,} bytes follow the last entry")
+
+
+def _check(head: _Head, positions: tuple[int, ...], entries: tuple[Entry, ...]) -> None:
+    """Raise `Garbled` for a group whose parts do not fit together."""
+    stretch = (head.after, *positions, head.upto + 1)
+    lanes = _LANES[head.log]
+    is_ascending = all(left < right for left, right in pairwise(stretch))
+    if head.count != len(entries) or not is_ascending or any(entry.lane not in lanes for entry in entries):
+        raise Garbled(
+            f"a group of {head.desk!r} does not fit together: log {head.log}, {head.count} entries said and "
+            f"{len(entries)} there, from behind {head.after} to {head.upto}"
+        )
+
+
+class Kill(msgspec.Struct, frozen=True, kw_only=True):
+    """A kill switch or a release on its way to every desk at once; the log has it too, as an entry.
+
+    Attributes:
+        event: Its JSON, byte for byte as the journal has it or would have it.
+        header: What stands beside it, for users' own classes.
+        wall_ns: When it was admitted, in nanoseconds since 1970.
+
+    """
+
+    event: msgspec.Raw
+    header: Header | None = None
+    wall_ns: int = 0
+
+
+class ActiveHalt(msgspec.Struct, frozen=True, array_like=True):
+    """A kill switch that is active at the desk whose beat says so: its scope, id, who pulled it, and why."""
+
+    scope: str
+    event_id: str
+    by: str = ""
+    reason: str = ""
+
+
+class Imported(msgspec.Struct, frozen=True, array_like=True):
+    """How far a desk has imported what another one exports."""
+
+    desk: str
+    log: LogName
+    journal: str
+    position: Natural
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A sign of life, several times a second.
+
+    Attributes:
+        holder: The process that holds the desk, by a name of its own.
+        number: Its beats, counted from 1.
+        journal: The `origin` of its journal.
+        heads: The last position that it has exported, by log.
+        halts: Which kill switches are active there.
+        imported: How far it has imported what others export.
+        word: How its link stands, in a word.
+        why: The same in a sentence, if there is more to say.
+        version: Its version of openoutcry.
+        classes: Its event classes and the `schema_version` of each; in some beats only, else None.
+        wall_ns: When it was sent by its clock, in nanoseconds since 1970 (a label).
+
+    """
+
+    holder: str
+    number: Natural
+    journal: str = ""
+    heads: dict[LogName, Natural] = {}
+    halts: tuple[ActiveHalt, ...] = ()
+    imported: tuple[Imported, ...] = ()
+    word: str = ""
+    why: str = ""
+    version: str = ""
+    classes: dict[str, int] | None = None
+    wall_ns: int = 0
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """A desk lacks what another one has exported: it asks that one to export it again.
+
+    Attributes:
+        desk: The desk that is asked.
+        log: The log.
+        journal: The `origin` of that desk's journal, as far as it is known here.
+        after: It has everything up to this position of that journal.
+
+    """
+
+    desk: str
+    log: LogName
+    journal: str
+    after: Natural
+
+
+class Ticks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Events that no journal keeps: the newest counts.
+
+    Attributes:
+        number: How many this desk has sent before these, in this life: the receiver counts what never came.
+        events: Their JSON.
+        headers: What stands beside each, if anything does for one of them.
+
+    """
+
+    number: Natural
+    events: list[msgspec.Raw]
+    headers: list[Header | None] = []
+
+
+M = TypeVar("M", Kill, Beat, Ask, Ticks)
+_DECODERS: Final[dict[type, Any]] = {kind: msgspec.json.Decoder(kind) for kind in (Kill, Beat, Ask, Ticks)}
+
+
+def write_message(message: Kill | Beat | Ask | Ticks) -> bytes:
+    """Return a message as bytes."""
+    return _encode(message)
+
+
+def read_message(kind: type[M], data: bytes) -> M:
+    """Return the message of this kind that the bytes are. Raises `Garbled`."""
+    try:
+        found: M = _DECODERS[kind].decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Garbled(f"{data[:40]!r}… is no {kind.__name__.lower()} of this version: {error}") from None
+    return found
