@@ -80,9 +80,7 @@ def test_a_type_that_is_misspelt_or_none_is_refused(name, bad):
         link(**{name: bad})
 
 
-@pytest.mark.parametrize(
-    "url", ["nats://127.0.0.1:4222", "tls://n1.firm.example:4222", "nats://n1", "nats://[::1]:4222"]
-)
+@pytest.mark.parametrize("url", ["nats://127.0.0.1:4222", "tls://n1.firm.example:4222", "nats://[::1]:4222"])
 def test_a_server_is_given_by_its_url(url):
     assert link(servers=[url]).servers == (url,)
 
@@ -91,6 +89,7 @@ def test_a_server_is_given_by_its_url(url):
     "url",
     [
         "n1:4222",
+        "nats://n1",
         "http://n1:4222",
         "nats://",
         "nats://:4222",
