@@ -10,6 +10,7 @@ from journal_kit import Factory, without_apsw
 
 from openoutcry.events.registry import upcasters
 from openoutcry.journals import SqliteJournal
+from openoutcry.links.nats.servers import Servers
 from openoutcry.ports import Journal
 from openoutcry.testing import run_virtual
 
@@ -66,3 +67,17 @@ def path(tmp_path: Path) -> Path:
 def file(path: Path, engine: str) -> Iterator[SqliteJournal]:
     with SqliteJournal(path, engine=engine) as opened:  # type: ignore[arg-type]
         yield opened
+
+
+@pytest.fixture(scope="session")
+def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A NATS server for all tests, each of which has a firm of its own. Nobody harms it."""
+    with Servers(tmp_path_factory.mktemp("one-node")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A cluster of three NATS servers for all tests. Nobody harms it."""
+    with Servers(tmp_path_factory.mktemp("three-nodes"), 3) as servers:
+        yield servers

@@ -58,7 +58,7 @@ def test_without_holds_everything_may_be_done() -> None:
 def test_the_table_has_a_row_for_every_hold_in_the_order_of_the_words() -> None:
     assert list(TABLE) == list(Hold)
     words = [row.word for row in TABLE.values() if row.word]
-    assert words == ["ended", "paused", "not restored", "restoring", "held", "failing"]
+    assert words == ["ended", "paused", "not restored", "restoring", "held", "failing", "no seat"]
 
 
 @every_hold

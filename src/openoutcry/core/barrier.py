@@ -101,6 +101,7 @@ class Verdict(Enum):
     STRANGER = "the agent is not on the roster"
     EARLY = "no round expects the agent yet: it joins the next one that does, if that opens soon"
     STRAY = "no such round is known"
+    ELSEWHERE = "the round is not open here: the answer goes to the other desks"
 
     @property
     def is_taken(self) -> bool:

@@ -73,6 +73,38 @@ class EarlySignals:
         return list(old.values())
 
 
+class NamedAnswers:
+    """Keeps answers that name a round which is not open here, for when it opens: the newest `count_max`.
+
+    They come from other desks, or before the event that opens the round is handled again after a crash. That
+    they came before it opened makes none of them late.
+    """
+
+    def __init__(self, count_max: int) -> None:
+        self._count_max = count_max
+        self._by_round: dict[str, dict[object, Early]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def keep(self, round_id: str, answer: Early) -> None:
+        """Keep an answer; a duplicate is kept once, of an agent's abstentions the newest."""
+        its = self._by_round.setdefault(round_id, {})
+        key = (answer.agent,) if answer.signal is None else answer.signal.event_id
+        self._count += key not in its
+        its[key] = answer
+        while self._count > self._count_max:
+            oldest = next(iter(self._by_round))
+            self._count -= len(self._by_round.pop(oldest))
+
+    def take(self, round_id: str) -> list[Early]:
+        """Return what was kept for a round that has opened, in the order in which it came."""
+        taken = self._by_round.pop(round_id, {})
+        self._count -= len(taken)
+        return list(taken.values())
+
+
 def same_cause(outcome: RoundOutcome, agent: str, signal: Any) -> bool:
     """Return True if a signal comes from handling the same event as the agent's answer in a round."""
     cause = getattr(signal, "causation_id", None)

@@ -31,6 +31,7 @@ class Hold(Enum):
     RECOVERY = "recovery"
     FAILING = "failing"
     COOLING = "cooling"
+    SEAT = "seat"
     SAVING = "saving"
     OTHER_ALONE = "other alone"
     ALONE = "alone"
@@ -123,6 +124,14 @@ TABLE: Final[dict[Hold, Row]] = {  # the words in the order of their precedence
         set_by="the breaker, for each pause, and while another call is running",
         lifted_by="the breaker, when that is over; the operator: `resume`",
         meaning="It is failing, and the next try is not due yet.",
+    ),
+    Hold.SEAT: Row(
+        begins=Begins.NONE,
+        reads=False,
+        set_by="the link, on all subscriptions, when the seat was not renewed in time, or is lost",
+        lifted_by="the link, when it holds the seat again",
+        word="no seat",
+        meaning="Another process may hold this desk, so that this one begins nothing.",
     ),
     Hold.SAVING: Row(
         begins=Begins.NONE,

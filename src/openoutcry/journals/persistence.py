@@ -380,7 +380,7 @@ def _entry(event: Any, lane: str | None, level: Level, wall_ns: int) -> Entry:
     if not isinstance(event, Event):
         names = ("source_agent", "symbol", "correlation_id", "causation_id", "round_id")
         said = {name: getattr(event, name, None) for name in names}
-        texts = {name: value for name, value in said.items() if isinstance(value, str)}
+        texts: dict[str, Any] = {name: value for name, value in said.items() if isinstance(value, str)}
         header = Header(event_id=event.event_id, event_type=event_type, **texts)
     return Entry(event.event_id, payload, lane, level, wall_ns, header)
 

@@ -237,6 +237,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         version: Its version of openoutcry.
         classes: Its event classes and the `schema_version` of each; in some beats only, else None.
         wall_ns: When it was sent by its clock, in nanoseconds since 1970 (a label).
+        imports: The event types that it takes; `*` is every type.
+        is_leaving: Whether it is the last one, before a stop: nobody misses it then.
 
     """
 
@@ -251,6 +253,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str = ""
     classes: dict[str, int] | None = None
     wall_ns: int = 0
+    imports: tuple[str, ...] = ()
+    is_leaving: bool = False
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,6 +265,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         log: The log.
         journal: The `origin` of that desk's journal, as far as it is known here.
         after: It has everything up to this position of that journal.
+        kill: The id of a kill switch that is active there and unknown here: it asks for that alone.
 
     """
 
@@ -268,6 +273,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     log: LogName
     journal: str
     after: Natural
+    kill: str = ""
 
 
 class Ticks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

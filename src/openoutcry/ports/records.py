@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import msgspec
 
@@ -46,6 +46,10 @@ class Header(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=
     correlation_id: str | None = None
     causation_id: str | None = None
     round_id: str | None = None
+    desk: str | None = msgspec.field(name="(desk)", default=None)
+    """Which desk has made it; None: this one. It stands beside the event alone, as the next does."""
+    votes: bool | None = msgspec.field(name="(votes)", default=None)
+    """True: it answers the round that it names, on the desk that has opened that."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -130,7 +134,8 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
             own = _read_head(self.payload)
         except msgspec.ValidationError:  # a user's own class, whose `symbol` may be a number
             data = msgspec.json.decode(self.payload)
-            own = Header(**{n: v for n in Header.__struct_fields__ if isinstance(v := data.get(n), str)})
+            texts: dict[str, Any] = {n: v for n in _OWN if isinstance(v := data.get(n), str)}
+            own = Header(**texts)
         beside = self.header
         if beside is None:
             return own
@@ -138,6 +143,8 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
         return Header(**{n: v if (v := getattr(beside, n)) is not None else getattr(own, n) for n in names})
 
 
+_OWN = tuple(name for name in Header.__struct_encode_fields__ if name in Header.__struct_fields__)
+"""What an event's own JSON may say."""
 _read_head = msgspec.json.Decoder(Header, strict=False).decode
 
 

@@ -3,9 +3,9 @@
 import logging
 from typing import Any
 
-from openoutcry.errors import ConfigError, InvalidEvent, JournalError
+from openoutcry.errors import ConfigError, InvalidEvent, JournalError, SeatLost
 from openoutcry.logs import about
-from openoutcry.ports import Level, level_named
+from openoutcry.ports import Entry, Level, level_named
 from openoutcry.runtime.admission.access import is_kill_switch
 from openoutcry.runtime.admission.fast_path import Vote
 from openoutcry.runtime.delivery.causation import outbox_of, stamp_cause
@@ -13,6 +13,7 @@ from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Commit
 from openoutcry.runtime.durability.slot import StoreSlot
+from openoutcry.runtime.durability.store import Store
 
 log = logging.getLogger("openoutcry")
 
@@ -47,34 +48,45 @@ class DurableAdmission:
         """
         store = self._slot.store
         assert store is not None, "its level has opened the journal"
-        if store.commits.dead is not None:
-            raise store.commits.dead
+        self._check_is_open(store)
         stamp_cause(self._bus, event)
         if vote is not None:
             vote.prepare()
-        then = None if vote is None else vote.cast
+        then, travels = (None, False) if vote is None else (vote.cast, vote.travels)
         outbox = outbox_of(self._bus)
         if outbox is None:
-            return store.stage(event, lane, level, then)
-        outbox.append(Output(event, store.entry(event, lane, level), then))
+            return store.stage(event, lane, level, then, votes=travels)
+        outbox.append(Output(event, store.entry(event, lane, level, votes=travels), then))
         self._bus.outboxed[event.event_id] = event
         self._bus.in_outboxes += 1
         if vote is not None:
             vote.defer()
         return True
 
-    def stage_kill_switch(self, event: Any, level: Level, positions: list[int]) -> Commit | bool:
+    def _check_is_open(self, store: Store) -> None:
+        """Raise why nothing durable is accepted, if so."""
+        if self._bus.fenced is not None:
+            raise self._bus.fenced
+        if store.commits.dead is not None:
+            raise store.commits.dead
+
+    def stage_kill_switch(
+        self, event: Any, level: Level, positions: list[int], entry: Entry | None = None
+    ) -> Commit | bool:
         """Take a kill switch that was delivered into the next commit, which fills in its one position.
 
-        True: the journal does not take it, which is logged.
+        `entry`: as what it is written, if another desk has written it before. True: the journal does not take
+        it, which is logged.
         """
         try:
-            return self.stage_for_control(event, level, positions)
-        except (JournalError, InvalidEvent) as error:
+            return self.stage_for_control(event, level, positions, entry)
+        except (JournalError, InvalidEvent, SeatLost) as error:
             excuse(event, error)
             return True
 
-    def stage_for_control(self, event: Any, level: Level, positions: list[int]) -> Commit:
+    def stage_for_control(
+        self, event: Any, level: Level, positions: list[int], entry: Entry | None = None
+    ) -> Commit:
         """Do as `stage_kill_switch`; raise why the journal does not take it."""
         store, router = self._slot.store, self._bus.router
         assert store is not None, "it knows that it does not have the event"
@@ -86,9 +98,11 @@ class DurableAdmission:
                     if subscription.offsets is not None:
                         subscription.offsets.touched(0)
 
-        if store.commits.dead is not None:
-            raise store.commits.dead
-        commit = store.stage(event, "control", level, note)
+        self._check_is_open(store)
+        if entry is None:
+            commit = store.stage(event, "control", level, note)
+        else:
+            commit = store.commits.stage_entry(event, entry, note)
         commit.delivered.append((event, positions))
         return commit
 
@@ -116,7 +130,7 @@ class DurableAdmission:
         return True
 
 
-def excuse(event: Any, error: JournalError | InvalidEvent, commit: Commit | None = None) -> None:
+def excuse(event: Any, error: JournalError | InvalidEvent | SeatLost, commit: Commit | None = None) -> None:
     """Raise the error, but for a kill switch that was delivered at once, journal or no journal."""
     if not is_kill_switch(event) or (commit is not None and event.event_id in commit.undelivered):
         raise error

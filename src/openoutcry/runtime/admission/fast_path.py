@@ -29,7 +29,17 @@ Publish = Callable[..., Coroutine[Any, Any, bool]]
 
 
 class Vote(Protocol):
-    """What belongs to the admission of a signal: its answer in a round."""
+    """What belongs to the admission of a signal: its answer in a round.
+
+    Attributes:
+        travels: Whether the journal is to say that it votes, since its round is on another desk.
+
+    """
+
+    @property
+    def travels(self) -> bool:
+        """Whether it does."""
+        ...
 
     def prepare(self) -> None:
         """Name the round in the signal, before it is written."""

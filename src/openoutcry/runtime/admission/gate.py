@@ -22,7 +22,7 @@ from openoutcry.config import LevelName
 from openoutcry.core.audience import Audience
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
-from openoutcry.errors import BusClosed
+from openoutcry.errors import BusClosed, SeatLost
 from openoutcry.events import Event, event_type_of, fixed_event_type
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
@@ -441,6 +441,11 @@ class Admission:
     def open_on(self, loop: asyncio.AbstractEventLoop, tracker: Tracker) -> None:
         """The bus runs on this loop from now on."""
         self.fast_path.run_on(loop, tracker)
+
+    def fence(self, error: SeatLost | None) -> None:
+        """Accept nothing durable, since this process does not hold its desk; None: it does again."""
+        self._bus.fence(error)
+        self.fast_path.forget_classes()
 
     def close(self) -> None:
         """Admit nothing on credit any more: the bus is stopping, or has stopped."""

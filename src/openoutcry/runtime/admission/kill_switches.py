@@ -8,19 +8,24 @@
 
 Where no handler is called, the commit alone makes a kill switch accepted: if that fails, it was not, and its
 publisher is told.
+
+What other desks have made comes in by `take_in`: it is written as they have written it, and told to nobody
+else. A release ends what it names, and nothing if it names nothing; what it names may come after it
+(`core/crossings.py`).
 """
 
 import asyncio
 import logging
 import warnings
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
+from openoutcry.core.crossings import Crossings
 from openoutcry.core.halts import FIRM, Halt, ids_of, is_release, scope_of
 from openoutcry.core.overflow import WaitingSwitch
 from openoutcry.errors import BusClosed, ConfigError, InvalidEvent, NotAuthorised
 from openoutcry.logs import about
-from openoutcry.ports import Level
+from openoutcry.ports import Entry, Level
 from openoutcry.runtime.admission.access import Access
 from openoutcry.runtime.admission.durable import DurableAdmission
 from openoutcry.runtime.delivery.causation import current, stamp_cause
@@ -34,6 +39,8 @@ from openoutcry.trading.oversight import stamp_releases
 
 log = logging.getLogger("openoutcry")
 
+OWN_AGENT: Final = "(link)"
+"""The source of what the bus publishes itself because of its link. It stays on its desk."""
 LOOK_S = 0.001
 """How often a stopping bus looks whether a kill switch has been handled,"""
 LOOK_EACH_S = 20e-6
@@ -47,6 +54,7 @@ class KillSwitches:
 
     Attributes:
         count: How many were admitted.
+        crossings: What was released before it came, on a bus that is joined to other desks.
 
     """
 
@@ -65,6 +73,8 @@ class KillSwitches:
         self._dispatcher = dispatcher
         self._unhandled: list[tuple[list[Waiting], Handled]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._tell: Callable[[Any], None] | None = None
+        self.crossings: Crossings = Crossings()
         self.count: int = 0
 
     # -- admission ----------------------------------------------------------------------------------
@@ -81,19 +91,51 @@ class KillSwitches:
 
         `is_authorised` is as for `Access.check`.
         """
-        bus, store = self._bus, self._slot.store
         if not is_authorised:
             self._warn(event)
+        found = self._let_in(event, level)
+        if self._tell is not None and self._bus.running:
+            self._tell(event)
+        return found
+
+    def _let_in(self, event: Any, level: Level, entry: Entry | None = None) -> bool | Commit | Handled:
+        bus, store = self._bus, self._slot.store
         if not bus.running:
-            return self._hold(event, level)
-        self._note(event)
+            return self._hold(event, level, entry)
+        self._note(event, entry)
         positions = [0] if store is not None and level else None
         self._dispatcher.deliver_control(event, positions)
         self._save_soon()  # behind the control workers, which run in the next turn of the loop as well
         found: Commit | bool = True
         if positions is not None:
-            found = self._durable.stage_kill_switch(event, level, positions)
+            found = self._durable.stage_kill_switch(event, level, positions, entry)
         return found if isinstance(found, Commit) else self.handled(event) or True
+
+    # -- other desks --------------------------------------------------------------------------------
+
+    def join_desks(self, tell: Callable[[Any], None]) -> None:
+        """Call `tell(event)` with what is published here while the bus runs, when it was delivered."""
+        self._tell = tell
+
+    def take_in(self, event: Any, entry: Entry) -> bool | Commit | Handled:
+        """Let in what another desk has made and written as `entry`: True, or what has to be over first.
+
+        What is known is delivered to nobody, but is written if it was not yet. Raises what keeps it out.
+        """
+        if self.knows(event):
+            return self._take_again(event, entry)
+        found = self._let_in(event, entry.level, entry)
+        release_id = None if is_release(event) else self.crossings.take(event.event_id)
+        if release_id is not None:
+            self._let_in(_released_before(event, release_id), entry.level)
+        return found
+
+    def _take_again(self, event: Any, entry: Entry) -> bool | Commit:
+        store = self._slot.store
+        if store is None or store.has(event.event_id):
+            return True
+        pending = store.commits.pending(event.event_id)
+        return store.raise_level(event, entry.level, entry) if pending is None else pending[0]
 
     def check_is_kept(self, level: Level) -> None:
         """Raise `BusClosed` to who cannot wait, if the bus is stopping and no journal keeps the event."""
@@ -108,7 +150,7 @@ class KillSwitches:
         store = self._slot.store
         return store is not None and bool(level) and store.commits.dead is None
 
-    def _hold(self, event: Any, level: Level) -> bool | Commit:
+    def _hold(self, event: Any, level: Level, entry: Entry | None = None) -> bool | Commit:
         """Take a kill switch while no handler is called. Raises what keeps it out."""
         bus, store = self._bus, self._slot.store
         if bus.phase == "stopping" and not self._is_kept(level):
@@ -117,24 +159,24 @@ class KillSwitches:
                 "for the next start; see to the halt by other means"
             )
         if store is None or not level:
-            self._note(event)
+            self._note(event, entry)
             self._save_soon()
             self._dispatcher.hold_back(event, "control")
             return True
         positions = [0]
         try:
-            commit = self._durable.stage_for_control(event, level, positions)
+            commit = self._durable.stage_for_control(event, level, positions, entry)
         except InvalidEvent:
             if bus.phase == "stopping":
                 raise
             log.exception(
                 "the kill switch %s waits for the start in memory alone", event.event_id, extra=about(event)
             )
-            self._note(event)
+            self._note(event, entry)
             self._save_soon()
             self._dispatcher.hold_back(event, "control")
             return True
-        ended = self._note(event)
+        ended = self._note(event, entry)
         self._save_soon()
         self._dispatcher.hold_back(event, "control", positions)
         commit.on_done.append(lambda: self._committed(commit, event, ended))
@@ -156,29 +198,47 @@ class KillSwitches:
         else:
             bus.halts.release(scope_of(event), (event.event_id,))
 
-    def _note(self, event: Any) -> tuple[Halt, ...]:
-        """Admit a kill switch: it is active, or ends others, which are returned."""
+    def _note(self, event: Any, entry: Entry | None) -> tuple[Halt, ...]:
+        """Admit a kill switch: it is active, or ends others, which are returned.
+
+        `entry`: as what another desk has written it, so that nothing is stamped.
+        """
         bus = self._bus
-        stamp_cause(bus, event)
+        if entry is None:
+            stamp_cause(bus, event)
         bus.seen.now.add(event.event_id)
         self.count += 1
-        ended: tuple[Halt, ...] = ()
-        scope = scope_of(event)
         if is_release(event):
-            ended = bus.halts.release(scope, ids_of(event))
-            stamp_releases(event, [halt.event_id for halt in ended if halt.event_id])
-        else:
-            by = getattr(event, "triggered_by", "") or getattr(event, "source_agent", "")
-            bus.halts.pull(
-                Halt(
-                    scope=scope,
-                    event_id=event.event_id,
-                    by=str(by),
-                    reason=str(getattr(event, "reason", "")),
-                    since_ns=bus.clock.wall_ns(),
-                )
+            return self._note_release(event, is_ours=entry is None)
+        by = getattr(event, "triggered_by", "") or getattr(event, "source_agent", "")
+        bus.halts.pull(
+            Halt(
+                scope=scope_of(event),
+                event_id=event.event_id,
+                by=str(by),
+                reason=str(getattr(event, "reason", "")),
+                since_ns=bus.clock.wall_ns() if entry is None else entry.wall_ns,
             )
+        )
+        return ()
+
+    def _note_release(self, event: Any, *, is_ours: bool) -> tuple[Halt, ...]:
+        halts, named = self._bus.halts, ids_of(event)
+        if not (named or is_ours):
+            return ()
+        ended = halts.release(scope_of(event), named)
+        ids = [halt.event_id for halt in ended if halt.event_id]
+        if is_ours and not (named and self._tell is not None):
+            stamp_releases(event, ids)
+        if self._tell is not None:
+            unknown = [one for one in named if one not in ids and not self._had(one)]
+            self.crossings.note(unknown, event.event_id)
         return ended
+
+    def _had(self, event_id: str) -> bool:
+        """Return True if an event was ever accepted here, as far as that is remembered."""
+        store = self._slot.store
+        return event_id in self._bus.seen or (store is not None and store.knows(event_id))
 
     def _save_soon(self) -> None:
         """Have the halts saved in the next turn of the loop."""
@@ -378,6 +438,19 @@ class Releaser:
 
     def __repr__(self) -> str:
         return f"Releaser({self._name!r})"
+
+
+def _released_before(event: Any, release_id: str) -> KillSwitchEvent:
+    """Return what ends a kill switch that came after its release, for handlers that go by events."""
+    return KillSwitchEvent(
+        event_id=f"released before:{event.event_id}",
+        activated=False,
+        scope=scope_of(event),
+        releases=(event.event_id,),
+        reason=f"{release_id} had released it before it came from its desk",
+        source_agent=OWN_AGENT,
+        triggered_by=OWN_AGENT,
+    )
 
 
 def _is_over(subscription: Subscription, switch: WaitingSwitch) -> bool:

@@ -79,6 +79,7 @@ def transport_of(link: Link | None, transport: Transport | None) -> Transport | 
     if transport is not None and not hasattr(transport, "append"):
         raise ConfigError(f"transport is {transport!r}; it must be a Transport, or leave it out")
     if transport is None:
-        made: Transport = import_module("openoutcry.links.nats").NatsTransport(link)  # an extra, and its time
+        # an extra: who has no link does not pay for it
+        made: Transport = import_module("openoutcry.links.nats.transport").NatsTransport(link)
         return made
     return transport

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 from openoutcry.clocks import SystemClock
 from openoutcry.config import BackpressureConfig
 from openoutcry.core.halts import Halts
-from openoutcry.core.holds import SharedHolds
+from openoutcry.core.holds import Hold, SharedHolds
 from openoutcry.core.pressure import Pressure
 from openoutcry.core.rates import Rates
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import BusClosed, JournalError
+from openoutcry.errors import BusClosed, JournalError, SeatLost
 from openoutcry.events import Event
 from openoutcry.logs import about
 from openoutcry.ports import Clock
@@ -75,6 +75,7 @@ class BusState:
         conflicts: Ids that were used again for other content.
         unheard: What nobody takes.
         outboxed: The events that wait in an outbox, by id.
+        fenced: Why nothing durable is accepted and no call begun: this process does not hold its desk.
 
     """
 
@@ -116,6 +117,7 @@ class BusState:
         self.durability: Durability = NO_DURABILITY
         self.halts: Halts = Halts()
         self.hearing: Hearing = Hearing()
+        self.fenced: SeatLost | None = None
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
@@ -131,6 +133,19 @@ class BusState:
     def set_durability(self, durability: Durability | None) -> None:
         """Have this keep what is durable from now on; None: nothing does."""
         self.durability = NO_DURABILITY if durability is None else durability
+
+    def fence(self, error: SeatLost | None) -> None:
+        """Begin no call, and accept nothing durable: this process does not hold its desk. None: it does.
+
+        Current calls go on, and kill switches are handled.
+        """
+        self.fenced = error
+        if error is not None:
+            self.holds.set(Hold.SEAT)
+            return
+        self.holds.lift(Hold.SEAT)
+        for subscription in self.router:
+            subscription.wake_all()
 
     def set_clock(self, clock: Clock) -> None:
         """Go by this clock. What was read from another one cannot be compared with it: idling starts anew."""

@@ -167,6 +167,8 @@ class Store:
         offsets = subscription.offsets
         if offsets is None or not outputs:
             return
+        if self._bus.fenced is not None:
+            raise self._bus.fenced
         lane = offsets.by_lane[batch.lane.name]
         commit = None
         for output in outputs:
@@ -187,19 +189,25 @@ class Store:
 
     # -- levels and entries -------------------------------------------------------------------------
 
-    def stage(self, event: Any, lane: str, level: Level, then: Then | None = None) -> Commit:
-        """Take an event into the next commit. Raises `InvalidEvent` if it cannot be written."""
-        payload = encode(event)
-        header = None if isinstance(event, Event) else self._header(event)
-        return self.commits.stage(event, payload, lane, level, header, then)
+    def stage(
+        self, event: Any, lane: str, level: Level, then: Then | None = None, *, votes: bool = False
+    ) -> Commit:
+        """Take an event into the next commit. Raises `InvalidEvent` if it cannot be written.
 
-    def entry(self, event: Any, lane: str, level: Level) -> Entry:
+        `votes`: it is noted beside the event that it votes in a round of another desk.
+        """
+        payload = encode(event)
+        return self.commits.stage(event, payload, lane, level, self._header(event, votes), then)
+
+    def entry(self, event: Any, lane: str, level: Level, *, votes: bool = False) -> Entry:
         """Return what is written of an event. Raises `InvalidEvent` if it cannot be written."""
         payload = encode(event)
-        header = None if isinstance(event, Event) else self._header(event)
-        return Entry(event.event_id, payload, lane, level, self._bus.clock.wall_ns(), header)
+        wall_ns = self._bus.clock.wall_ns()
+        return Entry(event.event_id, payload, lane, level, wall_ns, self._header(event, votes))
 
-    def _header(self, event: Any) -> Header:
+    def _header(self, event: Any, votes: bool) -> Header | None:
+        if isinstance(event, Event):
+            return Header(votes=True) if votes else None
         cause = self._bus.envelopes.get(event.event_id)
         return Header(
             event_id=event.event_id,
@@ -209,6 +217,7 @@ class Store:
             correlation_id=None if cause is None else cause.correlation_id,
             causation_id=None if cause is None else cause.event_id,
             round_id=None if cause is None else cause.round_id,
+            votes=votes or None,
         )
 
     def knows(self, event_id: str) -> bool:
@@ -260,8 +269,10 @@ class Store:
                 return "high"
         return "normal"
 
-    def raise_level(self, event: Any, level: Level) -> Commit:
+    def raise_level(self, event: Any, level: Level, entry: Entry | None = None) -> Commit:
         """Take an event that was delivered from memory into the next commit. Raises `InvalidEvent`.
+
+        `entry`: as what it is written, if another desk has written it before.
 
         Who has not settled it has it in a lane, and keeps it; for the others it is settled. So nobody is
         handed it twice, and after a crash just those are handed it who had not settled it. A subscription of
@@ -292,7 +303,8 @@ class Store:
                     offsets.place(lane, event.event_id, position)
                 offsets.note()
 
-        return self.commits.stage_raised(event, self.entry(event, lane, level), leave_in_journal, note)
+        entry = entry or self.entry(event, lane, level)
+        return self.commits.stage_raised(event, entry, leave_in_journal, note)
 
     def _has_missed(self, subscription: Subscription, event: Any, offsets: LaneOffsets) -> bool:
         """Return True if a subscription was absent when an event was delivered, and is to get it yet.

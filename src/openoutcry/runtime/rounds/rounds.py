@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
-from openoutcry.core.early import Early, EarlySignals, belongs_to, same_cause
+from openoutcry.core.early import Early, EarlySignals, NamedAnswers, belongs_to, same_cause
 from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
 from openoutcry.events import stamp
@@ -193,6 +193,7 @@ class Rounds:
         self._strays: deque[Stray] = deque(maxlen=RECENT_MAX)
         self._strays_count = 0
         self._early = EarlySignals(self._agents.signal_timeout_ns, EARLY_MAX)
+        self._named: NamedAnswers | None = None
         self._heartbeats: dict[str, int] = {}
         self._ended_counts = dict.fromkeys(Status, 0)
         self._invalid_count = self._late_count = 0
@@ -263,16 +264,16 @@ class Rounds:
             barrier.settle()
         if self._early:
             self._let_in(barrier, opened_ns)
+        if self._named:
+            barrier.round.take_early(self._named.take(round_id), opened_ns)
+            barrier.settle()
         return barrier
 
     def find(self, round_id: str) -> SignalBarrier:
         """Return the open or remembered round of this id, or raise `UnknownRound`."""
         barrier = self._open.get(round_id) or self._released.get(round_id)
         if barrier is None:
-            raise UnknownRound(
-                f"round {round_id!r} is neither open nor among the last {RECENT_MAX} released; "
-                "wait for a round soon after opening it"
-            )
+            raise unknown_round(round_id)
         return barrier
 
     def knows(self, round_id: str) -> bool:
@@ -378,8 +379,7 @@ class Rounds:
         else:
             barrier = self._open.get(round_id) or self._released.get(round_id)
             if barrier is None:
-                self._add_strays([Early(agent, signal, 0)])
-                return Verdict.STRAY
+                return self._name_unknown(round_id, Early(agent, signal, now_ns))
         opened = barrier.round
         verdict = opened.arrive(agent, signal, now_ns)
         if opened.outcome is not None:
@@ -387,6 +387,20 @@ class Rounds:
             if verdict is _LATE:
                 self.late(opened.outcome)
         return verdict
+
+    def join_desks(self) -> None:
+        """Keep answers to rounds that are not open here: their desk has them, or they open here later."""
+        self._named = self._named or NamedAnswers(EARLY_MAX)
+
+    def _name_unknown(self, round_id: str, answer: Early) -> Verdict:
+        """Take an answer that names a round which is not known here."""
+        if self._named is None:
+            if answer.signal is None:
+                raise unknown_round(round_id)
+            self._add_strays([answer])
+            return Verdict.STRAY
+        self._named.keep(round_id, answer)
+        return Verdict.ELSEWHERE
 
     def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
         """Stamp a signal that names no round with the one that it would go to now, for the journal."""
@@ -429,7 +443,10 @@ class Rounds:
         """Answer without an opinion, in the round that a signal would go to. Raises `UnknownRound`."""
         now_ns = self._now_ns(now_ns)
         if round_id is not None:
-            return self.find(round_id).abstain(agent, reason, now_ns)
+            barrier = self._open.get(round_id) or self._released.get(round_id)
+            if barrier is None:
+                return self._name_unknown(round_id, Early(agent, None, now_ns, reason))
+            return barrier.abstain(agent, reason, now_ns)
         barrier = self._round_of(agent, None, now_ns, asked_ns)
         barrier = barrier or self._released.owed(agent, None, now_ns)
         if barrier is not None:
@@ -553,17 +570,21 @@ class Ballot:
         signal: The signal.
         agent: Whose it is.
         asked_ns: When the event that it answers was admitted; None if it answers none.
+        travels: Whether its round is on another desk, so that the journal is to say that it votes.
 
     """
 
-    __slots__ = ("_agent", "_asked_ns", "_is_over", "_rounds", "_signal")
+    __slots__ = ("_agent", "_asked_ns", "_is_over", "_rounds", "_signal", "travels")
 
-    def __init__(self, rounds: Rounds, signal: Any, agent: str, asked_ns: int | None) -> None:
+    def __init__(
+        self, rounds: Rounds, signal: Any, agent: str, asked_ns: int | None, *, travels: bool = False
+    ) -> None:
         self._rounds = rounds
         self._signal = signal
         self._agent = agent
         self._asked_ns = asked_ns
         self._is_over = False
+        self.travels: bool = travels
 
     def prepare(self) -> None:
         """The signal is about to be written: name its round in it, so that the journal has it."""
@@ -582,6 +603,14 @@ class Ballot:
         """The signal was admitted: cast the vote, unless it was cast or deferred."""
         if not self._is_over:
             self.cast()
+
+
+def unknown_round(round_id: str) -> UnknownRound:
+    """Return the error for a round that is not known."""
+    return UnknownRound(
+        f"round {round_id!r} is neither open nor among the last {RECENT_MAX} released; "
+        "wait for a round soon after opening it"
+    )
 
 
 def summary(outcome: RoundOutcome) -> dict[str, Any]:
