@@ -76,7 +76,7 @@ class BusConfig:
             raise ConfigError(f"link is {self.link!r}; it must be a Link")
         if self.link is not None and self.persistence is None:
             raise ConfigError(
-                f"the desk {self.link.desk!r} has a link and no journal, where what the others have not taken yet "
+                f"the desk {self.link.desk!r} has a link and no journal, where what others have not taken yet "
                 "is kept: give persistence_config=PersistenceConfig(path=...) as well"
             )
 
@@ -143,15 +143,15 @@ def load_config(path: str | Path) -> BusConfig:
 def load_link(path: str | Path, desk: str) -> Link:
     """Read a `Link` from `[link]` in a TOML file, for somebody who only looks on.
 
-    `desk` stands in for the desk's name where the file has none; nothing else in the file is looked at. Raises
-    `ConfigError` as `load_config` does.
+    `desk` stands in for the desk's name where the file has none; nothing else in the file is looked at.
+    Raises `ConfigError` as `load_config` does.
     """
     data = read_toml(path)
+    if "link" not in data:
+        raise ConfigError(f'{path}: there is no [link]; give one with firm = "..." and servers = [...]')
+    if isinstance(data["link"], dict):
+        data["link"].setdefault("desk", desk)
     try:
-        if "link" not in data:
-            raise ConfigError('there is no [link]; give one with firm = "..." and servers = [...]')
-        if isinstance(data["link"], dict):
-            data["link"].setdefault("desk", desk)
         return _link(data)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error

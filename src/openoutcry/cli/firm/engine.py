@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 def transport_of(link: Link) -> Transport:
     """Return a transport that looks on. Raises `ConfigError` where what it needs is not installed."""
-    nats: Any = importlib.import_module("openoutcry.links.nats")
+    nats: Any = importlib.import_module("openoutcry.links.nats.transport")
     made: Transport = nats.NatsTransport(link, onlooker=True)
     return made
 

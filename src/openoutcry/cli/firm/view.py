@@ -1,11 +1,11 @@
-"""What is known of a firm from outside, and what one makes of it: lags, words, the share of a log. All pure."""
+"""What is known of a firm from outside, and what one makes of it: lags and words. All pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from openoutcry.core.link_words import WHAT_TO_DO, LinkWord, worst
 from openoutcry.core.wording import counted, share
-from openoutcry.links.wire import Beat
+from openoutcry.links.wire import Beat, Imported
 from openoutcry.ports import Ended, Facts, LogName, Seat
 
 SILENT: Final = "silent"
@@ -24,6 +24,13 @@ class Said(NamedTuple):
     ahead_ns: int
     classes: Mapping[str, int] | None
     holders: set[str]
+
+    def imported(self, exporter: str, log: LogName) -> Imported | None:
+        """Return how far it has imported what another desk exports; None if it imports nothing at all."""
+        for one in self.beat.imported:
+            if (one.desk, one.log) == (exporter, log):
+                return one
+        return Imported(exporter, log, "", 0) if self.beat.imports else None
 
 
 class DeskView(NamedTuple):
@@ -109,13 +116,12 @@ class FirmView(NamedTuple):
         for importer in self.desks:
             if importer.said is None:
                 continue
-            come = {(one.desk, one.log): one for one in importer.said.beat.imported}
             for exporter in self.desks:
                 for log, end in exporter.ends.items():
-                    one = come.get((exporter.name, log))
+                    one = importer.said.imported(exporter.name, log)
                     if end is None or one is None or exporter is importer:
                         continue
-                    is_other = one.journal != end.journal
+                    is_other = one.journal not in (end.journal, "")
                     yield Lag(importer.name, exporter.name, log, end.upto, one.position, is_other)
 
     def imported_by_all(self, exporter: str, log: LogName) -> tuple[int, list[str]]:
@@ -131,9 +137,9 @@ class FirmView(NamedTuple):
             if desk.said is None:
                 untold.append(desk.name)
                 continue
-            for one in desk.said.beat.imported:
-                if (one.desk, one.log) == (exporter, log) and end is not None:
-                    least = min(least, one.position if one.journal == end.journal else 0)
+            one = desk.said.imported(exporter, log)
+            if one is not None and end is not None:
+                least = min(least, one.position if one.journal == end.journal else 0)
         return least, untold
 
     @property
@@ -162,8 +168,8 @@ def full_logs(facts: Facts) -> Iterator[str]:
     for log in facts.logs:
         if log.most_bytes and log.size_bytes >= FULL_SHARE * log.most_bytes:
             yield (
-                f"the log {log.log} has {share(log.size_bytes, log.most_bytes)} of its {log.most_bytes:,} bytes: "
-                f"{WHAT_TO_DO[LinkWord.FULL]}"
+                f"the log {log.log} has {share(log.size_bytes, log.most_bytes)} of its {log.most_bytes:,} "
+                f"bytes: {WHAT_TO_DO[LinkWord.FULL]}"
             )
 
 

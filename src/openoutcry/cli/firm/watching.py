@@ -44,8 +44,8 @@ listen = click.option(
 def status(listen_s: float, as_json: bool, **given: Any) -> None:
     """Show how the desks of a firm stand, and what to do.
 
-    Needs only the servers. With the settings file of a desk that runs on this host, what that says of its link
-    as well, also when no server answers.
+    Needs only the servers. With the settings file of a desk that runs on this host, what that says of its
+    link as well, also when no server answers.
 
     Exits with 0 if every desk is `up`, or stopped; with 1 if something is wrong; with 3 if no server answers.
     """
@@ -95,9 +95,7 @@ def lag(listen_s: float, as_json: bool, **given: Any) -> None:
         table(("imports", "from", "log", "exported", "imported", "behind"), rows)
         for one in lags:
             if one.is_other:
-                say(
-                    f"{one.importer} has imported from another journal of {one.exporter} than it exports from now"
-                )
+                say(f"{one.importer} has imported from another journal of {one.exporter} than it has now")
         for name in untold:
             say(f"{name} is not heard: how far it is is not known")
     if untold or any(one.behind for one in lags):
