@@ -1,10 +1,11 @@
-"""Journals and disks of every kind, closed after the test; examples that may take their time."""
+"""Journals, disks and engines of every kind, closed after the test; examples that may take their time."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from durable_kit import Disk
+from engine_kit import ENGINES, Engine
 from hypothesis import HealthCheck, settings
 from journal_kit import Factory, without_apsw
 
@@ -28,6 +29,13 @@ def upcasters_of_this_test() -> Iterator[None]:
     yield
     upcasters.clear()
     upcasters.update(before)
+
+
+@pytest.fixture(scope="session", params=list(ENGINES))
+def link_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine of each kind, for links between desks."""
+    with ENGINES[request.param]() as found:
+        yield found
 
 
 KINDS = ["memory", "sqlite", "sqlite keyed", pytest.param("sqlite apsw", marks=without_apsw)]

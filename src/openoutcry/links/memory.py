@@ -59,14 +59,14 @@ class MemoryTransport:
         """Return where the exports of a desk end."""
         return await self._call("last", lambda: self.hub.last(log, desk))
 
-    async def read(self, log: LogName, after: Place) -> AsyncIterator[Group]:
-        """Return the groups behind a place, and then those that come."""
+    async def read(self, log: LogName, desk: str, after: Place) -> AsyncIterator[Group]:
+        """Return a desk's groups behind a place, and then those that come."""
         made, number = after.made, after.number
         if not made:
             facts = await self.facts()
             made = next((one.made for one in facts.logs if one.log == log), "")
         while True:
-            messages = await self._call("read", partial(self.hub.behind, log, made, number))
+            messages = await self._call("read", partial(self.hub.behind, log, desk, made, number))
             for message in messages:
                 number = message.place
                 group = read_group(log, message)
@@ -90,12 +90,13 @@ class MemoryTransport:
         is_own = now is not None and now.holder == seat.holder
         if not is_own and (now.renewal if now else 0) != (seen.renewal if seen else 0):
             raise Taken(f"desk {seat.desk!r} is held by {now.holder if now else 'nobody'!r}")
+        expected = now.renewal if now is not None else 0
+        first = await self._call("claim record", partial(hub.record, replace(seat, tokens={}), expected))
         tokens: dict[LogName, int] = {}
         for log in LOGS:
-            do = partial(hub.claim, log, seat.desk, before[log])
-            tokens[log] = await self._call(f"claim {log}", do)
+            tokens[log] = await self._call(f"claim {log}", partial(hub.claim, log, seat.desk, before[log]))
         claimed = replace(seat, tokens=tokens)
-        return await self._call("claim record", lambda: hub.record(claimed, now.renewal if now else 0))
+        return await self._call("claim tokens", partial(hub.record, claimed, first.renewal))
 
     async def renew(self, seat: Seat) -> Seat:
         """Renew one's seat."""

@@ -252,12 +252,12 @@ class MemoryHub:
                     continue
         return None
 
-    def behind(self, log: LogName, made: str, number: int) -> list[Message]:
-        """Return the messages behind a place. Raises `LogGone` if that is a place in another log."""
+    def behind(self, log: LogName, desk: str, made: str, number: int) -> list[Message]:
+        """Return a desk's messages behind a place. Raises `LogGone` if that is a place in another log."""
         found = self._log(log)
         if (made and made != found.made) or number > found.last:
             raise LogGone(f"log {log!r} was made anew: read it from its beginning")
-        return [one for one in found.messages if one.place > number]
+        return [one for one in found.messages if one.place > number and one.desk == desk]
 
     def groups(self, log: LogName) -> Iterator[Group]:
         """Return the groups of a log as readers get them: those that are damaged are left out."""

@@ -184,8 +184,8 @@ class Transport(Protocol):
         """Return where the exports of a desk end; asked of the leader, never of a copy that lags."""
         ...
 
-    def read(self, log: LogName, after: Place) -> AsyncIterator[Group]:
-        """Return the groups behind a place, in order, and then those that come: it ends with its task.
+    def read(self, log: LogName, desk: str, after: Place) -> AsyncIterator[Group]:
+        """Return a desk's groups behind a place, in order, and then those that come: it ends with its task.
 
         Raises `LogGone` when the log is not the one that the place was taken in, or is made anew meanwhile:
         begin again with `Place()`. A group that cannot be read (a wrong checksum) is left out; the chain of
