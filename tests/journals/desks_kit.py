@@ -48,7 +48,7 @@ class DeskJournal:
     def take(self, maker: "DeskJournal", *entries: Entry, upto: int = 10**6, journal: str = "") -> Self:
         """Import from another desk."""
         marked = [as_of(maker.name, entry) for entry in entries]
-        come = {"journal": journal or maker.origin, "upto": upto, "place": 7}
+        come = {"run": f"{journal or maker.origin}:1:0", "position": upto, "made": "m", "number": 7}
         note = state(f"(link:{maker.name})", {"high": come, "normal": come})
         self.journal.write(marked, Changes(snapshots=[note]))
         return self

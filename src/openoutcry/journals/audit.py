@@ -208,7 +208,7 @@ class Audit:
 
     def _made_pages(self) -> Iterator[bool]:
         """Read what the exporting desk has made, a page at a time."""
-        upto = {lane: self._come[log].upto if log in self._come else 0 for lane, log in LOG_OF.items()}
+        upto = {lane: self._come[log].position if log in self._come else 0 for lane, log in LOG_OF.items()}
         for page in pages(self._made):
             for entry in page:
                 if desk_of(entry) is not None or entry.lane not in self._lanes:

@@ -36,15 +36,15 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
 class Come(msgspec.Struct, frozen=True, kw_only=True):
     """How far a desk has imported a log of another one."""
 
-    journal: str = ""
-    """The name of that desk's positions: the `origin` of its journal, and `~` and more after a power cut."""
-    upto: int = 0
+    run: str = ""
+    """The run of that desk's positions: the `origin` of its journal, and after a colon which run of it."""
+    position: int = 0
     """The position of that journal up to which it is imported."""
 
     @property
     def origin(self) -> str:
         """The `origin` of that desk's journal."""
-        return self.journal.partition("~")[0]
+        return self.run.partition(":")[0]
 
 
 class Desk(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nats_kit import a_firm, a_link
 from tests.cli.firm.firm_kit import ToyFirm, call
-from tests.links.nats_kit import a_firm, a_link
 
 from openoutcry.links.nats.servers import Servers
 
@@ -27,7 +27,7 @@ def firm(one_node: Servers) -> Iterator[ToyFirm]:
 
 def reach(firm: ToyFirm) -> list[str]:
     link = firm.desks["floor"].link
-    return ["--firm", link.firm, "--server", link.servers[0]]
+    return ["--firm", link.firm, "--server", link.servers[0], "--listen", "0.4"]
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -55,7 +55,7 @@ def test_status_names_who_is_not_up_why_and_what_to_do(firm):
 def test_a_desk_that_holds_its_seat_and_says_nothing_is_silent(firm):
     firm.quiet.add("street")
     time.sleep(0.1)
-    result = call("status", *reach(firm), "--listen", "0.5")
+    result = call("status", *reach(firm))
     assert result.exit_code == 1
     assert ["street", "silent", "not", "heard"] in [line.split()[:4] for line in result.stdout.splitlines()]
     assert "street is silent: see whether its process runs" in result.stdout
@@ -65,7 +65,7 @@ def test_a_desk_that_was_stopped_is_away_and_that_is_no_fault(firm):
     firm.quiet.add("street")
     street = firm.desks["street"]
     firm.do(street.transport.leave(street.seat))
-    result = call("status", *reach(firm), "--listen", "0.5")
+    result = call("status", *reach(firm))
     assert result.exit_code == 0
     assert rows(result.stdout)["street"][1] == "away"
 
@@ -103,6 +103,12 @@ def test_a_desk_that_is_to_import_and_has_nothing_is_behind_by_all(firm):
     ]
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openoutcry.cli.firm.engine.OPEN_S", 0.3)
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("verb", ["status", "lag"])
 def test_servers_that_do_not_answer_end_it_with_3(verb):
     result = call(verb, "--firm", "alpha", "--server", NOWHERE)
@@ -130,13 +136,13 @@ def test_without_any_word_of_the_firm_it_is_asked_for():
 
 
 def findings(*words: object) -> dict[str, tuple[str, str]]:
-    result = call("doctor", *words, "--json", "--listen", "0.6")
+    result = call("doctor", *words, "--json")
     found = [json.loads(line) for line in result.stdout.splitlines()]
     return {one["what"]: (one["verdict"], one["said"]) for one in found}
 
 
 def test_doctor_finds_a_firm_well(firm):
-    result = call("doctor", *reach(firm), "--listen", "0.6")
+    result = call("doctor", *reach(firm))
     assert result.exit_code == 0, result.output
     assert {line.split()[0] for line in result.stdout.splitlines()} <= {"ok", "note"}
 
@@ -160,9 +166,10 @@ def test_doctor_fails_for_two_processes_that_go_under_one_name(firm):
     verdict, said = findings(*reach(firm))["desk street"]
     assert verdict == "FAIL"
     assert "2 processes go under this name (another and p-street)" in said
-    assert call("doctor", *reach(firm), "--listen", "0.6").exit_code == 1
+    assert call("doctor", *reach(firm)).exit_code == 1
 
 
+@pytest.mark.usefixtures("impatient")
 def test_doctor_fails_where_no_server_answers():
     result = call("doctor", "--firm", "alpha", "--server", NOWHERE)
     assert result.exit_code == 1
@@ -170,6 +177,6 @@ def test_doctor_fails_where_no_server_answers():
 
 
 def test_doctor_says_that_no_desk_has_started_yet(one_node):
-    found = findings("--firm", a_firm(), "--server", one_node.urls[0])
+    found = findings("--firm", a_firm(), "--server", one_node.urls[0], "--listen", "0.1")
     assert found["logs"][0] == "note"
     assert found["desks"] == ("note", "no desk has a seat, and none is heard")

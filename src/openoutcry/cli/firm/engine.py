@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from openoutcry.cli.firm.view import DeskView, FirmView, Said
 from openoutcry.config import Link
-from openoutcry.errors import Garbled
+from openoutcry.errors import Garbled, LogGone
 from openoutcry.links.wire import Beat, read_message
 from openoutcry.ports import LOGS, Transport
 
@@ -67,7 +67,9 @@ async def view_of(link: Link, transport: Transport, ear: Ear, listen_s: float) -
     """Listen for a while, ask the servers, and return what is known of the firm."""
     await asyncio.sleep(listen_s)
     facts = await transport.facts()
-    seats = {seat.desk: seat for seat in await transport.seats()}
+    seats = {}
+    with suppress(LogGone):  # no desk has started yet
+        seats = {seat.desk: seat for seat in await transport.seats()}
     there = {one.log for one in facts.logs}
     now_s = time.monotonic()
     desks = []

@@ -44,14 +44,14 @@ def permissions(file: Path | None, key: Path | None) -> None:
         say(importlib.import_module("openoutcry.links.nats.access").make_seed(key))
         return
     assert file is not None
-    click.echo(server_config(read_firm(file)), nl=False)
+    click.echo(config_for(file), nl=False)
 
 
-def read_firm(file: Path) -> FirmPermissions:
-    """Read FIRM.toml. Raises `ConfigError` with the file's name for what is wrong in it."""
+def config_for(file: Path) -> str:
+    """Return the configuration for FIRM.toml. Raises `ConfigError` with the file's name for what is wrong."""
     data = read_toml(file)
     try:
-        return _firm(data)
+        return server_config(_firm(data))
     except ConfigError as problem:
         raise ConfigError(f"{file}: {problem}") from problem
 

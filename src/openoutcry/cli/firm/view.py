@@ -121,7 +121,7 @@ class FirmView(NamedTuple):
                     one = importer.said.imported(exporter.name, log)
                     if end is None or one is None or exporter is importer:
                         continue
-                    is_other = one.journal not in (end.journal, "")
+                    is_other = bool(one.journal) and _origin(one.journal) != _origin(end.journal)
                     yield Lag(importer.name, exporter.name, log, end.upto, one.position, is_other)
 
     def imported_by_all(self, exporter: str, log: LogName) -> tuple[int, list[str]]:
@@ -161,6 +161,11 @@ class FirmView(NamedTuple):
             if desk.said is not None and len(desk.said.holders) > 1
         ]
         return found + list(full_logs(self.facts))
+
+
+def _origin(run: str) -> str:
+    """Return of which journal a run of positions is."""
+    return run.partition(":")[0]
 
 
 def full_logs(facts: Facts) -> Iterator[str]:
