@@ -14,10 +14,10 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from openoutcry.journals.desks import LINK, LOG_OF, Come, Desk, desk_of
+from openoutcry.journals.desks import LINK, LOG_OF, Come, Desk
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.scanning import letters_of, pages
-from openoutcry.journals.showing import head_of
+from openoutcry.journals.showing import desk_of, head_of
 from openoutcry.ports import Header, Stored
 
 WINDOW: Final = 4_096

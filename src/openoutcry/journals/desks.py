@@ -8,7 +8,7 @@ import msgspec
 
 from openoutcry.errors import ConfigError, OpenOutcryError
 from openoutcry.journals.reading import JournalReader
-from openoutcry.ports import LOGS, LogName, Stored
+from openoutcry.ports import LOGS, LogName
 
 LINK: Final = "(link)"
 """The name under which a journal keeps what its desk is called, gives and takes."""
@@ -78,11 +78,6 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
 def takes(types: Collection[str], event_type: str | None) -> bool:
     """Return True if an event type is one of these."""
     return _EVERYTHING in types or event_type in types
-
-
-def desk_of(entry: Stored) -> str | None:
-    """Return which desk has made an entry; None: the one whose journal it is in."""
-    return None if entry.header is None else entry.header.desk
 
 
 def desk_in(reader: JournalReader) -> Desk:

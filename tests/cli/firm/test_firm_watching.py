@@ -10,6 +10,7 @@ from nats_kit import a_firm, a_link
 from tests.cli.firm.firm_kit import ToyFirm, call
 
 from openoutcry.links.nats.servers import Servers
+from openoutcry.printable import is_obeyed
 
 NOWHERE = "nats://127.0.0.1:9"
 
@@ -130,6 +131,31 @@ def test_without_any_word_of_the_firm_it_is_asked_for():
     result = call("status")
     assert result.exit_code == 2
     assert "--config FILE" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["status", "lag", "doctor"])
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_what_desks_say_is_printed_so_that_nothing_is_obeyed(firm, verb, more):
+    evil = "x\x1b]0;owned\x07\r\nforged\u202e"
+    firm.desks["street"].says |= {
+        "holder": evil,
+        "word": evil,
+        "why": evil,
+        "version": evil,
+        "classes": {evil: 1},
+    }
+    firm.desks["floor"].says |= {"classes": {evil: 2}}
+    firm.halt("street", event_id=evil, scope=evil)
+    result = call(verb, *reach(firm), *more)
+    assert {c for c in result.output if is_obeyed(c)} == {"\n"}
+    assert "Traceback" not in result.output
+
+
+def test_bytes_that_are_no_beat_are_passed_over(firm):
+    street = firm.desks["street"].transport
+    for data in (b"", b"\xff", b"{}", b"[" * 5_000):
+        firm.do(street.broadcast("beat", data))
+    assert call("status", *reach(firm)).exit_code == 0
 
 
 # -- doctor -------------------------------------------------------------------------------------------
