@@ -411,6 +411,18 @@ class Admission:
         self._learn(type(event))
         return commit
 
+    def stage_vote(self, answer: Any, vote: Vote) -> None:
+        """Take what the bus itself has written of an answer into the next commit, or the call's outbox.
+
+        Raises `SeatLost`, and what the journal has died of.
+        """
+        self.level_of(answer)  # which opens the journal
+        self._durable.stage(answer, "normal", Level.PROCESS, vote)
+
+    def level_of(self, event: Any) -> Level:
+        """Return what an event must survive, by the settings and its type."""
+        return self._durable.level(event_type_of(event), None)
+
     def _meet(self, event: Any, level: Level, answer: Answer | None) -> bool | Commit | Handled:
         """Take an event whose id is known; a kill switch promises no more than it did the first time."""
         found = self.again.meet(event, level, answer)

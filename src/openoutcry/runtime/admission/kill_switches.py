@@ -198,7 +198,7 @@ class KillSwitches:
         else:
             bus.halts.release(scope_of(event), (event.event_id,))
 
-    def _note(self, event: Any, entry: Entry | None) -> tuple[Halt, ...]:
+    def _note(self, event: Any, entry: Entry | None = None) -> tuple[Halt, ...]:
         """Admit a kill switch: it is active, or ends others, which are returned.
 
         `entry`: as what another desk has written it, so that nothing is stamped.

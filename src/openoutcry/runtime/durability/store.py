@@ -197,15 +197,16 @@ class Store:
         `votes`: it is noted beside the event that it votes in a round of another desk.
         """
         payload = encode(event)
-        return self.commits.stage(event, payload, lane, level, self._header(event, votes), then)
+        return self.commits.stage(event, payload, lane, level, self.header_of(event, votes=votes), then)
 
     def entry(self, event: Any, lane: str, level: Level, *, votes: bool = False) -> Entry:
         """Return what is written of an event. Raises `InvalidEvent` if it cannot be written."""
         payload = encode(event)
         wall_ns = self._bus.clock.wall_ns()
-        return Entry(event.event_id, payload, lane, level, wall_ns, self._header(event, votes))
+        return Entry(event.event_id, payload, lane, level, wall_ns, self.header_of(event, votes=votes))
 
-    def _header(self, event: Any, votes: bool) -> Header | None:
+    def header_of(self, event: Any, *, votes: bool = False) -> Header | None:
+        """Return what stands beside an event in the journal; None if nothing does."""
         if isinstance(event, Event):
             return Header(votes=True) if votes else None
         cause = self._bus.envelopes.get(event.event_id)
