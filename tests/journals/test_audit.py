@@ -155,6 +155,25 @@ def test_types_that_are_kept_or_not_taken_are_not_missed(tmp_path, gives, takes)
     assert (pair.is_clean, pair.same) == (True, 2)
 
 
+def test_answers_to_rounds_and_kill_switches_travel_whatever_the_types_say(tmp_path):
+    maker = DeskJournal(tmp_path, "maker", exports=[], keep=["signal"])
+    taker = DeskJournal(tmp_path, "taker", imports=["order"])
+    vote = replace(event("v", "signal"), header=Header(votes=True))
+    kill = event("k", "kill_switch", "control")
+    maker.make(vote, kill, event("s", "signal"), event("o"))
+    taker.take(maker)
+    assert kinds(audited(maker, taker)) == [("missing", "v"), ("missing", "k")]
+
+
+def test_records_and_what_a_link_does_itself_do_not_travel(floor, street):
+    own_halt = event("cut-off", "kill_switch", "control", source_agent="(link)")
+    abstained = replace(event("a", "round_abstained"), header=Header(votes=True))
+    floor.make(event("r", "round_opened"), own_halt, event("x", "round_abstained"), abstained)
+    street.take(floor, abstained)
+    pair = audited(floor, street)
+    assert (pair.is_clean, pair.same) == (True, 1)
+
+
 def test_what_the_importing_desk_refused_is_told_apart(floor, street):
     floor.make(event("e-0"), event("forged"))
     street.take(floor, event("e-0"))

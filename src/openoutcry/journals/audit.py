@@ -214,7 +214,7 @@ class Audit:
                 if desk_of(entry) is not None or entry.lane not in self._lanes:
                     continue
                 head = head_of(entry)
-                if not (self._maker.gives(head.event_type) and self._taker.takes(head.event_type)):
+                if not (self._maker.gives(entry, head) and self._taker.takes(entry, head)):
                     continue
                 if entry.position > upto[entry.lane]:
                     self._pair.waiting += 1

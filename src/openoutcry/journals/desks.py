@@ -7,13 +7,15 @@ from typing import Final
 import msgspec
 
 from openoutcry.errors import ConfigError, OpenOutcryError
+from openoutcry.events.records import RECORDS
 from openoutcry.journals.reading import JournalReader
-from openoutcry.ports import LOGS, LogName
+from openoutcry.ports import LOGS, Header, LogName, Stored
 
 LINK: Final = "(link)"
 """The name under which a journal keeps what its desk is called, gives and takes."""
 _OF_DESK: Final = "(link:"
 _EVERYTHING: Final = "*"
+_CONTROL: Final = "control"
 LOG_OF: Final[dict[str, LogName]] = {"control": "high", "high": "high", "normal": "normal"}
 """In which log the entries of a lane travel."""
 
@@ -65,14 +67,30 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     imported: dict[str, dict[str, Come]]
     """How far it has imported, by desk and log."""
 
-    def gives(self, event_type: str | None) -> bool:
-        """Return True if the desk exports events of this type."""
+    def gives(self, entry: Stored, head: Header) -> bool:
+        """Return True if the desk exports an entry that it has made: answers to other desks' rounds always."""
         own = self.own or Own()
-        return takes(own.exports, event_type) and event_type not in own.keep
+        if _votes(entry):
+            return True
+        if head.event_type in RECORDS or head.source_agent == LINK:
+            return False
+        return (
+            entry.lane == _CONTROL or takes(own.exports, head.event_type)
+        ) and head.event_type not in own.keep
 
-    def takes(self, event_type: str | None) -> bool:
-        """Return True if the desk imports events of this type."""
-        return self.own is None or takes(self.own.imports, event_type)
+    def takes(self, entry: Stored, head: Header) -> bool:
+        """Return True if the desk imports such an entry: kill switches, and answers to rounds, always."""
+        own = self.own
+        return own is None or _votes(entry) or entry.lane == _CONTROL or takes(own.imports, head.event_type)
+
+
+def _votes(entry: Stored) -> bool:
+    return entry.header is not None and bool(entry.header.votes)
+
+
+def takes(self, event_type: str | None) -> bool:
+    """Return True if the desk imports events of this type."""
+    return self.own is None or takes(self.own.imports, event_type)
 
 
 def takes(types: Collection[str], event_type: str | None) -> bool:

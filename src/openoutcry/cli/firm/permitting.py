@@ -62,7 +62,7 @@ def _firm(data: dict[str, Any]) -> FirmPermissions:
     _check_name("firm", firm)
     desks = data.get("desks")
     if not isinstance(desks, dict) or not desks:
-        raise ConfigError('there are no desks; give each a table: [desks.floor] with key = "U..."')
+        raise ConfigError('there are no desks; give each a table: [desks.street] with key = "U..."')
     special = {what: check_names(what, data.get(what, ())) for what in ("releasers", "trimmers")}
     for what, names in special.items():
         if strangers := sorted(names - desks.keys()):

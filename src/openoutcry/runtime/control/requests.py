@@ -218,7 +218,7 @@ class Release(Action, forbid_unknown_fields=True, kw_only=True):
         return self.scope or FIRM if self.ids is None else _shortened(self.ids)
 
 
-class OfFirm(Action, forbid_unknown_fields=True, kw_only=True):
+class DeskAction(Action, forbid_unknown_fields=True, kw_only=True):
     """What an operator has done to the servers of a firm of several desks, to be put on record."""
 
     firm: str
@@ -328,8 +328,8 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         ),
         "pause": Verb(Named, lambda bus, asked: bus.admin.pause(asked.subscription)),
         "resume": Verb(Named, lambda bus, asked: bus.admin.resume(asked.subscription)),
-        "firm_drop": Verb(OfFirm, lambda _bus, _asked: True),
-        "firm_trim": Verb(OfFirm, lambda _bus, _asked: True),
+        "firm_drop": Verb(DeskAction, lambda _bus, _asked: True),
+        "firm_trim": Verb(DeskAction, lambda _bus, _asked: True),
         "flush": Verb(Plain, _flush),
     }
 )
