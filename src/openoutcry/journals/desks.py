@@ -68,7 +68,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     """How far it has imported, by desk and log."""
 
     def gives(self, entry: Stored, head: Header) -> bool:
-        """Return True if the desk exports an entry that it has made: answers to other desks' rounds always."""
+        """Return True if the desk exports an entry that it has made; answers to rounds always."""
         own = self.own or Own()
         if _votes(entry):
             return True
@@ -86,11 +86,6 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
 
 def _votes(entry: Stored) -> bool:
     return entry.header is not None and bool(entry.header.votes)
-
-
-def takes(self, event_type: str | None) -> bool:
-    """Return True if the desk imports events of this type."""
-    return self.own is None or takes(self.own.imports, event_type)
 
 
 def takes(types: Collection[str], event_type: str | None) -> bool:
