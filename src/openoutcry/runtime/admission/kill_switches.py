@@ -32,7 +32,7 @@ from openoutcry.runtime.delivery.causation import current, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.trading import KillSwitchEvent
 from openoutcry.trading.oversight import stamp_releases

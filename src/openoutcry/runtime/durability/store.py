@@ -32,9 +32,10 @@ from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
 from openoutcry.runtime.durability.catch_up import CatchUp
+from openoutcry.runtime.durability.commit import Commit, Then
 from openoutcry.runtime.durability.commit_extras import Extras
 from openoutcry.runtime.durability.commit_records import CommitRecords
-from openoutcry.runtime.durability.committer import Commit, Committer, Then
+from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
 from openoutcry.runtime.durability.cursors import Cursors, unreadable
 from openoutcry.runtime.durability.levels import Levels
