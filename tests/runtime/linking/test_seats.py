@@ -7,7 +7,7 @@ from bus_helpers import a_fill, a_tick, an_order, now_s, virtual
 from desk_kit import Desk, passes, running
 
 from openoutcry import EventType, KillSwitchEvent
-from openoutcry.errors import SeatLost, Taken
+from openoutcry.errors import Fenced, SeatLost, Taken
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
 from openoutcry.ports import Seat
@@ -219,3 +219,28 @@ async def test_a_log_that_was_deleted_is_claimed_in_again(tmp_path):
         await desk.linking.seats.claim_again()
         assert desk.linking.joined.seat.tokens["high"] > before["high"]
         assert await desk.bus.publish(an_order())
+
+
+@virtual
+async def test_a_token_of_its_own_that_was_overtaken_is_claimed_anew(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one")
+    async with running(desk):
+        joined = desk.linking.joined
+        before = joined.seat
+        hub.claim("normal", "street", before.tokens["normal"])  # a claim that was given up, and came late
+        joined.fenced(Fenced("refused"))
+        await passes(0.5)
+        assert joined.seat.tokens["normal"] > before.tokens["normal"]
+        assert await desk.bus.publish(an_order())
+
+
+@virtual
+async def test_a_round_trip_of_more_than_a_third_of_the_lease_is_quick_enough(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one", lease_s=3)
+    async with running(desk):
+        hub.delay_s = 0.6
+        for _ in range(30):
+            await passes(1)
+            assert await desk.bus.publish(an_order(f"o-{_}"))

@@ -14,8 +14,8 @@ from openoutcry.errors import Garbled, LinkError, Unreachable
 from openoutcry.events.registry import known_classes
 from openoutcry.links.wire import ActiveHalt, Beat, read_message, write_message
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.roster import Roster
 from openoutcry.version import __version__
 
 log = logging.getLogger("openoutcry")
@@ -36,7 +36,7 @@ class Beats:
     def __init__(
         self,
         joined: Joined,
-        roster: Roster,
+        others: OtherDesks,
         look: Callable[[], None],
         catch_up: Callable[[], Awaitable[None]],
     ) -> None:
@@ -46,7 +46,7 @@ class Beats:
         others were heard, before the bus hands out anything.
         """
         self._joined = joined
-        self._roster = roster
+        self._others = others
         self._look = look
         self._catch_up = catch_up
         self._number = 0
@@ -54,16 +54,16 @@ class Beats:
 
     async def open(self) -> None:
         """Listen, and hear of the kill switches that are active elsewhere."""
-        joined, roster = self._joined, self._roster
+        joined, others = self._joined, self._others
         self._number = 0
-        roster.forget()
+        others.forget()
         await joined.transport.listen("beat", self._heard, urgent=True)
         if joined.facts is not None:
             try:
-                roster.note_seats(await joined.transport.seats(), joined.desk)
+                others.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
             except LinkError:
                 return
-            await roster.wait_heard(HELLO_S)
+            await others.wait_heard(HELLO_S)
             await self._catch_up()
 
     def begin(self) -> None:
@@ -128,7 +128,7 @@ class Beats:
                 log.warning("a beat of desk %s cannot be read: %s", desk, error)
             return
         joined = self._joined
-        self._roster.hear(desk, beat, joined.now_ns(), joined.bus.clock.wall_ns())
+        self._others.hear(desk, beat, joined.now_ns(), joined.bus.clock.wall_ns())
 
 
 def _versions() -> dict[str, int]:

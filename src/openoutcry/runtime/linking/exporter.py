@@ -10,8 +10,8 @@ from openoutcry.errors import Garbled, LinkError, LogGone, Unreachable
 from openoutcry.links.wire import Ask, Beat, read_message
 from openoutcry.ports import LOGS, CursorState, FileJournal, LogName
 from openoutcry.runtime.linking.log_export import ClaimAgain, LogExport
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.roster import Roster
 from openoutcry.runtime.linking.rows import OwnRow, read_own, write_row
 
 log = logging.getLogger("openoutcry")
@@ -34,16 +34,16 @@ class Exporter:
 
     """
 
-    def __init__(self, joined: Joined, roster: Roster, claim_again: ClaimAgain) -> None:
+    def __init__(self, joined: Joined, others: OtherDesks, claim_again: ClaimAgain) -> None:
         self._joined = joined
-        self._roster = roster
+        self._others = others
         self._theirs: dict[tuple[str, LogName], int] = {}
         self._trimmed: dict[LogName, int] = {}
         self._may_trim = True
         self.logs: dict[LogName, LogExport] = {
             log_name: LogExport(joined, log_name, claim_again, self._write_own) for log_name in LOGS
         }
-        roster.on_beat(self._heard)
+        others.on_beat(self._heard)
         joined.bus.on_released.append(self._released)
 
     async def open(self) -> None:
@@ -116,11 +116,11 @@ class Exporter:
             if self._may_trim and turns % int(TRIM_S / FLOOR_S) == 0:
                 await self._trim()
 
-    def _others(self) -> list[str]:
-        return [desk.name for desk in self._roster.desks.values() if desk.seat is not None]
+    def _expected(self) -> list[str]:
+        return [desk.name for desk in self._others.desks.values() if desk.seat is not None]
 
     def _note_floors(self) -> None:
-        others, has_moved = self._others(), False
+        others, has_moved = self._expected(), False
         for log_name, one in self.logs.items():
             theirs = [self._theirs.get((desk, log_name), one.floor) for desk in others]
             has_moved = one.note_floor(theirs) or has_moved
@@ -139,7 +139,7 @@ class Exporter:
         journal, transport = self._joined.store.journal, self._joined.transport
         safe = journal.synced if isinstance(journal, FileJournal) else journal.head
         try:
-            facts = None if self._others() else await transport.facts()
+            facts = None if self._expected() else await transport.facts()
             for log_name, one in self.logs.items():
                 size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
                 upto = min(one.floor, safe)

@@ -28,8 +28,8 @@ from openoutcry.ports import Entry, Header, Level, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH, is_kill_switch
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.durability.commit import Commit
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.roster import Roster
 from openoutcry.trading import KillSwitchEvent
 
 log = logging.getLogger("openoutcry")
@@ -47,7 +47,7 @@ CROSSINGS: Final = "(link:released)"
 class KillSwitchLink:
     """Sends and takes the kill switches of one desk."""
 
-    def __init__(self, joined: Joined, roster: Roster) -> None:
+    def __init__(self, joined: Joined, others: OtherDesks) -> None:
         self._joined = joined
         self._switches = joined.admission.kill_switches
         self._recent: OrderedDict[str, Kill] = OrderedDict()
@@ -57,7 +57,7 @@ class KillSwitchLink:
         self._is_open = False
         self._came = asyncio.Event()
         self._switches.join_desks(self._published)
-        roster.on_beat(self._beat)
+        others.on_beat(self._beat)
 
     # -- life ---------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class KillSwitchLink:
             )
             return
         header = replace(kill.header or Header(), desk=(kill.header and kill.header.desk) or desk)
-        level = self._joined.store.level_of(KILL_SWITCH)
+        level = self._joined.admission.level_of(event)
         self._take(event, Entry(event.event_id, payload, "control", level, kill.wall_ns, header), kill)
 
     def _take(self, event: Any, entry: Entry, kill: Kill) -> None:
