@@ -173,9 +173,12 @@ def make_desks(folder: Path) -> None:
     made = Entry("e-1", b'{"event_id":"e-1","event_type":"order"}')
     with SqliteJournal(folder / "floor.db") as floor, SqliteJournal(folder / "street.db") as street:
         floor.write([made], Changes(snapshots=[state("(link)", desk="floor")]))
-        come = {"run": f"{floor.origin}:1:0", "position": 1}
+        come: dict[str, Any] = {"run": f"{floor.origin}:1:0", "position": 1}
         taken = Entry(made.event_id, made.payload, header=Header(desk="floor"))
-        notes = [state("(link)", desk="street", imports=["*"]), state("(link:floor)", high=come, normal=come)]
+        notes = [
+            state("(link)", desk="street", imports=["*"]),
+            *(state(f"(link:floor:{log})", **come) for log in ("high", "normal")),
+        ]
         street.write([taken], Changes(snapshots=notes))
 
 

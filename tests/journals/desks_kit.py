@@ -8,7 +8,7 @@ from typing import Any, Self
 from msgspec.structs import replace
 
 from openoutcry.journals import SqliteJournal
-from openoutcry.ports import Changes, Entry, Header, Snapshot
+from openoutcry.ports import LOGS, Changes, Entry, Header, Snapshot
 
 START_NS = 1_764_000_000_000_000_000
 
@@ -49,8 +49,8 @@ class DeskJournal:
         """Import from another desk."""
         marked = [as_of(maker.name, entry) for entry in entries]
         come = {"run": f"{journal or maker.origin}:1:0", "position": upto, "made": "m", "number": 7}
-        note = state(f"(link:{maker.name})", {"high": come, "normal": come})
-        self.journal.write(marked, Changes(snapshots=[note]))
+        notes = [state(f"(link:{maker.name}:{log})", come) for log in LOGS]
+        self.journal.write(marked, Changes(snapshots=notes))
         return self
 
 

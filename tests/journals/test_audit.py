@@ -134,6 +134,13 @@ def test_what_is_beyond_where_the_importer_stands_waits(floor, street):
     assert (pair.is_clean, pair.same, pair.waiting) == (True, 2, 3)
 
 
+def test_what_was_imported_before_that_was_written_down_is_the_same(floor, street):
+    floor.make(*(event(f"e-{i}") for i in range(5)))
+    street.take(floor, event("e-0"), event("e-1"), event("e-2"), upto=1)
+    pair = audited(floor, street)
+    assert (pair.is_clean, pair.same, pair.waiting) == (True, 3, 2)
+
+
 def test_an_importer_that_never_came_to_it_waits_for_everything(floor, street):
     floor.make(event("e-0"), event("e-1"))
     assert audited(floor, street).waiting == 2

@@ -173,6 +173,10 @@ class Audit:
         self._taker, self._found = importer
         self._come: dict[str, Come] = self._taker.imported.get(self._maker.name, {})
         self._lanes = {lane: _Lane() for lane in LOG_OF}
+        self._upto = {
+            lane: self._come[log].position if log in self._come else 0 for lane, log in LOG_OF.items()
+        }
+        self._found_all = False
         self._first_same = dict.fromkeys(LOG_OF, (0, 0))
         self._pair = Pair(exporter=self._maker.name, importer=self._taker.name, counts={}, problems=[])
 
@@ -208,7 +212,6 @@ class Audit:
 
     def _made_pages(self) -> Iterator[bool]:
         """Read what the exporting desk has made, a page at a time."""
-        upto = {lane: self._come[log].position if log in self._come else 0 for lane, log in LOG_OF.items()}
         for page in pages(self._made):
             for entry in page:
                 if desk_of(entry) is not None or entry.lane not in self._lanes:
@@ -216,7 +219,7 @@ class Audit:
                 head = head_of(entry)
                 if not (self._maker.gives(entry, head) and self._taker.takes(entry, head)):
                     continue
-                if entry.position > upto[entry.lane]:
+                if self._waits(entry.lane, entry.position) and self._is_nowhere(entry.lane, head):
                     self._pair.waiting += 1
                     continue
                 self._lanes[entry.lane].made.add(_item(entry, head))
@@ -229,6 +232,16 @@ class Audit:
                 if desk_of(entry) == self._maker.name and entry.lane in self._lanes:
                     self._lanes[entry.lane].found.add(_item(entry, head_of(entry)))
             yield True
+        self._found_all = True
+
+    def _waits(self, lane: str, position: int) -> bool:
+        """Return True if an event may not be there yet; it may all the same, before that is written down."""
+        return position > self._upto[lane]
+
+    def _is_nowhere(self, lane: str, head: Header) -> bool:
+        """Return True if all was read of the importing journal, and this event was not in it."""
+        found, event_id = self._lanes[lane].found, head.event_id or ""
+        return self._found_all and event_id not in found.by_id and event_id not in found.lonely
 
     # -- judging ------------------------------------------------------------------------------------
 
@@ -266,7 +279,9 @@ class Audit:
         refused = {_id_of(letter.payload) for letter in letters_of(self._found, LINK)}
         for name, made in lonely.values():
             first_same = self._first_same[name][0]
-            if self._taker.first > 1 and (not first_same or made.position < first_same):
+            if self._waits(name, made.position):
+                self._pair.waiting += 1
+            elif self._taker.first > 1 and (not first_same or made.position < first_same):
                 self._pair.retired += 1
             else:
                 self._tell("refused" if made.event_id in refused else "missing", name, made, None)

@@ -9,7 +9,7 @@ import msgspec
 from openoutcry.errors import ConfigError, OpenOutcryError
 from openoutcry.events.records import RECORDS
 from openoutcry.journals.reading import JournalReader
-from openoutcry.ports import LOGS, Header, LogName, Stored
+from openoutcry.ports import Header, LogName, Stored
 
 LINK: Final = "(link)"
 """The name under which a journal keeps what its desk is called, gives and takes."""
@@ -104,7 +104,8 @@ def desk_in(reader: JournalReader) -> Desk:
         if found is not None and name == LINK:
             own = msgspec.json.decode(found.state, type=Own)
         elif found is not None:
-            imported[name[len(_OF_DESK) : -1]] = _come(found.state)
+            desk, _, log = name[len(_OF_DESK) : -1].rpartition(":")
+            imported.setdefault(desk, {})[log] = msgspec.json.decode(found.state, type=Come)
     return Desk(
         path=reader.path,
         name=own.desk if own is not None and own.desk else reader.path.stem,
@@ -114,11 +115,6 @@ def desk_in(reader: JournalReader) -> Desk:
         head=reader.head,
         imported=imported,
     )
-
-
-def _come(state: bytes) -> dict[str, Come]:
-    raw = msgspec.json.decode(state, type=dict[str, msgspec.Raw])
-    return {log: msgspec.json.decode(raw[log], type=Come) for log in LOGS if log in raw}
 
 
 def named(desks: Iterable[Desk]) -> list[Desk]:
