@@ -10,11 +10,11 @@ from openoutcry.cli.console import print_lines, table
 from openoutcry.cli.doctor import Finding
 from openoutcry.cli.firm.engine import look
 from openoutcry.cli.firm.options import link_of, linked
-from openoutcry.cli.firm.view import AWAY, SILENT, FirmView, full_logs, held_by
+from openoutcry.cli.firm.view import FirmView, full_logs, held_by
 from openoutcry.cli.journal import options
 from openoutcry.cli.mistakes import FAILED
 from openoutcry.config import Link
-from openoutcry.core.link_words import LinkWord
+from openoutcry.core.link_words import AWAY, SILENT, LinkWord
 from openoutcry.core.wording import counted, listed, span
 from openoutcry.errors import ConfigError, LinkError
 from openoutcry.journals.showing import json_line

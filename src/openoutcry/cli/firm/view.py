@@ -3,15 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from openoutcry.core.link_words import WHAT_TO_DO, LinkWord, worst
+from openoutcry.core.link_words import AWAY, SILENT, WHAT_TO_DO, LinkWord, worst
 from openoutcry.core.wording import counted, share
 from openoutcry.links.wire import Beat, Imported
 from openoutcry.ports import Ended, Facts, LogName, Seat
 
-SILENT: Final = "silent"
-"""The word for a desk that somebody holds, and that is not heard."""
-AWAY: Final = "away"
-"""The word for a desk that nobody holds: it was stopped."""
 FULL_SHARE: Final = 0.8
 """Whose log is fuller is told of."""
 

@@ -11,10 +11,10 @@ import msgspec
 from openoutcry.cli.console import facts, print_lines, say, table
 from openoutcry.cli.firm.engine import LISTEN_S, look
 from openoutcry.cli.firm.options import link_of, linked
-from openoutcry.cli.firm.view import AWAY, FirmView, halts_of, heard, held_by
+from openoutcry.cli.firm.view import FirmView, halts_of, heard, held_by
 from openoutcry.cli.journal import options
 from openoutcry.cli.mistakes import FAILED
-from openoutcry.core.link_words import LinkWord
+from openoutcry.core.link_words import AWAY, LinkWord
 from openoutcry.core.wording import counted, share
 from openoutcry.errors import Unreachable
 from openoutcry.journals.showing import json_line
@@ -168,12 +168,9 @@ def _room(size_bytes: int, most_bytes: int) -> str:
 def _show_own(own: LinkStanding) -> None:
     """Show what a running desk says of its link."""
     rows = [("link", own.word + (f": {own.why}" if own.why else ""))]
-    rows += [
-        (f"to export ({log.log})", f"{max(0, log.released - log.exported):,} positions wait")
-        for log in own.logs
-    ]
+    rows += [(f"to export ({log.log})", f"{log.waiting:,} positions wait") for log in own.logs]
     for desk in own.desks:
-        behind = sum(max(0, log.exported - log.imported) for log in desk.logs)
+        behind = sum(log.waiting for log in desk.logs)
         gaps = ", ".join(f"gap in {log.log}: {log.gap}" for log in desk.logs if log.gap)
         lost = f", {desk.ticks_lost:,} ticks lost" if desk.ticks_lost else ""
         rows.append(
