@@ -52,10 +52,10 @@ async def test_the_pulse_and_the_status_say_how_the_link_stands(tmp_path):
         assert json.loads(json.dumps(floor.bus.get_status()))["link"]["desk"] == "floor"
         await street.bus.stop(1)
         await passes(7)
-        told = wrong(await floor.bus.admin.shape(), await floor.bus.admin.pulse())
-        assert "no other desk" in " ".join(one.sentence for one in told) or "street" in {
-            one.culprit for one in told
-        }
+        gone = await floor.bus.admin.pulse()
+        assert gone.link is not None
+        assert gone.link.desks[0].word == "away"
+        assert "street" not in {one.culprit for one in wrong(await floor.bus.admin.shape(), gone)}
 
 
 @virtual
