@@ -7,8 +7,7 @@ from typing import Any, Final
 import click
 
 from openoutcry.cli.mistakes import Mistake
-from openoutcry.config import Link, load_config
-from openoutcry.config.bus import load_link
+from openoutcry.config import Link, load_config, load_link
 from openoutcry.errors import ConfigError
 
 ONLOOKER: Final = "onlooker"
