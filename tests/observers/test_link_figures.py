@@ -44,8 +44,8 @@ LINK_UP = LinkStanding(
     on_link_lost="alert",
     ticks_sent=12,
     logs=[
-        LogStanding("high", 20, 15, NOW - 3 * S, 5, 15, 1, 4_096, 8_192),
-        LogStanding("normal", 20, 20, 0, 2, 60, 0, 100, 0),
+        LogStanding("high", 20, 15, NOW - 3 * S, 5, 15, 1, 4_096, 8_192, 15),
+        LogStanding("normal", 20, 20, 0, 2, 60, 0, 100, 0, 20),
     ],
     desks=[FLOOR],
 )

@@ -15,7 +15,7 @@ class LogStanding(Struct, frozen=True):
     released: int
     """The position of this desk's journal up to which it could be exported."""
     exported: int
-    """The position up to which it is."""
+    """The position up to which it is: where the last group ends."""
     waiting_since_ns: int
     """Since when something waits to be exported; 0 if nothing waits."""
     groups: int
@@ -28,6 +28,8 @@ class LogStanding(Struct, frozen=True):
     """What the log takes, all desks together, as last asked."""
     most_bytes: int
     """What it may take; 0: as much as it likes."""
+    looked: int
+    """Everything before this position is exported, or is not to be."""
 
     @property
     def waiting(self) -> int:

@@ -30,7 +30,7 @@ class Forgetful(OpenOutcryError, RuntimeError):
 
 
 def _unheard(_event: Event) -> None:
-    """Ignore what an agent publishes."""
+    """Ignore what an agent publishes or receives."""
 
 
 class Agent:
@@ -59,6 +59,7 @@ class Agent:
         remembering: Whether it is handed the past, so that it builds its state and publishes nothing.
         durable: Whether the bus has a journal, so that everything that matters must be in it.
         on_said: Called with each event that it has published and the bus has accepted.
+        on_heard: Called with each event before it reacts to it, the past that it remembers not included.
 
     """
 
@@ -80,6 +81,7 @@ class Agent:
         self.remembering: bool = False
         self.durable: bool = False
         self.on_said: Callable[[Event], None] = _unheard
+        self.on_heard: Callable[[Event], None] = _unheard
         self._reactions: dict[type[Event], Reaction] = {KillSwitchEvent: self._hear_kill_switch}
 
     def react(self, kind: type[Event], reaction: Reaction) -> None:
@@ -109,6 +111,7 @@ class Agent:
 
     async def receive(self, event: Event) -> None:
         """React to an event."""
+        self.on_heard(event)
         reaction = self._reactions.get(type(event))
         if reaction is not None:
             await reaction(event)

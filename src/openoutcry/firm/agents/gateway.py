@@ -40,11 +40,12 @@ class BrokerGateway(Agent):
         "_day": str,
     }
 
-    def __init__(self, line: BrokerLine, name: str = "broker") -> None:
+    def __init__(self, line: BrokerLine | None, name: str = "broker") -> None:
+        """Make a gateway; without a line it cannot work, and is put on no bus."""
         super().__init__(name)
         self.repeated: int = 0
         self.on_step: Callable[[str, OrderEvent | None], None] = _unwatched
-        self._line = line
+        self._connection = line
         self._working: dict[str, OrderEvent] = {}
         self._heard = 0
         self._day = ""
@@ -54,6 +55,12 @@ class BrokerGateway(Agent):
         self.react(FillEvent, self.on_fill)
         self.react(OrderStateChangeEvent, self.on_state_change)
         self.react(MarketClosed, self.on_closed)
+
+    @property
+    def _line(self) -> BrokerLine:
+        if self._connection is None:
+            raise RuntimeError("this gateway has no line to the broker: give it one, or put it on no bus")
+        return self._connection
 
     async def on_session(self, event: SessionOpened) -> None:
         """Note the day: the broker must know the day of an opening print."""

@@ -1,6 +1,7 @@
 """The demonstration: one undisturbed firm and one that is killed over and over, compared."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,9 @@ def run_crash_demo(options: CrashOptions) -> int:
     except (ConfigError, Failed) as error:
         click.echo(f"Error: {error}", err=True)
         return MISTAKE
-    print_evidence(outcome, options)
+    print_evidence(outcome, ("undisturbed", f"killed {len(outcome.killed.deaths)} times"))
+    click.echo(f"\n{verdict(outcome)}")
+    click.echo(f"The journals and the books are in {options.folder}.")
     return SAME if outcome.same else DIFFERENT
 
 
@@ -95,46 +98,45 @@ async def run_both(options: CrashOptions, kills: tuple[Kill, ...], stage: Stage)
     terms = Terms(
         symbols=options.symbols, agents=options.agents, days=options.days, days_per_s=options.speed or 0.0
     )
-    undisturbed, killed = (Run(_cleared(options.folder / name)) for name in ("undisturbed", "killed"))
+    undisturbed, killed = (Run(cleared(options.folder / name)) for name in ("undisturbed", "killed"))
     stage.begins("The firm, undisturbed")
     await run_firm(undisturbed, terms, (), stage)
-    stage.ends(_gist(undisturbed))
+    stage.ends(gist(undisturbed))
     stage.begins(f"The same firm, killed with SIGKILL {len(kills)} times")
     await run_firm(killed, terms, kills, stage)
-    stage.ends(_gist(killed))
-    one, other = (gather(run.journal, run.broker_file, run.account) for run in (undisturbed, killed))
+    stage.ends(gist(killed))
+    one, other = (gather((run.journal,), run.broker_file, run.account) for run in (undisturbed, killed))
     return Outcome(killed, one, other, compare(one, other))
 
 
-def _gist(run: Run) -> str:
+def gist(run: Run) -> str:
+    """Return how a run ended, in words."""
     died = f", after {len(run.deaths)} deaths" if run.deaths else ""
     return f"ends on {run.last.date} with {exactly(run.last.equity)}{died}"
 
 
-def _cleared(folder: Path) -> Path:
+def cleared(folder: Path, patterns: Sequence[str] = LEFT_BEHIND) -> Path:
     """Make a folder if needed, and remove what an earlier run has left there, and nothing else."""
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in LEFT_BEHIND:
+    for pattern in patterns:
         for left in folder.glob(pattern):
             left.unlink()
     return folder
 
 
-def print_evidence(outcome: Outcome, options: CrashOptions) -> None:
+def print_evidence(outcome: Outcome, heads: tuple[str, str]) -> None:
     """Print the lives of the killed firm, and how its end compares."""
     killed, evidence = outcome.killed, outcome.killed_evidence
     click.echo("\nHOW IT LIVED")
     for name, value in lives(killed, evidence):
         click.echo(f"  {name:<22}  {value}")
     click.echo("\nHOW IT ENDED")
-    rows = [("", "undisturbed", f"killed {len(killed.deaths)} times", "")]
+    rows = [("", *heads, "")]
     rows += [(f.name, f.undisturbed, f.killed, "same" if f.same else "DIFFERENT") for f in outcome.findings]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         cells = [row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]), row[3]]
         click.echo(("  " + "  ".join(cells)).rstrip())
-    click.echo(f"\n{verdict(outcome)}")
-    click.echo(f"The journals and the books are in {options.folder}.")
 
 
 def lives(run: Run, evidence: Evidence) -> list[tuple[str, str]]:

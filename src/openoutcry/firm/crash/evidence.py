@@ -1,7 +1,8 @@
 """Compares two runs: books, fills, journals, and the books of the broker."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from openoutcry.firm.crash.autopsy import read_events
 from openoutcry.firm.crash.words import Account, Fill
 from openoutcry.firm.mandate import Mandate
 from openoutcry.firm.money import Units, to_units
-from openoutcry.journals import JournalReader, Verified
+from openoutcry.journals import JournalReader, Problem, Verified
 from openoutcry.trading import FillEvent
 
 _PAGE = 10_000
@@ -27,10 +28,11 @@ class Evidence:
     Attributes:
         account: The firm's books at the end, as it wrote them.
         fills: Number and digest of the fills in those books.
-        journal_fills: The same of the fill events in the journal.
+        journal_fills: The same of the fill events in the journal; of several, of one that differs from the
+            first, if there is one.
         broker_fills: The same of the executions in the broker's books.
-        events: Number and digest of all events in the journal, in any order.
-        verified: The result of verifying the journal.
+        events: Number and digest of all events, in any order, each in the journal of the desk that made it.
+        verified: The result of verifying the journals.
         repeats: How often an order was submitted that the broker already had.
 
     """
@@ -40,8 +42,16 @@ class Evidence:
     journal_fills: "Digest"
     broker_fills: "Digest"
     events: "Digest"
-    verified: Verified
+    verified: "Checked"
     repeats: int
+
+
+class Checked(NamedTuple):
+    """The result of verifying one journal, or several: entries, their commits, and what is damaged."""
+
+    entries: int
+    batches: int
+    problems: tuple[Problem, ...]
 
 
 class Digest(NamedTuple):
@@ -63,27 +73,39 @@ class Finding(NamedTuple):
     same: bool
 
 
-def gather(journal: Path, broker: Path, account: Path) -> Evidence:
+def gather(journals: Sequence[Path], broker: Path, account: Path) -> Evidence:
     """Read what a run has left behind."""
     books = msgspec.json.decode(account.read_bytes(), type=Account)
-    with JournalReader(journal) as reader:
-        filled = read_events(reader, "fill")
-        events = _digest_of_events(reader)
-        verified = reader.verify()
+    with ExitStack() as stack:
+        readers = [stack.enter_context(JournalReader(journal)) for journal in journals]
+        filled = [
+            _digest(_trade_in(event) for event in read_events(reader, "fill") if isinstance(event, FillEvent))
+            for reader in readers
+        ]
+        events = _digest_of_events(readers)
+        verified = [reader.verify() for reader in readers]
     with BrokerLedger(broker, Mandate()) as ledger:
         executions = ledger.executions()
         repeats = sum(order.repeats for order in ledger.orders())
     return Evidence(
         account=books,
         fills=_digest(_trade_of(fill) for fill in books.fills),
-        journal_fills=_digest(_trade_in(event) for event in filled if isinstance(event, FillEvent)),
+        journal_fills=next((other for other in filled if other != filled[0]), filled[0]),
         broker_fills=_digest(
             (f"fill:{one.execution_id}", one.symbol, one.side.value, one.shares, one.price, one.commission)
             for one in executions
         ),
         events=events,
-        verified=verified,
+        verified=_all_of(verified),
         repeats=repeats,
+    )
+
+
+def _all_of(verified: Sequence[Verified]) -> "Checked":
+    return Checked(
+        sum(one.entries for one in verified),
+        sum(one.batches for one in verified),
+        tuple(problem for one in verified for problem in one.problems),
     )
 
 
@@ -156,13 +178,18 @@ def _digest(rows: Any) -> Digest:
     return Digest(len(listed), hashlib.sha256(msgspec.json.encode(listed)).hexdigest()[:16])
 
 
-def _digest_of_events(reader: JournalReader) -> Digest:
+def _digest_of_events(readers: Sequence[JournalReader]) -> Digest:
     """Return a digest of all that was published, sorted: agents that work side by side write in any order."""
-    return _digest(sorted(hashlib.sha256(payload).hexdigest() for payload in _payloads(reader)))
+    payloads = (payload for reader in readers for payload in _payloads(reader))
+    return _digest(sorted(hashlib.sha256(payload).hexdigest() for payload in payloads))
 
 
 def _payloads(reader: JournalReader) -> Iterator[bytes]:
+    """Yield what was published on this journal's bus; what it has from other desks is not that."""
     after = 0
     while page := reader.read(after, _PAGE):
-        yield from (entry.payload for entry in page if entry.head().event_type not in RECORDS)
+        for entry in page:
+            is_own = entry.header is None or entry.header.desk is None
+            if is_own and entry.head().event_type not in RECORDS:
+                yield entry.payload
         after = page[-1].position

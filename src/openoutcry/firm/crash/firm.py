@@ -9,7 +9,7 @@ from time import monotonic
 import msgspec
 
 from openoutcry.clocks import SystemClock
-from openoutcry.config import PersistenceConfig
+from openoutcry.config import Link, PersistenceConfig
 from openoutcry.events import stamps
 from openoutcry.firm.agents import (
     Agent,
@@ -44,9 +44,14 @@ SUSPECT_ALONE_S = 0.05
 
 @dataclass(slots=True)
 class Staff:
-    """The agents of the firm: those of the plain firm, but for the market and the broker's gateway."""
+    """The agents of the firm: those of the plain firm, but for the market and the broker's gateway.
 
-    line: BrokerLine
+    Attributes:
+        line: The connection to the broker; None where the gateway does not work.
+
+    """
+
+    line: BrokerLine | None
     agents_count: int
     mandate: Mandate = field(default_factory=Mandate)
     market: DurableMarket = field(default_factory=DurableMarket)
@@ -75,11 +80,25 @@ class Staff:
 
 
 class RestartableFirm:
-    """A firm on a bus with a journal, killed or not."""
+    """A firm on a bus with a journal, killed or not.
 
-    def __init__(self, life: Life, line: BrokerLine, tell: Tell, hold: Hold) -> None:
+    Attributes:
+        life: What it was given.
+        staff: All agents of the firm.
+        agents: Those that work on this bus.
+        bus: The bus.
+        watch: Holds it where it is to be killed.
+        tell: Writes a line.
+        born_s: When it was made, on the monotonic clock.
+
+    """
+
+    def __init__(
+        self, life: Life, line: BrokerLine | None, tell: Tell, hold: Hold, link: Link | None = None
+    ) -> None:
         self.life = life
         self.staff = Staff(line, life.agents)
+        self.agents: tuple[Agent, ...] = self.staff.everybody
         self.bus = EventBus(
             signal_timeout=PATIENCE_S,
             barrier_timeout=PATIENCE_S,
@@ -91,71 +110,93 @@ class RestartableFirm:
                 suspect_alone_s=SUSPECT_ALONE_S,
                 socket=False,
             ),
+            link=link,
         )
-        self._tell = tell
-        self._watch = Watch(life, self._hold)
+        self.watch: Watch = Watch(self._hold)
+        self.watch.wait_for(life.place, life.day, life.nth)
+        self.tell: Tell = tell
         self._hold_still = hold
         self._today = (0, "")
-        self._born_s = monotonic()
+        self.born_s: float = monotonic()
         self._recovered = 0
 
     async def live(self) -> None:
-        """Trade until the last day is over."""
-        history = load_history(self.life.symbols, days=self.life.days)
+        """Restore the state, and trade until the last day is over."""
         market = self.staff.market
-        self._attach()
+        self.attach()
         with stamps(time_ns=market.wall_ns):
             with stamps(ids="crash-demo"):  # the journals of both runs have one origin, so that ids compare
                 self._recovered = await self.bus.recover_persisted_events()
-            number = market.resume()
-            self._watch.day = number
+            number = self.watch.day = market.resume()
             async with self.bus:
-                self._today = (number, history.sessions[number].day.isoformat())
-                self._say("back", took_s=monotonic() - self._born_s)
-                for session in history.sessions[number:]:
-                    self._today = (number, session.day.isoformat())
-                    self._say("day")
-                    await market.play(number, session)
-                    number += 1
-                    if self.life.days_per_s:
-                        await asyncio.sleep(1 / self.life.days_per_s)
-                await market.close()
-                account = msgspec.json.encode(self._account())
-                await asyncio.to_thread(Path(self.life.account).write_bytes, account)
-                self._say("done")
+                await self.work(number)
 
-    def _attach(self) -> None:
+    async def work(self, number: int) -> None:
+        """Trade from a day on until the last one is over."""
+        await self.trade(number)
+        await self.write_account()
+        self.say("done")
+
+    async def trade(self, number: int) -> None:
+        """Play the market from a day on until the last one is over."""
+        history, market = load_history(self.life.symbols, days=self.life.days), self.staff.market
+        self.begin_day(number, history.sessions[number].day.isoformat())
+        self.say("back", took_s=monotonic() - self.born_s)
+        for session in history.sessions[number:]:
+            self.begin_day(number, session.day.isoformat())
+            self.say("day")
+            await market.play(number, session)
+            number += 1
+            if self.life.days_per_s:
+                await asyncio.sleep(1 / self.life.days_per_s)
+        await market.close()
+
+    def attach(self) -> None:
+        """Put the agents on the bus."""
         clock = SystemClock()
-        for strategy in self.staff.strategies:
-            self.bus.register_signal_agent(strategy.name)
-        for agent in self.staff.everybody:
+        for agent in self.agents:
+            if isinstance(agent, StrategyAgent):
+                self.bus.register_signal_agent(agent.name)
+        for agent in self.agents:
             agent.attach_durably(self.bus, clock)
-            agent.on_said = self._watch.said
-        self.staff.gateway.on_step = self._watch.step
+            agent.on_said = self.watch.said
+        self.staff.gateway.on_step = self.watch.step
+
+    def begin_day(self, number: int, date: str) -> None:
+        """Note which trading day it is, to say it."""
+        self._today = (number, date)
 
     def _hold(self, what: str) -> None:
-        self._say("place", what=what)
+        self.say("place", what=what)
         self._hold_still()
 
-    def _say(self, at: str, *, what: str = "", took_s: float = 0.0) -> None:
+    def say(self, at: str, *, what: str = "", took_s: float = 0.0) -> None:
+        """Write a line."""
+        self.tell(self.word(at, what=what, took_s=took_s))
+
+    def word(self, at: str, *, what: str = "", took_s: float = 0.0) -> Word:
+        """Return a line about now."""
         book, journal = self.staff.portfolio.book, self.bus.get_status()["journal"]
         number, date = self._today
-        self._tell(
-            Word(
-                at=at,
-                number=number,
-                date=date,
-                equity=book.equity,
-                fills=book.fills_count,
-                loaded=sum(agent.loaded_count for agent in self.staff.everybody),
-                remembered=sum(agent.remembered_count for agent in self.staff.everybody),
-                recovered=self._recovered,
-                duplicates=self.bus.metrics.duplicates + journal["duplicates"],
-                repeated=self.staff.gateway.repeated,
-                took_s=took_s,
-                what=what,
-            )
+        return Word(
+            at=at,
+            number=number,
+            date=date,
+            equity=book.equity,
+            fills=book.fills_count,
+            loaded=sum(agent.loaded_count for agent in self.agents),
+            remembered=sum(agent.remembered_count for agent in self.agents),
+            recovered=self._recovered,
+            duplicates=self.bus.metrics.duplicates + journal["duplicates"],
+            repeated=self.staff.gateway.repeated,
+            took_s=took_s,
+            what=what,
         )
+
+    async def write_account(self) -> None:
+        """Write the books of the portfolio, which works here."""
+        account = msgspec.json.encode(self._account())
+        await asyncio.to_thread(Path(self.life.account).write_bytes, account)
 
     def _account(self) -> Account:
         portfolio = self.staff.portfolio

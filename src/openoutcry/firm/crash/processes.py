@@ -5,16 +5,17 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 
 from openoutcry.errors import OpenOutcryError
 from openoutcry.firm.crash.words import Life, Word
 
-_decode = msgspec.json.Decoder(Word).decode
+W = TypeVar("W", bound=Word)
 NOTES = "firm.log"
 BROKER: tuple[str, ...] = ("-m", "openoutcry.firm.brokerage")
 FIRM: tuple[str, ...] = ("-m", "openoutcry.firm.crash")
@@ -39,17 +40,23 @@ async def broker(file: Path) -> AsyncIterator[Path]:
             await _put_away(process)
 
 
-class FirmProcess:
-    """One life of the firm, seen from outside."""
+class FirmProcess(Generic[W]):
+    """One life of the firm, or of a desk of it, seen from outside."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, kind: type[W]) -> None:
         self._process = process
+        self._decoder = msgspec.json.Decoder(kind)
 
-    async def next_word(self) -> Word | None:
-        """Wait for the firm's next line; None if it has ended."""
+    async def next_word(self) -> W | None:
+        """Wait for its next line; None if it has ended."""
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
-        return _decode(line) if line.endswith(b"\n") else None
+        return self._decoder.decode(line) if line.endswith(b"\n") else None
+
+    def tell(self, request: msgspec.Struct) -> None:
+        """Write a line to its standard input. What a dead process is told is lost."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(request) + b"\n")
 
     def kill(self) -> None:
         """Kill it with SIGKILL."""
@@ -65,12 +72,19 @@ class FirmProcess:
 
 
 @asynccontextmanager
-async def firm(life: Life) -> AsyncIterator[FirmProcess]:
+async def firm(life: Life) -> AsyncIterator[FirmProcess[Word]]:
     """Run one life of the firm; it ends with the block at the latest."""
+    async with one_life(FIRM, life, Word) as process:
+        yield process
+
+
+@asynccontextmanager
+async def one_life(program: Sequence[str], life: Life, kind: type[W]) -> AsyncIterator[FirmProcess[W]]:
+    """Run a program for one life, whose lines are of a kind; it ends with the block at the latest."""
     notes = Path(life.journal).parent / NOTES
-    process = await _start(*FIRM, msgspec.json.encode(life).decode(), notes=notes)
+    process = await _start(*program, msgspec.json.encode(life).decode(), notes=notes)
     try:
-        yield FirmProcess(process)
+        yield FirmProcess(process, kind)
     except Failed as error:
         raise Failed(f"{error}: see {notes}") from error
     finally:

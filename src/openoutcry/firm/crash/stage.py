@@ -40,8 +40,12 @@ class Stage(Audience, Protocol):
 
 def stage_for(days: int, *, plain: bool) -> Stage:
     """Choose the display: rich if it is installed and standard output is a terminal, else plain."""
-    rich = not plain and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
-    return RichStage(days) if rich else PlainStage(days)
+    return RichStage(days) if has_rich(plain=plain) else PlainStage(days)
+
+
+def has_rich(*, plain: bool) -> bool:
+    """Return True if a live display is wanted and can be shown."""
+    return not plain and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
 
 
 def death_in_words(death: Death) -> str:

@@ -135,7 +135,7 @@ async def run_firm(run: Run, terms: Terms, kills: Sequence[Kill], audience: Audi
 class _Watching:
     """Watches one life of the firm, and ends it."""
 
-    def __init__(self, run: Run, kill: Kill | None, process: FirmProcess, audience: Audience) -> None:
+    def __init__(self, run: Run, kill: Kill | None, process: FirmProcess[Word], audience: Audience) -> None:
         self._run, self._kill, self._process, self._audience = run, kill, process, audience
         self._place = ""
 

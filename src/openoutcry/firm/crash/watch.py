@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from openoutcry.events import Event
-from openoutcry.firm.crash.words import Life
 from openoutcry.firm.happenings import DAILY, SessionOpened
 from openoutcry.trading import (
     DecisionEvent,
@@ -18,7 +17,7 @@ Hold = Callable[[str], None]
 
 
 class Watch:
-    """Watches what the agents publish and do, and calls `hold` at the place given for this life.
+    """Watches what the agents publish and do, and calls `hold` at the place that it was given.
 
     `hold` is called in the middle of what an agent does, with what that is about, and does not return: the
     process goes no further.
@@ -28,10 +27,14 @@ class Watch:
 
     """
 
-    def __init__(self, life: Life, hold: Hold) -> None:
+    def __init__(self, hold: Hold) -> None:
         self.day = 0
-        self._place, self._from_day, self._left = life.place, life.day, life.nth
+        self._place, self._from_day, self._left = "", 0, 0
         self._hold = hold
+
+    def wait_for(self, place: str, day: int, nth: int) -> None:
+        """Hold at a place from a day on, at the nth time that it is reached."""
+        self._place, self._from_day, self._left = place, day, nth
 
     def said(self, event: Event) -> None:
         """Take an event that an agent has published."""
