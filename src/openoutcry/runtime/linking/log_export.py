@@ -207,7 +207,7 @@ class LogExport:
 
     async def _find_end(self) -> None:
         """Ask the engine where the exports end, and go on there."""
-        self._store = self._joined.store
+        store = self._joined.store
         ended = await self._joined.transport.last(self._log, self._joined.desk)
         if ended is not None and (self.has_copies or is_beside(ended.journal)):
             ended = await self._take_copies(ended)
@@ -223,6 +223,7 @@ class LogExport:
             self._reached = ended.upto
         else:
             await self._begin_run(ended, run)
+        self._store = store
 
     async def _take_copies(self, ended: Ended) -> Ended | None:
         """Take in copies of what the journal lacks, and return where the regular exports end."""
