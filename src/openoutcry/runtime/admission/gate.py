@@ -141,7 +141,7 @@ class Admission:
     def reset(self) -> None:
         """Count from zero again."""
         self.refused: Counter[str] = Counter()
-        self._high = self.kill_switches.count = self.again.duplicates = 0
+        self._high = self.kill_switches.count = self.again.duplicates = self.arrivals.taken = 0
         self.conflicts_before: int = self._bus.conflicts.total
         self._bus.unheard.counts.clear()
         self.fast_path.take_high_count()
