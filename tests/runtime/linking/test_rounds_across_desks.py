@@ -149,7 +149,9 @@ async def test_recorded_answers_vote_again_when_the_round_opens_again_after_a_cr
 
         return on_order
 
-    floor.bus.subscribe(EventType.ORDER, open_round(floor), name="cio", retry=RetryPolicy(first_s=60, max_s=60))
+    floor.bus.subscribe(
+        EventType.ORDER, open_round(floor), name="cio", retry=RetryPolicy(first_s=60, max_s=60)
+    )
     async with running(street):
         async with running(floor):
             await passes(0.5)

@@ -244,3 +244,29 @@ async def test_a_round_trip_of_more_than_a_third_of_the_lease_is_quick_enough(tm
         for _ in range(30):
             await passes(1)
             assert await desk.bus.publish(an_order(f"o-{_}"))
+
+
+@virtual
+async def test_a_process_that_is_out_says_nothing_in_the_name_of_its_desk(tmp_path):
+    hub = MemoryHub()
+    first, floor = street(hub, tmp_path / "one"), Desk(hub, "floor", tmp_path / "floor")
+    releaser, heard = first.bus.releaser("officer"), []
+    async with running(first, floor):
+        await passes(1)
+        other = MemoryTransport(hub, "other")
+        await other.open()
+        await other.claim(Seat(desk="street", holder="another"), hub.seats()[1])
+        await passes(10)
+        assert first.linking.joined.is_out
+        floor.linking.others.on_beat(lambda desk, _: heard.append(desk))
+        switch = KillSwitchEvent(reason="now")
+        await floor.bus.publish(switch)
+        await passes(1)
+        assert switch.event_id in first.switched  # it hears, and halts
+        await releaser.release(ids=switch.event_id, reason="of no account")
+        await first.bus.publish(a_tick())
+        await passes(1)
+        assert floor.active == {switch.event_id}
+        assert heard == []
+        assert floor.linking.tick_receiver.desks == {}
+        await other.close()

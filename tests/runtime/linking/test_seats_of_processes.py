@@ -54,8 +54,7 @@ def firm():
 def test_a_holder_that_was_stopped_and_is_resumed_is_refused(one_node, firm, tmp_path):
     async def claim():
         async with opened(a_link(one_node, firm, "other")) as (transport,):
-            seen = await transport.seats()
-            before = seen[0].renewal
+            before = (await transport.seats())[0].renewal
             await asyncio.sleep(2)
             (seen,) = await transport.seats()
             assert seen.renewal == before, "it is stopped, so that it renews nothing"

@@ -52,9 +52,11 @@ class Importer:
         """Nothing more comes in: the bus does not admit."""
         self._is_on = False
 
-    def _heard(self, desk: str, _beat: Beat) -> None:
+    def _heard(self, desk: str, beat: Beat) -> None:
         if self._is_on:
             self._begin(desk)
+            for log_name, head in beat.heads.items():
+                self.logs[desk, log_name].note_head(head)
 
     async def _look(self) -> None:
         """Begin to import what other desks export, whenever one is there that was not."""

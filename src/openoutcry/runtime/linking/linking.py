@@ -73,8 +73,8 @@ class Linking:
         self.seats: Seats = Seats(self.joined)
         self.others: OtherDesks = OtherDesks()
         self.kill: KillSwitchLink = KillSwitchLink(self.joined, self.others)
-        watch = LinkWatch(self.joined, self.others)
-        beats = Beats(self.joined, self.others, watch.look, self.kill.catch_up)
+        self._watch = LinkWatch(self.joined, self.others)
+        beats = Beats(self.joined, self.others, self._look, self.kill.catch_up)
         self.exporter: Exporter = Exporter(self.joined, self.others, self.seats.claim_again)
         self.votes: Votes = Votes(self.joined, rounds)
         self.importer: Importer = Importer(self.joined, self.others, self.votes)
@@ -105,6 +105,7 @@ class Linking:
             for part in self.parts:
                 await part.open()
         except BaseException:
+            self.joined.bus.fence(None)
             await self._close()
             raise
 
@@ -134,6 +135,12 @@ class Linking:
                 joined.facts = await joined.transport.open()
             except Unreachable:
                 await asyncio.sleep(AGAIN_S)
+
+    def _look(self) -> None:
+        """Look at what the next beat is to say: four times a second."""
+        self._watch.look()
+        self.kill.save_crossings()
+        self._gauge.look()
 
     async def end(self, timeout_s: float) -> None:
         """The bus has drained: export what is left, within the time, and leave. Harmless when done twice."""

@@ -72,6 +72,7 @@ class Seats:
         """
         joined = self._joined
         self._begin_anew()
+        joined.is_out = False
         file = joined.store.journal
         path = str(file.path.resolve()) if isinstance(file, FileJournal) else new_name()
         self._mine = Seat(
@@ -241,6 +242,7 @@ class Seats:
     def _lose(self, error: LinkError) -> None:
         """Another one holds the desk. That is final."""
         self._joined.seat = None
+        self._joined.is_out = True
         self.tenure.lost()
         log.critical("desk %s is lost: %s. %s", self._joined.desk, error, self._lost_for_good())
         self._judge()

@@ -5,7 +5,7 @@ task, and shown as it was last.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from openoutcry.core.link_words import LinkWord, worst
@@ -19,6 +19,8 @@ from openoutcry.runtime.linking.parts import Joined
 from openoutcry.runtime.linking.seats import Seats
 from openoutcry.runtime.linking.ticks import FromDesk, TickReceiver, TickSender
 
+BEHIND_NS: Final = 1_000_000_000
+"""For how long events may wait before that is told."""
 FACTS_S: Final = 5.0
 """How often the engine is asked how large its logs are, and who holds which desk."""
 
@@ -41,9 +43,11 @@ class Gauge:
         self._sender, self._receiver = ticks
         self._exporter = exporter
         self._importer = importer
+        self._since_ns: dict[tuple[str, str], int] = {}
 
     async def open(self) -> None:
         """Nothing is known yet."""
+        self._since_ns.clear()
 
     def begin(self) -> None:
         """Ask the engine from now on."""
@@ -63,6 +67,43 @@ class Gauge:
                     self._others.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
             except (LinkError, TimeoutError):
                 continue
+
+    # -- what waits ---------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Say which desk events wait for, or whose, if they have done so for more than a second."""
+        now_ns, waits = self._joined.now_ns(), dict(self._waits())
+        self._since_ns = {key: self._since_ns.get(key, now_ns) for key in waits}
+        late = [text for key, text in waits.items() if now_ns - self._since_ns[key] > BEHIND_NS]
+        if late:
+            self._joined.problems["lag"] = (LinkWord.BEHIND, "; ".join(late))
+        else:
+            self._joined.problems.pop("lag", None)
+
+    def _waits(self) -> Iterator[tuple[tuple[str, str], str]]:
+        """Return what waits, by desk and log, in words."""
+        joined = self._joined
+        for log_name in LOGS:
+            exported = joined.exported.get(log_name, 0)
+            for name, desk in sorted(self._others.desks.items()):
+                beat = desk.beat
+                if beat is None or beat.is_leaving:
+                    continue
+                mine = joined.imported.get((name, log_name))
+                behind = beat.heads.get(log_name, 0) - (0 if mine is None else mine.position)
+                if behind > 0:
+                    text = f"up to {behind:,} events of desk {name!r} (log {log_name}) wait to be imported"
+                    yield (f"import {name}", log_name), text
+                said = (one for one in beat.imported if (one.desk, one.log) == (joined.desk, log_name))
+                theirs = next((one.position for one in said), 0)
+                if exported > theirs:
+                    text = f"up to {exported - theirs:,} events wait for desk {name!r} (log {log_name})"
+                    yield (f"export {name}", log_name), text
+            if self._exporter.logs[log_name].waiting_since_ns:
+                left = joined.store.commits.released - exported
+                yield ("export", log_name), f"up to {left:,} events wait to be exported (log {log_name})"
+
+    # -- the standing -------------------------------------------------------------------------------
 
     def standing(self) -> LinkStanding:
         """Return how the link stands; times are on the bus's clock."""

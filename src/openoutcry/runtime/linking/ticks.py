@@ -117,6 +117,8 @@ class TickSender:
     def _delivered(self, events: list[Any]) -> None:
         """Events that live in memory alone were delivered."""
         foreign, is_wanted = self._foreign, self._is_wanted
+        if self._joined.is_out:
+            return
         if foreign:
             found = []
             for event in events:
