@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ class Desk:
         self.bus.subscribe(EventType.SIGNAL, self.on_signal, name="signals")
         self.bus.subscribe(EventType.KILL_SWITCH, self.on_switch, name="switches")
         self.bus.subscribe(EventType.MARKET_DATA, self.on_tick, name="ticks")
+
+    def has(self, count: int) -> bool:
+        return len(self.handled) >= count
 
     async def on_signal(self, event: SignalEvent) -> None:
         self.handled.append(event.event_id)
@@ -82,16 +86,15 @@ def test_what_one_desk_publishes_is_handled_on_every_other_once_and_in_order(
             await street.bus.publish_many(signals(100, 600))
             expected = {event.event_id for event in signals(0, 600)}
             for desk in desks:
-                await eventually(lambda desk=desk: len(desk.handled) >= 600)
+                await eventually(partial(desk.has, 600))
                 assert set(desk.handled) == expected
                 assert len(desk.handled) == 600
                 for first, last in ((0, 100), (100, 600)):
                     ids = [event.event_id for event in signals(first, last)]
                     assert [one for one in desk.handled if one in set(ids)] == ids
             await risk.bus.publish(KillSwitchEvent(source_agent="risk", event_id="k", reason="r"))
-            for desk in desks:
-                await eventually(lambda desk=desk: desk.switched)
-                assert desk.switched == ["k"]
+            await eventually(lambda: all(desk.switched for desk in desks))
+            assert [desk.switched for desk in desks] == [["k"]] * 3
 
     asyncio.run(main())
 
@@ -121,7 +124,7 @@ def test_a_log_that_is_deleted_is_filled_again_from_the_journals(tmp_path: Path)
             floor, street = desks
             await floor.bus.publish_many(signals(0, 100))
             await eventually(lambda: len(street.handled) == 100)
-            transport = floor.bus._lifecycle.linking.joined.transport
+            transport: Any = floor.bus._lifecycle.linking.joined.transport
             for stream in ("high", "normal", "seats"):
                 await transport._jetstream.call(f"STREAM.DELETE.OO_{link('floor').firm}_{stream}")
             await floor.bus.publish_many(signals(100, 200))

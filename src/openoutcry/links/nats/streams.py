@@ -58,8 +58,8 @@ class Streams:
             raise LinkError(f"{self._connection.where}: {NO_JETSTREAM}")
         await self._jetstream.call("INFO")
 
-    async def facts(self) -> Facts:
-        """Ask how the streams are."""
+    async def facts(self, *, anew: bool = False) -> Facts:
+        """Ask how the streams are, and whether the servers sync unless they were asked (`anew`: again)."""
         logs: list[LogFacts] = []
         nodes: set[str] = set()
         for log in LOGS:
@@ -69,7 +69,7 @@ class Streams:
                 continue
             logs.append(_facts(log, info))
             nodes |= _nodes(info)
-        if self._is_synced is None:
+        if self._is_synced is None or (anew and not self._is_synced):
             self._is_synced = await self._ask_sync(nodes)
         major, minor = self._connection.version
         return Facts(
