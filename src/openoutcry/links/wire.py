@@ -33,7 +33,8 @@ _ENVELOPE_BYTES: Final = 80
 _VERSION: Final = b"oo1 "
 _FIRST_LINE: Final = len(_VERSION) + 8
 _LANES: Final = {"high": frozenset({"control", "high"}), "normal": frozenset({"normal"})}
-_LEVEL_MOST: Final = max(Level)
+_LEVELS: Final = tuple(Level)
+_LEVEL_MOST: Final = len(_LEVELS) - 1
 
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -171,7 +172,7 @@ def _entries(data: bytes, end: int, envelopes: list[_Envelope]) -> Iterable[Entr
             event_id = one.header.event_id
         if not isinstance(event_id, str):
             raise ValueError(f"the entry at position {one.position} has no event_id")  # noqa: TRY004
-        level = Level(min(one.level, _LEVEL_MOST))  # a newer version may have more than we know
+        level = _LEVELS[min(_LEVEL_MOST, one.level)]  # a newer version may have more than we know
         yield Entry(event_id, payload, one.lane, level, one.wall_ns, one.header)
     if end != len(data):
         raise ValueError(f"{len(data) - end:,} bytes follow the last entry")
