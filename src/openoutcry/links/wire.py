@@ -33,7 +33,7 @@ _ENVELOPE_BYTES: Final = 80
 _VERSION: Final = b"oo1 "
 _FIRST_LINE: Final = len(_VERSION) + 8
 _LANES: Final = {"high": frozenset({"control", "high"}), "normal": frozenset({"normal"})}
-_LEVELS: Final = tuple(Level)
+_LEVELS: Final = (Level.MEMORY, Level.PROCESS, Level.DISK)
 _LEVEL_MOST: Final = len(_LEVELS) - 1
 
 

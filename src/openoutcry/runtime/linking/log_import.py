@@ -25,7 +25,7 @@ from openoutcry.config.link import EVERY_TYPE
 from openoutcry.core.chain import Chain, Verdict
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.retries import DeadLetter
-from openoutcry.core.runs import Run
+from openoutcry.core.runs import Run, is_beside
 from openoutcry.errors import BusClosed, JournalError, LogGone, SeatLost, Unreachable
 from openoutcry.events import RECORDS, Event, Undecodable, decode_many, fixed_event_type
 from openoutcry.links.wire import Ask, Imported, write_message
@@ -159,7 +159,7 @@ class LogImport:
 
     def _judge(self, group: Group) -> Verdict:
         """Return what a group is, beside what is here; begin with its run if it is of another one."""
-        if group.after == group.upto or group.desk != self._desk:
+        if is_beside(group.journal) or group.desk != self._desk:
             return Verdict.OLD
         verdict = self._chain.judge(group.journal, group.after, group.upto)
         if verdict is not Verdict.OTHER:
