@@ -364,3 +364,28 @@ async def test_health_names_the_seat_and_no_subscription(tmp_path):
         hub.heal("street")
         await passes(3)
         assert "link" not in {finding.check for finding in (await desk.bus.check_health()).findings}
+
+
+@virtual
+async def test_what_a_worker_has_taken_is_not_begun_without_a_seat(tmp_path):
+    hub = MemoryHub()
+    desk, began = street(hub, tmp_path / "one"), []
+
+    async def quick_at_first(event):
+        began.append(now_s())
+        if len(began) > 600:
+            await asyncio.sleep(0.4)
+
+    desk.bus.subscribe(EventType.ORDER, quick_at_first, name="gateway")
+    async with running(desk):
+        await passes(1)
+        lapses_s = desk.linking.seats.tenure.lapses_ns / 1e9
+        hub.cut("street")
+        await passes(lapses_s - now_s() - 1)
+        await desk.bus.publish_many([an_order(f"o-{number}") for number in range(1_000)])
+        await passes(10)
+        assert len(began) < 610
+        assert max(began) < lapses_s
+        hub.heal("street")
+        await passes(3)
+        assert max(began) > lapses_s

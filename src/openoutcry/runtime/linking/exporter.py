@@ -80,7 +80,7 @@ class Exporter:
         ends_s = loop.time() + timeout_s
         while loop.time() < ends_s and any(one.goes_on for one in self.logs.values()):  # noqa: ASYNC110
             await asyncio.sleep(END_LOOK_S)
-        self._note_floors()
+        self._save_floors()
 
     def _released(self, upto: int, is_plain: bool) -> None:
         for one in self.logs.values():
@@ -116,18 +116,21 @@ class Exporter:
         while True:
             await asyncio.sleep(FLOOR_S)
             turns += 1
-            self._note_floors()
+            ends = {log_name: one.ends for log_name, one in self.logs.items()}
+            try:
+                seats = await self._joined.transport.seats()
+            except LinkError:
+                continue
+            self._others.note_seats(seats, self._joined.desk, self._joined.now_ns())
+            self._note_floors(ends)
             if self._may_trim and turns % int(TRIM_S / FLOOR_S) == 0:
                 await self._trim()
 
-    def _expected(self) -> list[str]:
-        return [desk.name for desk in self._others.desks.values() if desk.seat is not None]
-
-    def _note_floors(self) -> None:
-        others, has_moved = self._expected(), False
+    def _note_floors(self, ends: dict[LogName, tuple[int, int]]) -> None:
+        others, has_moved = list(self._others.desks), False
         for log_name, one in self.logs.items():
             theirs = [self._theirs.get((desk, log_name), one.floor) for desk in others]
-            has_moved = one.note_floor(theirs) or has_moved
+            has_moved = one.note_floor(theirs, ends[log_name]) or has_moved
         if has_moved:
             self._save_floors()
 
@@ -143,7 +146,7 @@ class Exporter:
         journal, transport = self._joined.store.journal, self._joined.transport
         safe = journal.synced if isinstance(journal, FileJournal) else journal.head
         try:
-            facts = None if self._expected() else await transport.facts()
+            facts = None if self._others.desks else await transport.facts()
             for log_name, one in self.logs.items():
                 size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
                 upto = one.trims_upto(safe)

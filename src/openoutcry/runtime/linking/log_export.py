@@ -317,10 +317,7 @@ class LogExport:
         if after >= self.after or loop.time() < self._ask_from_s:
             return
         self._ask_from_s = loop.time() + ASK_S
-        kept = self._joined.store.journal.first - 1
-        if after < kept:
-            self._set_run(Run(self.run.origin, self.run.epoch + 1, kept, kept))
-        self._set_after(max(after, kept))
+        self._set_after(after)
         self.wake()
 
     # -- copies of what is to be replicated -----------------------------------------------------------
@@ -351,12 +348,19 @@ class LogExport:
 
     # -- what all others have -----------------------------------------------------------------------
 
-    def note_floor(self, theirs: Iterable[int]) -> bool:
-        """Note how far all other desks have come; return True if that is further than before."""
-        least = min(theirs, default=self.after)
-        if least >= self.after and self._group is None:
-            least = max(least, self.looked)
-        before, self.floor = self.floor, max(self.floor, least)
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Up to where it is exported, and up to where nothing else is to be exported."""
+        return self.after, self.looked if self._group is None else self.after
+
+    def note_floor(self, theirs: Iterable[int], ends: tuple[int, int]) -> bool:
+        """Note how far all other desks have come; return True if that is further than before.
+
+        `ends` is from before it was asked which desks there are: one that came since may lack what follows.
+        """
+        after, looked = ends
+        least = min(theirs, default=after)
+        before, self.floor = self.floor, max(self.floor, looked if least >= after else least)
         return self.floor > before
 
     # -- reading the journal ------------------------------------------------------------------------
@@ -398,7 +402,12 @@ class LogExport:
 
     def _read(self, released: int) -> Group | None:
         """Read the next page; return what of it is to be exported, None if that is nothing."""
-        journal, looked = self._joined.store.journal, self.looked
+        journal = self._joined.store.journal
+        kept = journal.first - 1
+        if self.looked < kept:  # it was deleted: who lacks it is told by the name of another run
+            self._set_run(Run(self.run.origin, self.run.epoch + 1, kept, kept))
+            self._set_after(kept)
+        looked = self.looked
         read = journal.read_urgent if self._log == "high" else journal.read
         page = [entry for entry in read(looked, PAGE) if entry.position <= released]
         upto = page[-1].position if len(page) == PAGE else released
