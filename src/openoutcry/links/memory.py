@@ -135,11 +135,9 @@ class MemoryTransport:
         loop = asyncio.get_running_loop()
         for ear in self.hub.ears:
             if ear.topic == topic and (not self.desk or ear.desk != self.desk) and self.hub.reaches(ear.desk):
-                ear.coming.append((self.desk, data))
-                if urgent or not self.hub.delay_s:
-                    loop.call_soon(ear.hear)
-                else:
-                    loop.call_later(self.hub.delay_s, ear.hear)
+                coming = ear.urgent if urgent else ear.bulk
+                coming.append((self.desk, data))
+                loop.call_later(0 if urgent else self.hub.delay_s, ear.hear, coming)
 
     async def listen(self, topic: str, heard: Heard, *, urgent: bool = False) -> None:  # noqa: ARG002
         """Have a function called with what other desks broadcast."""
@@ -161,7 +159,8 @@ class MemoryTransport:
 
     def _forget_ears(self) -> None:
         for ear in self._ears:
-            ear.coming.clear()
+            ear.bulk.clear()
+            ear.urgent.clear()
             if ear in self.hub.ears:
                 self.hub.ears.remove(ear)
         self._ears.clear()

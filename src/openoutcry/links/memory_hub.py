@@ -71,12 +71,13 @@ class Ear:
         self.desk = desk
         self.topic = topic
         self.heard = heard
-        self.coming: deque[tuple[str, bytes]] = deque()
+        self.bulk: deque[tuple[str, bytes]] = deque()
+        self.urgent: deque[tuple[str, bytes]] = deque()
 
-    def hear(self) -> None:
+    def hear(self, coming: deque[tuple[str, bytes]]) -> None:
         """Hear what comes next."""
-        if self.coming:
-            self.heard(*self.coming.popleft())
+        if coming:
+            self.heard(*coming.popleft())
 
 
 class MemoryHub:
