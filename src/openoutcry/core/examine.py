@@ -22,6 +22,7 @@ def examine(vitals: Vitals, bounds: Bounds) -> list[Finding]:
         *_retention(vitals),
         *_power_cut(vitals),
         *_disk(vitals),
+        *_link(vitals),
     ]
 
 
@@ -144,6 +145,12 @@ def _power_cut(vitals: Vitals) -> Iterator[Finding]:
 def _disk(vitals: Vitals) -> Iterator[Finding]:
     for found in () if vitals.journal is None else vitals.journal.disk:
         yield Finding(check="disk", level=DEGRADED, culprit="journal", detail=found)
+
+
+def _link(vitals: Vitals) -> Iterator[Finding]:
+    for detail, is_serious in vitals.link:
+        level = UNHEALTHY if is_serious else DEGRADED
+        yield Finding(check="link", level=level, culprit="link", detail=detail)
 
 
 def _still(s: SubscriptionVitals, still: str) -> Iterator[Finding]:

@@ -95,6 +95,10 @@ class Halts:
         """
         return event_id in self._pulled
 
+    def has(self, event_id: str) -> bool:
+        """Return True if the kill switch with this id is active."""
+        return event_id in self._scopes
+
     def all(self) -> tuple[Halt, ...]:
         """Return every active halt, in the order in which their scopes were first stopped."""
         return tuple(halt for halts in self._by_scope.values() for halt in halts.values())

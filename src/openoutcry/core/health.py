@@ -21,6 +21,7 @@
 | `loop` | the event loop is blocked, or late |
 | `journal` | the journal is dead, full, locked, damaged or late |
 | `disk` | the journal's write-ahead log has outgrown its bound, or its file system is nearly full |
+| `link` | other desks cannot be reached, events wait for them, or another process holds this desk |
 | `feed` | an event that is expected in this session does not come |
 | `lease` | an agent has stopped heartbeating |
 | `unheard` | a kill switch was published, and nobody took it |

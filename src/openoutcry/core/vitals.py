@@ -183,6 +183,7 @@ class Vitals:
         conflict: The last id that was used again for other content, in words, if that was lately.
         conflicts: How often that has happened.
         letters_let_go: Dead letters that were let go, since memory keeps no more: (name, count).
+        link: What is wrong with the link to other desks: a sentence, and whether it is serious.
 
     """
 
@@ -196,3 +197,4 @@ class Vitals:
     conflict: str = ""
     conflicts: int = 0
     letters_let_go: tuple[tuple[str, int], ...] = ()
+    link: tuple[tuple[str, bool], ...] = ()

@@ -92,6 +92,7 @@ class Lifecycle:
         joins = transport_of(config.link, transport)
         if config.link is not None and joins is not None:
             self.linking = Linking(config.link, joins, bus, admission, rounds)
+            self.monitor.watch_link(self.linking.problems)
         bus.ownership.watch(self._has_something, self._forked)
 
     @property

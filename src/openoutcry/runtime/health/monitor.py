@@ -85,6 +85,7 @@ class Monitor:
             journal, bus.router, self.config.ladder, recovers=self.recovers
         )
         self._is_on = False
+        self._link: Callable[[], tuple[tuple[str, bool], ...]] = tuple
         self._callbacks: list[Callable[[HealthCheckResult], Any]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at_rest = 0
@@ -155,6 +156,10 @@ class Monitor:
         self._told = None
         self.work_begins()
 
+    def watch_link(self, problems: Callable[[], tuple[tuple[str, bool], ...]]) -> None:
+        """Look at the link to other desks as well, by what is wrong with it, as in `Vitals.link`."""
+        self._link = problems
+
     def forget(self) -> None:
         """Something was mended, so the last result no longer holds."""
         self._result = None
@@ -191,6 +196,7 @@ class Monitor:
             untaken=tuple(map(_kill_switch, bus.unheard.kill_switches.values())),
             conflict=bus.conflicts.last if bus.conflicts.is_recent(now_ns) else "",
             conflicts=bus.conflicts.total,
+            link=self._link(),
         )
 
     def _examined(self, subscription: Subscription, now_ns: int) -> SubscriptionVitals:

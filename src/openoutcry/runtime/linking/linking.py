@@ -17,11 +17,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from openoutcry.config import Link
+from openoutcry.core.link_words import LinkWord
 from openoutcry.errors import LinkError, Unreachable
 from openoutcry.ports import Transport
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.linking.beats import Beats
+from openoutcry.runtime.linking.cut_off import LinkWatch
+from openoutcry.runtime.linking.kill import KillSwitchLink
 from openoutcry.runtime.linking.parts import AGAIN_S, Joined, Part
+from openoutcry.runtime.linking.roster import Roster
 from openoutcry.runtime.linking.seats import Seats
 from openoutcry.runtime.rounds.rounds import Rounds
 
@@ -29,6 +34,8 @@ log = logging.getLogger("openoutcry")
 
 OPEN_S = 5.0
 """How long a start waits for the engine at most. Without it the bus starts all the same."""
+_SERIOUS = ("seat", "beats")
+"""The parts whose trouble makes the bus UNHEALTHY: without a seat, and cut off from everybody."""
 CLOSE_S = 0.5
 """How long a stop waits for the transport to disconnect."""
 
@@ -39,6 +46,7 @@ class Linking:
     Attributes:
         joined: What the parts share.
         seats: The seat.
+        roster: The other desks.
         parts: The parts, in the order in which they are opened.
 
     """
@@ -49,7 +57,12 @@ class Linking:
         self.joined: Joined = Joined(link, transport, bus, admission)
         self._rounds = rounds
         self.seats: Seats = Seats(self.joined)
-        self.parts: Sequence[Part] = (self.seats,)
+        self.roster: Roster = Roster()
+        kill = KillSwitchLink(self.joined, self.roster)
+        watch = LinkWatch(self.joined, self.roster)
+        beats = Beats(self.joined, self.roster, watch.look, kill.catch_up)
+        rounds.join_desks()
+        self.parts: Sequence[Part] = (self.seats, kill, beats)
 
     async def open(self) -> None:
         """Reach the engine and take the seat, before the bus hands out anything.
@@ -110,6 +123,14 @@ class Linking:
             async with asyncio.timeout(CLOSE_S):
                 await self.joined.transport.close()
 
+    def problems(self) -> tuple[tuple[str, bool], ...]:
+        """Return what is wrong, as health wants to know it: a sentence, and whether it is serious."""
+        return tuple(
+            (why, word is LinkWord.FENCED or part in _SERIOUS)
+            for part, (word, why) in self.joined.problems.items()
+        )
+
     def give_up_loop(self) -> None:
         """The loop was closed without a stop: nothing of the link goes on."""
         self.joined.give_up_loop()
+        self.seats.give_up_loop()

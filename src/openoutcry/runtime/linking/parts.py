@@ -8,11 +8,12 @@ from typing import Any, Final, Protocol
 
 from openoutcry.config import Link
 from openoutcry.core.link_words import LinkWord
-from openoutcry.errors import OpenOutcryError
+from openoutcry.errors import LinkError, OpenOutcryError
 from openoutcry.ports import Facts, LogName, Seat, Transport
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
+from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
 
@@ -72,7 +73,25 @@ class Joined:
         self.exported: dict[LogName, int] = {}
         self.imported: dict[str, dict[LogName, tuple[str, int]]] = {}
         self.problems: dict[str, tuple[LinkWord, str]] = {}
+        self._fenced: Callable[[], None] = _nothing
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def on_fenced(self, call: Callable[[], None]) -> None:
+        """Call this when the engine has refused what this desk exports."""
+        self._fenced = call
+
+    def fenced(self, error: LinkError) -> None:
+        """The engine has refused what this desk exports: the seat is looked at.
+
+        Wait until `seat` is another one, which was claimed anew here meanwhile; or None, if another process
+        holds the desk.
+        """
+        log.warning("desk %s: %s", self.desk, error)
+        self._fenced()
+
+    def now_ns(self) -> int:
+        """Return the time on the loop's monotonic clock, in nanoseconds."""
+        return int(asyncio.get_running_loop().time() * NS_PER_S)
 
     @property
     def store(self) -> Store:
@@ -90,6 +109,13 @@ class Joined:
         task = loop.create_task(
             self._again_and_again(name, work), name=f"openoutcry:{name}", context=Context()
         )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Have a coroutine run as a task, on no handler's behalf. That the engine is away is not told."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(_quietly(name, work), name=f"openoutcry:{name}", context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -117,3 +143,18 @@ class Joined:
         """The loop was closed: its tasks are gone with it."""
         self._tasks.clear()
         self.seat = None
+
+
+async def _quietly(name: str, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except LinkError as error:
+        log.debug("the link's %s: %s", name, error)
+    except OpenOutcryError as error:
+        log.error("the link's %s: %s", name, error)  # noqa: TRY400
+    except Exception:
+        log.exception("the link's %s has failed", name)
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -1,0 +1,67 @@
+"""Desks as tests make them: buses in one loop, joined by an engine in memory, in virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from durable_kit import settings
+
+from openoutcry import EventBus, EventType, KillSwitchEvent
+from openoutcry.config import Link
+from openoutcry.links.memory import MemoryTransport
+from openoutcry.links.memory_hub import MemoryHub
+
+BUS_FIELDS = ("max_queue_size", "kill_switch_releasers", "health_check_config", "backpressure_config")
+
+
+class Desk:
+    """A desk: its bus, its end of the engine, and what its handlers were handed."""
+
+    def __init__(self, hub: MemoryHub, name: str, path: Path, **fields: Any) -> None:
+        own = {key: fields.pop(key) for key in BUS_FIELDS if key in fields}
+        levels = fields.pop("levels", None)
+        kept = {} if levels is None else {"levels": levels}
+        self.name = name
+        self.transport = MemoryTransport(hub, name)
+        self.bus = EventBus(
+            persistence_config=settings(path=path, **kept),
+            link=Link(**{"firm": "alpha", "desk": name, "imports": "*", **fields}),
+            transport=self.transport,
+            **own,
+        )
+        self.switches: list[Any] = []
+        self.bus.subscribe(EventType.KILL_SWITCH, self.on_switch, name=f"{name}.halts")
+
+    async def on_switch(self, event: KillSwitchEvent) -> None:
+        self.switches.append(event)
+
+    @property
+    def switched(self) -> list[str]:
+        return [event.event_id for event in self.switches]
+
+    @property
+    def active(self) -> set[str]:
+        return {halt.event_id for halt in self.bus._bus.halts.all()}
+
+    @property
+    def linking(self) -> Any:
+        return self.bus._lifecycle.linking
+
+
+@asynccontextmanager
+async def running(*desks: Desk) -> AsyncIterator[None]:
+    """Run the desks; stop those that a test has not stopped."""
+    try:
+        for desk in desks:
+            await desk.bus.start()
+        yield
+    finally:
+        for desk in desks:
+            await desk.bus.stop(1)
+
+
+async def passes(seconds: float = 0.5) -> None:
+    """Let virtual time pass."""
+    await asyncio.sleep(seconds)

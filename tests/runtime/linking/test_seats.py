@@ -1,0 +1,221 @@
+"""Seats: one process at a time holds a desk, and one that does not begins nothing."""
+
+import asyncio
+
+import pytest
+from bus_helpers import a_fill, a_tick, an_order, now_s, virtual
+from desk_kit import Desk, passes, running
+
+from openoutcry import EventType, KillSwitchEvent
+from openoutcry.errors import SeatLost, Taken
+from openoutcry.links.memory import MemoryTransport
+from openoutcry.links.memory_hub import MemoryHub
+from openoutcry.ports import Seat
+from openoutcry.runtime.linking import seats
+
+
+def street(hub, path, **fields):
+    return Desk(hub, "street", path, **fields)
+
+
+@virtual
+async def test_a_desk_that_nobody_holds_is_claimed_at_once(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one")
+    async with running(desk):
+        assert now_s() < 1
+        (seat,) = hub.seats()
+        assert seat.holder == desk.linking.joined.seat.holder
+        assert set(seat.tokens) == {"high", "normal"}
+
+
+@virtual
+async def test_a_clean_stop_gives_it_back_so_that_the_next_need_not_wait(tmp_path):
+    hub = MemoryHub()
+    async with running(street(hub, tmp_path / "one")):
+        pass
+    assert hub.seats()[0].holder == ""
+    before_s = now_s()
+    async with running(street(hub, tmp_path / "another")):
+        assert now_s() - before_s < 1
+
+
+@virtual
+async def test_a_second_process_of_that_name_is_told_who_holds_it(tmp_path):
+    hub = MemoryHub()
+    first = street(hub, tmp_path / "one")
+    async with running(first):
+        second = street(hub, tmp_path / "two")
+        with pytest.raises(Taken, match=r"street.* is held by .*, which renews its seat: stop that process"):
+            await second.bus.start()
+        assert now_s() < 10  # the holder renews three times a lease
+        assert await first.bus.publish(an_order())
+
+
+@virtual
+async def test_the_desk_of_a_dead_process_is_claimed_at_once_by_who_has_its_journal(tmp_path):
+    hub = MemoryHub()
+    first = street(hub, tmp_path / "one")
+    await first.bus.start()
+    first.transport.die()
+    await first.bus.stop(1)
+    assert hub.seats()[0].holder  # it could not give it back
+    before_s = now_s()
+    async with running(street(hub, tmp_path / "one")):
+        assert now_s() - before_s < 1
+
+
+@virtual
+async def test_another_host_waits_for_a_lease_and_a_quarter(tmp_path, monkeypatch):
+    hub = MemoryHub()
+    first = street(hub, tmp_path / "one")
+    await first.bus.start()
+    first.transport.die()
+    await first.bus.stop(1)
+    monkeypatch.setattr(seats, "this_host", lambda: "another")
+    before_s = now_s()
+    async with running(street(hub, tmp_path / "one")):
+        assert 18.75 <= now_s() - before_s < 21
+
+
+@virtual
+async def test_a_lease_of_0_is_taken_over_by_nobody_else(tmp_path, monkeypatch):
+    hub = MemoryHub()
+    first = street(hub, tmp_path / "one", lease_s=0)
+    await first.bus.start()
+    first.transport.die()
+    await first.bus.stop(1)
+    with pytest.raises(Taken, match=r"does not lapse \(lease_s = 0\).*openoutcry firm drop street"):
+        await street(hub, tmp_path / "two").bus.start()
+    async with running(street(hub, tmp_path / "one", lease_s=0)):
+        pass
+
+
+@virtual
+async def test_a_seat_that_is_not_renewed_in_time_holds_everything_until_it_is(tmp_path):
+    hub = MemoryHub()
+    desk, seen = street(hub, tmp_path / "one"), []
+    desk.bus.subscribe([EventType.ORDER, EventType.MARKET_DATA], seen.append, name="gateway")
+    async with running(desk):
+        hub.cut("street")
+        await passes(14)
+        assert await desk.bus.publish(an_order("o-1"))
+        await passes(0.5)
+        assert len(seen) == 1
+        await passes(2)
+        with pytest.raises(SeatLost, match=r"not renewed for 15 s \(lease_s\).*until the engine answers"):
+            await desk.bus.publish(an_order("o-2"))
+        await desk.bus.publish(a_tick())
+        await passes(5)
+        assert len(seen) == 1
+        assert desk.bus.subscription("gateway").stats().state == "no seat"
+        hub.heal("street")
+        await passes(2)
+        assert len(seen) == 2
+        assert await desk.bus.publish(an_order("o-3"))
+        await desk.bus.join()
+        assert len(seen) == 3
+
+
+@virtual
+async def test_a_lease_of_0_trades_on_however_long_the_engine_is_away(tmp_path):
+    hub = MemoryHub()
+    desk, seen = street(hub, tmp_path / "one", lease_s=0), []
+    desk.bus.subscribe(EventType.ORDER, seen.append, name="gateway")
+    async with running(desk):
+        hub.is_answering = False
+        await passes(3_600)
+        assert await desk.bus.publish(an_order())
+        await passes(0.1)
+        assert len(seen) == 1
+        hub.is_answering = True
+
+
+@virtual
+async def test_a_holder_that_was_away_while_another_claimed_is_out_for_good(tmp_path):
+    hub = MemoryHub()
+    first, seen = street(hub, tmp_path / "one"), []
+    first.bus.subscribe(EventType.ORDER, seen.append, name="gateway")
+    async with running(first):
+        hub.cut("street")
+        await passes(16)
+        other = MemoryTransport(hub, "other")
+        await other.open()
+        await other.claim(Seat(desk="street", holder="another"), hub.seats()[0])
+        hub.heal("street")
+        await passes(6)
+        with pytest.raises(SeatLost, match=r"another process holds desk 'street'.*must end"):
+            await first.bus.publish(an_order())
+        assert first.linking.joined.problems["seat"][0] == "fenced"
+        await passes(60)
+        with pytest.raises(SeatLost):
+            await first.bus.publish(an_order("o-2"))
+        assert seen == []
+        await other.close()
+    assert hub.seats()[0].holder == "another"  # it gives back nothing that is not its own
+
+
+@virtual
+async def test_a_call_that_is_running_when_the_seat_is_lost_ends_but_publishes_nothing_durable(tmp_path):
+    hub = MemoryHub()
+    desk, told = street(hub, tmp_path / "one"), []
+
+    async def slowly(event):
+        await asyncio.sleep(20)
+        try:
+            await desk.bus.publish(an_order("derived"))
+        except SeatLost as error:
+            told.append(error)
+
+    desk.bus.subscribe(EventType.FILL, slowly, name="slow")
+    async with running(desk):
+        await desk.bus.publish(a_fill())
+        hub.cut("street")
+        await passes(25)
+        assert len(told) == 1
+        hub.heal("street")
+        await passes(1)
+
+
+@virtual
+async def test_a_kill_switch_is_handled_also_without_a_seat(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one")
+    async with running(desk):
+        hub.cut("street")
+        await passes(20)
+        switch = KillSwitchEvent(reason="now")
+        assert await desk.bus.publish(switch)
+        await passes(0.1)
+        assert switch.event_id in desk.switched
+        hub.heal("street")
+        await passes(2)
+
+
+@virtual
+async def test_a_start_without_the_engine_begins_nothing_until_it_has_claimed(tmp_path):
+    hub = MemoryHub()
+    hub.cut("street")
+    desk, seen = street(hub, tmp_path / "one"), []
+    desk.bus.subscribe(EventType.ORDER, seen.append, name="gateway")
+    async with running(desk):
+        with pytest.raises(SeatLost, match="is not held by this process yet"):
+            await desk.bus.publish(an_order())
+        hub.heal("street")
+        await passes(5)
+        assert await desk.bus.publish(an_order("o-2"))
+        await desk.bus.join()
+        assert len(seen) == 1
+
+
+@virtual
+async def test_a_log_that_was_deleted_is_claimed_in_again(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one")
+    async with running(desk):
+        before = dict(desk.linking.joined.seat.tokens)
+        hub.delete("normal")
+        await desk.transport.open()
+        await desk.linking.seats.claim_again()
+        assert desk.linking.joined.seat.tokens["high"] > before["high"]
+        assert await desk.bus.publish(an_order())
