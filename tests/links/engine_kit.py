@@ -67,8 +67,17 @@ class MemoryEngine:
         run_virtual(main())
 
 
+def nats(nodes_count: int) -> AbstractContextManager[Engine]:
+    """Real servers. What they need is imported where they are wanted."""
+    from nats_engine import nats_engine  # noqa: PLC0415
+
+    return nats_engine(nodes_count)
+
+
 ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
     "memory": lambda: nullcontext(MemoryEngine()),
+    "nats": lambda: nats(1),
+    "nats cluster": lambda: nats(3),
 }
 """What makes each kind of engine, once per run of the tests, and ends it."""
 

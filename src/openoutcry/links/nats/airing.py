@@ -1,5 +1,6 @@
 """Broadcasts: what is urgent goes over a connection of its own to every node, and is heard once."""
 
+import asyncio
 import itertools
 from collections import deque
 from typing import Final
@@ -11,6 +12,8 @@ from openoutcry.links.nats.subjects import Subjects, desk_of
 from openoutcry.ports import Heard
 
 _ID: Final = "Oo-Id"
+_NODES_S: Final = 1.0
+_PROBE_S: Final = 0.02
 _REMEMBERED: Final = 4_096
 
 
@@ -28,13 +31,20 @@ class Airing:
         inbox = subjects.inbox(link.desk)
         self._urgent = [Connection(link, (url,), inbox) for url in link.servers]
         self._numbers = itertools.count(1)
-        self._known: set[str] = set()
-        self._order: deque[str] = deque()
 
     def begin(self) -> None:
         """Connect to every node, in the background."""
         for one in self._urgent:
             one.begin()
+
+    async def open(self) -> None:
+        """Wait until every node answers, or `_NODES_S` are over."""
+        opening = [asyncio.ensure_future(one.open(_NODES_S)) for one in self._urgent]
+        try:
+            await asyncio.gather(*opening, return_exceptions=True)
+        finally:
+            for one in opening:
+                one.cancel()
 
     async def close(self) -> None:
         """Disconnect from every node."""
@@ -49,10 +59,10 @@ class Airing:
     async def broadcast(self, topic: str, data: bytes, *, urgent: bool) -> None:
         """Send a message to who listens now. Raises `Unreachable` if it went nowhere."""
         subject = self._subjects.topic(topic, self._desk)
-        if not urgent:
-            await self._bulk.publish(subject, data)
-            return
         headers = {_ID: f"{self._bulk.inbox}.{next(self._numbers)}"}
+        if not urgent:
+            await self._bulk.publish(subject, data, headers)
+            return
         sent_count = 0
         for one in self._urgent:
             try:
@@ -66,26 +76,67 @@ class Airing:
     async def listen(self, topic: str, heard: Heard, *, urgent: bool) -> None:
         """Have a function called with what other desks broadcast, once each."""
         start = self._subjects.topic(topic, "")
+        copies = _Copies()
 
         def hear(message: Message) -> None:
             desk = desk_of(message.subject)
-            is_new = not urgent or self._is_new(message)
-            if message.subject != start + desk or message.reply or not is_new:
-                return  # what a server was made to send there, or a copy that came over another node
-            if desk != self._desk or self._hears_own:
+            if message.subject != start + desk or message.reply:
+                return  # what a server was made to send there
+            if (desk != self._desk or self._hears_own) and copies.is_first(message):
                 heard(desk, message.data)
 
         for connection in self._urgent if urgent else (self._bulk,):
             await connection.listen(self._subjects.topic(topic), hear)
+            await self._until_known(connection)
 
-    def _is_new(self, message: Message) -> bool:
+    async def _until_known(self, listening: Connection) -> None:
+        """Wait until every node knows what a connection listens to: nodes tell one another in order.
+
+        A node that cannot be asked within `_NODES_S` is not waited for.
+        """
+        others = [one for one in self._urgent if one.is_connected and one is not listening]
+        missing = {str(number) for number in range(len(others))}
+        is_known = asyncio.Event()
+
+        def hear(message: Message) -> None:
+            missing.discard(message.data.decode())
+            if not missing:
+                is_known.set()
+
+        subject = f"{self._subjects.inbox(self._desk)}.known.{next(self._numbers)}"
+        heard = await listening.listen(subject, hear)
+        try:
+            async with asyncio.timeout(_NODES_S):
+                while missing:
+                    for number, one in enumerate(others):
+                        if str(number) in missing:
+                            await one.publish(subject, b"%d" % number)
+                    try:
+                        async with asyncio.timeout(_PROBE_S):
+                            await is_known.wait()
+                    except TimeoutError:
+                        continue
+        except (TimeoutError, Unreachable):
+            return
+        finally:
+            await listening.forget(heard)
+
+
+class _Copies:
+    """Knows a message again that came over another node; the last `_REMEMBERED` are known."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        self._order: deque[str] = deque()
+
+    def is_first(self, message: Message) -> bool:
+        """Return True for a message that was not there before."""
         number = (message.headers or {}).get(_ID, "")
-        if not number:
-            return True
         if number in self._known:
             return False
-        self._known.add(number)
-        self._order.append(number)
-        if len(self._order) > _REMEMBERED:
-            self._known.discard(self._order.popleft())
+        if number:
+            self._known.add(number)
+            self._order.append(number)
+            if len(self._order) > _REMEMBERED:
+                self._known.discard(self._order.popleft())
         return True

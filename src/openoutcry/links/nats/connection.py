@@ -35,6 +35,7 @@ _PINGS_MISSED: Final = 2
 _PENDING_BYTES: Final = 8 * 1024 * 1024
 """What may wait for a connection that takes nothing, before publishing is refused."""
 _AGAIN_S: Final = 0.25
+_FOREVER_S: Final = 10**6
 _PAUSE: Final[dict[str, Any]] = {"reconnect_time_wait": _AGAIN_S}  # declared as whole seconds
 
 
@@ -76,11 +77,16 @@ _NO_TLS: Final = "the server offers no TLS, and its address begins with tls://"
 _FATAL: Final = ("authorization violation", "authentication", _NO_TLS.lower(), "certificate")
 
 
+def _nothing() -> None:
+    return None
+
+
 class Heard:
     """A subject that is listened to, through every connection that there is after another."""
 
-    def __init__(self, subject: str, hear: Hear) -> None:
+    def __init__(self, subject: str, hear: Hear, lose: Callable[[], None]) -> None:
         self.subject = subject
+        self.lose = lose
         self._hear = hear
         self._stop: Callable[[], Awaitable[None]] | None = None
 
@@ -133,6 +139,7 @@ class Connection:
         self._heard: list[Heard] = []
         self._waiting: dict[str, tuple[str, asyncio.Future[Message]]] = {}
         self._number = 0
+        self._flushes: set[asyncio.Future[None]] = set()
 
     # -- open and closed
 
@@ -216,6 +223,9 @@ class Connection:
                 self._is_open.clear()
                 self._fail("the connection was lost")
                 await _end(client)
+                for flush in list(self._flushes):
+                    flush.cancel()
+                await asyncio.gather(*self._flushes, return_exceptions=True)
             await asyncio.sleep(_AGAIN_S)
 
     async def _connect(self, client: Client, given: dict[str, Any]) -> None:
@@ -271,7 +281,9 @@ class Connection:
             _log.error("the link to %s", self.where, exc_info=problem)
 
     def _fail(self, words: str) -> None:
-        """End every request: its answer will not come."""
+        """End every request: its answer will not come. Tell those who listen that something may be missed."""
+        for heard in list(self._heard):
+            heard.lose()
         for _, answer in list(self._waiting.values()):
             if not answer.done():
                 answer.set_exception(Unreachable(f"{words}: {self.where}{self._told()}"))
@@ -371,13 +383,25 @@ class Connection:
         if found is not None and not found[1].done():
             found[1].set_result(message)
 
-    async def listen(self, subject: str, hear: Hear) -> Heard:
-        """Have a function called with what is sent to a subject, from now on, also after a reconnection."""
-        heard = Heard(subject, hear)
+    async def listen(self, subject: str, hear: Hear, lose: Callable[[], None] = _nothing) -> Heard:
+        """Have a function called with what is sent to a subject, and return when the server knows.
+
+        It is called also after a reconnection. `lose` is called whenever the connection was lost: what was
+        sent meanwhile does not come.
+        """
+        heard = Heard(subject, hear, lose)
         self._heard.append(heard)
         if self._client is not None:
             await heard.begin(self._client)
+            await self._flush(self._client)
         return heard
+
+    async def _flush(self, client: Client) -> None:
+        """Wait until the server has done what it was sent. Not cancelled: that would harm the client."""
+        done = asyncio.ensure_future(client.flush(timeout=_FOREVER_S))
+        self._flushes.add(done)
+        done.add_done_callback(self._flushes.discard)
+        await asyncio.wait((done,), timeout=ANSWER_S)
 
     async def forget(self, heard: Heard) -> None:
         """Listen no longer."""

@@ -50,15 +50,16 @@ class JetStream:
             raise Unreachable(f"no server with JetStream answers at {self._connection.where}")
         return _read(answer, verb)
 
-    async def store(self, subject: str, data: bytes, headers: dict[str, str]) -> int:
-        """Have a message stored, and return its place: then the quorum has it.
+    async def store(self, stream: str, subject: str, data: bytes, headers: dict[str, str]) -> int:
+        """Have a message stored in a stream, and return its place: then the quorum has it.
 
-        Raises `WrongLast` if the headers expect another last message, `LogFull`, `GroupTooLarge`,
+        Raises `WrongLast` if the headers expect another last message, `LogFull`, `LogGone`, `GroupTooLarge`,
         `Unreachable`.
         """
         answer = await self._connection.request(subject, data, headers)
         if answer is None:
-            raise Unreachable(f"no stream takes {subject} at the moment")
+            await self.call(f"STREAM.INFO.{stream}")
+            raise Unreachable(f"nobody takes {subject} at the moment, though there is {stream}")
         return int(_read(answer, subject)["seq"])
 
     async def last(self, stream: str, subject: str) -> Stored | None:

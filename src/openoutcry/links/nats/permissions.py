@@ -101,6 +101,7 @@ def desk_publishes(firm: str, desk: str, *, releases: bool = False, trims: bool 
     subjects = Subjects(firm)
     own = [subjects.lease(desk)]
     own += [subject for log in LOGS for subject in (subjects.groups(log, desk), subjects.claims(log, desk))]
+    own.append(f"{subjects.inbox(desk)}.known.*")
     own += [subjects.topic(topic, desk) for topic in (*TOPICS, *([RELEASE] if releases else []))]
     streams = [*map(subjects.stream, LOGS), subjects.seats_stream]
     own += [_INFO, _SYNC]

@@ -1,7 +1,7 @@
 """Reads the messages of a subject in the order of a stream, by a consumer without acknowledgements.
 
-The server pushes them, each numbered; it pauses when this side does (flow control), and is heard from at
-least once a second. When a number is missing, or there is silence, the reading begins anew behind the last
+The server pushes them, each numbered; it pauses when this side does (flow control), and is heard from
+twice a second. When a number is missing, or there is silence, the reading begins anew behind the last
 message that came.
 """
 
@@ -15,8 +15,8 @@ from openoutcry.errors import LinkError, LogGone, Unreachable
 from openoutcry.links.nats.connection import Connection, Message
 from openoutcry.links.nats.jetstream import JetStream
 
-_HEARTBEAT_S: Final = 1
-_SILENCE_S: Final = 3.5
+_HEARTBEAT_S: Final = 0.5
+_SILENCE_S: Final = 2.0
 _UNUSED_S: Final = 10
 _NS: Final = 10**9
 
@@ -51,6 +51,7 @@ class Consumer:
         self._queue: deque[Message] = deque()
         self._news = asyncio.Event()
         self._delivered = 0
+        self._is_lost = False
         self.waiting = 0
 
     async def messages(
@@ -58,7 +59,7 @@ class Consumer:
     ) -> AsyncGenerator[Read | None, None]:
         """Make the consumer; give None when it is there, and then its messages, until something is lost."""
         inbox = f"{self._connection.inbox}.{self._name}.in"
-        heard = await self._connection.listen(inbox, self._hear)
+        heard = await self._connection.listen(inbox, self._hear, self._lose)
         try:
             made = await self._jetstream.call(
                 f"CONSUMER.CREATE.{self._stream}.{self._name}.{subject}",
@@ -70,7 +71,7 @@ class Consumer:
             self.waiting = int(made.get("num_pending", 0))
             yield None
             while True:
-                if not self._queue and not await self._more():
+                if self._is_lost or (not self._queue and not await self._more()):
                     return
                 message = self._queue.popleft()
                 found = self._take(message)
@@ -95,7 +96,7 @@ class Consumer:
             "ack_policy": "none",
             "max_deliver": 1,
             "flow_control": True,
-            "idle_heartbeat": _HEARTBEAT_S * _NS,
+            "idle_heartbeat": int(_HEARTBEAT_S * _NS),
             "inactive_threshold": _UNUSED_S * _NS,
             "num_replicas": 1,
             "mem_storage": True,
@@ -106,6 +107,10 @@ class Consumer:
         self._queue.append(message)
         self._news.set()
 
+    def _lose(self) -> None:
+        self._is_lost = True
+        self._news.set()
+
     async def _more(self) -> bool:
         """Wait for a message; False if the server is silent, or the connection lost."""
         self._news.clear()
@@ -114,7 +119,7 @@ class Consumer:
                 await self._news.wait()
         except TimeoutError:
             return False
-        return True
+        return not self._is_lost
 
     def _take(self, message: Message) -> Read | None:
         """Return a message of the stream; None for one that the server has to say itself."""

@@ -104,6 +104,7 @@ class Seating:
     async def _claim(self, log: LogName, seat: Seat, last: int) -> int:
         try:
             return await self._jetstream.store(
+                self._subjects.stream(log),
                 self._subjects.claims(log, seat.desk),
                 _write(replace(seat, tokens={}, renewal=0)),
                 expecting(last),
@@ -115,7 +116,10 @@ class Seating:
         """Write the record of a seat, if its last one is `last`. Raises `Taken`."""
         try:
             renewal = await self._jetstream.store(
-                self._subjects.lease(seat.desk), _write(replace(seat, renewal=0)), expecting(last)
+                self._subjects.seats_stream,
+                self._subjects.lease(seat.desk),
+                _write(replace(seat, renewal=0)),
+                expecting(last),
             )
         except WrongLast:
             raise Taken(f"desk {seat.desk!r} was claimed at the same moment by another process") from None

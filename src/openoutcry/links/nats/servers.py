@@ -166,7 +166,7 @@ class Node:
 
 
 class Servers:
-    """One node or several, to be used in a `with` block, which ends them.
+    """One node or several, to be used in a `with` block, which kills them at its end.
 
     Attributes:
         nodes: The nodes.
@@ -244,7 +244,7 @@ class Servers:
         return self
 
     def stop(self) -> None:
-        """End every node."""
+        """End every node in order, which takes a second or two."""
         for node in self.nodes:
             node.stop()
 
@@ -254,7 +254,8 @@ class Servers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        for node in self.nodes:
+            node.kill()
 
 
 def _end_with_parent() -> None:

@@ -60,6 +60,7 @@ class NatsTransport:
         """
         self._airing.begin()
         await self._bulk.open()
+        await self._airing.open()
         await (self._streams.check_server() if self._is_onlooker else self._streams.make())
         return await self._streams.facts()
 
@@ -77,8 +78,12 @@ class NatsTransport:
         desk = self.link.desk
         headers = expecting(token, self._subjects.claims(group.log, desk))
         headers |= {_JOURNAL: group.journal, _UPTO: str(group.upto)}
+        if token < 1:  # to JetStream that is a desk that nobody has claimed
+            raise await self._seating.why_refused(group.log, desk, token)
         try:
-            return await self._jetstream.store(self._subjects.groups(group.log, desk), pack(group), headers)
+            return await self._jetstream.store(
+                self._subjects.stream(group.log), self._subjects.groups(group.log, desk), pack(group), headers
+            )
         except WrongLast:
             raise await self._seating.why_refused(group.log, desk, token) from None
 
@@ -102,8 +107,8 @@ class NatsTransport:
                     group = unpack(message.data)
                 except Garbled:
                     continue
-                if message.subject == subject and group.desk == desk and group.log == log:
-                    yield replace(group, place=message.sequence)
+                if message.subject == subject:
+                    yield replace(group, desk=desk, log=log, place=message.sequence)
 
     async def trim(self, log: LogName, desk: str, upto: int) -> int:
         """Remove a desk's groups that end at this position or before it, and return how many.
