@@ -6,8 +6,11 @@ that is suspended are kept until it is resumed, as between SIGSTOP and SIGCONT, 
 """
 
 import asyncio
+import gc
+import sys
+import warnings
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -57,6 +60,17 @@ class ProcessLoop(SimLoop):
             process.held.append(handle)
             ready[0] = nothing = asyncio.Handle(lambda: None, (), self)
             nothing.cancel()
+
+    def drop(self, tasks: "Iterable[asyncio.Task[Any]] | None" = None) -> None:
+        """Drop everything that is running; what the ends of its coroutines complain of is of no interest."""
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                super().drop(tasks)
+                gc.collect()
+        finally:
+            sys.unraisablehook = hook
 
     def spawn(self, process: Process, main: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Have a process run a coroutine."""

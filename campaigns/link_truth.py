@@ -61,7 +61,7 @@ class DeskTruth:
         """Note what was written into its journal."""
         doubles = {one.index for one in written.duplicates}
         for index, (entry, position) in enumerate(zip(entries, written.positions, strict=True)):
-            if index in doubles or not is_ours(entry.event_id, entry.payload):
+            if index in doubles or not is_ours(entry):
                 continue
             known = Known(position, entry.event_id, entry.lane, bytes(entry.payload))
             desk = entry.header.desk if entry.header is not None else None
@@ -79,9 +79,14 @@ class DeskTruth:
         return {one.event_id for known in (self.own, *self.imported.values()) for one in known}
 
 
-def is_ours(event_id: str, payload: bytes) -> bool:
-    """Return True for an event of the model, and False for what buses publish about themselves."""
-    return event_id.startswith("m-") or b'"model_reply"' in payload
+def is_ours(entry: Entry) -> bool:
+    """Return True for an event of the model, and False for what buses publish about themselves.
+
+    Kill switches are left out: they are handled everywhere at once, also where the desk that pulled one dies
+    before it is in its journal. What holds of them is which are active.
+    """
+    is_made = entry.event_id.startswith("m-") or b'"model_reply"' in entry.payload
+    return is_made and entry.lane != "control"
 
 
 class Truth:
@@ -132,6 +137,7 @@ class Truth:
                 if other is not desk:
                     found += _imported(desk, other)
         found += self._holders()
+        found += self._gaps()
         if counts_repeats:
             found += self._repeats()
         return found
@@ -149,6 +155,19 @@ class Truth:
                     found.append(f"{after} has exported for {name} after another holder had begun to")
                     break
         return found
+
+    def _gaps(self) -> Found:
+        """A desk leaves nothing out: a group begins no later than where the ones before it have come."""
+        found = []
+        upto: dict[tuple[str, str, str], int] = {}
+        for one in self.appended:
+            place = (one.desk, one.made, one.run)
+            if one.after > upto.get(place, one.after):
+                found.append(
+                    f"{one.desk} has exported {one.after}-{one.upto} to {one.log} behind {upto[place]}"
+                )
+            upto[place] = max(upto.get(place, 0), one.upto)
+        return found[:3]
 
     def _repeats(self) -> Found:
         """A group brings nothing new only where the answer to it was lost."""

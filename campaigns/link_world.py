@@ -250,7 +250,7 @@ class Desk:
             if not process.is_dead:
                 truth.handled[event.event_id] += 1
 
-        bus.subscribe(["model_news", "fill", "model_reply", "kill_switch"], handle, name="agent")
+        bus.subscribe(["model_news", "fill", "model_reply"], handle, name="agent")
         return bus, transport
 
     async def _publish(self, bus: EventBus, releaser: Any, chance: Chance) -> None:
@@ -416,7 +416,7 @@ class World:
             retain_count=drawing.one_of((None, None, 10, 40)),
         )
         self.hub = ModelHub(self, most_bytes=drawing.one_of((0, 0, 700_000)))
-        self.hub.delay_s = drawing.one_of((0.0, 0.001, 0.05))
+        self.hub.delay_s = self.delay_s = drawing.one_of((0.0, 0.001, 0.05))
         self.hub.answer_s = drawing.one_of((0.5, 2.0))
         self.desks = [Desk(self, name) for name in names]
 
@@ -495,9 +495,9 @@ class World:
             hub.is_answering = True
             hub.wake()
         elif kind == "slow":
-            before, hub.delay_s = hub.delay_s, chance.one_of((0.2, 0.6))
+            hub.delay_s = chance.one_of((0.2, 0.6))
             await asyncio.sleep(chance.between(0, 10))
-            hub.delay_s = before
+            hub.delay_s = self.delay_s
         else:
             self._destroy(kind, log, chance)
 
@@ -523,7 +523,10 @@ class World:
         """Let nothing go wrong any more, and judge when everything has come to rest."""
         self.note("nothing goes wrong any more")
         self.is_mended = True
+        self.hub.delay_s = self.delay_s
         for desk in self.desks:
+            if desk.disk.journal is not None:
+                desk.disk.journal.crash_at_call = None
             if desk.process is not None and self._is_stranded(desk):
                 desk.end(power=False)
             self._start(desk)

@@ -10,6 +10,7 @@ from link_kit import a_group, a_seat
 
 from openoutcry.errors import Fenced, LogGone, Taken, Unreachable
 from openoutcry.links import Fault, MemoryHub, MemoryTransport
+from openoutcry.links.wire import pack
 from openoutcry.ports import Place, Seat
 from openoutcry.testing import run_virtual
 
@@ -150,6 +151,22 @@ async def test_a_slow_engine_takes_its_time_both_ways(firm: HubFirm) -> None:
         began_s = asyncio.get_running_loop().time()
         await floor.facts()
         assert asyncio.get_running_loop().time() - began_s == pytest.approx(0.4)
+
+
+@in_virtual_time
+async def test_what_comes_while_an_answer_travels_is_read(firm: HubFirm) -> None:
+    async with opened(firm, "floor", "street") as (floor, street):
+        seat = await seated(floor, "floor")
+        coming = asyncio.create_task(read(street, "normal", 1))
+        firm.hub.delay_s = 1.0
+        await asyncio.sleep(0)
+        for number in range(40):
+            if coming.done():
+                break
+            await asyncio.sleep(0.1)
+            firm.hub.append("normal", "floor", pack(a_group(number, number + 1)), seat.tokens["normal"])
+            await asyncio.sleep(2.05)
+        assert [group.upto for group in await coming] == [1]
 
 
 @in_virtual_time

@@ -66,6 +66,8 @@ class MemoryTransport:
             facts = await self.facts()
             made = next((one.made for one in facts.logs if one.log == log), "")
         while True:
+            news = asyncio.Event()  # from before the request, since something may come while the answer travels
+            self.hub.when_new(news.set)
             messages = await self._call("read", partial(self.hub.behind, log, desk, made, number))
             for message in messages:
                 number = message.place
@@ -73,7 +75,7 @@ class MemoryTransport:
                 if group is not None:
                     yield group
             if not messages:
-                await self._wait_for_news()
+                await news.wait()
 
     async def trim(self, log: LogName, desk: str, upto: int) -> int:
         """Remove a desk's groups that end at this position or before it, and return how many."""
@@ -206,11 +208,6 @@ class MemoryTransport:
     async def _never(self) -> NoReturn:
         await asyncio.get_running_loop().create_future()
         raise AssertionError("nobody ends this wait")
-
-    async def _wait_for_news(self) -> None:
-        news = asyncio.Event()
-        self.hub.when_new(news.set)
-        await news.wait()
 
 
 def _do_late(do: Callable[[], object]) -> None:
