@@ -196,6 +196,7 @@ class Desk:
         world = self.world
         self.life += 1
         process = self.process = Process(f"{self.name}-{self.life}")
+        world.processes.append(process)
         chance = world.chance.stream(process.name)
         journal = self.disk.opened(chance.stream("disk"), world.loop.clock, world.note)
         truth = self.truth
@@ -400,6 +401,7 @@ class World:
         self.trouble = drawn(chance.stream("trouble"))
         self.loop = ProcessLoop(chance.stream("loop"))
         self.is_mended = False
+        self.processes: list[Process] = []  # dead ones too: what is collected runs its clean-up
         self.trace = Trace(lambda: f"{self.loop.time():.3f}", keep_all=keep_trace)
         names = ("floor", "street", "desk")[: chance.one_of((2, 2, 3))]
         self.truth = Truth(names)
