@@ -13,7 +13,7 @@ from campaigns.crash_kit import Step, set_in
 from openoutcry.runtime.admission import gate
 from openoutcry.runtime.delivery import dead_letters, in_flight, offsets, worker
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.durability import catch_up, committer, store
+from openoutcry.runtime.durability import catch_up, commit, store
 
 Bug = Callable[[], None]
 
@@ -26,11 +26,11 @@ def ack_before_commit() -> None:
     """Say True when an event is staged."""
     waits = count()
 
-    def wait(_commit: committer.Commit) -> Iterator[None]:
+    def wait(_commit: commit.Commit) -> Iterator[None]:
         if next(waits) % 16 == 0:  # else nobody else would ever run
             yield
 
-    _plant(committer.Commit, "__await__", wait)
+    _plant(commit.Commit, "__await__", wait)
 
 
 def cursor_before_work() -> None:

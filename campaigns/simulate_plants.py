@@ -36,7 +36,8 @@ from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.spilling import Spilling
 from openoutcry.runtime.delivery.worker import Worker
 from openoutcry.runtime.durability.catch_up import CatchUp
-from openoutcry.runtime.durability.committer import Commit, Committer
+from openoutcry.runtime.durability.commit import Commit
+from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.folding import Pass
 from openoutcry.runtime.durability.memories import Memories, SavedMemory
 from openoutcry.runtime.durability.saving import Saving

@@ -201,3 +201,12 @@ def test_a_mistake_in_the_table_is_named_with_the_file(tmp_path, text, match):
     with pytest.raises(ConfigError, match=match) as refused:
         load(tmp_path, text)
     assert "firm.toml" in str(refused.value)
+
+
+def test_releasers_are_desks_or_all_of_them():
+    assert link().releasers == {"*"}
+    assert link(releasers="floor").releasers == {"floor"}
+    assert link(releasers=["floor", "risk-2"]).releasers == {"floor", "risk-2"}
+    assert link(releasers=[]).releasers == frozenset()
+    with pytest.raises(ConfigError, match=r"releasers has \['a.b'\], which no desk may be called"):
+        link(releasers=["a.b", "floor"])

@@ -76,8 +76,8 @@ class BusConfig:
             raise ConfigError(f"link is {self.link!r}; it must be a Link")
         if self.link is not None and self.persistence is None:
             raise ConfigError(
-                f"the desk {self.link.desk!r} has a link and no journal, where what the others have not taken yet "
-                "is kept: give persistence_config=PersistenceConfig(path=...) as well"
+                f"the desk {self.link.desk!r} has a link and no journal, which keeps what others have not "
+                "taken yet: give persistence_config=PersistenceConfig(path=...) as well"
             )
 
     def _settle_control(self) -> None:

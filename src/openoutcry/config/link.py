@@ -29,6 +29,7 @@ class Link:
         keep: Types that are not exported in spite of that.
         imports: The event types that this desk takes from the others; `*` is every type. Market data that the
             journal does not take travels as ticks, of which the newest counts.
+        releasers: The desks whose releases of kill switches this one believes; `*` is every desk.
         on_link_lost: What to do when no other desk was heard for `link_lost_s`: `alert`, a risk alert and
             UNHEALTHY; `halt`, this desk's own kill switch as well.
         link_lost_s: After how many seconds of silence that is.
@@ -58,6 +59,7 @@ class Link:
     exports: Names = field(default=cast(Any, frozenset({"*"})))
     keep: Names = field(default=cast(Any, frozenset()))
     imports: Names = field(default=cast(Any, frozenset()))
+    releasers: Names = field(default=cast(Any, frozenset({"*"})))
     on_link_lost: Literal["alert", "halt"] = "alert"
     link_lost_s: float = 5.0
     lease_s: float = 15.0
@@ -87,6 +89,7 @@ class Link:
         check_flag("servers_sync", self.servers_sync)
         for name in ("exports", "keep", "imports"):
             object.__setattr__(self, name, _types(name, getattr(self, name)))
+        object.__setattr__(self, "releasers", _desks("releasers", self.releasers))
         if EVERY_TYPE in self.keep:
             raise ConfigError(
                 f"keep is {sorted(self.keep)}; name the types, or give exports = [] for none at all"
@@ -111,6 +114,16 @@ def _types(name: str, given: object) -> frozenset[str]:
     types = check_names(name, several)
     check_types(name, [one for one in several if one != EVERY_TYPE])
     return types
+
+
+def _desks(name: str, given: object) -> frozenset[str]:
+    """Return names of desks as a set; a single one, and `*`, may be given as text."""
+    several: Any = (given,) if isinstance(given, str) else given
+    desks = check_names(name, several)
+    bad = sorted(desk for desk in desks if desk != EVERY_TYPE and not NAME.fullmatch(desk))
+    if bad:
+        raise ConfigError(f"{name} has {bad}, which no desk may be called; name desks, or give `*`")
+    return desks
 
 
 def _texts(name: str, given: object) -> tuple[str, ...]:

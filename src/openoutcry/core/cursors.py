@@ -10,6 +10,8 @@ from typing import Final
 
 BUS: Final = "(bus)"
 """The name under which a bus keeps a cursor of its own: how far events were handed out at all."""
+LINK: Final = "(link)"
+"""The name under which a desk keeps how far all other desks have imported what it exports, for each log."""
 
 
 class Cursor:

@@ -16,6 +16,7 @@ from openoutcry.events.readback import first_difference
 from openoutcry.events.records import (
     RECORDS,
     OperatorAction,
+    RoundAbstained,
     RoundLate,
     RoundOpened,
     RoundReleased,
@@ -42,6 +43,7 @@ __all__ = [
     "FirstVersion",
     "FrozenDict",
     "OperatorAction",
+    "RoundAbstained",
     "RoundLate",
     "RoundOpened",
     "RoundReleased",

@@ -168,6 +168,19 @@ class RoundLate(Event, kw_only=True):
     """The reason of an abstention; None for a signal."""
 
 
+class RoundAbstained(Event, kw_only=True):
+    """An agent has abstained in a round of another desk. Its `round_id` says in which.
+
+    It is written by the desk of the agent, and counts on the desk that has opened the round.
+    """
+
+    event_type: str = "round_abstained"
+    agent: str
+    """Whose answer it is."""
+    reason: str = ""
+    """Why it has no opinion."""
+
+
 class RunStarted(Event, kw_only=True):
     """A bus was started on the journal: by what, where, and with which settings."""
 
@@ -223,6 +236,7 @@ RECORDS: Final[Mapping[str, type[Event]]] = {
     "round_opened": RoundOpened,
     "round_released": RoundReleased,
     "round_late": RoundLate,
+    "round_abstained": RoundAbstained,
     "run_started": RunStarted,
     "operator_action": OperatorAction,
 }

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from openoutcry.core.cursors import BUS
+from openoutcry.core.cursors import BUS, LINK
 from openoutcry.core.halts import Halt
 from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.errors import JournalCorrupt, JournalError
@@ -155,16 +155,23 @@ class Standings:
         takes = {cursor.subscription: cursor.takes for cursor in cursors}
         for name in doubted:
             begins = [lane for lane in LANES if (name, lane) not in believed]
-            for lane in [NORMAL] if name == BUS and begins else begins:
+            for lane in _lanes_of(name, begins):
                 believed[name, lane] = CursorState(
                     subscription=name,
                     lane=lane,
                     floor=floor,
-                    takes=() if name == BUS else takes.get(name, _EVERYTHING),
+                    takes=() if name in (BUS, LINK) else takes.get(name, _EVERYTHING),
                 )
             if begins:
                 self.lost.append(f"cursors: {name!r} begins at the start of the log: {_AGAIN}")
         return list(believed.values())
+
+
+def _lanes_of(name: str, lanes: list[str]) -> list[str]:
+    """Return in which of the lanes a name has a cursor."""
+    if name == BUS:
+        return [NORMAL] if lanes else []
+    return [lane for lane in lanes if name != LINK or lane != "control"]
 
 
 def _furthest(cursor: CursorState) -> int:

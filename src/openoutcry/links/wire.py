@@ -217,12 +217,22 @@ class ActiveHalt(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Imported(msgspec.Struct, frozen=True, array_like=True):
-    """How far a desk has imported what another one exports."""
+    """How far a desk has imported what another one exports.
+
+    Attributes:
+        desk: The other one.
+        log: The log.
+        journal: The run of its journal.
+        position: Everything up to this position is imported.
+        safe: Everything up to this one would survive a power cut here: the other one may forget it.
+
+    """
 
     desk: str
     log: LogName
     journal: str
     position: Natural
+    safe: Natural = 0
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

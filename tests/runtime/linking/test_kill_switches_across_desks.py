@@ -107,7 +107,37 @@ async def test_a_release_ends_what_it_names_and_nothing_else(tmp_path):
         await passes(1)
         assert floor.active == {two.event_id}
         assert two.event_id in floor.switched
-        assert street.active == {two.event_id}  # the shout of the release was cut off: the log has it
+        assert two.event_id in street.active
+
+
+@virtual
+async def test_a_release_of_a_desk_that_may_not_release_is_not_believed(tmp_path):
+    hub = MemoryHub()
+    floor = Desk(hub, "floor", tmp_path / "floor")
+    street = Desk(hub, "street", tmp_path / "street", releasers=["risk"])
+    releaser = floor.bus.releaser("officer")
+    async with running(floor, street):
+        switch = a_switch()
+        await floor.bus.publish(switch)
+        await passes(0.1)
+        await releaser.release(reason="seen to")
+        await passes(1)
+        assert floor.active == set()
+        assert street.active == {switch.event_id}
+
+
+@virtual
+async def test_a_release_on_the_topic_of_kill_switches_is_not_believed(tmp_path):
+    hub = MemoryHub()
+    floor, street = (Desk(hub, name, tmp_path / name) for name in ("floor", "street"))
+    async with running(floor, street):
+        switch = a_switch()
+        await floor.bus.publish(switch)
+        await passes(0.1)
+        release = KillSwitchEvent(activated=False, releases=(switch.event_id,), source_agent="x")
+        await floor.transport.broadcast("kill", write_message(Kill(event=msgspec.Raw(release.to_json()))))
+        await passes(0.1)
+        assert street.active == {switch.event_id}
 
 
 @virtual
@@ -144,7 +174,7 @@ async def test_a_kill_switch_that_comes_after_its_release_is_over_when_it_comes(
         for desk in (floor, street):
             assert desk.active == set()
         kill = Kill(event=msgspec.Raw(switch.to_json()))
-        third.linking.parts[1]._heard("street", write_message(kill), releases=False)
+        third.linking.kill._heard("street", write_message(kill), releases=False)
         await passes(0.1)
         assert third.active == set()
         assert third.switched[1] == switch.event_id
@@ -171,7 +201,7 @@ async def test_what_crossed_is_remembered_over_a_restart(tmp_path):
         await passes(0.1)
     again = Desk(hub, "third", tmp_path / "third")
     async with running(again):
-        again.linking.parts[1]._heard(
+        again.linking.kill._heard(
             "floor", write_message(Kill(event=msgspec.Raw(switch.to_json()))), releases=False
         )
         await passes(0.1)

@@ -108,7 +108,7 @@ async def test_a_seat_that_is_not_renewed_in_time_holds_everything_until_it_is(t
         await desk.bus.publish(a_tick())
         await passes(5)
         assert len(seen) == 1
-        assert desk.bus.subscription("gateway").stats().state == "no seat"
+        assert desk.bus.subscription("gateway").holds.names() == ["seat"]
         hub.heal("street")
         await passes(2)
         assert len(seen) == 2

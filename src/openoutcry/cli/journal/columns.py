@@ -24,7 +24,7 @@ Kind = Literal["int", "float", "bool", "text", "time", "json"]
 PREFIX: Final = "field_"
 """Goes before the name of a field that would be called as a column that every event has."""
 _OF_NO_USE: Final = frozenset(("event_class", "schema_version"))
-_HEAD: Final = frozenset(Header.__struct_fields__)
+_HEAD: Final = frozenset(Header.__struct_fields__) - {"desk", "votes"}
 _KINDS: Final[dict[type, Kind]] = {
     bool: "bool",
     int: "int",

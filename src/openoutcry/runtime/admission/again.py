@@ -24,7 +24,7 @@ from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.error_log import safe_repr
 from openoutcry.runtime.delivery.failures import described
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.slot import StoreSlot
 
 SHOWN_MOST = 600

@@ -11,7 +11,7 @@ from openoutcry.runtime.admission.fast_path import Vote
 from openoutcry.runtime.delivery.causation import outbox_of, stamp_cause
 from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
 

@@ -22,7 +22,8 @@ from openoutcry.ports import Level
 from openoutcry.runtime.delivery.causation import Tracker, needs_care, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Commit, Committer
+from openoutcry.runtime.durability.commit import Commit
+from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.ownership import NOWHERE, place_of
 
 Publish = Callable[..., Coroutine[Any, Any, bool]]

@@ -17,7 +17,7 @@ from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
 from openoutcry.runtime.delivery.causation import Lineage, Publisher, current
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.commit import Commit
 
 Entry = tuple[Any, bool, "Future[bool]", Publisher | None]
 

@@ -27,6 +27,7 @@ from openoutcry.events import Event, event_type_of, fixed_event_type
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
 from openoutcry.runtime.admission.again import Again, Answer
+from openoutcry.runtime.admission.door import Door
 from openoutcry.runtime.admission.durable import DurableAdmission
 from openoutcry.runtime.admission.fast_path import FastPath, Vote
 from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
@@ -35,7 +36,7 @@ from openoutcry.runtime.delivery.causation import Tracker, current, outbox_of, s
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.receipt import Receipt
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
@@ -82,6 +83,7 @@ class Admission:
         slot: Where the journal is opened, when the first event needs it.
         room: How full the mailboxes are, and who waits for room.
         kill_switches: What is done about kill switches, and who may release them.
+        door: Where what other desks have made comes in.
         refused: Refused events by reason.
         admitted_before: How many events had been admitted at the last reset.
         overflowed_before: How many had been let go by then.
@@ -102,6 +104,7 @@ class Admission:
         self._durable = durable = DurableAdmission(bus, self.slot)
         self.again: Again = Again(bus, self.dispatcher, self.slot, durable)
         self.kill_switches: KillSwitches = KillSwitches(bus, self.access, self.slot, durable, self.dispatcher)
+        self.door: Door = Door(bus, self.slot, self.room, self.kill_switches)
         self._in_a_row = 0
         self.reset()
 
@@ -410,6 +413,18 @@ class Admission:
         self.fast_path.spend(1)
         self._learn(type(event))
         return commit
+
+    def stage_vote(self, answer: Any, vote: Vote) -> None:
+        """Take what the bus itself has written of an answer into the next commit, or the call's outbox.
+
+        Raises `SeatLost`, and what the journal has died of.
+        """
+        self.level_of(answer)  # which opens the journal
+        self._durable.stage(answer, "normal", Level.PROCESS, vote)
+
+    def level_of(self, event: Any) -> Level:
+        """Return what an event must survive, by the settings and its type."""
+        return self._durable.level(event_type_of(event), None)
 
     def _meet(self, event: Any, level: Level, answer: Answer | None) -> bool | Commit | Handled:
         """Take an event whose id is known; a kill switch promises no more than it did the first time."""

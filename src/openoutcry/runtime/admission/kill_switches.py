@@ -32,7 +32,7 @@ from openoutcry.runtime.delivery.causation import current, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.trading import KillSwitchEvent
 from openoutcry.trading.oversight import stamp_releases
@@ -198,7 +198,7 @@ class KillSwitches:
         else:
             bus.halts.release(scope_of(event), (event.event_id,))
 
-    def _note(self, event: Any, entry: Entry | None) -> tuple[Halt, ...]:
+    def _note(self, event: Any, entry: Entry | None = None) -> tuple[Halt, ...]:
         """Admit a kill switch: it is active, or ends others, which are returned.
 
         `entry`: as what another desk has written it, so that nothing is stamped.

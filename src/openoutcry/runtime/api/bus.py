@@ -147,7 +147,7 @@ class EventBus:
         self._lifecycle = Lifecycle(self, bus, consumers, admission, intake, rounds, config, clock, transport)
         self._monitor = monitor = self._lifecycle.monitor
         self._subscribing = Subscribing(bus, consumers, admission, monitor)
-        self._signals = Signals(bus, admission, rounds)
+        self._signals = Signals(bus, admission, rounds, is_joined=config.link is not None)
         self._inspection = Inspection(bus, admission, rounds, monitor)
         self._admin = Admin(bus, admission, self._lifecycle)
         # On the hot paths it has its parts' own functions, so that a publish is one call, unless overridden.

@@ -1,14 +1,19 @@
 """Publishing signals: a signal is accepted and counted in its round, both or neither.
 
-Its vote goes through admission as a `Ballot` and ends in `Rounds.arrive`, which finds the round.
+Its vote goes through admission as a `Ballot` and ends in `Rounds.arrive`, which finds the round. On a bus
+that is joined to other desks, an answer that names a round which is not open here is written with a mark that
+it votes, and counts on the desk of that round.
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+from openoutcry.core.terms import names
 from openoutcry.errors import InvalidEvent, SignalRefused
+from openoutcry.events import RoundAbstained
 from openoutcry.runtime.admission.gate import Admission
-from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.causation import Cause, current
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.rounds.barriers import RoundOutcome, Verdict
 from openoutcry.runtime.rounds.rounds import Ballot, Rounds
@@ -17,9 +22,20 @@ _SIGNAL_ATTRIBUTES = ("event_id", "event_type", "source_agent", "symbol", "round
 
 
 class Signals:
-    """Publishes the signals of one bus, and finds the round of an answer."""
+    """Publishes the signals of one bus, and finds the round of an answer.
 
-    def __init__(self, bus: BusState, admission: Admission, rounds: Rounds) -> None:
+    Attributes:
+        publish: Publishes a signal and has it vote; see `EventBus.publish_signal`.
+
+    """
+
+    def __init__(
+        self, bus: BusState, admission: Admission, rounds: Rounds, *, is_joined: bool = False
+    ) -> None:
+        self.publish: Callable[[Any], Coroutine[Any, Any, None]] = (
+            self._publish_anywhere if is_joined else self._publish_here
+        )
+        self._is_joined = is_joined
         self._bus = bus
         self._admission = admission
         self._rounds = rounds
@@ -35,14 +51,25 @@ class Signals:
         self._admission.check_thread("wait_for_signals")
         return await self._rounds.wait(round_id)
 
-    async def publish(self, signal: Any) -> None:
-        """Publish a signal and have it vote; see `EventBus.publish_signal`."""
+    async def _publish_anywhere(self, signal: Any) -> None:
+        """Publish a signal that may answer a round of another desk."""
+        if signal.__class__ not in self._signal_classes:
+            self._learn_signal_class(signal)
+        cause = _cause()
+        round_id = signal.round_id or (None if cause is None else cause.round_id)
+        if round_id is None or self._rounds.knows(round_id):
+            await self._publish_here(signal)
+        else:
+            agent = self._rounds.agent_of(signal)
+            await self._admit_signal(signal, agent, None if cause is None else cause.asked_ns, travels=True)
+
+    async def _publish_here(self, signal: Any) -> None:
         if signal.__class__ not in self._signal_classes:
             self._learn_signal_class(signal)
         rounds, fast_path = self._rounds, self._admission.fast_path
         agent = signal.source_agent
         if agent not in rounds.critical_by_agent:
-            agent = self._agent_of(signal)
+            agent = self._rounds.agent_of(signal)
         asked_ns = _asked_ns() if self._bus.tracker.calls else None
         vote = None
         if signal.__class__ in fast_path.durable:
@@ -55,13 +82,19 @@ class Signals:
         else:
             await admitted
 
-    async def _admit_signal(self, signal: Any, agent: str, asked_ns: int | None) -> None:
-        """Admit a signal that the fast path did not take. A duplicate has no second vote."""
+    async def _admit_signal(
+        self, signal: Any, agent: str, asked_ns: int | None, *, travels: bool = False
+    ) -> None:
+        """Admit a signal that the fast path did not take. A duplicate has no second vote.
+
+        `travels`: it votes on another desk, so that it is journaled whatever the settings say.
+        """
         admission = self._admission
         is_known = signal.event_id in admission.seen
-        ballot = Ballot(self._rounds, signal, agent, asked_ns)
+        ballot = Ballot(self._rounds, signal, agent, asked_ns, travels=travels)
+        level = "process" if travels and not admission.level_of(signal) else None
         try:
-            accepted = await admission.publish(signal, vote=None if is_known else ballot)
+            accepted = await admission.publish(signal, level=level, vote=None if is_known else ballot)
         except asyncio.CancelledError:
             is_in = not is_known and signal.event_id in admission.seen
             if is_in and not admission.slot.is_pending(signal.event_id):
@@ -89,33 +122,54 @@ class Signals:
             )
         self._signal_classes.add(type(signal))
 
-    def _agent_of(self, signal: Any) -> str:
-        agent: Any = getattr(signal, "source_agent", "")
-        if agent and agent in self._rounds.critical_by_agent:
-            return str(agent)
-        strategy: Any = getattr(signal, "strategy_name", "")
-        if strategy and (not agent or strategy in self._rounds.critical_by_agent):
-            agent = strategy
-        if not isinstance(agent, str) or not agent:
-            raise InvalidEvent(
-                f"{type(signal).__name__} names no agent: give it a source_agent (or strategy_name)"
-            )
-        return agent
-
     def abstain(self, agent: str, reason: str, round_id: str | None) -> Verdict:
         """Answer a round without an opinion; see `EventBus.abstain`."""
         self._admission.check_thread("abstain")
-        who = current.get()
-        cause = None if who is None else who.cause()
-        if cause is None:
-            return self._rounds.abstain(agent, reason, round_id)
-        if round_id is None and cause.round_id is not None and self._rounds.knows(cause.round_id):
-            round_id = cause.round_id
-        return self._rounds.abstain(agent, reason, round_id, None, cause.asked_ns)
+        rounds, cause = self._rounds, _cause()
+        asked_ns = None if cause is None else cause.asked_ns
+        named = round_id
+        if named is None and cause is not None and (self._is_joined or rounds.knows(cause.round_id or "")):
+            named = cause.round_id
+        if self._is_joined and named is not None and not rounds.knows(named):
+            return self._abstain_elsewhere(agent, reason, named)
+        return rounds.abstain(agent, reason, named, None, asked_ns)
+
+    def _abstain_elsewhere(self, agent: str, reason: str, round_id: str) -> Verdict:
+        """Write an abstention for the desk of the round: with the next commit."""
+        (name,) = names("agent", [agent])
+        answer = RoundAbstained(agent=name, reason=reason, round_id=round_id, source_agent=name)
+        self._admission.stage_vote(answer, Abstained(self._rounds, answer))
+        return Verdict.ELSEWHERE
+
+
+class Abstained:
+    """The vote of an abstention on its way to the desk of its round: a `Vote`, as admission declares it."""
+
+    travels = True
+
+    def __init__(self, rounds: Rounds, answer: RoundAbstained) -> None:
+        self._rounds = rounds
+        self._answer = answer
+
+    def prepare(self) -> None:
+        """It names its round."""
+
+    def cast(self, _position: int = 0) -> None:
+        """It is released: should its round open here after all, it counts."""
+        answer = self._answer
+        self._rounds.abstain(answer.agent, answer.reason, answer.round_id)
+
+    def defer(self) -> None:
+        """It waits in an outbox."""
+
+
+def _cause() -> Cause | None:
+    """Return the event being handled, as a cause; None outside a handler."""
+    who = current.get()
+    return None if who is None else who.cause()
 
 
 def _asked_ns() -> int | None:
     """Return when the event being handled was admitted; None outside a handler."""
-    who = current.get()
-    cause = None if who is None else who.cause()
+    cause = _cause()
     return None if cause is None else cause.asked_ns

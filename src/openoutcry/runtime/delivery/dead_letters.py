@@ -110,6 +110,12 @@ class DeadLetters:
         self.changed()
         return letter
 
+    def put_away(self, letter: DeadLetter) -> DeadLetter:
+        """File a letter of a name that is no subscription's, and return it with its id."""
+        letter = self._file(letter, is_durable=self._saver is not None)
+        self.changed()
+        return letter
+
     def _file(self, letter: DeadLetter, *, is_durable: bool) -> DeadLetter:
         letter = replace(letter, letter_id=self._new_id())
         self._kept[letter.letter_id] = letter

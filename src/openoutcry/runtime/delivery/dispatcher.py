@@ -64,6 +64,7 @@ class Dispatcher:
         "_noted",
         "_spilling",
         "_staged_at_ns",
+        "_tap",
         "before_start",
         "mixed",
         "scheduled",
@@ -83,6 +84,11 @@ class Dispatcher:
         self.before_start: BeforeStart = BeforeStart()
         self._after: int | None = None
         self._noted: dict[int, tuple[Route, ...]] = {}
+        self._tap: Callable[[list[Any]], None] | None = None
+
+    def tap(self, call: Callable[[list[Any]], None] | None) -> None:
+        """Call this with each batch of events that live in memory alone, as it is delivered; None: none."""
+        self._tap = call
 
     def drained(self, mailbox: Mailbox | None) -> None:
         """A mailbox has moved while the bus is under pressure; None: any of them may have."""
@@ -143,6 +149,8 @@ class Dispatcher:
         bus.history.append(batch, mixed=self.mixed)
         if bus.rates is not None:
             bus.rates.look(batch, self._staged_at_ns, mixed=self.mixed)
+        if self._tap is not None:
+            self._tap(batch)
         seen = bus.seen
         if self.mixed or batch[0].__class__ not in seen.passing:
             seen.keep(batch, self._staged_at_ns)
@@ -362,6 +370,8 @@ class Dispatcher:
         bus.history.append(events)
         if not position:
             seen.keep(events, now_ns)
+            if self._tap is not None:
+                self._tap(events)
         if bus.rates is not None or len(seen.now) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
         positions = (position,) if position else None

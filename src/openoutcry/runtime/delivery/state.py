@@ -75,6 +75,7 @@ class BusState:
         conflicts: Ids that were used again for other content.
         unheard: What nobody takes.
         outboxed: The events that wait in an outbox, by id.
+        on_released: Called when a commit was released: with True if it may have more than the normal lane.
         fenced: Why nothing durable is accepted and no call begun: this process does not hold its desk.
 
     """
@@ -117,6 +118,7 @@ class BusState:
         self.durability: Durability = NO_DURABILITY
         self.halts: Halts = Halts()
         self.hearing: Hearing = Hearing()
+        self.on_released: list[Callable[[bool], None]] = []
         self.fenced: SeatLost | None = None
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
@@ -171,6 +173,10 @@ class BusState:
     def dead(self, subscription: Subscription, letter: DeadLetter, number: int = 0) -> None:
         """File a dead letter of an event with this number in its lane, and tell the observers."""
         self._tell_dead(self.dead_letters.bury(subscription, letter, number))
+
+    def put_away(self, letter: DeadLetter) -> None:
+        """File a dead letter of no subscription, and tell the observers."""
+        self._tell_dead(self.dead_letters.put_away(letter))
 
     def dead_of_no_room(self, subscription: Subscription, letter: DeadLetter) -> None:
         """File a dead letter while events are delivered, and tell the observers when that is over.

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from openoutcry.events import fixed_event_type
+from openoutcry.events import RECORDS, fixed_event_type
 from openoutcry.runtime.delivery.seen_ids import type_of
 
 TYPES_MOST: Final = 1_000
 """So many types are counted apart; the rest under `OTHERS`."""
 OTHERS: Final = "(others)"
 KILL_SWITCHES_MOST: Final = 100
+_RECORDS: Final = frozenset(RECORDS.values())
 
 
 class Unheard:
@@ -29,6 +30,8 @@ class Unheard:
     def note(self, events: Sequence[Any], lane: str) -> None:
         """Note events that were about to be put into a lane of nobody."""
         cls: type = events[0].__class__
+        if cls in _RECORDS:
+            return
         if len(events) == 1 or (fixed_event_type(cls) is not None and len(set(map(type, events))) == 1):
             self._count(type_of(events[0]), len(events))
         else:

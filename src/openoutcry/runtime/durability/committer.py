@@ -15,21 +15,22 @@ in a refused commit was never admitted: its ids are forgotten, so that publishin
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from time import perf_counter_ns
 from typing import Any
 
 from openoutcry.errors import JournalDead, JournalError, JournalLocked
-from openoutcry.ports import Alike, DiskTask, Entry, FileJournal, Header, Journal, Level, Written
+from openoutcry.ports import DiskTask, Entry, FileJournal, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+from openoutcry.runtime.durability.commit import Commit, Then
 from openoutcry.runtime.durability.commit_extras import CommitExtras, Extras
-from openoutcry.runtime.durability.commit_records import CommitRecords, Records
+from openoutcry.runtime.durability.commit_records import CommitRecords
 from openoutcry.runtime.durability.lock_wait import LockWait
 from openoutcry.runtime.durability.sync_times import SyncTimes
-from openoutcry.runtime.ownership import resolve, running_loop
+from openoutcry.runtime.ownership import running_loop
 
 log = logging.getLogger("openoutcry")
 
@@ -37,156 +38,6 @@ SYNC_INLINE_NS = 2_000_000
 """A disk that takes longer than this for a sync is waited for in a thread."""
 NEVER = 2**63
 """A position that is never reached, and a time that never comes."""
-
-Then = Callable[[int], None]
-
-
-class Commit(Alike):
-    """Events that are written together.
-
-    As long as its entries differ in nothing but the event, it is itself what the journal writes: ids and
-    payloads. An empty one is false, as any empty sequence: ask whether it `is None`.
-
-    Attributes:
-        events: The events, in order.
-        ids: Their ids.
-        level: What all of them must survive, while they are alike.
-        payloads: Their JSON, while they are alike.
-        entries: The entries, once they differ; None before.
-        thens: What to call with the position of an event when it is released, by its index.
-        delivered: Kill switches among the events: they are delivered before, each with a list of one
-            position, which is filled in at the release and so tells every lane.
-        undelivered: Ids of those that were not, since no handler was called: its failure has kept them out.
-        began_ns: When its first event was admitted, on the bus's monotonic clock.
-        wall_ns: The same, in nanoseconds since 1970.
-        raised: Which of the events, by index, were delivered from memory before, and are only written; with
-            what to call before the others are released.
-        records: What the bus has recorded of itself and is written with the events; None if nothing.
-        must_sync: Whether it is synced whatever its level.
-        error: Why nothing of it was admitted, if so.
-        written: What the journal has written of it, once it has.
-        head: The newest position after the write.
-        is_over: Whether it was released or refused. One that is only written may not have reached its level.
-        is_woken: Whether its publishers may go on as well.
-        is_crowded: Whether they go on behind the handlers: there may be no room for as many events again.
-
-    """
-
-    __slots__ = (
-        "_index",
-        "_indexed",
-        "began_ns",
-        "delivered",
-        "entries",
-        "error",
-        "events",
-        "head",
-        "is_crowded",
-        "is_over",
-        "is_woken",
-        "must_sync",
-        "on_done",
-        "raised",
-        "records",
-        "thens",
-        "undelivered",
-        "waiters",
-        "written",
-    )
-
-    def __init__(self, began_ns: int, wall_ns: int) -> None:
-        self.began_ns: int = began_ns
-        self.wall_ns = wall_ns
-        self.ids: list[str] = []
-        self.payloads: list[bytes] = []
-        self.level: Level = Level.MEMORY
-        self.events: list[Any] = []
-        self.entries: list[Entry] | None = None
-        self._index: dict[str, int] = {}
-        self._indexed = 0
-        self.thens: dict[int, Then] = {}
-        self.delivered: list[tuple[Any, list[int]]] = []
-        self.undelivered: set[str] = set()
-        self.waiters: list[asyncio.Future[None]] = []
-        self.on_done: list[Callable[[], None]] = []
-        self.raised: dict[int, Callable[[], None]] = {}
-        self.records: Records | None = None
-        self.must_sync: bool = False
-        self.is_over: bool = False
-        self.is_woken: bool = False
-        self.is_crowded: bool = False
-        self.error: JournalError | None = None
-        self.written: Written | None = None
-        self.head: int = 0
-
-    def add(self, event: Any, entry: Entry) -> None:
-        """Add an event."""
-        if entry.lane == "normal" and entry.header is None and entry.wall_ns == self.wall_ns:
-            self.add_alike([event], [entry.event_id], [entry.payload], entry.level)
-            return
-        if self.entries is None:
-            self.entries = list(self) if self.ids else []
-        self.entries.append(entry)
-        self.events.append(event)
-        self.ids.append(entry.event_id)
-
-    def add_alike(self, events: list[Any], ids: list[str], payloads: list[bytes], level: Level) -> None:
-        """Add events of the normal lane that carry everything the journal is to know of them."""
-        if self.entries is None and (self.level is level or not self.ids):
-            self.level = level
-            self.payloads += payloads
-        else:
-            if self.entries is None:
-                self.entries = list(self)
-            self.entries.extend(Alike(ids, payloads, level, self.wall_ns))
-        self.events += events
-        self.ids += ids
-
-    def withdraw(self) -> bool:
-        """Take the newest event out again; return True if it was delivered from memory before."""
-        event_id, index = self.ids.pop(), len(self.events) - 1
-        self.events.pop()
-        if self.entries is None:
-            self.payloads.pop()
-        else:
-            self.entries.pop()
-        if self._indexed > index:
-            self._index.pop(event_id, None)
-            self._indexed = index
-        self.thens.pop(index, None)
-        return self.raised.pop(index, None) is not None
-
-    def index_of(self, event_id: str) -> int | None:
-        """Return the index of the event with an id; None if it is not in this commit."""
-        for number in range(self._indexed, len(self.ids)):
-            self._index[self.ids[number]] = number
-        self._indexed = len(self.ids)
-        return self._index.get(event_id)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        """Wait until publishers may go on, or raise why it failed. A cancellation leaves it going on.
-
-        Mostly it is written before who gives the loop back here goes on; a future is for what takes longer.
-        """
-        if not self.is_woken:
-            yield
-            if self.is_crowded:
-                yield
-        if not self.is_woken:
-            future = asyncio.get_running_loop().create_future()
-            self.waiters.append(future)
-            yield from future
-        if self.error is not None:
-            raise self.error
-
-    def wake(self) -> None:
-        """The commit is over: wake everybody who waits for it."""
-        self.is_over = self.is_woken = True
-        waiters, self.waiters = self.waiters, []
-        for future in waiters:
-            resolve(future)
-        for call in self.on_done:
-            call()
 
 
 class Committer:
@@ -467,7 +318,8 @@ class Committer:
             takes = records.are_due or commit.must_sync or own is not commit or commit.level is Level.DISK
             takes = takes and records.recorder.has_any
             entries = records.entries_with(commit, own) if takes else own
-            written = self._journal.write(entries, None if extras is None else extras.changes)
+            changes = commit.changes_with(None if extras is None else extras.changes)
+            written = self._journal.write(entries, changes)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             self._refused(commit, extras, error, now=now)
             return
@@ -622,12 +474,9 @@ class Committer:
             self._records.hand_out(commit.records, commit.began_ns)
         if events or commit.records is not None:
             self.released = max(self.released, commit.head)
-        for index, then in commit.thens.items():
-            if positions[index] <= self.born_at or index not in duplicates:
-                try:
-                    then(positions[index])
-                except Exception:  # a vote or a kill switch is not to keep others from their release
-                    log.exception("what was to follow the release of %s failed", commit.ids[index])
+            for call in self._bus.on_released:
+                call(commit.entries is not None)
+        self._follow(commit, positions, duplicates)
         self._unfinished.remove(commit)
         if commit.raised:
             self._wake_later(commit)
@@ -635,6 +484,15 @@ class Committer:
             commit.wake()
         if self._file is not None and self._file.is_log_due:
             self._extras.log_is_due()
+
+    def _follow(self, commit: Commit, positions: Sequence[int], duplicates: frozenset[int]) -> None:
+        """Call what is to follow the release of its events."""
+        for index, then in commit.thens.items():
+            if positions[index] <= self.born_at or index not in duplicates:
+                try:
+                    then(positions[index])
+                except Exception:  # a vote or a kill switch is not to keep others from their release
+                    log.exception("what was to follow the release of %s failed", commit.ids[index])
 
     def _wake_later(self, commit: Commit) -> None:
         """Let publishers go on when it is saved who has settled what was raised: no crash undoes it."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from openoutcry.core.cursors import BUS
+from openoutcry.core.cursors import BUS, LINK
 from openoutcry.core.lanes import LaneName
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError, NotSubscribed, SubscriptionError
@@ -307,7 +307,8 @@ class Cursors:
 
     async def report(self) -> list["CursorReport"]:
         """Return where every subscription of the journal stands, in every lane."""
-        states = {(c.subscription, c.lane): c for c in self._journal.cursors() if c.subscription != BUS}
+        states = {(c.subscription, c.lane): c for c in self._journal.cursors()}
+        states = {key: state for key, state in states.items() if key[0] not in (BUS, LINK)}
         present = set()
         for subscription in self._bus.router:
             if subscription.offsets is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from openoutcry.core.cursors import BUS
+from openoutcry.core.cursors import BUS, LINK
 from openoutcry.ports import Changes, CursorState, Journal, Snapshot
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets, Stretches
 from openoutcry.runtime.delivery.state import BusState
@@ -33,6 +33,7 @@ class SavedCursors:
 
     Attributes:
         by_subscription: The cursors by subscription and lane, without the bus's own.
+        link: Those of the link to other desks, by lane.
         begin_at: Where a subscription without a cursor begins: at the end of what earlier lives handed out.
             What a life published that never started goes to those subscribed at the first start.
 
@@ -42,6 +43,7 @@ class SavedCursors:
         self.by_subscription: dict[str, dict[str, CursorState]] = {}
         for state in journal.cursors():
             self.by_subscription.setdefault(state.subscription, {})[state.lane] = state
+        self.link: dict[str, CursorState] = self.by_subscription.pop(LINK, {})
         own = self.by_subscription.pop(BUS, {}).get("normal")
         if own is None:
             self.begin_at: int = journal.head if self.by_subscription else journal.first - 1
@@ -67,7 +69,7 @@ class Saving:
         self.saves_count: int = 0
         self._noted: dict[Offsets, None] = {}
         self._dropped: list[tuple[str, str]] = []
-        self._renamed: list[CursorState] = []
+        self._given: list[CursorState] = []
         self._cleared: list[Call] = []
         self._snapshots: dict[str, Snapshot] = {}
         self._forgotten: dict[str, None] = {}
@@ -153,6 +155,11 @@ class Saving:
         """Do not forget the cursors of a subscription after all: it is there again."""
         self._dropped = [dropped for dropped in self._dropped if dropped[0] != name]
 
+    def put(self, cursors: Iterable[CursorState]) -> None:
+        """Have cursors that are no subscription's written with the next commit, whenever that is."""
+        self._given += cursors
+        self._commits.bring_extras()
+
     def rename(self, old: str, new: str, cursors: Iterable[CursorState]) -> None:
         """Have the cursors and the memory of a subscription kept under another name from now on."""
         self.keep(new)
@@ -160,7 +167,7 @@ class Saving:
         remembered = self._snapshots.pop(old, None)
         if remembered is not None:
             self._snapshots[new] = msgspec.structs.replace(remembered, subscription=new)
-        self._renamed += (msgspec.structs.replace(cursor, subscription=new) for cursor in cursors)
+        self._given += (msgspec.structs.replace(cursor, subscription=new) for cursor in cursors)
         self._dropped += ((old, cursor.lane) for cursor in cursors)
         self._moved_names.append((old, new))
         self._commits.bring_extras()
@@ -198,7 +205,7 @@ class Saving:
             self._note_all()
         noted = self._take_noted()
         dropped, self._dropped = self._dropped, []
-        renamed, self._renamed = self._renamed, []
+        given, self._given = self._given, []
         cleared, self._cleared = self._cleared, []
         snapshots = self._take_snapshots()
         forgotten, self._forgotten = self._forgotten, {}
@@ -209,7 +216,7 @@ class Saving:
         changes = Changes(
             halts=[halt for halt in unsaved_halts.values() if halt is not None],
             released=[place for place, halt in unsaved_halts.items() if halt is None],
-            cursors=[*renamed, *(cursor for _, _, cursor in moved), self._own_cursor(released)],
+            cursors=[*given, *(cursor for _, _, cursor in moved), self._own_cursor(released)],
             dropped_cursors=dropped,
             buried=buried,
             removed_letters=removed_letters,
@@ -220,7 +227,7 @@ class Saving:
             tombstones=tombstones,
         )
         unsaved = {offsets: offsets.take_unsaved() for offsets in noted}
-        return SavedChanges(self, changes, renamed, moved, unsaved, released)
+        return SavedChanges(self, changes, given, moved, unsaved, released)
 
     def _take_noted(self) -> list[Offsets]:
         """Return whose cursors are to be written now."""
@@ -239,7 +246,7 @@ class Saving:
     def _has_changes(self) -> bool:
         letters = self._bus.dead_letters
         letters.settle()
-        own = self._noted or self._dropped or self._renamed or self._cleared or self._snapshots
+        own = self._noted or self._dropped or self._given or self._cleared or self._snapshots
         return bool(own or letters.has_changes or self._bus.halts.has_unsaved)
 
     def _look_again(self) -> None:
@@ -262,13 +269,11 @@ class Saving:
         self._silence()
         self._look_again()
 
-    def note_refused(
-        self, changes: Changes, renamed: Sequence[CursorState], noted: Iterable[Offsets]
-    ) -> None:
+    def note_refused(self, changes: Changes, given: Sequence[CursorState], noted: Iterable[Offsets]) -> None:
         """The commit was refused: all of it is to be saved with the next one."""
         self._is_refused = True
         self._dropped = [*changes.dropped_cursors, *self._dropped]
-        self._renamed = [*renamed, *self._renamed]
+        self._given = [*given, *self._given]
         self._cleared = [*changes.cleared, *self._cleared]
         self._moved_names = [*changes.renamed, *self._moved_names]
         refused = {s.subscription: s for s in changes.snapshots if s.subscription not in self._forgotten}
@@ -305,7 +310,7 @@ class SavedChanges:
     Attributes:
         saving: Where they come from.
         changes: The changes.
-        renamed: Cursors among them that have another name now.
+        given: Cursors among them that were given as they are: renamed ones, and those of the link.
         moved: The other cursors, with their lanes.
         unsaved: How many settled events each subscription has saved with them.
         released: What had been released then.
@@ -314,7 +319,7 @@ class SavedChanges:
 
     saving: Saving
     changes: Changes
-    renamed: Sequence[CursorState]
+    given: Sequence[CursorState]
     moved: Sequence[Moved]
     unsaved: dict[Offsets, int]
     released: int
@@ -329,6 +334,6 @@ class SavedChanges:
 
     def refused(self) -> None:
         """They were not: they are to be saved with the next commit. Handling goes on meanwhile."""
-        self.saving.note_refused(self.changes, self.renamed, self.unsaved)
+        self.saving.note_refused(self.changes, self.given, self.unsaved)
         for offsets, count in self.unsaved.items():
             offsets.give_back_unsaved(count)

@@ -32,9 +32,10 @@ from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Selector, Subscription, takes
 from openoutcry.runtime.durability.catch_up import CatchUp
+from openoutcry.runtime.durability.commit import Commit, Then
 from openoutcry.runtime.durability.commit_extras import Extras
 from openoutcry.runtime.durability.commit_records import CommitRecords
-from openoutcry.runtime.durability.committer import Commit, Committer, Then
+from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.crash_suspects import CrashSuspects
 from openoutcry.runtime.durability.cursors import Cursors, unreadable
 from openoutcry.runtime.durability.levels import Levels
@@ -197,15 +198,16 @@ class Store:
         `votes`: it is noted beside the event that it votes in a round of another desk.
         """
         payload = encode(event)
-        return self.commits.stage(event, payload, lane, level, self._header(event, votes), then)
+        return self.commits.stage(event, payload, lane, level, self.header_of(event, votes=votes), then)
 
     def entry(self, event: Any, lane: str, level: Level, *, votes: bool = False) -> Entry:
         """Return what is written of an event. Raises `InvalidEvent` if it cannot be written."""
         payload = encode(event)
         wall_ns = self._bus.clock.wall_ns()
-        return Entry(event.event_id, payload, lane, level, wall_ns, self._header(event, votes))
+        return Entry(event.event_id, payload, lane, level, wall_ns, self.header_of(event, votes=votes))
 
-    def _header(self, event: Any, votes: bool) -> Header | None:
+    def header_of(self, event: Any, *, votes: bool = False) -> Header | None:
+        """Return what stands beside an event in the journal; None if nothing does."""
         if isinstance(event, Event):
             return Header(votes=True) if votes else None
         cause = self._bus.envelopes.get(event.event_id)

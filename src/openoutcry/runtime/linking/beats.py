@@ -12,7 +12,7 @@ from typing import Final
 from openoutcry.core.link_words import worst
 from openoutcry.errors import Garbled, LinkError, Unreachable
 from openoutcry.events.registry import known_classes
-from openoutcry.links.wire import ActiveHalt, Beat, Imported, read_message, write_message
+from openoutcry.links.wire import ActiveHalt, Beat, read_message, write_message
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.linking.parts import Joined
 from openoutcry.runtime.linking.roster import Roster
@@ -100,11 +100,7 @@ class Beats:
                 journal=store.origin,
                 heads=dict(joined.exported),
                 halts=self._halts(),
-                imported=tuple(
-                    Imported(desk, log_name, journal, position)
-                    for desk, logs in joined.imported.items()
-                    for log_name, (journal, position) in logs.items()
-                ),
+                imported=tuple(joined.imported.values()),
                 word=word,
                 why=why,
                 version=__version__,

@@ -27,7 +27,7 @@ from openoutcry.links.wire import ActiveHalt, Ask, Beat, Kill, read_message, wri
 from openoutcry.ports import Entry, Header, Level, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH, is_kill_switch
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
-from openoutcry.runtime.durability.committer import Commit
+from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.linking.parts import Joined
 from openoutcry.runtime.linking.roster import Roster
 from openoutcry.trading import KillSwitchEvent
@@ -132,6 +132,11 @@ class KillSwitchLink:
             return
         if is_release(event) is not releases:
             log.error("desk %s shouted the release %s where only kill switches are", desk, event.event_id)
+            return
+        if releases and not self._joined.may_release(desk):
+            log.error(
+                "desk %s may not release here (releasers), so that %s ends nothing", desk, event.event_id
+            )
             return
         header = replace(kill.header or Header(), desk=(kill.header and kill.header.desk) or desk)
         level = self._joined.store.level_of(KILL_SWITCH)

@@ -24,10 +24,14 @@ from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.linking.beats import Beats
 from openoutcry.runtime.linking.cut_off import LinkWatch
+from openoutcry.runtime.linking.exporter import Exporter
+from openoutcry.runtime.linking.importer import Importer
 from openoutcry.runtime.linking.kill import KillSwitchLink
 from openoutcry.runtime.linking.parts import AGAIN_S, Joined, Part
 from openoutcry.runtime.linking.roster import Roster
 from openoutcry.runtime.linking.seats import Seats
+from openoutcry.runtime.linking.ticks import TickReceiver, TickSender
+from openoutcry.runtime.linking.votes import Votes
 from openoutcry.runtime.rounds.rounds import Rounds
 
 log = logging.getLogger("openoutcry")
@@ -47,6 +51,12 @@ class Linking:
         joined: What the parts share.
         seats: The seat.
         roster: The other desks.
+        exporter: The exports.
+        importer: The imports.
+        kill: Kill switches.
+        votes: The answers of other desks' agents.
+        tick_sender: Sends market data.
+        tick_receiver: Takes that of other desks.
         parts: The parts, in the order in which they are opened.
 
     """
@@ -58,11 +68,24 @@ class Linking:
         self._rounds = rounds
         self.seats: Seats = Seats(self.joined)
         self.roster: Roster = Roster()
-        kill = KillSwitchLink(self.joined, self.roster)
+        self.kill: KillSwitchLink = KillSwitchLink(self.joined, self.roster)
         watch = LinkWatch(self.joined, self.roster)
-        beats = Beats(self.joined, self.roster, watch.look, kill.catch_up)
-        rounds.join_desks()
-        self.parts: Sequence[Part] = (self.seats, kill, beats)
+        beats = Beats(self.joined, self.roster, watch.look, self.kill.catch_up)
+        self.exporter: Exporter = Exporter(self.joined, self.roster, self.seats.claim_again)
+        self.votes: Votes = Votes(self.joined, rounds)
+        self.importer: Importer = Importer(self.joined, self.roster, self.votes)
+        self.tick_sender: TickSender = TickSender(self.joined, self.roster)
+        self.tick_receiver: TickReceiver = TickReceiver(self.joined, self.tick_sender)
+        self.parts: Sequence[Part] = (
+            self.seats,
+            self.exporter,
+            self.importer,
+            self.votes,
+            self.kill,
+            self.tick_sender,
+            self.tick_receiver,
+            beats,
+        )
 
     async def open(self) -> None:
         """Reach the engine and take the seat, before the bus hands out anything.

@@ -7,12 +7,15 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 
 from openoutcry.config import Link
+from openoutcry.config.link import EVERY_TYPE
 from openoutcry.core.link_words import LinkWord
 from openoutcry.errors import LinkError, OpenOutcryError
+from openoutcry.links.wire import Imported
 from openoutcry.ports import Facts, LogName, Seat, Transport
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
+from openoutcry.runtime.ownership import resolve
 from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
@@ -53,11 +56,11 @@ class Joined:
         transport: What carries groups and messages between desks. It belongs to `Linking`.
         bus: The state of the bus.
         admission: The way into the bus.
-        seat: This desk's seat, while this process holds it; else None. `Seats` alone sets it.
         facts: What the engine can promise; None before it was reached.
         exported: Up to which position of this desk's journal each log has it.
-        imported: How far this desk has come in each log of each other one: the name of that desk's run of
-            positions, and the position.
+        imported: How far this desk has come, by the other desk and its log.
+        is_new: Whether this desk was never part of the firm before: it begins with what the logs still have.
+        lost: What will never come any more, in sentences: it was deleted before it was imported.
         problems: What each part has to tell, by the part's name: a word and a sentence.
 
     """
@@ -68,13 +71,40 @@ class Joined:
         self.transport = transport
         self.bus = bus
         self.admission = admission
-        self.seat: Seat | None = None
+        self._seat: Seat | None = None
+        self._waits_for_seat: list[asyncio.Future[None]] = []
         self.facts: Facts | None = None
         self.exported: dict[LogName, int] = {}
-        self.imported: dict[str, dict[LogName, tuple[str, int]]] = {}
+        self.imported: dict[tuple[str, LogName], Imported] = {}
+        self.is_new: bool = False
+        self.lost: list[str] = []
         self.problems: dict[str, tuple[LinkWord, str]] = {}
         self._fenced: Callable[[], None] = _nothing
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def seat(self) -> Seat | None:
+        """The seat of this desk, while this process holds it; else None. `Seats` alone sets it."""
+        return self._seat
+
+    @seat.setter
+    def seat(self, seat: Seat | None) -> None:
+        self._seat = seat
+        waiters, self._waits_for_seat = self._waits_for_seat, []
+        for waiter in waiters:
+            resolve(waiter)
+
+    async def wait_seat(self, but: Seat | None = None) -> Seat:
+        """Return the seat; wait until there is one, with other tokens than `but` has."""
+        while self._seat is None or (but is not None and self._seat.tokens == but.tokens):
+            waiter = asyncio.get_running_loop().create_future()
+            self._waits_for_seat.append(waiter)
+            await waiter
+        return self._seat
+
+    def may_release(self, desk: str) -> bool:
+        """Return True if the releases of another desk are believed here."""
+        return EVERY_TYPE in self.link.releasers or desk in self.link.releasers
 
     def on_fenced(self, call: Callable[[], None]) -> None:
         """Call this when the engine has refused what this desk exports."""
@@ -142,7 +172,8 @@ class Joined:
     def give_up_loop(self) -> None:
         """The loop was closed: its tasks are gone with it."""
         self._tasks.clear()
-        self.seat = None
+        self._waits_for_seat = []
+        self._seat = None
 
 
 async def _quietly(name: str, work: Coroutine[Any, Any, None]) -> None:

@@ -66,6 +66,8 @@ class Roster:
 
     def note_seats(self, seats: Iterable[Seat], own: str) -> None:
         """Note who holds which desk."""
+        for desk in self.desks.values():
+            desk.seat = None  # it may have been dropped
         for seat in seats:
             if seat.desk != own:
                 self._desk(seat.desk).seat = seat

@@ -9,7 +9,7 @@ from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
 from openoutcry.core.early import Early, EarlySignals, NamedAnswers, belongs_to, same_cause
 from openoutcry.core.outcome import RoundOutcome, Status
-from openoutcry.errors import BusClosed, DuplicateRound, UnknownRound
+from openoutcry.errors import BusClosed, DuplicateRound, InvalidEvent, UnknownRound
 from openoutcry.events import stamp
 from openoutcry.ports import Clock
 from openoutcry.runtime.ownership import Ownership
@@ -401,6 +401,28 @@ class Rounds:
             return Verdict.STRAY
         self._named.keep(round_id, answer)
         return Verdict.ELSEWHERE
+
+    def arrive_in(self, round_id: str, signal: Any, agent: str) -> Verdict:
+        """Take an answer that another desk has recorded for the round of this id, which may open later."""
+        now_ns = self._read_ns()
+        barrier = self._open.get(round_id) or self._released.get(round_id)
+        if barrier is None:
+            return self._name_unknown(round_id, Early(agent, signal, now_ns))
+        return barrier.arrive(agent, signal, now_ns)
+
+    def agent_of(self, signal: Any) -> str:
+        """Return whose signal it is: its `source_agent`, or its strategy. Raises `InvalidEvent`."""
+        agent: Any = getattr(signal, "source_agent", "")
+        if agent and agent in self.critical_by_agent:
+            return str(agent)
+        strategy: Any = getattr(signal, "strategy_name", "")
+        if strategy and (not agent or strategy in self.critical_by_agent):
+            agent = strategy
+        if not isinstance(agent, str) or not agent:
+            raise InvalidEvent(
+                f"{type(signal).__name__} names no agent: give it a source_agent (or strategy_name)"
+            )
+        return agent
 
     def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
         """Stamp a signal that names no round with the one that it would go to now, for the journal."""

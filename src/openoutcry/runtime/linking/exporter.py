@@ -1,0 +1,168 @@
+"""Exports of a desk: to both logs, and what of them all other desks have, so that it need not be kept."""
+
+import asyncio
+import logging
+from typing import Final
+
+from openoutcry.core.cursors import LINK
+from openoutcry.core.runs import Run
+from openoutcry.errors import Garbled, LinkError, LogGone, Unreachable
+from openoutcry.links.wire import Ask, Beat, read_message
+from openoutcry.ports import LOGS, CursorState, FileJournal, LogName
+from openoutcry.runtime.linking.log_export import ClaimAgain, LogExport
+from openoutcry.runtime.linking.parts import Joined
+from openoutcry.runtime.linking.roster import Roster
+from openoutcry.runtime.linking.rows import OwnRow, read_own, write_row
+
+log = logging.getLogger("openoutcry")
+
+FLOOR_S: Final = 1.0
+"""How often it is looked how far all other desks have come."""
+TRIM_S: Final = 5.0
+"""How often a log is trimmed at most."""
+ALONE_SHARE: Final = 0.5
+"""Without another desk, the log is trimmed when it has used this share of its room."""
+END_LOOK_S: Final = 0.01
+"""How often a stop looks whether all is exported."""
+
+
+class Exporter:
+    """The exports of one desk.
+
+    Attributes:
+        logs: What is exported, by log.
+
+    """
+
+    def __init__(self, joined: Joined, roster: Roster, claim_again: ClaimAgain) -> None:
+        self._joined = joined
+        self._roster = roster
+        self._theirs: dict[tuple[str, LogName], int] = {}
+        self._trimmed: dict[LogName, int] = {}
+        self._may_trim = True
+        self.logs: dict[LogName, LogExport] = {
+            log_name: LogExport(joined, log_name, claim_again, self._write_own) for log_name in LOGS
+        }
+        roster.on_beat(self._heard)
+        joined.bus.on_released.append(self._released)
+
+    async def open(self) -> None:
+        """Find out from where on this journal exports: from the first opening with a link on."""
+        joined, store = self._joined, self._joined.store
+        own = read_own(store.journal)
+        floors = {c.lane: c.floor for c in store.journal.cursors() if c.subscription == LINK}
+        joined.is_new = own is None and not floors
+        self._theirs.clear()
+        self._trimmed.clear()
+        self._may_trim = True
+        for log_name, one in self.logs.items():
+            floor = floors.get(log_name, store.commits.born_at)
+            known = None if own is None else Run.read(own.runs.get(log_name, ""))
+            if known is None or known.origin != store.origin:
+                known = Run(store.origin, begins=floor)
+            one.open(known, floor, floor if own is None else own.ends.get(log_name, floor))
+        self._save_floors()
+        await joined.transport.listen("ask", self._asked, urgent=True)
+
+    def begin(self) -> None:
+        """Export from now on."""
+        for log_name, one in self.logs.items():
+            self._joined.run(f"export {log_name}", one.work)
+        self._joined.run("what others have", self._look)
+
+    async def end(self, timeout_s: float) -> None:
+        """Export what is left, as long as the engine takes it."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + timeout_s
+        while loop.time() < ends_s and any(one.goes_on for one in self.logs.values()):  # noqa: ASYNC110
+            await asyncio.sleep(END_LOOK_S)
+        self._note_floors()
+
+    def _released(self, is_urgent: bool) -> None:
+        for one in self.logs.values():
+            one.released(is_urgent=is_urgent)
+
+    def _asked(self, _desk: str, data: bytes) -> None:
+        """Another desk asks for what it lacks."""
+        try:
+            ask = read_message(Ask, data)
+        except Garbled as error:
+            log.debug("what a desk asks for cannot be read: %s", error)
+            return
+        run = Run.read(ask.journal)
+        if ask.desk == self._joined.desk and not ask.kill and run is not None:
+            one = self.logs[ask.log]
+            if run.origin == one.run.origin:
+                one.ask(min(ask.after, one.run.begins) if run != one.run else ask.after)
+
+    # -- what all others have -----------------------------------------------------------------------
+
+    def _heard(self, desk: str, beat: Beat) -> None:
+        """Note how far another desk has come with what this one exports."""
+        for said in beat.imported:
+            run = Run.read(said.journal) if said.desk == self._joined.desk else None
+            mine = self.logs[said.log].run
+            if run is not None and run.origin == mine.origin:
+                reached = said.safe if run == mine else min(said.safe, mine.begins)
+                self._theirs[desk, said.log] = max(reached, self._theirs.get((desk, said.log), 0))
+
+    async def _look(self) -> None:
+        """Keep no more than others need: in the journal, and in the logs."""
+        turns = 0
+        while True:
+            await asyncio.sleep(FLOOR_S)
+            turns += 1
+            self._note_floors()
+            if self._may_trim and turns % int(TRIM_S / FLOOR_S) == 0:
+                await self._trim()
+
+    def _others(self) -> list[str]:
+        return [desk.name for desk in self._roster.desks.values() if desk.seat is not None]
+
+    def _note_floors(self) -> None:
+        others, has_moved = self._others(), False
+        for log_name, one in self.logs.items():
+            theirs = [self._theirs.get((desk, log_name), one.floor) for desk in others]
+            has_moved = one.note_floor(theirs) or has_moved
+        if has_moved:
+            self._save_floors()
+
+    def _save_floors(self) -> None:
+        self._write_own()
+        self._joined.store.saving.put(
+            CursorState(subscription=LINK, lane=log_name, floor=one.floor)
+            for log_name, one in self.logs.items()
+        )
+
+    async def _trim(self) -> None:
+        """Remove from the logs what all others have imported, and what this journal has on the disk."""
+        journal, transport = self._joined.store.journal, self._joined.transport
+        safe = journal.synced if isinstance(journal, FileJournal) else journal.head
+        try:
+            facts = None if self._others() else await transport.facts()
+            for log_name, one in self.logs.items():
+                size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
+                upto = min(one.floor, safe)
+                is_roomy = size is not None and size.size_bytes < ALONE_SHARE * (size.most_bytes or 2**63)
+                if upto > self._trimmed.get(log_name, 0) and not is_roomy:
+                    await transport.trim(log_name, self._joined.desk, upto)
+                    self._trimmed[log_name] = upto
+        except (Unreachable, LogGone):
+            return
+        except LinkError as error:
+            self._may_trim = False
+            log.info("desk %s does not trim the logs itself: %s", self._joined.desk, error)
+
+    def _write_own(self) -> None:
+        """Have it written what this desk is, and in which runs it exports."""
+        link = self._joined.link
+        row = OwnRow(
+            firm=link.firm,
+            desk=link.desk,
+            exports=tuple(sorted(link.exports)),
+            keep=tuple(sorted(link.keep)),
+            imports=tuple(sorted(link.imports)),
+            runs={log_name: one.run.name for log_name, one in self.logs.items()},
+            ends={log_name: one.after for log_name, one in self.logs.items()},
+        )
+        self._joined.store.saving.remember(write_row(LINK, row, self._joined.bus.clock.wall_ns()))

@@ -1,0 +1,86 @@
+"""Imports of a desk: every log of every other desk, each by itself."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+
+from openoutcry.errors import JournalError, Unreachable
+from openoutcry.links.wire import Beat
+from openoutcry.ports import LOGS, LogName
+from openoutcry.runtime.linking.log_import import LogImport
+from openoutcry.runtime.linking.parts import Joined
+from openoutcry.runtime.linking.roster import Roster
+from openoutcry.runtime.linking.votes import Votes
+
+log = logging.getLogger("openoutcry")
+
+LOOK_S: Final = 2.0
+"""How often it is looked which desks there are."""
+SAFE_S: Final = 5.0
+"""How long what was imported may wait for a sync: others keep it until then."""
+
+
+class Importer:
+    """The imports of one desk.
+
+    Attributes:
+        logs: What is imported, by desk and log.
+
+    """
+
+    def __init__(self, joined: Joined, roster: Roster, votes: Votes) -> None:
+        self._joined = joined
+        self._votes = votes
+        self._roster = roster
+        self._is_on = False
+        self.logs: dict[tuple[str, LogName], LogImport] = {}
+        roster.on_beat(self._heard)
+
+    async def open(self) -> None:
+        """Nothing comes in before the bus runs."""
+        self.logs.clear()
+        self._joined.imported.clear()
+
+    def begin(self) -> None:
+        """Import from now on."""
+        self._is_on = True
+        self._joined.run("imports", self._look)
+        self._joined.run("sync of imports", self._make_safe)
+
+    async def end(self, timeout_s: float) -> None:  # noqa: ARG002 - as every part
+        """Nothing more comes in: the bus does not admit."""
+        self._is_on = False
+
+    def _heard(self, desk: str, _beat: Beat) -> None:
+        if self._is_on:
+            self._begin(desk)
+
+    async def _look(self) -> None:
+        """Begin to import what other desks export, whenever one is there that was not."""
+        joined, roster = self._joined, self._roster
+        while True:
+            with suppress(Unreachable):
+                roster.note_seats(await joined.transport.seats(), joined.desk)
+            for desk in sorted(roster.desks):
+                self._begin(desk)
+            await asyncio.sleep(LOOK_S)
+
+    def _begin(self, desk: str) -> None:
+        for log_name in LOGS:
+            if (desk, log_name) not in self.logs:
+                found = self.logs[desk, log_name] = LogImport(self._joined, self._votes, desk, log_name)
+                self._joined.run(f"import {desk} {log_name}", found.run)
+
+    async def _make_safe(self) -> None:
+        """Have what was imported synced now and then, so that others need not keep it."""
+        while True:
+            await asyncio.sleep(SAFE_S)
+            commits, logs = self._joined.store.commits, self.logs.values()
+            if commits.dead is None and any(one.safe < one.reached.position for one in logs):
+                try:
+                    await commits.ask(sync=True)
+                except JournalError as error:
+                    log.debug("what was imported is not synced: %s", error)
+                for one in logs:
+                    one.tell_reached()

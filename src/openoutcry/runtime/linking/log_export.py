@@ -1,0 +1,358 @@
+"""Exports: gives other desks what this one makes, in groups, from its journal.
+
+```
+  released ─▶ read behind the last group, up to what is released ─▶ append one group ─▶ answered ─┐
+                ▲                                                    └ no answer: the same again  │
+                └──────────── meanwhile the next group fills: group commit, with no timer ◀───────┘
+```
+
+Where the exports of this desk end is in the log: it is asked for whenever that may be unknown. The journal
+and the log are the same up to where a run begins (`core/runs.py`).
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+from typing import Any, Final, cast
+
+from openoutcry.core.link_words import LinkWord
+from openoutcry.core.runs import Run
+from openoutcry.errors import (
+    Fenced,
+    GroupTooLarge,
+    JournalError,
+    LinkError,
+    LogFull,
+    LogGone,
+    Unreachable,
+)
+from openoutcry.events import decode_many
+from openoutcry.events.records import is_record
+from openoutcry.links.wire import group_length, size_of
+from openoutcry.ports import Ended, Entry, Group, LogName, Place, Stored
+from openoutcry.runtime.admission.access import KILL_SWITCH
+from openoutcry.runtime.admission.door import Arrival
+from openoutcry.runtime.admission.kill_switches import OWN_AGENT
+from openoutcry.runtime.durability.store import Store
+from openoutcry.runtime.linking.parts import Joined
+from openoutcry.runtime.ownership import resolve
+
+log = logging.getLogger("openoutcry")
+
+PAGE: Final = 512
+"""So many entries of the journal are read at a time: others wait for that."""
+AGAIN_S: Final = 0.1
+"""The pause before a group is appended again that was not answered,"""
+AGAIN_MOST_S: Final = 1.0
+"""and the longest one."""
+FULL_S: Final = 1.0
+"""The pause before it is tried again whether a full log has room."""
+
+ASK_S: Final = 1.0
+"""How often at most a log is exported again from an earlier position."""
+FLOOR_S: Final = 1.0
+"""How often it is looked how far all other desks have come."""
+TRIM_S: Final = 5.0
+"""How often a log is trimmed at most."""
+ALONE_SHARE: Final = 0.5
+"""Without another desk, the log is trimmed when it has used this share of its room."""
+
+ClaimAgain = Callable[[], Awaitable[None]]
+
+
+class LogExport:
+    """Exports to one log.
+
+    Attributes:
+        run: The run of the journal in which it exports.
+        after: Everything up to this position is exported.
+        floor: All other desks have everything up to this position: it need not be kept for them.
+        looked: Everything that is to be exported is before this position, or exported.
+        groups: How many groups were appended.
+        events: How many events they had.
+        refusals: How many times a group was not taken.
+        waiting_since_ns: Since when something waits, on the loop's clock; 0 if nothing does.
+
+    """
+
+    def __init__(
+        self, joined: Joined, log_name: LogName, claim_again: ClaimAgain, on_run: Callable[[], None]
+    ) -> None:
+        self._joined = joined
+        self._log = log_name
+        self._name = f"export {log_name}"
+        self._claim_again = claim_again
+        self._on_run = on_run
+        self._exports, self._keep = joined.link.exports, joined.link.keep
+        self._takes_all = "*" in self._exports and not self._keep
+        self._waiter: asyncio.Future[None] | None = None
+        self._group: Group | None = None
+        self._store: Store | None = None
+        self._ask_from_s = 0.0
+        self.run: Run = Run("")
+        self.floor: int = 0
+        self.after: int = 0
+        self.looked: int = 0
+        self.groups: int = 0
+        self.events: int = 0
+        self.refusals: int = 0
+        self.waiting_since_ns: int = 0
+
+    def open(self, run: Run, floor: int, after: int) -> None:
+        """Begin behind a position; where the exports end in truth, the log is asked later."""
+        self.run, self.floor, self._store = run, floor, None
+        self._ask_from_s, self.waiting_since_ns = 0.0, 0
+        self._set_after(after)
+
+    def _set_after(self, position: int) -> None:
+        self.after = self.looked = position
+        self._group = None
+        self._joined.exported[self._log] = position
+
+    @property
+    def exports_nothing(self) -> bool:
+        """Whether nothing but kill switches is to be exported."""
+        return not self._exports
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something is still to be exported, and nothing hinders that."""
+        is_left = self._group is not None or self.looked < self._joined.store.commits.released
+        return is_left and self._name not in self._joined.problems and self._joined.seat is not None
+
+    # -- exporting ----------------------------------------------------------------------------------
+
+    async def work(self) -> None:
+        """Export, until the link ends."""
+        pause_s = AGAIN_S
+        while True:
+            try:
+                seat = await self._joined.wait_seat()
+                if self._store is not self._joined.store:
+                    await self._find_end()
+                await self._append(seat.tokens[self._log])
+                pause_s = AGAIN_S
+                self._joined.problems.pop(self._name, None)
+                continue
+            except LogFull as error:
+                self._tell(LinkWord.FULL, f"the log {self._log!r} is full: {error}")
+                pause_s = FULL_S
+            except GroupTooLarge as error:
+                self._tell(LinkWord.STALLED, f"{self._largest()}: {error}")
+                pause_s = FULL_S
+            except Fenced as error:
+                self._store = None
+                self._joined.fenced(error)
+                await self._joined.wait_seat(but=seat)
+            except LogGone as error:
+                self._store = None
+                await self._make_anew(error)
+            except (Unreachable, JournalError) as error:
+                self._tell(LinkWord.STALLED, f"the log {self._log!r} takes nothing: {error}")
+            self.refusals += 1
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, AGAIN_MOST_S)
+
+    async def _append(self, token: int) -> None:
+        """Append the next group, or the one that was not answered."""
+        group = self._group
+        if group is None:
+            group = self._group = await self._next()
+        if group is None:
+            return
+        await self._joined.transport.append(group, token)
+        if self._group is not group:
+            return  # it was asked for what is before it
+        self._group = None
+        self.groups += 1
+        self.events += len(group.entries)
+        self.after = self._joined.exported[self._log] = group.upto
+        self.looked = max(self.looked, group.upto)
+
+    async def _make_anew(self, error: LogGone) -> None:
+        """A log was deleted: have it made, and claim the desk there."""
+        log.warning("the log %r is gone, and is filled again from the journal: %s", self._log, error)
+        try:
+            self._joined.facts = await self._joined.transport.open()
+            await self._claim_again()
+        except LinkError as other:
+            self._tell(LinkWord.STALLED, f"the log {self._log!r} is gone: {other}")
+
+    def _tell(self, word: LinkWord, why: str) -> None:
+        self._joined.problems[self._name] = word, why
+
+    def _largest(self) -> str:
+        """Return which event is too large for the engine, in words."""
+        entries = () if self._group is None else self._group.entries
+        largest = max(entries, key=size_of, default=None)
+        return (
+            "an event is too large"
+            if largest is None
+            else f"{largest.event_id} has {size_of(largest):,} bytes"
+        )
+
+    # -- where it stands ----------------------------------------------------------------------------
+
+    async def _find_end(self) -> None:
+        """Ask the engine where the exports end, and go on there."""
+        self._store = self._joined.store
+        ended = await self._joined.transport.last(self._log, self._joined.desk)
+        run = None if ended is None else Run.read(ended.journal)
+        if ended is None:
+            self._set_after(min(self.after, self.floor))
+            self.looked = self.floor  # nothing that lies between is to be exported, or all others have it
+        elif run is None or run.origin != self.run.origin or run.epoch < self.run.epoch:
+            self._set_after(self.run.begins)
+        elif self._agrees(ended):
+            self.run = run
+            self._set_after(ended.upto)
+        else:
+            await self._begin_run(ended, run)
+
+    def _agrees(self, ended: Ended) -> bool:
+        """Return True if the journal has what was exported last."""
+        journal = self._joined.store.journal
+        if ended.upto > journal.head:
+            return False
+        return ended.position < journal.first or self._has(ended.position, ended.event_id)
+
+    def _has(self, position: int, event_id: str) -> bool:
+        """Return True if the journal has an event at a position."""
+        found = self._joined.store.journal.read(position - 1, 1)
+        return bool(found) and found[0].position == position and found[0].head().event_id == event_id
+
+    async def _begin_run(self, ended: Ended, run: Run) -> None:
+        """The journal has lost its end, which the log has: take it in again, and number anew from there."""
+        log.warning(
+            "the journal ends at position %d and lacks what desk %s has exported up to %d: a power cut or an "
+            "older copy; what the log has of it is taken in again",
+            self._joined.store.journal.head,
+            self._joined.desk,
+            ended.upto,
+        )
+        same, missing = await self._compare(ended)
+        while missing:
+            count, _ = await self._joined.admission.door.take_in(missing, None)
+            missing = missing[count:]
+        self._set_run(Run(run.origin, run.epoch + 1, same, min(run.kept, same)))
+        self._set_after(same)
+
+    async def _compare(self, ended: Ended) -> tuple[int, list[Arrival]]:
+        """Return up to which position log and journal are the same, and what the journal lacks."""
+        journal, same, differ = self._joined.store.journal, self.floor, False
+        missing: list[Arrival] = []
+        facts = await self._joined.transport.facts()
+        made = next((one.made for one in facts.logs if one.log == self._log), "")
+        groups = cast(Any, self._joined.transport.read(self._log, self._joined.desk, Place(made, 0)))
+        async with aclosing(groups):
+            async for group in groups:
+                for position, entry in zip(group.positions, group.entries, strict=True):
+                    if position <= same:
+                        continue
+                    differ = differ or not self._has(position, entry.event_id)
+                    if not differ:
+                        same = position
+                    elif journal.find(entry.event_id) is None:
+                        missing.append(Arrival(decode_many([entry.payload])[0], entry))
+                if group.place >= ended.place:
+                    return same, missing
+        return same, missing
+
+    def _set_run(self, run: Run) -> None:
+        self.run = run
+        self._on_run()
+
+    def ask(self, after: int) -> None:
+        """Another desk lacks what is behind a position: export it again, or say that it is gone."""
+        loop = asyncio.get_running_loop()
+        if after >= self.after or loop.time() < self._ask_from_s:
+            return
+        self._ask_from_s = loop.time() + ASK_S
+        kept = self._joined.store.journal.first - 1
+        if after < kept:
+            self._set_run(Run(self.run.origin, self.run.epoch + 1, kept, kept))
+        self._set_after(max(after, kept))
+        self.released(is_urgent=True)
+
+    # -- what all others have -----------------------------------------------------------------------
+
+    def note_floor(self, theirs: Iterable[int]) -> bool:
+        """Note how far all other desks have come; return True if that is further than before."""
+        least = min(theirs, default=self.after)
+        if least >= self.after and self._group is None:
+            least = max(least, self.looked)
+        before, self.floor = self.floor, max(self.floor, least)
+        return self.floor > before
+
+    # -- reading the journal ------------------------------------------------------------------------
+
+    def released(self, *, is_urgent: bool) -> None:
+        """Something was released, perhaps of the urgent lanes."""
+        if self._waiter is not None and (is_urgent or self._log == "normal"):
+            waiter, self._waiter = self._waiter, None
+            resolve(waiter)
+
+    async def _next(self) -> Group | None:
+        """Return the next group; wait until there is one. None: the journal is another one now."""
+        while self._store is self._joined.store:
+            released = self._joined.store.commits.released
+            if self.looked < released:
+                if not self.waiting_since_ns:
+                    self.waiting_since_ns = self._joined.now_ns()
+                group = self._read(released)
+                if group is not None:
+                    return group
+                await asyncio.sleep(0)
+            else:
+                self.waiting_since_ns = 0
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+        return None
+
+    def _read(self, released: int) -> Group | None:
+        """Read the next page; return what of it is to be exported, None if that is nothing."""
+        journal, looked = self._joined.store.journal, self.looked
+        read = journal.read_urgent if self._log == "high" else journal.read
+        page = [entry for entry in read(looked, PAGE) if entry.position <= released]
+        upto = page[-1].position if len(page) == PAGE else released
+        wanted = [entry for entry in page if self._is_exported(entry)]
+        count = group_length(map(size_of, wanted))
+        if count < len(wanted):
+            upto = wanted[count - 1].position
+        self.looked = upto
+        return self._group_of(wanted[:count], upto) if wanted else None
+
+    def _group_of(self, wanted: Sequence[Stored], upto: int) -> Group:
+        return Group(
+            desk=self._joined.desk,
+            journal=self.run.name,
+            log=self._log,
+            after=self.after,
+            upto=upto,
+            positions=tuple(entry.position for entry in wanted),
+            entries=tuple(map(_entry_of, wanted)),
+        )
+
+    def _is_exported(self, entry: Stored) -> bool:
+        """Return True if other desks may import an entry."""
+        header = entry.header
+        if (entry.lane == "normal") != (self._log == "normal") or (
+            header is not None and header.desk is not None
+        ):
+            return False
+        if header is not None and header.votes:
+            return True
+        if is_record(entry.payload):
+            return False
+        if entry.lane == "control":
+            return KILL_SWITCH not in self._keep and entry.head().source_agent != OWN_AGENT
+        if self._takes_all:
+            return True
+        event_type = entry.head().event_type or ""
+        return event_type not in self._keep and (event_type in self._exports or "*" in self._exports)
+
+
+def _entry_of(stored: Stored) -> Entry:
+    event_id = stored.head().event_id or ""
+    return Entry(event_id, stored.payload, stored.lane, stored.level, stored.wall_ns, stored.header)

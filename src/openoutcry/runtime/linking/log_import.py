@@ -1,0 +1,325 @@
+"""Imports: takes in what other desks export, in their order, each log of each desk by itself.
+
+```
+  log ─▶ group ─▶ next? ─▶ of a type that is taken? ─▶ Door.take_in, and how far it has come, in one commit
+                   ├ old: let it go
+                   ├ gap: ask that desk to export it again, and take nothing of it until that comes
+                   └ another run, or another journal: begin with it
+```
+
+How far it has come is kept in positions of the other desk's journal. The place in the log is a hint.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Final, cast
+
+import msgspec
+
+from openoutcry.config.link import EVERY_TYPE
+from openoutcry.core.chain import Chain, Verdict
+from openoutcry.core.link_words import LinkWord
+from openoutcry.core.retries import DeadLetter
+from openoutcry.core.runs import Run
+from openoutcry.errors import BusClosed, JournalError, LogGone, SeatLost, Unreachable
+from openoutcry.events import RECORDS, Undecodable, decode_many
+from openoutcry.links.wire import Ask, Imported, write_message
+from openoutcry.logs import about
+from openoutcry.ports import Entry, FileJournal, Group, Header, Level, LogName, Snapshot
+from openoutcry.runtime.admission.access import KILL_SWITCH
+from openoutcry.runtime.admission.door import Arrival
+from openoutcry.runtime.linking.kill import switch_of
+from openoutcry.runtime.linking.parts import Joined
+from openoutcry.runtime.linking.rows import Reached, name_of, read_reached, write_row
+from openoutcry.runtime.linking.votes import Votes
+
+log = logging.getLogger("openoutcry")
+
+AGAIN_S: Final = 0.25
+"""The pause before a log is read again that could not be."""
+ASK_S: Final = 2.0
+"""How long it is waited for what was asked for, before it is asked again."""
+
+
+class _Kind(msgspec.Struct, frozen=True, gc=False):
+    event_type: str = ""
+    activated: object = True
+
+
+_read_kind: Final = msgspec.json.Decoder(_Kind, strict=False).decode
+
+
+class LogImport:
+    """Imports one log of one other desk.
+
+    Attributes:
+        reached: How far it is imported, which is committed.
+        events: How many events were taken in that were new.
+        duplicates: How many came that were here already.
+        gap: What is missing in the log, in words; empty if nothing is.
+
+    """
+
+    def __init__(self, joined: Joined, votes: Votes, desk: str, log_name: LogName) -> None:
+        self._joined = joined
+        self._votes = votes
+        self._desk = desk
+        self._log = log_name
+        self._name = f"import {desk} {log_name}"
+        self.reached: Reached = read_reached(joined.store.journal, desk, log_name)
+        self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
+        self._made, self._number = self.reached.made, self.reached.number
+        self._begins_at = 0
+        self._asked_s = 0.0
+        self._safe = self.reached.position
+        self._unsafe: tuple[int, int] | None = None
+        self.events: int = 0
+        self.duplicates: int = 0
+        self.gap: str = ""
+        self.tell_reached()
+
+    # -- what is safe -------------------------------------------------------------------------------
+
+    @property
+    def safe(self) -> int:
+        """Up to which position what was imported survives a power cut of this host."""
+        if self._unsafe is not None:
+            journal = self._joined.store.journal
+            head, position = self._unsafe
+            if journal.synced >= head or not isinstance(journal, FileJournal):
+                self._safe, self._unsafe = position, None
+                if position < self.reached.position:
+                    self._unsafe = journal.head, self.reached.position
+        return self._safe
+
+    def tell_reached(self) -> None:
+        """Say in the next beat how far it has come."""
+        reached = self.reached
+        told = Imported(self._desk, self._log, reached.run, reached.position, self.safe)
+        self._joined.imported[self._desk, self._log] = told
+
+    async def run(self) -> None:
+        """Import, until the link ends or the bus stops."""
+        while True:
+            try:
+                await self._read_on()
+            except Unreachable as error:
+                log.debug("%s: %s", self._name, error)
+            except LogGone as error:
+                log.warning("%s: the log is another one than before, and is read anew: %s", self._name, error)
+                self._made, self._number = "", 0
+            except BusClosed:
+                return
+            except (JournalError, SeatLost) as error:
+                self._tell(LinkWord.BEHIND, f"events of desk {self._desk!r} wait: {error}")
+            await asyncio.sleep(AGAIN_S)
+
+    async def _read_on(self) -> None:
+        joined = self._joined
+        if not self._made:
+            facts = await joined.transport.facts()
+            mine = next((one for one in facts.logs if one.log == self._log), None)
+            if mine is None:
+                raise Unreachable(f"the engine has no log {self._log!r} yet")
+            self._made, self._number = mine.made, 0
+            if not self._chain.journal and joined.is_new:
+                self._begins_at = mine.last
+        reached = Reached(made=self._made, number=self._number)
+        groups = cast(Any, joined.transport.read(self._log, self._desk, reached.place))
+        async with aclosing(groups):
+            await self._import_all(groups)
+
+    async def _import_all(self, groups: AsyncIterator[Group]) -> None:
+        async for group in groups:
+            verdict = self._judge(group)
+            if verdict is Verdict.NEXT:
+                await self._take(group)
+            elif verdict is Verdict.GAP:
+                await self._ask(group)
+            elif not self.gap:
+                self._number = group.place
+
+    # -- judging ------------------------------------------------------------------------------------
+
+    def _judge(self, group: Group) -> Verdict:
+        """Return what a group is, beside what is here; begin with its run if it is of another one."""
+        if group.after == group.upto or group.desk != self._desk:
+            return Verdict.OLD
+        verdict = self._chain.judge(group.journal, group.after, group.upto)
+        if verdict is not Verdict.OTHER:
+            return verdict
+        run = Run.read(group.journal)
+        if run is None:
+            return Verdict.OLD
+        self._begin(run, group)
+        return self._chain.judge(group.journal, group.after, group.upto)
+
+    def _begin(self, run: Run, group: Group) -> None:
+        """Begin with a run: of a desk that is new, of another journal, or of one that has lost its end."""
+        chain, before = self._chain, Run.read(self._chain.journal)
+        position = run.goes_on_at(before, chain.position)
+        if before is None and group.place <= self._begins_at:
+            position = max(position, group.after)  # this desk is new: it begins with what the log still has
+        elif before is not None:
+            log.warning(
+                "desk %s %s, and is imported from position %d on (it was at %d)",
+                self._desk,
+                "numbers its journal anew" if before.origin == run.origin else "has another journal",
+                position,
+                chain.position,
+            )
+        if position < run.kept:
+            self._tell_lost(position, run.kept)
+            position = run.kept
+        chain.begin(run.name)
+        chain.take(position)
+
+    def _tell_lost(self, after: int, upto: int) -> None:
+        what = f"what desk {self._desk!r} had between positions {after} and {upto} of its journal"
+        log.critical("%s was deleted there before it was imported here, and does not come any more", what)
+        self._joined.lost.append(what)
+
+    async def _ask(self, group: Group) -> None:
+        """Ask for what is missing before a group."""
+        have, loop = self._chain.position, asyncio.get_running_loop()
+        missing = f"positions {have + 1} to {group.after} of desk {self._desk!r}"
+        if not self.gap:
+            log.warning("%s: %s are missing in the log, and are asked for", self._name, missing)
+        self.gap = missing
+        self._tell(LinkWord.GAP, f"{missing} are missing in the log {self._log}: they are being filled")
+        if loop.time() < self._asked_s:
+            return
+        self._asked_s = loop.time() + ASK_S
+        ask = Ask(desk=self._desk, log=self._log, journal=self._chain.journal, after=have)
+        await self._joined.transport.broadcast("ask", write_message(ask), urgent=True)
+
+    def _tell(self, word: LinkWord, why: str) -> None:
+        self._joined.problems[self._name] = word, why
+
+    # -- taking in ----------------------------------------------------------------------------------
+
+    async def _take(self, group: Group) -> None:
+        """Take in what of a group is not here yet."""
+        wanted = self._wanted(group)
+        while wanted:
+            arrivals = [arrival for _, arrival in wanted]
+            snapshot_after = partial(self._snapshot_after, group, wanted)
+            count, known = await self._joined.admission.door.take_in(arrivals, snapshot_after)
+            self._note(self._reached_after(group, wanted, count))
+            self.events += count - known
+            self.duplicates += known
+            wanted = wanted[count:]
+        if self._chain.position < group.upto:
+            self._joined.store.saving.remember(self._snapshot_after(group, (), 0))
+            self._note(self._reached_after(group, (), 0))
+        self.gap = ""
+        self._joined.problems.pop(self._name, None)
+
+    def _snapshot_after(self, group: Group, wanted: Sequence[tuple[int, Arrival]], count: int) -> Snapshot:
+        reached = self._reached_after(group, wanted, count)
+        return write_row(name_of(self._desk, self._log), reached, self._joined.bus.clock.wall_ns())
+
+    def _reached_after(self, group: Group, wanted: Sequence[tuple[int, Arrival]], count: int) -> Reached:
+        """Return how far the log has come when so many of the wanted entries are taken in."""
+        is_all = count == len(wanted)
+        return Reached(
+            run=self._chain.journal,
+            position=group.upto if is_all else wanted[count - 1][0],
+            former=self._chain.former,
+            made=self._made,
+            number=group.place if is_all else self._number,
+        )
+
+    def _note(self, reached: Reached) -> None:
+        """Note how far it has come, which is committed."""
+        self._chain.take(reached.position)
+        self._number = reached.number
+        self.reached = reached
+        if self._unsafe is None:
+            self._unsafe = self._joined.store.journal.head, reached.position
+        self.tell_reached()
+
+    def _wanted(self, group: Group) -> list[tuple[int, Arrival]]:
+        """Return what is to be taken in of a group, with its positions, as it is to be written here."""
+        imports, have = self._joined.link.imports, self._chain.position
+        takes_all = EVERY_TYPE in imports
+        found: list[tuple[int, Entry]] = []
+        for position, entry in zip(group.positions, group.entries, strict=True):
+            if position <= have:
+                continue
+            kind = _kind_of(entry)
+            votes = entry.header is not None and entry.header.votes
+            if not (takes_all or votes or kind.event_type in imports or kind.event_type == KILL_SWITCH):
+                continue
+            forged = self._forged(entry, kind)
+            if forged:
+                self._put_away(entry, forged)
+            else:
+                found.append((position, self._as_imported(entry)))
+        events = decode_many([entry.payload for _, entry in found])
+        return [
+            (position, self._arrival(event, entry))
+            for (position, entry), event in zip(found, events, strict=True)
+        ]
+
+    def _arrival(self, event: Any, entry: Entry) -> Arrival:
+        header = entry.header
+        assert header is not None, "it says which desk has made it"
+        if entry.lane == "control" and type(event) is Undecodable:
+            return Arrival(switch_of(entry.payload, header), entry)
+        return Arrival(event, entry, partial(self._vote, event, header) if header.votes else None)
+
+    def _vote(self, event: Any, header: Header, _position: int) -> None:
+        self._votes.take(event, header)
+
+    def _as_imported(self, entry: Entry) -> Entry:
+        """Return an entry as it is written here: with the desk that has made it."""
+        header = entry.header
+        header = (
+            Header(desk=self._desk) if header is None else msgspec.structs.replace(header, desk=self._desk)
+        )
+        level = min(entry.level, Level.DISK)
+        return Entry(entry.event_id, entry.payload, entry.lane, level, entry.wall_ns, header)
+
+    def _forged(self, entry: Entry, kind: _Kind) -> str:
+        """Return why another desk may not say this; empty if it may."""
+        votes = entry.header is not None and entry.header.votes
+        if kind.event_type in RECORDS and not (votes and kind.event_type == "round_abstained"):
+            return f"{kind.event_type!r} is a record of a bus, which no desk gives to others"
+        if (kind.event_type == KILL_SWITCH) != (entry.lane == "control"):
+            return f"it is of type {kind.event_type!r}, and comes in the lane {entry.lane!r}"
+        is_release = kind.event_type == KILL_SWITCH and kind.activated is False
+        if is_release and not self._joined.may_release(self._desk):
+            return "it releases a kill switch, and is not among the `releasers` of this desk's link"
+        return ""
+
+    def _put_away(self, entry: Entry, why: str) -> None:
+        """File what another desk may not say as a dead letter of the link."""
+        (event,) = decode_many([entry.payload])
+        letter = DeadLetter(
+            "(link)",
+            cast(Any, entry.lane),
+            event,
+            "forged",
+            f"desk {self._desk!r}: {why}",
+            "",
+            0,
+            self._joined.bus.clock.wall_ns(),
+        )
+        log.error("desk %s: %s was not taken in: %s", self._desk, entry.event_id, why, extra=about(event))
+        self._joined.bus.put_away(letter)
+
+
+def _kind_of(entry: Entry) -> _Kind:
+    """Return the type of an entry, and whether it activates."""
+    try:
+        kind = _read_kind(entry.payload)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        kind = _Kind()
+    header = entry.header
+    if header is None or header.event_type is None:
+        return kind
+    return _Kind(header.event_type, kind.activated)
