@@ -95,6 +95,7 @@ class Truth:
     Attributes:
         desks: The desks.
         appended: Every group that the engine took, in order, over both logs.
+        asks: How often a desk has asked another one to export again.
         pulled: The kill switches that were accepted.
         released: Those that a release has ended which was accepted.
         unsure: Those that may be active or not: a publisher got no answer.
@@ -104,6 +105,7 @@ class Truth:
     def __init__(self, names: Iterable[str]) -> None:
         self.desks: dict[str, DeskTruth] = {name: DeskTruth(name) for name in names}
         self.appended: list[Appended] = []
+        self.asks: int = 0
         self.pulled: set[str] = set()
         self.released: set[str] = set()
         self.unsure: set[str] = set()
@@ -128,8 +130,11 @@ class Truth:
 
     # -- what must hold at the end
 
-    def judge(self, *, counts_repeats: bool) -> Found:
-        """Return what is wrong, when nothing has gone wrong for long enough."""
+    def judge(self, *, is_whole: bool, counts_repeats: bool) -> Found:
+        """Return what is wrong, when nothing has gone wrong for long enough.
+
+        `is_whole`: no log and no journal has lost anything. `counts_repeats`: nothing was done late.
+        """
         found = self.missing()
         for desk in self.desks.values():
             found += _accepted(desk)
@@ -138,7 +143,9 @@ class Truth:
                     found += _imported(desk, other)
         found += self._holders()
         found += self._gaps()
-        if counts_repeats:
+        if is_whole and self.asks:
+            found.append(f"desks have asked {self.asks} times for what no log had lost")
+        if counts_repeats and not self.asks:
             found += self._repeats()
         return found
 

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,8 +79,9 @@ class Trouble:
     kinds: tuple[str, ...]
 
 
-DESTRUCTIVE: Final = ("delete", "forget", "flip", "forget seats")
-"""After these a desk exports again what it has exported, so that repeats are not counted."""
+DESTRUCTIVE: Final = ("delete", "forget", "flip")
+LOSING: Final = (*DESTRUCTIVE, "rival", "power")
+"""Without these no log has a gap for anybody, so that no desk asks another one to export again."""
 KINDS: Final = ("kill", "kill", "power", "stop", "suspend", "cut", "away", "slow", "rival", *DESTRUCTIVE)
 
 
@@ -133,6 +135,10 @@ class ModelHub(MemoryHub):
         self._world.note(f"{desk} {log} {group.after}-{group.upto} at {place} by {holder}")
         return place
 
+    def _token(self, log: LogName, desk: str) -> int | None:
+        found = self._logs.get(log)
+        return None if found is None else found.tokens.get(desk)
+
     def vacate(self, desk: str) -> None:
         """Note that the holder of a desk is known to be dead, as the lock of its journal's file would say."""
         seat = self.seat(desk)
@@ -143,17 +149,23 @@ class ModelHub(MemoryHub):
         """Write a record, and note whose the tokens are."""
         written = super().record(seat, expected)
         for log, token in seat.tokens.items():
-            if seat.holder:
-                self._holders.setdefault((seat.desk, self.made(log), token), seat.holder)
+            if seat.holder and self._token(log, seat.desk) == token:
+                self._holders[seat.desk, self.made(log), token] = seat.holder
         return written
 
 
 class ModelTransport(MemoryTransport):
-    """A transport that counts its answers."""
+    """A transport that counts what is answered, and asked for again."""
 
-    def __init__(self, hub: MemoryHub, desk: str, answered: Callable[[], None]) -> None:
+    def __init__(self, hub: MemoryHub, desk: str, answered: Callable[[], None], truth: Truth) -> None:
         super().__init__(hub, desk)
         self._answered = answered
+        self._truth = truth
+
+    async def broadcast(self, topic: str, data: bytes, *, urgent: bool = False) -> None:
+        """Send a message."""
+        self._truth.asks += topic == "ask"
+        await super().broadcast(topic, data, urgent=urgent)
 
     async def append(self, group: Group, token: int) -> int:
         """Append a group."""
@@ -225,9 +237,11 @@ class Desk:
             else:
                 break
         self.world.note(f"{process.name} runs")
+        self.world.join(self)
+        await self.world.all_joined.wait()  # what was made before a desk has joined is not owed to it
         while not self.world.is_mended or self.unsure:
             await asyncio.sleep(chance.one_of((0, 0.01, 0.3, 1.5)))
-            await self._publish(bus, releaser, chance)
+            await self._publish(process, releaser, chance)
 
     def _make(self, process: Process, journal: Any) -> tuple[EventBus, ModelTransport]:
         world, truth = self.world, self.truth
@@ -235,7 +249,7 @@ class Desk:
         def answered() -> None:
             truth.answers += 1
 
-        transport = ModelTransport(world.hub, self.name, answered)
+        transport = ModelTransport(world.hub, self.name, answered, world.truth)
         bus = EventBus(
             persistence_config=world.persistence,
             journal=journal,
@@ -254,17 +268,21 @@ class Desk:
         bus.subscribe(["model_news", "fill", "model_reply"], handle, name="agent")
         return bus, transport
 
-    async def _publish(self, bus: EventBus, releaser: Any, chance: Chance) -> None:
+    async def _publish(self, process: Process, releaser: Any, chance: Chance) -> None:
+        bus = self.bus
+        if bus is None or process is not self.process:
+            return  # another process has the desk
         if chance.happens(0.05) and not self.world.is_mended:
-            await self._pull_or_release(bus, releaser, chance)
+            await self._pull_or_release(process, bus, releaser, chance)
             return
         for _ in range(chance.one_of((1, 1, 3, 40))):
             if not self.unsure and not self._draw(chance):
                 return
             event = self.unsure[0]
             with suppress(OpenOutcryError):
-                if await bus.publish(event):
-                    self._accepted(event)
+                if await bus.publish(event) and process is self.process:
+                    self.truth.accepted.add(event.event_id)
+                    self.truth.lost.discard(event.event_id)
                     self.unsure.clear()
 
     def _draw(self, chance: Chance) -> bool:
@@ -281,20 +299,14 @@ class Desk:
         self.unsure.append(event)
         return True
 
-    def _accepted(self, event: Event) -> None:
-        process = self.process
-        if process is not None and not process.is_dead:
-            self.truth.accepted.add(event.event_id)
-            self.truth.lost.discard(event.event_id)
-
-    async def _pull_or_release(self, bus: EventBus, releaser: Any, chance: Chance) -> None:
+    async def _pull_or_release(self, process: Process, bus: EventBus, releaser: Any, chance: Chance) -> None:
         truth, name = self.world.truth, self.name
         active = sorted(halt.event_id for halt in bus.halted())
         if active and chance.happens(0.6):
             named = chance.one_of(active)
             truth.unsure.add(named)
             with suppress(OpenOutcryError):
-                if await releaser.release(releases=(named,), reason="calm"):
+                if await releaser.release(releases=(named,), reason="calm") and process is self.process:
                     truth.released.add(named)
                     truth.unsure.discard(named)
             return
@@ -302,7 +314,8 @@ class Desk:
         event_id = f"m-{name}-kill-{self.pulled}"
         truth.unsure.add(event_id)
         with suppress(OpenOutcryError):
-            if await bus.publish(KillSwitchEvent(event_id=event_id, source_agent=f"risk-{name}")):
+            pulled = KillSwitchEvent(event_id=event_id, source_agent=f"risk-{name}")
+            if await bus.publish(pulled) and process is self.process:
                 truth.pulled.add(event_id)
                 truth.unsure.discard(event_id)
 
@@ -319,9 +332,9 @@ class Desk:
         if power:
             ids = stored_ids(self.disk.platter.read(0, 10**9))
             self.truth.power_cut(lambda known: known.event_id in ids)
-        self.world.note(
-            f"{process.name} {'loses its power' if power else 'is killed'}, {lost} operations lost"
-        )
+        how = "loses its power" if power else "is killed"
+        self.world.note(f"{process.name} {how}, {lost} operations lost")
+        self.world.start_again(self)
 
     def _sever(self, process: Process) -> None:
         process.is_dead = True
@@ -401,13 +414,15 @@ class World:
         self.trouble = drawn(chance.stream("trouble"))
         self.loop = ProcessLoop(chance.stream("loop"))
         self.is_mended = False
+        self.joined: set[str] = set()
+        self.all_joined = asyncio.Event()
         self.processes: list[Process] = []  # dead ones too: what is collected runs its clean-up
         self.trace = Trace(lambda: f"{self.loop.time():.3f}", keep_all=keep_trace)
         names = ("floor", "street", "desk")[: chance.one_of((2, 2, 3))]
         self.truth = Truth(names)
         drawing = chance.stream("setting")
         self.lease_s = drawing.one_of((0.0, 3.0, 3.0, 15.0))
-        self.queue = drawing.one_of((4, 50, 10_000))
+        self.queue = drawing.one_of((20, 200, 10_000))
         self.work_s = drawing.one_of((0.0, 0.0, 0.02))
         self.most = drawing.one_of((5, 40, 120))
         self.persistence = PersistenceConfig(
@@ -417,7 +432,7 @@ class World:
             sync=drawing.one_of(("inline", "thread")),
             retain_count=drawing.one_of((None, None, 10, 40)),
         )
-        self.hub = ModelHub(self, most_bytes=drawing.one_of((0, 0, 700_000)))
+        self.hub = ModelHub(self, most_bytes=drawing.one_of((0, 0, 2_500_000)))
         self.hub.delay_s = self.delay_s = drawing.one_of((0.0, 0.001, 0.05))
         self.hub.answer_s = drawing.one_of((0.5, 2.0))
         self.desks = [Desk(self, name) for name in names]
@@ -478,12 +493,9 @@ class World:
         self.note(f"{kind} {desk.name} {log}")
         if kind in ("kill", "power"):
             desk.end(power=kind == "power")
-            await asyncio.sleep(chance.one_of((0.0, 1.0, 20.0)))
-            self._start(desk)
         elif kind == "stop":
             await desk.stop()
-            await asyncio.sleep(chance.one_of((0.0, 5.0)))
-            self._start(desk)
+            self.start_again(desk)
         elif kind in ("suspend", "rival"):
             is_taken_over = kind == "rival" and self.lease_s > 0
             await desk.suspend(chance.between(0, 3 * self.lease_s + 1), is_taken_over=is_taken_over)
@@ -503,6 +515,18 @@ class World:
         else:
             self._destroy(kind, log, chance)
 
+    def join(self, desk: Desk) -> None:
+        """Note that a desk has run, and is known to the others from then on."""
+        self.joined.add(desk.name)
+        if len(self.joined) == len(self.desks):
+            self.all_joined.set()
+
+    def start_again(self, desk: Desk) -> None:
+        """Have a supervisor start a desk again in a while, unless somebody else has."""
+        if not self.is_mended:
+            pause_s = self.chance.stream(f"pause {desk.name} {desk.life}").one_of((0.0, 0.0, 1.0, 20.0))
+            self.loop.call_later(pause_s, self._start, desk, context=Context())
+
     def _start(self, desk: Desk) -> None:
         if desk.process is None:
             desk.start()
@@ -518,8 +542,6 @@ class World:
             hub.forget_newest(log, chance.whole(1, 6))
         elif kind == "flip" and facts.last:
             hub.flip(log, chance.whole(facts.first, facts.last))
-        elif kind == "forget seats":
-            hub.forget_seats()
 
     async def _mend(self) -> Found:
         """Let nothing go wrong any more, and judge when everything has come to rest."""
@@ -545,8 +567,9 @@ class World:
         return desk.bus is None or not desk.bus.is_running or self.chance.stream("strand").happens(0.3)
 
     def _judge(self) -> Found:
-        destroyed = any(kind in DESTRUCTIVE for kind in self.trouble.kinds) and self.trouble.happenings > 0
-        found = self.truth.judge(counts_repeats=not destroyed)
+        trouble = self.trouble
+        is_whole = not trouble.happenings or not any(kind in LOSING for kind in trouble.kinds)
+        found = self.truth.judge(is_whole=is_whole, counts_repeats=not trouble.late)
         found += handled_again(self.truth.desks.values(), REPEATED_MOST)
         active = {
             desk.name: {halt.event_id for halt in desk.bus.halted()}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextvars import Context
 from functools import partial
 from typing import NoReturn, TypeVar
 
@@ -66,7 +67,9 @@ class MemoryTransport:
             facts = await self.facts()
             made = next((one.made for one in facts.logs if one.log == log), "")
         while True:
-            news = asyncio.Event()  # from before the request, since something may come while the answer travels
+            news = (
+                asyncio.Event()
+            )  # from before the request, since something may come while the answer travels
             self.hub.when_new(news.set)
             messages = await self._call("read", partial(self.hub.behind, log, desk, made, number))
             for message in messages:
@@ -139,7 +142,8 @@ class MemoryTransport:
             if ear.topic == topic and (not self.desk or ear.desk != self.desk) and self.hub.reaches(ear.desk):
                 coming = ear.urgent if urgent else ear.bulk
                 coming.append((self.desk, data))
-                loop.call_later(0 if urgent else self.hub.delay_s, ear.hear, coming)
+                delay_s = 0 if urgent else self.hub.delay_s
+                loop.call_later(delay_s, ear.hear, coming, context=ear.context)
 
     async def listen(self, topic: str, heard: Heard, *, urgent: bool = False) -> None:  # noqa: ARG002
         """Have a function called with what other desks broadcast."""
@@ -178,7 +182,8 @@ class MemoryTransport:
         fault = hub.becomes(self.desk, step)
         await self._give_up_if_dead()
         if fault is Fault.LATE:
-            asyncio.get_running_loop().call_later(hub.answer_s + hub.late_s, _do_late, do)
+            loop = asyncio.get_running_loop()
+            loop.call_later(hub.answer_s + hub.late_s, _do_late, do, context=Context())
         if fault is not None or not self._is_answered():
             await self._give_up()
         result = do()
