@@ -1,12 +1,14 @@
 """Cut off: a desk that hears no other one says so, and halts itself if it was told to."""
 
 import asyncio
+from typing import cast
 
 from bus_helpers import virtual
 from desk_kit import Desk, passes, running
 
 from openoutcry import EventType
 from openoutcry.links.memory_hub import MemoryHub
+from openoutcry.testing.virtual import VirtualLoop
 
 
 def alerts_of(desk):
@@ -23,7 +25,7 @@ async def health(desk):
 async def test_silence_raises_a_risk_alert_once_and_makes_the_bus_unhealthy(tmp_path):
     hub = MemoryHub()
     floor, street = (Desk(hub, name, tmp_path / name) for name in ("floor", "street"))
-    alerts = alerts_of(street)
+    alerts, others = alerts_of(street), alerts_of(floor)
     async with running(floor, street):
         await passes(10)
         assert "link" not in await health(street)
@@ -42,6 +44,8 @@ async def test_silence_raises_a_risk_alert_once_and_makes_the_bus_unhealthy(tmp_
         hub.heal("street")
         await passes(3)
         assert "link" not in await health(street)
+        assert street.active == set()
+        assert not [alert for alert in others if "desk 'street'" in alert.message]  # each has its own
 
 
 @virtual
@@ -118,6 +122,7 @@ async def test_what_a_process_has_slept_through_is_no_silence(tmp_path):
     alerts = alerts_of(street)
     async with running(floor, street):
         await passes(1)
-        asyncio.get_running_loop().clock.advance(60_000_000_000)
+        loop = cast(VirtualLoop, asyncio.get_running_loop())
+        loop.clock.advance(60_000_000_000)
         await passes(0.5)
         assert alerts == []

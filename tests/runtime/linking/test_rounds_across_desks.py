@@ -1,9 +1,9 @@
 """Rounds across desks: an agent on another desk answers in the round that its tick names, and in no other."""
 
-from bus_helpers import a_signal, a_tick, virtual
+from bus_helpers import a_signal, a_tick, an_order, virtual
 from desk_kit import Desk, passes, running
 
-from openoutcry import EventType, RoundAbstained
+from openoutcry import EventType, RetryPolicy, RoundAbstained
 from openoutcry.core.barrier import Verdict
 from openoutcry.links.memory_hub import MemoryHub
 
@@ -149,11 +149,9 @@ async def test_recorded_answers_vote_again_when_the_round_opens_again_after_a_cr
 
         return on_order
 
-    from bus_helpers import an_order
-
-    from openoutcry import RetryPolicy
-
-    floor.bus.subscribe(EventType.ORDER, open_round(floor), name="cio", retry=RetryPolicy(first_pause_s=60))
+    floor.bus.subscribe(
+        EventType.ORDER, open_round(floor), name="cio", retry=RetryPolicy(first_s=60, max_s=60)
+    )
     async with running(street):
         async with running(floor):
             await passes(0.5)

@@ -7,7 +7,7 @@ from bus_helpers import a_fill, a_tick, an_order, now_s, virtual
 from desk_kit import Desk, passes, running
 
 from openoutcry import EventType, KillSwitchEvent
-from openoutcry.errors import SeatLost, Taken
+from openoutcry.errors import Fenced, SeatLost, Taken
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
 from openoutcry.ports import Seat
@@ -219,3 +219,54 @@ async def test_a_log_that_was_deleted_is_claimed_in_again(tmp_path):
         await desk.linking.seats.claim_again()
         assert desk.linking.joined.seat.tokens["high"] > before["high"]
         assert await desk.bus.publish(an_order())
+
+
+@virtual
+async def test_a_token_of_its_own_that_was_overtaken_is_claimed_anew(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one")
+    async with running(desk):
+        joined = desk.linking.joined
+        before = joined.seat
+        hub.claim("normal", "street", before.tokens["normal"])  # a claim that was given up, and came late
+        joined.fenced(Fenced("refused"))
+        await passes(0.5)
+        assert joined.seat.tokens["normal"] > before.tokens["normal"]
+        assert await desk.bus.publish(an_order())
+
+
+@virtual
+async def test_a_round_trip_of_more_than_a_third_of_the_lease_is_quick_enough(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one", lease_s=3)
+    async with running(desk):
+        hub.delay_s = 0.6
+        for _ in range(30):
+            await passes(1)
+            assert await desk.bus.publish(an_order(f"o-{_}"))
+
+
+@virtual
+async def test_a_process_that_is_out_says_nothing_in_the_name_of_its_desk(tmp_path):
+    hub = MemoryHub()
+    first, floor = street(hub, tmp_path / "one"), Desk(hub, "floor", tmp_path / "floor")
+    releaser, heard = first.bus.releaser("officer"), []
+    async with running(first, floor):
+        await passes(1)
+        other = MemoryTransport(hub, "other")
+        await other.open()
+        await other.claim(Seat(desk="street", holder="another"), hub.seats()[1])
+        await passes(10)
+        assert first.linking.joined.is_out
+        floor.linking.others.on_beat(lambda desk, _: heard.append(desk))
+        switch = KillSwitchEvent(reason="now")
+        await floor.bus.publish(switch)
+        await passes(1)
+        assert switch.event_id in first.switched  # it hears, and halts
+        await releaser.release(ids=switch.event_id, reason="of no account")
+        await first.bus.publish(a_tick())
+        await passes(1)
+        assert floor.active == {switch.event_id}
+        assert heard == []
+        assert floor.linking.tick_receiver.desks == {}
+        await other.close()

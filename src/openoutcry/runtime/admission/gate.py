@@ -27,7 +27,7 @@ from openoutcry.events import Event, event_type_of, fixed_event_type
 from openoutcry.ports import Level
 from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
 from openoutcry.runtime.admission.again import Again, Answer
-from openoutcry.runtime.admission.door import Door
+from openoutcry.runtime.admission.arrivals import Arrivals
 from openoutcry.runtime.admission.durable import DurableAdmission
 from openoutcry.runtime.admission.fast_path import FastPath, Vote
 from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
@@ -83,7 +83,7 @@ class Admission:
         slot: Where the journal is opened, when the first event needs it.
         room: How full the mailboxes are, and who waits for room.
         kill_switches: What is done about kill switches, and who may release them.
-        door: Where what other desks have made comes in.
+        arrivals: Where what other desks have made comes in.
         refused: Refused events by reason.
         admitted_before: How many events had been admitted at the last reset.
         overflowed_before: How many had been let go by then.
@@ -104,7 +104,7 @@ class Admission:
         self._durable = durable = DurableAdmission(bus, self.slot)
         self.again: Again = Again(bus, self.dispatcher, self.slot, durable)
         self.kill_switches: KillSwitches = KillSwitches(bus, self.access, self.slot, durable, self.dispatcher)
-        self.door: Door = Door(bus, self.slot, self.room, self.kill_switches)
+        self.arrivals: Arrivals = Arrivals(bus, self.slot, self.room, self.kill_switches)
         self._in_a_row = 0
         self.reset()
 

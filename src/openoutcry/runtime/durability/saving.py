@@ -156,9 +156,10 @@ class Saving:
         self._dropped = [dropped for dropped in self._dropped if dropped[0] != name]
 
     def put(self, cursors: Iterable[CursorState]) -> None:
-        """Have cursors that are no subscription's written with the next commit, whenever that is."""
+        """Have cursors that are no subscription's written with the next commit, or after a while."""
         self._given += cursors
         self._commits.bring_extras()
+        self._arm()
 
     def rename(self, old: str, new: str, cursors: Iterable[CursorState]) -> None:
         """Have the cursors and the memory of a subscription kept under another name from now on."""

@@ -7,15 +7,17 @@ export, and how its link stands. It goes over the urgent connections, with or wi
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from openoutcry.core.link_words import worst
-from openoutcry.errors import Garbled, LinkError, Unreachable
+from openoutcry.errors import Garbled, LinkError
 from openoutcry.events.registry import known_classes
 from openoutcry.links.wire import ActiveHalt, Beat, read_message, write_message
+from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.roster import Roster
 from openoutcry.version import __version__
 
 log = logging.getLogger("openoutcry")
@@ -36,7 +38,7 @@ class Beats:
     def __init__(
         self,
         joined: Joined,
-        roster: Roster,
+        others: OtherDesks,
         look: Callable[[], None],
         catch_up: Callable[[], Awaitable[None]],
     ) -> None:
@@ -46,7 +48,7 @@ class Beats:
         others were heard, before the bus hands out anything.
         """
         self._joined = joined
-        self._roster = roster
+        self._others = others
         self._look = look
         self._catch_up = catch_up
         self._number = 0
@@ -54,16 +56,16 @@ class Beats:
 
     async def open(self) -> None:
         """Listen, and hear of the kill switches that are active elsewhere."""
-        joined, roster = self._joined, self._roster
+        joined, others = self._joined, self._others
         self._number = 0
-        roster.forget()
+        others.forget()
         await joined.transport.listen("beat", self._heard, urgent=True)
         if joined.facts is not None:
             try:
-                roster.note_seats(await joined.transport.seats(), joined.desk)
+                others.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
             except LinkError:
                 return
-            await roster.wait_heard(HELLO_S)
+            await others.wait_heard(HELLO_S)
             await self._catch_up()
 
     def begin(self) -> None:
@@ -72,7 +74,7 @@ class Beats:
 
     async def end(self, timeout_s: float) -> None:
         """Say that this desk leaves."""
-        if self._number and timeout_s > 0:
+        if self._number and timeout_s > 0 and not self._joined.is_out:
             await self._joined.transport.broadcast("beat", self._beat(is_leaving=True), urgent=True)
 
     async def _send(self) -> None:
@@ -80,13 +82,16 @@ class Beats:
         due_s = loop.time()
         while True:
             self._look()
-            try:
-                async with asyncio.timeout(EVERY_S):
-                    await self._joined.transport.broadcast("beat", self._beat(), urgent=True)
-            except (Unreachable, TimeoutError):
-                pass  # nobody hears it: that is for the others to notice, and for `look`
+            if not self._joined.is_out:
+                await self._send_one()
             due_s = max(due_s + EVERY_S, loop.time())
             await asyncio.sleep(due_s - loop.time())
+
+    async def _send_one(self) -> None:
+        """Send a beat. That nobody hears it is for the others to notice, and for `look`."""
+        with suppress(LinkError, TimeoutError):
+            async with asyncio.timeout(EVERY_S):
+                await self._joined.transport.broadcast("beat", self._beat(), urgent=True)
 
     def _beat(self, *, is_leaving: bool = False) -> bytes:
         joined, store = self._joined, self._joined.store
@@ -113,6 +118,8 @@ class Beats:
 
     def _halts(self) -> tuple[ActiveHalt, ...]:
         """Return what is active here, but for what concerns this desk alone."""
+        if KILL_SWITCH in self._joined.link.keep:
+            return ()
         return tuple(
             ActiveHalt(halt.scope, halt.event_id, halt.by, halt.reason)
             for halt in self._joined.bus.halts.some(HALTS_MOST)
@@ -128,7 +135,7 @@ class Beats:
                 log.warning("a beat of desk %s cannot be read: %s", desk, error)
             return
         joined = self._joined
-        self._roster.hear(desk, beat, joined.now_ns(), joined.bus.clock.wall_ns())
+        self._others.hear(desk, beat, joined.now_ns(), joined.bus.clock.wall_ns())
 
 
 def _versions() -> dict[str, int]:

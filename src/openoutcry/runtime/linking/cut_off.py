@@ -8,8 +8,8 @@ import logging
 
 from openoutcry.core.link_words import LinkWord
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.roster import Roster
 from openoutcry.trading import AlertSeverity, KillSwitchEvent, RiskAlertEvent
 from openoutcry.units import NS_PER_S
 
@@ -24,22 +24,22 @@ class LinkWatch:
 
     """
 
-    def __init__(self, joined: Joined, roster: Roster) -> None:
+    def __init__(self, joined: Joined, others: OtherDesks) -> None:
         self._joined = joined
-        self._roster = roster
+        self._others = others
         self._lost_ns = int(joined.link.link_lost_s * NS_PER_S)
         self._since_ns = self._looked_ns = 0
         self.is_lost: bool = False
 
     def look(self) -> None:
         """Look whether anybody was heard lately. What this process has slept through does not count."""
-        joined, roster = self._joined, self._roster
+        joined, others = self._joined, self._others
         now_ns, before_ns = joined.now_ns(), self._looked_ns
         self._looked_ns = now_ns
         if now_ns - before_ns > self._lost_ns // 2:
             self._since_ns = now_ns  # it was paused, and what was sent meanwhile is still to be read
-        heard_ns = max(roster.newest_ns, self._since_ns)
-        is_missed = roster.expects_any or not joined.transport.is_connected
+        heard_ns = max(others.newest_ns, self._since_ns)
+        is_missed = others.expects_any or not joined.transport.is_connected
         if now_ns - heard_ns >= self._lost_ns and is_missed:
             if not self.is_lost:
                 self._lose(now_ns - heard_ns)
@@ -51,7 +51,7 @@ class LinkWatch:
     def _lose(self, silent_ns: int) -> None:
         joined = self._joined
         self.is_lost = True
-        names = ", ".join(sorted(d.name for d in self._roster.desks.values() if d.is_expected)) or "any desk"
+        names = ", ".join(sorted(d.name for d in self._others.desks.values() if d.is_expected)) or "any desk"
         engine = "" if joined.transport.is_connected else ", and the engine does not answer"
         why = (
             f"desk {joined.desk!r} is cut off: it has not heard {names} for {silent_ns / NS_PER_S:.3g} s "
@@ -75,7 +75,8 @@ class LinkWatch:
         await admission.publish(
             RiskAlertEvent(
                 severity=AlertSeverity.CRITICAL, alert_type="link_lost", message=why, source_agent=OWN_AGENT
-            )
+            ),
+            level=None if self._joined.bus.fenced is None else "memory",
         )
 
     def _has_halted(self) -> bool:

@@ -10,8 +10,8 @@ from openoutcry.errors import Garbled, LinkError, LogGone, Unreachable
 from openoutcry.links.wire import Ask, Beat, read_message
 from openoutcry.ports import LOGS, CursorState, FileJournal, LogName
 from openoutcry.runtime.linking.log_export import ClaimAgain, LogExport
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.roster import Roster
 from openoutcry.runtime.linking.rows import OwnRow, read_own, write_row
 
 log = logging.getLogger("openoutcry")
@@ -34,16 +34,16 @@ class Exporter:
 
     """
 
-    def __init__(self, joined: Joined, roster: Roster, claim_again: ClaimAgain) -> None:
+    def __init__(self, joined: Joined, others: OtherDesks, claim_again: ClaimAgain) -> None:
         self._joined = joined
-        self._roster = roster
+        self._others = others
         self._theirs: dict[tuple[str, LogName], int] = {}
         self._trimmed: dict[LogName, int] = {}
         self._may_trim = True
         self.logs: dict[LogName, LogExport] = {
             log_name: LogExport(joined, log_name, claim_again, self._write_own) for log_name in LOGS
         }
-        roster.on_beat(self._heard)
+        others.on_beat(self._heard)
         joined.bus.on_released.append(self._released)
 
     async def open(self) -> None:
@@ -74,6 +74,7 @@ class Exporter:
         """Export what is left, as long as the engine takes it."""
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + timeout_s
+        self._look_at_all()
         while loop.time() < ends_s and any(one.goes_on for one in self.logs.values()):  # noqa: ASYNC110
             await asyncio.sleep(END_LOOK_S)
         self._note_floors()
@@ -81,6 +82,11 @@ class Exporter:
     def _released(self, is_urgent: bool) -> None:
         for one in self.logs.values():
             one.released(is_urgent=is_urgent)
+
+    def _look_at_all(self) -> None:
+        """Have the log `high` look beyond what is not urgent, which does not concern it."""
+        for one in self.logs.values():
+            one.released(is_urgent=True)
 
     def _asked(self, _desk: str, data: bytes) -> None:
         """Another desk asks for what it lacks."""
@@ -112,15 +118,16 @@ class Exporter:
         while True:
             await asyncio.sleep(FLOOR_S)
             turns += 1
+            self._look_at_all()
             self._note_floors()
             if self._may_trim and turns % int(TRIM_S / FLOOR_S) == 0:
                 await self._trim()
 
-    def _others(self) -> list[str]:
-        return [desk.name for desk in self._roster.desks.values() if desk.seat is not None]
+    def _expected(self) -> list[str]:
+        return [desk.name for desk in self._others.desks.values() if desk.seat is not None]
 
     def _note_floors(self) -> None:
-        others, has_moved = self._others(), False
+        others, has_moved = self._expected(), False
         for log_name, one in self.logs.items():
             theirs = [self._theirs.get((desk, log_name), one.floor) for desk in others]
             has_moved = one.note_floor(theirs) or has_moved
@@ -139,7 +146,7 @@ class Exporter:
         journal, transport = self._joined.store.journal, self._joined.transport
         safe = journal.synced if isinstance(journal, FileJournal) else journal.head
         try:
-            facts = None if self._others() else await transport.facts()
+            facts = None if self._expected() else await transport.facts()
             for log_name, one in self.logs.items():
                 size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
                 upto = min(one.floor, safe)

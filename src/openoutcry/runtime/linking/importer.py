@@ -9,8 +9,8 @@ from openoutcry.errors import JournalError, Unreachable
 from openoutcry.links.wire import Beat
 from openoutcry.ports import LOGS, LogName
 from openoutcry.runtime.linking.log_import import LogImport
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.roster import Roster
 from openoutcry.runtime.linking.votes import Votes
 
 log = logging.getLogger("openoutcry")
@@ -29,13 +29,13 @@ class Importer:
 
     """
 
-    def __init__(self, joined: Joined, roster: Roster, votes: Votes) -> None:
+    def __init__(self, joined: Joined, others: OtherDesks, votes: Votes) -> None:
         self._joined = joined
         self._votes = votes
-        self._roster = roster
+        self._others = others
         self._is_on = False
         self.logs: dict[tuple[str, LogName], LogImport] = {}
-        roster.on_beat(self._heard)
+        others.on_beat(self._heard)
 
     async def open(self) -> None:
         """Nothing comes in before the bus runs."""
@@ -52,17 +52,19 @@ class Importer:
         """Nothing more comes in: the bus does not admit."""
         self._is_on = False
 
-    def _heard(self, desk: str, _beat: Beat) -> None:
+    def _heard(self, desk: str, beat: Beat) -> None:
         if self._is_on:
             self._begin(desk)
+            for log_name, head in beat.heads.items():
+                self.logs[desk, log_name].note_head(head)
 
     async def _look(self) -> None:
         """Begin to import what other desks export, whenever one is there that was not."""
-        joined, roster = self._joined, self._roster
+        joined, others = self._joined, self._others
         while True:
             with suppress(Unreachable):
-                roster.note_seats(await joined.transport.seats(), joined.desk)
-            for desk in sorted(roster.desks):
+                others.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
+            for desk in sorted(others.desks):
                 self._begin(desk)
             await asyncio.sleep(LOOK_S)
 

@@ -14,22 +14,24 @@ import asyncio
 import json
 import logging
 from collections import OrderedDict
+from contextlib import aclosing
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec.structs import replace
 
 from openoutcry.core.halts import Halt, is_release
-from openoutcry.errors import Garbled, InvalidEvent, JournalError, OpenOutcryError
+from openoutcry.errors import Garbled, InvalidEvent, JournalError, LinkError, OpenOutcryError
 from openoutcry.events import decode, encode
 from openoutcry.links.wire import ActiveHalt, Ask, Beat, Kill, read_message, write_message
-from openoutcry.ports import Entry, Header, Level, Snapshot
+from openoutcry.ports import Entry, Header, Level, Place, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH, is_kill_switch
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.durability.commit import Commit
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.roster import Roster
+from openoutcry.runtime.linking.rows import read_reached
 from openoutcry.trading import KillSwitchEvent
 
 log = logging.getLogger("openoutcry")
@@ -38,8 +40,10 @@ RECENT_MOST: Final = 1_000
 """So many are remembered as they were shouted, for who asks. Others are read in the journal."""
 ASK_AGAIN_S: Final = 0.2
 """How soon the same one is asked for again."""
-CAUGHT_UP_S: Final = 0.5
-"""How long a desk that starts waits for the kill switches that it has asked for."""
+FORGET_NS: Final = 60_000_000_000
+"""After this time nobody waits for an answer any more."""
+CAUGHT_UP_S: Final = 2.0
+"""How long a desk that starts reads kill switches in the logs, and waits for those that it has asked for."""
 CROSSINGS: Final = "(link:released)"
 """Under which name the journal keeps what was released before it came."""
 
@@ -47,7 +51,7 @@ CROSSINGS: Final = "(link:released)"
 class KillSwitchLink:
     """Sends and takes the kill switches of one desk."""
 
-    def __init__(self, joined: Joined, roster: Roster) -> None:
+    def __init__(self, joined: Joined, others: OtherDesks) -> None:
         self._joined = joined
         self._switches = joined.admission.kill_switches
         self._recent: OrderedDict[str, Kill] = OrderedDict()
@@ -56,8 +60,9 @@ class KillSwitchLink:
         self._saved_version = 0
         self._is_open = False
         self._came = asyncio.Event()
+        self._others = others
         self._switches.join_desks(self._published)
-        roster.on_beat(self._beat)
+        others.on_beat(self._beat)
 
     # -- life ---------------------------------------------------------------------------------------
 
@@ -74,14 +79,54 @@ class KillSwitchLink:
         await transport.listen("ask", self._asked, urgent=True)
 
     async def catch_up(self) -> None:
-        """Wait for what the first beats have said is active and was not known here."""
+        """Take in what the logs have, and wait for what the first beats have said is active elsewhere."""
         try:
             async with asyncio.timeout(CAUGHT_UP_S):
+                for desk in sorted(self._others.desks):
+                    await self._read_log(desk)
                 while self._asked_ns:
                     self._came.clear()
                     await self._came.wait()
-        except TimeoutError:
+        except (TimeoutError, LinkError, JournalError) as error:
+            log.warning(
+                "desk %s starts without having read all kill switches of the logs; the import does it: %s",
+                self._joined.desk,
+                error or f"it took longer than {CAUGHT_UP_S:g} s",
+            )
+
+    async def _read_log(self, desk: str) -> None:
+        """Take in the kill switches of another desk that are in the log and not imported yet."""
+        joined = self._joined
+        ended = await joined.transport.last("high", desk)
+        facts = next((one for one in joined.facts.logs if one.log == "high"), None) if joined.facts else None
+        if ended is None or facts is None:
             return
+        place = read_reached(joined.store.journal, desk, "high").place
+        if place.made != facts.made:
+            place = Place(facts.made, 0)
+        if place.number >= ended.place:
+            return
+        groups = cast(Any, joined.transport.read("high", desk, place))
+        async with aclosing(groups):
+            async for group in groups:
+                for entry in group.entries:
+                    if entry.lane == "control":
+                        self._take_logged(desk, entry)
+                if group.place >= ended.place:
+                    return
+
+    def _take_logged(self, desk: str, entry: Entry) -> None:
+        try:
+            event = switch_of(entry.payload, entry.header)
+        except InvalidEvent as error:
+            log.error("a kill switch of desk %s cannot be read: %s", desk, error)  # noqa: TRY400
+            return
+        if is_release(event) and not self._joined.may_release(desk):
+            return  # the import says so
+        header = replace(entry.header or Header(), desk=desk)
+        entry = replace(entry, level=min(entry.level, Level.DISK), header=header)
+        kill = Kill(event=msgspec.Raw(entry.payload), header=header, wall_ns=entry.wall_ns)
+        self._take(event, entry, kill)
 
     def begin(self) -> None:
         """Say what became active while the bus was not running: the first beat does."""
@@ -96,7 +141,7 @@ class KillSwitchLink:
         """A kill switch was published here, and delivered: shout it."""
         if not self._is_open or _is_kept_here(event):
             return
-        if KILL_SWITCH in self._joined.link.keep:
+        if KILL_SWITCH in self._joined.link.keep or (is_release(event) and self._joined.is_out):
             return
         try:
             entry = self._joined.store.entry(event, "control", Level.PROCESS)
@@ -106,7 +151,7 @@ class KillSwitchLink:
         self._shout(
             event.event_id, Kill(event=msgspec.Raw(entry.payload), header=entry.header, wall_ns=entry.wall_ns)
         )
-        self._save_crossings()
+        self.save_crossings()
 
     def _shout(self, event_id: str, kill: Kill) -> None:
         self._remember(event_id, kill)
@@ -139,7 +184,7 @@ class KillSwitchLink:
             )
             return
         header = replace(kill.header or Header(), desk=(kill.header and kill.header.desk) or desk)
-        level = self._joined.store.level_of(KILL_SWITCH)
+        level = self._joined.admission.level_of(event)
         self._take(event, Entry(event.event_id, payload, "control", level, kill.wall_ns, header), kill)
 
     def _take(self, event: Any, entry: Entry, kill: Kill) -> None:
@@ -157,7 +202,7 @@ class KillSwitchLink:
             found.on_done.append(partial(_tell_failed, found, event_id))
         elif isinstance(found, asyncio.Future):
             found.add_done_callback(_pass_over)
-        self._save_crossings()
+        self.save_crossings()
 
     # -- who missed it ------------------------------------------------------------------------------
 
@@ -165,6 +210,8 @@ class KillSwitchLink:
         """Ask for what is active at another desk, and unknown here."""
         if not self._is_open:
             return
+        now_ns = self._joined.now_ns()
+        self._asked_ns = {one: at_ns for one, at_ns in self._asked_ns.items() if now_ns - at_ns < FORGET_NS}
         for halt in beat.halts:
             if not self._knows(halt):
                 self._ask(desk, halt.event_id)
@@ -227,7 +274,8 @@ class KillSwitchLink:
             crossings.load(json.loads(saved.state))
         self._saved_version = crossings.version
 
-    def _save_crossings(self) -> None:
+    def save_crossings(self) -> None:
+        """Have it saved, if it has changed."""
         crossings, store = self._switches.crossings, self._joined.store
         if crossings.version == self._saved_version:
             return

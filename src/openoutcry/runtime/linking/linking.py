@@ -19,6 +19,7 @@ from contextlib import suppress
 from openoutcry.config import Link
 from openoutcry.core.link_words import LinkWord
 from openoutcry.errors import LinkError, Unreachable
+from openoutcry.observers.standing import LinkStanding
 from openoutcry.ports import Transport
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
@@ -27,9 +28,10 @@ from openoutcry.runtime.linking.cut_off import LinkWatch
 from openoutcry.runtime.linking.exporter import Exporter
 from openoutcry.runtime.linking.importer import Importer
 from openoutcry.runtime.linking.kill import KillSwitchLink
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import AGAIN_S, Joined, Part
-from openoutcry.runtime.linking.roster import Roster
 from openoutcry.runtime.linking.seats import Seats
+from openoutcry.runtime.linking.standing import Gauge
 from openoutcry.runtime.linking.ticks import TickReceiver, TickSender
 from openoutcry.runtime.linking.votes import Votes
 from openoutcry.runtime.rounds.rounds import Rounds
@@ -40,6 +42,8 @@ OPEN_S = 5.0
 """How long a start waits for the engine at most. Without it the bus starts all the same."""
 _SERIOUS = ("seat", "beats")
 """The parts whose trouble makes the bus UNHEALTHY: without a seat, and cut off from everybody."""
+SHOWN_MOST = 4
+"""So many of several problems are told at once, the serious ones first."""
 CLOSE_S = 0.5
 """How long a stop waits for the transport to disconnect."""
 
@@ -50,7 +54,7 @@ class Linking:
     Attributes:
         joined: What the parts share.
         seats: The seat.
-        roster: The other desks.
+        others: The other desks.
         exporter: The exports.
         importer: The imports.
         kill: Kill switches.
@@ -67,15 +71,17 @@ class Linking:
         self.joined: Joined = Joined(link, transport, bus, admission)
         self._rounds = rounds
         self.seats: Seats = Seats(self.joined)
-        self.roster: Roster = Roster()
-        self.kill: KillSwitchLink = KillSwitchLink(self.joined, self.roster)
-        watch = LinkWatch(self.joined, self.roster)
-        beats = Beats(self.joined, self.roster, watch.look, self.kill.catch_up)
-        self.exporter: Exporter = Exporter(self.joined, self.roster, self.seats.claim_again)
+        self.others: OtherDesks = OtherDesks()
+        self.kill: KillSwitchLink = KillSwitchLink(self.joined, self.others)
+        self._watch = LinkWatch(self.joined, self.others)
+        beats = Beats(self.joined, self.others, self._look, self.kill.catch_up)
+        self.exporter: Exporter = Exporter(self.joined, self.others, self.seats.claim_again)
         self.votes: Votes = Votes(self.joined, rounds)
-        self.importer: Importer = Importer(self.joined, self.roster, self.votes)
-        self.tick_sender: TickSender = TickSender(self.joined, self.roster)
+        self.importer: Importer = Importer(self.joined, self.others, self.votes)
+        self.tick_sender: TickSender = TickSender(self.joined, self.others)
         self.tick_receiver: TickReceiver = TickReceiver(self.joined, self.tick_sender)
+        ticks = (self.tick_sender, self.tick_receiver)
+        self._gauge = Gauge(self.joined, self.others, self.seats, ticks, self.exporter, self.importer)
         self.parts: Sequence[Part] = (
             self.seats,
             self.exporter,
@@ -85,6 +91,7 @@ class Linking:
             self.tick_sender,
             self.tick_receiver,
             beats,
+            self._gauge,
         )
 
     async def open(self) -> None:
@@ -98,6 +105,7 @@ class Linking:
             for part in self.parts:
                 await part.open()
         except BaseException:
+            self.joined.bus.fence(None)
             await self._close()
             raise
 
@@ -128,6 +136,12 @@ class Linking:
             except Unreachable:
                 await asyncio.sleep(AGAIN_S)
 
+    def _look(self) -> None:
+        """Look at what the next beat is to say: four times a second."""
+        self._watch.look()
+        self.kill.save_crossings()
+        self._gauge.look()
+
     async def end(self, timeout_s: float) -> None:
         """The bus has drained: export what is left, within the time, and leave. Harmless when done twice."""
         loop = asyncio.get_running_loop()
@@ -146,12 +160,23 @@ class Linking:
             async with asyncio.timeout(CLOSE_S):
                 await self.joined.transport.close()
 
+    def standing(self) -> LinkStanding | None:
+        """Return how the link stands; None while no journal is open."""
+        return None if self.joined.admission.slot.store is None else self._gauge.standing()
+
     def problems(self) -> tuple[tuple[str, bool], ...]:
-        """Return what is wrong, as health wants to know it: a sentence, and whether it is serious."""
-        return tuple(
-            (why, word is LinkWord.FENCED or part in _SERIOUS)
-            for part, (word, why) in self.joined.problems.items()
-        )
+        """Return what is wrong, as health wants to know it: all in one text, and whether it is serious."""
+        joined = self.joined
+        found = [
+            (word is LinkWord.FENCED or part in _SERIOUS, why)
+            for part, (word, why) in joined.problems.items()
+        ]
+        found += ((True, why) for why in joined.lost)
+        if not found:
+            return ()
+        texts = [why for _, why in sorted(found, key=lambda one: not one[0])]
+        more = f" ({len(texts) - SHOWN_MOST} more)" if len(texts) > SHOWN_MOST else ""
+        return ((". ".join(texts[:SHOWN_MOST]) + more, any(is_serious for is_serious, _ in found)),)
 
     def give_up_loop(self) -> None:
         """The loop was closed without a stop: nothing of the link goes on."""

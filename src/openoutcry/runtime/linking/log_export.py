@@ -31,8 +31,7 @@ from openoutcry.events import decode_many
 from openoutcry.events.records import is_record
 from openoutcry.links.wire import group_length, size_of
 from openoutcry.ports import Ended, Entry, Group, LogName, Place, Stored
-from openoutcry.runtime.admission.access import KILL_SWITCH
-from openoutcry.runtime.admission.door import Arrival
+from openoutcry.runtime.admission.arrivals import Arrival
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.linking.parts import Joined
@@ -233,7 +232,7 @@ class LogExport:
         )
         same, missing = await self._compare(ended)
         while missing:
-            count, _ = await self._joined.admission.door.take_in(missing, None)
+            count, _ = await self._joined.admission.arrivals.take_in(missing, None)
             missing = missing[count:]
         self._set_run(Run(run.origin, run.epoch + 1, same, min(run.kept, same)))
         self._set_after(same)
@@ -337,20 +336,18 @@ class LogExport:
     def _is_exported(self, entry: Stored) -> bool:
         """Return True if other desks may import an entry."""
         header = entry.header
-        if (entry.lane == "normal") != (self._log == "normal") or (
-            header is not None and header.desk is not None
-        ):
+        if (entry.lane == "normal") != (self._log == "normal"):
             return False
-        if header is not None and header.votes:
-            return True
+        if header is not None and (header.desk is not None or header.votes):
+            return header.desk is None
         if is_record(entry.payload):
             return False
-        if entry.lane == "control":
-            return KILL_SWITCH not in self._keep and entry.head().source_agent != OWN_AGENT
-        if self._takes_all:
+        if self._takes_all and entry.lane == "normal":
             return True
-        event_type = entry.head().event_type or ""
-        return event_type not in self._keep and (event_type in self._exports or "*" in self._exports)
+        head = entry.head()
+        event_type = head.event_type or ""
+        is_given = entry.lane == "control" or event_type in self._exports or "*" in self._exports
+        return is_given and event_type not in self._keep and head.source_agent != OWN_AGENT
 
 
 def _entry_of(stored: Stored) -> Entry:

@@ -1,7 +1,7 @@
 """Imports: takes in what other desks export, in their order, each log of each desk by itself.
 
 ```
-  log ─▶ group ─▶ next? ─▶ of a type that is taken? ─▶ Door.take_in, and how far it has come, in one commit
+  log ─▶ group ─▶ next? ─▶ a type that is taken? ─▶ Arrivals.take_in, with how far it has come, in one commit
                    ├ old: let it go
                    ├ gap: ask that desk to export it again, and take nothing of it until that comes
                    └ another run, or another journal: begin with it
@@ -30,7 +30,7 @@ from openoutcry.links.wire import Ask, Imported, write_message
 from openoutcry.logs import about
 from openoutcry.ports import Entry, FileJournal, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
-from openoutcry.runtime.admission.door import Arrival
+from openoutcry.runtime.admission.arrivals import Arrival
 from openoutcry.runtime.linking.kill import switch_of
 from openoutcry.runtime.linking.parts import Joined
 from openoutcry.runtime.linking.rows import Reached, name_of, read_reached, write_row
@@ -41,7 +41,11 @@ log = logging.getLogger("openoutcry")
 AGAIN_S: Final = 0.25
 """The pause before a log is read again that could not be."""
 ASK_S: Final = 2.0
-"""How long it is waited for what was asked for, before it is asked again."""
+"""How long it is waited for what was asked for, before it is asked again: twice as long each time,"""
+ASK_MOST_S: Final = 60.0
+"""and no longer than this."""
+SILENT_S: Final = 10.0
+"""A desk says that it has exported more, and for so long nothing of it has come: it is asked for it."""
 
 
 class _Kind(msgspec.Struct, frozen=True, gc=False):
@@ -73,12 +77,15 @@ class LogImport:
         self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
         self._made, self._number = self.reached.made, self.reached.number
         self._begins_at = 0
-        self._asked_s = 0.0
+        self._ask_from_s = 0.0
+        self._asks = 0
+        self._moved_s = 0.0
         self._safe = self.reached.position
         self._unsafe: tuple[int, int] | None = None
         self.events: int = 0
         self.duplicates: int = 0
         self.gap: str = ""
+        self._is_taking = False
         self.tell_reached()
 
     # -- what is safe -------------------------------------------------------------------------------
@@ -138,7 +145,7 @@ class LogImport:
             if verdict is Verdict.NEXT:
                 await self._take(group)
             elif verdict is Verdict.GAP:
-                await self._ask(group)
+                await self._ask(group.after)
             elif not self.gap:
                 self._number = group.place
 
@@ -182,17 +189,26 @@ class LogImport:
         log.critical("%s was deleted there before it was imported here, and does not come any more", what)
         self._joined.lost.append(what)
 
-    async def _ask(self, group: Group) -> None:
-        """Ask for what is missing before a group."""
-        have, loop = self._chain.position, asyncio.get_running_loop()
-        missing = f"positions {have + 1} to {group.after} of desk {self._desk!r}"
+    def note_head(self, head: int) -> None:
+        """A beat says up to where the desk has exported: ask for it, if it does not come."""
+        now_s = asyncio.get_running_loop().time()
+        if head <= self._chain.position or self._is_taking or not self._chain.journal:
+            self._moved_s = now_s
+        elif now_s - self._moved_s > SILENT_S:
+            self._joined.spawn(self._name, self._ask(head))
+
+    async def _ask(self, upto: int) -> None:
+        """Ask for what is missing up to a position."""
+        have, now_s = self._chain.position, asyncio.get_running_loop().time()
+        missing = f"positions {have + 1} to {upto} of desk {self._desk!r}"
         if not self.gap:
             log.warning("%s: %s are missing in the log, and are asked for", self._name, missing)
         self.gap = missing
         self._tell(LinkWord.GAP, f"{missing} are missing in the log {self._log}: they are being filled")
-        if loop.time() < self._asked_s:
+        if now_s < self._ask_from_s:
             return
-        self._asked_s = loop.time() + ASK_S
+        self._ask_from_s = now_s + min(ASK_S * 2**self._asks, ASK_MOST_S)
+        self._asks += 1
         ask = Ask(desk=self._desk, log=self._log, journal=self._chain.journal, after=have)
         await self._joined.transport.broadcast("ask", write_message(ask), urgent=True)
 
@@ -203,11 +219,21 @@ class LogImport:
 
     async def _take(self, group: Group) -> None:
         """Take in what of a group is not here yet."""
+        self._is_taking = True
+        try:
+            await self._take_all(group)
+        finally:
+            self._is_taking = False
+        self.gap, self._asks, self._ask_from_s = "", 0, 0.0
+        self._moved_s = asyncio.get_running_loop().time()
+        self._joined.problems.pop(self._name, None)
+
+    async def _take_all(self, group: Group) -> None:
         wanted = self._wanted(group)
         while wanted:
             arrivals = [arrival for _, arrival in wanted]
             snapshot_after = partial(self._snapshot_after, group, wanted)
-            count, known = await self._joined.admission.door.take_in(arrivals, snapshot_after)
+            count, known = await self._joined.admission.arrivals.take_in(arrivals, snapshot_after)
             self._note(self._reached_after(group, wanted, count))
             self.events += count - known
             self.duplicates += known
@@ -215,8 +241,6 @@ class LogImport:
         if self._chain.position < group.upto:
             self._joined.store.saving.remember(self._snapshot_after(group, (), 0))
             self._note(self._reached_after(group, (), 0))
-        self.gap = ""
-        self._joined.problems.pop(self._name, None)
 
     def _snapshot_after(self, group: Group, wanted: Sequence[tuple[int, Arrival]], count: int) -> Snapshot:
         reached = self._reached_after(group, wanted, count)

@@ -62,6 +62,8 @@ class Joined:
         is_new: Whether this desk was never part of the firm before: it begins with what the logs still have.
         lost: What will never come any more, in sentences: it was deleted before it was imported.
         problems: What each part has to tell, by the part's name: a word and a sentence.
+        is_out: Whether another process holds this desk, so that this one speaks for it no more. `Seats` alone
+            sets it.
 
     """
 
@@ -79,6 +81,7 @@ class Joined:
         self.is_new: bool = False
         self.lost: list[str] = []
         self.problems: dict[str, tuple[LinkWord, str]] = {}
+        self.is_out: bool = False
         self._fenced: Callable[[], None] = _nothing
         self._tasks: set[asyncio.Task[None]] = set()
 

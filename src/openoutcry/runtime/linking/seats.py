@@ -60,6 +60,7 @@ class Seats:
         self._vacancy = Vacancy()
         self._claiming = asyncio.Lock()
         self._look_now = asyncio.Event()
+        self._is_refused = False
         self._lapse_timer: asyncio.TimerHandle | None = None
 
     # -- life ---------------------------------------------------------------------------------------
@@ -71,6 +72,7 @@ class Seats:
         """
         joined = self._joined
         self._begin_anew()
+        joined.is_out = False
         file = joined.store.journal
         path = str(file.path.resolve()) if isinstance(file, FileJournal) else new_name()
         self._mine = Seat(
@@ -154,6 +156,7 @@ class Seats:
     async def _take(self, seen: Seat | None) -> None:
         sent_ns = self._joined.now_ns()
         seat = await self._joined.transport.claim(self._mine, seen)
+        self._is_refused = False
         self._renewed(seat, sent_ns)
 
     async def claim_again(self) -> None:
@@ -180,8 +183,12 @@ class Seats:
                 async with asyncio.timeout(pause_s):
                     await self._look_now.wait()
             self._look_now.clear()
-            is_good = await self._renew()
-            pause_s = self._interval_s if is_good else min(self._interval_s / 4, AGAIN_MOST_S)
+            began_ns = self._joined.now_ns()
+            if await self._renew():
+                took_s = (self._joined.now_ns() - began_ns) / NS_PER_S
+                pause_s = max(0.0, self._interval_s - took_s)
+            else:
+                pause_s = min(self._interval_s / 4, AGAIN_MOST_S)
 
     async def _renew(self) -> bool:
         """Renew or claim the seat once. Return False if it has to be tried again soon."""
@@ -195,6 +202,8 @@ class Seats:
                     await self._claim()
                 else:
                     self._renewed(await joined.transport.renew(seat), sent_ns)
+                    if self._is_refused:  # by a claim of its own, perhaps, that was given up and came late
+                        await self._claim()
         except (Fenced, Taken) as error:
             self._lose(error)
         except LogGone:
@@ -205,8 +214,8 @@ class Seats:
         return True
 
     def _patience_s(self) -> float | None:
-        """How long a renewal may take; a claim waits as long as it has to."""
-        return None if self._joined.seat is None else self._interval_s
+        """How long a renewal may take: what is left of the lease; a claim waits as long as it has to."""
+        return None if self._joined.seat is None else self._interval_s * (RENEWALS - 1)
 
     async def _open_again(self) -> bool:
         """A log was deleted: have it made anew, and claim the desk in it."""
@@ -220,6 +229,7 @@ class Seats:
 
     def _doubt(self) -> None:
         """The engine has refused what this process exported: ask it at once who holds the desk."""
+        self._is_refused = True
         self._look_now.set()
 
     def _renewed(self, seat: Seat, sent_ns: int) -> None:
@@ -232,6 +242,7 @@ class Seats:
     def _lose(self, error: LinkError) -> None:
         """Another one holds the desk. That is final."""
         self._joined.seat = None
+        self._joined.is_out = True
         self.tenure.lost()
         log.critical("desk %s is lost: %s. %s", self._joined.desk, error, self._lost_for_good())
         self._judge()

@@ -22,8 +22,8 @@ from openoutcry.events import Event, decode, encode, event_type_of, fixed_event_
 from openoutcry.links.wire import Beat, Ticks, read_message, write_message
 from openoutcry.ports import Header, Level
 from openoutcry.runtime.delivery.causation import Cause
+from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.roster import Roster
 
 log = logging.getLogger("openoutcry")
 
@@ -47,9 +47,9 @@ class TickSender:
 
     """
 
-    def __init__(self, joined: Joined, roster: Roster) -> None:
+    def __init__(self, joined: Joined, others: OtherDesks) -> None:
         self._joined = joined
-        self._roster = roster
+        self._others = others
         self._wanted: frozenset[str] = frozenset()
         self._by_class: dict[type, bool | None] = {}
         self._waiting: list[Any] = []
@@ -57,7 +57,7 @@ class TickSender:
         self._foreign: set[str] = set()
         self.sent: int = 0
         self.let_go: int = 0
-        roster.on_beat(self._beat)
+        others.on_beat(self._beat)
 
     async def open(self) -> None:
         """Begin with nothing."""
@@ -86,7 +86,7 @@ class TickSender:
         wanted = frozenset(
             str(name)
             for name in self._joined.bus.pressure.config.shed_first
-            if self._roster.imports(str(name))
+            if self._others.imports(str(name))
             and (name in link.exports or EVERY_TYPE in link.exports)
             and name not in link.keep
             and store.level_of(str(name)) is Level.MEMORY
@@ -117,6 +117,8 @@ class TickSender:
     def _delivered(self, events: list[Any]) -> None:
         """Events that live in memory alone were delivered."""
         foreign, is_wanted = self._foreign, self._is_wanted
+        if self._joined.is_out:
+            return
         if foreign:
             found = []
             for event in events:

@@ -1,8 +1,8 @@
 """Votes across desks: an answer that was written on another desk counts in the round that it names, here.
 
-The round, its roster and its outcome are on the bus that opened it. An answer of an agent on another desk
-comes as an entry that is marked as voting. It counts when it is released here, so that lateness is judged by
-this desk's clock; and again after a crash, when the event that opened the round is handled again.
+The round, who is expected, and its outcome are on the bus that opened it. An answer of an agent on another
+desk comes as an entry that is marked as voting. It counts when it is released here, so that this desk's clock
+says whether it is late; and again after a crash, when the event that opened the round is handled again.
 """
 
 import asyncio
@@ -65,8 +65,8 @@ class Votes:
     def _begin(self) -> int:
         """Return the position behind which something may be handled again."""
         journal = self._joined.store.journal
-        floors = [c.floor for c in journal.cursors() if c.subscription != BUS and c.subscription[:1] != "("]
-        lowest = min(floors, default=journal.head)
+        ends = [c.floor for c in journal.cursors() if c.subscription != BUS and c.subscription[:1] != "("]
+        lowest = min(ends, default=journal.head)
         return max(lowest, journal.head - LOOK_BACK_MOST, journal.first - 1)
 
     def _keep(self, stored: Stored, header: Header) -> None:

@@ -1,12 +1,15 @@
-"""The roster: the other desks of the firm, as they were last heard."""
+"""The other desks of the firm, as they were last heard."""
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from openoutcry.config.link import EVERY_TYPE
 from openoutcry.links.wire import Beat
 from openoutcry.ports import Seat
 
+DROPPED_NS: Final = 5_000_000_000
+"""How long a desk without a seat must have been silent to be forgotten."""
 OnBeat = Callable[[str, Beat], None]
 
 
@@ -39,7 +42,7 @@ class OtherDesk:
         return self.seat is not None and bool(self.seat.holder)
 
 
-class Roster:
+class OtherDesks:
     """The other desks of one firm.
 
     Attributes:
@@ -64,13 +67,16 @@ class Roster:
         """Call this with each beat that comes, and the desk that it comes from."""
         self._on_beat.append(call)
 
-    def note_seats(self, seats: Iterable[Seat], own: str) -> None:
-        """Note who holds which desk."""
+    def note_seats(self, seats: Iterable[Seat], own: str, now_ns: int) -> None:
+        """Note who holds which desk. One that has no seat any more, and is not heard, was dropped."""
         for desk in self.desks.values():
             desk.seat = None  # it may have been dropped
-        for seat in seats:
-            if seat.desk != own:
-                self._desk(seat.desk).seat = seat
+        by_desk = {seat.desk: seat for seat in seats if seat.desk != own}
+        for name, seat in by_desk.items():
+            self._desk(name).seat = seat
+        for name in self.desks.keys() - by_desk.keys():
+            if now_ns - self.desks[name].heard_ns > DROPPED_NS:
+                del self.desks[name]
 
     def hear(self, name: str, beat: Beat, now_ns: int, wall_ns: int) -> None:
         """A beat has come."""

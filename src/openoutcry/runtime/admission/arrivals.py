@@ -1,4 +1,4 @@
-"""The door: how events that another desk has accepted come in, as they were written there.
+"""Arrivals: how events that another desk has accepted come in, as they were written there.
 
 ```
   entries of a group ─▶ room? ─▶ one commit, with how far the import has come ─▶ released as any other
@@ -13,8 +13,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from openoutcry.core.audience import Audience
-from openoutcry.core.pressure import Refusal, Wait
 from openoutcry.errors import BusClosed
 from openoutcry.events import Event, Undecodable
 from openoutcry.ports import Entry, Snapshot
@@ -26,12 +24,11 @@ from openoutcry.runtime.delivery.subscription import Subscription, selects
 from openoutcry.runtime.durability.commit import Commit, Then
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.durability.store import Store
-from openoutcry.units import NS_PER_S
 
-LOOK_S: Final = 0.05
-"""How long it is waited where the settings let nobody wait for room."""
-_WAIT: Final = Wait(NS_PER_S, Refusal.NO_ROOM)
-"""How long it is waited for room before it is looked again."""
+LOOK_LEAST_S: Final = 0.001
+"""The first pauses before it is looked again whether there is room,"""
+LOOK_MOST_S: Final = 0.02
+"""and the longest."""
 
 
 class Arrival(NamedTuple):
@@ -49,7 +46,7 @@ class Arrival(NamedTuple):
     then: Then | None = None
 
 
-class Door:
+class Arrivals:
     """Takes in what other desks have made.
 
     Attributes:
@@ -96,13 +93,14 @@ class Door:
 
     async def _room_for(self, arrivals: Sequence[Arrival]) -> int:
         """Return how many of the next events there is room for, at least one unless there are none."""
+        pause_s = 0.0
         while True:
             self._check_open()
-            count, full = self._count(arrivals)
-            if full is None or count:
+            count = self._count(arrivals)
+            if count or not arrivals:
                 return count
-            if not await self._room.wait(_WAIT, full, self._bus.clock.now_ns()):
-                await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s + LOOK_LEAST_S, LOOK_MOST_S)
 
     def _check_open(self) -> None:
         """Raise why nothing comes in, if so."""
@@ -111,9 +109,9 @@ class Door:
         if self._bus.fenced is not None:
             raise self._bus.fenced
 
-    def _count(self, arrivals: Sequence[Arrival]) -> tuple[int, Audience | None]:
-        """Return how many events there is room for, and whose mailboxes are full for the next one."""
-        left: dict[tuple[str, type, object], tuple[int, Audience]] = {}
+    def _count(self, arrivals: Sequence[Arrival]) -> int:
+        """Return how many of the next events there is room for."""
+        left: dict[tuple[str, type, object], int] = {}
         self._room.look()
         for index, (event, entry, _) in enumerate(arrivals):
             if entry.lane == "control" or type(event) is Undecodable:
@@ -121,17 +119,16 @@ class Door:
             key = entry.lane, type(event), event.event_type
             if key not in left:
                 left[key] = self._left(event, is_high=entry.lane == "high")
-            room, audience = left[key]
-            if room <= 0:
-                return index, audience
-            left[key] = room - 1, audience
-        return len(arrivals), None
+            if left[key] <= 0:
+                return index
+            left[key] -= 1
+        return len(arrivals)
 
-    def _left(self, event: Any, *, is_high: bool) -> tuple[int, Audience]:
+    def _left(self, event: Any, *, is_high: bool) -> int:
         """Return how many events like this one there is room for: as many as nobody here would notice."""
         pressure = self._bus.pressure
-        audience, depth = self._room.met_now(event, is_kept=True)
-        return (pressure.capacity if is_high else pressure.rise[1]) - depth, audience
+        _, depth = self._room.met_now(event, is_kept=True)
+        return (pressure.capacity if is_high else pressure.rise[1]) - depth
 
     # -- staging ------------------------------------------------------------------------------------
 

@@ -1,0 +1,93 @@
+"""How a link stands: the word, the figures, and what is told of it."""
+
+from bus_helpers import an_order, virtual
+from desk_kit import Desk, passes, running
+
+from openoutcry.links.memory_hub import MemoryHub
+
+
+def two(hub, tmp_path, **fields):
+    return (Desk(hub, name, tmp_path / name, **fields) for name in ("floor", "street"))
+
+
+@virtual
+async def test_a_link_that_has_nothing_to_do_is_up(tmp_path):
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path)
+    async with running(floor, street):
+        await floor.bus.publish(an_order())
+        await passes(3)
+        found = floor.linking.standing()
+        assert (found.word, found.why, found.firm, found.desk) == ("up", "", "alpha", "floor")
+        assert found.is_connected
+        assert found.holder == hub.seats()[0].holder
+        (other,) = found.desks
+        assert (other.desk, other.word, other.halts) == ("street", "up", 0)
+        assert other.heard_ns > 0
+        normal = next(log for log in found.logs if log.log == "normal")
+        assert normal.exported == normal.released
+        assert (normal.events, normal.waiting_since_ns) == (1, 0)
+        theirs = next(log for log in other.logs if log.log == "normal")
+        assert theirs.theirs == normal.exported
+        taken = next(log for log in street.linking.standing().desks[0].logs if log.log == "normal")
+        assert (taken.events, taken.imported) == (1, normal.exported)
+
+
+@virtual
+async def test_what_waits_is_told_with_the_desk_and_the_number_and_heals(tmp_path):
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path, lease_s=0)
+    async with running(floor, street):
+        await passes(1)
+        hub.fail("read", desk="street", times=100)
+        for number in range(20):
+            await floor.bus.publish(an_order(f"o-{number}"))
+        await passes(4)
+        word = floor.linking.standing()
+        assert word.word == "behind"
+        assert "wait for desk 'street'" in word.why
+        finding = next(f for f in (await floor.bus.check_health()).findings if f.check == "link")
+        assert finding.level.value == "degraded"
+        assert street.linking.standing().desks[0].word == "behind"
+        hub._planned.clear()
+        await passes(4)
+        assert floor.linking.standing().word == "up"
+        assert "link" not in {f.check for f in (await floor.bus.check_health()).findings}
+
+
+@virtual
+async def test_an_engine_that_does_not_answer_is_stalled_and_the_desk_goes_on(tmp_path):
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path)
+    async with running(floor, street):
+        hub.is_answering = False
+        assert await floor.bus.publish(an_order())
+        await passes(5)
+        assert floor.linking.standing().word == "stalled"
+        assert await floor.bus.publish(an_order("o-2"))
+        hub.is_answering = True
+        await passes(5)
+        assert floor.linking.standing().word == "up"
+
+
+@virtual
+async def test_a_desk_that_was_dropped_is_not_shown_any_more(tmp_path):
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path)
+    async with running(floor, street):
+        await street.bus.stop(1)
+        await passes(10)
+        assert [desk.desk for desk in floor.linking.standing().desks] == ["street"]
+        await floor.transport.drop("street")
+        await passes(10)
+        assert floor.linking.standing().desks == []
+
+
+@virtual
+async def test_there_is_a_standing_before_the_start_and_after_the_stop(tmp_path):
+    hub = MemoryHub()
+    floor, _ = two(hub, tmp_path)
+    assert floor.linking.standing() is None
+    async with running(floor):
+        assert floor.linking.standing().desks == []
+    assert floor.linking.standing() is None
