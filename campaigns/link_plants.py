@@ -2,15 +2,19 @@
 
 # ruff: noqa: SLF001 - a defect is planted where nobody is meant to reach
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
 from openoutcry.core.chain import Chain, Verdict
+from openoutcry.errors import LinkError, Unreachable
 from openoutcry.links.memory_hub import MemoryHub
 from openoutcry.links.wire import unpack
-from openoutcry.ports import Ended, LogName
+from openoutcry.ports import Ended, Group, LogName
+from openoutcry.runtime.linking.log_export import LogExport
+from openoutcry.runtime.linking.log_import import LogImport
 
 Patches = list[Any]
 
@@ -93,6 +97,45 @@ def _gaps_are_not_noticed() -> Patches:
     return [patch.object(Chain, "judge", judge_blindly)]
 
 
+def _several_in_flight() -> Patches:
+    """The next groups are appended before the first is answered, each until it is."""
+
+    async def append_several(export: LogExport, token: int) -> None:
+        group = await export._next()
+        if group is None:
+            return
+        export.after = export._joined.exported[export._log] = group.upto
+        asyncio.get_running_loop().create_task(_until_answered(export, group, token))
+        await asyncio.sleep(0)
+
+    return [patch.object(LogExport, "_append", append_several)]
+
+
+async def _until_answered(export: LogExport, group: Group, token: int) -> None:
+    while True:
+        try:
+            await export._joined.transport.append(group, token)
+        except Unreachable:
+            await asyncio.sleep(0.1)
+        except LinkError:
+            return
+        else:
+            return
+
+
+def _saved_before_the_import() -> Patches:
+    """How far an import has come is saved before what is imported."""
+    take = LogImport._take
+
+    async def save_and_take(self: LogImport, group: Group) -> None:
+        store = self._joined.store
+        store.saving.remember(self._snapshot_after(group, (), 0))
+        await store.commits.ask(sync=False)
+        await take(self, group)
+
+    return [patch.object(LogImport, "_take", save_and_take)]
+
+
 PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "a group is named by its first entry": _named_by_the_first_entry,
     "logs are purged by sequence": _purged_by_sequence,
@@ -100,6 +143,8 @@ PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "a claim is in one log only": _claimed_in_one_log_only,
     "old holders are not fenced": _not_fenced,
     "gaps are not noticed": _gaps_are_not_noticed,
+    "several groups are in flight": _several_in_flight,
+    "the cursor is saved before the import": _saved_before_the_import,
 }
 
 

@@ -197,6 +197,7 @@ class Desk:
         self.pulled = 0
         self.unsure: list[Event] = []
         self._transport: ModelTransport | None = None
+        self._rival: tuple[Process, ModelTransport | None, EventBus | None] | None = None
 
     @property
     def truth(self) -> Any:
@@ -306,7 +307,8 @@ class Desk:
             named = chance.one_of(active)
             truth.unsure.add(named)
             with suppress(OpenOutcryError):
-                if await releaser.release(releases=(named,), reason="calm") and process is self.process:
+                is_done = await releaser.release(releases=(named,), reason="calm")
+                if is_done and process is self.process and self.has_seat(bus):
                     truth.released.add(named)
                     truth.unsure.discard(named)
             return
@@ -315,9 +317,14 @@ class Desk:
         truth.unsure.add(event_id)
         with suppress(OpenOutcryError):
             pulled = KillSwitchEvent(event_id=event_id, source_agent=f"risk-{name}")
-            if await bus.publish(pulled) and process is self.process:
+            if await bus.publish(pulled) and process is self.process and self.has_seat(bus):
                 truth.pulled.add(event_id)
                 truth.unsure.discard(event_id)
+
+    @staticmethod
+    def has_seat(bus: EventBus) -> bool:
+        """Return True if a kill switch is not only handled at once, but in the journal."""
+        return bus._bus.fenced is None  # noqa: SLF001
 
     # -- its end
 
@@ -330,8 +337,9 @@ class Desk:
         lost = self.disk.lose(self.world.chance.stream(f"end of {process.name}"), power=power)
         self.truth.crashes += 1
         if power:
-            ids = stored_ids(self.disk.platter.read(0, 10**9))
-            self.truth.power_cut(lambda known: known.event_id in ids)
+            platter = self.disk.platter
+            ids = stored_ids(platter.read(0, 10**9))
+            self.truth.power_cut(lambda known: known.position < platter.first or known.event_id in ids)
         how = "loses its power" if power else "is killed"
         self.world.note(f"{process.name} {how}, {lost} operations lost")
         self.world.start_again(self)
@@ -363,12 +371,12 @@ class Desk:
     async def suspend(self, for_s: float, *, is_taken_over: bool) -> None:
         """Suspend the process; have it taken over, meanwhile, on what is on the disk."""
         process, transport, loop = self.process, self._transport, self.world.loop
-        if process is None:
+        if process is None or self._rival is not None:
             return
         self.world.note(f"{process.name} is suspended for {for_s:.1f} s, taken over: {is_taken_over}")
         process.is_suspended = True
         if is_taken_over:
-            bus = self.bus
+            self._rival = process, transport, self.bus
             self.disk.lose(self.world.chance.stream(f"end of {process.name}"), power=False)
             self.truth.crashes += 1
             self.start()
@@ -377,6 +385,13 @@ class Desk:
         loop.resume(process)
         if is_taken_over:
             await asyncio.sleep(30)
+            self.end_rival()
+
+    def end_rival(self) -> None:
+        """Kill the process that was taken over, if there is one."""
+        if self._rival is not None:
+            process, transport, bus = self._rival
+            self._rival = None
             process.is_dead = True
             if transport is not None:
                 transport.die()
@@ -549,6 +564,7 @@ class World:
         self.is_mended = True
         self.hub.delay_s = self.delay_s
         for desk in self.desks:
+            desk.end_rival()
             if desk.disk.journal is not None:
                 desk.disk.journal.crash_at_call = None
             if desk.process is not None and self._is_stranded(desk):
@@ -564,7 +580,9 @@ class World:
 
     def _is_stranded(self, desk: Desk) -> bool:
         """Return True if a desk's process has lost its seat: an operator starts another one."""
-        return desk.bus is None or not desk.bus.is_running or self.chance.stream("strand").happens(0.3)
+        bus = desk.bus
+        chance = self.chance.stream(f"strand {desk.name}")
+        return bus is None or not bus.is_running or not desk.has_seat(bus) or chance.happens(0.3)
 
     def _judge(self) -> Found:
         trouble = self.trouble

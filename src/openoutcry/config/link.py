@@ -140,7 +140,8 @@ def _check_server(server: str) -> None:
     except ValueError:  # a port that is none
         is_fine = False
     if not is_fine:
+        shown = f"…@{server.rpartition('@')[2]}" if "@" in server else server  # no password
         raise ConfigError(
-            f"servers has {server!r}; each must be nats://host:port or tls://host:port, without a user: "
+            f"servers has {shown!r}; each must be nats://host:port or tls://host:port, without a user: "
             "seed_file or tls_cert say who you are"
         )

@@ -208,6 +208,7 @@ def _join(entries: Sequence[Entry], first_ns: int) -> tuple[bytes, bool]:
     heads: dict[tuple[str, Level, int], bytes] = {}
     parts: list[bytes] = []
     add = parts.append
+    header, beside = None, b"],"
     for entry in entries:
         kind = entry.lane, entry.level, entry.wall_ns
         head = heads.get(kind)
@@ -215,7 +216,10 @@ def _join(entries: Sequence[Entry], first_ns: int) -> tuple[bytes, bool]:
             head = heads[kind] = _head(entry.lane, entry.level, entry.wall_ns - first_ns)
         add(head)
         add(entry.payload)
-        add(b"]," if entry.header is None else b"," + _encode(entry.header) + b"],")
+        if entry.header is not header:  # many have the same one: what another desk has made
+            header = entry.header
+            beside = b"]," if header is None else b"," + _encode(header) + b"],"
+        add(beside)
     parts[-1] = parts[-1][:-1]
     return b"[" + b"".join(parts) + b"]", any(lane != NORMAL for lane, _, _ in heads)
 

@@ -395,3 +395,36 @@ async def test_who_keeps_kill_switches_sends_none(tmp_path):
         await street.bus.publish(other)
         await passes(1)
         assert other.event_id in floor.switched
+
+
+@virtual
+async def test_more_than_are_kept_by_id_are_released_together(tmp_path):
+    hub = MemoryHub()
+    floor, street = (Desk(hub, name, tmp_path / name, lease_s=0) for name in ("floor", "street"))
+    releaser = floor.bus.releaser("officer")
+    async with running(floor, street):
+        await passes(1)
+        for number in range(1_200):
+            await floor.bus.publish(a_switch(reason=str(number)))
+        await passes(5)
+        assert len(street.bus._bus.halts) == len(floor.bus._bus.halts) == 1_200
+        await releaser.release(reason="seen to")
+        await passes(2)
+        assert len(street.bus._bus.halts) == len(floor.bus._bus.halts) == 0
+
+
+@virtual
+async def test_a_desk_that_is_stopped_and_started_again_hears_and_is_heard(tmp_path):
+    hub = MemoryHub()
+    floor, street = (Desk(hub, name, tmp_path / name) for name in ("floor", "street"))
+    async with running(floor, street):
+        for _ in range(3):
+            await street.bus.stop(1)
+            await street.bus.start()
+            await passes(1)
+            one, two = a_switch(), a_switch()
+            await floor.bus.publish(one)
+            await street.bus.publish(two)
+            await passes(1)
+            for desk in (floor, street):
+                assert desk.switched.count(one.event_id) == desk.switched.count(two.event_id) == 1

@@ -6,7 +6,7 @@ import pytest
 from bus_helpers import a_fill, a_tick, an_order, now_s, virtual
 from desk_kit import Desk, passes, running
 
-from openoutcry import EventType, KillSwitchEvent
+from openoutcry import EventType, HealthCheckConfig, KillSwitchEvent
 from openoutcry.errors import Fenced, SeatLost, Taken
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
@@ -270,3 +270,47 @@ async def test_a_process_that_is_out_says_nothing_in_the_name_of_its_desk(tmp_pa
         assert heard == []
         assert floor.linking.tick_receiver.desks == {}
         await other.close()
+
+
+@virtual
+async def test_an_outbox_of_a_call_that_ends_without_a_seat_is_not_accepted_and_is_made_again(tmp_path):
+    hub = MemoryHub()
+    desk, made, seen = street(hub, tmp_path / "one"), [], []
+
+    async def slowly(event):
+        await desk.bus.publish(an_order("derived"))
+        made.append(event)
+        await asyncio.sleep(20 if len(made) == 1 else 0)
+
+    desk.bus.subscribe(EventType.FILL, slowly, name="slow", outbox=True)
+    desk.bus.subscribe(EventType.ORDER, seen.append, name="gateway")
+    async with running(desk):
+        await passes(0.1)
+        await desk.bus.publish(a_fill())
+        hub.cut("street")
+        await passes(25)
+        assert (len(made), len(seen)) == (1, 0)
+        hub.heal("street")
+        await passes(5)
+        assert (len(made), len(seen)) == (2, 1)
+        assert desk.bus.dead_letters() == []
+
+
+@virtual
+async def test_health_names_the_seat_and_no_subscription(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one", health_check_config=HealthCheckConfig(stall_s=5))
+    desk.bus.subscribe(EventType.MARKET_DATA, lambda _: None, name="ticks")
+    async with running(desk):
+        hub.cut("street")
+        await passes(16)
+        await desk.bus.publish(a_tick())
+        await passes(60)
+        findings = (await desk.bus.check_health()).findings
+        assert {finding.check for finding in findings} == {"link"}
+        assert findings[0].level.value == "unhealthy"
+        assert "was not renewed for 15 s" in findings[0].detail
+        assert findings[0].tried == ()
+        hub.heal("street")
+        await passes(3)
+        assert "link" not in {finding.check for finding in (await desk.bus.check_health()).findings}

@@ -4,33 +4,11 @@ import os
 import ssl
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from openoutcry.config import Link
 from openoutcry.errors import ConfigError
 
 INSTALL = "pip install 'openoutcry[nats]'"
-_SCHEMES = ("nats", "tls")
-
-
-def check_servers(link: Link) -> None:
-    """Raise `ConfigError` for an address that no server of NATS can have."""
-    if not link.servers:
-        raise ConfigError("[link] servers is empty; it must name one node at least: nats://host:4222")
-    for url in link.servers:
-        try:
-            parts = urlsplit(url)
-            is_right = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port is not None
-        except ValueError:
-            is_right = False
-        if not is_right:
-            raise ConfigError(f"[link] servers has {shown(url)!r}; it must be nats://host:port, or tls://")
-
-
-def shown(url: str) -> str:
-    """Return an address without the password that may be in it."""
-    head, at, host = url.rpartition("@")
-    return f"{head.partition('://')[0]}://…@{host}" if at else url
 
 
 def options(link: Link) -> dict[str, Any]:
@@ -56,8 +34,8 @@ def read_seed(path: Path) -> str:
             f"seed_file {str(path)!r} can be read by others (mode {mode & 0o777:o}): chmod 600 it"
         )
     try:
-        nkeys.from_seed(bytearray(seed.encode())).wipe()
-        is_user = seed.startswith("SU")
+        prefix, raw = nkeys.decode_seed(bytearray(seed.encode()))
+        is_user = prefix == nkeys.PREFIX_BYTE_USER and nkeys.encode_seed(raw, prefix).decode() == seed
     except Exception:  # noqa: BLE001 (whatever that package thinks of these bytes)
         is_user = False
     if not is_user:

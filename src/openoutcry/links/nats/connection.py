@@ -131,7 +131,7 @@ class Connection:
         self._link = link
         self._servers = servers
         self._client: Client | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._is_open = asyncio.Event()
         self._is_over = asyncio.Event()
         self._problem = ""
@@ -168,23 +168,23 @@ class Connection:
 
     def begin(self) -> None:
         """Connect, and stay connected, in the background."""
-        if self._keeper is None:
+        if self._task is None:
             given = access.options(self._link)
-            self._keeper = asyncio.get_running_loop().create_task(self._keep(given), name="openoutcry-link")
+            self._task = asyncio.get_running_loop().create_task(self._keep(given), name="openoutcry-link")
 
     async def close(self) -> None:
         """Disconnect. Harmless when done twice."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is None:
+        task, self._task = self._task, None
+        if task is None:
             return
-        keeper.cancel()
-        await asyncio.wait((keeper,))
+        task.cancel()
+        await asyncio.wait((task,))
         self._fail("the link is closed")
 
     @property
     def where(self) -> str:
-        """The servers' addresses, without passwords."""
-        return ", ".join(map(access.shown, self._servers))
+        """The servers' addresses."""
+        return ", ".join(self._servers)
 
     @property
     def is_connected(self) -> bool:
@@ -268,10 +268,11 @@ class Connection:
         words = str(problem) or type(problem).__name__
         lower = words.lower()
         if "permissions violation" in lower:
-            self.refused = [*self.refused[-9:], words]
+            self.refused = [*self.refused[-9:], lower]
             for subject, answer in list(self._waiting.values()):
-                if f'"{subject.lower()}"' in lower and not answer.done():
-                    answer.set_exception(_not_permitted(subject))
+                is_deaf = f'"{self.inbox.lower()}.' in lower
+                if (is_deaf or f'"{subject.lower()}"' in lower) and not answer.done():
+                    answer.set_exception(_not_permitted(f"{self.inbox}.*" if is_deaf else subject))
             return
         self._problem = words
         is_fatal = isinstance(problem, ssl.SSLError) or any(word in lower for word in _FATAL)
@@ -387,13 +388,16 @@ class Connection:
         """Have a function called with what is sent to a subject, and return when the server knows.
 
         It is called also after a reconnection. `lose` is called whenever the connection was lost: what was
-        sent meanwhile does not come.
+        sent meanwhile does not come. Raises `LinkError` if this desk may not hear it.
         """
         heard = Heard(subject, hear, lose)
         self._heard.append(heard)
         if self._client is not None:
             await heard.begin(self._client)
             await self._flush(self._client)
+            if any(f'to "{subject.lower()}"' in words for words in self.refused):
+                await self.forget(heard)
+                raise _not_permitted(subject)
         return heard
 
     async def _flush(self, client: Client) -> None:
@@ -425,6 +429,6 @@ async def _end(client: Client) -> None:
 
 def _not_permitted(subject: str) -> LinkError:
     return LinkError(
-        f"the server does not let this desk publish on {subject}: `openoutcry firm permissions` prints a "
-        "configuration that lets every desk do what it must, and administrators the rest"
+        f"the server does not permit {subject} to this desk and its key: `openoutcry firm permissions` "
+        "prints a configuration that permits every desk what it must do, and administrators the rest"
     )

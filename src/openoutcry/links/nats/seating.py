@@ -6,7 +6,7 @@ was read. (4) Write the record with their places. Whoever stops in between and c
 later steps refused; a record without tokens is held by nobody who could append, and lapses like any other.
 """
 
-from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -15,6 +15,9 @@ from openoutcry.errors import Fenced, LinkError, LogGone, Taken
 from openoutcry.links.nats.jetstream import JetStream, Stored, WrongLast, expecting
 from openoutcry.links.nats.subjects import Subjects, desk_of
 from openoutcry.ports import LOGS, LogName, Seat
+
+UNREADABLE: Final = "(unreadable)"
+"""Holds a seat whose record cannot be read: a server can be made to write anything there."""
 
 _read = msgspec.json.Decoder(Seat).decode
 _write = msgspec.json.Encoder().encode
@@ -39,11 +42,12 @@ class Seating:
         return [seat for seat in found if seat is not None]
 
     async def record(self, desk: str) -> Seat | None:
-        """Return the record of a seat. Raises `LinkError` for one that cannot be read."""
+        """Return the record of a seat; one that cannot be read is held by `UNREADABLE`."""
         stored = await self._jetstream.last(self._subjects.seats_stream, self._subjects.lease(desk))
         if stored is None:
             return None
-        return replace(_seat(stored, desk), desk=desk, renewal=stored.sequence)
+        found = _seat(stored) or Seat(desk=desk, holder=UNREADABLE)
+        return replace(found, desk=desk, renewal=stored.sequence)
 
     async def tokens(self, desk: str) -> dict[LogName, int]:
         """Return the place of the last claim of a desk in each log; 0 where there is none."""
@@ -81,7 +85,12 @@ class Seating:
             return
 
     async def drop(self, desk: str) -> None:
-        """Forget a seat; a claim of nobody keeps out whoever still believes to hold it."""
+        """Forget a seat; a claim of nobody keeps out whoever still believes to hold it.
+
+        The record goes first, since that needs an administrator's rights and harms nobody, and once more at
+        the end: its holder may have written it again.
+        """
+        await self._jetstream.purge(self._subjects.seats_stream, self._subjects.lease(desk))
         before = await self.tokens(desk)
         for log in LOGS:
             if before[log]:
@@ -91,14 +100,11 @@ class Seating:
     async def why_refused(self, log: LogName, desk: str, token: int) -> LinkError:
         """Return what it means that a log does not know a token as a desk's last claim."""
         stored = await self._jetstream.last(self._subjects.stream(log), self._subjects.claims(log, desk))
-        if stored is None:
-            return LogGone(
-                f"log {log!r} has no claim of desk {desk!r}: it was made anew. Claim the desk again"
-            )
-        try:
-            holder = _seat(stored, desk).holder or "nobody: the desk was dropped"
-        except LinkError:
-            holder = "somebody who cannot be read"
+        last = _seat(stored) if stored is not None else None
+        if stored is None or last is None:
+            why = "it was made anew" if stored is None else "the last one is none of ours"
+            return LogGone(f"log {log!r} has no claim of desk {desk!r}: {why}. Claim the desk again")
+        holder = last.holder or "nobody: the desk was dropped"
         return Fenced(f"desk {desk!r} was claimed by {holder} at {stored.sequence}, and not at {token}")
 
     async def _claim(self, log: LogName, seat: Seat, last: int) -> int:
@@ -131,9 +137,8 @@ class Seating:
             return await self._write(new, seat.renewal)
         except Taken:
             now = await self.record(seat.desk)
-        if now is None:
-            tokens: Mapping[LogName, int] = await self.tokens(seat.desk)
-            is_own = dict(tokens) == dict(seat.tokens)
+        if now is None or now.holder == UNREADABLE:
+            is_own = await self._is_claimed_by_no_other(seat)
         else:
             is_own = now.holder == seat.holder and dict(now.tokens) == dict(seat.tokens)
         if not is_own:
@@ -143,16 +148,24 @@ class Seating:
         except Taken as problem:
             raise Fenced(str(problem)) from None
 
+    async def _is_claimed_by_no_other(self, seat: Seat) -> bool:
+        """Return True if the last claim that can be read is one's own in both logs, or there is none."""
+        for log in LOGS:
+            stored = await self._jetstream.last(
+                self._subjects.stream(log), self._subjects.claims(log, seat.desk)
+            )
+            if stored is not None and stored.sequence != seat.tokens.get(log) and _seat(stored) is not None:
+                return False
+        return True
+
 
 def _renewal(seat: Seat | None) -> int:
     return seat.renewal if seat is not None else 0
 
 
-def _seat(stored: Stored, desk: str) -> Seat:
+def _seat(stored: Stored) -> Seat | None:
+    """Return what a message says of a seat; None if nobody could have written it who holds one."""
     try:
         return _read(stored.data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
-        raise LinkError(
-            f"the record of desk {desk!r} cannot be read: {problem}. If the desk is gone for good: "
-            f"`openoutcry firm drop {desk}`"
-        ) from None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None

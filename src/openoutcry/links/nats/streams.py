@@ -1,5 +1,6 @@
 """Makes the streams of a firm, checks those that are there, and tells how they are."""
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +19,9 @@ _LEAST_BYTES: Final = 1024 * 1024
 _LEAST_MESSAGE_BYTES: Final = 300 * 1024
 _SYNC_S: Final = 1.0
 _SYNC_SUBJECT: Final = "$SYS.REQ.SERVER.PING.JSZ"
+_TRIES: Final = 10
+_PAUSE_S: Final = 0.2
+_CREATE_S: Final = 2.0
 _NAME_TAKEN: Final = "10058"
 
 
@@ -35,11 +39,7 @@ class Streams:
         """Make the streams that are not there. Raises `LinkError` for one that cannot be used."""
         await self.check_server()
         for stream, wanted in self._wanted().items():
-            try:
-                found = await self._info(stream)
-            except LogGone:
-                found = await self._create(stream, wanted)
-            _check(stream, wanted, found["config"])
+            _check(stream, wanted, (await self._find_or_make(stream, wanted))["config"])
 
     async def check_server(self) -> None:
         """Raise `LinkError` for a server that cannot be used."""
@@ -109,14 +109,34 @@ class Streams:
     async def _info(self, stream: str) -> dict[str, Any]:
         return await self._jetstream.call(f"STREAM.INFO.{stream}")
 
+    async def _find_or_make(self, stream: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Return a stream's description, and make it if it is not there.
+
+        A cluster may answer nobody when two ask for the same stream in the same moment: ask again.
+        """
+        unanswered = Unreachable(f"nobody makes {stream}")
+        for _ in range(_TRIES):
+            try:
+                return await self._info(stream)
+            except LogGone:
+                pass
+            try:
+                return await self._create(stream, wanted)
+            except Unreachable as problem:
+                unanswered = problem
+            await asyncio.sleep(_PAUSE_S)
+        raise unanswered
+
     async def _create(self, stream: str, wanted: dict[str, Any]) -> dict[str, Any]:
         try:
-            return await self._jetstream.call(f"STREAM.CREATE.{stream}", {"name": stream, **wanted})
+            return await self._jetstream.call(
+                f"STREAM.CREATE.{stream}", {"name": stream, **wanted}, timeout_s=_CREATE_S
+            )
         except Unreachable:
             raise
         except LinkError as problem:
             if _NAME_TAKEN in str(problem):  # another desk was faster, with other limits
-                return await self._info(stream)
+                raise Unreachable(str(problem)) from None
             raise LinkError(
                 f"stream {stream} cannot be made: {problem}. It asks for {wanted['num_replicas']} replicas "
                 f"and max_bytes = {wanted['max_bytes']:,}: see to the account's limits, to the nodes, "

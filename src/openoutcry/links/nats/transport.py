@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from openoutcry.config import Link
 from openoutcry.errors import Garbled
-from openoutcry.links.nats import access
 from openoutcry.links.nats.airing import Airing
 from openoutcry.links.nats.connection import Connection
 from openoutcry.links.nats.jetstream import JetStream, WrongLast, expecting
@@ -29,9 +28,6 @@ class NatsTransport:
     Attributes:
         link: The settings.
 
-    Raises:
-        ConfigError: The settings name a server, a file or a key that cannot be used.
-
     """
 
     def __init__(self, link: Link, *, onlooker: bool = False) -> None:
@@ -42,7 +38,6 @@ class NatsTransport:
             onlooker: Whether it only looks on: it makes no logs, and hears every desk, its own as well.
 
         """
-        access.check_servers(link)
         self.link = link
         self._is_onlooker = onlooker
         self._subjects = Subjects(link.firm)

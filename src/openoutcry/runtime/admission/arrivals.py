@@ -46,6 +46,19 @@ class Arrival(NamedTuple):
     then: Then | None = None
 
 
+class Plain(NamedTuple):
+    """Events that another desk has made: ordinary ones of its normal lane, of classes that are known here.
+
+    Attributes:
+        events: The events.
+        entries: As what they are written.
+
+    """
+
+    events: list[Any]
+    entries: list[Entry]
+
+
 class Arrivals:
     """Takes in what other desks have made.
 
@@ -64,7 +77,7 @@ class Arrivals:
         self.duplicates: int = 0
 
     async def take_in(
-        self, arrivals: Sequence[Arrival], snapshot_after: Callable[[int], Snapshot] | None
+        self, arrivals: Sequence[Arrival] | Plain, snapshot_after: Callable[[int], Snapshot] | None
     ) -> tuple[int, int]:
         """Take in as many of the events as there is room for, in order; wait if there is room for none.
 
@@ -79,25 +92,34 @@ class Arrivals:
 
         """
         count = await self._room_for(arrivals)
-        commit, known = self._stage(arrivals[:count])
+        if isinstance(arrivals, Plain):
+            entries = arrivals.entries[:count]
+            commit, known = self._stage_plain(arrivals.events[:count], entries)
+        else:
+            entries = [arrival.entry for arrival in arrivals[:count]]
+            commit, known = self._stage(arrivals[:count])
         if snapshot_after is not None:
             snapshot = snapshot_after(count)
             commit.snapshots[snapshot.subscription] = snapshot
         await commit
-        duplicates = known + _duplicates(commit, arrivals[:count])
+        duplicates = known + _duplicates(commit, entries)
         self.taken += count - duplicates
         self.duplicates += duplicates
         return count, duplicates
 
     # -- room ---------------------------------------------------------------------------------------
 
-    async def _room_for(self, arrivals: Sequence[Arrival]) -> int:
+    async def _room_for(self, arrivals: Sequence[Arrival] | Plain) -> int:
         """Return how many of the next events there is room for, at least one unless there are none."""
         pause_s = 0.0
         while True:
             self._check_open()
-            count = self._count(arrivals)
-            if count or not arrivals:
+            self._room.look()
+            if isinstance(arrivals, Plain):
+                count, are_any = self._count_plain(arrivals.events), bool(arrivals.events)
+            else:
+                count, are_any = self._count(arrivals), bool(arrivals)
+            if count or not are_any:
                 return count
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s + LOOK_LEAST_S, LOOK_MOST_S)
@@ -112,7 +134,6 @@ class Arrivals:
     def _count(self, arrivals: Sequence[Arrival]) -> int:
         """Return how many of the next events there is room for."""
         left: dict[tuple[str, type, object], int] = {}
-        self._room.look()
         for index, (event, entry, _) in enumerate(arrivals):
             if entry.lane == "control" or type(event) is Undecodable:
                 continue
@@ -123,6 +144,18 @@ class Arrivals:
                 return index
             left[key] -= 1
         return len(arrivals)
+
+    def _count_plain(self, events: list[Any]) -> int:
+        """Return the same for events of which each class has one type."""
+        examples = {type(event): event for event in events}
+        left = {cls: self._left(event, is_high=False) for cls, event in examples.items()}
+        if len(left) == 1:
+            return min(len(events), max(0, *left.values()))
+        for index, event in enumerate(events):
+            left[type(event)] -= 1
+            if left[type(event)] < 0:
+                return index
+        return len(events)
 
     def _left(self, event: Any, *, is_high: bool) -> int:
         """Return how many events like this one there is room for: as many as nobody here would notice."""
@@ -150,6 +183,15 @@ class Arrivals:
                 self._note(event, entry)
                 store.commits.stage_entry(event, entry, then)
         return commit, known
+
+    def _stage_plain(self, events: list[Any], entries: list[Entry]) -> tuple[Commit, int]:
+        """Do the same with plain ones."""
+        seen, store = self._bus.seen, self._slot.store
+        assert store is not None, "a desk with a link has a journal"
+        ids = [entry.event_id for entry in entries]
+        if store.commits.dead is not None or not (seen.now.isdisjoint(ids) and seen.before.isdisjoint(ids)):
+            return self._stage(list(map(Arrival, events, entries)))
+        return store.commits.stage_many(events, ids, entries), 0
 
     def _take_kill_switch(self, event: Any, entry: Entry, commit: Commit) -> bool:
         """Let a kill switch in, which is delivered at once; return True if it is not in this commit."""
@@ -191,10 +233,10 @@ class Arrivals:
         store.commits.stage_raised(event, entry, leave_in_journal, read_on)
 
 
-def _duplicates(commit: Commit, arrivals: Sequence[Arrival]) -> int:
+def _duplicates(commit: Commit, entries: Sequence[Entry]) -> int:
     """Return how many of these, which are in a commit, the journal had already."""
     written = commit.written
     if written is None or not written.duplicates:
         return 0
-    ids = {arrival.entry.event_id for arrival in arrivals}
+    ids = {entry.event_id for entry in entries}
     return sum(commit.ids[duplicate.index] in ids for duplicate in written.duplicates)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from openoutcry.core.crossings import Crossings
-from openoutcry.core.halts import FIRM, Halt, ids_of, is_release, scope_of
+from openoutcry.core.halts import FIRM, NAMED_MOST, Halt, ids_of, is_release, scope_of
 from openoutcry.core.overflow import WaitingSwitch
 from openoutcry.errors import BusClosed, ConfigError, InvalidEvent, NotAuthorised
 from openoutcry.logs import about
@@ -226,7 +226,9 @@ class KillSwitches:
         halts, named = self._bus.halts, ids_of(event)
         if not (named or is_ours):
             return ()
-        ended = halts.release(scope_of(event), named)
+        # (A release of more than are kept by id cannot name them all.)
+        is_whole = not is_ours and len(named) >= NAMED_MOST
+        ended = halts.release(scope_of(event), () if is_whole else named)
         ids = [halt.event_id for halt in ended if halt.event_id]
         if is_ours and not (named and self._tell is not None):
             stamp_releases(event, ids)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from openoutcry.core.lanes import Batch
+from openoutcry.errors import SeatLost
 from openoutcry.ports import Entry
 from openoutcry.runtime.delivery.call_guard import CallGuard
 from openoutcry.runtime.delivery.causation import Lineage
@@ -46,6 +47,7 @@ class OutboxBus(Protocol):
         ...
 
     in_outboxes: int
+    fenced: SeatLost | None
 
     def forget(self, outputs: list[Output]) -> None:
         """Take back what a failed call had published."""
@@ -87,6 +89,9 @@ def posting(drive: Drive, worker: OutboxWorker, bus: OutboxBus) -> Drive:
         if guard.abandoned or guard.has_swallowed_timeout or guard.otherwise is not None:
             bus.forget(outputs)  # its event waits again, or is buried: another call makes them
             return
+        if outputs and bus.fenced is not None:
+            bus.forget(outputs)
+            raise bus.fenced
         guard.end()  # the call is over: committing is not the handler's time
         bus.in_outboxes -= len(outputs)  # from here on they are counted as being committed
         await bus.durability.post(worker.subscription, batch, outputs)

@@ -143,6 +143,7 @@ class StallWatch:
         mailbox = subscription.mailbox
         progress, since_ns = subscription.moved_at
         may_not = not self._bus.running or Hold.OTHER_ALONE in subscription.holds
+        may_not = may_not or Hold.SEAT in subscription.holds
         may_not = may_not or not subscription.readiness.is_over or Hold.NOT_RESTORED in subscription.holds
         if may_not or not mailbox.waiting or progress != mailbox.progress:
             return 0

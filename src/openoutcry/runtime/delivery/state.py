@@ -75,7 +75,8 @@ class BusState:
         conflicts: Ids that were used again for other content.
         unheard: What nobody takes.
         outboxed: The events that wait in an outbox, by id.
-        on_released: Called when a commit was released: with True if it may have more than the normal lane.
+        on_released: Called when a commit was released, with the position up to which everything is released,
+            and whether the commit has nothing but ordinary events with no header.
         fenced: Why nothing durable is accepted and no call begun: this process does not hold its desk.
 
     """
@@ -118,7 +119,7 @@ class BusState:
         self.durability: Durability = NO_DURABILITY
         self.halts: Halts = Halts()
         self.hearing: Hearing = Hearing()
-        self.on_released: list[Callable[[bool], None]] = []
+        self.on_released: list[Callable[[int, bool], None]] = []
         self.fenced: SeatLost | None = None
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
@@ -147,6 +148,7 @@ class BusState:
             return
         self.holds.lift(Hold.SEAT)
         for subscription in self.router:
+            subscription.moved_at = (subscription.mailbox.progress, self.clock.now_ns())
             subscription.wake_all()
 
     def set_clock(self, clock: Clock) -> None:

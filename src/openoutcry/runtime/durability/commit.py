@@ -42,6 +42,7 @@ class Commit(Alike):
         head: The newest position after the write.
         is_over: Whether it was released or refused. One that is only written may not have reached its level.
         is_woken: Whether its publishers may go on as well.
+        is_mixed: Whether some of its events are of the lanes `control` and `high`.
         is_crowded: Whether they go on behind the handlers: there may be no room for as many events again.
 
     """
@@ -56,6 +57,7 @@ class Commit(Alike):
         "events",
         "head",
         "is_crowded",
+        "is_mixed",
         "is_over",
         "is_woken",
         "must_sync",
@@ -91,6 +93,7 @@ class Commit(Alike):
         self.is_over: bool = False
         self.is_woken: bool = False
         self.is_crowded: bool = False
+        self.is_mixed: bool = False
         self.error: JournalError | None = None
         self.written: Written | None = None
         self.head: int = 0
@@ -102,9 +105,18 @@ class Commit(Alike):
             return
         if self.entries is None:
             self.entries = list(self) if self.ids else []
+        self.is_mixed = self.is_mixed or entry.lane != "normal"
         self.entries.append(entry)
         self.events.append(event)
         self.ids.append(entry.event_id)
+
+    def add_many(self, events: list[Any], ids: list[str], entries: list[Entry]) -> None:
+        """Add events of the normal lane of which the entries were made before."""
+        if self.entries is None:
+            self.entries = list(self) if self.ids else []
+        self.entries += entries
+        self.events += events
+        self.ids += ids
 
     def add_alike(self, events: list[Any], ids: list[str], payloads: list[bytes], level: Level) -> None:
         """Add events of the normal lane that carry everything the journal is to know of them."""

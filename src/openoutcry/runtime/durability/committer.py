@@ -147,6 +147,13 @@ class Committer:
         self.waiting += entry.lane != "control"
         return commit
 
+    def stage_many(self, events: list[Any], ids: list[str], entries: list[Entry]) -> Commit:
+        """Take events of the normal lane, of which the entries were made before, into the next commit."""
+        commit = self._begin() if self._open is None else self._open
+        commit.add_many(events, ids, entries)
+        self.waiting += len(events)
+        return commit
+
     def stage_raised(self, event: Any, entry: Entry, before: Callable[[], None], then: Then) -> Commit:
         """Take an event that was delivered from memory into the next commit: it is written, and that is all.
 
@@ -464,7 +471,7 @@ class Committer:
         self.refused = None
         events, positions = commit.events, written.positions
         duplicates = self._note_duplicates(commit, written) if written.duplicates else frozenset()
-        if commit.entries is not None or duplicates or commit.raised:
+        if commit.is_mixed or duplicates or commit.raised:
             self._deliver(commit, positions, duplicates)
         elif events:
             self.waiting -= len(events)
@@ -475,7 +482,7 @@ class Committer:
         if events or commit.records is not None:
             self.released = max(self.released, commit.head)
             for call in self._bus.on_released:
-                call(commit.entries is not None)
+                call(self.released, commit.entries is None)
         self._follow(commit, positions, duplicates)
         self._unfinished.remove(commit)
         if commit.raised:

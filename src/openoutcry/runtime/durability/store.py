@@ -168,8 +168,6 @@ class Store:
         offsets = subscription.offsets
         if offsets is None or not outputs:
             return
-        if self._bus.fenced is not None:
-            raise self._bus.fenced
         lane = offsets.by_lane[batch.lane.name]
         commit = None
         for output in outputs:

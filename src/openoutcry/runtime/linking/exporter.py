@@ -74,19 +74,13 @@ class Exporter:
         """Export what is left, as long as the engine takes it."""
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + timeout_s
-        self._look_at_all()
         while loop.time() < ends_s and any(one.goes_on for one in self.logs.values()):  # noqa: ASYNC110
             await asyncio.sleep(END_LOOK_S)
         self._note_floors()
 
-    def _released(self, is_urgent: bool) -> None:
+    def _released(self, upto: int, is_plain: bool) -> None:
         for one in self.logs.values():
-            one.released(is_urgent=is_urgent)
-
-    def _look_at_all(self) -> None:
-        """Have the log `high` look beyond what is not urgent, which does not concern it."""
-        for one in self.logs.values():
-            one.released(is_urgent=True)
+            one.released(upto, is_plain=is_plain)
 
     def _asked(self, _desk: str, data: bytes) -> None:
         """Another desk asks for what it lacks."""
@@ -118,7 +112,6 @@ class Exporter:
         while True:
             await asyncio.sleep(FLOOR_S)
             turns += 1
-            self._look_at_all()
             self._note_floors()
             if self._may_trim and turns % int(TRIM_S / FLOOR_S) == 0:
                 await self._trim()

@@ -176,7 +176,7 @@ class Linking:
             return ()
         texts = [why for _, why in sorted(found, key=lambda one: not one[0])]
         more = f" ({len(texts) - SHOWN_MOST} more)" if len(texts) > SHOWN_MOST else ""
-        return ((". ".join(texts[:SHOWN_MOST]) + more, any(is_serious for is_serious, _ in found)),)
+        return (("; ".join(texts[:SHOWN_MOST]) + more, any(is_serious for is_serious, _ in found)),)
 
     def give_up_loop(self) -> None:
         """The loop was closed without a stop: nothing of the link goes on."""

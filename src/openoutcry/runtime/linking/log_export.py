@@ -13,7 +13,7 @@ and the log are the same up to where a run begins (`core/runs.py`).
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
 from openoutcry.core.link_words import LinkWord
@@ -85,6 +85,8 @@ class LogExport:
         self._on_run = on_run
         self._exports, self._keep = joined.link.exports, joined.link.keep
         self._takes_all = "*" in self._exports and not self._keep
+        self._passes_plain = log_name == "high" or not self._exports
+        self._released = self._reached = 0
         self._waiter: asyncio.Future[None] | None = None
         self._group: Group | None = None
         self._store: Store | None = None
@@ -101,18 +103,15 @@ class LogExport:
     def open(self, run: Run, floor: int, after: int) -> None:
         """Begin behind a position; where the exports end in truth, the log is asked later."""
         self.run, self.floor, self._store = run, floor, None
+        self._reached = 0
         self._ask_from_s, self.waiting_since_ns = 0.0, 0
+        self._released = self._joined.store.commits.released
         self._set_after(after)
 
     def _set_after(self, position: int) -> None:
         self.after = self.looked = position
         self._group = None
         self._joined.exported[self._log] = position
-
-    @property
-    def exports_nothing(self) -> bool:
-        """Whether nothing but kill switches is to be exported."""
-        return not self._exports
 
     @property
     def goes_on(self) -> bool:
@@ -130,12 +129,14 @@ class LogExport:
                 seat = await self._joined.wait_seat()
                 if self._store is not self._joined.store:
                     await self._find_end()
+                    self._joined.problems.pop(self._name, None)
                 await self._append(seat.tokens[self._log])
                 pause_s = AGAIN_S
                 self._joined.problems.pop(self._name, None)
                 continue
             except LogFull as error:
                 self._tell(LinkWord.FULL, f"the log {self._log!r} is full: {error}")
+                await self._make_room()
                 pause_s = FULL_S
             except GroupTooLarge as error:
                 self._tell(LinkWord.STALLED, f"{self._largest()}: {error}")
@@ -168,6 +169,7 @@ class LogExport:
         self.events += len(group.entries)
         self.after = self._joined.exported[self._log] = group.upto
         self.looked = max(self.looked, group.upto)
+        self._reached = max(self._reached, self.after)
 
     async def _make_anew(self, error: LogGone) -> None:
         """A log was deleted: have it made, and claim the desk there."""
@@ -177,6 +179,12 @@ class LogExport:
             await self._claim_again()
         except LinkError as other:
             self._tell(LinkWord.STALLED, f"the log {self._log!r} is gone: {other}")
+
+    async def _make_room(self) -> None:
+        """Where a full log is filled again from an earlier position, remove what comes again anyway."""
+        if self.after < self._reached:
+            with suppress(LinkError):
+                await self._joined.transport.trim(self._log, self._joined.desk, self._reached)
 
     def _tell(self, word: LinkWord, why: str) -> None:
         self._joined.problems[self._name] = word, why
@@ -195,7 +203,7 @@ class LogExport:
 
     async def _find_end(self) -> None:
         """Ask the engine where the exports end, and go on there."""
-        self._store = self._joined.store
+        store = self._joined.store
         ended = await self._joined.transport.last(self._log, self._joined.desk)
         run = None if ended is None else Run.read(ended.journal)
         if ended is None:
@@ -206,8 +214,10 @@ class LogExport:
         elif self._agrees(ended):
             self.run = run
             self._set_after(ended.upto)
+            self._reached = ended.upto
         else:
             await self._begin_run(ended, run)
+        self._store = store
 
     def _agrees(self, ended: Ended) -> bool:
         """Return True if the journal has what was exported last."""
@@ -272,7 +282,7 @@ class LogExport:
         if after < kept:
             self._set_run(Run(self.run.origin, self.run.epoch + 1, kept, kept))
         self._set_after(max(after, kept))
-        self.released(is_urgent=True)
+        self.wake()
 
     # -- what all others have -----------------------------------------------------------------------
 
@@ -286,10 +296,22 @@ class LogExport:
 
     # -- reading the journal ------------------------------------------------------------------------
 
-    def released(self, *, is_urgent: bool) -> None:
-        """Something was released, perhaps of the urgent lanes."""
-        if self._waiter is not None and (is_urgent or self._log == "normal"):
-            waiter, self._waiter = self._waiter, None
+    def released(self, upto: int, *, is_plain: bool) -> None:
+        """Everything up to a position was released, by a plain commit of ordinary events or by another one.
+
+        What has nothing for this log is passed over without being read.
+        """
+        if is_plain and self._passes_plain:
+            if self.looked == self._released:
+                self.looked = upto
+        elif self._waiter is not None:
+            self.wake()
+        self._released = upto
+
+    def wake(self) -> None:
+        """Look in the journal, if there is something to look at."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
             resolve(waiter)
 
     async def _next(self) -> Group | None:

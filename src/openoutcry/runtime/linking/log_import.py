@@ -12,10 +12,12 @@ How far it has come is kept in positions of the other desk's journal. The place 
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final, cast
+from itertools import compress
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -25,12 +27,12 @@ from openoutcry.core.link_words import LinkWord
 from openoutcry.core.retries import DeadLetter
 from openoutcry.core.runs import Run
 from openoutcry.errors import BusClosed, JournalError, LogGone, SeatLost, Unreachable
-from openoutcry.events import RECORDS, Undecodable, decode_many
+from openoutcry.events import RECORDS, Event, Undecodable, decode_many, fixed_event_type
 from openoutcry.links.wire import Ask, Imported, write_message
 from openoutcry.logs import about
 from openoutcry.ports import Entry, FileJournal, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
-from openoutcry.runtime.admission.arrivals import Arrival
+from openoutcry.runtime.admission.arrivals import Arrival, Plain
 from openoutcry.runtime.linking.kill import switch_of
 from openoutcry.runtime.linking.parts import Joined
 from openoutcry.runtime.linking.rows import Reached, name_of, read_reached, write_row
@@ -77,6 +79,8 @@ class LogImport:
         self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
         self._made, self._number = self.reached.made, self.reached.number
         self._begins_at = 0
+        self._header = Header(desk=desk)
+        self._plain: dict[type, bool] = {}
         self._ask_from_s = 0.0
         self._asks = 0
         self._moved_s = 0.0
@@ -109,7 +113,8 @@ class LogImport:
         self._joined.imported[self._desk, self._log] = told
 
     async def run(self) -> None:
-        """Import, until the link ends or the bus stops."""
+        """Import, until the link ends or the bus stops; from when this desk is held, which others see."""
+        await self._joined.wait_seat()
         while True:
             try:
                 await self._read_on()
@@ -126,12 +131,13 @@ class LogImport:
 
     async def _read_on(self) -> None:
         joined = self._joined
-        if not self._made:
+        if not (self._made and self._chain.journal):
             facts = await joined.transport.facts()
             mine = next((one for one in facts.logs if one.log == self._log), None)
             if mine is None:
                 raise Unreachable(f"the engine has no log {self._log!r} yet")
-            self._made, self._number = mine.made, 0
+            if not self._made:
+                self._made, self._number = mine.made, 0
             if not self._chain.journal and joined.is_new:
                 self._begins_at = mine.last
         reached = Reached(made=self._made, number=self._number)
@@ -230,28 +236,27 @@ class LogImport:
 
     async def _take_all(self, group: Group) -> None:
         wanted = self._wanted(group)
-        while wanted:
-            arrivals = [arrival for _, arrival in wanted]
-            snapshot_after = partial(self._snapshot_after, group, wanted)
-            count, known = await self._joined.admission.arrivals.take_in(arrivals, snapshot_after)
-            self._note(self._reached_after(group, wanted, count))
+        while wanted.positions:
+            snapshot_after = partial(self._snapshot_after, group, wanted.positions)
+            count, known = await self._joined.admission.arrivals.take_in(wanted.arrivals, snapshot_after)
+            self._note(self._reached_after(group, wanted.positions, count))
             self.events += count - known
             self.duplicates += known
-            wanted = wanted[count:]
+            wanted = wanted.rest(count)
         if self._chain.position < group.upto:
             self._joined.store.saving.remember(self._snapshot_after(group, (), 0))
             self._note(self._reached_after(group, (), 0))
 
-    def _snapshot_after(self, group: Group, wanted: Sequence[tuple[int, Arrival]], count: int) -> Snapshot:
-        reached = self._reached_after(group, wanted, count)
+    def _snapshot_after(self, group: Group, positions: Sequence[int], count: int) -> Snapshot:
+        reached = self._reached_after(group, positions, count)
         return write_row(name_of(self._desk, self._log), reached, self._joined.bus.clock.wall_ns())
 
-    def _reached_after(self, group: Group, wanted: Sequence[tuple[int, Arrival]], count: int) -> Reached:
+    def _reached_after(self, group: Group, positions: Sequence[int], count: int) -> Reached:
         """Return how far the log has come when so many of the wanted entries are taken in."""
-        is_all = count == len(wanted)
+        is_all = count == len(positions)
         return Reached(
             run=self._chain.journal,
-            position=group.upto if is_all else wanted[count - 1][0],
+            position=group.upto if is_all else positions[count - 1],
             former=self._chain.former,
             made=self._made,
             number=group.place if is_all else self._number,
@@ -266,28 +271,41 @@ class LogImport:
             self._unsafe = self._joined.store.journal.head, reached.position
         self.tell_reached()
 
-    def _wanted(self, group: Group) -> list[tuple[int, Arrival]]:
-        """Return what is to be taken in of a group, with its positions, as it is to be written here."""
-        imports, have = self._joined.link.imports, self._chain.position
-        takes_all = EVERY_TYPE in imports
-        found: list[tuple[int, Entry]] = []
-        for position, entry in zip(group.positions, group.entries, strict=True):
-            if position <= have:
-                continue
-            kind = _kind_of(entry)
-            votes = entry.header is not None and entry.header.votes
-            if not (takes_all or votes or kind.event_type in imports or kind.event_type == KILL_SWITCH):
-                continue
-            forged = self._forged(entry, kind)
+    def _wanted(self, group: Group) -> "_Wanted":
+        """Return what is to be taken in of a group, as it is to be written here."""
+        behind = bisect_right(group.positions, self._chain.position)
+        positions, entries = group.positions[behind:], group.entries[behind:]
+        if EVERY_TYPE not in self._joined.link.imports:
+            taken = [self._takes(entry) for entry in entries]
+            positions, entries = tuple(compress(positions, taken)), tuple(compress(entries, taken))
+        events = decode_many([entry.payload for entry in entries])
+        if self._log == "normal" and all(map(self._is_plain, set(map(type, events)))):
+            written = list(map(self._as_imported, entries))
+            if all(entry.header is self._header for entry in written):
+                return _Wanted(positions, Plain(events, written))
+        found: list[tuple[int, Arrival]] = []
+        for position, entry, event in zip(positions, entries, events, strict=True):
+            forged = self._forged(entry)
             if forged:
                 self._put_away(entry, forged)
             else:
-                found.append((position, self._as_imported(entry)))
-        events = decode_many([entry.payload for _, entry in found])
-        return [
-            (position, self._arrival(event, entry))
-            for (position, entry), event in zip(found, events, strict=True)
-        ]
+                found.append((position, self._arrival(event, self._as_imported(entry))))
+        return _Wanted([position for position, _ in found], [arrival for _, arrival in found])
+
+    def _takes(self, entry: Entry) -> bool:
+        """Return True if this desk imports an entry: of a type that is named, a kill switch, or an answer."""
+        event_type = _kind_of(entry).event_type
+        votes = entry.header is not None and entry.header.votes
+        return bool(votes) or event_type in self._joined.link.imports or event_type == KILL_SWITCH
+
+    def _is_plain(self, cls: type) -> bool:
+        """Return True if all events of a class are ordinary ones: none needs to be looked at by itself."""
+        found = self._plain.get(cls)
+        if found is None:
+            fixed = fixed_event_type(cls) if issubclass(cls, Event) else None
+            found = fixed is not None and fixed not in RECORDS and fixed != KILL_SWITCH
+            self._plain[cls] = found
+        return found
 
     def _arrival(self, event: Any, entry: Entry) -> Arrival:
         header = entry.header
@@ -301,15 +319,15 @@ class LogImport:
 
     def _as_imported(self, entry: Entry) -> Entry:
         """Return an entry as it is written here: with the desk that has made it."""
-        header = entry.header
-        header = (
-            Header(desk=self._desk) if header is None else msgspec.structs.replace(header, desk=self._desk)
-        )
+        header = self._header
+        if entry.header is not None:
+            header = msgspec.structs.replace(entry.header, desk=self._desk)
         level = min(entry.level, Level.DISK)
         return Entry(entry.event_id, entry.payload, entry.lane, level, entry.wall_ns, header)
 
-    def _forged(self, entry: Entry, kind: _Kind) -> str:
+    def _forged(self, entry: Entry) -> str:
         """Return why another desk may not say this; empty if it may."""
+        kind = _kind_of(entry)
         votes = entry.header is not None and entry.header.votes
         if kind.event_type in RECORDS and not (votes and kind.event_type == "round_abstained"):
             return f"{kind.event_type!r} is a record of a bus, which no desk gives to others"
@@ -335,6 +353,22 @@ class LogImport:
         )
         log.error("desk %s: %s was not taken in: %s", self._desk, entry.event_id, why, extra=about(event))
         self._joined.bus.put_away(letter)
+
+
+class _Wanted(NamedTuple):
+    """What is to be taken in of a group, and its positions."""
+
+    positions: Sequence[int]
+    arrivals: list[Arrival] | Plain
+
+    def rest(self, count: int) -> "_Wanted":
+        """Return what is behind the first `count` of it."""
+        arrivals = self.arrivals
+        if isinstance(arrivals, Plain):
+            rest: list[Arrival] | Plain = Plain(arrivals.events[count:], arrivals.entries[count:])
+        else:
+            rest = arrivals[count:]
+        return _Wanted(self.positions[count:], rest)
 
 
 def _kind_of(entry: Entry) -> _Kind:
