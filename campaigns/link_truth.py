@@ -145,7 +145,7 @@ class Truth:
         found += self._gaps()
         if is_whole and self.asks:
             found.append(f"desks have asked {self.asks} times for what no log had lost")
-        if counts_repeats and not self.asks:
+        if counts_repeats and is_whole and not self.asks:
             found += self._repeats()
         return found
 

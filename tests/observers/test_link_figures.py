@@ -134,6 +134,12 @@ def test_a_silent_desk_is_named_with_how_long() -> None:
     assert wrong(a_shape(), linked(desks=[replace(FLOOR, heard_ns=0)])) == []
 
 
+def test_a_desk_that_was_stopped_is_not_missed() -> None:
+    gone = linked(desks=[replace(FLOOR, heard_ns=NOW - 99 * S, word="away")])
+    assert wrong(a_shape(), gone) == []
+    assert "desk_heard_age_seconds" not in found(gone)
+
+
 @pytest.mark.parametrize(("ahead_s", "side"), [(180, "ahead of"), (-180, "behind")])
 def test_clocks_that_lie_minutes_apart_are_told_of(ahead_s: int, side: str) -> None:
     one = the_one(wrong(a_shape(), linked(desks=[replace(FLOOR, ahead_ns=ahead_s * S)])))

@@ -11,6 +11,7 @@ from openoutcry.cli import journal
 from openoutcry.cli.bench import bench
 from openoutcry.cli.demo import demo
 from openoutcry.cli.doctor import doctor
+from openoutcry.cli.firm import firm
 from openoutcry.cli.logging_setup import end_in_json
 from openoutcry.cli.metrics import metrics
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
@@ -101,6 +102,7 @@ main.add_command(top)
 main.add_command(page)
 main.add_command(metrics)
 main.add_command(traces)
+main.add_command(firm)
 main.add_command(halt)
 main.add_command(release)
 main.add_command(pause)

@@ -3,7 +3,7 @@
 Every setting that is out of range raises `ConfigError` with its name, its value, the limit and the remedy.
 """
 
-from openoutcry.config.bus import BusConfig, load_config, to_plain
+from openoutcry.config.bus import BusConfig, load_config, load_link, to_plain
 from openoutcry.config.checks import MOST, check_flag, check_names, check_number, check_word
 from openoutcry.config.delivery import (
     NO_RETRY,
@@ -46,6 +46,7 @@ __all__ = [
     "check_number",
     "check_word",
     "load_config",
+    "load_link",
     "overflow_policy",
     "to_plain",
 ]

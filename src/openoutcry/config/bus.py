@@ -120,15 +120,7 @@ def load_config(path: str | Path) -> BusConfig:
 
     """
     where = str(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")  # with or without a byte order mark
-        data = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the settings file {where!r}: {error.strerror or error}; name a file that exists"
-        ) from error
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, not a path, or nested too deeply
-        raise ConfigError(f"{where!r} is not valid TOML in UTF-8: {error}; correct it there") from error
+    data = read_toml(path)
     _refuse_unknown(where, data, {"bus", "backpressure", "persistence", "health", "link"})
     try:
         backpressure = BackpressureConfig(**_section(BackpressureConfig, "backpressure", data))
@@ -146,6 +138,37 @@ def load_config(path: str | Path) -> BusConfig:
         )
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def load_link(path: str | Path, desk: str) -> Link:
+    """Read a `Link` from `[link]` in a TOML file, for somebody who only looks on.
+
+    `desk` stands in for the desk's name where the file has none; nothing else in the file is looked at.
+    Raises `ConfigError` as `load_config` does.
+    """
+    data = read_toml(path)
+    if "link" not in data:
+        raise ConfigError(f'{path}: there is no [link]; give one with firm = "..." and servers = [...]')
+    if isinstance(data["link"], dict):
+        data["link"].setdefault("desk", desk)
+    try:
+        return _link(data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Return what a TOML file holds. Raises `ConfigError` if it cannot be read, or is not TOML."""
+    where = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")  # with or without a byte order mark
+        return tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the settings file {where!r}: {error.strerror or error}; name a file that exists"
+        ) from error
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, not a path, or nested too deeply
+        raise ConfigError(f"{where!r} is not valid TOML in UTF-8: {error}; correct it there") from error
 
 
 def _link(data: dict[str, Any]) -> Link:

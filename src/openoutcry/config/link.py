@@ -136,7 +136,7 @@ def _texts(name: str, given: object) -> tuple[str, ...]:
 def _check_server(server: str) -> None:
     try:
         url = urlsplit(server)
-        is_fine = url.scheme in _SCHEMES and url.hostname and url.port != 0 and not url.username
+        is_fine = url.scheme in _SCHEMES and url.hostname and url.port and not url.username
     except ValueError:  # a port that is none
         is_fine = False
     if not is_fine:

@@ -22,6 +22,10 @@ class LinkWord(StrEnum):
     """Another process holds this desk."""
 
 
+SILENT: Final = "silent"
+"""The word for another desk that somebody holds, and that is not heard."""
+AWAY: Final = "away"
+"""The word for another desk that was stopped: nobody holds it."""
 WHAT_TO_DO: Final = {
     LinkWord.UP: "",
     LinkWord.BEHIND: "look at the desk that is named",

@@ -16,6 +16,8 @@ _LEFT_OUT: Final = frozenset(
     ("event_class", "schema_version", "timestamp", "event_type", "source_agent", "symbol", "event_id")
 )
 _IDS: Final = frozenset(("correlation_id", "causation_id", "round_id"))
+_HEAD: Final = tuple(name for name in Header.__struct_fields__ if name in Header.__struct_encode_fields__)
+"""What an event may say of itself, of what a journal knows."""
 _FURTHEST_NS: Final = 2**63
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
@@ -37,6 +39,7 @@ class EventRow(msgspec.Struct, omit_defaults=True, kw_only=True):
     correlation_id: str | None = None
     causation_id: str | None = None
     round_id: str | None = None
+    from_desk: str | None = None
     event: msgspec.Raw
 
 
@@ -82,6 +85,7 @@ def head_of(entry: Stored | BuriedEvent) -> Header:
 
 def row_of(entry: Stored, subscription: str | None = None) -> EventRow:
     """Return the JSON row of an event."""
+    head = head_of(entry)
     return EventRow(
         subscription=subscription,
         position=entry.position,
@@ -89,9 +93,15 @@ def row_of(entry: Stored, subscription: str | None = None) -> EventRow:
         wall_ns=entry.wall_ns,
         lane=entry.lane,
         level=entry.level.name.lower(),
+        from_desk=desk_of(entry),
         event=msgspec.Raw(entry.payload),
-        **msgspec.structs.asdict(head_of(entry)),
+        **{name: getattr(head, name) for name in _HEAD},
     )
+
+
+def desk_of(entry: Stored) -> str | None:
+    """Return which other desk has made an event; None for what was made where the journal is."""
+    return None if entry.header is None else entry.header.desk
 
 
 def letter_row(letter: BuriedEvent, subscribed: bool | None = None) -> LetterRow:
@@ -162,6 +172,8 @@ def line_of(entry: Stored, width: int | None = None) -> str:
 
 def _beside(entry: Stored, head: Header, own_time: str) -> Iterator[str]:
     """Yield what is not the event's own: its lane, when the journal took it, its ids."""
+    if (desk := desk_of(entry)) is not None:
+        yield f"desk={printable(desk)}"
     if entry.lane != "normal":
         yield f"lane={printable(entry.lane)}"
     if time_of(entry.wall_ns) != own_time:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal
 
-from openoutcry.core.link_words import LinkWord
+from openoutcry.core.link_words import AWAY, LinkWord
 from openoutcry.observers.pulse import Pulse
 from openoutcry.observers.standing import DeskStanding, ImportStanding, LinkStanding, LogStanding
 
@@ -54,7 +54,7 @@ def _waiting_s(link: LinkStanding, pulse: Pulse) -> Values:
 
 
 def _heard(link: LinkStanding, pulse: Pulse) -> Values:
-    yield from (((d.desk,), _since(d.heard_ns, pulse)) for d in link.desks if d.heard_ns)
+    yield from (((d.desk,), _since(d.heard_ns, pulse)) for d in link.desks if d.heard_ns and d.word != AWAY)
 
 
 def _desk_word(link: LinkStanding, _: Pulse) -> Values:
@@ -89,7 +89,7 @@ LINK: Final[tuple[tuple[str, Literal["counter", "gauge"], tuple[str, ...], str, 
         "gauge",
         _LOG,
         "How many positions of the journal wait to be exported.",
-        _logs(lambda log: max(0, log.released - log.exported)),
+        _logs(lambda log: log.waiting),
     ),
     (
         "export_waiting_seconds",
@@ -113,7 +113,13 @@ LINK: Final[tuple[tuple[str, Literal["counter", "gauge"], tuple[str, ...], str, 
         _logs(lambda log: log.most_bytes),
     ),
     ("ticks_sent_total", "counter", (), "Ticks sent to other desks.", _one(lambda x: x.ticks_sent)),
-    ("desk_heard_age_seconds", "gauge", _DESK, "How long ago another desk was heard.", _heard),
+    (
+        "desk_heard_age_seconds",
+        "gauge",
+        _DESK,
+        "How long ago another desk was heard; none for one that was stopped.",
+        _heard,
+    ),
     (
         "desk_word",
         "gauge",
@@ -154,7 +160,7 @@ LINK: Final[tuple[tuple[str, Literal["counter", "gauge"], tuple[str, ...], str, 
         "gauge",
         _DESK_LOG,
         "How many positions of another desk's journal are exported, and not imported here.",
-        _imports(lambda log: max(0, log.exported - log.imported)),
+        _imports(lambda log: log.waiting),
     ),
     (
         "import_gap",

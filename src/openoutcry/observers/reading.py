@@ -10,7 +10,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from openoutcry.core import latency
-from openoutcry.core.link_words import WHAT_TO_DO, LinkWord
+from openoutcry.core.link_words import AWAY, WHAT_TO_DO, LinkWord
 from openoutcry.core.wording import counted, listed
 from openoutcry.observers.pulse import Finding, HaltRow, Histogram, Pulse, Shape, SubRow, SubShape
 from openoutcry.units import NS_PER_MS, NS_PER_S
@@ -261,7 +261,7 @@ def _link(pulse: Pulse, before: Pulse | None, *, is_known: bool) -> Iterator[Wro
     befores = {} if before is None or before.link is None else {d.desk: d for d in before.link.desks}
     for desk in link.desks:
         silent_ns = pulse.now_ns - desk.heard_ns
-        if desk.heard_ns and silent_ns > DESK_SILENT_NS:
+        if desk.heard_ns and silent_ns > DESK_SILENT_NS and desk.word != AWAY:
             at_ns = pulse.wall_ns - silent_ns
             yield Wrong(
                 "bad", desk.desk, f"desk {desk.desk} has not been heard for {_span(silent_ns)}", at_ns

@@ -29,6 +29,11 @@ class LogStanding(Struct, frozen=True):
     most_bytes: int
     """What it may take; 0: as much as it likes."""
 
+    @property
+    def waiting(self) -> int:
+        """How many positions wait to be exported."""
+        return max(0, self.released - self.exported) if self.waiting_since_ns else 0
+
 
 class ImportStanding(Struct, frozen=True):
     """One log of another desk, and this desk's."""
@@ -48,6 +53,11 @@ class ImportStanding(Struct, frozen=True):
     gap: str
     """What is missing in the log, from where to where; empty if nothing is."""
 
+    @property
+    def waiting(self) -> int:
+        """How many positions wait to be imported."""
+        return max(0, self.exported - self.imported)
+
 
 class DeskStanding(Struct, frozen=True):
     """Another desk of the firm, as this one sees it."""
@@ -55,7 +65,7 @@ class DeskStanding(Struct, frozen=True):
     desk: str
     """Its name."""
     word: str
-    """How its own link stands, as it says; empty before the first beat."""
+    """How its own link stands, as it says; `away` if it was stopped; empty before the first beat."""
     holder: str
     """The process that holds it; empty if nobody does."""
     host: str

@@ -1,9 +1,13 @@
 """How a link stands: the word, the figures, and what is told of it."""
 
+import json
+
 from bus_helpers import an_order, virtual
 from desk_kit import Desk, passes, running
 
+from openoutcry import EventBus
 from openoutcry.links.memory_hub import MemoryHub
+from openoutcry.observers.reading import wrong
 
 
 def two(hub, tmp_path, **fields):
@@ -31,6 +35,34 @@ async def test_a_link_that_has_nothing_to_do_is_up(tmp_path):
         assert theirs.theirs == normal.exported
         taken = next(log for log in street.linking.standing().desks[0].logs if log.log == "normal")
         assert (taken.events, taken.imported) == (1, normal.exported)
+
+
+@virtual
+async def test_the_pulse_and_the_status_say_how_the_link_stands(tmp_path):
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path)
+    async with running(floor, street):
+        await floor.bus.publish(an_order())
+        await passes(1)
+        pulse = await floor.bus.admin.pulse()
+        assert pulse.link is not None
+        assert pulse.link.desks[0].desk == "street"
+        assert 0 <= pulse.now_ns - pulse.link.desks[0].heard_ns < 500_000_000
+        assert wrong(await floor.bus.admin.shape(), pulse) == []
+        assert json.loads(json.dumps(floor.bus.get_status()))["link"]["desk"] == "floor"
+        await street.bus.stop(1)
+        await passes(7)
+        gone = await floor.bus.admin.pulse()
+        assert gone.link is not None
+        assert gone.link.desks[0].word == "away"
+        assert "street" not in {one.culprit for one in wrong(await floor.bus.admin.shape(), gone)}
+
+
+@virtual
+async def test_a_bus_without_a_link_says_nothing_of_one(tmp_path):
+    async with EventBus() as bus:
+        assert (await bus.admin.pulse()).link is None
+        assert bus.get_status()["link"] is None
 
 
 @virtual

@@ -9,6 +9,7 @@ import click
 from openoutcry.cli.console import print_lines, terminal_size
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly, reading
+from openoutcry.cli.journal.across_desks import history_of, places_of
 from openoutcry.cli.journal.following import follow
 from openoutcry.cli.journal.options import filter_of, read_key
 from openoutcry.journals import JournalReader
@@ -63,14 +64,43 @@ def _follow(path: Path, key_file: Path | None, where: Filter, after: int, as_jso
 @options.journal
 @options.filtered
 @click.option("--limit", type=click.IntRange(min=1), metavar="COUNT", help="Only so many of the newest.")
+@click.option(
+    "--journals",
+    multiple=True,
+    type=click.Path(path_type=Path, readable=False),
+    metavar="PLACE",
+    help="Another desk's journal, or a folder with them: their events as well. Repeat it.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="A settings file: the journals of [link] journals as well.",
+)
 @options.as_json
 @options.key_file
-def history(path: Path, limit: int | None, as_json: bool, key_file: Path | None, **given: Any) -> None:
+def history(
+    path: Path,
+    limit: int | None,
+    journals: tuple[Path, ...],
+    config: Path | None,
+    as_json: bool,
+    key_file: Path | None,
+    **given: Any,
+) -> None:
     """Show the events that meet every given condition.
 
     The oldest first, each on a line, with its own time. On a terminal lines are cropped to its width.
+
+    With --journals a cause is followed to other desks: each event is shown once, with the desk that made it,
+    and its position there.
     """
     where = filter_of(given)
+    if journals or config is not None:
+        others = places_of(journals, config)
+        found = history_of(path, key_file, others, where, limit)
+        print_lines(_under_heads(shown(found, as_json, _width()), as_json))
+        return
     with reading(path, key_file) as reader:
         print_lines(_under_heads(_history(reader, where, limit, as_json), as_json))
 

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from openoutcry.errors import ConfigError, InvalidEvent, JournalError, SeatLost
+from openoutcry.errors import ConfigError, InvalidEvent, JournalError
 from openoutcry.logs import about
 from openoutcry.ports import Entry, Level, level_named
 from openoutcry.runtime.admission.access import is_kill_switch
@@ -13,7 +13,6 @@ from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.slot import StoreSlot
-from openoutcry.runtime.durability.store import Store
 
 log = logging.getLogger("openoutcry")
 
@@ -48,7 +47,10 @@ class DurableAdmission:
         """
         store = self._slot.store
         assert store is not None, "its level has opened the journal"
-        self._check_is_open(store)
+        if self._bus.fenced is not None:  # which is not for kill switches
+            raise self._bus.fenced
+        if store.commits.dead is not None:
+            raise store.commits.dead
         stamp_cause(self._bus, event)
         if vote is not None:
             vote.prepare()
@@ -63,13 +65,6 @@ class DurableAdmission:
             vote.defer()
         return True
 
-    def _check_is_open(self, store: Store) -> None:
-        """Raise why nothing durable is accepted, if so."""
-        if self._bus.fenced is not None:
-            raise self._bus.fenced
-        if store.commits.dead is not None:
-            raise store.commits.dead
-
     def stage_kill_switch(
         self, event: Any, level: Level, positions: list[int], entry: Entry | None = None
     ) -> Commit | bool:
@@ -80,7 +75,7 @@ class DurableAdmission:
         """
         try:
             return self.stage_for_control(event, level, positions, entry)
-        except (JournalError, InvalidEvent, SeatLost) as error:
+        except (JournalError, InvalidEvent) as error:
             excuse(event, error)
             return True
 
@@ -98,7 +93,8 @@ class DurableAdmission:
                     if subscription.offsets is not None:
                         subscription.offsets.touched(0)
 
-        self._check_is_open(store)
+        if store.commits.dead is not None:
+            raise store.commits.dead
         if entry is None:
             commit = store.stage(event, "control", level, note)
         else:
@@ -130,7 +126,7 @@ class DurableAdmission:
         return True
 
 
-def excuse(event: Any, error: JournalError | InvalidEvent | SeatLost, commit: Commit | None = None) -> None:
+def excuse(event: Any, error: JournalError | InvalidEvent, commit: Commit | None = None) -> None:
     """Raise the error, but for a kill switch that was delivered at once, journal or no journal."""
     if not is_kill_switch(event) or (commit is not None and event.event_id in commit.undelivered):
         raise error

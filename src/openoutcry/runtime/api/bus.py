@@ -148,7 +148,7 @@ class EventBus:
         self._monitor = monitor = self._lifecycle.monitor
         self._subscribing = Subscribing(bus, consumers, admission, monitor)
         self._signals = Signals(bus, admission, rounds, is_joined=config.link is not None)
-        self._inspection = Inspection(bus, admission, rounds, monitor)
+        self._inspection = Inspection(bus, admission, rounds, monitor, self._lifecycle.linking)
         self._admin = Admin(bus, admission, self._lifecycle)
         # On the hot paths it has its parts' own functions, so that a publish is one call, unless overridden.
         if type(self).publish is EventBus.publish:

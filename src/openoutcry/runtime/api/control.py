@@ -20,6 +20,7 @@ from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
+from openoutcry.runtime.linking.linking import Linking
 from openoutcry.runtime.rounds.rounds import Rounds
 
 log = logging.getLogger("openoutcry")
@@ -48,7 +49,9 @@ class Control:
         rounds: Rounds,
         monitor: Monitor,
         config: BusConfig,
+        linking: Linking | None,
     ) -> None:
+        self._linking = linking
         self._controlled = controlled
         self._bus = bus
         self._consumers = consumers
@@ -76,6 +79,7 @@ class Control:
             self._consumers,
             self._config,
             self._operator.names,
+            self._linking,
         )
 
     def begin(self) -> None:

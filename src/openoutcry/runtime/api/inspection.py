@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from msgspec import to_builtins
+
 from openoutcry.config import check_number
 from openoutcry.core.halts import Halt
 from openoutcry.core.health import HealthCheckResult
@@ -21,6 +23,7 @@ from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, selectors_of
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.health.readings import status_of
+from openoutcry.runtime.linking.linking import Linking
 from openoutcry.runtime.rounds.rounds import Rounds
 
 HALTS_SHOWN: Final = 100
@@ -88,8 +91,10 @@ class Inspection:
         admission: Admission,
         rounds: Rounds,
         monitor: Monitor,
+        linking: Linking | None,
     ) -> None:
         self._bus = bus
+        self._linking = linking
         self._dispatcher = admission.dispatcher
         self._admission = admission
         self._rounds = rounds
@@ -285,6 +290,11 @@ class Inspection:
             found: dict[str, Any] = done.value
             return found
 
+    def _link(self) -> dict[str, Any] | None:
+        """Return how the link to other desks stands; None without one."""
+        standing = None if self._linking is None else self._linking.standing()
+        return None if standing is None else to_builtins(standing)
+
     def _status(self) -> Generator[None, None, dict[str, Any]]:
         """Collect everything about the bus; yields after each subscription."""
         self._admission.check_thread("get_status")
@@ -319,6 +329,7 @@ class Inspection:
             "ledger": {"balances": books.balance, "rows": books.rows},
             "halts": self._halts(),
             "journal": None if store is None else store.status(),
+            "link": self._link(),
             "unheard": dict(bus.unheard.counts),
             "dead_letters": None if letters is None else letters["total"],
             "letters": letters,

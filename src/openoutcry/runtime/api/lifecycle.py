@@ -87,12 +87,13 @@ class Lifecycle:
         self._ends_s = 0.0
         self.can_recover: bool = self._slot.has_file
         self.monitor: Monitor = Monitor(bus, consumers, self._dispatcher.stalls, self, config.health)
-        self.control: Control = Control(controlled, bus, consumers, admission, rounds, self.monitor, config)
         self.linking: Linking | None = None
         joins = transport_of(config.link, transport)
         if config.link is not None and joins is not None:
             self.linking = Linking(config.link, joins, bus, admission, rounds)
             self.monitor.watch_link(self.linking.problems)
+        parts = (bus, consumers, admission, rounds, self.monitor)
+        self.control: Control = Control(controlled, *parts, config, self.linking)
         bus.ownership.watch(self._has_something, self._forked)
 
     @property

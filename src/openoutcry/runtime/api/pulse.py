@@ -49,6 +49,7 @@ from openoutcry.runtime.delivery.worker import Worker
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.health.readings import Call, call_of, lag_of
+from openoutcry.runtime.linking.linking import Linking
 from openoutcry.runtime.rounds.rounds import Rounds
 from openoutcry.units import NS_PER_S
 from openoutcry.version import __version__
@@ -98,6 +99,7 @@ class PulseReader:
         consumers: The calls.
         config: The settings.
         releasers: The names under which the operator may release kill switches.
+        linking: The link to other desks; None without one.
 
     """
 
@@ -110,7 +112,9 @@ class PulseReader:
         consumers: Consumers,
         config: BusConfig,
         releasers: frozenset[str],
+        linking: Linking | None,
     ) -> None:
+        self._linking = linking
         self.session: str = os.urandom(8).hex()  # not a new name: those are of the run, and reproducible
         self._bus = bus
         self._admission = admission
@@ -380,6 +384,7 @@ class PulseReader:
             flows_seen=flows_seen,
             flows_total=flows_total,
             rows=cast("list[SubRow]", rows),
+            link=None if self._linking is None else self._linking.standing(),
         )
 
     def _journal(self, store: Store | None) -> JournalRow | None:

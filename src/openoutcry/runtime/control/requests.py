@@ -218,6 +218,18 @@ class Release(Action, forbid_unknown_fields=True, kw_only=True):
         return self.scope or FIRM if self.ids is None else _shortened(self.ids)
 
 
+class DeskAction(Action, forbid_unknown_fields=True, kw_only=True):
+    """What an operator has done to the servers of a firm of several desks, to be put on record."""
+
+    firm: str
+    desk: str = ""
+
+    @property
+    def target(self) -> str:
+        """The firm, and the desk that it was about."""
+        return f"{self.firm} {self.desk}".rstrip()
+
+
 def _shortened(value: Any) -> str:
     """Return a condition in words; of a long list, how it begins."""
     if not isinstance(value, list):
@@ -316,6 +328,8 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         ),
         "pause": Verb(Named, lambda bus, asked: bus.admin.pause(asked.subscription)),
         "resume": Verb(Named, lambda bus, asked: bus.admin.resume(asked.subscription)),
+        "firm_drop": Verb(DeskAction, lambda _bus, _asked: True),
+        "firm_trim": Verb(DeskAction, lambda _bus, _asked: True),
         "flush": Verb(Plain, _flush),
     }
 )

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from openoutcry.core.link_words import LinkWord, worst
+from openoutcry.core.link_words import AWAY, LinkWord, worst
 from openoutcry.errors import LinkError
 from openoutcry.observers.standing import DeskStanding, ImportStanding, LinkStanding, LogStanding
 from openoutcry.ports import LOGS, LogName
@@ -139,7 +139,7 @@ class Gauge:
         ticks = self._receiver.desks.get(desk.name) or FromDesk()
         return DeskStanding(
             desk=desk.name,
-            word=LinkWord.UP if beat is not None and not beat.word else "" if beat is None else beat.word,
+            word="" if beat is None else AWAY if beat.is_leaving else beat.word or LinkWord.UP,
             holder=beat.holder if beat is not None else "" if seat is None else seat.holder,
             host="" if seat is None else seat.host,
             heard_ns=on_bus(desk.heard_ns),
