@@ -221,7 +221,7 @@ def _imported(desk: DeskTruth, other: DeskTruth) -> Found:
     twice = sorted(event_id for event_id, count in times.items() if count > 1)
     if twice:
         found.append(f"{desk.name} has {twice[:5]} of {other.name} twice")
-    made = {one.event_id: one for one in other.own}
+    made = {one.event_id: one for one in other.own if one.event_id not in other.lost}
     strange = [one.event_id for one in known if one.event_id not in made and one.event_id not in other.lost]
     if strange:
         found.append(f"{desk.name} has {strange[:5]} of {other.name}, which never made them")
