@@ -573,10 +573,16 @@ class World:
         ends_s = self.loop.time() + REST_S
         while self.loop.time() < ends_s:
             await asyncio.sleep(1)
-            if not self.truth.missing() and not any(desk.unsure for desk in self.desks):
+            if not self.truth.missing() and all(map(self._is_at_rest, self.desks)):
                 break
         await asyncio.sleep(QUIET_S)
         return self._judge()
+
+    @staticmethod
+    def _is_at_rest(desk: Desk) -> bool:
+        """Return True if a desk runs, holds its seat, and has published what it was to publish."""
+        bus = desk.bus
+        return bus is not None and bus.is_running and desk.has_seat(bus) and not desk.unsure
 
     def _is_stranded(self, desk: Desk) -> bool:
         """Return True if a desk's process has lost its seat: an operator starts another one."""
