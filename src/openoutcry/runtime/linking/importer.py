@@ -69,9 +69,6 @@ class Importer:
             await asyncio.sleep(LOOK_S)
 
     def _begin(self, desk: str) -> None:
-        """Begin to import from a desk, once this one holds its seat: others know from then on what it lacks."""
-        if self._joined.seat is None:
-            return
         for log_name in LOGS:
             if (desk, log_name) not in self.logs:
                 found = self.logs[desk, log_name] = LogImport(self._joined, self._votes, desk, log_name)
