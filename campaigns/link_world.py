@@ -238,11 +238,17 @@ class Desk:
             else:
                 break
         self.world.note(f"{process.name} runs")
+        await self._be_known()
         self.world.join(self)
         await self.world.all_joined.wait()  # what was made before a desk has joined is not owed to it
         while not self.world.is_mended or self.unsure:
             await asyncio.sleep(chance.one_of((0, 0.01, 0.3, 1.5)))
             await self._publish(process, releaser, chance)
+
+    async def _be_known(self) -> None:
+        """Wait until this desk was claimed for the first time: from then on others keep what it lacks."""
+        while (seat := self.world.hub.seat(self.name)) is None or not seat.tokens:
+            await asyncio.sleep(0.1)
 
     def _make(self, process: Process, journal: Any) -> tuple[EventBus, ModelTransport]:
         world, truth = self.world, self.truth
