@@ -143,8 +143,6 @@ class Truth:
                     found += _imported(desk, other)
         found += self._holders()
         found += self._gaps()
-        if is_whole and self.asks:
-            found.append(f"desks have asked {self.asks} times for what no log had lost")
         if counts_repeats and is_whole and not self.asks:
             found += self._repeats()
         return found

@@ -81,7 +81,7 @@ class Trouble:
 
 DESTRUCTIVE: Final = ("delete", "forget", "flip")
 LOSING: Final = (*DESTRUCTIVE, "rival", "power")
-"""Without these no log has a gap for anybody, so that no desk asks another one to export again."""
+"""After these a desk may export again what it has exported."""
 KINDS: Final = ("kill", "kill", "power", "stop", "suspend", "cut", "away", "slow", "rival", *DESTRUCTIVE)
 
 
@@ -247,7 +247,7 @@ class Desk:
 
     async def _be_known(self) -> None:
         """Wait until this desk was claimed for the first time: from then on others keep what it lacks."""
-        while (seat := self.world.hub.seat(self.name)) is None or not seat.tokens:
+        while (seat := self.world.hub.seat(self.name)) is None or not seat.tokens:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
     def _make(self, process: Process, journal: Any) -> tuple[EventBus, ModelTransport]:
