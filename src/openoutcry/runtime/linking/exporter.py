@@ -8,7 +8,7 @@ from openoutcry.core.cursors import LINK
 from openoutcry.core.runs import Run
 from openoutcry.errors import Garbled, LinkError, LogGone, Unreachable
 from openoutcry.links.wire import Ask, Beat, read_message
-from openoutcry.ports import LOGS, CursorState, FileJournal, LogName
+from openoutcry.ports import LOGS, CursorState, LogName
 from openoutcry.runtime.linking.log_export import ClaimAgain, LogExport
 from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
@@ -144,7 +144,7 @@ class Exporter:
     async def _trim(self) -> None:
         """Remove from the logs what all others have imported, and what this journal has on the disk."""
         journal, transport = self._joined.store.journal, self._joined.transport
-        safe = journal.synced if isinstance(journal, FileJournal) else journal.head
+        safe = journal.synced
         try:
             facts = None if self._others.desks else await transport.facts()
             for log_name, one in self.logs.items():

@@ -30,7 +30,7 @@ from openoutcry.errors import BusClosed, JournalError, LogGone, SeatLost, Unreac
 from openoutcry.events import RECORDS, Event, Undecodable, decode_many, fixed_event_type
 from openoutcry.links.wire import Ask, Imported, write_message
 from openoutcry.logs import about
-from openoutcry.ports import Entry, FileJournal, Group, Header, Level, LogName, Snapshot
+from openoutcry.ports import Entry, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.arrivals import Arrival, Plain
 from openoutcry.runtime.linking.kill import switch_of
@@ -100,7 +100,7 @@ class LogImport:
         if self._unsafe is not None:
             journal = self._joined.store.journal
             head, position = self._unsafe
-            if journal.synced >= head or not isinstance(journal, FileJournal):
+            if journal.synced >= head:
                 self._safe, self._unsafe = position, None
                 if position < self.reached.position:
                     self._unsafe = journal.head, self.reached.position
