@@ -11,7 +11,17 @@ Pure.
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
+
+COPY: Final = "copy:"
+"""Before the name of a run: what is to be committed there, and is kept by the engine before that."""
+VOID: Final = "void:"
+"""The same: what takes a copy back, since it was refused after all."""
+
+
+def is_beside(name: str) -> bool:
+    """Return True if a group of this name stands between those of a run, and is none of them."""
+    return name.startswith((COPY, VOID))
 
 
 @dataclass(frozen=True, slots=True)

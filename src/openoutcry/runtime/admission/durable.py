@@ -13,6 +13,7 @@ from openoutcry.runtime.delivery.outbox import Output
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.slot import StoreSlot
+from openoutcry.runtime.durability.store import Store
 
 log = logging.getLogger("openoutcry")
 
@@ -40,6 +41,31 @@ class DurableAdmission:
             store.commits.move_here()
         return store.level_of(event_type, asked)
 
+    def _check_is_open(self, store: Store) -> None:
+        """Raise why nothing durable is accepted, if so; a kill switch is delivered all the same."""
+        if self._bus.fenced is not None:
+            raise self._bus.fenced
+        if store.commits.dead is not None:
+            raise store.commits.dead
+
+    def entry_to_copy(self, event: Any, lane: str, vote: Vote | None) -> Entry:
+        """Return what will be written of an event of which other hosts are to have a copy before.
+
+        Raises what `stage` raises, and `ConfigError` in a call whose publications wait in an outbox.
+        """
+        store = self._slot.store
+        assert store is not None, "its level has opened the journal"
+        self._check_is_open(store)
+        if outbox_of(self._bus) is not None:
+            raise ConfigError(
+                "level is 'replicated' in a handler with an outbox, whose publications are committed when it "
+                "returns: publish it at another level, or from a subscription without an outbox"
+            )
+        stamp_cause(self._bus, event)
+        if vote is not None:
+            vote.prepare()
+        return store.entry(event, lane, Level.PROCESS, votes=vote is not None and vote.travels)
+
     def stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:
         """Take an event into the next commit, or (True) into the outbox of the call that publishes it.
 
@@ -47,10 +73,7 @@ class DurableAdmission:
         """
         store = self._slot.store
         assert store is not None, "its level has opened the journal"
-        if self._bus.fenced is not None:  # which is not for kill switches
-            raise self._bus.fenced
-        if store.commits.dead is not None:
-            raise store.commits.dead
+        self._check_is_open(store)
         stamp_cause(self._bus, event)
         if vote is not None:
             vote.prepare()

@@ -8,7 +8,7 @@ from openoutcry.core.cursors import LINK
 from openoutcry.core.runs import Run
 from openoutcry.errors import Garbled, LinkError, LogGone, Unreachable
 from openoutcry.links.wire import Ask, Beat, read_message
-from openoutcry.ports import LOGS, CursorState, FileJournal, LogName
+from openoutcry.ports import LOGS, CursorState, LogName
 from openoutcry.runtime.linking.log_export import ClaimAgain, LogExport
 from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
@@ -31,6 +31,7 @@ class Exporter:
 
     Attributes:
         logs: What is exported, by log.
+        has_copies: Whether the logs may have copies of what was to be replicated.
 
     """
 
@@ -40,6 +41,7 @@ class Exporter:
         self._theirs: dict[tuple[str, LogName], int] = {}
         self._trimmed: dict[LogName, int] = {}
         self._may_trim = True
+        self.has_copies: bool = False
         self.logs: dict[LogName, LogExport] = {
             log_name: LogExport(joined, log_name, claim_again, self._write_own) for log_name in LOGS
         }
@@ -51,6 +53,7 @@ class Exporter:
         joined, store = self._joined, self._joined.store
         own = read_own(store.journal)
         floors = {c.lane: c.floor for c in store.journal.cursors() if c.subscription == LINK}
+        self.has_copies = own is not None and own.has_copies
         joined.is_new = own is None and not floors
         self._theirs.clear()
         self._trimmed.clear()
@@ -60,6 +63,7 @@ class Exporter:
             known = None if own is None else Run.read(own.runs.get(log_name, ""))
             if known is None or known.origin != store.origin:
                 known = Run(store.origin, begins=floor)
+            one.has_copies = own is not None and own.has_copies
             one.open(known, floor, floor if own is None else own.ends.get(log_name, floor))
         self._save_floors()
         await joined.transport.listen("ask", self._asked, urgent=True)
@@ -137,12 +141,12 @@ class Exporter:
     async def _trim(self) -> None:
         """Remove from the logs what all others have imported, and what this journal has on the disk."""
         journal, transport = self._joined.store.journal, self._joined.transport
-        safe = journal.synced if isinstance(journal, FileJournal) else journal.head
+        safe = journal.synced
         try:
             facts = None if self._expected() else await transport.facts()
             for log_name, one in self.logs.items():
                 size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
-                upto = min(one.floor, safe)
+                upto = one.trims_upto(safe)
                 is_roomy = size is not None and size.size_bytes < ALONE_SHARE * (size.most_bytes or 2**63)
                 if upto > self._trimmed.get(log_name, 0) and not is_roomy:
                     await transport.trim(log_name, self._joined.desk, upto)
@@ -152,6 +156,13 @@ class Exporter:
         except LinkError as error:
             self._may_trim = False
             log.info("desk %s does not trim the logs itself: %s", self._joined.desk, error)
+
+    async def expect_copies(self) -> None:
+        """Have it written that the logs may have copies, before the first one is there."""
+        if not self.has_copies:
+            self.has_copies = True
+            self._write_own()
+            await self._joined.store.saving.save()
 
     def _write_own(self) -> None:
         """Have it written what this desk is, and in which runs it exports."""
@@ -164,5 +175,6 @@ class Exporter:
             imports=tuple(sorted(link.imports)),
             runs={log_name: one.run.name for log_name, one in self.logs.items()},
             ends={log_name: one.after for log_name, one in self.logs.items()},
+            has_copies=self.has_copies,
         )
         self._joined.store.saving.remember(write_row(LINK, row, self._joined.bus.clock.wall_ns()))

@@ -12,12 +12,12 @@ and the log are the same up to where a run begins (`core/runs.py`).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
 from openoutcry.core.link_words import LinkWord
-from openoutcry.core.runs import Run
+from openoutcry.core.runs import COPY, VOID, Run, is_beside
 from openoutcry.errors import (
     Fenced,
     GroupTooLarge,
@@ -48,6 +48,8 @@ AGAIN_MOST_S: Final = 1.0
 FULL_S: Final = 1.0
 """The pause before it is tried again whether a full log has room."""
 
+WAIT_LOOK_S: Final = 0.002
+"""How often it is looked whether something was exported, for who waits for that."""
 ASK_S: Final = 1.0
 """How often at most a log is exported again from an earlier position."""
 FLOOR_S: Final = 1.0
@@ -87,6 +89,8 @@ class LogExport:
         self._takes_all = "*" in self._exports and not self._keep
         self._passes_plain = log_name == "high" or not self._exports
         self._released = self._reached = 0
+        self._copies: dict[str, tuple[int, int]] = {}
+        self.has_copies: bool = False
         self._waiter: asyncio.Future[None] | None = None
         self._group: Group | None = None
         self._store: Store | None = None
@@ -205,6 +209,8 @@ class LogExport:
         """Ask the engine where the exports end, and go on there."""
         store = self._joined.store
         ended = await self._joined.transport.last(self._log, self._joined.desk)
+        if ended is not None and (self.has_copies or is_beside(ended.journal)):
+            ended = await self._take_copies(ended)
         run = None if ended is None else Run.read(ended.journal)
         if ended is None:
             self._set_after(min(self.after, self.floor))
@@ -218,6 +224,45 @@ class LogExport:
         else:
             await self._begin_run(ended, run)
         self._store = store
+
+    async def _take_copies(self, ended: Ended) -> Ended | None:
+        """Take in copies of what the journal lacks, and return where the regular exports end."""
+        journal, found = self._joined.store.journal, None
+        copies: dict[str, Entry] = {}
+        async for group in self._own_groups(ended.place):
+            for entry in group.entries:
+                if group.journal.startswith(VOID):
+                    copies.pop(entry.event_id, None)
+                elif group.journal.startswith(COPY):
+                    copies[entry.event_id] = entry
+            if not is_beside(group.journal):
+                last = group.entries[-1].event_id if group.entries else ""
+                position = group.positions[-1] if group.positions else 0
+                found = Ended(group.journal, group.upto, group.place, position, last)
+        lacking = [entry for entry in copies.values() if journal.find(entry.event_id) is None]
+        for entry in lacking:
+            log.warning("%s was replicated and not committed, and is taken in from the log", entry.event_id)
+        await self._take_in([Arrival(decode_many([entry.payload])[0], entry) for entry in lacking])
+        if copies:
+            await self._joined.store.commits.ask(sync=True)  # they are trimmed from now on as the rest is
+        self.has_copies = False
+        return found
+
+    async def _take_in(self, arrivals: list[Arrival]) -> None:
+        while arrivals:
+            count, _ = await self._joined.admission.arrivals.take_in(arrivals, None)
+            arrivals = arrivals[count:]
+
+    async def _own_groups(self, last: int) -> AsyncIterator[Group]:
+        """Yield this desk's groups in the log up to a place, which is there."""
+        facts = await self._joined.transport.facts()
+        made = next((one.made for one in facts.logs if one.log == self._log), "")
+        groups = cast(Any, self._joined.transport.read(self._log, self._joined.desk, Place(made, 0)))
+        async with aclosing(groups):
+            async for group in groups:
+                yield group
+                if group.place >= last:
+                    return
 
     def _agrees(self, ended: Ended) -> bool:
         """Return True if the journal has what was exported last."""
@@ -241,9 +286,7 @@ class LogExport:
             ended.upto,
         )
         same, missing = await self._compare(ended)
-        while missing:
-            count, _ = await self._joined.admission.arrivals.take_in(missing, None)
-            missing = missing[count:]
+        await self._take_in(missing)
         self._set_run(Run(run.origin, run.epoch + 1, same, min(run.kept, same)))
         self._set_after(same)
 
@@ -251,21 +294,17 @@ class LogExport:
         """Return up to which position log and journal are the same, and what the journal lacks."""
         journal, same, differ = self._joined.store.journal, self.floor, False
         missing: list[Arrival] = []
-        facts = await self._joined.transport.facts()
-        made = next((one.made for one in facts.logs if one.log == self._log), "")
-        groups = cast(Any, self._joined.transport.read(self._log, self._joined.desk, Place(made, 0)))
-        async with aclosing(groups):
-            async for group in groups:
-                for position, entry in zip(group.positions, group.entries, strict=True):
-                    if position <= same:
-                        continue
-                    differ = differ or not self._has(position, entry.event_id)
-                    if not differ:
-                        same = position
-                    elif journal.find(entry.event_id) is None:
-                        missing.append(Arrival(decode_many([entry.payload])[0], entry))
-                if group.place >= ended.place:
-                    return same, missing
+        async for group in self._own_groups(ended.place):
+            if is_beside(group.journal):
+                continue
+            for position, entry in zip(group.positions, group.entries, strict=True):
+                if position <= same:
+                    continue
+                differ = differ or not self._has(position, entry.event_id)
+                if not differ:
+                    same = position
+                elif journal.find(entry.event_id) is None:
+                    missing.append(Arrival(decode_many([entry.payload])[0], entry))
         return same, missing
 
     def _set_run(self, run: Run) -> None:
@@ -283,6 +322,32 @@ class LogExport:
             self._set_run(Run(self.run.origin, self.run.epoch + 1, kept, kept))
         self._set_after(max(after, kept))
         self.wake()
+
+    # -- copies of what is to be replicated -----------------------------------------------------------
+
+    def begin_copy(self, event_id: str) -> None:
+        """A copy is sent of what is committed later: nothing behind this point is trimmed meanwhile."""
+        self._copies[event_id] = (self.after, 0)
+
+    def end_copy(self, event_id: str) -> None:
+        """It was refused."""
+        self._copies.pop(event_id, None)
+
+    def place_copy(self, event_id: str, position: int) -> None:
+        """It was committed at a position: from there it is exported."""
+        if event_id in self._copies:
+            self._copies[event_id] = (self._copies[event_id][0], position)
+
+    def trims_upto(self, safe: int) -> int:
+        """Return up to which position the log may be trimmed, when the disk has everything up to `safe`."""
+        done = min(self.after, safe)
+        self._copies = {i: one for i, one in self._copies.items() if not one[1] or one[1] > done}
+        return min([self.floor, safe, *(after for after, _ in self._copies.values())])
+
+    async def wait_exported(self, position: int) -> None:
+        """Wait until the log has what stands at a position."""
+        while self.after < position:  # noqa: ASYNC110 - an export may move either way
+            await asyncio.sleep(WAIT_LOOK_S)
 
     # -- what all others have -----------------------------------------------------------------------
 
@@ -370,6 +435,11 @@ class LogExport:
         event_type = head.event_type or ""
         is_given = entry.lane == "control" or event_type in self._exports or "*" in self._exports
         return is_given and event_type not in self._keep and head.source_agent != OWN_AGENT
+
+
+def log_of(entry: Entry) -> LogName:
+    """Return in which log an entry is exported."""
+    return "normal" if entry.lane == "normal" else "high"
 
 
 def _entry_of(stored: Stored) -> Entry:

@@ -25,12 +25,12 @@ from openoutcry.config.link import EVERY_TYPE
 from openoutcry.core.chain import Chain, Verdict
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.retries import DeadLetter
-from openoutcry.core.runs import Run
+from openoutcry.core.runs import Run, is_beside
 from openoutcry.errors import BusClosed, JournalError, LogGone, SeatLost, Unreachable
 from openoutcry.events import RECORDS, Event, Undecodable, decode_many, fixed_event_type
 from openoutcry.links.wire import Ask, Imported, write_message
 from openoutcry.logs import about
-from openoutcry.ports import Entry, FileJournal, Group, Header, Level, LogName, Snapshot
+from openoutcry.ports import Entry, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.arrivals import Arrival, Plain
 from openoutcry.runtime.linking.kill import switch_of
@@ -100,7 +100,7 @@ class LogImport:
         if self._unsafe is not None:
             journal = self._joined.store.journal
             head, position = self._unsafe
-            if journal.synced >= head or not isinstance(journal, FileJournal):
+            if journal.synced >= head:
                 self._safe, self._unsafe = position, None
                 if position < self.reached.position:
                     self._unsafe = journal.head, self.reached.position
@@ -159,7 +159,7 @@ class LogImport:
 
     def _judge(self, group: Group) -> Verdict:
         """Return what a group is, beside what is here; begin with its run if it is of another one."""
-        if group.after == group.upto or group.desk != self._desk:
+        if is_beside(group.journal) or group.desk != self._desk:
             return Verdict.OLD
         verdict = self._chain.judge(group.journal, group.after, group.upto)
         if verdict is not Verdict.OTHER:
