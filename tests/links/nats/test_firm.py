@@ -52,6 +52,7 @@ async def a_firm_of(
     desks = [Desk(link(name), folder) for name in names]
     try:
         await asyncio.gather(*(desk.bus.start() for desk in desks))
+        await eventually(lambda: all(desk.bus._lifecycle.linking.joined.seat for desk in desks))
         yield desks, link
     finally:
         for desk in desks:
