@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Final
 
 from openoutcry.core.cursors import LINK
@@ -97,7 +98,7 @@ class Exporter:
         if ask.desk == self._joined.desk and not ask.kill and run is not None:
             one = self.logs[ask.log]
             if run.origin == one.run.origin:
-                one.ask(min(ask.after, one.run.begins) if run != one.run else ask.after)
+                one.ask(one.run.goes_on_at(run, ask.after))
 
     # -- what all others have -----------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ class Exporter:
             run = Run.read(said.journal) if said.desk == self._joined.desk else None
             mine = self.logs[said.log].run
             if run is not None and run.origin == mine.origin:
-                reached = said.safe if run == mine else min(said.safe, mine.begins)
+                reached = mine.goes_on_at(run, said.safe)
                 self._theirs[desk, said.log] = max(reached, self._theirs.get((desk, said.log), 0))
 
     async def _look(self) -> None:
@@ -124,7 +125,7 @@ class Exporter:
             self._others.note_seats(seats, self._joined.desk, self._joined.now_ns())
             self._note_floors(ends)
             if self._may_trim and turns % int(TRIM_S / FLOOR_S) == 0:
-                await self._trim()
+                await self._trim_if_permitted()
 
     def _note_floors(self, ends: dict[LogName, tuple[int, int]]) -> None:
         others, has_moved = list(self._others.desks), False
@@ -141,24 +142,28 @@ class Exporter:
             for log_name, one in self.logs.items()
         )
 
-    async def _trim(self) -> None:
-        """Remove from the logs what all others have imported, and what this journal has on the disk."""
-        journal, transport = self._joined.store.journal, self._joined.transport
-        safe = journal.synced
+    async def _trim_if_permitted(self) -> None:
         try:
-            facts = None if self._others.desks else await transport.facts()
-            for log_name, one in self.logs.items():
-                size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
-                upto = one.trims_upto(safe)
-                is_roomy = size is not None and size.size_bytes < ALONE_SHARE * (size.most_bytes or 2**63)
-                if upto > self._trimmed.get(log_name, 0) and not is_roomy:
-                    await transport.trim(log_name, self._joined.desk, upto)
-                    self._trimmed[log_name] = upto
-        except (Unreachable, LogGone):
+            await self._trim()
+        except Unreachable:
             return
         except LinkError as error:
             self._may_trim = False
             log.info("desk %s does not trim the logs itself: %s", self._joined.desk, error)
+
+    async def _trim(self) -> None:
+        """Remove from the logs what all others have imported, and what this journal has on the disk."""
+        journal, transport = self._joined.store.journal, self._joined.transport
+        safe = journal.synced
+        facts = None if self._others.desks else await transport.facts()
+        for log_name, one in self.logs.items():
+            size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
+            upto = one.trims_upto(safe)
+            is_roomy = size is not None and size.size_bytes < ALONE_SHARE * (size.most_bytes or 2**63)
+            if upto > self._trimmed.get(log_name, 0) and not is_roomy:
+                with suppress(LogGone):  # which says nothing of the other one
+                    await transport.trim(log_name, self._joined.desk, upto)
+                    self._trimmed[log_name] = upto
 
     async def expect_copies(self) -> None:
         """Have it written that the logs may have copies, before the first one is there."""

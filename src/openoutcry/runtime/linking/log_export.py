@@ -12,7 +12,7 @@ and the log are the same up to where a run begins (`core/runs.py`).
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
@@ -216,7 +216,7 @@ class LogExport:
             self._set_after(min(self.after, self.floor))
             self.looked = self.floor  # nothing that lies between is to be exported, or all others have it
         elif run is None or run.origin != self.run.origin or run.epoch < self.run.epoch:
-            self._set_after(self.run.begins)
+            self._set_after(self.run.goes_on_at(run, ended.upto))
         elif self._agrees(ended):
             self.run = run
             self._set_after(ended.upto)
@@ -229,16 +229,17 @@ class LogExport:
         """Take in copies of what the journal lacks, and return where the regular exports end."""
         journal, found = self._joined.store.journal, None
         copies: dict[str, Entry] = {}
-        async for group in self._own_groups(ended.place):
-            for entry in group.entries:
-                if group.journal.startswith(VOID):
-                    copies.pop(entry.event_id, None)
-                elif group.journal.startswith(COPY):
-                    copies[entry.event_id] = entry
-            if not is_beside(group.journal):
-                last = group.entries[-1].event_id if group.entries else ""
-                position = group.positions[-1] if group.positions else 0
-                found = Ended(group.journal, group.upto, group.place, position, last)
+        async with aclosing(self._own_groups(ended.place)) as groups:
+            async for group in groups:
+                for entry in group.entries:
+                    if group.journal.startswith(VOID):
+                        copies.pop(entry.event_id, None)
+                    elif group.journal.startswith(COPY):
+                        copies[entry.event_id] = entry
+                if not is_beside(group.journal):
+                    last = group.entries[-1].event_id if group.entries else ""
+                    position = group.positions[-1] if group.positions else 0
+                    found = Ended(group.journal, group.upto, group.place, position, last)
         lacking = [entry for entry in copies.values() if journal.find(entry.event_id) is None]
         for entry in lacking:
             log.warning("%s was replicated and not committed, and is taken in from the log", entry.event_id)
@@ -253,7 +254,7 @@ class LogExport:
             count, _ = await self._joined.admission.arrivals.take_in(arrivals, None)
             arrivals = arrivals[count:]
 
-    async def _own_groups(self, last: int) -> AsyncIterator[Group]:
+    async def _own_groups(self, last: int) -> AsyncGenerator[Group, None]:
         """Yield this desk's groups in the log up to a place, which is there."""
         facts = await self._joined.transport.facts()
         made = next((one.made for one in facts.logs if one.log == self._log), "")
@@ -287,24 +288,25 @@ class LogExport:
         )
         same, missing = await self._compare(ended)
         await self._take_in(missing)
-        self._set_run(Run(run.origin, run.epoch + 1, same, min(run.kept, same)))
+        self._set_run(run.without_end(max(run.epoch, self.run.epoch) + 1, same))
         self._set_after(same)
 
     async def _compare(self, ended: Ended) -> tuple[int, list[Arrival]]:
         """Return up to which position log and journal are the same, and what the journal lacks."""
         journal, same, differ = self._joined.store.journal, self.floor, False
         missing: list[Arrival] = []
-        async for group in self._own_groups(ended.place):
-            if is_beside(group.journal):
-                continue
-            for position, entry in zip(group.positions, group.entries, strict=True):
-                if position <= same:
+        async with aclosing(self._own_groups(ended.place)) as groups:
+            async for group in groups:
+                if is_beside(group.journal):
                     continue
-                differ = differ or not self._has(position, entry.event_id)
-                if not differ:
-                    same = position
-                elif journal.find(entry.event_id) is None:
-                    missing.append(Arrival(decode_many([entry.payload])[0], entry))
+                for position, entry in zip(group.positions, group.entries, strict=True):
+                    if position <= same:
+                        continue
+                    differ = differ or not self._has(position, entry.event_id)
+                    if not differ:
+                        same = position
+                    elif journal.find(entry.event_id) is None:
+                        missing.append(Arrival(decode_many([entry.payload])[0], entry))
         return same, missing
 
     def _set_run(self, run: Run) -> None:
@@ -405,7 +407,7 @@ class LogExport:
         journal = self._joined.store.journal
         kept = journal.first - 1
         if self.looked < kept:  # it was deleted: who lacks it is told by the name of another run
-            self._set_run(Run(self.run.origin, self.run.epoch + 1, kept, kept))
+            self._set_run(self.run.without_beginning(kept))
             self._set_after(kept)
         looked = self.looked
         read = journal.read_urgent if self._log == "high" else journal.read
