@@ -44,7 +44,7 @@ class Exporter:
         self._may_trim = True
         self.has_copies: bool = False
         self.logs: dict[LogName, LogExport] = {
-            log_name: LogExport(joined, log_name, claim_again, self._write_own) for log_name in LOGS
+            log_name: LogExport(joined, log_name, claim_again, self._begin_run) for log_name in LOGS
         }
         others.on_beat(self._heard)
         joined.bus.on_released.append(self._released)
@@ -94,11 +94,15 @@ class Exporter:
         except Garbled as error:
             log.debug("what a desk asks for cannot be read: %s", error)
             return
-        run = Run.read(ask.journal)
-        if ask.desk == self._joined.desk and not ask.kill and run is not None:
-            one = self.logs[ask.log]
-            if run.origin == one.run.origin:
-                one.ask(one.run.goes_on_at(run, ask.after))
+        if ask.desk != self._joined.desk or ask.kill:
+            return
+        one, run = self.logs[ask.log], Run.read(ask.journal)
+        if (
+            not ask.journal
+        ):  # it has nothing of this journal: what others have that it lacks, it asks for then
+            one.ask(max(one.run.begins, one.floor))
+        elif run is not None and run.origin == one.run.origin:
+            one.ask(one.run.goes_on_at(run, ask.after))
 
     # -- what all others have -----------------------------------------------------------------------
 
@@ -109,6 +113,7 @@ class Exporter:
             mine = self.logs[said.log].run
             if run is not None and run.origin == mine.origin:
                 reached = mine.goes_on_at(run, said.safe)
+                self.logs[said.log].note_reached(mine.goes_on_at(run, said.position))
                 self._theirs[desk, said.log] = max(reached, self._theirs.get((desk, said.log), 0))
 
     async def _look(self) -> None:
@@ -160,10 +165,18 @@ class Exporter:
             size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
             upto = one.trims_upto(safe)
             is_roomy = size is not None and size.size_bytes < ALONE_SHARE * (size.most_bytes or 2**63)
-            if upto > self._trimmed.get(log_name, 0) and not is_roomy:
+            is_due = upto > self._trimmed.get(log_name, 0) or one.after < one.floor
+            if is_due and not is_roomy:
                 with suppress(LogGone):  # which says nothing of the other one
                     await transport.trim(log_name, self._joined.desk, upto)
                     self._trimmed[log_name] = upto
+
+    def _begin_run(self) -> None:
+        """A log is exported in another run: what others have is known in the positions of the one before."""
+        for desk, log_name in self._theirs:
+            one = self.logs[log_name]
+            self._theirs[desk, log_name] = min(self._theirs[desk, log_name], one.run.same)
+        self._save_floors()
 
     async def expect_copies(self) -> None:
         """Have it written that the logs may have copies, before the first one is there."""

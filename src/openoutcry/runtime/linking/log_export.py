@@ -17,7 +17,7 @@ from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
 from openoutcry.core.link_words import LinkWord
-from openoutcry.core.runs import COPY, VOID, Run, is_beside
+from openoutcry.core.runs import ALL, COPY, VOID, Run, is_beside
 from openoutcry.errors import (
     Fenced,
     GroupTooLarge,
@@ -89,6 +89,7 @@ class LogExport:
         self._takes_all = "*" in self._exports and not self._keep
         self._passes_plain = log_name == "high" or not self._exports
         self._released = self._reached = 0
+        self._is_beyond = False
         self._copies: dict[str, tuple[int, int]] = {}
         self.has_copies: bool = False
         self._waiter: asyncio.Future[None] | None = None
@@ -185,10 +186,16 @@ class LogExport:
             self._tell(LinkWord.STALLED, f"the log {self._log!r} is gone: {other}")
 
     async def _make_room(self) -> None:
-        """Where a full log is filled again from an earlier position, remove what comes again anyway."""
-        if self.after < self._reached:
+        """Where a full log has what comes again anyway, remove it, and begin with what somebody lacks."""
+        if self._is_beyond and self.after < self._reached:
             with suppress(LinkError):
-                await self._joined.transport.trim(self._log, self._joined.desk, self._reached)
+                await self._joined.transport.trim(self._log, self._joined.desk, ALL)
+                self._is_beyond = False
+                self._set_after(min(self.after, self.floor))
+
+    def note_reached(self, position: int) -> None:
+        """Another desk has come that far: the log may have it, whatever is exported again."""
+        self._reached = max(self._reached, position)
 
     def _tell(self, word: LinkWord, why: str) -> None:
         self._joined.problems[self._name] = word, why
@@ -223,7 +230,7 @@ class LogExport:
             self._reached = ended.upto
         else:
             await self._begin_run(ended, run)
-        self._store = store
+        self._store, self._is_beyond = store, True
 
     async def _take_copies(self, ended: Ended) -> Ended | None:
         """Take in copies of what the journal lacks, and return where the regular exports end."""
@@ -293,12 +300,13 @@ class LogExport:
 
     async def _compare(self, ended: Ended) -> tuple[int, list[Arrival]]:
         """Return up to which position log and journal are the same, and what the journal lacks."""
-        journal, same, differ = self._joined.store.journal, self.floor, False
+        journal, differ = self._joined.store.journal, False
+        same = min(self.floor, journal.head)
         missing: list[Arrival] = []
         async with aclosing(self._own_groups(ended.place)) as groups:
             async for group in groups:
-                if is_beside(group.journal):
-                    continue
+                if group.journal != ended.journal:
+                    continue  # what is of runs before was looked at when this one began
                 for position, entry in zip(group.positions, group.entries, strict=True):
                     if position <= same:
                         continue
@@ -310,7 +318,7 @@ class LogExport:
         return same, missing
 
     def _set_run(self, run: Run) -> None:
-        self.run = run
+        self.run, self.floor = run, min(self.floor, run.same)
         self._on_run()
 
     def ask(self, after: int) -> None:
@@ -320,6 +328,7 @@ class LogExport:
             return
         self._ask_from_s = loop.time() + ASK_S
         self._set_after(after)
+        self._is_beyond = True
         self.wake()
 
     # -- copies of what is to be replicated -----------------------------------------------------------
@@ -362,7 +371,7 @@ class LogExport:
         """
         after, looked = ends
         least = min(theirs, default=after)
-        before, self.floor = self.floor, max(self.floor, looked if least >= after else least)
+        before, self.floor = self.floor, max(self.floor, least, looked if least >= after else 0)
         return self.floor > before
 
     # -- reading the journal ------------------------------------------------------------------------

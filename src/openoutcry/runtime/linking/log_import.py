@@ -30,7 +30,7 @@ from openoutcry.errors import BusClosed, JournalError, LinkError, LogGone, SeatL
 from openoutcry.events import RECORDS, Event, Undecodable, decode_many, fixed_event_type
 from openoutcry.links.wire import Ask, Imported, write_message
 from openoutcry.logs import about
-from openoutcry.ports import Entry, Group, Header, Level, LogName, Snapshot
+from openoutcry.ports import Ended, Entry, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.arrivals import Arrival, Plain
 from openoutcry.runtime.linking.kill import switch_of
@@ -69,7 +69,8 @@ class LogImport:
 
     """
 
-    def __init__(self, joined: Joined, votes: Votes, desk: str, log_name: LogName) -> None:
+    def __init__(self, joined: Joined, votes: Votes, desk: str, log_name: LogName, *, is_first: bool) -> None:
+        """Import a log of a desk; `is_first`: this desk is new, and that one was there before it."""
         self._joined = joined
         self._votes = votes
         self._desk = desk
@@ -78,7 +79,8 @@ class LogImport:
         self.reached: Reached = read_reached(joined.store.journal, desk, log_name)
         self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
         self._made, self._number = self.reached.made, self.reached.number
-        self._begins_at = 0
+        self._is_first = is_first
+        self._met: Ended | None = None
         self._header = Header(desk=desk)
         self._plain: dict[type, bool] = {}
         self._ask_from_s = 0.0
@@ -117,6 +119,9 @@ class LogImport:
         await self._joined.wait_seat()
         while True:
             try:
+                if self._is_first:
+                    self._is_first = False  # later it says nothing any more of when this desk came
+                    self._met = await self._joined.transport.last(self._log, self._desk)
                 await self._read_on()
             except Unreachable as error:
                 log.debug("%s: %s", self._name, error)
@@ -133,15 +138,12 @@ class LogImport:
 
     async def _read_on(self) -> None:
         joined = self._joined
-        if not (self._made and self._chain.journal):
+        if not self._made:
             facts = await joined.transport.facts()
             mine = next((one for one in facts.logs if one.log == self._log), None)
             if mine is None:
                 raise LogGone(f"the engine has no log {self._log!r}")
-            if not self._made:
-                self._made, self._number = mine.made, 0
-            if not self._chain.journal and joined.is_new:
-                self._begins_at = mine.last
+            self._made, self._number = mine.made, 0
         reached = Reached(made=self._made, number=self._number)
         groups = cast(Any, joined.transport.read(self._log, self._desk, reached.place))
         async with aclosing(groups):
@@ -177,7 +179,8 @@ class LogImport:
         """Begin with a run: of a desk that is new, of another journal, or of one that has lost its end."""
         chain, before = self._chain, Run.read(self._chain.journal)
         position = run.goes_on_at(before, chain.position)
-        if before is None and group.place <= self._begins_at:
+        met = self._met
+        if before is None and met is not None and met.journal.endswith(run.name) and group.after <= met.upto:
             position = max(position, group.after)  # this desk is new: it begins with what the log still has
         elif before is not None:
             log.warning(
@@ -198,27 +201,35 @@ class LogImport:
         log.critical("%s was deleted there before it was imported here, and does not come any more", what)
         self._joined.lost.append(what)
 
-    def note_head(self, head: int) -> None:
-        """A beat says up to where the desk has exported: ask for it, if it does not come."""
-        now_s = asyncio.get_running_loop().time()
-        if head <= self._chain.position or self._is_taking or not self._chain.journal:
+    def note_head(self, head: int, origin: str) -> None:
+        """A beat says up to where the desk has exported its journal: ask for it, if it does not come."""
+        now_s, known = asyncio.get_running_loop().time(), Run.read(self._chain.journal)
+        is_known = known is not None and known.origin == origin
+        if (is_known and head <= self._chain.position) or not head or self._is_taking:
             self._moved_s = now_s
-        elif now_s - self._moved_s > SILENT_S:
+        elif now_s - self._moved_s > SILENT_S and is_known:
             self._joined.spawn(self._name, self._ask(head))
+        elif now_s - self._moved_s > SILENT_S:
+            self._joined.spawn(self._name, self._send_ask("", 0))
 
     async def _ask(self, upto: int) -> None:
         """Ask for what is missing up to a position."""
-        have, now_s = self._chain.position, asyncio.get_running_loop().time()
+        have = self._chain.position
         missing = f"positions {have + 1} to {upto} of desk {self._desk!r}"
         if not self.gap:
             log.warning("%s: %s are missing in the log, and are asked for", self._name, missing)
         self.gap = missing
         self._tell(LinkWord.GAP, f"{missing} are missing in the log {self._log}: they are being filled")
+        await self._send_ask(self._chain.journal, have)
+
+    async def _send_ask(self, run: str, after: int) -> None:
+        """Ask for what is behind a position, or for all if the run is not known; not too often."""
+        now_s = asyncio.get_running_loop().time()
         if now_s < self._ask_from_s:
             return
         self._ask_from_s = now_s + min(ASK_S * 2**self._asks, ASK_MOST_S)
         self._asks += 1
-        ask = Ask(desk=self._desk, log=self._log, journal=self._chain.journal, after=have)
+        ask = Ask(desk=self._desk, log=self._log, journal=run, after=after)
         await self._joined.transport.broadcast("ask", write_message(ask), urgent=True)
 
     def _tell(self, word: LinkWord, why: str) -> None:
