@@ -33,14 +33,13 @@ class Importer:
         self._joined = joined
         self._votes = votes
         self._others = others
-        self._is_on = self._is_first = False
+        self._is_on = False
         self.logs: dict[tuple[str, LogName], LogImport] = {}
         others.on_beat(self._heard)
 
     async def open(self) -> None:
         """Nothing comes in before the bus runs."""
         self.logs.clear()
-        self._is_first = self._joined.is_new
         self._joined.imported.clear()
 
     def begin(self) -> None:
@@ -68,15 +67,12 @@ class Importer:
                 others.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
             for desk in sorted(others.desks):
                 self._begin(desk)
-            self._is_first = False  # who comes later keeps everything for this desk
             await asyncio.sleep(LOOK_S)
 
     def _begin(self, desk: str) -> None:
         for log_name in LOGS:
             if (desk, log_name) not in self.logs:
-                found = self.logs[desk, log_name] = LogImport(
-                    self._joined, self._votes, desk, log_name, is_first=self._is_first
-                )
+                found = self.logs[desk, log_name] = LogImport(self._joined, self._votes, desk, log_name)
                 self._joined.run(f"import {desk} {log_name}", found.run)
 
     async def _make_safe(self) -> None:

@@ -46,6 +46,8 @@ ASK_S: Final = 2.0
 """How long it is waited for what was asked for, before it is asked again: twice as long each time,"""
 ASK_MOST_S: Final = 60.0
 """and no longer than this."""
+MEET_S: Final = 2.0
+"""How long after a new desk has got its seat the others' exports count as older than it."""
 SILENT_S: Final = 10.0
 """A desk says that it has exported more, and for so long nothing of it has come: it is asked for it."""
 
@@ -69,8 +71,7 @@ class LogImport:
 
     """
 
-    def __init__(self, joined: Joined, votes: Votes, desk: str, log_name: LogName, *, is_first: bool) -> None:
-        """Import a log of a desk; `is_first`: this desk is new, and that one was there before it."""
+    def __init__(self, joined: Joined, votes: Votes, desk: str, log_name: LogName) -> None:
         self._joined = joined
         self._votes = votes
         self._desk = desk
@@ -79,7 +80,6 @@ class LogImport:
         self.reached: Reached = read_reached(joined.store.journal, desk, log_name)
         self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
         self._made, self._number = self.reached.made, self.reached.number
-        self._is_first = is_first
         self._met: Ended | None = None
         self._header = Header(desk=desk)
         self._plain: dict[type, bool] = {}
@@ -119,9 +119,8 @@ class LogImport:
         await self._joined.wait_seat()
         while True:
             try:
-                if self._is_first:
-                    self._is_first = False  # later it says nothing any more of when this desk came
-                    self._met = await self._joined.transport.last(self._log, self._desk)
+                if self._joined.is_new and not self._chain.journal:
+                    await self._meet()
                 await self._read_on()
             except Unreachable as error:
                 log.debug("%s: %s", self._name, error)
@@ -135,6 +134,13 @@ class LogImport:
             except (JournalError, SeatLost) as error:
                 self._tell(LinkWord.BEHIND, f"events of desk {self._desk!r} wait: {error}")
             await asyncio.sleep(AGAIN_S)
+
+    async def _meet(self) -> None:
+        """Ask how far the other desk had exported when this new one came: later nobody can say."""
+        loop, until_s = asyncio.get_running_loop(), self._joined.seated_s + MEET_S
+        if loop.time() < until_s and self._met is None:
+            met = await self._joined.transport.last(self._log, self._desk)
+            self._met = met if loop.time() < until_s else None
 
     async def _read_on(self) -> None:
         joined = self._joined
