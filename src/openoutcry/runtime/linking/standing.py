@@ -96,7 +96,7 @@ class Gauge:
                     yield (f"import {name}", log_name), text
                 said = (one for one in beat.imported if (one.desk, one.log) == (joined.desk, log_name))
                 theirs = next((one.position for one in said), 0)
-                if exported > theirs:
+                if beat.imports and exported > theirs:
                     text = f"up to {exported - theirs:,} events wait for desk {name!r} (log {log_name})"
                     yield (f"export {name}", log_name), text
             if self._exporter.logs[log_name].waiting_since_ns:
