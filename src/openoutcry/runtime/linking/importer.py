@@ -84,5 +84,5 @@ class Importer:
                     await commits.ask(sync=True)
                 except JournalError as error:
                     log.debug("what was imported is not synced: %s", error)
-                for one in logs:
-                    one.tell_reached()
+            for one in logs:
+                one.tell_reached()

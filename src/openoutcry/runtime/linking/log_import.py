@@ -14,7 +14,7 @@ import asyncio
 import logging
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from itertools import compress
 from typing import Any, Final, NamedTuple, cast
@@ -25,12 +25,12 @@ from openoutcry.config.link import EVERY_TYPE
 from openoutcry.core.chain import Chain, Verdict
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.retries import DeadLetter
-from openoutcry.core.runs import Run
-from openoutcry.errors import BusClosed, JournalError, LogGone, SeatLost, Unreachable
+from openoutcry.core.runs import Run, is_beside
+from openoutcry.errors import BusClosed, JournalError, LinkError, LogGone, SeatLost, Unreachable
 from openoutcry.events import RECORDS, Event, Undecodable, decode_many, fixed_event_type
 from openoutcry.links.wire import Ask, Imported, write_message
 from openoutcry.logs import about
-from openoutcry.ports import Entry, FileJournal, Group, Header, Level, LogName, Snapshot
+from openoutcry.ports import Entry, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.arrivals import Arrival, Plain
 from openoutcry.runtime.linking.kill import switch_of
@@ -100,7 +100,7 @@ class LogImport:
         if self._unsafe is not None:
             journal = self._joined.store.journal
             head, position = self._unsafe
-            if journal.synced >= head or not isinstance(journal, FileJournal):
+            if journal.synced >= head:
                 self._safe, self._unsafe = position, None
                 if position < self.reached.position:
                     self._unsafe = journal.head, self.reached.position
@@ -123,6 +123,8 @@ class LogImport:
             except LogGone as error:
                 log.warning("%s: the log is another one than before, and is read anew: %s", self._name, error)
                 self._made, self._number = "", 0
+                with suppress(LinkError):
+                    await self._joined.transport.open()  # which makes it; who exports claims its desk there
             except BusClosed:
                 return
             except (JournalError, SeatLost) as error:
@@ -135,7 +137,7 @@ class LogImport:
             facts = await joined.transport.facts()
             mine = next((one for one in facts.logs if one.log == self._log), None)
             if mine is None:
-                raise Unreachable(f"the engine has no log {self._log!r} yet")
+                raise LogGone(f"the engine has no log {self._log!r}")
             if not self._made:
                 self._made, self._number = mine.made, 0
             if not self._chain.journal and joined.is_new:
@@ -159,13 +161,14 @@ class LogImport:
 
     def _judge(self, group: Group) -> Verdict:
         """Return what a group is, beside what is here; begin with its run if it is of another one."""
-        if group.after == group.upto or group.desk != self._desk:
+        if is_beside(group.journal) or group.desk != self._desk:
             return Verdict.OLD
         verdict = self._chain.judge(group.journal, group.after, group.upto)
         if verdict is not Verdict.OTHER:
             return verdict
         run = Run.read(group.journal)
-        if run is None:
+        before = Run.read(self._chain.journal)
+        if run is None or (before is not None and before.origin == run.origin and before.epoch > run.epoch):
             return Verdict.OLD
         self._begin(run, group)
         return self._chain.judge(group.journal, group.after, group.upto)
