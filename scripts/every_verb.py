@@ -118,8 +118,9 @@ UNREACHED: dict[str, tuple[list[str], int]] = {
 }
 """What asks servers, of which there are none here, and what it ends with then."""
 if not HAS_NATS:
+    doctor = UNREACHED.pop("firm doctor")
     MISSING |= {verb: (words, "pip install 'openoutcry[nats]'") for verb, (words, _) in UNREACHED.items()}
-    UNREACHED.clear()
+    UNREACHED = {"firm doctor": doctor}  # it says so as well, among what it finds
 TRACES = ["firm.db", "--otlp", "http://127.0.0.1:9", "--since", "2100-01-01"]
 if HAS_OTEL:
     CALLS["traces"] = [TRACES]

@@ -301,7 +301,16 @@ def test_the_files_of_the_page_have_their_types(anybody: Client):
 
 def test_every_screen_has_an_address(anybody: Client):
     page = anybody.get("/").body
-    for path in ("/s/desk", "/s/a/b", "/rounds", "/rounds/r:1/2", "/events?type=x", "/dead", "/journal"):
+    for path in (
+        "/s/desk",
+        "/s/a/b",
+        "/rounds",
+        "/rounds/r:1/2",
+        "/events?type=x",
+        "/dead",
+        "/journal",
+        "/desks",
+    ):
         assert anybody.get(path).body == page
 
 

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-from desks_kit import DeskJournal, close, event
+from desks_kit import DeskJournal, close, event, state
 from msgspec.structs import replace
 
 from openoutcry.errors import ConfigError
@@ -270,6 +270,14 @@ def test_a_journal_that_does_not_say_its_desk_has_the_name_that_others_give_it(t
     maker.name = "floor"
     taker.take(maker, event("e-0"))
     assert [one.name for one in desks(*close(maker, taker))] == ["floor", "taker"]
+
+
+def test_other_rows_of_a_link_are_none_of_what_it_has_imported(tmp_path):
+    floor = DeskJournal(tmp_path, "floor")
+    for name in ("(link:released)", "(link:street:odd)", "(link:)", "(link:x", "(linked)", "normal)"):
+        floor.journal.write([], Changes(snapshots=[state(name, {"run": 5, "other": [1]})]))
+    (one,) = desks(*close(floor))
+    assert (one.name, one.imported) == ("floor", {})
 
 
 def test_a_journal_of_which_nobody_knows_is_called_as_its_file(tmp_path):

@@ -74,6 +74,11 @@ class BusConfig:
             raise ConfigError(f"health_check_config is {self.health!r}; it must be a HealthCheckConfig")
         if not (self.link is None or isinstance(self.link, Link)):
             raise ConfigError(f"link is {self.link!r}; it must be a Link")
+        if self.link is None and self.persistence is not None and self.persistence.is_replicated:
+            raise ConfigError(
+                "a level is 'replicated', and this bus has no link to an engine that would keep a copy: give "
+                "link=Link(firm=..., desk=..., replicas=3), or another level"
+            )
         if self.link is not None and self.persistence is None:
             raise ConfigError(
                 f"the desk {self.link.desk!r} has a link and no journal, which keeps what others have not "

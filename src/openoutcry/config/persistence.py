@@ -18,9 +18,9 @@ else:
     PathOrText = Path
     PathOrNone = Path | None
 
-LevelName = Literal["memory", "process", "disk"]
+LevelName = Literal["memory", "process", "disk", "replicated"]
 """A durability level: what an event must survive."""
-LEVELS: Final[tuple[LevelName, ...]] = ("memory", "process", "disk")
+LEVELS: Final[tuple[LevelName, ...]] = ("memory", "process", "disk", "replicated")
 """The durability levels, weakest first."""
 
 
@@ -35,7 +35,8 @@ class PersistenceConfig:
         key: 16 to 64 secret bytes that seal the journal: nobody makes a checksum or a seal without them.
         engine: `sqlite3` (the standard library's), `apsw` (the `speed` extra), or `auto`: apsw if installed.
         level: What ordinary events survive: `memory` nothing (they are not journaled), `process` kill -9,
-            `disk` a power cut.
+            `disk` a power cut, `replicated` the loss of this host (which takes a `Link` to an engine with
+            three nodes).
         high_priority_level: The same for the types in `HIGH_PRIORITY_EVENT_TYPES`.
         levels: The same by event type; takes precedence over the two above. Market data is `memory` unless it
             is listed here.
@@ -71,6 +72,11 @@ class PersistenceConfig:
     sync: Literal["auto", "inline", "thread"] = "auto"
     socket: bool = True
     record: Literal["off", "rounds"] = "rounds"
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether some types are `replicated`."""
+        return "replicated" in (self.level, self.high_priority_level, *self.levels.values())
 
     def __post_init__(self) -> None:
         """Check every setting."""

@@ -272,6 +272,7 @@ class BackpressureMetrics:
         level_changes: Transitions between levels.
         overflowed: Accepted events that a subscription has let go for lack of room, as the oldest ones.
         stalled: Names of subscriptions that have stopped moving with events waiting.
+        imported: Accepted events that other desks have made; `published` has them too.
 
     """
 
@@ -292,6 +293,7 @@ class BackpressureMetrics:
     level_changes: int
     overflowed: int
     stalled: tuple[str, ...]
+    imported: int = 0
 
     @property
     def dropped(self) -> int:

@@ -26,7 +26,16 @@ from openoutcry.observers.prometheus import Exposition
 from openoutcry.ports import CursorState
 from openoutcry.version import __version__
 
-SCREENS: Final = ("/", "/s/{name:path}", "/rounds", "/rounds/{id:path}", "/events", "/dead", "/journal")
+SCREENS: Final = (
+    "/",
+    "/s/{name:path}",
+    "/rounds",
+    "/rounds/{id:path}",
+    "/events",
+    "/dead",
+    "/journal",
+    "/desks",
+)
 """The addresses of the screens: each is answered with the one HTML file, which looks at the address."""
 KINDS: Final = {
     ".html": "text/html; charset=utf-8",

@@ -14,7 +14,8 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from openoutcry.journals.desks import LINK, LOG_OF, Come, Desk
+from openoutcry.core.cursors import LINK
+from openoutcry.journals.desks import LOG_OF, Come, Desk
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.scanning import letters_of, pages
 from openoutcry.journals.showing import desk_of, head_of

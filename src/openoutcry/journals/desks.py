@@ -6,13 +6,12 @@ from typing import Final
 
 import msgspec
 
+from openoutcry.core.cursors import LINK
 from openoutcry.errors import ConfigError, OpenOutcryError
 from openoutcry.events.records import RECORDS
 from openoutcry.journals.reading import JournalReader
-from openoutcry.ports import Header, LogName, Stored
+from openoutcry.ports import LOGS, Header, LogName, Stored
 
-LINK: Final = "(link)"
-"""The name under which a journal keeps what its desk is called, gives and takes."""
 _OF_DESK: Final = "(link:"
 _EVERYTHING: Final = "*"
 _CONTROL: Final = "control"
@@ -98,13 +97,14 @@ def desk_in(reader: JournalReader) -> Desk:
     own: Own | None = None
     imported: dict[str, dict[str, Come]] = {}
     for name in (head.snapshot.subscription for head in reader.memory_heads()):
-        if name != LINK and not (name.startswith(_OF_DESK) and name.endswith(")")):
-            continue
-        found = reader.snapshot(name)
-        if found is not None and name == LINK:
+        desk, _, log = name.removeprefix(_OF_DESK).removesuffix(")").rpartition(":")
+        if name == LINK and (found := reader.snapshot(name)) is not None:
             own = msgspec.json.decode(found.state, type=Own)
-        elif found is not None:
-            desk, _, log = name[len(_OF_DESK) : -1].rpartition(":")
+        elif (
+            name == f"{_OF_DESK}{desk}:{log})"
+            and log in LOGS
+            and (found := reader.snapshot(name)) is not None
+        ):
             imported.setdefault(desk, {})[log] = msgspec.json.decode(found.state, type=Come)
     return Desk(
         path=reader.path,

@@ -371,6 +371,10 @@ class EventPersistence:
 
 
 def _entry(event: Any, lane: str | None, level: Level, wall_ns: int) -> Entry:
+    if level is Level.REPLICATED:
+        raise ConfigError(
+            "level is 'replicated', which takes a bus with a link: a journal alone keeps no copy"
+        )
     payload = encode(event)
     event_type = event_type_of(event)
     if lane is None:

@@ -19,7 +19,7 @@ from openoutcry.ports import Alike, Entry, Header, Level, Stored
 NORMAL: Final = "normal"
 LANES: Final = ("control", "high", NORMAL)
 UNKNOWN: Final = -1
-LEVELS: Final = tuple(Level)
+LEVELS: Final = (Level.MEMORY, Level.PROCESS, Level.DISK)
 _LANE_NUMBER: Final = {name: number for number, name in enumerate(LANES)}
 _HEADS: Final = {
     (lane, level): b"[%d,%d,0," % (number, level) for lane, number in _LANE_NUMBER.items() for level in LEVELS

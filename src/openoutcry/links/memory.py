@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextvars import Context
 from functools import partial
 from typing import NoReturn, TypeVar
 
@@ -66,6 +67,10 @@ class MemoryTransport:
             facts = await self.facts()
             made = next((one.made for one in facts.logs if one.log == log), "")
         while True:
+            news = (
+                asyncio.Event()
+            )  # from before the request, since something may come while the answer travels
+            self.hub.when_new(news.set)
             messages = await self._call("read", partial(self.hub.behind, log, desk, made, number))
             for message in messages:
                 number = message.place
@@ -73,7 +78,7 @@ class MemoryTransport:
                 if group is not None:
                     yield group
             if not messages:
-                await self._wait_for_news()
+                await news.wait()
 
     async def trim(self, log: LogName, desk: str, upto: int) -> int:
         """Remove a desk's groups that end at this position or before it, and return how many."""
@@ -135,11 +140,10 @@ class MemoryTransport:
         loop = asyncio.get_running_loop()
         for ear in self.hub.ears:
             if ear.topic == topic and (not self.desk or ear.desk != self.desk) and self.hub.reaches(ear.desk):
-                ear.coming.append((self.desk, data))
-                if urgent or not self.hub.delay_s:
-                    loop.call_soon(ear.hear)
-                else:
-                    loop.call_later(self.hub.delay_s, ear.hear)
+                coming = ear.urgent if urgent else ear.bulk
+                coming.append((self.desk, data))
+                delay_s = 0 if urgent else self.hub.delay_s
+                loop.call_later(delay_s, ear.hear, coming, context=ear.context)
 
     async def listen(self, topic: str, heard: Heard, *, urgent: bool = False) -> None:  # noqa: ARG002
         """Have a function called with what other desks broadcast."""
@@ -161,7 +165,8 @@ class MemoryTransport:
 
     def _forget_ears(self) -> None:
         for ear in self._ears:
-            ear.coming.clear()
+            ear.bulk.clear()
+            ear.urgent.clear()
             if ear in self.hub.ears:
                 self.hub.ears.remove(ear)
         self._ears.clear()
@@ -177,7 +182,8 @@ class MemoryTransport:
         fault = hub.becomes(self.desk, step)
         await self._give_up_if_dead()
         if fault is Fault.LATE:
-            asyncio.get_running_loop().call_later(hub.answer_s + hub.late_s, _do_late, do)
+            loop = asyncio.get_running_loop()
+            loop.call_later(hub.answer_s + hub.late_s, _do_late, do, context=Context())
         if fault is not None or not self._is_answered():
             await self._give_up()
         result = do()
@@ -207,11 +213,6 @@ class MemoryTransport:
     async def _never(self) -> NoReturn:
         await asyncio.get_running_loop().create_future()
         raise AssertionError("nobody ends this wait")
-
-    async def _wait_for_news(self) -> None:
-        news = asyncio.Event()
-        self.hub.when_new(news.set)
-        await news.wait()
 
 
 def _do_late(do: Callable[[], object]) -> None:

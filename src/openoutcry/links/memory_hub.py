@@ -7,6 +7,7 @@ asked for: by `fail`, by `on_step`, and by what the methods below do to it.
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -65,18 +66,20 @@ class _Log:
 
 
 class Ear:
-    """A function that hears a topic, and what is on its way to it."""
+    """A function that hears a topic, in the context in which it began to listen, and what is on its way."""
 
     def __init__(self, desk: str, topic: str, heard: Heard) -> None:
         self.desk = desk
         self.topic = topic
         self.heard = heard
-        self.coming: deque[tuple[str, bytes]] = deque()
+        self.context = copy_context()
+        self.bulk: deque[tuple[str, bytes]] = deque()
+        self.urgent: deque[tuple[str, bytes]] = deque()
 
-    def hear(self) -> None:
+    def hear(self, coming: deque[tuple[str, bytes]]) -> None:
         """Hear what comes next."""
-        if self.coming:
-            self.heard(*self.coming.popleft())
+        if coming:
+            self.heard(*coming.popleft())
 
 
 class MemoryHub:

@@ -14,7 +14,7 @@ Bytes that are something else raise `Garbled`, whatever they are, and nothing bu
 """
 
 from collections.abc import Iterable
-from itertools import pairwise
+from operator import lt
 from typing import Annotated, Any, Final, TypeVar
 from zlib import crc32
 
@@ -33,7 +33,7 @@ _ENVELOPE_BYTES: Final = 80
 _VERSION: Final = b"oo1 "
 _FIRST_LINE: Final = len(_VERSION) + 8
 _LANES: Final = {"high": frozenset({"control", "high"}), "normal": frozenset({"normal"})}
-_LEVELS: Final = tuple(Level)
+_LEVELS: Final = (Level.MEMORY, Level.PROCESS, Level.DISK)
 _LEVEL_MOST: Final = len(_LEVELS) - 1
 
 
@@ -121,7 +121,7 @@ def unpack(data: bytes) -> Group:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Garbled(f"a group of {len(data):,} bytes has the right checksum, but: {error}") from None
     positions = tuple(one.position for one in envelopes)
-    _check(head, positions, entries)
+    _check(head, positions, envelopes)
     return Group(
         desk=head.desk,
         journal=head.journal,
@@ -163,30 +163,32 @@ def _line(data: bytes, start: int) -> tuple[bytes, int]:
 def _entries(data: bytes, end: int, envelopes: list[_Envelope]) -> Iterable[Entry]:
     """Return the entries of which the lines begin behind `end`. Raises `ValueError` if they are not there."""
     for one in envelopes:
-        start, end = end + 1, end + 1 + one.size_bytes
-        payload = data[start:end]
-        if len(payload) != one.size_bytes or data[start - 1 : start] != b"\n":
-            raise ValueError(f"the entry at position {one.position} is not whole")
+        start = end + 1
+        end = start + one.size_bytes
+        payload, header = data[start:end], one.header
         event_id = _read_named(payload).event_id
-        if one.header is not None and one.header.event_id is not None:
-            event_id = one.header.event_id
-        if not isinstance(event_id, str):
-            raise ValueError(f"the entry at position {one.position} has no event_id")  # noqa: TRY004
-        level = _LEVELS[min(_LEVEL_MOST, one.level)]  # a newer version may have more than we know
-        yield Entry(event_id, payload, one.lane, level, one.wall_ns, one.header)
+        if header is not None and header.event_id is not None:
+            event_id = header.event_id
+        if type(event_id) is not str:
+            raise ValueError(f"the entry at position {one.position} has no event_id")
+        # (A newer version may have levels that this one does not know: the highest stands for them.)
+        yield Entry(event_id, payload, one.lane, _LEVELS[min(one.level, _LEVEL_MOST)], one.wall_ns, header)
     if end != len(data):
-        raise ValueError(f"{len(data) - end:,} bytes follow the last entry")
+        raise ValueError(f"the entries end at byte {end:,} of {len(data):,}")
 
 
-def _check(head: _Head, positions: tuple[int, ...], entries: tuple[Entry, ...]) -> None:
+def _check(head: _Head, positions: tuple[int, ...], envelopes: list[_Envelope]) -> None:
     """Raise `Garbled` for a group whose parts do not fit together."""
     stretch = (head.after, *positions, head.upto + 1)
-    lanes = _LANES[head.log]
-    is_ascending = all(left < right for left, right in pairwise(stretch))
-    if head.count != len(entries) or not is_ascending or any(entry.lane not in lanes for entry in entries):
+    is_ascending = all(map(lt, stretch, stretch[1:]))
+    if (
+        head.count != len(envelopes)
+        or not is_ascending
+        or not {one.lane for one in envelopes} <= _LANES[head.log]
+    ):
         raise Garbled(
             f"a group of {head.desk!r} does not fit together: log {head.log}, {head.count} entries said and "
-            f"{len(entries)} there, from behind {head.after} to {head.upto}"
+            f"{len(envelopes)} there, from behind {head.after} to {head.upto}"
         )
 
 

@@ -19,6 +19,9 @@ class Level(IntEnum):
     """The end of the process, kill -9 included: the operating system has it."""
     DISK = 2
     """A power cut: the disk has it."""
+    REPLICATED = 3
+    """The loss of this host: the engine that joins the desks has it on several nodes' disks. Journals do not
+    know it: there it is `process`."""
 
 
 _LEVELS = {level.name.lower(): level for level in Level}

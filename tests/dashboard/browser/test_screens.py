@@ -21,6 +21,7 @@ SCREENS = {
     "/dead": "Dead letters by subscription and error",
     "/dead?subscription=booker": "Dead letters by subscription and error",
     "/journal": "Cursors",
+    "/desks": "Desks",
 }
 
 

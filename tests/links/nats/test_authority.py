@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import nats
 import pytest
 from link_kit import a_group, a_seat
+from msgspec.structs import replace
 from nats_kit import a_link, eventually, opened, refused
 
 from openoutcry.config import Link
@@ -406,3 +407,22 @@ def test_the_configuration_is_what_a_server_reads(tmp_path: Path) -> None:
     text = server_config(a_firm_of(tmp_path))
     assert json.dumps("oo.alpha.log.high.floor") in text
     assert ".seed" not in text
+
+
+@pytest.mark.parametrize("slow_count", [0, 1])
+def test_the_servers_are_believed_when_every_one_of_them_says_that_it_syncs(
+    tmp_path: Path, slow_count: int
+) -> None:
+    firm = replace(a_firm_of(tmp_path), store="")
+    servers = Servers(tmp_path, 3, sync_always=True, more=server_config(firm))
+    for node in servers.nodes[:slow_count]:
+        node.config = node.config.replace("sync_interval: always", "sync_interval: 2m")
+
+    async def main() -> None:
+        async with opened(House(servers, tmp_path, firm).link("floor")) as (floor,):
+            facts = await floor.facts()
+            assert facts.replicas == 3
+            assert facts.is_synced == (slow_count == 0)
+
+    with servers:
+        asyncio.run(main())

@@ -1,7 +1,6 @@
 """Servers that die, stand still or cannot be reached: nothing is lost, and every call ends."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 from campaigns.link_proxy import Mode, Proxy
 from link_kit import a_group, a_seat
-from nats_kit import a_firm, a_link, eventually, opened, refused, until_answered
+from nats_kit import LONG_S, a_firm, a_link, eventually, opened, refused, until_answered
 
 from openoutcry.errors import Fenced, Unreachable
 from openoutcry.links.nats.servers import Servers
@@ -65,7 +64,7 @@ def test_a_node_that_is_killed_and_comes_back_has_everything_and_readers_go_on(n
                     node.nodes[0].start()
                 group = a_group(number, number + 1)
                 await until_answered(partial(floor.append, group, seat.tokens["normal"]))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(LONG_S):
                 await reading
             assert list(dict.fromkeys(group.upto for group in found)) == list(range(1, 21))
             assert (await floor.renew(seat)).tokens == seat.tokens
@@ -90,7 +89,7 @@ def test_a_leader_that_stands_still_is_noticed_and_another_takes_over(cluster: S
                 await until_answered(partial(floor.append, group, seat.tokens["normal"]))
                 leader.resume()
                 await asyncio.to_thread(leader.wait)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(LONG_S):
                 await reading
             assert list(dict.fromkeys(group.upto for group in found)) == [1, 2, 3, 4]
 
@@ -147,9 +146,8 @@ def test_a_node_behind_a_cut_or_a_black_hole_is_noticed_and_found_again(node: Se
             calls = [
                 asyncio.create_task(refused(floor.append(large, seat.tokens["normal"]))) for _ in range(20)
             ]
-            started = time.monotonic()
-            assert all(isinstance(problem, Unreachable) for problem in await asyncio.gather(*calls))
-            assert time.monotonic() - started < 30
+            async with asyncio.timeout(LONG_S):
+                assert all(isinstance(problem, Unreachable) for problem in await asyncio.gather(*calls))
             await eventually(lambda: not floor.is_connected)
             proxy.mode = Mode.OPEN
             await eventually(lambda: floor.is_connected)
@@ -172,7 +170,7 @@ def test_closing_ends_at_once_in_a_black_hole(node: Servers) -> None:
         large = a_group(0, 400, size_bytes=500)
         calls = [asyncio.create_task(refused(floor.append(large, seat.tokens["normal"]))) for _ in range(20)]
         await asyncio.sleep(0.1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONG_S):
             await floor.close()
             assert all(isinstance(problem, Unreachable) for problem in await asyncio.gather(*calls))
         await proxy.stop()

@@ -223,6 +223,26 @@ async def test_what_handlers_of_two_desks_make_of_one_event_are_two_events(tmp_p
 
 
 @virtual
+async def test_history_metrics_and_envelopes_know_what_was_imported(tmp_path):
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path)
+    async with running(floor, street):
+        theirs, ours = an_order(event_id="theirs"), an_order(event_id="ours")
+        await floor.bus.publish(theirs)
+        await passes()
+        await street.bus.publish(ours)
+        await passes()
+        assert street.bus.envelope(theirs).desk == "floor"
+        assert street.bus.envelope(ours).desk is None
+        assert floor.bus.envelope(theirs).desk is None
+        assert ids_of(street.bus.get_event_history("order")) == ["theirs", "ours"]
+        metrics = street.bus.metrics
+        assert (metrics.imported, metrics.published) == (1, 2)
+        street.bus.reset_metrics()
+        assert street.bus.metrics.imported == 0
+
+
+@virtual
 async def test_several_desks_hear_each_other(tmp_path):
     hub = MemoryHub()
     desks = [Desk(hub, name, tmp_path / name) for name in ("floor", "street", "risk")]

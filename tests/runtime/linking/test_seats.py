@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from bus_helpers import a_fill, a_tick, an_order, now_s, virtual
+from bus_helpers import a_fill, a_signal, a_tick, an_order, now_s, virtual
 from desk_kit import Desk, passes, running
 
 from openoutcry import EventType, HealthCheckConfig, KillSwitchEvent
-from openoutcry.errors import Fenced, SeatLost, Taken
+from openoutcry.errors import BusClosed, Fenced, SeatLost, Taken
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
 from openoutcry.ports import Seat
@@ -178,18 +178,68 @@ async def test_a_call_that_is_running_when_the_seat_is_lost_ends_but_publishes_n
 
 
 @virtual
-async def test_a_kill_switch_is_handled_also_without_a_seat(tmp_path):
+async def test_a_kill_switch_is_handled_and_written_also_without_a_seat_and_goes_out_later(tmp_path):
     hub = MemoryHub()
-    desk = street(hub, tmp_path / "one")
-    async with running(desk):
+    desk, floor = street(hub, tmp_path / "one"), Desk(hub, "floor", tmp_path / "floor")
+    async with running(desk, floor):
         hub.cut("street")
         await passes(20)
         switch = KillSwitchEvent(reason="now")
         assert await desk.bus.publish(switch)
         await passes(0.1)
         assert switch.event_id in desk.switched
+        assert desk.bus.persistence.journal.find(switch.event_id)
         hub.heal("street")
-        await passes(2)
+        await passes(5)
+        assert floor.switched == [switch.event_id]
+
+
+@virtual
+async def test_a_publisher_in_another_thread_is_told_as_well(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one")
+    async with running(desk):
+        hub.cut("street")
+        await passes(20)
+        future = await asyncio.to_thread(desk.bus.publish_threadsafe, an_order())
+        with pytest.raises(SeatLost):
+            await asyncio.wrap_future(future)
+        with pytest.raises(SeatLost):
+            await desk.bus.publish_many([an_order("o-1"), an_order("o-2")])
+        with pytest.raises(SeatLost):
+            await desk.bus.publish_signal(a_signal("momentum"))
+        with pytest.raises(SeatLost):
+            desk.bus.abstain("momentum", "", "r-1")
+        hub.heal("street")
+        await passes(3)
+
+
+@virtual
+async def test_one_that_found_its_desk_taken_may_start_when_it_is_free(tmp_path):
+    hub = MemoryHub()
+    first, second = street(hub, tmp_path / "one"), street(hub, tmp_path / "two")
+    async with running(first):
+        with pytest.raises(Taken):
+            await second.bus.start()
+    async with running(second):
+        assert await second.bus.publish(an_order())
+
+
+@virtual
+async def test_a_start_that_waits_for_a_lease_can_be_stopped(tmp_path):
+    hub = MemoryHub()
+    first = street(hub, tmp_path / "one")
+    await first.bus.start()
+    first.transport.die()
+    await first.bus.stop(1)
+    second = street(hub, tmp_path / "two")
+    starting = asyncio.create_task(second.bus.start())
+    await passes(5)
+    await second.bus.stop(1)
+    with pytest.raises(BusClosed):
+        await starting
+    assert now_s() < 10
+    assert hub.seats()[0].holder == first.linking.seats._mine.holder
 
 
 @virtual
@@ -314,3 +364,28 @@ async def test_health_names_the_seat_and_no_subscription(tmp_path):
         hub.heal("street")
         await passes(3)
         assert "link" not in {finding.check for finding in (await desk.bus.check_health()).findings}
+
+
+@virtual
+async def test_what_a_worker_has_taken_is_not_begun_without_a_seat(tmp_path):
+    hub = MemoryHub()
+    desk, began = street(hub, tmp_path / "one"), []
+
+    async def quick_at_first(event):
+        began.append(now_s())
+        if len(began) > 600:
+            await asyncio.sleep(0.4)
+
+    desk.bus.subscribe(EventType.ORDER, quick_at_first, name="gateway")
+    async with running(desk):
+        await passes(1)
+        lapses_s = desk.linking.seats.tenure.lapses_ns / 1e9
+        hub.cut("street")
+        await passes(lapses_s - now_s() - 1)
+        await desk.bus.publish_many([an_order(f"o-{number}") for number in range(1_000)])
+        await passes(10)
+        assert len(began) < 610
+        assert max(began) < lapses_s
+        hub.heal("street")
+        await passes(3)
+        assert max(began) > lapses_s

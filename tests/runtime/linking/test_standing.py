@@ -77,7 +77,7 @@ async def test_what_waits_is_told_with_the_desk_and_the_number_and_heals(tmp_pat
         await passes(4)
         word = floor.linking.standing()
         assert word.word == "behind"
-        assert "wait for desk 'street'" in word.why
+        assert "desk 'street' is behind by up to 20 events (log normal)" in word.why
         finding = next(f for f in (await floor.bus.check_health()).findings if f.check == "link")
         assert finding.level.value == "degraded"
         assert street.linking.standing().desks[0].word == "behind"
@@ -85,6 +85,17 @@ async def test_what_waits_is_told_with_the_desk_and_the_number_and_heals(tmp_pat
         await passes(4)
         assert floor.linking.standing().word == "up"
         assert "link" not in {f.check for f in (await floor.bus.check_health()).findings}
+
+
+@virtual
+async def test_a_steady_stream_of_which_something_always_waits_is_up(tmp_path):
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path)
+    async with running(floor, street):
+        for number in range(60):
+            await floor.bus.publish(an_order(f"o-{number}"))
+            await passes(0.1)
+            assert floor.linking.standing().word == street.linking.standing().word == "up"
 
 
 @virtual

@@ -112,6 +112,21 @@ async def test_who_takes_no_market_data_is_sent_none(tmp_path):
 
 
 @virtual
+async def test_nothing_is_remembered_of_ticks_where_none_are_sent(tmp_path):
+    hub = MemoryHub()
+    floor = Desk(hub, "floor", tmp_path / "floor", imports=["fill"])
+    street = Desk(hub, "street", tmp_path / "street")
+    seen = seen_by(street)
+    async with running(floor, street):
+        await passes(0.5)
+        for price in range(100):
+            await floor.bus.publish(a_tick(float(price + 1)))
+            await passes(0.01)
+        assert len(seen) == 100
+        assert not street.linking.tick_sender._foreign
+
+
+@virtual
 async def test_who_keeps_market_data_sends_none(tmp_path):
     hub = MemoryHub()
     floor, street = two(hub, tmp_path, keep=TICKS)

@@ -47,7 +47,7 @@ class Stranger:
         self.upto[log] = upto = after + len(given)
         group = Group(
             desk="floor",
-            journal="strange:0:0:0",
+            journal="strange:0:0:0:9:9",
             log=log,
             after=after,
             upto=upto,

@@ -10,6 +10,7 @@ const SCREENS = [
   { name: "Events", at: "/events", match: /^\/events/, file: "events" },
   { name: "Dead letters", at: "/dead", match: /^\/dead/, file: "dead" },
   { name: "Journal", at: "/journal", match: /^\/journal/, file: "journal" },
+  { name: "Desks", at: "/desks", match: /^\/desks/, file: "desks", when: () => store.pulse?.link },
 ];
 const loaded = {};
 
@@ -53,7 +54,7 @@ function Page() {
   if (store.refused) return html`<main id="main" class="alone"><h1>Not logged in</h1><p>${store.refused}</p><p>Open the address that <code>openoutcry page</code> printed in its terminal; this page goes on by itself then.</p></main>`;
   return html`<a class="skip" href="#main">To the content</a>
     <${Bar} />
-    <nav aria-label="Screens">${SCREENS.map((s) => html`<a href=${s.at} aria-current=${s.match.test(path) ? "page" : null}>${s.name}</a>`)}
+    <nav aria-label="Screens">${SCREENS.filter((s) => !s.when || s.when() || s.match.test(path)).map((s) => html`<a href=${s.at} aria-current=${s.match.test(path) ? "page" : null}>${s.name}</a>`)}
       <span class="rest">${store.me && store.me.role !== "act" && html`<span class="quiet" title=${barred()}>look only</span>`}<${Theme} /></span></nav>
     <main id="main" tabindex="-1" class=${old && store.pulse ? "old" : ""}><${Screen} path=${path} query=${query} /></main>`;
 }

@@ -210,7 +210,7 @@ class Reader:
 
     async def _check(self, after: int) -> None:
         """Raise `LogGone` if the stream is another one than before, or ends before the place."""
-        info = await self._jetstream.call(f"STREAM.INFO.{self._stream}")
+        info = await self._jetstream.ask(f"STREAM.INFO.{self._stream}")
         made, last = str(info["created"]), int(info["state"]["last_seq"])
         if self._made and self._made != made:
             raise LogGone(f"{self._stream} was made anew: read it from its beginning")

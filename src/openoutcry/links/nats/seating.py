@@ -33,9 +33,7 @@ class Seating:
     async def all(self) -> list[Seat]:
         """Return every seat there is, by desk."""
         stream = self._subjects.seats_stream
-        info = await self._jetstream.call(
-            f"STREAM.INFO.{stream}", {"subjects_filter": self._subjects.lease()}
-        )
+        info = await self._jetstream.ask(f"STREAM.INFO.{stream}", {"subjects_filter": self._subjects.lease()})
         found = [
             await self.record(desk_of(subject)) for subject in sorted(info["state"].get("subjects") or ())
         ]

@@ -7,7 +7,7 @@ import msgspec
 
 from openoutcry.config import Link
 from openoutcry.errors import LinkError, LogGone, Unreachable
-from openoutcry.links.nats.connection import Connection, Message
+from openoutcry.links.nats.connection import ANSWER_S, Connection, Message
 from openoutcry.links.nats.jetstream import NO_JETSTREAM, JetStream
 from openoutcry.links.nats.subjects import Subjects
 from openoutcry.ports import LOGS, Facts, LogFacts, LogName
@@ -58,8 +58,8 @@ class Streams:
             raise LinkError(f"{self._connection.where}: {NO_JETSTREAM}")
         await self._jetstream.call("INFO")
 
-    async def facts(self) -> Facts:
-        """Ask how the streams are."""
+    async def facts(self, *, anew: bool = False) -> Facts:
+        """Ask how the streams are, and whether the servers sync unless they were asked (`anew`: again)."""
         logs: list[LogFacts] = []
         nodes: set[str] = set()
         for log in LOGS:
@@ -69,7 +69,7 @@ class Streams:
                 continue
             logs.append(_facts(log, info))
             nodes |= _nodes(info)
-        if self._is_synced is None:
+        if self._is_synced is None or (anew and not self._is_synced):
             self._is_synced = await self._ask_sync(nodes)
         major, minor = self._connection.version
         return Facts(
@@ -106,20 +106,23 @@ class Streams:
         }
         return logs | {subjects.seats_stream: seats}
 
-    async def _info(self, stream: str) -> dict[str, Any]:
-        return await self._jetstream.call(f"STREAM.INFO.{stream}")
+    async def _info(self, stream: str, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+        return await self._jetstream.call(f"STREAM.INFO.{stream}", timeout_s=timeout_s)
 
     async def _find_or_make(self, stream: str, wanted: dict[str, Any]) -> dict[str, Any]:
         """Return a stream's description, and make it if it is not there.
 
-        A cluster may answer nobody when two ask for the same stream in the same moment: ask again.
+        A cluster may answer nobody when several ask for the same stream in the same moment: ask again.
         """
         unanswered = Unreachable(f"nobody makes {stream}")
         for _ in range(_TRIES):
             try:
-                return await self._info(stream)
+                return await self._info(stream, _CREATE_S)
             except LogGone:
                 pass
+            except Unreachable as problem:
+                unanswered = problem
+                continue
             try:
                 return await self._create(stream, wanted)
             except Unreachable as problem:

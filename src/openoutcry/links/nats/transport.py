@@ -57,7 +57,7 @@ class NatsTransport:
         await self._bulk.open()
         await self._airing.open()
         await (self._streams.check_server() if self._is_onlooker else self._streams.make())
-        return await self._streams.facts()
+        return await self._streams.facts(anew=True)
 
     @property
     def is_connected(self) -> bool:

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from openoutcry.errors import ConfigError, InvalidEvent, JournalError, SeatLost
+from openoutcry.errors import ConfigError, InvalidEvent, JournalError
 from openoutcry.logs import about
 from openoutcry.ports import Entry, Level, level_named
 from openoutcry.runtime.admission.access import is_kill_switch
@@ -41,6 +41,31 @@ class DurableAdmission:
             store.commits.move_here()
         return store.level_of(event_type, asked)
 
+    def _check_is_open(self, store: Store) -> None:
+        """Raise why nothing durable is accepted, if so; a kill switch is delivered all the same."""
+        if self._bus.fenced is not None:
+            raise self._bus.fenced
+        if store.commits.dead is not None:
+            raise store.commits.dead
+
+    def entry_to_copy(self, event: Any, lane: str, vote: Vote | None) -> Entry:
+        """Return what will be written of an event of which other hosts are to have a copy before.
+
+        Raises what `stage` raises, and `ConfigError` in a call whose publications wait in an outbox.
+        """
+        store = self._slot.store
+        assert store is not None, "its level has opened the journal"
+        self._check_is_open(store)
+        if outbox_of(self._bus) is not None:
+            raise ConfigError(
+                "level is 'replicated' in a handler with an outbox, whose publications are committed when it "
+                "returns: publish it at another level, or from a subscription without an outbox"
+            )
+        stamp_cause(self._bus, event)
+        if vote is not None:
+            vote.prepare()
+        return store.entry(event, lane, Level.PROCESS, votes=vote is not None and vote.travels)
+
     def stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:
         """Take an event into the next commit, or (True) into the outbox of the call that publishes it.
 
@@ -63,13 +88,6 @@ class DurableAdmission:
             vote.defer()
         return True
 
-    def _check_is_open(self, store: Store) -> None:
-        """Raise why nothing durable is accepted, if so."""
-        if self._bus.fenced is not None:
-            raise self._bus.fenced
-        if store.commits.dead is not None:
-            raise store.commits.dead
-
     def stage_kill_switch(
         self, event: Any, level: Level, positions: list[int], entry: Entry | None = None
     ) -> Commit | bool:
@@ -80,7 +98,7 @@ class DurableAdmission:
         """
         try:
             return self.stage_for_control(event, level, positions, entry)
-        except (JournalError, InvalidEvent, SeatLost) as error:
+        except (JournalError, InvalidEvent) as error:
             excuse(event, error)
             return True
 
@@ -98,7 +116,8 @@ class DurableAdmission:
                     if subscription.offsets is not None:
                         subscription.offsets.touched(0)
 
-        self._check_is_open(store)
+        if store.commits.dead is not None:
+            raise store.commits.dead
         if entry is None:
             commit = store.stage(event, "control", level, note)
         else:
@@ -130,7 +149,7 @@ class DurableAdmission:
         return True
 
 
-def excuse(event: Any, error: JournalError | InvalidEvent | SeatLost, commit: Commit | None = None) -> None:
+def excuse(event: Any, error: JournalError | InvalidEvent, commit: Commit | None = None) -> None:
     """Raise the error, but for a kill switch that was delivered at once, journal or no journal."""
     if not is_kill_switch(event) or (commit is not None and event.event_id in commit.undelivered):
         raise error

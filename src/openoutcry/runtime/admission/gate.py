@@ -16,15 +16,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from openoutcry.config import LevelName
 from openoutcry.core.audience import Audience
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
-from openoutcry.errors import BusClosed, SeatLost
+from openoutcry.errors import BusClosed, ConfigError, OpenOutcryError, SeatLost
 from openoutcry.events import Event, event_type_of, fixed_event_type
-from openoutcry.ports import Level
+from openoutcry.ports import Entry, Level
 from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
 from openoutcry.runtime.admission.again import Again, Answer
 from openoutcry.runtime.admission.arrivals import Arrivals
@@ -47,7 +47,29 @@ YIELD_AT = 512
 IN_A_ROW_MAX = 64
 """A publisher that awaits nothing else gives the loop back after this many events."""
 RATE_LIMITED = Refusal.RATE_LIMITED
+COPY_FIRST = Wait(0, Refusal.NO_ROOM)
+"""The verdict on an event that is to be replicated: `publish` sends a copy first, and commits then."""
 _whose = current.get
+
+
+class Replicas(Protocol):
+    """What keeps copies on other hosts: the link."""
+
+    async def put(self, entry: Entry) -> None:
+        """Have a copy kept of what is about to be committed. Raises why it is not, or may not be."""
+        ...
+
+    async def take_back(self, entry: Entry) -> None:
+        """It was refused after all."""
+        ...
+
+    def released(self, entry: Entry) -> None:
+        """It was committed and released."""
+        ...
+
+    async def wait_kept(self, event_id: str) -> None:
+        """Wait until other hosts have what the journal has of an event."""
+        ...
 
 
 @dataclass(slots=True)
@@ -105,6 +127,7 @@ class Admission:
         self.again: Again = Again(bus, self.dispatcher, self.slot, durable)
         self.kill_switches: KillSwitches = KillSwitches(bus, self.access, self.slot, durable, self.dispatcher)
         self.arrivals: Arrivals = Arrivals(bus, self.slot, self.room, self.kill_switches)
+        self._replicas: Replicas | None = None
         self._in_a_row = 0
         self.reset()
 
@@ -118,7 +141,7 @@ class Admission:
     def reset(self) -> None:
         """Count from zero again."""
         self.refused: Counter[str] = Counter()
-        self._high = self.kill_switches.count = self.again.duplicates = 0
+        self._high = self.kill_switches.count = self.again.duplicates = self.arrivals.taken = 0
         self.conflicts_before: int = self._bus.conflicts.total
         self._bus.unheard.counts.clear()
         self.fast_path.take_high_count()
@@ -172,9 +195,11 @@ class Admission:
         while True:
             verdict = self._look(event, priority, level, vote, answer, patient=True, paid=paid)
             if isinstance(verdict, Commit):
-                return await self.committed(event, verdict)
+                return await self.committed(event, verdict) and await self._kept(event, level)
             if isinstance(verdict, asyncio.Future):
                 return await verdict
+            if verdict is COPY_FIRST:
+                return await self._publish_copied(event, priority, vote, answer)
             if isinstance(verdict, Wait):
                 paid = verdict.reason is Refusal.RATE_LIMITED
                 survives = self._durable.level(event_type_of(event), level)
@@ -187,7 +212,14 @@ class Admission:
                 # A publisher that awaits nothing else would keep the loop from every handler.
                 self._in_a_row = 0
                 await asyncio.sleep(0)
-            return verdict
+            return verdict and await self._kept(event, level)
+
+    async def _kept(self, event: Any, level: str | None) -> bool:
+        """Wait until other hosts have an event that was known, if it is to be replicated. Always True."""
+        replicas = self._replicas
+        if replicas is not None and self._durable.level(event_type_of(event), level) is Level.REPLICATED:
+            await replicas.wait_kept(event.event_id)
+        return True
 
     def publish_nowait(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
         """Publish without waiting for room or a turn of the loop: a durable event is committed at once."""
@@ -205,6 +237,8 @@ class Admission:
         if isinstance(verdict, asyncio.Future):
             verdict.cancel()
             raise BusClosed("the bus is stopping, and nobody can know yet that the kill switch is handled")
+        if verdict is COPY_FIRST:
+            raise ConfigError("level is 'replicated', which waits for other hosts: await publish(...)")
         return self.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
 
     async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
@@ -276,6 +310,34 @@ class Admission:
             unheard=accepted and not is_heard,
         )
 
+    def join_replicas(self, replicas: Replicas) -> None:
+        """Have this keep copies of what is published at the level `replicated`."""
+        self._replicas = replicas
+
+    async def _publish_copied(
+        self, event: Any, priority: bool, vote: Vote | None, answer: Answer | None
+    ) -> bool:
+        """Publish an event that was let in, when other hosts have a copy of it."""
+        lane = "high" if priority or event_type_of(event) in HIGH_TYPES else "normal"
+        entry, replicas = self._durable.entry_to_copy(event, lane, vote), self._replicas
+        if replicas is None:
+            raise ConfigError("level is 'replicated', and this bus has no link: EventBus(link=Link(...))")
+        await replicas.put(entry)
+        try:
+            self.access.check(event)
+            if self.again.is_known(event, Level.PROCESS):
+                found = self.again.meet(event, Level.PROCESS, answer)
+            else:
+                self.again.check(event, Level.PROCESS, answer)
+                found = self._stage(event, lane, Level.PROCESS, vote)
+            if isinstance(found, Commit):
+                await self.committed(event, found)
+        except OpenOutcryError:
+            await replicas.take_back(entry)
+            raise
+        replicas.released(entry)
+        return True
+
     # -- admitting ----------------------------------------------------------------------------------
 
     def admit(self, events: Sequence[Any], *, priority: bool = False) -> Admitted:
@@ -340,7 +402,8 @@ class Admission:
         """
         self.check_thread("publish")
         event_type = self.access.check(event)
-        survives = self._durable.level(event_type, level)
+        asked = self._durable.level(event_type, level)
+        survives = min(asked, Level.DISK)
         high = priority or event_type in HIGH_TYPES
         lane = "high" if high else "normal"
         is_control = event_type == KILL_SWITCH
@@ -355,7 +418,9 @@ class Admission:
             # Nobody is refused on a bound.
             audience, depth = self.room.met_now(event, is_kept=bool(survives))
             verdict = self._judge(audience, depth, event_type, high, patient=patient, paid=paid)
-        if isinstance(verdict, Admit):
+        if isinstance(verdict, Admit) and asked is Level.REPLICATED:
+            verdict = COPY_FIRST
+        elif isinstance(verdict, Admit):
             if not survives:
                 return self._let_in(event, lane)
             self.again.check(event, survives, answer)
@@ -445,6 +510,8 @@ class Admission:
         level = Level.MEMORY if self.store is None else self.store.level_of(str(fixed))
         audience = self._bus.router.audience_of(cls, is_kept=bool(level))
         if audience is None or not audience.credit:
+            return
+        if level is Level.REPLICATED:
             return
         if self.store is not None and level:
             self.fast_path.learn_durable(cls, level, lane, self.store.commits)

@@ -176,9 +176,9 @@ class EventBus:
         Args:
             event: An `Event`, or an object of your own class with `event_id` and `event_type`.
             priority: Take the high-priority lane whatever the type.
-            level: What the event must survive before this returns: `memory`, `process` or `disk`; by default
-                what the bus's `PersistenceConfig` says of its type. Without a journal everything is `memory`.
-                An event that was accepted before is brought to that level, and delivered to nobody again.
+            level: What the event must survive before this returns: `memory`, `process`, `disk`, `replicated`;
+                by default what the `PersistenceConfig` says of its type, without a journal `memory`. An event
+                that was accepted before is brought to that level, and delivered to nobody again.
 
         Raises:
             InvalidEvent: It is not an event, cannot be encoded, or would not come back from a journal equal.

@@ -18,6 +18,7 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import JournalError
 from openoutcry.events import Event, event_type_of
 from openoutcry.journals import EventPersistence
+from openoutcry.ports import Header
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, selectors_of
@@ -42,6 +43,9 @@ class Envelope:
         correlation_id: The first event of the chain it belongs to, or None if it began one.
         causation_id: The event whose handler published it, or None.
         round_id: The barrier round it belongs to, or None.
+        desk: The desk that has made it, where it was imported; None for one of this desk's own, and where the
+            journal does not have it.
+        votes: Whether it is an answer to a round of another desk.
 
     """
 
@@ -50,6 +54,8 @@ class Envelope:
     correlation_id: str | None
     causation_id: str | None
     round_id: str | None
+    desk: str | None = None
+    votes: bool = False
 
 
 class _Merged:
@@ -125,6 +131,7 @@ class Inspection:
             level_changes=admission.room.level_changes,
             overflowed=bus.router.overflowed - admission.overflowed_before,
             stalled=bus.stalled_names(),
+            imported=admission.arrivals.taken,
         )
 
     def level(self) -> BackpressureLevel:
@@ -257,7 +264,17 @@ class Inspection:
                 else (cause.correlation_id, cause.event_id, cause.round_id)
             )
         event_type = event_type_of(event)
-        return Envelope(event.event_id, str(getattr(event_type, "value", event_type)), *ids)
+        beside = self._beside(event.event_id) or Header()
+        name = str(getattr(event_type, "value", event_type))
+        return Envelope(event.event_id, name, *ids, beside.desk, bool(beside.votes))
+
+    def _beside(self, event_id: str) -> Header | None:
+        """Return what stands beside an event in the journal of a desk with a link."""
+        store = self._admission.store
+        if store is None or self._linking is None:
+            return None
+        found = store.stored(event_id)
+        return None if found is None else found.header
 
     def handler_stats(self) -> dict[str, Any]:
         """Return the counts of subscriptions by type, and a record of each."""

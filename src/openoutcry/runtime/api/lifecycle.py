@@ -90,7 +90,8 @@ class Lifecycle:
         self.linking: Linking | None = None
         joins = transport_of(config.link, transport)
         if config.link is not None and joins is not None:
-            self.linking = Linking(config.link, joins, bus, admission, rounds)
+            is_replicated = config.persistence is not None and config.persistence.is_replicated
+            self.linking = Linking(config.link, joins, bus, admission, rounds, is_replicated=is_replicated)
             self.monitor.watch_link(self.linking.problems)
         parts = (bus, consumers, admission, rounds, self.monitor)
         self.control: Control = Control(controlled, *parts, config, self.linking)

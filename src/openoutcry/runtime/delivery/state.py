@@ -145,6 +145,9 @@ class BusState:
         self.fenced = error
         if error is not None:
             self.holds.set(Hold.SEAT)
+            for subscription in self.router:
+                if subscription.mailbox.open:
+                    subscription.mailbox.cut_all()
             return
         self.holds.lift(Hold.SEAT)
         for subscription in self.router:

@@ -151,10 +151,8 @@ class Commit(Alike):
         self._indexed = len(self.ids)
         return self._index.get(event_id)
 
-    def changes_with(self, changes: Changes | None) -> Changes | None:
+    def changes_with(self, changes: Changes | None) -> Changes:
         """Return the changes that go with it, and with them what is written with these events alone."""
-        if not self.snapshots:
-            return changes
         changes = Changes() if changes is None else changes
         return structs.replace(changes, snapshots=[*changes.snapshots, *self.snapshots.values()])
 

@@ -325,7 +325,8 @@ class Committer:
             takes = records.are_due or commit.must_sync or own is not commit or commit.level is Level.DISK
             takes = takes and records.recorder.has_any
             entries = records.entries_with(commit, own) if takes else own
-            changes = commit.changes_with(None if extras is None else extras.changes)
+            changes = None if extras is None else extras.changes
+            changes = commit.changes_with(changes) if commit.snapshots else changes
             written = self._journal.write(entries, changes)
         except Exception as error:  # noqa: BLE001 - a user's adapter: the publishers must be told
             self._refused(commit, extras, error, now=now)
@@ -483,7 +484,8 @@ class Committer:
             self.released = max(self.released, commit.head)
             for call in self._bus.on_released:
                 call(self.released, commit.entries is None)
-        self._follow(commit, positions, duplicates)
+        if commit.thens:
+            self._follow(commit, positions, duplicates)
         self._unfinished.remove(commit)
         if commit.raised:
             self._wake_later(commit)

@@ -17,7 +17,7 @@ class Receipt:
         accepted: Whether it was accepted, now or before: what `publish` says.
         event_id: Its id.
         position: Its position in the journal; 0 where it is not journaled, or was refused.
-        level: The level it was accepted at: `memory`, `process` or `disk`.
+        level: The level it was accepted at: `memory`, `process`, `disk` or `replicated`.
         duplicate: Whether its id had been accepted before, and nothing new was delivered.
         conflicting: Whether that was an event with other content: the first stands, this one is lost.
         unheard: Whether no subscription takes it now. It was accepted all the same: it is in the history and,

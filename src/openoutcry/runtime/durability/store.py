@@ -24,7 +24,7 @@ from openoutcry.events import (
 )
 from openoutcry.journals import EventPersistence
 from openoutcry.journals.swapping import next_of
-from openoutcry.ports import Entry, FileJournal, Header, Journal, Level, Marks
+from openoutcry.ports import Entry, FileJournal, Header, Journal, Level, Marks, Stored
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
@@ -239,6 +239,15 @@ class Store:
             return FirstVersion(commit.events[index])
         position = self._find(event_id)
         return None if position is None else self._at(position)
+
+    def stored(self, event_id: str) -> Stored | None:
+        """Return what the journal has of an event; None if that is nothing, or cannot be read."""
+        position = self._find(event_id)
+        try:
+            found = [] if position is None else self.journal.read(position - 1, 1)
+        except JournalError:
+            return None
+        return found[0] if found and found[0].position == position else None
 
     def _at(self, position: int) -> FirstVersion | None:
         """Return the event at a position; None if it cannot be read."""

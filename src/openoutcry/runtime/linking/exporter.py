@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Final
 
 from openoutcry.core.cursors import LINK
 from openoutcry.core.runs import Run
 from openoutcry.errors import Garbled, LinkError, LogGone, Unreachable
 from openoutcry.links.wire import Ask, Beat, read_message
-from openoutcry.ports import LOGS, CursorState, FileJournal, LogName
+from openoutcry.ports import LOGS, CursorState, LogName
 from openoutcry.runtime.linking.log_export import ClaimAgain, LogExport
 from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import Joined
@@ -31,6 +32,7 @@ class Exporter:
 
     Attributes:
         logs: What is exported, by log.
+        has_copies: Whether the logs may have copies of what was to be replicated.
 
     """
 
@@ -40,8 +42,9 @@ class Exporter:
         self._theirs: dict[tuple[str, LogName], int] = {}
         self._trimmed: dict[LogName, int] = {}
         self._may_trim = True
+        self.has_copies: bool = False
         self.logs: dict[LogName, LogExport] = {
-            log_name: LogExport(joined, log_name, claim_again, self._write_own) for log_name in LOGS
+            log_name: LogExport(joined, log_name, claim_again, self._begin_run) for log_name in LOGS
         }
         others.on_beat(self._heard)
         joined.bus.on_released.append(self._released)
@@ -51,6 +54,7 @@ class Exporter:
         joined, store = self._joined, self._joined.store
         own = read_own(store.journal)
         floors = {c.lane: c.floor for c in store.journal.cursors() if c.subscription == LINK}
+        self.has_copies = own is not None and own.has_copies
         joined.is_new = own is None and not floors
         self._theirs.clear()
         self._trimmed.clear()
@@ -60,6 +64,7 @@ class Exporter:
             known = None if own is None else Run.read(own.runs.get(log_name, ""))
             if known is None or known.origin != store.origin:
                 known = Run(store.origin, begins=floor)
+            one.has_copies = own is not None and own.has_copies
             one.open(known, floor, floor if own is None else own.ends.get(log_name, floor))
         self._save_floors()
         await joined.transport.listen("ask", self._asked, urgent=True)
@@ -76,7 +81,7 @@ class Exporter:
         ends_s = loop.time() + timeout_s
         while loop.time() < ends_s and any(one.goes_on for one in self.logs.values()):  # noqa: ASYNC110
             await asyncio.sleep(END_LOOK_S)
-        self._note_floors()
+        self._save_floors()
 
     def _released(self, upto: int, is_plain: bool) -> None:
         for one in self.logs.values():
@@ -89,11 +94,15 @@ class Exporter:
         except Garbled as error:
             log.debug("what a desk asks for cannot be read: %s", error)
             return
-        run = Run.read(ask.journal)
-        if ask.desk == self._joined.desk and not ask.kill and run is not None:
-            one = self.logs[ask.log]
-            if run.origin == one.run.origin:
-                one.ask(min(ask.after, one.run.begins) if run != one.run else ask.after)
+        if ask.desk != self._joined.desk or ask.kill:
+            return
+        one, run = self.logs[ask.log], Run.read(ask.journal)
+        if (
+            not ask.journal
+        ):  # it has nothing of this journal: what others have that it lacks, it asks for then
+            one.ask(max(one.run.begins, one.floor))
+        elif run is not None and run.origin == one.run.origin:
+            one.ask(one.run.goes_on_at(run, ask.after))
 
     # -- what all others have -----------------------------------------------------------------------
 
@@ -103,7 +112,8 @@ class Exporter:
             run = Run.read(said.journal) if said.desk == self._joined.desk else None
             mine = self.logs[said.log].run
             if run is not None and run.origin == mine.origin:
-                reached = said.safe if run == mine else min(said.safe, mine.begins)
+                reached = mine.goes_on_at(run, said.safe)
+                self.logs[said.log].note_reached(mine.goes_on_at(run, said.position))
                 self._theirs[desk, said.log] = max(reached, self._theirs.get((desk, said.log), 0))
 
     async def _look(self) -> None:
@@ -112,18 +122,21 @@ class Exporter:
         while True:
             await asyncio.sleep(FLOOR_S)
             turns += 1
-            self._note_floors()
+            ends = {log_name: one.ends for log_name, one in self.logs.items()}
+            try:
+                seats = await self._joined.transport.seats()
+            except LinkError:
+                continue
+            self._others.note_seats(seats, self._joined.desk, self._joined.now_ns())
+            self._note_floors(ends)
             if self._may_trim and turns % int(TRIM_S / FLOOR_S) == 0:
-                await self._trim()
+                await self._trim_if_permitted()
 
-    def _expected(self) -> list[str]:
-        return [desk.name for desk in self._others.desks.values() if desk.seat is not None]
-
-    def _note_floors(self) -> None:
-        others, has_moved = self._expected(), False
+    def _note_floors(self, ends: dict[LogName, tuple[int, int]]) -> None:
+        others, has_moved = list(self._others.desks), False
         for log_name, one in self.logs.items():
             theirs = [self._theirs.get((desk, log_name), one.floor) for desk in others]
-            has_moved = one.note_floor(theirs) or has_moved
+            has_moved = one.note_floor(theirs, ends[log_name]) or has_moved
         if has_moved:
             self._save_floors()
 
@@ -134,24 +147,43 @@ class Exporter:
             for log_name, one in self.logs.items()
         )
 
-    async def _trim(self) -> None:
-        """Remove from the logs what all others have imported, and what this journal has on the disk."""
-        journal, transport = self._joined.store.journal, self._joined.transport
-        safe = journal.synced if isinstance(journal, FileJournal) else journal.head
+    async def _trim_if_permitted(self) -> None:
         try:
-            facts = None if self._expected() else await transport.facts()
-            for log_name, one in self.logs.items():
-                size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
-                upto = min(one.floor, safe)
-                is_roomy = size is not None and size.size_bytes < ALONE_SHARE * (size.most_bytes or 2**63)
-                if upto > self._trimmed.get(log_name, 0) and not is_roomy:
-                    await transport.trim(log_name, self._joined.desk, upto)
-                    self._trimmed[log_name] = upto
-        except (Unreachable, LogGone):
+            await self._trim()
+        except Unreachable:
             return
         except LinkError as error:
             self._may_trim = False
             log.info("desk %s does not trim the logs itself: %s", self._joined.desk, error)
+
+    async def _trim(self) -> None:
+        """Remove from the logs what all others have imported, and what this journal has on the disk."""
+        journal, transport = self._joined.store.journal, self._joined.transport
+        safe = journal.synced
+        facts = None if self._others.desks else await transport.facts()
+        for log_name, one in self.logs.items():
+            size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
+            upto = one.trims_upto(safe)
+            is_roomy = size is not None and size.size_bytes < ALONE_SHARE * (size.most_bytes or 2**63)
+            is_due = upto > self._trimmed.get(log_name, 0) or one.after < one.floor
+            if is_due and not is_roomy:
+                with suppress(LogGone):  # which says nothing of the other one
+                    await transport.trim(log_name, self._joined.desk, upto)
+                    self._trimmed[log_name] = upto
+
+    def _begin_run(self) -> None:
+        """A log is exported in another run: what others have is known in the positions of the one before."""
+        for desk, log_name in self._theirs:
+            one = self.logs[log_name]
+            self._theirs[desk, log_name] = min(self._theirs[desk, log_name], one.run.same)
+        self._save_floors()
+
+    async def expect_copies(self) -> None:
+        """Have it written that the logs may have copies, before the first one is there."""
+        if not self.has_copies:
+            self.has_copies = True
+            self._write_own()
+            await self._joined.store.saving.save()
 
     def _write_own(self) -> None:
         """Have it written what this desk is, and in which runs it exports."""
@@ -164,5 +196,6 @@ class Exporter:
             imports=tuple(sorted(link.imports)),
             runs={log_name: one.run.name for log_name, one in self.logs.items()},
             ends={log_name: one.after for log_name, one in self.logs.items()},
+            has_copies=self.has_copies,
         )
         self._joined.store.saving.remember(write_row(LINK, row, self._joined.bus.clock.wall_ns()))

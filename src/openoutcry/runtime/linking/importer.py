@@ -56,11 +56,12 @@ class Importer:
         if self._is_on:
             self._begin(desk)
             for log_name, head in beat.heads.items():
-                self.logs[desk, log_name].note_head(head)
+                self.logs[desk, log_name].note_head(head, beat.journal)
 
     async def _look(self) -> None:
         """Begin to import what other desks export, whenever one is there that was not."""
         joined, others = self._joined, self._others
+        await joined.wait_seat()
         while True:
             with suppress(Unreachable):
                 others.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
@@ -84,5 +85,5 @@ class Importer:
                     await commits.ask(sync=True)
                 except JournalError as error:
                     log.debug("what was imported is not synced: %s", error)
-                for one in logs:
-                    one.tell_reached()
+            for one in logs:
+                one.tell_reached()

@@ -24,6 +24,7 @@ from openoutcry.ports import Transport
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.linking.beats import Beats
+from openoutcry.runtime.linking.copies import Copies, check
 from openoutcry.runtime.linking.cut_off import LinkWatch
 from openoutcry.runtime.linking.exporter import Exporter
 from openoutcry.runtime.linking.importer import Importer
@@ -66,8 +67,16 @@ class Linking:
     """
 
     def __init__(
-        self, link: Link, transport: Transport, bus: BusState, admission: Admission, rounds: Rounds
+        self,
+        link: Link,
+        transport: Transport,
+        bus: BusState,
+        admission: Admission,
+        rounds: Rounds,
+        *,
+        is_replicated: bool = False,
     ) -> None:
+        self._is_replicated = is_replicated
         self.joined: Joined = Joined(link, transport, bus, admission)
         self._rounds = rounds
         self.seats: Seats = Seats(self.joined)
@@ -76,6 +85,7 @@ class Linking:
         self._watch = LinkWatch(self.joined, self.others)
         beats = Beats(self.joined, self.others, self._look, self.kill.catch_up)
         self.exporter: Exporter = Exporter(self.joined, self.others, self.seats.claim_again)
+        admission.join_replicas(Copies(self.joined, self.exporter))
         self.votes: Votes = Votes(self.joined, rounds)
         self.importer: Importer = Importer(self.joined, self.others, self.votes)
         self.tick_sender: TickSender = TickSender(self.joined, self.others)
@@ -114,6 +124,8 @@ class Linking:
         try:
             async with asyncio.timeout(OPEN_S):
                 joined.facts = await joined.transport.open()
+            if self._is_replicated:
+                check(joined.facts)
         except (Unreachable, TimeoutError) as error:
             log.warning(
                 "the desk %s starts without the other desks: %s; what it publishes waits in its journal",

@@ -12,12 +12,12 @@ and the log are the same up to where a run begins (`core/runs.py`).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
 from openoutcry.core.link_words import LinkWord
-from openoutcry.core.runs import Run
+from openoutcry.core.runs import ALL, COPY, VOID, Run, is_beside
 from openoutcry.errors import (
     Fenced,
     GroupTooLarge,
@@ -48,6 +48,8 @@ AGAIN_MOST_S: Final = 1.0
 FULL_S: Final = 1.0
 """The pause before it is tried again whether a full log has room."""
 
+WAIT_LOOK_S: Final = 0.002
+"""How often it is looked whether something was exported, for who waits for that."""
 ASK_S: Final = 1.0
 """How often at most a log is exported again from an earlier position."""
 FLOOR_S: Final = 1.0
@@ -87,6 +89,9 @@ class LogExport:
         self._takes_all = "*" in self._exports and not self._keep
         self._passes_plain = log_name == "high" or not self._exports
         self._released = self._reached = 0
+        self._is_beyond = False
+        self._copies: dict[str, tuple[int, int]] = {}
+        self.has_copies: bool = False
         self._waiter: asyncio.Future[None] | None = None
         self._group: Group | None = None
         self._store: Store | None = None
@@ -181,10 +186,16 @@ class LogExport:
             self._tell(LinkWord.STALLED, f"the log {self._log!r} is gone: {other}")
 
     async def _make_room(self) -> None:
-        """Where a full log is filled again from an earlier position, remove what comes again anyway."""
-        if self.after < self._reached:
+        """Where a full log has what comes again anyway, remove it, and begin with what somebody lacks."""
+        if self._is_beyond and self.after < self._reached:
             with suppress(LinkError):
-                await self._joined.transport.trim(self._log, self._joined.desk, self._reached)
+                await self._joined.transport.trim(self._log, self._joined.desk, ALL)
+                self._is_beyond = False
+                self._set_after(min(self.after, self.floor))
+
+    def note_reached(self, position: int) -> None:
+        """Another desk has come that far: the log may have it, whatever is exported again."""
+        self._reached = max(self._reached, position)
 
     def _tell(self, word: LinkWord, why: str) -> None:
         self._joined.problems[self._name] = word, why
@@ -205,19 +216,61 @@ class LogExport:
         """Ask the engine where the exports end, and go on there."""
         store = self._joined.store
         ended = await self._joined.transport.last(self._log, self._joined.desk)
+        if ended is not None and (self.has_copies or is_beside(ended.journal)):
+            ended = await self._take_copies(ended)
         run = None if ended is None else Run.read(ended.journal)
         if ended is None:
             self._set_after(min(self.after, self.floor))
             self.looked = self.floor  # nothing that lies between is to be exported, or all others have it
         elif run is None or run.origin != self.run.origin or run.epoch < self.run.epoch:
-            self._set_after(self.run.begins)
+            self._set_after(self.run.goes_on_at(run, ended.upto))
         elif self._agrees(ended):
             self.run = run
             self._set_after(ended.upto)
             self._reached = ended.upto
         else:
             await self._begin_run(ended, run)
-        self._store = store
+        self._store, self._is_beyond = store, True
+
+    async def _take_copies(self, ended: Ended) -> Ended | None:
+        """Take in copies of what the journal lacks, and return where the regular exports end."""
+        journal, found = self._joined.store.journal, None
+        copies: dict[str, Entry] = {}
+        async with aclosing(self._own_groups(ended.place)) as groups:
+            async for group in groups:
+                for entry in group.entries:
+                    if group.journal.startswith(VOID):
+                        copies.pop(entry.event_id, None)
+                    elif group.journal.startswith(COPY):
+                        copies[entry.event_id] = entry
+                if not is_beside(group.journal):
+                    last = group.entries[-1].event_id if group.entries else ""
+                    position = group.positions[-1] if group.positions else 0
+                    found = Ended(group.journal, group.upto, group.place, position, last)
+        lacking = [entry for entry in copies.values() if journal.find(entry.event_id) is None]
+        for entry in lacking:
+            log.warning("%s was replicated and not committed, and is taken in from the log", entry.event_id)
+        await self._take_in([Arrival(decode_many([entry.payload])[0], entry) for entry in lacking])
+        if copies:
+            await self._joined.store.commits.ask(sync=True)  # they are trimmed from now on as the rest is
+        self.has_copies = False
+        return found
+
+    async def _take_in(self, arrivals: list[Arrival]) -> None:
+        while arrivals:
+            count, _ = await self._joined.admission.arrivals.take_in(arrivals, None)
+            arrivals = arrivals[count:]
+
+    async def _own_groups(self, last: int) -> AsyncGenerator[Group, None]:
+        """Yield this desk's groups in the log up to a place, which is there."""
+        facts = await self._joined.transport.facts()
+        made = next((one.made for one in facts.logs if one.log == self._log), "")
+        groups = cast(Any, self._joined.transport.read(self._log, self._joined.desk, Place(made, 0)))
+        async with aclosing(groups):
+            async for group in groups:
+                yield group
+                if group.place >= last:
+                    return
 
     def _agrees(self, ended: Ended) -> bool:
         """Return True if the journal has what was exported last."""
@@ -241,21 +294,19 @@ class LogExport:
             ended.upto,
         )
         same, missing = await self._compare(ended)
-        while missing:
-            count, _ = await self._joined.admission.arrivals.take_in(missing, None)
-            missing = missing[count:]
-        self._set_run(Run(run.origin, run.epoch + 1, same, min(run.kept, same)))
+        await self._take_in(missing)
+        self._set_run(run.without_end(max(run.epoch, self.run.epoch) + 1, same))
         self._set_after(same)
 
     async def _compare(self, ended: Ended) -> tuple[int, list[Arrival]]:
         """Return up to which position log and journal are the same, and what the journal lacks."""
-        journal, same, differ = self._joined.store.journal, self.floor, False
+        journal, differ = self._joined.store.journal, False
+        same = min(self.floor, journal.head)
         missing: list[Arrival] = []
-        facts = await self._joined.transport.facts()
-        made = next((one.made for one in facts.logs if one.log == self._log), "")
-        groups = cast(Any, self._joined.transport.read(self._log, self._joined.desk, Place(made, 0)))
-        async with aclosing(groups):
+        async with aclosing(self._own_groups(ended.place)) as groups:
             async for group in groups:
+                if group.journal != ended.journal:
+                    continue  # what is of runs before was looked at when this one began
                 for position, entry in zip(group.positions, group.entries, strict=True):
                     if position <= same:
                         continue
@@ -264,12 +315,10 @@ class LogExport:
                         same = position
                     elif journal.find(entry.event_id) is None:
                         missing.append(Arrival(decode_many([entry.payload])[0], entry))
-                if group.place >= ended.place:
-                    return same, missing
         return same, missing
 
     def _set_run(self, run: Run) -> None:
-        self.run = run
+        self.run, self.floor = run, min(self.floor, run.same)
         self._on_run()
 
     def ask(self, after: int) -> None:
@@ -278,20 +327,51 @@ class LogExport:
         if after >= self.after or loop.time() < self._ask_from_s:
             return
         self._ask_from_s = loop.time() + ASK_S
-        kept = self._joined.store.journal.first - 1
-        if after < kept:
-            self._set_run(Run(self.run.origin, self.run.epoch + 1, kept, kept))
-        self._set_after(max(after, kept))
+        self._set_after(after)
+        self._is_beyond = True
         self.wake()
+
+    # -- copies of what is to be replicated -----------------------------------------------------------
+
+    def begin_copy(self, event_id: str) -> None:
+        """A copy is sent of what is committed later: nothing behind this point is trimmed meanwhile."""
+        self._copies[event_id] = (self.after, 0)
+
+    def end_copy(self, event_id: str) -> None:
+        """It was refused."""
+        self._copies.pop(event_id, None)
+
+    def place_copy(self, event_id: str, position: int) -> None:
+        """It was committed at a position: from there it is exported."""
+        if event_id in self._copies:
+            self._copies[event_id] = (self._copies[event_id][0], position)
+
+    def trims_upto(self, safe: int) -> int:
+        """Return up to which position the log may be trimmed, when the disk has everything up to `safe`."""
+        done = min(self.after, safe)
+        self._copies = {i: one for i, one in self._copies.items() if not one[1] or one[1] > done}
+        return min([self.floor, safe, *(after for after, _ in self._copies.values())])
+
+    async def wait_exported(self, position: int) -> None:
+        """Wait until the log has what stands at a position."""
+        while self.after < position:  # noqa: ASYNC110 - an export may move either way
+            await asyncio.sleep(WAIT_LOOK_S)
 
     # -- what all others have -----------------------------------------------------------------------
 
-    def note_floor(self, theirs: Iterable[int]) -> bool:
-        """Note how far all other desks have come; return True if that is further than before."""
-        least = min(theirs, default=self.after)
-        if least >= self.after and self._group is None:
-            least = max(least, self.looked)
-        before, self.floor = self.floor, max(self.floor, least)
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Up to where it is exported, and up to where nothing else is to be exported."""
+        return self.after, self.looked if self._group is None else self.after
+
+    def note_floor(self, theirs: Iterable[int], ends: tuple[int, int]) -> bool:
+        """Note how far all other desks have come; return True if that is further than before.
+
+        `ends` is from before it was asked which desks there are: one that came since may lack what follows.
+        """
+        after, looked = ends
+        least = min(theirs, default=after)
+        before, self.floor = self.floor, max(self.floor, least, looked if least >= after else 0)
         return self.floor > before
 
     # -- reading the journal ------------------------------------------------------------------------
@@ -333,7 +413,12 @@ class LogExport:
 
     def _read(self, released: int) -> Group | None:
         """Read the next page; return what of it is to be exported, None if that is nothing."""
-        journal, looked = self._joined.store.journal, self.looked
+        journal = self._joined.store.journal
+        kept = journal.first - 1
+        if self.looked < kept:  # it was deleted: who lacks it is told by the name of another run
+            self._set_run(self.run.without_beginning(kept))
+            self._set_after(kept)
+        looked = self.looked
         read = journal.read_urgent if self._log == "high" else journal.read
         page = [entry for entry in read(looked, PAGE) if entry.position <= released]
         upto = page[-1].position if len(page) == PAGE else released
@@ -370,6 +455,11 @@ class LogExport:
         event_type = head.event_type or ""
         is_given = entry.lane == "control" or event_type in self._exports or "*" in self._exports
         return is_given and event_type not in self._keep and head.source_agent != OWN_AGENT
+
+
+def log_of(entry: Entry) -> LogName:
+    """Return in which log an entry is exported."""
+    return "normal" if entry.lane == "normal" else "high"
 
 
 def _entry_of(stored: Stored) -> Entry:

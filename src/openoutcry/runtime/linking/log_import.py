@@ -14,7 +14,7 @@ import asyncio
 import logging
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from itertools import compress
 from typing import Any, Final, NamedTuple, cast
@@ -25,12 +25,12 @@ from openoutcry.config.link import EVERY_TYPE
 from openoutcry.core.chain import Chain, Verdict
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.retries import DeadLetter
-from openoutcry.core.runs import Run
-from openoutcry.errors import BusClosed, JournalError, LogGone, SeatLost, Unreachable
+from openoutcry.core.runs import Run, is_beside
+from openoutcry.errors import BusClosed, JournalError, LinkError, LogGone, SeatLost, Unreachable
 from openoutcry.events import RECORDS, Event, Undecodable, decode_many, fixed_event_type
 from openoutcry.links.wire import Ask, Imported, write_message
 from openoutcry.logs import about
-from openoutcry.ports import Entry, FileJournal, Group, Header, Level, LogName, Snapshot
+from openoutcry.ports import Ended, Entry, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.arrivals import Arrival, Plain
 from openoutcry.runtime.linking.kill import switch_of
@@ -46,6 +46,8 @@ ASK_S: Final = 2.0
 """How long it is waited for what was asked for, before it is asked again: twice as long each time,"""
 ASK_MOST_S: Final = 60.0
 """and no longer than this."""
+MEET_S: Final = 2.0
+"""How long after a new desk has got its seat the others' exports count as older than it."""
 SILENT_S: Final = 10.0
 """A desk says that it has exported more, and for so long nothing of it has come: it is asked for it."""
 
@@ -78,7 +80,7 @@ class LogImport:
         self.reached: Reached = read_reached(joined.store.journal, desk, log_name)
         self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
         self._made, self._number = self.reached.made, self.reached.number
-        self._begins_at = 0
+        self._met: Ended | None = None
         self._header = Header(desk=desk)
         self._plain: dict[type, bool] = {}
         self._ask_from_s = 0.0
@@ -100,7 +102,7 @@ class LogImport:
         if self._unsafe is not None:
             journal = self._joined.store.journal
             head, position = self._unsafe
-            if journal.synced >= head or not isinstance(journal, FileJournal):
+            if journal.synced >= head:
                 self._safe, self._unsafe = position, None
                 if position < self.reached.position:
                     self._unsafe = journal.head, self.reached.position
@@ -117,29 +119,37 @@ class LogImport:
         await self._joined.wait_seat()
         while True:
             try:
+                if self._joined.is_new and not self._chain.journal:
+                    await self._meet()
                 await self._read_on()
             except Unreachable as error:
                 log.debug("%s: %s", self._name, error)
             except LogGone as error:
                 log.warning("%s: the log is another one than before, and is read anew: %s", self._name, error)
                 self._made, self._number = "", 0
+                with suppress(LinkError):
+                    await self._joined.transport.open()  # which makes it; who exports claims its desk there
             except BusClosed:
                 return
             except (JournalError, SeatLost) as error:
                 self._tell(LinkWord.BEHIND, f"events of desk {self._desk!r} wait: {error}")
             await asyncio.sleep(AGAIN_S)
 
+    async def _meet(self) -> None:
+        """Ask how far the other desk had exported when this new one came: later nobody can say."""
+        loop, until_s = asyncio.get_running_loop(), self._joined.seated_s + MEET_S
+        if loop.time() < until_s and self._met is None:
+            met = await self._joined.transport.last(self._log, self._desk)
+            self._met = met if loop.time() < until_s else None
+
     async def _read_on(self) -> None:
         joined = self._joined
-        if not (self._made and self._chain.journal):
+        if not self._made:
             facts = await joined.transport.facts()
             mine = next((one for one in facts.logs if one.log == self._log), None)
             if mine is None:
-                raise Unreachable(f"the engine has no log {self._log!r} yet")
-            if not self._made:
-                self._made, self._number = mine.made, 0
-            if not self._chain.journal and joined.is_new:
-                self._begins_at = mine.last
+                raise LogGone(f"the engine has no log {self._log!r}")
+            self._made, self._number = mine.made, 0
         reached = Reached(made=self._made, number=self._number)
         groups = cast(Any, joined.transport.read(self._log, self._desk, reached.place))
         async with aclosing(groups):
@@ -159,13 +169,14 @@ class LogImport:
 
     def _judge(self, group: Group) -> Verdict:
         """Return what a group is, beside what is here; begin with its run if it is of another one."""
-        if group.after == group.upto or group.desk != self._desk:
+        if is_beside(group.journal) or group.desk != self._desk:
             return Verdict.OLD
         verdict = self._chain.judge(group.journal, group.after, group.upto)
         if verdict is not Verdict.OTHER:
             return verdict
         run = Run.read(group.journal)
-        if run is None:
+        before = Run.read(self._chain.journal)
+        if run is None or (before is not None and before.origin == run.origin and before.epoch > run.epoch):
             return Verdict.OLD
         self._begin(run, group)
         return self._chain.judge(group.journal, group.after, group.upto)
@@ -174,7 +185,8 @@ class LogImport:
         """Begin with a run: of a desk that is new, of another journal, or of one that has lost its end."""
         chain, before = self._chain, Run.read(self._chain.journal)
         position = run.goes_on_at(before, chain.position)
-        if before is None and group.place <= self._begins_at:
+        met = self._met
+        if before is None and met is not None and met.journal.endswith(run.name) and group.after <= met.upto:
             position = max(position, group.after)  # this desk is new: it begins with what the log still has
         elif before is not None:
             log.warning(
@@ -195,27 +207,35 @@ class LogImport:
         log.critical("%s was deleted there before it was imported here, and does not come any more", what)
         self._joined.lost.append(what)
 
-    def note_head(self, head: int) -> None:
-        """A beat says up to where the desk has exported: ask for it, if it does not come."""
-        now_s = asyncio.get_running_loop().time()
-        if head <= self._chain.position or self._is_taking or not self._chain.journal:
+    def note_head(self, head: int, origin: str) -> None:
+        """A beat says up to where the desk has exported its journal: ask for it, if it does not come."""
+        now_s, known = asyncio.get_running_loop().time(), Run.read(self._chain.journal)
+        is_known = known is not None and known.origin == origin
+        if (is_known and head <= self._chain.position) or not head or self._is_taking:
             self._moved_s = now_s
-        elif now_s - self._moved_s > SILENT_S:
+        elif now_s - self._moved_s > SILENT_S and is_known:
             self._joined.spawn(self._name, self._ask(head))
+        elif now_s - self._moved_s > SILENT_S:
+            self._joined.spawn(self._name, self._send_ask("", 0))
 
     async def _ask(self, upto: int) -> None:
         """Ask for what is missing up to a position."""
-        have, now_s = self._chain.position, asyncio.get_running_loop().time()
+        have = self._chain.position
         missing = f"positions {have + 1} to {upto} of desk {self._desk!r}"
         if not self.gap:
             log.warning("%s: %s are missing in the log, and are asked for", self._name, missing)
         self.gap = missing
         self._tell(LinkWord.GAP, f"{missing} are missing in the log {self._log}: they are being filled")
+        await self._send_ask(self._chain.journal, have)
+
+    async def _send_ask(self, run: str, after: int) -> None:
+        """Ask for what is behind a position, or for all if the run is not known; not too often."""
+        now_s = asyncio.get_running_loop().time()
         if now_s < self._ask_from_s:
             return
         self._ask_from_s = now_s + min(ASK_S * 2**self._asks, ASK_MOST_S)
         self._asks += 1
-        ask = Ask(desk=self._desk, log=self._log, journal=self._chain.journal, after=have)
+        ask = Ask(desk=self._desk, log=self._log, journal=run, after=after)
         await self._joined.transport.broadcast("ask", write_message(ask), urgent=True)
 
     def _tell(self, word: LinkWord, why: str) -> None:

@@ -60,6 +60,7 @@ class Joined:
         exported: Up to which position of this desk's journal each log has it.
         imported: How far this desk has come, by the other desk and its log.
         is_new: Whether this desk was never part of the firm before: it begins with what the logs still have.
+        seated_s: When this process got its seat, on the loop's clock.
         lost: What will never come any more, in sentences: it was deleted before it was imported.
         problems: What each part has to tell, by the part's name: a word and a sentence.
         is_out: Whether another process holds this desk, so that this one speaks for it no more. `Seats` alone
@@ -79,6 +80,7 @@ class Joined:
         self.exported: dict[LogName, int] = {}
         self.imported: dict[tuple[str, LogName], Imported] = {}
         self.is_new: bool = False
+        self.seated_s: float = 0.0
         self.lost: list[str] = []
         self.problems: dict[str, tuple[LinkWord, str]] = {}
         self.is_out: bool = False
@@ -92,6 +94,8 @@ class Joined:
 
     @seat.setter
     def seat(self, seat: Seat | None) -> None:
+        if self._seat is None and seat is not None:
+            self.seated_s = asyncio.get_running_loop().time()
         self._seat = seat
         waiters, self._waits_for_seat = self._waits_for_seat, []
         for waiter in waiters:

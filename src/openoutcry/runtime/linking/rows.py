@@ -29,6 +29,7 @@ class OwnRow(msgspec.Struct, frozen=True, kw_only=True):
         imports: The event types that it takes.
         runs: The names of the runs of this journal in which it exports, by log.
         ends: Up to which position each log has it, at least.
+        has_copies: Whether the logs may have copies of what was to be replicated.
 
     """
 
@@ -39,6 +40,7 @@ class OwnRow(msgspec.Struct, frozen=True, kw_only=True):
     imports: tuple[str, ...]
     runs: dict[LogName, str] = {}
     ends: dict[LogName, int] = {}
+    has_copies: bool = False
 
 
 class Reached(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

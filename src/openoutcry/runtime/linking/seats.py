@@ -170,6 +170,8 @@ class Seats:
             try:
                 await self._claim()
             except Taken as error:
+                if await self._is_mine():
+                    raise Unreachable("an earlier claim of this process came in between") from error
                 self._lose(error)
                 raise SeatLost(self._lost_for_good()) from error
 
@@ -205,13 +207,31 @@ class Seats:
                     if self._is_refused:  # by a claim of its own, perhaps, that was given up and came late
                         await self._claim()
         except (Fenced, Taken) as error:
-            self._lose(error)
+            return await self._lose_or_claim(error)
         except LogGone:
             return await self._open_again()
         except (LinkError, TimeoutError) as error:
             log.info("the seat of desk %s was not renewed: %s", joined.desk, error or "no answer")
             return False
         return True
+
+    async def _lose_or_claim(self, error: LinkError) -> bool:
+        """Another one holds the desk, or a claim of this process was broken off, and is made again."""
+        try:
+            if not await self._is_mine():
+                self._lose(error)
+                return True
+            async with self._claiming:
+                await self._claim()
+        except LinkError as other:
+            log.info("desk %s could not be claimed again: %s", self._joined.desk, other)
+            return False
+        return True
+
+    async def _is_mine(self) -> bool:
+        """Return True if the record of the seat names this process: nobody else has claimed the desk."""
+        seen = await self._record()
+        return seen is not None and seen.holder == self._mine.holder
 
     def _patience_s(self) -> float | None:
         """How long a renewal may take: what is left of the lease; a claim waits as long as it has to."""

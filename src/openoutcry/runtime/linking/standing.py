@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from openoutcry.core.link_words import AWAY, LinkWord, worst
+from openoutcry.core.wording import counted
 from openoutcry.errors import LinkError
 from openoutcry.observers.standing import DeskStanding, ImportStanding, LinkStanding, LogStanding
 from openoutcry.ports import LOGS, LogName
@@ -43,11 +44,11 @@ class Gauge:
         self._sender, self._receiver = ticks
         self._exporter = exporter
         self._importer = importer
-        self._since_ns: dict[tuple[str, str], int] = {}
+        self._late: dict[tuple[str, str], tuple[int, int]] = {}
 
     async def open(self) -> None:
         """Nothing is known yet."""
-        self._since_ns.clear()
+        self._late.clear()
 
     def begin(self) -> None:
         """Ask the engine from now on."""
@@ -72,16 +73,22 @@ class Gauge:
 
     def look(self) -> None:
         """Say which desk events wait for, or whose, if they have done so for more than a second."""
-        now_ns, waits = self._joined.now_ns(), dict(self._waits())
-        self._since_ns = {key: self._since_ns.get(key, now_ns) for key in waits}
-        late = [text for key, text in waits.items() if now_ns - self._since_ns[key] > BEHIND_NS]
+        now_ns, before, late = self._joined.now_ns(), self._late, []
+        self._late = {}
+        for key, done, due, text in self._waits():
+            known = before.get(key)
+            # What was due then is done, and others wait now: a steady stream is not late.
+            due_then, since_ns = known if known is not None and done < known[0] else (due, now_ns)
+            self._late[key] = (due_then, since_ns)
+            if now_ns - since_ns > BEHIND_NS:
+                late.append(text)
         if late:
             self._joined.problems["lag"] = (LinkWord.BEHIND, "; ".join(late))
         else:
             self._joined.problems.pop("lag", None)
 
-    def _waits(self) -> Iterator[tuple[tuple[str, str], str]]:
-        """Return what waits, by desk and log, in words."""
+    def _waits(self) -> Iterator[tuple[tuple[str, str], int, int, str]]:
+        """Return what waits, by desk and log: up to where it is done, up to where it is due, in words."""
         joined = self._joined
         for log_name in LOGS:
             exported = joined.exported.get(log_name, 0)
@@ -89,19 +96,20 @@ class Gauge:
                 beat = desk.beat
                 if beat is None or beat.is_leaving:
                     continue
-                mine = joined.imported.get((name, log_name))
-                behind = beat.heads.get(log_name, 0) - (0 if mine is None else mine.position)
-                if behind > 0:
-                    text = f"up to {behind:,} events of desk {name!r} (log {log_name}) wait to be imported"
-                    yield (f"import {name}", log_name), text
+                mine, head = joined.imported.get((name, log_name)), beat.heads.get(log_name, 0)
+                taken = 0 if mine is None else mine.position
+                if head > taken:
+                    what = f"up to {counted(head - taken, 'event')} of desk {name!r} (log {log_name})"
+                    yield (f"import {name}", log_name), taken, head, f"to be imported: {what}"
                 said = (one for one in beat.imported if (one.desk, one.log) == (joined.desk, log_name))
                 theirs = next((one.position for one in said), 0)
-                if exported > theirs:
-                    text = f"up to {exported - theirs:,} events wait for desk {name!r} (log {log_name})"
-                    yield (f"export {name}", log_name), text
+                if beat.imports and exported > theirs:
+                    what = f"up to {counted(exported - theirs, 'event')} (log {log_name})"
+                    yield (f"export {name}", log_name), theirs, exported, f"desk {name!r} is behind by {what}"
             if self._exporter.logs[log_name].waiting_since_ns:
-                left = joined.store.commits.released - exported
-                yield ("export", log_name), f"up to {left:,} events wait to be exported (log {log_name})"
+                released = joined.store.commits.released
+                what = f"up to {counted(released - exported, 'event')} (log {log_name})"
+                yield ("export", log_name), exported, released, f"to be exported: {what}"
 
     # -- the standing -------------------------------------------------------------------------------
 

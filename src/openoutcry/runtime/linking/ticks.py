@@ -9,8 +9,10 @@ Nobody waits for a tick, on either side. While one message is on its way the nex
 waits the newest by symbol go. The ticks of a desk are numbered, so that the receiver counts what never came.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -29,9 +31,11 @@ log = logging.getLogger("openoutcry")
 
 WAITING_MOST: Final = 4_096
 """So many ticks wait to be sent, or to be admitted. Beyond that the newest by symbol stay."""
-MESSAGE_TICKS: Final = 512
+MESSAGE_TICKS: Final = 256
 MESSAGE_BYTES: Final = 256 * 1024
 """The most ticks of a message, and how large it may become before the next one begins."""
+SLICE: Final = 64
+"""So many ticks are admitted in one turn of the loop."""
 AGAIN_S: Final = 0.05
 """How soon ticks that found no room are offered again, if nothing newer has come."""
 
@@ -94,6 +98,8 @@ class TickSender:
         if wanted != self._wanted:
             self._wanted = wanted
             self._by_class.clear()
+        if not wanted:
+            self._foreign.clear()
         self._joined.admission.dispatcher.tap(self._delivered if wanted else None)
 
     def _is_wanted(self, event: Any) -> bool:
@@ -108,7 +114,8 @@ class TickSender:
 
     def came_from_elsewhere(self, event_id: str) -> None:
         """A tick of another desk is about to be admitted: it is not sent on."""
-        self._foreign.add(event_id)
+        if self._wanted:  # else nothing is sent, and nobody looks
+            self._foreign.add(event_id)
 
     def was_refused(self, event_id: str) -> None:
         """It was not admitted."""
@@ -154,6 +161,7 @@ class TickSender:
                 message = self._next_message()
                 if message is not None:
                     await self._joined.transport.broadcast("md", message)
+                await asyncio.sleep(0)
         except LinkError as error:
             self.let_go += len(self._waiting)
             self._waiting.clear()
@@ -285,46 +293,81 @@ class TickReceiver:
         loop = self._joined.bus.loop
         if loop is not None:
             self._is_scheduled = True
-            loop.call_later(delay_s, self._admit_all) if delay_s else loop.call_soon(self._admit_all)
+            loop.call_later(delay_s, self._admit_some) if delay_s else loop.call_soon(self._admit_some)
 
-    def _admit_all(self) -> None:
-        """Admit the newest of each symbol; for what finds no room now it is tried again."""
+    def _admit_some(self) -> None:
+        """Admit the newest of some symbols, and of the next ones in the next turn of the loop.
+
+        For those that find no room it is tried again a little later, unless newer ones come.
+        """
         self._is_scheduled = False
-        newest, self._newest = self._newest, {}
-        for key, (its, payload, header) in newest.items():
-            try:
-                event = decode(payload)
-                is_in = self._admit(event, header)
-            except BusClosed:
-                return
-            except OpenOutcryError as error:
-                self._tell_once(f"a tick of type {key[0]} is not admitted: {error}")
-                continue
-            if not is_in:
-                self._newest.setdefault(key, (its, payload, header))
-        if self._newest and not self._is_scheduled:
-            self._schedule(AGAIN_S)
+        waiting: dict[str, Key] = {}
+        events = []
+        for key in list(islice(self._newest, SLICE)):
+            _, payload, header = self._newest[key]
+            event = self._read(key, payload, header)
+            if event is None:
+                del self._newest[key]
+            else:
+                waiting[event.event_id] = key
+                events.append(event)
+        try:
+            left = self._admit(events)
+        except BusClosed:
+            self._newest.clear()
+            return
+        refused = {event.event_id for event in left}
+        for event_id, key in waiting.items():
+            if event_id not in refused:
+                del self._newest[key]
+        if self._newest:
+            self._schedule(AGAIN_S if refused else 0)
 
-    def _admit(self, event: Any, header: Header | None) -> bool:
-        joined = self._joined
+    def _read(self, key: Key, payload: bytes, header: Header | None) -> Any:
+        """Return a tick; None if it cannot be read, or is here already."""
+        bus = self._joined.bus
+        try:
+            event = decode(payload)
+        except OpenOutcryError as error:
+            self._tell_once(f"a tick of type {key[0]} cannot be read: {error}")
+            return None
+        if event.event_id in bus.seen:
+            return None
         if header is not None and not isinstance(event, Event):
             cause = Cause(header.causation_id or "", header.correlation_id or "", header.round_id, 0)
-            joined.bus.envelopes.put(event.event_id, cause)
-        if event.event_id in joined.bus.seen:
-            return True
-        self._sender.came_from_elsewhere(event.event_id)
-        is_memory = joined.store.level_of(str(event_type_of(event))) is Level.MEMORY
-        found = False
-        try:
-            found = self._is_in(joined.admission.admit_one(event, level=None if is_memory else "memory"))
-        finally:
-            if not found:
-                self._sender.was_refused(event.event_id)
-        return found
+            bus.envelopes.put(event.event_id, cause)
+        return event
 
-    @staticmethod
-    def _is_in(verdict: object) -> bool:
-        return verdict is not False and not isinstance(verdict, Wait)
+    def _admit(self, events: list[Any]) -> list[Any]:
+        """Admit ticks at `memory`; return those that find no room. Raises `BusClosed`."""
+        for event in events:
+            self._sender.came_from_elsewhere(event.event_id)
+        admission = self._joined.admission
+        if (
+            events
+            and admission.level_of(events[0]) is Level.MEMORY
+            and admission.fast_path.admit_many(events)
+        ):
+            return []
+        left, done = [], set()
+        try:
+            for event in events:
+                try:
+                    verdict = admission.admit_one(event, level="memory")
+                except BusClosed:
+                    raise
+                except OpenOutcryError as error:
+                    self._tell_once(f"a tick of type {event_type_of(event)} is not admitted: {error}")
+                    continue
+                if verdict is False or isinstance(verdict, Wait):
+                    left.append(event)
+                else:
+                    done.add(event.event_id)
+        finally:
+            for event in events:
+                if event.event_id not in done:
+                    self._sender.was_refused(event.event_id)
+        return left
 
     def _tell_once(self, text: str) -> None:
         if text not in self._unread and len(self._unread) < 64:
