@@ -22,6 +22,8 @@ from openoutcry.cli.demo import demo
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.firm.crash import CrashOptions
 from openoutcry.firm.demo import DemoOptions
+from openoutcry.firm.desks import DesksOptions
+from openoutcry.firm.desks.demo import KILLS
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 300
@@ -402,13 +404,16 @@ def test_the_demo_gets_every_option(demo_calls: list[FakeOptions]) -> None:
 def test_the_demo_has_an_option_for_every_setting_and_states_the_real_defaults() -> None:
     settings = {field.name: field.default for field in fields(DemoOptions)}
     options = {option.name: option for option in demo.params if isinstance(option, click.Option)}
-    assert set(options) == {*settings, "crash", "kills", "page"}
+    assert set(options) == {*settings, "crash", "desks", "kill", "kills", "page", "seed"}
     for name in ("agents", "report"):
         assert f"[default: {settings[name]}]" in (options[name].help or "")
     crash = {field.name: field.default for field in fields(CrashOptions)}
     assert f"[default: {crash['kills']}]" in (options["kills"].help or "")
     assert f"[{crash['seed']}]" in (options["crash"].help or "")
     assert crash["agents"] == settings["agents"]
+    desks = {field.name: field.default for field in fields(DesksOptions)}
+    assert (KILLS, desks["agents"]) == (crash["kills"], settings["agents"])
+    assert f"[default: {desks['seed']}]" in (options["seed"].help or "")
 
 
 @pytest.fixture
@@ -436,9 +441,30 @@ def test_crash_needs_no_seed_and_takes_what_fits_it(
 
 
 @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--desks", DesksOptions()),
+        ("--desks --kill --seed 3 --plain", DesksOptions(seed=3, kills=KILLS, plain=True)),
+        ("--desks --kills 3 --days 90", DesksOptions(kills=3, days=90)),
+    ],
+)
+def test_desks_are_killed_when_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, options: str, expected: DesksOptions
+) -> None:
+    calls: list[DesksOptions] = []
+    monkeypatch.setattr("openoutcry.firm.desks.run_desks_demo", lambda options: calls.append(options) or 7)
+    assert call("demo", *options.split()).exit_code == 7
+    assert calls == [expected]
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--kills 3", "add --crash"),
+        ("--kills 3", "add one of them"),
+        ("--kill", "add --desks"),
+        ("--seed 3", "add --desks"),
+        ("--desks --crash", "--crash cannot be used together with --desks"),
+        ("--desks --chaos 7", "--chaos cannot be used together with --desks"),
         ("--crash --chaos 7", "--chaos cannot be used together with --crash"),
         ("--crash 3 --report r.html", "--report cannot be used together with --crash"),
     ],

@@ -105,6 +105,7 @@ def test_a_page_that_ends_by_itself_ends_the_firm_with_what_it_said(monkeypatch,
     ("words", "said"),
     [
         (("--crash",), "--crash cannot be used together with --page: leave one of them out"),
+        (("--desks",), "--desks cannot be used together with --page: leave one of them out"),
         (("--report", "x.html"), "--report cannot be used together with --page: leave one of them out"),
         (("--agents", "5"), "a firm takes 6 to 64 strategies"),
     ],

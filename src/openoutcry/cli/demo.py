@@ -50,10 +50,21 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     help="Kill the firm with SIGKILL in mid-trading, drawn from this seed [7]; compare with a calm run.",
 )
 @click.option(
+    "--desks",
+    is_flag=True,
+    help="Run the firm as three desks, processes with a nats-server between them; compare with one process.",
+)
+@click.option(
+    "--kill", is_flag=True, help="With --desks: kill the desks and the server with SIGKILL in mid-trading."
+)
+@click.option(
+    "--seed", type=int, metavar="SEED", help="From it is drawn where --desks --kill kills.  [default: 7]"
+)
+@click.option(
     "--kills",
     type=click.IntRange(min=1),
     metavar="COUNT",
-    help="How often --crash kills.  [default: 8]",
+    help="How often --crash, or --desks, kills.  [default: 8]",
 )
 @click.option("--days", type=click.IntRange(min=1), metavar="COUNT", help="Run only this many trading days.")
 @click.option(
@@ -79,16 +90,25 @@ def demo(**given: Any) -> None:
     With --crash the firm's process is killed over and over and restarted on its journal, while the broker
     goes on in a process of its own. Ends with the evidence that it did no harm.
 
+    With --desks the firm runs as floor, desk and street: three processes, each with a bus and a journal,
+    joined over NATS. With --kill they are killed as well, and so is the server. Ends with the evidence that
+    it is the same firm: `openoutcry firm audit out/desks` holds the journals against each other.
+
     With --page the firm writes a journal into a scratch folder, and `openoutcry page` shows it beside. Halt
     it, release it, find out who is stuck; with --chaos somebody will be.
     """
     chosen = {name: value for name, value in given.items() if value not in (None, ())}
     if chosen.pop("page"):
         sys.exit(_page(chosen))
+    is_on_desks, kill = chosen.pop("desks"), chosen.pop("kill")
+    if is_on_desks:
+        sys.exit(_desks(chosen, kill=kill or "kills" in chosen))
+    if kill or "seed" in chosen:
+        raise Mistake("--kill and --seed go with --desks: add --desks, or use --crash SEED")
     if "crash" in chosen:
         sys.exit(_crash(chosen))
     if "kills" in chosen:
-        raise Mistake("--kills says how often --crash kills: add --crash")
+        raise Mistake("--kills says how often --crash or --desks kills: add one of them")
     from openoutcry.firm.demo import DemoOptions, run_demo
 
     sys.exit(run_demo(DemoOptions(**chosen)))
@@ -98,7 +118,8 @@ def _page(chosen: dict[str, Any]) -> int:
     from openoutcry.cli.demo_page import run_demo_page
     from openoutcry.firm.demo import DemoOptions
 
-    _refuse(chosen, ("crash", "kills", "report"), "--page")
+    beside = [name for name in ("desks", "kill") if chosen.pop(name)]
+    _refuse(chosen | dict.fromkeys(beside), ("crash", "kills", "seed", "desks", "kill", "report"), "--page")
     return run_demo_page(DemoOptions(**chosen))
 
 
@@ -114,3 +135,12 @@ def _crash(chosen: dict[str, Any]) -> int:
     _refuse(chosen, ("chaos", "report"), "--crash")
     chosen["seed"] = chosen.pop("crash")
     return run_crash_demo(CrashOptions(**chosen))
+
+
+def _desks(chosen: dict[str, Any], *, kill: bool) -> int:
+    from openoutcry.firm.desks import DesksOptions, run_desks_demo
+    from openoutcry.firm.desks.demo import KILLS
+
+    _refuse(chosen, ("crash", "chaos", "report"), "--desks")
+    chosen["kills"] = chosen.get("kills", KILLS) if kill else 0
+    return run_desks_demo(DesksOptions(**chosen))

@@ -28,7 +28,7 @@ class LogStanding(Struct, frozen=True):
     """What the log takes, all desks together, as last asked."""
     most_bytes: int
     """What it may take; 0: as much as it likes."""
-    looked: int
+    done: int
     """Everything before this position is exported, or is not to be."""
 
     @property

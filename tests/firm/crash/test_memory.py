@@ -48,6 +48,7 @@ OF_THIS_LIFE = {
         "kill_heard_ns",
         "loaded_count",
         "name",
+        "on_heard",
         "on_said",
         "receive",  # the diary's
         "refused_count",
@@ -55,7 +56,7 @@ OF_THIS_LIFE = {
         "remembering",
         "_reactions",
     },
-    BrokerGateway: {"on_step", "repeated", "_line"},
+    BrokerGateway: {"on_step", "repeated", "_connection"},
     ChiefInvestmentOfficer: {"decisions_count", "outcomes", "tally", "_rounds"},
     Bookkeeper: {"mandate"},
     ComplianceOfficer: {"_risk_name"},

@@ -181,3 +181,24 @@ async def test_a_record_of_an_abstention_is_handed_to_nobody_who_does_not_name_i
         assert everything == []
         assert [event.agent for event in named] == ["value"]
         assert not street.bus.get_status().get("unheard")
+
+
+@virtual
+async def test_an_abstention_takes_none_of_the_ids_of_what_a_handler_publishes(tmp_path):
+    """After a crash the call is repeated, and the round may be open again by then, or not yet."""
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path)
+
+    async def on_tick(tick):
+        street.bus.abstain("value", "no opinion")
+        await street.bus.publish(an_order())
+
+    street.bus.subscribe(EventType.MARKET_DATA, on_tick, name="value")
+    async with running(floor, street):
+        await passes(0.5)
+        await floor.bus.publish(a_tick(round_id="r-1"))
+        await passes(0.2)
+        (own,) = entries(street, "order")
+        assert own.head().event_id.endswith("-0")
+        (answer,) = entries(street, "round_abstained")
+        assert not answer.head().event_id.endswith(("-0", "-1"))

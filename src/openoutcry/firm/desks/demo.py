@@ -30,6 +30,8 @@ from openoutcry.firm.strategies import recipes
 from openoutcry.links.nats.servers import Servers, find_server
 
 NODES_FOLDER = "nats"
+KILLS = 8
+"""How often something is killed, where nothing else is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,6 +92,8 @@ class LinkedDesk(RestartableFirm):
         if self.life.desk == FLOOR:
             await self.trade(number)
         else:
+            for opened in self.bus.get_event_history(SessionOpened, limit=1):
+                self.begin_day(opened.number, opened.day)
             self.say("back", took_s=monotonic() - self.born_s)
             await self._is_over.wait()
         if self.life.desk == DESK:
@@ -129,12 +131,7 @@ class LinkedDesk(RestartableFirm):
             for log in link["logs"]
         }
         logs = tuple(
-            Far(
-                log["log"],
-                log["exported"],
-                max(0, log["released"] - max(log["looked"], log["exported"])),
-                imported[log["log"]],
-            )
+            Far(log["log"], log["exported"], max(0, log["released"] - log["done"]), imported[log["log"]])
             for log in link["logs"]
         )
         return msgspec.structs.replace(

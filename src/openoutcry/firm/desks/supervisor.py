@@ -39,7 +39,7 @@ class DeskDeath(Death):
     def how(self) -> str:
         """Where it happened, in words."""
         if self.who == NODE:
-            return f"node: gone for {self.down_ms / 1000:.1f} s, and the desks traded on"
+            return f"node: gone for {self.down_ms / 1000:.1f} s; what the desks made waited in their journals"
         return f"{self.who}: {super(DeskDeath, self).how}"
 
 

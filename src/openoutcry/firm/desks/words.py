@@ -84,7 +84,7 @@ class Far(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         log: Which log.
         exported: The position of its journal up to which it has exported.
-        rest: How many newer entries it has not looked at yet.
+        rest: How many newer entries are still to be exported, or to be looked at.
         imported: The positions of the other desks' journals up to which it has imported.
 
     """

@@ -7,6 +7,7 @@ it votes, and counts on the desk of that round.
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from hashlib import blake2b
 from typing import Any
 
 from openoutcry.core.terms import names
@@ -131,13 +132,19 @@ class Signals:
         if named is None and cause is not None and (self._is_joined or rounds.knows(cause.round_id or "")):
             named = cause.round_id
         if self._is_joined and named is not None and not rounds.knows(named):
-            return self._abstain_elsewhere(agent, reason, named)
+            return self._abstain_elsewhere(agent, reason, named, cause)
         return rounds.abstain(agent, reason, named, None, asked_ns)
 
-    def _abstain_elsewhere(self, agent: str, reason: str, round_id: str) -> Verdict:
-        """Write an abstention for the desk of the round: with the next commit."""
+    def _abstain_elsewhere(self, agent: str, reason: str, round_id: str, cause: Cause | None) -> Verdict:
+        """Write an abstention for the desk of the round: with the next commit.
+
+        In a handler its id follows from the cause, the agent and the round. It takes none of the ids that
+        the handler's events are given in turn: when the call is repeated after a crash, the round may be
+        open, or not yet, and they must have the same ids either way.
+        """
         (name,) = names("agent", [agent])
-        answer = RoundAbstained(agent=name, reason=reason, round_id=round_id, source_agent=name)
+        given: dict[str, Any] = {} if cause is None else {"event_id": _id_of(cause.event_id, name, round_id)}
+        answer = RoundAbstained(agent=name, reason=reason, round_id=round_id, source_agent=name, **given)
         self._admission.stage_vote(answer, Abstained(self._rounds, answer))
         return Verdict.ELSEWHERE
 
@@ -161,6 +168,12 @@ class Abstained:
 
     def defer(self) -> None:
         """It waits in an outbox."""
+
+
+def _id_of(cause_id: str, agent: str, round_id: str) -> str:
+    """Return the id of an abstention that a handler makes."""
+    parts = f"{cause_id}\0abstained\0{agent}\0{round_id}"
+    return blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=13).hexdigest()
 
 
 def _cause() -> Cause | None:

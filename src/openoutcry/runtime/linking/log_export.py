@@ -119,6 +119,11 @@ class LogExport:
         self._joined.exported[self._log] = position
 
     @property
+    def done(self) -> int:
+        """Everything before this position is exported, or is not to be."""
+        return self.after if self._group is not None else max(self.after, self.looked)
+
+    @property
     def goes_on(self) -> bool:
         """Whether something is still to be exported, and nothing hinders that."""
         is_left = self._group is not None or self.looked < self._joined.store.commits.released

@@ -173,7 +173,7 @@ class Gauge:
             refusals=one.refusals,
             size_bytes=0 if its is None else its.size_bytes,
             most_bytes=0 if its is None else its.most_bytes,
-            looked=one.looked,
+            done=one.done,
         )
 
     def _import(self, desk: str, log_name: LogName) -> ImportStanding:
