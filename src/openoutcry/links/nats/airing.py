@@ -57,7 +57,10 @@ class Airing:
         return any(one.is_connected for one in self._urgent)
 
     async def broadcast(self, topic: str, data: bytes, *, urgent: bool) -> None:
-        """Send a message to who listens now. Raises `Unreachable` if it went nowhere."""
+        """Send a message to who listens now. Raises `Unreachable` if it went nowhere.
+
+        What is urgent is with the socket of each node when this waits for the first time.
+        """
         subject = self._subjects.topic(topic, self._desk)
         headers = {_ID: f"{self._bulk.inbox}.{next(self._numbers)}"}
         if not urgent:
@@ -66,7 +69,7 @@ class Airing:
         sent_count = 0
         for one in self._urgent:
             try:
-                await one.publish(subject, data, headers)
+                await one.publish(subject, data, headers, at_once=True)
             except Unreachable:
                 continue
             sent_count += 1

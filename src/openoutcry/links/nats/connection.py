@@ -72,6 +72,13 @@ class _Client(Client):  # type: ignore[misc,unused-ignore]
         command: bytes = super()._connect_command()
         return command
 
+    def write_now(self) -> None:
+        """Give the socket what was published, instead of leaving that to a task that has its turn later."""
+        pending: list[bytes] = self._pending
+        if pending and self._transport is not None:
+            self._pending, self._pending_data_size = [], 0
+            self._transport.writelines(pending)
+
 
 _NO_TLS: Final = "the server offers no TLS, and its address begins with tls://"
 _FATAL: Final = ("authorization violation", "authentication", _NO_TLS.lower(), "certificate")
@@ -130,7 +137,7 @@ class Connection:
         self.inbox = f"{inbox}.{os.urandom(6).hex()}"
         self._link = link
         self._servers = servers
-        self._client: Client | None = None
+        self._client: _Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_open = asyncio.Event()
         self._is_over = asyncio.Event()
@@ -293,7 +300,7 @@ class Connection:
         told = self.refused[-1] if self.refused else self._problem
         return f" ({told})" if told else ""
 
-    def _ready(self) -> Client:
+    def _ready(self) -> _Client:
         client = self._client
         if client is None or not client.is_connected:
             raise Unreachable(f"there is no connection to {self.where}{self._told()}")
@@ -302,14 +309,25 @@ class Connection:
     # -- messages
 
     async def publish(
-        self, subject: str, data: bytes, headers: dict[str, str] | None = None, *, reply: str = ""
+        self,
+        subject: str,
+        data: bytes,
+        headers: dict[str, str] | None = None,
+        *,
+        reply: str = "",
+        at_once: bool = False,
     ) -> None:
-        """Send a message, and wait for nothing. Raises `Unreachable`, or `GroupTooLarge`."""
+        """Send a message, and wait for nothing. Raises `Unreachable`, or `GroupTooLarge`.
+
+        `at_once`: it is given to the socket before this returns.
+        """
         client = self._ready()
         if client.pending_data_size > _PENDING_BYTES:
             raise Unreachable(f"the connection to {self.where} takes nothing more at the moment")
         try:
             await client.publish(subject, data, reply=reply, headers=headers)
+            if at_once:
+                client.write_now()
         except nats_errors.MaxPayloadError:
             raise GroupTooLarge(
                 f"a message of {len(data):,} bytes is larger than the server takes, {self.most_bytes:,}: "

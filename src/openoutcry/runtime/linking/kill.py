@@ -156,7 +156,7 @@ class KillSwitchLink:
     def _shout(self, event_id: str, kill: Kill) -> None:
         self._remember(event_id, kill)
         topic = "release" if _releases(bytes(kill.event)) else "kill"
-        self._joined.spawn(
+        self._joined.begin(
             "kill switch", self._joined.transport.broadcast(topic, write_message(kill), urgent=True)
         )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, Final, Protocol
 
@@ -156,6 +156,15 @@ class Joined:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine as `spawn` does, but its first step now: the loop may have a commit to do first."""
+        steps = _quietly(name, work)
+        try:
+            awaited = Context().run(steps.send, None)
+        except StopIteration:
+            return
+        self.spawn(name, _go_on(steps, awaited))
+
     async def _again_and_again(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             try:
@@ -196,3 +205,28 @@ async def _quietly(name: str, work: Coroutine[Any, Any, None]) -> None:
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+async def _go_on(steps: Coroutine[Any, Any, None], awaited: Any) -> None:
+    """Run the rest of a coroutine, which waits for something."""
+    await _Rest(steps, awaited)
+
+
+class _Rest:
+    """What is left of a coroutine."""
+
+    def __init__(self, steps: Coroutine[Any, Any, None], awaited: Any) -> None:
+        self._steps, self._awaited = steps, awaited
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps, awaited = self._steps, self._awaited
+        while True:
+            try:
+                try:
+                    sent = yield awaited
+                except BaseException as error:  # noqa: BLE001 - a cancellation, for example: it is the coroutine's
+                    awaited = steps.throw(error)
+                else:
+                    awaited = steps.send(sent)
+            except StopIteration:
+                return

@@ -1,0 +1,169 @@
+"""Kill and suspend the desks of a firm and the nodes between them, and see that nothing is lost.
+
+python -m campaigns.firm_kills --seconds 300 --seed 1..5
+python -m campaigns.firm_kills --seconds 20 --nodes 1       one node instead of three
+"""
+
+import argparse
+import asyncio
+import random
+import signal
+import sys
+import time
+from typing import Final
+
+from campaigns.firm_kit import DeskProcess, Firm, a_firm, alternations, report
+
+DESKS: Final = ("a", "b", "c")
+LEASE_S: Final = 3.0
+PAUSE_S: Final = (0.2, 2.5)
+QUIET_S: Final = 12.0
+"""How long the nodes have to elect leaders, before more of them are killed."""
+
+
+class Chaos:
+    """Harms one firm.
+
+    Attributes:
+        done: What was done, in order.
+
+    """
+
+    def __init__(self, firm: Firm, seed: int) -> None:
+        self.firm = firm
+        self.done: list[str] = []
+        self._dice = random.Random(seed)  # noqa: S311 - a seed is wanted
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._harmed: set[str] = set()
+
+    async def run(self, seconds: float) -> None:
+        """Harm it for so long, several things at a time."""
+        ends_s = time.monotonic() + seconds
+        while time.monotonic() < ends_s:
+            await asyncio.sleep(self._dice.uniform(*PAUSE_S))
+            self._begin()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self) -> None:
+        """Choose something that is whole, and harm it."""
+        free = [desk for desk in DESKS if desk not in self._harmed]
+        nodes = range(len(self.firm.servers.nodes))
+        harmed_nodes = sum(f"node {number}" in self._harmed for number in nodes)
+        what = self._dice.choice(("kill", "kill", "kill", "stop", "node", "pause"))
+        if what in ("kill", "stop") and free:
+            desk = self._dice.choice(free)
+            self._spawn(desk, self._kill(desk) if what == "kill" else self._stop(desk), f"{what} {desk}")
+        elif what in ("node", "pause") and not harmed_nodes:
+            number = self._dice.choice(nodes)
+            work = self._kill_node(number) if what == "node" else self._pause_node(number)
+            self._spawn(f"node {number}", work, f"{what} {number}")
+
+    def _spawn(self, who: str, work: "asyncio.coroutines._CoroutineLike[None]", what: str) -> None:  # type: ignore[name-defined]
+        self.done.append(what)
+        self._harmed.add(who)
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: self._harmed.discard(who))
+
+    async def _kill(self, desk: str) -> None:
+        """Kill a desk, and start it again: at once, or a while later."""
+        await self.firm.kill(desk)
+        await asyncio.sleep(self._dice.choice((0.0, 0.0, 0.5, 2.0)))
+        process = await self.firm.start(desk)
+        if self._dice.random() < 0.3:  # it dies again while it starts
+            await asyncio.sleep(self._dice.uniform(0.1, 0.8))
+            await self.firm.kill(desk)
+            process = await self.firm.start(desk)
+        await process.has_told("started")
+
+    async def _stop(self, desk: str) -> None:
+        """Let a desk stand still, often beyond its lease."""
+        process = self.firm.desks[desk]
+        process.send(signal.SIGSTOP)
+        await asyncio.sleep(self._dice.choice((0.5, 1.5 * LEASE_S)))
+        process.send(signal.SIGCONT)
+
+    async def _kill_node(self, number: int) -> None:
+        """Kill a node, and start it again."""
+        node = self.firm.servers.nodes[number]
+        node.kill()
+        await asyncio.sleep(self._dice.choice((0.1, 1.0, 5.0)))
+        node.start()
+        await asyncio.to_thread(node.wait, 60.0)
+        await asyncio.sleep(QUIET_S if len(self.firm.servers.nodes) > 1 else 0.5)
+
+    async def _pause_node(self, number: int) -> None:
+        """Let a node stand still beyond the lease: a leader perhaps."""
+        node = self.firm.servers.nodes[number]
+        node.pause()
+        await asyncio.sleep(1.5 * LEASE_S)
+        node.resume()
+        await asyncio.sleep(QUIET_S if len(self.firm.servers.nodes) > 1 else 0.5)
+
+
+async def kills(seed: int, seconds: float, nodes: int) -> int:
+    """Harm a firm for so long, and judge."""
+    began_s = time.monotonic()
+    lease_s = LEASE_S if seed % 2 else 0.0
+    async with a_firm(DESKS, nodes, lease_s=lease_s) as firm:
+        chaos = Chaos(firm, seed)
+        await chaos.run(seconds)
+        judge = await firm.settle()
+        print(f"  seed {seed}, lease {lease_s:g} s, {len(chaos.done)} harms: {', '.join(chaos.done[:12])} ...")
+        is_good = judge.judge()
+    return report(f"kills, seed {seed}, {nodes} nodes", is_good, firm.folder, began_s)
+
+
+async def holders(seed: int, nodes: int) -> int:
+    """Let the holder of a desk stand still beyond its lease, another take the desk over, and the first wake."""
+    began_s, dice = time.monotonic(), random.Random(seed)  # noqa: S311 - a seed is wanted
+    async with a_firm(("a", "b"), nodes, lease_s=LEASE_S) as firm:
+        await asyncio.sleep(dice.uniform(0.5, 2))
+        first = firm.desks["a"]
+        first.send(signal.SIGSTOP)
+        second = DeskProcess(firm.given("a", journal="other.db"))
+        await second.start()
+        second.tell("loud")
+        firm.desks["a2"] = second
+        is_in = await second.has_told("started")
+        await asyncio.sleep(dice.uniform(0.5, 2))
+        first.send(signal.SIGCONT)
+        is_out = await first.has_told("lost", within_s=30)
+        await asyncio.sleep(1)
+        second.tell("quiet")
+        firm.desks["b"].tell("quiet")
+        await asyncio.sleep(3)
+        found = alternations(firm.folder, "b", "a")
+        if not is_in:
+            found.append("the second holder did not get in")
+        if not is_out:
+            found.append("the first holder was not refused")
+        for one in found:
+            print(f"    FOUND: {one}")
+    return report(f"two holders, seed {seed}, {nodes} nodes", not found, firm.folder, began_s)
+
+
+def seeds_of(text: str) -> range:
+    """Return the seeds of `7` or `1..5`."""
+    first, _, last = text.partition("..")
+    return range(int(first), int(last or first) + 1)
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long each seed is harmed [60]")
+    parser.add_argument("--seed", type=seeds_of, default=range(1, 2), help="a seed, or several: 1..5 [1]")
+    parser.add_argument("--nodes", type=int, choices=(1, 3), default=3, help="how many nodes there are [3]")
+    given = parser.parse_args()
+    failed = 0
+    for seed in given.seed:
+        failed += asyncio.run(kills(seed, given.seconds, given.nodes))
+        failed += asyncio.run(holders(seed, given.nodes))
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
