@@ -213,8 +213,13 @@ class Connection:
         return int(self._ready().max_payload)
 
     async def _keep(self, given: dict[str, Any]) -> None:
-        """Connect, and connect again whenever that is over, until the task is cancelled."""
-        while True:
+        """Connect, and connect again whenever that is over, until the task is cancelled.
+
+        The client may swallow the cancellation while it connects or disconnects.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        while not task.cancelling():
             client = _Client()
             try:
                 await self._connect(client, given)
@@ -233,7 +238,8 @@ class Connection:
                 for flush in list(self._flushes):
                     flush.cancel()
                 await asyncio.gather(*self._flushes, return_exceptions=True)
-            await asyncio.sleep(_AGAIN_S)
+            if not task.cancelling():
+                await asyncio.sleep(_AGAIN_S)
 
     async def _connect(self, client: Client, given: dict[str, Any]) -> None:
         async def note(problem: Exception) -> None:
@@ -263,7 +269,9 @@ class Connection:
 
     async def _until_lost(self, client: Client) -> None:
         """Return as soon as the client has given its connection up, whether or not it says so."""
-        while client.is_connected and not self._is_over.is_set():
+        task = asyncio.current_task()
+        assert task is not None
+        while client.is_connected and not self._is_over.is_set() and not task.cancelling():
             try:
                 async with asyncio.timeout(_AGAIN_S):
                     await self._is_over.wait()
