@@ -21,7 +21,7 @@ import msgspec
 
 from openoutcry import Event, EventBus, KillSwitchEvent
 from openoutcry.config import Link, PersistenceConfig
-from openoutcry.errors import LinkError, OpenOutcryError, SeatLost
+from openoutcry.errors import ConfigError, LinkError, OpenOutcryError, SeatLost
 from openoutcry.trading import MarketDataEvent
 
 BURST: Final = 10
@@ -213,6 +213,9 @@ class Child:
         try:
             if await self.bus.publish(event, priority=is_urgent, level=level):
                 self.accepted.note(event_id)
+        except ConfigError as error:
+            tell("refused", str(error))
+            self._is_loud.clear()
         except SeatLost as error:
             if "another process holds" in str(error):
                 tell("lost")
@@ -257,4 +260,8 @@ async def main(given: Settings) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Settings)))
+    try:
+        asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Settings)))
+    except ConfigError as problem:
+        tell("refused", str(problem))
+        raise

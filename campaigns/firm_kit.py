@@ -11,8 +11,8 @@ the notes, independently of the link:
 """
 
 import asyncio
-import contextlib
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -140,13 +140,20 @@ class Firm:
 
     """
 
-    def __init__(self, folder: Path, servers: Servers, names: Sequence[str], **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        servers: Servers,
+        names: Sequence[str],
+        by_desk: dict[str, dict[str, Any]],
+        **settings: Any,
+    ) -> None:
         self.name = "campaign"
         self.folder, self.servers = folder, servers
         self.desks: dict[str, DeskProcess] = {}
         self.crashes: Counter[str] = Counter()
-        self.told: dict[str, list[list[str]]] = defaultdict(list)
         self._names = tuple(names)
+        self._by_desk = by_desk
         self._settings = {"replicas": len(servers.nodes), "servers": servers.urls} | settings
         self._lives: Counter[str] = Counter()
 
@@ -160,7 +167,7 @@ class Firm:
             "desk": desk,
             "life": self._lives[desk],
         }
-        return Settings(**(settings | self._settings | changes))
+        return Settings(**(settings | self._settings | self._by_desk.get(desk, {}) | changes))
 
     async def start(self, desk: str, **changes: Any) -> DeskProcess:
         """Start a desk, and have it publish as soon as it has started."""
@@ -283,6 +290,7 @@ class Judge:
     def judge(self, *, lost: Callable[[str], bool] = lambda _event_id: False) -> bool:
         """Judge everything, print what was counted and found; `lost` says which accepted events may be gone."""
         self._look()
+        self.found.clear()
         for maker in self.desks:
             own = {lane: rows for (desk, lane), rows in self._made[maker].by_desk.items() if desk is None}
             self._judge_accepted(maker, {event_id for rows in own.values() for event_id, _ in rows}, lost)
@@ -358,12 +366,28 @@ def alternations(folder: Path, taker: str, maker: str) -> list[str]:
 
 @asynccontextmanager
 async def a_firm(
-    names: Sequence[str] = ("a", "b", "c"), nodes: int = 1, *, more: str = "", **settings: Any
+    names: Sequence[str] = ("a", "b", "c"),
+    nodes: int = 1,
+    *,
+    folder: Path | None = None,
+    servers: dict[str, Any] | None = None,
+    by_desk: dict[str, dict[str, Any]] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Firm]:
-    """A firm whose desks have started, in a folder of its own, which stays if the campaign fails."""
-    folder = Path(tempfile.mkdtemp(prefix="openoutcry-firm-"))
-    with Servers(folder / "nodes", nodes, more=more) as servers:
-        firm = Firm(folder, servers, names, **settings)
+    """A firm whose desks have started, in a folder of its own, which stays if the campaign fails.
+
+    Args:
+        names: Its desks.
+        nodes: How many nodes there are.
+        folder: Where everything is, if that is prepared.
+        servers: More for `Servers`.
+        by_desk: Settings of one desk, in all its lives.
+        settings: Settings of every desk.
+
+    """
+    folder = a_folder() if folder is None else folder
+    with Servers(folder / "nodes", nodes, **(servers or {})) as started:
+        firm = Firm(folder, started, names, by_desk or {}, **settings)
         try:
             await firm.start_all()
             yield firm
@@ -371,14 +395,16 @@ async def a_firm(
             await firm.end()
 
 
+def a_folder() -> Path:
+    """Make a folder for a firm."""
+    return Path(tempfile.mkdtemp(prefix="openoutcry-firm-"))
+
+
 def report(name: str, is_good: bool, folder: Path, began_s: float) -> int:
     """Print the result, and remove the folder if it is good; return an exit status."""
     took = f"{time.monotonic() - began_s:.0f} s"
     if is_good:
-        with contextlib.suppress(OSError):
-            import shutil
-
-            shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         print(f"{name}: good ({took})", flush=True)
         return 0
     print(f"{name}: FAILED ({took}); everything is in {folder}", flush=True)
