@@ -370,7 +370,7 @@ async def a_firm(
     nodes: int = 1,
     *,
     folder: Path | None = None,
-    servers: dict[str, Any] | None = None,
+    prepare: Callable[[Servers], None] = lambda _servers: None,
     by_desk: dict[str, dict[str, Any]] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Firm]:
@@ -380,14 +380,16 @@ async def a_firm(
         names: Its desks.
         nodes: How many nodes there are.
         folder: Where everything is, if that is prepared.
-        servers: More for `Servers`.
+        prepare: Is given the servers before they are started.
         by_desk: Settings of one desk, in all its lives.
         settings: Settings of every desk.
 
     """
     folder = a_folder() if folder is None else folder
-    with Servers(folder / "nodes", nodes, **(servers or {})) as started:
-        firm = Firm(folder, started, names, by_desk or {}, **settings)
+    servers = Servers(folder / "nodes", nodes)
+    prepare(servers)
+    with servers:
+        firm = Firm(folder, servers, names, by_desk or {}, **settings)
         try:
             await firm.start_all()
             yield firm
