@@ -34,8 +34,8 @@ def redrive(
     """Deliver dead letters again.
 
     Each goes only to the subscription that could not handle it. This asks first, with figures; `dlq redrive`
-    does not ask. When no bus runs, the letters are marked, and the next start delivers them. Exits with 2 if no
-    letter meets the conditions, and with 1 if some of the ids that were given do not.
+    does not ask. When no bus runs, the letters are marked, and the next start delivers them. Exits with 2 if
+    no letter meets the conditions, and with 1 if some of the ids that were given do not.
     """
     which = letters.which_letters(given, everything)
     if not yes:

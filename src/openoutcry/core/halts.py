@@ -69,7 +69,9 @@ def none_active(scope: str, scopes: Sequence[str]) -> str:
     """Return the refusal of a release of a scope in which no kill switch is active; `scopes` have some."""
     more = f" and {len(scopes) - SCOPES_SHOWN:,} more" if len(scopes) > SCOPES_SHOWN else ""
     where = f"there are some in {', '.join(map(repr, scopes[:SCOPES_SHOWN]))}{more}"
-    return f"scope = {scope!r}: no kill switch is active in it; {where if scopes else 'none is active at all'}"
+    return (
+        f"scope = {scope!r}: no kill switch is active in it; {where if scopes else 'none is active at all'}"
+    )
 
 
 class Halts:

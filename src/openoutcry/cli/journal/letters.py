@@ -217,7 +217,10 @@ def _check_done(count: int, left: int, which: Which) -> None:
         say_none(which)
     asked = len(set(which.letter_ids))
     if count < asked:
-        say(f"with {asked - count:,} of the {asked:,} ids nothing was done; see `openoutcry dlq list`", err=True)
+        say(
+            f"with {asked - count:,} of the {asked:,} ids nothing was done; see `openoutcry dlq list`",
+            err=True,
+        )
         raise click.exceptions.Exit(FAILED)
 
 
@@ -230,7 +233,7 @@ def say_none(which: Which) -> None:
 
 
 def _tell_left(path: Path, key_file: Path | None, which: Which) -> int:
-    """Print, and return, how many of the letters belong to names that are not subscribed, so that they stay."""
+    """Print and return how many of the letters belong to names that are not subscribed, so that they stay."""
     if path.is_socket():  # without a journal: the bus itself logs which stay
         return 0
     subscribed = subscribed_names(path)

@@ -17,7 +17,6 @@ from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import encode
 from openoutcry.observers.pulse import HaltAnswer
 
-
 NOTHING_HELD: Final = ": it was neither paused nor held"
 """What the answer of `resume` ends with where there was nothing to resume."""
 
