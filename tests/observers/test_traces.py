@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -561,7 +561,7 @@ class Picky:
         self.taken: list[str] = []
         self.tries = 0
 
-    def send(self, spans: list[Span]) -> otel.NotTaken | None:
+    def send(self, spans: Sequence[Span]) -> otel.NotTaken | None:
         self.tries += 1
         if self.away:
             self.away -= 1
@@ -612,7 +612,7 @@ def test_a_batch_is_sent_again_before_it_counts_as_refused(fake_s: list[float]) 
     picky = Picky({"a"})
     refuse, count = picky.send, 0
 
-    def twice(spans: list[Span]) -> otel.NotTaken | None:
+    def twice(spans: Sequence[Span]) -> otel.NotTaken | None:
         nonlocal count
         count += 1
         if count == 3:
@@ -629,7 +629,7 @@ def test_a_collector_that_is_away_while_a_bad_span_is_looked_for_is_waited_for(f
     picky = Picky({"b"})
     refuse = picky.send
 
-    def send(spans: list[Span]) -> otel.NotTaken | None:
+    def send(spans: Sequence[Span]) -> otel.NotTaken | None:
         if picky.tries == span_delivery.TRIES:
             picky.away = 5
         return refuse(spans)
@@ -673,7 +673,7 @@ def test_a_refused_span_does_not_stall_whoever_follows(path: Path, tmp_path: Pat
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=60)
         assert process.returncode == 143
-    assert "1 spans sent" in said
+    assert "1 span sent" in said
     assert "1 refused by it and let go" in said
     assert ids(collector) == ["good"]
 

@@ -3,7 +3,7 @@
 ```
   taken ◀── send ──▶ away (no answer, 408, 429, 5xx) ──▶ wait, ever longer, and send again
               │
-              ├────▶ refuses these spans ──TRIES──▶ in halves, down to the spans that it refuses: let go, and said
+              ├────▶ refuses these spans ──TRIES──▶ in halves, down to what it refuses: let go, and said
               └────▶ refuses whatever it is sent (401, 403, 404, ...) ──TRIES──▶ `Failed`: nothing is let go
 ```
 """
