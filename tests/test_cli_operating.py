@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.thread_kit import LIMIT_S, running_bus
 
 from openoutcry import EventBus, KillSwitchEvent, MarketDataEvent, PersistenceConfig
 from openoutcry.cli import asking, main
 from openoutcry.cli.watching import look as look_module
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.runtime.control import server as server_module
-
-LIMIT_S = 300
 
 
 def call(*arguments: object, typed: str | None = None) -> Result:
@@ -36,34 +34,8 @@ def patience(monkeypatch):
 @contextmanager
 def running(prepare: Callable[[EventBus], Any], **settings: Any) -> Iterator[EventBus]:
     """A bus in a thread of its own, as the command meets it in another process."""
-    ready, end = threading.Event(), threading.Event()
-    failed: list[BaseException] = []
-    bus = EventBus(control_releaser="boss", **settings)
-
-    async def serve() -> None:
-        async with bus:
-            await prepare(bus)
-            ready.set()
-            await asyncio.get_running_loop().run_in_executor(None, end.wait, LIMIT_S)
-
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the test is
-            failed.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert ready.wait(LIMIT_S)
-        if not failed:
-            yield bus
-    finally:
-        end.set()
-        thread.join(LIMIT_S)
-    assert failed == []
+    with running_bus(lambda: EventBus(control_releaser="boss", **settings), prepare) as bus:
+        yield bus
 
 
 async def two_agents(bus: EventBus) -> None:
