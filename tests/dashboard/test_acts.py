@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from page_kit import ACT, LIMIT_S, LOOK, Client, firm, served
+from page_kit import ACT, LOOK, Client, firm, served
+from tests.thread_kit import LIMIT_S
 
 from openoutcry import NO_RETRY, EventBus, SignalEvent
 from openoutcry.dashboard import acts

@@ -5,7 +5,8 @@ import socket
 from contextlib import suppress
 
 import pytest
-from page_kit import ACT, LIMIT_S, LOOK, Client, served
+from page_kit import ACT, LOOK, Client, served
+from tests.thread_kit import LIMIT_S
 
 from openoutcry.dashboard import connections
 from openoutcry.dashboard.access import Person

@@ -74,8 +74,8 @@ def state_of(path: Path, verb: str) -> list[tuple[SubShape, SubRow]]:
     Raises and ends as `do` does.
     """
     for _ in range(TRIES):
-        shape: Shape = _asked(path, "shape", verb, FIGURES_S, Shape)
         pulse: Pulse = _asked(path, "pulse", verb, FIGURES_S, Pulse)
+        shape: Shape = _asked(path, "shape", verb, FIGURES_S, Shape)
         if (shape.session, shape.number) == (pulse.session, pulse.shape):
             return [(shape.subscriptions[row.index], row) for row in pulse.rows]
     raise Mistake("its subscriptions come and go faster than it can be asked: add --yes to do it unasked")

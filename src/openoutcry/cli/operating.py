@@ -16,6 +16,7 @@ from openoutcry.events import EventType, takes_type
 from openoutcry.journals import SqliteJournal
 from openoutcry.observers.pulse import HaltAnswer, Pulse
 from openoutcry.runtime.control.client import ask
+from openoutcry.runtime.control.requests import NOTHING_HELD
 from openoutcry.units import NS_PER_MS
 
 
@@ -127,9 +128,14 @@ def resume(path: Path, subscription: str, reason: str, by: str, yes: bool) -> No
 
     Its handler is mended.
     It ends a pause of the operator's and of the bus's own, where most events had failed, and a quarantine.
+    Exits with 1 if nothing held it.
     """
     confirm(lambda: _pause_question(path, "resume", subscription), yes=yes)
-    say(f"{subscription} is {do(path, 'resume', subscription=subscription, reason=reason, by=by)}")
+    state: str = do(path, "resume", str, subscription=subscription, reason=reason, by=by)
+    if state.endswith(NOTHING_HELD):
+        say(f"{subscription} is {state}", err=True)
+        raise click.exceptions.Exit(FAILED)
+    say(f"{subscription} is {state}")
 
 
 def _scope(scope: str) -> str:

@@ -48,7 +48,8 @@ class Shape(Struct, frozen=True):
     """What rarely changes of a bus."""
 
     number: int
-    """Another one whenever anything here has changed."""
+    """Another one when anything here has changed. While subscriptions come and go all the time, there is
+    another one twice a second, in a firm of more than 500 after a millisecond per subscription."""
     session: str
     """The name of this life of the bus: another one after every start."""
     firm: str
@@ -295,7 +296,7 @@ class Pulse(Struct, frozen=True):
     flows_total: int
     """How many there were."""
     rows: list[SubRow]
-    """A row for each subscription."""
+    """A row for each subscription of the shape; one that has ended since is `ended`."""
 
 
 class Histogram(Struct, frozen=True, array_like=True):

@@ -320,7 +320,9 @@ class Worker:
                 now_ns = clock_ns()
             if bus.pressured:
                 dispatcher.drained(mailbox)
-            if now_ns - slice_began_ns >= SLICE_LEAST_NS and now_ns - slice_began_ns >= bus.slice_ns():
+            took_ns = now_ns - slice_began_ns
+            is_more = high.waiting or normal.waiting or mailbox.behind  # else it rests, which is as good
+            if took_ns >= SLICE_LEAST_NS and is_more and took_ns >= bus.slice_ns():
                 await asyncio.sleep(0)
                 now_ns = slice_began_ns = clock_ns()
 
