@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ from openoutcry.core.barrier import Round, Verdict
 from openoutcry.core.early import Early
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.terms import Terms, agree
-from openoutcry.events import RoundLate, RoundOpened, RoundReleased, decode
+from openoutcry.events import RoundLate, RoundOpened, RoundReleased, decode, encode
 from openoutcry.journals.memory import MemoryJournal
 from openoutcry.runtime.durability.recorder import Recorder
 
@@ -20,8 +20,13 @@ AGENTS = ("ada", "bob", "cyd", "dan")
 STRANGER = "zoe"
 SYMBOLS = ("ES", "NQ")
 WALL_NS = 1_700_000_000_000_000_000
+OPENING = tuple(
+    name
+    for name in RoundOpened.__struct_fields__
+    if name not in ("event_id", "event_type", "timestamp", "symbol")
+)
+"""What a release says of the opening."""
 EARLY, VOTE, ABSTAIN, ALIVE, AGAIN, LET_GO, CLOSE, TICK = range(8)
-T = TypeVar("T")
 
 
 class Signal(NamedTuple):
@@ -39,6 +44,10 @@ class Life(NamedTuple):
 
 
 # -- living ----------------------------------------------------------------------------------------------
+
+
+Step = tuple[int, int, str, str]
+"""How long nothing happens, what happens then, to whom, and with which symbol."""
 
 
 def some_terms() -> st.SearchStrategy[Terms]:
@@ -59,7 +68,7 @@ def some_terms() -> st.SearchStrategy[Terms]:
                      st.tuples(instants, instants), ages)  # fmt: skip
 
 
-def some_steps() -> st.SearchStrategy[list[tuple[int, int, str, str]]]:
+def some_steps() -> st.SearchStrategy[list[Step]]:
     waits = st.sampled_from((0, 0, 0, 1, 1, 2, 5))
     whats = st.sampled_from((EARLY, *[VOTE] * 8, *[ABSTAIN] * 3, ALIVE, AGAIN, LET_GO, CLOSE, TICK))
     step = st.tuples(waits, whats, st.sampled_from((*AGENTS, STRANGER)), st.sampled_from(SYMBOLS))
@@ -79,13 +88,13 @@ class Living:
         self._signals += 1
         return Signal(f"s-{self._signals}", symbol)
 
-    def live(self, terms: Terms, steps: Sequence[tuple[int, int, str, str]]) -> Life:
+    def live(self, terms: Terms, steps: Sequence[Step]) -> Life:
         number = len(self._outcomes) + 1
         lived = Round(
             f"r-{number}", terms, self.now_ns, WALL_NS + self.now_ns, lambda: reversed(self._outcomes)
         )
         self._recorder.opened(lived, has_fresh_id=True)
-        records = [decode(record.payload) for record in self._take()] if number % 2 == 0 else []
+        records = self._take() if number % 2 == 0 else []
         early = [(agent, symbol) for _, what, agent, symbol in steps if what == EARLY]
         lived.take_early(list(self._earlies(early, terms.roster)), self.now_ns)
         is_noted, heard = False, list[tuple[str, Signal]]()
@@ -101,16 +110,22 @@ class Living:
         outcome = lived.outcome
         assert outcome is not None, "the last tick is behind every deadline"
         self._outcomes.append(outcome)
-        records += [decode(record.payload) for record in self._take()]
+        records += self._take()
         (released,) = (record for record in records if isinstance(record, RoundReleased))
         openings = [record for record in records if isinstance(record, RoundOpened)]
         for opening in openings:
-            assert (opening.round_id, opening.roster) == (released.round_id, released.roster)
+            assert [getattr(opening, name) for name in OPENING] == [
+                getattr(released, name) for name in OPENING
+            ]
         assert len(openings) == (self._apart or number % 2 == 0)
         return Life(outcome, released, [record for record in records if isinstance(record, RoundLate)])
 
-    def _take(self) -> Any:
-        return self._recorder.take(MemoryJournal(), all_of_them=True, apart=self._apart)
+    def _take(self) -> list[Any]:
+        taken = self._recorder.take(MemoryJournal(), all_of_them=True, apart=self._apart)
+        records = [decode(record.payload) for record in taken]
+        assert [encode(record) for record in records] == [record.payload for record in taken]
+        assert [record.event_id for record in records] == [record.event_id for record in taken]
+        return records
 
     def _earlies(self, early: Iterable[tuple[str, str]], roster: frozenset[str]) -> Iterator[Early]:
         for number, (agent, symbol) in enumerate(early):
@@ -252,9 +267,7 @@ def said(outcome: RoundOutcome, zero_ns: int) -> dict[str, Any]:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(some_terms(), some_steps()), min_size=1, max_size=4), st.booleans())
-def test_a_round_computed_again_from_its_record_is_equal(
-    rounds: list[tuple[Terms, list[tuple[int, int, str, str]]]], apart: bool
-):
+def test_a_round_computed_again_from_its_record_is_equal(rounds: list[tuple[Terms, list[Step]]], apart: bool):
     living, computed = Living(apart=apart), list[RoundOutcome]()
     for terms, steps in rounds:
         outcome, record, lates = living.live(terms, steps)

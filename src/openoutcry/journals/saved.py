@@ -101,7 +101,7 @@ def accuse(db: Connection, calls: Iterable[tuple[str, str, int]]) -> None:
 def _cursor_row(cursor: CursorState, chain: Chain) -> tuple[Any, ...]:
     subscription, lane, floor = cursor.subscription, cursor.lane, cursor.floor
     settled = json.dumps(cursor.settled) if cursor.settled else "[]"
-    takes, begin, end = _around_floor(subscription, lane, cursor.takes)
+    takes, begin, end = _around_floor(subscription, lane, tuple(cursor.takes))
     sealed_text = f"{begin}{floor}, {json.dumps(settled) if cursor.settled else _NO_STRETCHES}{end}"
     return subscription, lane, floor, settled, takes, chain.seal(sealed_text)
 
