@@ -246,7 +246,7 @@ def test_with_a_plan_the_same_is_written_or_refused_as_without(data, kind, hints
 
 
 def test_one_event_of_many_that_is_not_sure_is_written_or_refused_by_itself():
-    class Mark(Event, frozen=True, kw_only=True):
+    class Mark(Event, kw_only=True):
         event_type: str = "mark_of_many"
         price: float = 0.0
 

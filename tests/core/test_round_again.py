@@ -222,15 +222,11 @@ def stood_in(record: RoundReleased) -> Iterator[RoundOutcome]:
     released_ns = record.opened_wall_ns + record.took_ns
     for round_id, some in groupby(record.stand_ins, key=lambda one: one.round_id):
         ones = list(some)
-        outcome = RoundOutcome({one.agent: Signal(one.signal_id, one.symbol) for one in ones})
+        signals: dict[str, Any] = {one.signal_id: Signal(one.signal_id, one.symbol) for one in ones}
+        outcome = RoundOutcome({one.agent: signals[one.signal_id] for one in ones})
         outcome.round_id, outcome.abstained = round_id, {}
         outcome.heard = {
-            one.signal_id: (
-                one.agent,
-                one.symbol,
-                Signal(one.signal_id, one.symbol),
-                released_ns - one.age_ns,
-            )
+            one.signal_id: (one.agent, one.symbol, signals[one.signal_id], released_ns - one.age_ns)
             for one in ones
         }
         yield outcome
