@@ -15,12 +15,12 @@ const cell = (text, tip) => html`<span title=${plain(tip || text)}><${Text}>${te
 const STARTS = [
   when,
   { head: "process", w: "72px", num: true, cell: (s) => s.process_id },
-  { head: "program", cell: (s) => cell([s.app, s.host && `on ${s.host}`, `openoutcry ${s.version}`, `Python ${s.python}`, `SQLite ${s.sqlite}`].filter(Boolean).join(", ")) },
+  { head: "program", cell: (s) => cell([s.app, `openoutcry ${s.version}${s.host ? ` on ${s.host}` : ""}`, `Python ${s.python}`, s.sqlite && `SQLite ${s.sqlite}`].filter(Boolean).join(", ")) },
 ];
 const ACTIONS = [
   when,
   { head: "who", w: "22%", wide: "wide", cell: (a) => cell(`${a.operator}, ${a.via}`) },
-  { head: "what", cell: (a) => cell(`${a.verb} ${a.target}${a.reason ? ` (${a.reason})` : ""}`) },
+  { head: "what", cell: (a) => cell(`${a.verb.replaceAll("_", " ")} ${a.target}${a.reason ? ` (${a.reason})` : ""}`) },
   { head: "answer", w: "30%", wide: "wide", cell: (a) => cell(a.answer) },
 ];
 const size = (cursor) => Math.floor(Math.log10(cursor.lag + 1)); // so that small differences move no row
