@@ -45,7 +45,7 @@ def answer_in_words(verb: str, answer: str) -> str:
 
 
 def target_in_words(target: str) -> str:
-    """Return what an operator acted on, without the numbers of letters: the answer says how many they were."""
+    """Return what an operator acted on, without the ids of letters: the answer says how many they were."""
     return target.partition(", letter_ids ")[0]
 
 
