@@ -196,6 +196,23 @@ def test_dead_letters_are_grouped_by_subscription_and_error(journal, looker: Cli
     assert "tick-3" in most["example"]["event"]
 
 
+def test_errors_that_differ_in_ids_times_and_large_numbers_are_of_one_kind(journal, looker: Client):
+    alike = ("round 'IBM@2000-04-07' is neither open", "round 'MSFT@2000-05-31' is neither open")
+    apart = ("status 503", "status 404", "KeyError('ES')", "KeyError('NQ')", "order 9812734")
+    bury(journal, [letter(number, error=error) for number, error in enumerate((*alike, *apart), 1)])
+    groups = {group["error"]: group for group in looker.get("/api/dead").json["groups"]}
+    assert groups.keys() == {"round '\u2026' is neither open", "order \u2026", *apart[:-1]}
+    assert groups["round '\u2026' is neither open"]["count"] == 2
+    assert groups["round '\u2026' is neither open"]["said"] == "round '\u2026' is neither open"
+    assert groups["order \u2026"]["said"] == "order 9812734"  # there is one, so that all of it is shown
+
+
+def test_the_letters_of_one_subscription_are_asked_for_alone(journal, looker: Client):
+    bury(journal, [*(letter(number) for number in range(1, 400)), letter(400, "desk")])
+    said = looker.get("/api/dead?subscription=desk").json
+    assert ([group["subscription"] for group in said["groups"]], said["total"]) == (["desk"], 1)
+
+
 def test_so_many_groups_are_shown_and_no_more(journal, looker: Client):
     bury(journal, [letter(number, error=f"error {number}") for number in range(GROUPS_MAX + 5)])
     said = looker.get("/api/dead").json

@@ -69,7 +69,7 @@ def _halted(found: _Fields) -> str:
         said += f"; waiting for {_named(found['waiting'])}"
     if found["failed"]:
         said += f"; failed in {_named(found['failed'])}"
-    return f"{said}; {found['problem']}" if found["problem"] else said
+    return f"{said}; {found['problem']}" if found.get("problem") else said
 
 
 def _named(names: list[str]) -> str:

@@ -44,6 +44,7 @@ def test_a_token_and_a_cookie_of_an_earlier_start_are_refused(shared_firm, open_
     )
     try:
         tab.log_in(before.look)
+        expect(tab.page.locator("svg.graph")).to_be_visible()  # so that nothing is being loaded
     finally:
         before.close()
     after = PageProcess(shared_firm.journal, "--act", "--port", str(urlsplit(before.origin).port))
