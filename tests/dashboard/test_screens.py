@@ -1,6 +1,7 @@
 """What the screens show of a journal, whoever writes it or nobody does: bounded, paged, and safe to show."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +376,24 @@ def test_another_file_with_more_in_it_keeps_no_record_of_the_first(tmp_path):
             Path(f"{path}{ending}").unlink(missing_ok=True)
         other.replace(path)
         assert [start["process_id"] for start in client.get("/api/journal").json["starts"]] == [2]
+
+
+def test_a_journal_that_a_newer_version_has_changed_meanwhile_is_refused_until_it_is_known_again(
+    journal, looker: Client
+):
+    def change(by: int) -> None:
+        with closing(sqlite3.connect(journal)) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            db.execute(f"PRAGMA user_version = {version + by}")
+            db.commit()
+
+    assert positions(looker, "limit=1") == [35]
+    change(+1)
+    for asked in ("events", "dead", "journal", "rounds", "event?pos=1"):
+        answer = looker.get(f"/api/{asked}")
+        assert (answer.status, "cannot be read" in answer.error) == (503, True)
+    change(-1)
+    assert positions(looker, "limit=1") == [35]
 
 
 def test_a_page_does_not_keep_the_log_from_starting_over(tmp_path):

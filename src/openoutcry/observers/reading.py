@@ -147,7 +147,8 @@ def wrong(shape: Shape, pulse: Pulse, before: Pulse | None = None) -> list[Wrong
     found = [*_halts(pulse), *_hearing(pulse), *_parts(pulse, earlier), *_rounds(pulse, earlier)]
     subs = shape.subscriptions
     rows = {subs[row.index].name: row for row in pulse.rows if row.index < len(subs)}
-    found += [_of_finding(finding, rows, pulse) for finding in findings]
+    known_checks = {"journal"} if any(one.culprit == "journal" for one in found) else set()
+    found += [_of_finding(finding, rows, pulse) for finding in findings if finding.check not in known_checks]
     befores = {} if earlier is None else {row.index: row for row in earlier.rows}
     for row in pulse.rows:
         if row.index < len(subs):
@@ -213,6 +214,9 @@ def _parts(pulse: Pulse, before: Pulse | None) -> Iterator[Wrong]:
         yield Wrong(
             "critical", "journal", f"the journal is dead, durable events are refused: {pulse.journal.dead}"
         )
+    elif pulse.journal is not None and pulse.journal.refused:
+        sentence = f"the journal takes nothing, durable events are refused: {pulse.journal.refused}"
+        yield Wrong("critical", "journal", sentence)
     if pulse.state != "running":
         yield Wrong("bad", "bus", f"the bus is {pulse.state}")
     if pulse.level in ("high", "critical"):

@@ -71,6 +71,7 @@ export default function Journal() {
   if (!data) return html`<${Failed} error=${got.error} />${!got.error && html`<${Empty}>Reading the journal …<//>`}`;
   return html`<div class="journal"><${Failed} error=${got.error} />
     ${data.live?.dead && html`<p class="failed" role="alert"><${Mark} level="bad" /> The journal takes nothing more: <${Text}>${data.live.dead}<//></p>`}
+    ${data.live?.refused && !data.live.dead && html`<p class="failed" role="alert"><${Mark} level="bad" /> Durable events are refused: <${Text}>${data.live.refused}<//></p>`}
     <section aria-label="The file"><h2>The file</h2><${Facts} data=${data} /></section>
     <${Verify} verify=${data.verify} again=${() => setAsked((n) => n + 1)} />
     <section aria-label="Cursors"><h2>How far each subscription has read</h2><${Table} label="Cursors" cols=${CURSORS} rows=${byName(data.cursors, data.head, stale() ? {} : store.pulse?.rows || {})} id=${(c) => c.name} empty="No subscription keeps its place in this journal." /></section>
