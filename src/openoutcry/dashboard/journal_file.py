@@ -81,12 +81,13 @@ class JournalFile:
     def _open(self) -> JournalReader:
         """Return a reader of the file that is at the path now.
 
-        One that was opened without a write-ahead log may be unable to see one that has come since; and one that
-        was opened before another version of the library has changed the file does not know it any more.
+        One opened without a write-ahead log may be unable to see one that has come since; one that was
+        opened before another version of the library has changed the file does not know it any more.
         """
         log = Path(f"{self.path}-wal")
         identity = (*identity_of(self.path), int(log.exists() and log.stat().st_size > 0))
-        if self._reader is not None and (identity != self._identity or self._reader.version != self._version):
+        reader = self._reader
+        if reader is not None and (identity, reader.version) != (self._identity, self._version):
             self._close()
         if self._reader is None:
             self._reader = JournalReader(self.path, key=self.key)

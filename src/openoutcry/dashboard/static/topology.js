@@ -158,7 +158,7 @@ function Node({ node, at, rows, levels, chosen, query, onHover }) {
       <rect width=${WIDTH} height=${at.height} rx="2" />
       ${level && html`<path class="word" transform=${`translate(${WIDTH - 17} 7)`} d=${SHAPES[level]} />`}
       <svg width=${WIDTH - (level ? 20 : 6)} height="22"><text x="8" y="18" class="title">${group ? cut(group, room - size.length) + size : cut(label, room)}</text></svg>
-      <svg y="22" width=${WIDTH - 4} height="32"><text x="8" y="12" class=${"minor" + (level ? " word" : "")}>${cut(says || "publishes only", 20)}</text>
+      <svg y="22" width=${WIDTH - 4} height="32"><text x="8" y="12" class=${"minor" + (level ? " word" : "")}>${cut(says || "publishes only", 21)}</text>
         <text x="8" y="26" class="minor">${makes && cut("→ " + makes, 19)}</text></svg>
       <title>${plain(label)}: ${says}${makes && `; makes ${makes}`}</title></a>
     ${node.lines && html`<${Members} names=${names} rows=${rows} levels=${levels} chosen=${chosen} />`}</g>`;
