@@ -129,6 +129,9 @@ def test_dead_letters_are_dropped_for_a_reason(tmp_path: Path):
         assert client.post("/api/drop", {"subscription": "books", "reason": "known"}).json == {"result": 3}
         assert client.get("/api/dead").json["total"] == 0
         wait_for(client, lambda: ("ada", "page", "drop_dead_letters", "known") in actions(client))
+        (newest, *_) = client.get("/api/journal").json["actions"]
+        assert (newest["target"], newest["answer"]) == ("books", "3 letters dropped")
+        assert newest["said"] == "ada, page: drop dead letters books (known): 3 letters dropped"
 
 
 def test_a_firm_without_a_journal_is_served_from_its_socket(tmp_path: Path):
