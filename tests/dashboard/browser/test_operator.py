@@ -155,7 +155,9 @@ def test_all_of_it_is_done_by_keyboard(firm, page, open_tab):
     shown.keyboard.press("/")
     expect(shown).to_have_url(re.compile("/events"))
     shown.reload()
-    expect(shown.get_by_role("button", name="Halt", exact=True)).to_be_enabled()  # else the tabulator passes it
+    expect(
+        shown.get_by_role("button", name="Halt", exact=True)
+    ).to_be_enabled()  # else the tabulator passes it
     tab_to(tab, "Halt")
     shown.keyboard.press("Enter")
     shown.keyboard.press("Enter")
