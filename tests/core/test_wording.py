@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openoutcry.core.wording import counted, listed, span, wall_label
+from openoutcry.core.wording import counted, listed, rounded, span, wall_label
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,23 @@ from openoutcry.core.wording import counted, listed, span, wall_label
 )
 def test_a_duration_is_said_in_its_largest_fitting_unit(duration_ns, said):
     assert span(duration_ns) == said
+
+
+@pytest.mark.parametrize(
+    ("duration_ns", "said"),
+    [
+        (0, "0 s"),
+        (9_200_000, "9.2 ms"),
+        (312_500_000, "312 ms"),
+        (58_863_000_000, "58 s"),
+        (119_999_999_999, "119 s"),
+        (120_000_000_000, "2 min"),
+        (7_200_000_000_000, "2 h"),
+        (172_800_000_000_000, "2 d"),
+    ],
+)
+def test_a_measured_duration_is_said_so_that_it_stands_still(duration_ns, said):
+    assert rounded(duration_ns) == said
 
 
 def test_a_list_is_joined_as_a_reader_would():

@@ -191,6 +191,8 @@ class JournalRow(Struct, frozen=True):
     """How long the longest of these took."""
     duplicates: int
     """Events that were in the journal already."""
+    refused: str = ""
+    """Why it takes nothing at the moment, such as a full disk; empty while it does."""
 
 
 class Finding(Struct, frozen=True, array_like=True):

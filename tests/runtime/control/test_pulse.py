@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from bus_helpers import a_signal, a_tick
+from bus_helpers import a_signal, a_tick, an_order
+from durable_kit import Faulty, a_bus
 
 from openoutcry import Event, EventBus, KillSwitchEvent, SignalEvent
 from openoutcry.core.latency import limit_ns, percentile_ns
-from openoutcry.errors import ConfigError
+from openoutcry.errors import ConfigError, JournalFull
 from openoutcry.observers.pulse import Pulse, SubRow
 from openoutcry.runtime.api.pulse import FLOWS_LOOKED_AT, HALTS_MOST, TURN
 from openoutcry.runtime.control.pulse import FRESH_MOST_S, NAMES_MOST, Named, Since, watching
@@ -283,6 +284,24 @@ def test_letters_that_were_redriven_are_counted_no_more_without_anybody_asking_f
         assert (await bus.admin.pulse()).dead == 0
 
     in_virtual_time(scene)
+
+
+def test_a_journal_that_refuses_says_why_until_it_takes_something_again() -> None:
+    async def go() -> None:
+        journal = Faulty()
+        async with a_bus(journal) as bus:
+            journal.fail_next("write", JournalFull("the disk has no room"))
+            with pytest.raises(JournalFull):
+                await bus.publish(an_order())
+            row = (await bus.admin.pulse()).journal
+            assert row is not None
+            assert (row.dead, row.refused) == ("", "the disk has no room")
+            await bus.publish(an_order())
+            row = (await bus.admin.pulse()).journal
+            assert row is not None
+            assert row.refused == ""
+
+    run_virtual(go())
 
 
 def test_the_loop_is_given_back_while_a_pulse_is_made_of_many_subscriptions() -> None:

@@ -443,6 +443,7 @@ def _journal_row(store: Store, path: str) -> JournalRow:
         sync_ns_last=commits.syncs.last_ns,
         sync_ns_max=commits.syncs.max_ns,
         duplicates=commits.duplicates,
+        refused="" if commits.refused is None else str(commits.refused)[:TEXT_MOST],
     )
 
 
