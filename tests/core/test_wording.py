@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openoutcry.core.wording import counted, listed, rounded, span, wall_label
+from openoutcry.core.wording import counted, listed, rounded, some_of, span, wall_label
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,15 @@ def test_a_measured_duration_is_said_so_that_it_stands_still(duration_ns, said):
 
 def test_a_list_is_joined_as_a_reader_would():
     assert [listed([]), listed("a"), listed("ab"), listed("abc")] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_of_a_long_list_the_first_are_named_and_the_others_counted():
+    assert [some_of([*"abcde"][:n], 2) for n in (0, 2, 3, 5)] == [
+        "",
+        "a, b",
+        "a, b and 1 more",
+        "a, b and 3 more",
+    ]
 
 
 @given(st.datetimes(datetime(1600, 1, 1), datetime(2400, 1, 1)), st.integers(0, 999))  # noqa: DTZ001

@@ -11,6 +11,7 @@ import msgspec
 from openoutcry.cli.console import say
 from openoutcry.cli.journal.access import plainly, writer_of
 from openoutcry.cli.mistakes import Mistake
+from openoutcry.core.wording import some_of
 from openoutcry.journals.refusals import must_exist, real_path
 from openoutcry.observers.pulse import Pulse, Shape, SubRow, SubShape
 from openoutcry.printable import printable
@@ -54,10 +55,9 @@ def can_ask() -> bool:
     return sys.stdin.isatty()
 
 
-def some_of(names: list[str]) -> str:
+def some_names(names: list[str]) -> str:
     """Return some names, and how many more there are."""
-    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+    return some_of(names, NAMES_SHOWN)
 
 
 def do(path: Path, verb: str, kind: Any = Any, **arguments: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from openoutcry.cli.asking import by, confirm, firm, some_of, why, yes
+from openoutcry.cli.asking import by, confirm, firm, some_names, why, yes
 from openoutcry.cli.journal import letters, options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.runtime.control.client import ask
@@ -68,5 +68,5 @@ def _question(path: Path, counts: Counter[str], *, anew: bool) -> str:
     ]
     when = "now" if subscribed is not None else "at the next start of the bus"
     ids = "fresh ids" if anew else "the ids of the first time"
-    said = f"{letters.letters_in_words(counts.total())} will be delivered again {when}: {some_of(named)}"
+    said = f"{letters.letters_in_words(counts.total())} will be delivered again {when}: {some_names(named)}"
     return f"{said}. What their handlers publish gets {ids}. Go on?"

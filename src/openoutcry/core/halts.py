@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Final
 
+from openoutcry.core.wording import some_of
+
 FIRM: Final = "firm"
 """The scope of everything."""
 NAMED_MOST: Final = 1_000
@@ -67,11 +69,9 @@ def ids_of(event: Any) -> tuple[str, ...]:
 
 def none_active(scope: str, scopes: Sequence[str]) -> str:
     """Return the refusal of a release of a scope in which no kill switch is active; `scopes` have some."""
-    more = f" and {len(scopes) - SCOPES_SHOWN:,} more" if len(scopes) > SCOPES_SHOWN else ""
-    where = f"there are some in {', '.join(map(repr, scopes[:SCOPES_SHOWN]))}{more}"
-    return (
-        f"scope = {scope!r}: no kill switch is active in it; {where if scopes else 'none is active at all'}"
-    )
+    named = some_of([*map(repr, scopes)], SCOPES_SHOWN)
+    where = f"there are some in {named}" if scopes else "none is active at all"
+    return f"scope = {scope!r}: no kill switch is active in it; {where}"
 
 
 class Halts:

@@ -1,6 +1,6 @@
 """Durations, instants and lists in words, for explanations and error messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _UNITS = ((86_400_000_000_000, "d"), (1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns"))
 _COARSE_UNITS = (
@@ -46,6 +46,12 @@ def listed(words: Iterable[str]) -> str:
     """Join words as in a sentence: a, b and c."""
     parts = list(words)
     return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else "".join(parts)
+
+
+def some_of(words: Sequence[str], most: int) -> str:
+    """Return the first words, and how many more there are: a, b and 3 more."""
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def wall_label(wall_ns: int) -> str:

@@ -103,7 +103,11 @@ def kind_of(error: str) -> str:
 
     These differ from one event to the next, although the mistake is the same.
     """
-    said = _QUOTED.sub("'\u2026'", first_line(error))
+    return _kind_of_line(first_line(error))
+
+
+def _kind_of_line(line: str) -> str:
+    said = _QUOTED.sub("'\u2026'", line)
     return _WORD.sub(lambda found: found[0] if _SMALL.fullmatch(found[0]) else "\u2026", said)
 
 
@@ -146,8 +150,11 @@ def ids_in_journal(
 
 def ids_in_memory(page: dict[str, Any], error: str | None) -> Ids:
     """Return the letters with a kind of error, or all, of a page that a bus has answered."""
-    letters = map(_of_memory, page["letters"])
-    found = [one.letter_id for one in letters if error is None or kind_of(_error_of(one)) == error]
+    found = [
+        letter["letter_id"]
+        for letter in page["letters"]
+        if error is None or kind_of(letter.get("error") or letter["reason"]) == error
+    ]
     return Ids(found, page["next_after"])
 
 
@@ -178,7 +185,7 @@ class _Groups:
     def add(self, letter: BuriedEvent) -> None:
         self.count += 1
         said = first_line(_error_of(letter))
-        key = letter.subscription, kind_of(said)
+        key = letter.subscription, _kind_of_line(said)
         group = self._by.get(key)
         if group is None:
             group = self._by[key] = Group(
