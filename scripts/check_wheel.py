@@ -29,7 +29,16 @@ IN_WHEEL: Final = (
     "openoutcry/firm/data/PROVENANCE.md",
     "openoutcry/dashboard/static/index.html",
 )
-IN_INFO: Final = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
+VENDOR: Final = "src/openoutcry/dashboard/static/vendor"
+IN_INFO: Final = (
+    "METADATA",
+    "WHEEL",
+    "RECORD",
+    "entry_points.txt",
+    "licenses/LICENSE",
+    f"licenses/{VENDOR}/htm.LICENSE",
+    f"licenses/{VENDOR}/preact.LICENSE",
+)
 ENTRY_POINTS: Final = ("openoutcry = openoutcry.cli:main", "openoutcry = openoutcry.testing.plugin")
 IN_SDIST: Final = (
     "LICENSE",

@@ -245,6 +245,20 @@ def test_with_a_plan_the_same_is_written_or_refused_as_without(data, kind, hints
     assert expected[0] == "written" or not comes_back(event)
 
 
+def test_one_event_of_many_that_is_not_sure_is_written_or_refused_by_itself():
+    class Mark(Event, kw_only=True):
+        event_type: str = "mark_of_many"
+        price: float = 0.0
+
+    some = [Mark(price=float(number)) for number in range(5)]
+    note_way(Mark)
+    assert encode_many(some) == [encode(event) for event in some]
+    with pytest.raises(InvalidEvent, match="price"):
+        encode_many([*some, Mark(price=NAN)])
+    whole: Any = Mark(price=7)
+    assert outcome(lambda one: encode_many([*some, one])[-1], whole) == outcome(encode, whole)
+
+
 # --- bounds
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.thread_kit import LIMIT_S, running_bus
 
 from openoutcry import EventBus, KillSwitchEvent, MarketDataEvent, PersistenceConfig
 from openoutcry.cli import asking, main
 from openoutcry.cli.watching import look as look_module
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.runtime.control import server as server_module
-
-LIMIT_S = 300
 
 
 def call(*arguments: object, typed: str | None = None) -> Result:
@@ -36,34 +34,8 @@ def patience(monkeypatch):
 @contextmanager
 def running(prepare: Callable[[EventBus], Any], **settings: Any) -> Iterator[EventBus]:
     """A bus in a thread of its own, as the command meets it in another process."""
-    ready, end = threading.Event(), threading.Event()
-    failed: list[BaseException] = []
-    bus = EventBus(control_releaser="boss", **settings)
-
-    async def serve() -> None:
-        async with bus:
-            await prepare(bus)
-            ready.set()
-            await asyncio.get_running_loop().run_in_executor(None, end.wait, LIMIT_S)
-
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the test is
-            failed.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert ready.wait(LIMIT_S)
-        if not failed:
-            yield bus
-    finally:
-        end.set()
-        thread.join(LIMIT_S)
-    assert failed == []
+    with running_bus(lambda: EventBus(control_releaser="boss", **settings), prepare) as bus:
+        yield bus
 
 
 async def two_agents(bus: EventBus) -> None:
@@ -235,8 +207,46 @@ def test_a_question_says_what_waits_and_of_whom_there_is_no_such_thing(tmp_path:
         assert unknown.exit_code == 2
         assert "there are momentum, risk" in unknown.stderr
         assert "\x1b" not in unknown.stderr
-        released = call("release", path, "--scope", "ES", "--reason", "x", typed="n\n")
-        assert "No kill switch of ES is among the 0 active ones" in released.stderr
+
+
+@pytest.mark.parametrize("more", [("--yes",), ()], ids=["unasked", "asked"])
+def test_a_release_of_what_is_not_active_is_refused_with_the_scopes_that_are(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    path = tmp_path / "firm.sock"
+    with running(two_agents, control=path) as bus:
+        none = call("release", path, "--scope", "FIMR", "--reason", "x", *more, typed="y\n")
+        assert none.exit_code == 2
+        assert "none is active at all" in none.stderr
+        assert call("halt", path, "--scope", "ES", "--yes").exit_code == 0
+        unknown = call("release", path, "--scope", "ESX", "--reason", "x", *more, typed="y\n")
+        assert unknown.exit_code == 2
+        assert "scope = 'ESX': no kill switch is active in it; there are some in 'ES'" in unknown.stderr
+        assert call("release", path, "--id", "k-1", "--reason", "x", *more, typed="y\n").exit_code == 2
+        assert len(bus._bus.halts) == 1
+
+
+def test_a_release_in_the_journal_of_what_is_not_active_names_the_scopes_that_are(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    with running(two_agents, persistence_config=PersistenceConfig(path=path)):
+        assert call("halt", path, "--scope", "NQ", "--yes").exit_code == 0
+    for more in ((), ("--yes",)):
+        said = call("release", path, "--scope", "NX", "--reason", "x", *more, typed="y\n")
+        assert said.exit_code == 2
+        assert "there are some in 'NQ'" in said.stderr
+
+
+@pytest.mark.parametrize("more", [("--yes",), ()], ids=["unasked", "asked"])
+def test_a_resume_of_what_nothing_held_says_so_and_ends_with_1(tmp_path: Path, more: tuple[str, ...]) -> None:
+    path = tmp_path / "firm.sock"
+    with running(two_agents, control=path):
+        said = call("resume", path, "momentum", *more, typed="y\n")
+        assert said.exit_code == 1
+        assert "momentum is idle: it was neither paused nor held" in said.stderr
+        assert call("pause", path, "momentum", "--yes").exit_code == 0
+        assert call("pause", path, "momentum", "--yes").stdout == "momentum is paused\n"
+        assert call("resume", path, "momentum", *more, typed="y\n").exit_code == 0
+        assert call("resume", path, "momentm", *more, typed="y\n").exit_code == 2
 
 
 async def with_letters(bus: EventBus) -> None:
@@ -264,12 +274,33 @@ def test_letters_are_redriven_after_a_question_with_figures_and_it_is_on_record(
         )
         assert said.exit_code == 0, said.output
         assert "3 letters redriven by the running bus" in said.stdout
-        assert "no such dead letters" in call("redrive", path, "--subscription", "risk").stdout
+        none = call("redrive", path, "--subscription", "risk")
+        assert none.exit_code == 2
+        assert "no dead letter to do this with meets these conditions" in none.stderr
         assert call("redrive", path).exit_code == 2
     with JournalReader(path) as reader:
         (action,) = [e.payload for e in reader.read(0, 100) if b'"operator_action"' in e.payload]
     assert b'"operator":"ann"' in action
     assert b'"mended"' in action
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [(("redrive",), ("--yes",)), (("redrive",), ()), (("dlq", "redrive"), ()), (("dlq", "drop"), ())],
+)
+def test_what_is_done_with_letters_that_are_not_there_is_refused(
+    tmp_path: Path, command: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    path = tmp_path / "firm.db"
+    mended.clear()
+    with running(with_letters, persistence_config=PersistenceConfig(path=path)):
+        for conditions in (("--id", "99"), ("--type", "signal"), ("--since", "2100-01-01")):
+            said = call(*command, path, *conditions, *more)
+            assert said.exit_code == 2, said.output
+            assert "no dead letter to do this with meets these conditions" in said.stderr
+        some = call(*command, path, "--id", "1", "--id", "99", *more, typed="y\n")
+        assert some.exit_code == 1
+        assert "with 1 of the 2 ids nothing was done" in some.stderr
 
 
 def test_letters_of_a_bus_without_a_journal_are_redriven(tmp_path: Path) -> None:

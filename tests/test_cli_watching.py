@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.thread_kit import LIMIT_S, running_bus
 
 from openoutcry import EventBus, HealthCheckConfig, MarketDataEvent, PersistenceConfig
 from openoutcry.cli import main
@@ -19,8 +20,6 @@ from openoutcry.cli.watching import status as status_module
 from openoutcry.cli.watching import top as top_module
 from openoutcry.config import DrillConfig
 from openoutcry.printable import is_obeyed
-
-LIMIT_S = 300
 
 
 def call(*arguments: object) -> Result:
@@ -44,37 +43,13 @@ def patience(monkeypatch):
 @contextmanager
 def running(path: Path, prepare: Callable[[EventBus], Any], **settings: Any) -> Iterator[None]:
     """A bus with a journal, in a thread of its own, as the command meets it in another process."""
-    ready, end = threading.Event(), threading.Event()
-    failed: list[BaseException] = []
 
-    async def serve() -> None:
-        bus = EventBus(
-            persistence_config=PersistenceConfig(path=path, levels={"market_data": "process"}), **settings
-        )
-        async with bus:
-            await prepare(bus)
-            ready.set()
-            await asyncio.get_running_loop().run_in_executor(None, end.wait, LIMIT_S)
-            await bus.stop(timeout_s=0.1)
+    def make() -> EventBus:
+        kept = PersistenceConfig(path=path, levels={"market_data": "process"})
+        return EventBus(persistence_config=kept, **settings)
 
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the test is
-            failed.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert ready.wait(LIMIT_S)
-        if not failed:
-            yield
-    finally:
-        end.set()
-        thread.join(LIMIT_S)
-    assert failed == []
+    with running_bus(make, prepare, stop_s=0.1):
+        yield
 
 
 async def at_work(bus: EventBus) -> None:

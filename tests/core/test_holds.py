@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from openoutcry.core.holds import TABLE, Begins, Hold, Holds, SharedHolds, as_markdown
+from openoutcry.core.holds import LIFTED_BY_RESUME, TABLE, Begins, Hold, Holds, SharedHolds, as_markdown
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "holds.md"
 LIFTABLE = [hold for hold in Hold if hold not in (Hold.ENDED, Hold.NOT_RESTORED)]
@@ -282,3 +282,7 @@ class ManyHolds(RuleBasedStateMachine):
 
 ManyHolds.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestManyHolds = ManyHolds.TestCase
+
+
+def test_what_resume_lifts_is_what_the_table_says() -> None:
+    assert set(LIFTED_BY_RESUME) == {hold for hold, row in TABLE.items() if "`resume`" in row.lifted_by}

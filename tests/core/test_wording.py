@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openoutcry.core.wording import counted, listed, span, wall_label
+from openoutcry.core.wording import counted, listed, rounded, some_of, span, wall_label
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,34 @@ def test_a_duration_is_said_in_its_largest_fitting_unit(duration_ns, said):
     assert span(duration_ns) == said
 
 
+@pytest.mark.parametrize(
+    ("duration_ns", "said"),
+    [
+        (0, "0 s"),
+        (9_200_000, "9.2 ms"),
+        (312_500_000, "312 ms"),
+        (58_863_000_000, "58 s"),
+        (119_999_999_999, "119 s"),
+        (120_000_000_000, "2 min"),
+        (7_200_000_000_000, "2 h"),
+        (172_800_000_000_000, "2 d"),
+    ],
+)
+def test_a_measured_duration_is_said_so_that_it_stands_still(duration_ns, said):
+    assert rounded(duration_ns) == said
+
+
 def test_a_list_is_joined_as_a_reader_would():
     assert [listed([]), listed("a"), listed("ab"), listed("abc")] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_of_a_long_list_the_first_are_named_and_the_others_counted():
+    assert [some_of([*"abcde"][:n], 2) for n in (0, 2, 3, 5)] == [
+        "",
+        "a, b",
+        "a, b and 1 more",
+        "a, b and 3 more",
+    ]
 
 
 @given(st.datetimes(datetime(1600, 1, 1), datetime(2400, 1, 1)), st.integers(0, 999))  # noqa: DTZ001

@@ -60,6 +60,10 @@ const look = () => {
 new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true });
 """
 
+MOVE = """(address) => {
+  history.pushState(null, "", address);
+  dispatchEvent(new Event("popstate"));
+}"""
 SIDEWAYS = """
 () => [...document.querySelectorAll("*")]
   .filter((e) => e === document.documentElement || ["auto", "scroll"].includes(getComputedStyle(e).overflowX))
@@ -220,6 +224,10 @@ class Tab:
     def open(self, address: str) -> "Page":
         self.page.goto(address if address.startswith("http") else self.origin + address)
         return self.page
+
+    def move(self, address: str) -> None:
+        """Go to a screen as a link of the page does, without loading the page again."""
+        self.page.evaluate(MOVE, address)
 
     def log_in(self, address: str) -> "Page":
         """Log in, and wait for the first pulse."""

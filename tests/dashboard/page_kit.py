@@ -1,14 +1,14 @@
 """A page that is really served, in a thread of its own, and a client that says exactly what it is told to."""
 
-import asyncio
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tests.thread_kit import LIMIT_S, in_a_thread, running_bus
 
 from openoutcry import EventBus, MarketDataEvent, PersistenceConfig
 from openoutcry.clocks import VirtualClock
@@ -18,7 +18,6 @@ from openoutcry.events import encode
 from openoutcry.journals import SqliteJournal
 from openoutcry.ports import Entry
 
-LIMIT_S = 300
 LOOK, ACT = "l" * 32, "a" * 32
 PEOPLE = {LOOK: Person("look"), ACT: Person("act", "ada")}
 START_NS = 1_764_000_000_000_000_000
@@ -147,31 +146,6 @@ def static_in(folder: Path) -> Path:
 
 
 @contextmanager
-def in_a_thread(serve: Callable[[Callable[[], None]], Any]) -> Iterator[None]:
-    """Run a coroutine in a thread's own loop; it calls what it is given when it is ready."""
-    ready = threading.Event()
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            asyncio.run(serve(ready.set))
-        except BaseException as error:  # noqa: BLE001 - it is raised where the test is
-            failed.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert ready.wait(LIMIT_S)
-        if not failed:
-            yield
-    finally:
-        thread.join(LIMIT_S)
-    assert failed == []
-
-
-@contextmanager
 def served(path: Path, folder: Path, **more: Any) -> Iterator[Client]:
     """Serve the page of a journal or a socket, and yield somebody who is not logged in."""
     with bound("127.0.0.1", 0) as listener:
@@ -188,24 +162,17 @@ def firm(
     path: Path | None, prepare: Callable[[EventBus], Any] = lambda _bus: None, **settings: Any
 ) -> Iterator[EventBus]:
     """Run a firm on a journal, in a thread of its own, as the page meets it in another process."""
-    end = threading.Event()
-    made: list[EventBus] = []
 
-    async def serve(ready: Callable[[], None]) -> None:
-        kept = None if path is None else PersistenceConfig(path=path)
-        bus = EventBus(persistence_config=kept, **settings)
-        made.append(bus)
+    def make() -> EventBus:
+        bus = EventBus(persistence_config=None if path is None else PersistenceConfig(path=path), **settings)
         prepare(bus)
-        async with bus:
-            ready()
-            await asyncio.to_thread(end.wait, LIMIT_S)
-            await bus.stop(timeout_s=0.1)
+        return bus
 
-    with in_a_thread(serve):
-        try:
-            yield made[0]
-        finally:
-            end.set()
+    async def nothing_more(_bus: EventBus) -> None:
+        """It is prepared."""
+
+    with running_bus(make, nothing_more, stop_s=0.1) as bus:
+        yield bus
 
 
 def tick(number: int, **more: Any) -> MarketDataEvent:

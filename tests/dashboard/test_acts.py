@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from page_kit import ACT, LIMIT_S, LOOK, Client, firm, served
+from page_kit import ACT, LOOK, Client, firm, served
+from tests.thread_kit import LIMIT_S
 
 from openoutcry import NO_RETRY, EventBus, SignalEvent
-from openoutcry.dashboard import acts
+from openoutcry.dashboard import acts, journal_file
+from openoutcry.runtime.control.watcher import Watcher
+from openoutcry.runtime.delivery import dead_letters as letters
 
 
 def signal(number: int) -> SignalEvent:
@@ -30,7 +33,7 @@ class Mended:
 
 def prepare(books: Mended) -> Any:
     def subscribe(bus: EventBus) -> None:
-        bus.subscribe("signal", books, name="books", retry=NO_RETRY)
+        bus.subscribe("signal", books, name="books", retry=NO_RETRY, breaker=False)
         bus.subscribe("kill_switch", lambda _event: None, name="risk")
 
     return subscribe
@@ -127,6 +130,9 @@ def test_dead_letters_are_dropped_for_a_reason(tmp_path: Path):
         assert client.post("/api/drop", {"subscription": "books", "reason": "known"}).json == {"result": 3}
         assert client.get("/api/dead").json["total"] == 0
         wait_for(client, lambda: ("ada", "page", "drop_dead_letters", "known") in actions(client))
+        (newest, *_) = client.get("/api/journal").json["actions"]
+        assert (newest["target"], newest["answer"]) == ("books", "3 letters dropped")
+        assert newest["said"] == "ada, page: drop dead letters books (known): 3 letters dropped"
 
 
 def test_a_firm_without_a_journal_is_served_from_its_socket(tmp_path: Path):
@@ -145,6 +151,65 @@ def test_a_firm_without_a_journal_is_served_from_its_socket(tmp_path: Path):
         assert client.post("/api/verify", {}).status == 404
         books.is_mended = True
         assert client.post("/api/redrive", {"subscription": "books"}).json == {"result": 2}
+
+
+def test_all_letters_of_a_kind_are_meant_however_many_looks_it_takes_to_find_them(
+    tmp_path: Path, monkeypatch
+):
+    path, books = tmp_path / "firm.db", Mended()
+    with firm(path, prepare(books)) as bus, served(path, tmp_path) as client:
+        client.log_in(ACT)
+        bury(bus, client, 200)
+        monkeypatch.setattr(journal_file, "LOOK_MS", 0)  # a look finds 64 of them
+        said = client.get("/api/dead").json
+        assert (said["total"], said["complete"]) == (64, False)
+        books.is_mended = True
+        chosen = {"subscription": "books", "error": said["groups"][0]["error"]}
+        assert client.post("/api/redrive", chosen).json == {"result": 200}
+        wait_for(client, lambda: len(books.handled) == 200)
+
+
+def test_all_letters_in_memory_are_meant_whatever_their_ids_are(tmp_path: Path, monkeypatch):
+    path, books = tmp_path / "firm.sock", Mended()
+    monkeypatch.setattr(
+        letters, "KEPT_MOST", 25
+    )  # older ones are let go, so that ids are far above the count
+    monkeypatch.setattr(acts, "MEMORY_PAGE", 4)
+    monkeypatch.setattr(acts, "MEMORY_SHOWN", 8)
+    with firm(None, prepare(books), control=path) as bus, served(path, tmp_path) as client:
+        client.log_in(ACT)
+        for number in range(60):
+            assert bus.publish_threadsafe(signal(number)).result(LIMIT_S)
+        with client.stream() as stream:
+            stream.until("pulse", lambda pulse: pulse["rows"]["books"]["errors"] == 60)
+        said = client.get("/api/dead").json
+        assert (said["total"], said["complete"], said["groups"][0]["count"]) == (25, False, 8)
+        books.is_mended = True
+        assert client.post("/api/redrive", {"subscription": "books"}).json == {"result": 25}
+        wait_for(client, lambda: len(books.handled) == 25)
+
+
+def test_an_action_that_breaks_off_says_how_far_it_came(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(acts, "LETTERS_AT_ONCE", 2)
+    path = tmp_path / "firm.db"
+    with firm(path, prepare(Mended())) as bus, served(path, tmp_path) as client:
+        client.log_in(ACT)
+        bury(bus, client, 5)
+        (group,) = client.get("/api/dead").json["groups"]
+        newest = group["example"]["letter_id"]
+        asked = {"subscription": "books", "letter_ids": [newest, newest - 1, "x"], "reason": "known"}
+        assert client.post("/api/drop", asked).status == 400
+        do = Watcher.act
+        calls: list[str] = []
+
+        async def break_off(self: Watcher, verb: str, **arguments: Any) -> Any:
+            calls.append(verb)
+            return await do(self, verb, **arguments) if len(calls) < 3 else None
+
+        monkeypatch.setattr(Watcher, "act", break_off)
+        answer = client.post("/api/drop", {"subscription": "books", "reason": "known"})
+        assert answer.status == 503
+        assert answer.error.startswith("after 4 of 5 letters: no bus listens at ")
 
 
 def test_nothing_is_done_and_nothing_kept_for_later_where_no_bus_listens(journal: Path, actor: Client):

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from page_kit import LIMIT_S, Client, served
+from page_kit import Client, served
+from tests.thread_kit import LIMIT_S
 
 from openoutcry.cli import main
 from openoutcry.cli import page as verb

@@ -1,6 +1,7 @@
 """What the screens show of a journal, whoever writes it or nobody does: bounded, paged, and safe to show."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,23 @@ def test_dead_letters_are_grouped_by_subscription_and_error(journal, looker: Cli
     assert "tick-3" in most["example"]["event"]
 
 
+def test_errors_that_differ_in_ids_times_and_large_numbers_are_of_one_kind(journal, looker: Client):
+    alike = ("round 'IBM@2000-04-07' is neither open", "round 'MSFT@2000-05-31' is neither open")
+    apart = ("status 503", "status 404", "KeyError('ES')", "KeyError('NQ')", "order 9812734")
+    bury(journal, [letter(number, error=error) for number, error in enumerate((*alike, *apart), 1)])
+    groups = {group["error"]: group for group in looker.get("/api/dead").json["groups"]}
+    assert groups.keys() == {"round '\u2026' is neither open", "order \u2026", *apart[:-1]}
+    assert groups["round '\u2026' is neither open"]["count"] == 2
+    assert groups["round '\u2026' is neither open"]["said"] == "round '\u2026' is neither open"
+    assert groups["order \u2026"]["said"] == "order 9812734"  # there is one, so that all of it is shown
+
+
+def test_the_letters_of_one_subscription_are_asked_for_alone(journal, looker: Client):
+    bury(journal, [*(letter(number) for number in range(1, 400)), letter(400, "desk")])
+    said = looker.get("/api/dead?subscription=desk").json
+    assert ([group["subscription"] for group in said["groups"]], said["total"]) == (["desk"], 1)
+
+
 def test_so_many_groups_are_shown_and_no_more(journal, looker: Client):
     bury(journal, [letter(number, error=f"error {number}") for number in range(GROUPS_MAX + 5)])
     said = looker.get("/api/dead").json
@@ -358,6 +376,24 @@ def test_another_file_with_more_in_it_keeps_no_record_of_the_first(tmp_path):
             Path(f"{path}{ending}").unlink(missing_ok=True)
         other.replace(path)
         assert [start["process_id"] for start in client.get("/api/journal").json["starts"]] == [2]
+
+
+def test_a_journal_that_a_newer_version_has_changed_meanwhile_is_refused_until_it_is_known_again(
+    journal, looker: Client
+):
+    def change(by: int) -> None:
+        with closing(sqlite3.connect(journal)) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            db.execute(f"PRAGMA user_version = {version + by}")
+            db.commit()
+
+    assert positions(looker, "limit=1") == [35]
+    change(+1)
+    for asked in ("events", "dead", "journal", "rounds", "event?pos=1"):
+        answer = looker.get(f"/api/{asked}")
+        assert (answer.status, "cannot be read" in answer.error) == (503, True)
+    change(-1)
+    assert positions(looker, "limit=1") == [35]
 
 
 def test_a_page_does_not_keep_the_log_from_starting_over(tmp_path):

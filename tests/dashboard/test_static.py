@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from scripts.vendor import LIST, VENDOR, check, vendored
 
+ROOT = Path(__file__).resolve().parents[2]
 STATIC = VENDOR.parent
 RAW_BYTES_MAX = 200_000
 COMPRESSED_BYTES_MAX = 60_000
@@ -62,6 +63,17 @@ def test_a_replacement_that_was_undone_is_found(tmp_path):
     hooks = (folder / "hooks.js").read_text(encoding="utf-8")
     (folder / "hooks.js").write_text(hooks.replace("./preact.js", "preact"), encoding="utf-8")
     assert check(folder) == ["hooks.js should hold 'from\"./preact.js\"' once"]
+
+
+def test_the_package_is_under_its_own_licence_and_those_of_what_it_contains():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    contained = {
+        package["licence"]
+        for package in tomllib.loads((VENDOR / LIST).read_text(encoding="utf-8"))["package"]
+    }
+    assert set(project["license"].split(" AND ")) == {"Apache-2.0", *contained}
+    texts = {path for pattern in project["license-files"] for path in ROOT.glob(pattern)}
+    assert texts == {ROOT / "LICENSE", *VENDOR.glob("*.LICENSE")}
 
 
 def test_every_package_comes_with_its_licence():

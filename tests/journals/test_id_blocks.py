@@ -210,3 +210,39 @@ def test_the_blocks_of_another_journal_are_not_believed(old: Path, key: bytes | 
         (duplicate,) = journal.write([entry(old_id(7))]).duplicates
         assert duplicate.position == 7
         assert journal.head == OLD
+
+
+def test_large_entries_make_a_block_before_they_are_many(
+    path: Path, monkeypatch: pytest.MonkeyPatch, looked_up: list[Row]
+) -> None:
+    monkeypatch.setattr(id_blocks, "BYTES", 2_000_000)
+    text = "x" * 100_000
+    with SqliteJournal(path) as journal:
+        for number in range(1, 51):
+            journal.write([entry(old_id(number), text=text)])
+        idle_out(journal)
+    blocks = blocks_of(path)
+    assert len(blocks) == 2
+    assert all(15 <= last - first + 1 <= 25 for first, last in blocks)
+    with SqliteJournal(path) as journal:
+        looked_up.clear()
+        assert journal.find("derived-new") is None
+        assert len(looked_up) <= 50 - blocks[-1][1], "but for those that are in no block"
+        assert journal.find(old_id(7)) == 7
+
+
+def test_in_an_idle_moment_no_more_large_entries_are_read_than_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch, looked_up: list[Row]
+) -> None:
+    monkeypatch.setattr(register, "IDLE_BYTES", 100_000)
+    with SqliteJournal(path) as journal:
+        for number in range(1, 11):
+            journal.write([entry(old_id(number), text="x" * 150_000)])
+    with SqliteJournal(path) as journal:
+        seen, pieces = 0, []
+        while seen < 10:
+            assert journal.idle()
+            pieces.append(len(looked_up) - seen)
+            seen = len({row.first for row in looked_up})
+        assert max(pieces) <= 2  # the batch behind it is looked at, to know whether it goes with it
+        assert journal.find(old_id(1)) == 1

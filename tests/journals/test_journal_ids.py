@@ -150,6 +150,20 @@ def test_an_id_that_comes_late_is_new_and_found_afterwards() -> None:
     assert places(index, f"{STEM}9") == [15]
 
 
+def test_an_id_that_does_not_count_is_told_apart_without_the_others_in_a_dict() -> None:
+    index = IdIndex()
+    counting = [f"{7:016x}-{number:x}" for number in range(9)]
+    assert index.are_new(counting)
+    index.add(counting, 1)
+    for number in range(40):
+        some = [f"round:{number}", f"{7:016x}-{100 + number:x}"]
+        assert index.are_new(some)
+        index.add(some, 10 + 2 * number)
+    assert not index._now._known
+    assert not any(index.are_new([f"round:{number}", "round:new"]) for number in range(40))
+    assert all(places(index, f"round:{number}") == [10 + 2 * number] for number in range(40))
+
+
 def test_derived_ids_among_counting_ones_are_told_apart() -> None:
     index = IdIndex()
     for first in range(1, 400, 4):

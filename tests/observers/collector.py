@@ -1,7 +1,7 @@
 """An OTLP collector in a thread: takes spans over real HTTP, and decodes them with the official protobuf classes."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -41,19 +41,24 @@ class Collector:
         self.spans: list[Received] = []
         self.paths: list[str] = []
         self.status = 200
+        self.refuses: Callable[[Received], bool] = lambda _: False
         self.came = threading.Condition()
         self.url = ""
 
     def take(self, path: str, body: bytes) -> int:
         with self.came:
             self.paths.append(path)
-            if self.status == 200:
-                for each in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    resource = {a.key: value_of(a.value) for a in each.resource.attributes}
-                    for scope in each.scope_spans:
-                        self.spans += [Received(s, resource, scope.scope.name) for s in scope.spans]
+            status, found = self.status, list[Received]()
+            for each in ExportTraceServiceRequest.FromString(body).resource_spans:
+                resource = {a.key: value_of(a.value) for a in each.resource.attributes}
+                for scope in each.scope_spans:
+                    found += [Received(s, resource, scope.scope.name) for s in scope.spans]
+            if any(map(self.refuses, found)):
+                status = 400
+            if status == 200:
+                self.spans += found
             self.came.notify_all()
-            return self.status
+            return status
 
     def wait_for(self, what: Any, limit_s: float = 120.0) -> None:
         with self.came:

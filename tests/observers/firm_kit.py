@@ -1,11 +1,12 @@
 """A firm in which everything has happened that has a figure, and what it says of itself."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.thread_kit import running_bus
 
 from openoutcry import (
     NO_RETRY,
@@ -18,8 +19,6 @@ from openoutcry import (
     SignalEvent,
 )
 from openoutcry.observers.pulse import Buckets, Pulse, Shape
-
-LIMIT_S = 300
 
 
 def a_tick() -> MarketDataEvent:
@@ -83,33 +82,11 @@ def a_bus(path: Path, **settings: Any) -> EventBus:
 @contextmanager
 def running(path: Path, *names: str) -> Iterator[None]:
     """Such a firm in a thread of its own."""
-    ready, end = threading.Event(), threading.Event()
-    failed: list[BaseException] = []
 
-    async def serve() -> None:
+    def make() -> EventBus:
         bus = a_bus(path)
         wire(bus, names=names)
-        async with bus:
-            await live_through(bus)
-            ready.set()
-            await asyncio.get_running_loop().run_in_executor(None, end.wait, LIMIT_S)
-            await bus.stop(timeout_s=0.01)
+        return bus
 
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the test is
-            failed.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    ready.wait(LIMIT_S)
-    try:
-        if failed:
-            raise failed[0]
+    with running_bus(make, live_through, stop_s=0.01):
         yield
-    finally:
-        end.set()
-        thread.join(LIMIT_S)

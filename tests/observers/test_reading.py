@@ -71,6 +71,7 @@ def the_one(found: list[Wrong]) -> Wrong:
 
 
 JOURNAL = JournalRow("firm.db", 9, 1, 9, 0, 1, 1, "a sync failed", "process", 1, 1, 1, 1, 0)
+FULL = replace(JOURNAL, dead="", refused="the disk has no room")
 HEARD = Heard("k-1", True, "firm", NOW - 4 * S, 3, 2, S, ["llm"], [])
 CASES: list[tuple[str, Pulse, Pulse | None, str, str, str, str]] = [
     (
@@ -101,6 +102,7 @@ CASES: list[tuple[str, Pulse, Pulse | None, str, str, str, str]] = [
         "dead",
     ),
     ("ledger", a_pulse(ledger_balances=False), None, "critical", "ledger", "does not balance", ""),
+    ("journal full", a_pulse(journal=FULL), None, "critical", "journal", "the disk has no room", ""),
     ("journal", a_pulse(journal=JOURNAL), None, "critical", "journal", "a sync failed", ""),
     ("stopping", a_pulse(state="stopping"), None, "bad", "bus", "the bus is stopping", ""),
     (
@@ -363,6 +365,21 @@ def test_what_a_health_check_finds_is_told_in_its_words() -> None:
         assert any(one.culprit == "momentum" and one.action == "resume" for one in found)
 
     run_virtual(go())
+
+
+def test_a_full_disk_is_told_of_once_though_a_health_check_has_seen_it_too() -> None:
+    finding = Finding("journal", "unhealthy", "journal", "the journal's disk is full")
+    pulse = a_pulse(journal=FULL, findings=[finding], health_checked_ns=WALL - S)
+    assert the_one(wrong(a_shape("llm"), pulse)).sentence.endswith("the disk has no room")
+
+
+def test_a_loop_that_nobody_known_has_blocked_comes_after_who_can_be_looked_at() -> None:
+    stuck = a_row(state="stalled", busy_since_ns=NOW - 12 * S, call_event="signal")
+    found = wrong(a_shape("llm"), a_pulse(stuck, blocked=" for 0.2 s"), a_pulse(stuck, now_ns=NOW - S))
+    assert [one.sentence for one in found] == [
+        "llm has been in a call with signal for 12 s",
+        "the loop was blocked for 0.2 s",
+    ]
 
 
 def test_of_the_equally_bad_a_call_that_does_not_end_stands_before_dead_letters() -> None:

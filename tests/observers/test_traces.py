@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,8 @@ from openoutcry import (
     PersistenceConfig,
     SignalEvent,
 )
-from openoutcry.cli import main, tracing
+from openoutcry.cli import main, span_delivery, tracing
+from openoutcry.cli.mistakes import Failed
 from openoutcry.errors import ConfigError
 from openoutcry.events import encode
 from openoutcry.journals import SqliteJournal
@@ -447,12 +448,13 @@ def test_a_collector_that_stays_away_ends_it_unless_the_journal_is_followed(
 ) -> None:
     write(path, a_fill())
     now_s = [0.0]
-    monkeypatch.setattr(tracing, "time", FakeTime(now_s))
-    monkeypatch.setattr(otel.Sender, "send", lambda *_: "connection refused")
+    for module in (tracing, span_delivery):
+        monkeypatch.setattr(module, "time", FakeTime(now_s))
+    monkeypatch.setattr(otel.Sender, "send", lambda *_: otel.NotTaken("connection refused"))
     result = call("traces", path, "--otlp", "http://h", code=1)
     assert "connection refused" in result.stderr
     assert [r.getMessage().partition(",")[0] for r in caplog.records] == ["the spans wait"]
-    assert now_s[0] >= tracing.GIVE_UP_S
+    assert now_s[0] >= span_delivery.GIVE_UP_S
 
 
 class FakeTime:
@@ -508,8 +510,211 @@ def test_a_refusal_of_the_collector_is_quoted_and_not_logged_by_the_exporter(cap
         sender = otel.Sender(collector.url, "firm", "firm.db")
         said = sender.send([span])
         sender.close()
-    assert "400" in said
+    assert said is not None
+    assert "400" in said.why
+    assert (said.is_final, said.is_general) == (True, False)
     assert caplog.records == []
+
+
+# -- spans that are refused --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "is_final", "is_general"),
+    [
+        *((status, True, False) for status in (400, 413, 422)),
+        *((status, True, True) for status in (401, 403, 404, 410)),
+        *((status, False, False) for status in (408, 429, 500, 503)),
+    ],
+)
+def test_a_status_says_whether_to_send_again(status: int, is_final: bool, is_general: bool) -> None:
+    said = otel.NotTaken.by("no", status)
+    assert (said.is_final, said.is_general) == (is_final, is_general)
+
+
+@pytest.mark.parametrize("error", [ValueError("no number"), RecursionError("too deep")])
+def test_spans_that_cannot_be_encoded_are_refused_for_good(error: Exception, monkeypatch) -> None:
+    sender = otel.Sender("http://127.0.0.1:9", "firm", "firm.db")
+
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sender._exporter, "export", fail)
+    said = sender.send([])
+    sender.close()
+    assert said is not None
+    assert (said.is_final, said.is_general) == (True, False)
+
+
+def spans_named(names: list[str]) -> list[Span]:
+    return [
+        Span(trace=1, span=n + 1, parent=None, name=name, handles=False, begin_ns=1, end_ns=1, attributes={})
+        for n, name in enumerate(names)
+    ]
+
+
+class Picky:
+    """A collector that refuses what has one of some names."""
+
+    def __init__(self, bad: set[str], *, status: int = 400, away: int = 0) -> None:
+        self.bad, self.status, self.away = bad, status, away
+        self.taken: list[str] = []
+        self.tries = 0
+
+    def send(self, spans: Sequence[Span]) -> otel.NotTaken | None:
+        self.tries += 1
+        if self.away:
+            self.away -= 1
+            return otel.NotTaken.by("busy", 503)
+        if any(span.name in self.bad for span in spans):
+            return otel.NotTaken.by("bad span", self.status)
+        self.taken += [span.name for span in spans]
+        return None
+
+
+@pytest.fixture
+def fake_s(monkeypatch) -> list[float]:
+    now_s = [0.0]
+    monkeypatch.setattr(span_delivery, "time", FakeTime(now_s))
+    return now_s
+
+
+def delivery(picky: Picky, now_s: list[float], patience_s: float | None = None) -> span_delivery.Delivery:
+    return span_delivery.Delivery(picky, patience_s, span_delivery.StopSignal(), lambda: now_s[0])
+
+
+def test_of_a_refused_batch_the_bad_spans_alone_are_let_go_and_said(fake_s: list[float], caplog) -> None:
+    names = [f"span {number}" for number in range(1_200)]
+    picky = Picky({"span 7", "span 8", "span 900"})
+    delivering = delivery(picky, fake_s)
+    delivering.deliver(spans_named(names))
+    assert picky.taken == [name for name in names if name not in picky.bad]
+    assert (delivering.sent_count, delivering.refused_count) == (1_197, 3)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [line.partition(" for good")[0] for line in said] == [
+        "the collector refuses 2 spans of 512",
+        "the collector refuses 1 span of 512",
+    ]
+    assert "'span 7'" in said[0]
+    assert picky.tries < 80
+
+
+def test_where_all_of_a_batch_is_refused_it_is_let_go_before_each_was_sent_alone(fake_s: list[float]) -> None:
+    names = [f"span {number}" for number in range(512)]
+    picky = Picky(set(names))
+    delivering = delivery(picky, fake_s)
+    delivering.deliver(spans_named(names))
+    assert delivering.refused_count == 512
+    assert picky.tries < 60
+
+
+def test_a_batch_is_sent_again_before_it_counts_as_refused(fake_s: list[float]) -> None:
+    picky = Picky({"a"})
+    refuse, count = picky.send, 0
+
+    def twice(spans: Sequence[Span]) -> otel.NotTaken | None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            picky.bad = set()
+        return refuse(spans)
+
+    picky.send = twice  # type: ignore[method-assign]
+    delivering = delivery(picky, fake_s)
+    delivering.deliver(spans_named(["a", "b"]))
+    assert (delivering.sent_count, delivering.refused_count) == (2, 0)
+
+
+def test_a_collector_that_is_away_while_a_bad_span_is_looked_for_is_waited_for(fake_s: list[float]) -> None:
+    picky = Picky({"b"})
+    refuse = picky.send
+
+    def send(spans: Sequence[Span]) -> otel.NotTaken | None:
+        if picky.tries == span_delivery.TRIES:
+            picky.away = 5
+        return refuse(spans)
+
+    picky.send = send  # type: ignore[method-assign]
+    delivering = delivery(picky, fake_s)
+    delivering.deliver(spans_named(["a", "b", "c"]))
+    assert picky.taken == ["a", "c"]
+    assert delivering.refused_count == 1
+
+
+def test_a_wrong_address_or_key_ends_it_and_nothing_is_let_go(fake_s: list[float]) -> None:
+    picky = Picky({"a"}, status=401)
+    delivering = delivery(picky, fake_s)
+    with pytest.raises(Failed, match="refuses whatever it is sent: bad span; nothing was let go"):
+        delivering.deliver(spans_named(["a", "b"]))
+    assert picky.tries == span_delivery.TRIES
+    assert (delivering.sent_count, delivering.refused_count) == (0, 0)
+
+
+def test_what_is_refused_for_good_is_counted_at_the_end_with_exit_code_1(path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(otel.Outage, "FIRST_S", 0.0)
+    write(path, a_fill(event_id="f1"), a_fill(event_id="f2"))
+    with collecting() as collector:
+        collector.refuses = lambda span: span.attributes["messaging.message.id"] == "f1"
+        said = call("traces", path, "--otlp", collector.url, code=1)
+    assert said.stdout.endswith("1 span sent to " + collector.url + ", 1 refused by it and let go\n")
+    assert ids(collector) == ["f2"]
+
+
+def test_a_refused_span_does_not_stall_whoever_follows(path: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with collecting() as collector, following(_made(path), collector.url, state) as process:
+        collector.refuses = lambda span: span.attributes["messaging.message.id"] == "bad"
+        write(path, a_fill(event_id="bad"))
+        assert "the spans wait" in process.stderr.readline()
+        assert "refuses 1 span of 1 for good" in process.stderr.readline()
+        write(path, a_fill(event_id="good"))
+        collector.wait_for(lambda: collector.spans)
+        wait_for_place(state, 2)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 143
+    assert "1 span sent" in said
+    assert "1 refused by it and let go" in said
+    assert ids(collector) == ["good"]
+
+
+# -- ending ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_after_its_state_is_saved(
+    path: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    state = tmp_path / "state"
+    write(path, *(a_fill(event_id=f"f{number}") for number in range(3)))
+    with collecting() as collector:
+        with following(path, collector.url, state) as process:
+            collector.wait_for(lambda: len(collector.spans) == 3)
+            process.send_signal(number)
+            said, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (code, "")
+        assert said == f"{path}: 3 spans sent to {collector.url}\n"
+        assert json.loads(state.read_text())["place"]["after"] == 3
+        with following(path, collector.url, state):
+            write(path, a_fill(event_id="later"))
+            collector.wait_for(lambda: len(collector.spans) == 4)
+    assert ids(collector) == ["f0", "f1", "f2", "later"]
+
+
+def test_a_signal_ends_it_while_the_collector_is_away_and_nothing_is_skipped(
+    path: Path, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    write(path, a_fill(event_id="f"))
+    state = tmp_path / "state"
+    with following(path, f"http://127.0.0.1:{port}", state) as process:
+        assert "the spans wait" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    with collecting() as collector, following(path, collector.url, state):
+        collector.wait_for(lambda: collector.spans)
+    assert ids(collector) == ["f"]
 
 
 # -- the context of a handler ------------------------------------------------------------------------------

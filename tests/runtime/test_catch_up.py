@@ -1,11 +1,16 @@
 """Pages of the journal: what stands between two positions, and where each event of it stands."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 from bus_helpers import an_order
 
-from openoutcry import encode
-from openoutcry.ports import Level, Stored
-from openoutcry.runtime.durability.catch_up import Page
+from openoutcry import EventBus, PersistenceConfig, encode
+from openoutcry.journals import SqliteJournal
+from openoutcry.ports import Entry, Level, Stored
+from openoutcry.runtime.durability import catch_up
+from openoutcry.runtime.durability.catch_up import Page, Pages
 
 
 def a_page(*positions: int) -> Page:
@@ -30,3 +35,54 @@ def test_positions_that_a_recovery_has_left_empty_do_not_shift_those_behind_them
     events, found = a_page(1, 2, 5, 6).part(0, 9)
     assert len(events) == len(found)
     assert list(found) == [1, 2, 5, 6]
+
+
+def test_large_events_are_read_a_part_of_a_page_at_a_time_and_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "READ_BYTES", 10_000)
+    with SqliteJournal(tmp_path / "firm.db") as journal:
+        for at in range(1, 301):
+            event = an_order(f"o-{at}", source_agent="x" * (1_000 if at > 100 else 1))
+            journal.write([Entry(event.event_id, encode(event))])
+        pages, at, found, sizes = catch_up.Pages(journal), 0, list[str](), list[int]()
+        while at < 300:
+            page, covered = pages.after(at, 300, has_records=True)
+            assert covered > at
+            events, _ = page.part(at, covered)
+            found += [event.order_id for event in events]
+            sizes.append(sum(len(entry.payload) for entry in page.entries))
+            at = covered
+    assert found == [f"o-{at}" for at in range(1, 301)]
+    assert max(sizes) <= 12_000
+
+
+def test_who_reads_on_from_large_events_gives_the_loop_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "READ_BYTES", 10_000)
+    path = tmp_path / "firm.db"
+    with SqliteJournal(path) as journal:
+        for at in range(1, 101):
+            event = an_order(f"o-{at}", source_agent="x" * 12_000)
+            journal.write([Entry(event.event_id, encode(event))])
+    read: list[int] = []
+    whole = catch_up.Pages.after
+
+    def counted(self: Pages, position: int, upto: int, *, has_records: bool) -> tuple[Page, int]:
+        read[-1] += 1
+        return whole(self, position, upto, has_records=has_records)
+
+    async def run() -> None:
+        monkeypatch.setattr(catch_up.Pages, "after", counted)
+        bus = EventBus(persistence_config=PersistenceConfig(path=path, socket=False))
+        bus.subscribe("signal", lambda _: None, name="behind")
+        read.append(0)
+        async with bus:
+            while bus._bus.router.named("behind").mailbox.behind:
+                read.append(0)
+                await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert sum(read) >= 100
+    assert max(read) <= 2

@@ -18,6 +18,7 @@ import pytest
 import uvloop
 
 from openoutcry.config import PersistenceConfig
+from openoutcry.core.holds import LIFTED_BY_RESUME
 from openoutcry.core.letters import REDRIVE
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import ConfigError, JournalError, JournalLocked, NotAuthorised, NotSubscribed
@@ -71,7 +72,7 @@ class StandIn:
 
     @property
     def subscriptions(self) -> Any:
-        return (SimpleNamespace(name="risk"),)
+        return (SimpleNamespace(name="risk", holds=frozenset(LIFTED_BY_RESUME)),)
 
     @property
     def admin(self) -> "StandIn":

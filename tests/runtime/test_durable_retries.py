@@ -613,6 +613,34 @@ async def test_a_suspect_that_takes_its_time_does_not_keep_the_others_for_ever(d
 
 
 @virtual
+async def test_a_suspect_that_is_over_when_no_more_are_tried_alone_is_forgotten(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+):
+    bus = a_bus(disk.journal)
+    bus.subscribe("order", Named("hand", takes_s=1e6).on_event, name="hand", concurrency=2)
+    await bus.start()
+    await bus.publish_many(orders(2))
+    await turns()
+    journal = await disk.crash(bus)
+    assert [suspect.position for suspect in journal.suspects()] == [1, 2]
+    monkeypatch.setattr("random.shuffle", lambda calls: calls.sort(key=lambda call: call[2]))
+
+    async def handler(order: Any) -> None:
+        if order.order_id == "o-1":
+            await asyncio.sleep(0.5)
+            clock = asyncio.get_running_loop().clock  # type: ignore[attr-defined]
+            clock.advance_to(clock.now_ns() + 10**10)  # it blocks the loop, for longer than others wait
+
+    bus = a_bus(journal, suspect_alone_s=1.0)
+    bus.subscribe("order", handler, name="hand", concurrency=2)
+    await bus.start()
+    await bus.join()
+    await bus.flush()
+    assert journal.suspects() == []
+    await bus.stop()
+
+
+@virtual
 async def test_a_kill_switch_gets_through_beside_a_suspect(disk: Disk):
     bus = a_bus(disk.journal)
     bus.subscribe("order", Named("hand", takes_s=1e6).on_event)

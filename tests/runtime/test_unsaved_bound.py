@@ -28,12 +28,30 @@ async def test_a_subscription_begins_nothing_before_its_cursor_is_saved_when_too
         subscription.resume()
         await asyncio.sleep(1)
         held = len(desk.handled)
-        assert 0 < held <= 2 * UNSAVED_MOST + BATCH_MOST
+        assert 0 < held <= UNSAVED_MOST * 4 // 3 + BATCH_MOST
         await asyncio.sleep(10)
         assert len(desk.handled) == held
         release()
         await bus.join()
         assert len(desk.handled) == 20_000
+
+
+@virtual
+async def test_batches_of_512_have_their_cursors_saved_with_every_other_commit_and_in_none_of_their_own() -> (
+    None
+):
+    async with a_bus(MemoryJournal(), max_queue_size=100_000) as bus:
+        bus.subscribe("order", Named("desk").on_event)
+        await bus.publish_many([an_order() for _ in range(512)])
+        await bus.join()
+        store = bus._admission.store
+        assert store is not None
+        commits, saves = store.commits.commits, store.saving.saves_count
+        for _ in range(20):
+            await bus.publish_many([an_order() for _ in range(512)])
+            await bus.join()
+        assert store.commits.commits == commits + 20
+        assert store.saving.saves_count in (saves + 10, saves + 11)
 
 
 class Full(MemoryJournal):

@@ -11,6 +11,7 @@ import msgspec
 from openoutcry.cli.console import say
 from openoutcry.cli.journal.access import plainly, writer_of
 from openoutcry.cli.mistakes import Mistake
+from openoutcry.core.wording import some_of
 from openoutcry.journals.refusals import must_exist, real_path
 from openoutcry.observers.pulse import Pulse, Shape, SubRow, SubShape
 from openoutcry.printable import printable
@@ -54,10 +55,9 @@ def can_ask() -> bool:
     return sys.stdin.isatty()
 
 
-def some_of(names: list[str]) -> str:
+def some_names(names: list[str]) -> str:
     """Return some names, and how many more there are."""
-    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+    return some_of(names, NAMES_SHOWN)
 
 
 def do(path: Path, verb: str, kind: Any = Any, **arguments: Any) -> Any:
@@ -74,8 +74,8 @@ def state_of(path: Path, verb: str) -> list[tuple[SubShape, SubRow]]:
     Raises and ends as `do` does.
     """
     for _ in range(TRIES):
-        shape: Shape = _asked(path, "shape", verb, FIGURES_S, Shape)
         pulse: Pulse = _asked(path, "pulse", verb, FIGURES_S, Pulse)
+        shape: Shape = _asked(path, "shape", verb, FIGURES_S, Shape)
         if (shape.session, shape.number) == (pulse.session, pulse.shape):
             return [(shape.subscriptions[row.index], row) for row in pulse.rows]
     raise Mistake("its subscriptions come and go faster than it can be asked: add --yes to do it unasked")

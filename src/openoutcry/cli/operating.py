@@ -4,7 +4,18 @@ from pathlib import Path
 
 import click
 
-from openoutcry.cli.asking import Unreachable, by, confirm, do, firm, result_of, some_of, state_of, why, yes
+from openoutcry.cli.asking import (
+    Unreachable,
+    by,
+    confirm,
+    do,
+    firm,
+    result_of,
+    some_names,
+    state_of,
+    why,
+    yes,
+)
 from openoutcry.cli.console import say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import change, plainly, reading
@@ -16,6 +27,7 @@ from openoutcry.events import EventType, takes_type
 from openoutcry.journals import SqliteJournal
 from openoutcry.observers.pulse import HaltAnswer, Pulse
 from openoutcry.runtime.control.client import ask
+from openoutcry.runtime.control.requests import NOTHING_HELD
 from openoutcry.units import NS_PER_MS
 
 
@@ -127,9 +139,14 @@ def resume(path: Path, subscription: str, reason: str, by: str, yes: bool) -> No
 
     Its handler is mended.
     It ends a pause of the operator's and of the bus's own, where most events had failed, and a quarantine.
+    Exits with 1 if nothing held it.
     """
     confirm(lambda: _pause_question(path, "resume", subscription), yes=yes)
-    say(f"{subscription} is {do(path, 'resume', subscription=subscription, reason=reason, by=by)}")
+    state: str = do(path, "resume", str, subscription=subscription, reason=reason, by=by)
+    if state.endswith(NOTHING_HELD):
+        say(f"{subscription} is {state}", err=True)
+        raise click.exceptions.Exit(FAILED)
+    say(f"{subscription} is {state}")
 
 
 def _scope(scope: str) -> str:
@@ -152,7 +169,7 @@ def _halt_question(path: Path, scope: str) -> str:
     if not takes:
         none = f"None of the {len(known):,} subscriptions takes kill switches"
         return f"{none}. Halt {_scope(scope)} all the same?"
-    whom = f"{len(takes):,} of {counted(len(known), 'subscription')} will hear of it ({some_of(takes)})"
+    whom = f"{len(takes):,} of {counted(len(known), 'subscription')} will hear of it ({some_names(takes)})"
     return f"{whom}. Halt {_scope(scope)}?"
 
 
@@ -166,7 +183,7 @@ def _release_question(path: Path, ids: tuple[str, ...], scope: str | None, key_f
     count = sum(halt.count for halt in meant)
     named = [f"{halt.scope} by {halt.by or 'nobody named'}: {halt.reason or 'no reason'}" for halt in meant]
     switches = "1 kill switch" if count == 1 else f"{count:,} kill switches"
-    return f"{switches} will be released ({some_of(named)}). Release {'it' if count == 1 else 'them'}?"
+    return f"{switches} will be released ({some_names(named)}). Release {'it' if count == 1 else 'them'}?"
 
 
 def _active(path: Path, key_file: Path | None) -> list[Halt]:
@@ -188,7 +205,7 @@ def _pause_question(path: Path, verb: str, subscription: str) -> str:
     found = {sub.name: row for sub, row in state_of(path, verb)}
     row = found.get(subscription)
     if row is None:
-        raise Mistake(f"no subscription is called {subscription!r}; there are {some_of(sorted(found))}")
+        raise Mistake(f"no subscription is called {subscription!r}; there are {some_names(sorted(found))}")
     state = f"{subscription} is {row.state}: {counted(row.in_flight, 'event')} begun, {row.lag:,} waiting"
     handled = f"{row.handled:,} handled, {row.errors:,} failed"
     return f"{state}; {handled} so far. {verb.capitalize()} it?"

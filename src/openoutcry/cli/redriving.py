@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from openoutcry.cli.asking import by, confirm, firm, some_of, why, yes
-from openoutcry.cli.console import say
+from openoutcry.cli.asking import by, confirm, firm, some_names, why, yes
 from openoutcry.cli.journal import letters, options
 from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.runtime.control.client import ask
@@ -35,13 +34,14 @@ def redrive(
     """Deliver dead letters again.
 
     Each goes only to the subscription that could not handle it. This asks first, with figures; `dlq redrive`
-    does not ask. When no bus runs, the letters are marked, and the next start delivers them.
+    does not ask. When no bus runs, the letters are marked, and the next start delivers them. Exits with 2 if
+    no letter meets the conditions, and with 1 if some of the ids that were given do not.
     """
     which = letters.which_letters(given, everything)
     if not yes:
         counts = _counts(path, key_file, which)
         if not counts:
-            say("there are no such dead letters")
+            letters.say_none(which)
             return
         confirm(lambda: _question(path, counts, anew=anew), yes=yes)
     letters.redrive_letters(path, key_file, which, anew=anew, by=by, reason=reason)
@@ -68,5 +68,5 @@ def _question(path: Path, counts: Counter[str], *, anew: bool) -> str:
     ]
     when = "now" if subscribed is not None else "at the next start of the bus"
     ids = "fresh ids" if anew else "the ids of the first time"
-    said = f"{letters.letters_in_words(counts.total())} will be delivered again {when}: {some_of(named)}"
+    said = f"{letters.letters_in_words(counts.total())} will be delivered again {when}: {some_names(named)}"
     return f"{said}. What their handlers publish gets {ids}. Go on?"

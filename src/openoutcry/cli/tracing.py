@@ -7,7 +7,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,16 +20,17 @@ from openoutcry.cli.journal.access import plainly, reading
 from openoutcry.cli.journal.following import follow
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.logging_setup import logged, logging_to_stderr
-from openoutcry.cli.mistakes import Mistake
+from openoutcry.cli.mistakes import BY_SIGNAL, FAILED, Mistake
+from openoutcry.cli.span_delivery import GIVE_UP_S, Delivery, Stopped, StopSignal
+from openoutcry.core.wording import counted
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader
 from openoutcry.journals.engines import database_errors
 from openoutcry.observers.chains import Chains, Place
-from openoutcry.observers.otel import BATCH_MOST, Outage, Sender
-from openoutcry.observers.spans import Span, spans_of
+from openoutcry.observers.otel import Sender
+from openoutcry.observers.spans import spans_of
 from openoutcry.observers.steps import Handlers, step_of
 from openoutcry.ports import Filter, Stored
-from openoutcry.printable import printable
 
 log = logging.getLogger("openoutcry")
 
@@ -39,8 +40,6 @@ _REREAD_MOST: Final = 200_000
 _LETTERS_EVERY_S: Final = 1.0
 _HANDLERS_EVERY_S: Final = 1.0
 _SAVE_EVERY_S: Final = 1.0
-GIVE_UP_S: Final = 60.0
-"""For how long a collector may be away unless the journal is followed."""
 _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
 
 
@@ -105,7 +104,8 @@ def traces(
     """Send what a journal has as OpenTelemetry traces to a collector.
 
     Needs no lock and does nothing in the firm's process. Without --follow it ends at the journal's end, and
-    with 1 if the collector is away for a minute.
+    with 1 if the collector is away for a minute, or has refused spans for good. SIGTERM or Ctrl-C ends it
+    with 143 or 130, after its state is saved.
     """
     if state is not None and not follows:
         raise Mistake("--state keeps how far --follow has come: give --follow as well")
@@ -116,6 +116,7 @@ def traces(
 
     with (
         logging_to_stderr(log_level, as_json=log_json),
+        StopSignal().heeded() as stop,
         closing(Sender(url, service or path.stem, str(path))) as sender,
         nullcontext() if state is None else _held(state),
         plainly(path),
@@ -123,10 +124,20 @@ def traces(
         with reading(path, key_file) as reader:
             place = _first_place(reader, state, since_ns)
             upto = None if follows else reader.head
-        tracer = _Tracer(path, key, sender, chains, place, state)
-        tracer.run(place.after, upto)
-    if not follows:
-        say(f"{path}: {tracer.sent_count:,} spans sent to {url}")
+        delivery = Delivery(sender, None if follows else GIVE_UP_S, stop, time.monotonic)
+        tracer = _Tracer(path, key, delivery, stop, chains, place, state)
+        with suppress(Stopped):
+            tracer.run(place.after, upto)
+    _end(f"{path}: {counted(delivery.sent_count, 'span')} sent to {url}", delivery.refused_count, stop.number)
+
+
+def _end(sent: str, refused_count: int, signal_number: int) -> None:
+    """Say what was done, and end: with 1 if spans were let go, by a signal with its code."""
+    say(f"{sent}, {refused_count:,} refused by it and let go" if refused_count else sent)
+    if signal_number:
+        raise click.exceptions.Exit(BY_SIGNAL + signal_number)
+    if refused_count:
+        raise click.exceptions.Exit(FAILED)
 
 
 def _first_place(reader: JournalReader, state: Path | None, since_ns: int | None) -> Place:
@@ -182,19 +193,19 @@ class _Tracer:
         self,
         path: Path,
         key: bytes | None,
-        sender: Sender,
+        delivery: Delivery,
+        stop: StopSignal,
         begin: Callable[[Place], Chains],
         place: Place,
         state: Path | None,
     ) -> None:
-        self.sent_count = 0
         self._path = path
         self._key = key
-        self._sender = sender
+        self._delivery = delivery
+        self._stop = stop
         self._begin = begin
         self._chains = begin(place)
         self._state = state
-        self._outage = Outage(time.monotonic)
         self._follows = False
         self._passing: tuple[type[Exception], ...] = (JournalError, *database_errors())
         self._origin = ""
@@ -204,13 +215,16 @@ class _Tracer:
         self._letters_s = self._handlers_s = self._saved_s = -_SAVE_EVERY_S
 
     def run(self, after: int, upto: int | None) -> None:
-        """Go from a position to another one, or without end."""
+        """Go from a position to another one, or until the process is asked to end."""
         self._follows = upto is None
         for page in self._pages(after, upto):
             self._read_letters()
             now_ns = time.monotonic_ns()
             self._chains.add(page, now_ns)
             self._send(now_ns)
+            if self._stop.number:
+                self._save_place()
+                return
         self._letters_s = self._handlers_s = -_SAVE_EVERY_S
         self._read_letters()
         self._send(None)
@@ -272,30 +286,17 @@ class _Tracer:
             self._handlers_s = now_s
             self._read(self._read_handlers)
         spans = [span for part in parts for span in spans_of(part, self._handlers, self._chains.known)]
-        for at in range(0, len(spans), BATCH_MOST):
-            self._deliver(spans[at : at + BATCH_MOST])
-        if self._state is not None and (spans or now_s - self._saved_s >= _SAVE_EVERY_S):
+        self._delivery.deliver(spans)
+        if spans or now_s - self._saved_s >= _SAVE_EVERY_S:
             self._saved_s = now_s
-            self._save(self._state)
+            self._save_place()
 
-    def _save(self, file: Path) -> None:
+    def _save_place(self) -> None:
+        """Save how far everything is sent."""
         place = self._chains.place()
-        if place != self._saved and self._origin:
-            _save(file, self._origin, place)
+        if self._state is not None and place != self._saved and self._origin:
+            _save(self._state, self._origin, place)
             self._saved = place
-
-    def _deliver(self, spans: list[Span]) -> None:
-        """Send some spans, and wait for as long as the collector is away."""
-        while why := self._sender.send(spans):
-            wait_s, says = self._outage.failed()
-            if not self._follows and self._outage.lasted_s >= GIVE_UP_S:
-                raise click.ClickException(printable(f"the collector has been away for a minute: {why}"))
-            if says:
-                log.warning("the spans wait, since the collector does not take them: %s", why)
-            time.sleep(wait_s)
-        if self._outage.over():
-            log.info("the collector takes spans again")
-        self.sent_count += len(spans)
 
 
 # -- the state ---------------------------------------------------------------------------------------

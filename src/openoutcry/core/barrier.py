@@ -230,7 +230,7 @@ class Round:
             else:
                 self.arrive(early.agent, early.signal, now_ns)
         self._quorum_count = quorum
-        if self._answers_count >= quorum:
+        if self.outcome is None and self._answers_count >= quorum:
             self._enough(now_ns)
 
     def abstain(self, agent: str, reason: str, now_ns: int) -> Verdict:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from openoutcry.core.health import DEGRADED, UNHEALTHY, EventBusHealthStatus, Finding
 from openoutcry.core.vitals import Bounds, SubscriptionVitals, Vitals
-from openoutcry.core.wording import counted, share, span
+from openoutcry.core.wording import counted, rounded, share, span
 from openoutcry.units import NS_PER_MS, NS_PER_S
 
 
@@ -76,7 +76,7 @@ def _weight(s: SubscriptionVitals) -> EventBusHealthStatus:
 def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
     """Find why a subscription does not move: exhausted, stuck, held back by something known, or dead."""
     stall_ns, limit_ns = int(bounds.stall_s * NS_PER_S), call_limit_ns(s, bounds)
-    still = f"nothing has moved for {span(s.still_ns)} with {counted(s.waiting, 'event')} waiting"
+    still = f"nothing has moved for {rounded(s.still_ns)} with {counted(s.waiting, 'event')} waiting"
     if s.exhausted:
         yield _of(s, "exhausted", UNHEALTHY, "recovery has tried everything; mend the handler and resume it")
     elif s.held_by_ladder:
@@ -90,7 +90,7 @@ def _rest(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
             s,
             "stuck",
             _weight(s),
-            f"its call{event} has not ended for {span(s.call_ns)}{limit} (limit {span(limit_ns)}), "
+            f"its call{event} has not ended for {rounded(s.call_ns)}{limit} (limit {span(limit_ns)}), "
             f"with {counted(s.waiting, 'event')} waiting behind it",
         )
     elif s.unproven:
@@ -163,7 +163,9 @@ def _still(s: SubscriptionVitals, still: str) -> Iterator[Finding]:
     elif s.call_ns is not None:
         return  # a long call within its own limit
     elif s.retry_in_ns is not None:
-        yield _of(s, "stalled", DEGRADED, f"{still}: its next retry is due in {span(max(0, s.retry_in_ns))}")
+        yield _of(
+            s, "stalled", DEGRADED, f"{still}: its next retry is due in {rounded(max(0, s.retry_in_ns))}"
+        )
     else:
         yield _of(
             s,
@@ -181,7 +183,7 @@ def _errors(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
             "failing",
             _weight(s),
             f"most of its events fail, so it is paused (pause no. {s.breaker_pauses}) and probed in "
-            f"{span(max(0, s.breaker_in_ns))}, with {counted(s.waiting, 'event')} waiting{last}",
+            f"{rounded(max(0, s.breaker_in_ns))}, with {counted(s.waiting, 'event')} waiting{last}",
         )
     elif s.error_streak >= bounds.errors_max:
         yield _of(
@@ -211,7 +213,7 @@ def _latency(s: SubscriptionVitals, bounds: Bounds) -> Iterator[Finding]:
             s,
             "latency",
             DEGRADED,
-            f"slow: from publishing to handling takes {span(int(s.latency_ns))} at p99 (limit "
+            f"slow: from publishing to handling takes {rounded(int(s.latency_ns))} at p99 (limit "
             f"{span(limit_ns)}), with {counted(s.waiting, 'event')} waiting; conflate, or set max_age_s",
         )
 
@@ -292,14 +294,14 @@ def _loop(vitals: Vitals, bounds: Bounds) -> Iterator[Finding]:
             check="loop",
             level=UNHEALTHY,
             culprit=who,
-            detail=f"it has blocked the loop for {span(loop.blocked_ns)} so far (limit {span(limit_ns)})",
+            detail=f"it has blocked the loop for {rounded(loop.blocked_ns)} so far (limit {span(limit_ns)})",
         )
     elif loop.blockages:
         yield Finding(
             check="loop",
             level=DEGRADED,
             culprit=who,
-            detail=f"it blocked the loop for {span(loop.longest_ns)} (limit {span(limit_ns)}; "
+            detail=f"it blocked the loop for {rounded(loop.longest_ns)} (limit {span(limit_ns)}; "
             f"{counted(loop.blockages, 'time')} since the last check); await something, or do it in a thread",
         )
     elif loop.lag_ns > limit_ns:
@@ -307,7 +309,7 @@ def _loop(vitals: Vitals, bounds: Bounds) -> Iterator[Finding]:
             check="loop",
             level=DEGRADED,
             culprit="loop",
-            detail=f"the loop is {span(loop.lag_ns)} late (limit {span(limit_ns)}): it has too much to do",
+            detail=f"the loop is {rounded(loop.lag_ns)} late (limit {span(limit_ns)}): it has too much to do",
         )
 
 
@@ -327,7 +329,7 @@ def _journal(vitals: Vitals, bounds: Bounds) -> Iterator[Finding]:
         what = _JOURNAL_STATES.get(journal.state, f"the journal is {journal.state}")
         level, detail = UNHEALTHY, f"{what} ({journal.error})" if journal.error else what
     elif journal.oldest_ns > limit_ns:
-        late = f"an event has waited {span(journal.oldest_ns)} for its commit (limit {span(limit_ns)})"
+        late = f"an event has waited {rounded(journal.oldest_ns)} for its commit (limit {span(limit_ns)})"
         level, detail = DEGRADED, f"{late}: {journal.error or 'the disk is slow'}"
     else:
         return
@@ -345,7 +347,9 @@ def _kill_lane(vitals: Vitals) -> Iterator[Finding]:
     drill = vitals.drill
     if drill is None or not drill.failed:
         return
-    since = "never proven" if drill.proven_ns_ago is None else f"last proven {span(drill.proven_ns_ago)} ago"
+    since = (
+        "never proven" if drill.proven_ns_ago is None else f"last proven {rounded(drill.proven_ns_ago)} ago"
+    )
     told = [(name, "gave no answer") for name in drill.missed]
     for name, answer in [*told, *((name, "answered late") for name in drill.late)]:
         yield Finding(
@@ -374,8 +378,8 @@ def _feeds(vitals: Vitals) -> Iterator[Finding]:
             check="feed",
             level=UNHEALTHY if expected.critical else DEGRADED,
             culprit=expected.agent or expected.event_type,
-            detail=f"no {expected} for {span(silence.silent_ns)} in an open session; one is expected every "
-            f"{expected.every_s:g} s" + ("" if silence.ever else ", and none has come since the start"),
+            detail=f"no {expected} for {rounded(silence.silent_ns)} in an open session; one is expected "
+            f"every {expected.every_s:g} s" + ("" if silence.ever else ", and none has come since the start"),
         )
 
 
@@ -385,6 +389,6 @@ def _leases(vitals: Vitals) -> Iterator[Finding]:
             check="lease",
             level=DEGRADED,
             culprit=lapse.agent,
-            detail=f"no sign of life for {span(lapse.lease_ns + lapse.overdue_ns)}; its lease is for "
+            detail=f"no sign of life for {rounded(lapse.lease_ns + lapse.overdue_ns)}; its lease is for "
             f"{span(lapse.lease_ns)}",
         )

@@ -11,10 +11,14 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Final
 
+from openoutcry.core.wording import some_of
+
 FIRM: Final = "firm"
 """The scope of everything."""
 NAMED_MOST: Final = 1_000
 """So many halts of one scope are kept by id. Further ones are kept as one without an id, by their number."""
+SCOPES_SHOWN: Final = 20
+"""So many scopes are named in a refusal."""
 Place = tuple[str, str]
 """A halt's scope and event id."""
 
@@ -61,6 +65,13 @@ def ids_of(event: Any) -> tuple[str, ...]:
     """Return the ids that a release names; none: it releases its whole scope."""
     named = getattr(event, "releases", ())
     return tuple(str(one) for one in named) if isinstance(named, list | tuple | set | frozenset) else ()
+
+
+def none_active(scope: str, scopes: Sequence[str]) -> str:
+    """Return the refusal of a release of a scope in which no kill switch is active; `scopes` have some."""
+    named = some_of([*map(repr, scopes)], SCOPES_SHOWN)
+    where = f"there are some in {named}" if scopes else "none is active at all"
+    return f"scope = {scope!r}: no kill switch is active in it; {where}"
 
 
 class Halts:
@@ -111,6 +122,10 @@ class Halts:
     def inside(self, scope: str) -> tuple[Halt, ...]:
         """Return the halts that have exactly this scope: what a release of it would end."""
         return tuple(self._by_scope.get(scope, {}).values())
+
+    def scopes(self) -> list[str]:
+        """Return the scopes in which halts are active, in the order in which they were first stopped."""
+        return list(self._by_scope)
 
     def pull(self, halt: Halt) -> None:
         """Note that a kill switch is active. One that is active already stays as it is."""

@@ -170,6 +170,9 @@ TABLE: Final[dict[Hold, Row]] = {  # the words in the order of their precedence
     ),
 }
 
+LIFTED_BY_RESUME: Final = (Hold.PAUSED, Hold.RECOVERY, Hold.FAILING, Hold.COOLING)
+"""What the operator's `resume` lifts."""
+
 
 class Holds:
     """The holds of one subscription.

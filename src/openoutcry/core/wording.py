@@ -1,8 +1,16 @@
 """Durations, instants and lists in words, for explanations and error messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _UNITS = ((86_400_000_000_000, "d"), (1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns"))
+_COARSE_UNITS = (
+    (86_400_000_000_000, "d", 2),
+    (3_600_000_000_000, "h", 2),
+    (60_000_000_000, "min", 2),
+    (1_000_000_000, "s", 1),
+    (1_000_000, "ms", 10),
+)
+"""A unit is taken from so many of it on: what is shorter than 10 ms stays as exact as it is."""
 _NS_PER_DAY = 86_400_000_000_000
 
 
@@ -13,6 +21,14 @@ def span(duration_ns: int) -> str:
         if size_ns >= unit_ns:
             return f"{duration_ns / unit_ns:.3f}".rstrip("0").rstrip(".") + f" {unit}"
     return "0 s"
+
+
+def rounded(duration_ns: int) -> str:
+    """Return a measured duration in words that stand still while it grows: 312 ms, 58 s, 3 min, 2 h, 4 d."""
+    for unit_ns, unit, least in _COARSE_UNITS:
+        if duration_ns >= least * unit_ns:
+            return f"{duration_ns // unit_ns:,} {unit}"
+    return span(duration_ns)
 
 
 def share(part: int, whole: int) -> str:
@@ -30,6 +46,12 @@ def listed(words: Iterable[str]) -> str:
     """Join words as in a sentence: a, b and c."""
     parts = list(words)
     return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else "".join(parts)
+
+
+def some_of(words: Sequence[str], most: int) -> str:
+    """Return the first words, and how many more there are: a, b and 3 more."""
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def wall_label(wall_ns: int) -> str:

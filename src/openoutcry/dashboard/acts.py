@@ -1,21 +1,28 @@
 """What an operator does on the page: forwarded to the firm, answered in its words, and never done later."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from openoutcry.dashboard.access import Session
 from openoutcry.dashboard.journal_file import JournalFile
-from openoutcry.dashboard.letters import MEMORY_PAGE, Letters, buried, remembered
+from openoutcry.dashboard.letters import (
+    MEMORY_PAGE,
+    MEMORY_SHOWN,
+    Ids,
+    Letters,
+    buried,
+    ids_in_journal,
+    ids_in_memory,
+    remembered,
+)
 from openoutcry.dashboard.refusals import Refused
 from openoutcry.runtime.control.watcher import Watcher
 
 VIA: Final = "page"
 LETTERS_AT_ONCE: Final = 2_000
 """A request at the control socket has a bounded size."""
-LETTERS_MAX: Final = 20_000
-"""Of letters in memory no more are looked at."""
 _STATUSES: Final = {"NotAuthorised": 403, "ConfigError": 400, "TimeoutError": 503, "ConnectionError": 503}
 """What the class of the firm's error is answered with; others with 409."""
 _Body = TypeVar("_Body")
@@ -114,33 +121,60 @@ class Acts:
             raise Refused(400, "say why the letters are given up: the reason is empty")
         return await self._with_letters("drop_dead_letters", session, asked, reason=asked.reason)
 
-    async def letters(self) -> Letters:
-        """Return the dead letters, grouped."""
+    async def letters(self, subscription: str | None = None) -> Letters:
+        """Return the dead letters, or those of one name, grouped: as many as there is time for."""
         if self._file is not None:
-            return await self._file.look(buried)
-        return remembered([page async for page in self._pages()])
+            return await self._file.look(lambda reader, deadline: buried(reader, deadline, subscription))
+        pages: list[dict[str, Any]] = []
+        after: int | None = 0
+        while after is not None and len(pages) * MEMORY_PAGE < MEMORY_SHOWN:
+            pages.append(await self._page(subscription, after))
+            after = pages[-1]["next_after"]
+        return remembered(pages)
 
-    async def _pages(self) -> AsyncIterator[dict[str, Any]]:
-        after = 0
-        while True:
-            page = await self._ask_plainly("dead_letters", limit=MEMORY_PAGE, after=after)
-            yield page
-            after = page["next_after"]
-            if after is None or after > LETTERS_MAX:
-                return
+    async def _page(self, subscription: str | None, after: int) -> dict[str, Any]:
+        """Return the next letters that the bus keeps in memory."""
+        which = {"subscription": subscription, "limit": MEMORY_PAGE, "after": after}
+        found: dict[str, Any] = await self._ask_plainly("dead_letters", **which)
+        return found
 
     async def _with_letters(self, verb: str, session: Session, asked: Chosen, **more: Any) -> int:
-        """Do something with the letters that are meant, some at a time; return with how many it was done."""
-        ids = asked.letter_ids
-        if ids is None:
-            ids = (await self.letters()).chosen(asked.subscription, asked.error)
+        """Do something with all letters that are meant, some at a time; return with how many it was done."""
+        ids = asked.letter_ids if asked.letter_ids is not None else await self._meant(asked)
         if not ids:
             raise Refused(409, f"there is no such dead letter of {asked.subscription!r} any more")
         done = 0
         for some in _pieces(ids[:1] if asked.one else ids):
             which = {"subscription": asked.subscription, "letter_ids": some}
-            done += await self._ask(verb, session.name, **which, **more)
+            try:
+                done += await self._ask(verb, session.name, **which, **more)
+            except Refused as problem:
+                if not done:
+                    raise
+                said = f"after {done:,} of {len(ids):,} letters: {problem}"
+                raise Refused(problem.status, said) from problem
         return done
+
+    async def _meant(self, asked: Chosen) -> list[int]:
+        """Return the letters of a name that are there now, with the error that is asked for, oldest first."""
+        found: list[int] = []
+        after: int | None = 0
+        while after is not None:
+            step = await self._next_ids(asked, after)
+            found += step.ids
+            if found and asked.one:
+                break
+            after = step.after
+        return found
+
+    async def _next_ids(self, asked: Chosen, after: int) -> Ids:
+        """Return the next of them."""
+        name, error = asked.subscription, asked.error
+        if self._file is not None:
+            return await self._file.look(
+                lambda reader, deadline: ids_in_journal(reader, deadline, name, error, after)
+            )
+        return ids_in_memory(await self._page(name, after), error)
 
     async def _ask(self, verb: str, by: str | None, **arguments: Any) -> Any:
         return await self._ask_plainly(verb, by=by, via=VIA, **arguments)

@@ -257,8 +257,9 @@ class Api:
         before = asked.maybe_number("before", least=1)
         return json_response(await recorded_round(self._journal_file(), round_id, before))
 
-    async def _dead(self, _request: Request) -> Response:
-        return json_response((await self._acts.letters()).said())
+    async def _dead(self, request: Request) -> Response:
+        subscription = Parameters(request.query_params).text("subscription")
+        return json_response(await self._acts.letters(subscription))
 
     async def _journal(self, _request: Request) -> Response:
         said = await self._journal_file().look(self._overview.look)

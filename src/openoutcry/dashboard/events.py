@@ -8,6 +8,7 @@ import msgspec
 
 from openoutcry.dashboard.journal_file import Deadline
 from openoutcry.dashboard.refusals import Parameters, Refused
+from openoutcry.dashboard.words import sentence
 from openoutcry.journals import JournalReader
 from openoutcry.journals.log import LAST_POSITION
 from openoutcry.journals.matching import matching
@@ -162,7 +163,7 @@ def _line(entry: Stored) -> dict[str, Any]:
     if len(payload) > READ_WHOLE_BYTES_MAX:
         said = printable(payload[:SAID_MAX].decode("utf-8", "replace"))
     else:
-        said = details(payload)
+        said = sentence(payload) or details(payload)
     return {
         "pos": entry.position,
         "wall_ns": entry.wall_ns,

@@ -44,6 +44,7 @@ class JournalFile:
         self._waiting_count = 0
         self._reader: JournalReader | None = None
         self._identity: tuple[int, ...] = ()
+        self._version = 0
         self.database_errors: tuple[type[Exception], ...] = database_errors()
         self._failing: tuple[type[Exception], ...] = (
             JournalError,
@@ -80,14 +81,17 @@ class JournalFile:
     def _open(self) -> JournalReader:
         """Return a reader of the file that is at the path now.
 
-        One that was opened without a write-ahead log may be unable to see one that has come since.
+        One opened without a write-ahead log may be unable to see one that has come since; one that was
+        opened before another version of the library has changed the file does not know it any more.
         """
         log = Path(f"{self.path}-wal")
         identity = (*identity_of(self.path), int(log.exists() and log.stat().st_size > 0))
-        if self._reader is None or identity != self._identity:
+        reader = self._reader
+        if reader is not None and (identity, reader.version) != (self._identity, self._version):
             self._close()
+        if self._reader is None:
             self._reader = JournalReader(self.path, key=self.key)
-            self._identity = identity
+            self._identity, self._version = identity, self._reader.version
         return self._reader
 
     def _close(self) -> None:

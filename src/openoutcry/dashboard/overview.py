@@ -12,6 +12,7 @@ import msgspec
 from openoutcry.dashboard.events import line_of, shown
 from openoutcry.dashboard.journal_file import Deadline, JournalFile
 from openoutcry.dashboard.refusals import Refused
+from openoutcry.dashboard.words import answer_in_words, target_in_words
 from openoutcry.errors import OpenOutcryError
 from openoutcry.journals import JournalReader
 from openoutcry.journals.pending import Waiting, count_waiting
@@ -144,6 +145,9 @@ def _record(entry: Stored) -> Record:
     """Return a record's own fields, safe to show, beside what every event has in a list."""
     fields = msgspec.json.decode(entry.payload, type=dict[str, Any])
     names = _FIELDS[head_of(entry).event_type or ""]
+    if "answer" in names:
+        fields["answer"] = answer_in_words(str(fields.get("verb")), str(fields.get("answer") or ""))
+        fields["target"] = target_in_words(str(fields.get("target") or ""))
     own = {name: _shown(fields.get(name)) for name in names}
     return {**msgspec.to_builtins(line_of(entry)), **own}
 

@@ -69,6 +69,8 @@ class Plan:
     """How the instances of one class are known to need no second look."""
 
     measure: Measure
+    are_sure: Callable[[Sequence[Any], int, int], bool]
+    """Takes events, and the bytes and levels that each of them may have; returns whether all are sure."""
     is_kept: bool
     """Whether reading sets the fields to what was written, and does no more."""
 
@@ -165,7 +167,7 @@ def _made(cls: Any) -> Plan | None:
     if not all(map(_is_name, names)) or None in tests:
         return None
     msgspec.json.Decoder(cls)  # raises if no data can be read as this class, which is said by who reads it
-    return Plan(writer.compiled([*map(str, tests)]), writer.is_kept)
+    return Plan(*writer.compiled([*map(str, tests)]), writer.is_kept)
 
 
 def _is_name(name: str) -> bool:
@@ -241,14 +243,24 @@ class _Writer:
         self._depth_most = 0
         self.names: dict[str, Any] = {"isfinite": isfinite, "UTC": UTC}
 
-    def compiled(self, tests: list[str]) -> Measure:
-        """Return the function of all tests of a class."""
+    def compiled(self, tests: list[str]) -> tuple[Measure, Callable[[Sequence[Any], int, int], bool]]:
+        """Return the functions of all tests of a class, for one of its instances and for several."""
         if not self._is_event:
             tests = [f"levels >= {self._depth_most}", f"(left := left - {_PART_BYTES}) >= 0", *tests]
         source = " and ".join(f"({test})" for test in tests)
-        exec(f"def measure(self, left, levels): return left if {source} else {_UNSURE}", self.names)  # noqa: S102 - of field names and classes
-        measure: Measure = self.names["measure"]
-        return measure
+        code = f"""
+def measure(self, left, levels):
+    return left if {source} else {_UNSURE}
+
+def are_sure(instances, left_most, levels):
+    for self in instances:
+        left = left_most
+        if not ({source}):
+            return False
+    return True
+"""
+        exec(code, self.names)  # noqa: S102 - of field names and classes
+        return self.names["measure"], self.names["are_sure"]
 
     def test_event(self, version: int) -> str:
         """Return the test of the fields of `Event` that are not as they are annotated."""

@@ -47,6 +47,7 @@ from openoutcry.events.registry import (
     refused,
     upcasters,
     ways,
+    ways_of_many,
 )
 from openoutcry.events.sparse import in_full, is_sparse
 from openoutcry.events.times import as_written
@@ -159,12 +160,12 @@ def _look_at(cls: type, name: str, value: object, room: Room, *, finite: bool = 
 
 def encode_many(events: Sequence[object]) -> list[bytes]:
     """Return what `encode` returns for each event, in two thirds of the time. Raises as `encode`."""
-    kinds = set(map(type, events))
-    known = [ways.get(kind) for kind in kinds]
-    if len(set(known)) == 1 and known[0] is not None:
+    known = {ways_of_many.get(kind) for kind in set(map(type, events))}
+    way = known.pop() if len(known) == 1 else None
+    if way is not None:
         with suppress(Exception):  # `encode` tells of which event
-            encoded = list(map(known[0], events))
-            if all(encoded) and max(map(len, encoded)) <= MAX_BYTES:
+            encoded = way(events)
+            if encoded and max(map(len, encoded)) <= MAX_BYTES:
                 return encoded
     return list(map(encode, events))
 

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -91,6 +91,8 @@ refused: Final[dict[type, InvalidEvent]] = {}
 """Subclasses of `Event` that could not be registered, and why."""
 ways: Final[dict[type, Callable[[Any], bytes] | None]] = {}
 """How an event of a class is written at once, by `events.writing`; None for a class of which none is."""
+ways_of_many: Final[dict[type, Callable[[Sequence[Any]], list[bytes]] | None]] = {}
+"""How several are, likewise; None for a class of which none is. Returns nothing if one is not sure."""
 readers: Final[dict[type, Callable[[Any], Any] | None]] = {}
 """How an event of a class that is no `Event` is read at once, likewise."""
 upcasters: Final[dict[str, dict[int, Upcaster]]] = {}
@@ -106,7 +108,12 @@ def announce(cls: type) -> None:
     """
     cls._own_event_type = UNSETTLED  # type: ignore[attr-defined]
     _announced.append(cls)
-    ways.clear()  # it may be one of them, defined again
+    _forget_ways()  # it may be one of them, defined again
+
+
+def _forget_ways() -> None:
+    ways.clear()
+    ways_of_many.clear()
 
 
 def settle() -> None:
@@ -201,7 +208,7 @@ def enter(cls: type, name: str, *, own: bool) -> None:
         lineage=(name, *_version_shared_with(cls)),
         is_open=is_model(cls) and keeps_extra(cls),
     )
-    ways.clear()
+    _forget_ways()
     readers.clear()
     if before is not None:
         _by_class.pop(before.cls, None)

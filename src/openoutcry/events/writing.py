@@ -6,7 +6,7 @@ a plan, unless its annotations leave too much open. Under a plan that is not kep
 written alike, it is the same. Where a function here returns nothing, `encode` looks closely.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -25,9 +25,11 @@ from openoutcry.events.registry import (
     readers,
     refused,
     ways,
+    ways_of_many,
 )
 
 Way = Callable[[Any], bytes]
+WayOfMany = Callable[[Sequence[Any]], list[bytes]]
 
 
 def own_value(value: object) -> object:
@@ -46,21 +48,45 @@ encode_json: Final = msgspec.json.Encoder(enc_hook=own_value).encode
 def note_way(cls: type) -> None:
     """Note how events of a class are written at once, or that none are. Call it when one has been written."""
     if cls not in ways:
-        ways[cls] = _way_of(cls)
+        way, ways_of_many[cls] = _ways_of(cls)
+        ways[cls] = way
 
 
-def _way_of(cls: type) -> Way | None:
+def _ways_of(cls: type) -> tuple[Way | None, WayOfMany | None]:
+    """Return how an event of a class is written, and how several are."""
     known = find_by_class(cls)
     if cls in refused or known is None:
-        return None
+        return None, None
     if known.own and cls.__module__.startswith(OURS):
-        return encode_json
+        return encode_json, _encode_each
     plan = plan_of(cls)
     if plan is None:
-        return None
-    if known.own:
-        return _if_sure(plan) if plan.is_kept else _if_read_alike(plan, cls)
-    return _with_head(plan, known) if plan.is_kept else None
+        return None, None
+    if known.own and plan.is_kept:
+        return _if_sure(plan), _if_all_are_sure(plan)
+    way = _if_read_alike(plan, cls) if known.own else _with_head(plan, known) if plan.is_kept else None
+    return way, None if way is None else _one_by_one(way)
+
+
+def _encode_each(events: Sequence[Any]) -> list[bytes]:
+    return list(map(encode_json, events))
+
+
+def _one_by_one(way: Way) -> WayOfMany:
+    def write(events: Sequence[Any]) -> list[bytes]:
+        written = list(map(way, events))
+        return written if all(written) else []
+
+    return write
+
+
+def _if_all_are_sure(plan: Plan) -> WayOfMany:
+    are_sure = plan.are_sure
+
+    def write(events: Sequence[Any]) -> list[bytes]:
+        return list(map(encode_json, events)) if are_sure(events, MAX_BYTES, MAX_DEPTH) else []
+
+    return write
 
 
 def _if_sure(plan: Plan) -> Way:

@@ -206,7 +206,7 @@ class _Generation:
     Attributes:
         count: How many there are.
         first: The position of the first; everything written since has been added, to this or a later one.
-        loose: Those of which there is no stretch.
+        loose: Those of which there is no stretch, all among them that do not count.
         batches: Ids with the position of the first of them, that have not been asked for yet.
 
     """
@@ -218,12 +218,12 @@ class _Generation:
         self.batches: list[tuple[Sequence[str], int]] = []
         self.count = 0
         self.first = LAST_POSITION
-        self.loose: list[str] = []
+        self.loose: set[str] = set()
 
     def add_older(self, ids: Sequence[str], positions: Sequence[int]) -> None:
         """Note ids that have no stretch, from before the opening."""
         self._known.update(zip(ids, positions, strict=True))
-        self.loose += ids
+        self.loose.update(ids)
 
     @property
     def known(self) -> dict[str, int]:
@@ -292,14 +292,15 @@ class IdIndex:
 
     def _are_loose_new(self, loose: Sequence[str]) -> bool:
         """Return True if none of these ids, which are above no stem, can be here."""
-        exact_from = LAST_POSITION
+        may_count, exact_from = any(map(counts, loose)), LAST_POSITION
         for generation in self._generations():
-            if not generation.known.keys().isdisjoint(loose):
+            here = generation.known.keys() if may_count else generation.loose
+            if not here.isdisjoint(loose):
                 return False
             exact_from = min(exact_from, generation.first)
         if self._buckets and any(map(self._in_buckets, loose)):
             return False
-        if not self._counting.reaches_below(loose, exact_from):
+        if not may_count or not self._counting.reaches_below(loose, exact_from):
             return True  # the dicts know all of what they could be
         return not any(self._in_stretch(event_id, exact_from) for event_id in loose if counts(event_id))
 
@@ -326,7 +327,7 @@ class IdIndex:
         now.count += len(ids)
         now.batches.append((ids, first))
         if loose:
-            now.loose += loose
+            now.loose.update(loose)
         if len(self._older) >= GENERATIONS:
             self.move(len(ids))
 

@@ -6,7 +6,7 @@ asked for once where reading begins somewhere else.
 """
 
 import struct
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -31,9 +31,16 @@ LAST_POSITION: Final = 2**63 - 1
 
 
 def take_forwards(
-    batches: Iterator[list[Stored]], after: int, limit: int, where: Filter | None
+    batches: Iterator[list[Stored]],
+    after: int,
+    limit: int,
+    where: Filter | None,
+    bytes_max: int | None = None,
 ) -> list[Stored]:
-    """Collect the first `limit` entries behind a position that meet a filter."""
+    """Collect the first `limit` entries behind a position that meet a filter.
+
+    With `bytes_max` it takes no further batch once their payloads have so many bytes.
+    """
     found: list[Stored] = []
     meets = None if where is None else matching(where)
     for batch in batches:
@@ -47,9 +54,14 @@ def take_forwards(
                     break
                 if meets(entry):
                     found.append(entry)
-        if len(found) >= limit:
+        if len(found) >= limit or (bytes_max is not None and bytes_of(found) >= bytes_max):
             break
     return found
+
+
+def bytes_of(entries: Iterable[Stored]) -> int:
+    """Return how many bytes the payloads of some entries have."""
+    return sum(len(entry.payload) for entry in entries)
 
 
 def take_backwards(batches: Iterator[list[Stored]], limit: int, where: Filter | None) -> list[Stored]:
@@ -123,15 +135,17 @@ class Log:
         """Return the last batch."""
         return next(self.rows(_ONE, LAST_POSITION), None)
 
-    def read(self, after: int, limit: int, where: Filter | None) -> list[Stored]:
-        """Return the next `limit` entries behind a position that meet a filter."""
+    def read(
+        self, after: int, limit: int, where: Filter | None, bytes_max: int | None = None
+    ) -> list[Stored]:
+        """Return the next `limit` entries behind a position that meet a filter; see `take_forwards`."""
         if limit <= 0:
             return []
         at = after + 1 - self._kept_first
         if where is None and at >= 0 and at + limit <= len(self._kept):
             return self._kept[at : at + limit]
         with closing(self._held(_FORWARDS, after + 1)) as rows:
-            return take_forwards(map(self._open, _in_time(rows, where)), after, limit, where)
+            return take_forwards(map(self._open, _in_time(rows, where)), after, limit, where, bytes_max)
 
     def read_urgent(self, after: int, limit: int) -> list[Stored]:
         """Return the next `limit` entries of the lanes `control` and `high` behind a position."""

@@ -67,6 +67,11 @@ class JournalReader:
         return chain
 
     @property
+    def version(self) -> int:
+        """The version of the file's schema now: another program may have changed it since it was opened."""
+        return schema.version_of(self._db)
+
+    @property
     def head(self) -> int:
         """The position of the newest entry now."""
         row = self._log.newest()

@@ -11,6 +11,10 @@ from openoutcry.journals.rows import event_ids, same_event
 from openoutcry.journals.stems import Stems
 from openoutcry.ports import Duplicate, Entry, Level, Written
 
+IDLE_IDS: Final = 1_024
+"""So many ids are looked up in a piece of deferred work,"""
+IDLE_BYTES: Final = 1_000_000
+"""or those of entries of so many bytes, in at least one batch."""
 _NOTED_TOGETHER: Final = 128
 """Smaller batches are collected up to this size: noting one costs as much as noting many."""
 
@@ -67,17 +71,22 @@ class Register:
         self.is_cold: bool = head > floor
         self._kept: tuple[tuple[int, int], dict[str, int]] = (0, 0), {}
 
-    def warm(self, count: int) -> None:
-        """Look up the ids of at least `count` more entries from before the opening, newest first."""
-        done, ids, first = 0, list[str](), self._cold + 1
+    def warm(self, count: int, bytes_max: int | None = None) -> None:
+        """Look up the ids of at least `count` more entries from before the opening, newest first.
+
+        With `bytes_max`, of fewer: no further batch once those that were read have so many bytes.
+        """
+        done, size, ids, first = 0, 0, list[str](), self._cold + 1
         for row in self._log.backwards(self._cold):
-            if ids and (len(ids) >= _NOTED_TOGETHER or row.last + 1 != first):
+            is_large = bytes_max is not None and size >= bytes_max
+            enough = len(ids) >= min(_NOTED_TOGETHER, count - done)
+            if ids and (is_large or enough or row.last + 1 != first):
                 self._note_older(ids, first)
                 done += len(ids)
-                if done >= count:
+                if is_large or done >= count:
                     return
                 ids = []
-            ids, first = event_ids(row) + ids, row.first
+            ids, first, size = event_ids(row) + ids, row.first, size + len(row.data)
         self._note_older(ids, first)
         self._cold = 0
         self.is_cold = False
@@ -163,11 +172,12 @@ class Register:
         self.ids.forget(floor)
         self.is_cold = self.is_cold and self._cold > floor
 
-    def idle(self, count: int, head: int) -> tuple[bool, int]:
-        """Do about `count` ids' worth of deferred work; return whether there is more, and bytes written."""
+    def idle(self, head: int) -> tuple[bool, int]:
+        """Do a piece of deferred work; return whether there is more, and bytes written."""
         if self.is_cold:
-            self.warm(count)
+            self.warm(IDLE_IDS, IDLE_BYTES)
             return True, 0
-        if self.ids.move(count) or self.ids.sweep():
+        if self.ids.move(IDLE_IDS) or self.ids.sweep():
             return True, 0
-        return self._blocks.grow(self._log, self.ids.floor, head, count // 4)  # it reads them as well
+        # (It reads them as well.)
+        return self._blocks.grow(self._log, self.ids.floor, head, IDLE_IDS // 4, IDLE_BYTES)

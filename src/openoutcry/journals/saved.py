@@ -5,7 +5,7 @@ Each row has a checksum of its own, but for suspects, which a wrong bit can only
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 from openoutcry.core.halts import Halt
@@ -37,6 +37,7 @@ _LETTERS: Final = (
 _LAST_LETTER: Final = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'dead_letters'"
 _FORGET_LAST: Final = "DELETE FROM sqlite_sequence WHERE name = 'dead_letters'"
 _KEEP_LAST: Final = "INSERT INTO sqlite_sequence(name, seq) VALUES('dead_letters', ?)"
+_NO_STRETCHES: Final = json.dumps("[]")
 _SUSPECTS: Final = "SELECT * FROM suspects ORDER BY subscription, lane, position"
 
 
@@ -98,14 +99,21 @@ def accuse(db: Connection, calls: Iterable[tuple[str, str, int]]) -> None:
 
 
 def _cursor_row(cursor: CursorState, chain: Chain) -> tuple[Any, ...]:
-    values = (
-        cursor.subscription,
-        cursor.lane,
-        cursor.floor,
-        json.dumps(cursor.settled),
-        json.dumps(cursor.takes),
-    )
-    return *values, chain.seal(json.dumps(values))
+    subscription, lane, floor = cursor.subscription, cursor.lane, cursor.floor
+    settled = json.dumps(cursor.settled) if cursor.settled else "[]"
+    takes, begin, end = _around_floor(subscription, lane, tuple(cursor.takes))
+    sealed_text = f"{begin}{floor}, {json.dumps(settled) if cursor.settled else _NO_STRETCHES}{end}"
+    return subscription, lane, floor, settled, takes, chain.seal(sealed_text)
+
+
+@lru_cache(maxsize=1_024)
+def _around_floor(subscription: str, lane: str, takes: tuple[str, ...]) -> tuple[str, str, str]:
+    """Return a cursor's types as they are stored, and the JSON of its row before and behind what moves.
+
+    Cursors are saved with every few commits, and writing this anew takes longer than saving them.
+    """
+    text = json.dumps(takes)
+    return text, f"[{json.dumps(subscription)}, {json.dumps(lane)}, ", f", {json.dumps(text)}]"
 
 
 def _letter_row(letter: BuriedEvent, chain: Chain) -> tuple[Any, ...]:

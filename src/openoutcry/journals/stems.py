@@ -9,7 +9,7 @@ from typing import Final
 
 from openoutcry.journals.ids import STEM, Part, counts
 
-STEMS_MAX: Final = 1_024
+STEMS_MAX: Final = 2_048
 """With more, whoever writes counts on something else, and the setting says `MANY`."""
 MANY: Final = "*"
 _SEPARATOR: Final = "\n"

@@ -5,7 +5,7 @@ pip install 'openoutcry[otel]'
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from openoutcry.errors import ConfigError
 from openoutcry.observers.current import handling
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 SEND_S: Final = 10.0
 BATCH_MOST: Final = 512
 _EXPORTER: Final = "opentelemetry.exporter"
+_TRANSIENT: Final = (408, 425, 429)
+_CONTENT: Final = (400, 413, 422)
+"""The statuses of what was sent; the others below 500 are about the address or the key."""
+_OF_THE_SPANS: Final = ("Dropping span batch", "Failed to encode")
+"""How what the exporter says begins where it cannot send these spans at all."""
 
 
 def context(keep: float = 1.0) -> "SpanContext | None":
@@ -54,6 +59,29 @@ def context(keep: float = 1.0) -> "SpanContext | None":
     return found
 
 
+class NotTaken(NamedTuple):
+    """Why a collector has not taken some spans.
+
+    Attributes:
+        why: The reason, in words.
+        is_final: Whether it will not take them later either.
+        is_general: Whether that holds for whatever it is sent: the address or the key is wrong.
+
+    """
+
+    why: str
+    is_final: bool = False
+    is_general: bool = False
+
+    @classmethod
+    def by(cls, why: str, status: int | None) -> "NotTaken":
+        """Return the reason of an HTTP status; without one it is what the exporter says itself."""
+        if status is None:
+            return cls(why, is_final=why.startswith(_OF_THE_SPANS))
+        is_final = 400 <= status < 500 and status not in _TRANSIENT
+        return cls(why, is_final, is_final and status not in _CONTENT)
+
+
 class Sender:
     """Sends spans to a collector with the official exporter: OTLP, protobuf over HTTP.
 
@@ -80,15 +108,16 @@ class Sender:
         log.addHandler(self._reasons)
         log.propagate = False  # what it says of each failed try is said here, once
 
-    def send(self, spans: Iterable[Span]) -> str:
-        """Send at most `BATCH_MOST` spans; return why they were not taken, or nothing. Takes at most 10 s."""
+    def send(self, spans: Iterable[Span]) -> NotTaken | None:
+        """Send at most `BATCH_MOST` spans; return why they were not taken. Takes at most 10 s."""
         done = _sdk("opentelemetry.sdk.trace.export").SpanExportResult.SUCCESS
-        self._reasons.last = ""
+        self._reasons.last = NotTaken("the collector does not take them")
         try:
             result = self._exporter.export([self._as_sdk(span) for span in spans])
         except Exception as error:  # noqa: BLE001 - whatever the exporter, or its HTTP library, raises
-            return f"{type(error).__name__}: {error}"
-        return "" if result is done else self._reasons.last or "the collector does not take them"
+            # (What the network is to blame for is an OSError; else the spans are.)
+            return NotTaken(f"{type(error).__name__}: {error}", is_final=not isinstance(error, OSError))
+        return None if result is done else self._reasons.last
 
     def close(self) -> None:
         """Close the connection."""
@@ -133,15 +162,17 @@ def _events(sdk: Any, span: Span) -> list[Any]:
 
 
 class _Reasons(logging.Handler):
-    """Keeps the last thing that the exporter has logged."""
+    """Keeps the last thing that the exporter has logged: it tells in no other way why it has failed."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.last = ""
+        self.last = NotTaken("")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
-        self.last = record.getMessage()
+        """Keep it, with the status, which is the one argument that may be one."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        found = (one for one in arguments if isinstance(one, int) and 100 <= one < 600)
+        self.last = NotTaken.by(record.getMessage(), next(found, None))
 
 
 class Outage:
@@ -156,6 +187,11 @@ class Outage:
         self._since_s: float | None = None
         self._said_s = 0.0
         self._wait_s = self.FIRST_S
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it takes nothing now."""
+        return self._since_s is not None
 
     @property
     def lasted_s(self) -> float:

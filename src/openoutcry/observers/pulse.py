@@ -50,7 +50,8 @@ class Shape(Struct, frozen=True):
     """What rarely changes of a bus."""
 
     number: int
-    """Another one whenever anything here has changed."""
+    """Another one when anything here has changed. While subscriptions come and go all the time, there is
+    another one twice a second, in a firm of more than 500 after a millisecond per subscription."""
     session: str
     """The name of this life of the bus: another one after every start."""
     firm: str
@@ -192,6 +193,8 @@ class JournalRow(Struct, frozen=True):
     """How long the longest of these took."""
     duplicates: int
     """Events that were in the journal already."""
+    refused: str = ""
+    """Why it takes nothing at the moment, such as a full disk; empty while it does."""
 
 
 class Finding(Struct, frozen=True, array_like=True):
@@ -297,7 +300,7 @@ class Pulse(Struct, frozen=True):
     flows_total: int
     """How many there were."""
     rows: list[SubRow]
-    """A row for each subscription."""
+    """A row for each subscription of the shape; one that has ended since is `ended`."""
     link: LinkStanding | None = None
     """How the link to other desks stands; None on a bus without one."""
 

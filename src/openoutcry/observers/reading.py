@@ -11,9 +11,9 @@ from msgspec import Struct
 
 from openoutcry.core import latency
 from openoutcry.core.link_words import AWAY, WHAT_TO_DO, LinkWord
-from openoutcry.core.wording import counted, listed
+from openoutcry.core.wording import counted, listed, rounded
 from openoutcry.observers.pulse import Finding, HaltRow, Histogram, Pulse, Shape, SubRow, SubShape
-from openoutcry.units import NS_PER_MS, NS_PER_S
+from openoutcry.units import NS_PER_S
 
 Severity = Literal["critical", "bad", "warn"]
 Action = Literal["resume", "release", "dead", "look", ""]
@@ -52,6 +52,8 @@ FINDINGS_AGE_NS: Final = 15_000_000_000
 """What a health check has found that is older is not told of any more."""
 WRONG_MOST: Final = 100
 _RANK: Final = {"critical": 0, "bad": 1, "warn": 2}
+_LAST: Final[dict[Action, int]] = {"dead": 1, "": 2}
+"""Of equally bad things, those come first about which somebody can do something now."""
 _KINDS: Final = {
     "errors": "errors",
     "failing": "errors",
@@ -151,14 +153,15 @@ def wrong(shape: Shape, pulse: Pulse, before: Pulse | None = None) -> list[Wrong
     found += _link(pulse, earlier, is_known=any(f.check == "link" for f in findings))
     subs = shape.subscriptions
     rows = {subs[row.index].name: row for row in pulse.rows if row.index < len(subs)}
-    found += [_of_finding(finding, rows, pulse) for finding in findings]
+    known_checks = {"journal"} if any(one.culprit == "journal" for one in found) else set()
+    found += [_of_finding(finding, rows, pulse) for finding in findings if finding.check not in known_checks]
     befores = {} if earlier is None else {row.index: row for row in earlier.rows}
     for row in pulse.rows:
         if row.index < len(subs):
             of = _Reading(subs[row.index], row, befores.get(row.index), pulse)
             found += of.wrong(known)
     found += _elsewhere(pulse)
-    return sorted(found, key=lambda one: (_RANK[one.severity], one.action == "dead"))[:WRONG_MOST]
+    return sorted(found, key=lambda one: (_RANK[one.severity], _LAST.get(one.action, 0)))[:WRONG_MOST]
 
 
 def _halts(pulse: Pulse) -> Iterator[Wrong]:
@@ -217,6 +220,9 @@ def _parts(pulse: Pulse, before: Pulse | None) -> Iterator[Wrong]:
         yield Wrong(
             "critical", "journal", f"the journal is dead, durable events are refused: {pulse.journal.dead}"
         )
+    elif pulse.journal is not None and pulse.journal.refused:
+        sentence = f"the journal takes nothing, durable events are refused: {pulse.journal.refused}"
+        yield Wrong("critical", "journal", sentence)
     if pulse.state != "running":
         yield Wrong("bad", "bus", f"the bus is {pulse.state}")
     if pulse.level in ("high", "critical"):
@@ -232,10 +238,16 @@ def _parts(pulse: Pulse, before: Pulse | None) -> Iterator[Wrong]:
         yield Wrong("warn", "backpressure", f"backpressure: {more:,} events refused just now")
     if pulse.loop_delay_ns > DELAY_NS:
         severity: Severity = "bad" if pulse.loop_delay_ns > LONG_DELAY_NS else "warn"
-        by = f"; it was blocked by {pulse.blocked}" if pulse.blocked else ""
-        yield Wrong(severity, "loop", f"the loop is late: a turn took {_span(pulse.loop_delay_ns)}{by}")
+        by = f"; it was {_blocked(pulse)}" if pulse.blocked else ""
+        yield Wrong(severity, "loop", f"the loop is late: a turn took {rounded(pulse.loop_delay_ns)}{by}")
     elif before is not None and pulse.blocked and pulse.blocked != before.blocked:
-        yield Wrong("warn", "loop", f"the loop was blocked by {pulse.blocked}")
+        yield Wrong("warn", "loop", f"the loop was {_blocked(pulse)}")
+
+
+def _blocked(pulse: Pulse) -> str:
+    """Return by whom the loop was blocked, if the watchdog knows that, and for how long."""
+    blocked = pulse.blocked.strip()
+    return f"blocked {blocked}" if blocked.startswith("for ") else f"blocked by {blocked}"
 
 
 def _rounds(pulse: Pulse, before: Pulse | None) -> Iterator[Wrong]:
@@ -264,14 +276,14 @@ def _link(pulse: Pulse, before: Pulse | None, *, is_known: bool) -> Iterator[Wro
         if desk.heard_ns and silent_ns > DESK_SILENT_NS and desk.word != AWAY:
             at_ns = pulse.wall_ns - silent_ns
             yield Wrong(
-                "bad", desk.desk, f"desk {desk.desk} has not been heard for {_span(silent_ns)}", at_ns
+                "bad", desk.desk, f"desk {desk.desk} has not been heard for {rounded(silent_ns)}", at_ns
             )
         if abs(desk.ahead_ns) > CLOCK_NS:
             side = "ahead of" if desk.ahead_ns > 0 else "behind"
             yield Wrong(
                 "warn",
                 desk.desk,
-                f"the clock of desk {desk.desk} is {_span(abs(desk.ahead_ns))} {side} this one",
+                f"the clock of desk {desk.desk} is {rounded(abs(desk.ahead_ns))} {side} this one",
             )
         old = befores.get(desk.desk)
         if old is not None and desk.ticks_lost > old.ticks_lost:
@@ -312,23 +324,13 @@ def _of_finding(finding: Finding, rows: dict[str, SubRow], pulse: Pulse) -> Wron
 
 def _in_a_call(row: SubRow, took_ns: int) -> str:
     waits = f"; {row.lag:,} wait" if row.lag else ""
-    return f"has been in a call with {row.call_event} for {_span(took_ns)}{waits}"
+    return f"has been in a call with {row.call_event} for {rounded(took_ns)}{waits}"
 
 
 def _elsewhere(pulse: Pulse) -> Iterator[Wrong]:
     for name, count in pulse.dead_elsewhere.items():
         letters = counted(count, "dead letter")
         yield Wrong("warn", name, f"{name} has {letters}, and is not subscribed now", None, "dead", name)
-
-
-def _span(duration_ns: int) -> str:
-    """Return a duration in words that do not flicker while it grows."""
-    if duration_ns < NS_PER_S:
-        return f"{duration_ns / NS_PER_MS:.0f} ms"
-    seconds = duration_ns // NS_PER_S
-    if seconds < 120:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 7_200 else f"{seconds // 3_600} h"
 
 
 class _Reading:
@@ -421,7 +423,7 @@ class _Reading:
         elif age_ns > OLD_NS and row.state in ("idle", "busy"):
             yield self._one(
                 "warn",
-                f"is {_span(age_ns)} behind: {row.lag:,} events wait",
+                f"is {rounded(age_ns)} behind: {row.lag:,} events wait",
                 "look",
                 row.oldest_ns,
             )

@@ -209,6 +209,12 @@ class FileJournal(Journal, Protocol):
         """The file."""
         ...
 
+    def read(
+        self, after: int, limit: int, where: Filter | None = None, *, bytes_max: int | None = None
+    ) -> list[Stored]:
+        """As `Journal.read`; with `bytes_max`, no further batch once the payloads have so many bytes."""
+        ...
+
     @property
     def unsynced_lost(self) -> int:
         """How many entries at `process` a power cut before this opening took, at least."""

@@ -1,4 +1,4 @@
-"""One browser for the tests of a module; firms and pages that end with their test."""
+"""One browser for all tests of this folder, and a firm that they only look at; others end with their test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -7,14 +7,24 @@ from pathlib import Path
 import pytest
 from browser_kit import Firm, PageProcess, Tab, chromium, opened
 
+HERE = Path(__file__).parent
 
-@pytest.fixture(scope="module")
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests of this folder run one after the other, last: what they share ends with the last of them.
+
+    While the browser is there, no other test of this process could run a loop of its own.
+    """
+    items.sort(key=lambda item: HERE in item.path.parents)
+
+
+@pytest.fixture(scope="package")
 def browser() -> Iterator[object]:
     with chromium() as started:
         yield started
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shared_firm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firm]:
     """A firm that its tests only look at, with a very long event."""
     firm = Firm(tmp_path_factory.mktemp("firm"), "--long")
@@ -24,7 +34,7 @@ def shared_firm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firm]:
         firm.kill()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shared_page(shared_firm: Firm) -> Iterator[PageProcess]:
     page = PageProcess(shared_firm.journal, "--act")
     try:

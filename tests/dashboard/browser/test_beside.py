@@ -44,6 +44,7 @@ def test_a_token_and_a_cookie_of_an_earlier_start_are_refused(shared_firm, open_
     )
     try:
         tab.log_in(before.look)
+        expect(tab.page.locator("svg.graph")).to_be_visible()  # so that nothing is being loaded
     finally:
         before.close()
     after = PageProcess(shared_firm.journal, "--act", "--port", str(urlsplit(before.origin).port))
@@ -86,9 +87,9 @@ def other_site() -> Iterator[str]:
         server.server_close()
 
 
-def test_another_site_in_the_same_browser_can_do_nothing(firm, page, open_tab):
-    tab = open_tab(page)
-    tab.log_in(page.act)
+def test_another_site_in_the_same_browser_can_do_nothing(shared_page, open_tab):
+    tab = open_tab(shared_page)
+    tab.log_in(shared_page.act)
     with other_site() as site:
         other = tab.context.new_page()
         other.goto(site)
@@ -96,12 +97,13 @@ def test_another_site_in_the_same_browser_can_do_nothing(firm, page, open_tab):
             said = other.evaluate(
                 """([address, kind]) => fetch(address, { method: "POST", credentials: "include", mode: kind === "text/plain" ? "no-cors" : "cors",
                 headers: { "content-type": kind }, body: '{"scope": "firm", "reason": "x"}' }).then((r) => r.type, () => "refused")""",
-                [f"{page.origin}/api/halt", kind],
+                [f"{shared_page.origin}/api/halt", kind],
             )
             assert said in ("opaque", "refused")
         assert (
             other.evaluate(
-                "(address) => fetch(address).then(() => 'read', () => 'refused')", f"{page.origin}/api/me"
+                "(address) => fetch(address).then(() => 'read', () => 'refused')",
+                f"{shared_page.origin}/api/me",
             )
             == "refused"
         )
@@ -156,11 +158,11 @@ def test_tabs_that_never_read_hold_up_nobody(shared_firm, shared_page, open_tab)
     shared_firm.assert_well()
 
 
-def test_two_pages_and_a_top_look_at_once_and_nobody_asks_for_the_status(firm, page, open_tab):
-    second = PageProcess(firm.journal, "--act")
+def test_two_pages_and_a_top_look_at_once_and_nobody_asks_for_the_status(shared_firm, shared_page, open_tab):
+    second = PageProcess(shared_firm.journal, "--act")
     master, terminal = pty.openpty()
     top = subprocess.Popen(
-        [sys.executable, "-m", "openoutcry", "top", str(firm.journal)],
+        [sys.executable, "-m", "openoutcry", "top", str(shared_firm.journal)],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
@@ -168,8 +170,8 @@ def test_two_pages_and_a_top_look_at_once_and_nobody_asks_for_the_status(firm, p
     )
     os.close(terminal)
     try:
-        first_tab, second_tab = open_tab(page), open_tab(second)
-        first_tab.log_in(page.look)
+        first_tab, second_tab = open_tab(shared_page), open_tab(second)
+        first_tab.log_in(shared_page.look)
         second_tab.log_in(second.act)
         seen = b""
         while b"oracle" not in seen:
@@ -177,7 +179,7 @@ def test_two_pages_and_a_top_look_at_once_and_nobody_asks_for_the_status(firm, p
         for _ in range(PULSES):
             first_tab.wait_for_another_pulse()
             second_tab.wait_for_another_pulse()
-        firm.assert_well()
+        shared_firm.assert_well()
     finally:
         top.kill()
         top.wait()

@@ -92,7 +92,7 @@ def test_a_page_whose_own_process_is_gone_says_so(is_killed, shared_firm, open_t
     )
     try:
         tab.log_in(page.look)
-        expect(tab.page.locator("svg").first).to_be_visible()  # so that nothing is being loaded
+        expect(tab.page.locator("svg.graph")).to_be_visible()  # so that nothing is being loaded
         if is_killed:
             page.close()
         else:

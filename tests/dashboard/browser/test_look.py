@@ -50,24 +50,24 @@ def test_every_text_stands_out_from_what_is_behind_it(scheme, shared_page, open_
     tab = open_tab(shared_page, scheme=scheme)
     tab.log_in(shared_page.act)
     for address in ("/?open=strategies", "/s/oracle", "/rounds", "/events", "/dead", "/journal"):
-        tab.open(address)
+        tab.move(address)
         tab.wait_for_another_pulse()
         tab.page.locator("main table, main .facts").first.wait_for()
         assert_readable(tab)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_is_halted_or_old_can_be_read_too(scheme, firm, page, open_tab):
-    tab = open_tab(page, scheme=scheme)
+def test_what_is_halted_or_old_can_be_read_too(firm, page, open_tab):
+    tab = open_tab(page)
     tab.log_in(page.act)
     tab.page.get_by_role("button", name="Halt", exact=True).focus()
     tab.page.keyboard.press("Enter")
     tab.page.get_by_role("button", name="Enter again").press("Enter")
-    tab.page.locator(".state.halt").wait_for()
-    assert_readable(tab)
-    firm.kill()
-    tab.page.locator("main.old").wait_for()
-    assert_readable(tab)
+    for state in (".state.halt", "main.old"):
+        tab.page.locator(state).wait_for()
+        for scheme in ("light", "dark"):
+            tab.page.emulate_media(color_scheme=scheme)
+            assert_readable(tab)
+        firm.kill()
 
 
 def test_a_text_that_does_not_stand_out_is_found(shared_page, open_tab):

@@ -146,6 +146,7 @@ def test_all_of_it_is_done_by_keyboard(firm, page, open_tab):
     assert focused(tab) == "To the content"
     shown.keyboard.press("Enter")
     assert shown.evaluate("() => document.activeElement.id") == "main"
+    expect(shown.get_by_role("link", name="Look at oracle").first).to_be_visible()
     tab_to(tab, "Look at oracle")
     shown.keyboard.press("Enter")
     expect(shown.get_by_label("Subscription oracle")).to_be_visible()
@@ -154,13 +155,16 @@ def test_all_of_it_is_done_by_keyboard(firm, page, open_tab):
     shown.keyboard.press("/")
     expect(shown).to_have_url(re.compile("/events"))
     shown.reload()
+    expect(
+        shown.get_by_role("button", name="Halt", exact=True)
+    ).to_be_enabled()  # else the tabulator passes it
     tab_to(tab, "Halt")
     shown.keyboard.press("Enter")
     shown.keyboard.press("Enter")
     expect(bar(tab).locator(".state b")).to_have_text(HALTED)
     expect(bar(tab)).to_contain_text(HEARD)
     shown.reload()
-    expect(bar(tab).get_by_role("button", name="Release", exact=True)).to_be_visible()
+    expect(bar(tab).get_by_role("button", name="Release", exact=True)).to_be_enabled()
     tab_to(tab, "Release")
     shown.keyboard.press("Enter")
     dialog = shown.get_by_role("dialog")

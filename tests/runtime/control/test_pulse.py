@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from bus_helpers import a_signal, a_tick
+from bus_helpers import a_signal, a_tick, an_order
+from durable_kit import Faulty, a_bus
 
 from openoutcry import Event, EventBus, KillSwitchEvent, SignalEvent
 from openoutcry.core.latency import limit_ns, percentile_ns
-from openoutcry.errors import ConfigError
+from openoutcry.errors import ConfigError, JournalFull
 from openoutcry.observers.pulse import Pulse, SubRow
 from openoutcry.runtime.api.pulse import FLOWS_LOOKED_AT, HALTS_MOST, TURN
 from openoutcry.runtime.control.pulse import FRESH_MOST_S, NAMES_MOST, Named, Since, watching
@@ -285,6 +286,24 @@ def test_letters_that_were_redriven_are_counted_no_more_without_anybody_asking_f
     in_virtual_time(scene)
 
 
+def test_a_journal_that_refuses_says_why_until_it_takes_something_again() -> None:
+    async def go() -> None:
+        journal = Faulty()
+        async with a_bus(journal) as bus:
+            journal.fail_next("write", JournalFull("the disk has no room"))
+            with pytest.raises(JournalFull):
+                await bus.publish(an_order())
+            row = (await bus.admin.pulse()).journal
+            assert row is not None
+            assert (row.dead, row.refused) == ("", "the disk has no room")
+            await bus.publish(an_order())
+            row = (await bus.admin.pulse()).journal
+            assert row is not None
+            assert row.refused == ""
+
+    run_virtual(go())
+
+
 def test_the_loop_is_given_back_while_a_pulse_is_made_of_many_subscriptions() -> None:
     async def scene(bus: EventBus) -> None:
         for number in range(3 * TURN + 1):
@@ -502,5 +521,81 @@ def test_what_asks_for_too_much_is_refused(verb: str, asked: Any) -> None:
 
         with pytest.raises(ConfigError):
             await ask()
+
+    in_virtual_time(scene)
+
+
+def test_where_subscriptions_come_and_go_all_the_time_the_shape_follows_at_a_bounded_pace() -> None:
+    async def scene(bus: EventBus) -> None:
+        for number in range(500):
+            bus.subscribe("odd", lambda _: None, name=f"agent-{number}")
+        verbs = watching(bus._lifecycle.control.reader)
+
+        async def say(verb: str) -> dict[str, Any]:
+            result: dict[str, Any] = msgspec.json.decode(await verbs[verb].do(None, None))["result"]
+            return result
+
+        def on_odd(_event: Any) -> None: ...
+
+        numbers = set()
+        for step in range(200):
+            if step % 2:
+                bus.unsubscribe("odd", on_odd)
+            else:
+                bus.subscribe("odd", on_odd, name="restless")
+            await asyncio.sleep(0.025)
+            pulse, shape = await say("pulse"), await say("shape")
+            assert pulse["shape"] == shape["number"]
+            assert len(pulse["rows"]) == len(shape["subscriptions"])
+            numbers.add(shape["number"])
+        assert len(numbers) <= 8 + 200 * 0.025 / 0.5 + 1
+        bus.subscribe("odd", lambda _: None, name="the last")
+        await asyncio.sleep(5)
+        assert (await say("pulse"))["rows"][-1][0] == 500
+        assert (await say("shape"))["subscriptions"][-1][0] == "the last"
+
+    in_virtual_time(scene)
+
+
+def test_a_subscription_that_has_ended_since_the_shape_says_so_in_its_row() -> None:
+    async def scene(bus: EventBus) -> None:
+        def on_tick(_event: Any) -> None: ...
+
+        for number in range(10):
+            bus.subscribe("market_data", on_tick, name=f"agent-{number}")
+            await bus.admin.pulse()
+            bus.unsubscribe("market_data", on_tick)
+        bus.subscribe("market_data", on_tick, name="here")
+        shape, pulse = await bus.admin.shape(), await bus.admin.pulse()
+        assert shape.number == pulse.shape
+        assert {shape.subscriptions[row.index].name: row.state for row in pulse.rows} == {"agent-7": "ended"}
+        await asyncio.sleep(5)
+        shape, pulse = await bus.admin.shape(), await bus.admin.pulse()
+        assert {shape.subscriptions[row.index].name: row.state for row in pulse.rows} == {"here": "idle"}
+
+    in_virtual_time(scene)
+
+
+def test_only_what_has_changed_of_a_shape_is_described_anew() -> None:
+    async def scene(bus: EventBus) -> None:
+        for number in range(3):
+            bus.subscribe("market_data", lambda _: None, name=f"agent-{number}")
+        before = (await bus.admin.shape()).subscriptions
+        bus.subscribe("odd", lambda _: None, name="new")
+        bus.register_signal_agent("agent-1")
+        after = (await bus.admin.shape()).subscriptions
+        assert [one is other for one, other in zip(before, after, strict=False)] == [True, False, True]
+        assert after[1].agent
+
+    in_virtual_time(scene)
+
+
+def test_whoever_asks_for_the_shape_alone_gets_the_newest() -> None:
+    async def scene(bus: EventBus) -> None:
+        verbs = watching(bus._lifecycle.control.reader)
+        for number in range(5):
+            bus.subscribe("market_data", lambda _: None, name=f"agent-{number}")
+            said = msgspec.json.decode(await verbs["shape"].do(None, None))["result"]
+            assert len(said["subscriptions"]) == number + 1
 
     in_virtual_time(scene)

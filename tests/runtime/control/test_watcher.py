@@ -257,7 +257,7 @@ def test_whoever_asks_a_stopped_bus_waits_while_its_queue_of_connections_is_full
 def test_a_bus_whose_shape_is_always_another_one_is_not_told_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher_module, "STALL_S", 0.05)
+    monkeypatch.setattr(watcher_module, "UNMATCHED_S", 0.05)
     changes = False
 
     async def scene() -> None:

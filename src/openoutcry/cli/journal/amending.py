@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from openoutcry.cli.mistakes import Mistake
-from openoutcry.core.halts import Halts
+from openoutcry.core.halts import Halts, none_active
 from openoutcry.core.letters import REDRIVE, REDRIVE_ANEW
 from openoutcry.errors import DuplicateName, NotSubscribed
 from openoutcry.events import encode
@@ -94,7 +94,7 @@ def release_halts(
     its_scope = str(found.pop())
     ended = halts.release(its_scope, ids)
     if not ended:
-        raise Mistake(f"no kill switch is active in the scope {its_scope!r}; see `openoutcry halts`")
+        raise Mistake(f"{none_active(its_scope, halts.scopes())}; see `openoutcry halts`")
     event = KillSwitchEvent(
         activated=False,
         scope=its_scope,

@@ -14,7 +14,7 @@ from openoutcry.cli.console import facts, print_lines, say, table
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import change, plainly, reading
 from openoutcry.cli.journal.amending import drop_letters, mark_for_redrive
-from openoutcry.cli.mistakes import Mistake
+from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.core.letters import letter_filter
 from openoutcry.journals import SqliteJournal
 from openoutcry.journals.scanning import Letters, letters_of
@@ -205,20 +205,43 @@ def redrive_letters(path: Path, key_file: Path | None, which: Which, *, anew: bo
     mark = partial(mark_for_redrive, anew=anew)
     count, online = change(path, key_file, "redrive", asked, lambda journal: _amend(journal, which, mark))
     done = "redriven by the running bus" if online else "marked: the next start of the bus redrives them"
-    say(f"{letters_in_words(count)} {done}")
-    if online:
-        _tell_left(path, key_file, which)
+    if count:
+        say(f"{letters_in_words(count)} {done}")
+    left = _tell_left(path, key_file, which) if online else 0
+    _check_done(count, left, which)
 
 
-def _tell_left(path: Path, key_file: Path | None, which: Which) -> None:
-    """Print how many of the letters belong to names that are not subscribed, so that they stay."""
-    if path.is_socket():  # without a journal: the bus itself logs which stay
+def _check_done(count: int, left: int, which: Which) -> None:
+    """See that something was done, and with every letter that was named; `left` were left alone, and told."""
+    if not count + left:
+        say_none(which)
+    asked = len(set(which.letter_ids))
+    if count < asked:
+        say(
+            f"with {asked - count:,} of the {asked:,} ids nothing was done; see `openoutcry dlq list`",
+            err=True,
+        )
+        raise click.exceptions.Exit(FAILED)
+
+
+def say_none(which: Which) -> None:
+    """Say that there is no letter to do anything with. Raises `Mistake` where conditions were given."""
+    if which == Which():
+        say("there are no dead letters to do this with")
         return
+    raise Mistake("no dead letter to do this with meets these conditions; see `openoutcry dlq list`")
+
+
+def _tell_left(path: Path, key_file: Path | None, which: Which) -> int:
+    """Print and return how many of the letters belong to names that are not subscribed, so that they stay."""
+    if path.is_socket():  # without a journal: the bus itself logs which stay
+        return 0
     subscribed = subscribed_names(path)
     with reading(path, key_file) as reader:
         left = sum(_is_subscribed(letter, subscribed) is False for letter in which.chosen(reader))
     if left:
         say(f"{letters_in_words(left)} of names that are not subscribed now stay: see `openoutcry dlq list`")
+    return left
 
 
 @dlq.command()
@@ -239,7 +262,9 @@ def drop(path: Path, everything: bool, key_file: Path | None, **given: Any) -> N
         which.arguments(),
         lambda journal: _amend(journal, which, drop_letters),
     )
-    say(f"{letters_in_words(count)} dropped")
+    if count:
+        say(f"{letters_in_words(count)} dropped")
+    _check_done(count, 0, which)
 
 
 def which_letters(given: dict[str, Any], everything: bool) -> Which:

@@ -1,7 +1,7 @@
 // The bar: is the firm well, and the switch that stops it.
 import { html, useEffect, useRef, useState } from "./dom.js";
 import { ask, barred, SILENT_MS, stale, store } from "./store.js";
-import { clock, Confirm, count, Failed, LEVEL, Mark, plain, span, Text } from "./ui.js";
+import { age, clock, Confirm, count, Failed, LEVEL, Mark, plain, span, Text } from "./ui.js";
 
 const HOLD_MS = 1000, AGAIN_MS = 4000, REASON = "halted by operator";
 const SAYS = {
@@ -81,7 +81,7 @@ function Panel({ error, sent, onHalt, onRelease, onClose }) {
   }, []);
   return html`<section class="panel" aria-label="Halt">
     <button class="bare close" data-close onClick=${onClose}>Close</button>
-    ${halts.map((h) => html`<p key=${h.id}><b>Halted</b> ${h.scope === "firm" ? "the whole firm" : html`<${Text}>${h.scope}<//>`}: <${Text}>${h.reason || "no reason given"}<//> <span class="quiet">by <${Text}>${h.by || "unknown"}<//>, for ${span(store.pulse.wall_ns - h.since_ns)}</span></p>`)}
+    ${halts.map((h) => html`<p key=${h.id}><b>Halted</b> ${h.scope === "firm" ? "the whole firm" : html`<${Text}>${h.scope}<//>`}: <${Text}>${h.reason || "no reason given"}<//> <span class="quiet">by <${Text}>${h.by || "unknown"}<//>, for ${age(store.pulse.wall_ns - h.since_ns)}</span></p>`)}
     ${halts.length > 0 && html`<p><button class="small" disabled=${!!barred()} onClick=${onRelease}>Release …</button></p>`}
     <p role="status">${sent.text}${sent.text && heard(sent.id) && ", "}${heard(sent.id)}</p>
     <${Failed} error=${error} />
@@ -116,7 +116,7 @@ export function Bar() {
     } catch (failed) { setSent({ text: "" }); setError(failed); }
   };
   const culprit = stale() ? "" : pulse?.wrong?.[0]?.culprit || ""; // the sentence has figures, which would be read out at every pulse
-  const age = pulseMs ? performance.now() - pulseMs : null;
+  const pulseAge = pulseMs ? performance.now() - pulseMs : null;
   const told = level === "halt" ? heard() : "";
   return html`<header class="bar">
     <a class="firm" href="/" title=${plain(me?.journal || "")}><${Text}>${shape?.firm || me?.firm || "openoutcry"}<//></a>
@@ -127,7 +127,7 @@ export function Bar() {
       <${Dial} term="level" level=${{ normal: "ok", warning: "warn" }[pulse?.level] || (pulse?.level ? "bad" : "")}>${pulse?.level || "–"}<//>
       <${Dial} term="queue">${count(pulse?.queue)}<//>
       <${Dial} term="clock">${pulse ? clock(pulse.wall_ns) : "–"}<//>
-      <${Dial} term="pulse" level=${age > SILENT_MS ? "bad" : ""}>${age == null ? "–" : age < 1000 ? "now" : span(Math.floor(age / 1000) * 1e9).replace(".0", "") + " ago"}<//></dl>
+      <${Dial} term="pulse" level=${pulseAge > SILENT_MS ? "bad" : ""}>${pulseAge == null ? "–" : pulseAge < 1000 ? "now" : age(pulseAge * 1e6) + " ago"}<//></dl>
     ${halts.length > 0 && html`<button class="release" disabled=${!!barred()} title=${barred()} onClick=${() => setOpen("release")}>Release</button>`}
     <span class="acts"><${Hold} label="Halt" off=${barred(true)} onFire=${() => halt(REASON)} onTap=${() => setOpen("panel")} /></span>
     ${open === "panel" && html`<${Panel} error=${error} sent=${sent} onHalt=${halt} onRelease=${() => setOpen("release")} onClose=${() => setOpen("")} />`}

@@ -2,19 +2,19 @@
 import { html, useLayoutEffect, useMemo, useRef, useState } from "./dom.js";
 import { layout } from "./layout.js";
 import { store } from "./store.js";
-import { count, Empty, kind, plain, rate, SHAPES, span, sub, to } from "./ui.js";
+import { age, count, Empty, kind, plain, rate, SHAPES, sub, to } from "./ui.js";
 
 const ALIKE_MIN = 3, WHOLE_MAX = 60, WIDTH = 132, HEIGHT = 56, LINE = 18, LINES_MAX = 20, SCALE_MAX = 1.2, SCALE_READ = 0.85;
 const CONTROL = /kill.?switch/i;
 const RANK = { warn: 1, bad: 2 };
 
-/** What subscriptions that take the same are called together. */
+/** What subscriptions that take the same are called together: strategies, what their names have in common, or what they take. */
 function together(names, subs, roster) {
   if (names.every((n) => subs.get(n).agent || roster.has(n))) return "strategies";
   let prefix = names[0];
   for (const n of names) while (!n.startsWith(prefix)) prefix = prefix.slice(0, -1);
   prefix = prefix.replace(/[\W_\d]+$/, "");
-  return prefix.length > 2 ? prefix : `like ${names[0]}`;
+  return prefix.length > 2 ? prefix : `on ${subs.get(names[0]).types.map(kind).join(", ") || "all"}`;
 }
 
 /** The nodes: single subscriptions, those alike as one, and who publishes without having subscribed. */
@@ -148,8 +148,8 @@ function Node({ node, at, rows, levels, chosen, query, onHover }) {
   const level = names.reduce((worst, n) => (RANK[levels[n]] > (RANK[worst] || 0) ? levels[n] : worst), "");
   const ill = names.filter((n) => levels[n]), dead = sum("dead"), busyNs = Math.max(0, ...of.map((r) => r.busy_ns || 0));
   const state = group ? (ill.length ? `${worst(ill, levels)}${ill.length > 1 ? ` +${ill.length - 1}` : ""}` : "") : of[0] && !["idle", "busy"].includes(of[0].state) ? of[0].state : "";
-  const says = [state, busyNs > 1e9 && `busy ${span(busyNs)}`, dead && `${count(dead)} dead`, of.length && `${count(sum("waiting"))} waiting`].filter(Boolean).join(" · ");
-  const makes = [...(node.makes || [])].map(kind).join(", "), label = group ? `${group} (${names.length})` : names[0] || "no name given";
+  const says = [state, busyNs > 1e9 && `busy ${age(busyNs)}`, dead && `${count(dead)} dead`, of.length && `${count(sum("waiting"))} waiting`].filter(Boolean).join(" · ");
+  const makes = [...(node.makes || [])].map(kind).join(", "), label = group ? `${group} (${names.length})` : names[0] || "no name given", room = level ? 15 : 16, size = ` (${names.length})`;
   const address = group ? to("/", { ...query, open: node.lines ? "" : group }) : source ? to("/events", { agent: names[0] }) : sub(names[0]);
   const over = (v) => () => onHover(v);
   return html`<g class=${`node ${level}${chosen ? " chosen" : ""}${source ? " source" : ""}`} transform=${`translate(${at.x - WIDTH / 2} ${at.y - at.height / 2})`} onPointerEnter=${over(id)} onPointerLeave=${over("")}>
@@ -157,8 +157,8 @@ function Node({ node, at, rows, levels, chosen, query, onHover }) {
       ${group && !node.lines && html`<rect x="4" y="-4" width=${WIDTH} height=${HEIGHT} rx="2" />`}
       <rect width=${WIDTH} height=${at.height} rx="2" />
       ${level && html`<path class="word" transform=${`translate(${WIDTH - 17} 7)`} d=${SHAPES[level]} />`}
-      <svg width=${WIDTH - (level ? 20 : 6)} height="22"><text x="8" y="18" class="title">${cut(label, level ? 15 : 16)}</text></svg>
-      <svg y="22" width=${WIDTH - 4} height="32"><text x="8" y="12" class=${"minor" + (level ? " word" : "")}>${cut(says || "publishes only", 20)}</text>
+      <svg width=${WIDTH - (level ? 20 : 6)} height="22"><text x="8" y="18" class="title">${group ? cut(group, room - size.length) + size : cut(label, room)}</text></svg>
+      <svg y="22" width=${WIDTH - 4} height="32"><text x="8" y="12" class=${"minor" + (level ? " word" : "")}>${cut(says || "publishes only", 21)}</text>
         <text x="8" y="26" class="minor">${makes && cut("→ " + makes, 19)}</text></svg>
       <title>${plain(label)}: ${says}${makes && `; makes ${makes}`}</title></a>
     ${node.lines && html`<${Members} names=${names} rows=${rows} levels=${levels} chosen=${chosen} />`}</g>`;

@@ -11,6 +11,8 @@ export function span(ns) {
   const value = ns / unit;
   return `${value < 9.95 && unit > 1 && unit < 6e10 ? value.toFixed(1) : Math.floor(value)} ${name}`;
 }
+/** How long something has gone on: in whole seconds, so that it is read while it grows. */
+export const age = (ns) => span(ns >= 1e9 ? Math.floor(ns / 1e9) * 1e9 : ns).replace(".0 s", " s");
 export const count = (n) => (n == null ? "–" : Math.round(n).toLocaleString("en"));
 export const rate = (n) => (n == null ? "–" : n < 9.95 ? n.toFixed(1) : count(n));
 export const bytes = (n) => (n == null ? "–" : n < 1e4 ? `${count(n)} B` : n < 1e7 ? `${count(n / 1e3)} kB` : n < 1e10 ? `${count(n / 1e6)} MB` : `${rate(n / 1e9)} GB`);

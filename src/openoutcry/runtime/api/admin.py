@@ -224,7 +224,9 @@ class Admin:
     async def shape(self) -> Shape:
         """Return what rarely changes of the bus, as its control socket tells it. It gives the loop back."""
         self._admission.check_thread("shape")
-        return await self._lifecycle.control.reader.shape()
+        reader = self._lifecycle.control.reader
+        reader.look_at_shape()
+        return await reader.shape()
 
     async def pulse(self) -> Pulse:
         """Return counters and states, as its control socket tells them. It gives the loop back in between.

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, Final, Protocol
 
 from openoutcry.config import BusConfig
+from openoutcry.core.halts import FIRM, none_active
 from openoutcry.errors import ConfigError, NotAuthorised
 from openoutcry.observers.pulse import HaltAnswer
 from openoutcry.runtime.admission.access import KILL_SWITCH
@@ -96,13 +97,16 @@ class Operator:
 
         Raises:
             NotAuthorised: The name may not.
-            ConfigError: No reason was given, or an id is not active. A scope of which none is gives 0.
+            ConfigError: No reason was given, an id is not active, or none is active in the scope.
             BusClosed, JournalError: As `EventBus.publish`.
 
         """
         releaser = self._releaser(by)
         if not reason:
             raise ConfigError("reason is empty: say why the kill switch is released")
+        halts = self._bus.halts
+        if ids is None and not halts.inside(scope or FIRM):
+            raise ConfigError(none_active(scope or FIRM, halts.scopes()))
         event = await releaser.release(scope=scope, ids=ids, reason=reason)
         return len(event.releases)
 

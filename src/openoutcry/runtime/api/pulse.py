@@ -9,9 +9,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
@@ -20,8 +18,7 @@ from openoutcry.config import BusConfig
 from openoutcry.core.halts import Halt
 from openoutcry.core.latency import Latencies
 from openoutcry.core.outcome import RoundOutcome
-from openoutcry.core.overflow import BoundedLane
-from openoutcry.events import EVERYTHING, event_type_of, fixed_event_type
+from openoutcry.events import event_type_of
 from openoutcry.observers.pulse import (
     Buckets,
     Cell,
@@ -37,14 +34,13 @@ from openoutcry.observers.pulse import (
     RoundsSeen,
     Shape,
     SubRow,
-    SubShape,
 )
 from openoutcry.ports import FileJournal
 from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.api.shape import ShapeReader
 from openoutcry.runtime.delivery.consumers import Consumers
-from openoutcry.runtime.delivery.options import DEFAULT_OPTIONS
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.subscription import Selector, Subscription
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.delivery.worker import Worker
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
@@ -52,10 +48,9 @@ from openoutcry.runtime.health.readings import Call, call_of, lag_of
 from openoutcry.runtime.linking.linking import Linking
 from openoutcry.runtime.rounds.rounds import Rounds
 from openoutcry.units import NS_PER_S
-from openoutcry.version import __version__
 
 TURN: Final = 100
-"""So many rows are read, or subscriptions described, in one turn of the loop."""
+"""So many rows are read in one turn of the loop."""
 HALTS_MOST: Final = 20
 FINDINGS_MOST: Final = 20
 NAMES_MOST: Final = 20
@@ -72,17 +67,6 @@ CELLS_A_TURN: Final = 200
 """So many cells of rounds are made in one turn of the loop,"""
 CELLS_MOST: Final = 20_000
 """and so many in one answer, but for those of its first round."""
-_SHOWN: Final = (
-    "overflow",
-    "max_age_s",
-    "keep",
-    "retry",
-    "breaker",
-    "outbox",
-    "isolated",
-    "supersede",
-    "memory",
-)
 _waiting, _dead, _overflowed = itemgetter(3), itemgetter(5), itemgetter(9)
 _SHORT: Final = 3
 """The length of the row of an idle subscription of which everything else is the default."""
@@ -115,101 +99,53 @@ class PulseReader:
         linking: Linking | None,
     ) -> None:
         self._linking = linking
-        self.session: str = os.urandom(8).hex()  # not a new name: those are of the run, and reproducible
+        self._shapes = ShapeReader(bus, admission, rounds, config, releasers)
         self._bus = bus
         self._admission = admission
         self._rounds = rounds
         self._monitor = monitor
         self._consumers = consumers
-        self._config = config
-        self._releasers = sorted(releasers)
-        self._started_ns = bus.clock.wall_ns()
         self._number = 0
-        self._shape_number = 0
-        self._shape_key: tuple[int, ...] = ()
         self._calls: dict[Worker, Call] = {}
         self._published_before = bus.history.admitted
         self._checked = 0
         self._unbalanced: set[Subscription] = set()
         self._idle: dict[Subscription, tuple[Any, ...]] = {}
         self._file: tuple[object, str] = (None, "")
-        self._let_go_ended = (-1, 0)
+        self._let_go_elsewhere = (-1, -1, 0)
 
     # -- the shape ----------------------------------------------------------------------------------
 
     @property
+    def session(self) -> str:
+        """The name of this life of the bus."""
+        return self._shapes.session
+
+    @property
     def shape_number(self) -> int:
-        """Another number whenever the shape has changed."""
-        critical = self._rounds.critical_by_agent
-        key = (self._bus.router.changes, len(critical), sum(critical.values()))
-        if key != self._shape_key:
-            self._shape_key = key
-            self._shape_number += 1
+        """The number of the shape, as last looked at."""
+        return self._shapes.number
+
+    def look_at_shape(self) -> int:
+        """Return the number of the shape: another one if it has changed, unless it did so often lately."""
+        number = self._shapes.number
+        if self._shapes.look() != number:
             self._idle.clear()
-        return self._shape_number
+        return self._shapes.number
 
     async def shape(self) -> Shape:
-        """Return what rarely changes, giving the loop back every few subscriptions."""
-        number = self.shape_number
-        rounds, config = self._rounds, self._config
-        subscriptions = tuple(self._bus.router)
-        agents, described = rounds.agents, []
-        for at, subscription in enumerate(subscriptions, 1):
-            described.append(self._described(subscription, agents))
-            if at % (TURN // 4) == 0:
-                await asyncio.sleep(0)
-        return Shape(
-            number=number,
-            session=self.session,
-            firm=self._firm(),
-            pid=os.getpid(),
-            version=__version__,
-            started_ns=self._started_ns,
-            releasers=self._releasers,
-            control_releaser=config.control_releaser,
-            signal_timeout_ns=int(config.signal_timeout * NS_PER_S),
-            barrier_timeout_ns=int(config.barrier_timeout * NS_PER_S),
-            roster=sorted(agents),
-            critical=sorted(rounds.critical_agents),
-            subscriptions=described,
-        )
-
-    def _firm(self) -> str:
-        """Return what the firm is called: by its journal's file, or else its control socket's."""
-        store, own = self._admission.store, self._config.control
-        if store is not None and isinstance(store.journal, FileJournal):
-            return Path(store.journal.path).stem
-        return "" if own is None else own.stem
-
-    def _described(self, subscription: Subscription, agents: frozenset[str]) -> SubShape:
-        options, lane = subscription.options, subscription.mailbox.normal
-        selectors = {_selector_name(selector): _type_of(selector) for selector in subscription.selectors}
-        return SubShape(
-            name=subscription.name,
-            types=sorted({event_type or EVERYTHING for event_type in selectors.values()}),
-            selectors=dict(sorted(selectors.items())),
-            agent=subscription.name in agents or subscription.name.partition(".")[0] in agents,
-            durable=subscription.durable,
-            blocking=options.blocking,
-            concurrency=options.concurrency,
-            timeout_s=options.timeout_s,
-            capacity=lane.limit if isinstance(lane, BoundedLane) else self._bus.pressure.capacity,
-            options={
-                f.name: _in_words(getattr(options, f.name))
-                for f in fields(options)
-                if f.name in _SHOWN and getattr(options, f.name) != getattr(DEFAULT_OPTIONS, f.name)
-            },
-        )
+        """Return the shape as last looked at, giving the loop back every few subscriptions."""
+        return await self._shapes.shape()
 
     # -- the pulse ----------------------------------------------------------------------------------
 
     async def pulse(self) -> Pulse:
         """Return a pulse, giving the loop back before it begins and every few rows."""
-        bus, loop = self._bus, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         longest_s, before_s = 0.0, loop.time()
         await asyncio.sleep(0)
         longest_s = loop.time() - before_s
-        number, subscriptions = self.shape_number, tuple(bus.router)
+        number, subscriptions = self.look_at_shape(), self._shapes.subscriptions
         rows: list[tuple[Any, ...]] = []
         calls, self._calls = self._calls, {}
         for first in range(0, len(subscriptions), TURN):
@@ -359,7 +295,7 @@ class PulseReader:
             duplicates=admission.again.duplicates,
             conflicts=bus.conflicts.total,
             unheard=dict(bus.unheard.counts),
-            let_go=sum(map(_overflowed, full)) + self._let_go_by_ended(),
+            let_go=sum(map(_overflowed, full)) + self._let_go_by_others(),
             dead=sum(dead.values()),
             dead_elsewhere=self._dead_elsewhere(dead, full),
             halts_count=len(bus.halts),
@@ -403,13 +339,14 @@ class PulseReader:
         absent = ((name, count) for name, count in dead.items() if router.get(name) is None)
         return dict(sorted(absent, key=lambda item: -item[1])[:NAMES_MOST])
 
-    def _let_go_by_ended(self) -> int:
-        """Return how many events subscriptions that have ended had let go, added up when one has."""
-        router = self._bus.router
-        if self._let_go_ended[0] != router.changes:
-            present = sum(s.mailbox.high.overflowed + s.mailbox.normal.overflowed for s in router)
-            self._let_go_ended = (router.changes, router.overflowed - present)
-        return self._let_go_ended[1]
+    def _let_go_by_others(self) -> int:
+        """Return how many events were let go by subscriptions without a row, added up when those change."""
+        router, shapes = self._bus.router, self._shapes
+        if self._let_go_elsewhere[:2] != (router.changes, shapes.number):
+            lanes = (lane for s in shapes.subscriptions for lane in (s.mailbox.high, s.mailbox.normal))
+            elsewhere = router.overflowed - sum(lane.overflowed for lane in lanes)
+            self._let_go_elsewhere = (router.changes, shapes.number, elsewhere)
+        return self._let_go_elsewhere[2]
 
     def _balances(self, subscriptions: Sequence[Subscription]) -> bool:
         """Check the books of the next few subscriptions; what was wrong stays so until it is right again."""
@@ -511,6 +448,7 @@ def _journal_row(store: Store, path: str) -> JournalRow:
         sync_ns_last=commits.syncs.last_ns,
         sync_ns_max=commits.syncs.max_ns,
         duplicates=commits.duplicates,
+        refused="" if commits.refused is None else str(commits.refused)[:TEXT_MOST],
     )
 
 
@@ -614,18 +552,3 @@ def _attribute(of: Any, name: str) -> Any:
 def _text(value: Any) -> str:
     plain = value if isinstance(value, str) else _attribute(value, "value")
     return str.__str__(plain)[:TEXT_MOST] if isinstance(plain, str) else ""
-
-
-def _selector_name(selector: Selector) -> str:
-    return selector if isinstance(selector, str) else selector.__qualname__
-
-
-def _type_of(selector: Selector) -> str:
-    """Return the one type that a selector takes; empty if that is not fixed."""
-    if isinstance(selector, str):
-        return "" if selector == EVERYTHING else selector
-    return fixed_event_type(selector) or ""
-
-
-def _in_words(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | None) else repr(value)[:TEXT_MOST]

@@ -20,6 +20,8 @@ FRESH_ROW_S: Final = 0.0015
 """and for so long per subscription of a large firm, up to"""
 FRESH_MOST_S: Final = 1.0
 """so long. A row takes up to 2 us, so that 1,000 subscriptions take 0.2 % of the loop, whoever asks."""
+SHAPE_KEPT_S: Final = 1.0
+"""For so long after a pulse was asked for, the shape is the one that the pulse belongs to."""
 NAMES_MOST: Final = 48
 """The distributions of so many subscriptions are told in one answer,"""
 NAMES_A_TURN: Final = 16
@@ -37,11 +39,15 @@ class PulseSource(Protocol):
 
     @property
     def shape_number(self) -> int:
-        """Another number whenever the shape has changed."""
+        """The number of the shape, as last looked at."""
+        ...
+
+    def look_at_shape(self) -> int:
+        """Return the number of the shape: another one if it has changed, unless it did so often lately."""
         ...
 
     def shape(self) -> Awaitable[Shape]:
-        """Return what rarely changes."""
+        """Return what rarely changes, as last looked at."""
         ...
 
     def pulse(self) -> Awaitable[Pulse]:
@@ -121,26 +127,33 @@ class Shared:
 
 def watching(source: PulseSource) -> dict[str, Verb]:
     """Return the verbs that watch a bus, by name."""
-    described, pulsed, rows = -1, -1, 0
+    described, pulsed, rows, asked_s = -1, -1, 0, -SHAPE_KEPT_S
 
     async def describe() -> Shape:
         nonlocal described
+        number_of_shape()
         shape = await source.shape()
         described = shape.number
         return shape
 
     async def feel() -> Pulse:
-        nonlocal pulsed, rows
+        nonlocal pulsed, rows, asked_s
+        asked_s = asyncio.get_running_loop().time()
         pulse = await source.pulse()
         pulsed, rows = pulse.shape, len(pulse.rows)
         return pulse
 
     def is_fresh(made_s: float) -> bool:
-        age_s = asyncio.get_running_loop().time() - made_s
-        return age_s < fresh_s(rows) and source.shape_number == pulsed
+        nonlocal asked_s
+        asked_s = asyncio.get_running_loop().time()
+        return asked_s - made_s < fresh_s(rows) and source.look_at_shape() == pulsed
+
+    def number_of_shape() -> int:
+        kept = asyncio.get_running_loop().time() - asked_s < SHAPE_KEPT_S
+        return source.shape_number if kept else source.look_at_shape()
 
     pulses = Shared(feel, is_fresh)
-    shapes = Shared(describe, lambda _: source.shape_number == described)
+    shapes = Shared(describe, lambda _: number_of_shape() == described)
 
     async def buckets(_bus: object, asked: Named) -> Line:
         if len(asked.names) > NAMES_MOST:

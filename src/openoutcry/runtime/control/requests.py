@@ -11,10 +11,14 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from openoutcry.core.halts import FIRM
+from openoutcry.core.holds import LIFTED_BY_RESUME, Holds
 from openoutcry.core.retries import DeadLetter
 from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import encode
 from openoutcry.observers.pulse import HaltAnswer
+
+NOTHING_HELD: Final = ": it was neither paused nor held"
+"""What the answer of `resume` ends with where there was nothing to resume."""
 
 
 class Operations(Protocol):
@@ -66,10 +70,12 @@ class ControlledSubscription(Protocol):
 
     Attributes:
         name: Its name.
+        holds: What keeps it from working.
 
     """
 
     name: str
+    holds: Holds
 
 
 class ControlledBus(Protocol):
@@ -288,6 +294,14 @@ async def _flush(bus: ControlledBus, _asked: Plain) -> bool:
     return True
 
 
+def _resume(bus: ControlledBus, asked: "Named") -> str:
+    """Resume a subscription; return its state, and whether nothing had held it."""
+    its = (s.holds for s in bus.subscriptions if s.name == asked.subscription)
+    held = any(hold in holds for holds in its for hold in LIFTED_BY_RESUME)
+    state = bus.admin.resume(asked.subscription)
+    return state if held else f"{state}{NOTHING_HELD}"
+
+
 def operating(operator: Operator) -> dict[str, Verb]:
     """Return the verbs that stop a firm and let it go on, by name."""
     return {
@@ -327,7 +341,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
             Renamed, _saved(lambda bus, asked: bus.admin.reassign_cursor(asked.old, asked.new))
         ),
         "pause": Verb(Named, lambda bus, asked: bus.admin.pause(asked.subscription)),
-        "resume": Verb(Named, lambda bus, asked: bus.admin.resume(asked.subscription)),
+        "resume": Verb(Named, _resume),
         "firm_drop": Verb(DeskAction, lambda _bus, _asked: True),
         "firm_trim": Verb(DeskAction, lambda _bus, _asked: True),
         "flush": Verb(Plain, _flush),

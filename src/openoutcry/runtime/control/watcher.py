@@ -44,6 +44,8 @@ ACT_S: Final = 65.0
 """How long an action may take."""
 TRIES: Final = 4
 """So many times it asks for a pulse and its shape, which may change in between."""
+UNMATCHED_S: Final = 10.0
+"""A bus of which they differ for longer counts as silent."""
 BUCKETS_MOST: Final = NAMES_MOST
 """So many subscriptions are asked for in one request."""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -107,6 +109,7 @@ class Watcher:
         self.lives: int = 0
         self.number: int = 0
         self._failures = 0
+        self._connected_s = 0.0
         self._every_s = every_s
         self._news = asyncio.Event()
         self._wanted: asyncio.Queue[_Wanted | None] = asyncio.Queue()  # None: the pace has changed
@@ -221,6 +224,7 @@ class Watcher:
             line.close()
             raise
         self._reader, self._writer = await asyncio.open_unix_connection(sock=line, limit=ANSWER_BYTES_MAX)
+        self._connected_s = asyncio.get_running_loop().time()
 
     def _hang_up(self) -> None:
         writer, self._writer, self._reader = self._writer, None, None
@@ -261,8 +265,8 @@ class Watcher:
             if _belongs(pulse, shape):
                 break
         else:
-            if self.pulse is None or loop.time() - self.received_s > STALL_S:
-                self._turn("silent", "its subscriptions come and go faster than it can be asked")
+            if loop.time() - max(self.received_s, self._connected_s) > UNMATCHED_S:
+                self._turn("silent", "what it says of its subscriptions does not go together")
             return
         known = self.pulse
         if known is None or known.session != pulse.session:

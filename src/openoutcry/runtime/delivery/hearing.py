@@ -68,8 +68,8 @@ class Hearing:
         if subscription not in self._left:
             return
         lane = subscription.control_lane
-        newest = lane.newest
-        if newest is not None and subscription.control.is_open(lane, newest.final().first):
+        newest, may_be_open = lane.newest, lane.waiting or subscription.control.open
+        if newest is not None and may_be_open and subscription.control.is_open(lane, newest.final().first):
             return
         del self._left[subscription]
         self._heard += 1

@@ -12,9 +12,9 @@ from openoutcry.core.recall import merged
 from openoutcry.ports import CursorState
 from openoutcry.runtime.delivery.memory import Recollection
 
-UNSAVED_MOST = 1_024
-"""With this many events settled and not saved, a subscription has its cursors saved at once; with twice as
-many it begins nothing before that is done."""
+UNSAVED_MOST = 1_536
+"""With this many events settled and not saved, a subscription has its cursors saved at once; with a third
+more it begins nothing before that is done."""
 
 LAST = 2**63
 """Above every number and position."""
@@ -379,7 +379,7 @@ class Offsets:
             self.note()
         if self.unsaved >= UNSAVED_MOST:
             self._saver.save_soon()
-            if self.unsaved >= 2 * UNSAVED_MOST and not self.is_held and self._saver.can_save():
+            if self.unsaved >= UNSAVED_MOST * 4 // 3 and not self.is_held and self._saver.can_save():
                 self.is_held = True
                 self._hold(True)
         if self.memory is not None:

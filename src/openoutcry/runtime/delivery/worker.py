@@ -320,9 +320,15 @@ class Worker:
                 now_ns = clock_ns()
             if bus.pressured:
                 dispatcher.drained(mailbox)
-            if now_ns - slice_began_ns >= SLICE_LEAST_NS and now_ns - slice_began_ns >= bus.slice_ns():
+            if now_ns - slice_began_ns >= SLICE_LEAST_NS and self._gives_way(now_ns - slice_began_ns):
                 await asyncio.sleep(0)
                 now_ns = slice_began_ns = clock_ns()
+
+    def _gives_way(self, took_ns: int) -> bool:
+        """Return True if others are to have the loop now; with nothing to do it rests, which is as good."""
+        mailbox = self.mailbox
+        is_more = bool(mailbox.high.waiting or mailbox.normal.waiting or mailbox.behind)
+        return is_more and took_ns >= self._bus.slice_ns()
 
     def _call_for(self, batch: Batch, marker: InFlightMarker | None, by_call: bool) -> Drive:
         """Return what calls the handler for a batch that is marked, or measured call by call."""

@@ -15,8 +15,9 @@ from typing import Any
 from openoutcry.errors import JournalError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
 from openoutcry.events.records import is_record, name_records
+from openoutcry.journals.log import bytes_of
 from openoutcry.logs import about
-from openoutcry.ports import Journal, Stored
+from openoutcry.ports import FileJournal, Journal, Stored
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.state import BusState
@@ -28,6 +29,8 @@ log = logging.getLogger("openoutcry")
 PAGE = 256
 READ_AT_ONCE = 1024
 """How many entries are read at a time, since a batch is fetched whole; they are decoded by the page."""
+READ_BYTES = 2_000_000
+"""Once they have so many bytes, no further batch is read at a time: of large events a page is a part."""
 PAGES_KEPT = 64
 PAGES_AT_ONCE = 4
 LOW_WATER = 128
@@ -51,18 +54,20 @@ class Page:
         events: The events.
         classes: One event for each class, if the page is plain: all of it is of the normal lane, can be read,
             and has classes with a fixed type. Otherwise empty.
+        is_part: Whether its events are so large that it is a part of a page.
 
     """
 
-    __slots__ = ("_by_kind", "classes", "entries", "events")
+    __slots__ = ("_by_kind", "classes", "entries", "events", "is_part")
 
-    def __init__(self, entries: list[Stored]) -> None:
+    def __init__(self, entries: list[Stored], *, is_part: bool = False) -> None:
         self.entries: list[Stored] = entries
         self.events: list[Any] = decode_many([entry.payload for entry in entries])
         classes = {type(event): event for event in self.events}
         is_plain = all(map(_is_fixed, classes)) and {entry.lane for entry in entries} <= {"normal"}
         self.classes: tuple[Any, ...] = tuple(classes.values()) if is_plain else ()
         self._by_kind: dict[Kind, list[int]] = {}
+        self.is_part: bool = is_part
 
     def by_kind(self) -> dict[Kind, list[int]]:
         """Return which of the events are of each kind, by their index."""
@@ -101,10 +106,13 @@ class Pages:
 
     def __init__(self, journal: Journal, at_once: int = READ_AT_ONCE) -> None:
         self._journal = journal
+        self._file = journal if isinstance(journal, FileJournal) else None  # (To ask that takes a while.)
         self._at_once = at_once
         self._read_after = 0
         self._entries: list[Stored] = []
         self._kept: OrderedDict[tuple[int, bool], Page] = OrderedDict()
+        self._large: set[int] = set()
+        self._part: tuple[tuple[int, bool], Page, int] | None = None
 
     def after(self, position: int, upto: int, *, has_records: bool) -> tuple[Page, int]:
         """Return the page with what follows a position, and the last position it covers, up to `upto`."""
@@ -112,8 +120,11 @@ class Pages:
         last = (number + 1) * PAGE
         page = self._kept.get((number, has_records))
         if page is None:
-            entries = self._read(number * PAGE, min(last, upto))
-            page = Page(entries if has_records else [e for e in entries if not is_record(e.payload)])
+            entries = None if number in self._large else self._read(number * PAGE, min(last, upto))
+            if entries is None:
+                self._large.add(number)
+                return self._part_after(position, min(last, upto), has_records=has_records)
+            page = _page_of(entries, has_records=has_records)
             if last <= upto:
                 self._kept[number, has_records] = page
                 if len(self._kept) > PAGES_KEPT:
@@ -122,13 +133,37 @@ class Pages:
             self._kept.move_to_end((number, has_records))
         return page, min(last, upto)
 
-    def _read(self, after: int, upto: int) -> list[Stored]:
+    def _part_after(self, position: int, upto: int, *, has_records: bool) -> tuple[Page, int]:
+        """Return as much of a page of large events as is read at a time, and the last position it covers."""
+        known = self._part
+        if known is not None and known[0] == (position, has_records) and known[2] <= upto:
+            return known[1:]
+        entries = self._read_some(position, PAGE)
+        covered = entries[-1].position if bytes_of(entries) >= READ_BYTES else upto
+        page = _page_of([e for e in entries if e.position <= upto], has_records=has_records, is_part=True)
+        self._part = (position, has_records), page, min(covered, upto)
+        return self._part[1:]
+
+    def _read(self, after: int, upto: int) -> list[Stored] | None:
+        """Return the entries between two positions; None if they are too large to be read at a time."""
         known = self._entries
         if not known or not self._read_after <= after <= upto <= known[-1].position:
-            known = self._entries = self._journal.read(after, self._at_once)
+            known = self._entries = self._read_some(after, self._at_once)
             self._read_after = after
+            if known and known[-1].position < upto and bytes_of(known) >= READ_BYTES:
+                return None
         low, high = bisect_right(known, after, key=_position), bisect_right(known, upto, key=_position)
         return known[low:high]
+
+    def _read_some(self, after: int, limit: int) -> list[Stored]:
+        if self._file is None:
+            return self._journal.read(after, limit)
+        return self._file.read(after, limit, bytes_max=READ_BYTES)
+
+
+def _page_of(entries: list[Stored], *, has_records: bool, is_part: bool = False) -> Page:
+    kept = entries if has_records else [entry for entry in entries if not is_record(entry.payload)]
+    return Page(kept, is_part=is_part)
 
 
 class CatchUp:
@@ -169,8 +204,8 @@ class CatchUp:
                     room = self._dispatcher.room_left(subscription, lane.lane.name)
                     if not room:
                         break
-                    self._read_page(subscription, lane, room)
-                    pages += 1
+                    is_part = self._read_page(subscription, lane, room)
+                    pages += PAGES_AT_ONCE if is_part else 1
         except JournalError as error:
             # What cannot be read is not skipped: it waits until the journal is recovered into a new file.
             subscription.read_on(error=str(error))
@@ -180,17 +215,20 @@ class CatchUp:
             )
             self._bus.journal_failed(error)
 
-    def _read_page(self, subscription: Subscription, offsets: LaneOffsets, room: int) -> None:
-        released = self._commits.released
+    def _read_page(self, subscription: Subscription, offsets: LaneOffsets, room: int) -> bool:
+        """Read on by a page, or a part of one; return whether it was a part."""
+        released, is_part = self._commits.released, False
         if offsets.read_upto < released:
             has_records = name_records(subscription.selectors)
             page, upto = self.pages.after(offsets.read_upto, released, has_records=has_records)
+            is_part = page.is_part
             upto = self._hand(subscription, offsets, page, upto, room)
             offsets.read_upto = max(offsets.read_upto, upto)
         if offsets.read_upto >= released:
             give_held(self._dispatcher, subscription, offsets, released)
             offsets.behind = False
             subscription.mailbox.fall_behind(-1)
+        return is_part
 
     def _hand(
         self, subscription: Subscription, offsets: LaneOffsets, page: Page, upto: int, room: int

@@ -172,7 +172,8 @@ class CrashSuspects:
                 subscription.wake()
                 return
             self._clear(*self._open.pop(0))
-        self._slow += self._open
+        # (What is over already would not be looked at again.)
+        self._slow = [call for call in (*self._slow, *self._open) if not self._is_over(*call)]
         self._open = []
         self._let_go()
 

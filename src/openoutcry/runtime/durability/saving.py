@@ -16,7 +16,7 @@ from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets, Stretches
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.committer import Committer
 
-SAVE_EVERY = 512
+SAVE_EVERY = 1_024
 """Cursors are saved with a commit once this many events were released since they last were."""
 STALE_AFTER = 16_384
 """Once this many events were released, the cursors of subscriptions that took none of them are saved too."""

@@ -163,7 +163,7 @@ class Watch:
             if waiting > most:
                 fail(f"{waiting} events wait for {subscription.name}, and there is room for {capacity}")
             offsets = subscription.offsets
-            if offsets is not None and offsets.unsaved > 2 * UNSAVED_MOST + BATCH_MOST:
+            if offsets is not None and offsets.unsaved > UNSAVED_MOST * 4 // 3 + BATCH_MOST:
                 fail(f"{subscription.name} has {offsets.unsaved} events settled and not saved")
 
     def check_rest(self) -> None:

@@ -6,7 +6,7 @@ import { bytes, clock, count, Empty, Failed, Fact, go, kind, Name, plain, Table,
 const FILTERS = [["text", "text"], ["type", "type"], ["agent", "agent"], ["symbol", "symbol"], ["round", "round"], ["id", "event id"], ["cause", "caused by"], ["since", "since"], ["until", "until"]];
 // Which of the newest events fit can be told here for these alone; the others are asked for.
 const TOLD = { text: (e, v) => plain(e.said).toLowerCase().includes(v.toLowerCase()), type: (e, v) => e.type === v || kind(e.type).toLowerCase() === kind(v).toLowerCase(), agent: (e, v) => e.source === v, symbol: (e, v) => e.symbol === v, round: (e, v) => e.round === v };
-const PAGE = 100;
+const PAGE = 100, ENOUGH = 25, SEARCH_MS = 60_000;
 
 /** Nanoseconds since 1970 of a time that somebody has written, in UTC unless it says otherwise; as it is if it is none. */
 const moment = (v) => {
@@ -38,10 +38,16 @@ function useHistory(filters) {
     set({ ...own, busy: true });
     try {
       const got = await ask(query + `&before=${next}`);
-      set({ path: own.path, events: [...own.events, ...got.events], next: got.next, asked: true });
-    } catch (error) { set({ ...own, error }); }
+      set({ ...own, busy: false, error: null, events: [...own.events, ...got.events], next: got.next, asked: true, scanned: (own.scanned || 0) + got.scanned });
+    } catch (error) { set({ ...own, busy: false, error }); }
   };
-  return { events: first.data ? [...first.data.events, ...own.events] : null, error: first.error || own.error, next, older, busy: own.busy, scanned: first.data?.scanned, head: first.data?.head };
+  const scanned = (first.data?.scanned || 0) + (own.scanned || 0), found = (first.data?.events.length || 0) + own.events.length;
+  // The page's process searches a piece at a time: the next is asked for until enough is found, for a while.
+  const began = useRef({});
+  if (began.current.query !== query) began.current = { query, atMs: performance.now() };
+  const goesOn = next != null && !first.error && !own.error && found < ENOUGH && performance.now() - began.current.atMs < SEARCH_MS;
+  useEffect(() => { if (first.data && goesOn && !own.busy) older(); });
+  return { events: first.data ? [...first.data.events, ...own.events] : null, error: first.error || own.error, next, older, busy: own.busy, goesOn, scanned, head: first.data?.head };
 }
 
 function Detail({ pos, query }) {
@@ -100,8 +106,8 @@ export default function Events({ query }) {
       ${held && html`<button class="newer" onClick=${resume}>${waiting ? `${waiting}${waiting >= 500 ? " or more" : ""} newer` : "paused"}: back to the newest</button>`}
       ${missed > 0 && html`<p class="empty">${count(missed)} more came faster than they are listed; a search finds them.</p>`}
       <${Table} stack label="Events" cols=${cols} rows=${[...shown, ...(history.events || [])]} id=${(e) => e.pos} row=${(e) => ({ "aria-selected": String(e.pos) === pos, onClick: (event) => { if (!event.target.closest("a") && !String(getSelection())) go(open(e)); } })}
-        empty=${history.error ? plain(history.error.message) : !history.events ? "Asking …" : Object.keys(filters).length ? `No event fits${history.scanned ? `; ${history.scanned} were looked at` : ""}.` : "No event so far."} />
-      ${history.next != null && html`<p class="empty"><button disabled=${history.busy} onClick=${history.older}>Older</button></p>`}
+        empty=${history.error ? plain(history.error.message) : !history.events ? "Asking …" : history.goesOn ? `Searching: ${count(history.scanned)} were looked at so far.` : Object.keys(filters).length ? `No event fits${history.next != null ? " among the newest" : ""}; ${count(history.scanned)} were looked at.` : "No event so far."} />
+      ${history.next != null && html`<p class="empty"><button disabled=${history.busy || history.goesOn} onClick=${history.older}>Older</button></p>`}
       <${Failed} error=${history.events && history.error} /></section>
     ${pos && html`<${Detail} pos=${pos} query=${rest} key=${pos} />`}</div>`;
 }

@@ -1,7 +1,7 @@
 // The floor: who is the problem. What is wrong, the topology, and the subscriptions by lag.
 import { html, useRef, useState } from "../dom.js";
 import { barred, stale, useStore } from "../store.js";
-import { count, Do, Empty, LEVEL, Mark, Name, plain, rate, span, sub, Table, Text, to, go } from "../ui.js";
+import { age, count, Do, Empty, LEVEL, Mark, Name, plain, rate, sub, Table, Text, to, go } from "../ui.js";
 import { Release } from "../bar.js";
 import { Topology } from "../topology.js";
 import { Drawer } from "./subscription.js";
@@ -23,13 +23,14 @@ function Wrong({ wrong }) {
     ${wrong.length ? html`<ul>${wrong.map((w) => html`<li key=${w.culprit + w.sentence.replace(/\d/g, "")}><${Mark} level=${LEVEL[w.severity] || "warn"} /><span><span class="sr">${w.severity}: </span><${Text}>${w.sentence}<//></span><span><${Act} wrong=${w} /></span></li>`)}</ul>` : html`<${Empty}>${empty}<//>`}</section>`;
 }
 
-/** Rows in the order of their lag: sorted anew every few seconds, and never under a pointer or the focus. */
-function useOrder(rows) {
+/** Rows in trouble first, then in the order of their lag: sorted anew every few seconds, and never under a pointer or the focus. */
+function useOrder(rows, levels) {
   const order = useRef([]), atMs = useRef(0), still = useRef(false), now = performance.now();
   const names = Object.keys(rows);
   if ((!still.current && now - atMs.current > RESORT_MS) || order.current.length !== names.length) {
     const weight = ({ lag, waiting, dead }) => Math.floor(Math.log10(Math.max(lag || 0, waiting || 0, 1))) + (dead ? 0.5 : 0); // a few more or less move nobody
-    order.current = names.sort((a, b) => weight(rows[b]) - weight(rows[a]) || a.localeCompare(b));
+    const trouble = (n) => ({ bad: 2, warn: 1 })[levels[n]] || 0;
+    order.current = names.sort((a, b) => trouble(b) - trouble(a) || weight(rows[b]) - weight(rows[a]) || a.localeCompare(b));
     atMs.current = now;
   }
   const hold = (yes) => () => { still.current = yes; };
@@ -53,14 +54,14 @@ function State({ row, level }) {
   if (!level && CALM.includes(row.state) && !busy(row)) return html`<span class="quiet">ok</span>`; // idle and busy take turns too fast to read
   return html`<span class=${level || ""}><${Mark} level=${level || "idle"} /> ${!CALM.includes(row.state) || busy(row) ? plain(row.state) : row.dead ? "dead letters" : level === "bad" ? "trouble" : "caution"}${busy(row) && ` ${busy(row)}`}</span>`;
 }
-const busy = (r) => r.busy_ns > 1e9 && span(r.busy_ns);
+const busy = (r) => r.busy_ns > 1e9 && age(r.busy_ns);
 
 export default function Floor({ path, query, args }) {
   const { shape, pulse } = useStore(), rows = pulse?.rows || {};
   const wrong = pulse?.wrong || [], levels = {};
   for (const w of [...wrong].reverse()) levels[w.culprit] = LEVEL[w.severity] || "warn";
   for (const r of Object.values(rows)) r.busy_ns = r.busy_since_ns ? pulse.now_ns - r.busy_since_ns : 0;
-  const [order, still] = useOrder(rows), chosen = path.startsWith("/s/") ? args[0] : "";
+  const [order, still] = useOrder(rows, levels), chosen = path.startsWith("/s/") ? args[0] : "";
   const listed = !query.map && innerWidth < 600;
   if (!shape && stale() === "connecting") return html`<${Empty}>Connecting to the page's process …<//>`;
   return html`<div class=${"floor" + (chosen ? " with" : "") + (listed ? " listed" : "")}>

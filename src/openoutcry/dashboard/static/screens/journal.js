@@ -15,12 +15,12 @@ const cell = (text, tip) => html`<span title=${plain(tip || text)}><${Text}>${te
 const STARTS = [
   when,
   { head: "process", w: "72px", num: true, cell: (s) => s.process_id },
-  { head: "program", cell: (s) => cell([s.app, s.host && `on ${s.host}`, `openoutcry ${s.version}`, `Python ${s.python}`, `SQLite ${s.sqlite}`].filter(Boolean).join(", ")) },
+  { head: "program", cell: (s) => cell([s.app, `openoutcry ${s.version}${s.host ? ` on ${s.host}` : ""}`, `Python ${s.python}`, s.sqlite && `SQLite ${s.sqlite}`].filter(Boolean).join(", ")) },
 ];
 const ACTIONS = [
   when,
   { head: "who", w: "22%", wide: "wide", cell: (a) => cell(`${a.operator}, ${a.via}`) },
-  { head: "what", cell: (a) => cell(`${a.verb} ${a.target}${a.reason ? ` (${a.reason})` : ""}`) },
+  { head: "what", cell: (a) => cell(`${a.verb.replaceAll("_", " ")} ${a.target}${a.reason ? ` (${a.reason})` : ""}`) },
   { head: "answer", w: "30%", wide: "wide", cell: (a) => cell(a.answer) },
 ];
 const size = (cursor) => Math.floor(Math.log10(cursor.lag + 1)); // so that small differences move no row
@@ -71,6 +71,7 @@ export default function Journal() {
   if (!data) return html`<${Failed} error=${got.error} />${!got.error && html`<${Empty}>Reading the journal …<//>`}`;
   return html`<div class="journal"><${Failed} error=${got.error} />
     ${data.live?.dead && html`<p class="failed" role="alert"><${Mark} level="bad" /> The journal takes nothing more: <${Text}>${data.live.dead}<//></p>`}
+    ${data.live?.refused && !data.live.dead && html`<p class="failed" role="alert"><${Mark} level="bad" /> Durable events are refused: <${Text}>${data.live.refused}<//></p>`}
     <section aria-label="The file"><h2>The file</h2><${Facts} data=${data} /></section>
     <${Verify} verify=${data.verify} again=${() => setAsked((n) => n + 1)} />
     <section aria-label="Cursors"><h2>How far each subscription has read</h2><${Table} label="Cursors" cols=${CURSORS} rows=${byName(data.cursors, data.head, stale() ? {} : store.pulse?.rows || {})} id=${(c) => c.name} empty="No subscription keeps its place in this journal." /></section>

@@ -69,7 +69,7 @@ const Row = ({ round, shown, agent, roomy }) => {
     ${shown.map((name) => { const [glyph, kind, words] = told(round.cells?.[name]); return html`<td class=${`cell ${kind}${name === agent ? " picked" : ""}`} title=${`${plain(name)}: ${plain(words)}`}><span aria-hidden="true">${glyph}</span><span class="sr">${plain(words)}</span></td>`; })}${roomy && html`<td class="quiet">${plain(round.reason)}</td>`}</tr>`;
 };
 
-function Matrix({ rounds, agents, agent, label, address }) {
+function Matrix({ rounds, agents, agent, isAll, label, address }) {
   const box = useRef(), width = useWidth(box);
   const { bad, shown, hidden, hiddenTrouble } = useMemo(() => columns(agents, rounds, width), [agents, rounds, width]);
   const roomy = shown.length * COLUMN_PX < width - FIXED_PX - ROOMY_PX;
@@ -80,8 +80,8 @@ function Matrix({ rounds, agents, agent, label, address }) {
     ${hidden.length > 0 && html`<p class="quiet">${shown.length} of ${agents.length} agents have room: ${hiddenTrouble ? "those most often late or missing" : "the others were never late or missing here"}.</p>`}
     ${width > 0 && html`<table aria-label=${label}><colgroup><col class="opened" />${roomy && html`<col class="ended" />`}<col class="ended" /><col class="took wide" />${shown.map(() => html`<col style=${{ width: roomy ? COLUMN_PX + "px" : null }} />`)}${roomy && html`<col />`}</colgroup>
       <thead><tr class="names" style=${{ height: `${Math.min(110, 24 + 6 * Math.max(0, ...agents.map((name) => name.length)))}px` }}><th scope="col">opened</th>${roomy && html`<th scope="col">symbol</th>`}<th scope="col">outcome</th><th scope="col" class="num wide">took</th>
-        ${shown.map((name) => html`<th scope="col" class=${"cell" + (name === agent ? " picked" : "")} title=${plain(name)}><a href=${address({ agent: name === agent ? "" : name })} aria-label=${`Only rounds of ${plain(name)}`}><${Text}>${name}<//></a></th>`)}${roomy && html`<th scope="col">released because</th>`}</tr>${sums}</thead>
-      <tbody>${rounds.length ? rounds.map((round) => html`<${Row} key=${round.number} round=${round} shown=${shown} agent=${agent} roomy=${roomy} />`) : html`<tr><td class="empty" colspan=${5 + shown.length}>No round is recorded that this asks for.</td></tr>`}</tbody></table>`}</div>`;
+        ${shown.map((name) => html`<th scope="col" class=${"cell" + (name === agent ? " picked" : "")} title=${plain(name)}><a href=${address({ agent: name === agent ? "" : name })} aria-label=${`Only rounds of ${plain(name)}`}><${Text}>${name}<//></a></th>`)}${roomy && html`<th scope="col">released because</th>`}</tr>${rounds.length > 0 && sums}</thead>
+      <tbody>${rounds.length ? rounds.map((round) => html`<${Row} key=${round.number} round=${round} shown=${shown} agent=${agent} roomy=${roomy} />`) : html`<tr><td class="empty" colspan=${5 + shown.length}>${isAll ? "No round is recorded so far." : "No recorded round fits."}</td></tr>`}</tbody></table>`}</div>`;
 }
 
 function List({ query }) {
@@ -92,7 +92,7 @@ function List({ query }) {
   const agents = got.data?.agents || store.shape?.roster || [];
   return html`<section class="rounds" aria-label="Rounds"><${Filters} query=${query} agents=${agents} onChange=${(more) => go(address(more), true)} />
     <${Failed} error=${got.error} />
-    ${got.data ? html`<div class="above">${!query.before && html`<${Open} rounds=${store.rounds.open} />`}<${Legend} /></div><${Matrix} rounds=${ended} agents=${agents} agent=${query.agent} address=${address} label="Rounds, newest first" />` : !got.error && html`<${Empty}>Reading the rounds …<//>`}
+    ${got.data ? html`<div class="above">${!query.before && html`<${Open} rounds=${store.rounds.open} />`}<${Legend} /></div><${Matrix} rounds=${ended} agents=${agents} agent=${query.agent} isAll=${!Object.values(filters).some(Boolean) && !query.before} address=${address} label="Rounds, newest first" />` : !got.error && html`<${Empty}>Reading the rounds …<//>`}
     <div class="head">${query.before && html`<a href=${address({})}>Newest</a>`}${got.data?.next && html`<a href=${address({ before: got.data.next })}>Older</a>`}</div></section>`;
 }
 

@@ -2,23 +2,26 @@
 import { html, useEffect, useRef, useState } from "../dom.js";
 import { barred, stale, useJson, useStore } from "../store.js";
 import { Chart } from "../chart.js";
-import { count, Do, Empty, Fact, Failed, kind, Mark, plain, rate, span, sub, Text, to } from "../ui.js";
+import { age, count, Do, Empty, Fact, Failed, kind, Mark, plain, rate, span, sub, Text, to } from "../ui.js";
+
+/** A value of an option; of what a program has made, its parts: Retry(times=3) -> times=3, Gate() -> Gate. */
+const inWords = (v) => (typeof v === "object" ? JSON.stringify(v) : String(v).replace(/^(\w+)\((.*)\)$/, (_, name, parts) => parts || name));
 
 /** Options that are not the usual ones, in words. */
 const options = (shape) => [
   shape.agent && "signal agent", shape.durable && "durable", shape.blocking && "in a thread", shape.concurrency > 1 && `${shape.concurrency} at once`,
   `time-out ${shape.timeout_s == null ? "none" : shape.timeout_s + " s"}`, `room for ${count(shape.capacity)}`,
-  ...Object.entries(shape.options || {}).map(([k, v]) => `${k} ${typeof v === "object" ? JSON.stringify(v) : v}`),
+  ...Object.entries(shape.options || {}).map(([k, v]) => `${k.replaceAll("_", " ")} ${inWords(v)}`),
 ].filter(Boolean).join(" · ");
 
 function Call({ row, now }) {
   if (!row?.busy_since_ns) return html`<p class="quiet">No call at the moment.</p>`;
-  return html`<p>${row.call_event ? html`With <b>${kind(row.call_event)}</b> for ` : "In a call for "}<b>${span(now - row.busy_since_ns)}</b></p>`;
+  return html`<p>${row.call_event ? html`With <b>${kind(row.call_event)}</b> for ` : "In a call for "}<b>${age(now - row.busy_since_ns)}</b></p>`;
 }
 
 /** What waits: by lane where that is known, else in all. */
 function Waiting({ lanes, row, now }) {
-  const known = (lanes || []).filter((l) => l.waiting != null), old = (ns) => (ns ? `, oldest ${span(now - ns)}` : "");
+  const known = (lanes || []).filter((l) => l.waiting != null), old = (ns) => (ns ? `, oldest ${age(now - ns)}` : "");
   const each = known.length ? known.map((l) => [l.lane, l.waiting, l.oldest_ns, l.per_s]) : row ? [["waiting", row.waiting, row.oldest_ns]] : [];
   return each.map(([name, waiting, oldest, perS]) => html`<${Fact} term=${name}>${count(waiting)}${waiting ? old(oldest) : ""}${perS == null ? "" : `, ${rate(perS)}/s`}<//>`);
 }
