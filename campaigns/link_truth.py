@@ -214,28 +214,43 @@ def _accepted(desk: DeskTruth) -> Found:
 def _imported(desk: DeskTruth, other: DeskTruth) -> Found:
     """What one desk has of another is what that one has made, once, in its order per lane, byte for byte."""
     found = []
-    known = desk.imported[other.name]
-    times = Counter(one.event_id for one in known)
-    twice = sorted(event_id for event_id, count in times.items() if count > 1)
+    known, own = _numbered(desk.imported[other.name]), _numbered(other.own)
+    made_times = Counter(one.event_id for one in other.own)
+    times = Counter(one.event_id for one in desk.imported[other.name])
+    twice = sorted(
+        event_id
+        for event_id, count in times.items()
+        if count > max(made_times[event_id], 1) and event_id not in other.lost
+    )
     if twice:
         found.append(f"{desk.name} has {twice[:5]} of {other.name} twice")
-    made = {one.event_id: one for one in other.own if one.event_id not in other.lost}
-    strange = [one.event_id for one in known if one.event_id not in made and one.event_id not in other.lost]
+    made = {key: one for key, one in own.items() if one.event_id not in other.lost}
+    strange = [key[0] for key in known if key not in made and key[0] not in other.lost]
     if strange:
         found.append(f"{desk.name} has {strange[:5]} of {other.name}, which never made them")
-    changed = [one.event_id for one in known if one.event_id in made and made[one.event_id] != _as(one, made)]
+    changed = [one.event_id for key, one in known.items() if key in made and not _is_same(one, made[key])]
     if changed:
         found.append(f"{desk.name} has {changed[:5]} of {other.name} with other bytes, or in another lane")
-    for lane in sorted({one.lane for one in known}):
-        places = [made[one.event_id].position for one in known if one.lane == lane and one.event_id in made]
+    for lane in sorted({one.lane for one in known.values()}):
+        places = [made[key].position for key, one in known.items() if one.lane == lane and key in made]
         if places != sorted(places):
             found.append(f"{desk.name} has {other.name}'s lane {lane} out of order: {places}")
     return found
 
 
-def _as(one: Known, made: dict[str, Known]) -> Known:
-    """An imported entry at the position that its maker has it at, to be compared."""
-    return msgspec.structs.replace(one, position=made[one.event_id].position)
+def _numbered(known: Sequence[Known]) -> dict[tuple[str, int], Known]:
+    """Number what has the same id: who publishes again what its journal keeps no longer has made it twice."""
+    times: Counter[str] = Counter()
+    found = {}
+    for one in known:
+        times[one.event_id] += 1
+        found[one.event_id, times[one.event_id]] = one
+    return found
+
+
+def _is_same(one: Known, made: Known) -> bool:
+    """Return True if what was imported is what was made."""
+    return (one.event_id, one.lane, one.payload) == (made.event_id, made.lane, made.payload)
 
 
 def handled_again(desks: Iterable[DeskTruth], most: int) -> Found:

@@ -22,7 +22,7 @@ from openoutcry.errors import OpenOutcryError
 from openoutcry.events import Event, stamps
 from openoutcry.links import Fault, MemoryHub, MemoryTransport
 from openoutcry.links.wire import unpack
-from openoutcry.ports import Group, LogName, Seat
+from openoutcry.ports import Group, LogName
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.disk import Disk
@@ -104,7 +104,6 @@ class ModelHub(MemoryHub):
     def __init__(self, world: "World", *, most_bytes: int) -> None:
         super().__init__(most_bytes=most_bytes)
         self._world = world
-        self._holders: dict[tuple[str, str, int], str] = {}
         self._chance = world.chance.stream("engine")
         self.on_step = self._becomes
 
@@ -124,40 +123,42 @@ class ModelHub(MemoryHub):
         """Return a log's own identity."""
         return next((one.made for one in self.facts().logs if one.log == log), "")
 
-    def append(self, log: LogName, desk: str, data: bytes, token: int) -> int:
-        """Append a group, and tell the truth of it."""
-        place = super().append(log, desk, data, token)
+    def append_by(self, holder: str, log: LogName, desk: str, data: bytes, token: int) -> int:
+        """Append a group, and tell the truth of it: which process has sent it."""
+        place = self.append(log, desk, data, token)
         made, group = self.made(log), unpack(data)
-        holder = self._holders.get((desk, made, token), f"token {token}")
         self._world.truth.appended.append(
             Appended(desk, log, made, group.journal, group.after, group.upto, holder)
         )
         self._world.note(f"{desk} {log} {group.after}-{group.upto} at {place} by {holder}")
         return place
 
-    def _token(self, log: LogName, desk: str) -> int | None:
-        found = self._logs.get(log)
-        return None if found is None else found.tokens.get(desk)
-
     def vacate(self, desk: str) -> None:
         """Note that the holder of a desk is known to be dead, as the lock of its journal's file would say."""
         seat = self.seat(desk)
         if seat is not None:
-            super().record(replace(seat, holder=""), seat.renewal)
+            self.record(replace(seat, holder=""), seat.renewal)
 
-    def record(self, seat: Seat, expected: int) -> Seat:
-        """Write a record, and note whose the tokens are."""
-        written = super().record(seat, expected)
-        for log, token in seat.tokens.items():
-            if seat.holder and self._token(log, seat.desk) == token:
-                self._holders[seat.desk, self.made(log), token] = seat.holder
-        return written
+
+class _HubOf:
+    """The engine as one process sees it, so that what is done for it late is known to be its own."""
+
+    def __init__(self, hub: ModelHub, process: str) -> None:
+        self._hub = hub
+        self._process = process
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hub, name)
+
+    def append(self, log: LogName, desk: str, data: bytes, token: int) -> int:
+        """Append a group."""
+        return self._hub.append_by(self._process, log, desk, data, token)
 
 
 class ModelTransport(MemoryTransport):
     """A transport that counts what is answered, and asked for again."""
 
-    def __init__(self, hub: MemoryHub, desk: str, answered: Callable[[], None], truth: Truth) -> None:
+    def __init__(self, hub: Any, desk: str, answered: Callable[[], None], truth: Truth) -> None:
         super().__init__(hub, desk)
         self._answered = answered
         self._truth = truth
@@ -256,7 +257,8 @@ class Desk:
         def answered() -> None:
             truth.answers += 1
 
-        transport = ModelTransport(world.hub, self.name, answered, world.truth)
+        hub = _HubOf(world.hub, process.name)
+        transport = ModelTransport(hub, self.name, answered, world.truth)
         bus = EventBus(
             persistence_config=world.persistence,
             journal=journal,

@@ -281,6 +281,20 @@ async def test_a_log_that_was_deleted_is_made_anew_and_everybody_notices(firm: F
 
 
 @on_an_engine
+async def test_a_claim_of_a_log_that_was_deleted_lets_nobody_into_the_next_one(firm: Firm) -> None:
+    async with opened(firm, "floor", "floor") as (old, new):
+        before = await seated(old, "floor", "old")
+        for log in LOGS:
+            await firm.delete(log)
+        await new.open()
+        seat = await new.claim(a_seat("floor", "new"), before)
+        for log in LOGS:
+            with pytest.raises(Fenced):
+                await old.append(a_group(0, 1, log=log), before.tokens[log])
+            await new.append(a_group(0, 1, log=log), seat.tokens[log])
+
+
+@on_an_engine
 async def test_a_place_that_the_log_has_not_reached_is_one_of_another_log(firm: Firm) -> None:
     """After a power cut a log may lack its end, and gives the places again."""
     async with opened(firm, "floor", "street") as (floor, street):

@@ -9,13 +9,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
 from openoutcry.errors import Fenced, Garbled, LogFull, LogGone, Taken
 from openoutcry.links.wire import ended, unpack
 from openoutcry.ports import LOGS, Ended, Facts, Group, Heard, LogFacts, LogName, Seat
+
+_APART: Final = 1_000_000
+"""So far apart the places of logs begin, so that the claim of a deleted one is none in the next."""
 
 
 class Fault(StrEnum):
@@ -37,13 +40,13 @@ class Message(NamedTuple):
 
 
 class _Log:
-    """A log: messages at places that ascend and are never given twice."""
+    """A log: messages at places that ascend and are never given twice, nor in another log of its name."""
 
-    def __init__(self, name: LogName, made: str) -> None:
+    def __init__(self, name: LogName, made: str, last: int) -> None:
         self.name = name
         self.made = made
         self.messages: list[Message] = []
-        self.last = 0
+        self.last = last
         self.size_bytes = 0
         self.tokens: dict[str, int] = {}
 
@@ -185,7 +188,8 @@ class MemoryHub:
         for name in LOGS:
             if name not in self._logs:
                 self._made_count += 1
-                self._logs[name] = _Log(name, f"{name}-{self._made_count}")
+                last = 0 if self._made_count <= len(LOGS) else self._made_count * _APART
+                self._logs[name] = _Log(name, f"{name}-{self._made_count}", last)
         return self.facts()
 
     def facts(self) -> Facts:

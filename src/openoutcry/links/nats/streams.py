@@ -1,6 +1,7 @@
 """Makes the streams of a firm, checks those that are there, and tells how they are."""
 
 import asyncio
+import secrets
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,7 @@ _TRIES: Final = 10
 _PAUSE_S: Final = 0.2
 _CREATE_S: Final = 2.0
 _NAME_TAKEN: Final = "10058"
+_PLACES: Final = 2**40
 
 
 class Streams:
@@ -95,6 +97,7 @@ class Streams:
                 "subjects": [subjects.groups(log), subjects.claims(log)],
                 "discard": "new",
                 "max_bytes": self._link.max_bytes,
+                "first_seq": _drawn_place(),
             }
             for log in LOGS
         }
@@ -168,6 +171,14 @@ class Streams:
             if one.get("data", {}).get("config", {}).get("sync_always")
         }
         return bool(nodes) and nodes <= synced
+
+
+def _drawn_place() -> int:
+    """Draw where the sequence of a new log begins, so that no claim of a deleted one is one in the next.
+
+    A holder of that claim who stood still meanwhile would otherwise be taken for who has claimed it since.
+    """
+    return 1 + secrets.randbelow(_PLACES)
 
 
 def _check(stream: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:

@@ -55,7 +55,6 @@ class Exporter:
         own = read_own(store.journal)
         floors = {c.lane: c.floor for c in store.journal.cursors() if c.subscription == LINK}
         self.has_copies = own is not None and own.has_copies
-        joined.is_new = own is None and not floors
         self._theirs.clear()
         self._trimmed.clear()
         self._may_trim = True
@@ -65,7 +64,8 @@ class Exporter:
             if known is None or known.origin != store.origin:
                 known = Run(store.origin, begins=floor)
             one.has_copies = own is not None and own.has_copies
-            one.open(known, floor, floor if own is None else own.ends.get(log_name, floor))
+            bare = floor if own is None else own.bare.get(log_name, floor)
+            one.open(known, floor, bare, floor if own is None else own.ends.get(log_name, floor))
         self._save_floors()
         await joined.transport.listen("ask", self._asked, urgent=True)
 
@@ -187,15 +187,13 @@ class Exporter:
 
     def _write_own(self) -> None:
         """Have it written what this desk is, and in which runs it exports."""
-        link = self._joined.link
-        row = OwnRow(
-            firm=link.firm,
-            desk=link.desk,
-            exports=tuple(sorted(link.exports)),
-            keep=tuple(sorted(link.keep)),
-            imports=tuple(sorted(link.imports)),
-            runs={log_name: one.run.name for log_name, one in self.logs.items()},
-            ends={log_name: one.after for log_name, one in self.logs.items()},
+        joined, logs = self._joined, self.logs.items()
+        row = OwnRow.of(
+            joined.link,
+            runs={log_name: one.run.name for log_name, one in logs},
+            ends={log_name: one.after for log_name, one in logs},
+            bare={log_name: one.bare for log_name, one in logs},
             has_copies=self.has_copies,
+            met=joined.met,
         )
-        self._joined.store.saving.remember(write_row(LINK, row, self._joined.bus.clock.wall_ns()))
+        joined.store.saving.remember(write_row(LINK, row, joined.bus.clock.wall_ns()))

@@ -111,6 +111,7 @@ class Linking:
         tried again when the bus runs.
         """
         try:
+            self.joined.know_itself()
             await self._connect()
             for part in self.parts:
                 await part.open()

@@ -70,6 +70,7 @@ class LogExport:
         run: The run of the journal in which it exports.
         after: Everything up to this position is exported.
         floor: All other desks have everything up to this position: it need not be kept for them.
+        bare: What lies between this position and `floor` is not to be exported.
         looked: Everything that is to be exported is before this position, or exported.
         groups: How many groups were appended.
         events: How many events they had.
@@ -99,6 +100,7 @@ class LogExport:
         self._ask_from_s = 0.0
         self.run: Run = Run("")
         self.floor: int = 0
+        self.bare: int = 0
         self.after: int = 0
         self.looked: int = 0
         self.groups: int = 0
@@ -106,16 +108,18 @@ class LogExport:
         self.refusals: int = 0
         self.waiting_since_ns: int = 0
 
-    def open(self, run: Run, floor: int, after: int) -> None:
+    def open(self, run: Run, floor: int, bare: int, after: int) -> None:
         """Begin behind a position; where the exports end in truth, the log is asked later."""
-        self.run, self.floor, self._store = run, floor, None
+        self.run, self.floor, self.bare, self._store = run, floor, min(bare, floor), None
         self._reached = 0
         self._ask_from_s, self.waiting_since_ns = 0.0, 0
         self._released = self._joined.store.commits.released
         self._set_after(after)
 
     def _set_after(self, position: int) -> None:
-        self.after = self.looked = position
+        """Go on behind a position, past what lies there and is not to be exported: it may be deleted."""
+        self.after = position
+        self.looked = self.floor if self.bare <= position < self.floor else position
         self._group = None
         self._joined.exported[self._log] = position
 
@@ -197,7 +201,7 @@ class LogExport:
             with suppress(LinkError):
                 await self._joined.transport.trim(self._log, self._joined.desk, ALL)
                 self._is_beyond = False
-                self._set_after(min(self.after, self.floor))
+                self._go_back()
 
     def note_reached(self, position: int) -> None:
         """Another desk has come that far: the log may have it, whatever is exported again."""
@@ -226,8 +230,7 @@ class LogExport:
             ended = await self._take_copies(ended)
         run = None if ended is None else Run.read(ended.journal)
         if ended is None:
-            self._set_after(min(self.after, self.floor))
-            self.looked = self.floor  # nothing that lies between is to be exported, or all others have it
+            self._go_back()
         elif run is None or run.origin != self.run.origin or run.epoch < self.run.epoch:
             self._set_after(self.run.goes_on_at(run, ended.upto))
         elif self._agrees(ended):
@@ -237,6 +240,10 @@ class LogExport:
         else:
             await self._begin_run(ended, run)
         self._store, self._is_beyond = store, True
+
+    def _go_back(self) -> None:
+        """The log has nothing: begin with what somebody may lack."""
+        self._set_after(max(self.bare, min(self.after, self.floor)))
 
     async def _take_copies(self, ended: Ended) -> Ended | None:
         """Take in copies of what the journal lacks, and return where the regular exports end."""
@@ -329,7 +336,8 @@ class LogExport:
         return same, missing
 
     def _set_run(self, run: Run) -> None:
-        self.run, self.floor = run, min(self.floor, run.same)
+        self.run = run
+        self.floor, self.bare = min(self.floor, run.same), min(self.bare, run.same)
         self._on_run()
 
     def ask(self, after: int) -> None:
@@ -382,8 +390,12 @@ class LogExport:
         """
         after, looked = ends
         least = min(theirs, default=after)
-        before, self.floor = self.floor, max(self.floor, least, looked if least >= after else 0)
-        return self.floor > before
+        has_all = least >= after
+        floor = max(least, looked) if has_all else least
+        if floor <= self.floor:
+            return False
+        self.floor, self.bare = floor, min(after, floor) if has_all else floor
+        return True
 
     # -- reading the journal ------------------------------------------------------------------------
 

@@ -25,12 +25,12 @@ from openoutcry.config.link import EVERY_TYPE
 from openoutcry.core.chain import Chain, Verdict
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.retries import DeadLetter
-from openoutcry.core.runs import Run, is_beside
+from openoutcry.core.runs import COPY, VOID, Run, is_beside
 from openoutcry.errors import BusClosed, JournalError, LinkError, LogGone, SeatLost, Unreachable
 from openoutcry.events import RECORDS, Event, Undecodable, decode_many, fixed_event_type
 from openoutcry.links.wire import Ask, Imported, write_message
 from openoutcry.logs import about
-from openoutcry.ports import Ended, Entry, Group, Header, Level, LogName, Snapshot
+from openoutcry.ports import Entry, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.arrivals import Arrival, Plain
 from openoutcry.runtime.linking.kill import switch_of
@@ -46,8 +46,6 @@ ASK_S: Final = 2.0
 """How long it is waited for what was asked for, before it is asked again: twice as long each time,"""
 ASK_MOST_S: Final = 60.0
 """and no longer than this."""
-MEET_S: Final = 2.0
-"""How long after a new desk has got its seat the others' exports count as older than it."""
 SILENT_S: Final = 10.0
 """A desk says that it has exported more, and for so long nothing of it has come: it is asked for it."""
 
@@ -77,10 +75,10 @@ class LogImport:
         self._desk = desk
         self._log = log_name
         self._name = f"import {desk} {log_name}"
+        self._row = name_of(desk, log_name)
         self.reached: Reached = read_reached(joined.store.journal, desk, log_name)
         self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
         self._made, self._number = self.reached.made, self.reached.number
-        self._met: Ended | None = None
         self._header = Header(desk=desk)
         self._plain: dict[type, bool] = {}
         self._ask_from_s = 0.0
@@ -119,8 +117,6 @@ class LogImport:
         await self._joined.wait_seat()
         while True:
             try:
-                if self._joined.is_new and not self._chain.journal:
-                    await self._meet()
                 await self._read_on()
             except Unreachable as error:
                 log.debug("%s: %s", self._name, error)
@@ -134,13 +130,6 @@ class LogImport:
             except (JournalError, SeatLost) as error:
                 self._tell(LinkWord.BEHIND, f"events of desk {self._desk!r} wait: {error}")
             await asyncio.sleep(AGAIN_S)
-
-    async def _meet(self) -> None:
-        """Ask how far the other desk had exported when this new one came: later nobody can say."""
-        loop, until_s = asyncio.get_running_loop(), self._joined.seated_s + MEET_S
-        if loop.time() < until_s and self._met is None:
-            met = await self._joined.transport.last(self._log, self._desk)
-            self._met = met if loop.time() < until_s else None
 
     async def _read_on(self) -> None:
         joined = self._joined
@@ -185,10 +174,9 @@ class LogImport:
         """Begin with a run: of a desk that is new, of another journal, or of one that has lost its end."""
         chain, before = self._chain, Run.read(self._chain.journal)
         position = run.goes_on_at(before, chain.position)
-        met = self._met
-        if before is None and met is not None and met.journal.endswith(run.name) and group.after <= met.upto:
-            position = max(position, group.after)  # this desk is new: it begins with what the log still has
-        elif before is not None:
+        if before is None:
+            position = max(position, self._older_than_us(run, group.after))
+        else:
             log.warning(
                 "desk %s %s, and is imported from position %d on (it was at %d)",
                 self._desk,
@@ -197,10 +185,21 @@ class LogImport:
                 chain.position,
             )
         if position < run.kept:
-            self._tell_lost(position, run.kept)
+            if before is not None or self._row not in self._joined.met:
+                self._tell_lost(position, run.kept)
             position = run.kept
         chain.begin(run.name)
         chain.take(position)
+
+    def _older_than_us(self, run: Run, after: int) -> int:
+        """Return where this desk begins with a log: with what it still had when this desk came."""
+        met = self._joined.met.get(self._row)
+        if met is None:
+            return 0
+        met_run = Run.read(met.run.removeprefix(COPY).removeprefix(VOID))
+        if met_run is None or met_run.origin != run.origin:
+            return 0
+        return min(after, run.goes_on_at(met_run, met.upto))
 
     def _tell_lost(self, after: int, upto: int) -> None:
         what = f"what desk {self._desk!r} had between positions {after} and {upto} of its journal"
@@ -269,7 +268,7 @@ class LogImport:
 
     def _snapshot_after(self, group: Group, positions: Sequence[int], count: int) -> Snapshot:
         reached = self._reached_after(group, positions, count)
-        return write_row(name_of(self._desk, self._log), reached, self._joined.bus.clock.wall_ns())
+        return write_row(self._row, reached, self._joined.bus.clock.wall_ns())
 
     def _reached_after(self, group: Group, positions: Sequence[int], count: int) -> Reached:
         """Return how far the log has come when so many of the wanted entries are taken in."""

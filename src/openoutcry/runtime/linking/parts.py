@@ -8,13 +8,15 @@ from typing import Any, Final, Protocol
 
 from openoutcry.config import Link
 from openoutcry.config.link import EVERY_TYPE
+from openoutcry.core.cursors import LINK
 from openoutcry.core.link_words import LinkWord
 from openoutcry.errors import LinkError, OpenOutcryError
 from openoutcry.links.wire import Imported
-from openoutcry.ports import Facts, LogName, Seat, Transport
+from openoutcry.ports import LOGS, Facts, LogName, Seat, Transport
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
+from openoutcry.runtime.linking.rows import Met, OwnRow, name_of, read_own, write_row
 from openoutcry.runtime.ownership import resolve
 from openoutcry.units import NS_PER_S
 
@@ -59,8 +61,8 @@ class Joined:
         facts: What the engine can promise; None before it was reached.
         exported: Up to which position of this desk's journal each log has it.
         imported: How far this desk has come, by the other desk and its log.
-        is_new: Whether this desk was never part of the firm before: it begins with what the logs still have.
-        seated_s: When this process got its seat, on the loop's clock.
+        is_new: Whether this desk was never part of the firm before, and has not met it yet.
+        met: What the others had exported when this desk came, by the names of their rows.
         lost: What will never come any more, in sentences: it was deleted before it was imported.
         problems: What each part has to tell, by the part's name: a word and a sentence.
         is_out: Whether another process holds this desk, so that this one speaks for it no more. `Seats` alone
@@ -80,7 +82,7 @@ class Joined:
         self.exported: dict[LogName, int] = {}
         self.imported: dict[tuple[str, LogName], Imported] = {}
         self.is_new: bool = False
-        self.seated_s: float = 0.0
+        self.met: dict[str, Met] = {}
         self.lost: list[str] = []
         self.problems: dict[str, tuple[LinkWord, str]] = {}
         self.is_out: bool = False
@@ -94,8 +96,6 @@ class Joined:
 
     @seat.setter
     def seat(self, seat: Seat | None) -> None:
-        if self._seat is None and seat is not None:
-            self.seated_s = asyncio.get_running_loop().time()
         self._seat = seat
         waiters, self._waits_for_seat = self._waits_for_seat, []
         for waiter in waiters:
@@ -108,6 +108,30 @@ class Joined:
             self._waits_for_seat.append(waiter)
             await waiter
         return self._seat
+
+    def know_itself(self) -> None:
+        """Read in the journal whether this desk was part of the firm before."""
+        journal = self.store.journal
+        own = read_own(journal)
+        self.is_new = own is None and not any(one.subscription == LINK for one in journal.cursors())
+        self.met = {} if own is None else own.met
+
+    async def meet(self) -> None:
+        """Note how far the others have exported, before a new desk is claimed for the first time.
+
+        From when it is claimed they keep for it what they export.
+        """
+        if not self.is_new:
+            return
+        met: dict[str, Met] = {}
+        for seat in await self.transport.seats():
+            for log_name in LOGS if seat.desk != self.desk else ():
+                ended = await self.transport.last(log_name, seat.desk)
+                if ended is not None:
+                    met[name_of(seat.desk, log_name)] = Met(ended.journal, ended.upto)
+        self.store.saving.remember(write_row(LINK, OwnRow.of(self.link, met=met), self.bus.clock.wall_ns()))
+        await self.store.saving.save()
+        self.is_new, self.met = False, met
 
     def may_release(self, desk: str) -> bool:
         """Return True if the releases of another desk are believed here."""

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from openoutcry.config import Link
 from openoutcry.core.cursors import LINK
 from openoutcry.errors import JournalError
 from openoutcry.ports import Journal, LogName, Place, Snapshot
@@ -16,6 +17,19 @@ from openoutcry.ports import Journal, LogName, Place, Snapshot
 log = logging.getLogger("openoutcry")
 
 _encode: Final = msgspec.json.Encoder().encode
+
+
+class Met(msgspec.Struct, frozen=True):
+    """How far a log of another desk was exported when this one came to the firm.
+
+    Attributes:
+        run: The run of that desk's journal.
+        upto: Up to which position of it.
+
+    """
+
+    run: str
+    upto: int
 
 
 class OwnRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +43,9 @@ class OwnRow(msgspec.Struct, frozen=True, kw_only=True):
         imports: The event types that it takes.
         runs: The names of the runs of this journal in which it exports, by log.
         ends: Up to which position each log has it, at least.
+        bare: Between this position and how far all others have come nothing is to be exported, by log.
         has_copies: Whether the logs may have copies of what was to be replicated.
+        met: What the others had exported when this desk came, by the names of their rows.
 
     """
 
@@ -40,7 +56,21 @@ class OwnRow(msgspec.Struct, frozen=True, kw_only=True):
     imports: tuple[str, ...]
     runs: dict[LogName, str] = {}
     ends: dict[LogName, int] = {}
+    bare: dict[LogName, int] = {}
     has_copies: bool = False
+    met: dict[str, Met] = {}
+
+    @classmethod
+    def of(cls, link: Link, **more: Any) -> "OwnRow":
+        """Return what the settings say of a desk, and what else is given."""
+        return cls(
+            firm=link.firm,
+            desk=link.desk,
+            exports=tuple(sorted(link.exports)),
+            keep=tuple(sorted(link.keep)),
+            imports=tuple(sorted(link.imports)),
+            **more,
+        )
 
 
 class Reached(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -154,6 +154,7 @@ class Seats:
         return is_file and same_file and (seen.host, seen.journal) == (mine.host, mine.journal)
 
     async def _take(self, seen: Seat | None) -> None:
+        await self._joined.meet()
         sent_ns = self._joined.now_ns()
         seat = await self._joined.transport.claim(self._mine, seen)
         self._is_refused = False
