@@ -108,8 +108,9 @@ class Child:
     def __init__(self, given: Settings) -> None:
         self.given = given
         folder = Path(given.folder)
-        self.accepted = Notes(folder / f"{given.journal}.accepted")
-        self.handled = Notes(folder / f"{given.journal}.handled")
+        notes = Path(given.journal).name  # not on the disk of the journal, which may lose its power
+        self.accepted = Notes(folder / f"{notes}.accepted")
+        self.handled = Notes(folder / f"{notes}.handled")
         self.bus = EventBus(
             enable_persistence=True,
             persistence_config=PersistenceConfig(
@@ -182,7 +183,7 @@ class Child:
     async def live(self) -> None:
         """Start, publish, and stop when told to."""
         async with self.bus:
-            tell("started")
+            tell("started", time.monotonic_ns())
             publishing = [asyncio.create_task(self._publish())]
             if self.given.ticks and self.given.feed == self.given.desk:
                 publishing.append(asyncio.create_task(self._send_ticks()))
@@ -233,8 +234,9 @@ class Child:
             while number < due:
                 number += 1
                 with suppress(OpenOutcryError):
+                    symbol = f"S{number % SYMBOLS}"
                     self.bus.publish_nowait(
-                        MarketDataEvent(symbol=f"S{number % SYMBOLS}", price=1.0 + number, source_agent="feed")
+                        MarketDataEvent(symbol=symbol, price=1.0 + number, source_agent="feed")
                     )
                 if number % TICKS_A_TURN == 0:
                     await asyncio.sleep(0)
