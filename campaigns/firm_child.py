@@ -77,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate: int = 200
     size: int = 100
     level: str = "process"
-    lease_s: float = 3.0
+    lease_s: float = 0.0
     replicas: int = 1
     max_bytes: int = 64 * 2**20
     ticks: int = 0

@@ -140,7 +140,7 @@ class DeskProcess:
                 heard.setdefault((words[1], words[3]), int(words[2]))
         still = [(self._away_since_ns, ended_ns)] if self._away_since_ns else []
         for gone_ns, back_ns in [*self.away_ns, *still]:
-            yield Whole(from_ns, gone_ns, heard)
+            yield Whole(from_ns, min(gone_ns, ended_ns), heard)
             from_ns = max(from_ns, back_ns)
         yield Whole(from_ns, ended_ns, heard)
 
@@ -298,6 +298,7 @@ class Firm:
         began_s = time.monotonic()
         while judge.missing() or judge.unhandled():
             if time.monotonic() > began_s + within_s:
+                await self._tell_standing()
                 break
             await asyncio.sleep(LOOK_S)
         say(f"    all was everywhere {time.monotonic() - began_s:.0f} s after the last harm")
@@ -306,6 +307,16 @@ class Firm:
         judge.judge_kill_switches(thrown, whole)
         await judge.audit()
         return judge
+
+    async def _tell_standing(self) -> None:
+        """Print how the link of each desk stands."""
+        for desk, process in self.desks.items():
+            process.tell("standing")
+            await process.has_told("standing", within_s=5)
+            told = [words[1] for words in process.told if words[0] == "standing"]
+            (self.folder / f"{desk}.standing.json").write_text(told[-1] if told else "")
+            standing = msgspec.json.decode(told[-1]) if told else {}
+            say(f"    desk {desk} is {standing.get('word', 'mute')}: {standing.get('why', '')}")
 
     def kill_switches(self) -> tuple[dict[tuple[str, str], tuple[str, int]], dict[str, list[Whole]]]:
         """Return who has published each kill switch and release, and when; and when each desk was whole."""
