@@ -22,6 +22,7 @@ import msgspec
 from openoutcry import Event, EventBus, KillSwitchEvent
 from openoutcry.config import Link, PersistenceConfig
 from openoutcry.errors import ConfigError, LinkError, OpenOutcryError, SeatLost
+from openoutcry.journals import marks
 from openoutcry.trading import MarketDataEvent
 
 BURST: Final = 10
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         feed: The desk that sends them,
         takes: and the desk that takes them.
         servers_sync: As in `Link`.
+        boot: How many times the host has lost its power. 0: the kernel's own start counts.
 
     """
 
@@ -84,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     feed: str = "a"
     takes: str = "b"
     servers_sync: bool = False
+    boot: int = 0
 
 
 class Notes:
@@ -255,6 +258,10 @@ def follow(do: Callable[[str], object]) -> None:
 
 async def main(given: Settings) -> None:
     """Live one life."""
+    if given.boot:
+        started = Path(given.folder) / f"{given.desk}.boot"
+        started.write_text(f"{given.boot:032x}")
+        marks._BOOT_ID = started  # type: ignore[misc] # noqa: SLF001 - the host seems to have started again
     child, loop = Child(given), asyncio.get_running_loop()
     Thread(target=follow, args=(lambda line: loop.call_soon_threadsafe(child.do, line),), daemon=True).start()
     tell("born")

@@ -101,8 +101,8 @@ def disks(folders: list[Path]) -> Iterator[list[Disk]]:
         shutil.rmtree(images)
 
 
-async def cut(firm: Firm, desk: Disk, nodes: list[Disk]) -> None:
-    """Cut the power of a desk and some nodes at once, and give it again."""
+async def cut(firm: Firm, desk: Disk, nodes: list[Disk], boot: int) -> None:
+    """Cut the power of a desk and some nodes at once, and give it again: the desk's host starts anew."""
     harmed = firm.servers.nodes[: len(nodes)]
     if len(harmed) == NODES:
         firm.nodes_away()
@@ -119,7 +119,7 @@ async def cut(firm: Firm, desk: Disk, nodes: list[Disk]) -> None:
         await asyncio.to_thread(disk.remount)
     for node in harmed:
         node.start()
-    process = await firm.start("a")
+    process = await firm.start("a", boot=boot)
     for node in harmed:
         await asyncio.to_thread(node.wait, 60.0)
     await process.has_told("started")
@@ -131,15 +131,15 @@ async def power_cut(mode: str, cuts: int) -> int:
     """Cut so many times, and judge."""
     began_s, folder = time.monotonic(), a_folder()
     places = [folder / "disk", *(folder / "nodes" / f"n{number + 1}" / "store" for number in range(NODES))]
-    by_desk = {"a": {"journal": "disk/a.db", "level": "replicated"}}
+    by_desk = {"a": {"journal": "disk/a.db", "level": "replicated", "boot": 1}}
     settings = {"servers_sync": True}
     with disks(places) as (desk, *nodes):
         async with a_firm(
             DESKS, NODES, folder=folder, by_desk=by_desk, settings=settings, sync_always=True
         ) as firm:
-            for _ in range(cuts):
+            for number in range(cuts):
                 await asyncio.sleep(BETWEEN_S)
-                await cut(firm, desk, nodes[: CUT_NODES[mode]])
+                await cut(firm, desk, nodes[: CUT_NODES[mode]], number + 2)
             await asyncio.sleep(BETWEEN_S)
             judge = await firm.settle()
             judge.judge(repeats_freely=("a",))
