@@ -181,7 +181,8 @@ class Child:
             )
             await self.bus.publish(event)
         else:
-            await self._releaser.release(ids=[kill_id], reason="campaign")
+            with suppress(ConfigError):  # a power cut has taken it, or it was released elsewhere
+                await self._releaser.release(ids=[kill_id], reason="campaign")
 
     async def live(self) -> None:
         """Start, publish, and stop when told to."""

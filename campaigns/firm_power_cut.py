@@ -148,6 +148,8 @@ async def power_cut(mode: str, cuts: int) -> int:
             if not replicated:
                 judge.found.append("nothing was replicated")
             is_good = judge.tell()
+            if not is_good:
+                await asyncio.to_thread(shutil.copytree, desk.folder, folder / "journal-of-a")
     return report(f"power cut, {mode}, {cuts} times", is_good, folder, began_s)
 
 

@@ -125,6 +125,11 @@ class LogExport:
         return self.after if self._group is not None else max(self.after, self.looked)
 
     @property
+    def is_found(self) -> bool:
+        """Whether it is known in which run the journal exports, so that what others have can be judged."""
+        return self._store is self._joined.store
+
+    @property
     def goes_on(self) -> bool:
         """Whether something is still to be exported, and nothing hinders that."""
         is_left = self._group is not None or self.looked < self._joined.store.commits.released
@@ -138,7 +143,7 @@ class LogExport:
         while True:
             try:
                 seat = await self._joined.wait_seat()
-                if self._store is not self._joined.store:
+                if not self.is_found:
                     await self._find_end()
                     self._joined.problems.pop(self._name, None)
                 await self._append(seat.tokens[self._log])
@@ -407,7 +412,7 @@ class LogExport:
 
     async def _next(self) -> Group | None:
         """Return the next group; wait until there is one. None: the journal is another one now."""
-        while self._store is self._joined.store:
+        while self.is_found:
             released = self._joined.store.commits.released
             if self.looked < released:
                 if not self.waiting_since_ns:
