@@ -25,7 +25,6 @@ from openoutcry.errors import (
     LinkError,
     LogFull,
     LogGone,
-    Unreachable,
 )
 from openoutcry.events import decode_many
 from openoutcry.events.records import is_record
@@ -164,7 +163,7 @@ class LogExport:
             except LogGone as error:
                 self._store = None
                 await self._make_anew(error)
-            except (Unreachable, JournalError) as error:
+            except (LinkError, JournalError) as error:  # no answer, or it is not permitted
                 self._tell(LinkWord.STALLED, f"the log {self._log!r} takes nothing: {error}")
             self.refusals += 1
             await asyncio.sleep(pause_s)

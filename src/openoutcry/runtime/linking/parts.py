@@ -22,6 +22,8 @@ log = logging.getLogger("openoutcry")
 
 AGAIN_S: Final = 1.0
 """The pause before a part goes on that has failed in a way it does not know."""
+ENGINE: Final = "engine"
+"""Under this name stands among the problems that the engine does not answer, whatever this desk has to do."""
 
 
 class Part(Protocol):
