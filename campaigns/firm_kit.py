@@ -27,7 +27,7 @@ from campaigns.firm_child import Settings
 from campaigns.firm_truth import HEARD_NS, Judge, Whole, read, say, succession
 from openoutcry.links.nats.servers import Node, Servers
 
-START_S: Final = 60.0
+START_S: Final = 180.0
 SETTLE_S: Final = 90.0
 TAKE_OVER_S: Final = 30.0
 LOOK_S: Final = 0.5
