@@ -254,7 +254,7 @@ class Firm:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
             self._probing = None
-            await asyncio.sleep(2 * HEARD_NS / 1e9)
+            await asyncio.sleep(1.2 * HEARD_NS / 1e9)
 
     async def kill(self, desk: str) -> None:
         """Kill a desk."""
