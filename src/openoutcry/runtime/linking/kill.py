@@ -91,7 +91,7 @@ class KillSwitchLink:
             log.warning(
                 "desk %s starts without having read all kill switches of the logs; the import does it: %s",
                 self._joined.desk,
-                error or f"it took longer than {CAUGHT_UP_S:g} s",
+                str(error) or f"it took longer than {CAUGHT_UP_S:g} s",
             )
 
     async def _read_log(self, desk: str) -> None:

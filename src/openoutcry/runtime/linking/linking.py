@@ -130,7 +130,7 @@ class Linking:
             log.warning(
                 "the desk %s starts without the other desks: %s; what it publishes waits in its journal",
                 joined.desk,
-                error or f"the engine did not answer within {OPEN_S:g} s",
+                str(error) or f"no server answers within {OPEN_S:g} s ({', '.join(joined.link.servers)})",
             )
 
     def begin(self) -> None:
@@ -158,7 +158,8 @@ class Linking:
         """The bus has drained: export what is left, within the time, and leave. Harmless when done twice."""
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + timeout_s
-        for part in reversed(self.parts):
+        is_open = self.joined.admission.slot.store is not None  # not after a start that did not get so far
+        for part in reversed(self.parts if is_open else ()):
             left_s = max(0.0, ends_s - loop.time())
             with suppress(TimeoutError, LinkError):
                 async with asyncio.timeout(left_s):
