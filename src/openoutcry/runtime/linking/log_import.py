@@ -81,6 +81,7 @@ class LogImport:
         self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
         self._made, self._number = self.reached.made, self.reached.number
         self._met: Ended | None = None
+        self._begins = self.reached.begins
         self._header = Header(desk=desk)
         self._plain: dict[type, bool] = {}
         self._ask_from_s = 0.0
@@ -188,6 +189,7 @@ class LogImport:
         met = self._met
         if before is None and met is not None and met.journal.endswith(run.name) and group.after <= met.upto:
             position = max(position, group.after)  # this desk is new: it begins with what the log still has
+            self._begins = position
         elif before is not None:
             log.warning(
                 "desk %s %s, and is imported from position %d on (it was at %d)",
@@ -280,6 +282,7 @@ class LogImport:
             former=self._chain.former,
             made=self._made,
             number=group.place if is_all else self._number,
+            begins=self._begins,
         )
 
     def _note(self, reached: Reached) -> None:
