@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 from tests.observers.collector import Collector, collecting
@@ -44,7 +45,7 @@ def trade(folder: Path) -> dict[str, Event]:
             await floor.publish(order)
 
         async def broker(order: OrderEvent) -> None:
-            what = {"order_id": order.order_id, "symbol": order.symbol, "side": order.side}
+            what: dict[str, Any] = {"order_id": order.order_id, "symbol": order.symbol, "side": order.side}
             seen["fill"] = FillEvent(filled_quantity=1.0, fill_price=1.0, source_agent="exchange", **what)
             await street.publish(seen["fill"])
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bus_helpers import a_fill, an_order
@@ -14,7 +15,7 @@ from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
 
 
-def desk(folder: Path, hub: MemoryHub | None, name: str, **link: object) -> EventBus:
+def desk(folder: Path, hub: MemoryHub | None, name: str, **link: Any) -> EventBus:
     joined = hub is not None
     bus = EventBus(
         persistence_config=PersistenceConfig(path=folder / f"{name}.db", socket=False),

@@ -131,7 +131,7 @@ def eras_after(
     """Return the eras of a desk that goes on with these settings: one more if they are others."""
     if own is None:
         return ()
-    if (set(own.exports), set(own.keep), set(own.imports)) == (exports, keep, imports):
+    if (frozenset(own.exports), frozenset(own.keep), frozenset(own.imports)) == (exports, keep, imports):
         return own.eras
     prefix = f"{LINK[:-1]}:"
     reached = {}
@@ -151,16 +151,16 @@ def eras_after(
     return (*own.eras, ended)[-ERAS_MOST:]
 
 
-def _read(journal: Journal, name: str, kind: type[T]) -> T | None:
+def _read(journal: Journal, row: str, kind: type[T]) -> T | None:
     """Return a row; None if it was never written, or is damaged, which is told."""
     try:
-        found = journal.snapshot(name)
+        found = journal.snapshot(row)
         return None if found is None else msgspec.json.decode(found.state, type=kind)
     except (JournalError, msgspec.MsgspecError) as error:
         log.error(  # noqa: TRY400 - the message says it
             "what the journal has of %s cannot be read, and is begun anew: what is imported once more is "
             "dropped by its ids: %s",
-            name,
+            row,
             error,
         )
         return None
