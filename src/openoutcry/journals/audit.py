@@ -69,6 +69,8 @@ class Pair(msgspec.Struct, kw_only=True):
     """Events that only one journal has, because the other one keeps them no longer."""
     former: int = 0
     """Events that are of types which are exported and imported now, and were not when these were made."""
+    ahead: int = 0
+    """Kill switches that the exporting journal lacks: they are handed on before they are written."""
     other_journal: str = ""
     """The `origin` of the journal it has imported from, where that is another one than here."""
     counts: dict[str, int] = {}
@@ -301,6 +303,8 @@ class Audit:
             for found in lane.found.lonely.values():
                 if self._maker.first > 1 and (not first_same or found.position < first_same):
                     self._pair.retired += 1
+                elif name == "control":
+                    self._pair.ahead += 1
                 else:
                     self._tell("stranger", name, None, found)
 

@@ -96,6 +96,11 @@ def _told(pair: Pair) -> Iterator[str]:
             f"{way}: {counted(pair.former, 'event')} not looked for: made before exports and imports named "
             "their types, or before either desk had a link"
         )
+    if pair.ahead:
+        yield (
+            f"{way}: {pair.ahead:,} of the kill switches were handed on, as they are at once, by a process "
+            "that died before it had written them: no fault"
+        )
     for kind, count in pair.counts.items():
         yield f"{way}: {counted(count, 'event')} {kind}: {MEANS[kind]}"  # type: ignore[index]
     for one in pair.problems:
