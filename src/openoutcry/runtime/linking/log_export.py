@@ -381,12 +381,12 @@ class LogExport:
 
     # -- reading the journal ------------------------------------------------------------------------
 
-    def released(self, upto: int, *, is_plain: bool) -> None:
+    def released(self, upto: int, *, is_plain: bool, is_imported: bool) -> None:
         """Everything up to a position was released, by a plain commit of ordinary events or by another one.
 
-        What has nothing for this log is passed over without being read.
+        What has nothing for this log is passed over without being read, as what other desks have made is.
         """
-        if is_plain and self._passes_plain:
+        if is_imported or (is_plain and self._passes_plain):
             if self.looked == self._released:
                 self.looked = upto
         elif self._waiter is not None:
