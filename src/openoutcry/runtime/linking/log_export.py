@@ -207,12 +207,12 @@ class LogExport:
 
     def _largest(self) -> str:
         """Return which event is too large for the engine, in words."""
-        entries = () if self._group is None else self._group.entries
+        entries = () if self._group is None else cast("tuple[Stored, ...]", self._group.entries)
         largest = max(entries, key=size_of, default=None)
         return (
             "an event is too large"
             if largest is None
-            else f"{largest.event_id} has {size_of(largest):,} bytes"
+            else f"{largest.head().event_id} has {size_of(largest):,} bytes"
         )
 
     # -- where it stands ----------------------------------------------------------------------------
@@ -442,7 +442,9 @@ class LogExport:
             after=self.after,
             upto=upto,
             positions=tuple(entry.position for entry in wanted),
-            entries=tuple(map(_entry_of, wanted)),
+            entries=cast(
+                "tuple[Entry, ...]", tuple(wanted)
+            ),  # nobody asks for ids
         )
 
     def _is_exported(self, entry: Stored) -> bool:
@@ -465,8 +467,3 @@ class LogExport:
 def log_of(entry: Entry) -> LogName:
     """Return in which log an entry is exported."""
     return "normal" if entry.lane == "normal" else "high"
-
-
-def _entry_of(stored: Stored) -> Entry:
-    event_id = stored.head().event_id or ""
-    return Entry(event_id, stored.payload, stored.lane, stored.level, stored.wall_ns, stored.header)
