@@ -234,7 +234,9 @@ class Child:
                 number += 1
                 with suppress(OpenOutcryError):
                     self.bus.publish_nowait(
-                        MarketDataEvent(symbol=f"S{number % SYMBOLS}", price=1.0 + number, source_agent="feed")
+                        MarketDataEvent(
+                            symbol=f"S{number % SYMBOLS}", price=1.0 + number, source_agent="feed"
+                        )
                     )
                 if number % TICKS_A_TURN == 0:
                     await asyncio.sleep(0)

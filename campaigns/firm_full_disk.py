@@ -63,7 +63,9 @@ async def fill(nodes: int) -> int:
         async with a_firm(DESKS, nodes, folder=folder, prepare=promise_room, **settings) as firm:
             await firm.kill("c")
             is_full = await until_full(firm, disk)
-            print(f"  the disk is {'full' if is_full else 'NOT full'} after {time.monotonic() - began_s:.0f} s")
+            print(
+                f"  the disk is {'full' if is_full else 'NOT full'} after {time.monotonic() - began_s:.0f} s"
+            )
             await asyncio.sleep(AFTER_S)
             grown = [(folder / f"{desk}.db.accepted").stat().st_size for desk in "ab"]
             await asyncio.sleep(2)

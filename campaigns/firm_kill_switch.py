@@ -115,7 +115,9 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--faults", default=",".join(FAULTS), help="which of them [all]")
-    parser.add_argument("--throws", type=int, default=200, help="how many kill switches, for each fault [200]")
+    parser.add_argument(
+        "--throws", type=int, default=200, help="how many kill switches, for each fault [200]"
+    )
     parser.add_argument("--p99-ms", type=float, default=10.0, help="the bound [10]")
     given = parser.parse_args()
     faults = given.faults.split(",")

@@ -111,7 +111,9 @@ async def kills(seed: int, seconds: float, nodes: int) -> int:
         chaos = Chaos(firm, seed)
         await chaos.run(seconds)
         judge = await firm.settle()
-        print(f"  seed {seed}, lease {lease_s:g} s, {len(chaos.done)} harms: {', '.join(chaos.done[:12])} ...")
+        print(
+            f"  seed {seed}, lease {lease_s:g} s, {len(chaos.done)} harms: {', '.join(chaos.done[:12])} ..."
+        )
         is_good = judge.judge()
     return report(f"kills, seed {seed}, {nodes} nodes", is_good, firm.folder, began_s)
 

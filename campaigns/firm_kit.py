@@ -260,9 +260,7 @@ class Judge:
         self.counts: Counter[str] = Counter()
 
     def _look(self) -> None:
-        self._made = {
-            desk: Made(self.folder / f"{desk}.db", self._made.get(desk)) for desk in self.desks
-        }
+        self._made = {desk: Made(self.folder / f"{desk}.db", self._made.get(desk)) for desk in self.desks}
 
     def missing(self) -> int:
         """Return how many events have not come everywhere yet."""
@@ -312,7 +310,9 @@ class Judge:
         gone = [event_id for event_id in accepted if event_id not in own and not lost(event_id)]
         self.counts["lost"] += len(gone)
         if gone:
-            self.found.append(f"{desk} accepted {len(gone)} events that are not in its journal: {gone[:SHOWN]}")
+            self.found.append(
+                f"{desk} accepted {len(gone)} events that are not in its journal: {gone[:SHOWN]}"
+            )
 
     def _judge_pair(self, maker: str, taker: str, lane: str, own: list[tuple[str, bytes]]) -> None:
         had = self._made[taker].by_desk.get((maker, lane), [])
@@ -348,7 +348,9 @@ class Judge:
         self.counts["handled"] += times.total()
         self.counts["again"] += repeats
         if repeats > most:
-            self.found.append(f"{desk}: {repeats} handled again after {self.crashes[desk]} crashes, {most} may be")
+            self.found.append(
+                f"{desk}: {repeats} handled again after {self.crashes[desk]} crashes, {most} may be"
+            )
 
 
 def alternations(folder: Path, taker: str, maker: str) -> list[str]:

@@ -482,16 +482,16 @@ class World:
         jitter = random.getstate()
         random.seed(self.number)
         asyncio.set_event_loop(self.loop)
-        try:
-            with stamps("e", self.loop.clock.wall_ns), _quiet():
+        with stamps("e", self.loop.clock.wall_ns), _quiet():
+            try:
                 return self.loop.run_until_complete(self.loop.create_task(self._main()))
-        finally:
-            for desk in self.desks:
-                if desk.process is not None:
-                    desk._sever(desk.process)  # noqa: SLF001
-            self.loop.drop()
-            asyncio.set_event_loop(None)
-            random.setstate(jitter)
+            finally:
+                for desk in self.desks:
+                    if desk.process is not None:
+                        desk._sever(desk.process)  # noqa: SLF001
+                self.loop.drop()
+                asyncio.set_event_loop(None)
+                random.setstate(jitter)
 
     async def _main(self) -> Found:
         chance = self.chance.stream("happenings")

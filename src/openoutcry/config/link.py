@@ -33,10 +33,12 @@ class Link:
         on_link_lost: What to do when no other desk was heard for `link_lost_s`: `alert`, a risk alert and
             UNHEALTHY; `halt`, this desk's own kill switch as well.
         link_lost_s: After how many seconds of silence that is.
-        lease_s: For how long, in seconds, this desk is held without a renewal, which takes the engine. It
-            must outlast an election. After that this desk begins no calls until the engine answers, and 1.25
-            times as long after a renewal another host may take it over. 0: it goes on however long the engine
-            is away, and is taken over on this host alone, or after `openoutcry firm drop`.
+        lease_s: 0: this desk trades on however long the engine is away. After its process has died, one on
+            the same host takes the desk over at once, one on another host after `openoutcry firm drop`.
+            Otherwise the number of seconds for which the desk is held without a renewal, which takes the
+            engine: 1.25 times that long after one, another host may take it over. So that never two act,
+            this desk begins no calls once it could not renew for `lease_s`, until the engine answers. It must
+            outlast an election: 15 is a good value.
         replicas: How many nodes keep the logs, where this desk is the first to make them.
         max_bytes: How much each log may take, where this desk is the first to make them.
         servers_sync: You vouch for it that every node syncs before it acknowledges (`sync_interval: always`).
@@ -62,7 +64,7 @@ class Link:
     releasers: Names = field(default=cast(Any, frozenset({"*"})))
     on_link_lost: Literal["alert", "halt"] = "alert"
     link_lost_s: float = 5.0
-    lease_s: float = 15.0
+    lease_s: float = 0.0
     replicas: int = 1
     max_bytes: int = 4 * 2**30
     servers_sync: bool = False

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote
 
@@ -49,7 +49,7 @@ class Connection(Protocol):
     """Run a statement with some values."""
     execute: Callable[..., Any]
     """The same for one that gives no rows, by a cursor that stays; whoever calls it holds `turn`."""
-    turn: Lock
+    turn: RLock
     """What has to be held for `execute`, and for nothing else."""
     run_many: Callable[..., Any]
     """Run a statement once for each of some rows of values."""
@@ -83,83 +83,22 @@ class Connection(Protocol):
         ...
 
 
-class StandardConnection:
-    """The standard library's sqlite3."""
+class _OneAtATime:
+    """One connection that several threads may use: a call waits until the one before has ended.
 
-    def __init__(self, uri: str) -> None:
-        self.index: MappedFile | None = None
-        self._db = sqlite3.connect(
-            uri,
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=BUSY_TIMEOUT_MS / 1000,
-        )
-        self.error: type[Exception] = sqlite3.Error
-        self.turn: Lock = Lock()  # nobody else takes it: the library waits by itself
-        self.execute: Callable[..., Any] = self._db.cursor().execute
-        self.run: Callable[..., Any] = self._db.execute
-        self.run_many: Callable[..., Any] = self._db.executemany
-        self.run(_NO_MAPS)
-
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any, None, None]:
-        """Yield the rows of a query as tuples."""
-        try:
-            cursor = self._db.execute(sql, values)
-        except UnicodeDecodeError as problem:  # of a message of SQLite's, which quotes what is damaged
-            raise self.error(f"{_NOT_TEXT}: {problem}") from problem
-        try:
-            yield from cursor
-            _check(self.index)
-        finally:
-            cursor.close()  # an open query would keep the write-ahead log from starting over
-
-    def copy_into(self, path: Path, tell: Callable[[int, int], None]) -> None:
-        """Copy every page into an empty file."""
-
-        def check(status: int, left: int, of: int) -> None:
-            if status in _BUSY:  # the library would try again for ever
-                raise JournalLocked(f"{path} is used by another program; end that, and try again")
-            tell(of - left, of)
-
-        with closing(sqlite3.connect(_uri(path, "rw"), uri=True, isolation_level=None)) as target:
-            for pragma in _UNSYNCED:
-                target.execute(pragma)
-            self._db.backup(target, pages=_PAGES_AT_ONCE, progress=check)
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
-        return self._db.in_transaction
-
-    def close(self) -> None:
-        """Close it."""
-        index, self.index = self.index, None
-        try:
-            self._db.close()
-        finally:
-            if index is not None:
-                index.release()
-
-
-class ApswConnection:
-    """Apsw, which brings an SQLite of its own, usually a newer one.
-
-    It refuses a call while another thread has one going on. The standard library waits, and so does this.
+    Apsw refuses a call while another thread has one going on. The standard library lets SQLite wait, but
+    asks for the reason of an error only afterwards: by then it may be what another thread's call has left,
+    an error of no kind, or none.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, db: Any, error: type[Exception]) -> None:
+        self._db = db
+        self.error: type[Exception] = error
         self.index: MappedFile | None = None
-        apsw = importlib.import_module("apsw")
-        self.error: type[Exception] = apsw.Error
-        self._db = apsw.Connection(
-            uri, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
-        )
-        self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
-        self.turn: Lock = Lock()
-        self.execute: Callable[..., Any] = self._db.cursor().execute
-        self.run: Callable[..., Any] = self._alone(self._db.execute)
-        self.run_many: Callable[..., Any] = self._alone(self._db.executemany)
+        self.turn: RLock = RLock()
+        self.execute: Callable[..., Any] = db.cursor().execute
+        self.run: Callable[..., Any] = self._alone(db.execute)
+        self.run_many: Callable[..., Any] = self._alone(db.executemany)
         self.run(_NO_MAPS)
 
     def _alone(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -186,11 +125,64 @@ class ApswConnection:
                     _check(self.index)
                     return
                 yield row
-        except UnicodeDecodeError as problem:
+        except UnicodeDecodeError as problem:  # of a message of SQLite's, which quotes what is damaged
             raise self.error(f"{_NOT_TEXT}: {problem}") from problem
         finally:
             with turn:
-                cursor.close()
+                cursor.close()  # an open query would keep the write-ahead log from starting over
+
+    def close(self) -> None:
+        """Close it."""
+        index, self.index = self.index, None
+        try:
+            self._db.close()
+        finally:
+            if index is not None:
+                index.release()
+
+
+class StandardConnection(_OneAtATime):
+    """The standard library's sqlite3."""
+
+    def __init__(self, uri: str) -> None:
+        db = sqlite3.connect(
+            uri,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+        )
+        super().__init__(db, sqlite3.Error)
+
+    def copy_into(self, path: Path, tell: Callable[[int, int], None]) -> None:
+        """Copy every page into an empty file."""
+
+        def check(status: int, left: int, of: int) -> None:
+            if status in _BUSY:  # the library would try again for ever
+                raise JournalLocked(f"{path} is used by another program; end that, and try again")
+            tell(of - left, of)
+
+        with closing(sqlite3.connect(_uri(path, "rw"), uri=True, isolation_level=None)) as target:
+            for pragma in _UNSYNCED:
+                target.execute(pragma)
+            self._db.backup(target, pages=_PAGES_AT_ONCE, progress=check)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return bool(self._db.in_transaction)
+
+
+class ApswConnection(_OneAtATime):
+    """Apsw, which brings an SQLite of its own, usually a newer one."""
+
+    def __init__(self, uri: str) -> None:
+        apsw = importlib.import_module("apsw")
+        db = apsw.Connection(
+            uri, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+        )
+        db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        super().__init__(db, apsw.Error)
 
     def copy_into(self, path: Path, tell: Callable[[int, int], None]) -> None:
         """Copy every page into an empty file."""
@@ -210,15 +202,6 @@ class ApswConnection:
         """Whether a transaction is open."""
         with self.turn:
             return bool(self._db.in_transaction)
-
-    def close(self) -> None:
-        """Close it."""
-        index, self.index = self.index, None
-        try:
-            self._db.close()
-        finally:
-            if index is not None:
-                index.release()
 
 
 def _check(index: MappedFile | None) -> None:

@@ -4,7 +4,7 @@ import os
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any, Final, NoReturn, Protocol
 
 from openoutcry.errors import JournalError
@@ -51,7 +51,7 @@ class Disowned:
     def __init__(self, connection: object, reason: JournalError) -> None:
         _kept.append(connection)
         self._reason = reason
-        self.turn: Lock = Lock()
+        self.turn: RLock = RLock()
         self.execute: Callable[..., Any] = self._refuse
         self.run: Callable[..., Any] = self._refuse
         self.run_many: Callable[..., Any] = self._refuse

@@ -129,8 +129,11 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True):
         desk: The desk.
         holder: The process that holds it, by a name of its own; empty if nobody does.
         host: On which host it runs.
+        process: A name by which that host can tell whether it still runs; empty if there is none.
         journal: The `origin` of its journal.
-        lease_s: For how long it holds the desk without a renewal, in seconds.
+        file: A name for the journal's file, which is another one after a start of the host; empty if there
+            is none.
+        lease_s: For how long it holds the desk without a renewal, in seconds; 0: until it gives it back.
         tokens: A fencing token for each log: the engine refuses what an older one exports.
         renewal: Changes with each renewal. No clock is compared: who claims waits until it has not changed.
 
@@ -139,8 +142,10 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True):
     desk: str
     holder: str = ""
     host: str = ""
+    process: str = ""
     journal: str = ""
-    lease_s: float = 15.0
+    file: str = ""
+    lease_s: float = 0.0
     tokens: Mapping[LogName, int] = {}
     renewal: int = 0
 

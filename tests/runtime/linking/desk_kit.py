@@ -27,7 +27,8 @@ class Desk:
         self.transport = MemoryTransport(hub, name)
         self.bus = EventBus(
             persistence_config=settings(path=path, **kept),
-            link=Link(**{"firm": "alpha", "desk": name, "imports": "*", **fields}),
+            # (Desks of one process die without their process: their seats have to lapse.)
+            link=Link(**{"firm": "alpha", "desk": name, "imports": "*", "lease_s": 15, **fields}),
             transport=self.transport,
             **own,
         )

@@ -7,6 +7,7 @@ from bus_helpers import a_fill, a_signal, a_tick, an_order, now_s, virtual
 from desk_kit import Desk, passes, running
 
 from openoutcry import EventType, HealthCheckConfig, KillSwitchEvent
+from openoutcry.config import Link
 from openoutcry.errors import BusClosed, Fenced, SeatLost, Taken
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
@@ -73,6 +74,7 @@ async def test_another_host_waits_for_a_lease_and_a_quarter(tmp_path, monkeypatc
     first.transport.die()
     await first.bus.stop(1)
     monkeypatch.setattr(seats, "this_host", lambda: "another")
+    monkeypatch.setattr(seats, "this_file", lambda _path: "another")
     before_s = now_s()
     async with running(street(hub, tmp_path / "one")):
         assert 18.75 <= now_s() - before_s < 21
@@ -115,6 +117,40 @@ async def test_a_seat_that_is_not_renewed_in_time_holds_everything_until_it_is(t
         assert await desk.bus.publish(an_order("o-3"))
         await desk.bus.join()
         assert len(seen) == 3
+
+
+@virtual
+async def test_another_container_takes_the_desk_over_at_once_if_it_has_the_file(tmp_path, monkeypatch):
+    hub = MemoryHub()
+    first = street(hub, tmp_path / "one", lease_s=0)
+    await first.bus.start()
+    first.transport.die()
+    await first.bus.stop(1)
+    (tmp_path / "volume").mkdir()
+    for file in tmp_path.glob("one*"):
+        file.rename(tmp_path / "volume" / file.name)
+    monkeypatch.setattr(seats, "this_host", lambda: "another")
+    async with running(street(hub, tmp_path / "volume" / "one", lease_s=0)):
+        pass
+
+
+@virtual
+async def test_a_copy_of_the_journal_proves_nothing(tmp_path, monkeypatch):
+    hub = MemoryHub()
+    first = street(hub, tmp_path / "one", lease_s=0)
+    await first.bus.start()
+    first.transport.die()
+    await first.bus.stop(1)
+    (tmp_path / "copy").mkdir()
+    for file in tmp_path.glob("one*"):
+        (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr(seats, "this_host", lambda: "another")
+    with pytest.raises(Taken, match="does not lapse"):
+        await street(hub, tmp_path / "copy" / "one", lease_s=0).bus.start()
+
+
+def test_by_default_a_desk_trades_on_while_its_engine_is_away():
+    assert Link(firm="alpha", desk="street").lease_s == 0
 
 
 @virtual

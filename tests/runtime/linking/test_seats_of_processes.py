@@ -90,14 +90,20 @@ def test_a_desk_that_was_killed_is_taken_over_at_once_on_this_host(one_node, fir
         second.says_at_last("accepted")
 
 
-def test_a_journal_that_was_moved_is_taken_over_after_the_lease(one_node, firm, tmp_path):
-    with Child(one_node, firm, tmp_path / "journal", 1) as first:
+@pytest.mark.parametrize("lease_s", [0, 3600])
+def test_a_desk_that_was_killed_is_taken_over_at_once_with_another_journal(one_node, firm, tmp_path, lease_s):
+    with Child(one_node, firm, tmp_path / "one", lease_s) as first:
         first.says_at_last("accepted")
-        first.process.kill()
-        first.process.wait()
-    moved = tmp_path / "elsewhere"
-    moved.mkdir()
-    for file in tmp_path.glob("journal*"):
-        file.rename(moved / file.name)
-    with Child(one_node, firm, moved / "journal", 1) as second:
-        second.says_at_last("accepted")
+        first.process.kill()  # nobody has asked how it ended: it is dead all the same
+        while Path(f"/proc/{first.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            os.sched_yield()
+        with Child(one_node, firm, tmp_path / "two", lease_s) as second:
+            second.says_at_last("accepted")
+
+
+def test_a_desk_that_is_stopped_is_not_dead(one_node, firm, tmp_path):
+    with Child(one_node, firm, tmp_path / "one", 0) as first:
+        first.says_at_last("accepted")
+        first.process.send_signal(signal.SIGSTOP)
+        with Child(one_node, firm, tmp_path / "two", 0) as second:
+            assert second.says() == "Taken"

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
 from bus_helpers import an_order, virtual
 from desk_kit import Desk, passes, running
+from listening import Listener
 
 from openoutcry import EventBus
+from openoutcry.errors import LinkError
 from openoutcry.links.memory_hub import MemoryHub
 from openoutcry.observers.reading import wrong
 
@@ -134,3 +137,82 @@ async def test_there_is_a_standing_before_the_start_and_after_the_stop(tmp_path)
     async with running(floor):
         assert floor.linking.standing().desks == []
     assert floor.linking.standing() is None
+
+
+@virtual
+async def test_a_desk_without_anything_to_do_says_that_the_engine_does_not_answer(tmp_path):
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path, lease_s=0)
+    async with running(floor, street):
+        await passes(2)
+        hub.is_answering = False
+        await passes(5)
+        standing = street.linking.standing()
+        assert standing.word == "stalled"
+        assert "the engine does not answer" in standing.why
+        assert any("the engine does not answer" in text for text, _ in street.linking.problems())
+        hub.is_answering = True
+        await passes(5)
+        assert street.linking.standing().word == "up"
+
+
+@virtual
+async def test_a_desk_that_starts_while_the_engine_is_away_is_stalled_from_the_beginning(tmp_path, caplog):
+    hub = MemoryHub()
+    hub.delay_s = 60
+    floor, street = two(hub, tmp_path, lease_s=0)
+    async with running(floor, street):
+        assert floor.linking.standing().word == "stalled"
+        assert "the engine did not answer within 5 s" in floor.linking.standing().why
+        assert "starts without the other desks: the engine did not answer within 5 s; what" in caplog.text
+        hub.delay_s = 0
+        await passes(70)
+        assert floor.linking.standing().word == "up"
+
+
+def not_permitted(desk, step):
+    raise LinkError(f"the server does not permit {step}")
+
+
+@virtual
+async def test_an_engine_that_comes_back_and_cannot_be_used_is_told_once_and_tried_again(tmp_path, caplog):
+    hub = MemoryHub()
+    hub.is_answering = False
+    floor, street = two(hub, tmp_path, lease_s=0)
+    async with running(floor, street):
+        hub.is_answering, hub.on_step = True, not_permitted
+        await passes(20)
+        assert floor.linking.standing().word == "stalled"
+        assert any("does not permit open" in text for text, _ in floor.linking.problems())
+        assert caplog.text.count("desk floor is not joined to the others") == 1
+        hub.on_step = MemoryHub().on_step
+        await passes(10)
+        assert floor.linking.standing().word == "up"
+        assert floor.linking.problems() == ()
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("step", "desk", "words"),
+    [
+        ("append", "floor", "the log 'normal' takes nothing: the server does not permit append"),
+        ("read", "street", "events of desk 'floor' cannot be read: the server does not permit read"),
+    ],
+)
+async def test_what_the_engine_does_not_permit_is_told_and_goes_on_when_it_does(tmp_path, step, desk, words):
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path)
+    there = Listener(street)
+    async with running(floor, street):
+        await passes(2)
+        hub.on_step = lambda who, what: not_permitted(who, what) if (who, what) == (desk, step) else None
+        assert await floor.bus.publish(an_order(event_id="o-1"))
+        assert await floor.bus.publish(an_order(event_id="o-2"))
+        await passes(5)
+        standing = {"floor": floor, "street": street}[desk].linking.standing()
+        assert standing.word == "stalled"
+        assert words in standing.why
+        hub.on_step = MemoryHub().on_step
+        await passes(10)
+        assert there.ids == ["o-1", "o-2"]
+        assert floor.linking.standing().word == street.linking.standing().word == "up"

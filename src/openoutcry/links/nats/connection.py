@@ -79,6 +79,12 @@ class _Client(Client):  # type: ignore[misc,unused-ignore]
             self._pending, self._pending_data_size = [], 0
             self._transport.writelines(pending)
 
+    def excuse_reading(self) -> None:
+        """Let nobody be told by asyncio that the task that reads has failed: the connection is lost then."""
+        reading: asyncio.Task[None] | None = self._reading_task
+        if reading is not None:
+            reading.add_done_callback(_pass_over)
+
 
 _NO_TLS: Final = "the server offers no TLS, and its address begins with tls://"
 _FATAL: Final = ("authorization violation", "authentication", _NO_TLS.lower(), "certificate")
@@ -86,6 +92,12 @@ _FATAL: Final = ("authorization violation", "authentication", _NO_TLS.lower(), "
 
 def _nothing() -> None:
     return None
+
+
+def _pass_over(done: asyncio.Future[None]) -> None:
+    """That the connection was lost is noticed elsewhere."""
+    if not done.cancelled():
+        done.exception()
 
 
 class Heard:
@@ -223,6 +235,7 @@ class Connection:
             client = _Client()
             try:
                 await self._connect(client, given)
+                client.excuse_reading()
                 for heard in self._heard:
                     await heard.begin(client)
                 self._client = client
@@ -418,9 +431,13 @@ class Connection:
         """
         heard = Heard(subject, hear, lose)
         self._heard.append(heard)
-        if self._client is not None:
-            await heard.begin(self._client)
-            await self._flush(self._client)
+        client = self._client
+        if client is not None:
+            try:
+                await heard.begin(client)
+            except (nats_errors.Error, OSError):
+                return heard  # the connection was lost this moment, and the next one begins with it
+            await self._flush(client)
             if any(f'to "{subject.lower()}"' in words for words in self.refused):
                 await self.forget(heard)
                 raise _not_permitted(subject)
@@ -431,6 +448,7 @@ class Connection:
         done = asyncio.ensure_future(client.flush(timeout=_FOREVER_S))
         self._flushes.add(done)
         done.add_done_callback(self._flushes.discard)
+        done.add_done_callback(_pass_over)
         await asyncio.wait((done,), timeout=ANSWER_S)
 
     async def forget(self, heard: Heard) -> None:

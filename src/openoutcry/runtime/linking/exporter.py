@@ -6,13 +6,14 @@ from contextlib import suppress
 from typing import Final
 
 from openoutcry.core.cursors import LINK
+from openoutcry.core.link_words import LinkWord
 from openoutcry.core.runs import Run
 from openoutcry.errors import Garbled, LinkError, LogGone, Unreachable
 from openoutcry.links.wire import Ask, Beat, read_message
 from openoutcry.ports import LOGS, CursorState, LogName
 from openoutcry.runtime.linking.log_export import ClaimAgain, LogExport
 from openoutcry.runtime.linking.other_desks import OtherDesks
-from openoutcry.runtime.linking.parts import Joined
+from openoutcry.runtime.linking.parts import ENGINE, Joined
 from openoutcry.runtime.linking.rows import OwnRow, read_own, write_row
 
 log = logging.getLogger("openoutcry")
@@ -125,8 +126,10 @@ class Exporter:
             ends = {log_name: one.ends for log_name, one in self.logs.items()}
             try:
                 seats = await self._joined.transport.seats()
-            except LinkError:
+            except LinkError as error:
+                self._joined.problems[ENGINE] = (LinkWord.STALLED, f"the engine does not answer: {error}")
                 continue
+            self._joined.problems.pop(ENGINE, None)
             self._others.note_seats(seats, self._joined.desk, self._joined.now_ns())
             self._note_floors(ends)
             if self._may_trim and turns % int(TRIM_S / FLOOR_S) == 0:

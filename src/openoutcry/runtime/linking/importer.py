@@ -5,7 +5,7 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-from openoutcry.errors import JournalError, Unreachable
+from openoutcry.errors import JournalError, LinkError
 from openoutcry.links.wire import Beat
 from openoutcry.ports import LOGS, LogName
 from openoutcry.runtime.linking.log_import import LogImport
@@ -63,7 +63,7 @@ class Importer:
         joined, others = self._joined, self._others
         await joined.wait_seat()
         while True:
-            with suppress(Unreachable):
+            with suppress(LinkError):  # that is told by the exports, which ask the same
                 others.note_seats(await joined.transport.seats(), joined.desk, joined.now_ns())
             for desk in sorted(others.desks):
                 self._begin(desk)

@@ -25,6 +25,7 @@ from openoutcry.core.halts import Halt, is_release
 from openoutcry.errors import Garbled, InvalidEvent, JournalError, LinkError, OpenOutcryError
 from openoutcry.events import decode, encode
 from openoutcry.links.wire import ActiveHalt, Ask, Beat, Kill, read_message, write_message
+from openoutcry.logs import about
 from openoutcry.ports import Entry, Header, Level, Place, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH, is_kill_switch
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
@@ -91,7 +92,7 @@ class KillSwitchLink:
             log.warning(
                 "desk %s starts without having read all kill switches of the logs; the import does it: %s",
                 self._joined.desk,
-                error or f"it took longer than {CAUGHT_UP_S:g} s",
+                str(error) or f"it took longer than {CAUGHT_UP_S:g} s",
             )
 
     async def _read_log(self, desk: str) -> None:
@@ -146,7 +147,11 @@ class KillSwitchLink:
         try:
             entry = self._joined.store.entry(event, "control", Level.PROCESS)
         except InvalidEvent:
-            log.exception("the kill switch %s cannot be written, and reaches no other desk", event.event_id)
+            log.exception(
+                "the kill switch %s cannot be written, and reaches no other desk",
+                event.event_id,
+                extra=about(event),
+            )
             return
         self._shout(
             event.event_id, Kill(event=msgspec.Raw(entry.payload), header=entry.header, wall_ns=entry.wall_ns)
@@ -176,11 +181,19 @@ class KillSwitchLink:
             log.error("what desk %s shouted as a kill switch cannot be read: %s", desk, error)  # noqa: TRY400
             return
         if is_release(event) is not releases:
-            log.error("desk %s shouted the release %s where only kill switches are", desk, event.event_id)
+            log.error(
+                "desk %s shouted the release %s where only kill switches are",
+                desk,
+                event.event_id,
+                extra=about(event),
+            )
             return
         if releases and not self._joined.may_release(desk):
             log.error(
-                "desk %s may not release here (releasers), so that %s ends nothing", desk, event.event_id
+                "desk %s may not release here (releasers), so that %s ends nothing",
+                desk,
+                event.event_id,
+                extra=about(event),
             )
             return
         header = replace(kill.header or Header(), desk=(kill.header and kill.header.desk) or desk)
@@ -192,14 +205,16 @@ class KillSwitchLink:
         try:
             found = self._switches.take_in(event, entry)
         except OpenOutcryError as error:
-            log.critical("the kill switch %s of another desk was not taken: %s", event_id, error)
+            log.critical(
+                "the kill switch %s of another desk was not taken: %s", event_id, error, extra=about(event)
+            )
             return
         self._remember(event_id, kill)
         self._known.add(event_id)
         if self._asked_ns.pop(event_id, None) is not None:
             self._came.set()
         if isinstance(found, Commit):
-            found.on_done.append(partial(_tell_failed, found, event_id))
+            found.on_done.append(partial(_tell_failed, found, event))
         elif isinstance(found, asyncio.Future):
             found.add_done_callback(_pass_over)
         self.save_crossings()
@@ -359,10 +374,13 @@ def _is_kept_here(event: Any) -> bool:
     return getattr(event, "source_agent", "") == OWN_AGENT
 
 
-def _tell_failed(commit: Commit, event_id: str) -> None:
+def _tell_failed(commit: Commit, event: Any) -> None:
     if commit.error is not None:
         log.critical(
-            "the kill switch %s of another desk is not in the journal here: %s", event_id, commit.error
+            "the kill switch %s of another desk is not in the journal here: %s",
+            event.event_id,
+            commit.error,
+            extra=about(event),
         )
 
 

@@ -30,7 +30,7 @@ from openoutcry.runtime.linking.exporter import Exporter
 from openoutcry.runtime.linking.importer import Importer
 from openoutcry.runtime.linking.kill import KillSwitchLink
 from openoutcry.runtime.linking.other_desks import OtherDesks
-from openoutcry.runtime.linking.parts import AGAIN_S, Joined, Part
+from openoutcry.runtime.linking.parts import AGAIN_S, ENGINE, Joined, Part
 from openoutcry.runtime.linking.seats import Seats
 from openoutcry.runtime.linking.standing import Gauge
 from openoutcry.runtime.linking.ticks import TickReceiver, TickSender
@@ -124,13 +124,16 @@ class Linking:
         try:
             async with asyncio.timeout(OPEN_S):
                 joined.facts = await joined.transport.open()
+            joined.problems.pop(ENGINE, None)
             if self._is_replicated:
                 check(joined.facts)
         except (Unreachable, TimeoutError) as error:
+            told = str(error) or f"the engine did not answer within {OPEN_S:g} s"
+            joined.problems[ENGINE] = (LinkWord.STALLED, told)
             log.warning(
                 "the desk %s starts without the other desks: %s; what it publishes waits in its journal",
                 joined.desk,
-                error or f"the engine did not answer within {OPEN_S:g} s",
+                told,
             )
 
     def begin(self) -> None:
@@ -146,7 +149,14 @@ class Linking:
             try:
                 joined.facts = await joined.transport.open()
             except Unreachable:
+                joined.problems.pop("connect", None)
+            except LinkError as error:
+                if joined.problems.get("connect", ("", ""))[1] != str(error):
+                    log.error("desk %s is not joined to the others: %s", joined.desk, error)  # noqa: TRY400
+                joined.problems["connect"] = (LinkWord.STALLED, str(error))
+            if joined.facts is None:
                 await asyncio.sleep(AGAIN_S)
+        joined.problems.pop("connect", None)
 
     def _look(self) -> None:
         """Look at what the next beat is to say: four times a second."""

@@ -25,11 +25,11 @@ from openoutcry.errors import (
     LinkError,
     LogFull,
     LogGone,
-    Unreachable,
 )
 from openoutcry.events import decode_many
 from openoutcry.events.records import is_record
 from openoutcry.links.wire import group_length, size_of
+from openoutcry.logs import about
 from openoutcry.ports import Ended, Entry, Group, LogName, Place, Stored
 from openoutcry.runtime.admission.arrivals import Arrival
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
@@ -158,7 +158,7 @@ class LogExport:
             except LogGone as error:
                 self._store = None
                 await self._make_anew(error)
-            except (Unreachable, JournalError) as error:
+            except (LinkError, JournalError) as error:  # no answer, or it is not permitted
                 self._tell(LinkWord.STALLED, f"the log {self._log!r} takes nothing: {error}")
             self.refusals += 1
             await asyncio.sleep(pause_s)
@@ -253,9 +253,14 @@ class LogExport:
                     position = group.positions[-1] if group.positions else 0
                     found = Ended(group.journal, group.upto, group.place, position, last)
         lacking = [entry for entry in copies.values() if journal.find(entry.event_id) is None]
-        for entry in lacking:
-            log.warning("%s was replicated and not committed, and is taken in from the log", entry.event_id)
-        await self._take_in([Arrival(decode_many([entry.payload])[0], entry) for entry in lacking])
+        events = decode_many([entry.payload for entry in lacking])
+        for event in events:
+            log.warning(
+                "%s was replicated and not committed, and is taken in from the log",
+                event.event_id,
+                extra=about(event),
+            )
+        await self._take_in(list(map(Arrival, events, lacking)))
         if copies:
             await self._joined.store.commits.ask(sync=True)  # they are trimmed from now on as the rest is
         self.has_copies = False

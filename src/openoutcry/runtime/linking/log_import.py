@@ -48,6 +48,8 @@ ASK_MOST_S: Final = 60.0
 """and no longer than this."""
 MEET_S: Final = 2.0
 """How long after a new desk has got its seat the others' exports count as older than it."""
+HEALED_S: Final = 5.0
+"""For how long a log must have been read without an error, for that to be told no more."""
 SILENT_S: Final = 10.0
 """A desk says that it has exported more, and for so long nothing of it has come: it is asked for it."""
 
@@ -85,7 +87,7 @@ class LogImport:
         self._plain: dict[type, bool] = {}
         self._ask_from_s = 0.0
         self._asks = 0
-        self._moved_s = 0.0
+        self._moved_s = self._failed_s = 0.0
         self._safe = self.reached.position
         self._unsafe: tuple[int, int] | None = None
         self.events: int = 0
@@ -133,6 +135,9 @@ class LogImport:
                 return
             except (JournalError, SeatLost) as error:
                 self._tell(LinkWord.BEHIND, f"events of desk {self._desk!r} wait: {error}")
+            except LinkError as error:  # it is not permitted, for example
+                self._tell(LinkWord.STALLED, f"events of desk {self._desk!r} cannot be read: {error}")
+                self._failed_s = asyncio.get_running_loop().time()
             await asyncio.sleep(AGAIN_S)
 
     async def _meet(self) -> None:
@@ -210,6 +215,9 @@ class LogImport:
     def note_head(self, head: int, origin: str) -> None:
         """A beat says up to where the desk has exported its journal: ask for it, if it does not come."""
         now_s, known = asyncio.get_running_loop().time(), Run.read(self._chain.journal)
+        if self._failed_s and now_s - self._failed_s > HEALED_S:
+            self._failed_s = 0.0
+            self._joined.problems.pop(self._name, None)
         is_known = known is not None and known.origin == origin
         if (is_known and head <= self._chain.position) or not head or self._is_taking:
             self._moved_s = now_s

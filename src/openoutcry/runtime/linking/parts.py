@@ -22,6 +22,8 @@ log = logging.getLogger("openoutcry")
 
 AGAIN_S: Final = 1.0
 """The pause before a part goes on that has failed in a way it does not know."""
+ENGINE: Final = "engine"
+"""Under this name stands among the problems that the engine does not answer, whatever this desk has to do."""
 
 
 class Part(Protocol):
@@ -137,42 +139,42 @@ class Joined:
         assert found is not None, "a bus with a link has a journal, and it is open while the link is"
         return found
 
-    def run(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def run(self, part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have a coroutine function run as a task until the link ends, on no handler's behalf.
 
         It handles the errors that it knows. Any other is told, and it is called again after a pause.
         """
         loop = asyncio.get_running_loop()
         task = loop.create_task(
-            self._again_and_again(name, work), name=f"openoutcry:{name}", context=Context()
+            self._again_and_again(part, work), name=f"openoutcry:{part}", context=Context()
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, part: str, work: Coroutine[Any, Any, None]) -> None:
         """Have a coroutine run as a task, on no handler's behalf. That the engine is away is not told."""
         loop = asyncio.get_running_loop()
-        task = loop.create_task(_quietly(name, work), name=f"openoutcry:{name}", context=Context())
+        task = loop.create_task(_quietly(part, work), name=f"openoutcry:{part}", context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    def begin(self, part: str, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine as `spawn` does, but its first step now: the loop may have a commit to do first."""
-        steps = _quietly(name, work)
+        steps = _quietly(part, work)
         try:
             awaited = Context().run(steps.send, None)
         except StopIteration:
             return
-        self.spawn(name, _go_on(steps, awaited))
+        self.spawn(part, _go_on(steps, awaited))
 
-    async def _again_and_again(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _again_and_again(self, part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             try:
                 await work()
             except OpenOutcryError as error:
-                log.error("the link's part %s has failed, and is begun again: %s", name, error)  # noqa: TRY400
+                log.error("the link's part %s has failed, and is begun again: %s", part, error)  # noqa: TRY400
             except Exception:
-                log.exception("the link's part %s has failed, and is begun again", name)
+                log.exception("the link's part %s has failed, and is begun again", part)
             else:
                 return
             await asyncio.sleep(AGAIN_S)
@@ -192,15 +194,15 @@ class Joined:
         self._seat = None
 
 
-async def _quietly(name: str, work: Coroutine[Any, Any, None]) -> None:
+async def _quietly(part: str, work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except LinkError as error:
-        log.debug("the link's %s: %s", name, error)
+        log.debug("the link's %s: %s", part, error)
     except OpenOutcryError as error:
-        log.error("the link's %s: %s", name, error)  # noqa: TRY400
+        log.error("the link's %s: %s", part, error)  # noqa: TRY400
     except Exception:
-        log.exception("the link's %s has failed", name)
+        log.exception("the link's %s has failed", part)
 
 
 def _nothing() -> None:

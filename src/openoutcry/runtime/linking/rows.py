@@ -92,16 +92,16 @@ def read_reached(journal: Journal, desk: str, log_name: LogName) -> Reached:
     return _read(journal, name_of(desk, log_name), Reached) or Reached()
 
 
-def _read(journal: Journal, name: str, kind: type[T]) -> T | None:
+def _read(journal: Journal, row: str, kind: type[T]) -> T | None:
     """Return a row; None if it was never written, or is damaged, which is told."""
     try:
-        found = journal.snapshot(name)
+        found = journal.snapshot(row)
         return None if found is None else msgspec.json.decode(found.state, type=kind)
     except (JournalError, msgspec.MsgspecError) as error:
         log.error(  # noqa: TRY400 - the message says it
             "what the journal has of %s cannot be read, and is begun anew: what is imported once more is "
             "dropped by its ids: %s",
-            name,
+            row,
             error,
         )
         return None

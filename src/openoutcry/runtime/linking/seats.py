@@ -15,10 +15,8 @@ by the engine, since its token is no longer the newest.
 import asyncio
 import logging
 import os
-import socket
 from contextlib import suppress
 from hashlib import blake2b
-from pathlib import Path
 
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.seat import RENEWALS, WAIT_LEASES, May, Office, Record, Tenure, Vacancy
@@ -26,6 +24,7 @@ from openoutcry.errors import Fenced, LinkError, LogGone, SeatLost, Taken, Unrea
 from openoutcry.events.sources import new_name
 from openoutcry.ports import FileJournal, Seat
 from openoutcry.runtime.linking.parts import Joined
+from openoutcry.runtime.linking.processes import has_ended, this_file, this_host, this_process
 from openoutcry.units import NS_PER_S
 
 log = logging.getLogger("openoutcry")
@@ -36,7 +35,6 @@ AGAIN_MOST_S = 1.0
 """The longest pause before a renewal that failed is tried again."""
 LOOKS = 8
 """How many times a seat that may be vacant is looked at while its lease runs out."""
-_MACHINE_ID = Path("/etc/machine-id")
 
 
 class Seats:
@@ -79,7 +77,9 @@ class Seats:
             desk=joined.desk,
             holder=f"{os.getpid()}.{_digest(path)}.{new_name()}",
             host=this_host(),
+            process=this_process(),
             journal=joined.store.origin,
+            file=this_file(file.path) if isinstance(file, FileJournal) else "",
             lease_s=joined.link.lease_s,
         )
         if joined.facts is not None:
@@ -144,14 +144,16 @@ class Seats:
     def _is_over(self, seen: Seat | None) -> bool:
         """Return True if the holder of a record is this process, or is known to be dead.
 
-        It is if it had this journal's file on this host, which this process has locked now.
+        It is if it has ended on this host, or if it had the file of this journal, which this process has
+        locked now, on this host: under the same path, or also in another container since the host started.
         """
         mine = self._mine
-        if seen is None or seen.holder == mine.holder:
+        if seen is None or seen.holder == mine.holder or has_ended(seen.process):
             return True
-        same_file = seen.holder.split(".")[1:2] == mine.holder.split(".")[1:2]
-        is_file = isinstance(self._joined.store.journal, FileJournal)
-        return is_file and same_file and (seen.host, seen.journal) == (mine.host, mine.journal)
+        if not isinstance(self._joined.store.journal, FileJournal) or seen.journal != mine.journal:
+            return False
+        same_path = seen.holder.split(".")[1:2] == mine.holder.split(".")[1:2]
+        return (same_path and seen.host == mine.host) or (seen.file != "" and seen.file == mine.file)
 
     async def _take(self, seen: Seat | None) -> None:
         sent_ns = self._joined.now_ns()
@@ -306,7 +308,7 @@ class Seats:
         return (
             f"the seat of desk {desk!r} was not renewed for {lease_s:g} s (lease_s), so that another process "
             "may hold it: this one begins no call and accepts nothing durable until the engine answers; see "
-            "to the engine, or give a longer lease_s"
+            "to the engine; without a lease (lease_s = 0) a desk trades on"
         )
 
     def _lost_for_good(self) -> str:
@@ -325,19 +327,9 @@ def _taken(seen: Seat) -> str:
     if not seen.lease_s:
         return (
             f"{held}, whose seat does not lapse (lease_s = 0): stop it there; if that host is gone for good, "
-            f"`openoutcry firm drop {seen.desk}`"
+            f"`openoutcry firm drop {seen.desk}`. With a lease_s another host may take the desk over later"
         )
     return f"{held}, which renews its seat: stop that process first, or give this desk another name"
-
-
-def this_host() -> str:
-    """Return a name for this host that differs from those of others, also where they are called the same."""
-    name = socket.gethostname()
-    with suppress(OSError):
-        machine = _MACHINE_ID.read_text(encoding="ascii", errors="ignore").strip()
-        if machine:
-            return f"{name}/{machine[:8]}"
-    return name
 
 
 def _digest(text: str) -> str:

@@ -22,6 +22,7 @@ from openoutcry.core.pressure import Wait
 from openoutcry.errors import BusClosed, Garbled, InvalidEvent, LinkError, OpenOutcryError
 from openoutcry.events import Event, decode, encode, event_type_of, fixed_event_type
 from openoutcry.links.wire import Beat, Ticks, read_message, write_message
+from openoutcry.logs import about
 from openoutcry.ports import Header, Level
 from openoutcry.runtime.delivery.causation import Cause
 from openoutcry.runtime.linking.other_desks import OtherDesks
@@ -182,7 +183,9 @@ class TickSender:
             try:
                 raw = encode(event)
             except InvalidEvent as error:
-                log.warning("the tick %s is sent to no other desk: %s", event.event_id, error)
+                log.warning(
+                    "the tick %s is sent to no other desk: %s", event.event_id, error, extra=about(event)
+                )
                 continue
             header = None if isinstance(event, Event) else self._joined.store.header_of(event)
             has_header = has_header or header is not None
