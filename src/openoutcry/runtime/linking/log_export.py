@@ -447,9 +447,7 @@ class LogExport:
             after=self.after,
             upto=upto,
             positions=tuple(entry.position for entry in wanted),
-            entries=cast(
-                "tuple[Entry, ...]", tuple(wanted)
-            ),  # nobody asks for ids
+            entries=cast("tuple[Entry, ...]", tuple(wanted)),  # nobody asks for ids
         )
 
     def _is_exported(self, entry: Stored) -> bool:
