@@ -22,6 +22,7 @@ import msgspec
 from openoutcry import Event, EventBus, KillSwitchEvent
 from openoutcry.config import Link, PersistenceConfig
 from openoutcry.errors import ConfigError, LinkError, OpenOutcryError, SeatLost
+from openoutcry.journals import marks
 from openoutcry.trading import MarketDataEvent
 
 BURST: Final = 10
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         feed: The desk that sends them,
         takes: and the desk that takes them.
         servers_sync: As in `Link`.
+        boot: How many times the host has lost its power. 0: the kernel's own start counts.
 
     """
 
@@ -77,13 +79,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate: int = 200
     size: int = 100
     level: str = "process"
-    lease_s: float = 3.0
+    lease_s: float = 0.0
     replicas: int = 1
     max_bytes: int = 64 * 2**20
     ticks: int = 0
     feed: str = "a"
     takes: str = "b"
     servers_sync: bool = False
+    boot: int = 0
 
 
 class Notes:
@@ -108,8 +111,9 @@ class Child:
     def __init__(self, given: Settings) -> None:
         self.given = given
         folder = Path(given.folder)
-        self.accepted = Notes(folder / f"{given.journal}.accepted")
-        self.handled = Notes(folder / f"{given.journal}.handled")
+        notes = Path(given.journal).name  # not on the disk of the journal, which may lose its power
+        self.accepted = Notes(folder / f"{notes}.accepted")
+        self.handled = Notes(folder / f"{notes}.handled")
         self.bus = EventBus(
             enable_persistence=True,
             persistence_config=PersistenceConfig(
@@ -177,12 +181,13 @@ class Child:
             )
             await self.bus.publish(event)
         else:
-            await self._releaser.release(ids=[kill_id], reason="campaign")
+            with suppress(ConfigError):  # a power cut has taken it, or it was released elsewhere
+                await self._releaser.release(ids=[kill_id], reason="campaign")
 
     async def live(self) -> None:
         """Start, publish, and stop when told to."""
         async with self.bus:
-            tell("started")
+            tell("started", time.monotonic_ns())
             publishing = [asyncio.create_task(self._publish())]
             if self.given.ticks and self.given.feed == self.given.desk:
                 publishing.append(asyncio.create_task(self._send_ticks()))
@@ -233,10 +238,9 @@ class Child:
             while number < due:
                 number += 1
                 with suppress(OpenOutcryError):
+                    symbol = f"S{number % SYMBOLS}"
                     self.bus.publish_nowait(
-                        MarketDataEvent(
-                            symbol=f"S{number % SYMBOLS}", price=1.0 + number, source_agent="feed"
-                        )
+                        MarketDataEvent(symbol=symbol, price=1.0 + number, source_agent="feed")
                     )
                 if number % TICKS_A_TURN == 0:
                     await asyncio.sleep(0)
@@ -255,6 +259,10 @@ def follow(do: Callable[[str], object]) -> None:
 
 async def main(given: Settings) -> None:
     """Live one life."""
+    if given.boot:
+        started = Path(given.folder) / f"{given.desk}.boot"
+        started.write_text(f"{given.boot:032x}")
+        marks._BOOT_ID = started  # type: ignore[misc] # noqa: SLF001 - the host seems to have started again
     child, loop = Child(given), asyncio.get_running_loop()
     Thread(target=follow, args=(lambda line: loop.call_soon_threadsafe(child.do, line),), daemon=True).start()
     tell("born")

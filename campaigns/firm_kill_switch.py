@@ -17,9 +17,11 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
-from campaigns.firm_kit import Firm, a_firm, report
+from campaigns.firm_kit import Firm, a_firm, chosen, report
+from campaigns.firm_truth import say
 
 DESKS: Final = ("a", "b", "c")
 PAUSE_S: Final = 0.05
@@ -66,7 +68,8 @@ async def measure(fault: str, throws: int, p99_ms: float) -> int:
     began_s = time.monotonic()
     ticks = TICKS if fault == "flood" else 0
     nodes = 1 if fault == "flood" else 3  # seven busy processes on two cores would measure the cores
-    async with a_firm(DESKS, nodes, rate=20, ticks=ticks) as firm:
+    async with a_firm(DESKS, nodes, settings={"rate": 20, "ticks": ticks}) as firm:
+        await firm.end_probing()
         await asyncio.sleep(2)
         for half in range(2):
             for number in range(throws // 2):
@@ -80,12 +83,12 @@ async def measure(fault: str, throws: int, p99_ms: float) -> int:
         await asyncio.sleep(MISSED_S)
         late_ms, missed = _late(firm)
     p50, p99, most = (_share(late_ms, share) for share in (0.5, 0.99, 1.0))
-    print(
+    say(
         f"  {fault}: {len(late_ms)} heard, missed {len(missed)}, p50 {p50:.2f} ms, p99 {p99:.2f} ms, "
         f"most {most:.2f} ms"
     )
     for one in missed[:5]:
-        print(f"    FOUND: {one}")
+        say(f"    FOUND: {one}")
     return report(f"kill switch, {fault}", not missed and p99 <= p99_ms, firm.folder, began_s)
 
 
@@ -114,17 +117,14 @@ def _share(values: list[float], share: float) -> float:
 def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--faults", default=",".join(FAULTS), help="which of them [all]")
+    known = partial(chosen, known=FAULTS)
+    parser.add_argument("--faults", type=known, default=list(FAULTS), help="which of them [all]")
     parser.add_argument(
         "--throws", type=int, default=200, help="how many kill switches, for each fault [200]"
     )
     parser.add_argument("--p99-ms", type=float, default=10.0, help="the bound [10]")
     given = parser.parse_args()
-    faults = given.faults.split(",")
-    if unknown := set(faults) - set(FAULTS):
-        parser.error(f"unknown faults {sorted(unknown)}: choose from {', '.join(FAULTS)}")
-    failed = [asyncio.run(measure(fault, given.throws, given.p99_ms)) for fault in faults]
-    return max(failed)
+    return max([asyncio.run(measure(fault, given.throws, given.p99_ms)) for fault in given.faults])
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ python -m campaigns.firm_kills --seconds 20 --nodes 1       one node instead of 
 import argparse
 import asyncio
 import random
-import signal
 import sys
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
-from campaigns.firm_kit import DeskProcess, Firm, a_firm, alternations, report
+from campaigns.firm_kit import Firm, a_firm, report, take_over
+from campaigns.firm_truth import say
+from openoutcry.ports import LOGS
 
 DESKS: Final = ("a", "b", "c")
 LEASE_S: Final = 3.0
@@ -52,15 +54,20 @@ class Chaos:
         nodes = range(len(self.firm.servers.nodes))
         harmed_nodes = sum(f"node {number}" in self._harmed for number in nodes)
         what = self._dice.choice(("kill", "kill", "kill", "stop", "node", "pause"))
+        if what == "pause" and self._dice.random() < 0.5:
+            what = "leader"
         if what in ("kill", "stop") and free:
             desk = self._dice.choice(free)
             self._spawn(desk, self._kill(desk) if what == "kill" else self._stop(desk), f"{what} {desk}")
-        elif what in ("node", "pause") and not harmed_nodes:
+        elif what in ("node", "pause", "leader") and not harmed_nodes:
             number = self._dice.choice(nodes)
+            if what == "leader":
+                leader = self.firm.leader(self._dice.choice(LOGS))
+                number = self.firm.servers.nodes.index(leader) if leader is not None else number
             work = self._kill_node(number) if what == "node" else self._pause_node(number)
             self._spawn(f"node {number}", work, f"{what} {number}")
 
-    def _spawn(self, who: str, work: "asyncio.coroutines._CoroutineLike[None]", what: str) -> None:  # type: ignore[name-defined]
+    def _spawn(self, who: str, work: Coroutine[Any, Any, None], what: str) -> None:
         self.done.append(what)
         self._harmed.add(who)
         task = asyncio.create_task(work)
@@ -81,69 +88,62 @@ class Chaos:
     async def _stop(self, desk: str) -> None:
         """Let a desk stand still, often beyond its lease."""
         process = self.firm.desks[desk]
-        process.send(signal.SIGSTOP)
+        process.stand_still()
         await asyncio.sleep(self._dice.choice((0.5, 1.5 * LEASE_S)))
-        process.send(signal.SIGCONT)
+        process.go_on()
 
     async def _kill_node(self, number: int) -> None:
         """Kill a node, and start it again."""
         node = self.firm.servers.nodes[number]
+        self._lose_node()
         node.kill()
         await asyncio.sleep(self._dice.choice((0.1, 1.0, 5.0)))
         node.start()
         await asyncio.to_thread(node.wait, 60.0)
-        await asyncio.sleep(QUIET_S if len(self.firm.servers.nodes) > 1 else 0.5)
+        await self._find_node()
 
     async def _pause_node(self, number: int) -> None:
-        """Let a node stand still beyond the lease: a leader perhaps."""
+        """Let a node stand still beyond the lease."""
         node = self.firm.servers.nodes[number]
+        self._lose_node()
         node.pause()
         await asyncio.sleep(1.5 * LEASE_S)
         node.resume()
-        await asyncio.sleep(QUIET_S if len(self.firm.servers.nodes) > 1 else 0.5)
+        await self._find_node()
+
+    def _lose_node(self) -> None:
+        if len(self.firm.servers.nodes) == 1:
+            self.firm.nodes_away()
+
+    async def _find_node(self) -> None:
+        if len(self.firm.servers.nodes) == 1:
+            await asyncio.sleep(0.5)
+            self.firm.nodes_back()
+        else:
+            await asyncio.sleep(QUIET_S)
 
 
 async def kills(seed: int, seconds: float, nodes: int) -> int:
     """Harm a firm for so long, and judge."""
     began_s = time.monotonic()
     lease_s = LEASE_S if seed % 2 else 0.0
-    async with a_firm(DESKS, nodes, lease_s=lease_s) as firm:
+    async with a_firm(DESKS, nodes, settings={"lease_s": lease_s}) as firm:
         chaos = Chaos(firm, seed)
         await chaos.run(seconds)
         judge = await firm.settle()
-        print(
-            f"  seed {seed}, lease {lease_s:g} s, {len(chaos.done)} harms: {', '.join(chaos.done[:12])} ..."
-        )
-        is_good = judge.judge()
-    return report(f"kills, seed {seed}, {nodes} nodes", is_good, firm.folder, began_s)
+        done = ", ".join(chaos.done[:12])
+        say(f"  seed {seed}, lease {lease_s:g} s, {len(chaos.done)} harms: {done} ...")
+        judge.judge()
+    return report(f"kills, seed {seed}, {nodes} nodes", judge.tell(), firm.folder, began_s)
 
 
 async def holders(seed: int, nodes: int) -> int:
-    """Let the holder of a desk stand still beyond its lease, another take the desk over, and the first wake."""
+    """Let the holder of a desk stand still beyond its lease, another take it over, and the first wake."""
     began_s, dice = time.monotonic(), random.Random(seed)  # noqa: S311 - a seed is wanted
-    async with a_firm(("a", "b"), nodes, lease_s=LEASE_S) as firm:
+    async with a_firm(("a", "b"), nodes, settings={"lease_s": LEASE_S}) as firm:
         await asyncio.sleep(dice.uniform(0.5, 2))
-        first = firm.desks["a"]
-        first.send(signal.SIGSTOP)
-        second = DeskProcess(firm.given("a", journal="other.db"))
-        await second.start()
-        second.tell("loud")
-        firm.desks["a2"] = second
-        is_in = await second.has_told("started")
-        await asyncio.sleep(dice.uniform(0.5, 2))
-        first.send(signal.SIGCONT)
-        is_out = await first.has_told("lost", within_s=30)
-        await asyncio.sleep(1)
-        second.tell("quiet")
-        firm.desks["b"].tell("quiet")
-        await asyncio.sleep(3)
-        found = alternations(firm.folder, "b", "a")
-        if not is_in:
-            found.append("the second holder did not get in")
-        if not is_out:
-            found.append("the first holder was not refused")
-        for one in found:
-            print(f"    FOUND: {one}")
+        firm.desks["a"].stand_still()
+        found = await take_over(firm, "a", ("b",), dice.uniform(0.5, 2), firm.desks["a"].go_on)
     return report(f"two holders, seed {seed}, {nodes} nodes", not found, firm.folder, began_s)
 
 

@@ -1,16 +1,14 @@
-"""What the campaigns on desks share: real servers, desks as processes, and one judge of what they have left.
+"""What the campaigns on desks share: real servers, and desks as processes.
 
-A campaign makes a `Firm`, harms it, and calls `settle`: the publishers fall silent, everything that was harmed
-is made whole, and the judge waits until every desk has what the others made. Then it looks at the journals and
-the notes, independently of the link:
-
-- every event that `publish` said True for is in its desk's journal;
-- what a desk's journal has made is in every other journal: the same bytes, in the same order by lane, once;
-- what is in a journal was handled, and no more was handled again than a crash may repeat;
-- what two holders of one desk made does not alternate in anybody's journal.
+A campaign makes a `Firm`, harms it, and calls `settle`: the publishers fall silent, everything that was
+harmed is made whole, and it waits until every desk has what the others made. Then `firm_truth` judges. All
+the while kill switches are thrown and released, and every desk that is whole must hear them in time.
 """
 
+import argparse
 import asyncio
+import http.client
+import itertools
 import os
 import shutil
 import signal
@@ -18,29 +16,25 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from campaigns.firm_child import Settings
-from openoutcry.errors import OpenOutcryError
-from openoutcry.events import RECORDS
-from openoutcry.journals import JournalReader
-from openoutcry.links.nats.servers import Servers
-from openoutcry.runtime.delivery.offsets import UNSAVED_MOST
-from openoutcry.runtime.delivery.worker import BATCH_MOST
+from campaigns.firm_truth import HEARD_NS, Judge, Whole, read, say, succession
+from openoutcry.links.nats.servers import Node, Servers
 
-PAGE: Final = 5_000
-START_S: Final = 60.0
+START_S: Final = 180.0
 SETTLE_S: Final = 90.0
+TAKE_OVER_S: Final = 30.0
 LOOK_S: Final = 0.5
-REPEATS_MOST: Final = 2 * (UNSAVED_MOST + BATCH_MOST)
-"""So many events a crash may repeat: two lanes of one subscription."""
-TYPES: Final = ("campaign_deal", "campaign_urgent")
-SHOWN: Final = 3
+PROBE_S: Final = 0.6
+"""How often a kill switch is thrown, or released."""
+WAKE_NS: Final = 1_000_000_000
+"""How long a desk that could not reach its nodes has to find them again."""
 
 
 class DeskProcess:
@@ -49,19 +43,24 @@ class DeskProcess:
     Attributes:
         given: What it was given.
         told: Its lines, as words.
+        away_ns: When it stood still, or did not reach its nodes: from when to when, on the monotonic clock.
+        ended_ns: When it was killed; 0 if it runs.
 
     """
 
     def __init__(self, given: Settings) -> None:
         self.given = given
         self.told: list[list[str]] = []
+        self.away_ns: list[tuple[int, int]] = []
+        self.ended_ns = 0
+        self._away_since_ns = 0
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
 
     async def start(self) -> None:
         """Start it, and do not wait for it."""
-        notes = Path(self.given.folder) / f"{self.given.journal}.log"
+        notes = Path(self.given.folder) / f"{Path(self.given.journal).name}.log"
         with notes.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -100,6 +99,51 @@ class DeskProcess:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 
+    def away(self) -> None:
+        """It stands still from now on, or does not reach its nodes."""
+        self._away_since_ns = self._away_since_ns or time.monotonic_ns()
+
+    def back(self) -> None:
+        """It is as it should be."""
+        if self._away_since_ns:
+            self.away_ns.append((self._away_since_ns, time.monotonic_ns() + WAKE_NS))
+            self._away_since_ns = 0
+
+    def stand_still(self) -> None:
+        """Suspend it."""
+        self.away()
+        self.send(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        self.send(signal.SIGCONT)
+        self.back()
+
+    @property
+    def started_ns(self) -> int:
+        """When it had started, on the monotonic clock; 0 before that."""
+        return next((int(words[1]) for words in self.told if words[0] == "started"), 0)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has started, runs, and reaches its nodes."""
+        return bool(self.is_alive and self.started_ns and not self._away_since_ns)
+
+    def whole(self) -> Iterable[Whole]:
+        """Return the stretches in which it was whole."""
+        from_ns, ended_ns = self.started_ns, self.ended_ns or time.monotonic_ns()
+        if not from_ns:
+            return
+        heard: dict[tuple[str, str], int] = {}
+        for words in self.told:
+            if words[0] == "heard":
+                heard.setdefault((words[1], words[3]), int(words[2]))
+        still = [(self._away_since_ns, ended_ns)] if self._away_since_ns else []
+        for gone_ns, back_ns in [*self.away_ns, *still]:
+            yield Whole(from_ns, min(gone_ns, ended_ns), heard)
+            from_ns = max(from_ns, back_ns)
+        yield Whole(from_ns, ended_ns, heard)
+
     async def has_told(self, *words: str, within_s: float = START_S) -> bool:
         """Wait until it has told a line that begins with these words; False if it has not, or has ended."""
         seen, ends_s = 0, time.monotonic() + within_s
@@ -117,6 +161,7 @@ class DeskProcess:
 
     async def kill(self) -> None:
         """Kill it, and wait for its end."""
+        self.ended_ns = self.ended_ns or time.monotonic_ns()
         self.send(signal.SIGKILL)
         await self.ended()
 
@@ -136,6 +181,7 @@ class Firm:
         folder: Where everything is.
         servers: The servers.
         desks: The newest life of each desk.
+        lives: All lives of all desks.
         crashes: How many times each desk was killed.
 
     """
@@ -146,223 +192,214 @@ class Firm:
         servers: Servers,
         names: Sequence[str],
         by_desk: dict[str, dict[str, Any]],
-        **settings: Any,
+        settings: dict[str, Any],
     ) -> None:
         self.name = "campaign"
         self.folder, self.servers = folder, servers
         self.desks: dict[str, DeskProcess] = {}
+        self.lives: list[DeskProcess] = []
         self.crashes: Counter[str] = Counter()
         self._names = tuple(names)
         self._by_desk = by_desk
         self._settings = {"replicas": len(servers.nodes), "servers": servers.urls} | settings
-        self._lives: Counter[str] = Counter()
+        self._probing: asyncio.Task[None] | None = None
 
-    def given(self, desk: str, **changes: Any) -> Settings:
-        """Return what the next life of a desk is given."""
-        self._lives[desk] += 1
+    def journal(self, desk: str) -> Path:
+        """Return where a desk's journal is."""
+        return self.folder / str(self._by_desk.get(desk, {}).get("journal", f"{desk}.db"))
+
+    def new(self, desk: str, **changes: Any) -> DeskProcess:
+        """Return the next life of a desk, which is not started yet."""
         settings: dict[str, Any] = {
             "folder": str(self.folder),
             "journal": f"{desk}.db",
             "firm": self.name,
             "desk": desk,
-            "life": self._lives[desk],
+            "life": 1 + sum(life.given.desk == desk for life in self.lives),
         }
-        return Settings(**(settings | self._settings | self._by_desk.get(desk, {}) | changes))
+        self.lives.append(
+            DeskProcess(Settings(**(settings | self._settings | self._by_desk.get(desk, {}) | changes)))
+        )
+        return self.lives[-1]
 
     async def start(self, desk: str, **changes: Any) -> DeskProcess:
         """Start a desk, and have it publish as soon as it has started."""
-        process = self.desks[desk] = DeskProcess(self.given(desk, **changes))
+        process = self.desks[desk] = self.new(desk, **changes)
         await process.start()
         process.tell("loud")
         return process
 
     async def start_all(self) -> None:
-        """Start every desk. Raises `RuntimeError` if one does not start."""
+        """Start every desk, and throw kill switches from then on. Raises `RuntimeError`."""
         for desk in self._names:
             await self.start(desk)
         for desk, process in self.desks.items():
             if not await process.has_told("started"):
                 raise RuntimeError(f"desk {desk} did not start: see {self.folder}/{desk}.db.log")
+        self._probing = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        """Throw kill switches and release them, by each desk in turn that is whole."""
+        for number in itertools.count(1):
+            for word in ("throw", "release"):
+                await asyncio.sleep(PROBE_S)
+                whole = [process for process in self.desks.values() if process.is_whole]
+                if whole:
+                    whole[number % len(whole)].tell(word, f"probe-{number}")
+
+    async def end_probing(self) -> None:
+        """Throw no more kill switches."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+            self._probing = None
+            await asyncio.sleep(2 * HEARD_NS / 1e9)
 
     async def kill(self, desk: str) -> None:
         """Kill a desk."""
         self.crashes[desk] += 1
         await self.desks[desk].kill()
 
-    async def settle(self, within_s: float = SETTLE_S) -> "Judge":
-        """Make everything whole, wait until all is everywhere, stop the desks, and judge."""
+    def nodes_away(self) -> None:
+        """No node can be reached from now on."""
+        for process in self.desks.values():
+            process.away()
+
+    def nodes_back(self) -> None:
+        """They can be reached again."""
+        for process in self.desks.values():
+            process.back()
+
+    def leader(self, log_name: str) -> Node | None:
+        """Return the node that leads a log; None if nobody knows."""
+        for node in self.servers.nodes:
+            known = _ask(node, "/jsz?streams=true")
+            for account in known.get("account_details", ()):
+                for stream in account.get("stream_detail", ()):
+                    if stream["name"].endswith(log_name):
+                        name = stream.get("cluster", {}).get("leader", "")
+                        return next((one for one in self.servers.nodes if one.name == name), None)
+        return None
+
+    async def settle(self, within_s: float = SETTLE_S) -> Judge:
+        """Make everything whole, wait until all is everywhere, stop the desks, and return the judge."""
+        await self.end_probing()
         for node in self.servers.nodes:
             node.resume()
             node.start()
         for desk, process in list(self.desks.items()):
-            process.send(signal.SIGCONT)
+            process.go_on()
             if not process.is_alive:
                 await self.start(desk)
         for process in self.desks.values():
             await process.has_told("started")
             process.tell("quiet")
-        ends_s, judge = time.monotonic() + within_s, Judge(self.folder, self._names, self.crashes)
-        while time.monotonic() < ends_s and (judge.missing() or judge.unhandled()):
+        judge = Judge(self.folder, {desk: self.journal(desk) for desk in self._names}, self.crashes)
+        began_s = time.monotonic()
+        while judge.missing() or judge.unhandled():
+            if time.monotonic() > began_s + within_s:
+                await self._tell_standing()
+                break
             await asyncio.sleep(LOOK_S)
+        say(f"    all was everywhere {time.monotonic() - began_s:.0f} s after the last harm")
         await self.stop()
+        thrown, whole = self.kill_switches()
+        judge.judge_kill_switches(thrown, whole)
+        await judge.audit()
         return judge
+
+    async def _tell_standing(self) -> None:
+        """Print how the link of each desk stands."""
+        for desk, process in self.desks.items():
+            process.tell("standing")
+            await process.has_told("standing", within_s=5)
+            told = [words[1] for words in process.told if words[0] == "standing"]
+            (self.folder / f"{desk}.standing.json").write_text(told[-1] if told else "")
+            standing = msgspec.json.decode(told[-1]) if told else {}
+            say(f"    desk {desk} is {standing.get('word', 'mute')}: {standing.get('why', '')}")
+
+    def kill_switches(self) -> tuple[dict[tuple[str, str], tuple[str, int]], dict[str, list[Whole]]]:
+        """Return who has published each kill switch and release, and when; and when each desk was whole."""
+        thrown = {}
+        whole: dict[str, list[Whole]] = defaultdict(list)
+        for life in self.lives:
+            whole[life.given.desk] += life.whole()
+            for words in life.told:
+                if words[0] == "threw":
+                    thrown[words[1], words[3]] = life.given.desk, int(words[2])
+        return thrown, whole
 
     async def stop(self) -> None:
         """Stop every desk in order; kill what does not end."""
         for process in self.desks.values():
+            process.ended_ns = process.ended_ns or time.monotonic_ns()
             process.tell("stop")
         for process in self.desks.values():
             try:
                 async with asyncio.timeout(20):
                     await process.ended()
             except TimeoutError:
+                say(f"    desk {process.given.desk} did not stop within 20 s")
                 await process.kill()
 
     async def end(self) -> None:
         """Kill what is left."""
-        for process in self.desks.values():
+        if self._probing is not None:
+            self._probing.cancel()
+        for process in self.lives:
             if process.is_alive:
                 process.send(signal.SIGCONT)
                 await process.kill()
 
 
-class Made:
-    """What one journal has: its own events and those of each other desk, by lane, in order."""
-
-    def __init__(self, path: Path, known: "Made | None" = None) -> None:
-        self.by_desk: dict[tuple[str | None, str], list[tuple[str, bytes]]] = (
-            known.by_desk if known is not None else defaultdict(list)
-        )
-        self.position = known.position if known is not None else 0
-        with suppress(OpenOutcryError, OSError), JournalReader(path, held=False) as reader:
-            while page := reader.read(self.position, PAGE):
-                for entry in page:
-                    head = entry.head()
-                    if head.event_type in RECORDS or head.event_type not in TYPES:
-                        continue
-                    desk = None if entry.header is None else entry.header.desk
-                    self.by_desk[desk, entry.lane].append((head.event_id or "", entry.payload))
-                self.position = page[-1].position
+def _ask(node: Node, path: str) -> dict[str, Any]:
+    """Return what a node tells of itself; nothing if it does not answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", node.monitor_port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return cast("dict[str, Any]", msgspec.json.decode(connection.getresponse().read()))
+    except (OSError, http.client.HTTPException, msgspec.DecodeError):
+        return {}
+    finally:
+        connection.close()
 
 
-class Judge:
-    """Looks at what the desks have left.
+async def take_over(
+    firm: Firm, desk: str, takers: Sequence[str], after_s: float, wake: Callable[[], None]
+) -> list[str]:
+    """Have a second process take over a desk whose holder is out of reach; wake the first; say what is wrong.
 
-    Attributes:
-        found: What is wrong, in words.
+    Args:
+        firm: The firm.
+        desk: The desk.
+        takers: The other desks, whose journals are looked at.
+        after_s: For how long the second one holds it, before the first one is back.
+        wake: Brings the first one back.
 
     """
-
-    def __init__(self, folder: Path, desks: Sequence[str], crashes: Counter[str]) -> None:
-        self.folder, self.desks, self.crashes = folder, tuple(desks), crashes
-        self._made: dict[str, Made] = {}
-        self.found: list[str] = []
-        self.counts: Counter[str] = Counter()
-
-    def _look(self) -> None:
-        self._made = {desk: Made(self.folder / f"{desk}.db", self._made.get(desk)) for desk in self.desks}
-
-    def missing(self) -> int:
-        """Return how many events have not come everywhere yet."""
-        self._look()
-        return sum(
-            max(0, len(own) - len(self._made[taker].by_desk.get((maker, lane), ())))
-            for maker in self.desks
-            for (desk, lane), own in self._made[maker].by_desk.items()
-            if desk is None
-            for taker in self.desks
-            if taker != maker
-        )
-
-    def unhandled(self) -> int:
-        """Return how many events that a journal has were not handled yet."""
-        return sum(len(self._ids(desk) - set(self._notes(desk, "handled"))) for desk in self.desks)
-
-    def _ids(self, desk: str) -> set[str]:
-        return {event_id for rows in self._made[desk].by_desk.values() for event_id, _ in rows}
-
-    def _notes(self, desk: str, kind: str) -> list[str]:
-        path = self.folder / f"{desk}.db.{kind}"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def judge(self, *, lost: Callable[[str], bool] = lambda _event_id: False) -> bool:
-        """Judge everything, print what was counted and found; `lost` says which accepted events may be gone."""
-        self._look()
-        self.found.clear()
-        for maker in self.desks:
-            own = {lane: rows for (desk, lane), rows in self._made[maker].by_desk.items() if desk is None}
-            self._judge_accepted(maker, {event_id for rows in own.values() for event_id, _ in rows}, lost)
-            for taker in self.desks:
-                if taker != maker:
-                    for lane, rows in own.items():
-                        self._judge_pair(maker, taker, lane, rows)
-        for desk in self.desks:
-            self._judge_handled(desk)
-        shown = ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
-        print(f"    {shown}", flush=True)
-        for one in self.found:
-            print(f"    FOUND: {one}", flush=True)
-        return not self.found
-
-    def _judge_accepted(self, desk: str, own: set[str], lost: Callable[[str], bool]) -> None:
-        accepted = self._notes(desk, "accepted")
-        self.counts["accepted"] += len(accepted)
-        gone = [event_id for event_id in accepted if event_id not in own and not lost(event_id)]
-        self.counts["lost"] += len(gone)
-        if gone:
-            self.found.append(
-                f"{desk} accepted {len(gone)} events that are not in its journal: {gone[:SHOWN]}"
-            )
-
-    def _judge_pair(self, maker: str, taker: str, lane: str, own: list[tuple[str, bytes]]) -> None:
-        had = self._made[taker].by_desk.get((maker, lane), [])
-        self.counts["carried"] += len(had)
-        way = f"{maker} to {taker}, {lane}"
-        ids = {event_id for event_id, _ in had}
-        missing = [event_id for event_id, _ in own if event_id not in ids]
-        self.counts["missing"] += len(missing)
-        if missing:
-            self.found.append(f"{way}: {len(missing)} missing: {missing[:SHOWN]}")
-        if len(ids) < len(had):
-            self.found.append(f"{way}: {len(had) - len(ids)} more than once")
-        rank = {event_id: (place, payload) for place, (event_id, payload) in enumerate(own)}
-        known = [(event_id, payload) for event_id, payload in had if event_id in rank]
-        if any(rank[event_id][1] != payload for event_id, payload in known):
-            self.found.append(f"{way}: other bytes")
-        places = [rank[event_id][0] for event_id, _ in known]
-        wrong = sum(1 for one, other in zip(places, places[1:], strict=False) if other < one)
-        self.counts["out of order"] += wrong
-        if wrong:
-            self.found.append(f"{way}: {wrong} out of order")
-        if len(known) < len(had):
-            strays = [event_id for event_id, _ in had if event_id not in rank]
-            self.counts["not the maker's"] += len(strays)
-            self.found.append(f"{way}: {len(strays)} that the maker's journal lacks: {strays[:SHOWN]}")
-
-    def _judge_handled(self, desk: str) -> None:
-        times = Counter(self._notes(desk, "handled"))
-        unhandled = self._ids(desk) - times.keys()
-        if unhandled:
-            self.found.append(f"{desk}: {len(unhandled)} not handled: {sorted(unhandled)[:SHOWN]}")
-        repeats, most = times.total() - len(times), REPEATS_MOST * self.crashes[desk]
-        self.counts["handled"] += times.total()
-        self.counts["again"] += repeats
-        if repeats > most:
-            self.found.append(
-                f"{desk}: {repeats} handled again after {self.crashes[desk]} crashes, {most} may be"
-            )
-
-
-def alternations(folder: Path, taker: str, maker: str) -> list[str]:
-    """Return where what a former holder of a desk made stands behind what the next one made, by lane."""
-    found = []
-    for (desk, lane), rows in Made(folder / f"{taker}.db").by_desk.items():
-        lives = [int(event_id.split("-")[1]) for event_id, _ in rows] if desk == maker else []
-        found += [
-            f"{taker}, {lane}: life {other} of {maker} behind life {one}"
-            for one, other in zip(lives, lives[1:], strict=False)
-            if other < one
-        ]
+    await firm.end_probing()
+    first, second = firm.desks[desk], firm.new(desk, journal=f"{desk}-2.db", servers=firm.servers.urls)
+    await second.start()
+    second.tell("loud")
+    found = [] if await second.has_told("started") else ["the second holder did not get in"]
+    await asyncio.sleep(after_s)
+    wake()
+    if not await first.has_told("lost", within_s=TAKE_OVER_S):
+        found.append("the first holder was not refused")
+    for process in (second, *firm.desks.values()):
+        process.tell("quiet")
+    journals = firm.journal(desk), firm.folder / second.given.journal
+    ends_s = time.monotonic() + SETTLE_S
+    while True:
+        wrong = [one for taker in takers for one in succession(firm.journal(taker), desk, journals)]
+        if not wrong or time.monotonic() > ends_s:
+            break
+        await asyncio.sleep(LOOK_S)
+    made = sum(map(len, read(journals[1]).own().values()))
+    say(f"    the second holder has made {made:,}")
+    found += wrong if made else ["the second holder has made nothing"]
+    for one in found:
+        say(f"    FOUND: {one}")
     return found
 
 
@@ -374,7 +411,8 @@ async def a_firm(
     folder: Path | None = None,
     prepare: Callable[[Servers], None] = lambda _servers: None,
     by_desk: dict[str, dict[str, Any]] | None = None,
-    **settings: Any,
+    settings: dict[str, Any] | None = None,
+    sync_always: bool = False,
 ) -> AsyncIterator[Firm]:
     """A firm whose desks have started, in a folder of its own, which stays if the campaign fails.
 
@@ -385,13 +423,14 @@ async def a_firm(
         prepare: Is given the servers before they are started.
         by_desk: Settings of one desk, in all its lives.
         settings: Settings of every desk.
+        sync_always: Whether the nodes sync before they acknowledge.
 
     """
     folder = a_folder() if folder is None else folder
-    servers = Servers(folder / "nodes", nodes)
+    servers = Servers(folder / "nodes", nodes, sync_always=sync_always)
     prepare(servers)
     with servers:
-        firm = Firm(folder, servers, names, by_desk or {}, **settings)
+        firm = Firm(folder, servers, names, by_desk or {}, settings or {})
         try:
             await firm.start_all()
             yield firm
@@ -409,7 +448,15 @@ def report(name: str, is_good: bool, folder: Path, began_s: float) -> int:
     took = f"{time.monotonic() - began_s:.0f} s"
     if is_good:
         shutil.rmtree(folder, ignore_errors=True)
-        print(f"{name}: good ({took})", flush=True)
+        say(f"{name}: good ({took})")
         return 0
-    print(f"{name}: FAILED ({took}); everything is in {folder}", flush=True)
+    say(f"{name}: FAILED ({took}); everything is in {folder}")
     return 1
+
+
+def chosen(text: str, known: Iterable[str]) -> list[str]:
+    """Return the names of a list with commas. Raises `argparse.ArgumentTypeError` for an unknown one."""
+    names, choice = text.split(","), list(known)
+    if unknown := sorted(set(names).difference(choice)):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; choose from {', '.join(choice)}")
+    return names

@@ -15,12 +15,13 @@ import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import nats
 
-from campaigns.firm_kit import Firm, a_firm, report
+from campaigns.firm_kit import Firm, a_firm, chosen, report
 from openoutcry.links.nats.subjects import Subjects
 from openoutcry.ports import LOGS
 
@@ -59,11 +60,13 @@ async def late(firm: Firm, _dice: random.Random) -> None:
 async def wiped(firm: Firm, _dice: random.Random) -> None:
     """Empty the server's disk while it is down."""
     node = firm.servers.nodes[0]
+    firm.nodes_away()
     node.kill()
     shutil.rmtree(node.folder / "store")
     await asyncio.sleep(2)
     node.start()
     await asyncio.sleep(5)
+    firm.nodes_back()
 
 
 async def flipped(firm: Firm, dice: random.Random) -> None:
@@ -71,6 +74,7 @@ async def flipped(firm: Firm, dice: random.Random) -> None:
     await firm.kill("c")
     await asyncio.sleep(3)
     node = firm.servers.nodes[0]
+    firm.nodes_away()
     node.kill()
     blocks = [path for path in (node.folder / "store").rglob("*.blk") if path.stat().st_size]
     for _ in range(FLIPS):
@@ -78,6 +82,7 @@ async def flipped(firm: Firm, dice: random.Random) -> None:
     node.start()
     await firm.start("c")
     await asyncio.sleep(5)
+    firm.nodes_back()
 
 
 def flip(path: Path, dice: random.Random) -> None:
@@ -102,20 +107,19 @@ async def lose(mode: str, seed: int) -> int:
         await asyncio.sleep(2)
         await MODES[mode](firm, random.Random(seed))  # noqa: S311 - a seed is wanted
         judge = await firm.settle()
-        is_good = judge.judge()
-    return report(f"lost log, {mode}, seed {seed}", is_good, firm.folder, began_s)
+        judge.judge()
+    return report(f"lost log, {mode}, seed {seed}", judge.tell(), firm.folder, began_s)
 
 
 def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--modes", default=",".join(MODES), help="which of them [all]")
+    parser.add_argument(
+        "--modes", type=partial(chosen, known=MODES), default=list(MODES), help="which of them [all]"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds of each [1]")
     given = parser.parse_args()
-    modes = given.modes.split(",")
-    if unknown := set(modes) - set(MODES):
-        parser.error(f"unknown modes {sorted(unknown)}: choose from {', '.join(MODES)}")
-    return max(asyncio.run(lose(mode, seed)) for mode in modes for seed in range(given.seeds))
+    return max(asyncio.run(lose(mode, seed)) for mode in given.modes for seed in range(given.seeds))
 
 
 if __name__ == "__main__":

@@ -111,6 +111,13 @@ def test_what_that_desk_never_made_is_a_stranger(floor, street):
     assert kinds(audited(floor, street)) == [("stranger", "forged")]
 
 
+def test_a_kill_switch_that_was_handed_on_before_it_was_written_is_no_fault(floor, street):
+    floor.make(event("e-0"))
+    street.take(floor, event("e-0"), event("k-0", "kill_switch", lane="control"))
+    pair = audited(floor, street)
+    assert (pair.is_clean, pair.same, pair.ahead) == (True, 1, 1)
+
+
 def test_what_a_desk_itself_imported_is_none_of_its_exports(floor, street, tmp_path):
     third = DeskJournal(tmp_path, "third")
     floor.make(event("e-0")).take(third, event("t-0"))

@@ -104,6 +104,17 @@ async def test_a_group_that_was_appended_twice_stands_there_twice(firm: Firm) ->
 
 
 @on_an_engine
+async def test_groups_that_are_appended_at_once_are_all_there(firm: Firm) -> None:
+    async with opened(firm, "floor") as (floor,):
+        seat = await seated(floor, "floor")
+        groups = [a_group(number, number + 1, log=log) for log in LOGS for number in range(20)]
+        places = await asyncio.gather(*(floor.append(group, seat.tokens[group.log]) for group in groups))
+        for log in LOGS:
+            mine = [place for place, group in zip(places, groups, strict=True) if group.log == log]
+            assert [group.place for group in await read(floor, log, 20)] == sorted(mine)
+
+
+@on_an_engine
 async def test_a_reader_is_given_the_desk_that_the_engine_vouches_for(firm: Firm) -> None:
     async with opened(firm, "floor", "street") as (floor, street):
         seat = await seated(floor, "floor")

@@ -67,6 +67,8 @@ class Pair(msgspec.Struct, kw_only=True):
     """Exported events that are not imported yet."""
     retired: int = 0
     """Events that only one journal has, because the other one keeps them no longer."""
+    ahead: int = 0
+    """Kill switches that the exporting journal lacks: they are handed on before they are written."""
     other_journal: str = ""
     """The `origin` of the journal it has imported from, where that is another one than here."""
     counts: dict[str, int] = {}
@@ -293,6 +295,8 @@ class Audit:
             for found in lane.found.lonely.values():
                 if self._maker.first > 1 and (not first_same or found.position < first_same):
                     self._pair.retired += 1
+                elif name == "control":
+                    self._pair.ahead += 1
                 else:
                     self._tell("stranger", name, None, found)
 

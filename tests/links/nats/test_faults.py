@@ -244,3 +244,25 @@ def test_a_slow_reader_of_a_large_log_gets_all_of_it(node: Servers) -> None:
             assert found == list(range(1, 301))
 
     asyncio.run(main())
+
+
+def test_a_cluster_that_has_not_decided_about_an_earlier_group_does_not_call_the_holder_an_old_one(
+    cluster: Servers,
+) -> None:
+    async def main() -> None:
+        firm = a_firm()
+        async with opened(a_link(cluster, firm), a_link(cluster, firm)) as (floor, again):
+            seat = await until_answered(lambda: floor.claim(a_seat(), None))
+
+            async def append(number: int) -> int | Unreachable:
+                transport = (floor, again)[number % 2]
+                try:
+                    return await transport.append(a_group(number, number + 1), seat.tokens["normal"])
+                except Unreachable as problem:
+                    return problem
+
+            found = await asyncio.gather(*map(append, range(100)))
+            assert [one for one in found if isinstance(one, int)]
+            assert await append(100)
+
+    asyncio.run(main())

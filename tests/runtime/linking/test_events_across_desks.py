@@ -1,6 +1,8 @@
 """Events across desks: what one desk accepts is handled on every other that imports its type, in its order."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 from bus_helpers import a_decision, a_fill, a_kill, a_tick, an_order, virtual
@@ -297,3 +299,13 @@ def test_a_link_takes_a_journal(tmp_path):
 def test_a_transport_takes_a_link():
     with pytest.raises(ConfigError, match="a transport was given, and no link"):
         EventBus(transport=MemoryTransport(MemoryHub(), "floor"))
+
+
+def test_who_has_no_link_imports_nothing_of_it():
+    program = (
+        "import sys, openoutcry; openoutcry.EventBus()\n"
+        "names = ('openoutcry.links', 'openoutcry.runtime.linking', 'nats')\n"
+        "print([name for name in sys.modules if name.startswith(names)])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

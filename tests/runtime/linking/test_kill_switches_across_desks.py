@@ -6,6 +6,7 @@ import random
 import msgspec
 from bus_helpers import an_order, virtual
 from desk_kit import Desk, passes, running
+from listening import crash, entries, image
 
 from openoutcry import EventType, KillSwitchEvent
 from openoutcry.links.memory_hub import MemoryHub
@@ -236,6 +237,32 @@ async def test_a_desk_that_starts_reads_the_log_when_nobody_is_there_to_tell_it(
     assert street.switched.count(second.event_id) == 1
     assert street.active == {second.event_id}
     await street.bus.stop(1)
+
+
+@virtual
+async def test_a_journal_that_lost_its_own_kill_switch_gets_it_back_as_its_own(tmp_path):
+    hub = MemoryHub()
+    street = Desk(hub, "street", tmp_path / "street")
+    async with running(street):
+        floor = Desk(hub, "floor", tmp_path / "floor")
+        await floor.bus.start()
+        await passes(1)
+        path = image(floor.bus.config.persistence.path, tmp_path / "before")
+        hub.is_answering = False  # the log does not have it either
+        switch = a_switch()
+        await floor.bus.publish(switch)
+        await passes(0.1)
+        await crash(floor, tmp_path / "unused")
+        hub.is_answering = True
+        copy = Desk(hub, "floor", path)
+        async with running(copy):
+            await passes(3)
+            assert copy.active == street.active == {switch.event_id}
+    found = {}
+    for name, file in (("floor", path), ("street", street.bus.config.persistence.path)):
+        (found[name],) = (one for one in entries(file) if one.head().event_id == switch.event_id)
+    assert found["floor"].header is None or found["floor"].header.desk is None
+    assert found["street"].header.desk == "floor"
 
 
 @virtual

@@ -288,3 +288,28 @@ async def test_a_journal_that_lost_its_end_gets_it_back_from_the_log_and_nothing
     written = [e.head().event_id for e in entries(path)]
     assert len(written) == len(set(written))
     assert {f"o-{number}" for number in range(30)} <= set(written)
+
+
+@virtual
+async def test_what_others_have_says_nothing_before_it_is_known_where_the_journal_and_the_log_are_the_same(
+    tmp_path,
+):
+    hub = MemoryHub()
+    street = Desk(hub, "street", tmp_path / "street")
+    there = Listener(street)
+    async with running(street):
+        floor = Desk(hub, "floor", tmp_path / "floor")
+        await floor.bus.start()
+        await publish(floor, orders(10))
+        await passes()
+        path = await crash(floor, tmp_path / "before")
+        again = Desk(hub, "floor", tmp_path / "floor")
+        async with running(again):
+            await publish(again, orders(10, 10))
+            await passes(3)
+        copy = Desk(hub, "floor", path)
+        hub.fail("last", desk="floor", times=20)
+        async with running(copy):
+            await publish(copy, orders(10, 20))  # at positions that street says it has
+            await passes(40)
+    assert sorted(there.ids) == sorted(f"o-{number}" for number in range(30))

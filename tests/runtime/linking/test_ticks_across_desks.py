@@ -225,3 +225,15 @@ async def test_garbage_on_the_topic_harms_nobody(tmp_path):
         await floor.bus.publish(a_tick())
         await passes(0.1)
         assert len(seen) == 1
+
+
+@virtual
+async def test_a_type_that_another_desk_takes_and_no_journal_keeps_is_named_once(tmp_path, caplog):
+    hub = MemoryHub()
+    floor = Desk(hub, "floor", tmp_path / "floor", levels={"order": "memory", "signal": "memory"})
+    street = Desk(hub, "street", tmp_path / "street", imports=["order", "fill", "market_data"])
+    async with running(floor, street):
+        await passes(5)
+    assert caplog.text.count("imports 'order', which this desk keeps at the level 'memory'") == 1
+    assert "'signal'" not in caplog.text
+    assert "'market_data'" not in caplog.text

@@ -246,7 +246,7 @@ async def test_what_is_gone_from_log_and_journal_is_told_and_not_passed_over_in_
         await passes(30)
         assert there.ids == [*(f"o-{number}" for number in range(5)), "o-10"]
         (lost,) = street.linking.joined.lost
-        assert "between positions 5 and 10" in lost
+        assert "between positions 5 and 10 of its journal was deleted there before" in lost
         assert lost in caplog.text
 
 

@@ -91,6 +91,11 @@ def _wrong(pair: Pair) -> Iterator[str]:
             f"{way}: imported from another journal of that desk, origin {pair.other_journal}: name that one, "
             "or a copy of it"
         )
+    if pair.ahead:
+        yield (
+            f"{way}: {pair.ahead:,} of the kill switches were handed on, as they are at once, by a process "
+            "that died before it had written them: no fault"
+        )
     for kind, count in pair.counts.items():
         yield f"{way}: {counted(count, 'event')} {kind}: {MEANS[kind]}"  # type: ignore[index]
     for one in pair.problems:

@@ -293,7 +293,8 @@ class Connection:
 
     def _note(self, problem: Exception) -> None:
         """Remember what went wrong; end the requests that the server has refused."""
-        words = str(problem) or type(problem).__name__
+        silent = "no answer in time" if isinstance(problem, TimeoutError) else type(problem).__name__
+        words = str(problem) or silent
         lower = words.lower()
         if "permissions violation" in lower:
             self.refused = [*self.refused[-9:], lower]

@@ -17,6 +17,8 @@ NO_JETSTREAM: Final = (
 _ASKED_COUNT: Final = 3
 _ASKED_S: Final = ANSWER_S / _ASKED_COUNT
 _PAUSE_S: Final = 0.1
+_EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+_EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 
 
 class WrongLast(LinkError):
@@ -68,13 +70,27 @@ class JetStream:
         """Have a message stored in a stream, and return its place: then the quorum has it.
 
         Raises `WrongLast` if the headers expect another last message, `LogFull`, `LogGone`, `GroupTooLarge`,
-        `Unreachable`.
+        `Unreachable`. A cluster refuses a message also for as long as it has not decided about another one of
+        the same expectation, without an answer for example: then it is sent again.
         """
-        answer = await self._connection.request(subject, data, headers)
-        if answer is None:
-            await self.call(f"STREAM.INFO.{stream}")
-            raise Unreachable(f"nobody takes {subject} at the moment, though there is {stream}")
-        return int(_read(answer, subject)["seq"])
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + ANSWER_S
+        while True:
+            answer = await self._connection.request(subject, data, headers)
+            if answer is None:
+                await self.call(f"STREAM.INFO.{stream}")
+                raise Unreachable(f"nobody takes {subject} at the moment, though there is {stream}")
+            try:
+                return int(_read(answer, subject)["seq"])
+            except WrongLast as problem:
+                stored = await self.last(stream, headers.get(_EXPECTED_SUBJECT, subject))
+                if headers[_EXPECTED] != str(0 if stored is None else stored.sequence):
+                    raise
+                if loop.time() > until_s:
+                    raise Unreachable(
+                        f"{stream} does not decide about an earlier message: {problem}"
+                    ) from None
+            await asyncio.sleep(_PAUSE_S)
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the last message of a subject, asked of the stream's leader; None if there is none."""
@@ -103,9 +119,9 @@ def expecting(last: int, subject: str = "") -> dict[str, str]:
 
     The subject is the message's own, unless another one is named.
     """
-    found = {"Nats-Expected-Last-Subject-Sequence": str(last)}
+    found = {_EXPECTED: str(last)}
     if subject:
-        found["Nats-Expected-Last-Subject-Sequence-Subject"] = subject
+        found[_EXPECTED_SUBJECT] = subject
     return found
 
 

@@ -1,5 +1,6 @@
 """The transport between desks over NATS: JetStream keeps logs and seats, core NATS does the rest."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Final
@@ -46,6 +47,7 @@ class NatsTransport:
         self._jetstream = JetStream(self._bulk)
         self._streams = Streams(link, self._subjects, self._bulk, self._jetstream)
         self._seating = Seating(self._subjects, self._jetstream)
+        self._turns: dict[LogName, asyncio.Lock] = {}
 
     async def open(self) -> Facts:
         """Connect; make the logs where there are none, also once more after one was deleted.
@@ -53,6 +55,8 @@ class NatsTransport:
         Raises `LinkError` with the remedy for what is not right, and `Unreachable` if no server answers: the
         connection is tried again and again from then on, until `close`.
         """
+        if not self._bulk.is_connected:
+            self._turns = {}  # what is under way has no answer, on another loop perhaps
         self._airing.begin()
         await self._bulk.open()
         await self._airing.open()
@@ -75,10 +79,10 @@ class NatsTransport:
         headers |= {_JOURNAL: group.journal, _UPTO: str(group.upto)}
         if token < 1:  # to JetStream that is a desk that nobody has claimed
             raise await self._seating.why_refused(group.log, desk, token)
+        stream, subject = self._subjects.stream(group.log), self._subjects.groups(group.log, desk)
         try:
-            return await self._jetstream.store(
-                self._subjects.stream(group.log), self._subjects.groups(group.log, desk), pack(group), headers
-            )
+            async with self._turns.setdefault(group.log, asyncio.Lock()):  # a cluster refuses two at once
+                return await self._jetstream.store(stream, subject, pack(group), headers)
         except WrongLast:
             raise await self._seating.why_refused(group.log, desk, token) from None
 

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.config import BusConfig, Link, PersistenceConfig, check_flag
 from openoutcry.errors import ConfigError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES
 from openoutcry.ports import Clock, Journal, Transport
+from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.seen_ids import SeenIds
@@ -18,6 +20,9 @@ from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.rounds import Rounds
 from openoutcry.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from openoutcry.runtime.linking.linking import Linking
 
 
 def persistence_of(
@@ -68,7 +73,21 @@ def _rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership, rec
     )
 
 
-def transport_of(link: Link | None, transport: Transport | None) -> Transport | None:
+def linking_of(
+    config: BusConfig, transport: Transport | None, bus: BusState, admission: Admission, rounds: Rounds
+) -> "Linking | None":
+    """Return the link to the other desks; None for a bus without one."""
+    joins = _transport_of(config.link, transport)
+    if joins is None:
+        return None
+    is_replicated = config.persistence is not None and config.persistence.is_replicated
+    # who has no link does not pay for it
+    kind: type[Linking] = import_module("openoutcry.runtime.linking.linking").Linking
+    assert config.link is not None, "a transport takes a link"
+    return kind(config.link, joins, bus, admission, rounds, is_replicated=is_replicated)
+
+
+def _transport_of(link: Link | None, transport: Transport | None) -> Transport | None:
     """Return what joins the desks; None for a bus without a link."""
     if link is None:
         if transport is not None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from openoutcry.config import BusConfig
 from openoutcry.errors import ConfigError, JournalError
@@ -20,8 +20,10 @@ from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
-from openoutcry.runtime.linking.linking import Linking
 from openoutcry.runtime.rounds.rounds import Rounds
+
+if TYPE_CHECKING:
+    from openoutcry.runtime.linking.linking import Linking  # who has no link does not pay for it
 
 log = logging.getLogger("openoutcry")
 
@@ -49,7 +51,7 @@ class Control:
         rounds: Rounds,
         monitor: Monitor,
         config: BusConfig,
-        linking: Linking | None,
+        linking: "Linking | None",
     ) -> None:
         self._linking = linking
         self._controlled = controlled

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import to_builtins
 
@@ -24,8 +24,10 @@ from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, selectors_of
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.health.readings import status_of
-from openoutcry.runtime.linking.linking import Linking
 from openoutcry.runtime.rounds.rounds import Rounds
+
+if TYPE_CHECKING:
+    from openoutcry.runtime.linking.linking import Linking  # who has no link does not pay for it
 
 HALTS_SHOWN: Final = 100
 """So many active kill switches are in the status."""
@@ -97,7 +99,7 @@ class Inspection:
         admission: Admission,
         rounds: Rounds,
         monitor: Monitor,
-        linking: Linking | None,
+        linking: "Linking | None",
     ) -> None:
         self._bus = bus
         self._linking = linking

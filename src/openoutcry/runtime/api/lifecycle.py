@@ -13,7 +13,7 @@ import asyncio
 import logging
 from contextvars import Context
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.config import BusConfig, check_number
@@ -22,7 +22,7 @@ from openoutcry.journals import Recovered
 from openoutcry.ports import Clock, Transport
 from openoutcry.runtime.admission.from_threads import ThreadIntake
 from openoutcry.runtime.admission.gate import Admission
-from openoutcry.runtime.api.building import transport_of
+from openoutcry.runtime.api.building import linking_of
 from openoutcry.runtime.api.control import Control, Controlled
 from openoutcry.runtime.delivery.causation import current, install, uninstall
 from openoutcry.runtime.delivery.consumers import Consumers
@@ -30,8 +30,10 @@ from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.health.readings import lag_of
-from openoutcry.runtime.linking.linking import Linking
 from openoutcry.runtime.rounds.rounds import Rounds
+
+if TYPE_CHECKING:
+    from openoutcry.runtime.linking.linking import Linking  # who has no link does not pay for it
 
 log = logging.getLogger("openoutcry")
 Result = TypeVar("Result")
@@ -87,11 +89,8 @@ class Lifecycle:
         self._ends_s = 0.0
         self.can_recover: bool = self._slot.has_file
         self.monitor: Monitor = Monitor(bus, consumers, self._dispatcher.stalls, self, config.health)
-        self.linking: Linking | None = None
-        joins = transport_of(config.link, transport)
-        if config.link is not None and joins is not None:
-            is_replicated = config.persistence is not None and config.persistence.is_replicated
-            self.linking = Linking(config.link, joins, bus, admission, rounds, is_replicated=is_replicated)
+        self.linking: Linking | None = linking_of(config, transport, bus, admission, rounds)
+        if self.linking is not None:
             self.monitor.watch_link(self.linking.problems)
         parts = (bus, consumers, admission, rounds, self.monitor)
         self.control: Control = Control(controlled, *parts, config, self.linking)

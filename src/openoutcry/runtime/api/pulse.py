@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -45,9 +45,11 @@ from openoutcry.runtime.delivery.worker import Worker
 from openoutcry.runtime.durability.store import Store
 from openoutcry.runtime.health.monitor import Monitor
 from openoutcry.runtime.health.readings import Call, call_of, lag_of
-from openoutcry.runtime.linking.linking import Linking
 from openoutcry.runtime.rounds.rounds import Rounds
 from openoutcry.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from openoutcry.runtime.linking.linking import Linking  # who has no link does not pay for it
 
 TURN: Final = 100
 """So many rows are read in one turn of the loop."""
@@ -96,7 +98,7 @@ class PulseReader:
         consumers: Consumers,
         config: BusConfig,
         releasers: frozenset[str],
-        linking: Linking | None,
+        linking: "Linking | None",
     ) -> None:
         self._linking = linking
         self._shapes = ShapeReader(bus, admission, rounds, config, releasers)

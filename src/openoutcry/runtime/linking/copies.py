@@ -117,6 +117,7 @@ class Copies:
             try:
                 async with asyncio.timeout_at(until_s):
                     seat = await joined.wait_seat()
+                    await one.wait_found()
                     if joined.facts is not None:
                         check(joined.facts)
                     group = Group(

@@ -112,7 +112,7 @@ class Exporter:
         for said in beat.imported:
             run = Run.read(said.journal) if said.desk == self._joined.desk else None
             mine = self.logs[said.log].run
-            if run is not None and run.origin == mine.origin:
+            if run is not None and run.origin == mine.origin and self.logs[said.log].is_found:
                 reached = mine.goes_on_at(run, said.safe)
                 self.logs[said.log].note_reached(mine.goes_on_at(run, said.position))
                 self._theirs[desk, said.log] = max(reached, self._theirs.get((desk, said.log), 0))
@@ -138,6 +138,8 @@ class Exporter:
     def _note_floors(self, ends: dict[LogName, tuple[int, int]]) -> None:
         others, has_moved = list(self._others.desks), False
         for log_name, one in self.logs.items():
+            if not one.is_found:
+                continue  # a journal that has lost its end has given their positions to other events
             theirs = [self._theirs.get((desk, log_name), one.floor) for desk in others]
             has_moved = one.note_floor(theirs, ends[log_name]) or has_moved
         if has_moved:

@@ -196,7 +196,8 @@ class KillSwitchLink:
                 extra=about(event),
             )
             return
-        header = replace(kill.header or Header(), desk=(kill.header and kill.header.desk) or desk)
+        maker = (kill.header and kill.header.desk) or desk
+        header = replace(kill.header or Header(), desk=maker if maker != self._joined.desk else None)
         level = self._joined.admission.level_of(event)
         self._take(event, Entry(event.event_id, payload, "control", level, kill.wall_ns, header), kill)
 
@@ -209,7 +210,7 @@ class KillSwitchLink:
                 "the kill switch %s of another desk was not taken: %s", event_id, error, extra=about(event)
             )
             return
-        self._remember(event_id, kill)
+        self._remember(event_id, replace(kill, header=entry.header))  # who asks is told who has made it
         self._known.add(event_id)
         if self._asked_ns.pop(event_id, None) is not None:
             self._came.set()

@@ -124,6 +124,11 @@ class LogExport:
         return self.after if self._group is not None else max(self.after, self.looked)
 
     @property
+    def is_found(self) -> bool:
+        """Whether it is known in which run the journal exports, so that what others have can be judged."""
+        return self._store is self._joined.store
+
+    @property
     def goes_on(self) -> bool:
         """Whether something is still to be exported, and nothing hinders that."""
         is_left = self._group is not None or self.looked < self._joined.store.commits.released
@@ -137,7 +142,7 @@ class LogExport:
         while True:
             try:
                 seat = await self._joined.wait_seat()
-                if self._store is not self._joined.store:
+                if not self.is_found:
                     await self._find_end()
                     self._joined.problems.pop(self._name, None)
                 await self._append(seat.tokens[self._log])
@@ -221,8 +226,9 @@ class LogExport:
         """Ask the engine where the exports end, and go on there."""
         store = self._joined.store
         ended = await self._joined.transport.last(self._log, self._joined.desk)
+        copies: dict[str, Entry] = {}
         if ended is not None and (self.has_copies or is_beside(ended.journal)):
-            ended = await self._take_copies(ended)
+            ended, copies = await self._read_copies(ended)
         run = None if ended is None else Run.read(ended.journal)
         if ended is None:
             self._set_after(min(self.after, self.floor))
@@ -235,11 +241,12 @@ class LogExport:
             self._reached = ended.upto
         else:
             await self._begin_run(ended, run)
+        await self._take_copies(copies)  # what was exported since came before them
         self._store, self._is_beyond = store, True
 
-    async def _take_copies(self, ended: Ended) -> Ended | None:
-        """Take in copies of what the journal lacks, and return where the regular exports end."""
-        journal, found = self._joined.store.journal, None
+    async def _read_copies(self, ended: Ended) -> tuple[Ended | None, dict[str, Entry]]:
+        """Return where the regular exports end, and the copies that nobody has taken back."""
+        found: Ended | None = None
         copies: dict[str, Entry] = {}
         async with aclosing(self._own_groups(ended.place)) as groups:
             async for group in groups:
@@ -252,6 +259,11 @@ class LogExport:
                     last = group.entries[-1].event_id if group.entries else ""
                     position = group.positions[-1] if group.positions else 0
                     found = Ended(group.journal, group.upto, group.place, position, last)
+        return found, copies
+
+    async def _take_copies(self, copies: dict[str, Entry]) -> None:
+        """Take in copies of what the journal lacks."""
+        journal = self._joined.store.journal
         lacking = [entry for entry in copies.values() if journal.find(entry.event_id) is None]
         events = decode_many([entry.payload for entry in lacking])
         for event in events:
@@ -264,7 +276,6 @@ class LogExport:
         if copies:
             await self._joined.store.commits.ask(sync=True)  # they are trimmed from now on as the rest is
         self.has_copies = False
-        return found
 
     async def _take_in(self, arrivals: list[Arrival]) -> None:
         while arrivals:
@@ -362,6 +373,11 @@ class LogExport:
         self._copies = {i: one for i, one in self._copies.items() if not one[1] or one[1] > done}
         return min([self.floor, safe, *(after for after, _ in self._copies.values())])
 
+    async def wait_found(self) -> None:
+        """Wait until the journal has what the log has of it: what is published now comes behind that."""
+        while not self.is_found:  # noqa: ASYNC110 - it may be unknown again
+            await asyncio.sleep(WAIT_LOOK_S)
+
     async def wait_exported(self, position: int) -> None:
         """Wait until the log has what stands at a position."""
         while self.after < position:  # noqa: ASYNC110 - an export may move either way
@@ -406,7 +422,7 @@ class LogExport:
 
     async def _next(self) -> Group | None:
         """Return the next group; wait until there is one. None: the journal is another one now."""
-        while self._store is self._joined.store:
+        while self.is_found:
             released = self._joined.store.commits.released
             if self.looked < released:
                 if not self.waiting_since_ns:

@@ -208,8 +208,11 @@ class LogImport:
         chain.take(position)
 
     def _tell_lost(self, after: int, upto: int) -> None:
-        what = f"what desk {self._desk!r} had between positions {after} and {upto} of its journal"
-        log.critical("%s was deleted there before it was imported here, and does not come any more", what)
+        what = (
+            f"what desk {self._desk!r} had between positions {after} and {upto} of its journal was deleted "
+            "there before it was imported here, and does not come any more"
+        )
+        log.critical("%s", what)
         self._joined.lost.append(what)
 
     def note_head(self, head: int, origin: str) -> None:

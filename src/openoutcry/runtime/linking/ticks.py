@@ -11,7 +11,7 @@ waits the newest by symbol go. The ticks of a desk are numbered, so that the rec
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Final
 
@@ -60,6 +60,7 @@ class TickSender:
         self._waiting: list[Any] = []
         self._is_sending = False
         self._foreign: set[str] = set()
+        self._imports: dict[str, tuple[str, ...]] = {}
         self.sent: int = 0
         self.let_go: int = 0
         others.on_beat(self._beat)
@@ -68,6 +69,7 @@ class TickSender:
         """Begin with nothing."""
         self._waiting.clear()
         self._foreign.clear()
+        self._imports.clear()
         self._is_sending = False
         self.sent = self.let_go = 0
 
@@ -81,20 +83,37 @@ class TickSender:
 
     # -- who takes what -----------------------------------------------------------------------------
 
-    def _beat(self, _desk: str, _beat: Beat) -> None:
+    def _beat(self, desk: str, beat: Beat) -> None:
         if self._joined.bus.running:
             self._look_who_wants()
+            if self._imports.get(desk) != beat.imports:
+                self._imports[desk] = beat.imports
+                self._tell_left_out(desk, beat.imports)
+
+    def _is_given(self, name: str) -> bool:
+        """Return True if others may have events of a type, and no journal takes them here."""
+        link = self._joined.link
+        is_given = (name in link.exports or EVERY_TYPE in link.exports) and name not in link.keep
+        return is_given and self._joined.store.level_of(name) is Level.MEMORY
+
+    def _tell_left_out(self, desk: str, imports: Iterable[str]) -> None:
+        """Say which types that another desk takes are not journaled here, and are no ticks either."""
+        ticks = self._joined.bus.pressure.config.shed_first
+        found = sorted(name for name in imports if name not in ticks and self._is_given(name))
+        if found:
+            log.warning(
+                "desk %s imports %s, which this desk keeps at the level 'memory': what is not journaled here "
+                "reaches no other desk; give another level (levels), or let that desk not import it",
+                desk,
+                ", ".join(map(repr, found)),
+            )
 
     def _look_who_wants(self) -> None:
         """Find which types are sent: market data that some desk takes, and this one gives."""
-        link, store = self._joined.link, self._joined.store
         wanted = frozenset(
             str(name)
             for name in self._joined.bus.pressure.config.shed_first
-            if self._others.imports(str(name))
-            and (name in link.exports or EVERY_TYPE in link.exports)
-            and name not in link.keep
-            and store.level_of(str(name)) is Level.MEMORY
+            if self._others.imports(str(name)) and self._is_given(str(name))
         )
         if wanted != self._wanted:
             self._wanted = wanted
