@@ -19,7 +19,7 @@ from openoutcry.trading import MarketDataEvent
 
 FIRM = "demo"
 NEVER_S = 86_400.0
-"""No machine is so slow that a desk is cut off before: its alert would be an event that one process has not."""
+"""No slow machine is to cut a desk off: its alert would be an event that the firm in one process has not."""
 
 
 class PacedMarket(DurableMarket):
