@@ -76,7 +76,8 @@ class BusState:
         unheard: What nobody takes.
         outboxed: The events that wait in an outbox, by id.
         on_released: Called when a commit was released, with the position up to which everything is released,
-            and whether the commit has nothing but ordinary events with no header.
+            whether the commit has nothing but ordinary events with no header, and whether other desks have
+            made all of them.
         fenced: Why nothing durable is accepted and no call begun: this process does not hold its desk.
         seat_lost: Why it never will again: another process has claimed its desk since it started.
 
@@ -120,7 +121,7 @@ class BusState:
         self.durability: Durability = NO_DURABILITY
         self.halts: Halts = Halts()
         self.hearing: Hearing = Hearing()
-        self.on_released: list[Callable[[int, bool], None]] = []
+        self.on_released: list[Callable[[int, bool, bool], None]] = []
         self.fenced: SeatLost | None = None
         self.seat_lost: SeatLost | None = None
         self.on_journal_error: list[Callable[[JournalError], Any]] = []

@@ -87,9 +87,9 @@ class Exporter:
             await asyncio.sleep(END_LOOK_S)
         self._save_floors()
 
-    def _released(self, upto: int, is_plain: bool) -> None:
+    def _released(self, upto: int, is_plain: bool, is_imported: bool) -> None:
         for one in self.logs.values():
-            one.released(upto, is_plain=is_plain)
+            one.released(upto, is_plain=is_plain, is_imported=is_imported)
 
     def _asked(self, _desk: str, data: bytes) -> None:
         """Another desk asks for what it lacks."""

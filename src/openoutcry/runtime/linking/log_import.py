@@ -313,10 +313,11 @@ class LogImport:
             taken = [self._takes(entry) for entry in entries]
             positions, entries = tuple(compress(positions, taken)), tuple(compress(entries, taken))
         events = decode_many([entry.payload for entry in entries])
-        if self._log == "normal" and all(map(self._is_plain, set(map(type, events)))):
-            written = list(map(self._as_imported, entries))
-            if all(entry.header is self._header for entry in written):
-                return _Wanted(positions, Plain(events, written))
+        is_plain = self._log == "normal" and all(map(self._is_plain, set(map(type, events))))
+        if is_plain and all(entry.header is None and entry.level <= Level.DISK for entry in entries):
+            header = self._header
+            written = [Entry(e.event_id, e.payload, e.lane, e.level, e.wall_ns, header) for e in entries]
+            return _Wanted(positions, Plain(events, written))
         found: list[tuple[int, Arrival]] = []
         for position, entry, event in zip(positions, entries, events, strict=True):
             forged = self._forged(entry)
