@@ -83,6 +83,7 @@ class LogImport:
         self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
         self._made, self._number = self.reached.made, self.reached.number
         self._met: Ended | None = None
+        self._begins = self.reached.begins
         self._header = Header(desk=desk)
         self._plain: dict[type, bool] = {}
         self._ask_from_s = 0.0
@@ -193,6 +194,7 @@ class LogImport:
         met = self._met
         if before is None and met is not None and met.journal.endswith(run.name) and group.after <= met.upto:
             position = max(position, group.after)  # this desk is new: it begins with what the log still has
+            self._begins = position
         elif before is not None:
             log.warning(
                 "desk %s %s, and is imported from position %d on (it was at %d)",
@@ -291,6 +293,7 @@ class LogImport:
             former=self._chain.former,
             made=self._made,
             number=group.place if is_all else self._number,
+            begins=self._begins,
         )
 
     def _note(self, reached: Reached) -> None:
@@ -310,10 +313,11 @@ class LogImport:
             taken = [self._takes(entry) for entry in entries]
             positions, entries = tuple(compress(positions, taken)), tuple(compress(entries, taken))
         events = decode_many([entry.payload for entry in entries])
-        if self._log == "normal" and all(map(self._is_plain, set(map(type, events)))):
-            written = list(map(self._as_imported, entries))
-            if all(entry.header is self._header for entry in written):
-                return _Wanted(positions, Plain(events, written))
+        is_plain = self._log == "normal" and all(map(self._is_plain, set(map(type, events))))
+        if is_plain and all(entry.header is None and entry.level <= Level.DISK for entry in entries):
+            header = self._header
+            written = [Entry(e.event_id, e.payload, e.lane, e.level, e.wall_ns, header) for e in entries]
+            return _Wanted(positions, Plain(events, written))
         found: list[tuple[int, Arrival]] = []
         for position, entry, event in zip(positions, entries, events, strict=True):
             forged = self._forged(entry)
