@@ -128,7 +128,7 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True):
         desk: The desk.
         holder: The process that holds it, by a name of its own; empty if nobody does.
         host: On which host it runs.
-        process: A name by which that host can tell whether it still runs; empty if there is none.
+        process: A name by which that host knows if it still runs; empty if there is none.
         journal: The `origin` of its journal.
         file: A name for the journal's file, which is another one after a start of the host; empty if there
             is none.
